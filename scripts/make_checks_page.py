@@ -15,22 +15,26 @@ from holdfast.quality.checks import all_checks
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"
 HEAD = """# The checks of an audit
 
-What `holdfast audit` looks at: each check with what it lists, what it cannot see, and how often it
-is wrong. Written by `python scripts/make_checks_page.py` from the checks themselves. Those of
-single rows, and of pixels, also look at the start of every `holdfast train`; the others need what
-only an audit makes.
+This page describes every check of `holdfast audit`: what it reports, what it cannot see, and how
+often it is wrong. `python scripts/make_checks_page.py` writes it from the checks themselves.
+`holdfast train` also runs the checks of single rows and of pixels at its start. The other checks
+need input that only an audit computes. CR, MR, TREC and BANKING77 are public data sets: customer
+reviews, movie reviews, questions (6 classes) and banking requests (77 classes).
 """
-# The views in the order of a reader's interest, each with what it takes.
+# The views in the order of a reader's interest, each with what it contains.
 VIEWS = {
-    "TableRows": ("Single rows", "the rows alone"),
-    "ThoroughRows": ("Single rows, closely", "the rows alone, for longer than a training waits"),
-    "TableCopies": (
-        "Copies and leaks",
-        "which row copies which, here and in the files of `--against`",
+    "TableRows": ("Single rows", "the rows of the table"),
+    "ThoroughRows": (
+        "Single rows, slower checks",
+        "the rows of the table; too slow for the start of `train`",
     ),
-    "Embedded": ("Meaning", "the rows in the geometry of the model (at most `audit.rows`)"),
+    "TableCopies": (
+        "Duplicates and leakage",
+        "the duplicates and near-duplicates in the table and in the files of `--against`",
+    ),
+    "Embedded": ("Embeddings", "the rows as vectors of the model (at most `audit.rows` rows)"),
     "Tokenized": ("Tokens", "the rows as the model's tokens"),
-    "Images": ("Pictures", "the picture files"),
+    "Images": ("Images", "the image files"),
     "ImageSample": ("Pixels", "the decoded pixels of at most 1,000 images; `train` runs them too"),
     "Watched": ("After a run", "the losses of training rows in a finished run"),
 }
@@ -49,7 +53,7 @@ def page() -> str:
 
 def section(view: str, checks: list[Check]) -> str:
     title, what = VIEWS.get(view, (view, view))
-    return f"## {title}\n\nThey see {what}.\n\n" + "\n".join(map(entry, checks))
+    return f"## {title}\n\nInput: {what}.\n\n" + "\n".join(map(entry, checks))
 
 
 def entry(check: Check) -> str:
@@ -61,7 +65,7 @@ def entry(check: Check) -> str:
 
 
 def told(check: Check) -> str:
-    """What its function says of itself, in Markdown."""
+    """The first paragraph of the check's docstring, in Markdown."""
     text = inspect.getdoc(check.run) or ""
     text = " ".join(text.split("\n\n")[0].split())
     return re.sub(r"``([^`]+)``", r"`\1`", text)

@@ -113,7 +113,7 @@ def _line(file: Path) -> str:
         if verdict.since_step is None
         else f"{curves.axis} {logged_position(verdict.since_step):g}"
     )
-    because = verdict.because.removeprefix("By the curves alone: ").replace("|", "\\|")
+    because = verdict.because.removeprefix("From the curves only: ").replace("|", "\\|")
     cells = (
         file.stem,
         curves.source,

@@ -93,8 +93,8 @@ def test_eight_bits_are_kept_where_they_are_no_worse_and_faster() -> None:
     ("good", "quick", "n", "said"),
     [
         (False, 0.2, 2000, "it is 5.0 points worse in accuracy on 2000 validation rows"),
-        (True, 0.6, 2000, "not surely faster on this machine"),
-        (True, 0.2, 60, "more would settle it"),
+        (True, 0.6, 2000, "not shown to be faster on this machine"),
+        (True, 0.2, 60, "more rows would decide"),
     ],
 )
 def test_what_is_worse_slower_or_not_known_is_not_kept(
@@ -118,12 +118,12 @@ def test_a_form_that_could_not_be_made_is_told() -> None:
 
 
 def test_formats_name_the_task_and_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match="not for the task causal-lm") as refused:
+    with pytest.raises(RecipeError, match="does not support the task causal-lm") as refused:
         formats.format_of("onnx", "causal-lm")
     assert "gguf" in refused.value.remedy
-    with pytest.raises(RecipeError, match="not for the task seq2seq"):
+    with pytest.raises(RecipeError, match="does not support the task seq2seq"):
         formats.format_of("gguf", "seq2seq")
-    with pytest.raises(RecipeError, match="is no format"):
+    with pytest.raises(RecipeError, match="is not a format"):
         formats.format_of("tflite", "text-classification")
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match="onnxruntime") as lacking:

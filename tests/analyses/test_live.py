@@ -49,7 +49,7 @@ def test_at_once_and_one_by_one_are_the_same() -> None:
 def test_two_that_answer_alike_are_equivalent_without_a_label() -> None:
     found = Shadow(0.01).add_rows(5000, 12)
     assert found.decided == "equivalent"
-    assert "answer differently on 0.24 % of 5,000 rows only" in comparison_summary(found)["because"]
+    assert "differ on only 0.24 % of 5,000 rows" in comparison_summary(found)["because"]
     assert Shadow(0.01).add_rows(300, 1).decided == "undecided"
 
 
@@ -204,7 +204,7 @@ def test_wrong_shares_of_users_take_the_verdict_away() -> None:
     said = comparison_summary(found)
     assert said["verdict"] == "undecided"
     assert said["next"] == "go on"
-    assert "came to the challenger where 50 % were asked for" in said["because"]
+    assert "instead of the requested 50 %" in said["because"]
     assert not Arms().add_users(rng.random(9000) < 0.5).skewed
 
 
@@ -230,6 +230,6 @@ def test_what_is_told_is_plain_json_with_its_words() -> None:
         {"because": "labelled by a model", "challenger_right": 1, "shown_right": 1, "neither": 0}
     ]
     assert said["agreement"]["value"] == pytest.approx(0.9)
-    assert "more labels of such rows would settle it" in said["because"]
+    assert "more labels of such rows would decide" in said["because"]
     empty = json.loads(json.dumps(comparison_summary(Arms()), allow_nan=False))
     assert empty["difference"]["value"] is None

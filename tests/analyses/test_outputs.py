@@ -123,7 +123,7 @@ def test_marks_that_can_reach_no_level_are_not_counted_against_the_others() -> N
 
 def test_no_rows_are_no_error() -> None:
     block = outputs_block([marked([], [])])
-    assert block["because"] == "No answers were written to test prompts."
+    assert block["because"] == "No texts were generated for test prompts."
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_some_rows_keep_all_that_was_said_of_them(make_table: Callable[..., Tabl
 
 
 def test_an_answer_too_few_is_refused(make_table: Callable[..., Table]) -> None:
-    with pytest.raises(ValueError, match="3 rows need 3 answers"):
+    with pytest.raises(ValueError, match="3 rows need 3 predictions"):
         Predictions("test", make_table(["a", "b", "c"], ["x", "y", "x"]), np.zeros(2))
 
 

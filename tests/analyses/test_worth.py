@@ -182,7 +182,7 @@ def test_as_many_examples_are_chosen_as_the_room_takes() -> None:
 def test_plain_text_has_no_examples(loaded: LoadedCausal, tokenizer: Any) -> None:
     table = chats_from_prompts(["a text"], "text")
     found = shots_of(table, tokenizer, loaded.network.config, 3, 0)
-    assert found == "the rows are plain text, which asks nothing"
+    assert found == "the rows are plain text, which has no prompts"
 
 
 def test_pairs_stand_before_a_source(tokenizer: Any) -> None:
@@ -275,7 +275,7 @@ def test_it_was_not_where_examples_do_as_well_or_better(
 ) -> None:
     worse = answer(0.5, -0.3)
     assert worse["verdict"] == "no"
-    assert "higher than that of the start model given 3 examples" in worse["because"]
+    assert "higher than that of the base model with 3 examples" in worse["because"]
     open_ = answer(0.5, 0.0)
     assert open_["verdict"] == "undecided"
     assert open_["more_rows"] is None or open_["more_rows"] > 0
@@ -287,4 +287,4 @@ def test_a_judge_that_cannot_tell_gives_no_rate() -> None:
     judge = ModelJudge("biased", first_wins)
     found = worth_block(ways, texts, judge, TEXT_METRICS["rouge_l"], None)
     assert found["win_rate"][PLAIN]["value"] is None
-    assert "cannot tell a right answer" in found["win_rate"][PLAIN]["why"]
+    assert "cannot tell a correct text" in found["win_rate"][PLAIN]["why"]

@@ -229,4 +229,4 @@ def test_where_nothing_is_known_nothing_is_mirrored() -> None:
     values, labels = bars(80, False)
     seen = in_a_mirror(values, np.random.default_rng(0).permutation(labels), 0)
     assert not seen.alike
-    assert "too little to tell" in seen.because
+    assert "too small for a decision" in seen.because

@@ -84,10 +84,10 @@ def test_a_users_lexicon_is_read_and_a_broken_one_refused(tmp_path: Path) -> Non
     assert written(axis, "the young", "old") == "the old"
     assert inserted(axis.blocks[0], "Hi", "old", 0) == "An old man: Hi"
     for wrong, rule in (
-        ("age: {young: [a, b], old: [c]}", "as many terms"),
-        ("age: {young: [a], old: [A]}", "one group alone"),
+        ("age: {young: [a, b], old: [c]}", "same number of terms"),
+        ("age: {young: [a], old: [A]}", "one group only"),
         ("age: {young: [a]}", "two groups"),
-        ("age: {groups: {x: [a], y: [b]}, frame: hi}", "frame with one"),
+        ("age: {groups: {x: [a], y: [b]}, frame: hi}", "frame with exactly one"),
         ("age: {groups: {x: [a], y: [b]}, fram: hi}", "unknown key"),
         ("- a", "table of axes"),
     ):

@@ -1,4 +1,4 @@
-"""The last words of a run: the answer first, then the verdict, then where everything lies."""
+"""The summary of a run: result, advice and verdict, at most three remarks, and the paths."""
 
 from __future__ import annotations
 
@@ -39,32 +39,65 @@ def result(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_useless_model_is_said_before_any_label() -> None:
-    lines = summary(result(), Path("runs/a-1"), 80)
-    told = "\n".join(lines)
-    assert lines[1].startswith("No better than the majority class (baseline): accuracy 50 %")
-    assert told.index("Do not use it") < told.index("overfit")
+def entry_of(lines: list[str], name: str) -> str:
+    """The text of the entry ``name``, over all its lines; empty where there is none."""
+    starts = [at for at, line in enumerate(lines) if line.startswith(f"  {name} ")]
+    if not starts:
+        return ""
+    text = [lines[starts[0]][12:]]
+    for line in lines[starts[0] + 1 :]:
+        if not line.startswith(" " * 12):
+            break
+        text.append(line.strip())
+    return " ".join(text)
 
 
-def test_why_it_ended_the_remedy_and_the_folders_stand_in_lines_of_their_own() -> None:
+def test_result_advice_and_verdict_come_first_in_a_sentence_each() -> None:
     lines = summary(result(), Path("runs/a-1"), 80)
-    assert "  Stopped   step 60: the verdict is overfit" in lines
-    assert "  Kept      the checkpoint of step 40; trained for 1 min 01 s" in lines
-    assert "  Scores    F1 macro 40.0 % (95% CI 30.0 – 50.0 %)" in lines
-    told = " ".join(" ".join(lines).split())
-    assert (
-        "Next step Train for less long. --set train.epochs=3 (1 other remedy in the report)" in told
-    )
+    assert [line.split()[0] for line in lines[1:] if line[2:3].strip()][:3] == [
+        "Result",
+        "Advice",
+        "Verdict",
+    ]
+    assert entry_of(lines, "Result").startswith("No better than the most frequent class")
+    assert "accuracy 50 %" in entry_of(lines, "Result")
+    assert entry_of(lines, "Advice").startswith("Do not use it")
+    assert entry_of(lines, "Verdict") == "Overfitting: the validation loss rose."
+
+
+def test_the_saved_checkpoint_the_next_step_and_the_folders_have_their_lines() -> None:
+    lines = summary(result(), Path("runs/a-1"), 80)
+    saved = "checkpoint of step 40; stopped at step 60 after 1 min 01 s: the verdict is overfit"
+    assert entry_of(lines, "Saved") == saved
+    step = "Train for less long. --set train.epochs=3 (1 alternative in the report)"
+    assert entry_of(lines, "Next step") == step
     assert lines[-2:] == ["  Model     runs/a-1/model", "  Report    runs/a-1/report.html"]
     assert max(map(len, lines)) <= 80
 
 
-def test_a_stop_for_a_spent_run_is_told_in_one_line() -> None:
-    reason = "overfit, and the answers gained nothing at 3 looks running: The validation loss rose."
-    lines = summary(result(stopped_because=reason), Path("r"), 80)
-    assert (
-        "  Stopped   step 60: overfit, and the answers gained nothing at 3 looks running" in lines
-    )
+def test_the_first_screen_has_three_remarks_and_verbose_has_all() -> None:
+    found = [
+        {"slice": f"rows with “{word}”", "value": 0.4, "rest": 0.1} for word in ("a", "b", "c", "d")
+    ]
+    given = result(slices={"what": "wrong", "found": found}, control={"policy": "adapt"})
+    remarks = ("Warning", "Actions", "Saved", "Scores", "Next step")
+
+    def shown(verbose: bool) -> list[str]:
+        lines = summary(given, Path("r"), 80, verbose)
+        names = (next((n for n in remarks if line[2:].startswith(n)), "") for line in lines)
+        return [name for name in names if name]
+
+    assert len(shown(verbose=False)) == 3
+    assert shown(verbose=False)[0] == "Warning"
+    assert shown(verbose=False)[-1] == "Next step"
+    assert {"Warning", "Actions", "Saved", "Scores", "Next step"} <= set(shown(verbose=True))
+    assert "F1 macro 40.0 %" in entry_of(summary(given, Path("r"), 80, True), "Scores")
+
+
+def test_the_reason_of_a_stop_does_not_repeat_the_verdict() -> None:
+    reason = "overfit, and the metric gained nothing at 3 evaluations: The validation loss rose."
+    saved = entry_of(summary(result(stopped_because=reason), Path("r"), 80), "Saved")
+    assert saved.endswith("overfit, and the metric gained nothing at 3 evaluations")
 
 
 def test_a_long_folder_is_never_broken() -> None:
@@ -72,39 +105,38 @@ def test_a_long_folder_is_never_broken() -> None:
     assert str(folder / "model") in summary(result(), folder, 80)[-2]
 
 
-def test_without_remedies_and_at_its_end() -> None:
+def test_without_remedies_there_is_no_next_step() -> None:
     verdict = {"label": "healthy", "because": "It holds up.", "cause": None, "remedies": []}
     lines = summary(
         result(verdict=verdict, best_step=60, stopped_because="all 60 planned steps were taken"),
         Path("r"),
         80,
     )
-    assert "  Stopped   step 60: all 60 planned steps were taken" in lines
-    assert "  Kept      the last checkpoint; trained for 1 min 01 s" in lines
-    assert not any(line.startswith("  Next step") for line in lines)
+    assert entry_of(lines, "Saved").endswith("all 60 planned steps were taken")
+    assert entry_of(lines, "Next step") == ""
 
 
-def test_what_a_policy_tried_is_said_and_that_it_tried_nothing() -> None:
+def test_what_a_policy_tried_is_printed_and_that_it_tried_nothing() -> None:
     def tried(policy: str, *trials: dict[str, Any], steps: int = 60) -> str:
         control = {"policy": policy, "trials": list(trials), "steps": steps, "planned_steps": 70}
-        return "\n".join(summary(result(control=control), Path("r"), 80))
+        return entry_of(summary(result(control=control), Path("r"), 80), "Actions")
 
     good = {"name": "half the rate", "step": 40, "from_step": 20, "kept": True, "actions": []}
     text = tried(
         "adapt", good, {**good, "name": "longer", "from_step": 40, "kept": False}, steps=90
     )
-    assert "  Tried     half the rate (at step 40, from step 20 on): kept" in text
-    assert "  Tried     longer (at step 40): undone, not shown to be better" in text
-    assert "  Took      90 updates in all, 70 were planned" in text
-    assert "  Tried     nothing: mine.py:Own found no reason to act" in tried("mine.py:Own")
-    assert "Tried" not in tried("stop")
+    assert "half the rate (step 40, from step 20 on): kept" in text
+    assert "longer (step 40): undone, not shown to be better" in text
+    assert "90 updates in total, 70 planned" in text
+    assert tried("mine.py:Own") == "none: mine.py:Own found no reason to act"
+    assert tried("stop") == ""
 
 
 def test_what_must_be_known_before_the_model_is_relied_on_is_said() -> None:
     found = {"slice": "rows that hold \x1b[31m“dear”", "value": 0.4, "rest": 0.1}
     told = summary(result(slices={"what": "wrong", "found": [found]}), Path("runs/a-1"), 80)
     (at,) = [place for place, line in enumerate(told) if line.startswith("  Warning   ")]
-    assert "It fails more often on rows that hold" in " ".join(told[at:])
+    assert "on rows that hold" in " ".join(told[at:])
     assert max(map(len, told)) <= 80
     assert not any("Warning" in line for line in summary(result(), Path("runs/a-1"), 80))
     nothing = summary(result(slices={"what": "wrong", "found": []}), Path("runs/a-1"), 80)

@@ -60,7 +60,7 @@ def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
     assert "1 label" in forget(path, "--who", "Mara").stdout
     assert store.feedback() == []
     store.close()
-    assert "Nothing of it was there" in forget(path, "--who", "Mara").stdout
+    assert "Nothing to delete was found" in forget(path, "--who", "Mara").stdout
 
 
 def _bytes(path: Path) -> bytes:

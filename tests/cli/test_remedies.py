@@ -21,7 +21,7 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.service.settings import known_settings
 from holdfast.prepare.rows import check_names
-from holdfast.recipe import Recipe, known_keys, override
+from holdfast.recipe import Recipe, key_names, known_keys, override
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"
 # What stands for a value that is not known before the program runs.
@@ -225,12 +225,12 @@ def is_key(key: str) -> bool:
         except RecipeError as error:
             return "an unknown method" not in str(error) and "no method" not in str(error)
         return True
-    return key in known_keys()
+    return key in key_names()
 
 
 def test_every_key_that_is_named_exists(said: list[Text]) -> None:
     """A key without a value, or the part of a recipe that keys begin with."""
-    keys = known_keys()
+    keys = key_names()
     wrong, named = [], 0
     for text in said:
         for found in re.finditer(KEY, text.words):
@@ -252,7 +252,7 @@ def test_every_set_option_names_a_key_a_series_or_a_place(said: list[Text]) -> N
         for one in re.finditer(rf"--set ([\w.{HOLE}]+)=", text.words)
     ]
     assert len(found) > 25
-    keys = set(known_keys()) | OTHERS
+    keys = set(key_names()) | OTHERS
     unknown = [
         (where, key)
         for where, key in found

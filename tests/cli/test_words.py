@@ -40,9 +40,9 @@ def test_an_option_that_is_close_stands_alone() -> None:
 
 def test_what_is_like_nothing_is_told_where_to_look() -> None:
     assert suggestion("--zzz", OPTIONS, settable=True).startswith(
-        "`--help` lists them; every setting"
+        "`--help` lists the options; --set"
     )
-    assert suggestion("--epochs", ["--out"], settable=False) == "`--help` lists them."
+    assert suggestion("--epochs", ["--out"], settable=False) == "`--help` lists the options."
 
 
 def test_the_shell_completes_what_begins_so() -> None:
@@ -53,5 +53,5 @@ def test_the_shell_completes_what_begins_so() -> None:
 def test_a_share_of_all_is_a_hundred() -> None:
     from holdfast.cli.errors import _span
 
-    assert _span({"value": 1.0, "low": 0.877, "high": 1.0}, 100) == "100 (88 to 100)"
-    assert _span({"value": 0.25, "low": 0.0512, "high": 3.0}) == "0.25 (0.051 to 3)"
+    assert _span({"value": 1.0, "low": 0.877, "high": 1.0}, 100) == "100 (95 % CI 88–100)"
+    assert _span({"value": 0.25, "low": 0.0512, "high": 3.0}) == "0.25 (95 % CI 0.051–3)"

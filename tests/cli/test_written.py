@@ -21,7 +21,7 @@ def test_an_older_run_is_told_of_by_the_texts_that_it_kept(old_runs: Path, task:
     assert "older version" in found["worth"]["left_out"]["general"]
     assert "cut" not in {share["mark"] for share in found["outputs"]["shares"]}
     lines = [*worth_lines(found["worth"]), *output_lines(found["outputs"])]
-    assert any("an older version made this run" in line for line in lines)
+    assert any("an older version trained this run" in line for line in lines)
     assert lines[0].strip() == found["worth"]["because"]
 
 

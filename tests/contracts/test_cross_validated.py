@@ -70,7 +70,7 @@ def test_every_task_is_cross_validated(
     assert parquet.read_table(run / "predictions.parquet").num_rows == 0
 
     page = (run / "report.html").read_text("utf-8")
-    assert "How sure is the score?" in page
+    assert "Cross-validation" in page
 
     told = FinishedRun(run).told("valid")
     assert len(told.losses) == len(rows)
@@ -79,7 +79,7 @@ def test_every_task_is_cross_validated(
     block = scored_block_of(run, str(sample.recipe.data.path))
     assert block["n"] > 0
     if name in ("numbers", "seq2seq", "chats", "plain texts, adapter"):
-        with pytest.raises(HoldfastError, match="not right or wrong"):
+        with pytest.raises(HoldfastError, match="correct or wrong"):
             set_threshold(run, ThresholdRequest(coverage=0.5))
     else:
         assert set_threshold(run, ThresholdRequest(coverage=0.5))["rule"] is not None

@@ -113,4 +113,4 @@ def test_what_writes_has_no_measured_precision_and_says_so(served: Any, tmp_path
         return
     made = choose_precision(tmp_path, predictor, "auto", lambda _: None)
     assert made.precision == "float32"
-    assert "this model writes" in made.because
+    assert "this model is generative" in made.because

@@ -221,7 +221,7 @@ def test_an_unknown_enrichment_is_refused_with_the_nearest() -> None:
 
 
 def test_one_of_other_rows_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(RecipeError, match="is made for text") as caught:
+    with pytest.raises(RecipeError, match="is only for texts") as caught:
         check_enrich({"aeda": True}, "pictures")
     assert caught.value.what == "enrich.aeda"
 
@@ -311,7 +311,7 @@ def test_only_training_rows_are_taken(make_sample: Callable[[str], Any]) -> None
     sample = make_sample("classes")
     forms = forms_of(sample)
     for other in (ValidSplit(sample.table), sample.table):
-        with pytest.raises(Defect, match="training rows alone"):
+        with pytest.raises(Defect, match="training rows only"):
             dataclasses.replace(forms, train=other)
 
 
@@ -425,7 +425,7 @@ def test_pictures_in_other_forms_keep_their_labels_unless_they_are_mixed(
     still, places = forms(flip={"share": 1e-9})(rows, turns)
     same = sample.task.collate(still, places)["pixel_values"]
     assert torch.allclose(same, plain["pixel_values"], atol=1e-5)
-    with pytest.raises(Defect, match="training rows alone"):
+    with pytest.raises(Defect, match="training rows only"):
         dataclasses.replace(forms(crop=True), train=ValidSplit(sample.table))
 
 

@@ -300,20 +300,20 @@ def test_a_fit_cannot_set_what_was_prepared(
     with pytest.raises(RecipeError, match="prepared") as raised:
         fit(prepared, np.arange(8), np.arange(8, 14), settings)
     assert raised.value.what == next(iter(settings))
-    assert "anew" in raised.value.remedy
+    assert "Prepare them again" in raised.value.remedy
 
 
 @pytest.mark.parametrize(
     ("train", "valid", "rule", "value"),
     [
-        (np.arange(14) < 9, np.arange(9, 14), "whole numbers", "bool of shape (14,)"),
-        (np.arange(9), np.arange(14) >= 9, "whole numbers", "bool of shape (14,)"),
-        ([0.0, 1.5, 2.0], [9, 10], "whole numbers", "float64 of shape (3,)"),
-        ([[0, 1], [2, 3]], [9, 10], "whole numbers", "int64 of shape (2, 2)"),
-        ([], [9, 10], "whole numbers", "no row"),
-        (range(9), [], "whole numbers", "no row"),
+        (np.arange(14) < 9, np.arange(9, 14), "list of integers", "bool of shape (14,)"),
+        (np.arange(9), np.arange(14) >= 9, "list of integers", "bool of shape (14,)"),
+        ([0.0, 1.5, 2.0], [9, 10], "list of integers", "float64 of shape (3,)"),
+        ([[0, 1], [2, 3]], [9, 10], "list of integers", "int64 of shape (2, 2)"),
+        ([], [9, 10], "list of integers", "no row"),
+        (range(9), [], "list of integers", "no row"),
         ([0, 1, -1], [9, 10], "not among the 14", -1),
-        (range(9), [8, 9, 10], "to be judged by", 8),
+        (range(9), [8, 9, 10], "for training and for validation", 8),
     ],
 )
 def test_positions_that_are_none_are_refused(

@@ -209,7 +209,7 @@ def test_a_log_of_bytes_is_refused_by_saying_what_a_log_is(
     files = [logs[name]] if logs[name].is_file() else list(logs[name].rglob("*.jsonl"))
     path = tmp_path / files[0].name
     path.write_bytes(b"\x00\x01\xff\xfe" * 200)
-    with pytest.raises(InputError, match=r"A log holds a loss|not text"):
+    with pytest.raises(InputError, match=r"A log has a loss|not text"):
         read(path)
 
 

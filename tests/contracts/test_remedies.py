@@ -41,7 +41,7 @@ def test_every_remedy_of_every_verdict_is_taken_by_the_task(name: str, verdicts:
     advised = {s for _, verdict in found for remedy in verdict.remedies for s in remedy.set}
     assert advised & set(FIXED), "nothing is advised"
     if name == "causal-lm":
-        with pytest.raises(RecipeError, match="does not exist for causal-lm"):
+        with pytest.raises(RecipeError, match="does not apply to causal-lm"):
             check_settings(recipe, ["train.label_smoothing=0.1"])
         assert "train.weight_decay=0.1" in advised, "what is left of a remedy is still advised"
 

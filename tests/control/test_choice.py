@@ -189,7 +189,7 @@ def test_last_keeps_the_newest_even_where_it_is_no_number() -> None:
 def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
     assert "lowest" in explain_choice(course(1.0, 0.5), 1)
     told = explain_choice(course(1.0, 0.50, 0.60), 2)
-    assert all(said in told for said in ("not above the lowest", "50 validation rows", "0.6"))
+    assert all(said in told for said in ("not significantly above", "50 validation rows", "0.6"))
     assert "the lowest validation loss, step 1: 0.5" in told
     assert "no validation rows" in explain_choice([snapshot(0, np.zeros(0))], 0)
     # Of a classifier the raw loss and the accuracy too, of the last and of the lowest raw one.
@@ -217,14 +217,14 @@ def test_the_reason_is_that_of_the_rule_that_kept_the_checkpoint() -> None:
         looks.append(replace(snapshot(step, losses), valid_correct=np.arange(40) < hits))
     # The newest is not significantly worse; the one before it beats it in both.
     assert newest_unless_worse(looks) == 1
-    assert "and which no other beats in both loss and accuracy" in explain_choice(looks, 1)
+    assert "no other checkpoint beats it in both loss and accuracy" in explain_choice(looks, 1)
     trial = branched(
         [(0, 0, base + 1.0), (2, 0, base), (3, 1, base - 0.01 + 0.3 * (base - base.mean()))]
     )
     assert trial[2].refined_loss < trial[1].refined_loss
     assert choose_across_branches(trial, lowest_calibrated) == 1
     told = explain_choice(trial, 1)
-    assert "a checkpoint of another trial replaces it only where it is better" in told
+    assert "replaces it only if it is significantly better" in told
     assert f"p < {BETTER_LEVEL:g}" in told
 
 

@@ -96,7 +96,7 @@ def test_the_reason_names_the_best_step_and_the_count() -> None:
     for index, value in enumerate([3.0, 1.0, 2.0]):
         advisor.decide(CALM, [snapshot(index, value)])
     (action,) = advisor.decide(CALM, [snapshot(3, 2.0)])
-    assert "2 evaluation points" in action.because
+    assert "2 evaluations in a row" in action.because
     assert "step 1" in action.because
 
 

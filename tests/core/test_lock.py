@@ -205,7 +205,7 @@ def test_where_there_are_no_locks_it_is_said(
     said: list[Any] = []
     with decisions_to(said.append), locked(tmp_path):
         refuse_locked(tmp_path)
-    assert "give no two processes this folder" in said[0].because
+    assert "one process at a time" in said[0].because
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,7 +26,7 @@ def test_a_bare_name_is_missed_in_the_current_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as refused:
         DOORS[name](Path(name))
-    assert "the current folder holds nothing that is named like it." in str(refused.value)
+    assert "the current folder holds no similar name." in str(refused.value)
     assert ".." not in str(refused.value)
 
 
@@ -35,10 +35,10 @@ def test_the_nearest_name_or_the_missing_folder_is_named(name: str, tmp_path: Pa
     (tmp_path / name.replace("nonexist", "nonexists")).write_text("x")
     with pytest.raises(InputError, match=r"Did you mean .*nonexists"):
         DOORS[name](tmp_path / name)
-    with pytest.raises(InputError, match=r"no folder .*absent either"):
+    with pytest.raises(InputError, match=r"folder .*absent does not exist either"):
         DOORS[name](tmp_path / "absent" / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"the folder .*empty holds nothing"):
+    with pytest.raises(InputError, match=r"the folder .*empty holds no similar name"):
         DOORS[name](tmp_path / "empty" / name)
 
 

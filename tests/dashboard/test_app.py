@@ -201,7 +201,7 @@ def test_comparing_says_what_differs_and_what_cannot_be_tested(asked: Any) -> No
     assert test.status_code == 200
     assert "cannot be tested" in test.text
     assert "There is no such run" in str(asked.get("/compare?run=nope&run=fine").text) or (
-        "there is no such run" in asked.get("/compare?run=nope&run=fine").text
+        "this run does not exist" in asked.get("/compare?run=nope&run=fine").text
     )
 
 

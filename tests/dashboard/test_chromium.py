@@ -264,11 +264,11 @@ def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_pa
         told("Stored")
         assert page.locator(".task").inner_text() != first
         page.keyboard.press("u")
-        told("Taken back")
+        told("Undone")
         assert page.locator(".task").inner_text() == first
         page.keyboard.press("?")
         told("is shown")
-        assert "The model says: good" in page.locator("#labelling").inner_text()
+        assert "The model predicts: good" in page.locator("#labelling").inner_text()
         page.keyboard.press("s")
         told("Skipped")
         page.keyboard.press("1")

@@ -77,7 +77,7 @@ def test_a_store_without_anything_is_a_page_all_the_same(client: Any) -> None:
     for span in ("hour", "day", "week", "month", "nonsense"):
         page = client.get(f"/service?span={span}")
         assert page.status_code == 200
-        assert "No request came" in page.text
+        assert "There were no requests" in page.text
 
 
 def test_without_a_store_the_pages_say_how_to_have_one(asked: Any) -> None:
@@ -176,7 +176,7 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
     page = client.get("/label").text
     first = shown_task(page)
     assert "&lt;b&gt;row" in first["text"]
-    assert "The model says" not in page
+    assert "The model predicts" not in page
     # Nothing of the answer is in the page, not even hidden.
     assert "0.5" not in re.sub(r"<div class=\"user\".*?</div>", "", page, flags=re.DOTALL)
     assert page.count('type="radio"') == 2
@@ -196,7 +196,7 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
     assert store.feedback() == []
     seen = do("suggest").text
     assert shown_task(seen)["request"] == first["request"]
-    assert re.search(r"The model says: .*good", seen)
+    assert re.search(r"The model predicts: .*good", seen)
     do("store", label="good")
     assert store.feedback()[0].suggestion == "seen"
     first = shown_task(client.get("/label").text)
@@ -257,7 +257,7 @@ def test_nothing_left_is_said(client: Any, store: Store) -> None:
     fill(store, 3, texts=False)
     name(client)
     page = client.get("/label").text
-    assert "Nothing is left to label" in page
+    assert "No rows are left to label" in page
     assert "--set serve.log_texts=true" in page
 
 
@@ -270,7 +270,7 @@ def test_an_answer_that_was_seen_stays_where_no_label_was_chosen(client: Any, st
     assert 'name="shown" value="1"' in seen
     again = client.post("/label?part=task", data=given | {"action": "store"}, headers=ORIGIN).text
     assert "Choose one" in again
-    assert "The model says" in again
+    assert "The model predicts" in again
 
 
 def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) -> None:
@@ -279,7 +279,7 @@ def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) ->
     task = shown_task(client.get("/label").text)
     given = {"request": task["request"], "index": task["index"], "label": "bad"}
     page = client.post("/label?part=task", data=given | {"action": "store"}, headers=ORIGIN).text
-    assert "not told yet: 1 of the 10 evenly drawn rows it needs are labelled" in page
+    assert "not yet known: 1 of the 10 uniformly drawn rows it needs are labelled" in page
 
 
 @pytest.mark.parametrize(

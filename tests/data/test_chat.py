@@ -190,7 +190,7 @@ def test_a_chat_that_cannot_be_learned_is_left_out_and_counted(
     assert counts(table) == {fault: 1}
     assert table.column("row").tolist() == [1]
     assert table.findings[0].rows == (0,)
-    with pytest.raises(DataError, match="no row that can be learned from"):
+    with pytest.raises(DataError, match="no usable row"):
         load_chats(rows([{"messages": turns}]), RowOptions(messages="messages"))
 
 

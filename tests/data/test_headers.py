@@ -141,7 +141,7 @@ def twins(path: Path, cells: list[tuple[str, str, str]], header: str) -> Columns
     with record_decisions() as log:
         found = choose_columns(raw, RowOptions())
     if len({column_key(name) for name in raw.names}) < len(raw.names):
-        assert "is named alike" in " ".join(decision.because for decision in log)
+        assert "has the same name but for case" in " ".join(decision.because for decision in log)
     return found
 
 

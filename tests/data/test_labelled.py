@@ -60,13 +60,13 @@ def test_measurements_are_numbers_and_whole_numbers_are_asked_about(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "settings", "match"),
     [
-        ([1.5, "much", 2.0], {"label_kind": "number"}, "row 1.*no finite number"),
+        ([1.5, "much", 2.0], {"label_kind": "number"}, "row 1.*not a finite number"),
         ([1.0, 1e308, -1e308], {"label_kind": "number"}, "row 1.*too large"),
-        ([2.0] * 9, {"label_kind": "number"}, "one number only"),
+        ([2.0] * 9, {"label_kind": "number"}, "same number in every row"),
         ([["a"], ["a"]], {}, "fewer than two"),
         (["a", "b|c"], {"label_kind": "several"}, None),
-        (["a", "b"], {"label_kind": "several"}, "no list of labels"),
-        ([["a"], ["b"]], {"classes": ("a", "c")}, "not among the classes"),
+        (["a", "b"], {"label_kind": "several"}, "not a list of labels"),
+        ([["a"], ["b"]], {"classes": ("a", "c")}, "not one of the classes"),
     ],
 )
 def test_labels_of_another_kind_are_refused(
@@ -80,9 +80,9 @@ def test_labels_of_another_kind_are_refused(
 
 
 def test_settings_without_meaning_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no meaning"):
+    with pytest.raises(RecipeError, match="no effect"):
         load(tmp_path / "x.jsonl", [n * 0.5 for n in range(80)], rare="drop")
-    with pytest.raises(RecipeError, match="no meaning"):
+    with pytest.raises(RecipeError, match="no effect"):
         load(tmp_path / "x.jsonl", ["a", "b"] * 9, label_kind="class", separator="|")
 
 

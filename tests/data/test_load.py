@@ -103,14 +103,14 @@ def test_labels_become_strings_in_natural_order(
     [
         ("", {}, "is empty"),
         ("text,label\n", {}, "header but no rows"),
-        (csv_of([(t, "x") for t, _ in GOOD]), {}, "one class only"),
-        (csv_of([(n, n % 2) for n in range(12)]), {}, "holds numbers only"),
+        (csv_of([(t, "x") for t, _ in GOOD]), {}, "only one class"),
+        (csv_of([(n, n % 2) for n in range(12)]), {}, "holds only numbers"),
         (csv_of([("", n % 2) for n in range(12)]), {}, "empty in every row"),
-        (csv_of([(t, "") for t, _ in GOOD]), {}, "no label at all"),
+        (csv_of([(t, "") for t, _ in GOOD]), {}, "has no labels"),
         (csv_of(GOOD), {"text": ["txt"]}, r"(?s)no column 'txt'.*Did you mean 'text'"),
         (csv_of(GOOD), {"label": "labl"}, r"(?s)no column 'labl'.*Did you mean 'label'"),
         (csv_of(GOOD), {"group": "user"}, "no column 'user'"),
-        (csv_of([(t, n) for n, (t, _) in enumerate(GOOD)]), {}, "12 different values in 12 rows"),
+        (csv_of([(t, n) for n, (t, _) in enumerate(GOOD)]), {}, "12 distinct values in 12 rows"),
         (csv_of([(f"a b {n}", n * 0.5) for n in range(60)] * 3), {}, "regression"),
         (csv_of([("great film", "pos"), *GOOD], "fine film,pos"), {}, "header is missing"),
         ("text\na b c\n", {}, "no column that could be the label"),
@@ -130,7 +130,7 @@ def test_nested_and_doubled_columns_are_refused(load: Load) -> None:
     nested = objects(text=[["a"]] * 12, label=[0, 1] * 6)
     with pytest.raises(DataError, match="lists, objects or bytes"):
         load(nested, text=["text"])
-    with pytest.raises(RecipeError, match="two things at once"):
+    with pytest.raises(RecipeError, match="two roles"):
         load(csv_of(GOOD), text=["text"], label="text")
     with pytest.raises(DataError, match=r"row 1, column 'text'.*NUL"):
         load(objects(text=["a b", "a\0b"] * 6, label=[0, 1] * 6))
@@ -169,10 +169,13 @@ def test_one_text_column_may_be_given_as_a_string(load: Load) -> None:
 
 def test_an_ambiguous_column_is_asked_for_by_name(load: Load) -> None:
     two_texts = objects(uno=many(), due=many(), label=[0, 1] * 6)
-    with pytest.raises(DataError, match=r"(?s)several columns hold texts.*uno, due.*--text uno"):
+    with pytest.raises(DataError, match=r"(?s)several columns of texts.*uno, due.*--text uno"):
         load(two_texts)
     two_labels = objects(text=many(), color=["r", "g"] * 6, size=["s", "l"] * 6)
-    with pytest.raises(DataError, match=r"(?s)which is the label.*'color'.*'size'.*--label color"):
+    with pytest.raises(
+        DataError,
+        match=r"(?s)several columns that could be the label.*'color'.*'size'.*--label color",
+    ):
         load(two_labels)
     assert load(two_labels, label="size").classes == ("l", "s")
 
@@ -183,10 +186,10 @@ def test_a_template_joins_columns(load: Load) -> None:
     assert table.column("text")[0] == "a text of number 0 stands here [SEP] ctx {x}"
     assert findings(table)["missing_text"] == (1, (11,), True)
     for template, said in [
-        ("{r} {c}", r"(?s)not there: 'r'"),
+        ("{r} {c}", r"(?s)does not exist: 'r'"),
         ("no column", "names no column"),
         ("{q:>9}", "format or a conversion"),
-        ("{q", "not a template"),
+        ("{q", "not a valid template"),
     ]:
         with pytest.raises(InputError, match=said):
             load(rows, template=template)

@@ -50,7 +50,7 @@ def test_a_missing_label_is_left_out_and_counted() -> None:
         ([("a", "b"), "cd"], None, "row 1: is not a pair"),
         (["a", "\ud800"], None, "row 1: is not a text"),
         (TEXTS, [0, 1], "6 texts and 2 labels"),
-        (TEXTS, [1] * 6, "one class only"),
+        (TEXTS, [1] * 6, "only one class"),
     ],
 )
 def test_what_is_no_text_or_fits_no_label_is_refused(

@@ -42,7 +42,7 @@ def test_labels_of_one_source_alone_are_told_with_their_likely_twin(two: tuple[s
     assert found.names == ("films", "films 2")
     (told,) = found.findings
     assert (told.check, told.severity, told.count) == ("labels_by_source", "warn", 4)
-    assert "'neg' and 'negative' are one" in told.because
+    assert "'neg' and 'negative' are the same" in told.because
 
 
 def test_what_cannot_be_mixed_is_refused(
@@ -50,7 +50,7 @@ def test_what_cannot_be_mixed_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match="two sources"):
         mix_sources([MixSource(two[0])])
-    with pytest.raises(RecipeError, match="one name"):
+    with pytest.raises(RecipeError, match="same name"):
         mix_sources([MixSource(two[0], name="a"), MixSource(two[1], name="a")])
     with pytest.raises(RecipeError, match="renames a label"):
         mix_sources([MixSource(two[0], labels={"poss": "pos"}), MixSource(two[1])])

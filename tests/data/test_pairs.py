@@ -76,7 +76,7 @@ def test_two_possible_targets_are_asked_for(tmp_path: Path) -> None:
         tmp_path / "r.jsonl", [m | {"pandas": f"df . loc {i}"} for i, m in enumerate(made)]
     )
     assert load_pairs(path, RowOptions(label="pandas")).columns.label == "pandas"
-    with pytest.raises(DataError, match="which column is the target"):
+    with pytest.raises(DataError, match="several columns could be the target"):
         load_pairs(
             write(
                 tmp_path / "q.jsonl",
@@ -130,7 +130,7 @@ def test_no_usable_row_and_no_column_are_refused(tmp_path: Path) -> None:
         load_pairs(write(tmp_path / "r.jsonl", empty), RowOptions(text="dialogue", label="summary"))
     with pytest.raises(DataError, match="has no column 'sumary'"):
         load_pairs(write(tmp_path / "s.jsonl", rows()), RowOptions(label="sumary"))
-    with pytest.raises(RecipeError, match="two things at once"):
+    with pytest.raises(RecipeError, match="two roles"):
         load_pairs(write(tmp_path / "t.jsonl", rows()), RowOptions(text="summary", label="summary"))
 
 

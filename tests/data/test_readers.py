@@ -30,8 +30,8 @@ def rows(raw: Raw) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("text,label\na,1\nb,2,3\n", "line 3.*3 cells where the header names 2"),
-        ('text,label\n"a\nb",1\nc\n', "line 4.*1 cells where the header names 2"),
+        ("text,label\na,1\nb,2,3\n", "line 3.*3 cells, but the header names 2"),
+        ('text,label\n"a\nb",1\nc\n', "line 4.*1 cells, but the header names 2"),
         ('text,label\na,1\n"b,2\nc,3\n', "line 3.*never closes"),
         ('text,label\n"b" c,2\n', "line 2.*after the closing quotation mark"),
         ("text,text\na,1\n", "same name.*'text'"),
@@ -151,7 +151,7 @@ def test_utf_16_is_named_and_read_when_asked(tmp_path: Path) -> None:
 
 
 def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not an encoding"):
+    with pytest.raises(DataError, match="not a text encoding"):
         read(tmp_path, "a.csv", "text,label\na,1\n", "utf-9")
     with pytest.raises(DataError, match="is not in utf-16"):
         read(tmp_path, "a.csv", "text,label\na,1\n", "utf-16")
@@ -165,11 +165,11 @@ def test_a_wrong_or_unknown_encoding_is_refused(tmp_path: Path) -> None:
     [
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2: is not JSON"),
         ("a.jsonl", '{"text": "a"}\n["b"]\n', "line 2: is not an object"),
-        ("a.jsonl", '{"text": "a", "text": "b"}\n', "'text' stands twice"),
+        ("a.jsonl", '{"text": "a", "text": "b"}\n', "'text' is repeated"),
         ("a.jsonl", '{"text": "\\ud800"}\n', "surrogate"),
         ("a.json", '[{"text": "a"}, {"text": "b"\n', "is not JSON"),
-        ("a.json", '[{"text": "a"}]\n\n{"text": "b"}', "line 3: goes on after the end"),
-        ("a.json", '[{"text": "a"} {"text": "b"}]', "where ',' should be"),
+        ("a.json", '[{"text": "a"}]\n\n{"text": "b"}', "line 3: has content after the end"),
+        ("a.json", '[{"text": "a"} {"text": "b"}]', "where ',' is expected"),
         ("a.json", '{"text": ["a"], "label": [1, 2]}', "different lengths"),
         ("a.json", "[]", "empty list"),
         ("a.json", "3", "not a table"),

@@ -24,22 +24,32 @@ def column(name: str, words: float = 1.0, distinct: int = 90, numeric: bool = Fa
 
 
 CASES = [
-    (TEXT, [column("review"), column("x")], "review", "it alone has a usual name of texts"),
-    (TEXT, [column("a", 12), column("b")], "a", "it alone holds texts (12 words on average)"),
+    (
+        TEXT,
+        [column("review"), column("x")],
+        "review",
+        "the only column with a usual name for texts",
+    ),
+    (TEXT, [column("a", 12), column("b")], "a", "the only column of texts (12 words on average)"),
     (TEXT, [column("a", 12), column("b", 11)], None, "a b"),
     # Of two usual names neither is settled by another that holds more words.
     (TEXT, [column("title"), column("body"), column("x", 12)], None, "body title"),
-    (TEXT, [column("summary", numeric=True), column("x", 5)], "x", "it alone holds texts"),
+    (TEXT, [column("summary", numeric=True), column("x", 5)], "x", "the only column of texts"),
     (TEXT, [column("a"), column("label")], "a", "no other column could be the text"),
-    (TEXT, [column("a"), column("b", distinct=3)], "a", "it alone holds words that mostly differ"),
-    (LABEL, [column("topic"), column("x", distinct=3)], "topic", "a usual name of labels"),
-    (LABEL, [column("a"), column("x", distinct=3)], "x", "few values that repeat (3)"),
-    (LABEL, [column("topic", distinct=4), column("genre", 5)], "topic", "that repeat (4)"),
+    (
+        TEXT,
+        [column("a"), column("b", distinct=3)],
+        "a",
+        "the only column of words that mostly differ",
+    ),
+    (LABEL, [column("topic"), column("x", distinct=3)], "topic", "a usual name for labels"),
+    (LABEL, [column("a"), column("x", distinct=3)], "x", "few distinct values (3)"),
+    (LABEL, [column("topic", distinct=4), column("genre", 5)], "topic", "few distinct values (4)"),
     (LABEL, [column("a"), column("b")], None, "a b"),
-    (SOURCE, [column("Source "), column("x", 20)], "Source ", "a usual name of sources"),
-    (SOURCE, [column("article"), column("prompt", 9)], "prompt", "it alone holds texts"),
-    (TARGET, [column("tgt"), column("x", 20)], "tgt", "a usual name of targets"),
-    (TARGET, [column("x", 20), column("z")], "x", "it alone is left that holds texts"),
+    (SOURCE, [column("Source "), column("x", 20)], "Source ", "a usual name for sources"),
+    (SOURCE, [column("article"), column("prompt", 9)], "prompt", "the only column of texts"),
+    (TARGET, [column("tgt"), column("x", 20)], "tgt", "a usual name for targets"),
+    (TARGET, [column("x", 20), column("z")], "x", "the only other column of texts"),
     (TARGET, [], None, ""),
 ]
 

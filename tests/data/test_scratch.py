@@ -148,7 +148,7 @@ def test_a_tmpdir_that_cannot_be_used_is_named_and_no_other_is_taken(
     monkeypatch.setattr(os, "environ", {**os.environ, "TMPDIR": folder})
     with pytest.raises(MachineError, match=r"TMPDIR=[\s\S]*cannot hold temporary files") as caught:
         scratch_file("rows")
-    assert "with TMPDIR" in caught.value.remedy
+    assert "Set TMPDIR" in caught.value.remedy
 
 
 def test_a_full_tmpdir_is_named_when_rows_are_written(base: Path) -> None:

@@ -93,10 +93,10 @@ def test_few_different_numbers_are_grades_unless_the_recipe_says_numbers() -> No
 @pytest.mark.parametrize(
     ("asked", "cells", "rule"),
     [
-        (ColumnRequest("x"), ["a", "a", ""], "one value only"),
+        (ColumnRequest("x"), ["a", "a", ""], "only one value"),
         (ColumnRequest("x"), ["", None], "is empty"),
-        (ColumnRequest("x", "number"), ["1", "2", "three"], "no number"),
-        (ColumnRequest("x"), [f"id{k}" for k in range(30)], "names rows"),
+        (ColumnRequest("x", "number"), ["1", "2", "three"], "not a number"),
+        (ColumnRequest("x"), [f"id{k}" for k in range(30)], "identifies rows"),
     ],
 )
 def test_what_cannot_be_a_feature_is_refused(

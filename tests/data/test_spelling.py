@@ -92,7 +92,7 @@ def test_a_class_of_the_run_is_never_missing() -> None:
 def test_other_rows_are_read_in_the_classes_of_the_run(tmp_path: Path) -> None:
     table = load(tmp_path / "a.csv", ["YES", "no", " yes", "N/A"], classes=("Yes", "no"))
     assert named(table) == ["Yes", "no", "Yes"]
-    with pytest.raises(DataError, match="not among the classes"):
+    with pytest.raises(DataError, match="not one of the classes"):
         load(tmp_path / "b.csv", ["YES", "no"], classes=("Yes", "no"), labels="exact")
 
 
@@ -102,12 +102,12 @@ def test_classes_that_differ_in_case_alone_are_matched_exactly() -> None:
 
 
 def test_one_class_after_merging_is_refused_with_the_way_to_keep_them_apart(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)case or space alone.*data\.labels=exact"):
+    with pytest.raises(DataError, match=r"(?s)only in case or space.*data\.labels=exact"):
         load(tmp_path / "a.csv", ["spam", "Spam"] * 9)
 
 
 def test_one_class_beside_missing_labels_asks(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)beside 'NA'.*data\.labels=exact"):
+    with pytest.raises(DataError, match=r"(?s)'NA' counts as a missing label.*data\.labels=exact"):
         load(tmp_path / "a.csv", ["spam", "NA"] * 9)
 
 

@@ -76,10 +76,7 @@ def test_tags_without_a_type_are_one_type(tmp_path: Path) -> None:
     assert table.names == ("O", "B", "I")
     assert table.classes == ("_",)
     (told,) = [made for made in table.decisions if made.what == "scheme of the tags"]
-    assert (told.chosen, told.because) == (
-        "IOB2",
-        "one type of entity, without a name, in 24 words",
-    )
+    assert (told.chosen, told.because) == ("IOB2", "one unnamed entity type in 24 words")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.conll"])
@@ -203,8 +200,8 @@ def test_a_tsv_with_a_header_of_lists_is_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "rule"),
     [
-        ("Anna B-PER\nruns\n", "line 2", "has 1 column where line 1 has 2"),
-        ("Anna B-PER\nruns fast O\n", "line 2", "has 3 columns where line 1 has 2"),
+        ("Anna B-PER\nruns\n", "line 2", "has 1 column, but line 1 has 2"),
+        ("Anna B-PER\nruns fast O\n", "line 2", "has 3 columns, but line 1 has 2"),
         ("a O\n\nb O\nc I-X\nd B-X\ne O\nf B-X\n", "line 4", "has I-X after O, which IOB2"),
         ("a S-X\n\nb O\nc B-X\nd O\n", "line 5", "has O after B-X, which BIOES"),
         ("a S-X\n\nb O\nc B-X\n\nd O\n", "line 4", "ends with B-X, which BIOES"),
@@ -235,12 +232,12 @@ def test_broken_tags_are_read_as_they_are_where_it_is_asked_for(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("row", "rule"),
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "has 1 tag for the 2 words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "has 1 tag but 2 words"),
         ({"tokens": ["a"], "tags": [3]}, "is a number without a name"),
-        ({"tokens": ["a"], "tags": [""]}, "is no tag"),
-        ({"tokens": ["a", 5], "tags": ["O", "O"]}, "is no text"),
+        ({"tokens": ["a"], "tags": [""]}, "not a valid tag"),
+        ({"tokens": ["a", 5], "tags": ["O", "O"]}, "is not a text"),
         ({"tokens": ["a", "b\0"], "tags": ["O", "O"]}, "NUL"),
-        ({"tokens": {"a": 1}, "tags": ["O"]}, "holds no list"),
+        ({"tokens": {"a": 1}, "tags": ["O"]}, "does not hold a list"),
     ],
 )
 def test_a_row_is_refused_by_its_number(tmp_path: Path, row: dict[str, object], rule: str) -> None:
@@ -282,7 +279,7 @@ def test_given_rows_take_the_tags_of_the_source_and_others_are_refused(tmp_path:
     assert (like.names, like.classes) == (table.names, table.classes)
     assert like.column("tags") == [[4, 0]]
     bad = jsonl(tmp_path / "c.jsonl", [{"tokens": ["x", "y"], "tags": ["O", "B-ORG"]}])
-    with pytest.raises(DataError, match="not among the classes") as caught:
+    with pytest.raises(DataError, match="not one of the classes") as caught:
         load_tagged(str(bad), RowOptions(like=table))
     assert "row 0" in caught.value.what
     assert "word 2" in caught.value.what

@@ -136,9 +136,11 @@ def normal(name: str) -> str:
 
 def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
     recipe = pytest.importorskip("holdfast.recipe")
+    names = pytest.importorskip("holdfast.recipe.plain_names").PLAIN_NAMES
     text = (root / "docs" / "recipe.md").read_text("utf-8")
-    described = re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE)
-    assert sorted(described) == sorted(recipe.known_keys())
+    described = re.findall(r"^\| `([\w.]+)`(?: \(also: `([\w.]+)`\))? \|", text, re.MULTILINE)
+    assert sorted(old or key for key, old in described) == sorted(recipe.known_keys())
+    assert {old: plain for plain, old in described if old} == names
 
 
 def test_every_class_of_the_glossary_exists_and_has_one_meaning(root: Path, source: Path) -> None:

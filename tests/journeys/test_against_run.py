@@ -121,11 +121,14 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
 ) -> None:
     own = marked_rows()
     whole = against(holdfast, finished_run, write_csv(tmp_path / "same.csv", own))["against_run"]
-    assert "the run's own" in whole["why"]
+    assert "rows of the run" in whole["why"]
     some = write_csv(tmp_path / "some.csv", [*own[:20], *marked_rows(40, seed=96)])
     found = against(holdfast, finished_run, some)["against_run"]
     assert found["differs"] is False
-    assert "; 20 of these rows are the run's own, which makes the two alike" in found["because"]
+    assert (
+        "; 20 of these rows are rows of the run, which makes the two scores alike"
+        in found["because"]
+    )
 
 
 def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:

@@ -186,5 +186,5 @@ def test_a_defect_is_called_one(
     monkeypatch.setattr(pipeline, "load_and_divide", raising(KeyError("surprise")))
     done = holdfast("train", marked_csv, "--quiet", *sets)
     assert done.code == 1
-    assert "a defect in Holdfast" in done.err
+    assert "a bug in Holdfast" in done.err
     assert "Traceback" not in done.err

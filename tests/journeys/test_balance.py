@@ -59,7 +59,7 @@ def test_a_stated_population_moves_the_answers_by_bayes_rule(
     # A softmax drops what all classes share.
     assert gap[:, 1] - gap[:, 0] == pytest.approx(wanted[1] - wanted[0], abs=1e-3)
     (said,) = [one for one in told if getattr(one, "what", "") == "class rates"]
-    assert said.because == "the population that you state"
+    assert said.because == "the class rates set in the recipe"
     assert "class rates" in [one["what"] for one in moved["decisions"]]
 
 
@@ -80,7 +80,7 @@ def test_rows_learned_otherwise_answer_at_their_own_rates(
 def test_a_population_of_other_classes_is_refused_before_anything_is_trained(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match="not there") as caught:
+    with pytest.raises(RecipeError, match="unknown class") as caught:
         go(rare_csv, quick, tmp_path / "run", 'methods.balance.target={"no such": 1}')
     assert caught.value.what == "methods.balance.target"
     with pytest.raises(RecipeError, match="must be one of drawn, rows, half, even, auto"):

@@ -62,9 +62,9 @@ def test_rows_by_time_are_judged_by_the_newest(
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--set", "train.folds=3"], "divides each fit"),
-        (["--set", "model.layers=1"], "which is asked here"),
-        (["--set", "data.split.test=0", "--set", "data.split.train=0.8"], "chose nothing"),
+        (["--set", "train.folds=3"], "train.folds"),
+        (["--set", "model.layers=1"], "number of blocks"),
+        (["--set", "data.split.test=0", "--set", "data.split.train=0.8"], "needs test rows"),
         (["--trials", "3"], "has no such setting"),
         (["--set", "model.adapter.kind=ia3"], "has no smaller form"),
     ],

@@ -131,7 +131,9 @@ def test_a_run_that_recites_its_answers_is_told_so(
     assert extraction["start"] == 0
     assert extraction["completed"] > 0.5 * extraction["n"]
     assert result["verdict"]["label"] in ("overfit", "memorizing")
-    share = f"completes verbatim is {extraction['rate']['value']:.0%} on training rows and 0"
+    share = (
+        f"completes verbatim is {100 * extraction['rate']['value']:.0f} % on training rows and 0"
+    )
     assert share in result["verdict"]["because"]
     assert "completed_verbatim_train_above_valid" in {
         one["name"] for one in result["verdict"]["evidence"]
@@ -219,7 +221,7 @@ def test_it_predicts_answers_and_scores_other_rows(
     assert done.code == 0, done.err
     block = json.loads(done.out)
     assert block["n"] == 3
-    assert "the run's own" in block["against_run"]["why"]
+    assert "rows of the run" in block["against_run"]["why"]
     # Other texts are compared by the loss of all their tokens.
     other = tmp_path / "other.jsonl"
     text = few.read_text().replace("Add 0", "Add 90").replace("please", "at once")
@@ -255,7 +257,7 @@ def test_an_answer_that_was_stopped_is_marked_and_others_may_be_drawn(
     assert sum(len(line["prediction"]) for line in lines) < sum(lengths)
     cut = [line.get("cut", False) for line in lines]
     assert any(cut)
-    assert f"{sum(cut)} of 6 answers" in done.err
+    assert f"{sum(cut)} of 6 texts" in done.err
     assert "--max-tokens" in done.err
     out = tmp_path / "out.csv"
     assert holdfast("predict", run, few, "--max-tokens", 2, "--out", out).code == 0
@@ -305,8 +307,8 @@ def test_messages_without_a_template_end_with_the_remedy(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("train.metric=f1_macro", "is not measured at the snapshots"),
-        ("train.label_smoothing=0.1", "does not exist for causal-lm"),
+        ("train.metric=f1_macro", "is not a metric"),
+        ("train.label_smoothing=0.1", "does not apply to causal-lm"),
         ("model.max_length=20", "no row with an answer within 20 tokens"),
     ],
 )

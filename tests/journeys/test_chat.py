@@ -161,8 +161,8 @@ def test_a_start_model_that_is_gone_is_told_and_the_talk_goes_on(
     shutil.rmtree(moved)
     talk = Talk.of(run)
     (told,) = talk.decisions
-    assert told.what == "start model"
-    assert told.chosen == "not asked"
+    assert told.what == "base model"
+    assert told.chosen == "not loaded"
     assert talk.ask("red blue?").start is None
 
 
@@ -243,24 +243,24 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.type("red blue?\n")
     shown = terminal.until("you > ")
     assert "tuned | " in shown
-    assert "start | " in shown
+    assert "base | " in shown
     assert all(len(line) <= 80 for line in shown.replace("\r", "").splitlines())
     terminal.type("/start\n")
-    terminal.until("not asked")
+    terminal.until("answers are off")
     terminal.until("you > ")
     terminal.type(f"/save {tmp_path / 'talk.jsonl'}\n")
-    terminal.until("1 messages are in")
+    terminal.until("1 messages were written")
     terminal.until("you > ")
     terminal.type(f"/save {tmp_path / 'talk.jsonl'}\n")
-    terminal.until("is there already")
+    terminal.until("already exists")
     terminal.until("you > ")
-    terminal.until("(Ctrl-D ends)", again="\x03")
+    terminal.until("(Ctrl-D ends the chat)", again="\x03")
     terminal.until("you > ")
     terminal.type(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}\n")
     terminal.until("nowhere")
     terminal.until("you > ")
     terminal.type("/nothing\n")
-    terminal.until("is not known here")
+    terminal.until("is not a command")
     terminal.until("you > ")
     terminal.type("\x04")
     assert terminal.process.wait(100) == 0

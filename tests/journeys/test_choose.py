@@ -72,8 +72,8 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     assert "The score after fine-tuning is not predicted" in " ".join(done.out.split())
     # A path has no place to be broken.
     assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
-    assert "Left out: nowhere/at-all" in done.out
-    assert "a probe (best on layer" in " ".join(done.err.split())
+    assert "Skipped: nowhere/at-all" in done.out
+    assert "(best layer: " in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []
     told = json.loads(
         holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]), "--json").out
@@ -194,7 +194,7 @@ def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
     assert only.frozen.layer.score > 0.8
     assert only.facts.tokens_per_word is None
     assert only.facts.max_length is None
-    assert "the only one" in found.because
+    assert "only usable candidate" in found.because
 
 
 def check(found: Choice) -> None:
@@ -318,7 +318,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
     assert "Use it with --model better" in said
-    assert f"given {len(told['new_words'])} new words" in said
+    assert f"extended by {len(told['new_words'])} words" in said
     made = load_classifier("better", ("no", "yes"))
     ids = made.tokenizer("codeine and aspirin")["input_ids"]
     assert len(ids) == 5
@@ -339,12 +339,12 @@ def test_what_cannot_be_adapted_is_refused(
 ) -> None:
     base = ["choose", marked_csv, "--models", tiny_model]
     assert "Add --out" in holdfast(*base, "--extend", "5").err
-    assert "nothing says how" in holdfast(*base, "--out", "x").err
+    assert "no adaptation is requested" in holdfast(*base, "--out", "x").err
     assert holdfast(*base, "--out", "x", "--extend", "-1").code == 2
     done = holdfast(*base, "--task", "token-classification", "--extend", "5", "--out", "x")
     assert done.code == 2
     assert "token-classification" in done.err
     done = holdfast(*base, "--extend", "5", "--out", "x")
     assert done.code == 2
-    assert "no word that the model takes apart" in " ".join(done.err.split())
+    assert "--extend: finds no word" in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def test_a_run_against_answers_that_are_wrong(
     assert found["rows_to_settle"] is None
     example = found["differ"]["a_better"][0]
     assert example["a"] == example["label"] == labels[example["row"]]
-    assert any("is not known" in one for one in found["warnings"])
+    assert any("is unknown" in one for one in found["warnings"])
     turned = _compared(holdfast, tmp_path / "b.jsonl", finished_run, fresh)
     assert turned["verdict"] == "worse"
     assert turned["difference"]["high"] == pytest.approx(-found["difference"]["low"])
@@ -86,7 +86,7 @@ def test_rows_that_the_run_had_seen_are_left_out_and_counted(
     assert found["seen"]["train"]["n"] == result["data"]["train"]
     shown = holdfast("compare", finished_run, said, marked_csv)
     assert "are left out" in " ".join(shown.err.split())
-    assert "With seen" in shown.out
+    assert "including training rows" in " ".join(shown.out.split())
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
@@ -144,13 +144,13 @@ def test_pictures(holdfast: Any, old_runs: Path) -> None:
     [
         (("{run}", "nowhere", "{data}"), "is neither a run, nor"),
         (("{run}", "{empty}", "{data}"), "no config.json"),
-        (("{run}", "{answers}"), "without DATA stored test rows are compared"),
+        (("{run}", "{answers}"), "is not a finished run"),
         (("{run}", "{run}", "{data}", "--margin", "0"), "must lie between"),
         (("{run}", "{data}", "{data}"), "has no column 'prediction'"),
-        (("{run}", "{twice}", "{data}"), "answers a row twice"),
-        (("{run}", "{far}", "{data}"), "answer none of the labelled rows"),
+        (("{run}", "{twice}", "{data}"), "two predictions for a row"),
+        (("{run}", "{far}", "{data}"), "no prediction for the same labelled row"),
         (("{run}", "{run}", "missing.csv"), "missing.csv"),
-        (("{run}", "{lists}", "{data}"), "has an answer of another kind in row 0"),
+        (("{run}", "{lists}", "{data}"), "another type in row 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(
@@ -194,7 +194,7 @@ def test_models_of_two_tasks_are_refused(holdfast: Any, old_runs: Path, name: st
     runs, data = old_runs / "runs", old_runs / "rows" / f"{name}-new.jsonl"
     done = holdfast("compare", runs / name, runs / "classes", data)
     assert done.code == 2
-    assert "answers with texts or classes, and the labels of DATA are" in done.err
+    assert "predicts texts or classes, but the labels of DATA are" in done.err
     done = holdfast("compare", runs / "classes", runs / name, old_runs / "rows/classes-new.jsonl")
     assert done.code == 2
     assert "the labels of DATA are classes" in done.err
@@ -228,7 +228,7 @@ def test_two_runs_that_learned_other_columns_of_a_file_are_not_compared_on_it(
         train(override(Recipe(), settings), tmp_path / label)
     done = holdfast("compare", tmp_path / "label", tmp_path / "other")
     assert done.code == 2
-    assert "answer other questions about the same rows" in done.err
+    assert "different labels of the same rows" in done.err
 
 
 def test_rows_of_two_sources_are_the_same_by_what_they_hold(

@@ -320,7 +320,7 @@ def test_the_judge_knows_how_many_looks_are_planned(learned_by_heart: Any) -> No
 
 def test_the_result_says_which_state_is_kept_and_why(learned_by_heart: Any) -> None:
     _, result = learned_by_heart
-    (told,) = [d for d in result["decisions"] if d["what"] == "kept state"]
+    (told,) = [d for d in result["decisions"] if d["what"] == "best checkpoint"]
     assert told["chosen"].startswith(f"step {result['best_step']} of {result['last_step']}")
     assert "validation loss" in told["because"]
 
@@ -448,7 +448,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
                 "control__worth": 0.5,
                 "train__epochs": 40,
             },
-            "below 98%",
+            "below 98 %",
         ),
         (
             {
@@ -458,7 +458,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
                 "train__epochs": 40,
                 "train__learning_rate": 1e-2,
             },
-            "no improvement of the validation criterion at 1 evaluation points",
+            "no improvement of the validation criterion at 1 evaluations",
         ),
     ],
     ids=["minutes", "costs", "patience"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.cli.demo import comparison_lines
+from holdfast.core.labels import TITLES
 from holdfast.pipeline.baseline import LOG, add_baseline_run, baseline_recipe
 from holdfast.recipe import read_recipe
 
@@ -58,10 +59,10 @@ def test_who_divides_single_rows_promises_what_new_sources_do_not_keep(
     assert truth["value"] < 0.7
     assert promise["low"] > truth["value"]
     apart = promise["low"] > truth["high"]
-    assert ("more than chance" in block["because"]) == apart
-    assert f"{100 * (promise['value'] - truth['value']):.1f} points more" in block["because"]
+    assert ("do not overlap" in block["because"]) == apart
+    assert f"{100 * (promise['value'] - truth['value']):.1f} points" in block["because"]
     assert json.loads((run / "result.json").read_text())["careless"] == block
-    assert "careless division" in (run / "report.html").read_text("utf-8")
+    assert "random split would have reported" in (run / "report.html").read_text("utf-8")
 
 
 def test_its_log_is_read_as_a_strangers(
@@ -96,7 +97,7 @@ def test_both_stand_side_by_side_within_eighty_columns(
     value = result["test"]["metrics"]["accuracy"]["value"]
     assert promised.count(f"{100 * value:.1f} %") >= 1
     assert f"{100 * result['careless']['honest']['value']:.1f} %" in kept
-    assert result["careless"]["verdict"]["label"].replace("_", " ") in curves
+    assert TITLES[result["careless"]["verdict"]["label"]] in curves
 
 
 class Rows:

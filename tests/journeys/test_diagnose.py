@@ -115,7 +115,7 @@ def test_the_report_is_one_file_that_asks_for_nothing(
     assert diagnose(log, "--html", target).code == 0
     page = target.read_text("utf-8")
     assert "default-src 'none'" in html.unescape(page)
-    assert "It overfits." in page
+    assert "The run overfits." in page
     assert "best: epoch 3" in page
     assert not re.search(r"(?:src|href)=\"(?!#)", page)
     again = tmp_path / "again.html"
@@ -232,7 +232,7 @@ def test_98_per_cent_on_training_rows_and_75_on_validation_is_said_by_every_kind
             lines.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
             for path in (table, lines):
                 assert json.loads(diagnose(path, "--json").out)["verdict"]["label"] == label
-                assert "98.0% on the training rows and 75.0% on validation" in " ".join(
+                assert "98.0 % on training rows and 75.0 % on validation" in " ".join(
                     diagnose(path).out.split()
                 )
 

@@ -26,7 +26,7 @@ def sides(run: Path) -> list[str]:
 
 def division(run: Path) -> str:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return next(e["because"] for e in events if e.get("what") == "division")
+    return next(e["because"] for e in events if e.get("what") == "split")
 
 
 def test_runs_by_time_source_and_topic(
@@ -76,7 +76,7 @@ def test_a_stable_run_keeps_its_rows_where_they_were_when_rows_come(
         )
         assert done.code == 0, done.err
         found[name] = dict(zip((row[0] for row in part), sides(tmp_path / name), strict=True))
-        assert "rows that are added move none" in division(tmp_path / name)
+        assert "new rows do not move existing ones" in division(tmp_path / name)
     assert all(found["new"][text] == side for text, side in found["old"].items())
     # A run's own recipe repeats it.
     again = holdfast("train", tmp_path / "old" / "recipe.yaml", "--out", "again")
@@ -102,7 +102,7 @@ def test_named_groups_are_held_out_and_what_cannot_be_is_told_before_a_run(
     assert "2 of 20: 'a3', 'a4'" in " ".join((held.out + held.err).split())
     for settings, words in (
         (("data.split.by=time",), "name the column with data.time"),
-        (("data.split.by=time", "data.time=day"), "holds no time in 1 of 120 rows"),
+        (("data.split.by=time", "data.time=day"), "in 1 of 120 rows"),
         (("data.split.by=time", "data.time=dya"), "day"),
         (("data.split.by=source", "data.source=shop", "data.split.held=shop 9"), "shop 9"),
         (("data.split.by=topic", "data.split.topics=100"), "120 rows are too few"),

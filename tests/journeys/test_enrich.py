@@ -161,7 +161,7 @@ def test_a_function_of_the_users_own_is_used_and_told(
         ("forgets", "must return a row"),
         ("counts", "another form for the same row and seed"),
         ("relabels", "must keep the label"),
-        ("writes", "changes the row that it is given"),
+        ("writes", "changes the given row"),
         ("absent", "does not define"),
     ],
 )

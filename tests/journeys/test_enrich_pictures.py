@@ -83,10 +83,10 @@ def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     level: Path, sided: Path, model: Path, tmp_path: Path
 ) -> None:
     lines = told(go(level, model, tmp_path / "level", "enrich.usual=true"))
-    assert set(lines) == {"usual", "pictures are mirrored"}
+    assert set(lines) == {"usual", "images are mirrored"}
     lines = told(go(sided, model, tmp_path / "sided", "enrich.usual=true"))
-    assert set(lines) == {"usual", "no picture is mirrored"}
-    assert "in a mirror" in lines["no picture is mirrored"]
+    assert set(lines) == {"usual", "images are not mirrored"}
+    assert "flipped" in lines["images are not mirrored"]
     kept = read_recipe(tmp_path / "sided" / "recipe.yaml").enrich
     assert kept == {"usual": {"share": 1.0, "strength": 0.125, "mirror": "no"}}
     train(read_recipe(tmp_path / "sided" / "recipe.yaml"), tmp_path / "again")
@@ -141,7 +141,7 @@ def test_unasked_the_pictures_stay_as_they_are(level: Path, model: Path, tmp_pat
 
 
 def test_ways_for_texts_are_refused_for_pictures(level: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="is made for text") as caught:
+    with pytest.raises(RecipeError, match="is only for texts") as caught:
         go(level, model, tmp_path / "run", "enrich.eda=true")
     assert "trivial_augment" in caught.value.remedy
     assert not (tmp_path / "run").exists()

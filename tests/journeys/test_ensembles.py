@@ -142,7 +142,7 @@ def test_the_table_says_who_counts_how_much_and_why(
 ) -> None:
     done = holdfast("evaluate", finished_run, second, fresh, *STACK)
     assert "of 2 runs" in done.out
-    assert "rows that judged every run" in done.out.replace("\n", " ")
+    assert "validation rows of all runs" in done.out.replace("\n", " ")
     assert str(second) in done.out
     assert max(map(len, done.out.splitlines())) <= 200
     plain = json.loads(holdfast("evaluate", finished_run, second, fresh, "--json").out)

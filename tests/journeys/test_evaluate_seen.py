@@ -39,8 +39,8 @@ def test_the_training_file_is_told_from_a_test(
     accuracy = result["test"]["metrics"]["accuracy"]
     assert block["without_seen"]["metrics"]["accuracy"] == accuracy
     shown = holdfast("evaluate", finished_run, marked_csv).out
-    assert f"{len(sides['train'])} were trained on" in " ".join(shown.split())
-    assert shown.index("had not seen\n") < shown.index("the seen ones among them")
+    assert f"{len(sides['train'])} were training rows" in " ".join(shown.split())
+    assert shown.index("not seen in training\n") < shown.index("including those seen in")
 
 
 def test_copies_are_found_in_another_file(
@@ -88,7 +88,7 @@ def test_a_source_that_is_gone_leaves_exact_copies_and_a_reason(
     assert block["seen"]["train"]["n"] == table["split"].to_pylist().count("train")
     assert "cannot be read" in block["seen"]["why"]
     shown = holdfast("evaluate", "r", again).out
-    assert "not known in full" in shown
+    assert "not fully known" in " ".join(shown.split())
 
 
 def test_a_source_that_was_written_anew_is_not_the_rows_of_before(
@@ -172,5 +172,5 @@ def test_a_missing_test_file_is_told_before_the_rows_are_looked_at(
     assert done.code == 2
     assert "tset.csv" in done.err
     assert "does not exist" in done.err
-    assert "division" not in done.err
+    assert "70/15/15" not in done.err
     assert "text column" not in done.err

@@ -61,7 +61,7 @@ def test_every_task_is_explained(
     assert "\x1b" not in printed
     if not any(row["reasons"] for row in document["rows"]):
         # The rows have words; what was written to them has none.
-        assert "Nothing was explained: what the model writes is empty." in " ".join(printed.split())
+        assert "Nothing was explained: the generated text is empty." in " ".join(printed.split())
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     from holdfast.cli.explanation import explanation_text
 
     printed = explanation_text(document, 80)
-    assert "nothing is marked: not better than random" in printed
+    assert "no word is marked: not better than random" in printed
     assert "[" not in printed.split("\n", 2)[2].replace("[0", "")
     parser = _Page()
     parser.feed(found.page())
@@ -198,7 +198,7 @@ def test_what_is_refused(finished_run: Path, marked_csv: Path, tmp_path: Path) -
 
     assert "one run at a time" in refused(finished_run, finished_run, marked_csv)
     assert "needs a run and the data" in refused(finished_run, "--out", tmp_path / "why.html")
-    assert "ending" in refused(finished_run, marked_csv, "--out", tmp_path / "why.csv")
+    assert "file type" in refused(finished_run, marked_csv, "--out", tmp_path / "why.csv")
     assert "at least 1" in refused(finished_run, marked_csv, "--rows", 0)
     data = _jsonl(marked_csv, tmp_path)
     assert "is the input" in refused(finished_run, data, "--out", data, "--force")
@@ -254,7 +254,7 @@ def test_the_word_that_decides_is_found_before_and_confirmed_on_test_rows(
     assert max(map(len, printed.splitlines())) <= 80
     assert json.loads(_explain(planted_run, "--json")) == block
     page = html.unescape((planted_run / "report.html").read_text(encoding="utf-8"))
-    assert "What carries each class" in page
+    assert "Influential words" in page
     assert "“odd”" in page
 
 
@@ -270,5 +270,5 @@ def test_the_word_that_decides_comes_first_in_its_rows(planted_run: Path) -> Non
 
 
 def test_a_run_of_an_older_version_says_that_it_does_not_know(old_runs: Path) -> None:
-    with pytest.raises(RunError, match="an older version made it"):
+    with pytest.raises(RunError, match="older version"):
         _explain(old_runs / "runs" / "classes")

@@ -59,7 +59,7 @@ def test_the_facts_say_how_near_how_fast_and_why(exported: dict[str, Any]) -> No
     assert exported["max_logit_gap"] <= 1e-4
     assert len(exported["shapes"]) == 9
     # Few validation rows cannot show that eight bits cost nothing.
-    assert "more would settle it" in exported["kept_because"]
+    assert "more rows would decide" in exported["kept_because"]
     forms = [f"{row['engine']} {row['precision']}" for row in exported["speed"]["rows"]]
     assert forms == ["torch float32", "onnx float32", "onnx int8", "torch bfloat16"]
     assert all(set(row["ms"]) == {"1", "16"} for row in exported["speed"]["rows"])
@@ -131,7 +131,7 @@ def test_the_card_says_how_it_is_used_and_has_the_table(exported: dict[str, Any]
     card = (Path(exported["folder"]) / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: onnx\n")
     assert "python predict.py" in card
-    assert "ask a person" in card
+    assert "pass these rows to a person" in card
     assert "AutoModel" not in card
     assert "| onnx | int8 |" in card
     assert "## Intended use" in card
@@ -195,11 +195,11 @@ def test_a_file_that_is_not_the_model_is_not_kept(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--to", "gguf"], "not for the task text-classification"),
-        (["--to", "tflite"], "is no format"),
-        (["--to", "onnx", "--push", "a/b/c"], "no name of a repository"),
+        (["--to", "gguf"], "does not support the task text-classification"),
+        (["--to", "tflite"], "is not a format"),
+        (["--to", "onnx", "--push", "a/b/c"], "repository name"),
         # As a script writes it whose variable is empty.
-        (["--to", "onnx", "--push", ""], "no name of a repository"),
+        (["--to", "onnx", "--push", ""], "repository name"),
         (["--to", "onnx", "--push", "ada/reviews"], "HF_HUB_OFFLINE forbids it"),
     ],
 )

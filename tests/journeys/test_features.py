@@ -60,7 +60,7 @@ def test_a_column_that_tells_half_of_the_label_is_kept_and_noise_is_not(run: Pat
     whole = result["test"]["metrics"]["accuracy"]["value"]
     alone = result["plain_part"]["test"]["metrics"]["accuracy"]["value"]
     assert whole > alone + 0.2
-    (said,) = [one for one in result["decisions"] if one["what"] == "side columns"]
+    (said,) = [one for one in result["decisions"] if one["what"] == "feature columns"]
     assert "shop" in said["chosen"]
     about = json.loads((run / "features" / "features.json").read_text("utf-8"))
     assert {column["name"] for column in about["columns"]} == kept
@@ -72,7 +72,7 @@ def test_the_text_part_is_a_plain_model_of_the_scores_that_stand_beside(run: Pat
     result = json.loads((run / "result.json").read_text("utf-8"))
     assert load_saved(run / "model").classes == tuple(result["classes"])
     assert "features/features.safetensors" in result["seal"]["files"]
-    assert "The text part alone" in (run / "report.html").read_text("utf-8")
+    assert "ext only, without columns" in (run / "report.html").read_text("utf-8")
 
 
 def test_predict_and_evaluate_read_the_columns_and_refuse_a_table_without_them(
@@ -147,9 +147,9 @@ def test_auto_proposes_and_changes_nothing(shops: Path, quick: list[str], tmp_pa
     [
         ("[shopp]", "no column"),
         ("[label]", "already"),
-        ("true", "does not say which"),
-        ("[text.url]", "one value only"),
-        ("['shop:number']", "no number"),
+        ("true", "names no columns"),
+        ("[text.url]", "only one value"),
+        ("['shop:number']", "not a number"),
     ],
 )
 def test_a_column_that_cannot_be_one_is_refused(

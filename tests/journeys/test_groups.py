@@ -35,7 +35,7 @@ def test_few_groups_with_copies_end_in_an_honest_run(
     splits = pq.read_table(tmp_path / "run" / "splits.parquet").to_pylist()
     gone = [record for record in splits if record["split"] == "dropped"]
     assert finding["count"] == len(gone) > GROUPS
-    assert all("of another group" in record["note"] for record in gone)
+    assert all("another group" in record["note"] for record in gone)
     texts = [row[0] for row in (*rows, *copies)]
     sides: dict[str, set[str]] = {}
     for record in splits:

@@ -68,9 +68,9 @@ def test_the_known_faults_of_a_set_are_found(
     assert sum(len(group) - 1 for group in found.duplicate_groups) >= within
     # Of CR's, four rows have no text at all.
     empty = max(0, here.count("") - 1)
-    assert f"{within - empty} of them to the letter" in told["exact_duplicates"].because
+    assert f"{within - empty} of them character" in told["exact_duplicates"].because
     for path, there in others.items():
         held = Counter(text in set(here) for text in there)[True]
         if held:
             assert f"of {path}" in told["leaks"].because
-            assert f"{held} of them to the letter" in told["leaks"].because
+            assert f"{held} of them character" in told["leaks"].because

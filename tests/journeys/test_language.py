@@ -18,4 +18,4 @@ def test_a_run_on_rows_in_another_language_says_so(
     path.write_text("\n".join(["text,label", *lines]), "utf-8")
     done = holdfast("train", path, "--out", tmp_path / "run", "--dry-run")
     assert done.code == 0, done.err
-    assert "its card says en, and the rows are in es" in " ".join(done.err.split())
+    assert "its card lists en, but the rows are in es" in " ".join(done.err.split())

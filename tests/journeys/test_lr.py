@@ -36,7 +36,7 @@ def test_the_command_suggests_a_rate_with_its_picture_and_writes_nothing(
     assert done.code == 0, done.err
     assert "Suggested" in done.out
     assert "--set train.learning_rate=" in done.out
-    assert "Planned   0.001, which train takes" in done.out
+    assert "Default   0.001, which train uses" in done.out
     assert "█" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     assert list(tmp_path.iterdir()) == []
@@ -70,7 +70,7 @@ def test_python_gives_what_the_command_gives_and_leaves_the_generators(
     # Said before the wait, where only what is prominent is printed.
     (coming,) = [one for one in told if isinstance(one, Decision) and one.what == "range test"]
     assert coming.prominent
-    assert coming.chosen == "up to 100 updates of 8 rows"
+    assert coming.chosen == "up to 100 updates of 8 rows each"
     import polars
 
     table = polars.read_csv(marked_csv)
@@ -95,6 +95,6 @@ def test_where_nothing_moves_no_rate_is_suggested(holdfast: Any) -> None:
     text = rate_range_text(
         RateRange(None, None, None, flat, "not enough evidence", 1e-4, "p", 9), 80
     )
-    assert "no rate" in text
+    assert "Suggested none" in text
     assert "▲" not in text
     assert "not enough evidence" in text

@@ -141,8 +141,8 @@ def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
         go(rare_csv, quick[:-1], tmp_path / "whole", *both)
     lines = {one.chosen: one.because for one in told if getattr(one, "what", "") == "method"}
     assert lines == {
-        "sam (rho 0.1)": "set by you; each update passes its rows 2 times",
-        "balance (strength 1)": "set by you; it draws the rows of the fine-tuning",
+        "sam (rho 0.1)": "set in the recipe; each update passes its rows 2 times",
+        "balance (strength 1)": "set in the recipe; it samples the rows of fine-tuning",
     }
     with pytest.raises(Interrupted):
         go(
@@ -207,7 +207,7 @@ def test_averages_are_tried_told_and_kept_as_a_plain_model(
         result = go(marked_csv, quick, tmp_path / "run", *settings)
     told = [one for one in result["decisions"] if one["what"] == "average of weights"]
     assert [one["chosen"].split(":")[0] for one in told] == ["ema", "soup", "swa", "wise"]
-    (kept,) = [one for one in result["decisions"] if one["what"] == "kept state"]
+    (kept,) = [one for one in result["decisions"] if one["what"] == "best checkpoint"]
     assert kept["chosen"].startswith("the average wise, up to step ")
     assert sum(getattr(one, "what", "") == "average of weights" for one in heard) == len(told)
     lines = [json.loads(x) for x in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
@@ -239,7 +239,7 @@ def test_a_run_with_averages_that_was_killed_ends_as_the_one_that_was_not(
         )
     again = go(marked_csv, quick, tmp_path / "killed", *settings, resume=True)
     assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
-    named = ("average of weights", "kept state")
+    named = ("average of weights", "best checkpoint")
     assert [d for d in again["decisions"] if d["what"] in named] == [
         d for d in whole["decisions"] if d["what"] in named
     ]
@@ -305,10 +305,10 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
     go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, resume=True)
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     lines = {one.what: one for one in told if isinstance(one, Decision)}
-    assert "hidden 0.2 in place of 0.1" in lines["dropout"].chosen
-    assert lines["rdrop"].chosen == "two passes a row"
-    assert lines["what l1 left"].chosen != "0.0% of the weights are zero"
-    assert "step 0" not in lines["what l1 left"].because
+    assert "hidden 0.2 instead of 0.1" in lines["dropout"].chosen
+    assert lines["rdrop"].chosen == "two passes per row"
+    assert lines["zero weights with l1"].chosen != "0.0 % of the weights are zero"
+    assert "step 0" not in lines["zero weights with l1"].because
     recipe = yaml.safe_load((tmp_path / "whole" / "recipe.yaml").read_text("utf-8"))
     assert recipe["train"]["warmup"] == 0.3
     assert recipe["methods"]["dropout"] == {
@@ -329,9 +329,9 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
         (
             ["methods.l1=true", "methods.elastic_net=true"],
             "methods.elastic_net and methods.l1",
-            "L1 in it",
+            "includes L1",
         ),
-        (["methods.rdrop=true", "model.dropout=0"], "methods.rdrop", "none that is on"),
+        (["methods.rdrop=true", "model.dropout=0"], "methods.rdrop", "dropouts of this network"),
         (["methods.dropout.adapter=0.1"], "methods.dropout.adapter", "has no dropout"),
     ],
 )

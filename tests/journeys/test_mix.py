@@ -65,7 +65,7 @@ def test_each_source_is_divided_and_scored_by_itself_and_copies_stay_together(ru
     page = (run / "report.html").read_text("utf-8")
     assert f"Source shop, {result['sources']['shop']['n']} rows" in page.replace("\u00a0", " ")
     told = {one["what"]: one for one in result["decisions"]}
-    assert "class and source" in told["division"]["because"]
+    assert "class and source" in told["split"]["because"]
     assert told["weights of sources"]["chosen"].startswith("post 1.6, shop 0.8")
 
 
@@ -128,20 +128,23 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
     weights, _ = source_weights(table, {"b": 4.0}, None)
     assert weights is not None
     assert weights[-1] / weights[0] == pytest.approx(4)
-    with pytest.raises(RecipeError, match="not there"):
+    with pytest.raises(RecipeError, match="does not exist"):
         source_weights(table, {"c": 1.0}, None)
     # In silence they would change nothing.
     for given in (({"a": 2.0}, None), (None, 2.0)):
         bare = replace(table, rows=table.rows.remove_columns("source"))
-        with pytest.raises(RecipeError, match="which source each row is of is not known"):
+        with pytest.raises(RecipeError, match="the source of each row"):
             source_weights(bare, *given)
 
 
 def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:
-    for more, rule in (("data.text=text", "of one table"), ("task=seq2seq", "does not exist")):
+    for more, rule in (
+        ("data.text=text", "applies to one table"),
+        ("task=seq2seq", "does not exist"),
+    ):
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
     both = {"path": ["a.csv"], "mix": [{"path": "b.csv"}]}
-    with pytest.raises(RecipeError, match="give one of them"):
+    with pytest.raises(RecipeError, match="give only one of them"):
         Recipe().with_changes(data=both)
     assert not (tmp_path / "r").exists()

@@ -21,7 +21,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["train.folds=2"], "out of fold on the same rows (2 folds)"),
+        (["train.folds=2"], "on the same rows (2 folds)"),
         (["train.folds=2", "data.split.test=0"], "(5 outer folds)"),
         (["data.split.test=0"], "(5 outer folds)"),
     ],

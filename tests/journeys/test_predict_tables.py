@@ -68,7 +68,7 @@ def test_a_row_without_text_is_counted_and_stays(
     gaps = [texts[0], "", texts[1], "   ", texts[2]]
     path = write_csv(tmp_path / "new.csv", list(enumerate(gaps)), ["id", "text"])
     done = holdfast("predict", finished_run, path, "--out", "p.csv")
-    assert "2 of 5 rows have nothing to read" in done.err
+    assert "2 of 5 rows have no text" in done.err
     written = read_csv(tmp_path / "p.csv")
     assert [row["id"] for row in written] == ["0", "1", "2", "3", "4"]
     assert [row["prediction"] for row in written] == [told[0], "", told[1], "", told[2]]
@@ -240,7 +240,7 @@ def test_an_encoding_is_the_file_s_own(
     both = [holdfast("predict", "r", name) for name in ("utf8.csv", "west.csv")]
     texts = [[json.loads(line)["text"] for line in done.out.splitlines()] for done in both]
     assert texts[0] == texts[1] == ["w1 good café", "w2 bad naïve"]
-    assert "the run's own data were in cp1252" in " ".join(both[1].err.split())
+    assert "the run's own data has the encoding cp1252" in " ".join(both[1].err.split())
     assert "cp1252" not in both[0].err
 
 

@@ -124,10 +124,10 @@ def test_a_challenger_is_compared_promoted_and_taken_back_under_traffic(
     assert {status for status, _ in heard} == {200}
     code, told = server.end()
     assert code == 0
-    assert "was promoted and serves now, in the place of first@" in told
+    assert "was promoted and is now served instead of first@" in told
     after = serve(first, "--store", store)
     assert after.ask("/predict", {"texts": ["a"]})[1]["model"].startswith("second@")
-    assert "was promoted in the place of first@" in after.end()[1]
+    assert "was promoted in place of first@" in after.end()[1]
 
 
 def _compared(server: Server) -> dict[str, Any]:
@@ -148,4 +148,4 @@ def test_a_challenger_of_other_classes_is_refused(
         "serve", finished_run, "--store", tmp_path / "x.db", "--challenger", other, "--port", "0"
     )
     assert done.returncode == 2, done.stderr
-    assert "is of another task than the served" in " ".join(done.stderr.split())
+    assert "has another task than the served" in " ".join(done.stderr.split())

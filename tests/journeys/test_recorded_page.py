@@ -41,10 +41,10 @@ def test_every_test_row_stands_on_it_with_the_answer_that_was_scored(
         block = " ".join(blocks[line["row"]].split())
         assert texts[line["row"]].rpartition(",")[0] in block
         chance = f"{100 * max(line['probabilities']):.1f}"
-        assert f"{line['prediction']} · {chance}" in block
-        assert ("labelled" in block) == (line["prediction"] != line["label"])
+        assert f"{line['prediction']} · confidence {chance}" in block
+        assert (" label " in block) == (line["prediction"] != line["label"])
     right = sum(line["prediction"] == line["label"] for line in said)
-    assert f"Right: {100 * right / len(said):.0f}" in page
+    assert f"Accuracy on them: {100 * right / len(said):.0f}" in page
     score = json.loads((run / "result.json").read_text("utf-8"))["test"]["metrics"]["accuracy"]
     value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
     assert f"Accuracy {value} % (95 % CI {low}–{high}, " in page
@@ -90,7 +90,7 @@ def test_where_the_source_is_gone_only_texts_that_the_run_kept_are_shown(
     finally:
         gone.write_bytes(kept)
     assert done.code == 0, done.err
-    assert "not as it was" in done.err
+    assert "the source has changed" in done.err
     page = Path("answers.html").read_text("utf-8")
     assert set(map(int, re.findall(r">row (\d+)<", page))) == hardest
     if len(hardest) < result["test"]["n"]:
@@ -109,15 +109,15 @@ def test_every_task_has_its_page(holdfast: Any, old_runs: Path, name: str) -> No
         wrote = [one["generated"] for one in result["generations"]["test"]]
         assert page.count('<li class="example') == len(wrote)
         assert page.count("reference</span>") == len(wrote)
-        assert "before the training" in page
-        assert "Right" not in page
+        assert "base model</span>" in page
+        assert "Accuracy" not in page
     elif name == "number":
-        assert "off by" in page
-        assert "Right" not in page
+        assert ">error " in page
+        assert "Accuracy" not in page
     else:
         # Without its source a run shows the rows that it kept: the hardest, no fair share.
         source = Path(result["settings"]["data"]["path"])
-        assert ("Right: " in page) is source.exists()
+        assert ("Accuracy on them: " in page) is source.exists()
     assert ("data:image/jpeg" in page) == (name == "pictures")
 
 

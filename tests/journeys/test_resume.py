@@ -116,7 +116,7 @@ def test_settings_are_those_that_the_run_began_with(
     assert result["seed"] == 0
     assert result["settings"]["train"]["epochs"] == 3
     assert [item.because for item in told if getattr(item, "what", "") == "resumed"] == [
-        "every setting is that of its recipe.yaml; what is given now is not used"
+        "all settings are those in its recipe.yaml; settings given now are ignored"
     ]
 
 

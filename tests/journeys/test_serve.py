@@ -208,7 +208,7 @@ def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
         assert set(found["observers"]) == {"drift"}
         assert one.end() == 0
         assert run.with_name("finished.store.db").is_file()
-        assert "holdfast: ending: answering what was taken\n" in one.errors.read_text()
+        assert "holdfast: stopping: answering the requests" in one.errors.read_text()
         assert {one.name for one in run.iterdir()} - before <= {"reference.npz"}
     finally:
         one.close()
@@ -278,16 +278,19 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
         wrong: list[tuple[str, dict[str, Any]]] = [
             ("is not a folder", {"run": tmp_path / "none"}),
             ("is not a folder", {"challenger": tmp_path / "none"}),
-            ("so that a token is needed", {"host": "::"}),
+            ("so a token is required", {"host": "::"}),
             ("fewer than 16", {"token_file": short}),
-            ("is not known", {"precision": "int4"}),
-            ("names no host", {"host": "no.such.host.invalid", "token_file": _token(tmp_path)}),
+            ("is unknown", {"precision": "int4"}),
             (
-                "is no address of this machine",
+                "is not a valid host",
+                {"host": "no.such.host.invalid", "token_file": _token(tmp_path)},
+            ),
+            (
+                "is not an address of this machine",
                 {"host": "192.0.2.1", "token_file": _token(tmp_path)},
             ),
             (tmp_path.name, {"store": str(tmp_path)}),
-            ("is taken", {"port": port}),
+            ("is in use", {"port": port}),
         ]
         for rule, change in wrong:
             wanted = ServeRequest(**{"run": finished_run, "port": 0, "store": "none", **change})

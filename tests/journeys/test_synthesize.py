@@ -98,7 +98,7 @@ def test_what_a_model_that_knows_nothing_writes_is_not_used(
 def test_what_cannot_be_made_is_refused(
     rows: Path, quick: list[str], tmp_path: Path, write_csv: Any
 ) -> None:
-    with pytest.raises(RecipeError, match="names no way"):
+    with pytest.raises(RecipeError, match="templates, model or recombine"):
         train(override(Recipe(), settings(rows, quick, share=1)), tmp_path / "r")
     strange = write_csv(tmp_path / "t.csv", [("a {b|c}", "maybe")])
     with pytest.raises(RecipeError, match="no row has"):

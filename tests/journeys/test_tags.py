@@ -330,7 +330,7 @@ def test_the_report_and_the_card_speak_of_entities(run: Path) -> None:
     assert "aggregation_strategy" in page
     assert "pipeline_tag: token-classification" in card
     assert "entity_f1" in card
-    assert "Tagging the words" in card
+    assert "Tag the words" in card
     hardest = result_of(run)["hardest"]
     assert all(row["label"] != row["prediction"] for row in hardest["confidently_wrong"])
 
@@ -356,9 +356,9 @@ def test_the_run_repeats_from_its_recipe_and_keeps_by_its_metric(run: Path, tmp_
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        ("train.metric=f1_macro", "is not measured"),
-        ("model.pooling=mean", "does not exist for token-classification"),
-        ("data.template={tokens}", "does not exist for token-classification"),
+        ("train.metric=f1_macro", "is not a metric"),
+        ("model.pooling=mean", "does not apply to token-classification"),
+        ("data.template={tokens}", "does not apply to token-classification"),
         ("methods.contrast=true", "does not exist for"),
     ],
 )

@@ -126,7 +126,7 @@ def test_an_encoder_in_a_folder_is_refused_alike(
     made: dict[str, Path], models: dict[str, str]
 ) -> None:
     recipe = override(Recipe(), [f"data.path={made['pairs']}", f"model.name={models['encoder']}"])
-    with pytest.raises(RecipeError, match="writes no text"):
+    with pytest.raises(RecipeError, match="cannot generate text"):
         resolve_task(recipe)
 
 

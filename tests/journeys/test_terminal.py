@@ -35,7 +35,7 @@ def test_quiet_says_the_result_alone(
 ) -> None:
     done = holdfast("train", marked_csv, "--out", "run", "--quiet", *sets)
     assert (done.code, done.err) == (0, "")
-    assert "Verdict: " in done.out
+    assert "  Verdict   " in done.out
     assert str(Path("run") / "report.html") in done.out
 
 
@@ -48,21 +48,21 @@ def test_little_is_said_before_the_first_step_and_nothing_is_lost(
     before = done.err.partition("train  validation (calibrated")[0].splitlines()[:-1]
     assert 5 <= len(before) <= 8, done.err
     names = [line.split()[0] for line in before if line.startswith("  ") and line[2] != " "]
-    assert names[:4] == ["Rows", "Division", "Model", "Plan"]
+    assert names[:4] == ["Rows", "Split", "Model", "Plan"]
     assert names[-1] == "Time"
-    assert "train 112, validation 24, test 24" in done.err
+    assert "training 112, validation 24, test 24" in done.err
     text = (tmp_path / "run" / "events.jsonl").read_text("utf-8")
     events = [json.loads(line) for line in text.splitlines()]
     noted = {event["what"]: event["because"] for event in events if event["event"] == "note"}
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     made = {d["what"]: d["because"] for d in result["decisions"]}
-    assert {"text column", "division", "train.threads", "temperature", "baseline"} <= set(made)
+    assert {"text column", "split", "train.threads", "temperature", "baseline"} <= set(made)
     assert {what: noted.get(what) for what in made} == made
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert [what for what in made if what not in report] == []
     again = holdfast("train", marked_csv, "--out", "told", "--verbose", *sets)
     told = " ".join(again.err.split())
-    before_scoring = set(made) - {"temperature", "baseline", "kept state"}
+    before_scoring = set(made) - {"temperature", "baseline", "best checkpoint"}
     assert [what for what in before_scoring if what not in told] == []
     assert len(again.err.splitlines()) > len(done.err.splitlines()) + 20
 
@@ -301,7 +301,7 @@ def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
     right = re.search(r"ccuracy [\d.]+ % \(95 % CI", plain)
     assert right is not None
     before = ("  Rows  ", "  Plan  ", "  Time  ", "validation loss  ", " calibrated loss")
-    after = ("validation accuracy", right[0], "Verdict: ", "Report  ")
+    after = ("validation accuracy", right[0], "  Verdict   ", "Report  ")
     at = [plain.rfind(part) for part in (*before, *after)]
     assert -1 not in at
     assert at == sorted(at)

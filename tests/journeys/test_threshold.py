@@ -33,7 +33,7 @@ def _set(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
 
 
 def _none(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
-    """What is said where nothing can be promised."""
+    """What is said where nothing can be guaranteed."""
     done = holdfast("threshold", run, *arguments, "--json")
     assert done.code == 3, done.err
     found: dict[str, Any] = json.loads(done.out)
@@ -57,7 +57,10 @@ def test_a_threshold_is_chosen_on_validation_and_measured_on_the_stored_test_ans
         assert found[name]["precision"]["value"] == pytest.approx(len(right) / len(given))
         classes = {one["prediction"] for one in given}
         assert {one["class"] for one in found[name]["per_class"]} == classes
-    assert found["promise"] == "at least 50 % answered rows, in 95 % of draws"
+    assert (
+        found["promise"]
+        == "at least 50 % of rows get a prediction, in 95 % of draws of the validation rows"
+    )
     assert not (run / "openings.jsonl").exists()
     assert (
         json.loads((run / "threshold.json").read_text("utf-8"))["threshold"] == found["threshold"]
@@ -105,7 +108,7 @@ def test_evaluate_says_what_it_does_on_other_rows(holdfast: Any, run: Path, fres
     right = [line for line in given if line["prediction"] == line["label"]]
     assert (told["n"], told["answered"]) == (60, len(given))
     assert told["precision"]["value"] == pytest.approx(len(right) / len(given))
-    assert f"{len(given)} of 60 rows are answered" in holdfast("evaluate", run, fresh).out
+    assert f"{len(given)} of 60 rows with a prediction" in holdfast("evaluate", run, fresh).out
 
 
 def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, run: Path) -> None:
@@ -115,7 +118,7 @@ def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, ru
     assert not (run / "threshold.json").exists()
     done = holdfast("threshold", run, "--precision", 0.99)
     assert done.code == 3
-    assert "nothing can be promised" in done.out
+    assert "nothing can be guaranteed" in done.out
     # A path is not broken, however long it is.
     assert max(map(len, done.out.replace(str(run), "RUN").splitlines())) <= 80
     most = found["highest"]
@@ -207,7 +210,7 @@ def test_costs_choose_the_answer(holdfast: Any, run: Path, fresh: Path, tmp_path
     found = _set(holdfast, run, "--cost", costs)
     assert found["valid"]["cost"] < found["valid"]["cost_without"]
     assert found["valid"]["cost"] <= found["limit"]
-    assert found["promise"] == f"at most {found['limit']:.4g} a row on average, in 95 % of draws"
+    assert f"at most {found['limit']:.4g}, in 95 % of draws" in found["promise"]
     after = [json.loads(line) for line in holdfast("predict", run, fresh).out.splitlines()]
     saids = [line["prediction"] for line in after]
     # At 50 to 1, "no" is worth saying below 1.8 % of "yes" alone.
@@ -217,17 +220,17 @@ def test_costs_choose_the_answer(holdfast: Any, run: Path, fresh: Path, tmp_path
         assert new["prediction"] == ("no", "yes", None)[least]
     assert "yes" in saids
     shown = holdfast("threshold", run, "--cost", costs, "--force").out
-    assert "a row costs" in " ".join(shown.split())
+    assert "cost per row" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("true,predicted\nyes,no\n", "needs the columns"),
-        ("true,predicted,cost\nyes,no,1\n", "'no' for 'yes'"),
-        ("true,predicted,cost\nmaybe,no,1\n", "that the run has not"),
-        ("true,predicted,cost\nyes,no,much\n", "no number"),
-        ("true,predicted,cost\nyes,no,1\nyes,no,2\n", "a second time"),
+        ("true,predicted,cost\nyes,no,1\n", "'yes' instead of 'no'"),
+        ("true,predicted,cost\nmaybe,no,1\n", "unknown class"),
+        ("true,predicted,cost\nyes,no,much\n", "not a number"),
+        ("true,predicted,cost\nyes,no,1\nyes,no,2\n", "repeats a pair"),
         ("true,predicted,cost\n*,*,1\nyes,,0.2\n", "not for all"),
     ],
 )

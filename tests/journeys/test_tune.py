@@ -114,7 +114,7 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     }
     assert not (tuned / "checkpoints").exists()
     page = (tuned / "report.html").read_text()
-    assert "What the search found" in page
+    assert "Hyperparameter search" in page
     assert "train.learning_rate" in page
     code, out, _ = run("evaluate", tuned, rows, "--json")
     assert code == 0
@@ -154,7 +154,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     code, out, err = run("tune", rows, "--trials", "2", "--out", tmp_path / "r", *options)
     assert code == 0, err
     assert max(map(len, out.splitlines()[:30])) <= 80
-    for word in ("Expected", "Inflated", "Mattered", "Cheapest", "Ended", "* is kept", "Trial"):
+    for word in ("Expected", "Optimism", "Effects", "Cost", "Stopped", "* saved", "Trial"):
         assert word in out, word
     assert "trial 1 (2 of 2)" in err
     code, out, err = run("tune", rows, "--out", tmp_path / "r", "--resume", "--json", "--quiet")
@@ -324,7 +324,11 @@ def test_a_study_file_is_continued_and_that_of_another_space_refused(
 
 @pytest.mark.parametrize(
     ("study", "rule"),
-    [("", "is a folder"), ("none/s.journal", "no such folder"), ("rows.csv", "is no study")],
+    [
+        ("", "is a folder"),
+        ("none/s.journal", "folder does not exist"),
+        ("rows.csv", "is not an Optuna study"),
+    ],
 )
 def test_a_study_that_is_none_is_refused_before_rows_are_read(
     tmp_path: Path, run: Run, study: str, rule: str
@@ -357,7 +361,7 @@ def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
     how = ["--trials", "5", "--out", tmp_path / "r", "--resume", "--json"]
     code, out, err = run("tune", rows, *how)
     assert code == 0, err
-    assert "what is given now is not used" in " ".join(err.split())
+    assert "settings given now are ignored" in " ".join(err.split())
     assert json.loads(out)["study"]["trials"] == 1
 
 

@@ -61,7 +61,7 @@ def test_the_log_of_an_unfinished_run_is_not_judged_by_old_numbers(
     verdicts = [json.loads(line) for line in lines if '"event": "verdict"' in line]
     looks = [json.loads(line) for line in lines if '"event": "snapshot"' in line]
     stale = verdicts[-1]["step"] < looks[-1]["step"]
-    assert because.startswith("Said at step") is stale
+    assert because.startswith("Reported at step") is stale
 
 
 @pytest.mark.parametrize("content", ["", "{", "5", '{"verdict": {"label": "no such"}}'])
@@ -194,7 +194,7 @@ def test_a_plan_for_a_place_that_is_refused_is_refused(
 ) -> None:
     taken = tmp_path / "notes.txt"
     taken.write_text("mine")
-    for out, rule in ((taken, "is a file, not a folder"), (finished_run, "never overwritten")):
+    for out, rule in ((taken, "is a file, not a folder"), (finished_run, "never overwrites")):
         done = holdfast("train", marked_csv, "--dry-run", "--out", out, *sets)
         assert done.code == 2, done.out
         assert rule in done.err

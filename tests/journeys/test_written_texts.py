@@ -150,8 +150,8 @@ def test_execution_accuracy_decides_and_stands_at_every_look(
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     assert "execution_accuracy" in result["baseline"]["test"]["metrics"]
     told = {d["what"]: d for d in result["decisions"]}
-    assert "network" in told["written code"]["because"]
-    assert "of the training's work" in told["texts at evaluation points"]["because"]
+    assert "network" in told["generated code"]["because"]
+    assert "of the training's work" in told["generated texts at evaluations"]["because"]
     scored = [line["step"] for line in looks]
     assert scored == sorted(scored)
 
@@ -237,7 +237,7 @@ def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
     with pytest.raises(RunError, match=r"mine\.py.*came with the run's folder"):
         judged_by(folder / "mine.py")
     assert not (tmp_path / "ran").exists()
-    assert any("run with your rights" in str(one) for one in judged_by(tmp_path / "mine.py"))
+    assert any("with your permissions" in str(one) for one in judged_by(tmp_path / "mine.py"))
     assert (tmp_path / "ran").exists()
 
 

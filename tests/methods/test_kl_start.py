@@ -106,5 +106,5 @@ def test_a_pass_without_a_start_is_a_defect() -> None:
     passed = ForwardPass(
         np.arange(2), {"labels": torch.zeros(2, dtype=torch.long)}, torch.zeros(2, 2)
     )
-    with pytest.raises(Defect, match="knows no start"):
+    with pytest.raises(Defect, match="without the base model's output"):
         KLStart(share=1.0)(passed, torch.zeros(2))

@@ -176,7 +176,7 @@ def test_what_hides_a_token_is_what_the_tokenizer_has() -> None:
     gpt2 = tokenizer(unk=50256, eos=50256, bos=50256)
     assert token_replacement(WordDropout(0.1), gpt2).by is None
     for by, remedy in (("mask", "by=zero"), ("unknown", "by=zero")):
-        with pytest.raises(RecipeError, match="has not") as caught:
+        with pytest.raises(RecipeError, match="does not have") as caught:
             token_replacement(WordDropout(0.1, by), gpt2)
         assert remedy in caught.value.remedy
 

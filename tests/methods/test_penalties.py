@@ -228,16 +228,16 @@ def test_what_became_zero_is_counted() -> None:
         network.head.weight[:, 2] = 0
         network.head.weight[0, 4] = 0
     made = zero_weights_decision("l1", network, penalized_weights(network, "head"), 7)
-    assert made.chosen == "25.0% of the weights are zero"
+    assert made.chosen == "25.0 % of the weights are zero"
     assert "3 of 12 weights are exactly zero" in made.because
-    assert "the head reads 5 of 6 features, 17% of them have no weight" in made.because
+    assert "the head uses 5 of 6 features, 17 % of them have no weight" in made.because
 
 
 def test_a_penalty_on_nothing_is_refused() -> None:
     network = Small()
     network.head.requires_grad_(False)
     loaded: Any = SimpleNamespace(network=network)
-    with pytest.raises(RecipeError, match="none learns") as caught:
+    with pytest.raises(RecipeError, match="none of which is trainable") as caught:
         parts_of({"l1": {"strength": 1.0, "place": "head"}}).prepares(loaded)
     assert "place=all" in caught.value.remedy
     with record_decisions() as told:

@@ -67,7 +67,7 @@ def test_macro_f1_is_scikit_learns() -> None:
 
 def test_a_stated_population_is_read_by_name() -> None:
     assert stated_rates({"b": 3, "a": 1}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
-    for wrong, rule in (({"a": 1}, "leaves out"), ({"a": 1, "b": 1, "c": 1}, "not there")):
+    for wrong, rule in (({"a": 1}, "lacks a class"), ({"a": 1, "b": 1, "c": 1}, "unknown class")):
         with pytest.raises(RecipeError, match=rule):
             stated_rates(wrong, ("a", "b"), "k")
 

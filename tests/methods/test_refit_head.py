@@ -81,4 +81,4 @@ def test_none_is_fitted_where_it_would_be_the_same_or_cost_too_much(run: Run, wh
 def test_none_is_fitted_where_rows_weigh_differently() -> None:
     run = Run()
     run.job.task.weights = lambda examples, at: np.arange(1.0, 1 + len(at))
-    assert "asks more of the head" in str(RefittedHead().offer(run, None))  # type: ignore[arg-type]
+    assert "other losses, draws or weights" in str(RefittedHead().offer(run, None))  # type: ignore[arg-type]

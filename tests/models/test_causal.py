@@ -90,9 +90,9 @@ def test_shared_embeddings_are_counted_and_frozen_once(copy: Path) -> None:
 
 
 def test_an_encoder_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(ModelError, match="no causal language model"):
+    with pytest.raises(ModelError, match="not a causal language model"):
         load_causal(str(tiny_model))
-    with pytest.raises(ModelError, match="writes no text"):
+    with pytest.raises(ModelError, match="cannot generate text"):
         load_causal("embedded")
 
 

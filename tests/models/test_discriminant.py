@@ -176,7 +176,7 @@ def test_a_class_that_only_rows_beside_have_is_learned() -> None:
 def test_rows_that_cannot_say_how_to_shrink_get_logistic_regression(x: Any, y: Any) -> None:
     assert fit_discriminant(x, y, classes=3, seed=0) is None
     probe = fit_head(x, y, classes=3, seed=0)
-    assert probe.because.startswith("logistic regression alone")
+    assert probe.because.startswith("logistic regression only")
     assert np.array_equal(probe.weight, fit_probe(x, y, classes=3, seed=0).weight)
     assert probe.shrinkage is None
 

@@ -187,7 +187,7 @@ def test_rates_are_set_by_place_and_nowhere_else(made: Any) -> None:
     for one in dropouts_by_place(network):
         wanted = 0.3 if one.place == place else before[id(one.module), one.attribute]
         assert one.rate == wanted
-    assert "0.3 in place of" in told.chosen
+    assert "0.3 instead of" in told.chosen
 
 
 def test_a_place_that_a_network_has_not_is_refused_with_those_it_has(made: Any) -> None:
@@ -196,5 +196,5 @@ def test_a_place_that_a_network_has_not_is_refused_with_those_it_has(made: Any) 
         set_dropout_rates(DropoutRates(adapter=0.1), SimpleNamespace(network=network))
     assert caught.value.what == "methods.dropout.adapter"
     assert "head" in caught.value.remedy
-    with pytest.raises(RecipeError, match="names no rate"):
+    with pytest.raises(RecipeError, match="sets no rate"):
         set_dropout_rates(DropoutRates(), SimpleNamespace(network=network))

@@ -143,7 +143,7 @@ def test_a_block_that_hands_on_more_than_states_cannot_be_entered(more: bool) ->
     first.register_forward_hook(lambda _m, _i, out: (out, out if more else None))
     prefix = Prefix([Layer("embeddings", ()), Layer("block.0", (first,))])
     why = prefix.learn_forms(lambda: network(x))
-    assert why == ("its blocks hand on more than their hidden states" if more else None)
+    assert why == ("its blocks pass on more than their hidden states" if more else None)
     assert prefix.forms == (() if more else (2,))
 
 

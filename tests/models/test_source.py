@@ -238,7 +238,7 @@ def hub_error(name: str) -> Exception:
     [
         ("GatedRepoError", "read token"),
         ("RepositoryNotFoundError", "Check the spelling"),
-        ("RevisionNotFoundError", "no such revision"),
+        ("RevisionNotFoundError", "this revision"),
         ("LocalEntryNotFoundError", "not reachable"),
         ("OfflineModeIsEnabled", "not reachable"),
     ],

@@ -145,8 +145,8 @@ def test_rows_that_were_known_before_any_update_are_said_to_be(history: Any) -> 
     found = judge(seen, RunFacts())
     assert (found.label, found.since_step) == ("memorizing", 0)
     assert (
-        "at step 0, before the first update, accuracy was already 100% on training rows (the last "
-        "layer is fitted to them) and 70% on validation rows"
+        "at step 0, before the first update, accuracy was already 100 % on training rows (the last "
+        "layer is fitted to them) and 70 % on validation rows"
     ) in found.because
     late = [replace_hits(looks[0], np.arange(n) < 40, right), *seen[1:]]
     found = judge(late, RunFacts())

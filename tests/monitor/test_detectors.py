@@ -44,7 +44,7 @@ def test_a_run_that_ends_at_the_class_frequencies_is_underfit(classified):
     assert "class frequencies" in verdict.because
 
 
-@pytest.mark.parametrize(("share", "word"), [(0.988, "hardly"), (1.01, "no")])
+@pytest.mark.parametrize(("share", "word"), [(0.988, "hardly"), (1.01, "not")])
 def test_no_loss_below_that_of_the_class_frequencies_is_called_no_better(classified, share, word):
     snapshots = classified([0.1] * 6, [0.0] * 6, train=[CHANCE] * 5 + [share * CHANCE])
     seen = History(tuple(snapshots), PLAN)
@@ -52,7 +52,7 @@ def test_no_loss_below_that_of_the_class_frequencies_is_called_no_better(classif
     symptom = underfit(seen)
     assert symptom is not None
     loss = seen.probe_means[-1]
-    last = f"ends at {loss:.3f}, {word} better than always giving the class frequencies"
+    last = f"ends at {loss:.3f}, {word} better than always predicting the class frequencies"
     assert symptom.because.endswith(f"{last} ({seen.chance:.3f})")
 
 
@@ -151,7 +151,7 @@ def test_rows_that_were_seen_first_and_fitted_most_are_named_as_the_cause(histor
     fall = late[-1].train_losses - late[0].train_losses
     seen = np.argsort(np.argsort(fall)) + 1
     assert judge(late, known(first_seen=seen)).cause == (
-        "the rows seen first are fitted more than those seen later"
+        "rows used first are fitted more than rows used later"
     )
 
 
@@ -162,7 +162,7 @@ def test_a_run_that_has_learned_next_to_nothing_blames_no_order_of_rows(history)
     seen = np.argsort(np.argsort(fall)) + 1
     verdict = judge(idle, known(first_seen=seen))
     assert verdict.label == "inconclusive"
-    assert verdict.cause != "the rows seen first are fitted more than those seen later"
+    assert verdict.cause != "rows used first are fitted more than rows used later"
 
 
 def test_spearmans_interval_is_around_scipys_value() -> None:
@@ -180,7 +180,7 @@ def test_spearmans_interval_is_around_scipys_value() -> None:
 @pytest.mark.parametrize(
     ("share", "label", "cause"),
     [
-        ({"wrong_training_answer": 0.6}, "memorizing", "answers of training rows"),
+        ({"wrong_training_answer": 0.6}, "memorizing", "verbatim"),
         ({"collapsed": 0.9}, "underfit", "collapse"),
         ({"repetition": 0.5}, "underfit", "repeat"),
         ({"source_copied": 0.8}, "underfit", "copies its source"),

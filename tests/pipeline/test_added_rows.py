@@ -185,7 +185,7 @@ def test_faults_are_named(plain: PreparedData, added: AddedRows, tmp_path: Path)
         added_texts(like, ["x"], [3], origin="name")
     with pytest.raises(Defect, match="label"):
         added_texts(like, ["x", "y"], [1], origin="name")
-    with pytest.raises(Defect, match="come from"):
+    with pytest.raises(Defect, match="must have an origin"):
         added_texts(like, ["x"], [1], origin="dream")
     with pytest.raises(Defect, match="weight"):
         replace(added, weights=-np.ones(len(added)))

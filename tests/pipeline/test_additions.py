@@ -117,9 +117,9 @@ def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: PreparedData) 
     additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, on))
     assert not {"sam", "label_smoothing"} & additions.possible.keys()
     for name, told in (
-        ("sam", "is on by the recipe"),
-        ("label_smoothing", "is on by the recipe"),
-        ("contrast", "has a phase of its own"),
+        ("sam", "is already on by the recipe"),
+        ("label_smoothing", "is already on by the recipe"),
+        ("contrast", "has its own phase"),
         ("smooth", "is not a known method"),
     ):
         with pytest.raises(RunError, match=told):

@@ -10,8 +10,8 @@ TABLE = {
     "Choose different columns with --text and --label.": (
         "Choose different columns with text=… and label=…."
     ),
-    "--text QUESTION --label ANSWER; or --text COLUMN for plain text.": (
-        'text="QUESTION" label="ANSWER"; or text="COLUMN" for plain text.'
+    "--text PROMPT --label ANSWER; or --text COLUMN for plain text.": (
+        'text="PROMPT" label="ANSWER"; or text="COLUMN" for plain text.'
     ),
     "E.g. --set generate.execute=sql --set generate.table=COLUMN.": (
         'E.g. settings={"generate.execute": "sql", "generate.table": "COLUMN"}.'

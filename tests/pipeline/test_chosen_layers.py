@@ -132,12 +132,12 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
     assert "gradient 0.00e+00" in told[3].because
     shown = {one.chosen.split(":")[0]: one.because for one in told[1:]}
     for name in ("embeddings", "block.0"):
-        right = int(shown[name].split("% right")[0].split(" ")[-1])
+        right = int(shown[name].partition("accuracy ")[2].partition("%")[0])
         theirs = LogisticRegression().fit(x[:150].numpy(), labels[:150])
         assert right == pytest.approx(100 * theirs.score(x.numpy(), labels), abs=5)
     # Of nothing but zeros a probe gives the commonest class.
     commonest = max(labels.mean(), 1 - labels.mean())
-    assert f"{commonest:.0%} right" in shown["block.1"]
+    assert f"accuracy {commonest:.0%}" in shown["block.1"]
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.data_ptr() == memory[name]
@@ -166,7 +166,7 @@ def test_a_run_stores_what_was_chosen_and_its_repeat_and_resume_follow_it(
     told = [one for one in result["decisions"] if one["what"] == "layers by evidence"]
     assert [one["chosen"].split(":")[0] for one in told] == ["embeddings", "block.0", "block.1"]
     assert all("relative gradient" in one["because"] for one in told)
-    assert all("a probe on what it gives" in one["because"] for one in told)
+    assert all("out of fold, a linear probe" in one["because"] for one in told)
     kept = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))["model"]["freeze"]
     named = [one["chosen"].split(":")[0] for one in told if one["chosen"].endswith("stays")]
     assert kept == (",".join(named) or "words")
@@ -183,6 +183,6 @@ def test_an_adapter_leaves_nothing_to_choose(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
     sets = [f"data.path={marked_csv}", *quick, "model.freeze=auto", "model.adapter.kind=lora"]
-    with pytest.raises(RecipeError, match="learns in their place"):
+    with pytest.raises(RecipeError, match="trained in their place"):
         train(override(Recipe(), sets), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -245,7 +245,7 @@ def test_a_run_says_that_its_validation_is_out_of_fold(
     noted = [row for row in splits if row["note"] and "out of fold" in row["note"]]
     assert 0 < len(noted) < data["train"]
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
-    looks = [line for line in lines if line.get("what") == "fold look"]
+    looks = [line for line in lines if line.get("what") == "fold evaluation"]
     assert {line["fold"] for line in looks} == {0, 1, 2}
     assert sum(line["valid_rows"] for line in looks if line["fold_step"] == 0) == data["train"]
     snapshots = [line for line in lines if line["event"] == "snapshot"]
@@ -346,8 +346,8 @@ def events(run: Path) -> list[dict[str, Any]]:
         ("train.max_minutes=5", "train.max_minutes"),
         ("data.split.stable=true", "data.split.stable"),
         ("data.label_kind=number", "data.label_kind"),
-        ("methods.ema=true", "weights tried at the end"),
-        ("methods.refit_head=true", "weights tried at the end"),
+        ("methods.ema=true", "weights that are tested on validation rows at the end"),
+        ("methods.refit_head=true", "weights that are tested on validation rows at the end"),
         # What it changes would show in no fold.
         ("control.policy=own.py:Own", "control.policy=.*own.py:Own"),
         # Layers chosen by labels of the rows that a fold answers.
@@ -368,5 +368,5 @@ def test_what_cannot_be_cross_fitted_is_refused(
 
 
 def test_one_fold_is_none() -> None:
-    with pytest.raises(RecipeError, match="one fold"):
+    with pytest.raises(RecipeError, match="cannot be 1"):
         override(Recipe(), ["train.folds=1"])

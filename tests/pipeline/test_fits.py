@@ -39,7 +39,8 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 def available(mb: float) -> Any:
     """The machine has so many MB."""
     return patch(
-        "holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "what the machine has free")
+        "holdfast.plan.memory.tightest_limit",
+        lambda: MemoryLimit(mb, "the free memory of the machine"),
     )
 
 
@@ -75,7 +76,7 @@ def test_a_step_that_holds_a_copy_of_the_weights_needs_as_much_again(make: Make)
 def test_a_run_that_cannot_fit_is_refused_before_anything_passes_the_network(make: Make) -> None:
     ready = make()
     network, phases = ready.loaded.network, ready.plan.phases
-    rule = r"before any activation[\s\S]*1 MB are there"
+    rule = r"before any activation[\s\S]*1 MB are available"
     with available(1.0), pytest.raises(MachineError, match=rule):
         refuse_clearly_too_large(network, phases)
     with available(1e6):
@@ -96,10 +97,10 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
 
     monkeypatch.setattr(memory, "resident_mb", lambda: 400.0)
     monkeypatch.setattr(memory, "file_pages_mb", lambda: 150.0)
-    assert told().description == "what the machine has free"
+    assert told().description == "the free memory of the machine"
     group = told(MemoryLimit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
-    assert group.description == "memory.max, beside 150 MB of program files"
+    assert group.description == "memory.max, not counting 150 MB of program files"
     assert told(MemoryLimit(50.0, "memory.max", 500.0)).left_mb == 450.0
     assert told(MemoryLimit(300.0, "ulimit -v", 600.0, counts_mapped=True)).left_mb == 600.0
 
@@ -227,5 +228,5 @@ def test_the_ratio_is_said_a_row_and_a_token() -> None:
     with record_decisions() as log:
         model_size(big(2_000_000), Rows(100))
     (decision,), _ = decisions_and_findings(log)
-    assert "20,000 a row" in decision.because
-    assert "2,000 a token" in decision.because
+    assert "20,000 per row" in decision.because
+    assert "2,000 per token" in decision.because

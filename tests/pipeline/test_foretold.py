@@ -133,8 +133,8 @@ def test_more_rows_or_no_checkpoints_take_more() -> None:
 @pytest.mark.parametrize(
     ("plan", "rule"),
     [
-        (LargeRun(bits=4), "something else must learn"),
-        (LargeRun(bits=4, rank=8, devices=2), "cannot be spread"),
+        (LargeRun(bits=4), "an adapter must be trained"),
+        (LargeRun(bits=4, rank=8, devices=2), "cannot be sharded"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(plan: LargeRun, rule: str) -> None:

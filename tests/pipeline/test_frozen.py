@@ -92,7 +92,7 @@ def test_it_is_off_where_each_row_passes_once(tiny_model: Path) -> None:
     plan = replace(PLAN, phases=(replace(FINETUNE, steps=2),), evaluate_at=(0,))
     found = asked(tiny_model, "auto", plan=plan)
     assert (found.setting, found.prefix) == ("off", None)
-    assert "would not pay" in found.decisions[0].because
+    assert "would not save time" in found.decisions[0].because
     assert asked(tiny_model, "on", plan=plan).prefix is not None
 
 
@@ -101,14 +101,14 @@ def test_nothing_frozen_is_nothing_said(tiny_model: Path, what: Any) -> None:
     for wanted in ("auto", "off"):
         found = asked(tiny_model, wanted, what)
         assert (found.setting, found.prefix, found.decisions) == (wanted, None, ())
-    with pytest.raises(RecipeError, match="has nothing to keep"):
+    with pytest.raises(RecipeError, match="has nothing to cache"):
         asked(tiny_model, "on", what)
 
 
 def test_off_is_obeyed(tiny_model: Path) -> None:
     found = asked(tiny_model, "off")
     assert (found.setting, found.prefix) == ("off", None)
-    assert found.decisions[0].because.startswith("set by you")
+    assert found.decisions[0].because.startswith("set in the recipe")
 
 
 def test_too_large_is_declined_and_where_asked_for_refused(
@@ -139,7 +139,7 @@ def test_rows_that_share_lines_are_declined(tiny_llama: Path) -> None:
     examples = EncodedTokens(
         texts.ids, targets, texts.offsets, place, place, np.zeros(20, bool), np.arange(20)
     )
-    for pack, why in ((True, "rows share a line"), (False, "s are saved")):
+    for pack, why in ((True, "puts rows on a line"), (False, "s are saved")):
         found = kept("auto", network, CausalLM(pack=pack), examples, examples)
         assert (found.setting == "off") == pack
         assert why in found.decisions[0].because

@@ -143,7 +143,7 @@ def test_the_page_draws_what_the_run_left_and_the_log_is_judged_as_it_ended(
     went_back: Path,
 ) -> None:
     page = (went_back / "report.html").read_text("utf-8")
-    assert "The run rolled back: the curves of 2 evaluations it discarded are drawn faint" in page
+    assert "discarded 2 evaluations, whose curves are drawn faint" in page
     assert 'class="curve valid left"' in page
     shown = read_run(went_back)
     ended = [look["step"] for look in shown.snapshots]

@@ -84,7 +84,7 @@ def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
     plain, _ = resolve_settings(Recipe(task="seq2seq"), 10_000_000, 100, "t5")
     assert plain.train.head is None
     recipe = override(Recipe(task="seq2seq"), ["train.head=both"])
-    with pytest.raises(RecipeError, match="needs a class a row"):
+    with pytest.raises(RecipeError, match="needs one class per row"):
         resolve_settings(recipe, 10_000_000, 100, "t5")
     number = override(
         Recipe(task="text-classification"), ["data.label_kind=number", "train.head=logistic"]
@@ -120,8 +120,8 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     assert np.allclose(run.network.head.bias.detach().numpy(), wanted.bias, atol=1e-4)
     (tried,) = of(told, "refitted head")
     assert tried.chosen == "refit_head: kept"
-    assert "the features of step 4 under the mean of logistic" in tried.because
-    (kept,) = of(told, "kept state")
+    assert "the features of step 4 with the mean of logistic" in tried.because
+    (kept,) = of(told, "best checkpoint")
     assert kept.chosen == "step 4 of 4, refitted head"
     without = tuned(prepared, [], train__keep="last", methods__refit_head=False)
     start, end = (dict(one.network.named_parameters()) for one in (without, run))
@@ -151,9 +151,9 @@ def test_a_head_that_the_rows_find_worse_is_not_kept(
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"methods__contrast": True}, "refits its head at every look"),
-        ({"train__label_smoothing": 0.1}, "asks more of the head"),
-        ({"methods__balance": True}, "asks more of the head"),
+        ({"methods__contrast": True}, "refits its head at every evaluation"),
+        ({"train__label_smoothing": 0.1}, "other losses, draws or weights"),
+        ({"methods__balance": True}, "other losses, draws or weights"),
     ],
 )
 def test_no_head_is_fitted_where_training_meant_more_by_its_own(

@@ -88,11 +88,11 @@ def test_a_plan_that_was_not_measured_keeps_the_lowest_calibrated_loss_and_says_
     looks = [event for event in events if event["event"] == "snapshot"]
     best = min(looks, key=lambda look: look["refined_loss"])
     assert result["best_step"] == best["step"] < result["last_step"]
-    told = next(d for d in result["decisions"] if d["what"] == "kept state")
+    told = next(d for d in result["decisions"] if d["what"] == "best checkpoint")
     for look in (best, looks[-1]):
         assert f"{look['refined_loss']:.4g} (raw loss {look['valid_loss']:.4g}" in told["because"]
     assert ("linear probe" in told["chosen"]) is (best["step"] == 0)
-    notes = [event for event in events if event.get("what") == "kept state"]
+    notes = [event for event in events if event.get("what") == "best checkpoint"]
     assert [note["because"] for note in notes] == [told["because"]]
     assert result["settings"]["train"]["keep"] == "lowest"
 
@@ -103,7 +103,7 @@ def test_a_run_that_only_did_harm_keeps_its_probe_and_says_that_fine_tuning_was_
     run = tmp_path / "r"
     result = fitted_too_long(unlearnable, tiny_model, run, "train.learning_rate=0.3")
     assert result["best_step"] == 0
-    told = next(d for d in result["decisions"] if d["what"] == "kept state")
+    told = next(d for d in result["decisions"] if d["what"] == "best checkpoint")
     assert told["chosen"].endswith("before any update, with a linear probe as its last layer")
     assert "Fine-tuning was discarded" in (run / "report.html").read_text("utf-8")
     assert "Fine-tuning was discarded" in (run / "model" / "README.md").read_text("utf-8")
@@ -136,5 +136,5 @@ def test_a_metric_that_was_asked_for_keeps_its_best_evaluation_and_says_which_it
     # Ties go to the lower calibrated loss.
     best = max(looks, key=lambda look: (look["valid_metrics"]["accuracy"], -look["refined_loss"]))
     assert result["best_step"] == best["step"]
-    told = next(d for d in result["decisions"] if d["what"] == "kept state")
+    told = next(d for d in result["decisions"] if d["what"] == "best checkpoint")
     assert told["because"] == "its accuracy on the validation rows is the best of all evaluations"

@@ -21,7 +21,7 @@ def test_texts_in_a_language_that_the_model_was_not_made_for_are_warned_of(
     assert bool(found) == (code is not None)
     if found:
         assert found[0].severity == "warn"
-        assert f"its card says en, and the rows are in {code}" in found[0].because
+        assert f"its card lists en, but the rows are in {code}" in found[0].because
 
 
 def test_a_model_that_names_no_language_or_many_is_left_alone(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Pa
 
 def test_without_what_teachers_say_a_fit_is_refused(taught: Any) -> None:
     kept, _, _ = taught
-    with pytest.raises(RecipeError, match="a fold or a trial would need teachers of its own"):
+    with pytest.raises(RecipeError, match="a fold or a trial would need its own teachers"):
         make_training_plan(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
 
 
@@ -132,7 +132,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
             lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
-    with pytest.raises(RunError, match="1 row to learn from"):
+    with pytest.raises(RunError, match="1 test row of this student"):
         ask(test=[1 if side == "train" else 2])
     assert ask(test=[3, 4], valid=[2, 5]) == ()
     (finding,) = ask(test=[3], valid=[1, 5])

@@ -75,7 +75,7 @@ def test_a_metric_for_two_classes_is_refused_for_three(
     marked_rows, write_csv, quick, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "three.csv", marked_rows(150, ("a", "b", "c")))
-    with pytest.raises(RecipeError, match="two classes, and there are 3"):
+    with pytest.raises(RecipeError, match="two classes, but there are 3"):
         go(path, quick, tmp_path / "r", "train.metric=roc_auc")
     assert not (tmp_path / "r").exists()
 
@@ -118,4 +118,4 @@ def test_what_was_decided_is_heard_and_written(marked_csv, quick, tmp_path: Path
     heard = {item.what for item in told if hasattr(item, "what")}
     written = {item["what"] for item in result["decisions"]}
     assert heard <= written
-    assert {"text column", "division", "train.threads", "evaluation points"} <= heard
+    assert {"text column", "split", "train.threads", "evaluation points"} <= heard

@@ -177,9 +177,9 @@ def test_a_class_too_small_for_the_outer_folds_is_told_of_them(
     """Five rows stand in every outer fold, but four of these cannot be divided into five."""
     rows = [*marked_rows(ROWS), *((f"a rare text {i}", "rare") for i in range(rare))]
     path = write_csv(tmp_path / "rare.csv", rows)
-    with pytest.raises(SplitError, match=rf"class 'rare'.*of 5 sides.*{told}") as caught:
+    with pytest.raises(SplitError, match=rf"class 'rare'.*of the 5 splits.*{told}") as caught:
         learning(path, quick, "train.folds=5")
-    assert "leave data.split.test out" in caught.value.remedy
+    assert "remove data.split.test" in caught.value.remedy
 
 
 def test_a_killed_run_repeats_no_outer_fold(
@@ -231,11 +231,11 @@ def test_what_has_no_such_score_is_refused(
     numbers = write_csv(
         tmp_path / "numbers.csv", [(text, i % 9) for i, (text, _) in enumerate(marked_rows(80))]
     )
-    with pytest.raises(RecipeError, match="out-of-fold score does not exist for"):
+    with pytest.raises(RecipeError, match="out-of-fold score is not supported for"):
         train(recipe_of(numbers, quick, "data.label_kind=number"), tmp_path / "run")
     csv = write_csv(tmp_path / "rows.csv", marked_rows(60))
     # Its layers would be chosen by labels of the outer folds' own rows.
-    with pytest.raises(RecipeError, match=r"does not go together with model\.freeze=auto"):
+    with pytest.raises(RecipeError, match=r"cannot be used with model\.freeze=auto"):
         train(recipe_of(csv, quick, "model.freeze=auto"), tmp_path / "run")
     with pytest.raises(HoldfastError, match="must be above 0 for seq2seq"):
         train(recipe_of(csv, [], "task=seq2seq"), tmp_path / "run")

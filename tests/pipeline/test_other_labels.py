@@ -82,11 +82,11 @@ def test_a_run_scores_the_problem_beside_its_baselines(run: tuple[str, Path, Pat
     assert len(result["baseline"]["all"]) == 2
     assert result["baseline"]["comparison"]["p_value"] is not None
     page = (folder / "report.html").read_text("utf-8")
-    assert "What it confuses" not in page
-    assert "Can its confidence be trusted" not in page
-    assert ("Class by class" in page) == (kind == "several")
+    assert '<section id="confusion"' not in page
+    assert '<section id="calibration"' not in page
+    assert ("Metrics by class" in page) == (kind == "several")
     card = (folder / "model" / "README.md").read_text("utf-8")
-    assert ("which labels hold" if kind == "several" else "Giving a number") in card
+    assert ("which labels apply" if kind == "several" else "Predict a number") in card
 
 
 def test_the_plain_model_gives_the_scored_answers(run: tuple[str, Path, Path]) -> None:
@@ -162,11 +162,11 @@ def test_a_killed_run_ends_as_it_would_have(
 @pytest.mark.parametrize(
     ("kind", "setting", "match"),
     [
-        ("several", "train.metric=mae", "not measured"),
-        ("number", "train.metric=accuracy", "not mea"),
-        ("number", "train.label_smoothing=0.1", "does not exist"),
+        ("several", "train.metric=mae", "is not available"),
+        ("number", "train.metric=accuracy", "is not available"),
+        ("number", "train.label_smoothing=0.1", "is not available"),
         ("several", "methods.contrast.steps=5", "does not exist"),
-        ("several", "train.huber=1", "does not exist"),
+        ("several", "train.huber=1", "is not available"),
     ],
 )
 def test_settings_of_another_problem_are_refused(

@@ -84,7 +84,7 @@ def test_a_row_without_an_answer_says_why(old_runs: Path, tmp_path: Path) -> Non
     found = run.predictions([str(good), str(tmp_path / "broken.png")])
     assert found[0].because is None
     assert found[0].probabilities is not None
-    assert found[1].because == "the picture cannot be read"
+    assert found[1].because == "the image cannot be read"
     assert (found[1].prediction, found[1].confidence, found[1].probabilities) == (None, None, None)
 
 
@@ -217,7 +217,7 @@ def test_errors_in_python_name_parameters(old_runs: Path, tmp_path: Path) -> Non
         run.predict(path)
     assert "--" not in str(told.value)
     assert 'encoding="' in told.value.remedy
-    with pytest.raises(DataError, match="text=…"):
+    with pytest.raises(DataError, match="text="):
         run.predict(path, encoding="cp1252")
     assert run.predict(path, encoding="cp1252", text="words")
     with pytest.raises(DataError, match="label=…"):

@@ -130,7 +130,7 @@ def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(
 @pytest.mark.parametrize(
     ("train", "valid", "rule"),
     [
-        ([0, 1, 2, 3], [3, 4], r"both to learn from and to be judged by \(found: 3\)"),
+        ([0, 1, 2, 3], [3, 4], r"both for training and for validation \(found: 3\)"),
         ([0, 1, 24], [2], r"not among the 24 prepared ones \(found: 24\)"),
         ([0, 1, 2], [-1], r"validation rows that are not among .* \(found: -1\)"),
     ],

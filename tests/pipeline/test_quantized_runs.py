@@ -199,7 +199,7 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     worth = json.loads((tmp_path / "small" / "result.json").read_text())["worth"]
     assert worth["start"]["zero_shot"]["loss"] == pytest.approx(beside["loss"], rel=1e-5)
     assert "quantized" not in worth["start"]
-    assert "the quantised one stands in its place" in worth["left_out"]["unquantised start model"]
+    assert "the quantised one is used instead" in worth["left_out"]["unquantised start model"]
 
 
 @pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])
@@ -227,8 +227,16 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
 @pytest.mark.parametrize(
     ("settings", "key", "remedy"),
     [
-        (["model.quantize=4bit"], "no adapter learns", "model.adapter.kind=lora"),
-        (["model.quantize=8bit"], "no adapter learns", "model.adapter.kind=lora"),
+        (
+            ["model.quantize=4bit"],
+            "without an adapter nothing would be trained",
+            "model.adapter.kind=lora",
+        ),
+        (
+            ["model.quantize=8bit"],
+            "without an adapter nothing would be trained",
+            "model.adapter.kind=lora",
+        ),
         (["model.quant_type=nf4"], "model.quant_type", "model.quantize=4bit"),
         (
             [*FOUR, "model.quantize=8bit", "model.double_quant=true"],
@@ -248,7 +256,7 @@ def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
 
 def test_a_task_that_is_not_quantised_is_refused(marked_csv: Path, quick: list[str]) -> None:
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, *FOUR])
-    with pytest.raises(RecipeError, match="not built for text-classification"):
+    with pytest.raises(RecipeError, match="not supported for text-classification"):
         make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
 
@@ -317,7 +325,7 @@ def in_halves(run: Path) -> Any:
         (["model.adapter.kind=dora"], "small updates are lost"),
         (["model.adapter.kind=lora", "model.quantize=4bit"], "contradicts model.quantize"),
         (["model.adapter.kind=lora", "train.precision=float32"], "contradicts train.precision"),
-        (["model.adapter.kind=lora", "task=text-classification"], "not built for text-class"),
+        (["model.adapter.kind=lora", "task=text-classification"], "not supported for text-class"),
     ],
 )
 def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], rule: str) -> None:
@@ -345,8 +353,8 @@ def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may read them"),
-        (["control.policy=adapt"], "control.policy=adapt may read them"),
+        (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may need them"),
+        (["control.policy=adapt"], "control.policy=adapt may need them"),
         (["model.adapter.kind=prompt"], "cannot be used for causal-lm with this model"),
     ],
 )
@@ -379,7 +387,7 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
     recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
-    with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
+    with pytest.raises(RecipeError, match=r"distill\.teacher may need them"):
         chunks.choose_chunk_loss(recipe.with_changes(train={"chunk_loss": "on"}), loaded, None, ())
 
 

@@ -58,7 +58,7 @@ def fitted(
         ),
         plan=SimpleNamespace(probe_rows=4),
     )
-    return FittedModel(ready, job, (), trained, Decision("kept state", "step 0", "it is"), 0.0)
+    return FittedModel(ready, job, (), trained, Decision("best checkpoint", "step 0", "it is"), 0.0)
 
 
 def test_a_run_that_writes_no_text_keeps_its_verdict(tiny_snapshot: Any) -> None:

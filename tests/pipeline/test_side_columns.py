@@ -95,7 +95,7 @@ def test_a_run_with_eight_columns_of_noise_reads_none_of_them(
     of = {column["name"]: column for column in result["wrapper"]["columns"]}
     assert [name for name, column in of.items() if column["kept"]] == ["shop"]
     assert of["shop"]["p_value"] <= ALPHA < min(of[name]["p_value"] for name in NOISE)
-    (said,) = [one for one in result["decisions"] if one["what"] == "side columns"]
+    (said,) = [one for one in result["decisions"] if one["what"] == "feature columns"]
     assert all(name in said["because"] for name in NOISE)
     assert "permutation test, Holm" in said["because"]
     about = json.loads((tmp_path / "run" / "features" / "features.json").read_text("utf-8"))

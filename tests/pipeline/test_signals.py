@@ -73,7 +73,7 @@ def test_labels_that_are_words_join_the_training_rows_and_the_run_repeats(tmp_pa
     assert run.result["data"]["train"] + run.result["data"]["valid"] < 60
     told = next(d for d in run.result["decisions"] if d["what"] == "class names")
     assert told["chosen"].startswith("4: change pin, close account, exchange rate")
-    assert "nearest to their own" in told["because"]
+    assert "nearest to the name of their own class" in told["because"]
     assert run.result["settings"]["data"]["names"]["lost_card"] == "lost card"
     again = holdfast.train(tmp_path / "one" / "recipe.yaml", out=tmp_path / "two")
     for name in ("test", "valid", "train_probe"):
@@ -94,7 +94,7 @@ def test_names_that_the_rows_do_not_bear_out_are_left_out(tmp_path: Path) -> Non
     found = signals(prepared, np.arange(60))
     chosen, because = decided(found)["class names"]
     assert chosen == "left out"
-    assert "do not bear them out" in because
+    assert "do not agree with the names" in because
     assert found.added is None
     assert found.recipe.data.names is False
     # Asked for, they are learned from all the same.
@@ -108,11 +108,11 @@ def test_codes_and_rows_enough_leave_names_out_without_looking(tmp_path: Path) -
     prepared = prepared_of(rows_of(tmp_path / "codes.csv", codes))
     chosen, because = decided(signals(prepared, np.arange(60)))["class names"]
     assert chosen == "left out"
-    assert "are no words" in because
+    assert "are not words" in because
     many = prepared_of(rows_of(tmp_path / "many.csv"))
     chosen, because = decided(signals(many, np.tile(np.arange(60), 7)))["class names"]
     assert chosen == "left out"
-    assert "105 training rows a class" in because
+    assert "105 training rows per class" in because
 
 
 def test_words_and_descriptions_that_the_user_gives_are_used(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_faults_of_names_and_descriptions_are_refused(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     with pytest.raises(RecipeError, match="no row has"):
         signals(prepared_of(source, names={"lost_cart": "lost card"}), np.arange(60))
-    with pytest.raises(RecipeError, match="words for each label"):
+    with pytest.raises(RecipeError, match="a text for each label"):
         prepared_of(source, names={"lost_card": 3})
     told = tmp_path / "told.csv"
     told.write_text("name,words\nlost_card,a card\n")

@@ -57,17 +57,17 @@ def test_one_process_says_nothing_and_spreads_nothing() -> None:
 
 
 def test_one_process_cannot_be_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecipeError, match="this run has one") as raised:
+    with pytest.raises(RecipeError, match="this run has only one") as raised:
         chosen("train.shard=full")
     assert "accelerate launch" in raised.value.remedy
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert "there is one process" in chosen()[1]
+    assert "there is only one process" in chosen()[1]
 
 
 @pytest.mark.usefixtures("two")
 def test_several_processes_are_told_which_way() -> None:
     assert chosen()[0] == "off"
-    assert "the launcher asks for no FSDP" in chosen()[1]
+    assert "the launcher does not request FSDP" in chosen()[1]
     assert "set in the recipe" in chosen("train.shard=full")[1]
     assert chosen("train.shard=full")[0] == "full"
 
@@ -77,7 +77,7 @@ def test_the_launcher_is_followed_and_no_process_gets_empty_weights(
 ) -> None:
     shard, told = chosen()
     assert shard == "full"
-    assert "accelerate launch asks for FSDP 2: each of 2 processes" in told
+    assert "accelerate launch requests FSDP 2: each of 2 processes" in told
     assert os.environ[LOADING] == "false"
     assert chosen("train.shard=off")[0] == "off"
 
@@ -86,15 +86,15 @@ def test_the_launcher_is_followed_and_no_process_gets_empty_weights(
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (["task=text-classification"], "not built for text-classification"),
-        (["task=seq2seq"], "not built for seq2seq"),
+        (["task=text-classification"], "not supported for text-classification"),
+        (["task=seq2seq"], "not supported for seq2seq"),
         (["model.adapter.kind=dora"], "model.adapter.kind"),
         (["model.adapter.kind=prompt"], "model.adapter.kind"),
         (["model.quantize=4bit"], "model.quantize"),
         (["methods.rdrop=true"], "methods"),
         (["control.policy=adapt"], "control.policy"),
-        (["generate.watch=true"], "texts written at every look"),
-        (["train.metric=bleu"], "texts written at every look"),
+        (["generate.watch=true"], "texts generated at every evaluation"),
+        (["train.metric=bleu"], "texts generated at every evaluation"),
         (["train.optimizer=paged_adamw8bit"], "train.optimizer"),
         (["train.precision=float16"], "train.precision"),
     ],
@@ -138,7 +138,7 @@ def test_parts_are_continued_by_as_many_processes(
         CheckpointStore(tmp_path, mark="m", part=(1, wrote[1])).save(3, {"step": 3})
         names = {path.name for path in tmp_path.iterdir()}
         assert names == {"step-00000003.pt", f"part-00000003-1of{wrote[1]}.pt"}
-    with pytest.raises(RunError, match=f"spread over {wrote[1]} processes") as raised:
+    with pytest.raises(RunError, match=f"a run on {wrote[1]} processes") as raised:
         CheckpointStore(tmp_path, mark="m", part=reads).load()
     assert f"with {wrote[1]}" in raised.value.remedy
 
@@ -202,4 +202,4 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
     found = sharding._scoring_accelerator(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2
-    assert noted == (["on the processor"] if where == "cpu" else [])
+    assert noted == (["on the CPU"] if where == "cpu" else [])

@@ -44,7 +44,7 @@ def test_the_tag_of_words_beyond_the_limit_is_the_one_they_get(
     names: tuple[str, ...], tags: list[int], unread: str
 ) -> None:
     found = {one.check: one for one in check_examples(learnt(tags, len(tags) + 1), loaded(*names))}
-    assert f"get the tag {unread} unseen" in found["truncated_sentences"].because
+    assert f"such words get the tag {unread}" in found["truncated_sentences"].because
 
 
 def test_a_type_without_training_words_is_a_warning_and_a_mark_of_a_known_type_is_not() -> None:

@@ -74,5 +74,5 @@ def test_a_run_on_mixed_rows_is_less_sure_of_its_rows(prepared: Any, plain: Any)
 @pytest.mark.parametrize("name", ["gce", "mixup", "refit_head"])
 def test_they_are_refused_where_a_row_has_no_class(name: str) -> None:
     recipe = override(Recipe(task="seq2seq"), [f"methods.{name}=true"])
-    with pytest.raises(RecipeError, match="needs a class a row"):
+    with pytest.raises(RecipeError, match="needs one class per row"):
         resolve_settings(recipe, 10_000_000, 100, "t5")

@@ -83,16 +83,16 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
     )
     assert source.column("text") == ["I did not receive the parcel", *texts[1:]]
     (decision,) = decisions
-    assert decision.chosen == "1 text treated"
+    assert decision.chosen == "1 text cleaned"
     assert decision.because.endswith(
-        "; not looked at: 1 (a program), 1 (fewer than seven words in ten are English), "
+        "; skipped: 1 (a program), 1 (fewer than seven words in ten are English), "
         "2 (no capital letter)"
     )
     # Where nothing was changed it is said too.
     *_, decisions = clean_texts(
         table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True})
     )
-    assert [one.chosen for one in decisions] == ["no text treated"]
+    assert [one.chosen for one in decisions] == ["no text cleaned"]
 
 
 def test_it_can_be_forbidden(tmp_path: Path) -> None:
@@ -118,17 +118,17 @@ def test_copies_leave_the_training_rows_alone(tmp_path: Path) -> None:
     records = treated.splits.records.to_pylist()
     dropped = [one for one in records if one["split"] == "dropped"]
     assert len(dropped) == len(train) - len(kept)
-    assert all(one["note"].startswith("treat.copies: copies row") for one in dropped)
+    assert all(one["note"].startswith("treat.copies: duplicates row") for one in dropped)
 
 
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        ("treat.encodings=true", "unknown treatment"),
+        ("treat.encodings=true", "unknown cleaning step"),
         ("treat.mask.onyl=[email]", "not a setting"),
-        ("treat.mask.only=[mail]", "no kind of personal data"),
-        ("treat.boilerplate=true", "writes into a file"),
-        ("treat.copies.count=n", "writes into a file"),
+        ("treat.mask.only=[mail]", "not a type of personal data"),
+        ("treat.boilerplate=true", "only works on a file"),
+        ("treat.copies.count=n", "only works on a file"),
         ("treat.copies.same=alike", "not one of the known values"),
     ],
 )

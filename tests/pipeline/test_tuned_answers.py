@@ -85,7 +85,7 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     (cost,) = told
     assert isinstance(cost, Decision)
     assert "3 fits" in cost.chosen
-    assert " s, by the 2.0 s" in cost.because
+    assert "the 2.0 s that reading" in cost.because
     assert cost.prominent
 
 
@@ -93,7 +93,7 @@ def test_rows_that_cannot_be_tuned_for_are_refused() -> None:
     texts, labels = opinions(40)
     table = table_from_texts(texts, labels)
     recipe = override(Recipe(), ["task=text-classification", "audit.tuned=true"])
-    with pytest.raises(RecipeError, match="60 rows"):
+    with pytest.raises(RecipeError, match="needs 60 labelled rows"):
         refuse_untunable(recipe, table)
     with pytest.raises(RecipeError, match="one class"):
         refuse_untunable(recipe, dataclasses.replace(table, classes=("good",)))

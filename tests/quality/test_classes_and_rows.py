@@ -41,7 +41,7 @@ def test_exchanged_names_are_told() -> None:
     names = (NAMES[1], NAMES[0], *NAMES[2:])
     view, truth = rows(names=names)
     finding = names_against_rows(view).finding
-    assert "'card arrival' and 'lost phone' seem exchanged" in finding.because
+    assert "'card arrival' and 'lost phone' seem to be swapped" in finding.because
     assert finding.count == (truth < 2).sum()
     assert finding.severity == "warn"
 
@@ -111,7 +111,7 @@ def test_rows_that_still_teach_are_told_with_an_interval() -> None:
     table = table_from_texts([f"text {k}" for k in range(1600)], [f"class {k}" for k in y])
     found = too_few_rows(Embedded(TableRows(table), unit, "toy", lambda t: unit[:1]))
     assert found is not None
-    assert "twice as many would bring about" in found.finding.because
+    assert "twice as many rows would add about" in found.finding.because
 
 
 def test_of_rows_that_are_all_right_nothing_more_is_foretold(
@@ -132,7 +132,7 @@ def test_of_rows_that_are_all_right_nothing_more_is_foretold(
     assert foretold(1.0) is None
     capped = foretold(0.97)
     assert capped is not None
-    assert "about 3.0 (90 % interval 2.6–3.0) points" in capped.finding.because
+    assert "about 3.0 points (90 % interval 2.6 to 3.0)" in capped.finding.because
 
 
 def test_few_rows_foretell_nothing() -> None:

@@ -72,7 +72,7 @@ def test_copies_to_the_letter_are_counted_apart() -> None:
     rows = sentences(30)
     found = seen("exact_duplicates", view([*rows, rows[0], rows[1], rows[2].upper()]))
     assert found is not None
-    assert "3 rows repeat another, 2 of them to the letter" in found.finding.because
+    assert "3 rows repeat another row, 2 of them character" in found.finding.because
     assert {(e.row, e.other_row) for e in found.examples} == {(0, 30), (1, 31), (2, 32)}
 
 
@@ -92,7 +92,7 @@ def test_a_leak_names_both_rows_and_how_many_of_the_other_file_stand_here() -> N
     assert found.finding.severity == "error"
     assert found.finding.score == pytest.approx(2 / 3)
     assert found.finding.rows == (3, 7)
-    assert "2 of the 3 rows of test.csv (66.7%) stand here, 1 of them to the letter" in (
+    assert "2 of the 3 rows of test.csv (66.7%) are in the source, 1 of them character" in (
         found.finding.because
     )
     assert {(e.row, e.other_row, e.other_file) for e in found.examples} == {
@@ -349,8 +349,8 @@ def test_what_has_nothing_to_be_held_against_is_not_called_fine() -> None:
     alone = view(sentences(30))
     looked = run_checks(alone.rows.table, [alone])
     assert {"leaks", "contained_rows", "time_order"} <= set(looked.skipped)
-    assert looked.skipped["leaks"] == "no other file is named: --against FILE"
-    assert looked.skipped["shared_groups"] == "no column of groups is named: --group COL"
+    assert "--against FILE" in looked.skipped["leaks"]
+    assert "--group COL" in looked.skipped["shared_groups"]
     assert "leaks" not in looked.seconds
     assert "leaks" in run_checks(alone.rows.table, [view(sentences(30), test=["one row"])]).seconds
 
@@ -379,5 +379,5 @@ def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies
     assert found is not None
     # The two rows that nearly copy each other are named for the changed row of the other file.
     assert found.finding.rows == (0, 1)
-    assert "2 of them from a row of another file" in found.finding.because
+    assert "for 2 of them that row is in another file" in found.finding.because
     assert {example.other_file for example in found.examples} == {"test.csv"}

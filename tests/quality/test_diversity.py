@@ -49,8 +49,8 @@ def test_rows_of_a_few_forms_are_reported_and_others_are_not() -> None:
         return Embedded(TableRows(table_from_texts(texts)), made.astype(np.float32), "m", None)
 
     found = all_checks()["low_diversity"](view(forms[np.arange(300) % 6]))
-    assert "300 rows say as much as 5 that have nothing in common" in found.finding.because
-    assert "brings 0 % more words" in found.finding.because
+    assert "300 rows have the variety of 5 dissimilar rows" in found.finding.because
+    assert "adds only 0 % new words" in found.finding.because
     assert all_checks()["low_diversity"](view(forms[np.arange(90) % 6])) is None
 
 
@@ -74,7 +74,7 @@ def test_rows_of_another_kind_lie_far_from_the_middle() -> None:
     healthy = all_checks()["off_topic_rows"](even)
     assert healthy is None or healthy.finding.count <= 2
     unread = all_checks()["off_topic_rows"].skip_reason(replace(every, references={}))
-    assert unread == "no other sentences were read by the model"
+    assert "no reference texts" in unread
 
 
 def test_rows_like_filler_are_listed_and_others_are_not() -> None:

@@ -121,7 +121,7 @@ def test_the_finding_names_the_rows_and_says_what_is_expected() -> None:
     assert found is not None
     assert found.finding.severity == "warn"
     assert flipped[list(found.finding.rows)].mean() > 0.8
-    assert "expected to be wrong" in found.finding.because
+    assert "% of these labels are wrong" in found.finding.because
     assert found.examples[0].row == found.finding.rows[0]
 
 
@@ -144,12 +144,10 @@ def test_two_wrong_labels_among_many_are_shown_with_their_probabilities() -> Non
     for row in (17, 230):
         p = np.exp(seen.fold_predictions.log_p[row, given[row]])
         assert (
-            f"row {row}: its label 'class {given[row]}' has a probability of {p:.2g} by the other"
-            in (found.finding.because)
+            f"row {row}: given the other rows, its label 'class {given[row]}' has a probability of "
+            f"{p:.2g}," in found.finding.because
         )
-    assert "no more labels are contradicted by the other rows than doubt explains" in (
-        found.finding.because
-    )
+    assert "no more labels than uncertainty explains" in found.finding.because
 
 
 def test_a_row_without_a_label_is_answered_and_not_ranked() -> None:

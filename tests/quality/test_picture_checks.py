@@ -250,7 +250,7 @@ def test_pixels_give_a_class_away_whatever_the_files_say(change, said: str, tmp_
     finding = found("image_artefacts", image_sample(TableRows(table))).finding
     assert said in finding.because
     # What separates two classes marks either of them.
-    assert "40 of class" in finding.because
+    assert "40 images of class" in finding.because
     assert finding.count >= 36
     assert "image_artefacts" in [one.check for one in audit_table(table)]
 

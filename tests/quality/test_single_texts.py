@@ -265,7 +265,7 @@ def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -
     rows[0] = rows[0] + "\ufeff"
     found = see("control_characters", rows)
     assert found is not None
-    assert "(of 100 that were looked at, among 1,000)" in found.finding.because
+    assert "(of 100 sampled from 1,000)" in found.finding.because
     assert found.finding.score == pytest.approx(0.01)
 
 

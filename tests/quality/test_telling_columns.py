@@ -26,7 +26,7 @@ def found(**columns):
     [
         ([f"s{k}" for k in Y], "its value"),
         ([f"data/{'abc'[k]}/{at}.txt" for at, k in enumerate(Y)], "the folder"),
-        ([f"{'abc'[k]}-{at}" for at, k in enumerate(Y)], "what surrounds its digits"),
+        ([f"{'abc'[k]}-{at}" for at, k in enumerate(Y)], "the characters around its digits"),
         ([str(10_000 * k + at) for at, k in enumerate(Y)], "its order"),
         ([f"2024-0{k + 1}-{n % 28 + 1:02} {n // 28:02}:00" for n, k in enumerate(Y)], "its order"),
     ],

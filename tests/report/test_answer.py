@@ -49,8 +49,8 @@ def told(result: Any) -> tuple[str, str, str]:
 
 def test_a_model_that_is_better_beyond_chance() -> None:
     assert told(classes(0.88, 0.80, 0.22, paired(0.08, 0.031, 0.129, 0.001))) == (
-        "Accuracy 88 % (95 % CI 84–91); linear probe (baseline) 80 %; majority class (baseline) "
-        "22 %.",
+        "Accuracy 88 % (95 % CI 84–91); linear probe (baseline) 80 %; most frequent class "
+        "(baseline) 22 %.",
         "Worth using: better than the linear probe (baseline) by 8.0 points (95 % CI 3.1 to 12.9).",
         "yes",
     )
@@ -69,8 +69,8 @@ def test_what_these_rows_cannot_tell_is_inconclusive_and_few_rows_are_named() ->
 @pytest.mark.parametrize("guess", [0.55, 0.60])
 def test_at_or_below_guessing_it_is_said_first_and_no(guess: float) -> None:
     headline, advice, use = told(classes(0.55, 0.50, guess, paired(0.05, 0.01, 0.09, 0.01)))
-    assert headline.startswith("No better than the majority class (baseline): accuracy 55 %")
-    assert advice.startswith("Do not use it: on 400 test rows the majority class (baseline)")
+    assert headline.startswith("No better than the most frequent class (baseline): accuracy 55 %")
+    assert advice.startswith("Do not use it: on 400 test rows the most frequent class (baseline)")
     assert use == "no"
 
 
@@ -82,7 +82,7 @@ def test_a_class_of_next_to_no_test_rows_is_named_with_its_recall(rare: int, tol
         "yes": {"n": rare, "recall": estimate(0.5, 0.09, 0.91)},
     }
     _, advice, _ = told(result)
-    said = "Class 'yes' has 2 test rows: its recall is 50 % (95 % CI 9–91)."
+    said = "Class 'yes' has only 2 test rows; its recall is 50 % (95 % CI 9–91)."
     assert (said in advice) == told_of
     assert ("Class" in advice) == told_of
 
@@ -106,14 +106,14 @@ def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> Non
 
 def test_an_interval_that_reaches_the_majority_class_is_inconclusive() -> None:
     _, advice, use = told(classes(0.60, 0.40, 0.58, paired(0.2, 0.1, 0.3, 0.001)))
-    assert "CI includes the score of the majority class (baseline)" in advice
+    assert "CI includes the score of the most frequent class (baseline)" in advice
     assert use == "unsettled"
 
 
 def test_a_leak_takes_the_advice_away() -> None:
     leaking = classes(0.99, 0.80, 0.22, paired(0.19, 0.1, 0.3, 0.001), verdict={"label": "leaking"})
     assert told(leaking)[1:] == (
-        "Do not rely on this number before the leak below is settled.",
+        "Do not rely on this score until the leakage below is resolved.",
         "unsettled",
     )
 
@@ -176,8 +176,8 @@ def test_several_labels_are_told_by_rows_and_labels_and_judged_by_f1() -> None:
     }
     headline, advice, use = told(result)
     assert headline == (
-        "All labels correct in 61 % (95 % CI 55–67); majority class (baseline) 61 %; linear probe "
-        "(baseline) 50 %. Micro-averaged over labels: precision 84 %, recall 60 %."
+        "All labels correct in 61 % (95 % CI 55–67); most frequent class (baseline) 61 %; linear "
+        "probe (baseline) 50 %. Micro-averaged over labels: precision 84 %, recall 60 %."
     )
     assert advice == (
         "Worth using: better than the linear probe (baseline) by 0.05 nats a row (95 % CI 0.02 to "
@@ -259,7 +259,7 @@ def test_word_for_word_goes_before_overlap_where_any_row_is() -> None:
 def test_broken_texts_are_of_no_use_whatever_their_score(counts: dict[str, int]) -> None:
     _, advice, use = told(written(0.41, 0.12, counts))
     assert advice.startswith("Do not use it: ")
-    assert f"{max(v for k, v in counts.items() if k != 'n')} of the 20 texts" in advice
+    assert f"{max(v for k, v in counts.items() if k != 'n')} of the 20 generated texts" in advice
     assert use == "no"
 
 
@@ -279,7 +279,7 @@ def test_numbers_that_are_null_say_why() -> None:
     undefined = {"value": None, "low": None, "high": None, "why": "there are no rows"}
     assert told({"test": block(0, accuracy=undefined)}) == (
         "Not measured: Accuracy is undefined (there are no rows).",
-        "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`.",
+        "Whether to use it is unknown: score it on labelled rows with `holdfast evaluate`.",
         "unknown",
     )
     assert told({})[0] == "Not measured: no test rows were scored."

@@ -141,6 +141,6 @@ def test_the_card_says_how_texts_were_treated(runs: ModuleType, tmp_path: Path) 
         result["settings"] = {**result.get("settings", {}), "treat": treat}
 
     _, body = split(write_card(runs.make_run(tmp_path / "run", edit=edit)))
-    assert "before they were read: encoding, mask." in body
+    assert "cleaning steps: encoding, mask)" in body
     _, plain = split(write_card(runs.make_run(tmp_path / "plain")))
-    assert "before they were read" not in plain
+    assert "cleaning steps" not in plain

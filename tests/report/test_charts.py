@@ -105,7 +105,7 @@ def test_only_the_kept_look_is_reached_by_tab() -> None:
     for svg in parse(draw_curves(chart((3.0, 2.0, 1.5)))).findall("svg"):
         reached = [g for g in svg.iter("g") if g.attrib.get("tabindex") == "0"]
         assert len(reached) == 1
-        assert "the state that was kept" in reached[0].attrib["aria-label"]
+        assert "best checkpoint" in reached[0].attrib["aria-label"]
 
 
 @pytest.mark.parametrize("values", [(1.0,), (0.0, 0.0), (1e9, 1.0), (-2.0, 3.0)])

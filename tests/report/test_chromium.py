@@ -138,7 +138,7 @@ def test_who_has_ten_seconds_reads_answer_advice_and_what_to_know_without_scroll
     assert box is not None
     assert box["y"] + box["height"] <= 800
     assert rely.locator("li").count() == 4
-    rely.locator("a", has_text="What it remembers").click()
+    rely.locator("a", has_text="Memorization").click()
     assert page.url.endswith("#memory")
 
 
@@ -166,7 +166,7 @@ def test_the_keyboard_reaches_every_look(visit: Any) -> None:
     page = visit("six").page
     kept = page.locator("svg.wide .band[tabindex='0']").first
     kept.focus()
-    assert "the state that was kept" in page.locator("#tip").inner_text()
+    assert "best checkpoint" in page.locator("#tip").inner_text()
     page.keyboard.press("ArrowRight")
     assert page.locator("#tip").inner_text().startswith("Step 325")
     page.keyboard.press("Home")
@@ -241,11 +241,11 @@ def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
     for role, name in (
         ("main", None),
         ("navigation", "Contents"),
-        ("region", "The honest score"),
-        ("region", "How it learned"),
-        ("group", "Loss over the run"),
+        ("region", "Test score"),
+        ("region", "Learning curves"),
+        ("group", "Loss by step"),
         ("table", "Confusion matrix of the test rows"),
-        ("link", "Skip to the answer"),
+        ("link", "Skip to the summary"),
     ):
         options = {"name": name} if name else {}
         assert page.get_by_role(role, **options).count() >= 1, (role, name)

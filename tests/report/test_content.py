@@ -63,9 +63,9 @@ def test_the_score_and_the_baseline_share_one_sentence(
         result["baseline"]["test"]["metrics"]["accuracy"]["value"] = 0.8
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
-    assert "95 % interval 87.7 – 93.8 %" in text
+    assert "95 % CI 87.7 – 93.8 %" in text
     assert "On 400 test rows" in text
-    assert "its accuracy is 91.2 %; the linear probe has 80.0 %" in text
+    assert "the accuracy is 91.2 %; the linear probe has 80.0 %" in text
 
 
 def test_every_decision_finding_and_action_stands_with_its_reason(
@@ -108,7 +108,7 @@ def test_every_look_is_in_the_table_behind_the_curves(runs: ModuleType, tmp_path
     for look in looks:
         for value in (look["train_loss"], look["valid_loss"], look["refined_loss"]):
             assert f'<td class="n">{value:.3f}</td>' in source
-    assert source.count("(kept)</th>") == 1
+    assert source.count("(best)</th>") == 1
 
 
 def test_too_many_classes_for_a_matrix_still_list_the_confusions(
@@ -197,7 +197,7 @@ def test_without_the_blocks_the_confusions_come_from_the_predictions(
     older = read_page(write_report(runs.make_run(tmp_path / "older", edit=edit))).source
     matrix = re.compile(r'<table class="matrix">.*?</table>', re.DOTALL)
     assert matrix.findall(older) == matrix.findall(whole)
-    assert "kept no texts" in older
+    assert "stored no texts" in older
 
 
 def test_the_careless_block_appears_only_when_it_was_measured(
@@ -205,7 +205,7 @@ def test_the_careless_block_appears_only_when_it_was_measured(
 ) -> None:
     for careless in (True, False):
         page = read_page(write_report(runs.make_run(tmp_path / str(careless), careless=careless)))
-        assert ("careless division would have reported" in page.text) is careless
+        assert ("random split would have reported" in page.text) is careless
 
 
 def test_an_unknown_verdict_is_shown_as_it_is(
@@ -251,7 +251,7 @@ def test_test_rows_of_their_own_are_not_counted_among_the_rows_read(
         result["data"] |= {"rows": 2466, "used": 2866}
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
-    assert "2,466 rows read, and 400 test rows from their own source: 1,866 for training" in text
+    assert "2,466 rows read, and 400 test rows from a separate source: 1,866 for training" in text
     assert "2,866 used" not in text
 
 

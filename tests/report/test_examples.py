@@ -48,8 +48,8 @@ def test_every_kind_is_counted_and_the_lowest_margin_comes_first(
     assert html.count('class="dot map easy"') == 2 * 2, "two rows, in two sizes"
     assert "Row 900" not in html
     assert "<b>spam" not in html
-    listed = html[html.index("The rows to look at first") :]
-    assert listed.index("unlearnable: never right") < listed.index("memorized: right at the end")
+    listed = html[html.index("Rows to check first") :]
+    assert listed.index("unlearnable: never") < listed.index("memorized: correct at the end")
 
 
 def test_a_page_of_many_rows_stays_small_and_says_so(
@@ -59,16 +59,16 @@ def test_a_page_of_many_rows_stays_small_and_says_so(
     write_rows(run, [row(i, "easy" if i % 10 else "memorized") for i in range(5000)])
     page = write_report(run)
     assert page.read_text(encoding="utf-8").count('class="dot map memorized"') == 2 * 500
-    assert "rows more are not drawn" in read_page(page).text
+    assert "more rows not drawn" in read_page(page).text
 
 
 def test_without_the_file_or_without_a_pass_there_is_no_section(
     read_page: Any, runs: ModuleType, tmp_path: Path
 ) -> None:
     run = runs.make_run(tmp_path / "run", classes=2)
-    assert "Row by row" not in read_page(write_report(run)).text
+    assert "Data map" not in read_page(write_report(run)).text
     write_rows(run, [row(0, "easy", passes=0, confidence=None)])
-    assert "Row by row" not in read_page(write_report(run)).text
+    assert "Data map" not in read_page(write_report(run)).text
 
 
 def test_rows_seen_too_seldom_are_not_drawn_and_the_page_says_why(
@@ -79,8 +79,8 @@ def test_rows_seen_too_seldom_are_not_drawn_and_the_page_says_why(
     page = write_report(run)
     assert "dot map" not in page.read_text("utf-8").split("</style>")[1]
     text = read_page(page).text
-    assert "No map is drawn: 40 of 40 training rows were seen in fewer than three passes" in text
-    assert "the most were 2 passes" in text
+    assert "No data map: 40 of 40 training rows were seen in fewer than three epochs" in text
+    assert "at most 2 epochs" in text
 
 
 def test_a_few_rows_seen_too_seldom_are_left_out_and_counted(
@@ -94,6 +94,6 @@ def test_a_few_rows_seen_too_seldom_are_left_out_and_counted(
     body = page.read_text("utf-8").split("</style>")[1]
     assert body.count('class="dot map easy"') == 2 * 10
     assert "map unclear" not in body
-    assert "3 more rows were seen in fewer than three passes and are left out." in (
+    assert "3 more rows were seen in fewer than three epochs and are left out." in (
         read_page(page).text
     )

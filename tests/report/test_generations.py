@@ -47,7 +47,7 @@ def writes(result: dict[str, Any]) -> None:
     counts = {"n": 30, "training_answer": 7, "empty": 2}
     result["generations"] = {
         "settings": {"beams": 4},
-        "meaning": {"training_answer": "word for word a training answer"},
+        "meaning": {"training_answer": "identical to a training target"},
         "scores": {"test": {"rouge_l": score(0.321)}, "test_untuned": {"rouge_l": score(0.123)}},
         "counts": {"train": counts, "test": counts | {"training_answer": 5}},
         "test": [row(n) for n in range(7)],
@@ -78,8 +78,8 @@ def test_the_headline_is_perplexity_beside_the_untuned_model_and_rouge(
     run: Path, read_page: Any
 ) -> None:
     text = read_page(write_report(run)).text
-    assert "Perplexity is 12.500; that of the untuned model 31.250." in text
-    assert "ROUGE-L of its texts is 0.321, before 0.123." in text
+    assert "the perplexity is 12.500; that of the untuned model is 31.250." in text
+    assert "ROUGE-L of the generated texts is 0.321, that of the untuned model 0.123." in text
     assert "The fine-tuned model is significantly better than the untuned model." in text
 
 
@@ -89,7 +89,7 @@ def test_texts_and_counts_of_both_sides_are_shown_and_escaped(run: Path, read_pa
     for n in range(7):
         assert f"written {n}" in text
         assert f"before {n}" in text
-    assert "word for word a training answer" in text
+    assert "identical to a training target" in text
     assert "with 4 beams" in text
     assert "<b>reference 100</b>" not in page.read_text("utf-8")
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from holdfast.cli.summary import summary
-from holdfast.core.labels import Label
+from holdfast.core.labels import TITLES, Label
 from holdfast.report.answer.answer import discarded_sentence
 from holdfast.report.card import render
 from holdfast.report.diagnosis import unless_unconfirmed
@@ -70,15 +70,15 @@ def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
     for place, text in told(run, read_page).items():
         assert "93 % on 45 test rows and 73 % on 45 validation rows" in text, place
         if place == "terminal":
-            assert f"Verdict: {label.replace('_', ' ')}, not confirmed by the test rows." in text
+            assert f"Verdict {TITLES[label]} (not confirmed by the test rows): " in text
         else:
-            assert "By the validation rows: " in text, place
+            assert "By the validation rows, " in text, place
             assert f" {sentence}" not in text, place
             assert "The test rows do not confirm this." in text, place
     top = headline(read_run(run))
     assert (top.tone, top.label) == ("unsure", label.replace("_", " "))
-    words = "do not confirm it (Fisher's exact test, p\u00a0=\u00a00.020)"
-    assert ("Test rows", words) in top.facts
+    words = "no (Fisher's exact test, p\u00a0=\u00a00.020)"
+    assert ("Confirmed on test rows", words) in top.facts
 
 
 def test_the_page_of_diagnose_tells_it_too() -> None:
@@ -86,7 +86,7 @@ def test_the_page_of_diagnose_tells_it_too() -> None:
         {"test_agrees": False}, "warn", VERDICT_SENTENCES["memorizing"][1]
     )
     assert tone == "unsure"
-    assert sentence.startswith("By the validation rows: it fits nearly all")
+    assert sentence.startswith("By the validation rows, memorization: the model fits nearly all")
     assert unless_unconfirmed({}, "warn", "A.") == ("warn", "A.")
 
 

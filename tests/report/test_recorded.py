@@ -44,13 +44,13 @@ def test_it_says_how_many_rows_it_shows_and_how_many_are_right(
 ) -> None:
     rows = [row(n, f"text {n}", label="bad" if n < 10 else "good") for n in range(40)]
     text = look(recorded(rows)).text
-    assert "What the model answered to all 40 test rows. Right: 75 %." in text
-    assert "This file holds texts of your data." in text
+    assert "Predictions for all 40 test rows. Accuracy on them: 75 %." in text
+    assert "This file contains texts from your data." in text
     assert "text 39" in text
     # Rows that were chosen for being hard say nothing of the share that is right.
     hard = look(recorded(rows, of=400, which="the hardest", chosen=True)).text
-    assert "to 40 of 400 test rows, the hardest." in hard
-    assert "Right:" not in hard
+    assert "for 40 of 400 test rows, the hardest." in hard
+    assert "Accuracy on them" not in hard
 
 
 def test_a_page_that_would_be_too_large_shows_rows_that_were_drawn_evenly(
@@ -61,7 +61,7 @@ def test_a_page_that_would_be_too_large_shows_rows_that_were_drawn_evenly(
     drawn = render_predictions(recorded(rows))
     assert 100_000 < len(drawn.html.encode()) <= 200_000
     assert drawn.of == 700
-    assert f"to {drawn.rows} of 700 test rows, drawn evenly. Right: " in look(recorded(rows)).text
+    assert f"for {drawn.rows} of 700 test rows, sampled uniformly. " in look(recorded(rows)).text
     assert render_predictions(recorded(rows)).html == drawn.html
     assert render_predictions(recorded(rows, seed=1)).html != drawn.html
     # Not the first of them.
@@ -94,18 +94,20 @@ def test_tags_numbers_lists_and_written_texts_have_their_own_look(
     )
     tags = look(recorded([sentence], task="token-classification", classes=("B-PER", "O")))
     assert "Ada B-PER met Bob O, labelled B-LOC ." in tags.text
-    assert "a tag is wrong" in tags.text
+    assert "at least one tag is wrong" in tags.text
     assert tags.source.count('class="tag is-right"') == 1
     assert tags.source.count('class="tag is-wrong"') == 1
     number = row(0, "x", said=3.25, label=1.5, right=None, sure=None, chances=(), error=1.75)  # type: ignore[arg-type]
     shown = look(recorded([number], classes=()))
-    assert "3.250 labelled 1.500 off by 1.750" in shown.text
-    assert "Right or wrong" not in shown.text
+    assert "3.250 label 1.500 error 1.750" in shown.text
+    assert "Correct or wrong" not in shown.text
     several = row(0, "x", said=["a", "b"], label=[], right=False, chances=())  # type: ignore[arg-type]
-    assert "a, b · 50.0 % sure labelled none" in look(recorded([several], classes=("a", "b"))).text
+    assert (
+        "a, b · confidence 50.0 % label none" in look(recorded([several], classes=("a", "b"))).text
+    )
     wrote = row(0, "ask", "said", "ref", right=None, sure=None, chances=(), start="before")
     text = look(recorded([wrote], task="seq2seq", classes=(), writes=True)).text
-    assert "ask said reference ref before the training before" in text
+    assert "ask said reference ref base model before" in text
     left = row(0, "x", left="below the threshold of 0.9: ask a person")
     assert "ask a person" in look(recorded([left])).text
 
@@ -188,12 +190,12 @@ def test_examples_are_found_by_words_class_verdict_and_certainty(visit: Any) -> 
     ]
     tab, troubles = visit(recorded(rows))
     told = tab.locator("#told")
-    assert told.inner_text() == "4 of 4 examples are shown; the model is right on 2 of them."
+    assert told.inner_text() == "4 of 4 examples are shown; 2 of 4 predictions are correct."
     tab.locator("#find").fill("FINE")
     assert sorted(shown(tab)) == ["row 0", "row 1"]
     tab.locator("#verdict").select_option("wrong")
     assert shown(tab) == ["row 1"]
-    assert told.inner_text() == "1 of 4 examples are shown; the model is right on 0 of them."
+    assert told.inner_text() == "1 of 4 examples are shown; 0 of 1 predictions are correct."
     tab.get_by_text("Show all").click()
     assert len(shown(tab)) == 4
     tab.locator("#label").select_option("good")

@@ -62,8 +62,8 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
         ("old validation rows", "60", "80.0\u00a0%", "90.0\u00a0%", "-1.0 (-3.0 to +1.0)"),
         ("new rows", "60", "80.0\u00a0%", "90.0\u00a0%", "+10.0 (+8.0 to +12.0)"),
     )
-    assert ("Left out: copies of test rows", "4") in feedback.lines
-    assert not any("known already" in name for name, *_ in feedback.lines)
+    assert ("Not used: duplicates of test rows", "4") in feedback.lines
+    assert not any("already in the training rows" in name for name, *_ in feedback.lines)
     # The part that is likeliest to be worse stands first.
     assert parts.lines[0][:3] == ("class a", "30", "-20.0")
     assert "texts about: x" in found.passages[-1]
@@ -76,17 +76,17 @@ def test_other_runs_have_no_such_section() -> None:
 
 def test_what_was_left_out_in_words() -> None:
     assert excluded_feedback_text(_result()["update"]["feedback"]) == (
-        "4 copies of test rows; 6 copies with different labels; 4 labelled by a model, above their "
-        "share; 2 old rows whose feedback was deleted since"
+        "4 duplicates of test rows; 6 duplicates with different labels; 4 labelled by a model, "
+        "above the allowed share; 2 old rows whose feedback was deleted since"
     )
     assert excluded_feedback_text({}) == ""
 
 
 def test_the_two_scores_in_words() -> None:
     assert score_change_text(TEST) == (
-        "accuracy 80.0 %, the served model's was 85.0 % (difference -5.0 (-10.0 to +1.0) points, "
+        "accuracy 80.0 %, served model 85.0 % (difference -5.0 (-10.0 to +1.0) points, "
         "scored after the decision)"
     )
     bare = {**TEST, "difference": {"value": None, "why": "no"}}
-    assert score_change_text(bare) == "accuracy 80.0 %, the served model's was 85.0 %"
-    assert score_change_text({}) == "no score that both runs have"
+    assert score_change_text(bare) == "accuracy 80.0 %, served model 85.0 %"
+    assert score_change_text({}) == "the two runs have no score in common"

@@ -51,7 +51,7 @@ def test_the_answer_is_the_heading_then_the_advice_then_the_verdict(
     run = runs.make_run(tmp_path / "run")
     page = read_page(write_report(run))
     found = answer(json.loads((run / "result.json").read_text("utf-8")))
-    told = (found.headline, found.advice, "It converged, and its validation loss")
+    told = (found.headline, found.advice, "The run converged, and its validation loss")
     begin = page.text.index("Contents")
     places = [page.text.index(words.replace("\u00a0", " "), begin) for words in told]
     assert places == sorted(places)
@@ -127,7 +127,7 @@ def test_another_trainers_run_begins_with_its_verdict(runs: ModuleType, tmp_path
         result |= {"trainer": "Trainer", "test": {"n": 0, "metrics": {}}}
 
     source = write_report(runs.make_run(tmp_path / "run", edit=edit)).read_text("utf-8")
-    assert "<h1>It converged, and its validation loss did not rise.</h1>" in source
+    assert "<h1>The run converged, and its validation loss did not rise.</h1>" in source
     assert "Not measured" not in top(source)
     assert 'class="advice' not in source
 
@@ -144,9 +144,9 @@ def test_having_no_verdict_is_not_zero_per_cent_sure(
     read_page: Any, runs: ModuleType, tmp_path: Path
 ) -> None:
     page = read_page(write_report(runs.make_run(tmp_path / "run", verdict="inconclusive")))
-    assert "Verdict’s confidence" not in page.text
+    assert "Strength of evidence" not in page.text
     sure = read_page(write_report(runs.make_run(tmp_path / "sure")))
-    assert re.search(r"Verdict’s confidence</dt><dd>93\s%", sure.source)
+    assert re.search(r"Strength of evidence</dt><dd>93\s%", sure.source)
 
 
 @pytest.mark.parametrize(

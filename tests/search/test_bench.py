@@ -294,5 +294,5 @@ def test_another_command_does_not_finish_what_train_began(
     monkeypatch.setattr("holdfast.pipeline.main.score_once", dies)
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run")
-    with pytest.raises(RunError, match="begun by `holdfast train`, and `holdfast tune`"):
+    with pytest.raises(RunError, match="begun by `holdfast train`, so `holdfast tune`"):
         train(search_recipe, tmp_path / "run", resume=True, procedure=Best())

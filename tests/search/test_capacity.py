@@ -267,7 +267,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     assert [s["value"] for s in told[0]["sizes"]] == [s["value"] for s in told[1]["sizes"]]
     assert told[0]["answer"] in ("oversized", "all_needed", "too_small", "undecided")
     assert told[0]["n"] == len(search_recipe_rows(tmp_path / "whole"))
-    assert "larger than it need be" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert '<section id="capacity"' in (tmp_path / "run" / "report.html").read_text("utf-8")
     again = read_recipe(tmp_path / "run" / "recipe.yaml")
     train(again, tmp_path / "again")
     name = "model/model.safetensors"
@@ -285,9 +285,9 @@ def search_recipe_rows(run: Path) -> list[Any]:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["train.folds=3"], "divides each fit"),
-        (["model.layers=1"], "which is asked here"),
-        (["data.split.test=0", "data.split.train=0.8", "data.split.valid=0.2"], "chose nothing"),
+        (["train.folds=3"], "train.folds"),
+        (["model.layers=1"], "number of blocks"),
+        (["data.split.test=0", "data.split.train=0.8", "data.split.valid=0.2"], "needs test rows"),
         (["model.adapter.kind=ia3"], "has no smaller form"),
     ],
 )

@@ -33,7 +33,7 @@ def test_rows_by_time_are_never_dealt_by_chance(placed: Recipe, by: str) -> None
         return
     assert against is not None
     assert "time" in against
-    with pytest.raises(RecipeError, match="divided by time") as refused:
+    with pytest.raises(RecipeError, match="split by time") as refused:
         Tune(search=SearchPart(folds=3)).learn(divided.recipe, divided)
     assert refused.value.what == "search.folds"
 
@@ -43,7 +43,7 @@ def test_given_validation_rows_stay_what_they_are(
 ) -> None:
     path = write_csv(tmp_path / "valid.csv", marked_rows(90)[60:])
     divided = load_and_divide(search_recipe.with_changes(data={"valid": str(path)}))
-    assert "validation rows are given" in str(dealing_conflict(divided.recipe, divided))
+    assert "they were given separately" in str(dealing_conflict(divided.recipe, divided))
 
 
 def test_a_bench_begins_without_what_a_teacher_said(search_recipe: Recipe) -> None:

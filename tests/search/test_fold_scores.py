@@ -25,7 +25,7 @@ def test_a_metric_that_a_fold_lacks_is_undefined_with_the_reason_and_never_left_
     assert found["mae"].value == pytest.approx(0.5)
     assert found["r2"].value is None
     assert found["r2"].low is None
-    assert found["r2"].why == "none in 1 of 2 folds: the numbers do not vary"
+    assert found["r2"].why == "undefined in 1 of 2 folds: the numbers do not vary"
 
 
 @pytest.mark.parametrize(("repeat", "said"), [(0, "fold 2 of 5"), (1, "fold 2, repeat 2")])

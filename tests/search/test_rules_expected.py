@@ -124,7 +124,7 @@ def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
     assert stop_reason(losses, costs, "0", price=0.0) is None
     told = stop_reason(losses, costs, "0", price=1.0)
     assert told is not None
-    assert "100.00 for what it costs" in told
+    assert "100.00 that would justify its cost" in told
     gain = next_gain(shrink_gains(probability_scores(losses), "0"))
     just = gain / 2
     assert stop_reason(losses, costs, "0", price=just) is None

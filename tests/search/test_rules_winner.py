@@ -104,9 +104,9 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
     assert 0.05 < found.gain < 0.2
     assert found.p_value < 0.001
     gap = 100 * (right["t1"].mean() - right["base"].mean())
-    assert f"{gap:+.1f} points more of the validation rows are correct" in found.because
+    assert f"validation accuracy {gap:+.1f} points" in found.because
     more = 100 * (np.exp(-losses["t1"]) - np.exp(-losses["base"])).mean()
-    assert found.because.startswith(f"it gives the labels {more:+.1f} points more probability")
+    assert f"by {more:+.1f} points (" in found.because
 
 
 def test_the_evidence_is_paired_t_tests_corrected_for_all_trials_and_their_average() -> None:
@@ -166,7 +166,7 @@ def test_a_trial_that_predicts_fewer_rows_correctly_does_not_replace_the_default
     assert select_winner(losses, more, costs, "base").key == "t1"
     kept = select_winner(losses, fewer, costs, "base")
     assert (kept.key, kept.noise) == ("base", True)
-    assert "5.0 points fewer of the validation rows correctly" in kept.because
+    assert "validation accuracy is lower by 5.0 points" in kept.because
 
 
 def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_called_noise() -> None:
@@ -177,7 +177,7 @@ def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_calle
     noisy = [one for one in seen if one.noise]
     assert noisy
     assert all(one.key == "base" and one.most_promising == "t1" for one in noisy)
-    assert "30 validation rows do not show that it is better than base" in noisy[0].because
+    assert "30 validation rows do not show a difference from base" in noisy[0].because
     assert "(paired t-test, Holm's correction for 1 trial, p = " in noisy[0].because
     assert all(one.p_value > LEVEL or one.gain <= MIN_GAIN for one in noisy)
     assert all(one.p_value <= LEVEL and one.gain > MIN_GAIN for one in seen if one.key == "t1")

@@ -190,8 +190,8 @@ def test_what_a_trial_gave_comes_back_to_the_last_digit(tmp_path: Path) -> None:
     [
         ({"space": [{"key": "train.warmup"}]}, "in another space"),
         ({"rows": "others"}, "on other rows"),
-        ({"seed": 1}, "from another seed"),
-        ({"folds": 5}, "by other rows"),
+        ({"seed": 1}, "another seed"),
+        ({"folds": 5}, "scored on other rows"),
     ],
 )
 def test_the_study_of_something_else_is_refused(tmp_path: Path, about: Any, names: str) -> None:
@@ -205,7 +205,7 @@ def test_the_study_of_something_else_is_refused(tmp_path: Path, about: Any, name
 def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(content)
-    with pytest.raises(RunError, match="is no study"):
+    with pytest.raises(RunError, match="is not an Optuna study"):
         open_storage(str(path))
     assert path.read_text() == content
     foreign = tmp_path / "own.journal"
@@ -234,7 +234,7 @@ def test_settings_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
     one = searching(of, most=50, points=[("default", {"train.optimizer": "adamw"})])
     found = done(one)
     assert [dict(t.settings) for t in found] == [{}, {"train.optimizer": "sgd"}]
-    assert "had been tried already" in one.stop_reason
+    assert "tried before" in one.stop_reason
 
 
 def test_a_run_that_joins_a_study_has_the_default_and_hears_what_others_finish(
@@ -398,6 +398,6 @@ def test_a_database_that_does_not_answer_is_refused_without_the_password() -> No
     assert "s3cret" not in str(refused.value)
     assert "ann:***" in str(refused.value)
     assert refused.value.__cause__ is None
-    with pytest.raises(RunError, match="is no URL of a database") as refused:
+    with pytest.raises(RunError, match="is not the URL of a database") as refused:
         open_storage("postgresql://ann:s3cret@host:port/db")
     assert "s3cret" not in str(refused.value)

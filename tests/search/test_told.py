@@ -241,7 +241,7 @@ def test_the_clock_ends_a_trial_but_not_the_default() -> None:
     watch.follow("default", None, spared=True)
     assert watch.stop_reason("default", look(5, 1.0)) is None
     assert watch.stop_reason("other", look(0, 1.0)) is None
-    assert "minutes" in str(watch.stop_reason("other", look(5, 1.0)))
+    assert "time limit" in str(watch.stop_reason("other", look(5, 1.0)))
 
 
 def test_halving_ends_what_is_behind_where_others_were() -> None:

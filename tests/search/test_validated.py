@@ -305,10 +305,10 @@ def test_the_command_prints_the_answer_and_its_json(
     assert done.exit_code == 0, done.output
     assert "Estimated on 2 folds of 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
-    assert "for a model trained on all rows in the same way" in " ".join(done.stdout.split())
-    assert "majority class (baseline)" in " ".join(done.stdout.split())
+    assert "for a model trained on all rows with the same settings" in " ".join(done.stdout.split())
+    assert "most frequent class (baseline)" in " ".join(done.stdout.split())
     # There are no test rows, and no section of their score.
-    assert "The honest score" not in (tmp_path / "run" / "report.html").read_text()
+    assert '<section id="score"' not in (tmp_path / "run" / "report.html").read_text()
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
     planned = CliRunner().invoke(app, [*asked[:4], *settings, "--dry-run", "--json", "--quiet"])
     plan = json.loads(planned.stdout)
@@ -360,7 +360,7 @@ def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
 def test_the_verdicts_are_one_sentence() -> None:
     found = [{"label": "overfit", "since_step": step} for step in (30, 40, 60, 40)]
     told = verdict_counts([*found, {"label": "healthy", "since_step": None}])
-    assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
+    assert told["sentence"] == "4 of 5 folds overfit since step 40 (the median), 1 healthy."
     assert told["labels"] == {"overfit": 4, "healthy": 1}
 
 
@@ -385,5 +385,5 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
         assert np.exp(made[row]) == pytest.approx(chances)
     assert "60 of 60" in to_json(told[0])["because"]
     path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
-    with pytest.raises(RecipeError, match="of other rows"):
+    with pytest.raises(RecipeError, match="has other rows"):
         fold_log_probabilities(rows_of(path), crossed)

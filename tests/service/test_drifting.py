@@ -107,8 +107,8 @@ def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: RunR
     alarm, regime = (body for _, body in found)
     assert alarm["side"] == "inputs"
     assert 285 <= alarm["since"] <= 315
-    when = f"since about row {alarm['since']}, noticed at row {alarm['at']}"
-    assert alarm["because"] == f"inputs are not like the validation rows, {when}"
+    when = f"since about row {alarm['since']}, detected at row {alarm['at']}"
+    assert alarm["because"] == f"inputs differ from the validation rows {when}"
     assert "zebra" in {term["word"] for term in regime["terms"]}
     assert regime["inputs"]["told_apart"]["value"] > 0.9
     assert "zebra" in regime["examples"][0]["text"]
@@ -127,7 +127,7 @@ def test_the_log_says_what_an_alarm_is_about(held: RunReference) -> None:
         after.notify(_served(50, seed, by=3.0, word="zebra"))
     assert after.wait_until_idle(60)
     after.close(60)
-    assert lines[0].startswith("drift: inputs are not like the validation rows")
+    assert lines[0].startswith("drift: inputs differ from the validation rows")
 
 
 def test_texts_stay_where_they_are_not_to_be_written_down(held: RunReference) -> None:
@@ -266,7 +266,7 @@ def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: RunRe
     broken.restore({"by": "model", "monitor": {}})
     broken.observe(_served(50, 3))
     assert broken.summary()["rows"] == 50
-    assert "anew" in said[0]
+    assert "starts again" in said[0]
 
 
 def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: RunReference) -> None:
@@ -321,6 +321,6 @@ def test_a_reference_too_small_to_watch_inputs_is_said_when_the_service_starts(
     (run / "result.json").write_text(json.dumps(result), "utf-8")
     told: list[Any] = []
     drift_observers(lambda: replace(FACTS, run=run), serving(()), lambda _: None, told.append)
-    found = [one for one in told if one.chosen == "inputs are not watched"]
+    found = [one for one in told if one.chosen == "inputs are not monitored"]
     assert len(found) == said
     assert not said or "39 validation rows" in found[0].because

@@ -111,11 +111,14 @@ def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_o
     assert error(answer, 503)
     assert answer.headers["retry-after"] == "4"
     engine.full, engine.wait = False, 1.0
-    assert "its time" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
+    assert "in time" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     client.service.draining = True
-    assert "shuts down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
+    assert "shutting down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     assert client.get("/health/live").status_code == 200
-    assert client.get("/health/ready").json() == {"ready": False, "because": "it shuts down"}
+    assert client.get("/health/ready").json() == {
+        "ready": False,
+        "because": "the service is shutting down",
+    }
     early = serving_of(begun=False)
     assert early.get("/health/live").status_code == 200
     assert early.get("/health/ready").status_code == 503

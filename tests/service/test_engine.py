@@ -308,7 +308,7 @@ def test_what_was_taken_is_finished_and_no_more_is_taken(finished_run: Path) -> 
         end = asyncio.create_task(engine.drain())
         await asyncio.sleep(0)
         assert not engine.ready
-        with pytest.raises(QueueFull, match="ending"):
+        with pytest.raises(QueueFull, match="shutting down"):
             await engine.answer([{"text": "after"}])
         held.go.set()
         await end
@@ -524,7 +524,7 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predi
     row = {"image": base64.b64encode(large.getvalue()).decode()}
     with pytest.raises(DataError) as refused:
         form.read([row] * 4)
-    assert "together" not in refused.value.rule
+    assert "in total" not in refused.value.rule
     assert str(refused.value.value).startswith("row 0 (")
     for given_ in (bomb, b"<svg/>"):
         with pytest.raises(DataError) as refused:
@@ -546,11 +546,11 @@ def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
     form = TableHandler(pictures, pictures.model)
     with pytest.raises(DataError) as refused:
         form.read([row] * 40)
-    rule = "holds pictures of more than 200 million pixels together"
+    rule = "contains images of more than 200 million pixels in total"
     assert (refused.value.what, refused.value.rule) == ("the request", rule)
     assert refused.value.value == "1299 million"
     small = io.BytesIO()
     Image.new("RGB", (224, 224)).save(small, "PNG")
     row = {"image": base64.b64encode(small.getvalue()).decode()}
     read = form.read([row] * 5 + [{"image": "AAAA"}])
-    assert (len(read.table), read.because) == (5, {5: "the picture cannot be read"})
+    assert (len(read.table), read.because) == (5, {5: "the image cannot be read"})

@@ -137,7 +137,7 @@ def test_a_token_file_is_one_line_that_others_cannot_write(tmp_path: Path) -> No
             read_token(token_file(path, content))
         assert "openssl rand" in str(caught.value)
         assert content.decode()[:20] not in str(caught.value) or not content.strip()
-    with pytest.raises(RecipeError, match="written by others"):
+    with pytest.raises(RecipeError, match="writable by other users"):
         read_token(token_file(path, TOKEN.encode(), 0o622))
     with pytest.raises(RecipeError, match="does not exist"):
         read_token(tmp_path / "none")

@@ -132,8 +132,8 @@ def test_labels_that_depend_on_the_shown_answer_stand_apart(store: Store) -> Non
     assert (shadow_of(found).wins, shadow_of(found).losses) == (1, 0)
     apart = {one["because"]: one for one in found.summary()["apart"]}
     assert len(apart) == 3
-    assert apart["a second label of a row that counts already"]["shown_right"] == 1
-    (wish,) = [one for name, one in apart.items() if "wished" in name]
+    assert apart["a second label of a row that already counts"]["shown_right"] == 1
+    (wish,) = [one for name, one in apart.items() if "by the annotator" in name]
     assert wish["challenger_right"] == 1
 
 
@@ -175,7 +175,7 @@ def test_a_verdict_is_written_down_once_and_another_setup_begins_anew(store: Sto
     update_comparison(store, SETUP, 2001)
     (event,) = store.events(VERDICT)
     assert event.body["verdict"] == "better"
-    assert "challenger alone has" in event.body["because"]
+    assert "only the challenger is correct on" in event.body["because"]
     latest = store.state(LATEST)
     assert latest is not None
     assert latest["challenger"] == B

@@ -76,7 +76,7 @@ def served(name: str, texts: Sequence[str]) -> Served:
         (replace(OTHER, task="seq2seq"), "another task"),
         (replace(OTHER, classes=("bad", "best")), "other classes"),
         (replace(OTHER, columns=("text", "title")), "columns"),
-        (FACTS, "is the model that is served"),
+        (FACTS, "is the served model itself"),
     ],
 )
 def test_a_challenger_that_cannot_stand_for_the_model_is_refused(other: Any, rule: str) -> None:

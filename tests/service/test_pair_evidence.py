@@ -117,7 +117,7 @@ def test_who_is_served_after_each_gate_and_comparison(
         assert done.exception.exit_code == 2
         # What it went by, and what would help.
         said = str(done.exception)
-        evidence = "so it was measured" if live != "worse" else "right, the shown model alone"
+        evidence = "so it was measured" if live != "worse" else "only the shown model on"
         assert evidence in said
         assert "--force" in said
         assert ("this store has no live comparison" in said) == (
@@ -139,7 +139,7 @@ def test_a_comparison_with_another_run_hides_no_finding(store: Store, runs: Path
     served, new = served_name(runs / "served"), served_name(runs / "accepted")
     compared(store, served, new, "worse")
     compared(store, served, served_name(runs / "none"), "better", since=2000.0)
-    with pytest.raises(RecipeError, match=r"is shown to be worse than served.*later evidence"):
+    with pytest.raises(RecipeError, match=r"is shown to be worse than served.*more recent"):
         promote(store, runs / "accepted")
 
 

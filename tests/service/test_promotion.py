@@ -71,7 +71,7 @@ def test_what_the_gate_of_an_update_said_is_told(
     del result["seal"]
     (second / "result.json").write_text(json.dumps(result))
     told = promote(store, second, force=decision != "taken").notes
-    assert told[0] == f"the gate called it {outcome} as an update of first: words"
+    assert told[0] == f"the gate's result for this update of first is {outcome}: words"
     assert ("nothing shows that it is better" in told[1]) == (not shown)
     assert told[2].startswith("model files, gate: not checked; result.json of ")
 
@@ -103,7 +103,7 @@ def test_what_undo_cannot_go_by_is_refused(store: Store, runs: list[Path]) -> No
     first, second, _ = runs
     current_model(first, store, quiet)
     promote(store, second)
-    with pytest.raises(RecipeError, match="does not go with --undo"):
+    with pytest.raises(RecipeError, match="cannot be combined with --undo"):
         promote(store, second, undo=True, instead_of="first")
     assert promote(store, second, undo=True).after == served_name(first)
 
@@ -118,9 +118,9 @@ def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: 
     )
     said: list[str] = []
     assert current_model(first, store, said.append).run == second
-    assert "was promoted in the place of first@" in said[0]
+    assert "was promoted in place of first@" in said[0]
     promote(store, third)
-    with pytest.raises(RecipeError, match="is the model that is served"):
+    with pytest.raises(RecipeError, match="is already served"):
         promote(store, third)
     back = promote(store, third, undo=True)
     assert back.after == served_name(second)
@@ -148,7 +148,7 @@ def test_nothing_is_promoted_where_it_cannot_be(
     store: Store, runs: list[Path], tmp_path: Path, finished_run: Path
 ) -> None:
     first, second, third = runs
-    with pytest.raises(RecipeError, match="has never had a server"):
+    with pytest.raises(RecipeError, match="has no server"):
         promote(store, second)
     current_model(first, store, quiet)
     with pytest.raises(RunError):
@@ -172,7 +172,7 @@ def test_with_servers_of_several_models_one_must_be_named(store: Store, runs: li
     current_model(second, store, quiet)
     with pytest.raises(RecipeError, match="servers of several models"):
         promote(store, third)
-    with pytest.raises(RecipeError, match="names no model that is served"):
+    with pytest.raises(RecipeError, match="is not a served model"):
         promote(store, third, instead_of="nobody")
     assert promote(store, third, instead_of="second").before == served_name(second)
     assert served_models(store)[served_name(first)].model == served_name(first)
@@ -191,7 +191,7 @@ def test_of_two_promotions_at_once_the_first_holds_and_the_other_is_told(
         return append(event)
 
     monkeypatch.setattr(store, "append", slower)
-    with pytest.raises(RecipeError, match="at the same moment something else took the place"):
+    with pytest.raises(RecipeError, match="another promotion replaced"):
         promote(store, second)
     assert served_models(store)[served_name(first)].model == served_name(third)
     assert promote(store, third, undo=True).after == served_name(first)
@@ -294,7 +294,7 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
         promote(store, third, undo=True)
         promote(store, second, undo=True)
         until(lambda: lineup.facts.model == served_name(first))
-        assert any("was promoted and serves now" in line for line in said)
+        assert any("was promoted and is now served" in line for line in said)
     finally:
         successor.close()
         lineup.close()

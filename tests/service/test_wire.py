@@ -110,7 +110,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield one
         assert one.ask().status == 200
         assert one.end() == 0
-        assert one.errors.read_text() == "ending: answering what was taken\n"
+        assert one.errors.read_text() == "stopping: answering the requests that were accepted\n"
     finally:
         one.process.kill()
         one.process.wait()
@@ -400,7 +400,7 @@ def test_a_signal_to_end_loses_nothing_that_was_taken(
         time.sleep(0.02)
     idle = server.connect()
     server.process.send_signal(signal.SIGTERM)
-    _until(lambda: "answering what was taken" in server.errors.read_text())
+    _until(lambda: "answering the requests" in server.errors.read_text())
     go.touch()
     for one in asking:
         one.join(100)
@@ -423,7 +423,7 @@ def test_an_interrupt_ends_with_130_and_a_second_signal_at_once(
     while busy.numbers("holdfast_engine_rows_waiting") < 1:
         time.sleep(0.02)
     busy.process.send_signal(signal.SIGTERM)
-    _until(lambda: "answering what was taken" in busy.errors.read_text())
+    _until(lambda: "answering the requests" in busy.errors.read_text())
     assert busy.process.poll() is None
     assert busy.end() == 130
     link.close()
@@ -482,7 +482,7 @@ def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_l
     assert server.ask("/feedback", label).status == 200
     assert server.end() == 0
     assert {one.id for one in open_store(path).requests()} == ids
-    assert "answers go on" in server.errors.read_text()
+    assert "requests are still answered" in server.errors.read_text()
 
 
 def test_a_store_that_goes_and_comes_back_is_used_again(

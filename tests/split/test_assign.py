@@ -96,10 +96,10 @@ def test_a_class_with_fewer_units_than_sides_is_refused_by_name() -> None:
 
 def test_fewer_units_than_sides_are_no_matter_of_classes() -> None:
     """Leaving a class out, or merging some, would mend nothing."""
-    with pytest.raises(SplitError, match="the rows: are 2 independent units") as raised:
+    with pytest.raises(SplitError, match="the rows: have 2 independent units") as raised:
         assign(np.array([0, 0, 1]), np.array([0, 1, 0]), keys(2), THREE, NAMES)
     assert "data.rare" not in raised.value.remedy
-    with pytest.raises(SplitError, match="the rows: are 1 independent unit "):
+    with pytest.raises(SplitError, match="the rows: have 1 independent unit "):
         assign(np.zeros(5, np.int64), np.zeros(5, np.int64), keys(1), THREE, NAMES)
 
 
@@ -115,5 +115,5 @@ def test_classes_that_cannot_all_be_on_every_side_are_refused() -> None:
     held = {0: "abc", 1: "abc", 2: "abd", 3: "acd", 4: "ad"}
     of_row = np.array([unit for unit, classes in held.items() for _ in classes])
     labels = np.array(["abcd".index(c) for classes in held.values() for c in classes])
-    with pytest.raises(SplitError, match="cannot be present on every side"):
+    with pytest.raises(SplitError, match="cannot be present in every split"):
         assign(of_row, labels, keys(5), THREE, NAMES)

@@ -105,7 +105,7 @@ def test_moved_rows_are_told_with_their_reason(make_table: Make) -> None:
     notes = [note for note in splits.records["note"].to_pylist() if note]
     assert 0 < len(notes) < 120
     assert all(note.startswith("moved from ") for note in notes)
-    assert f"{len(notes)} were moved" in splits.decisions[0].because
+    assert f"moved {len(notes)} rows" in splits.decisions[0].because
 
 
 def test_without_copies_and_groups_nothing_moves(make_table: Make) -> None:
@@ -126,9 +126,9 @@ def test_a_chain_that_was_cut_says_how_many_of_its_pairs_were_really_parted(
     side = splits.records["split"].to_pylist()
     apart = sum(one != other for one, other in pairwise(side))
     found = checks(splits)
-    assert f", {apart} stand on different sides" in found["copy_chains"].because
+    assert f" {apart} are in different splits" in found["copy_chains"].because
     assert apart > 0
-    assert "but for those that the cut" in found["near_duplicates"].because
+    assert "(copy_chains)" in found["near_duplicates"].because
 
 
 def test_groups_fall_on_one_side(make_table: Make) -> None:
@@ -206,8 +206,8 @@ def test_many_small_classes_are_no_matter_of_groups(make_table: Make) -> None:
     labels = [f"c{at % 100}" for at in range(400)]
     found = checks(split_table(make_table(corpus(400), labels), seed=0))["uneven_division"]
     # 4 rows of each class: 2, 1 and 1.
-    assert "100 rows where 60" in found.because
-    assert "every class has a row on each side" in found.because
+    assert "100 rows instead of 60" in found.because
+    assert "every class needs a row in each split" in found.because
     assert "--group" not in found.remedy
     assert "data.rare=merge" in found.remedy
 
@@ -252,8 +252,10 @@ def test_with_a_test_table_the_source_divides_82_18_and_loses_its_copies(
     )
     records = splits.records.to_pylist()
     assert [r["row"] for r in records if r["split"] == "dropped"] == [5, 6]
-    assert records[5]["note"] == "copies row 3 of test.csv (test)"
-    assert records[6]["note"].startswith("nearly copies row 4 of test.csv (test, similarity 0.9")
+    assert records[5]["note"] == "duplicate of row 3 of test.csv (test)"
+    assert records[6]["note"].startswith(
+        "near-duplicate of row 4 of test.csv (test, similarity 0.9"
+    )
     assert [r["split"] for r in records[300:]] == ["test"] * 50
     assert {r["file"] for r in records[300:]} == {"test.csv"}
     assert len(splits.test) == 50
@@ -303,7 +305,7 @@ def test_rows_left_out_by_reading_are_recorded_as_dropped(make_table: Make) -> N
     broken = Finding("broken_images", "warn", 1.0, 2, (0, 62), "2 cannot be read", "")
     records = split_table(replace(table, findings=(broken,)), seed=0).records.to_pylist()
     assert [records[at]["note"] for at in (0, 31, 62)] == [
-        *("its picture cannot be read", "missing text or label", "its picture cannot be read")
+        *("its image cannot be read", "missing text or label", "its image cannot be read")
     ]
 
 
@@ -370,6 +372,6 @@ def test_the_real_trec_files_divide_without_their_ten_common_texts(
     texts = set(test.column("text"))
     verbatim = [at for at, text in enumerate(source.column("text")) if text in texts]
     assert len({source.column("text")[at] for at in verbatim}) == 10
-    assert all(notes[at].startswith("copies row") for at in verbatim)
+    assert all(notes[at].startswith("duplicate of row") for at in verbatim)
     assert len(splits.test) == 500
     assert len(sides(splits)["dropped"]) < 20

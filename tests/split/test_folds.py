@@ -71,7 +71,7 @@ def test_nested_folds_lie_within_the_training_rows() -> None:
 def test_a_class_of_fewer_units_than_folds_is_refused_by_its_name() -> None:
     units = np.array([*range(20), 20, 20, 20, 20])
     labels = np.array([0] * 20 + [1] * 4)
-    with pytest.raises(SplitError, match=r"class 'rare'.*has 1 independent unit.*4 sides"):
+    with pytest.raises(SplitError, match=r"class 'rare'.*has 1 independent unit.*4 splits"):
         make_folds(units, labels, 4, seed=0, class_names=("usual", "rare"))
     with pytest.raises(Defect, match="folds and repeats"):
         make_folds(units, labels, 1, seed=0)
@@ -148,6 +148,6 @@ def test_rows_of_several_labels_keep_their_units_and_their_shares() -> None:
     assert np.bincount(side[of_row]) / 400 == pytest.approx([0.7, 0.15, 0.15], abs=0.01)
     folds = make_folds(units, np.zeros(400, int), 4, seed=0, label_matrix=labels)
     assert held_counts(folds, 400) == [1] * 400
-    assert "each label in proportion" in folds.description
+    assert "stratified by each label" in folds.description
     with pytest.raises(SplitError, match="2 independent units"):
         assign_multilabel(np.array([0, 1]), labels[:2], keys[:2], (0.4, 0.3, 0.3))

@@ -52,6 +52,6 @@ def test_a_verified_near_copy_on_two_sides_is_refused_but_across_a_cut() -> None
     refuse_shared_copies(copies, np.array([0, 0, 1], dtype=np.int8), names)
     refuse_shared_copies(copies, np.array([0, -1, 1], dtype=np.int8), names)
     apart = np.array([0, 2, 1], dtype=np.int8)
-    with pytest.raises(SplitError, match="train and test: share 1 pairs of near-copies"):
+    with pytest.raises(SplitError, match="train and test: share 1 pair of near-duplicates"):
         refuse_shared_copies(copies, apart, names)
     refuse_shared_copies(replace(copies, groups=np.array([0, 1, 2])), apart, names)

@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_cannot_be_judged() -> None:
         ({"alpha": 0.0}, "between 0 and 1"),
         ({"power": 0.0}, "positive"),
         ({"times": np.array([0.1, 0.3, 0.2, 0.3])}, "must not be negative or fall"),
-        ({"times": np.array([0.1, 0.2, 0.3])}, "one a look"),
+        ({"times": np.array([0.1, 0.2, 0.3])}, "one per evaluation"),
     ],
 )
 def test_wrong_settings_are_refused(others: dict[str, object], words: str) -> None:

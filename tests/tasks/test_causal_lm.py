@@ -306,7 +306,7 @@ def test_a_template_that_rewrites_what_was_said_is_refused(tokenizer: Any) -> No
     tokenizer.chat_template = (
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
-    with pytest.raises(RecipeError, match="cannot be told apart"):
+    with pytest.raises(RecipeError, match="cannot locate the answers"):
         answers_in(tokenizer, CHAT)
 
 

@@ -152,7 +152,7 @@ def test_what_keeps_it_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         runner, "missing_fence_parts", lambda: {"landlock": "too old", "seccomp": None}
     )
     said = isolation("sql", unsafe=True)
-    assert said.startswith("the kernel does not keep it in (landlock: too old)")
+    assert said.startswith("the kernel does not isolate it (landlock: too old)")
     with pytest.raises(MachineError, match=r"landlock.*too old"):
         isolation("sql")
 
@@ -191,13 +191,13 @@ def test_a_process_with_threads_is_not_forked_and_runs_no_program(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(runner.ENVIRONMENT, "JE_ARROW_MALLOC_CONF", "background_thread:true")
-    with pytest.raises(MachineError, match=r"pandas: a process with threads is not forked"):
+    with pytest.raises(MachineError, match=r"pandas: a process with threads cannot be forked"):
         run("pandas", "1")
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()
     try:
-        with pytest.raises(ThreadedForkError, match="a process with threads is not forked"):
+        with pytest.raises(ThreadedForkError, match="a process with threads cannot be forked"):
             fork()
     finally:
         over.set()

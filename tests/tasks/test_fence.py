@@ -141,5 +141,5 @@ def test_an_unknown_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_fence_that_does_not_hold_is_noticed() -> None:
     """It is tried out: a call that should fail and does not is an error."""
-    with pytest.raises(fence.NotFenced, match="does not hold"):
+    with pytest.raises(fence.NotFenced, match="does not work"):
         fence._must_fail("it", lambda: None)

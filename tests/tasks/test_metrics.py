@@ -156,7 +156,7 @@ def test_a_bad_function_is_refused_by_name(tmp_path, text, name, message) -> Non
 
 
 def test_a_missing_file_is_refused() -> None:
-    with pytest.raises(RecipeError, match="not there"):
+    with pytest.raises(RecipeError, match="does not exist"):
         find_metric("nowhere.py:cost:lower")
 
 

@@ -73,7 +73,7 @@ def test_a_processor_that_does_something_else_runs_whole(paths: list[str]) -> No
 
 def test_pictures_of_unlike_size_are_refused(paths: list[str]) -> None:
     processor = ViTImageProcessorPil(do_resize=False)
-    with pytest.raises(ModelError, match="unlike size"):
+    with pytest.raises(ModelError, match="different sizes"):
         PixelTensors(paths, processor, 3)
 
 

@@ -74,7 +74,7 @@ def test_no_line_is_wider_than_the_terminal(columns: int, looks: int) -> None:
     history = [look(1 / (1 + i), 1.0 + i / 7, i, right=0.5) for i in range(looks)]
     lines = curve_summary(history, verdict, columns)
     assert max(map(len, lines)) <= columns
-    assert lines[4].startswith("  overfit since step 12345: ")
+    assert lines[4].startswith("  Overfitting since step 12345: ")
 
 
 def test_of_many_looks_the_newest_and_the_first_are_shown() -> None:
@@ -88,7 +88,7 @@ def test_of_many_looks_the_newest_and_the_first_are_shown() -> None:
 def test_a_loss_that_is_no_number_is_a_cross(value: float) -> None:
     train, valid, _ = curve_summary([look(1.0, 0.5), look(value, 0.25)], None, 80)
     assert train.split()[-1][-1] == NOT_FINITE
-    assert "no number" in train
+    assert "NaN" in train
     assert valid.split()[2] == "0.250"
 
 
@@ -96,4 +96,4 @@ def test_nothing_seen_is_nothing_said_and_a_flat_line_is_low() -> None:
     assert curve_summary([], None, 80) == []
     assert blocks([0.3, 0.3], 0.3, 0.3) == BLOCKS[0] * 2
     empty = curve_summary([replace(LOOK, train_losses=np.empty(0))], None, 80)
-    assert "no number" in empty[0]
+    assert "NaN" in empty[0]

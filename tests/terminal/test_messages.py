@@ -10,7 +10,7 @@ import pytest
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.runs.start import ModelOutline, RowsOutline
-from holdfast.terminal.layout import COLUMN, entry, format_seconds, millions
+from holdfast.terminal.layout import COLUMN, entry, format_seconds, short_count
 from holdfast.terminal.messages import MessagePrinter, finding_lines, model_lines, row_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
@@ -41,8 +41,8 @@ def test_the_outline_is_four_lines_of_eighty_columns() -> None:
     lines = [*row_lines(ROWS, 80), *model_lines(MODEL, 80)]
     assert lines == [
         '  Rows      200 of reviews.csv: "text" → "label" (2 classes)',
-        "  Division  train 140, validation 30, test 30; no copies to move",
-        "  Model     embedded, text-classification: 10.8 of 22.6 million parameters learn",
+        "  Split     training 140, validation 30, test 30",
+        "  Model     embedded, text-classification: 10.8M of 22.6M parameters trained",
         "  Plan      75 steps of 16 rows (8.6 epochs), 3 evaluations",
     ]
 
@@ -54,7 +54,7 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
     from holdfast.terminal.messages import MessagePrinter
 
     part = replace(ROWS, dropped=10, why_dropped="missing text or label")
-    assert "10 dropped (missing text or label)" in " ".join(" ".join(row_lines(part, 80)).split())
+    assert "10 removed (missing text or label)" in " ".join(" ".join(row_lines(part, 80)).split())
     notify = MessagePrinter(quiet=False, verbose=False)
     with decisions_to(notify):
         merge_spellings({"Yes": 2, "yes ": 1, "no": 3})
@@ -67,11 +67,12 @@ def test_why_rows_are_dropped_and_labels_merged_is_said_without_being_asked(caps
 def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> None:
     folded = RowsOutline("a.csv", 9, (), None, "", None, 6, 2, 0, 0, 1, "empty", folded=True)
     # Which of them judges changes from fold to fold.
-    assert "8 in folds, test 0; 1 dropped (empty)" in row_lines(folded, 80)[1]
+    assert "8 in folds, test 0; 1 removed (empty)" in row_lines(folded, 80)[1]
     part = RowsOutline("a.csv", 1, (), None, "", "author", 1, 1, 1, 1, 2)
     assert row_lines(part, 80) == [
         "  Rows      1 of a.csv by author",
-        "  Division  train 1, validation 1, test 1; 1 moved to copies or group, 2 dropped",
+        "  Split     training 1, validation 1, test 1; 1 moved to the split of their",
+        "            duplicates or group; 2 removed",
     ]
 
 
@@ -90,7 +91,7 @@ def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     notify = MessagePrinter(quiet=False, verbose=False)
-    notify(Decision("text column", "text", "a column has this name"))
+    notify(Decision("text column", "text", "the column has this name"))
     notify(finding("near_duplicates", fixed=True))
     notify(finding("odd_rows", severity="info"))
     notify(finding("label_giveaway"))
@@ -112,7 +113,7 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
 ) -> None:
     for quiet, expected in ((False, True), (True, False)):
         notify = MessagePrinter(quiet=quiet, verbose=True)
-        notify(Decision("text column", "text", "a column has this name"))
+        notify(Decision("text column", "text", "the column has this name"))
         notify(finding("odd_rows", severity="info"))
         notify.outline(ROWS)
         said = capsys.readouterr().err
@@ -131,8 +132,8 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
         (format_seconds(59.4), "59 s"),
         (format_seconds(200), "3 min 20 s"),
         (format_seconds(7_500), "2 h 05 min"),
-        (millions(912_345), "912,345"),
-        (millions(7_241_732_096), "7.2 billion"),
+        (short_count(912_345), "912,345"),
+        (short_count(7_241_732_096), "7.2B"),
     ],
 )
 def test_numbers_in_words(made: str, said: str) -> None:

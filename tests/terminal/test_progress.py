@@ -27,7 +27,7 @@ def test_the_last_of_many_fits_shows_no_verdict_that_changes(
 ) -> None:
     """Memorizing, learning, memorizing, while the score rises, reads as a contradiction: of a
     search a trial is one line, and the verdict stands at the end."""
-    every = ["memorizing", "learning", "memorizing"]
+    every = ["Memorizing", "Still learning", "Memorizing"]
     assert labels(RunDisplay(quiet=False), capsys) == every
     assert labels(RunDisplay(quiet=False, verdicts=False), capsys) == []
     assert labels(RunDisplay(quiet=False, verbose=True, verdicts=False), capsys) == every

@@ -349,7 +349,7 @@ def test_a_run_that_ends_before_the_tail_says_so(job: Any, phase: Any) -> None:
     _, fitted, _ = trained(job, phase, *Swa(start=0.99).listeners(), phases=(phase(steps=12),))
     assert fitted.offers[0].accepted
     _, fitted, _ = trained(job, phase, *Swa(0.5).listeners(), max_minutes=1e-9)
-    assert "before the first that counts, 7" in fitted.offers[0].decision.because
+    assert "before the first step that counts, 7" in fitted.offers[0].decision.because
 
 
 class Normed(torch.nn.Module):

@@ -184,7 +184,7 @@ def test_a_file_that_is_cut_or_longer_is_seen(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_or_step_is_not_used(tmp_path: Path) -> None:
     CheckpointStore(tmp_path, 0, mark="this run").save(7, state(7))
     path = tmp_path / "step-00000007.pt"
-    assert "is of another run" in refused(path, "that run")
+    assert "belongs to another run" in refused(path, "that run")
     path.rename(tmp_path / "step-00000009.pt")
     assert "step-00000009.pt is of step 7" in refused(path)
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_of_an_older_form_is_refused_with_what_to_do(tmp_path: Path
     write_sealed(tmp_path / "step-00000003.pt", {"step": 3}, "", b"holdfast checkpoint 2")
     with pytest.raises(RunError, match="of another version of Holdfast") as caught:
         store.load()
-    assert "delete the step-*.pt: --resume then starts the run anew" in caught.value.remedy
+    assert "delete the step-*.pt: --resume then starts the run" in caught.value.remedy
 
 
 def test_an_interrupt_while_it_is_written_is_an_interrupt(

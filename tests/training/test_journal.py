@@ -36,7 +36,7 @@ def test_what_came_after_a_checkpoint_is_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: path.unlink(), "is gone"),
+        (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(b""), "is shorter"),
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is shorter"),
         (lambda path: path.write_bytes(b"\xff" + path.read_bytes()[1:]), "was changed"),

@@ -113,7 +113,7 @@ def test_what_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_no_such_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "looks.npz"
     path.write_bytes(content)
-    with pytest.raises(RunError, match="looks of a run"):
+    with pytest.raises(RunError, match="a run's evaluations"):
         read_evaluations(path)
 
 

@@ -123,7 +123,7 @@ def test_subnormal_results_are_0_inside_and_as_before_outside() -> None:
         assert half_of_the_smallest_normal() == 0
         told = choose_machine(1, "float32").decisions
     assert half_of_the_smallest_normal() > 0
-    named = "numbers nearer to 0 than 1.2e-38"
+    named = "subnormal numbers (below 1.2e-38)"
     on_processor = machine.device_type() == "cpu"
     assert any(decision.what == named for decision in told) == on_processor
     assert all(d.what != named for d in choose_machine(1, "float32").decisions)

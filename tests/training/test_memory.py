@@ -49,7 +49,7 @@ def test_the_run_ends_where_it_would_have_with_enough_memory(job: Any, said: Exc
         torch.testing.assert_close(weights(tight)[name], value, rtol=1e-4, atol=1e-6)
     assert allocator.refused == 2  # 8 rows, then 4; never again after that
     (_, one), (_, two) = fitted.actions
-    assert "2 pieces of 4" in one.because
+    assert "2 micro-batches of 4" in one.because
     assert to_record(two)["action"] == "HalveBatch"
     assert to_record(two)["settings"] == {"train.batch_size": 2, "train.accumulate": 4}
 

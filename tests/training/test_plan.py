@@ -53,7 +53,7 @@ def test_few_rows_and_many_passes_get_what_was_wanted(phase) -> None:
     assert len(at) == 21
     assert at == tuple(range(0, 1001, 50))
     assert probe == 50
-    assert "20 were wanted" in because
+    assert "20 were requested" in because
 
 
 def test_the_probe_has_at_most_five_hundred_rows_and_no_more_than_validation(phase) -> None:

@@ -200,7 +200,7 @@ def test_frozen_weights_that_changed_end_the_keeping_with_a_note(
     after = losses(run, run.job.valid)
     assert (after == pytest.approx(before, rel=1e-4)) == (change == "unfrozen")
     notes = [line for line in run.journal.lines() if line["event"] == "note"]
-    assert [note["what"] for note in notes] == ["kept outputs dropped"]
+    assert [note["what"] for note in notes] == ["cached outputs deleted"]
     assert list((tmp_path / "kept").iterdir()) == []
 
 
@@ -251,8 +251,8 @@ class Mixing(nn.Module):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("company", "depend on the rows that share its batch"),
-        ("dropout", "dropout is drawn"),
+        ("company", "depend on the other rows in its batch"),
+        ("dropout", "dropout outside of the layers"),
         ("plain", None),
     ],
 )

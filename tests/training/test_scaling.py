@@ -133,11 +133,11 @@ def test_an_update_that_overflows_is_left_out_and_told() -> None:
     assert (step, what) == (7, "update skipped")
     assert "65,536" in because
     assert "32,768" in because
-    assert "(2 so far)" in heard.told[1][2]
+    assert "(2 updates skipped so far)" in heard.told[1][2]
 
 
 def test_a_run_that_only_overflows_ends_with_the_remedy() -> None:
-    with pytest.raises(TrainingError, match="float16 cannot hold") as raised:
+    with pytest.raises(TrainingError, match="overflow float16") as raised:
         overflowing(MOST_IN_A_ROW)
     assert "float32" in raised.value.remedy
 

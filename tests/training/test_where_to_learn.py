@@ -207,7 +207,7 @@ def test_the_head_is_put_back_once_and_its_moments_are_gone(layered: Any, tmp_pa
     assert "head.weight" not in moved.known[6]
     assert {"body.weight", "body.bias"} <= moved.known[6]
     assert "head.weight" in moved.known[7]
-    assert "head put back" in (tmp_path / "events.jsonl").read_text()
+    assert "head reset" in (tmp_path / "events.jsonl").read_text()
 
 
 class Extends:
@@ -334,7 +334,7 @@ class Odd(nn.Module):
 
 def test_a_matrix_that_nobody_knows_how_to_draw_is_named() -> None:
     odd: Any = Odd()
-    with pytest.raises(ModelError, match="how these weights are drawn"):
+    with pytest.raises(ModelError, match="no initialisation for these weights"):
         reinitialize(odd, [Layer("block.0", (odd,))], 0)
 
 

@@ -93,7 +93,7 @@ def test_a_round_is_due_a_time_after_the_last_and_needs_new_rows(loop: Any) -> N
     assert (first["run"], first["new"], first["decision"]) == ("0001", 120, "undecided")
     assert first["forgetting"] == {"beside": "runs/a", "value": 0.0, "low": -0.01, "high": 0.01}
     assert second["at"] - first["at"] == 3600
-    assert second["skipped"] == "no row is new, and a round needs 50 new rows"
+    assert second["skipped"] == "no new rows; a round needs at least 50 new rows"
     assert first["retest"]["n"] == 120
     assert any("next round: 1970-01-01 01:16:40 UTC" in line for line in loop.said)
 
@@ -253,7 +253,7 @@ def test_a_kill_before_the_line_of_an_update_writes_it_and_repeats_nothing(loop:
     assert loop.done == [("0001", False), ("0001", True)]
     _, written, skipped = read_rounds(loop.folder)
     assert (written["run"], written["new"]) == ("0001", 120)
-    assert "no row is new" in skipped["skipped"]
+    assert "no new rows" in skipped["skipped"]
 
 
 @pytest.mark.parametrize("decision", ["kept_aside", "undecided"])
@@ -300,7 +300,7 @@ def test_with_json_each_round_prints_a_line_of_its_own(
     assert {**first, "round": None} == {**made, "round": None}
     assert (first["round"]["run"], first["round"]["decision"]) == ("0001", "kept_aside")
     assert (second["schema"], "update" in second) == (1, False)
-    assert second["round"]["skipped"] == "no row is new, and a round needs 50 new rows"
+    assert second["round"]["skipped"] == "no new rows; a round needs at least 50 new rows"
     written = read_rounds(tmp_path / "rounds")
     assert [one for one in written if "begun" not in one] == [first["round"], second["round"]]
 
@@ -338,7 +338,7 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
 def test_what_a_schedule_needs(served: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="needs a folder"):
         round_schedule(UpdateOptions(served, "x.csv"), "1d", None, 50)
-    with pytest.raises(RecipeError, match="feedback that grows"):
+    with pytest.raises(RecipeError, match="needs feedback"):
         round_schedule(UpdateOptions(served), "1d", tmp_path, 50)
     lines = [json.dumps({"at": 1.0, "skipped": "x"}), "no json", "[]"]
     (tmp_path / ROUNDS).write_text("\n".join(lines))

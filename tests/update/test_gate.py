@@ -35,7 +35,7 @@ BETTER = held("new rows", 40, 5, 155)
 def test_a_clear_gain_that_costs_nothing_is_taken() -> None:
     found = decide([KEPT], BETTER, margin=0.02)
     assert found.decision == "taken"
-    assert "+17.5 points on 200 rows of new rows" in found.because
+    assert "+17.5 points (90 % CI +12.2 to +23.2) on 200 new rows" in found.because
     block = found.to_json()
     assert block["old"]["difference"]["low"] > -0.02
     assert (block["new"]["new"], block["new"]["old"]) == (0.975, 0.8)
@@ -45,7 +45,7 @@ def test_a_loss_beyond_the_margin_is_kept_aside_with_its_numbers() -> None:
     found = decide([held("old validation rows", 10, 60, 930)], BETTER, margin=0.02)
     assert found.decision == "kept_aside"
     assert found.old[0].outcome == "lost"
-    assert "by 5.0 points" in found.because
+    assert "1,000 old validation rows: −5.0 points" in found.because
 
 
 @pytest.mark.parametrize(

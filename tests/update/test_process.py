@@ -41,5 +41,5 @@ def test_sigterm_between_two_rounds_ends_it_with_nothing_lost(
         process.stderr.close()
     assert "stopped between two rounds" in said[-1]
     (line,) = [json.loads(one) for one in (out / "rounds.jsonl").read_text().splitlines()]
-    assert line["skipped"] == "20 rows are new, and a round needs 50 new rows"
+    assert line["skipped"] == "20 new rows; a round needs at least 50 new rows"
     assert line["retest"]["n"] == 20

@@ -25,11 +25,11 @@ def test_a_fall_is_seen_at_the_row_at_which_it_was_first_sure() -> None:
     assert retest(right[: found.since + 1], 0.85).since == found.since
     assert not retest(right[: found.since], 0.85).alarm
     assert found.value == right.mean()
-    assert "surely less than was promised" in found.because
+    assert "shown to be below" in found.because
 
 
 def test_nothing_to_test_is_said() -> None:
     assert retest([], 0.9).because == (
-        "not re-tested: there is no labelled row that it has not learned from"
+        "not re-tested: there are no labelled rows that it was not trained on"
     )
     assert not retest([True], None).alarm

@@ -23,7 +23,7 @@ def test_a_model_that_says_one_thing_is_told_and_one_like_people_is_not() -> Non
     narrow = measure_spread(people, [], ["a"] * 40, generated=False, seed=0)
     found = narrow.finding()
     assert found is not None
-    assert "classes in effect: 1 beside" in found.because
+    assert "classes in effect: 1 compared with" in found.because
     assert narrow.after is not None
     assert narrow.before is not None
     assert narrow.after < narrow.before == 4

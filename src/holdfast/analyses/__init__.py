@@ -1,2 +1,2 @@
-"""What can be said of a model beside its score: found on validation rows, confirmed once on test
-rows."""
+"""Analyses of a model beyond its score: candidates are found on validation rows and confirmed once
+on test rows."""

@@ -1,5 +1,5 @@
 """The analyses of a model beyond its score. Candidates are found on training and validation rows
-**before** the test rows are opened, and confirmed on the test rows once.
+**before** the test rows are scored, and confirmed once on the test rows.
 
 An analysis is one module with a constant ``ANALYSIS`` and one line in the table of
 ``core/analyses.py``. Its folder's ``section.py`` declares the part of the report
@@ -47,7 +47,7 @@ PACKAGE = "holdfast.analyses"
 
 
 class Session(Protocol):
-    """What an analysis may use before the test rows are opened: a model, and its predictions for
+    """What an analysis may use before the test rows are scored: a model, and its predictions for
     training and validation rows. A ``FittedSession`` during the run, a ``FinishedRun``
     afterwards."""
 
@@ -89,7 +89,8 @@ class Session(Protocol):
         """Whether predictions for these rows are known."""
 
     def other_columns(self, table: Table) -> dict[str, list[str | None]]:
-        """The source's other columns for these rows, by name, as it writes them."""
+        """The other columns of the source for these rows, by name, with the values of the
+        source."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def all_analyses() -> dict[str, Analysis[Any, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates of every analysis, by name, found before the test rows were opened."""
+    """The candidates of all analyses, by name, found before the test rows were scored."""
 
     session: FittedSession
     by_analysis: Mapping[str, Any]
@@ -179,7 +180,7 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     find the candidates of every analysis."""
     start = time.perf_counter()
     splits: tuple[SplitName, SplitName] = ("train", "valid")
-    with stage("asking the model about training and validation rows"):
+    with stage("predicting training and validation rows"):
         answers = {split: predict_split(fitted, saved, split) for split in splits}
     write_answers(run, {split: columns for split, (_, columns) in answers.items()})
     names = fitted.training_plan.task.classes
@@ -210,7 +211,7 @@ def confirm_all(candidates: Candidates, scored: ScoringResult) -> ScoringResult:
         if not isinstance(outcome, NoAnswer):
             with stage(f"confirming on test rows: {name}"):
                 outcome = (
-                    NoAnswer("no test rows were set aside, on which it could be confirmed")
+                    NoAnswer("there is no test set to confirm it on")
                     if test is None
                     else _timed(name, seconds, partial(analysis.confirm, outcome, session, test))
                 )
@@ -244,9 +245,9 @@ def _columns(scored: ScoringResult, names: tuple[str, ...]) -> pa.Table:
 
 
 def _timed(name: str, seconds: dict[str, float], compute: Callable[[], object]) -> Any:
-    """The result; its time is added to ``seconds``. Neither an input error nor a defect in an
-    analysis ends the run: the model is trained, and the message says what to report. With
-    ``HOLDFAST_DEFECTS=raise``, which every test sets, a defect ends the run."""
+    """The result of ``compute``; its time is added to ``seconds``. Neither an input error nor a
+    defect in an analysis ends the run: the model is trained, and the message says what to report.
+    With ``HOLDFAST_DEFECTS=raise``, which every test sets, a defect ends the run."""
     start = time.perf_counter()
     try:
         return compute()
@@ -254,13 +255,13 @@ def _timed(name: str, seconds: dict[str, float], compute: Callable[[], object]) 
         # Raised by a fit inside the analysis. The run was interrupted, and says how to resume.
         raise KeyboardInterrupt from None
     except InputError as error:
-        notify(Decision(name, "not answered", str(error)))
+        notify(Decision(name, "skipped", str(error)))
         return NoAnswer(str(error))
     except Exception as error:
         if raises_defects() or resource_error(error):
             raise
         because = defect_line(error)
-        notify(Decision(name, "not answered", because, prominent=True))
+        notify(Decision(name, "skipped", because, prominent=True))
         return NoAnswer(because)
     finally:
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

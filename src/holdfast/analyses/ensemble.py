@@ -63,11 +63,11 @@ class EnsembleModel(TaskPredictor, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """What was made of ``runs``: ``requested`` for, and the ``method`` that came of it; the
-    ``weights`` of each run's answers (of a soup, its share of the weights). ``losses`` are the
-    members' alone, by the ``n`` rows that judged; ``comparison`` is the paired test (in ``metric``,
-    per row; better means that what was asked for is better than the mean). ``cost`` is what it
-    takes beside one model: forward passes a row, and MB of weights."""
+    """An ensemble of ``runs``: the ``requested`` method, and the ``method`` that was used; the
+    ``weights`` of each run's predictions (for a soup, its share of the weights). ``losses`` are the
+    losses of the single members on the ``n`` comparison rows; ``comparison`` is the paired test (in
+    ``metric``, per row; "better" means that the requested method is better than the mean). In the
+    JSON, ``cost`` is the number of forward passes for each row, and the MB of weights."""
 
     requested: EnsembleMethod
     method: EnsembleMethod
@@ -111,26 +111,27 @@ class Ensemble:
 
 
 def ensemble_join(method: str, runs: Sequence[Path]) -> Join | None:
-    """How ``Predictor.load`` puts these runs together where ``predict.ensemble`` says ``method``;
-    ``None`` for the one run that is not to be put together with any. Raises ``RecipeError`` for
-    another word, and for one run that is to be stacked."""
+    """The function with which ``Predictor.load`` joins these runs for ``predict.ensemble=method``;
+    ``None`` for a single run. Raises ``RecipeError`` for an unknown method, and for a single run
+    with a method other than ``average``."""
     if method not in ENSEMBLE_METHODS:
         raise RecipeError(KEY, "is unknown", method, suggest_name(method, list(ENSEMBLE_METHODS)))
     if len(runs) > 1:
         return partial(_join_runs, method)
     if method != "average":
-        raise RecipeError(KEY, "puts several runs together", len(runs), "Name two or more.")
+        raise RecipeError(KEY, "needs two or more runs", len(runs), "Name two or more runs.")
     return None
 
 
 def _join_runs(
     method: EnsembleMethod, runs: Sequence[Path], use: TaskPredictor
 ) -> tuple[TaskPredictor, Mapping[str, Any], tuple[Decision, ...]]:
-    """``use`` answers for ``runs`` by their mean; what answers as ``method`` has it, and why so."""
+    """The model that predicts with ``method`` instead of the mean of ``use``, its block
+    ``ensemble``, and the decisions."""
     decisions = in_turn(getattr(use, "models", None), runs)
     equal_weights = (1 / len(runs),) * len(runs)
     if method == "average":
-        because = "the mean of the answers; no rows are needed for it"
+        because = "the mean of the predictions, which needs no rows"
         return (
             use,
             Ensemble(method, method, tuple(runs), equal_weights, because).to_json(),
@@ -162,7 +163,7 @@ def _stack(
     )
     use_weights = verdict.verdict == "better"
     test_words = _describe_test(verdict, evidence.metric, "the weights", "the mean")
-    because = f"{test_words}: {'weights are kept' if use_weights else 'the mean is kept'}"
+    because = f"{test_words}: {'the weights are used' if use_weights else 'the mean is used'}"
     final_weights = weights if use_weights else equal_weights
     report = Ensemble(
         "stack",
@@ -180,14 +181,14 @@ def _stack(
 
 
 def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str) -> str:
-    """The result of the paired test as a sentence."""
+    """The result of the paired test, as text."""
     if verdict.why:
-        return f"{verdict.why} ({verdict.n} rows that judged every run)"
+        return f"{verdict.why} ({verdict.n} validation rows of all runs)"
     words = "is lower than" if verdict.verdict == "better" else "is not shown to be lower than"
     if verdict.verdict == "worse":
         words = "is higher than"
     return (
-        f"on {verdict.n} rows that judged every run the {metric} of {first}, out of fold, {words} "
+        f"on {verdict.n} validation rows of all runs the {metric} of {first}, out of fold, {words} "
         f"that of {second} (by {verdict.value:+.4g}, {verdict.low:+.4g} to {verdict.high:+.4g})"
     )
 
@@ -198,10 +199,9 @@ def _soup(
     if shared.out_of_fold:
         raise RecipeError(
             f"{KEY}=soup",
-            "needs rows that the kept models have not learned from, and cross-fitted ones learned "
-            "from all",
+            "needs rows that no model was trained on, but cross-fitted models use all rows",
             None,
-            f"Take {KEY}=stack or average; or give the runs validation rows of their own.",
+            f"Use {KEY}=stack or average, or train the runs with separate validation rows.",
         )
     _refuse_different_bases(runs, model)
     table, groups = shared.table, shared.groups
@@ -224,12 +224,11 @@ def _soup(
     weights = tuple(share if place in soup.members else 0.0 for place in range(len(runs)))
     best_loss = min(member_losses)
     because = (
-        f"of {len(runs)} runs of one start {len(soup.members)} "
-        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {verdict.n} rows "
-        f"that judged every run its loss is {soup.loss:.4f}, that of the best run alone "
-        f"{best_loss:.4f}, of the mean of the answers {float(np.nanmean(mean_losses)):.4f}; "
-        "it costs one "
-        "forward pass"
+        f"of {len(runs)} runs of the same base model {len(soup.members)} "
+        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {verdict.n} validation rows "
+        f"of all runs its loss is {soup.loss:.4f}, that of the best run {best_loss:.4f}, that of "
+        f"the mean of the predictions {float(np.nanmean(mean_losses)):.4f}; it costs one forward "
+        "pass"
     )
     report = Ensemble(
         "soup",
@@ -254,16 +253,16 @@ def _refuse_different_bases(runs: tuple[Path, ...], model: EnsembleModel) -> Non
         if len(values) > 1:
             raise RecipeError(
                 f"{KEY}=soup",
-                f"needs runs of one start, and these have another {key}",
+                f"needs runs of the same base model, but they differ in {key}",
                 ", ".join(values),
-                f"Take {KEY}=stack or average, which any runs of the same classes may have.",
+                f"Use {KEY}=stack or average, which need only the same classes.",
             )
     distances = model.weight_distances()
     if float(np.max(distances)) > MAX_DISTANCE:
         raise RecipeError(
             f"{KEY}=soup",
-            "needs runs of one start: below the head their weights lie further apart than those "
-            f"of models that share one (at most {MAX_DISTANCE:g})",
+            "needs runs of the same base model: without the last layer, the distance of their "
+            f"weights is larger than that of such runs (at most {MAX_DISTANCE:g})",
             f"{float(np.max(distances)):.3g}",
-            f"Take {KEY}=stack or average.",
+            f"Use {KEY}=stack or average.",
         )

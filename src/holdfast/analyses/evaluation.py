@@ -1,10 +1,8 @@
-"""Use finished runs by the names of their folders: score them on other rows, or predict with one or
-several.
+"""Score finished runs on other rows, or predict with one or several of them.
 
-Compare the score on other rows with the run's own test score: do the two differ, and why?
-
-A two-sample test of the row scores decides whether the two differ. Possible reasons are checked in
-the data, and each check is reported, whether it applies or not.
+The score on other rows is compared with the run's own test score by a two-sample test of the row
+scores. If the two differ, possible reasons are checked in the data; every check is reported,
+whether it applies or not.
 """
 
 from __future__ import annotations
@@ -74,10 +72,10 @@ def evaluation_block(
 ) -> dict[str, Any]:
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
-    ``overlap`` says how many of the rows the runs were trained on or chosen by (the same rows, or
-    copies of them; a fit without a folder does not say); where there are any, ``without_seen`` is
-    the score of the others. ``against_run`` compares the score with that of the run's own test
-    rows (``against_run.py``). Of a run with a threshold, ``threshold`` says what it does to them.
+    ``seen`` says how many of the rows, or their duplicates, were training or validation rows of the
+    runs (not for a fit without a folder). If there are any, ``without_seen`` is the score of the
+    other rows. ``against_run`` compares the score with the run's own test score (see
+    ``against_run``). For a run with a threshold, ``threshold`` is its effect on these rows.
     """
     options = options or InferenceOptions()
     labelled = predictor.labelled(data, options)
@@ -171,7 +169,7 @@ def against_run(
         return {"why": "the run has no test score of a single task"}
     n_seen = int((overlap.split_index != NO_SPLIT).sum())
     if n_seen and n_seen == len(overlap.split_index):
-        return {"why": "all of these rows are the run's own: training, validation or test rows"}
+        return {"why": "all of these rows are training, validation or test rows of the run"}
     new_scores = _scores_of_rows(predictor, table, block)
     try:
         run_scores = _scores_of_run(finished_run, new_scores.metric)
@@ -184,11 +182,13 @@ def against_run(
     differs = comparison.p_value < ALPHA
     because = _describe_difference(new_scores.metric, comparison)
     if n_seen and not differs:
-        because += f"; {n_seen:,} of these rows are the run's own, which makes the two alike"
+        because += (
+            f"; {n_seen:,} of these rows are rows of the run, which makes the two scores alike"
+        )
     document |= {"differs": differs, "because": because, "reasons": []}
     if differs:
         unseen_scores = _unseen_scores(new_scores, overlap, block.get("without_seen") or {})
-        # What was looked for in the data: found true or false, null where it could not be; others
+        # ``found`` of a check is true or false, or null where it could not run. ``unseen_scores``
         # are the scores of the rows that the run had not seen.
         document["reasons"] = [
             _duplicates_reason(overlap, unseen_scores, run_scores),
@@ -247,7 +247,7 @@ def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
     if metric == "loss":
         tokens = tokens_of(columns)
         if tokens is None:
-            rule = "keeps losses of rows and not of tokens: it was trained by an older version"
+            rule = "stores losses of rows, not of tokens: an older version trained it"
             raise RunError(str(finished_run.run), rule, None, "Train it again.")
         return RowScores.from_losses(losses_of(columns), groups, tokens)
     if metric == "mae" and "error" in columns.column_names:
@@ -257,7 +257,7 @@ def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
 
 
 def _groups_of_run(finished_run: FinishedRun, rows: Sequence[int]) -> list[str] | None:
-    """The groups of its test rows, as they stand in ``splits.parquet``; ``None`` without."""
+    """The groups of its test rows, from ``splits.parquet``; ``None`` without groups."""
     if finished_run.recipe.data.group is None:
         return None
     table = finished_run.divided()

@@ -16,7 +16,7 @@ from holdfast.tasks.generation.text_scores import SHOWN, Generated
 from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_of, worth_block
 
 OLDER_VERSION = (
-    f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
+    f"an older version trained this run and stored only the first {SHOWN} texts of each split"
 )
 
 
@@ -31,10 +31,10 @@ class GeneratedLine(TypedDict):
 
 
 def generation_blocks(result: Mapping[str, object]) -> dict[str, Any]:
-    """``worth`` and ``outputs`` of ``result.json``; nothing for a task that writes no text.
+    """``worth`` and ``outputs`` of ``result.json``; empty for a task that generates no text.
 
-    A run by an older version kept neither. Of it both are made of the texts that its report shows,
-    with what could not be told under ``left_out``; no model is asked.
+    Runs by older versions have neither. For them, both are computed from the texts of the report;
+    ``left_out`` names what could not be computed. No model is run.
     """
     if "worth" in result and "outputs" in result:
         return {"worth": result["worth"], "outputs": result["outputs"]}
@@ -42,7 +42,7 @@ def generation_blocks(result: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(stored, dict):
         return {}
     by_split = {split: _read_generated(stored.get(split) or ()) for split in ("train", "test")}
-    why = {"cut": f"{OLDER_VERSION}, not which ended by themselves"}
+    why = {"cut": f"{OLDER_VERSION}, without whether they reached their end token"}
     outputs = outputs_block(
         [_mark_texts(split, generated) for split, generated in by_split.items()], why
     )

@@ -1,4 +1,4 @@
-"""``holdfast report RUN --page``: the stored predictions of a finished run, next to their rows. No
+"""``holdfast report RUN --page``: the stored predictions of a finished run with their rows. No
 model is run.
 
 The predictions come from ``predictions.parquet``; for a run without test rows, from those for its
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from holdfast.runs.threshold import ThresholdRule
 
 THUMBNAIL_SIZE = 96
-HARDEST = "the hardest, since of others the run itself keeps no text"
-WRITTEN = "those that it was asked to write to"
+HARDEST = "the hardest, since the run stores no text of the others"
+WRITTEN = "those with generated text"
 
 
 class PredictionRow(TypedDict, total=False):
@@ -71,24 +71,24 @@ class StoredTextRow(TypedDict, total=False):
 def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     """Write the page of a finished ``run`` to the file ``page``, and report what it contains.
 
-    Raises ``RunError`` for a folder that is no finished run, a run without stored predictions, and
-    a file that may not be written.
+    Raises ``RunError`` for a folder that is not a finished run, a run without stored predictions,
+    and a file that may not be written.
     """
     target = check_output(page, [run], force=force)
     recorded, decisions = read_recorded(run)
     rendered = render_predictions(recorded)
     with open_output(target) as stream:
         stream.write(rendered.html.encode())
-    because = recorded.which or "all of them fit"
+    because = recorded.which or "all of them fit on the page"
     if rendered.rows < len(recorded.rows):
-        because = "drawn evenly by the run's seed, so that the page stays below 2 MB"
+        because = "sampled uniformly with the run's seed, to keep the page below 2 MB"
     shown = Decision(
         "examples", f"{rendered.rows:,} of {rendered.of:,} {recorded.side} rows", because
     )
     private = Decision(
         "privacy",
-        "the page holds texts of your data",
-        "give it only to those who may read them",
+        "the page contains texts from your data",
+        "share it only with people who may read them",
         prominent=True,
     )
     notify(*unsealed_decisions([run]), *decisions, shown, private)
@@ -110,11 +110,11 @@ def read_recorded(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]
     if not rows:
         raise RunError(
             str(run),
-            "stored no answer that could be shown",
+            "has no stored prediction that can be shown",
             None,
-            "For a model that writes: train again with --set generate.rows=200."
+            "Train again with --set generate.rows=200, so that the run stores generated texts."
             if task in GENERATIVE_TASKS
-            else "Its source is gone: restore it, or train again.",
+            else "Its source is missing: restore it, or train again.",
         )
     files = (result.get("data") or {}).get("files") or [""]
     recorded = RecordedPredictions(
@@ -162,9 +162,9 @@ def _shown_split(finished_run: FinishedRun) -> SplitName:
         return "valid"
     raise RunError(
         str(finished_run.run),
-        "stored no answers to test or validation rows",
+        "has no stored predictions for test or validation rows",
         None,
-        "Train again with test rows, into another folder.",
+        "Train again with a test set, into another folder.",
     )
 
 
@@ -175,8 +175,8 @@ def _source_table(
     try:
         return rows_of(finished_run.table(split), columns["row"].to_numpy()), ()
     except (DataError, RunError, MachineError) as error:
-        because = f"the source is not as it was: {error.what} {error.rule}"
-        return None, (Decision("texts", "those that the run itself kept", because),)
+        because = f"the source has changed: {error.what} {error.rule}"
+        return None, (Decision("texts", "only those stored in the run", because),)
 
 
 def _stored_texts(result: Mapping[str, Any]) -> dict[int, StoredTextRow]:
@@ -255,7 +255,7 @@ def _image(table: Table | None, position: int, stored: Mapping[str, object]) -> 
 
 
 def _is_correct(task: str, line: PredictionRow, prediction: object, label: object) -> bool | None:
-    # A number has an error instead; a text has many correct answers.
+    # A number has an error instead; for a generated text many outputs can be correct.
     if task in GENERATIVE_TASKS or "error" in line:
         return None
     return bool(prediction == label)

@@ -1,8 +1,8 @@
-"""One number per row for the quality of its prediction, whatever the task: ``RowScores`` compare
-two sets of rows; ``row_errors`` search and rank rows.
+"""One number per row for the quality of its prediction, for every task: ``RowScores`` compare two
+sets of rows; ``row_errors`` rank rows.
 
-As an analysis: do the test rows agree with the validation rows? It compares the two scores of the
-kept checkpoint: ``test_comparison`` of the verdict, whose label is fixed by then.
+The analysis ``confirmation`` compares the test score of the best checkpoint with its validation
+score: ``test_comparison`` of the verdict, whose label is fixed by then.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class RowScores:
 
     @classmethod
     def from_predictions(cls, predictions: Predictions) -> RowScores:
-        """From a model's predictions. Rows without a loss, of which nothing was read, are left out
-        if the loss is the score."""
+        """From a model's predictions. If the loss is the score, rows without one (of which nothing
+        was read) are left out."""
         groups = groups_of(predictions.table)
         if predictions.wrong is not None:
             return cls(rate_metric(predictions.table), 1.0 - predictions.wrong, groups)
@@ -124,10 +124,10 @@ WRONG, ABSOLUTE, ENTITIES, LOSS = "wrong", "absolute error", "1 − entity F1", 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowErrors:
-    """``values`` [n], larger for worse and NaN where nothing is known; ``measure`` says of what:
+    """``values`` [n], larger for worse predictions and NaN where unknown. ``measure`` is one of:
     ``wrong`` (1 or 0: a class, or a set of labels that is not exactly right), ``absolute error`` of
-    numbers in their unit, ``1 − entity F1`` of each sentence, ``loss`` in nats of a generator's
-    tokens."""
+    numbers in their unit, ``1 − entity F1`` of each sentence, ``loss`` of a generative model in
+    nats a token."""
 
     measure: str
     values: Floats
@@ -152,8 +152,8 @@ def row_errors(predictions: Predictions) -> RowErrors:
 
 
 def sentence_f1(labels: Sequence[Sequence[object]], predictions: Any) -> Floats:
-    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 if there is no
-    entity and none was predicted."""
+    """Entity F1 of each sentence [n], 2 · found ÷ (labelled + predicted), of tags by name; 1 if
+    there is no entity and none was predicted."""
     rows = [_pad_tags(list(own), list(tags)) for own, tags in zip(labels, predictions, strict=True)]
     names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or [OUTSIDE]
     tag_ids = {name: k for k, name in enumerate(names)}
@@ -169,13 +169,13 @@ def sentence_f1(labels: Sequence[Sequence[object]], predictions: Any) -> Floats:
 
 
 def _pad_tags(labels: list[object], predictions: list[object]) -> tuple[list[object], list[object]]:
-    """A sentence that the model truncated has no entity in the rest."""
+    """Pad the predictions of a truncated sentence: the rest has no entity."""
     return labels, [*predictions[: len(labels)], *[OUTSIDE] * (len(labels) - len(predictions))]
 
 
 def rate_estimate(hits: Bools, groups: npt.NDArray[Any] | None, one_group: str) -> Estimate:
-    """The share of rows [n] that hit, with Wilson's limits, by ``groups`` [n] where there are some;
-    ``one_group`` says why rows of one have none."""
+    """The share of hits among the rows [n] with its Wilson interval, by ``groups`` [n] where given.
+    ``one_group`` is the reason why there is no interval for a single group."""
     value = float(hits.mean())
     if groups is None:
         return Estimate(value, *wilson(float(hits.sum()), len(hits)))
@@ -188,7 +188,7 @@ SETS = ("valid", "test_rows")
 
 
 def find(session: Session) -> RowScores | NoAnswer:
-    """The scores of the validation rows, fixed before the test rows are opened."""
+    """The scores of the validation rows, fixed before the test rows are scored."""
     scores = RowScores.from_predictions(session.valid)
     return (
         scores if len(scores.values) else NoAnswer("there are no validation rows to compare with")

@@ -1,4 +1,4 @@
-"""The readable texts of a table's rows, and their labels as the source writes them."""
+"""The readable texts of a table's rows, and their labels as in the source."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LabelType = Literal["class", "several", "number", "tags", "text"]
 
 
 def decode_labels(table: Table) -> list[Any]:
-    """The label of each row, [n]: a class (``None`` where it is not known), a list of labels or of
-    tags, a number, or the text that is to be written; ``None`` where rows have none. A table holds
-    classes, labels and tags as indices, which no answer is to be compared with."""
+    """The label of each row, [n]: a class (``None`` where unknown), a list of labels or tags, a
+    number, or the reference text; ``None`` for rows without labels. Tables store classes, labels
+    and tags as indices, which must not be compared with predictions."""
     names = table.rows.column_names
     for column in ("tags", "labels"):
         if column in names:
@@ -38,8 +38,8 @@ PAIR = " ⟂ "
 
 
 def read_texts(table: Table) -> tuple[str, ...] | None:
-    """What a model is given of each row, [n]: its text, the two of a pair with a mark between, its
-    words joined, or the last question of a chat. ``None`` for images."""
+    """The input text of each row, [n]: its text, the two texts of a pair with a separator, its
+    words joined, or the last user turn of a chat. ``None`` for images."""
     names = table.rows.column_names
     if "tokens" in names:
         return tuple(" ".join(words) for words in table.column("tokens"))
@@ -63,7 +63,7 @@ def _last_question(cell: str) -> str:
 
 
 def label_type_of(table: Table) -> LabelType:
-    """What a label of these rows is."""
+    """The type of the labels of these rows."""
     names = table.rows.column_names
     for column, label_type in (("tags", "tags"), ("labels", "several"), ("value", "number")):
         if column in names:
@@ -72,17 +72,16 @@ def label_type_of(table: Table) -> LabelType:
 
 
 def labels_of_rows(table: Table) -> list[Any]:
-    """The labels as the source writes them. Raises ``RecipeError`` for plain text, which has
-    none."""
+    """The labels as in the source. Raises ``RecipeError`` for plain text, which has none."""
     if "turns" not in table.rows.column_names:
         return decode_labels(table)
     turns = read_row_turns(table)
     if not all(turns):
         raise RecipeError(
             "compare",
-            "does not exist for causal-lm on plain text, which has no answers to compare",
+            "is not available for causal-lm on plain text, which has no references to compare with",
             None,
-            "Score both with `holdfast evaluate`: their losses a token stand there.",
+            "Score both with `holdfast evaluate`, which reports the loss per token.",
         )
     return [chat[-1]["content"] for chat in turns]
 

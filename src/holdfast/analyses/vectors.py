@@ -37,14 +37,14 @@ from holdfast.training.plan import batches_by_length
 def predict_with_vectors(
     predictor: Predictor, table: Table
 ) -> tuple[TaskPredictions, Floats | None]:
-    """What ``predictor.answer(table)`` gives, and the vectors [n, d] float32 in the table's order;
-    ``None`` if several models predict together, or the last layer is not found."""
+    """The result of ``predictor.answer(table)``, and the vectors [n, d] float32 in the table's
+    order; ``None`` if several models predict together, or the last layer is not found."""
     with predictor.alone():
         return model_with_vectors(predictor.model, table)
 
 
 def model_with_vectors(model: TaskPredictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
-    """The same for the model itself, for the one thread that uses it."""
+    """The same for a model; only one thread may use the model meanwhile."""
     if isinstance(model, Seq2SeqPredictor | CausalLMPredictor):
         return model.predict(table), generator_vectors(model, table)
     network = _network(model)
@@ -76,7 +76,7 @@ def forward_order(use: TaskPredictor, table: Table) -> Ints:
     """The order [n] in which a classifier or tagger passes the rows of a table to its model."""
     lengths: Ints
     if isinstance(use, ImagePredictor):
-        # Images are all as long, and such rows keep their order.
+        # Images have the same length, so the rows keep their order.
         lengths, tokens = np.ones(len(table), dtype=int), images.TOKENS
     elif isinstance(use, TagPredictor):
         model: Any = use.models[0]
@@ -91,8 +91,8 @@ def forward_order(use: TaskPredictor, table: Table) -> Ints:
 
 
 def generator_vectors(model: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> Floats | None:
-    """Of a generative model: the mean of its last states over what it was asked [n, d] (of an
-    encoder-decoder the encoder's); a pass of its own, far shorter than the writing."""
+    """For a generative model: the mean of its last hidden states over the prompt [n, d] (for an
+    encoder-decoder model, of the encoder). This is a separate pass, far shorter than generation."""
     import torch
 
     plain: Any = getattr(model.network, "plain", None)
@@ -127,6 +127,6 @@ def _prompt_tokens(model: Seq2SeqPredictor | CausalLMPredictor, table: Table) ->
         if plain_text
         else prompts_of(table, model.tokenizer).ids
     )
-    # As for writing, the end of a long prompt is kept.
+    # As for generation, the end of a long prompt is kept.
     max_length = position_limit(model.network.config)
     return [list(one)[-max_length:] for one in ids]

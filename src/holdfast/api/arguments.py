@@ -1,4 +1,4 @@
-"""What a Python program gives, as the commands take it: requests, files and options."""
+"""Arguments of the Python API, converted to what the commands take: requests, files, options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Settings = Mapping[str, Any] | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class RowArguments:
-    """The rows that are given, in memory or by name, and the names of their columns."""
+    """Rows in memory or by the name of their file, and the names of their columns."""
 
     source: Any
     labels: Any
@@ -39,7 +39,7 @@ class RowArguments:
         out: str | Path | None = None,
         resume: bool = False,
     ) -> TrainingRequest:
-        """What is asked for."""
+        """The training request."""
         from holdfast.contract.request import TrainingRequest
         from holdfast.data.memory.texts import rows_in_memory, run_name
         from holdfast.recipe import as_settings
@@ -74,14 +74,14 @@ class RowArguments:
 
 
 def name_or_none(given: Any) -> str | None:
-    """A file or folder by its name, where one is given."""
+    """The name of a file or folder; ``None`` if none is given."""
     return None if given is None else str(given)
 
 
 @contextlib.contextmanager
 def file_of(rows: Any) -> Iterator[str]:
-    """The name of a file with these rows; an error about rows in memory names them, not the file
-    that they were put into."""
+    """The name of a file with these rows. An error about rows in memory names the rows, not the
+    temporary file."""
     from holdfast.data.memory.texts import naming_data_frame
 
     source = as_file(rows, None, None, "the rows", {})
@@ -94,7 +94,8 @@ def file_of(rows: Any) -> Iterator[str]:
 
 
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
-    """The name of a file; rows in memory are put into one, which ``names`` then holds."""
+    """The name of a file with these rows. Rows in memory are written to a temporary file, which is
+    added to ``names``."""
     from holdfast.data.memory.frames import frame_file, is_frame, series_values
     from holdfast.data.memory.texts import labelled_rows, rows_in_memory
 

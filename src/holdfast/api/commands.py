@@ -45,7 +45,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
-    """Do what ``holdfast train`` does, and return the finished run.
+    """Train as ``holdfast train`` does, and return the finished run.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def train(
         of pandas or Polars, an Arrow table, a ``datasets.Dataset``, a dictionary of columns, a list
         of dictionaries, or a list of texts (or of pairs) with their ``labels``. Rows in memory are
         stored as ``data.parquet`` in the run's folder.
-    labels, groups : of texts in memory, one each; rows of one group stay on one side.
+    labels, groups : for texts in memory, one each; rows of one group stay in one split.
     test : test rows: a file, or rows in memory like ``source``.
     settings : recipe keys to values, ``{"train.epochs": 5}``, or ``["train.epochs=5"]`` as for
         ``--set``.
@@ -93,14 +93,15 @@ def cv(
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
-    """Do what ``holdfast cv`` does, and return the finished run, whose ``result["cv"]`` holds the
-    folds and the metrics with their intervals.
+    """Cross-validate as ``holdfast cv`` does, and return the finished run. ``result["cv"]`` holds
+    the folds and the metrics with their confidence intervals.
 
     Parameters
     ----------
-    folds, repeats, nested : how often and into how many parts all rows are dealt (5, once), and
-        whether folds within each fold choose its steps and state.
-    engine, address : where the folds are carried out.
+    folds, repeats : the number of folds (default 5) and of repetitions with other random folds
+        (default 1).
+    nested : whether inner folds choose the steps and the checkpoint of each fold.
+    engine, address : ``local``, or ``ray`` with the address of its cluster.
 
     Others as for ``train``.
     """
@@ -138,18 +139,18 @@ def tune(
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
-    """Do what ``holdfast tune`` does, and return the finished run; ``run.result["study"]`` says
-    what was tried.
+    """Search hyperparameters as ``holdfast tune`` does, and return the finished run;
+    ``run.result["study"]`` holds the trials.
 
     Parameters
     ----------
-    trials, minutes : bounds of the search; without any, 16 trials.
-    study : a file or URL where the trials lie; without one a file in the run's folder.
+    trials, minutes : limits of the search; default: 16 trials.
+    study : a file or database URL that stores the trials; default: a file in the run's folder.
     engine, address : ``local``, or ``ray`` on the cluster at ``address``.
-    settings : as for ``train``; a range in the place of a value searches the key:
+    settings : as for ``train``; a range instead of a value searches the key:
         ``{"train.learning_rate": {"range": [1e-5, 5e-4], "log": True}}``,
-        ``{"train.optimizer": {"choices": ["adamw", "sgd"]}}``. ``search.sampler`` and the like say
-        how.
+        ``{"train.optimizer": {"choices": ["adamw", "sgd"]}}``. The keys of ``search`` (such as
+        ``search.sampler``) set how.
 
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
@@ -187,9 +188,9 @@ def lr(
     settings: Settings = (),
     quiet: bool = True,
 ) -> RateRange:
-    """Do what ``holdfast lr`` does: ``suggested`` is a learning rate, or ``None`` where the curve
-    says nothing, and ``because`` says why. Parameters and errors as for ``train``; nothing is
-    written."""
+    """Run the learning-rate range test of ``holdfast lr``: ``suggested`` is a learning rate, or
+    ``None`` if the curve suggests none; ``because`` gives the reason. Parameters and errors as for
+    ``train``; nothing is written."""
     from holdfast.core.decisions import decisions_to
     from holdfast.search.rate_range import range_test
     from holdfast.terminal.messages import MessagePrinter
@@ -219,18 +220,18 @@ def choose(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Choice:
-    """Do what ``holdfast choose`` does: ``chosen`` is the model to fine-tune on these rows, and
-    ``because`` says why; ``candidates`` hold the measured evidence of each.
+    """Compare base models as ``holdfast choose`` does: ``chosen`` is the model to fine-tune on
+    these rows, ``because`` the reason, and ``candidates`` the measured evidence of each.
 
     Parameters
     ----------
-    models : names or folders, of which those that do not fit the rows are in ``left_out``.
-    adapt : a file of texts without labels, to pretrain the chosen model on.
-    extend : how many words of the rows it may get of its own.
-    out : where the adapted model goes, where validation rows show that it is better.
+    models : names or folders; those that do not fit the rows are in ``left_out``.
+    adapt : a file of unlabelled texts, to pretrain the chosen model on.
+    extend : how many words of the rows may be added to its vocabulary.
+    out : the folder of the adapted model, if validation rows show that it is better.
 
-    The others, and errors, as for ``train``; nothing else is written, and test rows are never
-    opened.
+    The other parameters and the errors as for ``train``. Nothing else is written, and the test rows
+    are not used.
     """
     from holdfast.core.decisions import decisions_to
     from holdfast.search.choice.adaptation import adaptation_options
@@ -258,15 +259,15 @@ def distill(
     resume: bool = False,
     quiet: bool = False,
 ) -> TrainedRun:
-    """Do what ``holdfast distill`` does, and return the student's finished run;
-    ``run.result["distilled"]`` says what it keeps of its teachers.
+    """Distil as ``holdfast distill`` does, and return the student's finished run;
+    ``run.result["distilled"]`` compares it with its teachers.
 
     Parameters
     ----------
-    runs : the teacher, a finished run; of several the average teaches.
-    student : a model by name or folder; without it the teacher's own network with ``layers`` of its
-        blocks, half of them where that is not said either.
-    unlabelled : a file of texts without labels, which the teacher answers.
+    runs : the teacher, a finished run; several are averaged.
+    student : a model by name or folder; default: ``layers`` layers of the teacher (default: half of
+        them).
+    unlabelled : a file of unlabelled texts; the teacher predicts their labels.
 
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
@@ -302,12 +303,12 @@ def probe(
     encoding: str | None = None,
     notify: Callable[[Decision | Finding], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Do what ``holdfast probe`` does and return what ``--json`` prints: ``memorization`` and
-    ``forgetting`` of a finished run; or ``memorization`` of any saved ``model``, by the rows of the
-    file ``members``, which it learned from, and of the file ``others``, which it never saw.
+    """Test as ``holdfast probe`` does, and return the document of ``--json``: ``memorization`` and
+    ``forgetting`` of a finished run; or ``memorization`` of any saved ``model``, from the rows of
+    the file ``members``, which it was trained on, and of ``others``, which it was not trained on.
 
-    ``start`` is the model that a writing one was tuned from. Raises ``RecipeError`` where only one
-    of the files is given, ``RunError`` or ``ModelError`` where ``model`` is no such thing,
+    ``start`` is the base model of a generative model. Raises ``RecipeError`` if only one of the
+    files is given, ``RunError`` or ``ModelError`` if ``model`` is not a run or a model, and
     ``DataError`` for rows that cannot be read.
     """
     from holdfast.analyses.memory.analysis import Files, is_run, probe_model, probe_run
@@ -318,7 +319,7 @@ def probe(
     folder = run_name(model)
     if (members is None) != (others is None):
         rule = "needs both members and others"
-        remedy = "One holds rows that the model learned from, the other rows that it never saw."
+        remedy = "Give rows that the model was trained on, and rows that it was not trained on."
         raise RecipeError("probe", rule, None, remedy)
     with decisions_to(notify):
         if members is None or others is None:
@@ -344,15 +345,15 @@ def audit(
     settings: Settings = (),
     quiet: bool = True,
 ) -> Audit:
-    """Do what ``holdfast audit`` does, and return what was found; in a notebook it shows itself.
+    """Check a data set as ``holdfast audit`` does, and return the findings, which a notebook shows.
 
     Parameters
     ----------
-    data : a data file, a folder of pictures, a hub data set, a recipe or a run, by its name; or
+    data : a data file, a folder of images, a hub data set, a recipe or a run, by its name; or
         rows in memory, as for ``train``. Texts may come without ``labels``.
-    labels, groups : of texts in memory, one each.
-    against : rows that ``data`` must not hold: a file, rows in memory like ``data``, or a list of
-        such.
+    labels, groups : for texts in memory, one each.
+    against : rows that ``data`` must not contain: a file, rows in memory like ``data``, or a list
+        of these.
     settings : recipe keys to values, ``{"audit.rows": 0}``, or ``["audit.rows=0"]``.
     quiet : no progress on standard error.
 
@@ -395,14 +396,13 @@ def compare(
     label: str | None = None,
     encoding: str | None = None,
 ) -> Comparison:
-    """Do what ``holdfast compare`` does: is ``a`` better than ``b`` on the same rows?
+    """Test whether ``a`` is better than ``b`` on the same rows, as ``holdfast compare`` does.
 
     Parameters
     ----------
-    a, b : a run (its folder or a ``TrainedRun``), the folder of a plain model, or a file of
-        predictions.
-    data : labelled rows, a file; left out, the rows that were test rows of both runs.
-    margin : the difference that does not matter, in points.
+    a, b : a run (its folder or a ``TrainedRun``), the folder of a model, or a file of predictions.
+    data : a file of labelled rows; default: the test rows that both runs share.
+    margin : the largest difference that does not matter, in percentage points.
 
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
     Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
@@ -425,16 +425,16 @@ def fairness(
     insert: bool = False,
     against: str | Path | None = None,
 ) -> dict[str, Any]:
-    """What ``holdfast fairness --json`` prints: is a finished run as good for every group of rows,
-    and does it answer alike about everybody?
+    """The document of ``holdfast fairness --json``: the predictions of a finished run compared
+    between groups of rows, and between texts in which a term for a group of people is swapped.
 
     Parameters
     ----------
     run : a finished run.
-    groups : columns of the source that tell groups apart.
+    groups : columns of the source that define groups.
     terms, rows, insert, against : as the options of the command.
 
-    Without any of them it is what the run stored.
+    Without any of these options, the stored result of the run is returned.
     """
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
 
@@ -453,11 +453,12 @@ def threshold(
     cost: str | Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Do what ``holdfast threshold`` does: choose from which certainty on a run answers, and store
-    it; ``run`` is its folder or a ``TrainedRun``. Exactly one of the three is given.
+    """Choose the confidence below which a run makes no prediction, as ``holdfast threshold`` does,
+    and store it. ``run`` is a folder or a ``TrainedRun``; give exactly one of ``precision``,
+    ``coverage`` and ``cost``.
 
-    Returns what ``--json`` prints. Where the rows cannot promise it (the command exits with 3)
-    ``rule`` is ``None``, nothing is stored, and ``highest`` says what they can promise. Raises
+    Returns the document of ``--json``. If the rows cannot guarantee it (the command exits with 3),
+    ``rule`` is ``None``, nothing is stored, and ``highest`` is the best possible guarantee. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
@@ -466,7 +467,7 @@ def threshold(
     request = ThresholdRequest(precision, coverage, name_or_none(cost))
     result = set_threshold(folder, request, force=force)
     if isinstance(run, TrainedRun):
-        # What is loaded answers as before; the next question loads it with its threshold.
+        # The loaded model has no threshold yet; the next prediction loads it again.
         run.__dict__.pop("predictor", None)
     return result
 
@@ -481,15 +482,16 @@ def explain(
     encoding: str | None = None,
     settings: Settings = (),
 ) -> Explanation:
-    """Do what ``holdfast explain`` does: what each word (or square of a picture) adds to the run's
-    answers, and whether that is better than words named at random; in a notebook it shows itself.
+    """Explain predictions as ``holdfast explain`` does: how much each word (or square of an image)
+    contributes to a prediction, and whether that is better than random words. A notebook shows the
+    result.
 
     Parameters
     ----------
     run : a finished run.
-    data : a file, by its name; a data frame; or a list of texts (of paths, for pictures; of texts
+    data : a file, by its name; a data frame; or a list of texts (of paths, for images; of texts
         or lists of words, for tags).
-    rows : how many are explained, from the first on.
+    rows : how many rows are explained, from the first on.
 
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
@@ -507,11 +509,11 @@ def explain(
 def errors(
     run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
 ) -> dict[str, Any]:
-    """What ``holdfast errors --json`` prints of a finished run: ``slices`` that were found on
-    validation rows and confirmed on test rows, ``confusions``, ``hardest`` rows.
+    """The document of ``holdfast errors --json``: ``slices`` found on validation rows and confirmed
+    on test rows, ``confusions``, and ``hardest`` rows.
 
-    ``robustness`` asks the model about changed test rows too, which opens them again; ``topics``
-    looks for slices among clusters of frozen vectors of the texts. Raises
+    ``robustness`` also predicts changed test rows, which uses the test rows again; ``topics``
+    also searches for slices among clusters of embeddings. Raises
     ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.errors.analysis import errors as errors_of_run

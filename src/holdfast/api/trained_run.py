@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def run_name(run: str | Path | TrainedRun) -> str:
-    """A run as it is named: a finished one by its folder."""
+    """The folder of a run, as a string."""
     return os.fspath(run.folder if isinstance(run, TrainedRun) else run)
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: ``folder`` holds everything, the attributes read from it.
+    """A finished run; its attributes are read from ``folder``.
 
-    ``TrainedRun("runs/reviews-1")`` opens one that was trained before. In a notebook it shows its
-    scores, its verdict and where its report is.
+    ``TrainedRun("runs/reviews-1")`` opens a run that was trained before. A notebook shows its
+    scores, its verdict and the path of its report.
     """
 
     folder: Path
@@ -44,12 +44,12 @@ class TrainedRun:
         object.__setattr__(self, "folder", Path(self.folder))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy, in another process say, loads what it needs: a model that is in use has a lock.
+        # A copy (in another process, for example) loads its own model: a model in use has a lock.
         return type(self), (self.folder,)
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """``result.json``. Raises ``RunError`` where the folder is no finished run."""
+        """``result.json``. Raises ``RunError`` if the folder is not a finished run."""
         from holdfast.contract.run_folder import need_run
         from holdfast.core.run_files import read_result
 
@@ -58,7 +58,7 @@ class TrainedRun:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """What the training history showed: ``label``, ``because``, ``remedies`` and more."""
+        """The verdict on the training: ``label``, ``because``, ``remedies`` and more."""
         verdict: dict[str, Any] = self.result["verdict"]
         return verdict
 
@@ -69,7 +69,7 @@ class TrainedRun:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """What answers for the run: its model, loaded at the first use and kept."""
+        """The run's model for predictions, loaded at the first use and cached."""
         from holdfast.runs.predictor import Predictor
 
         self._warn_unsealed()
@@ -85,8 +85,8 @@ class TrainedRun:
         return model
 
     def report(self, *, show: bool = False) -> Path:
-        """The run's page, ``report.html``, which is written where it is missing; ``show`` opens it
-        in a browser. Raises ``RunError`` where the folder is no finished run."""
+        """The path of the run's report, which is written if it is missing; ``show`` opens it in a
+        browser. Raises ``RunError`` if the folder is not a finished run."""
         import webbrowser
 
         from holdfast.contract.run_folder import need_run
@@ -110,7 +110,7 @@ class TrainedRun:
         return brief_repr("TrainedRun", self.folder, f"verdict {label}", *sentence.lines)
 
     def _warn_unsealed(self) -> None:
-        """A function has no other way to say what a command prints."""
+        """Warn about files that changed since training, which a command would print."""
         import warnings
 
         from holdfast.contract.run_folder import unsealed_decisions
@@ -127,21 +127,21 @@ class TrainedRun:
         encoding: str | None = None,
         settings: Settings = (),
     ) -> list[Any]:
-        """One answer a row: the most probable class, a number, a list of labels, a list of tags
-        (one a word), or the text that a model writes; of a row without text ``""`` (of a number or
-        list ``None``).
+        """One prediction per row: the most probable class, a number, a list of labels, a list of
+        tags (one per word), or a generated text. For a row without text: ``""`` (``None`` for
+        numbers and lists).
 
         Parameters
         ----------
         data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
-            file, as a ``Path``. For tags also lists of words; for pictures a path, a list of paths,
+            file, as a ``Path``. For tags also lists of words; for images a path, a list of paths,
             or a folder as a ``Path``.
-        text, encoding : of a data frame or file, as the options of the command.
-        settings : ``{"data.limits.cell_mb": 50}``: how large the data may be, where that is not
-            as the run was trained.
+        text, encoding : for a data frame or file, as the options of the command.
+        settings : limits of the size of the data, if they differ from those of the run:
+            ``{"data.limits.cell_mb": 50}``.
 
-        A single text gives a list of one answer. ``predictions`` gives more than the answer.
-        Several runs are averaged by ``holdfast predict``.
+        A single text gives a list of one prediction. ``predictions`` also gives probabilities.
+        ``holdfast predict`` averages several runs.
         """
         predicted = self._predicted(data, text, encoding, settings)
         return [answer for part in predicted.parts() for answer in part.predictions]
@@ -155,8 +155,8 @@ class TrainedRun:
         encoding: str | None = None,
         settings: Settings = (),
     ) -> list[Prediction]:
-        """One record a row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by name
-        (``None`` where the task has none) and ``because``. Parameters as for ``predict``."""
+        """One record per row: ``row``, ``prediction``, ``confidence``, ``probabilities`` by class
+        (``None`` if the task has none) and ``because``. Parameters as for ``predict``."""
         several = bool(self.predictor.names)
         return list(self._predicted(data, text, encoding, settings, several))
 
@@ -171,7 +171,7 @@ class TrainedRun:
     ) -> npt.NDArray[np.float64]:
         """The probabilities [n, classes] in the order of ``classes``; NaN for a row without text.
 
-        Parameters as for ``predict``. Raises ``RecipeError`` where the run has no classes.
+        Parameters as for ``predict``. Raises ``RecipeError`` if the run has no classes.
         """
         import numpy as np
 
@@ -193,8 +193,8 @@ class TrainedRun:
         encoding: str | None = None,
         settings: Settings = (),
     ) -> dict[str, Any]:
-        """What ``holdfast evaluate --json`` prints: ``n`` and ``metrics`` with intervals for these
-        labelled rows, and which of them the run had seen.
+        """The document of ``holdfast evaluate --json``: ``n`` and ``metrics`` with confidence
+        intervals for these labelled rows, and which of them were seen in training.
 
         Parameters
         ----------
@@ -240,12 +240,12 @@ class TrainedRun:
         if isinstance(data, str):
             data = [data]
         elif isinstance(data, Path):
-            # A picture is a row, and a folder or a file of any other ending holds rows.
+            # An image is one row; a folder or any other file holds rows.
             data = [str(data)] if is_image_name(data.name) and self._reads_pictures else str(data)
         elif is_frame(data):
             table = frame_table(data)
             if self._reads_pictures:
-                # Paths in a frame are relative to the current folder, as those of a list are.
+                # Paths in a frame are relative to the current folder, like those in a list.
                 data, options = self._paths(table, options.text), replace(options, text=None)
             else:
                 options = replace(options, text=options.text or self._column_of(table))
@@ -254,7 +254,7 @@ class TrainedRun:
                     predictions = self.predictor.predict(
                         str(path), options, probabilities=probabilities
                     )
-                # Its parts are read from there, one after the other.
+                # The predictions read the file in parts, one after the other.
                 remove_with(predictions, path)
                 return predictions
         else:
@@ -273,7 +273,7 @@ class TrainedRun:
         return paths
 
     def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
-        """The only column of a frame, where the run reads one that is called otherwise."""
+        """The only column of a frame, if the run reads one column with another name."""
         from holdfast.contract.inference import read_columns
 
         read = read_columns(self.predictor.part)

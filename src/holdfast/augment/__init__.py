@@ -1,1 +1,2 @@
-"""The training part → more of it, or other forms of it; it accepts nothing else."""
+"""Data augmentation: new rows from training rows, or other forms of them. Only training rows are
+accepted."""

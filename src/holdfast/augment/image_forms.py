@@ -1,9 +1,9 @@
-"""Pictures of training rows in other forms, and two of them mixed in one.
+"""Image augmentation of training rows, including mixup and CutMix.
 
 mixup (1710.09412): x = λ x₁ + (1 − λ) x₂. CutMix (1905.04899): a rectangle of 1 − λ of the area of
 x₁ comes from x₂. λ ~ Beta(α, α); in both the loss is λ CE(y₁) + (1 − λ) CE(y₂), with λ the share of
-the picture that is x₁'s. The second picture is any of the training part, drawn by the chance of the
-row and not of its batch.
+the image that comes from x₁. The second image is drawn from the entire training set, with a random
+generator of the row, not of its batch.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ PARTNERS, SHARES = "partners", "shares"
 
 @dataclass(frozen=True)
 class Mixing(PictureEnrichment):
-    """``share`` is how many pictures are mixed; ``alpha`` the α of the shares' Beta."""
+    """``share`` is the share of images that are mixed; ``alpha`` is α of the Beta distribution."""
 
     share: float = setting(0.5, above=0, most=1)
     alpha: float = setting(1.0, above=0, most=100)
     order: ClassVar[int] = 9
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """A picture alone is not mixed."""
+        """Return the images unchanged: a single image cannot be mixed."""
         return pixels
 
     @abstractmethod
     def mixed(
         self, pixels: Tensor, others: Tensor, shares: np.ndarray, chances: Chances
     ) -> tuple[Tensor, np.ndarray]:
-        """Pictures [n, channels, H, W] of which about ``shares`` [n] is of ``pixels`` and the rest
-        of ``others``; and what the share came to."""
+        """Images [n, channels, H, W] with about ``shares`` [n] from ``pixels`` and the rest from
+        ``others``; and the exact shares."""
 
 
-@enrichment("mixup", "pictures", "about a point on CIFAR-10 whole (1710.09412)")
+@enrichment("mixup", "pictures", "about one point on the full CIFAR-10 (1710.09412)")
 @dataclass(frozen=True)
 class ImageMixup(Mixing):
-    """Each value is the sum of the two pictures' by their shares."""
+    """mixup: each value is the weighted sum of the two images' values."""
 
     alpha: float = setting(0.2, above=0, most=100)
 
@@ -67,15 +67,15 @@ class ImageMixup(Mixing):
         return pixels * by + others * (1 - by), shares
 
 
-@enrichment("cutmix", "pictures", "about a point on CIFAR-10 whole (1905.04899)")
+@enrichment("cutmix", "pictures", "about one point on the full CIFAR-10 (1905.04899)")
 @dataclass(frozen=True)
 class CutMix(Mixing):
-    """A rectangle of the picture's own ratio of sides comes from the other."""
+    """CutMix: a rectangle with the image's aspect ratio comes from the other image."""
 
     def mixed(
         self, pixels: Tensor, others: Tensor, shares: np.ndarray, chances: Chances
     ) -> tuple[Tensor, np.ndarray]:
-        """See ``Mixing.mixed``; what reaches over the edge is not counted."""
+        """See ``Mixing.mixed``; the part of the rectangle beyond the edge does not count."""
         height, width = pixels.shape[-2:]
         result, came_to = pixels.clone(), np.empty(len(chances))
         for k, rng in enumerate(chances):
@@ -94,7 +94,7 @@ class CutMix(Mixing):
 
 @dataclass(frozen=True, slots=True)
 class MixedLabels:
-    """The loss term: a mixed picture's loss is that of its two labels by their shares."""
+    """The loss term: the loss of a mixed image is that of its two labels, weighted by share."""
 
     name: ClassVar[str] = "mixed_labels"
     compares_rows: ClassVar[bool] = False
@@ -110,13 +110,13 @@ class MixedLabels:
         return share * losses + (1 - share) * others
 
 
-# Fewer updates at a time than of texts: pictures are large, and no call is saved.
+# Fewer updates at a time than for texts: images are large, and no tokenizer call is saved.
 STEPS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageArrays:
-    """Pictures ready for the model [n, channels, H, W], read by position."""
+    """Images ready for the model [n, channels, H, W], read by position."""
 
     values: Tensor
 
@@ -128,9 +128,9 @@ class ImageArrays:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FormedPictures:
-    """Examples made of pictures in other forms: what a batch is made of, as of other pictures.
-    ``partners`` [n] are the classes of the pictures that are mixed in, and ``shares`` [n] how much
-    of a picture is its own; ``None`` where nothing is mixed."""
+    """Examples of augmented images, used for batches like other image examples. ``partners`` [n]
+    are the classes of the second images, and ``shares`` [n] the shares of the first ones; ``None``
+    without mixing."""
 
     pixels: ImageArrays
     places: Ints
@@ -146,11 +146,11 @@ class FormedPictures:
 
 @dataclass(frozen=True, slots=True)
 class Redrawing:
-    """Pictures of the training part in other forms, by ``enrichments``, one after the other in
-    their order, a mixing one of them drawn by chance at the end.
+    """Augmented images of the training set: ``enrichments`` are applied in their order; one of
+    those that mix images is drawn at random and applied last.
 
-    ``examples`` are the training examples, ``read`` gives those at some positions as values in
-    [0, 1], ``finish`` what the model reads of such values.
+    ``examples`` are the training examples, ``read`` gives the images at some positions as values in
+    [0, 1], ``finish`` converts such values to the model's input.
     """
 
     train: TrainSplit
@@ -166,7 +166,7 @@ class Redrawing:
 
     @property
     def mixing(self) -> tuple[Mixing, ...]:
-        """Those that mix two pictures."""
+        """The enrichments that mix two images."""
         return tuple(one for one in self.enrichments.values() if isinstance(one, Mixing))
 
     def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
@@ -189,8 +189,8 @@ class Redrawing:
         return pictures, places
 
     def changed(self, rows: Ints, turns: Sequence[RowTurn], purpose: str) -> Tensor:
-        """The pictures after every enrichment that works on one alone; ``purpose`` tells the chance
-        of a picture that is mixed in from that of one that is drawn."""
+        """The images after every enrichment of single images. ``purpose`` gives second images of a
+        mix other random numbers than first ones."""
         pixels = self.read(rows)
         transforms = [
             (n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)

@@ -1,9 +1,9 @@
-"""Enrichments by name: what ``enrich: {NAME: {SETTING: …}}`` of a recipe switches on.
+"""The registry of enrichments (augmentations): ``enrich: {NAME: {SETTING: …}}`` of a recipe.
 
-An enrichment is a frozen dataclass whose fields are its settings (``setting``) and which knows how
-to be applied, and the line above it that adds it to ``ENRICHMENTS`` (``enrichment``). It is given
-rows of the training part alone (``TrainSplit``), and what it makes of a row is a function of the
-row and a seed, so that a run gives the same forms wherever it is continued.
+An enrichment is a frozen dataclass whose fields are its settings (``setting``) and whose methods
+apply it; the decorator ``enrichment`` adds it to ``ENRICHMENTS``. It receives training rows only
+(``TrainSplit``). A form of a row is a function of the row and a seed, so a resumed run gives the
+same forms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 Of = Literal["text", "pictures"]
 MOST = 1_000_000
-# What a setting may be, and the type of its default.
+# The kinds of settings, and the types of their defaults.
 KINDS: Mapping[str, type[Any]] = {
     "number": float,
     "whole": int,
@@ -39,9 +39,9 @@ KINDS: Mapping[str, type[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class SettingRule:
-    """What the values of a setting may be: a ``number`` or a ``whole`` one above ``above`` (where
-    that is ``None`` at least ``least``) and at most ``most``; one text (``words``, of ``choices``
-    where there are some); ``several`` texts; or a ``truth``."""
+    """The allowed values of a setting: a ``number`` or an integer (``whole``) above ``above`` (or,
+    if that is ``None``, at least ``least``) and at most ``most``; one text (``words``, one of
+    ``choices`` if given); ``several`` texts; or true or false (``truth``)."""
 
     kind: str
     above: float | None = None
@@ -62,7 +62,7 @@ class SettingRule:
         return f"must be {number} {low} and at most {self.most:,g}"
 
     def hold(self, value: Any) -> bool:
-        """Whether ``value`` is within it; true and false are no numbers."""
+        """Whether ``value`` is allowed; true and false are not numbers."""
         if self.kind == "truth":
             return isinstance(value, bool)
         if self.kind == "words":
@@ -87,9 +87,9 @@ class Bounds(TypedDict, total=False):
 
 
 def setting(default: Any = MISSING, **bounds: Unpack[Bounds]) -> Any:
-    """A field of an enrichment, of the kind of its ``default``: a number (float), a whole one
-    (int), a text, a list of texts (tuple), or true or false; one without a default is a text that
-    must be set."""
+    """A field of an enrichment, of the kind of its ``default``: a number (float), an integer, a
+    text, a list of texts (tuple), or true or false. A field without a default is a text that must
+    be set."""
     value_type = str if default is MISSING else type(default)
     type_name = next(name for name, one in KINDS.items() if one is value_type)
     return field(default=default, metadata={"rule": SettingRule(type_name, **bounds)})
@@ -97,8 +97,8 @@ def setting(default: Any = MISSING, **bounds: Unpack[Bounds]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """One entry: the frozen ``settings`` that apply it, what it is ``of``, and in ``known`` what
-    is known of its worth, with the source."""
+    """One entry: the frozen ``settings`` class that applies it, the type of input that it is
+    ``of``, and in ``known`` the published evidence for its benefit."""
 
     settings: type[Any]
     of: Of
@@ -109,7 +109,7 @@ ENRICHMENTS: Registry[Enrichment] = Registry("enrichment", "enrich")
 
 
 def enrichment(name: str, of: Of, known: str) -> Callable[[type[S]], type[S]]:
-    """Adds the settings that stand below it to ``ENRICHMENTS``."""
+    """A decorator that adds a settings class to ``ENRICHMENTS``."""
 
     def add(settings: type[S]) -> type[S]:
         ENRICHMENTS.add(name, Enrichment(settings, of, known))
@@ -125,14 +125,14 @@ def all_enrichments() -> Registry[Enrichment]:
 
 
 def input_type(task: str | None) -> Of | None:
-    """What the rows of a task are; ``None`` where the task is not known yet."""
+    """The input type of a task's rows; ``None`` if the task is not known yet."""
     if task is None:
         return None
     return "pictures" if task in IMAGE_TASKS else "text"
 
 
 def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
-    """The settings of those that are switched on; ``enrich.own`` may be its function alone."""
+    """The settings of the requested enrichments; ``enrich.own`` may be just its function."""
     requested: dict[str, Mapping[str, Any]] = {}
     for name, given in enrich.items():
         if isinstance(given, str) and name == "own":
@@ -148,10 +148,10 @@ def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str
 
 
 def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str, dict[str, Any]]:
-    """Every setting of those that are on, in its order, as given or by default, in plain values.
+    """All settings of the requested enrichments, in their order, given or default, as plain values.
 
-    Raises ``RecipeError`` for an enrichment that does not exist, or not for rows like these, and
-    for a setting that it does not have, one out of its bounds and one that must be set.
+    Raises ``RecipeError`` for an unknown enrichment or one for other rows, and for a setting that
+    is unknown, out of bounds or missing.
     """
     known = all_enrichments()
     for name in enrich:
@@ -162,8 +162,9 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
     for name, given in requested_enrichments(enrich).items():
         if of is not None and known[name].of != of:
             others = [one for one in known if known[one].of == of]
-            remedy = f"For these rows there are: {', '.join(sorted(others))}."
-            raise RecipeError(f"enrich.{name}", f"is made for {known[name].of}", None, remedy)
+            remedy = f"Available for these rows: {', '.join(sorted(others))}."
+            rows = "images" if known[name].of == "pictures" else "texts"
+            raise RecipeError(f"enrich.{name}", f"is only for {rows}", None, remedy)
         checked[name] = _with_defaults(name, known[name].settings, given)
     return checked
 
@@ -182,13 +183,13 @@ def _with_defaults(name: str, settings: type[Any], given: Mapping[str, Any]) -> 
             remedy = f"Set {where}: it {rule}."
             raise RecipeError(f"enrich.{name}", f"needs {one.name}", None, remedy)
         if not rule.hold(value):
-            raise RecipeError(where, str(rule), value, "Leave it out.")
+            raise RecipeError(where, str(rule), value, "Remove it to use the default.")
         found[one.name] = list(value) if isinstance(value, tuple) else value
     return found
 
 
 def make_all(requested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The enrichments of settled settings, ready to be applied, in the order of their names."""
+    """The enrichments with these complete settings, ordered by name."""
     known, enrichments = all_enrichments(), {}
     for name in sorted(requested):
         settings = known[name].settings
@@ -200,7 +201,7 @@ def make_all(requested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def names_of(one: object, names: Sequence[str]) -> str:
-    """Some settings of an enrichment as one reads them: ``share 0.5, strength 0.1``."""
+    """Some settings of an enrichment as a phrase: ``share 0.5, strength 0.1``."""
     return ", ".join(f"{name} {getattr(one, name):g}" for name in names if hasattr(one, name))
 
 
@@ -209,12 +210,12 @@ Chances = Sequence[np.random.Generator]
 
 @dataclass(frozen=True)
 class PictureEnrichment(ABC):
-    """Settings that all have, and the joint: a batch of pictures and a generator each in, the batch
-    in other forms out.
+    """An augmentation of images: a batch of images and a random generator for each → the augmented
+    batch.
 
-    ``share``: of the pictures, those that are changed. ``order``: where it stands among others,
-    which are applied one after the other; ``needs_colours``: whether it reads values as colours, so
-    that it must come before a model's own scaling.
+    ``share``: the share of the images that are changed. ``order``: enrichments are applied in this
+    order. ``needs_colours``: whether it reads values as colours, so that it must come before the
+    model's scaling.
     """
 
     share: float = setting(1.0, above=0, most=1)
@@ -223,11 +224,11 @@ class PictureEnrichment(ABC):
 
     @abstractmethod
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Pictures [n, channels, H, W] in [0, 1] in other forms of the same shape and range, all
-        chance of picture k coming from ``chances[k]``: its form depends on nothing else."""
+        """Augmented images of the same shape [n, channels, H, W] and range [0, 1]. All randomness
+        for image k comes from ``chances[k]``; its form depends on nothing else."""
 
     def forms(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """The batch with a ``share`` of its pictures changed."""
+        """The batch with a ``share`` of its images changed."""
         import torch
 
         indices = [k for k, rng in enumerate(chances) if rng.random() < self.share]
@@ -242,21 +243,20 @@ class PictureEnrichment(ABC):
         return
 
 
-# A row of the training part as an enrichment is given it: its texts by the name of their column,
-# and under ``label`` what it is labelled with.
+# A training row as an enrichment receives it: its texts by column name, and its label under
+# ``label``.
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class TextEnrichment(ABC):
-    """Settings that all have, and the joint: rows and a seed each in, the rows in other forms out.
+    """An augmentation of texts: rows and a seed for each → the rows in other forms.
 
-    ``share``: of the rows of an update, those that are passed in another form. ``copies``: how many
-    forms a row has; 0 for a new one each time that it comes up. ``similarity``: a form whose vector
-    has a smaller cosine to its text's is not used; 0 asks no encoder. ``protect``: terms that no
-    form may lose. ``answers``: whether what a model is to write is rewritten too.
-    A form that lost a name is not used, but of one whose work is to put another there
-    (``keeps_names``).
+    ``share``: the share of an update's rows that are used in another form. ``copies``: how many
+    forms a row has; 0 for a new form each time. ``similarity``: a form whose vector has a lower
+    cosine similarity to that of its text is not used; with 0 no encoder is needed. ``protect``:
+    terms that no form may lose. ``answers``: whether target texts are rewritten too. A form that
+    lost a name is not used, unless the enrichment replaces names (``keeps_names``).
     """
 
     share: float = setting(0.5, above=0, most=1)
@@ -268,8 +268,8 @@ class TextEnrichment(ABC):
 
     @abstractmethod
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Each text in another form, by its seed: the same for the same two, whatever else is
-        asked with it. One that cannot be changed is given back as it is."""
+        """Each text in another form, by its seed. The form depends only on the text and the seed.
+        A text that cannot be changed is returned unchanged."""
 
     def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
         """The rows with their ``parts`` in another form."""
@@ -289,11 +289,11 @@ class TextEnrichment(ABC):
 
 @dataclass(frozen=True)
 class EachText(TextEnrichment):
-    """One whose forms are made text by text, by ``change``."""
+    """A text enrichment that makes forms text by text, with ``change``."""
 
     @abstractmethod
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """Another form of a text, all chance coming from ``rng``."""
+        """Another form of a text; all randomness comes from ``rng``."""
 
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """See ``TextEnrichment.changes``."""
@@ -304,8 +304,8 @@ class EachText(TextEnrichment):
 
 
 def load_pretrained(auto: str, name: str, model_name: str, remedy: str) -> tuple[Any, Any]:
-    """The tokenizer and the model, by a folder or a name on the hub: ``auto`` is the class of
-    Transformers that loads it. Raises ``ModelError`` where it cannot be loaded."""
+    """The tokenizer and the model of a folder or a hub name; ``auto`` is the Transformers class
+    that loads the model. Raises ``ModelError`` if it cannot be loaded."""
     import transformers
 
     from holdfast.models.loading.quiet import quiet_transformers
@@ -320,5 +320,5 @@ def load_pretrained(auto: str, name: str, model_name: str, remedy: str) -> tuple
 
 
 def count_of(strength: float, words: int) -> int:
-    """How many of ``words`` words a strength in (0, 1] changes: its share, at least one."""
+    """How many of ``words`` words a strength in (0, 1] changes: that share, at least one."""
     return max(1, round(strength * words))

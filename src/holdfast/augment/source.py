@@ -1,6 +1,4 @@
-"""The rows that a source draws, in other forms: made by a thread of its own, a block of updates
-ahead of the one that is computed.
-"""
+"""A batch source of augmented rows, made by a separate thread one block of updates ahead."""
 
 from __future__ import annotations
 
@@ -18,39 +16,38 @@ from holdfast.core.updates import BatchSource, Draw, RowPool
 from holdfast.data.table import TrainSplit
 
 T = TypeVar("T")
-# Updates whose rows are made together: one call of a tokenizer serves them all.
+# Updates whose rows are made together, with one tokenizer call.
 BLOCK = 8
 
 
 def check_train(train: object) -> None:
-    """Refuse to enrich anything but training rows."""
+    """Refuse to augment anything but training rows."""
     if not isinstance(train, TrainSplit):
-        raise Defect("enrichment", "takes training rows alone", type(train).__name__)
+        raise Defect("enrichment", "accepts training rows only", type(train).__name__)
 
 
 class RowTurn(NamedTuple):
-    """Which time a row comes up: the ``epoch``, and within it the how-manieth time ``again``,
-    from 0. Of a source without epochs each update is one."""
+    """Identifies one use of a row: the ``epoch``, and how often the row was used in it before
+    (``again``, from 0). In a source without epochs each update counts as an epoch."""
 
     epoch: int
     again: int
 
 
 class MakesForms(Protocol):
-    """What turns rows into other forms of them."""
+    """Makes other forms of rows."""
 
     @property
     def steps(self) -> int:
         """How many updates are made in one call, at most ``BLOCK``."""
 
     def __call__(self, rows: Ints, turns: Sequence[RowTurn]) -> tuple[Any, Ints]:
-        """Encoded rows, and where among them each of ``rows`` [n] (positions among the training
-        examples) stands in its form of its turn: a function of the two alone, whatever else is
-        asked with them."""
+        """Encoded rows, and the position among them of each of ``rows`` [n] (positions among the
+        training examples) in the form of its turn. A form depends only on its row and its turn."""
 
 
 class Ahead:
-    """Makes things by number in a thread of its own, the next while one is used."""
+    """Computes numbered items in a separate thread, the next one in advance."""
 
     def __init__(self) -> None:
         self._worker: ThreadPoolExecutor | None = None
@@ -59,8 +56,8 @@ class Ahead:
         self._make: Callable[[int], Any] | None = None
 
     def get(self, of: object, number: int, begin: Callable[[], Callable[[int], T]]) -> T:
-        """The thing ``number`` of ``of``, by the function that ``begin`` gives, which is asked once
-        for each ``of``."""
+        """The item ``number`` of ``of``, computed by the function that ``begin`` returns; ``begin``
+        is called once per ``of``."""
         if self._of is not of or self._make is None:
             self._of, self._make, self._made = of, begin(), {}
         self._made = {n: one for n, one in self._made.items() if n >= number}
@@ -72,7 +69,7 @@ class Ahead:
 
     def _thread(self) -> ThreadPoolExecutor:
         if self._worker is None:
-            # One, so that nothing that is made needs to be safe against another.
+            # One thread, so that items need not be thread-safe.
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="enrich")
             weakref.finalize(self, self._worker.shutdown, wait=False, cancel_futures=True)
         return self._worker
@@ -80,11 +77,10 @@ class Ahead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enriched:
-    """A source that passes on the draws of ``inner`` with the rows in other forms. Draws that bring
-    rows of their own stay as they are.
+    """A source that returns the draws of ``inner`` with augmented rows. Draws with their own
+    examples are unchanged.
 
-    What it gives depends on the pool and the step alone; that it is made beforehand is a matter of
-    time.
+    The result depends only on the pool and the step; computing it in advance only saves time.
     """
 
     inner: BatchSource
@@ -115,7 +111,7 @@ class _Blocks:
 
     def __init__(self, inner: BatchSource, forms: MakesForms, pool: RowPool) -> None:
         self._inner, self._forms = inner, forms
-        # A pool of this thread's own: it remembers an epoch, and the loop's may be at another.
+        # A separate pool for this thread: a pool keeps an epoch, and the loop's may be at another.
         self._pool = RowPool(pool.examples, pool.batch, pool.seed, pool.phase)
         self._agains: tuple[int, list[Ints]] = (-1, [])
 
@@ -148,7 +144,7 @@ class _Blocks:
 
 
 def occurrences(draws: Sequence[Ints]) -> list[Ints]:
-    """Of each row of each draw, how often it stood in these draws before."""
+    """For each row of each draw, how often it occurred in these draws before."""
     rows = np.concatenate(draws)
     order = np.argsort(rows, kind="stable")
     place = np.arange(len(rows))

@@ -1,4 +1,4 @@
-"""Other forms of the texts of training rows: drawn, checked, counted."""
+"""Text augmentation of training rows: draw, check and count forms."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TOKENS = 256
 
 
 class MeaningModel:
-    """MiniLM as it comes along (English), whatever model is trained: the vectors of a model that
-    was not trained to compare sentences are all alike, and a threshold would say nothing."""
+    """The embedded MiniLM (English), whatever model is trained. Vectors of a model that was not
+    trained to compare sentences are all similar, so a threshold would be useless."""
 
     def __init__(self) -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -43,8 +43,8 @@ class MeaningModel:
             self._model = AutoModel.from_pretrained(folder).eval()
 
     def vectors(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
-        """Unit vectors [n, 384], ``batch`` texts at a time; of one at a time the last bits do not
-        depend on the others."""
+        """Unit vectors [n, 384], computed ``batch`` texts at a time. With ``batch`` = 1 the last
+        bits do not depend on the other texts."""
         import torch
 
         embeddings = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
@@ -65,27 +65,27 @@ class MeaningModel:
         return embeddings
 
     def likeness(self, ones: Sequence[str], others: Sequence[str]) -> Floats:
-        """The cosine of each pair [n]."""
+        """The cosine similarity of each pair [n]."""
         cosines: Floats = (self.vectors(ones) * self.vectors(others)).sum(axis=1)
         return cosines
 
 
 @functools.cache
 def meaning() -> MeaningModel:
-    """The encoder, loaded once a process."""
+    """The encoder, loaded once per process."""
     return MeaningModel()
 
 
 SOURCES, ANSWERS = ("text", "text_pair", "question"), ("target", "answer")
-# The columns of texts, and the parts that are read of a chat by their roles.
+# The text columns, and the parts of a chat by role.
 TEXTS = ("text", "text_pair", "target")
 ROLES = {"user": "question", "assistant": "answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class RowForms:
-    """A row in a form: its texts, and why that form is not used (``kept``), which leaves the row
-    as it is."""
+    """A form of a row: its texts, and why the form is not used (``kept``); then the row is
+    unchanged."""
 
     row: Row
     kept: str | None
@@ -93,16 +93,15 @@ class RowForms:
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """Rows of the training part in other forms, by ``enrichments`` of which one, drawn by chance,
-    makes a form.
+    """Training rows in other forms. One of ``enrichments``, drawn at random, makes each form.
 
-    ``places`` [examples] is where the row of each training example stands in the table; ``encode``
-    makes examples of a table like that of ``train``. ``added`` are examples that stand behind those
-    of the table and are passed as they are.
+    ``places`` [examples] is the position in the table of each training example's row; ``encode``
+    makes examples from a table like that of ``train``. ``added`` are examples after those of the
+    table; they are never changed.
 
-    A form that lost numbers, negation, names or protected terms (``lost``) or is too
-    unlike its text (``MeaningModel``) is not used, nor is one that gives not exactly one example:
-    then the row is passed as it is.
+    A form is not used if it lost numbers, negation, names or protected terms (``lost``), is too
+    dissimilar to its text (``MeaningModel``), or does not give exactly one example: then the row is
+    used unchanged.
     """
 
     train: TrainSplit
@@ -138,17 +137,17 @@ class Rewriting:
         forms = self._forms(block.column("row").to_pylist(), plain, turns)
         examples, at = self._encoded(block, forms)
         if (at < 0).any():
-            # A form of which nothing can be learned, or too much: the row itself stands in for it.
+            # A form that gives no example or several is replaced by the row itself.
             forms = [plain[k] if at[k] < 0 else forms[k] for k in range(len(forms))]
             examples, at = self._encoded(block, forms)
         if (at < 0).any():
-            raise Defect("enrichment", "met a row that gives not exactly one example")
+            raise Defect("enrichment", "received a row that does not give exactly one example")
         return examples, at
 
     def _forms(
         self, source: Sequence[int], plain: Sequence[Row], turns: Sequence[RowTurn]
     ) -> list[Row]:
-        """The rows ``plain``, of these ``source`` positions, each in the form of its turn."""
+        """The rows ``plain``, from these ``source`` positions, each in the form of its turn."""
         drawn = [self._drawn(row, turn) for row, turn in zip(source, turns, strict=True)]
         forms = list(plain)
         for name, one in self.enrichments.items():
@@ -162,7 +161,8 @@ class Rewriting:
         return forms
 
     def _drawn(self, row: int, turn: RowTurn) -> tuple[str | None, int]:
-        """By which enrichment a row is changed in a turn, if it is, and the seed of that form."""
+        """The enrichment that changes a row in a turn (``None``: unchanged), and the form's
+        seed."""
         rng = generator(self.seed, "enrich", row, turn.epoch, turn.again)
         names = list(self.enrichments)
         name = names[int(rng.integers(len(names)))]
@@ -175,7 +175,7 @@ class Rewriting:
         return name, derive_seed(self.seed, "form", name, row, which)
 
     def _rewrite(self, name: str, rows: Sequence[Row], seeds: Sequence[int]) -> list[RowForms]:
-        """Forms of these rows, each with why it is not used."""
+        """Forms of these rows, each with the reason if it is not used."""
         one = self.enrichments[name]
         if not rows:
             return []
@@ -187,7 +187,7 @@ class Rewriting:
             for part in parts:
                 pairs = [(str(rows[k][part]), str(new[k][part])) for k in candidates]
                 for k, (old, form) in zip(candidates, pairs, strict=True):
-                    # What the encoder makes of a row's own text, once.
+                    # Encode each original text only once.
                     if old not in self._vectors:
                         self._vectors[old] = meaning().vectors([old])[0]
                     if float(self._vectors[old] @ meaning().vectors([form])[0]) < one.similarity:
@@ -201,7 +201,7 @@ class Rewriting:
         return self.train.table.rows.with_format("arrow")[places.tolist()]
 
     def _encoded(self, block: pa.Table, rows: Sequence[Row]) -> tuple[Any, Ints]:
-        """The examples of these rows, and which is that of each [n]: −1 for none or several."""
+        """The examples of these rows, and the example of each row [n]: −1 for none or several."""
         import datasets
         import pyarrow as pa
 
@@ -220,9 +220,9 @@ class Rewriting:
 
 @dataclass(frozen=True, slots=True)
 class FormSurvey:
-    """What becomes of ``rows`` training rows, each changed once by each enrichment: how many are
-    ``changed`` by it, how many forms were not used and why (``kept``), how alike text and form are
-    (the median cosine), and an example. All by the name of the enrichment."""
+    """The result of changing ``rows`` training rows once by each enrichment: how many rows it
+    ``changed``, how many forms were not used by reason (``kept``), the median cosine similarity of
+    text and form (``alike``), and an example (``shown``). All by the name of the enrichment."""
 
     rows: int
     changed: Mapping[str, int]
@@ -235,7 +235,7 @@ MOST_SURVEYED, MOST_COMPARED = 500, 50
 
 
 def survey(forms: Rewriting) -> FormSurvey:
-    """Look at forms of up to 500 rows before any is learned from; of 50 the likeness."""
+    """Survey the forms of up to 500 rows before training; measure similarity on 50 pairs."""
     count = len(forms.train)
     rng = generator(forms.seed, "enrich", "survey")
     places = np.sort(rng.permutation(count)[:MOST_SURVEYED])
@@ -267,7 +267,7 @@ SAME = "unchanged"
 
 
 def _fault(old: Row, new: Row, parts: Sequence[str], one: TextEnrichment) -> str | None:
-    """Why a form is not used."""
+    """Why a form is not used; ``None`` if it is."""
     if all(old[part] == new[part] for part in parts):
         return SAME
     found = (
@@ -277,8 +277,8 @@ def _fault(old: Row, new: Row, parts: Sequence[str], one: TextEnrichment) -> str
 
 
 def read_rows(block: pa.Table, table: Table) -> list[Row]:
-    """The texts of rows by the names of their parts, and under ``label`` what they are labelled
-    with: of a chat the last ``question`` and ``answer``."""
+    """The texts of rows by part name, and their label under ``label``; for a chat the last
+    ``question`` and ``answer``."""
     if "turns" in block.column_names:
         chats = [
             {turn["role"]: turn["content"] for turn in json.loads(cell)}
@@ -301,7 +301,7 @@ def read_rows(block: pa.Table, table: Table) -> list[Row]:
 
 
 def write_rows(block: pa.Table, rows: Sequence[Row]) -> pa.Table:
-    """The block with these texts in the place of its own."""
+    """The block with these texts instead of its own."""
     import pyarrow as pa
 
     if "turns" in block.column_names:

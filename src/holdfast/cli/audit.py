@@ -1,4 +1,4 @@
-"""``holdfast audit``: what in the data would spoil a training, before an hour is spent on it."""
+"""``holdfast audit``: check a data set for problems before training on it."""
 
 from __future__ import annotations
 
@@ -25,62 +25,70 @@ if TYPE_CHECKING:
 
 SEVERITY_MARKS = {"error": "!!", "warn": "! ", "info": "  "}
 SEVERITY_TITLES = {
-    "error": "Would spoil a training, or the number that it ends with",
-    "warn": "Worth a look before a training",
-    "info": "For information",
+    "error": "Errors: fix these before training",
+    "warn": "Warnings: check these before training",
+    "info": "Notes",
 }
 # Examples of a finding in the terminal; the page has more.
 MAX_EXAMPLES = 2
 MAX_CHARACTERS = 160
-# Rows to label next; --json has the others.
+# Rows to label next; --json lists the others.
 MAX_ROWS_TO_LABEL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRowOptions:
-    """The rows, and what they must not hold."""
+    """The rows to check, and files that they must not overlap with."""
 
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
-            help="A data file, a folder of pictures, a hub data set, a recipe, or a finished run.",
+            help="A data file, a folder of images, a hub data set, a recipe, or a finished run.",
         ),
     ]
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="Rows that DATA must not hold, e.g. the test rows; once each."
+            metavar="FILE", help="Rows that must not be in DATA, e.g. the test rows; repeatable."
         ),
     ] = None
-    text: Annotated[list[str] | None, typer.Option(help="The text column; twice for pairs.")] = None
+    text: Annotated[
+        list[str] | None, typer.Option(help="The text column; give it twice for pairs of texts.")
+    ] = None
     label: Annotated[str | None, typer.Option(help="The label column.")] = None
-    group: Annotated[str | None, typer.Option(help="Rows of one group belong together.")] = None
-    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. audit.rows=0.")] = None
+    group: Annotated[
+        str | None, typer.Option(help="A column of groups whose rows belong together.")
+    ] = None
+    set_: Annotated[list[str] | None, set_option("Set a key of the recipe, e.g. audit.rows=0.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class AuditWork:
-    """What is written, and where copies are looked for."""
+    """Output files, and the engine of the duplicate search."""
 
     fix: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Write a treated copy here, and OUT.changes.jsonl."),
+        typer.Option(
+            metavar="OUT", help="Write a cleaned copy of DATA to OUT, and OUT.changes.jsonl."
+        ),
     ] = None
     engine: Annotated[
         str | None,
-        typer.Option(metavar="local|ray", help="Where copies are looked for: here, or on Ray."),
+        typer.Option(metavar="local|ray", help="Search for duplicates on this machine or on Ray."),
     ] = None
-    html: Annotated[Path | None, typer.Option(help="Write a page with examples to this file.")] = (
-        None
-    )
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report with examples to FILE.")
+    ] = None
     force: Force = False
 
 
 def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
-    """Look for what would spoil a training on DATA: copies, leaks, wrong labels, damage, bias.
+    """Check DATA for duplicates, leakage, wrong labels, damaged texts and bias.
 
-    Nothing is changed and nothing is sent anywhere; --fix writes a file of its own.
+    DATA is not changed, and nothing leaves this machine. --fix writes a new file.
     """
     refuse_low_memory("torch")
     from holdfast.analyses.audit.audit import AuditRequest
@@ -100,22 +108,22 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
         columns = min(80, width())
         typer.echo("\n".join(summary(audit, columns)))
         if work.fix is not None:
-            # After the summary: what was found must not be lost where the copy cannot be written.
+            # After the summary: the findings must not be lost if the copy cannot be written.
             fix_summary = printable(str(_fix(request, audit, work)))
             typer.echo("\n" + "\n".join(wrap(fix_summary, columns, long_words=False)))
         if page is not None and not output.quiet:
-            typer.echo(f"\nPage with examples: {page.path}")
+            typer.echo(f"\nReport with examples: {page.path}")
     if audit.broken:
         raise Defect(
             ", ".join(audit.broken),
-            "fell over; everything else in this audit is whole",
+            "failed; the rest of this audit is complete",
             "; ".join(audit.broken.values()),
-            "Set HOLDFAST_TRACEBACK=1 to see where, and please report it.",
+            "Set HOLDFAST_TRACEBACK=1 to see the traceback, and please report it.",
         )
 
 
 def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:
-    """The page that is to be written, if any; what cannot be written is refused before the work."""
+    """The report to write, if any. Outputs that cannot be written are refused before the work."""
     from holdfast.core.outputs import check_output
 
     html, fix = work.html, work.fix
@@ -126,7 +134,7 @@ def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:
         check_fix(request, fix, work.force)
         if html is not None and html.resolve() in (fix.resolve(), Path(f"{fix}{LOG}").resolve()):
             rule = "names a file that --fix writes"
-            raise RunError("--html", rule, str(html), "Give the page a name of its own.")
+            raise RunError("--html", rule, str(html), "Give the report another name.")
     return page
 
 
@@ -177,7 +185,7 @@ def _rows(audit: Audit) -> str:
 
 
 def _finding(finding: Finding, examples: Sequence[ShownRow], columns: int) -> Iterator[str]:
-    """What was found and what to do, then examples."""
+    """The finding, its remedy, and examples."""
     head = f"  {SEVERITY_MARKS[finding.severity]} {finding.check}: "
     text = f"{head}{_sentence(finding.because)}"
     yield from wrap(text, columns, "", "     ")
@@ -199,8 +207,8 @@ def _example(one: ShownRow, columns: int) -> Iterator[str]:
 
 
 def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
-    """The stretch of two texts in which they begin to differ, from their beginnings where they are
-    short or the same."""
+    """Excerpts of two texts around their first difference; from their beginnings where they are
+    short or equal."""
     first, second = " ".join(one.split()), " ".join(other.split())
     pairs = enumerate(zip(first, second, strict=False))
     first_difference = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
@@ -215,9 +223,9 @@ def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
 
 
 def _label_first_lines(labelling: LabelQueue, columns: int) -> Iterator[str]:
-    """Which rows to label next, or that any will do; the whole order stands in the JSON."""
+    """Which rows to label next, or that any order will do; ``--json`` has the full order."""
     rows = f"{count_phrase(labelling.count, 'row')} of {labelling.file} without a label"
-    head = "Label these first" if labelling.ranked else "Label any of them, at random"
+    head = "Label these first" if labelling.ranked else "Label them in any order"
     yield from wrap(f"{rows}. {head}: {_sentence(labelling.because)}", columns, "", "  ")
     for row, text in zip(labelling.rows, labelling.shown[:MAX_ROWS_TO_LABEL], strict=False):
         yield from wrap(f"row {row}: {_shorten_text(text)}", columns, "     | ")
@@ -226,9 +234,9 @@ def _label_first_lines(labelling: LabelQueue, columns: int) -> Iterator[str]:
 def _silent_checks(audit: Audit, columns: int) -> Iterator[str]:
     silent = audit.silent
     if silent:
-        yield from wrap(f"Looked at, nothing found: {', '.join(silent)}.", columns, "", "  ")
+        yield from wrap(f"Passed: {', '.join(silent)}.", columns, "", "  ")
     for why, names in _group_by_reason(audit.unseen).items():
-        yield from wrap(f"Not looked at ({why}): {', '.join(names)}.", columns, "", "  ")
+        yield from wrap(f"Skipped ({why}): {', '.join(names)}.", columns, "", "  ")
 
 
 def _group_by_reason(unseen: Mapping[str, str]) -> dict[str, list[str]]:

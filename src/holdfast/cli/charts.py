@@ -1,5 +1,5 @@
-"""Charts as plain text, for terminals, files and mails: two curves of a training; the loss over
-rates of a range test, a decade a mark."""
+"""Charts as plain text: the learning curves of a training, and the loss over the learning rates of
+a range test."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ ROWS = 12
 GUTTER = 9
 LIGHT, FULL, BOTH = "░", "█", "▓"
 TRAIN, VALID = LIGHT, FULL
-# From here on a straight scale would press all but the first points onto the floor.
+# Above this ratio a linear scale would press all but the first points to the bottom.
 LOG_FROM = 30
-# Of a range test.
+# The chart of a range test.
 RATE_ROWS, RATE_GUTTER = 11, 8
 COLOURS = {TRAIN: "\x1b[34m", VALID: "\x1b[33m", BOTH: "\x1b[32m"}
 
 
 def curve_chart(curves: Curves, columns: int, colour: bool) -> str:
-    """Training and validation in blocks over ``columns`` characters, with a scale, a legend and the
-    best evaluation marked below; empty where nothing is finite.
+    """Training and validation curves in blocks over ``columns`` characters, with a scale, a legend
+    and a mark below the best evaluation; empty where no value is finite.
 
-    A column shows the median of the points in it, so a single spike does not show. The scale is
-    logarithmic where the largest value is more than 30 times the smallest, and says so.
+    A column shows the median of its points, so a single spike is not visible. The scale is
+    logarithmic where the largest value is more than 30 times the smallest; the legend says so.
     """
     series_drawn = [
         (mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s
@@ -64,14 +64,14 @@ def _ends(series: Sequence[Series]) -> tuple[float, float]:
 
 
 def _columns(series: Series, first: float, last: float, width: int) -> Floats:
-    """One value a column: the median of its points, a straight line over columns without one."""
+    """One value per column: the median of its points, interpolated over columns without points."""
     span = last - first or 1.0
     places = np.minimum(((series.positions - first) / span * width).astype(int), width - 1)
     line = np.full(width, np.nan)
     for place in np.unique(places):
         line[place] = np.median(series.values[places == place])
     known = np.flatnonzero(np.isfinite(line))
-    # Only between known columns: before the first and after the last nothing is drawn.
+    # Only between columns with points: nothing is drawn before the first and after the last.
     inside = np.arange(known[0], known[-1] + 1)
     line[inside] = np.interp(inside, known, line[known])
     return line
@@ -114,9 +114,9 @@ def _colourize(text: str, colour: bool) -> str:
 
 
 def rate_chart(rate_range: RateRange, columns: int) -> str:
-    """The picture, ``columns`` characters wide: the smoothed loss in full blocks, the loss of each
-    update in light ones, rates on a logarithmic scale, the suggested rate marked below. What lies
-    more than twice the fall above the start is drawn at the top."""
+    """The chart, ``columns`` characters wide: the smoothed loss in full blocks, the loss of each
+    update in light ones, learning rates on a logarithmic scale, the suggested rate marked below.
+    Values more than twice the fall above the start are drawn at the top."""
     width = columns - RATE_GUTTER - 2
     rates = np.array([one.rate for one in rate_range.points])
     line = np.array([one.smoothed for one in rate_range.points])
@@ -156,4 +156,7 @@ def _rate_axis_lines(rate_range: RateRange, first: float, last: float, width: in
             text = f"{rate_range.suggested:.2g} ▲"
             place -= len(text) - 1
         lines.append(f"{'':{RATE_GUTTER}} {' ' * max(0, place)}{text}")
-    return [*lines, f"{'':{RATE_GUTTER}} {FULL} smoothed loss   {LIGHT} each update   rate →"]
+    return [
+        *lines,
+        f"{'':{RATE_GUTTER}} {FULL} smoothed loss   {LIGHT} each update   learning rate →",
+    ]

@@ -25,17 +25,17 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """What the chosen model is pretrained on, and where it goes then."""
+    """Further pretraining of the chosen model, and where the result is written."""
 
     adapt: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Texts without labels to pretrain the chosen model on."),
+        typer.Option(metavar="FILE", help="Unlabelled texts to pretrain the chosen model on."),
     ] = None
     extend: Annotated[
-        int, typer.Option(metavar="N", help="New words of the rows for its vocabulary, at most N.")
+        int, typer.Option(metavar="N", help="Add at most N words of the rows to its vocabulary.")
     ] = 0
     out: Annotated[
-        Path | None, typer.Option(help="Where the adapted model goes, if it is shown to be better.")
+        Path | None, typer.Option(help="Write the adapted model here, if it is shown to be better.")
     ] = None
 
 
@@ -44,21 +44,25 @@ def command(
     models: Annotated[
         str,
         typer.Option(
-            metavar="NAME[,NAME]...", help="Folders, Hugging Face names, or embedded, by commas."
+            metavar="NAME[,NAME]...",
+            help="Base models, separated by commas: folders, Hugging Face names, or embedded.",
         ),
     ],
     rows: RowOptions,
     set_: Annotated[
-        list[str] | None, set_option("Any key of a recipe, e.g. model.max_length=128.")
+        list[str] | None, set_option("Set a key of the recipe, e.g. model.max_length=128.")
     ] = None,
     seed: Seed = None,
     *,
     adapted: AdaptOptions,
     output: ResultOutput,
 ) -> None:
-    """Choose a model for SOURCE: a linear probe scores each, and the best two are fine-tuned
-    for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
-    predicted. Writes nothing but an adapted model; test rows stay closed."""
+    """Compare base models on SOURCE: a linear probe scores each, and the best two are fine-tuned
+    briefly.
+
+    Prints the scores with confidence intervals; it does not predict the score after fine-tuning.
+    The test rows are not used. Only an adapted model is written.
+    """
     refuse_low_memory("torch")
     from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model
@@ -71,13 +75,13 @@ def command(
 
 
 def choice_text(choice: Choice, columns: int) -> str:
-    """The answer, a line a model, and what stands beside each."""
+    """The result, a table of the models, and facts about each."""
     lines = [*textwrap.wrap(choice.because, columns), "", *_table(choice)]
     for candidate in choice.candidates:
         lines += ["", *textwrap.wrap(candidate.name, columns)]
         lines += entries(_candidate_facts(candidate), columns)
     for one in choice.left_out:
-        lines += ["", *textwrap.wrap(f"Left out: {one.name}: {one.because}", columns)]
+        lines += ["", *textwrap.wrap(f"Skipped: {one.name}: {one.because}", columns)]
     if choice.adapted is not None:
         lines += ["", *textwrap.wrap(f"Adapted: {_adapted_text(choice.adapted)}", columns)]
     for why in dict.fromkeys(str(one["why"]) for one in choice.predicted):
@@ -90,11 +94,11 @@ def _adapted_text(adapted_model: AdaptedModel) -> str:
     steps = []
     if adapted_model.pretrained is not None:
         pretraining = adapted_model.pretrained
-        losses = f"{pretraining.loss_before:.3f} to {pretraining.loss_after:.3f} nats a token"
-        steps.append(f"pretrained on {pretraining.blocks:,} texts ({losses} held out)")
+        losses = f"{pretraining.loss_before:.3f} to {pretraining.loss_after:.3f} nats per token"
+        steps.append(f"pretrained on {pretraining.blocks:,} texts (held-out loss {losses})")
     if adapted_model.words:
-        shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens a word)"
-        steps.append(f"given {len(adapted_model.words):,} new words{shown}")
+        shown = "" if before is None else f" ({before:.2f} to {after:.2f} tokens per word)"
+        steps.append(f"extended by {len(adapted_model.words):,} words{shown}")
     where = "" if adapted_model.folder is None else f" Use it with --model {adapted_model.folder}"
     return f"{adapted_model.model}, {' and '.join(steps)}: {adapted_model.because}.{where}"
 
@@ -102,7 +106,7 @@ def _adapted_text(adapted_model: AdaptedModel) -> str:
 def _table(choice: Choice) -> list[str]:
     """Score, speed and size, at 80 columns."""
     evidence = "Linear probe (95 % CI)" if choice.candidates[0].frozen else "Few updates (95 % CI)"
-    head = f"{'Model':<{MAX_NAME}} {evidence:<22} {'Short':>6} {'MB':>6} {'Rows/s':>7}"
+    head = f"{'Model':<{MAX_NAME}} {evidence:<22} {'Tuned':>6} {'MB':>6} {'Rows/s':>7}"
     lines = [f"{head}   {choice.metric}" if len(head) + len(choice.metric) < 78 else head]
     for candidate in choice.candidates:
         evidence_value, short = candidate.evidence, candidate.short
@@ -120,7 +124,7 @@ def _table(choice: Choice) -> list[str]:
 
 
 def _short(name: str) -> str:
-    """The end of a long name: of a folder that is what tells it from others."""
+    """The end of a long name: in a path, the end is what differs."""
     return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
@@ -129,14 +133,14 @@ def _candidate_facts(candidate: ModelCandidate) -> list[tuple[str, str]]:
     languages = ", ".join(facts.languages[:8]) or UNKNOWN
     lines = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
     if facts.max_length is not None:
-        cut = "" if facts.cut is None else f", {facts.cut:.1%} of the rows are longer"
+        cut = "" if facts.cut is None else f"; {100 * facts.cut:.1f} % of the rows are longer"
         lines.append(("Length", f"{facts.max_length:,} tokens{cut}"))
     if facts.unknown is not None:
         pieces = facts.tokens_per_word
-        words = "" if pieces is None else f"{pieces:.2f} tokens a word, "
-        lines.append(("Words", f"{words}{facts.unknown:.1%} of the tokens unknown"))
+        words = "" if pieces is None else f"{pieces:.2f} tokens per word, "
+        lines.append(("Tokenizer", f"{words}{100 * facts.unknown:.1f} % unknown tokens"))
     lines += [("Evidence", _evidence(candidate))]
-    return [*lines, *(("But", doubt) for doubt in facts.doubts)]
+    return [*lines, *(("Warning", doubt) for doubt in facts.doubts)]
 
 
 def _evidence(candidate: ModelCandidate) -> str:
@@ -146,7 +150,6 @@ def _evidence(candidate: ModelCandidate) -> str:
         return f"best layer {frozen.layer.name}; {explained}LogME {frozen.log_evidence:.3f}"
     texts_evidence: Any = texts
     return (
-        f"{texts_evidence.after:.3f} bits a byte after {texts_evidence.steps} updates; perplexity "
-        "a token "
-        f"{texts_evidence.perplexity:,.1f} before"
+        f"{texts_evidence.after:.3f} bits per byte after {texts_evidence.steps} updates; "
+        f"perplexity per token {texts_evidence.perplexity:,.1f} before"
     )

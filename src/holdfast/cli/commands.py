@@ -1,5 +1,5 @@
-"""The commands: a line each, by which one is found without importing any other, and what a mistyped
-one, or a mistyped option, was meant to be.
+"""The list of commands: one line each, so that a command is found without importing the others;
+and the nearest command or option for a name that was mistyped.
 
 Commands of plug-ins are entry points of the group ``holdfast.commands``: a command's name and its
 ``Entry``.
@@ -26,150 +26,149 @@ if TYPE_CHECKING:
     from typer._click.formatting import HelpFormatter
 
 GROUP = "holdfast.commands"
-LONGEST = 400  # characters of Typer's message
+LONGEST = 400  # characters kept of Typer's message
 SOURCES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz", ".yaml", ".yml")
-# In the order of the list; what other distributions bring comes after.
-ORDER = (
-    "train",
-    "audit",
-    "diagnose",
-    "distill",
-    "evaluate",
-    "fairness",
-    "predict",
-    "threshold",
-    "serve",
-    "promote",
-    "compare",
-    "drift",
-    "explain",
-    "chat",
-    "cv",
-    "lr",
-    "choose",
-    "meta",
-    "tune",
-    "probe",
-    "export",
-    "errors",
-    "dashboard",
-    "update",
-    "forget",
-    "report",
-    "demo",
-)
+# What the list shows, in the order in which people need it. Commands that other distributions bring
+# come after it.
+GROUPS = {
+    "Data": ("audit",),
+    "Train": ("train", "demo", "choose", "lr", "cv", "meta"),
+    "Understand": (
+        "evaluate",
+        "report",
+        "errors",
+        "explain",
+        "compare",
+        "fairness",
+        "probe",
+        "diagnose",
+    ),
+    "Improve": ("tune", "distill", "update"),
+    "Deploy": (
+        "predict",
+        "threshold",
+        "export",
+        "chat",
+        "serve",
+        "promote",
+        "drift",
+        "dashboard",
+        "forget",
+    ),
+}
+OTHERS = "Plug-ins"
 
 COMMANDS = {
     "train": Entry(
         "holdfast.cli.train",
-        "From labelled rows to a scored model and a report.",
+        "Fine-tune a model, score it on test rows, and write a report",
         "holdfast train reviews.csv",
         "holdfast train reviews.csv --text body --label stars --group author",
         "holdfast train reviews.csv --dry-run",
-        "holdfast train pictures/ --model microsoft/resnet-50 --set train.epochs=5",
+        "holdfast train images/ --model microsoft/resnet-50 --set train.epochs=5",
         "holdfast train runs/reviews-1/recipe.yaml --seed 1 --fail-on overfit",
     ),
     "audit": Entry(
         "holdfast.cli.audit",
-        "What in the data would spoil a training.",
+        "Check a data set for problems before training",
         "holdfast audit reviews.csv",
         "holdfast audit reviews.csv --against test.csv --html audit.html",
         "holdfast audit reviews.csv --label stars --group author --json",
     ),
     "distill": Entry(
         "holdfast.cli.distill",
-        "A smaller model that answers as a run does.",
+        "Train a smaller model to predict as a run does",
         "holdfast distill runs/reviews-1 --layers 3",
         "holdfast distill runs/reviews-1 --layers 3 --unlabelled more.csv",
         "holdfast distill runs/seed-0 runs/seed-1 --student distilbert-base-uncased",
     ),
     "evaluate": Entry(
         "holdfast.cli.evaluate",
-        "Score a run on other labelled rows.",
+        "Score a run on other labelled rows",
         "holdfast evaluate runs/reviews-1 march.csv",
         "holdfast evaluate runs/seed-0 runs/seed-1 march.csv --text body --json",
     ),
     "fairness": Entry(
         "holdfast.cli.fairness",
-        "Is a run as good for everybody, about everybody?",
+        "Compare a run's errors between groups of people",
         "holdfast fairness runs/reviews-1",
         "holdfast fairness runs/reviews-1 --group country --insert",
         "holdfast fairness runs/reweighed --against runs/reviews-1 --group country",
     ),
     "predict": Entry(
         "holdfast.cli.predict",
-        "Answers for new rows, from a run or several.",
-        "holdfast predict runs/reviews-1 new.csv --out answers.csv",
+        "Predict new rows with one run or several",
+        "holdfast predict runs/reviews-1 new.csv --out predictions.csv",
         "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
         "holdfast predict runs/seed-0 runs/seed-1 new.csv",
     ),
     "threshold": Entry(
         "holdfast.cli.threshold",
-        "From which certainty on a run answers, with a promise.",
+        "Set the confidence below which a run makes no prediction",
         "holdfast threshold runs/reviews-1 --precision 0.95",
         "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
         "holdfast threshold runs/reviews-1 --cost costs.csv --force",
     ),
     "compare": Entry(
         "holdfast.cli.compare",
-        "Is one model better than another, on the same rows?",
+        "Test whether one model is better than another",
         "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
         "holdfast compare runs/small runs/large --margin 0.5",
-        "holdfast compare runs/reviews-2 old_answers.jsonl march.csv --json",
+        "holdfast compare runs/reviews-2 old_predictions.jsonl march.csv --json",
     ),
     "explain": Entry(
         "holdfast.cli.explain",
-        "Why a run says what it says of rows.",
+        "Show which words or image regions decide a prediction",
         "holdfast explain runs/reviews-1 new.csv --out why.html",
         "echo 'It broke after a week.' | holdfast explain runs/reviews-1 -",
     ),
     "cv": Entry(
         "holdfast.cli.cv",
-        "How sure is the score? Folds, and a model of all rows.",
+        "Cross-validate, then train a model on all rows",
         "holdfast cv reviews.csv",
         "holdfast cv reviews.csv --folds 10 --repeats 2 --group author",
         "holdfast cv chats.jsonl --model my-llama --set model.adapter.kind=lora",
     ),
     "lr": Entry(
         "holdfast.cli.lr",
-        "Which learning rate suits rows and model.",
+        "Find a learning rate with a range test",
         "holdfast lr reviews.csv",
         "holdfast lr reviews.csv --model bert-base-uncased --json",
     ),
     "choose": Entry(
         "holdfast.cli.choose",
-        "Which of several models to fine-tune on rows.",
+        "Compare base models for your data",
         "holdfast choose reviews.csv --models embedded,bert-base-uncased",
         "holdfast choose chats.jsonl --models gpt2,HuggingFaceTB/SmolLM2-135M --json",
     ),
     "tune": Entry(
         "holdfast.cli.tune",
-        "Search settings, and keep what holds up.",
+        "Search hyperparameters, and keep the model that won",
         "holdfast tune reviews.csv --trials 16",
         "holdfast tune recipe.yaml --minutes 30 --set search.folds=5",
         "holdfast tune reviews.csv --set 'train.epochs={range: [2, 12], step: 2}'",
     ),
     "probe": Entry(
         "holdfast.cli.probe",
-        "What a model remembers of its rows, and forgot.",
+        "Measure memorization of training rows, and forgetting",
         "holdfast probe runs/reviews-1",
         "holdfast probe my-model/ --members train.csv --others new.csv --json",
     ),
     "errors": Entry(
         "holdfast.cli.errors",
-        "Where a run fails: slices, confusions, hardest rows.",
+        "List a run's weak slices, confused classes and hardest rows",
         "holdfast errors runs/reviews-1",
         "holdfast errors runs/reviews-1 --robustness --json",
     ),
     "report": Entry(
         "holdfast.cli.report",
-        "Write a run's report again, or a page of its recorded answers.",
+        "Write a run's report again, or a page of its predictions",
         "holdfast report runs/reviews-1",
-        "holdfast report runs/reviews-1 --page answers.html",
+        "holdfast report runs/reviews-1 --page predictions.html",
     ),
     "demo": Entry(
         "holdfast.cli.demo",
-        "The main job, on data that ships with Holdfast.",
+        "Train on data that ships with Holdfast, to see a whole run",
         "holdfast demo",
         "holdfast demo --out runs/first",
     ),
@@ -177,7 +176,7 @@ COMMANDS = {
 
 
 class Command(typer.core.TyperCommand):
-    """A command that says what an unknown option may have meant."""
+    """A command that suggests the nearest option for an unknown one."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         try:
@@ -202,33 +201,33 @@ class Command(typer.core.TyperCommand):
 
 
 def without_control_characters(error: Exception) -> Exception:
-    """An error of Typer's without what would move the cursor of the terminal that it is shown on:
-    it repeats what was typed."""
+    """Remove control characters from the message of Typer's error, which repeats what was typed:
+    they could move the cursor of the terminal."""
     if isinstance(getattr(error, "message", None), str):
         error.message = printable(error.message, LONGEST)  # type: ignore[attr-defined]
     return error
 
 
 def suggestion(name: str, known: list[str], settable: bool) -> str:
-    """The remedy for an unknown option: the nearest one, and the recipe key of that very name; only
-    where there is neither, a key whose name is like it."""
+    """The remedy for an unknown option: the nearest option and the recipe key of the same name;
+    where there is neither, a key with a similar name."""
     keys = list(_keys_like(name)) if settable else []
     exact = [key for key in keys if key.rpartition(".")[2] == _option_as_key(name)]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     guesses = [*close, *(f"--set {key}=…" for key in exact or ([] if close else keys))]
     if guesses:
         return f"Did you mean {' or '.join(guesses[:3])}?"
-    return "`--help` lists them" + (
-        "; every setting of a recipe is --set KEY=VALUE (docs/recipe.md)." if settable else "."
+    return "`--help` lists the options" + (
+        "; --set KEY=VALUE takes every key of a recipe (docs/recipe.md)." if settable else "."
     )
 
 
 def _keys_like(name: str) -> Iterator[str]:
-    """Recipe keys whose last part is the option's name, or close to it."""
-    from holdfast.recipe.recipe import known_keys
+    """Recipe keys whose last part equals the option's name or is close to it."""
+    from holdfast.recipe import key_names
 
     key_name = _option_as_key(name)
-    keys = {key.rpartition(".")[2]: key for key in known_keys()}
+    keys = {key.rpartition(".")[2]: key for key in key_names()}
     for last in difflib.get_close_matches(key_name, keys, n=2, cutoff=0.8):
         yield keys[last]
 
@@ -238,7 +237,7 @@ def _option_as_key(option: str) -> str:
 
 
 class Commands(Mapping[str, Any]):
-    """Every command by its name; its module is imported when it is looked up."""
+    """Every command by its name. Looking a command up imports its module."""
 
     def __getitem__(self, name: str) -> Any:
         entry = self.entry(name)
@@ -255,13 +254,14 @@ class Commands(Mapping[str, Any]):
         )
 
     def entry(self, name: str) -> Entry:
-        """Raises ``KeyError`` for a command that nobody brings."""
+        """Raises ``KeyError`` for an unknown command."""
         entry: Entry = COMMANDS[name] if name in COMMANDS else load_entry_point(GROUP, name)
         return entry
 
     def __iter__(self) -> Iterator[str]:
         known = {**COMMANDS, **entry_points_by_name(GROUP)}
-        return iter([*(name for name in ORDER if name in known), *sorted({*known} - {*ORDER})])
+        listed = [name for names in GROUPS.values() for name in names]
+        return iter([*(name for name in listed if name in known), *sorted({*known} - {*listed})])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -271,7 +271,7 @@ class Commands(Mapping[str, Any]):
 
 
 class Group(typer.core.TyperGroup):
-    """The commands; a file in the place of a command is for ``train``."""
+    """The program. A data file where a command belongs is an error that suggests ``train``."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -281,15 +281,23 @@ class Group(typer.core.TyperGroup):
         return list(self.commands)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
-        # Of their lines alone: no command is imported to be listed.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, self._line(name)) for name in self.commands])
+        # Their lines are enough: listing imports no command.
+        names = list(self.commands)
+        listed = {name for group in GROUPS.values() for name in group}
+        others = tuple(name for name in names if name not in listed)
+        # One width for all groups, so that their second columns are aligned.
+        column = max(map(len, names))
+        for title, group in {**GROUPS, OTHERS: others}.items():
+            shown = [(f"{name:<{column}}", self._line(name)) for name in group if name in names]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl(shown)
 
     def _line(self, name: str) -> str:
         try:
             return str(self.commands.entry(name).short)
         except MachineError as error:
-            # A broken package of somebody else's hides no other command.
+            # A broken plug-in must not hide the other commands.
             return error.rule
 
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:

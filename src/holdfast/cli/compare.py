@@ -1,4 +1,4 @@
-"""``holdfast compare``: is one model better than another, on the same rows?"""
+"""``holdfast compare``: test whether one model is better than another on the same rows."""
 
 from __future__ import annotations
 
@@ -23,43 +23,41 @@ MAX_EXAMPLES, MAX_CELL = 3, 60
 def command(
     a: Annotated[
         str,
-        typer.Argument(
-            metavar="A", help="A run, a plain model's folder, or a file of predictions."
-        ),
+        typer.Argument(metavar="A", help="A run, the folder of a model, or a file of predictions."),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="Labelled rows; left out, those that were test rows of both runs."
+            metavar="DATA", help="Labelled rows. Default: the test rows that both runs share."
         ),
     ] = None,
     margin: Annotated[
         float,
         typer.Option(
             metavar="POINTS",
-            help="The difference that does not matter, in points (of numbers: of hundredths of "
-            "their standard deviation).",
+            help="The largest difference that does not matter, in percentage points (regression: "
+            "in hundredths of the standard deviation).",
         ),
     ] = 1.0,
     *,
     rows: DataOptions,
     output: Output,
 ) -> None:
-    """Compare A with B on the same rows: better, equivalent, worse, or how many rows would settle
-    it. Rows that either had learned from are left out, and counted."""
+    """Compare A with B on the same rows: better, equivalent, worse, or how many rows would decide
+    it. Rows that either model was trained on are left out and counted."""
     refuse_low_memory("torch")
     from holdfast.analyses.compare.compare import compare
 
-    with output.heard(f"holdfast compare {a} {b}") as teller:
+    with output.heard(f"holdfast compare {a} {b}") as printer:
         comparison = compare(a, b, data, margin=margin, options=rows.options())
     for warning in comparison.warnings:
-        teller.line(f"!  {warning}")
+        printer.line(f"!  {warning}")
     output.show(comparison.to_json(), lambda columns: comparison_text(comparison, columns))
 
 
 def comparison_text(comparison: Comparison, columns: int) -> str:
-    """The verdict, its numbers, what it may err, and where the two differ."""
+    """The verdict, its numbers, its error rates, and rows on which the two differ."""
     block = comparison.to_json()
     times, unit = (100.0, " %") if comparison.pairs.scale == 1 else (1.0, "")
     lines = [("Verdict", comparison.because)]
@@ -75,11 +73,11 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
     lines.append(("Rows", rows))
     lines.append(
         (
-            "Errors",
-            "measured: better or worse is wrong in at most "
-            f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons (of equal "
-            f"models), equivalent in at most {100 * block['false_alarms']['equivalent']:g} % (of "
-            "models that differ by the margin)",
+            "Error rate",
+            "measured: “better” or “worse” is wrong in at most "
+            f"{100 * block['false_alarms']['better_or_worse']:g} % of comparisons of equal models; "
+            f"“equivalent” in at most {100 * block['false_alarms']['equivalent']:g} % of "
+            "comparisons of models that differ by the margin",
         )
     )
     if block["classes"]:
@@ -89,7 +87,11 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
         gap = _number(with_seen["difference"]["value"], times)
         apart = " points" if unit else ""
         lines.append(
-            ("With seen", f"{count_phrase(with_seen['n'], 'row')}: A minus B {gap}{apart}")
+            (
+                "All rows",
+                f"{count_phrase(with_seen['n'], 'row')}, including training rows: "
+                f"A minus B {gap}{apart}",
+            )
         )
     return "\n".join([*entries(lines, columns), *_examples(block["differ"], columns)])
 
@@ -105,14 +107,14 @@ def _classes_of_one_model(classes: dict[str, list[str]]) -> str:
     parts = []
     for name, key in (("A", "only_a"), ("B", "only_b")):
         if classes[key]:
-            parts.append(f"only {name} knows {', '.join(classes[key][:10])}")
+            parts.append(f"only {name} has {', '.join(classes[key][:10])}")
     return "; ".join(parts)
 
 
 def _examples(
     differ: Mapping[str, Sequence[Mapping[str, object]] | None], columns: int
 ) -> list[str]:
-    """Some rows that one of the two answers better, a line of text and one of answers each."""
+    """Some rows on which one model is better: a line of text and a line of predictions each."""
     lines: list[str] = []
     for key, head in (("a_better", "A"), ("b_better", "B")):
         rows = differ.get(key) or []

@@ -25,26 +25,26 @@ MAX_METRICS = 4
 
 @dataclass(frozen=True, slots=True)
 class FoldOptions:
-    """The folds, and where they are carried out."""
+    """The folds, and the engine that runs them."""
 
     folds: Annotated[
-        int | None, typer.Option(min=2, max=100, help="Parts that are held out in turn: 5.")
+        int | None, typer.Option(min=2, max=100, help="The number of folds. Default: 5.")
     ] = None
     repeats: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Deal the folds so often anew: 1.")
+        int | None, typer.Option(min=1, max=100, help="Repeat with other random folds. Default: 1.")
     ] = None
     nested: Annotated[
-        bool, typer.Option("--nested", help="Folds within each fold choose steps and state.")
+        bool, typer.Option("--nested", help="Choose the checkpoint of each fold by inner folds.")
     ] = False
     engine: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where the folds are carried out.")
+        str, typer.Option(metavar="local|ray", help="Run the folds on this machine or on Ray.")
     ] = "local"
     address: Address = None
 
 
 ENDS = Helps(
-    dry_run="Show the folds, train and write nothing.",
-    fail_on=f"Exit 3 where a fold has this verdict: {', '.join(VERDICTS)}.",
+    dry_run="Print the folds; train and write nothing.",
+    fail_on=f"Exit 3 if a fold has this verdict; repeatable: {', '.join(VERDICTS)}.",
 )
 
 
@@ -55,8 +55,8 @@ def command(
     end: Annotated[EndOptions, ENDS],
     output: RunOutput,
 ) -> None:
-    """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
-    of all rows comes out."""
+    """Cross-validate on SOURCE: each row is predicted by a model that was not trained on it. Then
+    train the saved model on all rows."""
     refuse_low_memory("torch")
     from holdfast.search.folds.cross_validation import cross_validation_of
     from holdfast.terminal.watch import train_with_progress
@@ -77,7 +77,7 @@ def command(
 def show_folds(
     procedure: CrossValidation, recipe: Recipe, output: RunOutput, verbose: bool | None = None
 ) -> None:
-    """The plan of ``--dry-run``."""
+    """Print the plan of ``--dry-run``."""
     from holdfast.search.learner import dry_run_plan
 
     with output.heard(verbose=verbose):
@@ -86,7 +86,7 @@ def show_folds(
 
 
 def cv_text(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
-    """The answer first, at the width of a terminal."""
+    """The result first, at the width of a terminal."""
     from holdfast.report.view.folds import folds_answer
 
     answer = wrap(folds_answer(result["cv"]), columns)
@@ -96,14 +96,14 @@ def cv_text(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
 def _plan_lines(plan: Mapping[str, Any], columns: int) -> list[str]:
     lines = [
         ("Folds", str(plan["how"])),
-        ("Fits", f"{plan['fits']}, the last of all {plan['rows']:,} rows"),
+        ("Fits", f"{plan['fits']}, the last on all {plan['rows']:,} rows"),
     ]
     for one in plan["folds"]:
         repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
         rows = count_phrase(one["train"], "row")
-        text = f"{rows} teach, {one['valid']:,} judge, {one['held']:,} score"
+        text = f"{rows} for training, {one['valid']:,} for validation, {one['held']:,} held out"
         lines.append((f"{one['fold'] + 1}{repeat}", text))
-    return ["The plan (nothing was written):", *entries(lines, columns)]
+    return ["Plan (nothing was written):", *entries(lines, columns)]
 
 
 def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -124,10 +124,11 @@ def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if one.value is not None
     ]
     if scores:
-        yield "Also", "; ".join(scores).replace("\u00a0", " ")
+        yield "Scores", "; ".join(scores).replace("\u00a0", " ")
     final = cv["final"]
     rows = count_phrase(final["rows"], "row")
-    yield "Kept", f"a model of all {rows}, step {final['step']} of {final['planned']}"
+    step = f"step {final['step']} of {final['planned']}"
+    yield "Saved", f"a model trained on all {rows}, checkpoint of {step}"
     yield "Because", final["because"]
     if result["test"]["n"]:
         one = estimate(result["test"]["metrics"].get(name))

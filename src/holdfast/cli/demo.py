@@ -1,5 +1,4 @@
-"""``holdfast demo``: the main job on the data that ships with Holdfast, and beside it the same job
-done carelessly."""
+"""``holdfast demo``: a whole run on data that ships with Holdfast, compared with a baseline run."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Out, Output
+from holdfast.core.labels import TITLES
 from holdfast.core.machine import refuse_low_memory
 
 WIDTH = 29
@@ -19,11 +19,11 @@ def command(
     out: Out = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted demo.")] = False,
 ) -> None:
-    """Train on descriptions of Debian packages, then do the same carelessly and compare.
+    """Train on descriptions of Debian packages, then compare with a baseline run.
 
-    Which section does a package belong to? The careless run takes single rows at random for its
-    test, trains on at five times the rate and keeps its last state. Both are scored on packages of
-    sources that neither has seen.
+    The task is to predict the section of a package. The baseline run splits single rows at random,
+    trains for all epochs at five times the learning rate, and keeps its last checkpoint. Both runs
+    are scored on packages from sources that neither was trained on.
     """
     refuse_low_memory("torch")
     from holdfast.cli.summary import summary
@@ -35,20 +35,20 @@ def command(
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
     result, run = train_with_progress(TrainingRequest("demo", out=out, resume=resume), recipe)
     output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
-    careless = _baseline_run(run)
-    output.show(careless, lambda columns: "\n".join(comparison_lines(careless, run, columns)))
+    baseline = _baseline_run(run)
+    output.show(baseline, lambda columns: "\n".join(comparison_lines(baseline, run, columns)))
 
 
 def _baseline_run(run: Path) -> dict[str, Any]:
-    """The careless run, shown as it goes on."""
+    """Train the baseline run, with its progress."""
     from holdfast.pipeline.baseline import add_baseline_run
     from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.progress import RunDisplay
 
     show = RunDisplay(quiet=False)
     MessagePrinter(quiet=False).title(
-        "\nNow the same model on the same rows, carelessly: its test rows single ones at\n"
-        "random, five times the learning rate, nobody to stop it, the last state kept"
+        "\nBaseline run: the same model on the same rows, with a random split, five times\n"
+        "the learning rate, no early stopping, and the last checkpoint"
     )
     try:
         return add_baseline_run(run, (show,))
@@ -57,40 +57,40 @@ def _baseline_run(run: Path) -> dict[str, Any]:
 
 
 def comparison_lines(result: dict[str, Any], run: Path, columns: int) -> list[str]:
-    """The two runs side by side: what each promises, what that is worth, what its curves show."""
-    block, honest = result["careless"], result["test"]["metrics"]["accuracy"]
-    because = block["because"]
+    """The two runs side by side: their reported scores, their scores on new sources, and their
+    verdicts."""
+    block, score = result["careless"], result["test"]["metrics"]["accuracy"]
+    verdict = block["verdict"]
     return [
         "",
-        _row("", "carelessly", "with Holdfast"),
-        _row("It promises", _rate(block["random_split"]), _rate(honest)),
-        _row("On sources it never saw", _rate(block["honest"]), _rate(honest)),
-        _row("Its curves, on new sources", _label(block["verdict"]), _label(result["verdict"])),
+        _row("", "Baseline run", "Holdfast"),
+        _row("Accuracy, own test rows", _rate(block["random_split"]), _rate(score)),
+        _row("Accuracy, new sources", _rate(block["honest"]), _rate(score)),
+        _row("Verdict, new sources", _title(verdict), _title(result["verdict"])),
         "",
-        *textwrap.wrap(f"Carelessly: {because[:1].lower()}{because[1:]}", columns),
+        *textwrap.wrap(block["because"], columns),
         "",
-        *textwrap.wrap(
-            f"Its verdict: {block['verdict']['label']}. {block['verdict']['because']}", columns
-        ),
+        *textwrap.wrap(f"Baseline run: {_title(verdict)}: {verdict['because']}", columns),
         "",
         f"  Its log     {run / block['log']}",
-        "              read it as a stranger's: holdfast diagnose LOG",
+        "              (try: holdfast diagnose LOG)",
         f"  Report      {run / 'report.html'}",
     ]
 
 
-def _row(name: str, careless: str, guarded: str) -> str:
-    return f"  {name:<{WIDTH}}{careless:<25}{guarded}".rstrip()
+def _row(name: str, baseline: str, guarded: str) -> str:
+    return f"  {name:<{WIDTH}}{baseline:<25}{guarded}".rstrip()
 
 
 def _rate(estimate: dict[str, Any]) -> str:
-    """``84.3 %  (81 to 87)``."""
+    """``84.3 % (CI 81–87)``."""
     if estimate.get("value") is None:
         return "not measured"
     low, high = estimate.get("low"), estimate.get("high")
-    span = "" if low is None or high is None else f"  ({100 * low:.0f} to {100 * high:.0f})"
+    span = "" if low is None or high is None else f" (CI {100 * low:.0f}–{100 * high:.0f})"
     return f"{100 * estimate['value']:.1f} %{span}"
 
 
-def _label(verdict: dict[str, object]) -> str:
-    return str(verdict["label"]).replace("_", " ")
+def _title(verdict: dict[str, object]) -> str:
+    label = str(verdict["label"])
+    return TITLES.get(label, label)

@@ -18,30 +18,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StudentOptions:
-    """The student, and what it learns from."""
+    """The student model, and unlabelled texts to train it on."""
 
     student: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The student: a Hugging Face name or folder.")
+        str | None,
+        typer.Option(metavar="NAME", help="The student: a Hugging Face name or a folder."),
     ] = None
     layers: Annotated[
         int | None,
         typer.Option(
-            metavar="K", help="Or the teacher's own network with K of its blocks (half of them)."
+            metavar="K",
+            help="Instead of --student: K layers of the teacher. Default: half of them.",
         ),
     ] = None
     unlabelled: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Texts without labels, which the teacher answers."),
+        typer.Option(metavar="FILE", help="Unlabelled texts; the teacher predicts their labels."),
     ] = None
 
 
-RUN = Helps(out="The student's folder.", set_="Any key of a recipe, e.g. distill.temperature=4.")
+RUN = Helps(
+    out="The folder to write the student's run to.",
+    set_="Set a key of the recipe, e.g. distill.temperature=4.",
+)
 
 
 def command(
     runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", help="The teacher; of several the average teaches."),
+        list[Path], typer.Argument(metavar="RUN...", help="The teacher; several are averaged.")
     ],
     student: StudentOptions,
     run: Annotated[RunOptions, RUN],
@@ -49,7 +53,7 @@ def command(
     *,
     output: RunOutput,
 ) -> None:
-    """Make a smaller model that answers as RUN does: on its rows, its division, its test rows."""
+    """Train a smaller model (the student) to predict as RUN does, on the run's rows and split."""
     refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
     from holdfast.contract.run_folder import is_main_process
@@ -62,26 +66,26 @@ def command(
         request, recipe, quiet=output.quiet, verbose=output.verbose, command="distill"
     )
     if is_main_process():
-        output.show(result, lambda columns: _shown(result, folder, columns))
+        output.show(result, lambda columns: _shown(result, folder, columns, output.verbose))
 
 
-def _shown(result: Mapping[str, Any], folder: Path, columns: int) -> str:
+def _shown(result: Mapping[str, Any], folder: Path, columns: int, verbose: bool) -> str:
     from holdfast.cli.summary import summary
 
-    lines = summary(result, folder, columns)
+    lines = summary(result, folder, columns, verbose)
     return "\n".join([*lines, "", *distillation_lines(result.get("distilled") or {}, columns)])
 
 
 class Sized(TypedDict, total=False):
-    """A model by its size, where that is known."""
+    """A model with its number of parameters, where that is known."""
 
     parameters: int | None
 
 
 def distillation_lines(block: Mapping[str, Any], columns: int) -> list[str]:
-    """What was kept, beside whom, and how quick it is."""
+    """Which model was saved, compared with the teacher and with a student trained without it."""
     if "because" not in block:
-        return entry("Distilled", str(block.get("why") or "nothing is known"), columns)
+        return entry("Distilled", str(block.get("why") or "unknown"), columns)
     metric = block["metric"].replace("_", " ")
     teacher, student, alone = block["teacher"], block["student"], block["alone"]
     lines = [
@@ -94,9 +98,9 @@ def distillation_lines(block: Mapping[str, Any], columns: int) -> list[str]:
     ]
     agreement = block["agreement"]
     if agreement["value"] is not None:
-        meaning = "correlation of their answers" if "what" in agreement else "says the same"
+        meaning = "correlation of predictions" if "what" in agreement else "same prediction"
         lines.append(("Agreement", f"{agreement['value']:.3g} ({meaning})"))
-    lines.append(("Alone", str(alone.get("because") or alone.get("why"))))
+    lines.append(("No teacher", str(alone.get("because") or alone.get("why"))))
     return entries(lines, columns)
 
 

@@ -1,4 +1,4 @@
-"""``holdfast errors``: where a finished run fails, and which rows it gets wrong."""
+"""``holdfast errors``: weak slices, confused classes and hardest rows of a finished run."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ def command(
         bool,
         typer.Option(
             "--robustness",
-            help="Ask again about test rows with typing errors, in another case and so on.",
+            help="Also predict changed test rows: typing errors, other case, and so on.",
         ),
     ] = False,
     topics: Annotated[
         bool,
-        typer.Option("--topics", help="Look for topics among frozen vectors of the texts too."),
+        typer.Option("--topics", help="Also search for weak topics by clusters of embeddings."),
     ] = False,
     *,
     output: Output,
 ) -> None:
-    """Show where RUN fails: slices that were found on validation rows and confirmed on test rows,
-    confusions by pairs of classes, and the hardest rows beside the training rows nearest to them.
-    Of a model that writes: was tuning it worth it, and what its answers show.
+    """Show where RUN makes errors.
+
+    Lists weak slices (found on validation rows, confirmed on test rows), pairs of confused classes,
+    and the hardest rows with the most similar training rows. For a generative model: whether
+    fine-tuning improved it, and faults of the generated texts.
     """
     refuse_low_memory("torch")
     from holdfast.analyses.errors.analysis import errors
@@ -49,7 +51,7 @@ def command(
 
 
 class SliceJson(TypedDict):
-    """A slice of rows, and how it is answered beside the rest."""
+    """A slice of rows, with its score and that of the other rows."""
 
     slice: str
     n: int
@@ -59,7 +61,7 @@ class SliceJson(TypedDict):
 
 
 class SlicesJson(TypedDict, total=False):
-    """The slices that were tested, or ``why`` none was."""
+    """The tested slices, or ``why`` none was tested."""
 
     why: str
     what: str
@@ -71,7 +73,7 @@ class SlicesJson(TypedDict, total=False):
 
 
 class ChangeJson(TypedDict):
-    """What one change of the texts cost."""
+    """The effect of one change of the texts."""
 
     n: int
     worse: bool
@@ -82,7 +84,7 @@ class ChangeJson(TypedDict):
 
 
 class RobustnessJson(TypedDict):
-    """What changes of the texts cost, each by its name."""
+    """The effect of each change of the texts, by its name."""
 
     what: str
     n: int
@@ -93,17 +95,14 @@ class RobustnessJson(TypedDict):
 
 
 def errors_text(document: Mapping[str, Any], columns: int) -> str:
-    """What a person reads: each part with its heading."""
+    """The text of the command: each part below its heading."""
     parts = [
-        ("Was it worth it?", worth_lines(document["worth"]) if "worth" in document else []),
-        (
-            "What its answers show",
-            output_lines(document["outputs"]) if "outputs" in document else [],
-        ),
-        ("Where it fails", _slices(document["slices"])),
-        ("Topics of frozen vectors", _slices(document["topics"]) if document.get("topics") else []),
-        ("What it confuses", _confusions(document)),
-        ("Hardest test rows (numbers count from 0)", _hardest(document)),
+        ("Gain from fine-tuning", worth_lines(document["worth"]) if "worth" in document else []),
+        ("Generated texts", output_lines(document["outputs"]) if "outputs" in document else []),
+        ("Weak slices", _slices(document["slices"])),
+        ("Weak topics", _slices(document["topics"]) if document.get("topics") else []),
+        ("Confused classes", _confusions(document)),
+        ("Hardest test rows (row numbers start at 0)", _hardest(document)),
         ("Robustness", _robustness(document.get("robustness"))),
     ]
     lines: list[str] = []
@@ -123,7 +122,7 @@ def _slices(block: SlicesJson) -> list[str]:
     confirmed, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
     tested = (
-        f"{count_phrase(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
+        f"{count_phrase(block['n_candidates'], 'candidate')} from {rows.get('validation', '?')}"
     )
     were = "was" if block["n_candidates"] == 1 else "were"
     lines = [
@@ -134,18 +133,19 @@ def _slices(block: SlicesJson) -> list[str]:
     lines += [f"  ! {_slice(one, rate)}" for one in confirmed]
     lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MAX_LISTED]]
     if len(undecided) > MAX_LISTED:
-        lines.append(f"    … and {len(undecided) - MAX_LISTED} more that are inconclusive (--json)")
+        more = len(undecided) - MAX_LISTED
+        lines.append(f"    … and {more} more inconclusive ones (--json lists them)")
     return [*lines, f"  {false_alarms(block['false_alarm_rate'])}"]
 
 
 def false_alarms(rate: Mapping[str, Any]) -> str:
-    """The measured rate as a sentence."""
+    """The measured false alarm rate as a sentence."""
     sentence = (
         f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
     )
     if rate["low"] is None:
         return f"{sentence}."
-    return f"{sentence} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
+    return f"{sentence} (95 % CI {100 * rate['low']:.1f}–{100 * rate['high']:.1f})."
 
 
 def _slice(one: SliceJson, rate: bool) -> str:
@@ -154,16 +154,17 @@ def _slice(one: SliceJson, rate: bool) -> str:
     if value["value"] is None or rest["value"] is None:
         return name
     if not rate:
-        return f"{name}: {_span(value)} against {rest['value']:.3g}"
-    return f"{name}: {_span(value, 100)} % wrong against {100 * rest['value']:.0f} %"
+        return f"{name}: {_span(value)}; other rows {rest['value']:.3g}"
+    wrong = _span(value, 100, " %")
+    return f"{name}: error rate {wrong}; other rows {100 * rest['value']:.0f} %"
 
 
-def _span(value: Mapping[str, Any], times: int = 1) -> str:
-    shown = f"{times * value['value']:.3g}"
+def _span(value: Mapping[str, Any], times: int = 1, unit: str = "") -> str:
+    shown = f"{times * value['value']:.3g}{unit}"
     if value["low"] is None:
         return shown
     low, high = (_short(times * value[end]) for end in ("low", "high"))
-    return f"{shown} ({low} to {high})"
+    return f"{shown} (95 % CI {low}–{high})"
 
 
 def _short(value: float) -> str:
@@ -174,13 +175,14 @@ def _short(value: float) -> str:
 def _confusions(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for pair in document.get("confusions", ())[:MAX_LISTED]:
-        rows, share = count_phrase(pair["n"], "row"), _span(pair["share"], 100)
-        lines.append(f"  {pair['label']} → {pair['answer']}: {rows}, {share} % of the class")
+        rows, share = count_phrase(pair["n"], "row"), _span(pair["share"], 100, " %")
+        confused = f"{pair['label']} predicted as {pair['answer']}"
+        lines.append(f"  {confused}: {rows}, {share} of the class")
         for example in pair["examples"][:1]:
             lines.append(f"      row {example['row']}: {_cut(example['text'])}")
             if example["like"]:
                 like = example["like"]
-                lines.append(f"      nearest training row {like['row']}: {_cut(like['text'])}")
+                lines.append(f"      similar training row {like['row']}: {_cut(like['text'])}")
     return lines
 
 
@@ -208,13 +210,16 @@ def _robustness(block: RobustnessJson | None) -> list[str]:
         return []
     rate, numbers = block["what"] == "wrong", block["what"] == "absolute error"
     lines = [
-        f"  {block['n']} of {block['of']} test rows, opened again (opening {block['openings']} "
-        "after the score):"
+        f"  {block['n']} of {block['of']} test rows (use {block['openings']} of the test set after "
+        "the test score):"
     ]
     for name, one in block["changes"].items():
         lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_change_text(one, rate, numbers)}")
-    lines += [f"    {name}: not made: {why}" for name, why in block["not_made"].items()]
-    return [*lines, "  False alarms: at most 5 % of models that lose nothing (Holm)."]
+    lines += [f"    {name}: skipped: {why}" for name, why in block["not_made"].items()]
+    return [
+        *lines,
+        "  False alarms: at most 5 % of models that are not affected (Holm's correction).",
+    ]
 
 
 def _change_text(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
@@ -223,12 +228,13 @@ def _change_text(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
     times, unit = (100, " %") if rate else (1, "")
     gap = one["difference"]
     low, high = gap["low"], gap["high"]
-    ends = "" if low is None else f" ({times * low:+.2g} to {times * high:+.2g})"
-    word, verb = "wrong" if rate else "bad", "move by more than usual" if moved else "flip"
+    ends = "" if low is None else f", 95 % CI {times * low:+.2g} to {times * high:+.2g}"
+    word = "error rate" if rate else "mean loss"
+    verb = "change by more than usual" if moved else "change"
     return (
-        f"{one['n']} rows, {word} {times * one['before']:.3g} → {times * one['after']:.3g}{unit}, "
-        f"{times * gap['value']:+.2g}{ends}; "
-        f"{100 * one['flipped']['value']:.1f} % of answers {verb}"
+        f"{one['n']} rows, {word} {times * one['before']:.3g} → {times * one['after']:.3g}{unit} "
+        f"(difference {times * gap['value']:+.2g}{ends}); "
+        f"{100 * one['flipped']['value']:.1f} % of predictions {verb}"
     )
 
 
@@ -239,29 +245,29 @@ def _cut(value: object, limit: int = MAX_CHARACTERS) -> str:
 
 
 def worth_lines(block: Mapping[str, Any]) -> list[str]:
-    """The answer first, then what it rests on."""
+    """The result first, then its evidence."""
     lines = [f"  {block['because']}"]
     for name, one in block["start"].items():
         way = prompt_phrase(name, one)
         if not one.get("n"):
-            lines.append(f"  The start model, {way}: not asked, for {one['why']}.")
+            lines.append(f"  Base model, {way}: not evaluated: {one['why']}.")
             continue
         gap = one["difference"]
         if gap["value"] is not None and gap["low"] is not None:
             lines.append(
-                f"  The start model, {way}: loss {gap['value']:+.3f} nats a token to it "
-                f"({gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
+                f"  Base model, {way}: loss difference {gap['value']:+.3f} nats per token "
+                f"(95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
             )
     for name, one in block["win_rate"].items():
         way = prompt_phrase(name, block["start"].get(name, {}))
         if one.get("value") is None:
-            lines.append(f"  Answers against those {way}: {one['why']}.")
+            lines.append(f"  Texts compared with the base model's, {way}: {one['why']}.")
             continue
         verdict = {"wins": "better", "loses": "worse"}.get(one["verdict"], "no difference shown")
-        more = f"; about {one['more_rows']:,} more rows would settle it" if one["more_rows"] else ""
+        more = f"; about {one['more_rows']:,} more rows would decide" if one["more_rows"] else ""
         lines.append(
-            f"  Answers against those {way}, by {block['judge']}: {one['wins']} win, {one['ties']} "
-            f"tie, {one['losses']} lose ({verdict}{more})."
+            f"  Texts compared with the base model's, {way}, by {block['judge']}: {one['wins']} "
+            f"better, {one['ties']} equal, {one['losses']} worse ({verdict}{more})."
         )
     if block.get("general"):
         lines.append(f"  {block['general']['because']}")
@@ -271,7 +277,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
 
 
 def output_lines(block: Mapping[str, Any]) -> list[str]:
-    """Shares of which one is not 0, a line each; then how often such a finding is false."""
+    """One line per share that is not 0; then how often such a finding is a false alarm."""
     from holdfast.stats.paired_tests import MCNEMAR_EXACT
 
     lines = [f"  {block['because']}"]
@@ -279,19 +285,19 @@ def output_lines(block: Mapping[str, Any]) -> list[str]:
         start = one["start"]
         if not one["n"] or not (one["tuned"]["value"] or (start and start["value"])):
             continue
-        start_share = "" if start is None else f", start model {100 * start['value']:.0f} %"
+        start_share = "" if start is None else f", base model {100 * start['value']:.0f} %"
         mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
         tail = ""
         if one["verdict"] in ("more", "fewer"):
             tail = f" ({one['verdict']}, {p_value_phrase(one['p_adjusted'], MCNEMAR_EXACT)})"
         elif one["more_rows"]:
-            tail = f" (about {one['more_rows']:,} more rows would settle it)"
+            tail = f" (about {one['more_rows']:,} more rows would decide)"
         lines.append(
-            f"  {mark}{one['side']}, answers that {block['meaning'][one['mark']]}: "
+            f"  {mark}{one['side']}, texts that {block['meaning'][one['mark']]}: "
             f"{100 * one['tuned']['value']:.0f} %{start_share}{tail}"
         )
     return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
 
 
 def _left_out(block: Mapping[str, Any]) -> list[str]:
-    return [f"  Not looked at ({name}): {why}." for name, why in block["left_out"].items()]
+    return [f"  Skipped ({name}): {why}." for name, why in block["left_out"].items()]

@@ -30,24 +30,25 @@ def command(
         list[str],
         typer.Argument(
             metavar="RUN [RUN]... DATA",
-            help="Finished runs (several are averaged), then labelled rows in any format of train.",
+            help="Finished runs (several are averaged), then labelled rows in any format that "
+            "train reads.",
         ),
     ],
     rows: DataOptions,
     set_: Annotated[
         list[str] | None,
         set_option(
-            "predict.ensemble=stack or soup: how several runs answer together; "
-            f"{LIMITS}KEY=VALUE: read more."
+            "predict.ensemble=stack or soup: how several runs are combined; "
+            f"{LIMITS}KEY=VALUE: larger limits for the data."
         ),
     ] = None,
     *,
     output: Output,
 ) -> None:
-    """Score RUN on the labelled rows of DATA, with intervals.
+    """Score RUN on the labelled rows of DATA, with confidence intervals.
 
-    Rows that the run was trained on or chosen by, and copies of them, are counted and named, and
-    the others are scored by themselves.
+    Rows of the run's training and validation sets, and their duplicates, are counted and reported;
+    the other rows are also scored separately.
     """
     refuse_low_memory("torch")
     from holdfast.analyses.evaluation import evaluate
@@ -72,82 +73,83 @@ def _shown(block: dict[str, Any], data: str) -> str:
 
 
 def evaluation_text(block: dict[str, Any], data: str) -> str:
-    """The metrics as a small table; where rows were seen before, those without them first."""
+    """The metrics as a small table; first without the rows seen in training, if there are any."""
     rows = f"{block['n']} rows of {data}"
     others = block.get("without_seen")
     lines = [*_warning(block, data)]
     if others is None:
         return "\n".join([rows, "", *lines, *_metrics(block)])
     if others["n"]:
-        lines += [f"{others['n']} rows that it had not seen", "", *_metrics(others), ""]
-    return "\n".join([*lines, f"{rows}, the seen ones among them", "", *_metrics(block)])
+        lines += [f"{others['n']} rows not seen in training", "", *_metrics(others), ""]
+    return "\n".join([*lines, f"{rows}, including those seen in training", "", *_metrics(block)])
 
 
 def _comparison_lines(block: dict[str, Any]) -> list[str]:
-    """These rows beside the run's own test rows, and what may explain a difference."""
+    """The comparison with the run's test rows, and what may explain a difference."""
     comparison = block.get("against_run") or {}
     if "because" not in comparison:
         return []
     mark = "!  " if comparison["differs"] else ""
     because = f"{mark}{comparison['because'][:1].upper()}{comparison['because'][1:]}."
     lines = ["", *wrap(because, width(), "", "   ")]
-    marks = {True: "found", False: "not found", None: "not known"}
+    marks = {True: "found", False: "not found", None: "unknown"}
     for one in comparison["reasons"]:
         text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
         lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
     if comparison["differs"] and not any(one["found"] for one in comparison["reasons"]):
-        left = "rows that are easier or harder in another way, or luck in one of the two sets"
-        lines += wrap(f"What is left: {left}.", width(), "   ")
+        left = "rows that are easier or harder in another way, or chance in one of the two sets"
+        lines += wrap(f"Remaining explanations: {left}.", width(), "   ")
     return lines
 
 
 def _threshold(block: dict[str, Any]) -> list[str]:
-    """What the run's threshold does to these rows."""
+    """The effect of the run's threshold on these rows."""
     threshold = block.get("threshold")
     if threshold is None:
         return []
-    sentence = f"Above its threshold {threshold['answered']} of {threshold['n']} rows are answered"
+    sentence = (
+        f"The run's threshold leaves {threshold['answered']} of {threshold['n']} rows with a "
+        "prediction"
+    )
     precision = threshold["precision"]
     if precision["value"] is not None:
         low, high = (f"{100 * precision[end]:.1f}" for end in ("low", "high"))
-        sentence += f", {100 * precision['value']:.1f} % of them rightly ({low} – {high} %)"
+        sentence += f"; {100 * precision['value']:.1f} % of them are correct (95 % CI {low}–{high})"
     return ["", f"{sentence}."]
 
 
 def _ensemble(block: dict[str, Any]) -> list[str]:
-    """How several runs answered together: which, how much each counts, and why."""
+    """How several runs were combined: which ones, with which weights, and why."""
     ensemble = block.get("ensemble")
     if ensemble is None:
         return []
     passes = ensemble["cost"]["passes"]
-    cost = f"{passes} forward pass{'es' if passes > 1 else ''} a row"
-    sentence = f"Answered by the {ensemble['kind']} of {len(ensemble['members'])} runs ({cost}): "
+    cost = f"{passes} forward pass{'es' if passes > 1 else ''} per row"
+    sentence = f"Predicted by the {ensemble['kind']} of {len(ensemble['members'])} runs ({cost}): "
     lines = textwrap.wrap(sentence + ensemble["because"] + ".", width())
     for one in ensemble["members"]:
-        loss = "" if one["valid_loss"] is None else f"  loss alone {one['valid_loss']:.4f}"
+        loss = "" if one["valid_loss"] is None else f"  validation loss {one['valid_loss']:.4f}"
         lines.append(f"  {one['weight']:.3f}  {one['run']}{loss}")
     return ["", *lines]
 
 
 def _warning(block: dict[str, Any], data: str) -> list[str]:
-    """What was seen before, or could not be compared."""
+    """How many rows were seen in training, or that this is unknown."""
     seen_rows, warnings = block["seen"], []
     trained, validation = seen_rows["train"], seen_rows["valid"]
     if trained["n"] or validation["n"]:
-        parts = [f"{trained['n']} were trained on"] if trained["n"] else []
-        parts += [f"{validation['n']} chose its state (validation rows)"] if validation["n"] else []
+        parts = [f"{trained['n']} were training rows"] if trained["n"] else []
+        parts += [f"{validation['n']} were validation rows"] if validation["n"] else []
         copies = trained["copies"] + validation["copies"]
-        copied = f" ({copies} of them as copies)" if copies else ""
+        copied = f" ({copies} of them as duplicates)" if copies else ""
         left = block["without_seen"]["n"]
-        rest = f"only the other {left} say what it does on new ones"
-        rest = rest if left else "no row is left that it had not seen"
+        rest = f"Only the other {left} measure performance on new rows"
+        rest = rest if left else "No row is left that the run has not seen"
         warnings.append(
-            f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}."
+            f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}. {rest}."
         )
     if seen_rows["why"]:
-        warnings.append(
-            f"!  Which rows it was trained on is not known in full: {seen_rows['why']}."
-        )
+        warnings.append(f"!  The run's training rows are not fully known: {seen_rows['why']}.")
     wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in warnings]
     return [*wrapped, ""] if wrapped else []
 

@@ -27,24 +27,28 @@ def command(
         list[str],
         typer.Argument(
             metavar="RUN [DATA|-]",
-            help="A finished run, then the rows; without them, the words that carry each class.",
+            help="A finished run, then rows; without rows, the most important words per class.",
         ),
     ],
     read: TextOptions,
     rows: Annotated[
-        int, typer.Option(metavar="N", help="Explain the first N rows; each takes a second or so.")
+        int, typer.Option(metavar="N", help="Explain the first N rows; each takes about a second.")
     ] = 50,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page (.html) or lines (.jsonl).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the explanations to a .html or .jsonl file."),
     ] = None,
     force: Force = False,
-    set_: Annotated[list[str] | None, set_option(f"{LIMITS}KEY=VALUE: read more.")] = None,
+    set_: Annotated[
+        list[str] | None, set_option(f"{LIMITS}KEY=VALUE: larger limits for the data.")
+    ] = None,
     *,
     output: Output,
 ) -> None:
-    """Show what carries RUN's answers to the rows of DATA (or to one text a line, with -).
+    """Show which words or image regions decide RUN's predictions for DATA (with -, one text per
+    line from standard input).
 
-    Each word is taken away once; a map is shown only where it is better than random.
+    Each word is masked in turn. An attribution is shown only if it is better than a random one.
     """
     refuse_low_memory("torch")
     if len(given) == 1 and out is None:
@@ -57,7 +61,7 @@ def command(
     from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress import ProgressLine
 
-    # Before all that is piped in is read.
+    # Before standard input is read to its end.
     need_run(run)
     options = read.options(check_limits(set_ or [], "explain"))
     texts_or_data = piped_texts(run, options) if data == "-" else data
@@ -91,7 +95,7 @@ def _explanation_text(explanation: Explanation, target: OutputFile | None, colum
 
 
 def _show_class_words(run: Path, output: Output) -> None:
-    """What the run found when it was made: shown as it is stored."""
+    """Print the words per class that the run stored."""
     from holdfast.cli.explanation import class_words_text
     from holdfast.contract.run_folder import open_run
 
@@ -99,9 +103,9 @@ def _show_class_words(run: Path, output: Output) -> None:
     if not isinstance(block, dict):
         raise RunError(
             str(run),
-            "does not say which words carry its classes: an older version made it",
+            "does not store the words of its classes: it was made by an older version",
             None,
-            "Name rows to explain: holdfast explain RUN DATA; or train again.",
+            "Give rows to explain: holdfast explain RUN DATA; or train again.",
         )
     output.show(block, lambda columns: class_words_text(block, min(80, columns)))
 
@@ -111,9 +115,9 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
     if len(runs) > 1:
         raise RecipeError(
             "holdfast explain",
-            "explains one run at a time: the average of several has no words of its own",
+            "explains one run at a time, not the average of several",
             [str(run) for run in runs],
-            "Name one of them.",
+            "Give one of them.",
         )
     return runs[0], data
 
@@ -126,9 +130,9 @@ def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
             "--out",
-            "has an ending that explain does not write",
+            "has a file type that explain does not write",
             str(out),
-            f"Choose {' or '.join(ENDINGS)}.",
+            f"Use {' or '.join(ENDINGS)}.",
         )
     source = 0 if data == "-" else source_path(data)
     return check_output(out, [source, *run_files_in(run)], force=force)

@@ -1,5 +1,5 @@
-"""What ``holdfast explain`` prints for a person: each row with its words marked, what they add, and
-what that is worth."""
+"""The text of ``holdfast explain``: each row with its important words marked, their contribution,
+and how faithful the explanation is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holdfast.report.explanation import ReasonJson, RowJson
 
 
-# Around a word, by how strongly it speaks for the answer, or against it.
+# Brackets around a word, by how strongly it supports the prediction, or opposes it.
 FOR = ("", "", "[", "[[")
 AGAINST = ("", "", "(", "((")
 CLOSED = {"[": "]", "(": ")"}
@@ -33,7 +33,7 @@ LONGEST = 1200
 
 
 def explanation_text(document: Mapping[str, Any], columns: int) -> str:
-    """The rows, then what their maps are worth, at most ``columns`` wide."""
+    """The rows, then how faithful their explanations are, at most ``columns`` wide."""
     lines = [*wrap(_head(document), columns), ""]
     for row in document["rows"]:
         lines += [*_row(document, row, columns), ""]
@@ -44,42 +44,41 @@ def explanation_text(document: Mapping[str, Any], columns: int) -> str:
 
 
 def class_words_text(block: Mapping[str, object], columns: int) -> str:
-    """The words that carry each class, as a run's ``reasons`` has them."""
-    from holdfast.analyses.explain.section import word_document as carried_words
+    """The most important words of each class, from a run's ``reasons``."""
+    from holdfast.analyses.explain.section import word_document
 
     if "why" in block:
         return "\n".join(wrap(printable(str(block["why"])), columns))
-    view = carried_words(block)
+    view = word_document(block)
     lines = [*wrap(view.sentence, columns), ""]
     for name, words, rows, cost, others, p, verdict in view.tables[0].lines:
-        told = f"{name}: “{words}” costs {cost}, other words {others} ({rows} test rows, {p})"
-        told += f": {verdict}"
-        lines += wrap(told, columns, "  ", "    ")
+        effect = f"masking “{words}” costs {cost}, masking other words {others}"
+        lines += wrap(f"{name}: {effect} ({rows} test rows, {p}): {verdict}", columns, "  ", "    ")
     lines += ["", *wrap(view.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)
 
 
 def _head(document: Mapping[str, Any]) -> str:
-    """What the marks mean."""
+    """The legend of the marks."""
     if any("grid" in row for row in document["rows"]):
-        return "Why the model says so: squares for it, █ strong, ▒ weaker, ░ faint; - against it."
+        return "Squares that support the prediction: █ strong, ▒ weaker, ░ faint; - opposes it."
     measures = {one["measure"] for row in document["rows"] for one in row["reasons"]}
     if "output" in measures:
-        return "Why the model says so: words that raise it, [[strong]], [weaker]; (that lower it)."
-    return "Why the model says so: words for it, [[strong]], [weaker]; (words against it)."
+        return "Words that raise the prediction: [[strong]], [weaker]; (words that lower it)."
+    return "Words that support the prediction: [[strong]], [weaker]; (words that oppose it)."
 
 
 def _row(document: Mapping[str, Any], row: RowJson, columns: int) -> list[str]:
     lines = wrap(f"Row {row['row']:,}: {prediction_text(row)}", columns, "", "  ")
     if row["because"]:
-        return [*lines, *wrap(f"no answer to explain: {row['because']}", columns, "  ")]
+        return [*lines, *wrap(f"no prediction to explain: {row['because']}", columns, "  ")]
     for reason in row["reasons"]:
         if len(row["reasons"]) > 1:
-            lines += wrap(f"Why {reason['target']}:", columns, "  ")
+            lines += wrap(f"For {reason['target']}:", columns, "  ")
         lines += _marked(row, reason, columns)
         reason_why = why_not(document, reason)
         if reason_why:
-            lines += wrap(f"nothing is marked: {reason_why}", columns, "    ")
+            lines += wrap(f"no word is marked: {reason_why}", columns, "    ")
         else:
             lines += _marked_word_lines(row, reason, columns)
         lines += wrap(faithfulness_line(reason), columns, "    ")
@@ -104,7 +103,7 @@ def _marked(row: RowJson, reason: ReasonJson, columns: int) -> list[str]:
                 marked_text += text[at:start] + mark + text[start:stop] + closed
                 at = stop
         marked_text += text[at:]
-        # The line of a text that is empty, as one of a pair may be, is empty.
+        # One text of a pair may be empty.
         lines += wrap(printable(" ".join(marked_text.split()), LONGEST), columns, "  ") or [""]
     return lines
 
@@ -120,8 +119,8 @@ def _marked_word_lines(row: RowJson, reason: ReasonJson, columns: int) -> list[s
     lines = []
     number = reason["measure"] == "output"
     for sign, head in (
-        (1, "raise it" if number else "for it"),
-        (-1, "lower it" if number else "against"),
+        (1, "raise it" if number else "support it"),
+        (-1, "lower it" if number else "oppose it"),
     ):
         marked = marked_words(row, reason, sign)[:NAMED]
         parts = [

@@ -1,4 +1,4 @@
-"""``holdfast fairness``: is a finished run as good for every group, and alike about everybody?"""
+"""``holdfast fairness``: compare a finished run's predictions between groups of people."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
     group: Annotated[
         list[str] | None,
-        typer.Option(help="A column of the source that tells groups apart; several times."),
+        typer.Option(help="A column of the source that defines groups; repeatable."),
     ] = None,
     terms: Annotated[
-        Path | None, typer.Option(help="Your own terms to swap, a YAML file (docs/fairness.md).")
+        Path | None, typer.Option(help="A YAML file of your own terms to swap (docs/fairness.md).")
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(min=0, help="Rows of a side that are swapped; 200, 0 for none.")
+        int | None,
+        typer.Option(min=0, help="Rows per split in which terms are swapped. Default: 200."),
     ] = None,
     insert: Annotated[
-        bool, typer.Option("--insert", help="Put terms before rows that have none.")
+        bool, typer.Option("--insert", help="Insert a term before rows that contain none.")
     ] = False,
     against: Annotated[
         Path | None,
-        typer.Option(help="A plain run of the same rows: was the mitigation worth its price?"),
+        typer.Option(help="A run on the same rows without mitigation, to compare with."),
     ] = None,
     *,
     output: JsonOutput,
 ) -> None:
-    """Compare RUN's answers between groups of rows, and between texts about other people.
+    """Compare RUN's predictions between groups of rows, and between texts in which a term for one
+    group of people is swapped for another.
 
-    Candidates are found on the validation rows and confirmed on the test rows. Without options it
-    shows what the run stored.
+    Candidates are found on validation rows and confirmed on test rows. Without options, the stored
+    result of the run is shown.
     """
     refuse_low_memory("torch")
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
@@ -54,7 +56,7 @@ def command(
 
 
 def fairness_lines(document: dict[str, Any]) -> list[str]:
-    """What was found, in sentences, with a table a column."""
+    """The findings in sentences, with one table per column."""
     from holdfast.analyses.fairness.section import view_of
 
     view = view_of(document["fairness"])
@@ -69,22 +71,18 @@ def fairness_lines(document: dict[str, Any]) -> list[str]:
             lines.append(f"  {name} ({count} test rows)")
             lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
     if view.inconclusive:
-        lines += [
-            "",
-            "What these rows cannot decide:",
-            *(f"- {line}" for line in view.inconclusive),
-        ]
+        lines += ["", "Inconclusive with these rows:", *(f"- {line}" for line in view.inconclusive)]
     lines += _trade_off_lines(document.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]
     if document["openings"]:
         times = count_phrase(document["openings"], "time")
-        lines += ["", f"The test rows were opened again for this: {times} so far."]
+        lines += ["", f"The test rows were used again for this: {times} so far."]
     return lines
 
 
 class GainJson(TypedDict):
-    """A difference of accuracy with its interval."""
+    """A difference in accuracy with its interval."""
 
     value: float
     low: float
@@ -92,7 +90,7 @@ class GainJson(TypedDict):
 
 
 class TradeJson(TypedDict):
-    """A fairness measure beside that of the plain run, and what it cost."""
+    """A fairness measure with and without mitigation, and its cost in accuracy."""
 
     by: str
     measure: str
@@ -108,15 +106,15 @@ class TradeJson(TypedDict):
 def _trade_off_lines(pairs: list[TradeJson]) -> list[str]:
     if not pairs:
         return []
-    lines = ["", "Beside the plain run, on the validation rows of both:"]
+    lines = ["", "Compared with the run without mitigation, on the validation rows of both:"]
     for one in pairs:
         gain = one["gain"]
         lines.append(
             f"- {one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
-            f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; flipping "
-            f"answers at random would leave {100 * one['line']:.1f} % at that gap: "
-            f"{one['verdict']} ({100 * gain['value']:+.1f} points, {100 * gain['low']:+.1f} to "
-            f"{100 * gain['high']:+.1f})"
+            f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; changing "
+            f"predictions at random to the same gap would give {100 * one['line']:.1f} %: "
+            f"{one['verdict']} ({100 * gain['value']:+.1f} points, 95 % CI "
+            f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
         )
     return lines
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def command(
     rows: SourceOptions,
     set_: Annotated[
-        list[str] | None, set_option("Any key of a recipe, e.g. train.batch_size=8.")
+        list[str] | None, set_option("Set a key of the recipe, e.g. train.batch_size=8.")
     ] = None,
     seed: Seed = None,
     *,
     output: ResultOutput,
 ) -> None:
-    """Find a learning rate for SOURCE: about a hundred updates at rates that rise. Trains nothing
-    that is kept, and writes nothing."""
+    """Find a learning rate for SOURCE with a range test: about a hundred updates at increasing
+    learning rates. Nothing is saved."""
     refuse_low_memory("torch")
     from holdfast.search.rate_range import range_test
 
@@ -34,16 +34,16 @@ def command(
 
 
 def rate_range_text(rate_range: RateRange, columns: int) -> str:
-    """The picture, what is suggested, and why."""
+    """The chart, the suggested learning rate, and the reason."""
     from holdfast.cli.charts import rate_chart
 
     swept = (
         f"{count_phrase(len(rate_range.points), 'update')} of the phase {rate_range.phase}, on "
         f"{count_phrase(rate_range.rows, 'training row')}"
     )
-    lines = [("Swept", swept)]
+    lines = [("Test", swept)]
     if rate_range.suggested is None:
-        lines.append(("Suggested", "no rate"))
+        lines.append(("Suggested", "none"))
     else:
         lines.append(
             (
@@ -51,9 +51,9 @@ def rate_range_text(rate_range: RateRange, columns: int) -> str:
                 f"{rate_range.suggested:.2g} (--set train.learning_rate={rate_range.suggested:g})",
             )
         )
-        lines.append(("Region", f"{rate_range.low:.2g} to {rate_range.high:.2g}"))
+        lines.append(("Range", f"{rate_range.low:.2g} to {rate_range.high:.2g}"))
     lines += [
-        ("Planned", f"{rate_range.planned:.2g}, which train takes"),
+        ("Default", f"{rate_range.planned:.2g}, which train uses"),
         ("Because", rate_range.because),
     ]
     chart = [rate_chart(rate_range, columns)] if len(rate_range.points) > 1 else []

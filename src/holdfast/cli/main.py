@@ -1,4 +1,4 @@
-"""``holdfast``: the commands, and what an error looks like."""
+"""The program ``holdfast``: its commands, and how an error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from holdfast.core.errors import (
 from holdfast.core.input_errors import PANIC, reason, resource_error
 from holdfast.core.machine import check_launch, check_thread_variables
 from holdfast.core.printable import printable
+from holdfast.terminal.colour import coloured
 from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import discard_output, flush_output, prepare_streams
 from holdfast.training.machine.signals import terminate_like_interrupt
 
-# Whose message would send a person to mend a file that is whole.
+# Their messages would send the user to repair a file that is intact.
 FILE_ERRORS = (DataError, ModelError, RunError)
-# The system's refusals that name no file and that no program can help.
+# Errors of the operating system that name no file and that no program can prevent.
 MACHINE_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -48,16 +49,16 @@ MACHINE_ERRNOS = (
 )
 REMEDIES = {
     errno.ENAMETOOLONG: "Give it a shorter name.",
-    errno.EACCES: "Ask for the right to use it, or name another one.",
-    errno.EPERM: "Ask for the right to use it, or name another one.",
-    errno.ELOOP: "It is a link that leads to itself: name the file itself.",
+    errno.EACCES: "Change its permissions, or name another one.",
+    errno.EPERM: "Change its permissions, or name another one.",
+    errno.ELOOP: "The link points to itself: name the file.",
     errno.ENOENT: "Check the name.",
-    errno.EISDIR: "Name a file in it.",
-    errno.ENOTDIR: "Part of this name is a file where a folder is meant: check the name.",
-    errno.ENOSPC: "Free some space, then run the same command again.",
-    errno.EROFS: "Choose a folder that you may write to.",
+    errno.EISDIR: "Name a file in this folder.",
+    errno.ENOTDIR: "Check the path: part of it is a file, not a folder.",
+    errno.ENOSPC: "Free some disk space, then run the same command again.",
+    errno.EROFS: "Choose a folder that you can write to.",
 }
-# How PyTorch says that the processor's memory ran out, as an error without a class of its own.
+# PyTorch reports exhausted main memory with these words, in a plain RuntimeError.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
 
 app = typer.Typer(
@@ -65,17 +66,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     cls=Group,
-    # Help drawn with Rich takes twice the time to start.
+    # Help rendered with Rich takes twice as long to start.
     rich_markup_mode=None,
     help="Fine-tune pretrained models so that they hold up on data they have never seen.",
     epilog="\b\nExit codes:\n"
     "  0    done\n"
-    "  1    a defect in Holdfast\n"
-    "  2    the input is at fault\n"
-    "  3    the files are complete, and what was asked for is not reached: a\n"
-    "       --fail-on verdict, drift, an update that is rejected or\n"
-    "       inconclusive, a threshold that cannot be promised\n"
-    "  130  interrupted; --resume continues",
+    "  1    a bug in Holdfast\n"
+    "  2    an error in the input\n"
+    "  3    done, with a result that needs attention: a --fail-on verdict,\n"
+    "       drift, an update that is rejected or inconclusive, or a threshold\n"
+    "       that cannot be guaranteed\n"
+    "  130  interrupted; continue with --resume",
 )
 
 
@@ -95,19 +96,19 @@ def _options(
 
 
 def main() -> None:
-    """The console script: ``run``, and an end that no thread can spoil."""
+    """The console script: ``run``, and an exit that no background thread can disturb."""
     status: int | str | None = 1
 
     def end() -> None:
-        # A daemon thread in PyTorch's code (a server is told to end while it loads another model)
-        # would abort the process where Python takes its interpreter down.
+        # A daemon thread inside PyTorch (a server is stopped while it loads another model) would
+        # abort the process while Python shuts its interpreter down.
         if any(thread.daemon for thread in threading.enumerate()):
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
             os._exit(status if isinstance(status, int) else status is not None)
 
-    # Registered first, so called last, after all that libraries do at the end.
+    # Registered first, so it is called last, after the exit handlers of libraries.
     atexit.register(end)
     try:
         run()
@@ -122,7 +123,7 @@ def main() -> None:
 def run() -> None:
     """Run the command of ``sys.argv``; every error becomes its message and exit code."""
     prepare_streams()
-    # Bars are ours, on a terminal; that of datasets would stand in every log.
+    # Holdfast draws its own progress bars; the one of datasets would appear in every log.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     code = _run()
     unwritten = flush_output()
@@ -133,7 +134,7 @@ def run() -> None:
 
 @functools.cache
 def _command() -> Any:
-    """The program, whose commands are found when they are asked for."""
+    """The program; a command is imported when it is called."""
     return typer.main.get_command(app)
 
 
@@ -142,11 +143,10 @@ def _run() -> int | str | None:
         with terminate_like_interrupt():
             check_arguments(sys.argv[1:])
             check_folder()
-            # Bars of a library about its own files, on what may be no terminal.
-            os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
             check_thread_variables(os.environ)
             if sys.platform == "darwin":
-                # Read by PyTorch when it is loaded: what Apple's GPUs lack runs on the processor.
+                # PyTorch reads it when it is imported: operations that Apple's GPUs lack run on
+                # the processor.
                 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
             check_launch()
             _command()()
@@ -164,7 +164,7 @@ def _run() -> int | str | None:
 
 
 def _as_machine_error(error: HoldfastError) -> HoldfastError:
-    """A file that could not be read for lack of memory is not at fault."""
+    """Report a file that could not be read for lack of memory as a memory error."""
     memory_error = resource_error(error) if type(error) in FILE_ERRORS else None
     if memory_error is None:
         return error
@@ -173,7 +173,7 @@ def _as_machine_error(error: HoldfastError) -> HoldfastError:
 
 
 def _exit_unexpected(error: Exception) -> int:
-    """The input's or the machine's fault where it can be nobody else's; else a defect."""
+    """Report an error of the input or the machine where it is certainly one; else a bug."""
     if isinstance(error, BrokenPipeError):
         discard_output()
         return 0
@@ -185,11 +185,11 @@ def _exit_unexpected(error: Exception) -> int:
 
 
 def _exit_code(leaving: SystemExit) -> int | str | None:
-    """Typer has already turned an interrupt and a broken pipe into exits without a word."""
+    """Typer has already turned an interrupt and a broken pipe into silent exits."""
     if _is_caused_by(leaving, KeyboardInterrupt):
         _print_error("\nholdfast: interrupted")
     if _is_caused_by(leaving, BrokenPipeError):
-        # The reader of the pipe had enough; Python would complain again when it flushes at exit.
+        # The reader of the pipe has gone; Python would complain again when it flushes at exit.
         discard_output()
         return 0
     return leaving.code
@@ -209,13 +209,13 @@ def _refuse(error: HoldfastError) -> int:
 
 
 def _print_error(text: str) -> None:
-    """On standard error, where anybody still listens: a closed terminal changes no exit code."""
+    """Print on standard error. A closed terminal does not change the exit code."""
     with contextlib.suppress(OSError):
-        typer.echo(text, err=True)
+        typer.echo(coloured(text, sys.stderr), err=True)
 
 
 def _wrap_on_terminal(text: str) -> str:
-    """Broken between words on a terminal; in a file a line stays whole, so that it can be found."""
+    """Wrap lines on a terminal. In a file they stay whole, so that a search finds them."""
     if not sys.stderr.isatty():
         return text
     lines = (wrap(line, width(), "", "  ", long_words=False) for line in text.splitlines())
@@ -226,71 +226,70 @@ def _report_defect(error: BaseException) -> int:
     if os.environ.get("HOLDFAST_TRACEBACK") == "1":
         raise error
     _print_error(
-        "holdfast: a defect in Holdfast, not in your input: "
+        "holdfast: a bug in Holdfast, not in your input: "
         f"{type(error).__name__}: {printable(str(error), 1000)}\n"
-        "  Set HOLDFAST_TRACEBACK=1 to see where, and please report it."
+        "  Set HOLDFAST_TRACEBACK=1 to see the traceback, and please report it."
     )
     return 1
 
 
 def as_input_error(error: BaseException) -> InputError | None:
-    """The error for the person, where the input or the machine is at fault; else ``None``.
+    """The input error that ``error`` stands for; ``None`` where it is a bug in Holdfast.
 
-    Every door has a net of its own (``core.input_errors``); this is the outermost one, below which
-    a defect is a defect. Here only what can never be a fault of Holdfast's is taken for the input's
-    or the machine's: a file that the system refuses, memory that ran out, a stream that cannot be
-    written.
+    Each entry point translates the errors of its own input (``core.input_errors``); this is the
+    outermost translation. It takes only what can never be a bug in Holdfast: a file that the system
+    refuses, exhausted memory, a stream that cannot be written.
     """
     if isinstance(error, MemoryError) or _says_memory(error):
         return MachineError(
             "memory",
             "ran out",
             None,
-            "Give smaller parts, a smaller train.batch_size or model, or more memory.",
+            "Use smaller files, a smaller train.batch_size or model, or more memory.",
         )
     if not isinstance(error, OSError) or error.errno is None:
         return None
     if error.filename is not None:
-        remedy = REMEDIES.get(error.errno, "Name a file or folder that can be used.")
+        remedy = REMEDIES.get(error.errno, "Name another file or folder.")
         filename = error.filename
         name = os.fsdecode(filename) if isinstance(filename, (str, bytes)) else str(filename)
         return DataError(name, f"cannot be used: {reason(error)}", None, remedy)
     if error.errno in MACHINE_ERRNOS:
         return MachineError(
             "the machine",
-            f"refused to read or write: {reason(error)}",
+            f"cannot read or write: {reason(error)}",
             None,
-            "Look at the disk, at the limits of open files, and at where output is sent.",
+            "Check the disk, the limit of open files, and where the output is redirected to.",
         )
     return None
 
 
 def check_arguments(arguments: list[str]) -> None:
-    """Refuse what no file and no column can be called, before anything is done with it."""
+    """Refuse arguments that cannot be the name of a file or a column."""
     for argument in arguments:
         if "\0" in argument:
             raise RecipeError(
-                "an argument", "holds the character NUL", argument, "Leave that character out."
+                "an argument", "contains the character NUL", argument, "Remove that character."
             )
         if any("\ud800" <= c <= "\udfff" for c in argument):
             raise RecipeError(
                 "an argument",
-                "holds bytes that are not UTF-8",
+                "contains bytes that are not UTF-8",
                 argument,
                 "Rename the file (`mv`), or use a UTF-8 locale: LC_ALL=C.UTF-8.",
             )
 
 
 def check_folder() -> None:
-    """Refuse to work in a folder that is gone, to which no relative path leads."""
+    """Refuse to work in a folder that was deleted: no relative path works there."""
     try:
         os.getcwd()  # noqa: PTH109 - Path.cwd() says the same
     except OSError as error:
         raise DataError(
             "the current folder",
-            "no longer exists, or may not be entered",
+            "no longer exists, or cannot be entered",
             None,
-            "cd to a folder that does.",
+            "Change to another folder with cd.",
         ) from error
 
 

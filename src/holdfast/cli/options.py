@@ -1,7 +1,7 @@
-"""The options that several commands take, each record in one place, and how typer sees them.
+"""Options that several commands share, as records, and how Typer reads them.
 
-A command is a function of records: ``flatten_options`` gives typer the fields of each as options,
-in the order of the function's parameters, and builds the records from what was typed.
+A command is a function of records. ``flatten_options`` shows the fields of each record to Typer as
+options, in the order of the function's parameters, and builds the records from what was typed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.labels import VERDICTS, Label, is_requested
 from holdfast.core.printable import printable
 from holdfast.core.tasks import TASKS
+from holdfast.terminal.colour import coloured
 from holdfast.terminal.layout import width
 from holdfast.terminal.streams import json_text
 
@@ -30,17 +32,17 @@ if TYPE_CHECKING:
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """For the shell: the tasks that begin so."""
+    """Shell completion: the tasks that begin with ``incomplete``."""
     return [task for task in TASKS if task.startswith(incomplete)]
 
 
 def complete_verdicts(incomplete: str) -> list[str]:
-    """For the shell: the verdicts that begin so."""
+    """Shell completion: the verdicts that begin with ``incomplete``."""
     return [label for label in VERDICTS if label.startswith(incomplete)]
 
 
 def set_option(help: str) -> Any:
-    """The option ``--set``, several times."""
+    """The option ``--set``, which may be repeated."""
     return typer.Option("--set", metavar="KEY=VALUE", help=help)
 
 
@@ -48,40 +50,45 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A recipe (.yaml), a data file, a folder of pictures by class, or a hub data set.",
+        help="A recipe (.yaml), a data file, a folder of images by class, or a hub data set.",
     ),
 ]
 Model = Annotated[
-    str | None, typer.Option(help="A Hugging Face name or folder; else the embedded MiniLM.")
+    str | None,
+    typer.Option(help="The base model: a Hugging Face name or a folder. Default: embedded MiniLM."),
 ]
-Test = Annotated[str | None, typer.Option(help="Test rows, used as they are.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
-Out = Annotated[Path | None, typer.Option(help="The run's folder.")]
+Test = Annotated[
+    str | None, typer.Option(help="A file of test rows. Default: some rows of SOURCE.")
+]
+Seed = Annotated[int | None, typer.Option(help="The random seed.")]
+Out = Annotated[Path | None, typer.Option(help="The folder to write the run to.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
-Force = Annotated[bool, typer.Option("--force", help="Write over a file that exists.")]
-Address = Annotated[str | None, typer.Option(help="Of a Ray cluster.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
+Address = Annotated[str | None, typer.Option(help="The address of a Ray cluster.")]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledRowOptions:
-    """What the rows of SOURCE are. Raises ``RecipeError`` for a task that is none."""
+    """The task and the columns of SOURCE. Raises ``RecipeError`` for an unknown task."""
 
     task: Annotated[
         str | None,
         typer.Option(
             metavar="TASK",
             autocompletion=complete_tasks,
-            help=f"{', '.join(TASKS)}; worked out from the rows and the model where left out.",
+            help=f"{', '.join(TASKS)}. Default: worked out from the rows and the model.",
         ),
     ] = None
-    text: Annotated[list[str] | None, typer.Option(help="The text column; twice for pairs.")] = None
+    text: Annotated[
+        list[str] | None, typer.Option(help="The text column; give it twice for pairs of texts.")
+    ] = None
     label: Annotated[str | None, typer.Option(help="The label column.")] = None
 
     def __post_init__(self) -> None:
         check_known([] if self.task is None else [self.task], "--task", "task", TASKS)
 
     def request(self, source: str, **more: Any) -> TrainingRequest:
-        """What ``train`` and its like are asked: these rows of ``source``, and ``more``."""
+        """The request for training on these rows of ``source``, with the fields of ``more``."""
         from holdfast.contract.request import TrainingRequest
 
         given = {one.name: getattr(self, one.name) for one in fields(self)}
@@ -90,15 +97,17 @@ class LabelledRowOptions:
 
 @dataclass(frozen=True, slots=True)
 class RowOptions(LabelledRowOptions):
-    """The same, with what must not be parted, and rows to test on."""
+    """The same, with a column of groups and a file of test rows."""
 
-    group: Annotated[str | None, typer.Option(help="Rows of one group stay together.")] = None
+    group: Annotated[
+        str | None, typer.Option(help="A column of groups; the rows of a group stay in one split.")
+    ] = None
     test: Test = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """SOURCE, what learns from it, and what its rows are."""
+    """SOURCE, the base model, and the task and columns of the rows."""
 
     source: Source
     model: Model = None
@@ -111,21 +120,21 @@ class SourceOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Where a run is written, and its settings."""
+    """The folder of a run, and its settings."""
 
     out: Out = None
-    set_: Annotated[list[str] | None, set_option("Any key of a recipe, e.g. train.epochs=5.")] = (
-        None
-    )
+    set_: Annotated[
+        list[str] | None, set_option("Set a key of the recipe, e.g. train.epochs=5.")
+    ] = None
     seed: Seed = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndOptions:
-    """How a run begins and ends. Raises ``RecipeError`` for a verdict that is none."""
+    """How a run starts and ends. Raises ``RecipeError`` for an unknown verdict."""
 
     resume: Resume = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, write nothing.")] = (
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = (
         False
     )
     fail_on: Annotated[
@@ -133,7 +142,7 @@ class EndOptions:
         typer.Option(
             metavar="VERDICT",
             autocompletion=complete_verdicts,
-            help=f"Exit 3 on this verdict, once each: {', '.join(VERDICTS)}.",
+            help=f"Exit 3 on this verdict; repeatable: {', '.join(VERDICTS)}.",
         ),
     ] = None
 
@@ -141,8 +150,8 @@ class EndOptions:
         check_known(self.fail_on or [], "--fail-on", "verdict", VERDICTS)
 
     def leave(self, labels: Sequence[Label], whose: str, quiet: bool) -> None:
-        """Exit with 3 where one of ``labels`` was named with ``--fail-on``; ``whose`` verdict it
-        is begins the line."""
+        """Exit with 3 if one of ``labels`` was named with ``--fail-on``. The message begins with
+        ``whose`` verdict it is."""
         requested: Any = set(self.fail_on or ())
         matching = [label for label in labels if is_requested(label, requested)]
         if not matching:
@@ -155,74 +164,77 @@ class EndOptions:
 
 @dataclass(frozen=True, slots=True)
 class JsonOutput:
-    """What is printed on standard output."""
+    """The result on standard output, as text or JSON."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False
 
     def show(self, document: Any, text: Callable[[int], str]) -> None:
-        """Print the JSON document, or the text for so many columns."""
-        typer.echo(json_text(document) if self.as_json else printable(text(width())))
+        """Print the JSON document, or ``text(columns)``, coloured on a terminal."""
+        if self.as_json:
+            typer.echo(json_text(document))
+        else:
+            typer.echo(coloured(printable(text(width())), sys.stdout))
 
 
 @dataclass(frozen=True, slots=True)
 class Output(JsonOutput):
-    """The same, and on standard error what a person reads on the way to it."""
+    """The same, with progress and decisions on standard error."""
 
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False
 
     @contextlib.contextmanager
     def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[MessagePrinter]:
-        """Decisions inside are printed, below the ``title``, unless ``--quiet`` is given: all of
-        them where ``verbose`` or ``--verbose`` is."""
+        """Print the decisions made inside, below the ``title``, unless ``--quiet`` is given; all
+        of them with ``verbose`` or ``--verbose``."""
         from holdfast.core.decisions import decisions_to
         from holdfast.terminal.messages import MessagePrinter
 
-        teller = MessagePrinter(
+        printer = MessagePrinter(
             self.quiet, getattr(self, "verbose", True) if verbose is None else verbose
         )
         if title:
-            teller.title(title)
-        with decisions_to(teller):
-            yield teller
+            printer.title(title)
+        with decisions_to(printer):
+            yield printer
 
 
 @dataclass(frozen=True, slots=True)
 class ResultOutput(Output):
-    """The same of a command with many decisions on its way. Raises ``RecipeError`` where both
+    """The same for a command that makes many decisions. Raises ``RecipeError`` if both
     ``--quiet`` and ``--verbose`` are given."""
 
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: nothing of the way to it.")
-    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Every choice and finding, with its reason.")
+        bool, typer.Option("--verbose", help="Print every decision and finding with its reason.")
     ] = False
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
-            raise RecipeError("--quiet and --verbose", "exclude each other", None, "Leave one out.")
+            raise RecipeError(
+                "--quiet and --verbose", "exclude each other", None, "Give one of them."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutput(ResultOutput):
-    """The same of a command that makes a run."""
+    """The same for a command that makes a run."""
 
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json.")] = False
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="The result alone: no plan, no progress.")
+        bool, typer.Option("--quiet", help="Print only the result: no plan, no progress.")
     ] = False
 
 
 class Helps(dict[str, str]):
-    """What the help of a command says of options in a record that several commands take, by the
-    names of their fields: ``Annotated[EndOptions, Helps(dry_run="Show the folds.")]``."""
+    """Help texts of one command for the options of a shared record, by the names of their fields:
+    ``Annotated[EndOptions, Helps(dry_run="Print the folds.")]``."""
 
     def __init__(self, **texts: str) -> None:
         super().__init__(texts)
 
 
 def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as typer reads it: the fields of its records are its options."""
+    """The command as Typer reads it: the fields of its records are its options."""
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
@@ -262,7 +274,7 @@ def _build_arguments(callable_or_record: Any, given: Mapping[str, Any]) -> dict[
 
 @functools.cache
 def _accepted_parameters(callable_or_record: Any) -> tuple[tuple[str, Any, Any], ...]:
-    """Name, type and default of what a function or a record takes."""
+    """Name, type and default of each parameter of a function or field of a record."""
     hints, empty = get_type_hints(callable_or_record, include_extras=True), inspect.Parameter.empty
     if is_dataclass(callable_or_record):
         parameters = [
@@ -273,12 +285,12 @@ def _accepted_parameters(callable_or_record: Any) -> tuple[tuple[str, Any, Any],
         parameters = [
             (x.name, x.default) for x in inspect.signature(callable_or_record).parameters.values()
         ]
-    # Without an annotation a parameter is a text, as typer has it.
+    # Typer takes a parameter without an annotation for a string.
     return tuple((name, hints.get(name, str), default) for name, default in parameters)
 
 
 def check_known(names: list[str], option: str, noun: str, known: Collection[str]) -> set[str]:
-    """Refuse a name that is not known, before anything is read."""
+    """Refuse an unknown name, before anything is read."""
     from holdfast.core.discovery import suggest_name
 
     for name in names:

@@ -1,4 +1,4 @@
-"""``holdfast predict``: classes for new texts, from one run or the average of several."""
+"""``holdfast predict``: predictions for new rows, from one run or several."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ CSV_SAFE = "predict.csv_safe"
 
 @dataclass(frozen=True, slots=True)
 class WritingOptions:
-    """How a generative model writes."""
+    """Options of text generation."""
 
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most of a written answer; else as the run has it.")
+        int | None,
+        typer.Option(min=1, help="Longest generated text, in tokens. Default: the run's."),
     ] = None
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="Above 0, tokens are drawn, the same each time.")
+        float, typer.Option(min=0.0, max=2.0, help="Above 0: sample tokens, with a fixed seed.")
     ] = 0.0
 
 
 def command(
     given: Annotated[
-        list[str], typer.Argument(metavar="RUN [RUN]... DATA|-", help="Runs, then the data.")
+        list[str],
+        typer.Argument(
+            metavar="RUN [RUN]... DATA|-", help="Finished runs, then the rows to predict."
+        ),
     ],
     read: TextOptions,
     out: Annotated[
@@ -53,21 +57,21 @@ def command(
     set_: Annotated[
         list[str] | None,
         set_option(
-            f"{PROBABILITIES}=true: a column a class; {CSV_SAFE}=true: no text of a CSV is a "
-            f"formula to a spreadsheet; {ENSEMBLE}=stack or soup: how several runs answer "
-            f"together; {LIMITS}KEY=VALUE: read more."
+            f"{PROBABILITIES}=true: one column of probabilities per class; {CSV_SAFE}=true: escape "
+            f"texts that a spreadsheet reads as formulas; {ENSEMBLE}=stack or soup: how several "
+            f"runs are combined; {LIMITS}KEY=VALUE: larger limits for the data."
         ),
     ] = None,
     *,
     writing: WritingOptions,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing beside the result.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False,
 ) -> None:
-    """Predict DATA (or one text a line from standard input, with -).
+    """Predict the rows of DATA (with -, one text per line from standard input).
 
-    Every column of DATA is kept; prediction and confidence are added. Several runs are averaged,
-    or (--set predict.ensemble=…) stacked by weights or put into one model.
-    Below the run's threshold (holdfast threshold) a prediction is null: ask a person.
-    Without --out, one JSON object a line is printed.
+    The output keeps every column of DATA and adds prediction and confidence. Several runs are
+    averaged, or (--set predict.ensemble=…) stacked with weights or merged into one model. Below
+    the run's threshold (holdfast threshold) the prediction is null. Without --out, one JSON object
+    per row is printed.
     """
     refuse_low_memory("torch")
     runs, data = runs_and_data("predict", given)
@@ -101,7 +105,7 @@ def command(
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:
-    """The settings of this command: what is on or off, by its key, and limits."""
+    """The settings of this command: switches by their keys, and limits."""
     from holdfast.contract.inference import check_limits
 
     switches, others = {PROBABILITIES: False, CSV_SAFE: False}, []

@@ -15,30 +15,28 @@ from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
 NAMES = {
-    "loss": "by the loss",
-    "conditioned": "by the loss, for what the row is",
-    "ratio": "by the loss relative to the base model's",
-    "errors": "by wrong tokens",
+    "loss": "from the loss",
+    "conditioned": "from the loss, given the row's words and length",
+    "ratio": "from the loss relative to the base model's",
+    "errors": "from wrong tokens",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """What MODEL learned from and what it never saw, and how these files are read."""
+    """Files of rows that MODEL was and was not trained on, and how they are read."""
 
     members: Annotated[
-        str | None, typer.Option(help="Rows that MODEL learned from, in any format of train.")
+        str | None, typer.Option(metavar="FILE", help="Rows that MODEL was trained on.")
     ] = None
-    others: Annotated[str | None, typer.Option(help="Rows of the same kind that it never saw.")] = (
-        None
-    )
-    start: Annotated[
-        str | None, typer.Option(help="The model that a writing MODEL was tuned from.")
+    others: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Similar rows that MODEL was not trained on.")
     ] = None
+    start: Annotated[str | None, typer.Option(help="The base model of a generative MODEL.")] = None
     text: Annotated[list[str] | None, typer.Option(help="The text column.")] = None
-    label: Annotated[str | None, typer.Option(help="The column of the label or answer.")] = None
+    label: Annotated[str | None, typer.Option(help="The column of labels or target texts.")] = None
     encoding: Annotated[
-        str | None, typer.Option(help="Of the files, where it is not UTF-8, e.g. cp1252.")
+        str | None, typer.Option(help="The encoding of the files if not UTF-8, e.g. cp1252.")
     ] = None
 
 
@@ -53,8 +51,8 @@ def command(
     files: FileOptions,
     output: Output,
 ) -> None:
-    """What RUN remembers of its training rows, and what it forgot; or what MODEL remembers of
-    --members that it does not know of --others."""
+    """Measure how much RUN memorized its training rows, and what it forgot of the base model's
+    abilities. For any other MODEL: whether it memorized the rows of --members."""
     refuse_low_memory("torch")
     from holdfast.api.commands import probe
 
@@ -63,40 +61,38 @@ def command(
             "holdfast probe",
             "needs both --members and --others",
             None,
-            "One holds rows that the model learned from, the other rows that it never saw.",
+            "Give rows that the model was trained on, and rows that it was not trained on.",
         )
-    with output.heard() as teller:
-        document = probe(model, **asdict(files), notify=teller)
+    with output.heard() as printer:
+        document = probe(model, **asdict(files), notify=printer)
     output.show(document, lambda columns: probe_text(document, columns))
 
 
 def probe_text(document: Mapping[str, Any], columns: int) -> str:
-    """The answer first, then the numbers."""
+    """The result first, then the numbers."""
     memory = document["memorization"]
     if "auc" not in memory:
-        return f"Not known: {memory.get('why')}"
+        return f"Not measured: {memory.get('why')}"
     reasons = [memory["because"], *(b["because"] for b in _other_attacks(memory))]
     lines = [line for text in reasons for line in textwrap.wrap(text, columns)]
-    told = [
+    facts = [
         ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
         for i, (name, one) in enumerate(memory["attacks"].items())
     ]
-    told.append(
-        ("", f"{_area(memory['blind_auc'])} by words and lengths only (the model is not used)")
-    )
-    told += [("" if i else "Found", _share(one)) for i, one in enumerate(memory["tpr"])]
+    facts.append(("", f"{_area(memory['blind_auc'])} from words and lengths, without the model"))
+    facts += [("" if i else "Detected", _share(one)) for i, one in enumerate(memory["tpr"])]
     exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
     if exposed:
-        description = f"highest by {memory['risk_by']}, row (score): {', '.join(exposed)}"
-        told.append(("Risk", description))
+        description = f"most exposed rows by {memory['risk_by']}, row (score): {', '.join(exposed)}"
+        facts.append(("Risk", description))
     forgetting = document["forgetting"]
     if forgetting:
-        told.append(("Forgot", _forgotten(forgetting)))
+        facts.append(("Forgetting", _forgotten(forgetting)))
     alarms = memory.get("false_alarms") or {}
     if alarms.get("runs"):
-        wrongly = f"false alarms: {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
-        told.append(("Errors", wrongly))
-    return "\n".join([*lines, "", *entries(told, columns)])
+        measured = f"false alarms: {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
+        facts.append(("Error rate", measured))
+    return "\n".join([*lines, "", *entries(facts, columns)])
 
 
 def _other_attacks(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -121,8 +117,8 @@ def _forgotten(raw: Mapping[str, object]) -> str:
     rise = raw.get("rise")
     reason = raw.get("because") or raw.get("why")
     if reason or not isinstance(rise, Mapping) or rise.get("value") is None:
-        return str(reason or "not known")
+        return str(reason or "unknown")
     return (
-        f"the loss on {raw['n']} general rows rose by {rise['value']:.3f} "
-        f"({rise['low']:.3f} to {rise['high']:.3f})"
+        f"the loss on {raw['n']} general texts rose by {rise['value']:.3f} "
+        f"(95 % CI {rise['low']:.3f} to {rise['high']:.3f})"
     )

@@ -1,4 +1,4 @@
-"""``holdfast report``: draw a run's report again, or a page of its recorded answers."""
+"""``holdfast report``: write a run's report again, or a page of its recorded predictions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write one offline page (.html) to look through the recorded answers instead, to "
-            "send to a colleague. It holds texts of your data.",
+            help="Write instead one offline page (.html) to browse the recorded predictions and to "
+            "send to a colleague. It contains texts of your data.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over FILE.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
 ) -> None:
     """Write RUN/report.html again from the run's files, and print its path.
 
-    With --page: write what the model answered to its test rows to FILE; no model is asked.
+    With --page: write the recorded predictions for the test rows to FILE; no model is loaded.
     """
     if page is None and force:
-        raise RecipeError("--force", "is for --page FILE", None, "Leave it out.")
+        raise RecipeError("--force", "needs --page FILE", None, "Leave --force out.")
     refuse_low_memory("numpy")
     if page is not None:
         from holdfast.analyses.prediction_page import write_page

@@ -1,4 +1,4 @@
-"""Finished runs, and the rows that they are asked about: how commands take them."""
+"""Arguments that name finished runs and the data to predict or score."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
     from holdfast.contract.inference import InferenceOptions
 
 ENSEMBLE = "predict.ensemble"
-# Of a setting: how large the data may be.
+# Settings that limit the size of the data.
 LIMITS = "data.limits."
 
 
 Text = Annotated[
     list[str] | None,
-    typer.Option(help="The text column, where DATA calls it otherwise; twice for pairs."),
+    typer.Option(help="The text column of DATA, if named differently; twice for pairs of texts."),
 ]
-Label = Annotated[str | None, typer.Option(help="The label column, where DATA calls it otherwise.")]
-Encoding = Annotated[str | None, typer.Option(help="Of DATA, where it is not UTF-8, e.g. cp1252.")]
+Label = Annotated[str | None, typer.Option(help="The label column of DATA, if named differently.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="The encoding of DATA if not UTF-8, e.g. cp1252.")
+]
 
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """How the rows of DATA are read, for a run that is there."""
+    """How the rows of DATA are read, for an existing run."""
 
     text: Text = None
     label: Label = None
@@ -60,9 +62,9 @@ class TextOptions:
 
 
 def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
-    """The runs, and the data, which come last.
+    """The runs and the data, which come last.
 
-    Raises ``RecipeError`` where one of the two is missing, or they stand the other way round.
+    Raises ``RecipeError`` if one of them is missing, or if the data come first.
     """
     example = f"E.g. holdfast {command} runs/reviews-1 new.csv."
     if len(given) < 2:
@@ -74,8 +76,8 @@ def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
 
 
 def split_ensemble(settings: Sequence[str]) -> tuple[str, list[str]]:
-    """What ``predict.ensemble`` is set to (the last one counts; ``average`` where it is not), and
-    the other settings."""
+    """The value of ``predict.ensemble`` (the last one counts; default ``average``), and the other
+    settings."""
     method, others = "average", []
     for setting in settings:
         key, _, value = setting.partition("=")
@@ -87,7 +89,7 @@ def split_ensemble(settings: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def piped_texts(run: Path, options: InferenceOptions) -> list[str]:
-    """One text a line, within the limits of the run as a file would be read."""
+    """One text per line of standard input, within the limits that the run sets for files."""
     from holdfast.contract.advice import advising
     from holdfast.contract.inference import data_part, within_limits
 
@@ -100,7 +102,7 @@ def _stdin(encoding: str | None) -> list[str]:
     from holdfast.data.readers.text import find_codec, refuse_nul
 
     codec = find_codec(encoding)
-    # A line ends at "\n" alone: a form feed or U+2028 inside a text ends none.
+    # Only "\n" ends a line: a form feed or U+2028 may be part of a text.
     stream = io.TextIOWrapper(sys.stdin.buffer, codec, newline="\n")
     texts: list[str] = []
     try:
@@ -115,11 +117,11 @@ def _stdin(encoding: str | None) -> list[str]:
             "standard input",
             f"is not {encoding or 'UTF-8'}",
             str(error),
-            "Name its encoding with --encoding, or convert it first.",
+            "Give its encoding with --encoding, or convert it first.",
         ) from None
     finally:
         with contextlib.suppress(OSError):
             stream.detach()
     if not texts:
-        raise DataError("standard input", "is empty", None, "Give one text a line.")
+        raise DataError("standard input", "is empty", None, "Give one text per line.")
     return texts

@@ -1,4 +1,4 @@
-"""The summary of a finished run: its score, whether to use it, its verdict, and its files."""
+"""The summary of a finished run: its score, whether to use the model, its verdict, its files."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
+from holdfast.core.labels import TITLES
 from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, entry, format_seconds, run_lines, wrap
+from holdfast.terminal.layout import entries, entry, format_seconds, run_lines
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
 
 
-# Scores beside the one of the headline, by their names in result.json.
+# Further scores, by their names in result.json.
 SCORES = {
     "f1_macro": "F1 macro",
     "f1_micro": "F1 micro",
@@ -22,6 +23,10 @@ SCORES = {
     "perplexity": "perplexity",
     "rouge_l": "ROUGE-L",
 }
+
+
+# Remarks below the verdict; ``--verbose`` and the report have all.
+MAX_REMARKS = 3
 
 
 class VerdictJson(TypedDict, total=False):
@@ -34,88 +39,94 @@ class VerdictJson(TypedDict, total=False):
     test_agrees: bool | None
 
 
-def summary(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
-    """The lines: the answer first, whatever the verdict says."""
+def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = False) -> list[str]:
+    """The result, whether to use the model, and the verdict, a sentence each; at most three
+    remarks, or all of them with ``verbose``; and the paths."""
     from holdfast.report.answer.answer import answer, discarded_sentence
 
-    summary, unused = answer(result), discarded_sentence(result)
+    run_answer, discarded = answer(result), discarded_sentence(result)
+    scope = " on the discarded steps" if discarded else ""
+    remarks = [*([("Discarded", discarded)] if discarded else []), *_warnings(result)]
+    remarks += [*_trials(result), _ending(result, bool(discarded))]
+    next_step = list(_next_step(result["verdict"]))
+    if verbose:
+        remarks += [*_scores(result), *next_step]
+    else:
+        remarks = [*remarks[: MAX_REMARKS - len(next_step)], *next_step]
     return [
         "",
-        *wrap(summary.headline, columns),
-        *wrap(summary.advice, columns),
-        *(wrap(unused, columns) if unused else []),
+        *entry("Result", run_answer.headline, columns),
+        *entry("Advice", run_answer.advice, columns),
+        *entry("Verdict", _verdict(result["verdict"], scope), columns),
         "",
-        *_verdict(result["verdict"], columns, " on the discarded steps" if unused else ""),
+        *entries(remarks, columns),
         "",
-        *_end_lines(result, columns),
-        *_trial_lines(result, columns),
-        *_scores(result, columns),
-        *_warning_lines(result, columns),
         *run_lines(run),
     ]
 
 
-def _verdict(verdict: VerdictJson, columns: int, scope: str) -> Iterator[str]:
-    """The label with its reason, and the first remedy as it is typed; ``scope`` it is about, where
-    that is not the model that is kept."""
-    cause = f" Likeliest cause: {verdict['cause']}." if verdict.get("cause") else ""
-    label = str(verdict["label"]).replace("_", " ")
-    doubt = ", not confirmed by the test rows" if verdict.get("test_agrees") is False else ""
-    text = f"Verdict{scope}: {label}{doubt}. {verdict['because']}{cause}"
-    yield from wrap(text, columns)
+def _verdict(verdict: VerdictJson, scope: str) -> str:
+    """The verdict's title and reason; ``scope`` names what it is about where that is not the saved
+    model."""
+    title = TITLES.get(verdict["label"], verdict["label"])
+    doubt = " (not confirmed by the test rows)" if verdict.get("test_agrees") is False else ""
+    cause = f" Likely cause: {verdict['cause']}." if verdict.get("cause") else ""
+    because = str(verdict["because"])
+    # "Overfitting: the loss rose …", but "AUC 0.6 …" and "R² 0.4 …" stay.
+    if because[1:2].islower():
+        because = f"{because[:1].lower()}{because[1:]}"
+    return f"{title}{scope}{doubt}: {because}{cause}"
+
+
+def _next_step(verdict: VerdictJson) -> Iterator[tuple[str, str]]:
+    """The first remedy, as it is typed."""
     remedies = verdict.get("remedies") or ()
     if not remedies:
         return
     first = remedies[0]
     options = "".join(f" --set {setting}" for setting in first.get("set") or ())
-    others = count_phrase(len(remedies) - 1, "other remedy", "other remedies")
+    others = count_phrase(len(remedies) - 1, "alternative", "alternatives")
     more = f" ({others} in the report)" if remedies[1:] else ""
-    yield from entry("Next step", f"{first['do']}{options}{more}", columns)
+    yield "Next step", f"{first['do']}{options}{more}"
 
 
-def _end_lines(result: Mapping[str, Any], columns: int) -> list[str]:
-    """Why it ended, in one line where that fits, and the state that is kept."""
-    from holdfast.report.answer.answer import discarded_sentence
-
+def _ending(result: Mapping[str, Any], discarded: bool) -> tuple[str, str]:
+    """Which checkpoint was saved, when and why training stopped, and how long it took."""
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])
-    # The reason of a stop by the guard begins with the verdict's label.
+    # The reason of a stop by the guard begins with the verdict's label, which is printed above.
     if because.startswith(label):
-        # The verdict's own sentence stands above.
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
-    kept_checkpoint = "the last checkpoint" if best == last else f"the checkpoint of step {best}"
-    if discarded_sentence(result):
-        kept_checkpoint = "the checkpoint of step 0, before the fine-tuning"
+    saved = "step 0, before fine-tuning" if discarded else f"step {best}"
     time = format_seconds(result["timing"]["train_s"])
-    ended = [
-        ("Stopped", f"step {last}: {because}"),
-        ("Kept", f"{kept_checkpoint}; trained for {time}"),
-    ]
-    return entries(ended, columns)
+    return "Saved", f"checkpoint of {saved}; stopped at step {last} after {time}: {because}"
 
 
-def _trial_lines(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What a policy that acts has tried, or that it tried nothing; nothing under ``stop`` and
     ``off``, which try nothing."""
     control = result.get("control") or {}
     policy, trials = control.get("policy"), control.get("trials") or ()
     if policy in (None, "stop", "off"):
         return
+    if not trials:
+        yield "Actions", f"none: {policy} found no reason to act"
+        return
+    tried = []
     for one in trials:
         end = "kept" if one["kept"] else "undone, not shown to be better"
-        start = f"at step {one['step']}"
+        start = f"step {one['step']}"
         if one["from_step"] != one["step"]:
             start += f", from step {one['from_step']} on"
-        yield from entry("Tried", f"{one['name']} ({start}): {end}", columns)
-    if not trials:
-        yield from entry("Tried", f"nothing: {policy} found no reason to act", columns)
-    elif control["steps"] != result["last_step"]:
-        text = f"{control['steps']:,} updates in all, {control['planned_steps']:,} were planned"
-        yield from entry("Took", text, columns)
+        tried.append(f"{one['name']} ({start}): {end}")
+    updates = ""
+    if control["steps"] != result["last_step"]:
+        updates = f"; {control['steps']:,} updates in total, {control['planned_steps']:,} planned"
+    yield "Actions", f"{'; '.join(tried)}{updates}"
 
 
-def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
+def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from holdfast.report.numbers import estimate, interval, number
 
     metrics = result["test"]["metrics"]
@@ -129,15 +140,15 @@ def _scores(result: Mapping[str, Any], columns: int) -> Iterator[str]:
         if value.value is not None
     ]
     if shown:
-        yield from entry("Scores", "; ".join(shown).replace("\u00a0", " "), columns)
+        yield "Scores", "; ".join(shown).replace("\u00a0", " ")
 
 
-def _warning_lines(result: Mapping[str, object], columns: int) -> Iterator[str]:
-    """What must be known before the model is relied on: the faults that the report begins with."""
+def _warnings(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What must be known before the model is used: the warnings at the top of the report."""
     from holdfast.report.run_files import RunFiles
     from holdfast.report.view.reliance import reliance
 
     reliance_lines = reliance(RunFiles(result))
     for line in reliance_lines.lines if reliance_lines else ():
         if line.tone == "warn":
-            yield from entry("Warning", line.text.replace("\u00a0", " "), columns)
+            yield "Warning", line.text.replace("\u00a0", " ")

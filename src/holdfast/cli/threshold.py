@@ -1,4 +1,4 @@
-"""``holdfast threshold``: from which certainty on a run answers."""
+"""``holdfast threshold``: the confidence below which a run makes no prediction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
-# Nothing can be promised, and nothing was written.
+# The exit code where nothing can be guaranteed and nothing was written.
 NO_PROMISE = 3
 
 
@@ -19,102 +19,106 @@ def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     precision: Annotated[
         float | None,
-        typer.Option(
-            metavar="P", help="The share of given answers that shall be right, e.g. 0.95."
-        ),
+        typer.Option(metavar="P", help="The least share of correct predictions, e.g. 0.95."),
     ] = None,
     coverage: Annotated[
         float | None,
-        typer.Option(metavar="C", help="The share of rows that shall be answered, e.g. 0.8."),
+        typer.Option(metavar="C", help="The least share of rows with a prediction, e.g. 0.8."),
     ] = None,
     cost: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="A CSV true,predicted,cost; an empty predicted is no answer."
+            metavar="FILE",
+            help="A CSV file true,predicted,cost; an empty predicted means no prediction.",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Choose anew where the run has a threshold.")
+        bool, typer.Option("--force", help="Replace the run's existing threshold.")
     ] = False,
     *,
     output: Output,
 ) -> None:
-    """Choose RUN's threshold on its validation rows, with a promise, and measure it on its stored
-    answers to the test rows. From then on predict leaves uncertain rows to a person (null). Exit
-    code: 3 where nothing can be promised; nothing is written then, and what can be is printed."""
+    """Choose a confidence threshold for RUN on its validation rows, with a guarantee, and measure
+    it on its test rows.
+
+    Afterwards predict returns null for rows below the threshold. If nothing can be guaranteed, the
+    exit code is 3, nothing is written, and the best possible guarantee is printed.
+    """
     refuse_low_memory("torch")
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
 
     request = ThresholdRequest(precision, coverage, cost)
-    with output.heard(f"holdfast threshold {run}") as teller:
+    with output.heard(f"holdfast threshold {run}") as printer:
         document = set_threshold(run, request, force=force)
     if document["rule"] is not None:
-        teller.line(f"{run / FILE} is written", "predict applies it; delete the file to undo this")
+        printer.line(f"{run / FILE} written", "predict applies it; delete the file to undo this")
     output.show(document, lambda columns: threshold_text(document, columns))
     if document["rule"] is None:
         raise typer.Exit(NO_PROMISE)
 
 
 def threshold_text(document: dict[str, Any], columns: int) -> str:
-    """What was chosen, what it promises, and what it does on the test rows."""
+    """The threshold, its guarantee, and its effect on the test rows."""
     lines: list[tuple[str, str]] = []
     if document["rule"] is None:
         lines += _no_promise_lines(document)
     else:
         value = "by cost" if document["threshold"] is None else f"{document['threshold']:.4g}"
         lines.append(("Threshold", value))
-        lines.append(("Promise", f"{document['promise']}, if {document['assumes']}"))
+        lines.append(("Guarantee", f"{document['promise']}, if {document['assumes']}"))
         if document["why"]:
-            lines.append(("But", document["why"]))
+            lines.append(("Warning", document["why"]))
         if document["broken_in"]:
             broken = (
                 f"at most {100 * document['broken_in']:g} % of 1,000 resamplings on four data sets"
             )
-            lines.append(("Errors", f"measured: broken in {broken} (no promise counts as kept)"))
+            lines.append(
+                ("Error rate", f"measured: broken in {broken} (no guarantee counts as kept)")
+            )
     for name, split in (("Validated", "valid"), ("Test", "test")):
         if document[split] and "coverage" in document[split]:
             lines.append((name, _split_text(document[split])))
     if document["kept_on_test"] is False:
-        lines.append(("!!", "the test rows contradict the promise: do not rely on it"))
+        lines.append(("!!", "the test rows contradict the guarantee: do not rely on it"))
     classes = _classes((document["test"] or {}).get("per_class") or [])
     return "\n".join([*entries(lines, columns), *classes])
 
 
 def _no_promise_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """Why nothing is promised, and the most that can be."""
+    """Why nothing is guaranteed, and the best possible guarantee."""
     before = document.get("unchanged")
     stays = f"; {before} stays in force" if before else ""
     lines = [
-        ("Threshold", f"none: nothing can be promised, and nothing was written{stays}"),
+        ("Threshold", f"none: nothing can be guaranteed, and nothing was written{stays}"),
         ("Reason", str(document["why"])),
     ]
     if document["by"] == "cost":
         plain = document["valid"]["cost_without"]
-        without = f"{plain:.4g} a row on the validation rows" if plain is not None else "unknown"
-        limit = f"at most {document['limit_without']:.4g} in 95 % of draws"
+        without = f"{plain:.4g} per row on the validation rows" if plain is not None else "unknown"
+        limit = f"at most {document['limit_without']:.4g} in 95 % of samples"
         lines.append(("No threshold", f"costs {without}, {limit}"))
     else:
         more = document["rows_needed"]
-        rows = "with errors as found, more rows would not be enough"
+        rows = "at this error rate, more rows would not be enough"
         rows = rows if more is None else f"about {more:,} validation rows like these are needed"
         lines.append(("Rows", rows))
     highest = document["highest"]
     if highest is None:
-        return [*lines, ("Highest", "these validation rows guarantee nothing")]
+        return [*lines, ("Best", "these validation rows guarantee nothing")]
     share, answered_rows = f"{100 * highest['asked']:.1f} %", f"{highest['answered']:,}"
     most = (
-        f"{highest['by']} {share}, with {answered_rows} of {highest['n']:,} validation rows "
-        "answered"
+        f"{highest['by']} {share}, with a prediction for {answered_rows} of {highest['n']:,} "
+        "validation rows"
     )
-    return [*lines, ("Highest", most), ("To use it", highest["command"])]
+    return [*lines, ("Best", most), ("To use it", highest["command"])]
 
 
 def _split_text(block: dict[str, Any]) -> str:
-    answered_rows = f"{block['answered']:,} of {block['n']:,} rows answered"
+    answered_rows = f"{block['answered']:,} of {block['n']:,} rows get a prediction"
     if "cost" in block:
         return (
-            f"{answered_rows}; a row costs {block['cost']:.4g}, without it "
+            f"{answered_rows}; cost per row {block['cost']:.4g}, without the threshold "
             f"{block['cost_without']:.4g}"
         )
     return f"{answered_rows}: {_rate(block['coverage'])}; precision {_rate(block['precision'])}"
@@ -128,11 +132,11 @@ def _rate(rate: dict[str, Any]) -> str:
 
 
 def _classes(lines: list[dict[str, Any]]) -> list[str]:
-    """The classes that are answered worst: the promise is of all answers together."""
+    """The classes with the lowest precision: the guarantee holds for all classes together."""
     if len(lines) < 2:
         return []
     worst = [f"  {line['class'][:30]:30} {_rate(line['precision'])}" for line in lines[:3]]
     return [
-        "\nThe promise is about all classes together. Precision on the test rows, worst first:",
+        "\nThe guarantee holds for all classes together. Lowest precision on the test rows:",
         *worst,
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, format_seconds, millions
+from holdfast.terminal.layout import entries, format_seconds, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOutput) -> None:
-    """Fine-tune on SOURCE: audit, divide, train under watch, score once, report."""
+    """Fine-tune a model on SOURCE.
+
+    Holdfast audits the rows, splits them without leakage, trains under a guard against
+    overfitting, scores the best checkpoint once on the test rows, and writes a report.
+    """
     refuse_low_memory("torch")
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
@@ -33,14 +37,14 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
         request, recipe, quiet=output.quiet, verbose=output.verbose
     )
     if is_main_process():
-        output.show(result, lambda columns: _summary(result, folder, columns))
+        output.show(result, lambda columns: _summary(result, folder, columns, output.verbose))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
 
 
-def _summary(result: dict[str, Any], run: Path, columns: int) -> str:
+def _summary(result: dict[str, Any], run: Path, columns: int, verbose: bool) -> str:
     from holdfast.cli.summary import summary
 
-    return "\n".join(summary(result, run, columns))
+    return "\n".join(summary(result, run, columns, verbose))
 
 
 def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> None:
@@ -50,7 +54,7 @@ def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> Non
     from holdfast.terminal.watch import recipe_cross_validation
 
     if request.out is not None:
-        # A plan for a folder that the run would be refused is no plan.
+        # No plan is printed for a folder in which the run would be refused.
         check_place(request.out, request.resume)
     if (procedure := recipe_cross_validation(recipe)) is not None:
         show_folds(procedure, recipe, output, verbose=False)
@@ -61,10 +65,11 @@ def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> Non
 
 
 def _plan(plan: Mapping[str, Any], columns: int) -> str:
-    """The plan in a dozen lines; every finding that needs a person stands above."""
-    division, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
+    """The plan in a dozen lines; the findings that need attention were printed before it."""
+    split, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
     classes, steps = len(plan["classes"] or ()), plan["evaluate_at"]
-    share = f"{millions(parameters['trainable'])} of {millions(parameters['total'])} parameters"
+    trainable, total = short_count(parameters["trainable"]), short_count(parameters["total"])
+    share = f"{trainable} of {total} parameters"
     at = f"at {'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}"
     parts = ", ".join(
         f"{name} {memory[name]:,.0f}"
@@ -73,25 +78,26 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
     lines = [
         (
             "Rows",
-            f"{plan['rows']:,}: train {division['train']:,}, validation {division['valid']:,}, "
-            f"test {division['test']:,}",
+            f"{plan['rows']:,}: training {split['train']:,}, validation {split['valid']:,}, "
+            f"test {split['test']:,}",
         ),
         *([("Classes", str(classes))] if classes > 1 else []),
-        ("Learning", f"{share} ({parameters['share']:.0%})"),
+        ("Trainable", f"{share} ({parameters['share']:.0%})"),
         *(("Training", _phase(phase)) for phase in plan["phases"]),
         ("Evaluated", f"{count_phrase(len(steps), 'time')}, {at}"),
         (
             "Memory",
-            f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB: "
-            f"{plan['memory_limit']}",
+            f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB "
+            f"({plan['memory_limit']})",
         ),
         (
             "Time",
-            f"about {format_seconds(plan['time_s']['estimate'])} after loading, from timed steps",
+            f"about {format_seconds(plan['time_s']['estimate'])} after loading, estimated from "
+            "timed steps",
         ),
         ("Findings", _findings(plan["findings"])),
     ]
-    return "\n".join(["The plan (nothing was written):", *entries(lines, columns)])
+    return "\n".join(["Plan (nothing was written):", *entries(lines, columns)])
 
 
 def _phase(phase: Mapping[str, Any]) -> str:
@@ -109,4 +115,4 @@ def _findings(findings: list[dict[str, object]]) -> str:
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
     counts_text = [count_phrase(counts[name], word) for name, word in words.items() if counts[name]]
-    return f"{', '.join(counts_text)}, told above with what to do"
+    return f"{', '.join(counts_text)}, printed above with remedies"

@@ -25,30 +25,32 @@ MAX_LINES = 12
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How long is searched, and where."""
+    """The budget of the search, its storage, and the engine that runs the trials."""
 
-    trials: Annotated[int | None, typer.Option(min=1, help="At most so many trials.")] = None
-    minutes: Annotated[float | None, typer.Option(help="At most so many minutes of trials.")] = None
+    trials: Annotated[int | None, typer.Option(min=1, help="The largest number of trials.")] = None
+    minutes: Annotated[
+        float | None, typer.Option(help="The longest time of all trials, in minutes.")
+    ] = None
     study: Annotated[
         str | None,
         typer.Option(
             metavar="URL|FILE",
-            help="Where the trials lie: an Optuna journal, or a database such as postgresql://…",
+            help="Store the trials in an Optuna journal file, or a database: postgresql://…",
         ),
     ] = None
     engine: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where the trials are carried out.")
+        str, typer.Option(metavar="local|ray", help="Run the trials on this machine or on Ray.")
     ] = "local"
     address: Address = None
 
 
 RUN = Helps(
-    set_="Any key of a recipe; a range searches it, e.g. "
+    set_="Set a key of the recipe, or a range to search, e.g. "
     "'train.learning_rate={range: [1e-5, 5e-4], log: true}'."
 )
 ENDS = Helps(
-    dry_run="Show what would be tried, train and write nothing.",
-    fail_on="Exit 3 where the model that is kept has this verdict.",
+    dry_run="Print the search space; train and write nothing.",
+    fail_on="Exit 3 if the saved model has this verdict; repeatable.",
 )
 
 
@@ -59,7 +61,8 @@ def command(
     end: Annotated[EndOptions, ENDS],
     output: RunOutput,
 ) -> None:
-    """Search settings for SOURCE, keep the model that won, score it once, report."""
+    """Search hyperparameters for SOURCE, keep the model that won, score it once on the test rows,
+    and write a report."""
     refuse_low_memory("torch")
     from holdfast.search.tune import tune_request
     from holdfast.terminal.watch import train_with_progress
@@ -74,12 +77,12 @@ def command(
     result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
-    output.show(result, lambda columns: _shown(result, folder, columns))
+    output.show(result, lambda columns: _shown(result, folder, columns, output.verbose))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
 
 
 def _show_plan(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> None:
-    """The plan of ``--dry-run``."""
+    """Print the plan of ``--dry-run``."""
     from holdfast.search.learner import dry_run_plan
 
     with output.heard():
@@ -91,32 +94,32 @@ def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
     from holdfast.report.view.study import search_space
 
     split, judged = plan["division"], plan["judged_by"]
-    yield "The plan (nothing was written):"
-    rows = f"train {split['train']:,}, validation {split['valid']:,}, test {split['test']:,}"
-    how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
+    yield "Plan (nothing was written):"
+    rows = f"training {split['train']:,}, validation {split['valid']:,}, test {split['test']:,}"
+    how = f" in {judged['folds']} folds" if judged["folds"] > 1 else ""
     lines = [("Rows", rows), ("Judged by", f"{count_phrase(judged['rows'], 'row')}{how}")]
     if "sizes" in plan:
         yield from entries([*lines, ("Sizes", "; ".join(plan["sizes"]))], columns)
         return
     bounds = [] if plan["trials"] is None else [f"{count_phrase(plan['trials'], 'trial')}"]
     bounds += [] if plan["minutes"] is None else [f"{plan['minutes']:g} minutes"]
-    lines.append(("Trials", f"at most {' or '.join(bounds)}; the first is what `train` takes"))
+    lines.append(("Trials", f"at most {' or '.join(bounds)}; the first is the default of `train`"))
     for name in ("sampler", "pruner"):
         lines.append((name.capitalize(), f"{plan[name]['chosen']}: {plan[name]['because']}"))
     yield from entries(lines, columns)
-    yield "  Space"
+    yield "  Search space"
     yield from entries((("", f"{key}: {values}") for key, values, _ in search_space(plan)), columns)
 
 
-def _shown(result: Mapping[str, object], run: Path, columns: int) -> str:
+def _shown(result: Mapping[str, object], run: Path, columns: int, verbose: bool) -> str:
     from holdfast.cli.summary import summary
 
     lines = [*_study_lines(result, columns), *_size_lines(result, columns)]
-    return "\n".join([*lines, *summary(result, run, columns)])
+    return "\n".join([*lines, *summary(result, run, columns, verbose)])
 
 
 def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
-    """The answer and a line a size; none where no sizes were tried."""
+    """The result and one line per model size; empty where no sizes were tried."""
     block = result.get("capacity")
     if not isinstance(block, Mapping):
         return []
@@ -141,7 +144,7 @@ class TrialJson(TypedDict):
 
 
 def _study_lines(result: Mapping[str, object], columns: int) -> list[str]:
-    """The lines; none where a run has no trials of settings."""
+    """The lines of a search; empty where the run has no trials of settings."""
     study = result.get("study")
     if not isinstance(study, Mapping) or "trials_table" not in study or "capacity" in result:
         return []
@@ -157,7 +160,7 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
 
     rows: Sequence[TrialJson] = study["trials_table"]
     shown = _trials_shown(study, rows)
-    yield f"  {'Trial':<7}{'Seen':>8}{'Time':>12}  Settings"
+    yield f"  {'Trial':<7}{'Score':>8}{'Time':>12}  Settings"
     for row in shown:
         mark = "*" if row["trial"] == study["best"] else " "
         value = STATES.get(row["state"]) or format_score(study, row["seen"])
@@ -167,11 +170,11 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
         yield from wrap(trial_settings(row), columns, start, " " * len(start), max_lines=2)
     left = len(rows) - len(shown)
     more = f"; {count_phrase(left, 'more trial')} in the report" if left else ""
-    yield f"  * is kept{more}"
+    yield f"  * saved{more}"
 
 
 def _trials_shown(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
-    """The kept one, the default, and the best seen, in the order of what was seen."""
+    """The saved trial, the default, and the best others, by score."""
     sign = -1 if study["higher_is_better"] else 1
     named = {study["best"], 0}
 

@@ -1,1 +1,1 @@
-"""What packages hand each other: prepared rows, fits, predictions, run folders."""
+"""Records that packages exchange: prepared rows, fits, predictions, run folders."""

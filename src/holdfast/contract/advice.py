@@ -1,5 +1,6 @@
-"""Advice in the words of the door that it is given at: an option of ``train`` may be called
-otherwise where a finished run is used, and is a parameter in a Python program."""
+"""Remedies of errors, adapted to the entry point: an option of ``train`` may have another name
+where a finished run is used, and is a parameter in a Python program.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 from holdfast.core.errors import InputError, Interrupted
 
-# What a person types is left as it is: a whole command, in backticks or beginning with its name.
+# Text to type is left unchanged: a full command, in backticks or beginning with its name.
 _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
 _SETTINGS = re.compile(r"--set [\w.]+=\S+(?: --set [\w.]+=\S+)*")
 _SETTING = re.compile(r"--set (?P<key>[\w.]+)=(?P<value>'[^']*'|\S+?)(?P<end>[.,;:?)]*)(?=\s|$)")
@@ -20,14 +21,15 @@ _NAMED = re.compile(
     r"(?![\w-])"
 )
 _SWITCH = re.compile(r"--(resume|quiet)\b")
-# Series of a log, which ``diagnose`` takes by these names.
+# Series of a log, which ``diagnose`` accepts by these names.
 _SERIES = ("train", "valid")
 
 
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
-    """An error that advises ``--set data.encoding=`` says ``--encoding`` here, where that is the
-    option."""
+    """Replace ``--set data.encoding=`` by ``--encoding`` in the remedies of errors, for commands
+    with that option.
+    """
     try:
         yield
     except InputError as error:
@@ -39,7 +41,7 @@ def advising() -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_python() -> Iterator[None]:
-    """An error that advises an option of the command line names the parameter here."""
+    """Replace options of the command line by parameters in the remedies of errors."""
     try:
         yield
     except (InputError, Interrupted) as error:
@@ -48,8 +50,11 @@ def in_python() -> Iterator[None]:
 
 
 def parameters(advice: str) -> str:
-    """Advice on options as advice on parameters: ``--label COLUMN`` is ``label="COLUMN"``,
-    ``--set train.epochs=5`` is ``settings={"train.epochs": 5}``."""
+    """Rewrite advice on options as advice on parameters.
+
+    ``--label COLUMN`` becomes ``label="COLUMN"``, ``--set train.epochs=5`` becomes
+    ``settings={"train.epochs": 5}``.
+    """
     parts = _COMMAND.split(advice)
     parts[::2] = [_SWITCH.sub(r"\1=True", _NAMED.sub(_named, _settings(p))) for p in parts[::2]]
     return "".join(parts).replace("the same command", "the same call")
@@ -75,7 +80,7 @@ def _named(match: re.Match[str]) -> str:
 
 
 def _literal(value: str) -> str:
-    """A value as Python writes it."""
+    """A value in Python syntax."""
     if value in ("true", "false"):
         return value.capitalize()
     try:
@@ -87,7 +92,7 @@ def _literal(value: str) -> str:
 
 
 def _raise_as(error: InputError | Interrupted, setting: str, rule: str, remedy: str) -> None:
-    """The error in other words; the very one where they are the same."""
+    """Raise the error with other words; the same object where nothing changes."""
     if (setting, rule, remedy) == (error.what, error.rule, error.remedy):
         raise error
     raise type(error)(setting, rule, error.value, remedy) from error

@@ -1,4 +1,4 @@
-"""A linear layer over side columns, added to a text classifier's logits:
+"""A linear layer over feature columns, added to a text classifier's logits:
 
     z = s · z_text + W · x + b
 
@@ -35,7 +35,9 @@ FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
 
 @dataclass(frozen=True)
 class ExtraFeaturesLayer:
-    """The layer. ``classes`` are those of the text part, in the order of its logits."""
+    """The layer over feature columns. ``classes`` are those of the text part, in the order of its
+    logits.
+    """
 
     columns: tuple[Column, ...]
     classes: tuple[str, ...]
@@ -45,11 +47,11 @@ class ExtraFeaturesLayer:
 
     @property
     def required_columns(self) -> tuple[ColumnRequest, ...]:
-        """The columns that rows must bring, facts of the text among them."""
+        """The columns that rows must have, including facts of the text."""
         return tuple(ColumnRequest(column.name, column.kind) for column in self.columns)
 
     def encode(self, table: Table) -> Floats:
-        """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""
+        """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is missing."""
         there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(
             TEXT_FEATURES
         )
@@ -57,15 +59,16 @@ class ExtraFeaturesLayer:
         if lacking:
             raise DataError(
                 table.source,
-                f"lacks the side columns {', '.join(map(repr, lacking))}, which the model reads",
+                f"lacks the feature columns {', '.join(map(repr, lacking))}, which the model reads",
                 None,
-                "Give a table with these columns beside the text.",
+                "Use a table with these columns in addition to the text.",
             )
         return encode_columns(self.columns, table)
 
     def add(self, logits: Floats, table: Table, classes: Sequence[str]) -> Floats:
-        """The text part's ``logits`` [n, classes] of these rows, with what the columns say; in the
-        order ``classes``."""
+        """The text part's ``logits`` [n, classes] of these rows plus those of the columns; in the
+        order ``classes``.
+        """
         order = [self.classes.index(name) for name in classes]
         feature_logits = self.encode(table) @ self.weight.T + self.bias
         return np.asarray(
@@ -87,7 +90,7 @@ class ExtraFeaturesLayer:
 
 
 def load_extra_features(folder: Path) -> ExtraFeaturesLayer:
-    """The layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
+    """Load the layer that ``save`` wrote. Raises ``RunError`` where a file is broken."""
     from safetensors.numpy import load_file
 
     with reading_errors(str(folder), RunError, "cannot be read", "Restore it from a copy."):
@@ -102,20 +105,23 @@ def load_extra_features(folder: Path) -> ExtraFeaturesLayer:
             float(about["scale"]),
         )
         if layer.weight.shape != (len(layer.classes), sum(c.width for c in columns)):
-            raise ValueError("the weights are not of these columns")
+            raise ValueError("the shape of the weights does not fit these columns")
         return layer
 
 
 def encode_columns(columns: Sequence[Column], table: Table) -> Floats:
-    """Columns of a table side by side [n, Σ width]."""
+    """Columns of a table, concatenated [n, Σ width]."""
     parts = [column.encode(column_cells(table, column.name)) for column in columns]
     return np.column_stack(parts) if parts else np.zeros((len(table), 0))
 
 
 def fit_extra_features(x: Floats, labels: Ints, offset: Floats, c: float) -> tuple[Floats, Floats]:
-    """W [classes, width] and b [classes] that minimise the mean of −log softmax(offset + x·W + b)
-    plus ‖W‖² ÷ (2 c n): logistic regression in which the text's logits ``offset`` [n, classes] have
-    the coefficient 1."""
+    """Fit W [classes, width] and b [classes] that minimise the mean of −log softmax(offset + x·W +
+    b) plus ‖W‖² ÷ (2 c n).
+
+    This is logistic regression in which the text's logits ``offset`` [n, classes] have the
+    coefficient 1.
+    """
     from scipy.optimize import minimize
 
     n, classes = offset.shape
@@ -139,8 +145,9 @@ def fit_extra_features(x: Floats, labels: Ints, offset: Floats, c: float) -> tup
 
 @dataclass(frozen=True, slots=True)
 class ExtraFeaturesResult:
-    """What came of the side columns: the ``layer`` over them, or ``None`` where they did not prove
-    useful; ``block`` is ``wrapper`` of ``result.json``."""
+    """Result of the feature columns: the ``layer`` over them, or ``None`` where they did not prove
+    useful; ``block`` is ``wrapper`` of ``result.json``.
+    """
 
     layer: ExtraFeaturesLayer | None
     decision: Decision

@@ -48,7 +48,7 @@ E = TypeVar("E", bound="Examples")
 
 Read = Callable[[str, "DataPart", "Table | None"], "Table"]
 
-# What a fit may set for itself; all else was decided with the rows, the model and the machine.
+# Settings that a fit may choose; all others were fixed with the rows, the model and the machine.
 OF_A_FIT = (
     "train.",
     "methods",
@@ -64,8 +64,11 @@ PREPARED_WITH = ("train.threads", "train.precision", "train.matmul", "train.pack
 
 @dataclass(frozen=True, slots=True)
 class General:
-    """Rows of what the model knew before, as read and encoded: those of the general ``probe``, and
-    others that methods hold on to (``rows``); with what was decided and found of them."""
+    """General rows, as read and encoded: knowledge of the model from before training.
+
+    They are the rows of the general-text set (``probe``), and others that methods use against
+    forgetting (``rows``); with the decisions and findings about them.
+    """
 
     probe: Table | None = None
     probe_examples: Examples | None = None
@@ -80,7 +83,7 @@ class General:
 
 
 class TeacherLoss(Protocol):
-    """What teachers say of prepared rows (``lessons.py``)."""
+    """The teachers' outputs for prepared rows (``lessons.py``)."""
 
     def term(
         self,
@@ -91,27 +94,28 @@ class TeacherLoss(Protocol):
         loaded: LoadedModel,
         task: TrainingTask,
     ) -> LossTerm:
-        """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
-        the loop."""
+        """The teacher's loss term for a fit on the rows at ``train``, with the fit's loaded model
+        and its task.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """Rows and a model from which any number of fits begin, each as in a process of its own.
+    """Rows and a model for any number of fits, each independent as if in a process of its own.
 
-    Nothing here depends on a division: a fit says by position which of the ``rows`` it learns from
-    and which judge it. Test rows are not among them.
+    Nothing here depends on a split: a fit says by position which of the ``rows`` it learns from and
+    which validate it. Test rows are not among them.
 
-    ``recipe`` names the task, and holds what the machine decided; the rest may be open.
-    ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
-    never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for
-    rows that must not be parted, because they are copies or of one group. ``findings`` are those of
-    the rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds``
-    is how long it took from the loaded model on. ``added`` are rows that every fit learns from
-    beside its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
-    ``reweighted`` gives them other weights. ``decisions`` were made on the rows as they lie here;
-    ``synthetic`` says what was made of new rows, where some were asked for. ``general`` are rows of
-    what the model knew before, ``lessons`` what the teachers say, where the recipe names some.
+    ``recipe`` names the task and holds what the machine decided; the rest may be open. ``examples``
+    are all rows, encoded. ``loaded`` is the result of the task's loader: its network is never
+    trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for rows
+    that must stay in one split, because they are duplicates or of one group. ``findings`` are about
+    the rows, ``preparation_findings`` about the model and the added rows. ``seconds`` is the time
+    from the loaded model on. ``added`` are rows that every fit learns from in addition to its
+    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` selects among them,
+    ``reweighted`` gives them other weights. ``decisions`` were made on these rows. ``synthetic``
+    describes synthetic rows, where some were requested. ``general`` are general rows, ``lessons``
+    the teachers' outputs, where the recipe names some.
     """
 
     recipe: Recipe
@@ -136,18 +140,19 @@ class PreparedData:
 
     @property
     def notes(self) -> tuple[Decision | Finding, ...]:
-        """What was decided and noticed on the way here; ``findings`` were told when the rows were
-        divided."""
+        """Decisions and findings of the preparation; ``findings`` were reported when the rows were
+        split.
+        """
         general = self.general or General()
         decisions = (*self.machine.decisions, *self.decisions)
         return (*decisions, *self.preparation_findings, *general.decisions, *general.findings)
 
     def extended(self, added: AddedRows) -> PreparedData:
-        """The same with rows that every fit learns from beside its own: encoded here, once.
+        """Add rows that every fit learns from in addition to its own; they are encoded here, once.
 
-        They are of the training side in every fit, whatever its division; validation, the train
-        probe, the data map and every count of rows stay those of the table. Raises ``RecipeError``
-        for a task that can learn from none.
+        They are training rows in every fit, whatever its split; validation, the training sample,
+        the data map and every count of rows stay those of the table. Raises ``RecipeError`` for a
+        task that cannot learn from added rows.
         """
         one_class = self.rows.columns.one_class
         start, both = time.perf_counter(), added
@@ -156,7 +161,7 @@ class PreparedData:
         if not ((one_class or by_teacher) and isinstance(fresh, GrowingExamples)):
             raise RecipeError(
                 "added rows",
-                "can be learned beside texts with one class each and by a causal language model",
+                "are supported for texts with one class each and for causal language models",
                 self.recipe.task,
                 "Leave them out.",
             )
@@ -169,9 +174,11 @@ class PreparedData:
         return replace(self, added=both, added_examples=fresh, seconds=seconds)
 
     def reweighted(self, weights: Floats, labels: Ints | None = None) -> PreparedData:
-        """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m];
-        nothing is encoded again. So what was worked out from the training rows of one fit never
-        reaches another."""
+        """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m].
+
+        Nothing is encoded again. What was derived from the training rows of one fit therefore never
+        reaches another.
+        """
         assert self.added is not None
         added, examples = replace(self.added, weights=np.asarray(weights)), self.added_examples
         if labels is not None:
@@ -196,16 +203,16 @@ class PreparedData:
             if not of_a_fit and value != attrgetter(key)(self.recipe):
                 raise RecipeError(
                     key,
-                    "was settled when the rows and the model were prepared",
+                    "cannot change after the rows and the model were prepared",
                     value,
-                    "Prepare them anew with this setting; a fit has its own train, methods, "
-                    "control and model.freeze.",
+                    "Prepare them again with this setting. A fit can set train, "
+                    "methods, control and model.freeze.",
                 )
         return recipe
 
 
 def class_count(prepared: PreparedData) -> int:
-    """How many classes a text's label is one of; 0 where it is something else."""
+    """The number of classes where a text has one class; else 0."""
     one_class = prepared.rows.columns.one_class
     of_texts = prepared.recipe.task in LABELLED_TEXT_TASKS
     return len(prepared.rows.classes) if of_texts and one_class else 0
@@ -213,9 +220,11 @@ def class_count(prepared: PreparedData) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EncodedSplits:
-    """The rows that a fit learns from and those that judge it, encoded and as they were read;
-    ``added`` are those that it learns from beside them, ``with_added`` both. ``general`` is the
-    general probe, ``general_rows`` are what methods hold on to against forgetting."""
+    """The training and validation rows of a fit, as read and encoded.
+
+    ``added`` are the added training rows, ``with_added`` both. ``general`` is the general-text set,
+    ``general_rows`` are the rows that methods use against forgetting.
+    """
 
     train: Examples
     valid: Examples
@@ -228,19 +237,19 @@ class EncodedSplits:
 
     @property
     def training_examples(self) -> Examples:
-        """Everything that updates draw from: the training rows, and behind them what was added."""
+        """All examples that updates draw from: the training rows, followed by the added rows."""
         return self.train if self.with_added is None else self.with_added
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """Everything of a fit before its first step: the resolved recipe, the model, its rows.
+    """Everything about a fit before its first step: the resolved recipe, the model, its rows.
 
-    ``prepared`` is what it shares with other fits, ``loaded`` what is its own of that: a network
-    that the fit may change, and limits and units that come from its training rows. ``memory`` is
-    the estimate of its memory; ``prefix`` are the frozen first layers whose outputs are kept, if
-    they are; ``watch`` what is written at the evaluation points; ``usual_rates`` the learning
-    rates that are known to work.
+    ``prepared`` is what it shares with other fits; ``loaded`` is its own: a network that the fit
+    may change, and limits and units derived from its training rows. ``memory`` is the estimate of
+    its memory; ``prefix`` are the frozen first layers whose outputs are cached, if they are;
+    ``watch`` what is generated at the evaluations; ``usual_rates`` the learning rates that are
+    known to work.
     """
 
     prepared: PreparedData
@@ -273,7 +282,7 @@ class TrainingPlan:
 
     @property
     def probe(self) -> Ints:
-        """The positions of the train probe among the training examples."""
+        """The positions of the training sample among the training examples."""
         return probe_positions(self.train.rows, self.plan.probe_rows, self.plan.seed)
 
     @property
@@ -299,8 +308,9 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """What a run began with: marks of its rows and settings, its findings and decisions as JSON
-    has them."""
+    """The state of a run before its first step: hashes of its rows and settings, its findings and
+    decisions as JSON.
+    """
 
     rows: str
     settings: str
@@ -309,13 +319,15 @@ class RunStart:
 
     @property
     def mark(self) -> str:
-        """Which run a checkpoint is of: its rows and its settings."""
+        """The identity of a checkpoint's run: its rows and its settings."""
         return f"{self.rows} {self.settings}"
 
 
 class Measurements:
-    """Losses and kept outputs of the rows of ``examples`` that were measured so far, by their
-    positions. It holds the examples, so that no others come to stand at their place in memory."""
+    """Losses and kept outputs of the measured rows of ``examples``, by position.
+
+    It holds a reference to the examples, so that no others get their address in memory.
+    """
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
@@ -324,11 +336,11 @@ class Measurements:
         self._outputs: Floats | None = None
 
     def missing(self, positions: Ints) -> Ints:
-        """Those that were not measured yet, in their order."""
+        """The positions that were not measured yet, in their order."""
         return positions[self._place[positions] < 0]
 
     def add(self, positions: Ints, losses: Floats, outputs: Floats) -> None:
-        """What was measured of them."""
+        """Store the measurements of these rows."""
         self._place[positions] = len(self._losses) + np.arange(len(positions))
         self._losses = np.concatenate([self._losses, losses])
         self._outputs = (
@@ -344,8 +356,9 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFoldPredictions:
-    """What fits on parts of the rows said of the rest: of the rows of ``table`` the ``columns`` of
-    ``predictions.parquet``, in their order."""
+    """Out-of-fold predictions for the rows of ``table``, in their order, as the ``columns`` of
+    ``predictions.parquet``.
+    """
 
     table: Table
     columns: Any
@@ -353,15 +366,16 @@ class OutOfFoldPredictions:
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A fit that has come to its end, as a value: the next fit takes nothing from it.
+    """A finished fit, as a value: the next fit takes nothing from it.
 
-    ``trained`` is what the loop hands on: history, verdict, actions. ``network`` is in the state
-    that is kept, for which ``checkpoint_decision`` gives the reason. ``listeners`` are the kind's
-    own, one of which may hold a linear probe; ``seconds`` is the wall time from the first line of
-    ``fit``; ``run_start`` what the run's folder keeps of its beginning; ``rates`` of the classes,
-    where the last layer was made for other ones than it learned at; ``extra_features`` the columns
-    beside the text; ``out_of_fold`` what stands in the place of validation rows where none were set
-    aside; ``completed`` the training rows that a causal language model completes to the word.
+    ``trained`` is the result of the loop: history, verdict, actions. ``network`` is at the best
+    checkpoint, for which ``checkpoint_decision`` gives the reason. ``listeners`` are the task's
+    own, one of which may hold a linear probe. ``seconds`` is the wall time from the first line of
+    ``fit``. ``run_start`` is what the run's folder keeps of its beginning. ``rates`` are class
+    rates, where the last layer was moved to other rates than it was trained at; ``extra_features``
+    the layer over feature columns; ``out_of_fold`` the replacement of validation rows where none
+    were set aside; ``completed`` the training rows that a causal language model completes word for
+    word.
     """
 
     training_plan: TrainingPlan
@@ -393,15 +407,16 @@ class FittedModel:
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
 
     def encode(self, rows: Table) -> Examples:
-        """Other rows as this fit reads them: in its units, within its limits."""
+        """Encode other rows as this fit does: in its units, within its limits."""
         definition, loaded = self.training_plan.definition, self.training_plan.loaded
         return definition.transform_examples(
             definition.encode(rows, loaded, self.recipe), loaded, rows
         )
 
     def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
-        """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
-        that is kept and in the precision of the training."""
+        """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the best
+        checkpoint and in the training precision.
+        """
         everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
         # The best checkpoint does not change: each row is measured once.
         known = self.measurements.setdefault(id(examples), Measurements(examples))
@@ -414,9 +429,10 @@ class FittedModel:
         return known.at(everything)
 
     def base_network(self, head: Mapping[str, torch.Tensor] = MappingProxyType({})) -> Network:
-        """The network as it was before the first step, or with another ``head`` (``weight`` and
-        ``bias``), made of the weights that are in memory anyway."""
-        # A GPU holds one of the two at a time.
+        """The network before the first step, or with another ``head`` (``weight`` and ``bias``),
+        built from the weights that are already in memory.
+        """
+        # A GPU holds only one of the two at a time.
         tensors = {
             **self.trained.initial_tensors,
             **{f"head.{name}": value for name, value in head.items()},
@@ -426,9 +442,12 @@ class FittedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OuterFoldPredictions:
-    """What the models of ``folds`` outer folds said of all rows, each of the fold that it had not
-    seen: calibrated ``logits`` [n, classes], those of their linear probes (``probe``) and of the
-    frequencies of their training rows (``majority``)."""
+    """Predictions of the models of ``folds`` outer folds for all rows, each from a fold that had
+    not seen the row.
+
+    Calibrated ``logits`` [n, classes], those of their linear probes (``probe``) and of the
+    frequencies of their training rows (``majority``).
+    """
 
     folds: int
     logits: Floats
@@ -438,10 +457,10 @@ class OuterFoldPredictions:
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """A fitted run whose model is saved, and the opened test rows: what scoring works on.
+    """Input of scoring: a fitted run with its saved model, and the test rows.
 
-    ``saved`` is what the kind's ``save`` returned. Without test rows ``table`` are all rows, and
-    ``outer`` what models said of them that had not learned from them.
+    ``saved`` is the return value of the task's ``save``. Without test rows ``table`` are all rows,
+    and ``outer`` the predictions of models that were not trained on them.
     """
 
     run: Path
@@ -458,8 +477,10 @@ class ScoringRequest:
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """Training or validation rows that the best checkpoint predicts: some of the fit's
-    own (``split``), by their ``positions`` there, with their ``examples``."""
+    """Training or validation rows that the best checkpoint predicts.
+
+    They are rows of the fit's ``split``, by their ``positions`` there, with their ``examples``.
+    """
 
     fitted: FittedModel
     saved: Mapping[str, Any]
@@ -468,7 +489,7 @@ class SplitRows:
 
     @property
     def all_rows(self) -> tuple[Table, Examples]:
-        """All rows of the side, and their examples."""
+        """All rows of the split, and their examples."""
         sides = self.fitted.training_plan.splits
         if self.split == "train":
             return sides.train_rows.table, sides.train
@@ -485,9 +506,9 @@ class SplitRows:
         return examples if len(self.positions) == len(table) else examples.take(self.positions)
 
     def measure(self) -> tuple[Floats, Floats]:
-        """Losses and kept outputs of the ``examples``, as ``FittedModel.measure`` gives them."""
+        """Losses and kept outputs of the ``examples``, as ``FittedModel.measure`` returns them."""
         table, examples = self.all_rows
-        # Where a row is an example, what was measured of it for a score is known.
+        # Where each row is one example, earlier measurements for a score can be reused.
         if np.array_equal(examples.rows, table.column("row")):
             return self.fitted.measure(examples, self.positions)
         return self.fitted.measure(self.examples)
@@ -495,10 +516,10 @@ class SplitRows:
 
 @dataclass(frozen=True, slots=True)
 class ScoringResult:
-    """The test score and its companions: ``blocks`` go into ``result.json``.
+    """The test score and what belongs to it: ``blocks`` go into ``result.json``.
 
     ``outputs`` are a classifier's, for ``predictions.parquet``, ``predictions`` those of others;
-    ``table`` are the test rows, which were opened for it, ``None`` where none were set aside.
+    ``table`` are the test rows of the score, ``None`` where none were set aside.
     ``analysis_blocks`` are the blocks of the run's analyses, which took ``analyses_s``.
     """
 
@@ -513,22 +534,22 @@ class ScoringResult:
 
 
 def no_listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
-    """A task whose loop needs none of its own."""
+    """For a task without listeners of its own."""
     return ()
 
 
 def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """A source that brings no validation or test rows of its own."""
+    """For sources without validation or test rows of their own."""
     return {}, ()
 
 
 def no_watch(loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> None:
-    """A task that writes no text."""
+    """For a task that generates no text."""
     return
 
 
 def takes_every_setting(recipe: Recipe) -> None:
-    """Of a task for which every setting means something."""
+    """For a task to which every setting applies."""
 
 
 def plain_facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, Any]:
@@ -546,41 +567,41 @@ def plain_facts(fitted: FittedModel, saved: Mapping[str, object]) -> dict[str, A
 
 
 def as_own(read: Read, source: str, data: DataPart, like: Table) -> Table:
-    """General rows of a task that reads them as its own."""
+    """Read general rows in the same way as the task's own rows."""
     return read(source, data, like)
 
 
 def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
-    """A task that works nothing out from its training rows."""
+    """For a task that derives nothing from its training rows."""
     return loaded
 
 
 def as_encoded(examples: E, loaded: LoadedModel, rows: Table) -> E:
-    """A task whose rows are read as they were encoded."""
+    """For a task that uses the rows as they were encoded."""
     return examples
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDefinition(Generic[L, E]):
-    """What differs between tasks when the parts are put together: functions, no inheritance.
+    """What differs between tasks: functions, no inheritance.
 
-    ``read`` a source into a table (like another one, where that is given); ``load`` the model for a
-    table; ``encode`` a table; ``make_task`` the loop's side; ``check_examples`` findings on the
-    encoded training rows; ``listeners`` the loop's own for this kind; ``save`` the network into a
-    folder, returning facts; ``score`` the opened test rows; ``prediction_columns`` the best
-    checkpoint's predictions for training or validation rows, in the columns of
-    ``predictions.parquet``; ``load_plain_model`` is the model of a finished run, as plain libraries
-    load it; ``use_runs`` and ``use_fitted`` what answers and scores other rows, by finished runs
-    (one, or the average of several) and by a fit. ``given_splits`` names the validation and test
-    rows that a source itself brings, with the reason. ``find_metric`` a criterion of
-    ``train.metric`` by its name; ``choose_samples`` the rows for which texts are written at the
-    evaluation points, or else once, by the best checkpoint. ``general`` reads rows of what a model
-    knew before, beside the run's own: as these are read (``read``), or otherwise where they may be
-    of another form. ``fit_loaded`` what was loaded, by a fit's training rows (as read and encoded):
-    their unit, the length of their targets. ``transform_examples`` gives one side's examples in
-    that unit and within that length. ``facts`` are those of the saved model, where no test rows are
-    scored. ``refuse`` raises ``RecipeError`` for a setting that means nothing for this task.
-    ``metrics`` are scored beside those that every classifier has.
+    ``read`` reads a source into a table (like another one, where that is given); ``load`` loads the
+    model for a table; ``encode`` encodes a table; ``make_task`` builds the task for the loop;
+    ``check_examples`` returns findings on the encoded training rows; ``listeners`` are the loop's
+    listeners for this task; ``save`` writes the network into a folder and returns facts; ``score``
+    scores the test rows. ``prediction_columns`` are the best checkpoint's predictions for training
+    or validation rows, in the columns of ``predictions.parquet``. ``load_plain_model`` loads the
+    model of a finished run with plain libraries. ``use_runs`` and ``use_fitted`` return a predictor
+    for other rows, from finished runs (one, or the average of several) and from a fit.
+    ``given_splits`` names the validation and test rows that a source itself brings, with the
+    reason. ``find_metric`` finds a metric for ``train.metric`` by its name. ``choose_samples``
+    chooses the rows for which texts are generated at the evaluations, or else once, by the best
+    checkpoint. ``general`` reads general rows: like the run's own rows (``read``), or differently
+    where they may have another form. ``fit_loaded`` adapts the loaded model to a fit's training
+    rows (as read and encoded): their unit, the length of their targets. ``transform_examples``
+    converts one split's examples to that unit and length. ``facts`` are those of the saved model,
+    where no test rows are scored. ``refuse`` raises ``RecipeError`` for a setting that does not
+    apply to this task. ``metrics`` are scored in addition to those of every classifier.
     """
 
     name: str
@@ -607,15 +628,17 @@ class TaskDefinition(Generic[L, E]):
     metrics: tuple[Metric, ...] = ()
 
     def read_general(self, source: str, data: DataPart, like: Table) -> Table:
-        """Rows of what a model knew before, beside the run's own rows ``like``."""
+        """General rows, in addition to the run's own rows ``like``."""
         return self.general(self.read, source, data, like)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """What a run holds at its peak, in MB; ``rest`` is the process without the model. On a GPU
-    ``rest`` and those ``copies`` that every run has lie in the processor's memory and are not here:
-    averages of weights lie where the weights do."""
+    """The peak memory of a run, in MB; ``rest`` is the process without the model.
+
+    On a GPU ``rest`` and the ``copies`` that every run has are in the CPU's memory and not
+    included; averages of weights are where the weights are.
+    """
 
     weights: float
     gradients: float

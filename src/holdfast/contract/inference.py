@@ -1,9 +1,9 @@
-"""What a trained model says of some rows: one frozen record a kind of answer.
+"""Predictions of a trained model: one frozen record for each type of prediction, and the protocols
+of predictors.
 
-Each has ``predictions``, ``confidence`` and ``probabilities`` (see ``using.Answers``), and what
-scoring needs beyond them.
-
-What a task must define so that its finished runs can be used: records and protocols.
+Each record has ``predictions``, ``confidence`` and ``probabilities`` (see ``TaskPredictions``), and
+what scoring needs beyond them. The protocols say what a task must define so that its finished runs
+can be used.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from holdfast.data.source import read_first_batch, read_source
 from holdfast.data.table import Table
 from holdfast.recipe import DataPart, Recipe, override, read_recipe
 
-# What a float32 model can tell of a number.
+# Significant digits of a float32 number.
 NUMBER_DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPredictions:
-    """One class a row. ``probabilities`` [n, classes]; ``outputs`` are the logits that they come
-    from, with the losses of the rows whose label is known."""
+    """One class a row. ``probabilities`` [n, classes]; ``outputs`` are the logits behind them, with
+    the losses of the rows whose label is known.
+    """
 
     names: tuple[str, ...]
     probabilities: Floats
@@ -44,12 +45,12 @@ class ClassPredictions:
 
     @property
     def predictions(self) -> list[str]:
-        """The most probable class, the first of several that are."""
+        """The most probable class, the first one on a tie."""
         return [self.names[int(k)] for k in self.probabilities.argmax(axis=1)]
 
     @property
     def confidence(self) -> list[float | None]:
-        """Its probability."""
+        """The predicted probability of the predicted class."""
         best = self.probabilities.argmax(axis=1)
         probabilities: list[float | None] = self.probabilities[np.arange(len(best)), best].tolist()
         return probabilities
@@ -57,8 +58,9 @@ class ClassPredictions:
 
 @dataclass(frozen=True, slots=True)
 class LabelSetPredictions:
-    """Several labels a row, each its own yes or no. ``probabilities`` [n, labels]; ``raw`` the
-    logits that are scored."""
+    """Several labels a row, each with its own yes or no. ``probabilities`` [n, labels]; ``raw`` the
+    logits that are scored.
+    """
 
     names: tuple[str, ...]
     probabilities: Floats
@@ -66,12 +68,12 @@ class LabelSetPredictions:
 
     @property
     def predictions(self) -> list[list[str]]:
-        """The labels above one half."""
+        """The labels with a probability above 0.5."""
         return label_names(self.probabilities > 0.5, self.names)
 
     @property
     def confidence(self) -> list[float | None]:
-        """The probability of the least certain yes or no of a row."""
+        """The lowest confidence among a row's yes and no predictions."""
         least = np.maximum(self.probabilities, 1 - self.probabilities).min(axis=1)
         probabilities: list[float | None] = least.tolist()
         return probabilities
@@ -85,7 +87,7 @@ class NumberPredictions:
 
     @property
     def predictions(self) -> list[float]:
-        """Each as far as a float32 model can tell it."""
+        """Each number, rounded to the precision of a float32 model."""
         return [float(format_number(value)) for value in self.raw[:, 0]]
 
     @property
@@ -99,8 +101,11 @@ class NumberPredictions:
 
 @dataclass(frozen=True, slots=True)
 class TextPredictions:
-    """A text a row; ``sure`` [n] is the geometric mean of the probabilities of its tokens, NaN for
-    an empty text; ``cut`` [n], whether it was stopped at the most tokens before it had ended."""
+    """A text a row.
+
+    ``sure`` [n] is the geometric mean of the probabilities of its tokens, NaN for an empty text;
+    ``cut`` [n] is whether generation stopped at the maximum number of tokens before the text's end.
+    """
 
     predictions: Sequence[str]
     sure: Floats
@@ -136,11 +141,13 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """How other rows than those of the training are read: their columns, where they are called
-    otherwise, their encoding, where it is not to be told from the bytes, and settings below
-    ``data.limits`` other than the run's. Of a model that writes: ``max_tokens`` of an answer, where
-    not those of the run, and the ``temperature`` above 0 at which tokens are drawn, the same ones
-    each time."""
+    """How rows for inference are read and texts generated.
+
+    Columns, where the file names them differently; the encoding, where the bytes do not show it;
+    and settings below ``data.limits`` other than the run's. For a generative model: ``max_tokens``
+    of a text, where not the run's, and the ``temperature`` above 0 at which tokens are sampled,
+    always with the same seed.
+    """
 
     text: tuple[str, ...] | None = None
     label: str | None = None
@@ -152,9 +159,10 @@ class InferenceOptions:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """Rows to be predicted: ``raw`` all as the source writes them, ``table`` those that the model
-    can read (``row`` says which), ``because`` why another cannot be, where there is more to say
-    than that it has no text."""
+    """Rows to predict: ``raw`` all as the source has them, ``table`` those that the model can read
+    (``row`` says which). ``because`` gives the reason for an unreadable row, unless it only lacks a
+    text.
+    """
 
     raw: Raw
     table: Table
@@ -163,11 +171,11 @@ class PredictionRequest:
 
 
 class TaskPredictions(Protocol):
-    """What a model says of some rows, in their order; each kind of answer is a frozen record of its
-    own in ``answers.py``.
+    """A model's predictions for some rows, in their order; each type of prediction is a frozen
+    record in this module.
 
     ``predictions`` [n] are classes, texts, numbers or lists; ``confidence`` [n] in [0, 1], ``None``
-    where the model cannot tell; ``probabilities`` [n, names], ``None`` where there are none.
+    where the model has none; ``probabilities`` [n, names], ``None`` where there are none.
     """
 
     @property
@@ -182,22 +190,24 @@ class TaskPredictions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LabelledRequest:
-    """Labelled rows as a model's own classes and columns read them, and what was decided."""
+    """Labelled rows, read with a model's own classes and columns, and the decisions about them."""
 
     table: Table
     decisions: tuple[Decision, ...] = ()
 
 
 class Scorer(Protocol):
-    """The score of all labelled rows that a model was asked, or of those at ``positions``."""
+    """The score of all labelled rows of a request, or of those at ``positions``."""
 
     def __call__(self, positions: Ints | None = None) -> Scores: ...
 
 
 class TaskPredictor(Protocol):
     """What a task defines so that its trained models can be used: one, or the average of several.
-    ``prediction_type`` is the type of a prediction, ``names`` what there are probabilities of (none
-    where it is empty). ``runs.predictor.Predictor`` is the one that calls it."""
+
+    ``prediction_type`` is the type of a prediction, ``names`` the names of its probabilities (empty
+    where there are none). ``runs.predictor.Predictor`` calls it.
+    """
 
     @property
     def prediction_type(self) -> PredictionType: ...
@@ -212,60 +222,67 @@ class TaskPredictor(Protocol):
         """Read the labelled rows of a file."""
 
     def predict(self, table: Table) -> TaskPredictions:
-        """Answer these rows, in their order."""
+        """Predict these rows, in their order."""
 
     def scorer(self, table: Table) -> Scorer:
-        """Answer these labelled rows, and hand on what scores the answers."""
+        """Predict these labelled rows, and return the function that scores the predictions."""
 
 
 @runtime_checkable
 class GenerativePredictor(Protocol):
-    """A model that writes its answers."""
+    """A predictor that generates texts."""
 
     def with_generation(self, max_tokens: int | None, temperature: float) -> TaskPredictor:
-        """The same, whose answers have at most so many tokens (``None``: those of the run), drawn
-        above ``temperature`` 0."""
+        """The same predictor with at most ``max_tokens`` tokens a text (``None``: as the run),
+        sampled above ``temperature`` 0.
+        """
 
 
 def check_limits(
     settings: Sequence[str], command: str = "using a run", others: str = ""
 ) -> tuple[str, ...]:
-    """The settings that reading other rows has: those below ``data.limits``. Raises ``RecipeError``
-    for any other; ``others`` are what else the command ``command`` has."""
+    """Settings for reading other rows: those below ``data.limits``.
+
+    Raises ``RecipeError`` for any other; ``others`` are further options of the command ``command``.
+    """
     for setting in settings:
         if not setting.strip().startswith(LIMITS):
             raise RecipeError(
                 "--set",
                 f"names a key that {command} does not have",
                 setting,
-                f"There is {others}{LIMITS}KEY=VALUE; all others belong to the run.",
+                f"Use {others}{LIMITS}KEY=VALUE; all other settings belong to the run.",
             )
     return tuple(settings)
 
 
 def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractContextManager[None]:
-    """Read what the recipe's limits let be read, or what ``data.limits.KEY=VALUE`` settings do: a
-    finished run's recipe is not there to be edited."""
+    """Read within the recipe's limits, or within ``data.limits.KEY=VALUE`` settings, since a
+    finished run's recipe cannot be edited.
+    """
     limits = override(Recipe(data=DataPart(limits=part.limits)), settings).data.limits
     return use_limits(Limits(**limits.model_dump()))
 
 
 def data_part(run: Path) -> DataPart:
-    """What the run's recipe says of its data."""
+    """The data part of the run's recipe."""
     return read_recipe(run / RECIPE).data
 
 
 def encoding_for(
     part: DataPart, data: str, options: InferenceOptions
 ) -> tuple[str | None, tuple[Decision, ...]]:
-    """The encoding in which a file is read: the one that is asked for; else UTF-8 where its bytes
-    are; else that of the run's own data, which is said. ``None`` leaves it to the reader."""
+    """The encoding in which a file is read.
+
+    The requested one; else UTF-8 where the bytes are valid UTF-8; else that of the run's own data,
+    with a decision that says so. ``None`` leaves it to the reader.
+    """
     path = source_path(data)
     if options.encoding or not part.encoding or not path.is_file():
         return options.encoding, ()
     if path.name.lower().removesuffix(".gz").endswith(NOT_TEXT) or _is_utf8(path):
         return None, ()
-    because = f"{path.name} is not UTF-8, and the run's own data were in {part.encoding}"
+    because = f"{path.name} is not UTF-8, and the run's own data has the encoding {part.encoding}"
     return part.encoding, (Decision("encoding", part.encoding, because),)
 
 
@@ -278,7 +295,7 @@ def _is_utf8(path: Path) -> bool:
     try:
         with open_bytes(path) as stream:
             while block := stream.read(_BLOCK):
-                # A text in UTF-16 may be valid UTF-8, but for the NUL beside every letter.
+                # UTF-16 text may be valid UTF-8, except for a NUL next to every letter.
                 if "\0" in decoder.decode(block):
                     return False
             decoder.decode(b"", final=True)
@@ -290,8 +307,9 @@ def _is_utf8(path: Path) -> bool:
 def read_prediction_rows(
     part: DataPart, data: Data, options: InferenceOptions, column: str | None = None
 ) -> tuple[Raw, tuple[Decision, ...]]:
-    """Every value of a file, or of a list under the names of the columns that the run reads
-    (``column``: where its recipe does not say)."""
+    """Every value of a file, or of a list under the names of the run's columns (``column``: where
+    its recipe does not name them).
+    """
     if not isinstance(data, str):
         return raw_of_texts(data, read_columns(part) or ((column,) if column else ())), ()
     encoding, decisions = encoding_for(part, data, options)
@@ -306,21 +324,24 @@ def select_columns(raw: Raw, names: Sequence[str], options: InferenceOptions) ->
 
 
 def label_for(part: DataPart, options: InferenceOptions) -> str | None:
-    """The label column: the one that is asked for, else the run's."""
+    """The label column: the requested one, else the run's."""
     return options.label or part.label
 
 
 def read_columns(part: DataPart) -> tuple[str, ...] | None:
-    """The columns that the run's texts were made of; ``None`` for the recipe of an old run that
-    does not say."""
+    """The columns that the run's texts are made of; ``None`` for the recipe of an old run that does
+    not name them.
+    """
     return named_columns(part.template) if part.template else part.text
 
 
 def group_for(
     part: DataPart, data: str, encoding: str | None
 ) -> tuple[str | None, tuple[Decision, ...]]:
-    """The run's column of groups, where this file has it too; else none, which is said."""
+    """The run's group column, where this file has it too; else none, with a decision that says
+    so.
+    """
     if part.group is None or part.group in read_first_batch(data, encoding, None).names:
         return part.group, ()
-    because = f"there is no column {part.group!r} here, so the intervals take every row for itself"
+    because = f"column {part.group!r} is missing here, so the intervals treat rows as independent"
     return None, (Decision("groups", "none", because),)

@@ -33,15 +33,15 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """The rows of a ``split`` [n] (``table``, in its order) and what the kept model says of them.
+    """The rows of a ``split`` [n] (``table``, in its order) and the best checkpoint's predictions.
 
-    ``losses`` [n] in nats (of generators the mean over the ``tokens`` [n] that count), NaN where
-    there is none. ``wrong`` [n] is whether the answer is not the label; ``None`` where answers are
-    not right or wrong (numbers, texts). ``predictions`` [n] are as in the source, ``None`` where
-    none were made; ``probabilities`` [n, names] after the temperature, ``None`` without any.
-    ``errors`` [n] are answer − label of numbers, in the user's unit. ``confidence`` [n] is
-    the predicted probability of the answer (the class; the least certain label or word), ``None``
-    where there is none, NaN for a row of which nothing is read.
+    ``losses`` [n] in nats (of generative models the mean over the ``tokens`` [n] that count), NaN
+    where there is none. ``wrong`` [n] is whether the prediction differs from the label; ``None``
+    where predictions are neither correct nor wrong (numbers, texts). ``predictions`` [n] are as in
+    the source, ``None`` where none were made; ``probabilities`` [n, names] after the temperature,
+    ``None`` without any. ``errors`` [n] are prediction − label of numbers, in the user's unit.
+    ``confidence`` [n] is the predicted probability of the prediction (the class; the least certain
+    label or word), ``None`` where there is none, NaN for a row of which nothing is read.
     """
 
     split: SplitName
@@ -67,7 +67,7 @@ class Predictions:
             self.tokens,
         )
         if any(one is not None and len(one) != n for one in given):
-            raise ValueError(f"{n} rows need {n} answers")
+            raise ValueError(f"{n} rows need {n} predictions")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -104,8 +104,8 @@ class Predictions:
 
 ANSWERS = "answers.parquet"
 COLUMNS = ("row", "split", "label", "prediction", "loss", "tokens", "probabilities", "error")
-# Training rows that the best checkpoint predicts: those of the largest train probe. The scores of
-# the probe come of the same pass.
+# Training rows that the best checkpoint predicts: the largest training sample. The sample's scores
+# come from the same pass.
 PREDICTED_TRAIN_ROWS = MOST_PROBE_ROWS
 
 
@@ -114,7 +114,8 @@ def predict_split(
 ) -> tuple[Table, pa.Table]:
     """All validation rows, or at most ``PREDICTED_TRAIN_ROWS`` of the training rows (a fixed random
     sample), and the best checkpoint's predictions in the columns of ``predictions.parquet``; rows
-    of which nothing can be read are left out."""
+    that cannot be read are left out.
+    """
     import pyarrow as pa
 
     assert split != "test"
@@ -124,7 +125,7 @@ def predict_split(
     all_rows = splits.train_rows if split == "train" else splits.valid_rows
     positions: Ints = np.arange(len(all_rows))
     if split == "train":
-        # The train probe is the beginning of the same order.
+        # The training sample is the beginning of the same order.
         positions = probe_positions(positions, PREDICTED_TRAIN_ROWS, fitted.training_plan.plan.seed)
     split_rows = SplitRows(fitted, saved, split, positions)
     columns = pa.table(dict(fitted.training_plan.definition.prediction_columns(split_rows)))
@@ -142,14 +143,15 @@ def rows_of(table: Table, rows: Ints) -> Table:
 def make_predictions(
     split: SplitName, table: Table, columns: pa.Table, names: Sequence[str] = ()
 ) -> Predictions:
-    """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
-    what there are probabilities of."""
+    """The predictions in ``columns`` for the rows of ``table``, in the same order. ``names`` are
+    the names of the probabilities.
+    """
     column_names = columns.column_names
     label, predictions = columns["label"].to_pylist(), columns["prediction"].to_pylist()
     errors = columns["error"].to_numpy().astype(np.float64) if "error" in column_names else None
     sets = bool(label) and isinstance(label[0], list)
     probabilities = None
-    # A tagger's are of a sentence's words, of which sentences have more or fewer.
+    # A tagger's probabilities are of words, and sentences differ in length.
     if "probabilities" in column_names and "tags" not in table.rows.column_names:
         width = (len(label), len(names))
         probabilities = np.array(columns["probabilities"].to_pylist(), np.float64).reshape(width)
@@ -176,14 +178,14 @@ def losses_of(columns: pa.Table) -> Floats:
 
 
 def tokens_of(columns: pa.Table) -> Ints | None:
-    """Over how many tokens each loss is a mean; runs by older versions do not say it."""
+    """Over how many tokens each loss is a mean; runs of older versions lack it."""
     if "tokens" not in columns.column_names:
         return None
     return np.array(columns["tokens"].fill_null(0).to_pylist(), dtype=np.int64)
 
 
 def _confidence(columns: pa.Table, probabilities: Floats | None, sets: bool) -> Any:
-    """The confidence of each prediction, as the predictor gives it."""
+    """The confidence of each prediction, as the predictor returns it."""
     if probabilities is not None:
         return (
             np.maximum(probabilities, 1 - probabilities).min(axis=1)
@@ -198,7 +200,7 @@ def _confidence(columns: pa.Table, probabilities: Floats | None, sets: bool) -> 
 
 
 def write_answers(run: Path, splits: Mapping[SplitName, pa.Table]) -> None:
-    """``answers.parquet``: one line a row that was asked about, its ``split`` beside the rest."""
+    """Write ``answers.parquet``: one line per predicted row, with its ``split``."""
     import pyarrow as pa
 
     parts = []
@@ -214,5 +216,5 @@ def groups_of(table: Table) -> npt.NDArray[Any] | None:
     return np.asarray(table.column("group"), dtype=object) if table.has_groups else None
 
 
-# Rows of each side whose single tokens are asked for.
+# Rows of each split whose single tokens are requested.
 MOST_HEARD = 500

@@ -14,9 +14,11 @@ RECIPES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """``source`` is a recipe or data, by its name; what is ``None`` was not said. ``settings`` are
-    ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is continued.
-    ``in_memory`` are rows in memory, see ``prepare.sources``."""
+    """A training request: ``source`` is a recipe or data, by its name; ``None`` means not given.
+
+    ``settings`` are ``key=value`` strings. ``out`` is the run's folder; with ``resume`` it is
+    continued. ``in_memory`` are rows in memory, see ``prepare.sources``.
+    """
 
     source: str
     model: str | None = None
@@ -32,8 +34,11 @@ class TrainingRequest:
     in_memory: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, read: Callable[[Path], Recipe] = read_recipe) -> Recipe:
-        """The recipe that all this says; what is said beside a recipe file wins over it, and
-        ``settings`` over both. ``read`` reads that file."""
+        """The recipe of this request: options override a recipe file, and ``settings`` override
+        both.
+
+        ``read`` reads that file.
+        """
         is_recipe = Path(self.source).suffix.lower() in RECIPES
         if is_recipe:
             recipe = read(Path(self.source))

@@ -1,6 +1,6 @@
 """``result.json``, ``predictions.parquet`` and ``splits.parquet`` of a run: records to files.
 
-What a run forgot, by its loss on general rows: ``probes.forgetting`` of ``result.json``.
+Also how much a run forgot, by its loss on general rows: ``probes.forgetting`` of ``result.json``.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def data_block(
     findings: Sequence[object],
     added: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """``data`` of the contract: how many rows, how they were used, what was found; and the files
-    as they were named, which sentences repeat and a report or a card must not. ``added`` counts the
-    rows that were learned from beside those of the table, by origin."""
+    """``data`` of the contract: how many rows, how they were used, and the findings; and the files
+    as they were named, which sentences repeat but a report or a card must not. ``added`` counts the
+    added training rows by origin.
+    """
     sources = dict.fromkeys(one.source for one in (table, *given))
     return {
         "files": [source for source in sources if Path(source).expanduser().exists()],
@@ -62,13 +63,13 @@ def data_block(
 
 
 def division_block(splits: Splits, scored: ScoringResult, classes: Sequence[str]) -> dict[str, Any]:
-    """How the rows were divided: counts per side and class, and what was moved or dropped."""
+    """How the rows were split: counts per split and class, and what was moved or dropped."""
     split_labels = {
         "train": splits.train.table.column("label"),
         "valid": splits.valid.table.column("label"),
     }
     if scored.outputs is not None:
-        # Without test rows, those that were scored stand on the other two sides.
+        # Without test rows, the scored rows are training and validation rows.
         split_labels["test"] = scored.outputs.labels if len(splits.test) else []
     counts = {split: Counter(np.asarray(labels).tolist()) for split, labels in split_labels.items()}
     by_check = {finding.check: finding for finding in splits.findings}
@@ -118,8 +119,9 @@ def brief(scores: Scores) -> dict[str, Any]:
 def baseline_block(
     tests: Mapping[str, dict[str, Any]], baseline_name: str, comparison: Mapping[str, object]
 ) -> dict[str, Any]:
-    """``baseline``: the scores (``tests``) of each on the test rows, ``baseline_name`` stands
-    beside the model, and the model's paired ``comparison``."""
+    """``baseline``: each baseline's scores (``tests``) on the test rows, the ``baseline_name`` to
+    compare the model with, and the model's paired ``comparison``.
+    """
     return {
         "what": baseline_name,
         "test": tests[baseline_name],
@@ -129,7 +131,7 @@ def baseline_block(
 
 
 def run_block(trained: TrainingResult, seed: int = 0) -> dict[str, Any]:
-    """What the loop did: verdict, steps, actions, what it forgot."""
+    """The result of the loop: verdict, steps, actions, what it forgot."""
     by_token = any(evaluation.valid_tokens is not None for evaluation in trained.history)
     return {
         **({"loss_unit": TOKEN} if by_token else {}),
@@ -143,7 +145,7 @@ def run_block(trained: TrainingResult, seed: int = 0) -> dict[str, Any]:
 
 
 def actions_block(actions: Sequence[tuple[int, Action]]) -> list[dict[str, Any]]:
-    """What was done, at which step and why; ``events.jsonl`` has the settings too."""
+    """Actions with their step and reason; ``events.jsonl`` has the settings too."""
     return [
         {"step": step, "action": type(action).__name__, "because": action.because}
         for step, action in actions
@@ -151,7 +153,7 @@ def actions_block(actions: Sequence[tuple[int, Action]]) -> list[dict[str, Any]]
 
 
 def surroundings(threads: int, device: str) -> dict[str, Any]:
-    """Versions and machine, for whoever wants to repeat the run."""
+    """Versions and machine, to repeat the run."""
     versions = {"holdfast": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -181,8 +183,9 @@ def now() -> str:
 
 
 def write_predictions(path: Path, scored: ScoringResult, classes: Sequence[str]) -> None:
-    """The test rows, as the contract has them: a classifier's answers, or the columns that the
-    kind of task gave."""
+    """Write the test rows in the contract's form: a classifier's predictions, or the columns that
+    the task returned.
+    """
     import pyarrow as pa
 
     if scored.outputs is None:
@@ -192,7 +195,7 @@ def write_predictions(path: Path, scored: ScoringResult, classes: Sequence[str])
 
 
 def class_columns(outputs: Outputs, classes: Sequence[str]) -> dict[str, Any]:
-    """A classifier's answers as the columns of ``predictions.parquet``."""
+    """A classifier's predictions as the columns of ``predictions.parquet``."""
     import pyarrow as pa
 
     names = np.asarray(classes, dtype=object)
@@ -206,12 +209,15 @@ def class_columns(outputs: Outputs, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def write_splits(path: Path, records: pa.Table, tables: Sequence[Table]) -> None:
-    """One line per source row; files by their absolute path, as in the recipe. ``text_key`` is a
-    hash of the normal form of the row's text, by which ``evaluate`` knows it again."""
+    """Write one line per source row; files by their absolute path, as in the recipe.
+
+    ``text_key`` is a hash of the normal form of the row's text, by which ``evaluate`` recognises
+    it.
+    """
     import pyarrow as pa
 
     records = records.append_column("text_key", _text_keys(records, tables))
-    # Each path is resolved once, not once a row.
+    # Each path is resolved once, not once for each row.
     coded = records["file"].combine_chunks().dictionary_encode()
     names = pa.array([_absolute(name) for name in coded.dictionary.to_pylist()], pa.string())
     column = pa.DictionaryArray.from_arrays(coded.indices, names).cast(pa.string())
@@ -254,15 +260,16 @@ def _processor() -> str:
 
 
 SAID = {
-    "forgot": "It forgot some of what it knew before",
-    "a little": "It forgot a little of what it knew before",
-    "not shown": "That it forgot anything is not shown",
+    "forgot": "The model forgot some of what it knew before training",
+    "a little": "The model forgot a little of what it knew before training",
+    "not shown": "No forgetting is shown",
 }
 
 
 def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | None:
-    """The loss on the general probe before the first step and in the state that is kept; ``None``
-    without a probe."""
+    """The loss on the general-text set before the first step and at the best checkpoint; ``None``
+    without such a set.
+    """
     first = general_loss_rows(trained.history[0])
     evaluation = trained.selected_average or next(
         s for s in trained.history if s.step == trained.best_step
@@ -275,8 +282,11 @@ def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | Non
 
 def rise_block(before: Floats, after: Floats, seed: int, rows_name: str) -> dict[str, Any]:
     """The rise of the mean loss from ``before`` to ``after`` [n], the same rows in the same order,
-    with a paired interval over them. ``verdict``: *forgot* where the verdict on a run would call it
-    so, *a little* where the whole interval is above 0, else *not shown*."""
+    with a paired interval over them.
+
+    ``verdict``: *forgot* where the verdict on a run would say so, *a little* where the full
+    interval is above 0, else *not shown*.
+    """
     nothing = np.zeros(len(after))
     start, now = _estimate(before, nothing, seed), _estimate(after, nothing, seed)
     rise = _estimate(after, before, seed)
@@ -291,8 +301,9 @@ def rise_block(before: Floats, after: Floats, seed: int, rows_name: str) -> dict
     large = rise.value > max(limits.MARGIN, limits.FORGOTTEN * abs(start.value))
     verdict = "not shown" if not rise.low > 0 else "forgot" if large else "a little"
     because = (
-        f"{SAID[verdict]}: on {len(after)} {rows_name} the loss went from {start.value:.3f} to "
-        f"{now.value:.3f} (95 % interval of the difference {rise.low:+.3f} to {rise.high:+.3f})."
+        f"{SAID[verdict]}: on {len(after)} {rows_name} the loss went from "
+        f"{start.value:.3f} to {now.value:.3f} (95 % CI of the difference "
+        f"{rise.low:+.3f} to {rise.high:+.3f})."
     )
     return {**block, "forgot": verdict == "forgot", "verdict": verdict, "because": because}
 
@@ -300,5 +311,5 @@ def rise_block(before: Floats, after: Floats, seed: int, rows_name: str) -> dict
 def _estimate(one: Floats, other: Floats, seed: int) -> Estimate:
     difference: Difference = paired_bootstrap(one, other, seed=generator(seed, "general probe"))
     if not np.isfinite(difference.value):
-        return Estimate(None, why="a loss on the general probe is not a finite number")
+        return Estimate(None, why="a loss on the general-text set is not a finite number")
     return Estimate(difference.value, difference.low, difference.high)

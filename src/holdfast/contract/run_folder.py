@@ -33,16 +33,16 @@ RESULT = run_files.RESULT_FILE
 MODEL = run_files.MODEL_FOLDER
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
-# What a search (folds, trials) was asked: beside the checkpoints until the run is finished.
+# The request of a search (folds, trials): next to the checkpoints until the run is finished.
 SEARCH = "search.yaml"
-# The trials of a search, as Optuna keeps them.
+# The trials of a search, in Optuna's storage.
 STUDY = "study.journal"
 CHECKPOINTS = "checkpoints"
 RUN_START = "begun.json"
 ELSEWHERE = "Choose a folder that you may write to with --out."
-# Of a default folder's name, in bytes: a name may have 255.
+# For a default folder's name, in bytes: a name may have 255.
 LONGEST_STEM = 200
-# What a run consists of; anything else in its folder is the user's.
+# The files and folders of a run; anything else in its folder belongs to the user.
 RUN_FILES = (
     RECIPE,
     SEARCH,
@@ -73,7 +73,7 @@ RUN_FILES = (
 
 
 def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path:
-    """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest that is there."""
+    """``runs/<source>-<n>``: the next free number, or with ``resume`` the newest existing run."""
     stem = re.sub(r"(\.(csv|tsv|jsonl|json|parquet|conll|yaml|yml|gz))+$", "", Path(source).name)
     stem = re.sub(r"[^\w.-]+", "-", stem.split("@")[0]) or "run"
     stem = stem.encode("utf-8", "replace")[:LONGEST_STEM].decode("utf-8", "ignore")
@@ -84,11 +84,11 @@ def default_folder(source: str, resume: bool, root: Path = Path("runs")) -> Path
 
 @contextlib.contextmanager
 def reserve_folder(source: str, out: Path | None, resume: bool) -> Iterator[Path]:
-    """``out``, or ``default_folder``, as the first process chose it where a launcher started
-    several.
+    """Reserve ``out``, or ``default_folder`` as chosen by the first process where a launcher
+    started several.
 
-    A default folder is made at once, so that two runs that start together get two; it goes again
-    where the block fails before anything was written into it.
+    A default folder is created at once, so that two runs that start together get two folders. It is
+    removed where the block fails before anything was written into it.
     """
     created: list[Path] = []
     folder = out
@@ -112,7 +112,7 @@ def _broadcast_folder(folder: Path | None) -> Path:
 
 
 def _create_default_folder(source: str, resume: bool) -> tuple[Path, list[Path]]:
-    """A default folder that no other process has, and the folders that were made for it."""
+    """A default folder that no other process has, and the folders that were created for it."""
     if resume:
         _refuse_run(source)
     root = Path("runs")
@@ -129,17 +129,17 @@ def _create_default_folder(source: str, resume: bool) -> tuple[Path, list[Path]]
             try:
                 folder.mkdir()
             except FileExistsError:
-                # Another process was quicker: the next number.
+                # Another process was faster: the next number.
                 continue
             return folder, created
 
 
 def _refuse_run(source: str) -> None:
-    """Where the run itself is named in place of what it learns from, as ``--resume RUN`` reads."""
+    """Refuse a run in place of its data, since ``--resume RUN`` is easily read that way."""
     if source and "\0" not in source and (Path(source) / RECIPE).is_file():
         raise RunError(
             source,
-            "is the folder of a run, where its rows or its recipe are named",
+            "is the folder of a run, but SOURCE must be data or a recipe",
             None,
             f"Continue it with: holdfast train {shlex.quote(str(Path(source) / RECIPE))} "
             f"--out {shlex.quote(source)} --resume",
@@ -152,7 +152,7 @@ def _missing(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def remove_empty_on_error(created: Sequence[Path]) -> Iterator[None]:
-    """Where the block fails, the folders that are still empty go."""
+    """Remove the folders that are still empty where the block fails."""
     try:
         yield
     except BaseException:
@@ -163,20 +163,19 @@ def remove_empty_on_error(created: Sequence[Path]) -> Iterator[None]:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether everything is there: the result, the report, and no checkpoint left."""
+    """Whether the run is complete: the result, the report, and no checkpoint left."""
     present = all((run / name).exists() for name in (RESULT, REPORT, MODEL))
     return present and not (run / CHECKPOINTS).exists()
 
 
 @contextlib.contextmanager
 def claim_folder(run: Path, resume: bool) -> Iterator[None]:
-    """Make the folder and hold it, or refuse to write into one that holds something or that another
-    process holds.
+    """Create and lock the folder; refuse one that is not empty or that another process holds.
 
-    With ``resume`` an unfinished run may be continued; one without a checkpoint starts anew, and a
-    folder that is not there is refused. When the block fails before anything was written, the
-    folders that were made are taken away again. The log says where the folder cannot be locked.
-    Among several processes the first alone does this.
+    With ``resume`` an unfinished run may be continued; a run without a checkpoint starts from the
+    beginning, and a missing folder is refused. Where the block fails before anything was written,
+    the created folders are removed again. The log says where the folder cannot be locked. Among
+    several processes only the first one does this.
     """
     if not is_main_process():
         yield
@@ -184,12 +183,12 @@ def claim_folder(run: Path, resume: bool) -> Iterator[None]:
     check_place(run, resume)
     with disk_errors(run):
         created = _missing(run)
-        # A file system such as /proc refuses in ways of its own.
+        # A file system such as /proc refuses with errors of its own.
         with reading_errors(str(run), MachineError, "could not be written", ELSEWHERE):
             run.mkdir(parents=True, exist_ok=True)
     with remove_empty_on_error(created), locked(run):
         with disk_errors(run):
-            # Again: what another process wrote before it let the folder go.
+            # Checked again: another process may have written before it released the folder.
             _check(run, resume)
         yield
 
@@ -200,7 +199,7 @@ def is_main_process() -> bool:
 
 
 def check_place(run: Path, resume: bool) -> None:
-    """Refuse a folder that a run cannot be written into, or with ``resume`` continued in."""
+    """Refuse a folder in which a run cannot be written, or with ``resume`` continued."""
     with disk_errors(run):
         refuse_place(run)
         _check(run, resume)
@@ -210,11 +209,14 @@ def refuse_place(run: Path) -> None:
     """Refuse a path that cannot be a run's folder, or one that another process writes into."""
     if "\0" in str(run):
         raise RunError(
-            str(run), "has a NUL character, which no path can have", None, "Choose another --out."
+            str(run),
+            "has a NUL character, which a path cannot contain",
+            None,
+            "Choose another --out.",
         )
     if run.is_symlink() and not run.exists():
         rule = f"is a link to {run.readlink()}, which does not exist"
-        raise RunError(str(run), rule, None, "Make that folder, or choose another --out.")
+        raise RunError(str(run), rule, None, "Create that folder, or choose another --out.")
     if run.exists() and not run.is_dir():
         raise RunError(str(run), "is a file, not a folder", None, "Choose another --out.")
     refuse_locked(run)
@@ -228,20 +230,20 @@ def _check(run: Path, resume: bool) -> None:
         if folder.name == MODEL and (folder.parent / RESULT).exists():
             raise RunError(
                 str(run),
-                f"lies in the model folder of the run {folder.parent}",
+                f"is in the model folder of the run {folder.parent}",
                 None,
-                "Choose an --out elsewhere: what is added there makes that run unusable.",
+                "Choose an --out elsewhere: a file added there makes that run unusable.",
             )
     if not run.is_dir() or not _holds_something(run):
         return
     if not resume:
         raise RunError(
             str(run),
-            "already holds something, and a run is never overwritten",
+            "is not empty, and Holdfast never overwrites a run",
             None,
             "Choose another --out, or continue an interrupted run with --resume.",
         )
-    # What a search began with is there before its last fit writes the recipe.
+    # The file of the first step exists before the last fit of a search writes the recipe.
     if not (run / RECIPE).exists() and not (run / CHECKPOINTS / SEARCH).exists():
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
@@ -251,7 +253,7 @@ def _check(run: Path, resume: bool) -> None:
 
 
 def _suggest_run(run: Path) -> str:
-    """The runs that stand where a missing one was looked for, the nearest name first."""
+    """The runs next to a missing one, the nearest name first."""
     there = run.parent.iterdir() if run.parent.is_dir() else ()
     runs = [path.name for path in there if (path / RECIPE).exists()]
     if not runs:
@@ -261,13 +263,15 @@ def _suggest_run(run: Path) -> str:
 
 
 def _holds_something(run: Path) -> bool:
-    """Anything but what a process leaves that was killed before it had written the recipe."""
+    """Whether anything exists except the leftovers of a process that was killed before it had
+    written the recipe.
+    """
     left = (CHECKPOINTS, LOCK)
     return any(p.name not in left and not p.name.endswith(".partial") for p in run.iterdir())
 
 
 def run_files_in(run: Path) -> list[Path]:
-    """The files and folders in ``run`` that belong to a run, of those that are there."""
+    """The existing files and folders in ``run`` that belong to a run."""
     return [run / name for name in RUN_FILES if os.path.lexists(run / name)]
 
 
@@ -276,7 +280,7 @@ def remove_checkpoints(run: Path) -> None:
 
 
 def is_guarded(run: Path) -> bool:
-    """Whether ``run`` is a folder of ``Guard``: the report of another trainer's run."""
+    """Whether ``run`` is a folder of ``Guard``: the report on another trainer's run."""
     return not os.path.lexists(run / RECIPE) and (run / RESULT).is_file()
 
 
@@ -291,9 +295,9 @@ def need_run(run: Path) -> None:
         if is_guarded(run):
             raise RunError(
                 str(run),
-                "is a Guard folder, which holds no model: the trainer saved it elsewhere",
+                "is a Guard folder, which holds no model: the trainer saved the model elsewhere",
                 None,
-                f"Read {REPORT} there; commands that need a model take a run of `holdfast train`.",
+                f"Read {REPORT} there; commands that need a model need a run of `holdfast train`.",
             )
         if not (run / RECIPE).exists():
             raise RunError(str(run), "is not a run", None, "Name the folder of a finished run.")
@@ -306,8 +310,9 @@ def need_run(run: Path) -> None:
 
 
 def open_run(run: Path) -> dict[str, Any]:
-    """``result.json`` of a finished run whose recipe is the one that it ended with; raises
-    ``RunError`` for any other."""
+    """``result.json`` of a finished run whose recipe is unchanged since its end; raises
+    ``RunError`` for any other.
+    """
     need_run(run)
     result = read_result(run)
     check_files(run, result, [RECIPE])
@@ -315,9 +320,11 @@ def open_run(run: Path) -> dict[str, Any]:
 
 
 def model_of(run: Path) -> Path:
-    """The model's folder of a finished run, every file of it (and of the folder that its adapter is
-    put on) as the run left it; raises ``RunError`` for any other. Whatever loads a run's model asks
-    for it here."""
+    """The model folder of a finished run; raises ``RunError`` for any other.
+
+    Every file in it (and in the folder of its adapter's base model) must be as the run left it. All
+    code that loads a run's model gets the folder from here.
+    """
     from holdfast.models.adapters.save import base_folder
 
     result = open_run(run)
@@ -328,18 +335,18 @@ def model_of(run: Path) -> Path:
 
 
 def unsealed_decisions(runs: Sequence[Path]) -> tuple[Decision, ...]:
-    """That the files of runs without sums cannot be checked."""
+    """The decision that the files of runs without checksums cannot be checked."""
     return unchecked_decisions([run for run in runs if not is_sealed(open_run(run))], "model files")
 
 
 def unchecked_decisions(runs: Sequence[Path], files_name: str) -> tuple[Decision, ...]:
-    """That ``files_name`` of these runs bears no sums; nothing where there is none of them."""
+    """The decision that ``files_name`` of these runs have no checksums; nothing without such
+    runs.
+    """
     if not runs:
         return ()
     names = ", ".join(map(str, runs))
-    because = (
-        f"{RESULT} of {names} holds no SHA-256: an older version wrote it, or it was taken out"
-    )
+    because = f"{RESULT} of {names} holds no SHA-256: an older version wrote it, or it was removed"
     return (Decision(files_name, "not checked", because),)
 
 

@@ -1,6 +1,6 @@
-"""What is kept of a model that writes: the texts at every evaluation point, of a bounded, fixed
-sample of validation rows and of the training sample, and whether it goes on with the very words of
-a training row (2202.07646)."""
+"""Records of generated texts: the bounded, fixed samples of validation rows and training sample
+that are generated at every evaluation, and the verbatim completion of training rows (2202.07646).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from holdfast.core.wording import count_phrase
 from holdfast.metrics import TextMetric
 from holdfast.stats.intervals import clopper_pearson
 
-# Words of an answer that are given, the fewest that must follow, and the most that are compared.
+# Words of an answer in the prompt, the fewest that must follow, and the most that are compared.
 GIVEN, FEWEST, COMPARED = 8, 8, 24
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows of one side that are written: what they are written from, what is wanted, the ``tables``
-    that code runs on; ``write`` gives the network's texts for them on a device."""
+    """Sampled rows of one split for generation.
+
+    Their prompts, references and the ``tables`` that code runs on; ``write`` returns the network's
+    texts for them on a device.
+    """
 
     sources: Sequence[str]
     references: Sequence[str]
@@ -30,8 +33,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class WrittenSamples:
-    """What is written at every evaluation point: the samples by side, the training answers that a
-    text may copy, and the metric that is read off, if one is."""
+    """What is generated at every evaluation: the samples by split, the training targets that a text
+    may copy, and the metric of the texts, if any.
+    """
 
     samples: dict[str, Sample]
     answers: Sequence[str]
@@ -41,23 +45,22 @@ class WrittenSamples:
 
 @dataclass(frozen=True, slots=True)
 class Verbatim:
-    """Of ``n`` answers, those that were ``completed`` to the word, by their source rows; ``start``
-    of them by the model before training, where it was asked."""
+    """Of ``n`` answers, those that were ``completed`` verbatim, by their source rows; ``start`` how
+    many of them the base model completed, where it was run.
+    """
 
     n: int
     completed: tuple[int, ...]
     start: int | None = None
 
     def with_base_model(self, start: Verbatim) -> Verbatim:
-        """The same with what the model before training completes of these rows."""
+        """The same with what the base model completes of these rows."""
         return replace(self, start=len(start.completed))
 
     @property
     def because(self) -> str:
         if not self.n:
-            return (
-                f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
-            )
+            return f"No answer has the {GIVEN + FEWEST} words that a completion test needs."
         sentence = (
             f"{len(self.completed):,} of {count_phrase(self.n, 'answer')} completed "
             "verbatim from their "
@@ -65,7 +68,7 @@ class Verbatim:
         )
         if self.start is None:
             return f"{sentence}."
-        return f"{sentence}; {self.start:,} by the model before training."
+        return f"{sentence}; {self.start:,} by the base model."
 
     def to_json(self) -> dict[str, Any]:
         if not self.n:

@@ -1,26 +1,27 @@
-"""Which checkpoint of a run to keep, a pure function of its evaluations in one of four ways; and
-what choosing among them adds to its score.
+"""Which checkpoint of a run to keep: four rules, each a pure function of the evaluations; and the
+optimism of the choice.
 
 | rule | keeps | used by |
 |---|---|---|
 | ``lowest_calibrated`` | the lowest calibrated validation loss | ``Guard``, and every plan below |
-| ``newest_unless_worse`` | the newest not clearly worse than that | where it was better |
+| ``newest_unless_worse`` | the newest that is not significantly worse | where it was better |
 | ``lowest`` | the smallest value of a criterion | a metric of the user's choice |
 | ``last`` | the last | experiments |
 
-The *calibrated* loss is the validation loss after that checkpoint's best temperature; without
-logits it is the loss.
+The *calibrated* loss is the validation loss after temperature scaling of that checkpoint; without
+logits it is the plain loss.
 
 The lowest of many noisy means is often an early checkpoint that was lucky on a few validation rows,
 while under a falling learning rate the later ones are better on new rows (winner's curse). Where
-that was measured (``benchmarks/kept_state.py``, sets left out in turn), a later checkpoint stands
-in for the lowest one unless a paired test on the validation rows says that it is worse. Anywhere
-else the lowest is kept.
+this was measured (``benchmarks/kept_state.py``, leave-one-data-set-out), a later checkpoint
+replaces the lowest one unless a paired test on the validation rows shows that it is worse.
+Otherwise the lowest is kept.
 
-The first two never keep a checkpoint of which another has both a lower calibrated loss and more
-correct validation rows: such a one *dominates* it. The order is strict and transitive, and a new
-checkpoint is taken where it dominates the kept one and never where an earlier one dominates it; so
-nothing dominates the kept one, though a run holds the weights of the newest and the kept one alone.
+The first two never keep a checkpoint if another one has both a lower calibrated loss and more
+correct validation rows, that is, *dominates* it. The order is strict and transitive. A new
+checkpoint is kept where it dominates the kept one, and never where an earlier one dominates it. So
+nothing dominates the kept one, although a run stores only the weights of the newest and the kept
+one.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ from holdfast.core.seeds import generator
 from holdfast.monitor.evidence import stack_correct, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
-# Of a checkpoint that is called worse than the lowest; and of one that a trial must be better than
+# Levels for calling a checkpoint worse than the lowest, and a trial's checkpoint better
 # (benchmarks/kept_state.py).
 WORSE_LEVEL = 0.2
 BETTER_LEVEL = 0.1
-# Of a later checkpoint than a linear probe over which such runs were measured to gain.
+# Level for keeping a linear probe instead of a later checkpoint; such runs usually improve on it.
 PROBE_LEVEL = 0.02
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
 def lowest(criterion: Callable[[Snapshot], float]) -> Choose:
-    """Keep the state with the smallest ``criterion``, the earlier on a tie.
+    """Keep the checkpoint with the smallest ``criterion``, the earlier on a tie.
 
-    A criterion that is not a number counts as the worst; where all are, the newest state is kept.
+    A criterion that is not finite counts as the worst; where all are, the newest is kept.
     """
 
     def choose(history: Sequence[Snapshot]) -> int:
@@ -60,16 +61,16 @@ def lowest(criterion: Callable[[Snapshot], float]) -> Choose:
 
 
 def last(history: Sequence[Snapshot]) -> int:
-    """Keep the newest state, whatever it is worth: for experiments."""
+    """Keep the newest checkpoint in any case: for experiments."""
     return len(history) - 1
 
 
 def lowest_calibrated(history: Sequence[Snapshot]) -> int:
-    """Keep the checkpoint with the lowest calibrated validation loss, the earlier on a tie; of
-    generators, and without logits, the lowest loss.
+    """Keep the checkpoint with the lowest calibrated validation loss, the earlier on a tie; for
+    generative models, and without logits, the lowest loss.
 
-    One whose loss is not a number is the worst; where all are (no validation rows), the newest is
-    kept.
+    A loss that is not finite counts as the worst; where all are (no validation rows), the newest
+    checkpoint is kept.
     """
     return lowest(lambda snapshot: snapshot.refined_loss)(history)
 
@@ -79,14 +80,13 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
     lowest so far, and which no other dominates.
 
     A checkpoint is worse when the one-sided paired t-test against the lowest one up to it gives
-    p < 0.2: one that is kept wrongly costs as much as one that is dropped wrongly. The comparison
-    is always with the lowest, so small losses of ground cannot add up. With one validation row a
-    checkpoint is worse when its loss is higher; with none, the newest is kept; one with a loss that
-    is not a number is never kept while there is another.
+    p < 0.2: keeping one wrongly costs as much as dropping one wrongly. The comparison is always
+    with the lowest, so small increases cannot add up. With one validation row a checkpoint is worse
+    when its loss is higher; with none, the newest is kept. A checkpoint with a loss that is not
+    finite is never kept while there is another.
 
-    With ``gains`` the first checkpoint, a linear probe that such runs were measured to leave
-    behind, is not among the lowest: a later one gives way to it at p < 0.02, or where the probe
-    dominates it.
+    With ``gains`` the first checkpoint, a linear probe that such runs were measured to improve on,
+    is not among the lowest: it replaces a later one only at p < 0.02, or where it dominates it.
     """
     losses = validation_losses(history)
     if not losses.size:
@@ -97,7 +97,7 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
 def newest_unless_worse_place(
     losses: Floats, correct: Floats | None, *, gains: bool = False
 ) -> int:
-    """``newest_unless_worse`` of calibrated losses [rows, checkpoints] and the number of correct
+    """``newest_unless_worse`` for calibrated losses [rows, checkpoints] and the number of correct
     rows [checkpoints], where it is known."""
     means = _means(losses)
     best_place = lowest_place = 0
@@ -118,8 +118,7 @@ def newest_unless_worse_place(
 
 
 def correct_rows(history: Sequence[Snapshot]) -> Floats | None:
-    """The number of correct validation rows of each checkpoint; ``None`` unless all of them know
-    theirs."""
+    """The number of correct validation rows of each checkpoint; ``None`` unless all are known."""
     known = [one.valid_correct for one in history if one.valid_correct is not None]
     if len(known) < len(history):
         return None
@@ -146,13 +145,14 @@ def _means(losses: Floats) -> Floats:
 def choose_across_branches(
     history: Sequence[Snapshot], choose: Choose, reference: Floats | None = None
 ) -> int:
-    """The checkpoint to keep of a run that went back and tried something: by ``choose`` of the
-    evaluations of its first branch; of each later one only a checkpoint that is better than the one
-    kept before it, by the one-sided paired t-test at 10 %, and not worse than the best of its
-    branch; or one that dominates the kept one. None that an earlier one dominates.
+    """The index of the checkpoint to keep in a run that went back and tried something: by
+    ``choose`` among the evaluations of its first branch. Each later branch adds only a checkpoint
+    that is better than the one kept before it, by the one-sided paired t-test at 10 %, and not
+    worse than the best of its branch; or one that dominates the kept one. No checkpoint is kept
+    that an earlier one dominates.
 
-    ``reference`` [n] are the losses of a checkpoint that one of the last branch must be better than
-    too: the one that was kept when the branch was begun, which may lie behind its fork.
+    ``reference`` [n] are the losses of a checkpoint that one of the last branch must also beat: the
+    one that was kept when the branch began, which may be later than its fork.
     """
     branch_numbers = [snapshot.branch.number for snapshot in history]
     first = next(
@@ -189,28 +189,28 @@ def _beats(losses: Floats, reference: Floats) -> bool:
 
 
 def is_worse(now: Floats, before: Floats) -> bool:
-    """Whether the losses ``now`` [n] are above ``before`` [n], row by row, by a one-sided paired
-    t-test at 20 %."""
+    """Whether the losses ``now`` [n] are above ``before`` [n], by a one-sided paired t-test at
+    20 %."""
     return _is_above(now, before, WORSE_LEVEL)
 
 
 def is_better(now: Floats, before: Floats) -> bool:
-    """Whether the losses ``now`` [n] are below ``before`` [n], row by row, by a one-sided paired
-    t-test at 10 %."""
+    """Whether the losses ``now`` [n] are below ``before`` [n], by a one-sided paired t-test at
+    10 %."""
     return _is_above(before, now, BETTER_LEVEL)
 
 
 def _is_above(high: Floats, low: Floats, level: float) -> bool:
     difference = high - low
-    # Without a spread there is no t-test: the sign decides.
+    # Without variance there is no t-test: the sign decides.
     if len(difference) < 2 or np.ptp(difference) == 0:
         return bool(difference.mean() > 0)
     return paired_t(high, low).above > 1 - level
 
 
 def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool = False) -> str:
-    """Why the checkpoint at the place ``best_place`` is kept, in a clause, with its figures and
-    those of the last evaluation and of the lowest losses where they are others."""
+    """Why the checkpoint at ``best_place`` is kept, as a clause with its figures and those of the
+    last evaluation and of the lowest losses, where they differ."""
     rows = history[best_place].valid_losses.size
     if not rows:
         return "there are no validation rows to choose by"
@@ -222,21 +222,21 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
     elif gains and not best:
         explanation = (
             f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
-            f"not significant (paired t-test; that takes p < {PROBE_LEVEL:g}), and this recipe was "
-            "measured to improve on its probe"
+            f"not significant (paired t-test, threshold p < {PROBE_LEVEL:g}), and runs with this "
+            "recipe were measured to improve on their linear probe"
         )
     elif history[best].branch.number != history[best_place].branch.number:
         explanation = (
-            "a checkpoint of another trial replaces it only where it is better by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {BETTER_LEVEL:g})"
+            "a checkpoint of another trial replaces it only if it is significantly better "
+            f"(paired t-test on {rows} validation rows, threshold p < {BETTER_LEVEL:g})"
         )
     else:
         explanation = (
-            f"it is the newest checkpoint whose {name} is not above the lowest by a significant "
-            f"amount (paired t-test on {rows} validation rows; that takes p < {WORSE_LEVEL:g})"
+            f"it is the newest checkpoint whose {name} is not significantly above the lowest "
+            f"(paired t-test on {rows} validation rows, threshold p < {WORSE_LEVEL:g})"
         )
         if correct_rows(history) is not None:
-            explanation += ", and which no other beats in both loss and accuracy"
+            explanation += ", and no other checkpoint beats it in both loss and accuracy"
     others = {len(history) - 1: "the last evaluation"}
     if calibrated:
         others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
@@ -250,8 +250,8 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
 
 
 def checkpoint_figures(snapshot: Snapshot) -> str:
-    """The validation figures of a checkpoint: its calibrated loss with the raw one behind it, and
-    its accuracy, as far as it has them."""
+    """The validation figures of a checkpoint: its calibrated loss, then its raw loss and its
+    accuracy where they are known."""
     accuracy = snapshot.valid_metrics.get("accuracy")
     correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
     raw = "" if snapshot.valid_logits is None else f"raw loss {snapshot.valid_loss:.4g}"
@@ -264,9 +264,9 @@ RESAMPLES = 500
 
 @dataclass(frozen=True, slots=True)
 class Optimism:
-    """By how much the chosen state looks better on the rows that chose it than it is, in the unit
-    of ``metric`` (a share of right answers, or nats), with the 2.5 % and 97.5 % points of the
-    draws; over ``looks`` looks at ``rows`` rows."""
+    """By how much the chosen checkpoint looks better on the rows that chose it than it is, in the
+    unit of ``metric`` (accuracy as a share, or nats), with the 2.5 % and 97.5 % points of the
+    draws; over ``looks`` evaluations of ``rows`` rows."""
 
     metric: Literal["accuracy", "loss"]
     value: float
@@ -277,19 +277,20 @@ class Optimism:
 
 
 def choice_optimism(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism | None:
-    """What choosing among a run's looks adds to the score of the state that is chosen.
+    """The optimism of choosing among a run's evaluations: how much it adds to the score of the
+    chosen checkpoint.
 
-    The lowest of several noisy means is on average lower than what it measures. How much is worked
-    out by drawing the validation rows again, with all looks of a row together (Efron 1983's
-    optimism of a rule; the looks of one run move alike, so that twenty of them are far from twenty
-    chances): in each draw the best look is chosen, and what it scores there is compared with what
-    it scores on all rows.
+    The lowest of several noisy means is on average lower than its expected value. The amount is
+    estimated by resampling the validation rows, with all evaluations of a row together (Efron
+    1983's optimism of a rule; the evaluations of one run are correlated, so twenty of them are far
+    from twenty independent chances). In each draw the best evaluation is chosen, and its score
+    there is compared with its score on all rows.
 
-    Of a choice among these looks, those of every branch, by the lowest mean loss after the best
-    temperature; ``None`` with fewer than two looks or rows that are all numbers.
+    The choice is among these evaluations, those of every branch, by the lowest mean calibrated
+    loss; ``None`` with fewer than two evaluations, or without rows with finite losses.
 
-    The rule that a run uses keeps a later state unless it is worse: it chooses among fewer, so this
-    is rather too much than too little.
+    The rule that a run uses keeps a later checkpoint unless it is worse. It chooses among fewer, so
+    this is rather an overestimate.
     """
     finite_evaluations = [one for one in evaluations if np.isfinite(one.valid_losses).all()]
     if len(finite_evaluations) < 2 or finite_evaluations[0].valid_losses.size < 2:

@@ -1,5 +1,5 @@
-"""The advisor of a policy that acts: looks at the run for it, holds it to its bounds, and remembers
-what was tried. Deterministic; its state survives a resume.
+"""The advisor of a policy that acts: it prepares what the policy sees, enforces its limits, and
+remembers its trials. Deterministic; its state survives a resume.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from holdfast.core.records import Floats, Snapshot, Verdict, finite, to_json
 from holdfast.monitor.evidence import is_at_floor, validation_labels, validation_losses
 from holdfast.stats.paired_tests import paired_t
 
-# Each of them is a further choice on the validation rows.
+# Each trial is one more choice on the validation rows.
 MOST_TRIALS = 3
-# Of the planned updates: what a run may take with all its trials.
+# As a share of the planned updates: the limit of a run with all its trials.
 MOST_STEPS = 1.3
-NO_ACTION = "nothing is done"
+NO_ACTION = "no action"
 
 
 @dataclass(frozen=True, slots=True)
 class ControlledPlan:
-    """What a controller knows of its run before the first step: the ``evaluation_steps`` of its
+    """What a controller knows about its run before the first step: the ``evaluation_steps`` of its
     plan, the peak ``rate`` and the ``usual_rates``, the ``class_skew`` of the training rows'
-    classes, its ``capabilities``, the sentences of ``findings`` that say which rows leak, the
-    ``steps_per_epoch``, and the ``step_limit`` that the user has set to all updates."""
+    classes, its ``capabilities``, the sentences of ``findings`` that name leaking rows, the
+    ``steps_per_epoch``, and the user's ``step_limit`` on all updates."""
 
     evaluation_steps: tuple[int, ...]
     capabilities: Can
@@ -61,10 +61,10 @@ class ControlledPlan:
 
 @dataclass(slots=True)
 class ControllerMemory:
-    """What is remembered from look to look, whatever the run goes back to. ``reference_losses`` are
-    the validation losses [n] of the state that was kept when the present trial began,
-    ``best_step_before`` its step; ``planned_ends`` where the run would end from each of the
-    ``restore_steps``."""
+    """What is remembered between evaluations, even when the run goes back. ``reference_losses`` are
+    the validation losses [n] of the checkpoint that was kept when the current trial began,
+    ``best_step_before`` its step; ``planned_ends`` are the steps at which the run would end from
+    each of the ``restore_steps``."""
 
     steps_taken: int = 0
     position: int = 0
@@ -79,16 +79,16 @@ class ControllerMemory:
 
 
 class Controller:
-    """The advisor of ``control.policy=adapt`` and of a policy of the user's.
+    """The advisor of ``control.policy=adapt`` and of a user's own policy.
 
     Parameters
     ----------
     policy : decides by what it sees.
-    rule : when to stop a run that nothing is done about.
-    trial_rule : when a trial is over: no trial ends for want of gain, which would be worked out for
-        the plan as it was.
-    choose : the place in a history of the state that is kept, where nothing is on trial.
-    course : what is known of the run.
+    rule : when to stop a run without a trial.
+    trial_rule : when a trial ends: no trial ends because a gain is unlikely, since that would be
+        computed for the original plan.
+    choose : the index in a history of the checkpoint to keep, without a trial.
+    course : what is known about the run.
     """
 
     def __init__(
@@ -108,18 +108,18 @@ class Controller:
 
     @property
     def trials(self) -> tuple[RemedyTrial, ...]:
-        """The trials of the run, the last of which may be going on."""
+        """The trials of the run; the last one may be in progress."""
         now = self._memory
         return (*now.ended_trials, *([now.trial] if now.trial is not None else []))
 
     @property
     def steps_taken(self) -> int:
-        """Updates taken in all branches, up to the last look."""
+        """Updates taken in all branches, up to the last evaluation."""
         return self._memory.steps_taken
 
     def choose(self, history: Sequence[Snapshot]) -> int:
-        """The place of the state that is kept: of a trial only one that is better than what was
-        kept before it."""
+        """The index of the checkpoint to keep: of a trial only one that is better than the
+        checkpoint kept before it."""
         return choose_across_branches(history, self._choose, self._memory.reference_losses)
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
@@ -145,7 +145,7 @@ class Controller:
                 "because": advice.actions[0].because
                 if advice.actions
                 else advice.continue_because or NO_ACTION,
-                "chosen": names or "go on",
+                "chosen": names or "continue",
                 "sight": sight.to_record(),
                 "actions": [to_record(one) for one in advice.actions],
             }
@@ -153,17 +153,17 @@ class Controller:
         return advice.actions
 
     def notes(self) -> list[dict[str, Any]]:
-        """The notes of the looks since it was asked last."""
+        """The notes of the evaluations since the last call."""
         notes, self._notes = self._notes, []
         return notes
 
     def restore_points(self, history: Sequence[Snapshot]) -> tuple[int, ...]:
-        """The first look, the state that is kept, and this look, from which a trial may begin."""
+        """The steps from which a trial may begin: of the first, the best and this evaluation."""
         return self._memory.restore_steps
 
     def returns_to(self) -> tuple[int, int] | None:
-        """The branch and the step of the look at which the present trial was begun, to which the
-        run goes back where it fails."""
+        """The branch and the step of the evaluation at which the current trial began. The run goes
+        back there if the trial fails."""
         trial = self._memory.trial
         return (trial.branch, trial.step) if trial is not None else None
 
@@ -210,8 +210,8 @@ class Controller:
         )
 
     def _advance(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[int, Stop | None]:
-        """Remember this look; the place of the state that is kept, and the ``Stop`` by which the
-        run would end here."""
+        """Record this evaluation; the index of the checkpoint to keep, and the ``Stop`` by which
+        the run would end here."""
         memory, plan, last = self._memory, self.plan, history[-1]
         memory.steps_taken += last.step - memory.position
         memory.position, memory.evaluations = last.step, memory.evaluations + 1
@@ -228,7 +228,7 @@ class Controller:
             memory.restore_steps = tuple(sorted({0, memory.best_step, last.step}))
             ends = {snapshot.step: snapshot.planned_steps or plan.steps for snapshot in history}
             memory.planned_ends = tuple(ends[step] for step in memory.restore_steps)
-        # Both count every look; one of them is heard.
+        # Both rules count every evaluation; one of them is used.
         actions = [rule.decide(verdict, history) for rule in self._rules][trial is not None]
         stop = next((one for one in actions if isinstance(one, Stop)), None)
         if (
@@ -237,7 +237,7 @@ class Controller:
             and memory.steps_taken >= plan.max_steps
             and last.step < planned
         ):
-            stop = Stop(f"no updates are left of the {plan.max_steps} that it may take in all")
+            stop = Stop(f"all {plan.max_steps} updates that it may take in total are used")
         return best_place, stop
 
     def _sight(self, verdict: Verdict, history: Sequence[Snapshot]) -> Sight:
@@ -291,7 +291,7 @@ class Controller:
         )
 
     def _kept_changes(self) -> dict[str, list[Mapping[str, Any]]]:
-        """What was done in trials that hold at this look, by action: the settings of each."""
+        """The settings of the changes of trials that still apply at this evaluation, by action."""
         trial, settings = self._memory.trial, defaultdict(list)
         kept_trials = [one for one in self._memory.ended_trials if one.kept]
         if trial is not None:
@@ -306,8 +306,8 @@ class Controller:
 def _with_measurements(
     sight: Sight, history: Sequence[Snapshot], best_place: int, reference: Floats | None
 ) -> Sight:
-    """The sight with what its look measured, beside the first look, the one at ``best_place``, and
-    the losses [n] of the ``reference``."""
+    """Add this evaluation's measurements, compared with the first evaluation, the one at
+    ``best_place`` and the losses [n] of the ``reference``."""
     last = history[-1]
     chance, silent = _class_statistics(last)
     measured = replace(
@@ -335,16 +335,16 @@ def _with_measurements(
 
 
 def _belongs_to_trial(trial: RemedyTrial, snapshot: Snapshot) -> bool:
-    """Whether a look is one of the trial's: of a later branch, or where the run cannot go back of a
-    later step."""
+    """Whether an evaluation belongs to the trial: it is of a later branch or, where the run cannot
+    go back, of a later step."""
     if snapshot.branch.number > trial.branch:
         return snapshot.step > trial.from_step
     return snapshot.branch.number == trial.branch and snapshot.step > trial.step
 
 
 def _class_statistics(snapshot: Snapshot) -> tuple[float | None, float | None]:
-    """Of the classes of the validation rows, where a later look tells them: the loss of always
-    giving their frequencies, and the share of those that no answer names."""
+    """Two facts about the classes of the validation rows, where they are known: the loss of always
+    predicting their frequencies, and the share of classes that are never predicted."""
     has_labels = (
         snapshot.step and snapshot.valid_losses.size and np.isfinite(snapshot.valid_losses).all()
     )

@@ -1,24 +1,24 @@
-"""The policy ``adapt``: one rung after the other, each a trial, and none for a run that is well.
+"""The policy ``adapt``: one remedy after the other, each as a trial; none for a healthy run.
 
-| what is seen | when | what is tried |
+| finding | when | trial |
 |---|---|---|
-| leaking | at once | stop, and say which rows |
-| the rate is above the usual ones, nothing is gained | first looks | anew at the usual one |
-| the rate is below the usual ones | third look | the usual one from here on, as long as was lost |
-| hardly anything is learned | a third of the plan | a higher rate, longer |
-| the run breaks | at once | back to the state that is kept, a third of the rate |
-| underfit at the end of the plan | end | more layers where some are frozen; longer |
-| wrong labels | end | back to the state that is kept; a robust loss, the rate brought down |
-| what was seen first has a hold | end | the last layer as at the first look, other order, longer |
-| forgetting | end | back, the weights held near the start, the rate brought down |
-| too large a model for these rows | end | back, lower layers frozen, the rate brought down |
-| stopped while the rate was high, or overfit | end | back, the rate brought down within few looks |
-| still overfit | end | the same with one more notch: of pictures other forms, of texts a penalty |
+| leaking | at once | stop, and name the rows |
+| learning rate above the usual ones, no gain | first evaluations | restart at the usual one |
+| learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
+| hardly anything is learned | a third of the plan | a higher learning rate, more steps |
+| the run diverges | at once | back to the best checkpoint, a third of the learning rate |
+| underfit at the end of the plan | end | more layers where some are frozen; more steps |
+| wrong labels | end | back to the best checkpoint; a robust loss, learning-rate decay |
+| rows used first are fitted most | end | the last layer of step 0, another order, more steps |
+| forgetting | end | back, regularize towards the base model, learning-rate decay |
+| too large a model for these rows | end | back, freeze lower layers, learning-rate decay |
+| stopped while the rate was high, or overfit | end | back, learning-rate decay in few evaluations |
+| still overfit | end | the same with stronger augmentation (images) or regularization (texts) |
 
-The usual rate is the geometric middle of those that are known to work (``Sight.usual``), which is
-what the table of defaults takes for a small model. A run that is stopped early has never had its
-rate brought down, and its best state is one of a high rate: bringing it down from there is the
-first rung of every ladder against overfitting.
+The usual rate is the geometric mean of the range that is known to work (``Sight.usual``), which is
+what the table of defaults uses for a small model. In a run that is stopped early the learning rate
+never decayed, and its best checkpoint is from a high rate. So decay from that checkpoint is the
+first trial against overfitting.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from holdfast.core.actions import (
     SwitchOn,
     Unfreeze,
 )
+from holdfast.core.wording import percent_phrase
 
 Settings = Mapping[str, Mapping[str, float]]
 WELL_LABELS = ("healthy", "learning")
@@ -53,15 +54,21 @@ OVERFIT = ("overfit", "memorizing", "miscalibrated")
 HIGH = "the learning rate is too high"
 LOW = "the learning rate is too low"
 BREAKS = "a third of the learning rate"
+MORE_LAYERS, MORE_STEPS = "more trainable layers", "more steps"
+HEAD_RESET = "a reset last layer"
+TOWARDS_BASE_MODEL = "regularization towards the base model"
+DECAY = "learning-rate decay from the best checkpoint"
+AUGMENTATION, LABEL_SMOOTHING = "stronger augmentation", "label smoothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The settings of the ladder: a rate is ``far`` from the usual one from this factor on. ``few``
-    is how many looks the rate is brought down in. A run that was stopped before ``early`` of its
-    plan had a high rate. One whose training rows have more than ``slow`` of the loss of knowing
-    nothing left after three tenths of it is made up to ``most_faster`` times as fast; at a rate far
-    below the usual one ``idle`` of it is enough at the third look."""
+    """The settings of the policy. A rate is too high or too low from the factor ``far`` to the
+    usual one. ``few`` is the number of evaluations in which the rate decays. A run stopped before
+    the share ``early`` of its plan had a high rate. If after three tenths of the plan the training
+    loss is above ``slow`` of that of the class frequencies, the rate is raised by up to
+    ``most_faster``. At a rate far below the usual one ``idle`` of it is enough, at the third
+    evaluation."""
 
     far: float = 5.0
     few: int = 4
@@ -72,11 +79,10 @@ class Ladder:
     name: ClassVar[str] = "adapt"
 
     def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
-        """The first rung that fits; else, where the run would be stopped too early, that it goes
-        on."""
+        """The first remedy that fits; else ``Continue``, where a stop would be too early."""
         if sight.label == "leaking" and sight.look > 1:
             rows = " ".join(sight.findings)
-            return Stop(f"validation tells nothing: {sight.because} {rows}".strip())
+            return Stop(f"the validation set cannot be trusted: {sight.because} {rows}".strip())
         if not sight.valid_rows or not sight.step:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
@@ -85,39 +91,39 @@ class Ladder:
 
 
 def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
-    """Not stopped before the rate has come down, where training has brought something: the best
-    state is one of a high rate then, and going on has cost nothing on average
-    (benchmarks/forks.py). Not where the first look is still the one that is kept: of such a run
-    nothing was worth keeping. The patience that was asked for holds, and so does a run's end."""
+    """Continue until the rate has decayed, where training has gained something: the best checkpoint
+    is from a high rate then, and continuing cost nothing on average (benchmarks/forks.py). Not
+    where the first evaluation is still the best: such a run gained nothing worth keeping. The
+    user's patience and the end of the run still apply."""
     trial, over = sight.trial, sight.over
-    # Undone, a trial that failed leaves the run where it began.
+    # Undoing a failed trial puts the run back to where it began.
     failed = trial if trial is not None and not trial.kept else None
     at = failed.step if failed is not None else sight.step
-    # A kept trial may have brought its rate down sooner.
+    # The rate of a kept trial may have decayed sooner.
     plan = sight.first_planned if failed is not None else min(sight.planned, sight.first_planned)
     if sight.kept_step == 0 or at >= ladder.early * plan:
         return None
     if failed is not None:
         early = failed.over and failed.name != BREAKS
     else:
-        # A verdict of a run that does not break, or want of further gain, would end it: not the
-        # patience that was asked for, and not where nothing is left to learn.
+        # The stop comes from a verdict other than divergence, or from an unlikely gain: not from
+        # the user's patience, and not because nothing is left to learn.
         has_reason = over is not None and (
             over["settings"].get("chance") is not None or over["because"].startswith(sight.label)
         )
         early = has_reason and not sight.end and sight.label not in ("healthy", "diverging")
-    why = f"{at / plan:.0%} of the plan is too early to stop"
+    why = f"{percent_phrase(at / plan)} of the plan is too early to stop"
     return Continue(why) if early else None
 
 
 def usual_rate(sight: Sight) -> float | None:
-    """The geometric middle of the rates that are known to work."""
+    """The geometric mean of the range of rates that is known to work."""
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
 def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Begin again, while the run is young, where the rate is far above the usual one and the looks
-    so far are no better than the first."""
+    """Restart early in the run, where the rate is far above the usual one and no evaluation so far
+    is better than the first."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
     if usual is None or sight.rate is None or sight.rate < ladder.far * usual or sight.trial:
         return None
@@ -131,13 +137,13 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
         f"{sight.rate:.2g} is {sight.rate / usual:.3g} times the usual learning rate, and "
         f"{_loss_words(sight)}"
     )
-    # Where a run cannot go back it goes on from here.
+    # A run that cannot go back continues from here.
     back = (RollBack(why, 0),) if 0 in sight.points else ()
     return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)))
 
 
 def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Go on at the usual rate, for as many updates more as were lost."""
+    """Continue at the usual rate, with as many additional updates as were lost."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
@@ -152,12 +158,12 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     why = f"{sight.rate:.2g} is {usual / sight.rate:.3g} times below the usual learning rate"
     faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
-    return Remedy(name, (faster, *_longer(sight, "for the updates that were lost")))
+    return Remedy(name, (faster, *_longer(sight, "to make up for the lost updates")))
 
 
 def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
     """A higher rate where the plan will end long before the rows are learned: from three tenths
-    on, most is left of what knowing nothing costs, and the newest state is the best."""
+    on, most of the loss of the class frequencies is left, and the newest checkpoint is the best."""
     usual, name = usual_rate(sight), "a higher learning rate"
     done, left = sight.step / max(1, sight.planned), sight.left
     if usual is None or sight.rate is None or left is None or sight.trial or sight.tries(name):
@@ -170,51 +176,52 @@ def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):
         return None
     why = (
-        f"after {done:.0%} of the updates {left:.0%} is left of the training loss of knowing "
-        "nothing: at this rate the run ends long before the rows are learned"
+        f"after {percent_phrase(done)} of the updates the training loss is still "
+        f"{percent_phrase(left)} of that without training: at this learning rate the run ends long "
+        "before the rows are learned"
     )
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 
 
 def _training_got_worse(sight: Sight) -> bool:
-    """Whether the training rows are worse off than at the start: then what is left of their loss
-    does not say that little was learned."""
+    """Whether the training loss is above its first value: then a high loss does not show that
+    little was learned."""
     first, now = sight.first_train, sight.train_loss
     return first is not None and (now is None or now > 1.02 * first)
 
 
 def _longer(sight: Sight, why: str) -> tuple[Action, ...]:
-    """As many updates more as may yet be taken."""
+    """As many additional updates as may still be taken."""
     more = sight.step + sight.room - sight.planned
     return (Extend(why, steps=more),) if more > 0 and sight.can.does("Extend") else ()
 
 
 def diverges(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Back to the state that is kept and on with a third of the rate."""
+    """Go back to the best checkpoint and continue with a third of the rate."""
     name = BREAKS
     if sight.label != "diverging" or sight.over is None or sight.tries(name) > 1:
         return None
     if not sight.can.does("RollBack", "ScaleLearningRate"):
         return None
-    why = f"the run breaks: {sight.because}"
+    why = f"the run diverges: {sight.because}"
     return _from_best_checkpoint(sight, name, why, ScaleLearningRate(why, 1 / 3))
 
 
 def underfit(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """More to learn with, then more time."""
+    """Train more layers, then take more steps."""
     if sight.label != "underfit" or not sight.end or not sight.can.does("Extend"):
         return None
-    steps, why = sight.room, f"the run ends with more to learn: {sight.because}"
+    steps, why = sight.room, f"the run ended too early: {sight.because}"
     if steps < sight.apart or sight.trial:
         return None
     longer = Extend(why, steps=steps)
-    if sight.can.frozen and sight.can.does("Unfreeze") and not sight.tries("more layers"):
-        return Remedy("more layers", (Unfreeze(why, ("*",)), longer))
-    return None if sight.tries("longer") else Remedy("longer", (longer,))
+    if sight.can.frozen and sight.can.does("Unfreeze") and not sight.tries(MORE_LAYERS):
+        return Remedy(MORE_LAYERS, (Unfreeze(why, ("*",)), longer))
+    return None if sight.tries(MORE_STEPS) else Remedy(MORE_STEPS, (longer,))
 
 
 def wrong_labels(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """A loss that trusts labels less."""
+    """A loss that is robust to wrong labels."""
     if sight.label != "noisy_labels":
         return None
     why = f"labels are wrong: {sight.because}"
@@ -223,8 +230,8 @@ def wrong_labels(ladder: Ladder, sight: Sight) -> Remedy | None:
 
 
 def primacy(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """The last layer anew, the rows in another order, as long as there is time."""
-    name = "a fresh last layer"
+    """Reset the last layer and reshuffle the rows, for as many steps as are left."""
+    name = HEAD_RESET
     if sight.cause is None or "first" not in sight.cause or sight.tries(name):
         return None
     if not sight.finished or not sight.can.does("ResetHead", "Reshuffle", "Extend"):
@@ -236,16 +243,16 @@ def primacy(ladder: Ladder, sight: Sight) -> Remedy | None:
 
 
 def forgetting(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """The weights, or the answers, held near those of the start."""
+    """Regularize the weights, or the outputs, towards the base model."""
     if sight.label != "forgetting":
         return None
     settings: Settings = {"kl_start": {}, "l2_sp": {}}
-    why = f"what the model knew is getting lost: {sight.because}"
-    return _with_method(ladder, sight, "held near the start", why, settings)
+    why = f"the model forgets what the base model knew: {sight.because}"
+    return _with_method(ladder, sight, TOWARDS_BASE_MODEL, why, settings)
 
 
 def model_too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """The lower half of the layers as it is."""
+    """Freeze the lower half of the layers."""
     name, lower = "lower layers frozen", sight.can.layers[: len(sight.can.layers) // 2]
     large = sight.cause is not None and sight.cause.startswith("too large a model")
     if not large or not lower or sight.label not in OVERFIT or not sight.can.does("Freeze"):
@@ -255,24 +262,24 @@ def model_too_large(ladder: Ladder, sight: Sight) -> Remedy | None:
 
 
 def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """The rate brought down from the best state; then the same with a notch of what suits."""
+    """Learning-rate decay from the best checkpoint; then the same with one regularization."""
     early = sight.over is not None and sight.step < ladder.early * sight.first_planned
     if sight.label in WELL_LABELS or not (sight.label in OVERFIT or sight.harm or early):
         return None
     why = f"{sight.label.replace('_', ' ')}: {sight.because}"
     if continue_early(ladder, sight) is not None:
         return None
-    first = _with_falling_rate(ladder, sight, "the rate brought down from the best state", why)
+    first = _with_falling_rate(ladder, sight, DECAY, why)
     if first is not None:
         return first
-    # One notch: other forms of pictures, a penalty for texts; of texts no form is known to gain
-    # (benchmarks/methods.md).
+    # Regularization: augmentation for images, a penalty for texts; no text augmentation is known to
+    # gain (benchmarks/methods.md).
     can = sight.can
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
         stronger = StrengthenAugmentation(why)
-        return _with_falling_rate(ladder, sight, "rows in other forms", why, stronger)
+        return _with_falling_rate(ladder, sight, AUGMENTATION, why, stronger)
     settings: Settings = {"label_smoothing": {"share": 0.1}}
-    remedy = _with_method(ladder, sight, "one notch of regularisation", why, settings)
+    remedy = _with_method(ladder, sight, LABEL_SMOOTHING, why, settings)
     if remedy is not None or not can.does("SetWeightDecay"):
         return remedy
     return _with_falling_rate(ladder, sight, "more weight decay", why, SetWeightDecay(why, 0.1))
@@ -281,7 +288,7 @@ def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
 def _with_method(
     ladder: Ladder, sight: Sight, name: str, why: str, settings: Settings
 ) -> Remedy | None:
-    """The first of these methods that can join, from the state that is kept."""
+    """Switch on the first of these methods that can join, from the best checkpoint."""
     method = next((one for one in settings if one in sight.can.methods), None)
     if method is None or not sight.can.does("SwitchOn"):
         return None
@@ -291,7 +298,7 @@ def _with_method(
 def _with_falling_rate(
     ladder: Ladder, sight: Sight, name: str, why: str, *changes: Action
 ) -> Remedy | None:
-    """From the state that is kept, and its rate down to nothing within few looks."""
+    """Go back to the best checkpoint and let its rate decay to zero within few evaluations."""
     possible = sight.can.does("RollBack", "Shorten", "Extend")
     start = _restart_step(sight)
     if not sight.finished or sight.tries(name) or not possible:
@@ -299,11 +306,11 @@ def _with_falling_rate(
     if start is None or start == sight.step:
         return None
     end = start + min(sight.room, ladder.few * sight.apart)
-    # Under a schedule that does not fall, a shorter plan brings nothing down.
+    # Under a schedule that does not decay, a shorter plan lowers no rate.
     if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
         return _from_best_checkpoint(sight, name, why, *changes) if changes else None
-    because = f"the rate is brought down to nothing within {end - start} updates"
-    # A trial that was kept may have a plan of its own, which is shorter already.
+    because = f"the learning rate decays to zero within {end - start} updates"
+    # A trial that was kept may already have a shorter plan of its own.
     later = end - sight.planned_from(start)
     down = (
         (Extend(because, steps=later),) if later > 0 else (Shorten(because, end),) if later else ()
@@ -319,7 +326,7 @@ def _from_best_checkpoint(sight: Sight, name: str, why: str, *changes: Action) -
 
 
 def _restart_step(sight: Sight) -> int | None:
-    """The state that was kept before the present trial, or is kept without one."""
+    """The step of the checkpoint kept before the current trial, or kept without one."""
     trial = sight.trial
     step = sight.kept_step if trial is None or trial.kept else sight.kept_before
     return step if step in sight.points else None
@@ -329,8 +336,8 @@ def _loss_words(sight: Sight) -> str:
     if sight.label == "diverging" or sight.cause in (HIGH, LOW):
         return sight.because
     if sight.against_first.value is None:
-        return "no look is better than the first"
-    return f"validation is {sight.against_first.value:+.3f} against the first look"
+        return "no evaluation is better than the first"
+    return f"the validation loss changed by {sight.against_first.value:+.3f} since step 0"
 
 
 Rung = Callable[[Ladder, Sight], Remedy | None]

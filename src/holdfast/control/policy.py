@@ -1,18 +1,18 @@
-"""From a sight to actions: what a policy is, and the rules that hold for every one.
+"""From a sight to actions: what a policy is, and the rules that hold for every policy.
 
-    sight ─ a trial goes on ──────────────────────────── nothing is done until it is over, or worse
-          ├ a trial is over and nothing of it is kept ── the policy's next trial; else it is undone
-          └ otherwise ────────────────────────────────── the policy's trial; else the run goes on,
-                                                         or stops where ``stop`` would stop it, if
-                                                         the policy does not say to go on
+    sight ─ a trial is in progress ────────── no action until it ends, or is worse
+          ├ a trial ended, nothing is kept ── the policy's next trial; else it is undone
+          └ otherwise ─────────────────────── the policy's trial; else the run continues, or stops
+                                              where ``stop`` would stop it, unless the policy says
+                                              to continue
 
-A **trial** is whatever a policy does but stopping: it begins a branch of its own, at this look or
-at an earlier one, and a state of it is kept only where a paired test on the validation rows says
-that it is better than the state kept before, or where it has both a lower loss and more correct
-rows (``control.choice.choose_across_branches``). A trial of which
-nothing is kept is undone: the run is again what it was at the look where the trial began. So a
-policy can cost steps, at most three tenths of those planned, and not quality, but for what choosing
-costs (``control/choice.py``). Everything here is a function of the sight.
+A **trial** is whatever a policy does except stopping. It begins a new branch, at this evaluation or
+at an earlier one. A checkpoint of it is kept only where a paired test on the validation rows shows
+that it is better than the checkpoint kept before, or where it has both a lower loss and more
+correct rows (``control.choice.choose_across_branches``). A trial of which nothing is kept is
+undone: the run returns to its state at the evaluation where the trial began. So a policy can cost
+steps, at most three tenths of the planned ones, but not quality, except for the optimism of
+choosing (``control/choice.py``). Everything here is a function of the sight.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from holdfast.core.input_errors import reading_errors
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What a policy wants to try: a ``name``, by which it knows it again in ``Sight.tried``, and
-    the actions, of which the first may be ``RollBack`` to one of ``Sight.points``. With ``in_time``
-    the trial is undone at the last look from which the plan as it was can still be finished, if it
-    has nothing to show by then; else it may use up what is left."""
+    """What a policy wants to try: a ``name``, by which it recognizes it in ``Sight.tried``, and the
+    actions, of which the first may be ``RollBack`` to one of ``Sight.points``. With ``in_time`` the
+    trial is undone at the last evaluation from which the previous plan can still be finished, if it
+    has no gain by then; otherwise it may use all updates that are left."""
 
     name: str
     actions: tuple[Action, ...]
@@ -55,20 +55,21 @@ class Remedy:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Decides at each look, by what it sees alone: it remembers nothing, since ``Sight`` says what
-    was tried. So it is the same after a resume, and in a replay."""
+    """Decides at each evaluation, only by what it sees. It keeps no state, since ``Sight`` says
+    what was tried. So it decides the same after a resume and in a replay."""
 
     def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
-        """What to try, or that the run ends here; ``None``: go on as planned, and stop where the
-        policy ``stop`` would; ``Continue``: go on where it would stop, while updates are left.
+        """What to try, or ``Stop``; ``None``: continue as planned, and stop where the policy
+        ``stop`` would; ``Continue``: continue where that would stop, while updates are left.
         Where no trial is left (``Sight.trials_left``), none is begun."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """The ``actions`` at a look; the ``trial`` that goes on after them, and those that have ended
-    by then; and ``continue_because``, why the run goes on where it would have been stopped."""
+    """The ``actions`` at an evaluation; the ``trial`` that is in progress after them; the trials
+    that have ended by then; and ``continue_because``, why the run continues where it would have
+    been stopped."""
 
     actions: tuple[Action, ...]
     trial: RemedyTrial | None
@@ -77,7 +78,7 @@ class Advice:
 
 
 def advise(policy: Policy, sight: Sight) -> Advice:
-    """What is done at this look. Raises ``RunError`` where the policy breaks a rule."""
+    """Decide what to do at this evaluation. Raises ``RunError`` where the policy breaks a rule."""
     trial = sight.trial
     if trial is not None and not (sight.finished or sight.failing):
         return Advice((), trial, sight.tried)
@@ -85,8 +86,8 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     actions_before: tuple[Action, ...] = ()
     if trial is not None and trial.kept:
         because = (
-            f"kept: {trial.name}. The state of step {sight.kept_step} is better than that of step "
-            f"{sight.kept_before}, by the paired test on the {sight.valid_rows} validation rows"
+            f"kept: {trial.name}. The checkpoint of step {sight.kept_step} is better than that of "
+            f"step {sight.kept_before}, by the paired t-test on {sight.valid_rows} validation rows"
         )
         actions_before = (Continue(because, sight.kept_step),)
     decision = _policy_decision(policy, sight)
@@ -112,10 +113,10 @@ def advise(policy: Policy, sight: Sight) -> Advice:
 
 
 def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
-    """What the policy wants, in the types that it must give. It is asked about a copy: what it
-    writes into its sight is nobody else's."""
+    """The policy's decision, checked for its type. The policy gets a copy of the sight, so what it
+    writes into it has no effect."""
     name = f"the policy {type(policy).__name__}"
-    remedy = "Mend it and go on with --resume, or train with control.policy=stop."
+    remedy = "Correct it and continue with --resume, or train with control.policy=stop."
     with reading_errors(name, RunError, f"failed at step {sight.step}", remedy):
         decision = policy.decide(copy.deepcopy(sight))
     if isinstance(decision, (Stop, Continue)) and isinstance(decision.because, str):
@@ -127,13 +128,13 @@ def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue |
         listed = isinstance(named, str) and named and isinstance(decision.actions, (list, tuple))
         if listed and all(isinstance(getattr(a, "because", ""), str) for a in decision.actions):
             return replace(decision, actions=tuple(decision.actions))
-    rule = "must give Remedy(name, actions), Stop(because) or Continue(because), or None"
+    rule = "must return Remedy(name, actions), Stop(because) or Continue(because), or None"
     raise RunError(name, rule, decision, remedy)
 
 
 def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
-    """The actions that begin a trial, and the trial; it ends within the updates that are left. One
-    that follows a trial that failed begins where that one did."""
+    """The actions that begin a trial, and the trial. It ends within the updates that are left. A
+    trial that follows a failed one begins where that one did."""
     _check_remedy(sight, remedy)
     first, past, far = remedy.actions[0], sight.trial, sight.can.does("RollBack")
     failed = past if past is not None and not past.kept else None
@@ -165,12 +166,12 @@ def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Remed
             *changes,
         ), trial
     returns = (undo_trial(sight)[0],) if failed is not None else ()
-    back = first if isinstance(first, RollBack) else RollBack(f"on trial: {remedy.name}", at)
+    back = first if isinstance(first, RollBack) else RollBack(f"trial: {remedy.name}", at)
     return (*returns, back, *changes), trial
 
 
 def _extend_in_steps(sight: Sight, change: Action) -> Action:
-    """A longer run said in updates, which are what is bounded."""
+    """Convert a longer run to updates, which are what the limit counts."""
     if not isinstance(change, Extend) or change.epochs is None or not sight.epoch:
         return change
     steps = max(1, math.floor(change.epochs * sight.epoch + 1e-9))
@@ -178,17 +179,17 @@ def _extend_in_steps(sight: Sight, change: Action) -> Action:
 
 
 def _step_limit_words(sight: Sight) -> str:
-    return f"at most {sight.most} updates may be taken in all, and {sight.spent} are"
+    return f"a run may take at most {sight.most} updates in total, and it has taken {sight.spent}"
 
 
 def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
-    """The end of a trial that failed: back to where it began, and on from there, or stop. With
-    ``on`` it goes on where it would have been stopped."""
+    """The end of a trial that failed: go back to where it began, and continue from there, or stop.
+    With ``on`` it continues where it would have been stopped."""
     trial = sight.trial
     assert trial is not None
     because = (
-        f"undone: {trial.name}. None of its looks is better than the state kept before, by the "
-        "paired test on the validation rows"
+        f"undone: {trial.name}. No evaluation of it is better than the checkpoint kept before, by "
+        "the paired t-test on the validation rows"
     )
     if not sight.can.does("RollBack"):
         inverse = _inverse_actions(sight, because)
@@ -205,7 +206,7 @@ def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
 
 
 def _inverse_actions(sight: Sight, because: str) -> tuple[Action, ...]:
-    """Where a run cannot go back: what turns the changes round, as far as something does."""
+    """Where a run cannot go back: the actions that reverse the changes, as far as possible."""
     done = sight.trial.done if sight.trial else ()
     factors = [one["settings"]["factor"] for one in done if one["action"] == "ScaleLearningRate"]
     return tuple(ScaleLearningRate(because, 1 / factor) for factor in factors)
@@ -220,28 +221,33 @@ def stop_action(sight: Sight) -> Action:
 def _check_remedy(sight: Sight, remedy: Remedy) -> None:
     can, names = sight.can, [type(one).__name__ for one in remedy.actions]
     if not names or "Stop" in names or "RollBack" in names[1:]:
-        rule = "must be of changes, of which the first may be a RollBack; Stop stands alone"
+        rule = (
+            "must be a sequence of changes, of which the first may be a RollBack; Stop cannot be "
+            "one of them"
+        )
         raise _policy_error(remedy, rule, ", ".join(names) or "nothing")
     unknown = [name for name in names if name not in ACTIONS or not can.does(name)]
     if unknown:
-        rule = "holds an action that cannot be done in this run"
-        raise _policy_error(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
+        rule = "contains an action that is not possible in this run"
+        raise _policy_error(
+            remedy, rule, unknown[0], f"Possible: {', '.join(sorted(can.actions))}."
+        )
     for one in remedy.actions:
         if isinstance(one, RollBack) and one.branch is not None:
             raise _policy_error(
-                remedy, "names a branch; going back to one is not its own", one.branch
+                remedy, "names a branch, which a remedy's RollBack must not do", one.branch
             )
         if isinstance(one, RollBack) and one.to_step not in sight.points:
             there = f"There are: {', '.join(map(str, sight.points)) or 'none'}."
-            rule = "goes back to a look that is not among Sight.points"
+            rule = "goes back to an evaluation that is not in Sight.points"
             raise _policy_error(remedy, rule, one.to_step, there)
         if isinstance(one, SwitchOn) and one.method not in can.methods:
             known = ", ".join(sorted(can.methods)) or "none"
             raise _policy_error(
-                remedy, "switches on a method that cannot join", one.method, f"It can: {known}."
+                remedy, "switches on a method that cannot join", one.method, f"Possible: {known}."
             )
         if isinstance(one, StrengthenAugmentation) and one.notches > can.notches:
-            raise _policy_error(remedy, "enriches further than these rows allow", one.notches)
+            raise _policy_error(remedy, "augments more than these rows allow", one.notches)
 
 
 def _policy_error(remedy: Remedy, rule: str, value: object, then: str = "") -> RunError:

@@ -1,8 +1,8 @@
-"""What a policy would have done in a run, from the run's ``events.jsonl`` alone: no model, no rows.
+"""Replay of a policy from the ``events.jsonl`` of a run: no model, no rows.
 
-The notes named ``control`` hold what was seen at each look. The policy of the run gives the actions
-of the run again; another one gives its own, which hold up to the first at which they differ: what
-the run would have seen after that, nobody knows.
+The notes named ``control`` contain what the policy saw at each evaluation. The policy of the run
+gives the actions of the run again. Another policy gives its own, which are valid up to the first
+difference: what the run would have seen after that is unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ NOTE = "control"
 
 @dataclass(frozen=True, slots=True)
 class ReplayedEvaluation:
-    """One look: its ``step``, what the policy advises there, and whether the run did the same."""
+    """One evaluation: its ``step``, the policy's actions there, and whether the run took the same
+    ones (their reasons may be worded differently)."""
 
     step: int
     actions: tuple[Action, ...]
@@ -31,20 +32,26 @@ class ReplayedEvaluation:
 
 
 def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[ReplayedEvaluation, ...]:
-    """Every look of these lines of an ``events.jsonl``, as ``policy`` sees it."""
+    """The policy's decision at every evaluation in these lines of an ``events.jsonl``."""
     replayed = []
     for line in events:
         if line.get("event") == "note" and line.get("what") == NOTE and "sight" in line:
             actions = advise(policy, Sight.from_record(line["sight"])).actions
             records = [to_record(action) for action in actions]
-            replayed.append(
-                ReplayedEvaluation(line["step"], actions, records == list(line["actions"]))
+            same = list(map(_without_reason, records)) == list(
+                map(_without_reason, line["actions"])
             )
+            replayed.append(ReplayedEvaluation(line["step"], actions, same))
     return tuple(replayed)
 
 
+def _without_reason(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an action without its reason, which versions may word differently."""
+    return {name: value for name, value in record.items() if name != "because"}
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The lines of an ``events.jsonl``. Raises ``RunError`` where one of them is no JSON object."""
+    """The lines of an ``events.jsonl``. Raises ``RunError`` where a line is not a JSON object."""
     lines = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -52,7 +59,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             line = None
         if not isinstance(line, dict):
-            rule = f"holds no JSON object in line {number}"
-            raise RunError(str(path), rule, text[:40], "Take the line out, or resume the run.")
+            rule = f"has a line that is not a JSON object: line {number}"
+            raise RunError(str(path), rule, text[:40], "Remove the line, or resume the run.")
         lines.append(line)
     return lines

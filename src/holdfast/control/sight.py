@@ -1,7 +1,8 @@
-"""What a policy sees at a look: numbers and words, no model and no row; all that it may decide by.
+"""What a policy sees at an evaluation: numbers and words, no model and no rows; it must decide only
+by these.
 
-It is written to ``events.jsonl`` at every look, so what a policy decided can be worked out again
-from the file alone (``control/replay.py``), by the same policy or by another one.
+They are written to ``events.jsonl`` at every evaluation. So a policy's decisions can be reproduced
+from the file (``control/replay.py``), with the same policy or another one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,23 @@ from holdfast.core.records import to_json
 Record = Mapping[str, Any]
 
 
+# Names of remedies in the events of older runs, and what they are called now.
+RENAMED = {
+    "more layers": "more trainable layers",
+    "longer": "more steps",
+    "a fresh last layer": "a reset last layer",
+    "held near the start": "regularization towards the base model",
+    "the rate brought down from the best state": "learning-rate decay from the best checkpoint",
+    "rows in other forms": "stronger augmentation",
+    "one notch of regularisation": "label smoothing",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class LossDifference:
-    """A mean difference of validation losses (after each look's best temperature), row by row, with
-    its 95 % interval; ``above`` is the one-sided chance that it is above 0, by Student's t. All are
-    ``None`` where it is undefined."""
+    """A mean paired difference of calibrated validation losses with its 95 % interval; ``above`` is
+    the one-sided probability that it is above 0, by Student's t. All are ``None`` where it is
+    undefined."""
 
     value: float | None = None
     low: float | None = None
@@ -31,22 +44,22 @@ class LossDifference:
 
     @property
     def worse(self) -> bool:
-        """Above 0 beyond chance: the whole interval."""
+        """Whether the whole interval is above 0."""
         return self.low is not None and self.low > 0
 
     @property
     def better(self) -> bool:
-        """Below 0 beyond chance."""
+        """Whether the whole interval is below 0."""
         return self.high is not None and self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Can:
-    """What can be done in this run: ``actions`` by their class's name, ``methods`` that could be
-    switched on with their usual settings, by how many ``notches`` rows could be enriched more,
-    whether they are ``pictures``, the names of the ``layers`` that learn, those next to the rows
-    first, whether others are ``frozen`` that could learn, and whether the schedule ``falls`` to
-    nothing by the end of the plan."""
+    """What can be done in this run: ``actions`` by their class's name; ``methods`` that can be
+    switched on, with their usual settings; by how many ``notches`` augmentation can be
+    strengthened; whether the rows are ``pictures`` (images); the names of the trainable ``layers``,
+    those next to the input first; whether other layers are ``frozen`` and can be trained; and
+    whether the schedule ``falls`` to zero by the end of the plan."""
 
     actions: tuple[str, ...] = ("Stop",)
     methods: Mapping[str, Any] = field(default_factory=dict)
@@ -57,17 +70,17 @@ class Can:
     falls: bool = True
 
     def does(self, *names: str) -> bool:
-        """Whether all actions of these names can be done."""
+        """Whether all actions of these names are possible."""
         return set(names) <= set(self.actions)
 
 
 @dataclass(frozen=True, slots=True)
 class RemedyTrial:
-    """A change on trial, or one that has ended: the ``name`` of the remedy, the look at which it
-    was begun (``step`` of the branch ``branch``), ``from_step`` from which it went on, what was
-    ``done`` (records of actions), whether the run was ``over`` without it; whether a state of
-    it is ``kept``, by the paired test against the state that was kept before; and whether it must
-    have something to show ``in_time``, while the plan as it was can be finished."""
+    """A trial in progress, or one that has ended: the ``name`` of the remedy; the evaluation at
+    which it began (``step`` of the branch ``branch``); ``from_step`` from which it continued; what
+    was ``done`` (records of actions); whether the run was ``over`` without it; whether a checkpoint
+    of it is ``kept``, by the paired test against the checkpoint kept before; and whether it must
+    show a gain ``in_time``, while the previous plan can still be finished."""
 
     name: str
     step: int
@@ -81,26 +94,26 @@ class RemedyTrial:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look.
+    """What is known at one evaluation.
 
-    ``planned`` is the step at which the run ends as things stand, ``spent`` the updates taken so
-    far in all branches, ``most`` those that it may take in all; ``apart`` those between two looks.
-    ``label``, ``cause``, ``because``, ``harm`` and ``confidence`` are the verdict's. ``over`` is
-    the record of the ``Stop`` by which the policy ``stop`` would end the run here; ``end`` whether
-    its plan ends here. ``kept_step`` is the state that would be kept now, ``kept_before`` the one
-    that was kept when the present trial began. ``loss`` is the
-    validation loss after the best temperature, ``train_loss`` the train probe's, ``first_train``
-    that of the first look; ``at_floor`` whether the training rows have nothing left to teach.
-    ``against_first``, ``against_kept`` and ``against_before`` compare this look with the first,
-    with the kept one and with the one kept before the present trial, of which ``trial_looks`` looks
-    were taken. ``chance`` is the loss of always giving the class frequencies, where rows have one.
-    ``rate`` is the peak rate of the plan as it stands, ``usual`` the least and the largest that are
-    known to work. ``silent`` is the share of the classes of the validation rows that no answer
-    names, ``skew`` how many times as many training rows the commonest class has as the rarest.
-    ``points`` are the steps to which the run can go back, ``plans`` the steps at which it would end
-    from each; ``epoch`` the updates of a pass over the rows. ``tried`` are trials that have ended,
-    ``trial`` the present one, ``trials_left`` how many may yet begin. ``rows`` are training or
-    validation rows that findings of leaks name.
+    ``planned`` is the step at which the run ends by its current plan, ``spent`` the updates taken
+    so far in all branches, ``most`` the limit on them; ``apart`` the updates between two
+    evaluations. ``label``, ``cause``, ``because``, ``harm`` and ``confidence`` are the verdict's.
+    ``over`` is the record of the ``Stop`` by which the policy ``stop`` would end the run here;
+    ``end`` says whether its plan ends here. ``kept_step`` is the step of the checkpoint that would
+    be kept now, ``kept_before`` of the one that was kept when the current trial began. ``loss`` is
+    the calibrated validation loss, ``train_loss`` that of the training sample, ``first_train`` the
+    latter at the first evaluation; ``at_floor`` says whether the training loss is near zero.
+    ``against_first``, ``against_kept`` and ``against_before`` compare this evaluation with the
+    first, with the kept one and with the one kept before the current trial, which has had
+    ``trial_looks`` evaluations. ``chance`` is the loss of always predicting the class frequencies,
+    where rows have a class. ``rate`` is the peak learning rate of the current plan, ``usual`` the
+    smallest and the largest that are known to work. ``silent`` is the share of the classes of the
+    validation rows that are never predicted, ``skew`` the ratio of training rows of the most
+    frequent to the rarest class. ``points`` are the steps to which the run can go back, ``plans``
+    the steps at which it would end from each; ``epoch`` the updates per epoch. ``tried`` are the
+    trials that have ended, ``trial`` the current one, ``trials_left`` how many may still begin.
+    ``findings`` are the sentences of findings that name leaking rows.
     """
 
     step: int
@@ -146,13 +159,13 @@ class Sight:
 
     @property
     def finished(self) -> bool:
-        """Whether the run ends at this look if nothing is done."""
+        """Whether the run ends at this evaluation if nothing is done."""
         return self.end or self.over is not None
 
     @property
     def failing(self) -> bool:
-        """Whether the present trial, which goes on from the state that was kept or from a later
-        one, is worse than that state at its second look or a later one; or has nothing to show in
+        """Whether the current trial, which continued from the kept checkpoint or from a later one,
+        is worse than that checkpoint at its second evaluation or later; or shows no gain in
         time."""
         trial, before = self.trial, self.kept_before
         if trial is None or trial.kept or before is None or trial.from_step < before:
@@ -163,40 +176,41 @@ class Sight:
 
     @property
     def left(self) -> float | None:
-        """What is left to learn of the training rows: the loss of the train probe as a part of that
-        of knowing nothing."""
+        """What is left to learn of the training rows: the training loss as a share of the larger of
+        its first value and the loss of the class frequencies."""
         most = max(self.first_train or 0.0, self.chance or 0.0)
         return None if self.train_loss is None or not most > 0 else self.train_loss / most
 
     @property
     def room(self) -> int:
-        """Updates that may yet be taken."""
+        """Updates that may still be taken."""
         return max(0, self.most - self.spent)
 
     def planned_from(self, step: int) -> int:
-        """Where the run would end if it went back to this point: a plan goes back with its run."""
+        """The step at which the run would end if it went back to ``step``: the plan goes back
+        too."""
         return dict(zip(self.points, self.plans, strict=False)).get(step, self.first_planned)
 
     def tries(self, name: str) -> int:
-        """How often the remedy of this name has been tried, the present trial counted."""
+        """How often the remedy of this name has been tried, including the current trial."""
         trials = (*self.tried, *([self.trial] if self.trial is not None else []))
-        return sum(past.name == name for past in trials)
+        return sum(name in (past.name, RENAMED.get(past.name)) for past in trials)
 
     def to_record(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """The sight in JSON's types."""
         record: dict[str, Any] = to_json(self)
         return record
 
     @classmethod
     def from_record(cls, record: Record) -> Sight:
-        """The sight of a record; fields of a later version are passed over."""
+        """The sight of a record; fields of a later version are ignored."""
         sight: Sight = from_json(cls, record)
         return sight
 
 
 def from_json(value_type: object, value: Any) -> Any:
-    """A value of the type ``value_type``, a dataclass of this room or what its fields hold, from
-    what ``to_json`` made of it."""
+    """A value of the type ``value_type``, a dataclass of this package or a type of its fields, from
+    the result of ``to_json``."""
     if value is None:
         return None
     origin, arguments = typing.get_origin(value_type), typing.get_args(value_type)

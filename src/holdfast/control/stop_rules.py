@@ -1,28 +1,29 @@
-"""When to stop: the run has got worse, or the rest of it is not worth waiting for.
+"""When to stop: the run has got worse, or a further gain is not worth the remaining steps.
 
 | reason | when | setting |
 |---|---|---|
 | it diverges | the verdict says so | – |
-| its answers got worse | a rise above the best, at an error over all looks | – |
-| it is spent | certainty alone suffers, or nothing rises, and no answers gained at 3 looks | – |
-| nothing to gain | a further gain worth having is unlikely | ``control.worth``, ``.chance`` |
-| patience | the criterion has not improved at so many looks running | ``train.patience`` |
+| its predictions got worse | a significant rise above the best, tested over all evaluations | – |
+| it no longer improves | only probabilities got worse, or no rise; no gain at 3 evaluations | – |
+| nothing to gain | a relevant further gain is unlikely | ``control.worth``, ``.chance`` |
+| patience | no improvement of the criterion at so many evaluations in a row | ``train.patience`` |
 
-A run that begins as a fitted linear probe may first lose ground while its rate is high, and win it
-back, and more, as the rate falls. So while its best look is still its first one, neither a rise nor
-a poor outlook stops it before three fifths of its planned steps, and the outlook is that of the
-looks since; unless its training rows are at their floor at two looks running: then there is nothing
-left to win it back with. Over features that know nothing yet (random weights) a fitted probe has
-large weights, which magnify every move of the features: the loss then climbs far above that of the
-probe, which is named ``diverging``. That stops such a run only where its answers, after the best
-temperature, are no better than chance at two looks running: those of a run that diverges are not.
+A run that begins as a fitted linear probe may first get worse while its rate is high, and regain
+that and more as the rate falls. So while its best evaluation is still its first one, neither a rise
+nor an unlikely gain stops it before three fifths of its planned steps. The outlook is then computed
+from the evaluations after the first. The exception is a training loss near zero at two evaluations
+in a row: then nothing is left to learn. Over random weights a fitted linear probe has large
+weights, which magnify every change of the features. The loss then climbs far above that of the
+linear probe, which is called ``diverging``. That stops such a run only where its calibrated
+predictions are no better than chance at two evaluations in a row, as those of a run that really
+diverges.
 
-Naming a run and stopping it are two questions. A verdict of ``overfit`` on certainty alone stops
-nothing while the answers still gain, and answers that got worse stop a run whatever else is wrong
-with it (wrong labels, say).
+Labelling a run and stopping it are two decisions. A verdict of ``overfit`` by probabilities does
+not stop a run while its predictions still improve. Worse predictions stop a run, whatever else is
+wrong with it (for example wrong labels).
 
-Siblings: ``Patience`` alone counts looks and asks nothing about their noise; ``StopAtStep`` ends a
-run where other fits have settled it before it began.
+Compared with siblings: ``Patience`` counts evaluations and ignores their noise; ``StopAtStep`` ends
+a run where other fits have determined the step before it began.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import numpy as np
 
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor.evidence import (
     beats_chance,
     is_at_floor,
@@ -46,21 +48,22 @@ from holdfast.monitor.evidence import (
 from holdfast.monitor.limits import WAIT
 
 OVERFIT_LABELS = ("overfit", "memorizing", "miscalibrated")
-# Of the planned steps: a linear schedule's rate is then below half of its peak, a cosine's a third.
+# Share of the planned steps: a linear schedule is then below half of its peak rate, a cosine
+# schedule below a third.
 SETTLED_SHARE = 0.6
-# The looks that an outlook is drawn from, and how many there are at least.
+# The number of last evaluations that an outlook uses, and the minimum.
 RECENT_EVALUATIONS, MIN_EVALUATIONS = 5, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What each error costs, as settings.
+    """The costs of each error, as settings.
 
-    ``worth`` is the least further gain that is worth the rest of a run, as a share of the lowest
-    validation loss: below it, stopping too early costs nothing that matters. ``chance`` is how
-    likely such a gain must be for the run to go on: the lower, the more a lost gain counts against
-    lost time. ``ahead`` is how far the line is drawn, as a share of the learning done so far:
-    learning curves bend in proportion to their age.
+    ``worth`` is the smallest further gain that is worth the rest of a run, as a share of the lowest
+    validation loss: below it, stopping too early costs nothing relevant. ``chance`` is the
+    probability of such a gain that is needed for the run to continue: the lower, the more a lost
+    gain counts against lost time. ``ahead`` is how far the line is extrapolated, as a share of the
+    learning done so far: learning curves bend in proportion to their age.
     """
 
     worth: float = 0.005
@@ -70,9 +73,9 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """``gain`` is how far the end of the run should lie below the best look so far, in the unit of
-    the loss (negative: above it), ``error`` its standard error, ``chance`` the probability that it
-    is at least the gain that was asked for; NaN where it cannot be told."""
+    """``gain`` is how far the end of the run should be below the best evaluation so far, in the
+    unit of the loss (negative: above it), ``error`` its standard error, ``chance`` the probability
+    that it is at least the required gain; NaN where it is unknown."""
 
     gain: float
     error: float
@@ -83,28 +86,30 @@ UNKNOWN = Outlook(math.nan, math.nan, math.nan)
 
 
 def outlook(losses: Floats, learning_done: Floats, end: float, worth: float) -> Outlook:
-    """The chance that what is left of a run still gains at least ``worth``.
+    """The probability that the rest of a run still gains at least ``worth``.
 
-    The validation losses of the last looks are drawn forward in a straight line, row by row, over
-    the learning that is left. A learning curve flattens as it falls, so the line promises more than
-    the run will keep: what it does not promise is not worth waiting for.
+    The validation losses of the last evaluations are extrapolated linearly, row by row, over the
+    learning that is left. A learning curve flattens as it falls, so the line overestimates the
+    gain: a gain that even the line does not predict is not worth waiting for.
 
     Parameters
     ----------
-    losses : [n, looks] validation losses of the same rows, oldest look first.
-    learnt : [looks] the learning done by each look, Σ rate over its steps; rising.
-    end : the learning done when the run is over, at least ``learnt[-1]``.
-    worth : the least gain of the mean loss that is worth the rest of the run.
+    losses : [n, evaluations] validation losses of the same rows, oldest evaluation first.
+    learning_done : [evaluations] the learning done by each evaluation, Σ rate over its steps;
+        increasing.
+    end : the learning done when the run is over, at least ``learning_done[-1]``.
+    worth : the smallest gain of the mean loss that is worth the rest of the run.
 
     Notes
     -----
-    The line is the least-squares one through the last five looks, ŷ(e) = Σ c_j y_j with
-    c_j = 1/m + (e − x̄)(x_j − x̄) ÷ S_xx, so the promised gain of row i is
-    g_i = y_i,best − Σ c_j y_ij, its mean over rows the gain. Two kinds of noise are in it: the rows
-    are a sample, s² = var(g_i) ÷ n; and the weights wander from look to look, which the residuals
-    of the mean losses show, r² (1/m + (e − x̄)² ÷ S_xx), r² with m − 2 degrees of freedom. The
-    chance is that of a t law with m − 2 degrees of freedom, the fewer of the two. Fewer than four
-    looks, fewer than two rows, a loss that is not a number, or no learning between the looks: NaN.
+    The line is the least-squares one through the last five evaluations, ŷ(e) = Σ c_j y_j with
+    c_j = 1/m + (e − x̄)(x_j − x̄) ÷ S_xx, so the predicted gain of row i is
+    g_i = y_i,best − Σ c_j y_ij, and its mean over rows the gain. It has two kinds of noise: the
+    rows are a sample, s² = var(g_i) ÷ n; and the weights vary between evaluations, which the
+    residuals of the mean losses show, r² (1/m + (e − x̄)² ÷ S_xx), r² with m − 2 degrees of
+    freedom. The probability is that of a t distribution with m − 2 degrees of freedom, the smaller
+    of the two. Fewer than four evaluations, fewer than two rows, a loss that is not finite, or no
+    learning between the evaluations: NaN.
     """
     from scipy.special import stdtr
 
@@ -135,16 +140,16 @@ def outlook(losses: Floats, learning_done: Floats, end: float, worth: float) -> 
 
 
 class Patience:
-    """Stop when the criterion has not improved at ``patience`` evaluation points running: the part
-    of ``StoppingRule`` that counts looks and asks nothing about their noise; an advisor of its own,
-    too. ``diverging`` stops at once. The counter is part of its state, so it survives a resume
+    """Stop when the criterion has not improved at ``patience`` evaluations in a row: the part of
+    ``StoppingRule`` that counts evaluations and ignores their noise; also an advisor of its own.
+    ``diverging`` stops at once. The counter is part of its state, so it survives a resume
     (transformers #28544 lost it).
 
     Parameters
     ----------
-    patience : evaluation points without improvement after which the run stops, or ``None``.
+    patience : evaluations without improvement after which the run stops, or ``None``.
     criterion : a snapshot to a number, smaller is better.
-    start_step : waiting starts after this step, so that a first phase cannot use up the patience.
+    start_step : counting starts after this step, so that a first phase cannot use up the patience.
     """
 
     def __init__(
@@ -163,7 +168,7 @@ class Patience:
         return self.count(history)
 
     def count(self, history: Sequence[Snapshot]) -> tuple[Action, ...]:
-        """What the looks alone say, whatever the verdict."""
+        """The decision by the evaluations only, whatever the verdict."""
         snapshot = history[-1]
         value = self._criterion(snapshot)
         if value < self._best:
@@ -173,8 +178,8 @@ class Patience:
         if self._patience is not None and self._waited >= self._patience:
             return (
                 Stop(
-                    f"no improvement of the validation criterion at {self._waited} evaluation "
-                    f"points running; its lowest was at step {self._best_step}"
+                    f"no improvement of the validation criterion at {self._waited} evaluations in "
+                    f"a row; its lowest value was at step {self._best_step}"
                 ),
             )
         return ()
@@ -193,10 +198,10 @@ class StoppingRule:
 
     Parameters
     ----------
-    learning : looks' steps to the learning planned by then, Σ rate over steps (a look that is not
-        in it is an extra one); the last is that of the whole plan.
-    costs : of the errors; ``None``: no run is stopped because there is nothing to gain.
-    start_step : looks up to this step decide nothing (a first phase that prepares the next).
+    learning : the steps of evaluations to the learning planned by then, Σ rate over steps (an
+        evaluation that is not in it is an extra one); the last is that of the whole plan.
+    costs : of the errors; ``None``: no run is stopped because a gain is unlikely.
+    start_step : evaluations up to this step decide nothing (a first phase that prepares the next).
     """
 
     def __init__(
@@ -241,7 +246,7 @@ class StoppingRule:
         waited = len(evaluations) - 1 - last_gain(evaluations, losses)
         if waited < WAIT:
             return None
-        idle = f"and the answers gained nothing at {waited} looks running"
+        idle = f"and the predictions did not improve at {waited} evaluations in a row"
         return f"{verdict.label}, {idle}: {verdict.because}"
 
     def _is_settling(self, history: Sequence[Snapshot]) -> bool:
@@ -273,8 +278,8 @@ class StoppingRule:
             return ()
         return (
             Stop(
-                f"a further gain of {worth:.2g} in validation loss is unlikely: "
-                f"{gain_outlook.chance:.0%}, below {costs.chance:.0%}",
+                f"a further gain of {worth:.2g} in validation loss is unlikely: its probability is "
+                f"{percent_phrase(gain_outlook.chance)}, below {percent_phrase(costs.chance)}",
                 gain=gain_outlook.gain,
                 error=gain_outlook.error,
                 chance=gain_outlook.chance,
@@ -289,8 +294,8 @@ class StoppingRule:
 
 
 class StopAtStep:
-    """The advisor of a run that ends at a look, ``because`` of what others showed. It remembers
-    nothing; ``StoppingRule`` is the one that judges."""
+    """The advisor of a run that ends at a given evaluation, ``because`` of other fits. It keeps no
+    state; ``StoppingRule`` is the one that judges."""
 
     def __init__(self, step: int, because: str) -> None:
         self._step, self._because = step, because
@@ -302,7 +307,7 @@ class StopAtStep:
         return {}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Nothing was kept."""
+        """There is no state to load."""
 
 
 def _has_finite_losses(snapshot: Snapshot) -> bool:
@@ -312,7 +317,8 @@ def _has_finite_losses(snapshot: Snapshot) -> bool:
 
 
 def _is_better_than_chance(snapshot: Snapshot) -> bool:
-    """Whether the answers of a later look are better than chance; not where none has a class."""
+    """Whether the predictions of an evaluation are better than chance; false where rows have no
+    class."""
     labels = validation_labels(snapshot) if snapshot.step and _has_finite_losses(snapshot) else None
     if labels is None or snapshot.valid_correct is None or not len(labels):
         return False

@@ -1,4 +1,4 @@
-"""The vocabulary that every room shares: errors, records, events, seeds, discovery.
+"""The vocabulary that all packages share: errors, records, events, seeds, discovery.
 
 Standard library and NumPy only.
 """

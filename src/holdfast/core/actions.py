@@ -33,8 +33,8 @@ from holdfast.core.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The run ends here. ``gain``, ``error`` and ``chance`` are those of the outlook that it was
-    stopped for (see ``control.stop_rules``), where it was."""
+    """The run stops here. ``gain``, ``error`` and ``chance`` are those of the forecast that caused
+    the stop (see ``control.stop_rules``), if one did."""
 
     because: str
     gain: float | None = None
@@ -44,7 +44,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Nothing is changed. ``to_step`` is the state that is kept, where that was the question."""
+    """Nothing changes. ``to_step`` is the best checkpoint, where the decision was about it."""
 
     because: str
     to_step: int | None = None
@@ -52,12 +52,13 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class RollBack:
-    """Back to the look at ``to_step``, before whatever was done there: weights, optimizer,
+    """Go back to the evaluation at ``to_step``, before anything was done there: weights, optimizer,
     schedule, generators, position among the rows, listeners, and the settings that actions have
-    changed since. So it also undoes an action: go back to the look at which it was taken.
+    changed since. To undo an action, go back to the evaluation at which it was taken.
 
-    ``branch`` names a branch that was left, of which the look is the last: the run is in it again,
-    with all that it had seen there, as if it had never left it."""
+    ``branch`` names an earlier branch whose last evaluation this is: the run continues that branch,
+    with everything it had seen there, as if it had never left it.
+    """
 
     because: str
     to_step: int
@@ -66,8 +67,8 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True)
 class ScaleLearningRate:
-    """Every learning rate times ``factor``, a positive number, on top of earlier ones and of the
-    schedule."""
+    """Every learning rate times ``factor``, a positive number, in addition to earlier factors and
+    the schedule."""
 
     because: str
     factor: float
@@ -79,7 +80,7 @@ class ScaleLearningRate:
 
 @dataclass(frozen=True, slots=True)
 class SetWeightDecay:
-    """The decay of the weights, at least 0; biases and norms stay without."""
+    """The weight decay, at least 0. Biases and norms have none."""
 
     because: str
     weight_decay: float = field(metadata={"setting": "train.weight_decay"})
@@ -108,7 +109,7 @@ class SetDropout:
 @dataclass(frozen=True, slots=True)
 class Freeze:
     """The weights of these ``layers`` (names, or shell patterns of layers' or parameters' names)
-    stay as they are from here on."""
+    are no longer trained."""
 
     because: str
     layers: tuple[str, ...]
@@ -116,9 +117,9 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Unfreeze:
-    """Layers learn: those that ``Freeze`` has frozen again, and those that the recipe has left as
-    they were loaded (``model.freeze``) from here on. What an adapter holds, and what is fixed by
-    its network, never does."""
+    """Train these layers from now on: those that ``Freeze`` froze, and those that the recipe froze
+    (``model.freeze``). Weights that an adapter replaces, and weights that the network fixes, stay
+    frozen."""
 
     because: str
     layers: tuple[str, ...]
@@ -126,8 +127,8 @@ class Unfreeze:
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """The last phase takes more: ``steps`` updates, or ``epochs`` passes over the rows. Its
-    schedule is then the one of the longer phase."""
+    """Extend the last phase by ``steps`` updates or ``epochs`` passes over the rows. Its schedule
+    becomes that of the longer phase."""
 
     because: str
     steps: int | None = None
@@ -145,8 +146,8 @@ class Extend:
 
 @dataclass(frozen=True, slots=True)
 class Shorten:
-    """The last phase, and the run with it, ends after the update ``to_step``. Its schedule is then
-    the one of the shorter phase: a rate that falls to nothing does so by there."""
+    """End the last phase, and with it the run, after update ``to_step``. Its schedule becomes that
+    of the shorter phase: a learning rate that decays to zero reaches it there."""
 
     because: str
     to_step: int
@@ -154,9 +155,9 @@ class Shorten:
 
 @dataclass(frozen=True, slots=True)
 class SwitchOn:
-    """A registered ``method`` joins the fine-tuning from the next update on, with these
-    ``settings`` (those left out are worked out, as for a recipe). A second time it goes on with
-    other ones. A method that brings a phase of its own has come too late."""
+    """Add a registered ``method`` to the fine-tuning from the next update on, with these
+    ``settings``; missing ones are filled in as for a recipe. The second time, its settings change.
+    A method that has its own phase cannot be added."""
 
     because: str
     method: str
@@ -169,8 +170,8 @@ class SwitchOn:
 
 @dataclass(frozen=True, slots=True)
 class StrengthenAugmentation:
-    """The rows of the fine-tuning come in other forms, ``notches`` stronger than now: what the
-    recipe enriches with is made stronger, or what suits the rows is switched on."""
+    """Strengthen the data augmentation by ``notches``: what the recipe uses is made stronger, or
+    one that suits the rows is switched on."""
 
     because: str
     notches: int = 1
@@ -183,23 +184,23 @@ class StrengthenAugmentation:
 
 @dataclass(frozen=True, slots=True)
 class ResetHead:
-    """The last layer is again what it was at the first look (random, or a linear probe), and its
-    optimizer remembers nothing of it: what was learned first loses its hold (2205.07802)."""
+    """Reset the last layer to its weights at the first evaluation (random, or a linear probe) and
+    clear its optimizer state. What was learned first then has less influence (2205.07802)."""
 
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reshuffle:
-    """The rows that are still to come are drawn in another order."""
+    """Draw the remaining rows in another order."""
 
     because: str
 
 
 @dataclass(frozen=True, slots=True)
 class HalveBatch:
-    """An update's rows are computed in twice as many pieces: ``batch_size`` rows in each of
-    ``accumulate``."""
+    """Compute each update in twice as many pieces: ``accumulate`` batches of ``batch_size``
+    rows."""
 
     because: str
     batch_size: int = field(metadata={"setting": "train.batch_size"})
@@ -227,8 +228,8 @@ ACTIONS: Mapping[str, type[Action]] = {kind.__name__: kind for kind in get_args(
 
 
 def to_record(action: Action) -> dict[str, Any]:
-    """``action`` (its class's name), ``because``, and ``settings``: what else it holds, a setting
-    of a recipe by that setting's name."""
+    """``action`` (its class's name), ``because``, and ``settings``: its other fields, under recipe
+    names where they are recipe settings."""
     values = ((_setting_name(f), getattr(action, f.name)) for f in fields(action))
     settings = {
         name: list(value) if isinstance(value, tuple) else value
@@ -239,7 +240,7 @@ def to_record(action: Action) -> dict[str, Any]:
 
 
 def from_record(action: str, because: str, settings: Mapping[str, object]) -> Action:
-    """The action of such a record. Raises ``KeyError`` for a name that is none."""
+    """The action of such a record. Raises ``KeyError`` for an unknown name."""
     action_class: Any = ACTIONS[action]
     values = {
         f.name: tuple(value) if isinstance(value, list) else value

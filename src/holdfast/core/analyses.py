@@ -1,5 +1,5 @@
-"""The analyses: a line each. What runs them (``analyses/analysis.py``) and what shows them
-(``report/contents.py``) read it here, so that a page imports nothing that computes."""
+"""The list of analyses. The code that runs them (``analyses/analysis.py``) and the code that shows
+them (``report/contents.py``) both read it here, so a page imports nothing that computes."""
 
 from __future__ import annotations
 

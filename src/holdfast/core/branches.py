@@ -1,5 +1,5 @@
-"""Which part of a run that went back is alive: the branch of now, and its ancestors up to where
-each was left. Statistics read that part; the rest is shown, never judged."""
+"""The current branch of a run that was rolled back, with its ancestors up to each fork. Statistics
+read only these evaluations; the others are shown but not judged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class BranchRecord(TypedDict):
 
 
 def snapshots_on_branch(history: Sequence[Snapshot], now: Branch) -> tuple[Snapshot, ...]:
-    """The snapshots of ``history``, all of a run in the order of time, that are alive while it is
-    in the branch ``now``; their steps rise."""
+    """The snapshots of ``history`` (a run's snapshots in order of time) that belong to the branch
+    ``now`` or its ancestors. Their steps increase."""
     return tuple(items_on_branch(history, now, lambda snapshot: (snapshot.branch, snapshot.step)))
 
 
@@ -58,8 +58,8 @@ def items_on_branch(
 
 
 def snapshot_events_on_branch(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The ``snapshot`` lines of ``events``, the lines of an ``events.jsonl`` in their order, that
-    are alive at its end. The line of a rollback names the branch that it opens."""
+    """The ``snapshot`` lines of ``events`` (the lines of an ``events.jsonl`` in order) on the
+    branch that is current at its end. The line of a rollback names the branch that it opens."""
     snapshots = [event for event in events if event["event"] == "snapshot"]
     branch_events = [
         event for event in events if event["event"] == "snapshot" or event.get("branch")
@@ -69,11 +69,10 @@ def snapshot_events_on_branch(events: Sequence[Mapping[str, Any]]) -> list[Mappi
 
 
 def branch_of(event: Mapping[str, Any]) -> Branch:
-    """The branch that a line names; a line of the first branch, and of a run of an older version,
-    names none."""
+    """The branch of a line. Lines of the first branch, and of runs by older versions, name none."""
     return branch_from(event["branch"]) if event.get("branch") else FIRST_BRANCH
 
 
 def branch_from(record: BranchRecord) -> Branch:
-    """A branch as a file holds it, whatever fields a later version adds."""
+    """A branch read from a file; fields of later versions are ignored."""
     return Branch(record["number"], record["parent"], record["from_step"])

@@ -1,4 +1,4 @@
-"""Scalar curves of a training run: what a log holds when nobody kept the losses of single rows."""
+"""Scalar curves of a training run: what a log holds without losses per row."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The chosen series of one log, whatever program wrote it.
+    """The chosen series of one log, from any program.
 
-    ``axis`` says what the positions are: ``step``, ``epoch`` or ``row`` (0-based). ``valid`` may be
-    a metric that rises. ``train_metric`` and ``valid_metric`` measure the same thing on both sets.
-    ``comparable`` says that ``train`` and ``valid`` have the same name but for the set, so that
-    their levels may be compared; ``clean`` that the training loss was measured in evaluation mode
-    on fixed rows, as Holdfast does. ``planned_end`` is the position at which the run was to end,
-    ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
-    ``valid_rows`` how many rows stand behind a validation value, where the log tells it.
-    ``decisions`` tell how the series were chosen; ``checkpoint`` is the position of the state that
-    a run itself kept, where that is known.
+    ``axis`` is the unit of the positions: ``step``, ``epoch`` or ``row`` (0-based). ``valid`` may
+    be a metric that increases. ``train_metric`` and ``valid_metric`` measure the same quantity on
+    both sets. ``comparable``: ``train`` and ``valid`` have the same name except for the set, so
+    their levels may be compared. ``clean``: the training loss was measured in evaluation mode on
+    fixed rows, as Holdfast does. ``planned_end`` is the position at which the run was planned to
+    end, ``epochs`` the epoch at each position, ``seconds`` the time that the logged part took,
+    ``valid_rows`` the number of rows behind a validation value, where the log gives it.
+    ``decisions`` record how the series were chosen; ``checkpoint`` is the position of the
+    checkpoint that the run saved, where it is known.
     """
 
     source: str
@@ -74,8 +74,8 @@ class Curves:
 
     @property
     def best(self) -> float | None:
-        """The position of the state that the run kept, else of the best finite validation value,
-        the earliest on a tie; ``None`` when there is no such value."""
+        """The position of the checkpoint that the run saved, else of the best finite validation
+        value, the earliest on a tie; ``None`` when there is no such value."""
         if self.checkpoint is not None:
             return self.checkpoint
         if self.valid is None or not len(self.valid.finite):
@@ -93,13 +93,13 @@ class Curves:
 
 
 def is_percentage(values: Floats) -> bool:
-    """Whether a metric that is no smaller than 0 is written in per cent: its largest value is
-    beyond 1 by more than rounding (a mean of float32 may be 1.0000001), and at most 100."""
+    """Whether a metric of at least 0 is in per cent: its largest value exceeds 1 by more than
+    rounding (a mean of float32 may be 1.0000001), and is at most 100."""
     return bool(len(values) and values.min() >= 0 and PERCENT_ABOVE < values.max() <= 100)
 
 
 def logged_position(value: float | None) -> int | float | None:
-    """A position as it stood in the log: a whole number without a decimal point."""
+    """A position as the log wrote it: a whole number without a decimal point."""
     if value is None:
         return None
     return int(value) if float(value).is_integer() else float(value)

@@ -1,15 +1,14 @@
-"""What work tells whoever listens, written where it happens: the decision log, and how far a long
-stretch of it is.
+"""The decision log, and the progress of long stages.
 
-``notify(Decision(…))`` hands what was decided or found to whoever listens: ``with
-decisions_to(listener): …``, the terminal for a person, a list in a test, nobody for a trial among
-many (``decisions_to(None)``). ``with watched(show): …`` names who watches progress; inside, ``with
-stage("scoring the test rows"): …`` says what goes on and ``tick(done, total)`` how far it is.
-Without a watcher, or outside of a stage, a tick says nothing: the training loop has listeners of
-its own.
+``notify(Decision(…))`` passes a decision or finding to the current listener: ``with
+decisions_to(listener): …``. The listener is the terminal in a command, a list in a test, and nobody
+for one trial among many (``decisions_to(None)``). ``with watched(show): …`` names who watches
+progress; inside, ``with stage("scoring the test rows"): …`` names the work and ``tick(done,
+total)`` its progress. Without a watcher, or outside of a stage, a tick does nothing: the training
+loop has its own listeners.
 
-Both go with the context, as warnings and logging do, so no function between the two has to know of
-it. A thread that is begun inside, or another process, has nobody who listens.
+Both belong to the context, as for warnings and logging, so no function in between needs to know of
+them. A new thread or process has no listener.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _STAGE: ContextVar[str | None] = ContextVar("stage", default=None)
 
 @contextlib.contextmanager
 def decisions_to(listener: DecisionListener | None) -> Iterator[None]:
-    """Whatever is decided inside goes to ``listener`` alone; ``None`` listens to nothing."""
+    """Pass all decisions inside to ``listener`` only; ``None`` drops them."""
     previous = _LISTENER.set(listener)
     try:
         yield
@@ -42,12 +41,12 @@ def decisions_to(listener: DecisionListener | None) -> Iterator[None]:
 
 
 def current_listener() -> DecisionListener:
-    """Whoever listens, for one that passes on what it hears."""
+    """The current listener, for a listener that passes on what it receives."""
     return _LISTENER.get() or (lambda _: None)
 
 
 def notify(*entries: Decision | Finding) -> None:
-    """Write them into the log, in order."""
+    """Write entries into the log, in order."""
     listen = current_listener()
     for one in entries:
         listen(one)
@@ -55,8 +54,8 @@ def notify(*entries: Decision | Finding) -> None:
 
 @contextlib.contextmanager
 def record_decisions(*, also_notify: bool = False) -> Iterator[list[Decision | Finding]]:
-    """What is decided inside, for a record that keeps it and hands it on; nobody else hears it,
-    unless it is said ``also_notify``."""
+    """Collect the decisions inside, for a record that stores and passes them on. The outer listener
+    does not receive them, unless ``also_notify``."""
     log: list[Decision | Finding] = []
     outer_listener = current_listener() if also_notify else None
 
@@ -81,7 +80,7 @@ def report_progress_to(watcher: Watcher) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Work that is called ``name``; a stage inside another stands in its place until it ends."""
+    """Work named ``name``. A stage inside another replaces it until it ends."""
     before = _STAGE.set(name)
     try:
         tick(None, None)
@@ -91,7 +90,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def tick(done: int | None, total: int | None) -> None:
-    """``done`` of ``total`` pieces of the present stage are finished."""
+    """``done`` of ``total`` pieces of the current stage are finished."""
     watcher, stage_name = _WATCHER.get(), _STAGE.get()
     if watcher is not None and stage_name is not None:
         watcher(stage_name, done, total)
@@ -100,7 +99,7 @@ def tick(done: int | None, total: int | None) -> None:
 def decisions_and_findings(
     log: Iterable[Decision | Finding],
 ) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
-    """The decisions and the findings of a log, each in their order."""
+    """The decisions and the findings of a log, each in order."""
     from holdfast.core.records import Decision, Finding
 
     entries = tuple(log)

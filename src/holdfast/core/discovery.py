@@ -1,11 +1,10 @@
-"""Things found by name: registries that contract kits can walk, one entry a thing; what other
-packages bring, by entry points; and what to say of a name, or of a path, behind which there is
-nothing: the nearest one that there is.
+"""Things found by name: registries that contract kits can walk, entry points of other packages, and
+suggestions for unknown names and paths.
 
 Groups of entry points: ``holdfast.commands`` (a command's name → its ``Entry``),
 ``holdfast.functions`` (a public function's name → the function) and ``holdfast.hooks`` (what the
-core asks a plug-in for). Holdfast's own plug-ins register in the same way as anybody's, and each is
-imported when it is asked for.
+core asks of a plug-in). Holdfast's own plug-ins register in the same way as other packages. Each is
+imported on first use.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ FAMILIES: dict[str, Registry[object]] = {}
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A family such as the optimizers: names to things. An unknown name is refused by naming the
-    nearest known one. Every registry stands in ``FAMILIES``, so that a test can demand a kit."""
+    """A family such as the optimizers: names to entries. An unknown name is refused with the
+    nearest known one. Every registry is listed in ``FAMILIES``, so that a test can demand a kit."""
 
     def __init__(self, family: str, setting: str) -> None:
         self.family = family
@@ -39,8 +38,7 @@ class Registry(Mapping[str, T], Generic[T]):
         FAMILIES[family] = self  # type: ignore[assignment]
 
     def add(self, name: str, entry: T) -> T:
-        """Register ``entry`` as ``name``, in the place of an earlier one; it is given back, so that
-        a module can keep it under a name of its own."""
+        """Register ``entry`` as ``name``, replacing an earlier one, and return it."""
         self._entries[name] = entry
         return entry
 
@@ -66,9 +64,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
 @functools.cache
 def import_modules(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
-    """Every module of a package, and of those within it, in the order of their names: ``flat`` of
-    their files' names, whatever folder a file is sorted into. The first call imports them, by which
-    each registers what it holds."""
+    """Import every module of a package and its sub-packages, in the order of their names; ``flat``:
+    of their file names, whatever their folder. The import registers what each module holds."""
     package_paths = importlib.import_module(package).__path__
     names = [module.name for module in pkgutil.walk_packages(package_paths, f"{package}.")]
     names.sort(key=lambda name: (name.rpartition(".")[2] if flat else "", name))
@@ -76,8 +73,7 @@ def import_modules(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
 
 
 class Entry:
-    """A command: the ``module`` whose ``command`` it is, its line in the list, and what may be
-    typed."""
+    """A command: the ``module`` that holds its ``command``, its line in the list, and examples."""
 
     def __init__(self, module: str, short: str, *examples: str) -> None:
         self.module, self.short, self.examples = module, short, examples
@@ -85,15 +81,15 @@ class Entry:
 
 @functools.cache
 def entry_points_by_name(group: str) -> Mapping[str, EntryPoint]:
-    """The entry points of a group by their names; nothing of them is imported."""
+    """The entry points of a group by name, without importing them."""
     return MappingProxyType(
         {entry_point.name: entry_point for entry_point in entry_points(group=group)}
     )
 
 
 def load_entry_point(group: str, name: str) -> Any:
-    """What an entry point names. Raises ``KeyError`` where nobody brings it, and ``MachineError``
-    where whoever does cannot be imported."""
+    """Load an entry point. Raises ``KeyError`` if no package provides it, and ``MachineError`` if
+    the package cannot be imported."""
     entry_point = entry_points_by_name(group)[name]
     try:
         return entry_point.load()
@@ -121,7 +117,7 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
     """A remedy that names the nearest known name, then the others: all of them, or of more than
     ten the ten nearest.
 
-    >>> nearest("lr", ["train.epochs", "train.learning_rate"])
+    >>> suggest_name("lr", ["train.epochs", "train.learning_rate"])
     "Did you mean 'train.learning_rate'? Known: train.epochs, train.learning_rate."
     """
     name = name[:MAX_COMPARED_CHARACTERS]
@@ -134,8 +130,8 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
 
 
 def _similarity(name: str, known: str) -> float:
-    """0 … 1. A dotted key is also known by its last part, a part of several words by their first
-    letters: ``lr`` is ``train.learning_rate``."""
+    """0 … 1. A dotted key also matches by its last part, and a part of several words by their first
+    letters: ``lr`` matches ``train.learning_rate``."""
     name, full_name = (
         name[:MAX_COMPARED_CHARACTERS].casefold(),
         known[:MAX_COMPARED_CHARACTERS].casefold(),
@@ -150,13 +146,13 @@ def _similarity(name: str, known: str) -> float:
 
 
 def folder_phrase(folder: Path) -> str:
-    """A folder as a sentence names it: ``.`` is the current folder, never ``in ..``."""
+    """A folder as a sentence names it: ``.`` becomes "the current folder", never ``in ..``."""
     return "the current folder" if folder == Path() else f"the folder {folder}"
 
 
 def path_exists(path: Path) -> bool:
-    """Whether something is at ``path``. Differs from ``Path.exists`` in that a name too long for
-    the system, or one in a folder that may not be entered, is nothing that lies there."""
+    """Whether something exists at ``path``. Unlike ``Path.exists``, this is false for a name that
+    is too long for the system and for a folder without permission."""
     try:
         return path.exists()
     except OSError:
@@ -164,22 +160,22 @@ def path_exists(path: Path) -> bool:
 
 
 def missing_path_remedy(path: Path, folders: bool = False) -> str:
-    """What to do about a missing path: the folder that is missing too, the nearest file beside it
-    (``folders``: or folder), else the folder that was looked into."""
+    """What to do about a missing path: name the missing folder, else the nearest file next to it
+    (``folders``: or folder), else the folder that was searched."""
     parent = path.parent
     if not path_exists(parent):
-        return f"There is no folder {parent} either."
+        return f"The folder {parent} does not exist either."
     siblings = _names_in(parent, folders)
     close = difflib.get_close_matches(
         path.name[:MAX_FILE_NAME], sorted(siblings), n=1, cutoff=MIN_PATH_SIMILARITY
     )
     if close:
         return f"Did you mean {parent / close[0]}?"
-    return f"Check the name: {folder_phrase(parent)} holds nothing that is named like it."
+    return f"Check the name: {folder_phrase(parent)} holds no similar name."
 
 
 def _names_in(folder: Path, folders: bool) -> list[str]:
-    """The first names in a folder; none of one that may not be read."""
+    """The first names in a folder; none if it cannot be read."""
     try:
         return [
             e.name

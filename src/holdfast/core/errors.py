@@ -1,18 +1,18 @@
-"""What can go wrong, in one tree, each with the exit code a shell sees.
+"""The tree of errors, each with its exit code.
 
 HoldfastError
 ├── InputError            exit 2: the input is at fault, and the message says what to do
 │   ├── DataError             a file, a column or a row cannot be used
 │   ├── RecipeError           a setting is unknown, mistyped or contradicts another
 │   ├── ModelError            a model cannot be found, read or fitted to the task
-│   ├── SplitError            the rows cannot be divided as asked
-│   ├── RunError              a run folder is missing, taken, unfinished or foreign
+│   ├── SplitError            the rows cannot be split as requested
+│   ├── RunError              a run folder is missing, in use, unfinished or foreign
 │   ├── MachineError          memory, disk or a missing optional package
 │   ├── StoreError            the store of a service is foreign, or cannot be reached
-│   │   └── StoreGone             for now: locked, full, gone; the same may work a moment later
-│   └── TrainingError         the training itself broke: the loss is not a number
+│   │   └── StoreGone             temporarily locked, full or gone; the same may work later
+│   └── TrainingError         the training failed: the loss is not a number
 ├── Interrupted           exit 130: stopped by the user; a checkpoint was written
-└── Defect                exit 1: a promise inside Holdfast was broken
+└── Defect                exit 1: a bug in Holdfast
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class ModelError(InputError):
 
 
 class SplitError(InputError):
-    """The rows cannot be divided as asked."""
+    """The rows cannot be split as requested."""
 
 
 class RunError(InputError):
-    """A run folder is missing, taken, unfinished or not one of ours."""
+    """A run folder is missing, in use, unfinished or was not written by Holdfast."""
 
 
 class MachineError(InputError):
@@ -81,16 +81,17 @@ class MachineError(InputError):
 
 
 class StoreError(InputError):
-    """The store of a service cannot be reached or written, is full, or is not one of ours."""
+    """The store of a service cannot be reached or written, is full, or was not written by
+    Holdfast."""
 
 
 class StoreGone(StoreError):
-    """The store cannot be reached or written now: it is locked, full or gone. What was to be
-    written may be written a moment later."""
+    """The store cannot be reached or written at the moment: it is locked, full or gone. The same
+    write may succeed later."""
 
 
 class TrainingError(InputError):
-    """The training broke: a loss or a weight is no longer a number."""
+    """The training failed: a loss or a weight is no longer a number."""
 
 
 class Interrupted(HoldfastError):
@@ -100,4 +101,4 @@ class Interrupted(HoldfastError):
 
 
 class Defect(HoldfastError):
-    """A promise inside Holdfast was broken: a bug, to be reported."""
+    """A bug in Holdfast, to be reported."""

@@ -1,9 +1,8 @@
-"""The hinges of the loop: what may listen, judge or advise; ``core/updates.py`` has those of an
-update: what draws its rows, makes its gradient, adds to its losses.
+"""The protocols of the training loop: who may listen, judge or advise. ``core/updates.py`` has the
+protocols of an update: what draws its rows, computes its gradient and adds to its losses.
 
-The loop knows only these Protocols, so ``training`` never imports ``methods``, ``monitor`` or
-``control``. ``EVENTS`` is the whole vocabulary, in the order of the drawing in
-``training/loop.py``.
+The loop knows only these protocols, so ``training`` never imports ``methods``, ``monitor`` or
+``control``. ``EVENTS`` lists every event, in the order of the drawing in ``training/loop.py``.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ class Stateful(Protocol):
 
 
 class Listener(Protocol):
-    """An object with one method per event that it cares about, each named as in ``EVENTS`` and
-    taking the run's state. A listener with state is also ``Stateful``, and its state is kept under
-    its ``name``, which is its own in a run. ``place`` says when it hears an event:
-    ``order_listeners``."""
+    """An object with one method per event that it handles, each named as in ``EVENTS``, with the
+    run's state as its argument. A listener with state is also ``Stateful``; its state is stored
+    under its ``name``, which must be unique in a run. ``place`` decides the order in which
+    listeners receive an event: ``order_listeners``."""
 
     @property
     def name(self) -> str: ...
@@ -65,11 +64,11 @@ class Listener(Protocol):
 
 
 def order_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
-    """The listeners as they hear an event, however they were given: by ``place``, in the order of
-    ``PLACES``, and inside a place by name. One that names no place only tells.
+    """The listeners in the order in which they receive an event: by ``place``, in the order of
+    ``PLACES``, and then by name. A listener without a place only reports.
 
-    So whatever changes the run has done so before anybody notes what it is now, and what is told
-    has been noted. Raises ``Defect`` for two of one name: one would get the other's state.
+    So changes to the run come first, then what records it, then what reports the record. Raises
+    ``Defect`` for two listeners with one name, since one would get the other's state.
     """
     ordered = sorted(listeners, key=lambda one: (PLACES.index(_place(one)), one.name))
     names = [one.name for one in ordered]
@@ -86,13 +85,13 @@ def _place(listener: object) -> Place:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Offer:
-    """Weights that a listener made of those that a run went through, for the state to keep.
+    """Weights that a listener combined from those of the run, offered as a checkpoint.
 
-    ``tensors`` by name; what is not in them stays as it is. ``step`` is the look at which the run
-    had the newest weights that are in it, ``composition`` says what it is made of, in words.
-    ``curve`` are points that were tried on the way, plain numbers by name, to be read beside it.
-    ``within`` is how much validation loss, in nats, a recipe gives for it: then it is kept as far
-    as that goes, whatever the rule among the looks says.
+    ``tensors`` by name; other weights stay as they are. ``step`` is the evaluation at which the run
+    had the newest weights in it, ``composition`` describes it in words. ``curve`` holds points that
+    were tried on the way, plain numbers by name. ``within`` is the validation loss, in nats, that a
+    recipe is willing to give up for it: the offer is then accepted up to that loss, whatever the
+    rule of selection says.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -103,33 +102,33 @@ class Offer:
 
 
 class OfferTrial(Protocol):
-    """How weights that a run never had do on its validation rows. Running statistics of batch norms
-    are measured anew, on training rows, and a head that the phase refits is refitted: an average of
-    either would be that of no network."""
+    """Evaluate offered weights on the validation rows. Running statistics of batch norms are
+    measured again on training rows, and a head that the phase refits is refitted: averages of
+    either would fit no network."""
 
     def __call__(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
-        """A look at them, without the train probe."""
+        """An evaluation of the weights, without the training sample."""
         ...
 
     def would_keep(self, snapshot: Snapshot) -> bool:
-        """Whether the run would keep them, by its own rule and against all its looks."""
+        """Whether the run would select them as the best checkpoint, by its own rule and compared
+        with all its evaluations."""
         ...
 
 
 @runtime_checkable
 class Offers(Protocol):
-    """A listener that, at the end of a run, offers weights for the state to keep. They are kept if
-    the rule that chooses among the looks would choose them as the newest of all."""
+    """A listener that offers weights at the end of a run. They become the checkpoint if the
+    selection rule would choose them as the newest evaluation."""
 
     def offer(self, run: Any, trial: OfferTrial) -> Offer | str:
-        """The weights; or why there are none, as a clause."""
+        """The weights, or the reason why there are none, as a clause."""
         ...
 
 
 class Monitor(Protocol):
-    """Judges a history of snapshots, those of the branch that is alive; a pure function of it.
-    ``kept`` is the step of the state that the run keeps: it is named in the sentence, and no label
-    depends on it."""
+    """Judges a history of snapshots on the current branch; a pure function of it. ``kept`` is the
+    step of the best checkpoint: the sentence names it, and no label depends on it."""
 
     def __call__(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict: ...
 
@@ -142,38 +141,41 @@ class Advisor(Stateful, Protocol):
 
 @runtime_checkable
 class RollsBack(Protocol):
-    """What an advisor that may advise ``RollBack`` has beside.
+    """What an advisor needs in addition if it may advise ``RollBack``.
 
-    A restore point takes as much memory as the optimizer (and as the weights, where its look is
-    not the best one), so a run keeps none that its advisor does not ask for.
+    A restore point takes as much memory as the optimizer (and as the weights, if its evaluation is
+    not the best one), so a run stores only those that its advisor asks for.
     """
 
     def restore_points(self, history: Sequence[Snapshot]) -> Collection[int]:
-        """The looks' steps to which it may yet go back: asked after ``decide``, before the actions
-        are applied. The present one is then kept, and of those kept before, the ones named."""
+        """The steps of the evaluations to which it may still go back: asked after ``decide``,
+        before the actions are applied. The current one is then stored, and of the stored ones,
+        those named are kept."""
         ...
 
     def rolled_back(self, state: dict[str, Any]) -> None:
-        """The run went back to a look at which the advisor's state was ``state``. What it counts
-        of looks goes back too; what it knows of actions that it has tried should not, or it takes
-        the same one for ever."""
+        """The run went back to an evaluation at which the advisor's state was ``state``. Its counts
+        of evaluations go back too. What it knows of actions already tried should not, or it would
+        take the same action for ever."""
         ...
 
 
 @runtime_checkable
 class Returns(RollsBack, Protocol):
-    """What an advisor has beside that tries something on a branch and may undo it all."""
+    """What an advisor needs in addition if it tries something on a branch and may undo all of
+    it."""
 
     def returns_to(self) -> tuple[int, int] | None:
-        """The number of the branch that was left, and the step of its last look, to which it may
-        yet return; ``None``: to none. Asked before the actions of a look and after them."""
+        """The number of the branch that was left, and the step of its last evaluation, to which it
+        may still return; ``None`` if there is none. Asked before and after the actions of an
+        evaluation."""
         ...
 
 
 @runtime_checkable
 class Explains(Protocol):
-    """An advisor that says at each look what it saw and why it advises what it does."""
+    """An advisor that notes at each evaluation what it saw and why it advises an action."""
 
     def notes(self) -> Sequence[Mapping[str, Any]]:
-        """The fields of notes since it was asked last; ``because`` among them."""
+        """The fields of the notes since the last call, ``because`` among them."""
         ...

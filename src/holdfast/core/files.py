@@ -16,10 +16,10 @@ from holdfast.core.records import to_json
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` on a file beside ``path``, sync it, then rename it into place.
+    """Call ``write`` on a file next to ``path``, sync it, then rename it into place.
 
-    For the files that Holdfast names itself; those that the user names go through
-    ``core/outputs.py``. A link in the place of ``path`` is neither followed nor replaced.
+    For files that Holdfast names; files that the user names go through ``core/outputs.py``. A link
+    at ``path`` is neither followed nor replaced.
     """
     partial = path.with_name(f".{path.name}.partial")
     with disk_errors(path):
@@ -38,20 +38,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise ``RunError`` where a link stands in the place of a file or folder of a run: what it
-    points to may be anybody's."""
+    """Raise ``RunError`` if a file or folder of a run is a link: its target may belong to
+    anybody."""
     if path.is_symlink():
         raise RunError(
             str(path),
-            f"is a link (to {path.readlink()}), where a run has a file or folder of its own",
+            f"is a link (to {path.readlink()}), but a run needs a real file or folder here",
             None,
-            "Put what it points to in its place, or remove the link.",
+            "Replace the link by what it points to, or remove it.",
         )
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
-    """Sync every file of ``partial``, give each the mode that any new file gets (safetensors lets
-    nobody but the owner read), then put it where ``folder`` is."""
+    """Sync every file of ``partial``, give each the mode of any new file (safetensors lets only the
+    owner read), then move it to ``folder``."""
     with disk_errors(folder):
         refuse_link(folder)
         mode = new_file_mode(partial)
@@ -69,7 +69,7 @@ def replace_folder(partial: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside ``folder`` to write into, which takes its place at the end."""
+    """A hidden folder next to ``folder`` to write into; it replaces ``folder`` at the end."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     yield partial
@@ -78,9 +78,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(folder: Path, description: str) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """A hidden folder beside ``folder``, and the function that makes it ``folder``; else it goes,
-    and with it the folders above that were made for it. Raises ``RunError`` where ``description``
-    lies there, which is never written over."""
+    """A hidden folder next to ``folder``, and the function that moves it to ``folder``. Without
+    that call it is removed, with the parent folders made for it. Raises ``RunError`` if
+    ``description`` exists there; it is never overwritten."""
     partial = folder.with_name(f".{folder.name}.partial")
     new_parents = [path for path in (folder.parent, *folder.parent.parents) if not path.exists()]
     with disk_errors(folder):
@@ -104,15 +104,16 @@ def new_folder(folder: Path, description: str) -> Iterator[tuple[Path, Callable[
 
 
 def refuse_existing(path: Path, description: str) -> None:
-    """Raise ``RunError`` where something lies at ``path``; ``description`` is to lie there."""
+    """Raise ``RunError`` if something exists at ``path``, where ``description`` would be
+    written."""
     if path.is_symlink() or path.exists():
-        rule = f"exists already, and {description} is never written over"
+        rule = f"exists already, and {description} is never overwritten"
         raise RunError(str(path), rule, None, "Choose another --out, or remove it.")
 
 
 def new_file_mode(folder: Path) -> int:
-    """The mode of a new file in ``folder``, asked of one that is made and removed: reading the
-    umask would set it for a moment, for other threads too."""
+    """The mode of a new file in ``folder``, read from a file that is made and removed: reading the
+    umask would change it for a moment, for other threads too."""
     trial = folder / ".mode.partial"
     try:
         with trial.open("w"):
@@ -122,7 +123,7 @@ def new_file_mode(folder: Path) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all (``write_atomically``)."""
+    """Write ``text`` as UTF-8, completely or not at all (``write_atomically``)."""
     write_atomically(path, lambda beside: _write(beside, text))
 
 
@@ -133,7 +134,7 @@ def write_json(path: Path, value: object) -> None:
 
 def dump_json(value: object) -> str:
     """One JSON document, two-space indented, keys in the order given, NaN and infinities as
-    ``null``. Raises ``ValueError`` for a number that ``to_json`` left as none."""
+    ``null``. Raises ``ValueError`` for a number that ``to_json`` did not convert."""
     # ``to_json`` made NaN null. Python would write any that is left as a bare NaN, which is no
     # JSON.
     return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
@@ -162,8 +163,8 @@ REFUSED_ERRNOS = (
 
 @contextlib.contextmanager
 def disk_errors(path: Path, remedy: str | None = None) -> Iterator[None]:
-    """Turn the operating system's refusals into one clear message about ``path``. ``remedy`` is
-    what to do about them; left out, it is that of a run's folder."""
+    """Turn errors of the operating system into one clear message about ``path``. ``remedy`` is what
+    to do; the default is that of a run's folder."""
     try:
         yield
     except Exception as error:
@@ -174,7 +175,7 @@ def disk_errors(path: Path, remedy: str | None = None) -> Iterator[None]:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The operating system's error number; safetensors gives it in its sentence only."""
+    """The operating system's error number; safetensors gives it only in its message."""
     if isinstance(error, OSError):
         return error.errno
     number = re.search(r"\(os error (\d+)\)", str(error))
@@ -185,11 +186,11 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
     if number is None:
         return None
     if remedy is None and any(SCRATCH_FOLDER.fullmatch(folder.name) for folder in path.parents):
-        remedy = "It is a temporary file: make room there, or name another folder with TMPDIR."
+        remedy = "It is a temporary file: free some space there, or set TMPDIR to another folder."
     if number in DISK_FULL_ERRNOS:
         return MachineError(
             str(path),
-            "could not be written: the disk, or what you may use of it, is full",
+            "could not be written: the disk, or your quota, is full",
             None,
             remedy
             or "Free some space and start again (holdfast train: with --resume); the files that "
@@ -200,10 +201,10 @@ def _translate(path: Path, number: int | None, remedy: str | None) -> MachineErr
             str(path),
             "could not be written: its folder is no longer there",
             None,
-            remedy or "Leave the folder alone while a run goes on; start the run again.",
+            remedy or "Do not change the folder during a run; start the run again.",
         )
     if number == errno.EPIPE:
-        rule = "could not be written to its end: its reader has gone"
+        rule = "could not be written completely: its reader has gone"
         return MachineError(str(path), rule, None, remedy or "")
     if number in REFUSED_ERRNOS:
         return MachineError(
@@ -221,8 +222,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's names, to the disk before it goes on; nothing on
-    file systems that cannot."""
+    """Flush a file, or the names in a folder, to disk; does nothing on file systems that cannot."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

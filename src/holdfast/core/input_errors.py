@@ -1,11 +1,10 @@
-"""Whose fault an exception is: the input's, the machine's, or Holdfast's own.
+"""Who is at fault for an exception: the input, the machine or Holdfast.
 
-``reading_errors`` is the net round every place where a stranger's bytes come in: a file of rows, a
-recipe, a model's folder, a log, a run's folder. ``resource_error`` tells whether the system gave no
-memory, or no thread, and which limit says so. Anything else is a defect, which may cost a detail
-and never a trained model: where training is over, or is somebody else's, a part that fails is left
-out and named (``surviving_defects``). ``HOLDFAST_DEFECTS=raise`` lets every defect end the program,
-as the tests have it.
+``reading_errors`` wraps every place that reads foreign bytes: a data file, a recipe, a model's
+folder, a log, a run's folder. ``resource_error`` recognises a lack of memory or threads, and names
+the limit. Anything else is a defect, which may cost a detail but never a trained model: after
+training, a part that fails is left out and named (``surviving_defects``).
+``HOLDFAST_DEFECTS=raise`` lets every defect end the program, as in the tests.
 """
 
 from __future__ import annotations
@@ -25,19 +24,18 @@ LONGEST_REASON = 200
 # What a library in Rust raises where it gives up. It is no ``Exception``, and its class cannot be
 # imported.
 PANIC = "PanicException"
-REPORT_IT = "a defect in Holdfast, please report it"
+REPORT_IT = "a bug in Holdfast, please report it"
 
 
 @contextlib.contextmanager
 def reading_errors(
     source: str, error_class: type[InputError], rule: str = "cannot be read", remedy: str = ""
 ) -> Iterator[None]:
-    """Turn whatever reading ``source`` raises into one error of ``error_class``, which exits with
-    2.
+    """Turn any error from reading ``source`` into one error of ``error_class``, which exits with 2.
 
-    It belongs round the reading alone, never round what is then computed: there an unexpected
-    error is a defect, and must look like one. Errors of Holdfast's own pass as they are, and so do
-    an interrupt and an exit. The cause stays behind the error (``HOLDFAST_TRACEBACK=1``).
+    Wrap only the reading, never the computation after it: an unexpected error there is a defect,
+    and must look like one. Holdfast's own errors pass unchanged, and so do an interrupt and an
+    exit. The cause stays attached to the error (``HOLDFAST_TRACEBACK=1``).
 
     Raises ``error_class``, or ``MachineError`` where memory ran out.
     """
@@ -48,9 +46,9 @@ def reading_errors(
     except MemoryError as error:
         raise MachineError(
             source,
-            "needs more memory to be read than there is",
+            "needs more memory to be read than is available",
             None,
-            "Give it in smaller parts, or give the process more memory.",
+            "Split it into smaller files, or give the process more memory.",
         ) from error
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != PANIC:
@@ -69,7 +67,7 @@ def reason(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says anything, else its class's name."""
+    """The first non-empty line of an error's message, else its class's name."""
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
@@ -86,8 +84,8 @@ MEMORY_MESSAGE = re.compile(
 
 
 def resource_error(error: BaseException) -> MachineError | None:
-    """What to tell where ``error``, or what it was raised from, is a lack of memory or of threads;
-    ``None`` for any other. The message names the limits that are set."""
+    """The error to report if ``error``, or its cause, is a lack of memory or threads; ``None`` for
+    any other. The message names the limits that are set."""
     shortages = [*filter(None, map(_shortage, _chain(error)))]
     if not shortages:
         return None
@@ -100,7 +98,7 @@ def resource_error(error: BaseException) -> MachineError | None:
     remedy = (
         f"Set for this process: {'; '.join(limits)}. Raise what is too small."
         if limits
-        else "Close other programs, or take a smaller model or a larger machine."
+        else "Close other programs, or use a smaller model or a larger machine."
     )
     shortage = "no further thread" if resource_kind == "thread" else "no more memory"
     return MachineError("this process", f"was given {shortage} ({message})", None, remedy)
@@ -117,7 +115,7 @@ def _shortage(error: BaseException) -> tuple[str, str] | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, each once."""
+    """The error and its causes, each once."""
     visited: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in visited:
@@ -129,20 +127,20 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def raises_defects() -> bool:
-    """Whether a defect is to end the program instead of being named."""
+    """Whether a defect ends the program instead of being reported."""
     return os.environ.get("HOLDFAST_DEFECTS") == "raise"
 
 
 def defect_line(error: BaseException) -> str:
-    """What is told of a defect that is survived, in one line."""
+    """One line about a defect that did not end the program."""
     return f"{REPORT_IT}: {type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
 def surviving_defects(detail: str, kept_note: str) -> Iterator[None]:
-    """A defect inside ends the block and no more: the decision log says that ``detail`` is
-    not written, why, and what is ``kept_note``. What the input or the machine is at fault for, and
-    an interrupt, is raised."""
+    """A defect inside ends only the block: the decision log says that ``detail`` is not written,
+    why, and what is kept (``kept_note``). Errors of the input or the machine, and an interrupt, are
+    raised."""
     try:
         yield
     except (InputError, Interrupted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Literal, get_args
 
 Label = Literal[
@@ -19,12 +19,26 @@ Label = Literal[
     "inconclusive",
 ]
 VERDICTS: tuple[Label, ...] = get_args(Label)
+# How a sentence about a run begins with its verdict.
+TITLES: Mapping[str, str] = {
+    "learning": "Still learning",
+    "healthy": "Healthy",
+    "underfit": "Underfitting",
+    "overfit": "Overfitting",
+    "memorizing": "Memorizing",
+    "miscalibrated": "Miscalibrated",
+    "diverging": "Diverging",
+    "leaking": "Data leakage",
+    "noisy_labels": "Noisy labels",
+    "forgetting": "Forgetting",
+    "inconclusive": "Inconclusive",
+}
 
 # A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
 OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
 
 
 def is_requested(label: Label, requested: Container[str]) -> bool:
-    """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
-    ``memorizing`` too."""
+    """Whether a verdict is among those that the user asked to be alerted of: ``overfit`` includes
+    ``memorizing``."""
     return label in requested or (label in OVERFITTED and "overfit" in requested)

@@ -1,4 +1,4 @@
-"""One process at a time writes into a folder, and another is told which one does."""
+"""A lock that lets one process at a time write into a folder, and tells others who holds it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HELD_DESCRIPTORS: set[int] = set()
 
 
 class LockHolder(TypedDict):
-    """What the file says of the process that holds it."""
+    """What the lock file says of the process that holds it."""
 
     pid: int
     host: str
@@ -47,18 +47,18 @@ class LockHolder(TypedDict):
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` until the block ends; other processes, and other threads, are refused.
 
-    It is ``flock`` on ``folder/.lock``, so the system lets it go when the process ends, however it
-    ends: a file that a killed process left holds nobody off. The file names the holder, and goes
-    with the lock. A process that was forked inside does not hold it, and may outlive us. Where the
-    file system knows no such locks, the decision log says that nothing is held.
+    It is ``flock`` on ``folder/.lock``, so the system releases it when the process ends, however it
+    ends: a file left by a killed process blocks nobody. The file names the holder, and is removed
+    with the lock. A process that was forked inside does not hold it, and may outlive the holder.
+    Where the file system has no such locks, the decision log says that nothing is locked.
 
-    Raises ``RunError`` where another holds it, ``MachineError`` where no file can be made there.
+    Raises ``RunError`` if another process holds it, ``MachineError`` if no file can be made there.
     """
     path, owner = folder / LOCK_FILE, os.getpid()
     with disk_errors(path):
         descriptor = _acquire(path)
     if descriptor is None:
-        because = "the file system knows no locks: give no two processes this folder"
+        because = "the file system has no locks: let only one process at a time use this folder"
         notify(Decision("lock", f"{folder} is not locked", because))
         yield
         return
@@ -77,7 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_locked(folder: Path) -> None:
-    """Raise ``RunError`` where somebody holds ``folder``; nothing is written."""
+    """Raise ``RunError`` if another process holds ``folder``; nothing is written."""
     path = folder / LOCK_FILE
     try:
         descriptor = _open_lock_file(path, os.O_RDONLY)
@@ -112,7 +112,9 @@ def _acquire(path: Path) -> int | None:
             os.close(descriptor)
             raise
         os.close(descriptor)
-    raise RunError(str(path.parent), "is taken and let go by others all the time", None, REMEDY)
+    raise RunError(
+        str(path.parent), "is locked and unlocked by other processes again and again", None, REMEDY
+    )
 
 
 def _try_lock(path: Path, descriptor: int) -> bool:
@@ -136,12 +138,12 @@ def _try_lock(path: Path, descriptor: int) -> bool:
 
 
 def _open_lock_file(path: Path, flags: int) -> int:
-    """A link or a pipe in its place is refused: a folder that somebody sent may hold either."""
+    """Refuses a link or a pipe in place of the file: a folder from elsewhere may hold either."""
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise RunError(str(path), "is no lock of Holdfast's", None, "Remove it.")
+        raise RunError(str(path), "is not a lock of Holdfast's", None, "Remove it.")
     return descriptor
 
 
@@ -167,7 +169,7 @@ def _locked_error(path: Path, descriptor: int) -> RunError:
 
 
 def _read_holder(descriptor: int) -> LockHolder | None:
-    """What the file says of its holder; it may be half written, or a stranger's."""
+    """The holder that the file names; the file may be half written or not Holdfast's."""
     try:
         # A stranger's file may be of any size.
         record = json.loads(os.pread(descriptor, 1_000, 0))
@@ -178,8 +180,8 @@ def _read_holder(descriptor: int) -> LockHolder | None:
 
 
 def _close_in_child() -> None:
-    """In a forked child: its copies of the descriptors would hold the locks after our end. Closing
-    one of several lets nothing go."""
+    """In a forked child: its copies of the descriptors would hold the locks after the parent ends.
+    Closing one of several copies releases nothing."""
     for descriptor in _HELD_DESCRIPTORS:
         os.close(descriptor)
     _HELD_DESCRIPTORS.clear()

@@ -1,11 +1,10 @@
-"""What the system lets this process have: memory and processors.
+"""Resources that the system gives this process: memory and processors.
 
-A machine's free memory says little of a process in a container, in a batch job or behind
-``ulimit``: each of these has a limit of its own, and the smallest is the truth.
+A machine's free memory says little about a process in a container, in a batch job or behind
+``ulimit``: each has its own limit, and the smallest applies.
 
-How many processes a launcher started to train together, and which of them this one is.
-
-Bounds on time and memory for a stranger's small program: a chat template, say.
+Also: how many processes a launcher started to train together, and which of them this one is; and
+bounds on time and memory for small foreign programs, such as a chat template.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ MIN_THREAD_LIMIT = 256
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """MB (10⁶ bytes) that are left under a limit, and whose limit it is, in words. ``total_mb``
-    is the limit itself; ``counts_mapped``: it counts what is mapped, not what is used."""
+    """MB (10⁶ bytes) left under a limit, with a description of the limit. ``total_mb`` is the limit
+    itself; ``counts_mapped``: it counts mapped memory, not used memory."""
 
     left_mb: float
     description: str
@@ -55,33 +54,33 @@ class MemoryLimit:
 
 
 def memory_limits(root: Path = ROOT) -> list[MemoryLimit]:
-    """Every limit on this process's memory but the machine's own: those of its control groups
+    """Every limit on this process's memory except the machine's own: those of its control groups
     (versions 1 and 2, the group itself and all above it) and of ``ulimit -v`` and ``-d``.
 
-    What a group uses counts without the pages of files that the kernel can give back at once.
-    ``root`` is where ``proc`` and ``sys`` are found.
+    File pages that the kernel can free at once do not count as used by a group. ``root`` is where
+    ``proc`` and ``sys`` are found.
     """
     return [*_group_limits(root), *_process_limits(root)]
 
 
 def file_pages_mb(root: Path = ROOT) -> float:
-    """MB of files (programs, libraries) that this process holds and the kernel can give back."""
+    """MB of files (programs, libraries) that this process holds and the kernel can free."""
     return 1024 * _status(root).get("RssFile", 0) / MB
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Processors that this process may use: its affinity, or fewer where a control group gives it
-    less time than that (a quota of 1.5 processors is 2)."""
+    """Processors that this process may use: its affinity, or fewer if a control group's quota is
+    lower (a quota of 1.5 processors is 2)."""
     affine = getattr(os, "sched_getaffinity", None)
     cores = len(affine(0)) if affine is not None else os.cpu_count() or 1
     return max(1, min([cores, *map(math.ceil, _quotas(root))]))
 
 
 def refuse_low_memory(library: str, root: Path = ROOT) -> None:
-    """Refuse to load ``library`` (``torch``, ``numpy``) where a limit of this process leaves less
-    than its import takes: it would not fail but end the process, or the kernel would.
+    """Refuse to load ``library`` (``torch``, ``numpy``) if a limit of this process leaves less
+    memory than its import needs. The import would not fail but end the process.
 
-    A machine that has little free is not looked at: it may have swap. Raises ``MachineError``.
+    A machine with little free memory is not refused: it may have swap. Raises ``MachineError``.
     """
     if library in sys.modules:
         return
@@ -99,16 +98,15 @@ def refuse_low_memory(library: str, root: Path = ROOT) -> None:
 
 
 def max_threads(root: Path = ROOT) -> int:
-    """As many threads as a run may be given here: more only wait for each other.
+    """The largest number of threads that a run may use here: more would only wait for each other.
 
-    A recipe from a larger machine still runs: up to ``MIN_THREAD_LIMIT`` are taken anywhere.
+    A recipe from a larger machine still runs: up to ``MIN_THREAD_LIMIT`` are accepted anywhere.
     """
     return max(MIN_THREAD_LIMIT, THREADS_A_CORE * usable_cores(root))
 
 
 def refuse_too_many_threads(name: str, threads: int, root: Path = ROOT) -> None:
-    """Raise ``MachineError`` where ``threads``, which ``name`` asks for, are above
-    ``max_threads``."""
+    """Raise ``MachineError`` if ``threads``, which ``name`` requests, exceeds ``max_threads``."""
     most = max_threads(root)
     if threads <= most:
         return
@@ -124,8 +122,8 @@ def refuse_too_many_threads(name: str, threads: int, root: Path = ROOT) -> None:
 
 
 def check_thread_variables(environment: Mapping[str, str]) -> None:
-    """Refuse such a number in the environment, before a library reads it: OpenMP ends the process
-    where it cannot start its threads. Raises ``MachineError``, which names the variable."""
+    """Refuse too many threads in the environment before a library reads it: OpenMP ends the process
+    if it cannot start its threads. Raises ``MachineError``, which names the variable."""
     for name in THREAD_VARIABLES:
         value = environment.get(name, "").strip()
         if value.isdigit():
@@ -166,7 +164,7 @@ def _group_limits(root: Path) -> Iterator[MemoryLimit]:
 
 
 def _reclaimable_bytes(folder: Path) -> int:
-    """Bytes of files that the group's use counts and that the kernel gives back when needed."""
+    """Bytes of file pages that the group's use counts and that the kernel frees when needed."""
     entries = re.findall(r"^(\w+) (\d+)$", _read(folder / "memory.stat") or "", re.M)
     stat = {name: int(size) for name, size in entries}
     # Version 1 tells those of the groups below apart, and its use includes them.
@@ -187,7 +185,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[tuple[Path, str, int]]:
-    """The control group of this process and those above it, as far as they can be seen: folder,
+    """The control group of this process and those above it, as far as they are visible: folder,
     name, version."""
     paths = _group_paths(root)
     for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
@@ -211,7 +209,7 @@ def _control_groups(controller: str, root: Path) -> Iterator[tuple[Path, str, in
 
 
 def _group_paths(root: Path) -> dict[str, str]:
-    """Controllers to the path of this process's group; the one of version 2 has no name."""
+    """Controllers to the path of this process's group; that of version 2 has an empty name."""
     group_paths = {}
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         _, names, path = [*line.split(":", 2), "", ""][:3]
@@ -220,8 +218,8 @@ def _group_paths(root: Path) -> dict[str, str]:
 
 
 def _path_below_mount(path: str, mounted: str) -> list[str]:
-    """The parts of a group's path below what is mounted. A group that lies outside of it is hidden
-    from us: then only the mount itself is read."""
+    """The parts of a group's path below the mount. A group outside it is hidden; then only the
+    mount itself is read."""
     below = path if mounted == "/" else path.removeprefix(mounted)
     if ".." in path.split("/") or (mounted != "/" and below == path):
         return []
@@ -236,7 +234,7 @@ def _unescape(field: str) -> str:
 
 
 def _number(path: Path) -> int | None:
-    """``None`` where the file is missing or says ``max``."""
+    """``None`` if the file is missing or says ``max``."""
     with contextlib.suppress(ValueError):
         return int(_read(path) or "")
     return None
@@ -253,28 +251,29 @@ RENDEZVOUS_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 
 
 def process_count() -> int:
-    """How many train together: ``WORLD_SIZE``, 1 where no launcher set it. Raises as ``rank``."""
+    """The number of processes that train together: ``WORLD_SIZE``, 1 without a launcher. Raises as
+    ``rank``."""
     return _rank_and_count()[1]
 
 
 def rank() -> int:
-    """The number of this one among them: ``RANK``, from 0.
+    """The number of this process among them: ``RANK``, from 0.
 
-    Raises ``MachineError`` where the environment holds no such pair: a process that is taken for a
-    second one leaves the writing, and the lock of its folder, to a first that is not there.
+    Raises ``MachineError`` if the environment holds no valid pair: a process that believes it is
+    the second leaves the writing, and the lock of its folder, to a first that does not exist.
     """
     return _rank_and_count()[0]
 
 
 def check_launch() -> None:
-    """Raise ``MachineError`` where the environment speaks of several processes that could not find
-    each other, or of no such pair as ``rank`` needs."""
+    """Raise ``MachineError`` if the environment describes several processes that could not find
+    each other, or holds no pair as ``rank`` needs."""
     _, count = _rank_and_count()
     missing = [name for name in RENDEZVOUS_VARIABLES if not os.environ.get(name)]
     if count > 1 and missing:
         raise MachineError(
             f"WORLD_SIZE={count}",
-            f"stands without {' and '.join(missing)}, where the processes meet",
+            f"is set without {' and '.join(missing)}, where the processes meet",
             None,
             "Start several processes with torchrun or accelerate launch; for a single one unset "
             "RANK and WORLD_SIZE.",
@@ -286,7 +285,7 @@ def _rank_and_count() -> tuple[int, int]:
     if count < 1 or process_rank >= count:
         raise MachineError(
             "RANK and WORLD_SIZE",
-            "are not the number of a process among several",
+            "do not give the number of a process among several",
             f"{process_rank} of {count}",
             "Start several processes with torchrun or accelerate launch; for a single one unset "
             "both.",
@@ -303,22 +302,22 @@ def _integer_variable(name: str, default: int) -> int:
         return int(text)
     raise MachineError(
         name,
-        "is no whole number of processes",
+        "is not a whole number of processes",
         text,
         "torchrun and accelerate launch set it; for a single process unset it.",
     )
 
 
 class OverrunError(Exception):
-    """What ran did not end in its time."""
+    """A computation did not end in its time."""
 
 
 @contextlib.contextmanager
 def resource_bounds(seconds: float, memory: int) -> Iterator[None]:
-    """End what runs inside after ``seconds``, and refuse it more than ``memory`` further bytes.
+    """End the block after ``seconds``, and refuse it more than ``memory`` further bytes.
 
-    Time is bounded in the main thread, memory on Linux; elsewhere that bound is not there. What
-    runs for long inside one call of a library in C ends when that call does.
+    Time is bounded in the main thread, and memory on Linux; elsewhere there is no such bound. A
+    long call of a C library ends only when the call returns.
 
     Raises ``OverrunError`` or ``MemoryError``.
     """

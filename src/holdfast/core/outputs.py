@@ -1,10 +1,7 @@
-"""A file that the user named as output: what may be written there.
+"""Checks and writing of an output file that the user named.
 
-Every command asks ``check_output`` before its work, and writes inside ``open_output`` (of
-``core/outputs.py``) after it. Files that Holdfast names itself, inside a run's folder, go
-through ``core/files.py``.
-
-A file that the user named as output, once it was checked: how it is written.
+Every command calls ``check_output`` before its work, and writes inside ``open_output`` after it.
+Files that Holdfast names inside a run's folder go through ``core/files.py``.
 """
 
 from __future__ import annotations
@@ -36,15 +33,15 @@ TRIAL_BYTES = 4096
 DESCRIPTOR_PATH = re.compile(
     r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)"
 )
-OTHER_FILE = "Name another file, or make room where this one is."
+OTHER_FILE = "Name another file, or free some space where this one is."
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
     """A file that may be written: ``path`` as the user named it.
 
-    ``replaces`` is the regular file that is replaced whole once everything is written; ``None``
-    where the output is written through: a pipe, a terminal, a device, or the open ``descriptor``.
+    ``replaces`` is the regular file that is replaced once everything is written; ``None`` where
+    output is written directly: a pipe, a terminal, a device, or the open ``descriptor``.
     """
 
     path: Path
@@ -97,11 +94,11 @@ def _end_of_links(path: Path) -> Path:
         if _descriptor_number(end) is not None or not end.is_symlink():
             return end
         end = end.parent / end.readlink()
-    raise RunError(str(path), "is a link that leads in a loop", None, OTHER_FILE)
+    raise RunError(str(path), "is a circular link", None, OTHER_FILE)
 
 
 def _descriptor_number(path: Path) -> int | None:
-    """The number of the open file that a path such as ``/dev/stdout`` stands for."""
+    """The open descriptor that a path such as ``/dev/stdout`` names."""
     match = DESCRIPTOR_PATH.fullmatch(str(path))
     if match is None:
         return None
@@ -155,19 +152,19 @@ def _check_existing(
             str(path),
             f"is the input{where}",
             None,
-            "Choose another file: what is being read is not written over, even with --force.",
+            "Choose another file: the input is never overwritten, even with --force.",
         )
     if not force:
         raise RunError(
             str(path),
             "exists already",
             None,
-            "Choose another file, or write over this one with --force.",
+            "Choose another file, or overwrite this one with --force.",
         )
     # In a folder such as /tmp only its owner replaces a file; that would be told too late.
     folder, me = end.parent.stat(), os.geteuid()
     if folder.st_mode & stat.S_ISVTX and me not in (0, status.st_uid, folder.st_uid):
-        raise RunError(str(path), "belongs to somebody else", None, OTHER_FILE)
+        raise RunError(str(path), "belongs to another user", None, OTHER_FILE)
     _check_writable(end.parent)
     return OutputFile(path, end, force=True)
 
@@ -175,7 +172,7 @@ def _check_existing(
 def _matching_input(
     end: Path, status: os.stat_result, inputs: Sequence[Path | int]
 ) -> Path | int | None:
-    """The input that the file is, or that holds it."""
+    """The input that is the file or holds it."""
     for given in inputs:
         try:
             input_status = os.fstat(given) if isinstance(given, int) else given.stat()
@@ -192,7 +189,7 @@ def _matching_input(
 
 
 def _check_writable(folder: Path) -> None:
-    """Make a file there and take it away: modes alone say nothing of a read-only or full disk."""
+    """Make a file there and remove it: modes do not show a read-only or full disk."""
     descriptor, path = new_partial_file(folder)
     try:
         os.write(descriptor, bytes(TRIAL_BYTES))
@@ -202,7 +199,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def new_partial_file(folder: Path) -> tuple[int, Path]:
-    """A new file of a name of its own, open for writing, with the mode that the umask gives."""
+    """A new file with a unique name, open for writing, with the mode that the umask gives."""
     path = folder / f".holdfast-{secrets.token_hex(6)}.partial"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return os.open(path, flags, 0o666), path
@@ -220,11 +217,11 @@ NO_HARD_LINKS = (
 
 @contextlib.contextmanager
 def open_output(output: OutputFile) -> Iterator[io.RawIOBase]:
-    """A binary stream into ``output``: a regular file is there whole or not at all.
+    """A binary stream into ``output``: a regular file is written completely or not at all.
 
-    A new file gets the mode that the umask gives; one that is replaced keeps its mode, and its
-    owner where the system allows it. Raises ``MachineError`` where the disk is full or the reader
-    of a pipe has gone, ``RunError`` where a file has appeared meanwhile.
+    A new file gets the mode that the umask gives; a replaced one keeps its mode, and its owner
+    where the system allows it. Raises ``MachineError`` if the disk is full or the reader of a pipe
+    has gone, ``RunError`` if a file has appeared meanwhile.
     """
     if output.replaces is not None:
         with _open_replacement(output, output.replaces) as stream:
@@ -245,7 +242,7 @@ def open_output(output: OutputFile) -> Iterator[io.RawIOBase]:
 
 
 class _OutputStream(io.RawIOBase):
-    """A descriptor whose refusals are told with the name that the user gave. A write is whole."""
+    """A descriptor whose errors name the file as the user did. Each write is complete."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
@@ -292,7 +289,7 @@ def _open_replacement(output: OutputFile, target: Path) -> Iterator[io.RawIOBase
 
 
 def _copy_mode_and_owner(descriptor: int, target: Path) -> None:
-    """Mode and owner of the file that is replaced, if one is."""
+    """Copy the mode and owner of the file that is replaced, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         status = target.stat()
         with contextlib.suppress(PermissionError):
@@ -314,7 +311,7 @@ def _move_into_place(partial: Path, target: Path, output: OutputFile) -> None:
         if os.path.lexists(target):
             raise RunError(
                 str(output.path),
-                "has been made by somebody else meanwhile",
+                "was made by another process meanwhile",
                 None,
                 "Run the command again with another file.",
             ) from None

@@ -1,4 +1,4 @@
-"""What a stranger wrote, as one line that may be printed: bounded, without control characters."""
+"""Foreign text as one printable line: bounded, without control characters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BRACKETS: dict[type, tuple[str, str]] = {
 
 def bounded_repr(value: object, limit: int = 200) -> str:
     """``repr(value)``, cut to ``limit`` characters. Never more than that is built, whatever the
-    value holds: of a list that names itself a million times only the beginning is looked at."""
+    value holds: of a list that contains itself a million times, only the beginning is read."""
     text = ""
     for piece in _pieces(value, limit, 0):
         text += piece
@@ -55,7 +55,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def brief_repr(name: str, *parts: object) -> str:
-    """``Name(what it says; in a line)``: what a prompt shows of an object that holds thousands of
+    """``Name(content; on one line)``: what a prompt shows of an object that holds thousands of
     numbers."""
     content = "; ".join(" ".join(str(part).split()) for part in parts)
     return printable(
@@ -64,8 +64,8 @@ def brief_repr(name: str, *parts: object) -> str:
 
 
 def printable_json(document: str) -> str:
-    """The same JSON document with such characters as JSON's own escapes, where ``json.dumps`` with
-    ``ensure_ascii=False`` leaves them as they are."""
+    """The same JSON document with control characters as JSON escapes, where ``json.dumps`` with
+    ``ensure_ascii=False`` leaves them unchanged."""
     return _CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
@@ -92,7 +92,7 @@ def _pieces(value: object, limit: int, depth: int) -> Iterator[str]:
 
 
 def _item_pieces(value: Any, limit: int, depth: int) -> Iterator[str]:
-    """A container, one item after the other."""
+    """A container, item by item."""
     container_type = type(value)
     if not value and container_type in (set, frozenset):
         yield f"{container_type.__name__}()"

@@ -1,6 +1,6 @@
-"""The values that travel between rooms: frozen, and each with one JSON form.
+"""The values that travel between packages: frozen, each with one JSON form.
 
-Objects stay in their room; these records cross. Arrays are NumPy, never tensors.
+Objects stay in their package; these records cross. Arrays are NumPy, never tensors.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Severity = Literal["info", "warn", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with the interval that should hold its true value ``level`` of the time.
+    """A number with its interval of confidence ``level``.
 
-    Where the number is undefined, ``value``, ``low`` and ``high`` are ``None`` and ``why`` says so.
-    ``note`` qualifies a defined number, e.g. an interval from too few rows.
+    Where the number is undefined, ``value``, ``low`` and ``high`` are ``None`` and ``why`` gives
+    the reason. ``note`` qualifies a defined number, e.g. an interval from too few rows.
     """
 
     value: float | None
@@ -69,8 +69,8 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something the audit saw in the data. ``score`` in [0, 1] says how bad; ``rows`` are source
-    positions (at most 100 are written); ``fixed`` says whether it was treated."""
+    """A problem that the audit found in the data. ``score`` in [0, 1] is how bad it is; ``rows``
+    are source positions (at most 100 are written); ``fixed`` says whether it was cleaned."""
 
     check: str
     severity: Severity
@@ -96,9 +96,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A choice made without being asked: what was chosen, and why. Reported always; printed where
-    everything is, and where only the outline of a run is if it is ``prominent``: somebody waits for
-    it, or must know. ``rows`` is how many rows it changed, where it is about rows."""
+    """An automatic choice with its reason. It is always recorded. The terminal prints it with
+    ``--verbose``, and otherwise if it is ``prominent``: the user waits for it, or must know.
+    ``rows`` is how many rows it changed, where it is about rows."""
 
     what: str
     chosen: str
@@ -123,10 +123,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Something to try, with the ``--set`` strings that try it.
+    """A suggested next step, with the ``--set`` strings that try it.
 
-    ``aim`` is what the words in ``do`` ask for, where something else depends on it: more training,
-    or to end at the best state and keep it.
+    ``aim`` is the goal of ``do``, where something else depends on it: more training, or stopping at
+    the best checkpoint.
     """
 
     do: str
@@ -139,15 +139,16 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a history of snapshots shows. ``confidence`` in [0, 1].
+    """The diagnosis of a history of snapshots. ``confidence`` in [0, 1].
 
-    ``harm`` says what got worse on validation while training did not, whichever label was given:
-    the ``answers``, the ``certainty`` alone, or ``both``; ``None`` where nothing did.
+    ``harm`` is what got worse on validation while training did not, whatever the label: the
+    ``answers`` (predictions), the ``certainty`` (predicted probabilities) only, or ``both``;
+    ``None`` if nothing did.
 
-    ``test_comparison`` is added to a finished run's verdict once its test rows were scored
-    (``monitor/confirmation.py``): the validation rows' score against the test rows', or
-    ``{"why": …}``. ``test_agrees`` is what follows: ``False`` where the two differ beyond chance in
-    the direction that speaks against the label, ``None`` where nothing can be said.
+    ``test_comparison`` is added to a finished run's verdict after its test rows were scored
+    (``monitor/confirmation.py``): the validation score compared with the test score, or ``{"why":
+    …}``. ``test_agrees`` follows from it: ``False`` if the difference is significant and
+    contradicts the label, ``None`` if nothing can be shown.
     """
 
     label: Label
@@ -165,7 +166,7 @@ class Verdict:
         return brief_repr("Verdict", self.label, self.because)
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields; the last two only of a verdict that test rows were asked about."""
+        """Its fields; the last two only if the verdict was compared with test rows."""
         late = ("test_agrees", "test_comparison")
         names = [
             f.name for f in fields(self) if self.test_comparison is not None or f.name not in late
@@ -176,7 +177,8 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Branch:
     """A stretch of a run between two rollbacks. The first has the number 0 and no parent; a later
-    one goes on from the look at ``from_step`` of its ``parent``, another branch's number."""
+    one continues from the evaluation at ``from_step`` of its ``parent``, another branch's number.
+    """
 
     number: int = 0
     parent: int | None = None
@@ -189,8 +191,8 @@ TOKEN = "token"
 
 
 def mean_loss(losses: Floats, tokens: Ints | None = None) -> float:
-    """The mean of ``losses`` [n]; where each is a mean over so many ``tokens`` [n], the mean over
-    all tokens. NaN without rows, or without a token."""
+    """The mean of ``losses`` [n]; if each is a mean over ``tokens`` [n], the mean over all tokens.
+    NaN without rows, or without a token."""
     if tokens is None:
         return float(np.mean(losses)) if losses.size else float("nan")
     return float(np.average(losses, weights=tokens)) if tokens.sum() else float("nan")
@@ -209,29 +211,29 @@ def log_sum_exp(values: Floats) -> Floats:
 
 
 def finite(value: object) -> float | None:
-    """A number as a float; ``None`` for one that is not finite, and for what is no number."""
+    """A number as a float; ``None`` for a value that is not finite or not a number."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one evaluation point saw. Losses are natural-log, one per example, in evaluation mode,
-    over the same examples each time, so that two snapshots are paired row by row. Where each is a
-    mean over tokens, ``train_tokens``, ``valid_tokens`` and ``general_tokens`` say over how many,
-    and the mean losses are means over all tokens; ``train_right`` and ``valid_right`` are how many
-    of each example's were the likeliest.
+    """The measurements of one evaluation. Losses are in nats, one per example, in evaluation mode,
+    over the same examples each time, so that two snapshots are paired row by row. If each loss is a
+    mean over tokens, ``train_tokens``, ``valid_tokens`` and ``general_tokens`` are the numbers of
+    tokens, and mean losses are means over all tokens; ``train_right`` and ``valid_right`` count,
+    for each example, the tokens that were predicted correctly.
 
-    ``train_losses`` is the train probe (training rows as they were before augmentation),
-    ``valid_losses`` the validation rows. ``refined_loss`` is the mean validation loss after the
+    ``train_losses`` is the training sample (training rows before augmentation), ``valid_losses``
+    the validation rows. ``refined_loss`` is the calibrated validation loss: the mean after the
     temperature that minimises it. ``relative_update`` is ‖Δw‖ ÷ ‖w‖ since the previous snapshot,
     ``distance`` is ‖w − w₀‖ ÷ ‖w₀‖ over the trainable backbone weights, ``gradient_norm`` the mean
-    since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general
-    probe, where one is given: what the model may forget; ``general_losses`` its rows'. ``outputs``
-    are shares of what it writes (copies of the source, of training answers, repetition …) by set:
-    ``valid`` and ``train``, in runs by older versions ``test``. ``planned_steps`` are the updates
-    that the run was to take as this was seen, where that may change later. ``branch`` is the
-    stretch of the run in which it was seen; two snapshots of one step are of two branches.
+    since the previous snapshot before clipping. ``general_loss`` is the mean loss on a general-text
+    set, where there is one: what the model may forget; ``general_losses`` are its rows'.
+    ``outputs`` are shares of the generated texts (copies of the source, of training targets,
+    repetition …) by set: ``valid`` and ``train``, and ``test`` in runs by older versions.
+    ``planned_steps`` is the number of planned updates at that moment, where it may change later.
+    ``branch`` is the stretch of the run; two snapshots of one step belong to two branches.
     """
 
     step: int
@@ -265,7 +267,7 @@ class Snapshot:
 
     @property
     def train_loss(self) -> float:
-        """Mean train-probe loss; NaN when the probe is empty."""
+        """Mean loss of the training sample; NaN when it is empty."""
         return mean_loss(self.train_losses, self.train_tokens)
 
     @property
@@ -317,7 +319,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """A classifier's answer for some rows, in the order of ``rows``.
+    """A classifier's predictions for some rows, in the order of ``rows``.
 
     ``rows`` [n] source positions; ``labels`` [n] class indices; ``logits`` [n, classes] float32;
     ``losses`` [n] cross-entropy in nats; ``groups`` [n] strings or ``None``.

@@ -9,9 +9,10 @@ from holdfast.core.records import Finding, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class LabelNoise:
-    """What out-of-fold answers say against the labels of ``n`` rows: the estimated share of wrong
-    labels with its 90 % interval, the share of the rows whose label is the answer (``right``), and
-    the share of the commonest class (``base``), which an answer that knows nothing reaches."""
+    """Evidence of wrong labels from out-of-fold predictions on ``n`` rows: the estimated share of
+    wrong labels with its 90 % interval, the share of rows whose label equals the prediction
+    (``right``), and the share of the most frequent class (``base``), which a constant prediction
+    reaches."""
 
     rate: float
     low: float
@@ -23,22 +24,22 @@ class LabelNoise:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The facts of one run that no step changes; ``None`` and empty where nobody knows them.
+    """Facts of one run that no step changes; ``None`` or empty where they are unknown.
 
-    ``planned_steps`` the updates that the run would take if nothing stopped it, ``planned_looks``
-    its snapshots. ``train_rows`` and ``train_tokens`` are what it learns from, ``trainable`` the
-    parameters that learn. ``peak_rate`` is the highest learning rate of the plan, in the unit of
-    ``train.learning_rate``, ``usual_rates`` are the least and the largest that are known to work
-    for such a model. ``findings`` are the audit's and the division's.
-    ``probe_valid_losses`` [valid rows] are the losses of a linear probe on the untouched model over
-    the validation rows, in their order, and ``probe_curve`` pairs (training rows, mean validation
-    loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [train
-    probe] is the update that used each row of the train probe first, counted from 1, ``-1`` where
-    none does. ``copied_valid`` is how many validation rows have a twin among the training rows (the
-    same encoded row, or the same features on the untouched model), and of how many that were looked
-    at. ``label_noise`` is what that probe's answers on rows it was not fitted on say against the
-    labels. ``refused`` are settings (``key=value``) that the run's task refuses, or that the run
-    has already.
+    ``planned_steps`` is the number of updates if nothing stops the run, ``planned_looks`` its
+    number of evaluations. ``train_rows`` and ``train_tokens`` are what it learns from,
+    ``trainable`` the number of trained parameters. ``peak_rate`` is the highest learning rate of
+    the plan, in the unit of ``train.learning_rate``; ``usual_rates`` are the smallest and the
+    largest that are known to work for such a model. ``findings`` are those of the audit and the
+    split. ``probe_valid_losses`` [valid rows] are the losses of a linear probe on the base model
+    over the validation rows, in their order; ``probe_curve`` pairs (training rows, mean validation
+    loss) of that probe on parts of the training rows, the largest last. ``first_seen`` [training
+    sample] is the update that used each row of the training sample first, counted from 1, ``-1`` if
+    none does. ``copied_valid`` is how many validation rows have a duplicate among the training rows
+    (the same encoded row, or the same features on the base model), and of how many that were
+    checked. ``label_noise`` compares the probe's out-of-fold predictions with the labels.
+    ``refused`` are settings (``key=value``) that the run's task refuses, or that the run already
+    has.
     """
 
     task: str = "text-classification"

@@ -1,15 +1,15 @@
-"""``result.json`` and ``events.jsonl`` of a run folder, written and read by one schema
-(``run_shapes.py``); and the seal: which bytes the files of a run had when it ended.
+"""``result.json`` and ``events.jsonl`` of a run folder, written and read with one schema
+(``run_shapes.py``); and the seal: checksums of the run's files when it ended.
 
-What is written is held against the schema first, and read again before a run counts as finished. A
-detail that the schema refuses is a defect of Holdfast: it is left out and named, since the model
-beside it is worth more. So no run that came to its end is one that its readers refuse.
+Output is checked against the schema before it is written, and read again before a run counts as
+finished. A detail that the schema refuses is a defect of Holdfast: it is left out and named, since
+the model is worth more. So readers accept every finished run.
 
 ``result.json`` has ``seal``: ``files`` holds the SHA-256 and the size of every file in ``model/``
 and of the run's own (``recipe.yaml``, ``events.jsonl``, the tables), ``base`` those of the folder
-whose model an adapter is put on, where there is one, and ``result`` the SHA-256 of ``result.json``
-itself without it. A command that uses a file first compares it. ``report.html`` and the model card
-are not sealed: the first is only looked at, the second is there to be edited.
+of an adapter's base model, and ``result`` the SHA-256 of ``result.json`` without the seal. A
+command compares a file before it uses it. ``report.html`` and the model card are not sealed: the
+first is only displayed, the second may be edited.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ LOADABLE_SUFFIXES = frozenset(
 UNFINISHED_REMEDY = "Give the folder of a finished run; `holdfast train … --resume` finishes one."
 RESTORE_REMEDY = "Restore it from a copy, or train again from recipe.yaml into another folder."
 ON_PURPOSE = (
-    ' If it was changed on purpose, take "seal" out of result.json: nothing is checked then, and '
-    "that is said."
+    ' If it was changed on purpose, remove "seal" from result.json: Holdfast then checks nothing, '
+    "and says so."
 )
 
 BASE_MODEL_REMEDY = (
@@ -89,8 +89,8 @@ BASE_MODEL_REMEDY = (
 
 
 def read_result(run: Path) -> dict[str, Any]:
-    """``result.json``, with the type of every field that Holdfast reads checked, and its own seal
-    where it has one. Raises ``RunError`` where it is missing, broken or was changed."""
+    """``result.json``, with the types of all fields that Holdfast reads checked, and its seal if it
+    has one. Raises ``RunError`` if it is missing, broken or was changed."""
     path = run / RESULT_FILE
     result = _read_json(path)
     if result.get("schema") != 1:
@@ -116,11 +116,11 @@ def write_result(
     model: Mapping[str, object] | None = None,
     base: Mapping[str, object] | None = None,
 ) -> tuple[Decision, ...]:
-    """Write ``result.json`` and read it again; with the marks of its ``model`` (and of the ``base``
-    that an adapter is put on) it is sealed, and one that is sealed is sealed again.
+    """Write ``result.json`` and read it again. With the checksums of its ``model`` (and of the
+    ``base`` of an adapter) it is sealed; a sealed result is sealed again.
 
-    Gives a decision for each detail that had to be left out; they stand in the result too. Raises
-    ``RunError`` where what was written cannot be read.
+    Returns a decision for each detail that was left out; the result holds them too. Raises
+    ``RunError`` if the written file cannot be read.
     """
     written, defects = _plain_json(result)
     accepted, left_out = drop_defects(_within_size(written, defects), RESULT_SHAPE)
@@ -137,8 +137,8 @@ def write_result(
 
 
 def drop_defects(value: object, shape: Shape) -> tuple[Any, tuple[str, ...]]:
-    """``value`` (plain JSON) as ``shape`` takes it, and a sentence about each detail that had to
-    go. Raises ``Defect`` where the value itself is at fault, or defects are to be raised."""
+    """``value`` (plain JSON) as ``shape`` accepts it, and a sentence about each detail that was
+    removed. Raises ``Defect`` if the value itself is wrong, or if defects are to be raised."""
     try:
         accepted, left_out = without_misshapen(shape, value)
     except ShapeError as error:
@@ -149,7 +149,8 @@ def drop_defects(value: object, shape: Shape) -> tuple[Any, tuple[str, ...]]:
 
 
 def _plain_json(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]]:
-    """The result as it will be read; null where a value has no form in JSON, and a sentence."""
+    """The result as it will be read; values without a JSON form become null, with a sentence for
+    each."""
     defects: list[str] = []
 
     def drop_formless(value: object) -> None:
@@ -164,8 +165,8 @@ def _plain_json(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]
 
 
 def _within_size(result: dict[str, object], defects: list[str]) -> dict[str, Any]:
-    """The result within the limits of what is read: the table that holds most of too many values
-    goes, and ``defects`` hears it."""
+    """The result within the size limits of the reader: the largest table is set to null until it
+    fits, and ``defects`` records each."""
     while True:
         try:
             check_size(result)
@@ -184,10 +185,10 @@ def _within_size(result: dict[str, object], defects: list[str]) -> dict[str, Any
 
 
 def read_events(path: Path, partial_end: bool = False) -> list[dict[str, Any]]:
-    """The lines of ``events.jsonl``, with the types of what Holdfast reads checked.
+    """The lines of ``events.jsonl``, with the types of all fields that Holdfast reads checked.
 
-    ``partial_end`` passes over a last line that is cut off, as a run leaves it that is killed or
-    writes just now. Raises ``RunError``, which names the line.
+    ``partial_end`` skips a last line that is cut off, as in a run that was killed or is being
+    written. Raises ``RunError``, which names the line.
     """
     with reading_errors(str(path), RunError, remedy=UNFINISHED_REMEDY):
         raw = _read_bytes(path)
@@ -218,7 +219,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _run_file_errors(source: str, remedy: str, rule: str = "") -> Iterator[None]:
-    """``reading_errors``, with the sentences of shapes as they are."""
+    """``reading_errors``, with the messages of shapes unchanged."""
     with reading_errors(source, RunError, remedy=remedy):
         try:
             yield
@@ -229,7 +230,7 @@ def _run_file_errors(source: str, remedy: str, rule: str = "") -> Iterator[None]
 
 
 def _read_bytes(path: Path) -> bytes:
-    """What is in a file; nothing that could block or never end is opened."""
+    """The content of a regular file; nothing that could block or never end is opened."""
     if not path.exists() and not path.is_symlink():
         raise RunError(str(path), "is missing", None, UNFINISHED_REMEDY)
     if path.exists() and not path.is_file():
@@ -238,7 +239,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def result_digest(result: Mapping[str, object]) -> str:
-    """The SHA-256 of what ``result.json`` says beside its seal."""
+    """The SHA-256 of ``result.json`` without its seal."""
     plain = {name: value for name, value in result.items() if name != SEAL}
     # Of the values, not of the bytes: fields that an editor put in another order say the same.
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
@@ -252,8 +253,8 @@ def file_digest(path: Path) -> dict[str, Any]:
 
 
 def model_files(run: Path) -> list[str]:
-    """The files in ``model/`` as names relative to the run, but for the card and for hidden ones,
-    in the order of their names."""
+    """The files in ``model/`` as names relative to the run, except the model card and hidden files,
+    sorted by name."""
     folder = run / MODEL_FOLDER
     inside = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = [path.relative_to(folder) for path in inside]
@@ -264,12 +265,13 @@ def model_files(run: Path) -> list[str]:
 
 
 def seal_model(run: Path) -> dict[str, dict[str, Any]]:
-    """The marks of the model's files."""
+    """The checksums of the model's files."""
     return {name: file_digest(run / name) for name in model_files(run)}
 
 
 def seal_folder(folder: Path | None) -> dict[str, dict[str, Any]] | None:
-    """The marks of what a loader reads of a model's folder; ``None`` without one."""
+    """The checksums of the files that a loader reads from a model's folder; ``None`` without
+    one."""
     return (
         None
         if folder is None
@@ -288,15 +290,15 @@ def seal_result(
     model: Mapping[str, object],
     base: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """``result`` (plain JSON) with its seal: the marks of the ``model`` and of its ``base``, and of
-    the other files as they are now."""
+    """``result`` (plain JSON) with its seal: the checksums of the ``model`` and of its ``base``,
+    and of the other files as they are now."""
     others = {name: file_digest(run / name) for name in SEALED_FILES if (run / name).is_file()}
     seal = {"files": {**model, **others}, "base": base, "result": result_digest(result)}
     return {**result, SEAL: seal}
 
 
 def reseal_result(result: Mapping[str, Any]) -> dict[str, Any]:
-    """``result`` (plain JSON) after something was added to it: its own mark is made anew."""
+    """``result`` (plain JSON) after something was added: its own checksum is computed again."""
     seal = result.get(SEAL)
     return dict(result) if not seal else {**result, SEAL: {**seal, "result": result_digest(result)}}
 
@@ -304,8 +306,8 @@ def reseal_result(result: Mapping[str, Any]) -> dict[str, Any]:
 def check_files(
     run: Path, result: Mapping[str, Any], names: Iterable[str], remedy: str = RESTORE_REMEDY
 ) -> None:
-    """Raise ``RunError`` for the first of these files that is not as the run left it; nothing where
-    the run has no seal, or the seal does not name the file and it is not there."""
+    """Raise ``RunError`` for the first of these files that has changed since the run ended. Nothing
+    is raised if the run has no seal, or if a file is neither in the seal nor on disk."""
     files = (result.get(SEAL) or {}).get("files")
     if files is None:
         return
@@ -320,8 +322,8 @@ def check_files(
 
 
 def check_model(run: Path, result: Mapping[str, Any]) -> None:
-    """Raise ``RunError`` unless every file in ``model/`` that a loader may read is as the run left
-    it: none missing, changed or added."""
+    """Raise ``RunError`` unless every file in ``model/`` that a loader may read is unchanged since
+    the run ended: none missing, changed or added."""
     files = (result.get(SEAL) or {}).get("files")
     if files is None:
         return
@@ -348,13 +350,13 @@ def check_base(base: Path, result: Mapping[str, Any]) -> None:
 def check_folder(
     folder: Path, digests: Mapping[str, Mapping[str, object]], since: str, remedy: str
 ) -> None:
-    """Raise ``RunError`` unless these files of a folder are as they were."""
+    """Raise ``RunError`` unless these files of a folder are unchanged."""
     for name, mark in digests.items():
         _check_file(folder / name, mark, since, remedy)
 
 
 def is_sealed(result: Mapping[str, object]) -> bool:
-    """Whether the run says what its files must be; those of older versions do not."""
+    """Whether the run holds checksums of its files; runs of older versions do not."""
     return bool(result.get(SEAL))
 
 
@@ -377,5 +379,6 @@ def _check_file(
 
 
 def _restore_remedy(remedy: str) -> str:
-    """The remedy of a file that somebody may have changed, where the run's seal is what says so."""
+    """The remedy for a changed file. If the run's seal shows the change, it also says what to do
+    about an intended one."""
     return remedy + ON_PURPOSE if remedy == RESTORE_REMEDY else remedy

@@ -1,5 +1,4 @@
-"""The types of ``result.json`` and ``events.jsonl``: of what Holdfast writes, and of what it
-reads."""
+"""The types of ``result.json`` and ``events.jsonl``, for writing and for reading."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The shape of JSON: types, checked where it is read, and before it is written by the same shape.
+"""Types of JSON values, checked when they are read and before they are written.
 
-A shape is a function that takes a value and where it stands, and raises ``ShapeError`` where the
-value is of another type. What a shape does not name may be there or not: fields are added freely.
+A shape is a function that takes a value and its place, and raises ``ShapeError`` if the value has
+another type. Fields that a shape does not name are allowed: fields are added freely.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MOST_VALUES = 2_000_000
 
 
 class ShapeError(ValueError):
-    """A value of another type than belongs there, as one sentence. ``path`` are the names and
-    places that lead to it from the value that was checked."""
+    """A value of the wrong type, as one sentence. ``path`` are the names and indices that lead to
+    it from the value that was checked."""
 
     def __init__(self, where: str, expected: str, found: object) -> None:
         value = (
@@ -37,7 +37,7 @@ class ShapeError(ValueError):
 
 
 class MissingField(ShapeError):
-    """A field that must be there and is not; ``path`` leads to the object that lacks it."""
+    """A required field is missing; ``path`` leads to the object that lacks it."""
 
     def __init__(self, where: str) -> None:
         ValueError.__init__(self, f"{where} is missing")
@@ -45,8 +45,8 @@ class MissingField(ShapeError):
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """A JSON object at most 60 levels deep. Raises ``ValueError`` for anything else, with the end
-    of a sentence that begins with its name."""
+    """A JSON object at most 60 levels deep. Raises ``ValueError`` for anything else, with a clause
+    that follows the object's name."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -61,8 +61,8 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def check_size(value: object) -> None:
-    """Raise ``ValueError`` where a value is nested more than 60 levels deep, or holds more than two
-    million values, those that stand in several places (a YAML alias) counted at each."""
+    """Raise ``ValueError`` if a value is nested more than 60 levels deep, or holds more than two
+    million values; a value in several places (a YAML alias) counts at each."""
     remaining = MOST_VALUES
     level: list[Any] = [value]
     # Level by level: a recursion is what a value nested too deeply would break.
@@ -78,31 +78,31 @@ def check_size(value: object) -> None:
 
 
 def number(value: Any, where: str) -> None:
-    """A finite number, no truth value."""
+    """A finite number, not a Boolean."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise ShapeError(where, "a finite number", value)
 
 
 def any_number(value: object, where: str) -> None:
-    """A number; NaN and infinities, which Python writes into JSON, are some."""
+    """A number, including NaN and infinities, which Python writes into JSON."""
     if not isinstance(value, float) or math.isfinite(value):
         number(value, where)
 
 
 def never(value: object, where: str) -> None:
-    """No value at all: with ``optional``, null alone."""
+    """No value at all: with ``optional``, only null."""
     raise ShapeError(where, "null", value)
 
 
 def integer(value: object, where: str) -> None:
-    """A whole number that a float holds exactly."""
+    """A whole number that a float represents exactly."""
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
         raise ShapeError(where, "a whole number", value)
 
 
 def count(value: Any, where: str) -> None:
-    """A whole number from 0 on."""
+    """A whole number of at least 0."""
     integer(value, where)
     if value < 0:
         raise ShapeError(where, "a count", value)
@@ -115,7 +115,7 @@ def text(value: object, where: str) -> None:
 
 
 def boolean(value: object, where: str) -> None:
-    """A truth value; no 0 and no 1."""
+    """A Boolean; 0 and 1 are refused."""
     if not isinstance(value, bool):
         raise ShapeError(where, "true or false", value)
 
@@ -135,7 +135,7 @@ def optional(shape: Shape) -> Shape:
 
 
 def one_of(first: Shape, second: Shape) -> Shape:
-    """One of two; what is said is what the first misses."""
+    """One of two shapes; the error is that of the first."""
 
     def check(value: object, where: str) -> None:
         try:
@@ -189,7 +189,7 @@ def mapping_of(shape: Shape) -> Shape:
 
 
 def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape:
-    """An object whose fields have these shapes where they are there; ``required`` must be."""
+    """An object whose fields have these shapes if they exist; ``required`` fields must exist."""
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -205,10 +205,10 @@ def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape
 
 
 def without_misshapen(shape: Shape, value: object) -> tuple[Any, tuple[str, ...]]:
-    """A copy of ``value`` (plain JSON) that ``shape`` takes: without the details that it does not,
-    each taken out as low as it can be; and a sentence about each.
+    """A copy of ``value`` (plain JSON) that ``shape`` accepts. Details that it refuses are removed
+    at the lowest possible level, with a sentence about each.
 
-    Raises ``ShapeError`` where the value itself is of another type, or lacks what it must have.
+    Raises ``ShapeError`` if the value itself has another type, or lacks a required field.
     """
     accepted = value
     removed: list[str] = []

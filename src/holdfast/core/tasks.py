@@ -1,4 +1,4 @@
-"""The tasks: a line each, and what other packages ask of one without importing its code."""
+"""The list of tasks, and what other packages need to know of one without importing its code."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What is known of a task before its code is imported; nothing else is asked by its name.
+    """What is known of a task before its code is imported.
 
-    ``folder`` is its place in ``tasks/``. It ``reads`` texts or pictures. What it ``answers`` is a
-    label (or several, or a number) for each row, a tag for each token, or a text that a model
-    generates. ``pipeline`` is what Transformers and the hub call such a model: it says which plain
-    class loads it. ``rows`` is the form of rows from which the task is worked out where nobody
-    names it; ``None`` for one that must be named. ``labelled_texts`` says that all of
-    ``tasks/classes`` is true of it: its rows can be mixed from sources, have columns beside the
-    text and be cross-fitted, and its probes and canaries are those of texts with a label.
+    ``folder`` is its place in ``tasks/``. It ``reads`` texts or images. What it ``answers`` is a
+    label (or several, or a number) for each row, a tag for each token, or a generated text.
+    ``pipeline`` is what Transformers and the hub call such a model: it decides which class loads
+    it. ``rows`` is the form of rows from which the task is inferred; ``None`` for a task that must
+    be named. ``labelled_texts``: all of ``tasks/classes`` applies to it. Its rows can be mixed from
+    sources, have extra feature columns and be cross-fitted, and its probes and canaries are those
+    of labelled texts.
     """
 
     folder: str
@@ -52,5 +52,5 @@ ENCODER_DECODER_TASKS = tuple(
 
 
 def pipeline_name(task: str) -> str:
-    """What Transformers calls a model of the task; its own name where it is not known here."""
+    """What Transformers calls a model of the task; the task's own name if it is unknown here."""
     return TASKS[task].pipeline if task in TASKS else task

@@ -1,4 +1,4 @@
-"""Counts in words, in the right number, and intervals."""
+"""Counts, intervals and p-values in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "in
 
 
 def count_phrase(count: int, noun: str, plural: str = "") -> str:
-    """``1 row``, ``2,000 rows``, ``3 classes`` (``plural`` where an s does not do)."""
+    """``1 row``, ``2,000 rows``, ``3 classes`` (``plural`` if an s is not enough)."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
@@ -23,7 +23,7 @@ def has_or_have(count: int) -> str:
 def list_phrase(
     parts: Sequence[str], limit: int, separator: str = "; ", more: str = "; and {} more"
 ) -> str:
-    """The first ``limit`` parts, and how many there are beside them: ``a; b; and 3 more``."""
+    """The first ``limit`` parts, and the number of the others: ``a; b; and 3 more``."""
     rest = more.format(len(parts) - limit) if len(parts) > limit else ""
     return separator.join(parts[:limit]) + rest
 
@@ -31,8 +31,8 @@ def list_phrase(
 def interval_phrase(
     low: float | None, high: float | None, show: Callable[[float], str], separator: str = " to "
 ) -> str:
-    """``0.2 to 0.5``; ``at least 0.2`` or ``at most 0.5`` where one bound is open, nothing where
-    both are."""
+    """``0.2 to 0.5``; ``at least 0.2`` or ``at most 0.5`` if one bound is open; nothing if both
+    are."""
     if low is not None and high is not None:
         return f"{show(low)}{separator}{show(high)}"
     if low is not None:
@@ -43,6 +43,11 @@ def interval_phrase(
 def p_value_phrase(value: float, test: str) -> str:
     """``paired bootstrap, p = 0.031``, or ``p < 0.001``: no p-value without its test."""
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
+
+
+def percent_phrase(share: float, digits: int = 0) -> str:
+    """``88 %`` for the share 0.88, with ``digits`` decimals."""
+    return f"{share:.{digits}%}".replace("%", " %")
 
 
 # Said wherever rows are named: whoever opens the file sees a header on line 1.
@@ -57,6 +62,6 @@ PROMPT_NAMES = {
 
 
 def prompt_phrase(name: str, scores: Mapping[str, object]) -> str:
-    """A way of ``PROMPT_NAMES`` with the number of its examples, where it had some."""
+    """A prompt of ``PROMPT_NAMES``, with its number of examples if it had some."""
     phrase = PROMPT_NAMES.get(name, name)
     return phrase.format(scores["shots"]) if scores.get("shots") else phrase.replace("{} ", "")

@@ -1,9 +1,8 @@
-"""YAML → plain values, and nothing that a settings file does not need.
+"""YAML to plain values, limited to what a settings file needs.
 
-What a person means is read, as YAML 1.2 has it: ``yes``, ``off``, ``1:30``, ``010`` and
-``2024-01-31`` are words, not a truth, 90, 8 and a day. Anchors and merge keys may be used, up to a
-bound on what they write out to; tags of other types, keys that stand twice and what is nested
-beyond any setting are refused.
+Values follow YAML 1.2: ``yes``, ``off``, ``1:30``, ``010`` and ``2024-01-31`` are text, not a
+Boolean, 90, 8 and a date. Anchors and merge keys are allowed, up to a limit on their expanded size.
+Tags of other types, repeated keys and excessive nesting are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ SCALAR_PATTERNS = {
 
 
 class TooMuchError(yaml.YAMLError):
-    """A document beyond the bounds; its words are for the person."""
+    """A document beyond the limits; its message is for the user."""
 
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class _Loader(Fastest):
             if isinstance(key, yaml.ScalarNode):
                 # PyYAML keeps the last of two and says nothing.
                 if key.value in keys:
-                    raise TooMuchError(f"{_line_of(key)}: the key {key.value[:80]!r} stands twice")
+                    raise TooMuchError(f"{_line_of(key)}: the key {key.value[:80]!r} is repeated")
                 keys.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -83,21 +82,22 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def from_yaml(text: str) -> Any:
-    """Nothing but ``None``, truths, numbers, words, lists and dictionaries.
+    """Only ``None``, Booleans, numbers, text, lists and dictionaries.
 
-    Raises ``yaml.YAMLError`` for what is no YAML, holds other types, or goes beyond the bounds.
+    Raises ``yaml.YAMLError`` for anything that is not YAML, holds other types, or exceeds the
+    limits.
     """
     try:
         _check_bounds(text)
         return yaml.load(text, Loader=_Loader)
     except UnicodeEncodeError as error:
         # What a shell hands over of bytes that are no text.
-        raise yaml.YAMLError(f"character {error.start + 1} is half of one") from None
+        raise yaml.YAMLError(f"character {error.start + 1} is an incomplete character") from None
 
 
 def read_yaml(path: Path) -> Any:
-    """The settings in a file. Raises ``RecipeError`` for what cannot be one: nothing there, no
-    regular file, over 1 MB, no text, no YAML."""
+    """The settings in a file. Raises ``RecipeError`` if the file is missing, not a regular file,
+    over 1 MB, not text or not YAML."""
     source = str(path)
     with reading_errors(
         source, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."
@@ -112,9 +112,9 @@ def read_yaml(path: Path) -> Any:
         if size > MAX_FILE_BYTES:
             raise RecipeError(
                 source,
-                f"is too large for a recipe, which has at most {MAX_FILE_BYTES:,} bytes",
+                f"is too large for a recipe, which may have at most {MAX_FILE_BYTES:,} bytes",
                 size,
-                "Name the recipe; rows are named in it, as data.path.",
+                "Name the recipe file; the data file goes into it as data.path.",
             )
         content = path.read_bytes()
     try:
@@ -123,12 +123,12 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise RecipeError(source, "cannot be read", str(error), "Save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise RecipeError(source, "is not valid YAML", str(error), "Mend that line.") from None
+        raise RecipeError(source, "is not valid YAML", str(error), "Correct that line.") from None
 
 
 def _check_bounds(text: str) -> None:
-    """Look at the document's events before a value is made of them: its depth, and how many values
-    its aliases write out to. Five hundred bytes of aliases of aliases are a billion values."""
+    """Check the document's events before values are built: its depth, and its size with aliases
+    expanded. Five hundred bytes of aliases of aliases can expand to a billion values."""
     sizes: dict[str, int] = {}
     open_collections: list[tuple[str | None, int]] = []
     total = 0
@@ -146,7 +146,7 @@ def _check_bounds(text: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
             if any(anchor == name for anchor, _ in open_collections):
-                raise TooMuchError(f"{_line_of(event)}: *{name[:80]} stands inside itself")
+                raise TooMuchError(f"{_line_of(event)}: *{name[:80]} contains itself")
             values = sizes.get(name, 1)
         total += values
         if isinstance(event, yaml.CollectionEndEvent):

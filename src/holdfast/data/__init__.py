@@ -1,1 +1,1 @@
-"""From a file, a folder or a hub name to a ``Table``, and the three kinds of split."""
+"""Reading a file, a folder or a hub data set into a ``Table``, and the three types of split."""

@@ -1,5 +1,6 @@
-"""Values of a source as strings: numbers and booleans spelled out, lists and objects as JSON, read
-and written back within bounds; and rows as CSV or TSV, from which every reader gets the same cells.
+"""Cell values as strings: numbers and booleans in full, lists and objects as JSON of bounded depth.
+
+Also writes rows as CSV or TSV. Every reader gives the same cells for the same values.
 """
 
 from __future__ import annotations
@@ -16,31 +17,32 @@ from holdfast.core.errors import DataError
 from holdfast.data.limits import DEPTH
 from holdfast.data.raw import Batch, ColumnType
 
-# How a surrogate is written out: two of them are one character, a single one is none.
+# A surrogate pair, as two escapes, is one character; half of a pair is no character.
 SURROGATE_ESCAPE = "\\ud"
 
 
 def read_json_cell(text: str) -> Any:
-    """The value of a cell. Raises ``ValueError`` for whatever is no JSON that can be used: also for
-    what is nested too deeply, for a whole number too long to be one, and for half of a surrogate
-    pair, which no file can hold as text."""
+    """The value of a JSON cell.
+
+    Raises ``ValueError`` where ``text`` is not usable JSON. That includes JSON nested too deeply,
+    an integer with too many digits, and half of a surrogate pair, which no file can hold as text.
+    """
     try:
         value = json.loads(text)
-        # Only an escape can make half of a pair; other cells are spared the second look.
+        # Only an escape can produce half of a pair; other cells skip the check below.
         if SURROGATE_ESCAPE in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        # One error for whatever cannot be used: who reads a cell takes it for no JSON.
+        # A single error type for all unusable cells: callers then treat the cell as plain text.
         raise ValueError("it is nested too deeply") from None
     return value
 
 
 def write_json_cell(value: object) -> str:
-    """``value`` as JSON that any reader takes: where it holds numbers that JSON has none for, NaN
-    is ``null`` and an infinity the text ``inf``.
+    """``value`` as strict JSON. NaN becomes ``null``, and an infinity the text ``inf``.
 
     Raises ``ValueError`` where it is nested more than ``DEPTH`` levels deep, ``TypeError`` where it
-    holds what JSON has no form for.
+    holds a value that JSON cannot represent.
     """
     try:
         written = json.dumps(value, allow_nan=False)
@@ -48,7 +50,7 @@ def write_json_cell(value: object) -> str:
         raise too_deep_error() from None
     except ValueError:
         written = json.dumps(_with_finite_numbers(value, DEPTH), allow_nan=False)
-    # Every level costs a bracket: a cell of few cannot be nested too deeply.
+    # Every level costs a bracket, so a cell with few brackets cannot be nested too deeply.
     if written.count("[") + written.count("{") > DEPTH:
         _with_finite_numbers(value, DEPTH)
     return written
@@ -79,8 +81,8 @@ _COLUMN_TYPES: dict[type, ColumnType] = {
 
 
 def cell_text(value: object) -> str | None:
-    """``true`` and ``false`` for booleans, the shortest decimal for numbers (``2`` for 2.0, as
-    Arrow writes it), ``None`` for NaN."""
+    """The value as text: ``true`` or ``false`` for a boolean, the shortest decimal for a number
+    (``2`` for 2.0, as Arrow writes it), ``None`` for NaN."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -98,15 +100,15 @@ def _nested_cell(source: str, name: str, value: object) -> str:
     except ValueError as error:
         raise DataError(
             f"{source}, column {name!r}",
-            f"holds a list or an object that is not kept: {error}",
+            f"holds a list or an object that cannot be stored: {error}",
             None,
-            "Leave the column out, or write plain values into it.",
+            "Remove the column, or write plain values into it.",
         ) from error
 
 
 def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Batch:
-    """Objects with any keys, as strings; a list or an object inside makes its column nested, and is
-    written as JSON."""
+    """Objects with any keys, as strings. A column with a list or an object is marked as nested,
+    and its values are written as JSON."""
     names = dict.fromkeys(name for item in objects for name in item)
     columns: dict[str, pa.Array] = {}
     column_types: dict[str, set[ColumnType]] = {}
@@ -124,14 +126,16 @@ def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Ba
     return Batch(columns, column_types)
 
 
-# What a spreadsheet takes for a formula (OWASP, CSV injection).
+# First characters of a text that a spreadsheet runs as a formula (OWASP, CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class _BareNewlines:
-    """Ends each record with a bare newline. To the writer they end with both marks: before Python
-    3.13 it quotes no mark but those of its own, and others read a bare carriage return as an
-    end."""
+    """Ends each record with a bare newline.
+
+    The CSV writer is told that records end with both marks: before Python 3.13 it quotes only its
+    own line ending, and other readers take a bare carriage return for the end of a record.
+    """
 
     def __init__(self, text: IO[str]) -> None:
         self._text = text
@@ -148,9 +152,9 @@ def write_delimited(
     delimiter: str = ",",
     safe: bool = False,
 ) -> None:
-    """The header and the rows: nothing for what is missing, ``true`` and ``false``, JSON for lists
-    and objects. ``safe``: a text that a spreadsheet would take for a formula gets an apostrophe
-    before it; numbers stay as they are."""
+    """Write the header and the rows: an empty cell for a missing value, ``true`` and ``false`` for
+    booleans, JSON for lists and objects. With ``safe``, a text that a spreadsheet would run as a
+    formula gets a leading apostrophe; numbers stay as they are."""
     writer = csv.writer(_BareNewlines(text), delimiter=delimiter, lineterminator="\r\n")
     writer.writerow([_written_cell(name, safe) for name in names])
     writer.writerows([_written_cell(value, safe) for value in row] for row in rows)

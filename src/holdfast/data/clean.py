@@ -1,9 +1,9 @@
-"""From raw columns to rows with a text and a label; what is missing is counted.
+"""From raw columns to rows with a text and a label; missing values are counted.
 
-Missing means null, empty or white space alone, for a label also what ``data/labels/spelling.py``
-lists; every other text stays exactly as written. Labels lose the white space around them. A row is
-left out when any of its text columns is missing. A survey is one pass over such rows: counts of
-labels, of missing values, of distinct texts a class.
+Missing means null, empty or only white space; for a label also the spellings that
+``data/labels/spelling.py`` lists. Every other text stays exactly as written. Labels lose the white
+space around them. A row is dropped when any of its text columns is missing. A survey is one pass
+over such rows: it counts labels, missing values and distinct texts of each class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_LISTED = 100
 
 @dataclass(slots=True)
 class Tally:
-    """Rows seen by one check: how many, and the first hundred."""
+    """Rows that one check found: their count, and the first hundred."""
 
     count: int = 0
     rows: list[int] = field(default_factory=list)
@@ -57,8 +57,8 @@ class Tally:
         severity: Severity = "warn",
         fixed: bool = False,
     ) -> None:
-        """Write a finding into the log, if there are any rows: so many ``total_rows`` rows, and
-        ``description`` they are or lack."""
+        """Log a finding if there are any rows. Its ``because`` is "n rows" + ``description``;
+        its score is their share of ``total_rows``."""
         if self.count:
             because = f"{self.count} row{'s' if self.count > 1 else ''} {description}"
             share, rows = self.count / total_rows, tuple(self.rows)
@@ -67,18 +67,18 @@ class Tally:
 
 def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
     """The source in Holdfast's own columns: ``row``, ``text``, ``text_pair``, ``label`` (as
-    written), ``group``; null where missing. Batch by batch, from the mapped file."""
+    written), ``group``; null where missing. Read batch by batch from the mapped file."""
     offset = 0
     for batch in raw.table.to_batches():
-        # Counted before anything is left out: a row keeps its number in the source.
+        # Numbered before any row is dropped, so that a row keeps its number in the source.
         rows = pa.array(np.arange(offset, offset + batch.num_rows, dtype=np.int64))
         offset += batch.num_rows
         arrays = {"row": rows, **_texts(raw, batch, columns, rows)}
         if columns.label is not None:
             arrays["label"] = _label(batch.column(columns.label), columns.label_missing)
         if columns.group is not None:
-            # A row without a group stands alone, under a name that no group has by accident. White
-            # space around a name makes no other group.
+            # A row without a group is a group by itself, under a name that no real group has. White
+            # space around a group's name is ignored.
             values = batch.column(columns.group)
             own_group = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
             arrays["group"] = pc.if_else(
@@ -88,7 +88,7 @@ def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
 
 
 def has_all_texts(batch: pa.RecordBatch) -> pa.BooleanArray:
-    """Where a row of ``role_columns`` has its texts."""
+    """Mask of the rows of ``role_columns`` that have all their texts."""
     mask = pc.is_valid(batch.column("text"))
     if "text_pair" in batch.schema.names:
         mask = pc.and_(mask, pc.is_valid(batch.column("text_pair")))
@@ -111,9 +111,9 @@ def _text(raw: Raw, name: str, values: pa.Array, rows: pa.Array) -> pa.Array:
         row = rows.filter(broken)[0].as_py()
         raise DataError(
             f"{raw.source}, row {row}, column {name!r}",
-            "holds a NUL character, which no text has",
+            "holds a NUL character, which is not valid in text",
             None,
-            "Take it out; the file may be damaged.",
+            "Remove it; the file may be damaged.",
         )
     return pc.if_else(is_missing(values), pa.scalar(None, pa.string()), values)
 
@@ -127,13 +127,13 @@ def _label(values: pa.Array, missing: tuple[str, ...]) -> pa.Array:
 
 
 def has_no_group(values: pa.Array) -> pa.Array:
-    """Where a group is missing: as for texts, and what programs write for an empty cell."""
+    """Mask of missing groups: missing as for texts, or a usual spelling of an empty cell."""
     normalized = pc.utf8_lower(pc.utf8_trim_whitespace(values))
     return pc.or_(is_missing(values), pc.is_in(normalized, pa.array(sorted(MISSING), pa.string())))
 
 
 def row_schema(columns: Columns, *extra_columns: tuple[str, pa.DataType]) -> pa.Schema:
-    """The columns of rows on disk; ``extra_columns`` are those of one kind of rows."""
+    """The schema of rows on disk. ``extra_columns`` are columns that only one type of rows has."""
     texts = ("text", "text_pair") if columns.are_pairs else ("text",)
     groups = () if columns.group is None else ("group",)
     return pa.schema(
@@ -156,27 +156,27 @@ def report_missing(
     group: Tally,
     label_word: str = "label",
 ) -> None:
-    """Write one finding into the log for each kind of missing value that occurs. ``label_word`` is
-    what the label is called; a pair's text is its source."""
+    """Log one finding for each type of missing value that occurs. ``label_word`` is the label's
+    name in check names: a pair calls it the target."""
     fill, missing = "Fill them in the source, if they matter.", columns.label_missing
     text_columns = " or ".join(map(repr, columns.text))
     check = "missing_text" if label_word == "label" else "missing_source"
-    text.report(check, rows, f"without {text_columns}: left out", fill, fixed=True)
+    text.report(check, rows, f"without {text_columns}: dropped", fill, fixed=True)
     marks, hint = "", ""
     if missing:
         shown = list(map(repr, missing))
         are = f"one of {', '.join(shown)}" if len(shown) > 1 else shown[0]
         hint = f" If {are} is a class, add --set data.labels=exact."
         marks = f" (empty, or written {quoted_list(missing)})"
-    because = f"without {columns.label!r}{marks}: left out"
+    because = f"without {columns.label!r}{marks}: dropped"
     label.report(f"missing_{label_word}", rows, because, fill + hint, fixed=True)
-    group.report("missing_group", rows, f"without {columns.group!r}: each stands alone", fill)
+    group.report("missing_group", rows, f"without {columns.group!r}: each is its own group", fill)
 
 
 @dataclass(slots=True)
 class LabelSurvey:
-    """What one pass has seen. ``counts`` are the labels as written, of rows that have a text.
-    ``texts`` holds, of each label, its distinct normalised texts, at most ``texts_needed`` of them.
+    """What one pass counted. ``counts`` are the labels as written, over rows that have a text.
+    ``texts`` holds the distinct normalised texts of each label, at most ``texts_needed`` of them.
     """
 
     texts_needed: int
@@ -186,12 +186,12 @@ class LabelSurvey:
     no_text: Tally = field(default_factory=Tally)
     no_label: Tally = field(default_factory=Tally)
     no_group: Tally = field(default_factory=Tally)
-    # Of each column of texts, whether every one so far is a number.
+    # For each text column, whether every value so far is a number.
     numeric: dict[str, bool] = field(default_factory=dict)
 
 
 def survey_labels(raw: Raw, columns: Columns, *, texts_needed: int) -> LabelSurvey:
-    """Look at every row once; refuse a text column that is all numbers or all empty."""
+    """Read every row once; refuse a text column that is all numbers or all empty."""
     result = LabelSurvey(texts_needed)
     for batch in role_columns(raw, columns):
         _survey_batch(result, batch)
@@ -205,16 +205,16 @@ def survey_labels(raw: Raw, columns: Columns, *, texts_needed: int) -> LabelSurv
             f"{raw.source}, column {', '.join(map(repr, columns.text))}",
             "is empty in every row",
             None,
-            "Choose another column with --text.",
+            "Choose another column: --text COLUMN.",
         )
     numbers = [name for name, numeric in result.numeric.items() if numeric]
     if numbers and columns.template is None:
         place = ("text", "text_pair").index(numbers[0])
         raise DataError(
             f"{raw.source}, column {columns.text[place]!r}",
-            "holds numbers only, not texts",
+            "holds only numbers, not texts",
             None,
-            "Choose the column of texts with --text.",
+            "Choose a column of texts: --text COLUMN.",
         )
     return result
 
@@ -241,11 +241,10 @@ def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
 
 
 def _texts_per_label(result: LabelSurvey, batch: pa.RecordBatch) -> None:
-    # Beyond the classes that may be, the labels are refused: their texts are of no use.
+    # Beyond the maximum number of classes the labels are refused, so their texts are not needed.
     if not result.texts_needed or len(result.counts) > current_limits().classes:
         return
-    # Classes that have shown enough texts are skipped, so that a large file costs little more than
-    # reading it.
+    # Classes with enough texts are skipped, so that a large file costs little more than one read.
     satisfied = [
         label for label, texts in result.texts.items() if len(texts) >= result.texts_needed
     ]

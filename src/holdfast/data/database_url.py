@@ -1,29 +1,29 @@
-"""URLs of databases: which driver reads one, and how it is shown without its password."""
+"""URLs of databases: choose the driver, and mask the password."""
 
 from __future__ import annotations
 
 import re
 
-# By the beginning of a URL: what SQLAlchemy calls it with the driver that Holdfast brings.
+# From the beginning of a URL to SQLAlchemy's name for it, with the driver that Holdfast installs.
 DRIVERS = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 INSTALL = "pip install 'holdfast[postgres]'"
-# A password behind the question mark of a URL.
+# A password in the query string of a URL.
 PASSWORD_QUERY = r"(?i)([?&][^=&]*password[^=&]*)=([^&]*)"
 
 
 def is_url(name: str) -> bool:
-    """Whether a study is named by a URL, not by a file."""
+    """Whether a study is stored in a database, not in a file."""
     return "://" in name
 
 
 def mask_password(where: str) -> str:
-    """The same without a password."""
+    """The URL with its password masked."""
     if not is_url(where):
         return where
-    # A password may stand behind the question mark, and hold an at-sign there too.
+    # The query string may hold a password, and an at-sign.
     where = re.sub(PASSWORD_QUERY, r"\1=***", where)
     scheme, _, rest = where.partition("://")
-    # A password may hold a slash, an at-sign at the worst.
+    # A password may hold a slash, or even an at-sign.
     user, at, host = rest.rpartition("@")
     name = user.partition(":")[0]
     user_shown = f"{name}:***" if ":" in user else name
@@ -31,7 +31,7 @@ def mask_password(where: str) -> str:
 
 
 def without_password(text: str, url: str) -> str:
-    """What a library says, without the password of the URL that it was given."""
+    """A library's message without the password of ``url``."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -40,7 +40,7 @@ def without_password(text: str, url: str) -> str:
     except (ArgumentError, ValueError):
         secret = None
     secrets = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
-    # An at-sign in it makes the rest of it the host.
+    # With an at-sign in the password, part of it is parsed as the host.
     secrets += [
         part for one in re.findall(PASSWORD_QUERY, url) for part in (one[1], *one[1].split("@"))
     ]

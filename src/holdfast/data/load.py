@@ -1,8 +1,8 @@
-"""From a source to a ``Table`` in memory-mapped Arrow: texts with classes, and without.
+"""From a source to a memory-mapped ``Table`` of texts, with classes or without.
 
-With classes: read → choose the columns → survey → make the classes → write. Of rows to be
-predicted, and of texts beside a source that are learned from, no column is looked for by itself and
-none is taken for a label: the run has said which columns it reads.
+With classes: read → choose the columns → survey → make the classes → write. For rows to predict,
+and for unlabelled texts, no column is guessed and none is used as a label: the run names the
+columns that it reads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DEFAULT_OPTIONS = RowOptions()
 
 
 def load_table(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
-    """Read a file or a hub data set, work out its columns, and leave out what is missing.
+    """Read a file or a hub data set, choose its columns, and drop rows with missing values.
 
     ``source`` is a file (.csv, .tsv, .jsonl, .json, .parquet, .xlsx, each also .gz), or a data set
     of the hub as ``name[:config][@split]``.
@@ -66,7 +66,8 @@ def read_rows(
     needs: str = "a text and a label",
     read: Callable[[str | Path, str | None, str | None], Raw] = read_source,
 ) -> Raw:
-    """The source as the options say it is read, which must have rows with what a kind ``needs``."""
+    """Read the source as the options say, and refuse it without rows. ``needs`` says what each row
+    must have, for the error."""
     raw = read(source, options.encoding, options.config)
     raw = options.view(raw) if options.view is not None else raw
     refuse_empty(raw, needs)
@@ -77,7 +78,7 @@ def refuse_empty(raw: Raw, needs: str = "a text and a label") -> None:
     """Refuse a source without rows."""
     if not len(raw):
         rule = "has a header but no rows" if raw.names else "is empty"
-        raise DataError(raw.source, rule, None, f"It needs rows with {needs}.")
+        raise DataError(raw.source, rule, None, f"Add rows with {needs}.")
 
 
 def read_table(
@@ -88,18 +89,18 @@ def read_table(
     log: Log,
     names: tuple[str, ...] = (),
 ) -> Table:
-    """The table of a source, with what was decided and found while it was made (``log``)."""
+    """The table of a source, with the decisions and findings of ``log``."""
     decisions = (*raw.decisions, *decisions_in(log))
     return Table(rows, classes, columns, raw.source, len(raw), findings_in(log), decisions, names)
 
 
 def table_from_raw(raw: Raw, options: RowOptions) -> Table:
-    """The table of a source that was read."""
+    """The table of a source that was already read."""
     refuse_empty(raw)
     with record_decisions() as choice:
         columns = choose_columns(raw, options)
     if columns.label is not None and options.labels == "merged":
-        # Before the survey: what stands for no label must not count as a class.
+        # Before the survey: a spelling of "no label" must not count as a class.
         missing = missing_labels(label_counts(raw, columns.label), options.classes or ())
         columns = replace(columns, label_missing=missing)
     finds_classes = options.classes is None and options.need_label
@@ -123,7 +124,7 @@ def table_from_raw(raw: Raw, options: RowOptions) -> Table:
 
 
 def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) -> datasets.Dataset:
-    """The rows that stay, with labels as indices; what was done to rows goes into the log."""
+    """Write the rows that are kept, with labels as indices, and log the findings."""
     written = pa.array(list(classes.indices), pa.string())
     values = pa.array(list(classes.indices.values()), pa.int64())
     small, unknown, schema = Tally(), Tally(), row_schema(columns)
@@ -159,17 +160,18 @@ def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) ->
                 tuple(unknown.rows),
                 f"{count_phrase(unknown.count, 'row')} {has_or_have(unknown.count)} a label "
                 "that the run "
-                f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
-                "Correct them, or train on them.",
+                f"does not know ({', '.join(map(repr, others[:5]))}); these labels are ignored",
+                "Correct the labels, or train on these rows too.",
             )
         )
     return rows
 
 
 def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str] | None) -> Raw:
-    """The source with the columns ``given_names`` under the names ``expected`` that the run reads.
+    """The source with its columns ``given_names`` renamed to ``expected``, the names that the run
+    reads.
 
-    Raises ``DataError`` where one is not there, or there are more or fewer.
+    Raises ``DataError`` where a column is missing, or the numbers of names differ.
     """
     names = tuple(given_names) if given_names else tuple(expected)
     if len(names) != len(expected):
@@ -178,7 +180,7 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
             f"must name {len(expected)} columns for this run, in the order of "
             f"{', '.join(expected)}",
             ", ".join(names),
-            "Give --text once for each.",
+            "Give --text once for each column.",
         )
     for name in names:
         if name not in raw.names:
@@ -187,12 +189,12 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
                 raw.source,
                 f"has no column {name!r}{read}",
                 ", ".join(raw.names),
-                f"{suggest_name(name, raw.names)} Choose the column with --text.",
+                f"{suggest_name(name, raw.names)} Choose the column: --text COLUMN.",
             )
     if names == tuple(expected):
         return raw
     new_names = dict(zip(names, expected, strict=True))
-    # A column that happens to have an expected name gives way to the one that is meant.
+    # An unrelated column that already has an expected name is replaced by the named one.
     kept_names = [name for name in raw.names if name in new_names or name not in expected]
     table = raw.table.select(kept_names).rename_columns(
         [new_names.get(name, name) for name in kept_names]
@@ -206,10 +208,10 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
 
 
 def unlabelled_table(raw: Raw, columns: Columns, *, label: int = -1, target: bool = False) -> Table:
-    """The rows that have their texts, each with the same ``label`` (and an empty ``target``).
+    """The rows that have all their texts, each with the same ``label`` (and an empty ``target``).
 
-    A row without text is not among them: ``row`` says which are. Streams from the mapped source to
-    disk, so that memory holds one batch.
+    Rows without a text are dropped; the column ``row`` says which are kept. Streams from the mapped
+    source to disk, so that memory holds one batch.
     """
     for name in columns.text:
         if columns.template is None:
@@ -234,34 +236,36 @@ UNLABELLED_SETTING = "data.unlabelled"
 
 
 def read_unlabelled_texts(path: str, rows: Table, encoding: str | None) -> Table:
-    """The texts of ``path``, in the columns that ``rows`` have theirs in, or in its only one; a
-    column of labels is not read, a row without text is not among them.
+    """The texts of the file ``path``, from the columns that ``rows`` were read from, or from its
+    only column. Labels are not read, and rows without a text are dropped.
 
-    Raises ``RecipeError`` where the texts of ``rows`` are pairs, or in no column of ``path``.
+    Raises ``RecipeError`` where ``rows`` are pairs of texts, or ``path`` lacks their text columns.
     """
     if rows.has_pairs:
-        raise RecipeError(UNLABELLED_SETTING, "needs rows of one text each", None, "Leave it out.")
+        raise RecipeError(
+            UNLABELLED_SETTING, "needs rows with one text each, not pairs", None, "Leave it out."
+        )
     raw, columns = read_source(path, encoding, None), rows.columns
     if columns.template is None:
         (column,) = columns.text
         if column not in raw.names and len(raw.names) == 1:
             raw = rename_columns(raw, (column,), raw.names)
-    for column in columns.text:  # of a template all that it joins
+    for column in columns.text:  # all columns that a template joins
         if column not in raw.names:
-            rule = f"has no column {column!r}, in which the source has its texts"
-            remedy = f"Name the column so in {path}."
+            rule = f"has no column {column!r}, the text column of the source"
+            remedy = f"Give the column this name in {path}."
             raise RecipeError(UNLABELLED_SETTING, rule, ", ".join(raw.names), remedy)
     return replace(unlabelled_table(raw, columns), source=path)
 
 
 def refuse_test_rows(path: str, test_path: str | None) -> None:
-    """Refuse to learn from the texts that the honest number is measured on."""
+    """Refuse to learn from the texts of the test rows."""
     if test_path is not None and _same_path(path, test_path):
         raise RecipeError(
             UNLABELLED_SETTING,
-            "names the test rows: what was learned from their texts is not measured on them",
+            "names the test rows: a model that learned from their texts cannot be scored on them",
             path,
-            "Name a file of other rows.",
+            "Name a file with other rows.",
         )
 
 

@@ -1,5 +1,5 @@
-"""Several small data sets as one table: the same columns, the same names for the same labels, and a
-column that says which source a row came from.
+"""Several small data sets as one table: the same columns, one spelling of each label, and a column
+``source`` with the name of each row's source.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in, findings_in
 
 SOURCE = "source"
-# Labels so alike that they may be one, written in two ways.
+# Labels this similar may be two spellings of one label.
 MIN_LABEL_SIMILARITY = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class MixSource:
-    """One source: its ``text`` and ``label`` columns where they are said, and ``labels``, what its
-    labels are called here."""
+    """One source: its ``text`` and ``label`` columns where they are given, and ``labels``, which
+    renames its labels."""
 
     path: str
     name: str | None = None
@@ -46,8 +46,8 @@ class MixSource:
 
 @dataclass(frozen=True, slots=True)
 class MixedRows:
-    """``rows`` with the columns ``text`` (``text_pair``), ``label``, ``source``; ``names`` of the
-    sources in their order."""
+    """``rows`` with the columns ``text`` (``text_pair``), ``label``, ``source``; ``names`` are the
+    sources in order."""
 
     rows: pa.Table
     names: tuple[str, ...]
@@ -62,9 +62,9 @@ class MixedRows:
 def mix_sources(parts: Sequence[MixSource]) -> MixedRows:
     """Read the sources one after the other and put their rows into one table.
 
-    Raises ``RecipeError`` for fewer than two sources, two of one name, or a label that a source has
-    not; ``DataError`` where a column cannot be told, or some sources hold pairs of texts and others
-    single ones.
+    Raises ``RecipeError`` for fewer than two sources, two with the same name, or a renamed label
+    that a source does not have; ``DataError`` where a column cannot be chosen, or some sources hold
+    pairs of texts and others single texts.
     """
     if len(parts) < 2:
         raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
@@ -85,9 +85,9 @@ def mix_sources(parts: Sequence[MixSource]) -> MixedRows:
 
 
 def with_sources(table: Table, raw: Raw, name: str) -> Table:
-    """The table with a column ``source``, the cells of the column ``name`` of its source file.
+    """The table with a column ``source``: the cells of the column ``name`` of its source file.
 
-    Raises ``DataError`` where the column is not there or a row lacks it.
+    Raises ``DataError`` where the column is missing or a row has no value in it.
     """
     check_column(raw, name)
     cells = pc.utf8_trim_whitespace(raw.table[name]).take(pa.array(table.column("row")))
@@ -95,17 +95,19 @@ def with_sources(table: Table, raw: Raw, name: str) -> Table:
     for row, cell in zip(table.column("row").tolist(), source_names, strict=True):
         if not cell:
             where = f"{raw.source}, row {row}"
-            rule = f"names no source in the column {name!r}"
+            rule = f"has no source name in the column {name!r}"
             raise DataError(where, rule, None, "Fill the cell, or leave data.source out.")
     return replace(table, rows=table.rows.add_column(SOURCE, source_names))
 
 
 def _source_names(parts: Sequence[MixSource]) -> tuple[str, ...]:
-    """Each source's own name, else that of its file; told apart by numbers where they are equal."""
+    """The given name of each source, else that of its file; equal names get a number."""
     given = [part.name for part in parts if part.name]
     for name in given:
         if given.count(name) > 1:
-            raise RecipeError("data.mix", "gives two sources one name", name, "Rename one.")
+            raise RecipeError(
+                "data.mix", "gives two sources the same name", name, "Rename one of them."
+            )
     unique_names: list[str] = []
     for part in parts:
         stem = source_path(part.path).name.split(".")[0] or part.path
@@ -124,13 +126,13 @@ def _read(part: MixSource, name: str) -> pa.Table:
         columns = choose_columns(raw, RowOptions(part.text, part.label))
     assert columns.label is not None
     if len(columns.text) > 2:
-        rule = "is read by its text and at most a second one, and names more"
-        raise DataError(part.path, rule, ", ".join(columns.text), "Name one or two.")
+        rule = "has more than two text columns"
+        raise DataError(part.path, rule, ", ".join(columns.text), "Name one or two of them.")
     cells = pc.utf8_trim_whitespace(raw.table[columns.label])
     known = set(pc.unique(present_values(cells)).to_pylist())
     for old in part.labels:
         if old not in known:
-            rule = f"renames a label that {part.path} has not"
+            rule = f"renames a label that {part.path} does not have"
             raise RecipeError("data.mix.labels", rule, old, suggest_name(old, sorted(known)))
     if part.labels:
         class_of_label = {**{one: one for one in known}, **part.labels}
@@ -153,8 +155,8 @@ def _read(part: MixSource, name: str) -> pa.Table:
 
 
 def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
-    """Labels that one source alone has: of classes that the others do not know, or the same ones
-    under another name."""
+    """Log a finding for labels that only some sources have: their classes differ, or one class has
+    several names."""
     labels_of_source = [
         set(pc.unique(present_values(table["label"])).to_pylist()) for table in tables
     ]
@@ -166,23 +168,25 @@ def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) 
     if not partial_labels:
         return
     label_notes = [
-        f"{label!r} in {', '.join(where)} alone" for label, where in partial_labels.items()
+        f"{label!r} only in {', '.join(where)}" for label, where in partial_labels.items()
     ]
     shown = list_phrase(label_notes, 5, more=" and {} more")
     twin = _similar_labels(partial_labels)
     severity: Severity = "warn" if twin or not everywhere else "info"
-    hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are one." if twin else ""
+    hint = f" Perhaps {twin[0]!r} and {twin[1]!r} are the same label." if twin else ""
     because = (
-        f"not every source has every label: {shown}; what tells the sources "
-        f"apart then tells these labels too.{hint}"
+        f"not every source has every label: {shown}; a model can then predict these labels from "
+        f"features that only identify the source.{hint}"
     )
     share = len(partial_labels) / (len(partial_labels) + len(everywhere))
-    remedy = "Give one name to what means the same: data.mix: [{path: …, labels: {old: new}}]."
+    remedy = (
+        "Give labels with the same meaning one name: data.mix: [{path: …, labels: {old: new}}]."
+    )
     notify(Finding("labels_by_source", severity, share, len(partial_labels), (), because, remedy))
 
 
 def _similar_labels(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
-    """Two labels of different sources that look like one."""
+    """Two labels of different sources that may be the same."""
     for label, where in partial.items():
         others = [o for o, there in partial.items() if not set(where) & set(there)]
         similar = difflib.get_close_matches(

@@ -1,4 +1,4 @@
-"""How the rows of a source are read: one record for every kind of rows."""
+"""Options for reading the rows of a source, for every task."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ if TYPE_CHECKING:
 RareClasses = Literal["refuse", "drop", "merge"]
 LabelSpelling = Literal["merged", "exact"]
 Links = Literal["skip", "follow"]
-# One text for each split.
+# One value per split.
 RARE_BELOW = 3
 
 
 @dataclass(frozen=True, slots=True)
 class RowOptions:
-    """What somebody said of a source; ``None`` is worked out. A kind of rows reads what it knows.
+    """What the user says about a source; ``None`` is inferred. Each reader uses the fields that its
+    task knows.
 
     Parameters
     ----------
-    text, label, group : columns. Two texts are a pair, three or more are joined; the label is a
-        class, several labels, a number, the target of a pair, the answer of a prompt or the tags.
+    text, label, group : columns. Two text columns are a pair, three or more are joined; the label
+        is a class, several labels, a number, the target of a pair, the answer of a prompt or the
+        tags.
     template : joins columns to one text; for chats also a chat template (``chats/turns.py``).
     messages : the column of chats.
     encoding : of a text file; without it, UTF-8 or an error that names the likely one.
-    config : of a data set of the hub; goes before the one in its name.
-    kind, separator : ``class``, ``several`` or ``number``, and what stands between several labels;
+    config : of a data set of the hub; overrides the one in its name.
+    kind, separator : ``class``, ``several`` or ``number``, and the separator of several labels;
         without it cells are JSON lists, or ``|`` or ``;`` is found.
     classes : the labels, tags or classes of a run; others are refused. Without them, all found.
-    need_label : if false, the label's column may be absent, and a row whose label is missing or
-        unknown stays (a class is then -1, a target empty).
-    labels : ``merged`` or ``exact`` (``labels/spelling.py``); ``exact`` takes tags that break their
-        scheme as they are.
+    need_label : if false, the label's column may be missing, and a row whose label is missing or
+        unknown is kept (its class is then -1, its target empty).
+    labels : ``merged`` or ``exact`` (``labels/spelling.py``); with ``exact``, tags that break their
+        scheme are kept as they are.
     rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
-        (``labels/classes.py``). Not asked when ``classes`` are given or labels not needed.
+        (``labels/classes.py``). Not used when ``classes`` are given or labels are not needed.
     links : whether links to images are followed (``list_images``).
-    like : the table that the rows are divided or scored with: its kind, ranges and strata.
-    view : what is made of the source before anything looks at it: other names for its columns.
+    like : the table that the rows are split or scored with: its label type, ranges and strata.
+    view : a function applied to the source before it is read further: renames its columns.
     """
 
     text: Sequence[str] | None = None

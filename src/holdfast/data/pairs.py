@@ -1,8 +1,8 @@
-"""Rows of a source text and a target text, for models that turn one into the other.
+"""Rows of a source text and a target text, for sequence-to-sequence models.
 
-read → choose the two columns → leave out what is missing → findings → write. A known pair of names
-decides first which column is which; then a known name of either; then, of two columns of texts, the
-longer is the source. Where that leaves two answers, the user is asked.
+read → choose the two columns → drop rows with missing values → findings → write. To choose the
+columns, a usual pair of names comes first; then a usual name of either; then, of two columns of
+texts, the longer is the source. Where two choices remain, an error asks the user.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PAIRS = split_pairs(
     instruction:output en:fr en:de text:target question:pandas question:code
     """
 )
-# Pairs that are never a text and its class; the rest of ``PAIRS`` also occur beside a class.
+# Pairs that are never a text and its class; the others in ``PAIRS`` may occur in class data too.
 CERTAIN_PAIRS = frozenset(
     split_pairs(
         """
@@ -71,13 +71,14 @@ CERTAIN_PAIRS = frozenset(
 
 
 def choose_pair(raw: Raw, options: RowOptions) -> Columns:
-    """The columns; what was decided unasked goes into the log. Several ``text`` columns without a
-    template are joined by line breaks. Where no label is needed, an absent target is left out."""
+    """The source and target columns; what was inferred goes into the log. Several ``text`` columns
+    without a template are joined by line breaks. Where no label is needed, a missing target is
+    left out."""
     group, need, target = options.group, options.need_label, check_named(raw, options)
     free = {name: p for name, p in profile_columns(raw).items() if name != group and not p.numeric}
     template = options.template
     if template is not None:
-        # Lists and objects are read as JSON, which a template may hold.
+        # Lists and objects are read as JSON, which a template may use.
         texts = columns_of_template(raw, template, options.text)
     else:
         texts = tuple(options.text or (_choose_source(raw, free, target),))
@@ -104,7 +105,7 @@ def _choose_source(raw: Raw, free: dict[str, Profile], target: str | None) -> st
     ):
         longer, shorter = sorted(guessed.among, key=lambda name: -candidates[name].words)
         if candidates[longer].words >= 1.5 * candidates[shorter].words:
-            return _decided("source", longer, f"its texts are longer than those of {shorter}")
+            return _decided("source", longer, f"its texts are longer than those of {shorter!r}")
     raise _undecided_error(raw, "text", guessed.among)
 
 
@@ -135,13 +136,13 @@ def _undecided_error(raw: Raw, role: str, names: Sequence[str]) -> DataError:
             raw.source,
             f"has no column that could be the {role_name}",
             ", ".join(raw.names),
-            "Choose the columns: --text SOURCE --label TARGET.",
+            "Name the columns: --text SOURCE --label TARGET.",
         )
     return DataError(
         raw.source,
-        f"it cannot be told which column is the {role_name}",
+        f"several columns could be the {role_name}",
         ", ".join(names),
-        f"Choose one, e.g. --{role} {names[0]}.",
+        f"Choose one, for example --{role} {names[0]}.",
     )
 
 
@@ -150,12 +151,12 @@ PREFIX_WORDS = 5
 
 
 def load_pairs(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
-    """Read a file or a hub data set, work out source and target, leave out what is missing.
+    """Read a file or a hub data set, choose source and target, and drop rows with missing values.
 
-    Columns of the table: ``row``, ``text`` (the source, or the template filled in), ``target``,
-    ``label`` (0 throughout: one class, ``all``) and ``group``, where it is given. The target is the
-    ``label`` of the options; where none is needed its column may be absent: targets are then empty,
-    and no row is left out for one.
+    Columns of the table: ``row``, ``text`` (the source, or the filled template), ``target``,
+    ``label`` (always 0: one class, ``all``) and ``group``, where it is given. The target is the
+    ``label`` of the options. Where none is needed, its column may be missing: targets are then
+    empty, and no row is dropped for lack of one.
 
     Raises
     ------
@@ -208,17 +209,17 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
 
 
 def _report_copied_targets(pairs: datasets.Dataset) -> None:
-    """Targets that are their source, that begin like it, or that stand for many rows.
+    """Log targets that equal their source, that begin like it, or that many rows share.
 
-    A model learns to copy from the first two, and to say one thing whatever it reads from the
-    last. ``begins``: the first ``PREFIX_WORDS`` words are the source's first words.
+    From the first two a model learns to copy; from the last, to produce one output for every input.
+    ``begins``: the first ``PREFIX_WORDS`` words are the source's first words.
     """
     equal, begins, counts = Tally(), Tally(), Counter[str]()
     for rows, texts, targets in _blocks(pairs):
         for row, text, target in zip(rows, texts, targets, strict=True):
             if not target:
                 continue
-            # A copy that changes case or punctuation is learned as one.
+            # A copy with other case or punctuation also teaches copying.
             plain, normal_target = normal_text(text), normal_text(target)
             counts[normal_target] += 1
             first = normal_target.split()[:PREFIX_WORDS]
@@ -227,24 +228,24 @@ def _report_copied_targets(pairs: datasets.Dataset) -> None:
             elif len(first) == PREFIX_WORDS and plain.split()[:PREFIX_WORDS] == first:
                 begins.add_row(row)
     n = max(1, counts.total())
-    remedy = "Look at them; take them out unless copying is the task."
-    because = "have a target that is their source: the model learns to copy"
+    remedy = "Inspect these rows; remove them unless copying is the task."
+    because = "have a target that equals their source: the model learns to copy"
     equal.report("target_is_source", n, because, remedy)
     because = (
-        f"have a target whose first {PREFIX_WORDS} words are the source's: the model may learn to "
-        "copy the beginning"
+        f"have a target whose first {PREFIX_WORDS} words are those of the source: the model may "
+        "learn to copy the beginning"
     )
     severity: Severity = "warn" if begins.count > 0.2 * n else "info"
     begins.report("target_begins_like_source", n, because, remedy, severity=severity)
-    # One target for a tenth of the rows or more.
+    # One target in at least a tenth of the rows.
     target, most = counts.most_common(1)[0] if counts else ("", 0)
     if n >= 20 and most >= 0.1 * n:
         shown = target if len(target) <= 60 else target[:59] + "…"
         because = (
-            f"{most} of {n} rows have the same target ({shown!r}): always giving it is right for "
-            "them"
+            f"{most} of {n} rows have the same target ({shown!r}): a model that always generates "
+            "it is correct on them"
         )
-        remedy = "If the targets are classes, --task text-classification fits better."
+        remedy = "If the targets are classes, use --task text-classification."
         notify(Finding("one_target_for_many", "warn", most / n, most, (), because, remedy))
 
 
@@ -256,7 +257,7 @@ def _blocks(pairs: datasets.Dataset) -> Any:
 
 
 def target_column(label: str | None, target: str | None) -> str | None:
-    """The target column that ``data.label`` and its other name ``data.target`` say.
+    """The target column, named by ``data.label`` or by its other name ``data.target``.
 
     Raises ``RecipeError`` where they differ.
     """

@@ -1,7 +1,7 @@
-"""What a reader hands on, and how it comes to lie on disk: every value as the source writes it.
+"""What a reader yields, and how it is stored on disk: every value as the source writes it.
 
-A reader yields ``Batch``es, and writes what it decides into the log; ``store`` writes them to
-memory-mapped Arrow as they come, so that memory holds one batch, whatever the size of the file.
+A reader yields ``Batch``es and logs its decisions. ``store`` writes the batches to memory-mapped
+Arrow as they come, so that memory holds one batch, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Some consecutive rows. ``columns`` are Arrow string arrays of one length, in source order;
-    ``column_types`` says which kinds of value each column held (a nested one is written as JSON).
+    ``column_types`` says which types of value each column held (a nested one is written as JSON).
     """
 
     columns: dict[str, pa.Array]
@@ -45,16 +45,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The whole source, as strings, memory-mapped. A cell that the source leaves out is null.
-
-    ``column_types`` says which kinds of value each column held; a nested one is JSON in ``table``.
+    """The full source, as strings, memory-mapped. A cell that the source omits is null.
+    ``column_types`` says which types of value each column held; a nested one is JSON in ``table``.
     ``has_header``: the names come from a first line, which a file may lack.
     """
 
     table: pa.Table
     column_types: dict[str, set[ColumnType]]
     source: str
-    decisions: tuple[Decision, ...] = ()  # of the reading
+    decisions: tuple[Decision, ...] = ()  # made while reading
     has_header: bool = False
 
     @property
@@ -66,14 +65,15 @@ class Raw:
 
 
 def batch_rows(columns: int) -> int:
-    """The most rows of a batch: fewer where there are many columns."""
+    """The most rows of a batch: fewer for a source with many columns."""
     return max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, columns)))
 
 
 def batched(
     items: Iterable[tuple[T, int]], max_rows: Callable[[], int] = lambda: BATCH_ROWS
 ) -> Iterator[list[T]]:
-    """Items, each with its characters, in lots of a batch's ``max_rows`` rows or characters."""
+    """Group items, given with their numbers of characters, into batches of at most ``max_rows``
+    rows and a batch's most characters."""
     group: list[T] = []
     characters = 0
     for item, length in items:
@@ -89,22 +89,22 @@ def batched(
 def check_column_names(
     where: str, names: Sequence[str], columns_phrase: str = "each column of the header"
 ) -> None:
-    """Refuse more columns than may be, a name too long to be told, and one that stands twice."""
+    """Refuse too many columns, a name that is too long, and repeated names."""
     check_columns(where, names)
-    refuse_repeated(where, names, f"Give {columns_phrase} a name of its own.")
+    refuse_repeated(where, names, f"Give {columns_phrase} a different name.")
 
 
 def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
-    """Refuse columns of the same name."""
+    """Refuse columns with the same name."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise DataError(
-            where, "has columns of the same name", ", ".join(map(repr, repeated)), remedy
+            where, "has columns with the same name", ", ".join(map(repr, repeated)), remedy
         )
 
 
 def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw:
-    """Write the batches to disk and map them. A column that first appears later is null before."""
+    """Write the batches to disk and map them. A column that appears later is null before that."""
     column_types: dict[str, set[ColumnType]] = {}
     parts = _ArrowFiles(source)
     with record_decisions() as log, contextlib.closing(parts):
@@ -113,7 +113,7 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
                 column_types.setdefault(name, set()).update(types)
             for name, values in batch.columns.items():
                 longest = pc.max(pc.binary_length(values)).as_py() or 0
-                # Bytes, of which no character has fewer than one.
+                # Length in bytes: at least that in characters.
                 if longest > current_limits().cell:
                     longest = pc.max(pc.utf8_length(values)).as_py()
                 check_row(f"{source}, column {name!r}", longest)
@@ -122,18 +122,18 @@ def store(batches: Iterator[Batch], source: str, *, headed: bool = False) -> Raw
 
 
 def store_columns(columns: Mapping[str, Sequence[str | None]], source: str) -> Raw:
-    """Columns in memory, of one length, as if a file had held them."""
+    """Store columns in memory, of one length, as if they came from a file."""
     arrays = {name: pa.array(values, pa.string()) for name, values in columns.items()}
     return store(iter([Batch(arrays)]), source)
 
 
 class _ArrowFiles:
-    """One Arrow file for as long as no new column appears; then the next."""
+    """Arrow files with one schema each: a new column starts the next file."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._paths: list[Path] = []
-        # A dictionary, for its look-up: a list of names is searched in quadratic time.
+        # A dictionary, for fast lookup: searching a list of names takes quadratic time.
         self._names: dict[str, None] = {}
         self._writer: Any = None
 
@@ -154,7 +154,7 @@ class _ArrowFiles:
         tables = [_memory_map(path) for path in self._paths]
         if not tables:
             return pa.table({})
-        # Parts without a later column get it as nulls.
+        # Files written before a column appeared get it as nulls.
         return pa.concat_tables(tables, promote_options="default")
 
     def close(self) -> None:
@@ -173,9 +173,9 @@ class _ArrowFiles:
 
 
 def _memory_map(path: Path) -> pa.Table:
-    # Mapped, not read: pages come from the disk as they are asked for.
+    # Mapped, not read: the system loads pages on demand.
     table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    # Where the system allows it the name goes at once: the space is freed with the table, even
+    # Where the system allows it, the file is unlinked now: its space is freed with the table, even
     # when the process is killed.
     with contextlib.suppress(OSError):
         path.unlink()
@@ -184,12 +184,12 @@ def _memory_map(path: Path) -> pa.Table:
 
 @contextlib.contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system and the decompressor refuse into one clear message."""
+    """Turn errors of the operating system and the decompressor into one clear message."""
     try:
         yield
     except (EOFError, zlib.error) as error:
         raise DataError(
-            str(path), f"is cut short or damaged: {error}", None, "Fetch or compress it again."
+            str(path), f"is truncated or damaged: {error}", None, "Download or compress it again."
         ) from error
     except OSError as error:
         reason = error.strerror or str(error)
@@ -199,11 +199,10 @@ def read_errors(path: Path) -> Iterator[None]:
 
 
 def source_path(source: str | Path) -> Path:
-    """The path, with ``~`` resolved. Whether something lies there can be asked of it: its
-    ``exists``, ``is_file`` and ``is_dir`` raise nothing.
+    """The path, with ``~`` resolved. ``exists``, ``is_file`` and ``is_dir`` of it raise nothing.
 
-    Raises ``DataError`` for what no system takes as a path (a NUL, too many characters, half of a
-    surrogate pair), and for a place that may not be looked at.
+    Raises ``DataError`` for an empty name, for a string that no system accepts as a path (a NUL,
+    too many characters, half of a surrogate pair), and for a place that may not be read.
     """
     name = str(source)
     if not name.strip():
@@ -214,15 +213,15 @@ def source_path(source: str | Path) -> Path:
     except FileNotFoundError:
         return path
     except RuntimeError:
-        raise _path_error(name, "begins with the home of a user who is not known", name) from None
+        raise _path_error(name, "begins with the home folder of an unknown user", name) from None
     except NotADirectoryError:
         return path
     except OSError as error:
-        raise _path_error(name, f"cannot be looked at: {reason(error)}", None) from error
+        raise _path_error(name, f"cannot be accessed: {reason(error)}", None) from error
     except ValueError as error:
-        raise _path_error(name, "is no path: it holds what no path can", name) from error
+        raise _path_error(name, "is not a valid path", name) from error
     return path
 
 
 def _path_error(source: str, rule: str, value: object) -> DataError:
-    return DataError(source, rule, value, "Check the name, and who may read it.")
+    return DataError(source, rule, value, "Check the name and the permissions.")

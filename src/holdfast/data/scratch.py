@@ -1,5 +1,5 @@
-"""A temporary folder for Arrow files, removed when the process ends; a file in it goes with what is
-read from it. What a killed process left is removed by the next one that needs such a folder."""
+"""A temporary folder for Arrow files. Each file is removed with the object that maps it, and the
+folder when the process ends; the next process removes the folder of a killed one."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _NUMBERS = itertools.count()
-# Held for as long as the process lives, so that nobody takes its folder for a dead one's.
+# Locked while the process lives, so that no other process takes its folder for an abandoned one.
 _LOCKS: list[int] = []
-REMEDY = "Name a folder that has room, and that you may write to, with TMPDIR."
+REMEDY = "Set TMPDIR to a folder that has room and that you may write to."
 
 
 def scratch_file(stem: str, suffix: str = ".arrow") -> Path:
-    """A path that no one has used yet. It lies in the system's temporary folder (``TMPDIR``), never
-    beside the user's file, and goes when this process ends normally or by an error.
+    """An unused path in the system's temporary folder (``TMPDIR``), never next to the user's file.
+    The file is removed when this process ends normally or by an error.
 
-    Raises ``MachineError`` where the folder that ``TMPDIR`` names cannot be used: another one is
-    not taken in its stead.
+    Raises ``MachineError`` where the folder that ``TMPDIR`` names cannot be used. No other folder
+    is used instead.
     """
     return _scratch_folder(os.getpid()) / f"{stem}-{next(_NUMBERS)}{suffix}"
 
 
 def map_stored_rows(path: Path) -> datasets.Dataset:
-    """The rows of the Arrow stream in a scratch file, which goes with them.
+    """The rows of the Arrow stream in a scratch file, which is removed with them.
 
-    A program that asks a model again and again would else fill the disk until it ends.
+    Otherwise a program that predicts many times would fill the disk until it ends.
     """
     import datasets
 
@@ -57,7 +57,7 @@ def map_stored_rows(path: Path) -> datasets.Dataset:
 def write_batches(
     stem: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 ) -> datasets.Dataset:
-    """The batches as rows on disk, mapped: memory holds one at a time."""
+    """The batches as memory-mapped rows on disk: memory holds one batch at a time."""
     import pyarrow as pa
 
     path = scratch_file(stem)
@@ -68,8 +68,8 @@ def write_batches(
 
 
 def remove_with(owner: object, path: Path) -> None:
-    """Remove a scratch file, or a folder of them, when ``owner`` is gone. Whoever has mapped one
-    keeps its pages."""
+    """Remove a scratch file, or a folder of them, when ``owner`` is garbage-collected. A process
+    that has mapped a file keeps its pages."""
     weakref.finalize(owner, _remove_file, path, os.getpid())
 
 
@@ -85,11 +85,11 @@ def _remove_file(path: Path, process: int) -> None:
 
 @cache
 def _scratch_folder(process: int) -> Path:
-    # Keyed by the process: a forked child must not remove its parent's files.
+    # Named by process: a forked child must not remove its parent's files.
     base = _temporary_folder()
-    # Remove the folders of processes that were killed on this machine. Whether one is alive is told
-    # by the lock that it holds, not by its number, which another process may have by now. Folders
-    # of other machines, on a shared disk, are left alone.
+    # Remove the folders of killed processes on this machine. A held lock shows that a process is
+    # alive; its number does not, since another process may have it by now. Folders of other
+    # machines, on a shared disk, are kept.
     with contextlib.suppress(OSError), os.scandir(base) as entries:
         scratch_entries = [entry for entry in entries if SCRATCH_FOLDER.fullmatch(entry.name)]
         removable = [entry.path for entry in scratch_entries if entry.name.split("-")[2] == _host()]
@@ -103,7 +103,7 @@ def _scratch_folder(process: int) -> Path:
 
 
 def _temporary_folder() -> Path:
-    """The system's temporary folder. Python passes over one that it cannot write to."""
+    """The system's temporary folder. Python itself skips one that it cannot write to."""
     named = os.environ.get("TMPDIR")
     try:
         temporary_folder = tempfile.gettempdir()
@@ -118,21 +118,21 @@ def _temporary_folder() -> Path:
 
 
 def _make_locked_folder(base: Path, process: int) -> Path:
-    """A new folder with its lock."""
+    """Create a folder and lock it."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"holdfast-{process}-{_host()}-", dir=base))
         opened = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Another process found it unlocked, and takes it for a dead one's.
+            # Another process found it unlocked, and takes it for an abandoned one.
             os.close(opened)
             continue
         except OSError:
-            # A file system without locks: then nobody else can lock it either, and it is not swept.
+            # A file system without locks: no other process can lock the folder or remove it.
             os.close(opened)
             return folder
-        # A sweep may have removed it before the lock was there.
+        # Another process may have removed it before the lock was taken.
         if folder.exists():
             _LOCKS.append(opened)
             return folder
@@ -161,7 +161,7 @@ def _remove(folder: Path, process: int) -> None:
 
 
 def _close_in_child() -> None:
-    """In a forked child, which may outlive us."""
+    """Release the lock in a forked child, which may outlive this process."""
     for opened in _LOCKS:
         os.close(opened)
     _LOCKS.clear()

@@ -1,4 +1,4 @@
-"""What a source names: a file in a known format, or a data set of the hub."""
+"""What a source names: a file in a known format, or a hub data set."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, read_hub
 from holdfast.data.readers.text import is_gzipped
 from holdfast.data.tags.conll import SUFFIX as CONLL
 
-# Formats that are compressed within.
+# Formats with internal compression.
 _PACKED = (".parquet", ".xlsx")
-# Of a README.md that may say where missing rows come from.
+# The most characters read of a README.md that may say where a missing file comes from.
 README_BYTES = 1_000_000
 TEXT_FILE_HINT = (
-    " A file of one text a line: put the header text above it and call it .csv (with quotation "
-    "marks around texts that hold commas), or holdfast predict RUN - < FILE."
+    " For a file with one text per line: add the line text at the top and rename it to .csv (put "
+    "quotation marks around texts with commas), or use holdfast predict RUN - < FILE."
 )
 _IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def read_source(source: str | Path, encoding: str | None, config: str | None) -> Raw:
-    """Every value of the source as it writes it, memory-mapped.
+    """Every value of the source as written, memory-mapped.
 
-    A path that exists is a file; else ``name[:config][@split]`` without a known ending is a data
-    set of the hub; else the missing file is refused, and the nearest name beside it given.
+    A path that exists is a file. Otherwise ``name[:config][@split]`` without a known ending is a
+    hub data set. Any other name is refused as a missing file, with the nearest name suggested.
     """
     path = source_path(source)
     if path.exists():
@@ -44,8 +44,8 @@ def read_source(source: str | Path, encoding: str | None, config: str | None) ->
 
 
 def refuse_missing(source: str | Path) -> None:
-    """Raise ``DataError`` for the name of a file that is not there; a name that may be a data set
-    of the hub passes."""
+    """Raise ``DataError`` for a file that does not exist. A name that may be a hub data set
+    passes."""
     path = source_path(source)
     if path.exists():
         return
@@ -55,8 +55,8 @@ def refuse_missing(source: str | Path) -> None:
 
 
 def read_first_batch(source: str | Path, encoding: str | None, config: str | None) -> Raw:
-    """As ``read_source``, but of a file the first batch with rows alone: enough to see what its
-    columns are, whatever its size."""
+    """As ``read_source``, but only the first batch of a file that has rows: enough to profile its
+    columns, whatever its size."""
     path = source_path(source)
     if path.exists():
         return _read_file(path, encoding, first=True)
@@ -70,16 +70,16 @@ def _read_file(path: Path, encoding: str | None, first: bool = False) -> Raw:
         raise DataError(str(path), "is not a regular file", None, "Save the data to a file first.")
     reader = find_reader(path)
     with read_errors(path):
-        # Others name their columns beside the rows; only here a first row may be taken for names.
+        # Other formats store column names; only here may a first row be taken for names.
         headed = reader.suffix in (".csv", ".tsv")
         rows = _guarded_batches(str(path), _checked_batches(path, reader, encoding), first)
         return store(rows, str(path), headed=headed)
 
 
 def _guarded_batches(source: str, batches: Iterator[Batch], first: bool = False) -> Iterator[Batch]:
-    """What a reader hands on, with the net under the reading alone; of it the ``first`` with rows
-    alone: some readers begin with the columns."""
-    remedy = "Look whether it is whole, and what its ending says; or write it again."
+    """The batches of a reader, with unexpected errors of the reading turned into ``DataError``.
+    With ``first``, stop after the first batch with rows: some readers begin with the columns."""
+    remedy = "Check that the file is complete and has the right ending, or save it again."
     while True:
         with reading_errors(source, DataError, remedy=remedy):
             batch = next(batches, None)
@@ -93,9 +93,9 @@ def _guarded_batches(source: str, batches: Iterator[Batch], first: bool = False)
 def _checked_batches(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
     size = path.stat().st_size
     if size == 0:
-        raise DataError(str(path), "is empty", None, "It needs rows with a text and a label.")
+        raise DataError(str(path), "is empty", None, "Add rows with a text and a label.")
     packed, rows = is_gzipped(path) or reader.suffix in _PACKED, 0
-    # What the system and the decompressor refuse has words of its own, before the net's.
+    # Errors of the system and the decompressor get their own messages, before the general one.
     with read_errors(path):
         for batch in reader.read(path, encoding):
             rows += len(next(iter(batch.columns.values()), ()))
@@ -113,13 +113,13 @@ def find_reader(path: Path) -> Reader:
     if name.endswith(CONLL):
         raise DataError(
             str(path),
-            "holds words with a tag each, which token-classification alone reads",
+            "holds words with one tag each, which only token-classification reads",
             None,
-            f"Train with --task token-classification; the other tasks read {_known_endings()}.",
+            f"Use --task token-classification; the other tasks read {_known_endings()}.",
         )
     raise DataError(
         str(path),
-        "has an ending that no reader knows",
+        "has an unknown file ending",
         "".join(path.suffixes[-2:]) or None,
         f"Known: {_known_endings()}, each also with .gz." + TEXT_FILE_HINT * name.endswith(".txt"),
     )
@@ -143,11 +143,11 @@ def _missing_file_error(path: Path) -> DataError:
 
 
 def _readme_naming(path: Path) -> Path | None:
-    """A README.md beside the missing file, or in one of the two folders above, that names it: rows
-    that a user must bring."""
+    """A README.md next to the missing file, or in one of the two folders above it, that names the
+    file: data that users must bring themselves."""
     for folder in list(path.absolute().parents)[:3]:
         readme = folder / "README.md"
-        # Anybody's file: a pipe would be waited for, and a large one is not held.
+        # The file is not trusted: a pipe would block, and a large one is not read.
         with contextlib.suppress(OSError):
             if readme.is_file():
                 with readme.open("rb") as stream:
@@ -157,14 +157,14 @@ def _readme_naming(path: Path) -> Path | None:
 
 
 def _folder_error(path: Path) -> DataError:
-    with reading_errors(str(path), DataError, "cannot be listed", "Check who may read it."):
+    with reading_errors(str(path), DataError, "cannot be listed", "Check its permissions."):
         entries = sorted(path.iterdir())
         inner = (file for entry in entries if entry.is_dir() for file in entry.iterdir())
         pictured = any(file.suffix.lower() in _IMAGES for file in inner)
     if pictured:
         return DataError(
             str(path),
-            "is a folder of images, and this task reads texts",
+            "is a folder of images, but this task reads texts",
             None,
             f"Use --task image-classification, or give a file of texts: {_known_endings()}.",
         )
@@ -172,7 +172,8 @@ def _folder_error(path: Path) -> DataError:
     hint = f"Did you mean {path / files[0]}? " if files else ""
     return DataError(
         str(path),
-        "is a folder without one subfolder of images per class",
+        "is a folder, but it has no subfolder of images for each class",
         None,
-        f"{hint}Give a file of texts ({_known_endings()}) or a folder of images by class.",
+        f"{hint}Give a file of texts ({_known_endings()}), or a folder with one subfolder of "
+        "images for each class.",
     )

@@ -1,8 +1,7 @@
-"""Rows with one meaning per column, the three kinds of split, and rows that are added to training.
+"""Rows with Holdfast's own columns, the three types of split, and rows added to training.
 
-The splits are distinct types, so that leakage is a type error: what enriches accepts only
-``TrainSplit``; what scores the honest number accepts only ``HeldOut``, whose rows come out once,
-through ``open``.
+The splits are distinct types, so that leakage is a type error. Enrichment accepts only
+``TrainSplit``. Test scoring accepts only ``HeldOut``, whose ``open`` gives its rows once.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """``datasets`` draws none meanwhile, which it does wherever standard error leads."""
+    """Disable the progress bars of ``datasets``, which it draws even into a redirected standard
+    error."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled()
@@ -52,11 +52,11 @@ def findings_in(*logs: Log) -> tuple[Finding, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which source columns mean what. ``template`` joins several into one text, if given.
+    """The roles of the source columns. ``template`` joins several into one text, if given.
 
-    ``label_kind`` says what a text's label is: one ``class``, ``several`` labels or a ``number``;
-    ``None`` where nothing else exists. ``label_separator`` stands between several.
-    ``label_missing`` are the labels, as written, that say that the label is not known.
+    ``label_kind`` is the type of a text's label: one ``class``, ``several`` labels or a
+    ``number``; ``None`` where a task has only one type. ``label_separator`` separates several.
+    ``label_missing`` are the labels, as written, that mean an unknown label.
     """
 
     text: tuple[str, ...]
@@ -69,12 +69,12 @@ class Columns:
 
     @property
     def are_pairs(self) -> bool:
-        """Whether a row has two texts, which no template joins."""
+        """Whether a row has two texts that no template joins."""
         return len(self.text) > 1 and self.template is None
 
     @property
     def one_class(self) -> bool:
-        """Whether a label is one class, be it of a text or of an image."""
+        """Whether a label is one class, of a text or of an image."""
         return self.label_kind in (None, "class")
 
 
@@ -85,12 +85,12 @@ class Table:
     Columns of ``rows``: ``row`` int64, the 0-based position in the source file as read; ``text``
     string; ``text_pair`` string, where the task reads pairs; ``label`` int64, an index into
     ``classes`` (-1 where unknown); ``group`` string, where groups are given. Rows whose text or
-    label is missing are already left out, and a ``Finding`` counts them.
+    label is missing are already dropped, and a ``Finding`` counts them.
 
     ``classes`` are the labels as the source writes them, in sorted order. Where a text has a number
-    or several labels they are what the split keeps in proportion instead: ranges of numbers, or
-    sets of labels; the column ``value`` float64 then holds the number, or ``labels`` a list of
-    indices into ``names``.
+    or several labels, they are the strata of the split instead: ranges of numbers, or sets of
+    labels. The column ``value`` float64 then holds the number, or ``labels`` a list of indices into
+    ``names``.
     """
 
     rows: datasets.Dataset
@@ -101,7 +101,7 @@ class Table:
     findings: tuple[Finding, ...] = ()
     decisions: tuple[Decision, ...] = field(default_factory=tuple)
     names: tuple[str, ...] = ()
-    # The rows in Arrow's form, once asked for: making it takes ``datasets`` milliseconds.
+    # The rows as an Arrow table, cached: making it takes ``datasets`` milliseconds.
     _arrow: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class Table:
         return replace(self, rows=self.rows.select(np.asarray(positions, dtype=np.int64)))
 
     def with_column(self, name: str, values: Sequence[object]) -> Table:
-        """The rows with these values [n] as ``name``, in the place of those that it has."""
+        """The rows with ``values`` [n] as the column ``name``, which replaces one of that name."""
         rows, feature = self.rows, None
         if name in rows.column_names:
             rows, feature = rows.remove_columns(name), rows.features[name]
@@ -120,14 +120,14 @@ class Table:
             return replace(self, rows=rows.add_column(name, list(values), feature=feature))
 
     def positions_of(self, rows: Ints) -> Ints:
-        """The positions here of these source rows, each of which must be one of the table's."""
+        """The positions of these source rows, each of which must be in this table."""
         source_rows = np.asarray(self.column("row"), dtype=np.int64)
         order = np.argsort(source_rows, kind="stable")
         return np.asarray(order[np.searchsorted(source_rows, rows, sorter=order)])
 
     def column(self, name: str) -> Any:
         """One column as a NumPy array (numbers) or a list (strings)."""
-        # Through Arrow, whole: row by row ``datasets`` makes an object of each.
+        # Through Arrow, as one column: ``datasets`` makes an object of each row otherwise.
         if not self._arrow:
             self._arrow.append(self.rows.with_format("arrow"))
         values = self._arrow[0][:][name]
@@ -144,7 +144,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class TrainSplit:
-    """Rows the model may learn from, and the only ones that may be enriched."""
+    """Training rows: the only ones that the model learns from and that may be enriched."""
 
     table: Table
 
@@ -154,7 +154,7 @@ class TrainSplit:
 
 @dataclass(frozen=True, slots=True)
 class ValidSplit:
-    """Rows on which every decision is made: stopping, choosing, calibrating, acting."""
+    """Validation rows, for every decision: stopping, choosing, calibrating, acting."""
 
     table: Table
 
@@ -163,9 +163,9 @@ class ValidSplit:
 
 
 class HeldOut:
-    """The test rows. ``open`` hands them out once; a second call is a defect.
+    """The test rows. ``open`` returns them once; a second call is a defect.
 
-    Only ``evaluate`` calls ``open``, and writes into ``events.jsonl`` that it did and when.
+    Only ``evaluate`` calls ``open``, and records in ``events.jsonl`` that and when it did.
     """
 
     def __init__(self, table: Table) -> None:
@@ -184,11 +184,11 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """One division. ``records`` is an Arrow table for ``splits.parquet``, one line per source row:
-    ``file`` string, ``row`` int64, ``split`` (train|valid|test|dropped), ``group`` string or null,
-    ``note`` string or null (why it was moved or dropped). ``moved`` rows stand on another side than
-    they would if every row were divided by itself. ``units`` [train + valid] are equal for rows
-    that copies or a group hold together."""
+    """The splits of a source. ``records`` is an Arrow table for ``splits.parquet``, one line per
+    source row: ``file`` string, ``row`` int64, ``split`` (train|valid|test|dropped), ``group``
+    string or null, ``note`` string or null (why it was moved or dropped). ``moved`` rows are in
+    another split than if every row were split by itself. ``units`` [train + valid] are equal for
+    rows that duplicates or a group hold together."""
 
     train: TrainSplit
     valid: ValidSplit
@@ -200,7 +200,7 @@ class Splits:
     units: Ints | None = None
 
 
-# Where an added row came from.
+# The origins of added rows.
 ORIGINS = ("name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught")
 
 
@@ -209,8 +209,8 @@ class AddedRows:
     """Added rows [m].
 
     ``table`` has the columns of the table that they are added to, as far as a task reads them;
-    its ``row`` is −1, −2, …, which no source row is. ``weights`` [m], at least 0, say how much
-    each counts, a row of the table counting 1; one of weight 0 is left out of a fit.
+    its ``row`` is −1, −2, …, which no source row has. ``weights`` [m], at least 0, are relative to
+    a row of the table, which has weight 1; a row of weight 0 is left out of a fit.
     ``origins`` [m] are of ``ORIGINS``. See ``added_texts``, ``join_added``.
     """
 
@@ -221,25 +221,26 @@ class AddedRows:
     def __post_init__(self) -> None:
         sizes = {len(self.table), len(self.weights), len(self.origins)}
         if len(sizes) > 1:
-            raise Defect("added rows", "need a weight and an origin each", tuple(sizes))
+            raise Defect("added rows", "need one weight and one origin each", tuple(sizes))
         weights = np.asarray(self.weights)
         if not np.isfinite(weights).all() or (weights < 0).any():
-            raise Defect("added rows", "have a weight that is no finite number of at least 0")
+            raise Defect("added rows", "have a weight that is negative or not finite")
         unknown = set(self.origins) - set(ORIGINS)
         if unknown:
-            raise Defect("added rows", f"come from one of {ORIGINS}", unknown.pop())
+            raise Defect("added rows", f"must have an origin of {ORIGINS}", unknown.pop())
 
     def __len__(self) -> int:
         return len(self.origins)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows of which origin are learned from."""
+        """The number of rows per origin that have a positive weight."""
         used = (o for o, w in zip(self.origins, self.weights, strict=True) if w > 0)
         return dict(Counter(used))
 
     def positions_of(self, origins: Sequence[str] | None) -> Ints:
-        """Positions of the rows of these origins (of all for ``None``) that have a weight."""
+        """Positions of the rows of these origins (of all for ``None``) that have a positive
+        weight."""
         included = ORIGINS if origins is None else origins
         known = np.asarray([origin in included for origin in self.origins], dtype=bool)
         return np.flatnonzero(known & (np.asarray(self.weights) > 0))
@@ -253,20 +254,22 @@ def added_texts(
     origin: str,
     weights: float | Sequence[float] | Floats = 1.0,
 ) -> AddedRows:
-    """Texts with a class each, an index into ``like.classes``, to be learned from beside ``like``.
+    """Texts with one class each, an index into ``like.classes``, to be learned with the rows of
+    ``like``. ``weights`` is one number for all, or one per text.
 
-    ``weights`` is one number for all or one a text. Raises ``Defect`` where lengths differ, a label
-    is no class, or ``like`` has pairs of texts.
+    Raises ``Defect`` where lengths differ, a label is not a class, or ``like`` has pairs of texts.
     """
     import datasets
 
     marks = np.asarray(labels, dtype=np.int64)
     if len(marks) and not (marks.min() >= 0 and marks.max() < len(like.classes)):
-        raise Defect("added rows", f"have one of {len(like.classes)} classes", int(marks.max()))
+        raise Defect(
+            "added rows", f"must have one of {len(like.classes)} classes", int(marks.max())
+        )
     if like.has_pairs:
-        raise Defect("added rows", "are pairs exactly where those of the table are")
+        raise Defect("added rows", "must be pairs of texts if and only if those of the table are")
     if len(texts) != len(marks):
-        raise Defect("added rows", "need a label each", (len(texts), len(marks)))
+        raise Defect("added rows", "need one label each", (len(texts), len(marks)))
     numbers = (-1 - np.arange(len(texts))).tolist()
     columns = {"row": numbers, "text": list(map(str, texts)), "label": marks.tolist()}
     rows = datasets.Dataset.from_dict(columns)
@@ -278,7 +281,7 @@ def added_texts(
 
 
 def join_added(*parts: AddedRows) -> AddedRows:
-    """Several lots of added rows as one, numbered anew."""
+    """Several sets of added rows as one, with new row numbers."""
     import datasets
 
     rows = datasets.concatenate_datasets([part.table.rows for part in parts])

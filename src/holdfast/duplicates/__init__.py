@@ -1,1 +1,1 @@
-"""Which rows are copies of each other, within a table and between tables."""
+"""Search for exact duplicates, near-duplicates and paraphrases, within and between tables."""

@@ -1,16 +1,16 @@
-"""Which texts are copies of each other: exact after normalising, or verified near-duplicates.
+"""Duplicate search: texts that are equal after normalising, or verified near-duplicates.
 
-The engine of the split and of the audit. One pass reads all texts into compact arrays
-(``words.py``); exact duplicates become one; candidates are verified exactly
-(``near_duplicates.py``, the rule in ``criterion.py``); links are joined to groups, whose chains
-are cut where they would swallow too much (``group_and_cut``).
+The split and the audit use it. One pass reads all texts into compact arrays (``words.py``). Exact
+duplicates become one text. Candidates are verified exactly (``near_duplicates.py``, the rule is in
+``criterion.py``). Links are joined to groups, and chains that grow too large are cut
+(``group_and_cut``).
 
 Nothing depends on the order of the texts: texts are numbered by the hash of their normal form.
 
-Several tables stand in one row of positions (``CombinedRows``), so that copies between them are
-found by the same rule. Rows that copy a protected table, a given test or validation file, are left
-out of what is divided; only direct copies are: a copy of a copy that is no copy of a protected row
-itself may stay.
+The positions of several tables are concatenated (``CombinedRows``), so duplicates between tables
+are found by the same rule. Rows that duplicate a protected table (a given test or validation file)
+are excluded from the split. Only direct duplicates are: a duplicate of a duplicate that does not
+itself duplicate a protected row may stay.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ CHAIN_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ChainCut:
-    """One group that was cut: different texts before, groups after, the largest of them, and the
-    links that now cross groups."""
+    """One group that was cut: the number of different texts before, of groups after, of texts in
+    the largest group, and of links that now cross groups."""
 
     texts: int
     groups: int
@@ -63,7 +63,7 @@ class ChainCut:
 
 
 def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[ChainCut, ...]]:
-    """Groups [n], numbered by their first text, and what was cut."""
+    """The group of each text [n], numbered by their first text, and the cuts."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -81,7 +81,7 @@ def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[ChainCut,
         parts = np.unique(centres[members], return_counts=True)[1]
         if len(parts) > 1:
             crossing = centres[links.first[mask]] != centres[links.second[mask]]
-            # Beyond all numbers in use: no other group is met.
+            # Numbers beyond all in use cannot collide with another group.
             groups[members] = len(sizes) + centres[members]
             cuts.append(ChainCut(len(members), len(parts), int(parts.max()), int(crossing.sum())))
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
@@ -89,10 +89,10 @@ def group_and_cut(texts: int, links: SimilarPairs) -> tuple[I64, tuple[ChainCut,
 
 
 def star_centres(texts: int, first_texts: I64, second_texts: I64) -> I64:
-    """The centre of each text [n]; itself for a centre and for a text without links.
+    """The centre of each text [n]; the text itself if it is a centre or has no links.
 
-    Computed in rounds: a text that comes before all its undecided neighbours is a centre, and
-    they are decided. This gives the centres of taking the texts one by one.
+    Computed in rounds: a text that ranks before all its undecided neighbours becomes a centre, and
+    they are decided. The result equals that of processing the texts one by one.
     """
     one, other = (
         np.concatenate([first_texts, second_texts]),
@@ -120,20 +120,20 @@ def star_centres(texts: int, first_texts: I64, second_texts: I64) -> I64:
     return np.argsort(rank_of_text)[nearest]
 
 
-# Below it everything in memory at once is quicker, and takes a gigabyte at most.
+# Below this everything in memory is faster and takes a gigabyte at most.
 IN_MEMORY_TEXTS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Who copies whom among n texts.
+    """The duplicates among n texts.
 
-    ``groups`` [n]: equal numbers are copies, dense from 0, numbered by content; the same texts
-    give the same grouping whatever their order. ``exact`` [n]: equal numbers have equal normal
-    forms. ``contents`` [n]: a 64-bit hash of each text as it is. ``links``: verified
-    near-duplicates as pairs of ``exact`` numbers, with similarities, those across a cut included.
-    ``cuts``: groups that chains had made too large. ``windowed``: texts in buckets too large to be
-    compared all with all, whose far copies may be linked only by chains.
+    ``groups`` [n]: texts with equal numbers are duplicates; dense from 0, numbered by content, so
+    that the grouping does not depend on the order. ``exact`` [n]: texts with equal numbers have
+    equal normal forms. ``contents`` [n]: a 64-bit hash of each unchanged text. ``links``: verified
+    near-duplicates as pairs of ``exact`` numbers, with similarities, including those across a cut.
+    ``cuts``: groups that chains had made too large. ``windowed``: texts in buckets too large to
+    compare all pairs; their distant near-duplicates may be linked only by chains.
     """
 
     groups: I64
@@ -148,7 +148,7 @@ class Duplicates:
 
     @property
     def count(self) -> int:
-        """The number of groups, those of one text included."""
+        """The number of groups, including groups of one text."""
         return int(self.groups.max(initial=-1)) + 1
 
     @property
@@ -158,31 +158,32 @@ class Duplicates:
 
     @property
     def crosses_cut(self) -> npt.NDArray[np.bool_]:
-        """Whether each link crosses a cut, and so may cross sides, [links]."""
+        """Whether each link crosses a cut, and so may cross splits, [links]."""
         group = np.empty(int(self.exact.max(initial=-1)) + 1, dtype=np.int64)
         group[self.exact] = self.groups
         return np.asarray(group[self.links.first] != group[self.links.second])
 
     def near_duplicate_pairs(self) -> SimilarPairs:
-        """The near-duplicates as positions of texts, each different text by its first position."""
+        """The near-duplicates as positions of texts; each distinct text has its first position."""
         return self.links.at_positions(np.unique(self.exact, return_index=True)[1])
 
 
 def find_duplicates(
     texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
 ) -> Duplicates:
-    """Group the texts that are copies of each other.
+    """Group the texts that are duplicates or near-duplicates of each other.
 
     Parameters
     ----------
     texts : n texts; join the two of a pair with ``normalise.PAIR_MARK``.
-    seed : of the MinHash that finds candidates among texts of ``candidates.LONG`` words or more.
+    seed : of the MinHash that finds candidates among texts of about ``MIN_SKETCHED_WORDS`` words or
+        more.
+    engine : where the first search of many texts runs. If given, the search runs for few texts too.
 
-    engine : where the first search of many texts runs; one that is named makes it run for few too.
-
-    No texts give no groups. About 60 bytes of memory a text and 8 a word. From ``IN_MEMORY_TEXTS``
-    texts on, a first search in bounded memory finds the texts that have a near-duplicate at all,
-    and the exact rule is asked for these alone (``pairs_within_limits``): the links are the same.
+    No texts give no groups. It takes about 60 bytes of memory per text and 8 per word. From
+    ``IN_MEMORY_TEXTS`` texts on, a first search in bounded memory finds the texts that may have a
+    near-duplicate, and the exact rule is applied only to these (``pairs_within_limits``): the links
+    are the same.
     """
     if engine is not None or len(texts) >= IN_MEMORY_TEXTS:
         return find_duplicates_in_blocks(texts, seed=seed, engine=engine)
@@ -192,24 +193,24 @@ def find_duplicates(
 def find_duplicates_in_blocks(
     texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
 ) -> Duplicates:
-    """``find_duplicates`` in two searches: which texts can have near-duplicates, and the rule for
-    these.
+    """``find_duplicates`` in two searches: find the texts that can have near-duplicates, then apply
+    the exact rule to these.
 
-    Every text is read once, its words as hashes (``hashed_bags.py``). Its ``pairs_within_limits``
-    finds each text that has another within the *number* of words in which the rule lets two differ;
-    texts of ``MIN_SKETCHED_WORDS`` words less the overlap or more, of which buckets of rare words
-    could miss some, are all suspects. They are a few in a hundred of ordinary data, and among them
-    alone the exact rule is asked: typing errors, digits, forms with a slot, order.
+    Every text is read once, its words as hashes (``hashed_bags.py``). ``pairs_within_limits`` finds
+    each text that differs from another by at most the *number* of words that the rule allows. Texts
+    of at least ``MIN_SKETCHED_WORDS`` − ``SEARCH_OVERLAP`` words are all suspects, because buckets
+    of rare words could miss some. Suspects are a few percent of ordinary data, and the exact rule
+    (typing errors, digits, templates, order) is applied only to them.
     """
     engine = engine or local_engine()
     hashed = read_hashed(texts, engine)
     exact, representatives = exact_forms(hashed)
     contents = hashed.contents
     bags = hashed_bags(hashed, representatives)
-    # Words of all texts: of them only the bags are needed now.
+    # The words of all texts: only the bags are needed from here on.
     del hashed
-    # The two searches of ``near_duplicates.py`` overlap, so that copies may stand on either side of
-    # ``MIN_SKETCHED_WORDS``; so do these.
+    # The two searches of ``near_duplicates.py`` overlap, because the lengths of two near-duplicates
+    # may lie on either side of ``MIN_SKETCHED_WORDS``; so do these.
     max_differing = max_differing_words(bags.lengths)
     near_pairs_of_forms, _ = pairs_within_limits(
         bags,
@@ -224,7 +225,7 @@ def find_duplicates_in_blocks(
     suspect_duplicates = find_duplicates_in_memory(
         take_texts(texts, np.sort(representatives[suspects])), seed=seed
     )
-    # Forms are numbered by the hashes of their texts there as here: in the same order.
+    # Both searches number forms by the hashes of their texts, so the order is the same.
     first, second = (
         suspects[suspect_duplicates.links.first],
         suspects[suspect_duplicates.links.second],
@@ -235,7 +236,7 @@ def find_duplicates_in_blocks(
 
 
 def take_texts(texts: Sequence[str], positions: I64) -> ArrowTexts:
-    """The texts at ascending ``positions``, read a block at a time."""
+    """The texts at ascending ``positions``, read block by block."""
     parts: list[Any] = []
     for begin in range(0, len(texts), BLOCK_TEXTS):
         low, high = np.searchsorted(positions, [begin, begin + BLOCK_TEXTS])
@@ -252,7 +253,8 @@ def find_duplicates_in_memory(texts: Sequence[str], *, seed: int = 0) -> Duplica
     bags = make_bags(hashed, representatives)
     search = CandidateSearch(bags, seed)
     contents = hashed.contents
-    # Words of all texts: the largest table of the search, of which only the bags are needed now.
+    # The words of all texts are the largest table of the search; only the bags are needed from here
+    # on.
     del hashed
     links = verify_candidates(bags, search.pairs())
     groups, cuts = group_and_cut(len(bags), links)
@@ -261,8 +263,8 @@ def find_duplicates_in_memory(texts: Sequence[str], *, seed: int = 0) -> Duplica
 
 @dataclass(frozen=True, slots=True)
 class CombinedRows:
-    """The source and the given tables, in one row of positions: ``tables`` by name, the source
-    first, ``starts`` where each begins, ``duplicates`` among all their texts."""
+    """The source and the given tables with concatenated positions: ``tables`` by name, the source
+    first, ``starts`` the first position of each, ``duplicates`` among all their texts."""
 
     tables: dict[str, Table]
     starts: dict[str, int]
@@ -280,11 +282,11 @@ class CombinedRows:
 
     def table_name(self, position: int) -> str:
         """The table of a position."""
-        # The last table that begins at the position or before it.
+        # The last table that begins at or before the position.
         return next(n for n in reversed(self.tables) if position >= self.starts[n])
 
     def describe_position(self, position: int) -> str:
-        """A position in words, e.g. ``row 12 of test.csv``."""
+        """A position as a phrase, e.g. ``row 12 of test.csv``."""
         name = self.table_name(position)
         row = int(self.tables[name].column("row")[position - self.starts[name]])
         return f"row {row} of {self.tables[name].source}"
@@ -293,7 +295,7 @@ class CombinedRows:
 def combine_tables(
     table: Table, given_tables: Mapping[str, Table], seed: int, engine: MapEngine | None = None
 ) -> CombinedRows:
-    """Find the copies among the source and the given tables together; ``engine`` as for
+    """Find the duplicates within and between the source and the given tables; ``engine`` as in
     ``find_duplicates``."""
     tables = {"source": table, **given_tables}
     lengths = [len(each) for each in tables.values()]
@@ -306,9 +308,8 @@ def combine_tables(
 def duplicates_of(
     duplicates: Duplicates, known: npt.NDArray[np.bool_], requested: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Which of the texts that are ``requested`` about [n] copy a ``known`` one [n], [asked]: they
-    are in its group, or linked to it: a group that chains made too large is cut, and its links
-    still tell copies."""
+    """Which of the ``requested`` texts (mask [n]) duplicate a ``known`` one (mask [n]),
+    [requested]. They are in its group or linked to it: a group that was cut still has its links."""
     links, is_linked = (
         duplicates.near_duplicate_pairs(),
         np.isin(duplicates.groups, duplicates.groups[known]),
@@ -328,25 +329,25 @@ class NearestProtected:
 
     @property
     def copies(self) -> npt.NDArray[np.bool_]:
-        """Whether each text copies a protected one, [n]."""
+        """Whether each text duplicates a protected one, [n]."""
         return np.asarray(self.copy_of >= 0)
 
 
 def nearest_protected(duplicates: Duplicates, protected: npt.NDArray[np.bool_]) -> NearestProtected:
-    """The nearest protected text that each text copies. ``protected`` [n] says which are."""
+    """The nearest protected text that each text duplicates; ``protected`` [n] is a mask."""
     forms = int(duplicates.exact.max(initial=-1)) + 1
     position_of_form = np.full(forms, -1, dtype=np.int64)
-    # Backwards, so that of several protected copies the first is named.
+    # Backwards, so that the first of several protected duplicates is recorded.
     positions = np.flatnonzero(protected)[::-1]
     position_of_form[duplicates.exact[positions]] = positions
     similarity = np.where(position_of_form >= 0, 1.0, 0.0).astype(np.float32)
     copy_of = position_of_form.copy()
     links = duplicates.links
-    # The most similar first: what is set once is the nearest.
+    # The most similar first: the first value that is set is the nearest.
     for index in np.argsort(-links.similarity, kind="stable").tolist():
         a, b = int(links.first[index]), int(links.second[index])
         for one, other in ((a, b), (b, a)):
-            # ``position_of_form`` knows protected texts alone: a copy of a copy is not followed.
+            # ``position_of_form`` has only protected texts: links are not followed transitively.
             if position_of_form[other] >= 0 and copy_of[one] < 0:
                 copy_of[one], similarity[one] = position_of_form[other], links.similarity[index]
     return NearestProtected(similarity[duplicates.exact], copy_of[duplicates.exact])

@@ -1,7 +1,7 @@
-"""Where the blocks and passes of a search run: threads of this process, or a Ray cluster.
+"""Engines that run the blocks and passes of a search: threads of this process, or a Ray cluster.
 
-A search over millions of texts is work on many independent items whose results are taken in order,
-so where each is done changes nothing: the result is the same to the row.
+A search over millions of texts consists of many independent items, and their results are used in
+order. So the engine does not change the result.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ MAX_THREADS = 4
 
 
 class MapEngine(Protocol):
-    """Does ``work`` for each item and gives the results in the order of the items."""
+    """Apply ``work`` to each item and yield the results in the order of the items."""
 
     def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadEngine:
-    """Threads of this process, with at most two items a thread in flight. Arrow and NumPy do their
-    work outside Python's lock."""
+    """Threads of this process, with at most two items per thread in flight. Arrow and NumPy release
+    Python's global interpreter lock."""
 
     count: int = 1
 
@@ -54,10 +54,10 @@ class ThreadEngine:
 
 @dataclass(frozen=True, slots=True)
 class RayEngine:
-    """Ray Data, on the cluster that ``RAY_ADDRESS`` names, or one that is started on this machine.
+    """Ray Data, on the cluster at ``RAY_ADDRESS``, or on one that is started on this machine.
 
-    What all items share goes to the object store once. Holdfast must be installed on every machine
-    of the cluster. Raises ``MachineError`` where Ray is not installed or cannot be reached.
+    Data that all items share goes to the object store once. Holdfast must be installed on every
+    machine of the cluster. Raises ``MachineError`` if Ray is not installed or cannot be reached.
     """
 
     def map(self, work: Callable[[A], T], items: Iterable[A]) -> Iterator[T]:
@@ -65,10 +65,10 @@ class RayEngine:
         import ray.data as ray_data
 
         with warnings.catch_warnings():
-            # Ray warns of a setting of its own that it sets itself.
+            # Ray warns about a setting that it sets itself.
             warnings.simplefilter("ignore", DeprecationWarning)
             context = ray_data.DataContext.get_current()
-        # The results are of the items by their place.
+        # The results must be in the order of the items.
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -87,16 +87,16 @@ class RayEngine:
 
 
 def local_engine() -> MapEngine:
-    """As many threads as there are processors, at most ``MAX_THREADS`` (each holds a pass in
-    memory), and no more than ``OMP_NUM_THREADS`` says."""
+    """One thread per processor, at most ``MAX_THREADS`` (each holds a pass in memory) and at most
+    ``OMP_NUM_THREADS``."""
     configured = os.environ.get("OMP_NUM_THREADS", "")
     most_threads = int(configured) if configured.isdigit() and int(configured) > 0 else MAX_THREADS
     return ThreadEngine(min(usable_cores(), most_threads, MAX_THREADS))
 
 
 def connect_ray(address: str | None = None) -> Any:
-    """Ray, connected once a process: to the cluster at ``address`` or ``RAY_ADDRESS``, else to one
-    that is started on this machine. Raises ``MachineError`` where that cannot be."""
+    """Ray, connected once per process: to the cluster at ``address`` or ``RAY_ADDRESS``, else to
+    one that is started on this machine. Raises ``MachineError`` if that fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -105,7 +105,7 @@ def connect_ray(address: str | None = None) -> Any:
             "the engine ray",
             "needs the package Ray, which is not installed",
             None,
-            "Install it: pip install 'holdfast[ray]'; or use the engine local.",
+            "Install it: pip install 'holdfast[ray]'. Or use the engine local.",
         ) from error
     if not ray.is_initialized():
         arguments = {"address": address} if address else {"include_dashboard": False}
@@ -116,13 +116,13 @@ def connect_ray(address: str | None = None) -> Any:
                 "the engine ray",
                 f"cannot be started or reached: {error}",
                 address or os.environ.get("RAY_ADDRESS"),
-                "Check the address; without one, and without RAY_ADDRESS, a cluster is started on "
-                "this machine.",
+                "Check the address. Without an address and without RAY_ADDRESS, Holdfast starts a "
+                "cluster on this machine.",
             ) from error
     return ray
 
 
 def is_ray_connected() -> bool:
-    """Whether this process is connected to Ray already."""
+    """Whether this process is already connected to Ray."""
     ray = sys.modules.get("ray")
     return bool(ray is not None and ray.is_initialized())

@@ -1,24 +1,25 @@
-"""Millions of texts in bounded memory: bags of hashed words, and the pairs that differ in few.
+"""Near-duplicate search for millions of texts in bounded memory, with bags of hashed words.
 
-The two steps of ``words.py``, with numbers that need no vocabulary. A word is the upper 31 bits of
-its hash. Its *code* is its rarity, the logarithm of the number of words in its slot, one of at most
-2^24 (five bits), before 26 bits of the hash: sorted codes begin with a text's rarest words, as the
-exact numbers of ``words.py`` do, and a code below ``ONCE_CODE`` occurs once. Two words pass for
-equal with a probability of 1.5e-8; a slot that two words share makes both look a little commoner,
-which moves no verified pair.
+These are the two steps of ``words.py`` with numbers that need no vocabulary. A word is the upper 31
+bits of its hash. Its *code* is its rarity (five bits), followed by 26 bits of the hash. The rarity
+is the logarithm of the number of words in its slot, one of at most 2^24 slots. So sorted codes
+begin with a text's rarest words, as the exact numbers of ``words.py`` do, and a code below
+``ONCE_CODE`` occurs once. Two different words are taken for equal with a probability of 1.5e-8. If
+two words share a slot, both seem slightly more frequent, which does not change any verified pair.
 
-Words are hashed straight from Arrow's buffers: no Python string is made of any. A word of at most
-eight bytes is one number; SplitMix64's finaliser, a bijection, makes it look random, so that two
-different words of one length up to eight bytes never share a hash. Longer ones are taken in eights,
-each mixed with what came before; any two of a million collide with a probability of 3e-8.
+Words are hashed directly from Arrow's buffers, without Python strings. A word of at most eight
+bytes is one number. SplitMix64's finaliser, a bijection, scrambles it, so that two different words
+of the same length up to eight bytes never share a hash. Longer words are read in steps of eight
+bytes, each mixed with the hash of the previous ones; any two of a million collide with a
+probability of 3e-8.
 
 Candidates come from the buckets of ``near_duplicates.py`` in bounded passes. A bucket is a pair of
-a text's ``depth`` rarest words (``rare_pairs`` says what that cannot miss). All keys of ten million
-texts would fill gigabytes, so each pass makes those of one part of the hash space, sorts them in
-place, a number of 64 bits each (hash, depth, row), and compares the texts of a bucket. Passes know
-nothing of each other and may run side by side. A pair is kept where bags and signatures allow it
-(``near_duplicates.py``); ``windowed`` texts stood in a bucket of more than ``MAX_BUCKET`` texts
-that a third word did not make smaller, and met the next ``NEIGHBOURS_IN_LARGE_BUCKET`` alone.
+a text's ``depth`` rarest words (``rare_pairs`` states which pairs that cannot miss). All keys of
+ten million texts would take gigabytes. So each pass makes the keys of one part of the hash space,
+sorts them in place as 64-bit numbers (hash, depth, row), and compares the texts of each bucket.
+Passes are independent and may run in parallel. A pair is kept if bags and signatures allow it
+(``near_duplicates.py``). ``windowed`` texts were in a bucket of more than ``MAX_BUCKET`` texts that
+a third word did not reduce; they were compared only with the next ``NEIGHBOURS_IN_LARGE_BUCKET``.
 """
 
 from __future__ import annotations
@@ -69,14 +70,14 @@ _WORDS_AT_ONCE = 1 << 25
 _BYTES_A_ROUND = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
-# Beyond it the rounds of eight bytes would cost more than a digest.
+# For longer words the rounds of eight bytes would cost more than a digest.
 _LONGEST_IN_ROUNDS = 1024
 Bytes = npt.NDArray[np.uint8]
 
 
 def read_hashed(texts: Sequence[str], engine: MapEngine) -> HashedTexts:
-    """Every text, read once, in blocks: ``Read`` without a vocabulary, its ``words`` the upper
-    bits of their hashes. About 30 bytes a text and 4 a word."""
+    """Read every text once, in blocks: ``HashedTexts`` without a vocabulary; its ``words`` are the
+    upper bits of their hashes. It takes about 30 bytes per text and 4 per word."""
     n = len(texts)
     keys, contents = np.empty(n, np.uint64), np.empty(n, np.uint64)
     lengths, counts = np.empty(n, np.int32), np.empty(n, np.int64)
@@ -91,15 +92,15 @@ def read_hashed(texts: Sequence[str], engine: MapEngine) -> HashedTexts:
 
 
 def hashed_bags(hashed: HashedTexts, rows: I64) -> Bags:
-    """The bags of the chosen rows. There is no ``sequence`` and no vocabulary."""
+    """The bags of the selected rows, without ``sequence`` and vocabulary."""
     flat, starts = take_rows(hashed.words, hashed.starts, rows)
-    # A few slots a word: a small table is quick to count, and 2^24 is far above any vocabulary.
+    # A few slots per word: a small table is fast to count, and 2^24 is far above any vocabulary.
     bits = min(_MAX_SLOT_BITS, (4 * len(flat) + 1).bit_length())
     totals = np.zeros(1 << bits, dtype=np.int64)
     for begin in range(0, len(flat), _WORDS_AT_ONCE):
         slots = _slots(flat[begin : begin + _WORDS_AT_ONCE], bits)
         totals += np.bincount(slots, minlength=len(totals))
-    # The whole logarithm to base 2 of how often each slot's words occur.
+    # The integer part of the base-2 logarithm of how often each slot's words occur.
     rarity = np.log2(np.maximum(totals, 1)).astype(np.uint8)
     for begin in range(0, len(flat), _WORDS_AT_ONCE):
         part = slice(begin, begin + _WORDS_AT_ONCE)
@@ -139,7 +140,7 @@ def _concatenate(parts: list[I32]) -> I32:
     for number, part in enumerate(parts):
         flat[at : at + len(part)] = part
         at += len(part)
-        # Let go as it is copied: never are all words in memory twice.
+        # Release each part once copied, so that all words are never in memory twice.
         parts[number] = flat[:0]
     return flat
 
@@ -149,8 +150,9 @@ def _slots(words: I32, bits: int) -> I32:
 
 
 def word_hashes(spaced: pa.Array) -> tuple[U64, I64]:
-    """The words of texts: a hash of each [words], in reading order, and how many each text has
-    [n]. ``spaced`` is an Arrow array of large strings, words apart by spaces (``spaced_words``)."""
+    """The hash of each word [words], in reading order, and the number of words of each text [n].
+    ``spaced`` is an Arrow array of large strings, with words separated by spaces
+    (``spaced_words``)."""
     data, offsets = buffers(spaced)
     if not len(data):
         return np.empty(0, np.uint64), np.zeros(len(spaced), np.int64)
@@ -158,7 +160,7 @@ def word_hashes(spaced: pa.Array) -> tuple[U64, I64]:
     begins, ends = written.copy(), written.copy()
     begins[1:] &= ~written[:-1]
     ends[:-1] &= ~written[1:]
-    # A text ends a word as a space does.
+    # The end of a text ends a word, as a space does.
     edges = offsets[:-1][np.diff(offsets) > 0]
     begins[edges] = written[edges]
     last = offsets[1:][np.diff(offsets) > 0] - 1
@@ -172,7 +174,7 @@ def hash_spans(data: Bytes, starts: I64, ends: I64) -> U64:
     """A 64-bit hash of each span of bytes ``data[starts[i]:ends[i]]`` [m]."""
     padded = np.zeros(len(data) + _BYTES_A_ROUND, dtype=np.uint8)
     padded[: len(data)] = data
-    # Eight bytes from any place as one number: a view whose steps are of one byte.
+    # Eight bytes from any position as one number: a view with a stride of one byte.
     eights: U64 = np.ndarray((len(data) + 1,), dtype="<u8", buffer=padded.data, strides=(1,))
     rest = ends - starts
     hashes = mix_bits(rest.astype(np.uint64) * _GOLDEN)
@@ -195,8 +197,8 @@ def hash_spans(data: Bytes, starts: I64, ends: I64) -> U64:
 
 
 def buffers(strings: pa.Array) -> tuple[Bytes, I64]:
-    """The bytes of an Arrow array of large strings, and where each begins and the last ends
-    [n + 1], from 0."""
+    """The bytes of an Arrow array of large strings, and the offsets [n + 1] where each string
+    begins and the last ends, from 0."""
     if not len(strings):
         return np.empty(0, np.uint8), np.zeros(1, np.int64)
     _, offsets, data = strings.buffers()
@@ -215,9 +217,10 @@ _ROWS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BagSearch:
-    """One search. ``limits`` [rows] are the most words that each text may differ in from a longer
-    one; ``depths`` [rows] how many of its rarest words make its buckets; ``signatures`` [rows] its
-    signature. The hash space is in ``parts``, and ``bits`` number the rows."""
+    """One search. ``limits`` [rows] is the largest number of words in which each text may differ
+    from a longer one; ``depths`` [rows] how many of its rarest words define its buckets;
+    ``signatures`` [rows] its signature. The hash space is divided into ``parts``; ``bits`` is the
+    number of bits of a row number."""
 
     bags: Bags
     limits: npt.NDArray[np.int16]
@@ -227,7 +230,8 @@ class BagSearch:
     bits: int
 
     def search_part(self, part: int) -> tuple[U64, I64]:
-        """The pairs of one part of the hash space, and the rows that met only some of a bucket."""
+        """The pairs of one part of the hash space, and the rows that were compared with only a part
+        of their bucket."""
         packed = np.concatenate([np.empty(0, np.uint64), *self._keys(part)])
         packed.sort()
         packed, sizes = self._in_shared_buckets(packed)
@@ -256,11 +260,11 @@ class BagSearch:
                     yield self._pack(keys[here], second, deep_rows[here])
 
     def _third_words(self, packed: U64) -> U64:
-        """The entries again for every later word among the depth's rarest and one more."""
+        """The entries, refined by every later word among the ``depth`` + 1 rarest."""
         second = ((packed >> np.uint64(self.bits)) & np.uint64(MAX_DEPTH)).astype(np.int64)
         rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
         depths = np.minimum(self.depths[rows].astype(np.int64) + 1, self.bags.counts_of(rows))
-        # A text of nothing beyond the two words keeps its bucket.
+        # A text without further words keeps its bucket.
         finer = [packed[depths <= second + 1]]
         for third in range(2, int(depths.max(initial=0))):
             later = (depths > third) & (second < third)
@@ -272,7 +276,7 @@ class BagSearch:
         return entries
 
     def _pairs_within(self, packed: U64, window: int) -> U64:
-        """The pairs within ``window`` places of one bucket that sizes and signatures allow."""
+        """The pairs within ``window`` positions of one bucket that sizes and signatures allow."""
         rows, keys = self._row_numbers(packed), packed >> np.uint64(self.bits + _DEPTH_BITS)
         mark, limit = self.signatures[rows], self.limits[rows]
         count = self.bags.counts_of(rows).astype(np.int32)
@@ -285,18 +289,18 @@ class BagSearch:
                 break
             other = positions + step
             most = np.minimum(limit[positions], limit[other])
-            # Twice: up to so many words on either side.
+            # Twice, because each text may have up to that many words of its own.
             likely = np.bitwise_count(mark[positions] ^ mark[other]) <= 2 * most
             likely &= np.abs(count[positions] - count[other]) <= most
             one, two = rows[positions[likely]], rows[other[likely]]
             low, high = np.minimum(one, two), np.maximum(one, two)
-            # One text may stand in a bucket twice, by two pairs of repeated words.
+            # A text may be in a bucket twice, through two pairs of repeated words.
             apart = low < high
             pairs.append(((low << 32) | high)[apart].astype(np.uint64))
         return np.unique(np.concatenate(pairs))
 
     def _pack(self, keys: U64, second: int, rows: I64) -> U64:
-        # The key's upper bits, without those that the part takes: its low ones.
+        # The key's upper bits; the part of the hash space uses its low bits.
         place = (np.uint64(second) << np.uint64(self.bits)) | rows.astype(np.uint64)
         shift = np.uint64(self.bits + _DEPTH_BITS)
         return np.asarray((keys >> shift << shift) | place)
@@ -305,8 +309,8 @@ class BagSearch:
         return np.asarray((packed & np.uint64((1 << self.bits) - 1)).astype(np.int64))
 
     def _in_shared_buckets(self, packed: U64) -> tuple[U64, I64]:
-        """Sorted entries without those that are alone in their bucket, and the size of each
-        one's."""
+        """Sorted entries without those that are alone in their bucket, and the bucket size of each
+        entry."""
         counts = run_lengths(run_starts(packed >> np.uint64(self.bits + _DEPTH_BITS)))
         sizes = np.repeat(counts, counts)
         return packed[sizes > 1], sizes[sizes > 1]
@@ -315,12 +319,12 @@ class BagSearch:
 def pairs_within_limits(
     bags: Bags, max_differing: npt.NDArray[Any], depth: I64, engine: MapEngine
 ) -> tuple[SimilarPairs, int]:
-    """The candidates whose bags differ in no more words than the smaller of their limits, in order;
-    and how many rows met only some of a bucket.
+    """The candidates whose bags differ in at most the smaller of their limits, in order; and how
+    many rows were compared with only a part of a bucket.
 
     ``max_differing`` [rows] is in how many words each text may differ from a longer one, ``depth``
-    [rows] how many of its rarest words make its buckets, at most ``MAX_DEPTH`` and as far as it has
-    so many. Texts that are too short to have near-duplicates have neither.
+    [rows] how many of its rarest words define its buckets, at most ``MAX_DEPTH`` and its number of
+    words. Texts that are too short for near-duplicates are excluded.
     """
     is_eligible = has_enough_words(bags)
     limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(

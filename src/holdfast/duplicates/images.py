@@ -1,15 +1,15 @@
-"""Images that are copies of one another after a resize, a recompression or a small change.
+"""Near-duplicate images: equal after a resize, a recompression or a small change.
 
-Each image becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and of it a
-perceptual hash of 64 bits (pHash: Zauner 2010; the signs of the low frequencies of a discrete
-cosine transform about their median). Pairs whose hashes differ in few bits are candidates, and so
-are each row's nearest by their coarse forms; a candidate is a copy when the two thumbnails, laid on
-one another as well as a shift of ``MAX_SHIFT`` pixels allows, agree: the correlation of their
+Each image becomes a thumbnail of ``THUMBNAIL_PIXELS`` × ``THUMBNAIL_PIXELS`` pixels, and the
+thumbnail a perceptual hash of 64 bits (pHash: Zauner 2010; the signs of the low frequencies of a
+discrete cosine transform relative to their median). Candidates are pairs whose hashes differ in few
+bits, and each row's nearest rows by their coarse (8 × 8) forms. A candidate is a near-duplicate if
+the two thumbnails match at the best shift of up to ``MAX_SHIFT`` pixels: the correlation of their
 pixels is at least ``MIN_CORRELATION``.
 
-Drawings of one stroke agree much without being copies (digits 1 of MNIST: up to 0.985), and two
-photographs hardly ever do. So a copy must also stand out: what parts the pair is at most
-``MAX_RELATIVE_DISTANCE`` of what parts either image from its tenth nearest.
+Simple drawings correlate strongly without being duplicates (digits 1 of MNIST: up to 0.985); two
+photographs hardly ever do. So a near-duplicate must also stand out: its distance (1 − correlation)
+is at most ``MAX_RELATIVE_DISTANCE`` times the distance of either image to its tenth nearest.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PIXELS = 32
 MAX_SHIFT = 2
-# Bits of 64 in which the hashes of copies differ at most; unrelated images differ in 32.
+# The hashes of candidates differ in at most this many of 64 bits; unrelated images differ in 32.
 MAX_HASH_BITS = 12
 MIN_CORRELATION = 0.92
 MAX_RELATIVE_DISTANCE = 0.3
-# In a table of fewer images nobody can say what is usual there: then copies must agree so much.
+# With fewer images the usual distance is unknown; then near-duplicates need this correlation.
 SMALL_TABLE, MIN_CORRELATION_SMALL_TABLE = 50, 0.98
-# Under this spread of its brightness, of 255, a thumbnail shows nothing that could be compared.
+# A thumbnail whose values vary by less than this (of 255) has nothing to compare.
 FLAT_SPREAD = 4.0
 _COARSE = 8
 _LOW_FREQUENCIES = 8
 _MIN_COARSE_CORRELATION = 0.8
-# Before the pixels are compared: at 8 × 8 a shift changes as much as a copy may differ in all.
+# A filter before the pixels are compared: at 8 × 8 a shift changes as much as is allowed in total.
 _MAX_COARSE_DISTANCE = 0.5
 _CROWD_RANK = 10
 _PAIRS_AT_ONCE = 4096
@@ -52,8 +52,8 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """``pixels`` [n, 32, 32, 3] uint8, the upright images made small without regard to their
-    shape, and ``shapes`` [n] width ÷ height of the originals."""
+    """``pixels`` [n, 32, 32, 3] uint8, the upright images resized to a square, and ``shapes`` [n]
+    the aspect ratios (width ÷ height) of the originals."""
 
     pixels: Bytes
     shapes: Floats
@@ -63,7 +63,7 @@ class Thumbnails:
 
     @cached_property
     def grey(self) -> Vectors:
-        """Brightness [n, SIDE, SIDE], 0 … 255 (ITU-R BT.601)."""
+        """Brightness [n, 32, 32], 0 … 255 (ITU-R BT.601)."""
         weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
         return self.pixels.astype(np.float32) @ weights
 
@@ -74,21 +74,21 @@ class Thumbnails:
 
     @cached_property
     def hashes(self) -> U64:
-        """pHash of each [n]: bit i is set where the i-th of the 8 × 8 lowest frequencies is above
-        the median of all but the first."""
+        """The pHash of each image [n]: bit i is set if the i-th of the 8 × 8 lowest frequencies is
+        above the median of all but the first."""
         from scipy.fft import dctn
 
         low = dctn(self.grey, axes=(1, 2), norm="ortho")[
             :, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES
         ].reshape(len(self), -1)
         bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-        # The mean brightness says nothing about what is shown.
+        # The mean brightness says nothing about the content.
         bits[:, 0] = False
         return np.ascontiguousarray(np.packbits(bits, axis=1)).view(np.uint64)[:, 0]
 
     @cached_property
     def coarse(self) -> Vectors:
-        """Unit vectors [n, 8 · 8 · 3] of the mean-free image at 8 × 8: their product is a
+        """Unit vectors [n, 8 · 8 · 3] of the mean-free image at 8 × 8: their dot product is a
         correlation. Zero for flat images."""
         step = THUMBNAIL_PIXELS // _COARSE
         small = self.pixels.reshape(len(self), _COARSE, step, _COARSE, step, 3).mean(axis=(2, 4))
@@ -96,14 +96,14 @@ class Thumbnails:
 
     @cached_property
     def crowding(self) -> Vectors:
-        """How alike the images round each are [n]: the correlation with its tenth nearest, at
-        8 × 8."""
+        """How similar the neighbours of each image are [n]: the correlation with its tenth nearest,
+        at 8 × 8."""
         similarity = nearest_neighbours(self.coarse, _CROWD_RANK).similarity
         return similarity[:, -1] if similarity.shape[1] else np.zeros(len(self), dtype=np.float32)
 
 
 def thumbnail_of(image: Image.Image) -> tuple[Bytes, float]:
-    """The pixels of a Pillow image made small, and its width ÷ height."""
+    """The thumbnail of a Pillow image, and the image's width ÷ height."""
     from PIL import Image
 
     small = image.convert("RGB").resize((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Image.Resampling.BOX)
@@ -113,18 +113,17 @@ def thumbnail_of(image: Image.Image) -> tuple[Bytes, float]:
 def near_duplicate_images(
     one: Thumbnails, other: Thumbnails | None = None, vectors: Vectors | None = None
 ) -> SimilarPairs:
-    """The verified copies within a table, or of its images among those of another; exact ones
-    are among them. ``similarity`` is the correlation of the pixels. ``vectors`` [n, d] of a model
-    bring candidates of their own, which the pixels must confirm. Flat images are left out: they
-    are all alike.
+    """The verified near-duplicates within a table, or between it and another, including exact
+    duplicates. ``similarity`` is the correlation of the pixels. ``vectors`` [n, d] of a model add
+    candidates, which the pixels must confirm. Flat images are excluded: they are all similar.
 
-    Memory stays bounded; the time grows with the square of the images (6,000: 4 s; of MNIST,
-    where many are alike, 10 s).
+    Memory is bounded; the time grows with the square of the number of images (6,000: 4 s; MNIST,
+    where many are similar, 10 s).
     """
     first, second = _candidates(one, other, vectors)
     searched = one if other is None else other
     coarse_correlation = np.einsum("nd,nd->n", one.coarse[first], searched.coarse[second])
-    # What parts either image of each pair from its tenth nearest, the lesser.
+    # The smaller of the distances of a pair's images to their tenth nearest.
     crowd_distance = np.full(len(first), 2, dtype=np.float32)
     if len(one) >= SMALL_TABLE:
         crowd_distance = 1 - one.crowding[first]
@@ -145,8 +144,8 @@ def near_duplicate_images(
 
 
 def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> Vectors:
-    """The correlation [m] of the pixels of each pair where they overlap, at the best of all shifts
-    by up to ``MAX_SHIFT`` pixels each way."""
+    """The correlation [m] of the overlapping pixels of each pair, at the best shift of up to
+    ``MAX_SHIFT`` pixels in each direction."""
     best = np.full(len(first), -1, dtype=np.float32)
     shifts = [
         (y, x) for y in range(-MAX_SHIFT, MAX_SHIFT + 1) for x in range(-MAX_SHIFT, MAX_SHIFT + 1)
@@ -154,7 +153,7 @@ def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> 
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         a, b = one[first[part]], other[second[part]]
-        # The best shift by brightness alone, then the colours there.
+        # Find the best shift by brightness, then correlate the colours there.
         grey_a, grey_b = (each.mean(axis=3, dtype=np.float32) for each in (a, b))
         by_shift = np.stack([_overlap(grey_a, grey_b, *move) for move in shifts])
         at = by_shift.argmax(axis=0)
@@ -184,7 +183,7 @@ def _overlap(one: Bytes | Vectors, other: Bytes | Vectors, down: int, right: int
 def have_different_content(
     one: Sequence[str], other: Sequence[str], pairs: SimilarPairs
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs have different marks of their content [m]."""
+    """Which pairs [m] have different content hashes."""
     both = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     return np.array([one[a] != other[b] for a, b in both], dtype=bool)
 
@@ -222,7 +221,7 @@ def _candidates(
 
 
 def _standardize(vectors: Vectors, flat: npt.NDArray[np.bool_] | None = None) -> Vectors:
-    """Without their mean and of unit length; zero where nothing is left."""
+    """Vectors minus their mean, at unit length; zero if nothing remains."""
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     standardized: Vectors = np.divide(

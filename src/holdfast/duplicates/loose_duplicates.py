@@ -1,15 +1,15 @@
-"""Loose near-duplicates: texts that differ in a share of their words that the caller names.
+"""Loose near-duplicates: texts that differ in at most a given share of their words.
 
-The rule of ``criterion.py`` says which rows a division must not part; it allows one word in eight.
-An audit may look further: with ``share`` = 0.3 two texts are loose near-duplicates when they differ
-in at most three words in ten of the shorter one (at least in one), both have five words or more,
-and nothing else is asked: order, slots of a form and digits do not count. So it also finds the
-questions of one form, "What is the capital of …?", which are no copies: it is for looking, and
-nothing is dropped for it.
+The rule of ``criterion.py`` defines which rows a split must keep together; it allows one word in
+eight. An audit may go further. With ``share`` = 0.3, two texts are loose near-duplicates if they
+differ in at most 30 % of the words of the shorter one (one word is always allowed) and both have
+five words or more. Order, template slots and digits do not matter. So it also finds questions from
+one template, "What is the capital of …?", which are not duplicates. Its results are for review; no
+row is dropped because of them.
 
 Every pair is verified by its hashed words (``hashed_bags.py``). Candidates share two of their
-rarest words (``pairs_within_limits``): of a million texts with two tenths of the words replaced by
-others 98 pairs in 100 did, with three tenths 97 (``benchmarks/many_texts.py``).
+rarest words (``pairs_within_limits``): among a million texts this held for 98 % of the pairs with
+20 % of the words replaced, and for 97 % with 30 % (``benchmarks/many_texts.py``).
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from holdfast.duplicates.hashed_bags import hashed_bags, pairs_within_limits, re
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import I64, exact_forms
 
-# Of the rarest words of a text, so many make its buckets; more find more.
+# How many of a text's rarest words define its buckets; more of them find more pairs.
 RAREST_WORDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LooseDuplicates:
-    """``exact`` [n]: equal numbers have equal normal forms; ``first_texts`` [forms] the position of
-    one text of each; ``links`` verified pairs of forms, with similarities 1 − d ÷ (words of the
-    larger); ``windowed`` texts in buckets too large to be compared in full."""
+    """``exact`` [n]: texts with equal numbers have equal normal forms; ``first_texts`` [forms] the
+    position of one text of each form; ``links`` verified pairs of forms, with similarities 1 − d ÷
+    (words of the larger); ``windowed`` the number of texts in buckets too large to compare in
+    full."""
 
     exact: I64
     first_texts: I64
@@ -42,7 +43,7 @@ class LooseDuplicates:
     windowed: int = 0
 
     def pairs(self) -> SimilarPairs:
-        """The links as positions of texts, lower first, in order."""
+        """The links as pairs of positions of texts, the lower first, in order."""
         pairs = self.links.at_positions(self.first_texts)
         return pairs.where(np.lexsort((pairs.second, pairs.first)))
 
@@ -54,9 +55,9 @@ def find_loose_duplicates(
 
     Parameters
     ----------
-    texts : n texts, read in blocks (``RowTexts``, ``ArrowTexts`` without a Python string).
-    share : of the words of the shorter text, in (0, 0.5].
-    engine : where it runs, by default as ``local_engine`` says; the result is the same.
+    texts : n texts, read in blocks (``RowTexts`` and ``ArrowTexts`` without Python strings).
+    share : the share of the words of the shorter text, in (0, 0.5].
+    engine : where it runs, by default ``local_engine``; the result does not depend on it.
     """
     if not 0 < share <= 0.5:
         raise Defect("the share of differing words", "must be above 0 and at most 0.5", share)
@@ -65,7 +66,7 @@ def find_loose_duplicates(
     exact, representatives = exact_forms(hashed)
     bags = hashed_bags(hashed, representatives)
     del hashed
-    # 0.3 · 10 is 3.0000000000000004 or 2.9999999999999996 by the way it comes about.
+    # Rounding may turn 0.3 · 10 into 3.0000000000000004 or 2.9999999999999996.
     max_differing = np.maximum(1, np.floor(share * bags.lengths + 1e-9))
     depth = np.full(len(bags), RAREST_WORDS, dtype=np.int64)
     links, windowed = pairs_within_limits(bags, max_differing, depth, engine)

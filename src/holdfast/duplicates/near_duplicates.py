@@ -1,24 +1,24 @@
-"""Near-duplicates among texts: candidates without comparing all with all, then the exact rule.
+"""Near-duplicate search: candidate pairs from rare words and MinHash, then exact verification.
 
 Rows of fewer than ``MIN_SKETCHED_WORDS`` words: two bags that differ in at most k words share the
-two rarest of their common words, and those stand among the k + 2 rarest words of each (at most k
+two rarest of their common words, and these are among the k + 2 rarest words of each (at most k
 rarer ones are not common). So rows are bucketed by every pair of their k + 2 rarest words, and **no
-pair within the rule of ``criterion.py`` is missed**: three buckets a row up to 15 words. This is
+pair within the rule of ``criterion.py`` is missed**: three buckets per row up to 15 words. This is
 the prefix filter of set-similarity joins (Chaudhuri et al. 2006; Bayardo et al. 2007, "AllPairs")
-with pairs for tokens, so that buckets stay small where single words are common.
+with pairs as tokens, so that buckets stay small even if single words are frequent.
 
 Longer rows: bottom-k MinHash (Broder 1997) over runs of four words. With one word in eight
-changed, more than half of the runs survive; of ``SKETCH_SIZE`` = 24 about ten are shared.
+changed, more than half of the runs survive; of ``SKETCH_SIZE`` = 24 hashes about ten are shared.
 
-A bucket larger than ``MAX_BUCKET`` is refined by a third rare word; where it stays larger, each row
-meets the next ``NEIGHBOURS_IN_LARGE_BUCKET`` rows of its bucket only, until it has
-``ENOUGH_LIKELY_COPIES`` likely copies. ``CandidateSearch.windowed`` counts the rows concerned.
-MinHash over character shingles finds the same copies of short texts, but at one changed word in ten
-(Jaccard about 0.7) needs some 40 hash functions a row for 95 %.
+A bucket larger than ``MAX_BUCKET`` is refined by a third rare word. If it is still larger, each row
+is compared only with the next ``NEIGHBOURS_IN_LARGE_BUCKET`` rows of its bucket, until it has
+``ENOUGH_LIKELY_COPIES`` likely duplicates; ``CandidateSearch.windowed`` counts these rows. MinHash
+over character shingles finds the same near-duplicates of short texts, but with one changed word in
+ten (Jaccard about 0.7) it needs about 40 hash functions per row for 95 %.
 
-Candidates are verified by the rule of ``criterion.py``. Two cheap tests come first and never refuse
-a true pair: the bags' sizes may differ by at most d, and so may the words that only one side has,
-of which each can flip one bit of a 64-bit signature.
+Candidates are verified by the rule of ``criterion.py``. Two cheap tests come first and never reject
+a true pair: the bags' sizes may differ by at most d, and so may the number of words that only one
+bag has; each of these can flip one bit of a 64-bit signature.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ from holdfast.duplicates.words import (
     take_rows,
 )
 
-# A row of 49 words has 28 pairs of its rarest ones (k = 6). Their number grows with the square of
-# k, that of a sketch's hashes does not.
+# A row of 49 words has 28 pairs of its rarest words (k = 6). The number of pairs grows with the
+# square of k; the number of hashes in a sketch does not.
 MIN_SKETCHED_WORDS = 50
 SEARCH_OVERLAP = 8
 RUN_WORDS = 4
@@ -60,13 +60,13 @@ SKETCH_SIZE = 24
 MAX_BUCKET = 64
 NEIGHBOURS_IN_LARGE_BUCKET = 16
 ENOUGH_LIKELY_COPIES = 16
-# Of 64-bit numbers: 16 MB a temporary array.
+# In 64-bit numbers: 16 MB per temporary array.
 CHUNK_SIZE = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Pairs of rows, ``first`` < ``second`` [m]; ``windowed`` where the buckets were too large."""
+    """Pairs of rows, ``first`` < ``second`` [m]; ``windowed`` if the buckets were too large."""
 
     first: I64
     second: I64
@@ -82,7 +82,7 @@ class CandidateSearch:
     windowed: int = 0
 
     def pairs(self) -> Iterator[Candidates]:
-        """Candidate pairs, in chunks; a pair may come more than once."""
+        """Candidate pairs, in chunks; a pair may occur more than once."""
         yield from self._in_buckets(*rare_pairs(self.bags), refine=True)
         yield from self._in_buckets(*minhash_sketches(self.bags, self.seed), refine=False)
 
@@ -101,7 +101,7 @@ class CandidateSearch:
 
 
 def has_enough_words(bags: Bags) -> npt.NDArray[np.bool_]:
-    """Whether each row has words enough for near-duplicates, [rows]."""
+    """Whether each row has enough words for near-duplicates, [rows]."""
     return np.asarray((bags.lengths >= MIN_WORDS) & (bags.counts >= MIN_WORDS))
 
 
@@ -118,8 +118,7 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
             rarest = bags.bag[bags.starts[deep] + first].astype(np.uint64)
             # A word that occurs once cannot be common to two rows.
             common = rarest >= bags.once
-            # Numbers of words fit 32 bits (``words.py``), so that a pair is one key without a
-            # collision.
+            # Word numbers fit in 32 bits (``words.py``), so a pair is one key without collisions.
             keys.append((rarest[common] << np.uint64(32)) | rarer[common])
             owners.append(deep[common])
     return np.concatenate(keys), np.concatenate(owners)
@@ -127,8 +126,8 @@ def rare_pairs(bags: Bags) -> tuple[U64, I64]:
 
 def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     """The ``SKETCH_SIZE`` smallest hashes of the word runs of each long row, and the row."""
-    # The two searches overlap: two copies may stand on either side of ``MIN_SKETCHED_WORDS``, as
-    # they may differ in an eighth of their words.
+    # The two searches overlap: the lengths of two near-duplicates may lie on either side of
+    # ``MIN_SKETCHED_WORDS``, because they may differ in an eighth of their words.
     rows = np.flatnonzero(
         has_enough_words(bags) & (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP)
     )
@@ -139,7 +138,7 @@ def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     for number in np.unique(block_of):
         block = rows[block_of == number]
         hashes, row_of_hash = _run_hashes(bags, block, seed)
-        # A run counts once in a row: one that is repeated would fill the sketch.
+        # A run counts once per row: a repeated one would fill the sketch.
         order = np.lexsort((hashes, row_of_hash))
         hashes, row_of_hash = hashes[order], row_of_hash[order]
         new = run_starts(row_of_hash, hashes)
@@ -152,7 +151,7 @@ def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
 
 
 def mix_bits(values: U64) -> U64:
-    """The finaliser of SplitMix64: a bijection of 64-bit numbers that looks random."""
+    """The finaliser of SplitMix64: a pseudo-random bijection of 64-bit numbers."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
@@ -166,14 +165,14 @@ def _run_hashes(bags: Bags, rows: I64, seed: int) -> tuple[U64, I64]:
     last = len(bags.sequence) - 1
     for step in range(RUN_WORDS):
         word = bags.sequence[np.minimum(word_positions + step, last)].astype(np.uint64)
-        # SplitMix64's own step, the golden ratio in 64 bits; + 1, since word 0 would add nothing.
+        # SplitMix64's step, the golden ratio in 64 bits; + 1, because word 0 would add nothing.
         hashes = mix_bits(hashes + (word + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return hashes, np.repeat(np.arange(len(rows)), runs)
 
 
 def _in_shared_buckets(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
-    """Sorted by key, then row, without repeats and lone keys; with the size of each bucket."""
-    # By content-numbered rows within a key, so that windows do not depend on the file's order.
+    """Entries sorted by key, then row, without repeats and single keys; with the bucket sizes."""
+    # Rows are numbered by content, so windows do not depend on the order of the file.
     order = np.lexsort((rows, keys))
     keys, rows = keys[order], rows[order]
     new = run_starts(keys, rows)
@@ -184,10 +183,10 @@ def _in_shared_buckets(keys: U64, rows: I64) -> tuple[U64, I64, I64]:
 
 
 def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
-    """Each (bucket, row) again for every third word among the row's k + 3 rarest.
+    """Each (bucket, row), refined by every third word among the row's k + 3 rarest.
 
-    The third rarest common word stands there by the argument above. Rows with nothing beyond the
-    two words keep their bucket.
+    The third rarest common word is among them, by the argument above. Rows without a third word
+    keep their bucket.
     """
     depth = np.minimum(max_differing_words(bags.lengths[rows]) + 3, bags.counts[rows])
     finer, owners = [keys[depth <= 2]], [rows[depth <= 2]]
@@ -195,7 +194,7 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
     for third in range(2, int(depth.max(initial=0))):
         word = bags.bag[bags.starts[rows] + np.minimum(third, depth - 1)].astype(np.int64)
         # ``low`` is the key's second word. The third must not come before it, or each triple would
-        # be met from three pairs.
+        # occur for three pairs.
         later = (depth > third) & (word >= low)
         finer.append(mix_bits(keys[later] ^ mix_bits(word[later].astype(np.uint64) + np.uint64(1))))
         owners.append(rows[later])
@@ -215,21 +214,21 @@ def _bucket_neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates
 
 
 WORDS_AT_ONCE = 1 << 22
-# Twelve bits number the pair within one sort (``_codes``).
+# A pair is numbered by twelve bits within one sort (``_codes``).
 PAIRS_AT_ONCE = 1 << 12
 
 
 def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPairs:
-    """The near-duplicates among the candidates, each once, in order."""
+    """The near-duplicates among the candidates, each pair once, in order."""
     row_signatures, counts = signatures(bags), bags.counts
     likely_pairs = [np.empty(0, np.int64)]
-    # How many likely copies each row has met: in a bucket of thousands of near-equal texts a row
-    # that knows some is reached by links, without being compared with the rest.
+    # How many likely duplicates each row has met. In a bucket of thousands of near-equal texts, a
+    # row with some links joins the group without being compared with the rest.
     likely_copies_met = np.zeros(len(bags), dtype=np.int64)
     for chunk in candidates:
         first, second = chunk.first, chunk.second
         limit = max_differing_words(np.minimum(bags.lengths[first], bags.lengths[second]))
-        # Twice: up to d words on either side.
+        # Twice, because each text may have up to d words of its own.
         likely = np.bitwise_count(row_signatures[first] ^ row_signatures[second]) <= 2 * limit
         likely &= np.abs(counts[first] - counts[second]) <= limit
         if chunk.windowed:
@@ -239,7 +238,7 @@ def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPa
             likely_copies_met += np.bincount(first[likely], minlength=len(likely_copies_met))
             likely_copies_met += np.bincount(second[likely], minlength=len(likely_copies_met))
         if likely.any():
-            # Unique at once: one pair comes from many buckets, and chunks would pile them up.
+            # Remove repeats now: a pair comes from many buckets, and repeats would accumulate.
             likely_pairs.append(np.unique((first[likely] << 32) | second[likely]))
     pairs = np.unique(np.concatenate(likely_pairs))
     first, second = pairs >> 32, pairs & 0xFFFFFFFF
@@ -260,14 +259,14 @@ def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPa
 
 
 def similar_pairs_of(bags: Bags, first: I64, second: I64, differing: I64) -> SimilarPairs:
-    """Pairs of rows with their similarities in (0, 1], by the words in which they differ."""
+    """Pairs of rows with their similarities in (0, 1], from the number of differing words."""
     sizes = np.maximum(bags.counts_of(first), bags.counts_of(second))
     similarity = 1 - differing / np.maximum(sizes, 1)
     return SimilarPairs(first, second, similarity.astype(np.float32))
 
 
 def differing_words(bags: Bags, first: I64, second: I64) -> I64:
-    """d of each pair [m]: the larger bag's size less the words in common, counted with repeats."""
+    """d of each pair [m]: the size of the larger bag minus the common words, with repeats."""
     shared = np.empty(len(first), dtype=np.int64)
     words = np.cumsum(bags.counts_of(first) + bags.counts_of(second))
     at = 0
@@ -275,8 +274,8 @@ def differing_words(bags: Bags, first: I64, second: I64) -> I64:
         before = words[at - 1] if at else 0
         end = int(np.searchsorted(words, before + WORDS_AT_ONCE, "right"))
         part = slice(at, min(max(end, at + 1), at + PAIRS_AT_ONCE))
-        # Each word is numbered within its bag (the first "the", the second "the"), so that bags
-        # become sets; then a word is shared where it stands twice in the sorted union.
+        # Each word is numbered within its bag (the first "the", the second "the"), so bags become
+        # sets; then a word is shared if it occurs twice in the sorted union.
         codes = np.concatenate([_codes(bags, first[part]), _codes(bags, second[part])])
         codes.sort()
         twice = codes[1:][codes[1:] == codes[:-1]] >> np.uint64(52)
@@ -286,7 +285,7 @@ def differing_words(bags: Bags, first: I64, second: I64) -> I64:
 
 
 def signatures(bags: Bags) -> U64:
-    """64 bits a row: one bit for each of its words, by hash. 0 for a row without words."""
+    """A 64-bit signature per row: one bit for each of its words, by hash; 0 without words."""
     marks = np.zeros(len(bags), dtype=np.uint64)
     for block in row_blocks(bags.starts):
         starts = bags.starts[block.start : block.stop + 1]
@@ -299,14 +298,14 @@ def signatures(bags: Bags) -> U64:
 
 
 def _codes(bags: Bags, rows: I64) -> U64:
-    """Pair, word and number of each word of some rows: 12 bits for the pair, 32 for the word, 20
-    for the number."""
+    """A code for each word of some rows: 12 bits for the pair, 32 for the word, 20 for the number
+    of the repeat."""
     words, starts = take_rows(bags.bag, bags.starts, rows)
     pair = np.repeat(np.arange(len(rows), dtype=np.uint64), np.diff(starts))
     # 0 for the first of equal words of a row, then 1, 2, …
     counts = run_lengths(run_starts(words, pair))
     number = spans(np.zeros(len(counts), np.int64), counts)
-    # Twenty bits are left for it, a million repeats of one word in one text.
+    # Twenty bits are left for it: a million repeats of one word in a text.
     number = np.minimum(number, (1 << 20) - 1).astype(np.uint64)
     return np.asarray((pair << np.uint64(52)) | (words.astype(np.uint64) << np.uint64(20)) | number)
 
@@ -315,10 +314,10 @@ NO_WORD = -1
 
 
 def differing_word_pair(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, U64]:
-    """The odd words of pairs of bags that differ in one word: of the first and of the second [m],
-    ``NO_WORD`` where that side has none; and a hash [m] of the words in common.
+    """The differing words of pairs of bags that differ in one word: that of the first and of the
+    second bag [m], ``NO_WORD`` if a bag has none; and a hash [m] of the common words.
 
-    With x in the first bag alone and y in the second alone, the sums of the word numbers differ by
+    If x is only in the first bag and y only in the second, the sums of the word numbers differ by
     x − y and the sums of their squares by x² − y²; the quotient is x + y. Sums may wrap at 64 bits:
     their differences are exact.
     """
@@ -333,7 +332,7 @@ def differing_word_pair(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, 
     gap = plain[a] - plain[b]
     longer = counts[a] - counts[b]
     swapped = longer == 0
-    # Where one word stands for another the gap is never 0.
+    # If one word replaces another, the gap is never 0.
     both = (squares[a] - squares[b]) // np.where(swapped & (gap != 0), gap, 1)
     left = np.where(swapped, (both + gap) // 2, np.where(longer > 0, gap, NO_WORD))
     right = np.where(swapped, (both - gap) // 2, np.where(longer < 0, -gap, NO_WORD))
@@ -344,7 +343,7 @@ def differing_word_pair(bags: Bags, first: I64, second: I64) -> tuple[I64, I64, 
 def excluded_by_single_word(
     bags: Bags, first: I64, second: I64, lengths: I64, differing: I64
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs within d ≤ 1 the rules for a single odd word refuse, [m]."""
+    """Which pairs within d ≤ 1 the rules for a single differing word reject, [m]."""
     is_excluded = np.zeros(len(first), dtype=bool)
     single = np.flatnonzero((differing == 1) & (lengths < 2 * WORDS_PER_DIFFERENCE))
     first_word, second_word, rest = differing_word_pair(bags, first[single], second[single])
@@ -355,7 +354,7 @@ def excluded_by_single_word(
         for a, b in zip(first_word[short].tolist(), second_word[short].tolist(), strict=True)
     ]
     numbers = _hold_digits(bags.vocabulary, first_word) & _hold_digits(bags.vocabulary, second_word)
-    # Which pairs share their common words with TEMPLATE or more rows in all.
+    # Pairs whose common words occur in TEMPLATE_TEXTS or more rows in total.
     rows = np.concatenate([first[single], second[single]]).astype(np.uint64)
     rest_of_row = np.unique(np.stack([np.concatenate([rest, rest]), rows]), axis=1)[0]
     values, counts = np.unique(rest_of_row, return_counts=True)
@@ -383,12 +382,12 @@ def _word_hashes(words: I64 | I32) -> U64:
 
 
 def are_reordered(bags: Bags, first: I64, second: I64, differing: I64) -> npt.NDArray[np.bool_]:
-    """Which pairs [m] need more than ``MAX_MOVED_WORDS`` words moved, beside their ``differing``
-    words.
+    """Which pairs [m] have more than ``MAX_MOVED_WORDS`` moved words, in addition to their
+    ``differing`` words.
 
-    The longest common subsequence of words is then shorter than the larger bag's size less
-    ``differing`` less ``MAX_MOVED_WORDS``. Pairs that agree place by place but for ``differing``
-    words, by far the most, are not aligned at all.
+    The longest common subsequence of words is then shorter than the size of the larger bag minus
+    ``differing`` minus ``MAX_MOVED_WORDS``. Most pairs agree position by position except for
+    ``differing`` words; these are not aligned.
     """
     from rapidfuzz.distance import LCSseq
 
@@ -405,7 +404,7 @@ def are_reordered(bags: Bags, first: I64, second: I64, differing: I64) -> npt.ND
 
 
 def _misplaced_words(bags: Bags, first: I64, second: I64) -> I64:
-    """Places at which two rows hold different words; all of them where lengths differ."""
+    """The number of positions at which two rows have different words; all if lengths differ."""
     counts = bags.counts_of(first)
     same = np.flatnonzero(counts == bags.counts_of(second))
     one, starts = take_rows(bags.sequence, bags.starts, first[same])

@@ -1,13 +1,14 @@
-"""Rows that say the same in other words, told from rows that are only about the same.
+"""Paraphrases: rows with the same meaning, as opposed to rows on the same subject.
 
-A cosine means nothing by itself: any two questions to a bank are alike. So what all rows of the
-table share is taken off first (``shared_similarity`` s): a pair's *agreement* is (cosine − s) ÷
-(1 − s), 0 of two rows drawn at random and 1 of the same text.
+A cosine similarity means little by itself: any two questions to a bank are similar. So the mean
+similarity of the table's rows (``shared_similarity`` s) is removed first. The adjusted cosine
+similarity of a pair, its *agreement*, is (cosine − s) ÷ (1 − s): 0 on average for random rows and 1
+for equal texts.
 
-At ``MIN_AGREEMENT`` pairs are paraphrases, in tables with little and with much in common: of 27
-drawn from CR, MR, TREC and BANKING77 at 0.92 … 0.95, where the doubtful ones are, 26 were judged to
-say the same. Numbers that differ, or a negation on one side only, refuse a pair: an encoder hardly
-sees them.
+From ``MIN_AGREEMENT`` on pairs are paraphrases, in tables of similar and of varied rows: of 27
+random pairs of CR, MR, TREC and BANKING77 at 0.92 … 0.95, the doubtful range, 26 were judged to
+have the same meaning. A pair is rejected if numbers differ or only one text has a negation, because
+an encoder hardly represents these.
 """
 
 from __future__ import annotations
@@ -39,13 +40,14 @@ def paraphrases(
     others: tuple[Vectors, Sequence[str]] | None = None,
     agreement: float = MIN_AGREEMENT,
 ) -> SimilarPairs:
-    """The pairs of rows that say the same; or, with ``others``, pairs of a row and one of theirs.
+    """The pairs of rows that paraphrase each other; with ``others``, pairs of a row and one of
+    theirs.
 
-    ``vectors`` [n, d] unit length, of ``texts`` [n]; ``similarity`` of a pair is its agreement.
-    Copies word for word are among them.
+    ``vectors`` [n, d] unit length, of ``texts`` [n]; the ``similarity`` of a pair is its adjusted
+    cosine similarity. Duplicates by words are included.
     """
     shared = shared_similarity(vectors)
-    # A table of one text has nothing beyond what it shares.
+    # If all texts are equal, the adjustment would divide by 0.
     if shared >= 1 - 1e-6:
         nothing = np.empty(0, dtype=np.int64)
         return SimilarPairs(nothing, nothing, nothing.astype(np.float32))
@@ -63,8 +65,8 @@ def paraphrases(
 def are_no_duplicates(
     table: Table, first: Ints, other: Table, second: Ints
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs of rows, by position, are no copies word for word, exact or near (``copies/``),
-    [m]: those are found without a model."""
+    """Which pairs of rows [m], by position, are neither exact nor near-duplicates by words: those
+    are found without a model."""
     if not len(first):
         return np.zeros(0, dtype=bool)
     first_rows, at_one = np.unique(first, return_inverse=True)
@@ -74,11 +76,11 @@ def are_no_duplicates(
 
 
 def same_numbers_and_negation(one: str, other: str) -> bool:
-    """Whether two texts hold the same numbers, and both a negation or neither.
+    """Whether two texts have the same numbers, and both or neither have a negation.
 
-    >>> states_alike("It costs 5 pounds.", "The price is 5 pounds.")
+    >>> same_numbers_and_negation("It costs 5 pounds.", "The price is 5 pounds.")
     True
-    >>> states_alike("My card works.", "My card doesn't work.")
+    >>> same_numbers_and_negation("My card works.", "My card doesn't work.")
     False
     """
     if sorted(_NUMBER.findall(one)) != sorted(_NUMBER.findall(other)):

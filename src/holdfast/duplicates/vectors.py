@@ -1,8 +1,8 @@
-"""Which rows are near one another in a space of unit vectors: the search behind semantic copies.
+"""Nearest-neighbour search over unit vectors, as used for paraphrases.
 
-Exact, in blocks of NumPy, up to ``EXACT_ROWS`` rows; above that by a graph of neighbours (the
-package usearch, extra ``neighbours``), which is approximate. ``similar_pairs`` is what any other
-search of candidates stands in for: vectors in, pairs out.
+The search is exact, in blocks of NumPy, up to ``EXACT_ROWS`` rows. Above that it uses an
+approximate neighbour graph (the package usearch, extra ``neighbours``). ``similar_pairs`` is the
+interface that any other candidate search may replace: vectors in, pairs out.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from holdfast.core.records import Ints
 Vectors = npt.NDArray[np.float32]
 EXACT_ROWS = 100_000
 NEIGHBOURS = 10
-# Similarities held at once: 64 MiB of float32.
+# Similarities in memory at a time: 64 MiB of float32.
 SIMILARITIES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """The nearest rows of each row, the nearest first: ``index`` [n, k] and their cosine
-    ``similarity`` [n, k]. Places that no row is left for hold −1 and −1.0."""
+    ``similarity`` [n, k]. Missing neighbours are −1 and −1.0."""
 
     index: Ints
     similarity: Vectors
@@ -33,8 +33,8 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class SimilarPairs:
-    """Pairs of positions, or of texts by their numbers: ``first`` [m], ``second`` [m],
-    ``similarity`` [m]. Within one table ``first`` < ``second`` and each pair stands once."""
+    """Pairs of positions, or of text numbers: ``first`` [m], ``second`` [m], ``similarity`` [m].
+    Within one table ``first`` < ``second`` and each pair occurs once."""
 
     first: Ints
     second: Ints
@@ -44,11 +44,11 @@ class SimilarPairs:
         return len(self.first)
 
     def where(self, mask: npt.NDArray[np.bool_] | Ints) -> SimilarPairs:
-        """The pairs that ``mask`` [m] keeps, or those at these places."""
+        """The pairs that the ``mask`` [m] selects, or those at these indices."""
         return SimilarPairs(self.first[mask], self.second[mask], self.similarity[mask])
 
     def at_positions(self, positions: Ints) -> SimilarPairs:
-        """Pairs of texts by their numbers as pairs of ``positions`` [texts], the lower first."""
+        """Pairs of text numbers as pairs of ``positions`` [texts], the lower first."""
         one, other = positions[self.first], positions[self.second]
         return SimilarPairs(np.minimum(one, other), np.maximum(one, other), self.similarity)
 
@@ -56,10 +56,10 @@ class SimilarPairs:
 def nearest_neighbours(
     vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None
 ) -> Neighbours:
-    """The ``k`` nearest rows by cosine of each row, itself left out; or those of ``among``.
+    """The ``k`` nearest other rows of each row by cosine similarity; or the nearest of ``among``.
 
-    ``vectors`` [n, d] and ``among`` [m, d] have unit length. Raises ``MachineError`` where there
-    are more than ``EXACT_ROWS`` rows to search and usearch is not installed.
+    ``vectors`` [n, d] and ``among`` [m, d] have unit length. Raises ``MachineError`` if there are
+    more than ``EXACT_ROWS`` rows to search and usearch is not installed.
     """
     same_table = among is None
     pool = vectors if among is None else among
@@ -81,7 +81,7 @@ def nearest_neighbours(
             ] = -np.inf
         best_rows = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
         best_similarities = np.take_along_axis(similarities, best_rows, axis=1)
-        # By position where two are equally near, or the order would be the machine's.
+        # Ties by position; otherwise the order would depend on the machine.
         order = np.lexsort((best_rows, -best_similarities), axis=1)
         index[part] = np.take_along_axis(best_rows, order, axis=1)
         similarity[part] = np.take_along_axis(best_similarities, order, axis=1)
@@ -91,20 +91,20 @@ def nearest_neighbours(
 def similar_pairs(
     vectors: Vectors, min_similarity: float, among: Vectors | None = None, k: int = NEIGHBOURS
 ) -> SimilarPairs:
-    """The pairs of at least this cosine, the most similar first, of each row with at most its ``k``
-    nearest: in a crowd of alike rows each still has a pair, and there are never more than n·k."""
+    """The pairs with at least this cosine similarity, the most similar first. Each row is paired
+    with at most its ``k`` nearest, so there are at most n·k pairs."""
     return pairs_of(nearest_neighbours(vectors, k, among), min_similarity, same_table=among is None)
 
 
 def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool) -> SimilarPairs:
-    """The pairs in a list of neighbours, the most similar first; ``same_table`` says that both are
-    of one table."""
+    """The pairs in a list of neighbours, the most similar first; ``same_table`` is whether both
+    rows of a pair are in one table."""
     rows, places = np.nonzero(neighbours.similarity >= min_similarity)
     first, second = rows.astype(np.int64), neighbours.index[rows, places]
     similarity = neighbours.similarity[rows, places]
     if same_table:
         first, second = np.minimum(first, second), np.maximum(first, second)
-    # A pair of one table is seen from both of its rows.
+    # A pair within a table occurs for both of its rows.
     _, unique_pairs = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
     order = unique_pairs[
         np.lexsort((second[unique_pairs], first[unique_pairs], -similarity[unique_pairs]))
@@ -113,11 +113,11 @@ def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool)
 
 
 def shared_similarity(vectors: Vectors) -> float:
-    """The mean cosine of two different rows: what all rows of a table have in common.
+    """The mean cosine similarity of two different rows: what all rows of a table share.
 
-    Of unit vectors it is (n ‖mean‖² − 1) ÷ (n − 1), without a look at any pair. Rows of one narrow
-    subject have a high one (BANKING77 0.22, CR 0.13), and so has any text in the space of a model
-    that uses a cone of it (Ethayarajh 2019, 1909.00512). Fewer than two rows: 0.
+    For unit vectors it is (n ‖mean‖² − 1) ÷ (n − 1), without computing any pair. It is high for
+    rows on a narrow subject (BANKING77 0.22, CR 0.13), and for any texts if the model uses only a
+    narrow cone of its space (Ethayarajh 2019, 1909.00512). Fewer than two rows: 0.
     """
     n = len(vectors)
     if n < 2:
@@ -131,8 +131,8 @@ def _by_graph(vectors: Vectors, pool: Vectors, k: int, same_table: bool) -> Neig
         from usearch.index import Index
     except ImportError as error:
         raise MachineError(
-            "the search for near rows",
-            f"needs the package usearch above {EXACT_ROWS:,} rows, which is not installed",
+            "the search for similar rows",
+            f"needs the package usearch above {EXACT_ROWS:,} rows, and it is not installed",
             None,
             "Install it: pip install 'holdfast[neighbours]'.",
         ) from error
@@ -144,7 +144,7 @@ def _by_graph(vectors: Vectors, pool: Vectors, k: int, same_table: bool) -> Neig
     similarity = 1 - np.asarray(matches.distances, dtype=np.float32)
     if same_table:
         is_self = keys == np.arange(len(vectors))[:, None]
-        # Where a row did not find itself its last neighbour gives way.
+        # If a row did not find itself, drop its last neighbour.
         is_self[~is_self.any(axis=1), -1] = True
         keys = keys[~is_self].reshape(len(vectors), k)
         similarity = similarity[~is_self].reshape(len(vectors), k)

@@ -1,8 +1,8 @@
-"""The texts by which rows are compared, a block at a time, and as bags of words in compact arrays.
+"""Texts for comparison, read block by block, and bags of words in compact arrays.
 
-A word is what stands between spaces, without its punctuation. Words are numbered by rarity (0 the
-rarest; ties by a hash of the word), so that each row's sorted bag begins with its rarest words and
-nothing depends on the order of the rows. Four bytes a word, whatever its length.
+A word is a string between spaces, without its punctuation. Words are numbered by rarity (0 is the
+rarest; ties by a hash of the word), so each row's sorted bag begins with its rarest words and
+nothing depends on the order of the rows. A word takes four bytes, whatever its length.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class BlockTexts(Sequence[str]):
-    """Texts that are read from Arrow a slice of rows at a time, so that memory stays bounded."""
+    """Texts that are read from Arrow slice by slice, so that memory stays bounded."""
 
     @abstractmethod
     def arrow(self, begin: int, end: int) -> Any:
-        """A slice as one Arrow array of large strings: no Python string is made of any."""
+        """A slice as one Arrow array of large strings, without Python strings."""
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -56,8 +56,8 @@ class BlockTexts(Sequence[str]):
 
 
 class RowTexts(BlockTexts):
-    """The texts of one or more tables, one table after the other. For pairs both texts, with a mark
-    between them."""
+    """The texts of one or more tables, one table after the other. Text pairs are joined by
+    ``PAIR_MARK``."""
 
     def __init__(self, *tables: Table) -> None:
         self._tables = tables
@@ -76,7 +76,7 @@ class RowTexts(BlockTexts):
 
 
 class ArrowTexts(BlockTexts):
-    """The texts of an Arrow array or of a chunked one, which may be memory-mapped."""
+    """The texts of an Arrow array or chunked array, which may be memory-mapped."""
 
     def __init__(self, strings: pa.Array) -> None:
         self._strings = strings
@@ -90,7 +90,7 @@ class ArrowTexts(BlockTexts):
 
 
 def arrow_slice(texts: Sequence[str], begin: int, end: int) -> Any:
-    """Texts as one Arrow array of large strings, without Python strings where they are Arrow's."""
+    """Texts as one Arrow array of large strings; no Python strings if they come from Arrow."""
     if isinstance(texts, BlockTexts):
         return texts.arrow(begin, end)
     return to_arrow(texts[begin:end])
@@ -108,7 +108,7 @@ def _arrow_texts(table: Table, begin: int, end: int) -> Any:
 
 
 def _as_large_strings(strings: pa.Array | pa.ChunkedArray) -> pa.Array:
-    # One buffer of 32-bit offsets holds 2 GB: longer slices are wider before they are one.
+    # 32-bit offsets allow 2 GB only: cast to 64-bit offsets before combining chunks.
     wide = strings.cast(pa.large_string())
     if isinstance(wide, pa.ChunkedArray):
         wide = wide.combine_chunks() if wide.num_chunks != 1 else wide.chunk(0)
@@ -125,9 +125,10 @@ BLOCK_CHARACTERS = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class HashedTexts:
-    """Every text, read once: ``keys`` [n] hash of the normal form; ``contents`` [n] hash of the
-    text; ``lengths`` [n] words as written, lone punctuation included; ``words`` flat word numbers
-    in reading order, row i from ``starts[i]`` to ``starts[i + 1]``; ``vocabulary`` the words."""
+    """All texts, read once: ``keys`` [n] hash of the normal form; ``contents`` [n] hash of the
+    text; ``lengths`` [n] words as written, isolated punctuation included; ``words`` flat word
+    numbers in reading order, row i from ``starts[i]`` to ``starts[i + 1]``; ``vocabulary`` the
+    words."""
 
     keys: U64
     contents: U64
@@ -139,8 +140,8 @@ class HashedTexts:
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """Rows (one for each different normal form) as words by rarity. ``sequence`` in reading order,
-    ``bag`` sorted; ``once`` words occur only once in all rows, and are the numbers below it."""
+    """Rows (one per distinct normal form) as word numbers by rarity: ``sequence`` in reading order,
+    ``bag`` sorted. The words with numbers below ``once`` occur only once in all rows."""
 
     sequence: I32
     bag: I32
@@ -151,11 +152,11 @@ class Bags:
 
     @property
     def counts(self) -> I64:
-        """Words of each row, repeats included, [rows]."""
+        """The number of words of each row, including repeats, [rows]."""
         return np.diff(self.starts)
 
     def counts_of(self, rows: I64) -> I64:
-        """Words of some rows, [len(rows)]."""
+        """The number of words of some rows, [len(rows)]."""
         return np.asarray(self.starts[rows + 1] - self.starts[rows])
 
     def __len__(self) -> int:
@@ -179,9 +180,9 @@ def read_texts(texts: Sequence[str]) -> HashedTexts:
 
 
 def exact_forms(hashed: HashedTexts) -> tuple[I64, I64]:
-    """The number of each text's normal form, by hash [n], and a text for each: the one of the
-    most words, then of the lowest content hash."""
-    # By content and never by position: the split must not change when a file is sorted.
+    """The number of each text's normal form, by hash [n], and a representative text for each form:
+    the one with the most words, then with the lowest content hash."""
+    # By content and never by position: the split must not change if a file is sorted.
     order = np.lexsort((hashed.contents, -hashed.lengths.astype(np.int64), hashed.keys))
     keys = hashed.keys[order]
     is_new = run_starts(keys)
@@ -191,12 +192,12 @@ def exact_forms(hashed: HashedTexts) -> tuple[I64, I64]:
 
 
 def make_bags(hashed: HashedTexts, rows: I64) -> Bags:
-    """The bags of the chosen rows, words numbered by their rarity among these rows."""
+    """The bags of the selected rows, with words numbered by their rarity among these rows."""
     sequence, starts = take_rows(hashed.words, hashed.starts, rows)
     totals = np.bincount(sequence, minlength=len(hashed.vocabulary))
     tie_order = content_keys(pa.array(hashed.vocabulary, pa.large_string()))
     order = np.lexsort((tie_order, totals))
-    # The vocabulary is that of all texts; words of exact duplicates alone may be gone.
+    # The vocabulary covers all texts; words that only other exact duplicates have are dropped.
     order = order[totals[order] > 0]
     rank = np.full(len(hashed.vocabulary), -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
@@ -208,7 +209,7 @@ def make_bags(hashed: HashedTexts, rows: I64) -> Bags:
 
 
 def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
-    """The chosen rows of a ragged array, with their new starts."""
+    """The selected rows of a ragged array, with their new starts."""
     counts = starts[rows + 1] - starts[rows]
     ends = starts_of(counts)
     selected = np.empty(int(ends[-1]), dtype=flat.dtype)
@@ -219,7 +220,7 @@ def take_rows(flat: I32, starts: I64, rows: I64) -> tuple[I32, I64]:
 
 
 def row_blocks(starts: I64) -> Iterator[slice]:
-    """Slices of whole rows, each of about ``BLOCK_WORDS`` words, so that temporaries stay small."""
+    """Slices of complete rows of about ``BLOCK_WORDS`` words, so that temporaries stay small."""
     row = 0
     while row < len(starts) - 1:
         end = int(np.searchsorted(starts, starts[row] + BLOCK_WORDS, "right")) - 1
@@ -237,7 +238,7 @@ def run_starts(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def run_lengths(new: npt.NDArray[np.bool_]) -> I64:
-    """The rows of each run, by ``run_starts``."""
+    """The length of each run, from ``run_starts``."""
     return np.diff(np.append(np.flatnonzero(new), len(new)))
 
 
@@ -249,12 +250,13 @@ def spans(firsts: I64, counts: I64) -> I64:
 
 
 def starts_of(counts: Ints) -> I64:
-    """Where each row of a ragged array starts, and where the last ends: [n + 1]."""
+    """The offsets [n + 1] where each row of a ragged array starts and the last ends."""
     return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
 
 
 def _in_parts(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in parts of about ``BLOCK_CHARACTERS``: words take many times their length."""
+    """The texts in parts of about ``BLOCK_CHARACTERS`` characters: words take many times their
+    length in memory."""
     begin = size = 0
     for at, text in enumerate(texts):
         size += len(text)
@@ -270,7 +272,7 @@ def _read_block(texts: pa.Array, number_of_word: dict[str, int]) -> tuple[U64, U
     bare = spaced_words(fold)
     split = pc.utf8_split_whitespace(bare)
     words = split.flatten()
-    # Python then meets each different word of a block once, not each of its places.
+    # Python then handles each distinct word of a block once, not each occurrence.
     encoded = words.dictionary_encode()
     local = np.array(
         [
@@ -280,28 +282,28 @@ def _read_block(texts: pa.Array, number_of_word: dict[str, int]) -> tuple[U64, U
         dtype=np.int32,
     )
     flat = local[encoded.indices.to_numpy()]
-    # Splitting at space gives an empty word at either end of a text.
+    # Splitting at spaces gives an empty word at either end of a text.
     is_word = flat != number_of_word.setdefault("", len(number_of_word))
     rows = np.repeat(np.arange(len(texts)), pc.list_value_length(split).to_numpy())
     counts = np.bincount(rows[is_word], minlength=len(texts)).astype(np.int32)
-    # A script without spaces is one written word and many words here.
+    # A text in a script without spaces is one written word but many words here.
     lengths = np.maximum(written_words(fold), counts).astype(np.int32)
     keys = content_keys(join_forms(fold, bare))
     return keys, content_keys(texts), lengths, flat[is_word], counts
 
 
 def written_words(fold: pa.Array) -> I32:
-    """Words of folded texts as written, lone punctuation included, [n]."""
+    """The number of words of folded texts as written, isolated punctuation included, [n]."""
     lengths = pc.count_substring_regex(fold, r"[^\s\p{Z}]+").to_numpy()
     return np.asarray(lengths, dtype=np.int32)
 
 
 def sorted_rows(flat: I32, starts: I64, bag: I32) -> I32:
-    """Each row of a ragged array sorted, in ``bag``, which may be ``flat`` itself."""
+    """Sort each row of a ragged array into ``bag``, which may be ``flat`` itself."""
     for block in row_blocks(starts):
         counts = np.diff(starts[block.start : block.stop + 1])
         rows = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         part = slice(int(starts[block.start]), int(starts[block.stop]))
-        # Row and word in one number: one sort of a block does for all of its rows.
+        # Row and word in one number: one sort handles all rows of a block.
         bag[part] = (np.sort((rows << 32) | flat[part]) & 0xFFFFFFFF).astype(np.int32)
     return bag

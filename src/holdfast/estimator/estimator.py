@@ -62,13 +62,13 @@ FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Fine-tune an encoder on texts, keep its best state, calibrated on rows it did not learn.
+    """Fine-tune an encoder on texts, and keep its best checkpoint, calibrated on validation rows.
 
-    ``fit`` divides the texts 82/18 into training and validation rows (copies, and rows of one
-    group, on one side), trains as ``holdfast train`` does, and folds the temperature in. It holds
-    out no test rows: score the estimator on rows of your own, or use ``cross_val_score``.
+    ``fit`` splits the texts 82/18 into training and validation rows (duplicates and rows of one
+    group stay in one split), trains as ``holdfast train`` does, and applies temperature scaling. It
+    holds out no test rows: score the estimator on your own rows, or use ``cross_val_score``.
 
-    Unlike scikit-learn's linear text models it takes raw strings, needs no vectorizer, and is
+    Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
 
     Parameters
@@ -115,9 +115,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Sequence[Any], groups: Sequence[Any] | None = None) -> TextClassifier:
         """Train on texts ``X`` [n] (or pairs of texts, or a data frame with a column of texts, see
-        ``text_columns_``) and labels ``y`` [n]; ``groups`` [n] stay on one side.
+        ``text_columns_``) and labels ``y`` [n]; each of the ``groups`` [n] stays in one split.
 
-        Raises ``DataError`` (a ``ValueError`` as well) where ``holdfast train`` would exit with 2.
+        Raises ``DataError`` (also a ``ValueError``) where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
         from holdfast.fits.fit import fit
@@ -135,8 +135,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
-        """Probabilities [n, classes], in the order of ``classes_``, of texts or of the rows of a
-        data frame."""
+        """Probabilities [n, classes], in the order of ``classes_``, for texts or the rows of a data
+        frame."""
         from holdfast.data.memory.texts import table_from_texts
 
         check_is_fitted(self, "network_")
@@ -147,7 +147,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def _predictor(self) -> Predictor:
-        """Made at each call: a copy or a pickle of the estimator holds nothing of it."""
+        """Created at each call, so that a copy or a pickle of the estimator does not contain it."""
         from holdfast.runs.predictor import Predictor
         from holdfast.tasks.classes.answers import FittedText, TextPredictor
         from holdfast.tasks.classes.classifier import Tempered
@@ -165,12 +165,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[best])
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a plain Hugging Face folder, its temperature folded in, and beside it
-        what ``load`` needs. Raises ``RunError`` where the folder holds something."""
+        """Write the calibrated model as a plain Hugging Face folder, with a file that ``load``
+        needs. Raises ``RunError`` if the folder is not empty."""
         check_is_fitted(self, "network_")
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(str(folder), "already holds something", None, "Choose another folder.")
+            raise RunError(str(folder), "is not empty", None, "Choose another folder.")
         facts = {
             "schema": 1,
             "params": {**self.get_params(), "model": str(self.model)},
@@ -191,8 +191,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def load(cls, folder: str | Path) -> TextClassifier:
         """The fitted estimator that ``save`` wrote. It has no ``history_``; its ``network_`` is
-        the plain model. Raises ``ModelError`` where the folder holds none or a broken one,
-        ``RunError`` where a file is missing or was changed since."""
+        the plain model. Raises ``ModelError`` if the folder holds no model or a broken one, and
+        ``RunError`` if a file is missing or was changed since."""
         from holdfast.models.encoders.checkpoint import load_saved
 
         path = Path(folder) / SAVED
@@ -286,7 +286,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _refuse_missing(y: object) -> None:
-    """NumPy would make a class ``nan`` of them."""
+    """Refuse missing labels, which NumPy would turn into a class ``nan``."""
     values = np.asarray(y, dtype=object).ravel()
     missing = [i for i, label in enumerate(values) if _is_missing(label)]
     if missing:
@@ -305,8 +305,8 @@ def _is_missing(label: object) -> bool:
 
 
 def _text_columns(X: object) -> tuple[str, ...] | None:
-    """Which columns of a data frame hold the texts: the only one, or as ``holdfast train`` chooses
-    them; ``None`` where ``X`` is no data frame."""
+    """The columns of a data frame that hold the texts: the only one, or those that ``holdfast
+    train`` would choose; ``None`` if ``X`` is not a data frame."""
     if not is_frame(X):
         return None
     table = frame_table(X, "X")
@@ -347,7 +347,7 @@ def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    """What ``save`` wrote beside the model, whose files must be those of then."""
+    """Read the file that ``save`` wrote with the model, and check that no file changed since."""
     with reading_errors(str(path), ModelError, remedy=COPY):
         facts = shapes.parse_object(path.read_text("utf-8"))
         FACTS(facts, "")
@@ -366,7 +366,7 @@ def _verdict(facts: Mapping[str, Any]) -> Verdict:
 
 
 def _plain_labels(classes: npt.NDArray[np.generic]) -> list[Any]:
-    """The labels as JSON holds them."""
+    """The labels as JSON values."""
     labels: list[Any] = classes.tolist()
     wrong = next((x for x in labels if not isinstance(x, (str, int, float, bool))), None)
     if wrong is not None:

@@ -1,5 +1,7 @@
-"""What a recipe may say to ``TextClassifier``, which is given texts and labels and divides them
-itself: keys that it would pass over in silence are refused."""
+"""Recipe keys for ``TextClassifier``, which takes texts and labels and splits them itself.
+
+Keys that it would ignore are refused.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ OF_A_TABLE = (
 
 
 def for_estimator(recipe: Recipe, labels: Sequence[Any]) -> Recipe:
-    """``recipe`` with its classes called by their place among ``labels``, as the rows of the
-    estimator call them.
+    """``recipe`` with its classes named by their position in ``labels``, as in the estimator's
+    rows.
 
-    Raises ``RecipeError`` for what is done to the rows of a table and not to texts in memory.
+    Raises ``RecipeError`` for keys that apply to the rows of a table and not to texts in memory.
     """
     plain = Recipe().data
     for key in OF_A_TABLE:

@@ -1,1 +1,1 @@
-"""One fit: a plan, its parts put together, the loop, and what it leaves."""
+"""One fit: make its plan, compose its parts, run the training loop, and return the result."""

@@ -1,6 +1,6 @@
-"""What may join the fine-tuning of a run that is under way:
-``training.restore.Additions`` of a fit, from the registries of methods and of
-enrichments."""
+"""What can be added to fine-tuning while a run is under way: ``training.restore.Additions`` of a
+fit, from the registries of methods and of enrichments.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from holdfast.core.updates import BatchSource
 
 
-# One notch more of a number that says how much an enrichment does.
+# The factor by which one notch increases the settings for the strength of an enrichment.
 STRONGER = 1.5
 STRENGTH_KEYS = ("share", "strength", "most", "degrees", "alpha")
-# What is switched on where nothing is: benchmarks/methods.md has no other of texts above nothing
-# (aeda +0.2 points, word-level changes below 0); shifts and mirrors gained 6 to 10 points on
-# images, the others come after them.
+# The enrichment to switch on where none is active. In benchmarks/methods.md no other of texts
+# gained (aeda +0.2 points, word-level changes below 0); of images, shifts and mirrors gained 6 to
+# 10 points, the others come after them.
 NOTCHES: Mapping[str, tuple[Mapping[str, Settings], ...]] = {
     "text": ({"aeda": {"share": 0.5}}, {"aeda": {"share": 0.5}, "delete": {"share": 0.5}}),
     "pictures": (
@@ -56,7 +56,7 @@ MAX_NOTCHES = 3
 
 
 class FitAdditions:
-    """Of one fit: its resolved recipe, its rows, its model."""
+    """The additions of one fit: from its resolved recipe, its rows and its model."""
 
     def __init__(self, training_plan: TrainingPlan) -> None:
         self._plan = training_plan
@@ -84,7 +84,7 @@ class FitAdditions:
 
     @property
     def possible(self) -> dict[str, dict[str, Any]]:
-        """The methods that could join this run now, alone, with their usual settings."""
+        """The methods that could be added to this run now, each by itself, with usual settings."""
         methods = {}
         for name in sorted(all_methods()):
             try:
@@ -131,7 +131,7 @@ class FitAdditions:
         return (*parts.listeners(), *parts.listeners_for(self._plan.loaded))
 
     def notch_decisions(self, notches: int) -> tuple[Decision | Finding, ...]:
-        """What is known of rows enriched by so many notches more."""
+        """Decisions and findings on rows enriched by this many notches more."""
         with record_decisions() as log:
             enrich_plan(*self._enrich_arguments(notches))
         decisions, findings = decisions_and_findings(log)
@@ -140,18 +140,18 @@ class FitAdditions:
     def _check(
         self, name: str, method: Method, settings: Settings, active: Mapping[str, Settings]
     ) -> None:
-        """Refuse what cannot join: a method that is on by the recipe, one with a phase of its own
-        or none of these parts, one that needs a class a row, one that excludes another."""
+        """Refuse a method that cannot be added: it is already on by the recipe, has its own phase,
+        has no parts that fit, needs one class per row, or excludes another method."""
         recipe_methods = method_settings(self._plan.recipe)
         where = f"methods.{name}"
         if name in recipe_methods:
-            raise RecipeError(where, "is on by the recipe", None, "Name another.")
+            raise RecipeError(where, "is already on by the recipe", None, "Name another.")
         if not method.joins:
-            raise RecipeError(where, "acts at the beginning of a run, which is over", None)
+            raise RecipeError(where, "acts only at the beginning of a run, which is over", None)
         parts = parts_of({name: settings})
         if parts.stages:
-            raise RecipeError(where, "has a phase of its own, which comes first", None)
-        # What a method needs of the model it says here, before it is made for it.
+            raise RecipeError(where, "has its own phase before fine-tuning", None)
+        # The method checks its requirements on the model here, before its parts are made.
         with record_decisions():
             parts.prepares(self._plan.loaded)
         listeners = self.listeners(name, settings)
@@ -159,14 +159,16 @@ class FitAdditions:
             parts.terms or parts.source or parts.stepper or parts.add_general_rows or listeners
         )
         if not contributes:
-            raise RecipeError(where, "brings nothing that a run under way could take", None)
+            raise RecipeError(where, "has no part that can be added during a run", None)
         labels = getattr(self._plan.train, "labels", None)
         if method.needs_classes and (labels is None or not self._one_class()):
-            raise RecipeError(where, "needs a class a row", None)
+            raise RecipeError(where, "needs one class per row", None)
         if method.needs_one_answer and not self._one_class():
-            raise RecipeError(where, "compares answers, and a row has several or a number", None)
+            raise RecipeError(
+                where, "needs one class per row, not several labels or a number", None
+            )
         if method.needs_general and self._plan.splits.general_rows is None:
-            raise RecipeError(where, "needs general rows, and none were prepared", None)
+            raise RecipeError(where, "needs general rows, but none were prepared", None)
         parts_of({**recipe_methods, **active, name: settings})
         query = conflict_query(self._plan.recipe)
         check_conflicts(replace(query, methods={**query.methods, **active, name: settings}))
@@ -176,14 +178,16 @@ class FitAdditions:
             if self.accepts(phase)
         )
         if (parts.source or parts.stepper) and not draws_every_row:
-            raise RecipeError(where, "draws rows or makes gradients as another method does", None)
+            raise RecipeError(
+                where, "samples rows or computes gradients, as another method already does", None
+            )
         self._terms(parts)
 
     def _one_class(self) -> bool:
         return self._plan.prepared.rows.columns.one_class
 
     def _with_general(self, source: BatchSource, *parts: Parts) -> BatchSource:
-        """The source with general rows too, where the recipe or what joins needs them."""
+        """The source with general rows, where the recipe or the added method needs them."""
         rows = self._plan.splits.general_rows
         add_general = next(
             (one.add_general_rows for one in parts if one.add_general_rows is not None), None
@@ -199,7 +203,7 @@ class FitAdditions:
         return row_type
 
     def _own_enrichments(self) -> dict[str, Mapping[str, Any]]:
-        """What the recipe enriches its rows with."""
+        """The enrichments of the recipe."""
         return requested_enrichments(self._plan.recipe.enrich)
 
     def _forms(self, notches: int) -> tuple[Phase, ...]:
@@ -232,7 +236,7 @@ class FitAdditions:
 
 
 def _plain_phase(phase: Phase) -> Phase:
-    """The phase with its rows as they are."""
+    """The phase with its rows without enrichment."""
     terms = tuple(term for term in phase.terms if not isinstance(term, MixedLabels))
     return replace(phase, source=_row_source(phase.source), terms=terms)
 
@@ -248,7 +252,7 @@ def _without_general(source: BatchSource) -> BatchSource:
 
 
 def _source_with(phase: Phase, parts: Parts) -> Any:
-    """The source of a method in the place of the ordinary one, its rows in the forms of this."""
+    """The source of a method in place of the ordinary one, with the enriched rows of this phase."""
     if parts.source is None:
         return phase.source
     if isinstance(phase.source, Enriched):
@@ -259,8 +263,8 @@ def _source_with(phase: Phase, parts: Parts) -> Any:
 def _strengthened(
     own_enrichments: Mapping[str, Mapping[str, Any]], notches: int
 ) -> dict[str, dict[str, Any]]:
-    """Each number that says how much an enrichment does, times ``STRONGER`` a notch, as far as its
-    bounds go."""
+    """Each strength setting of an enrichment, multiplied by ``STRONGER`` per notch, within its
+    bounds."""
     registry, strengthened = all_enrichments(), {}
     for name, given in own_enrichments.items():
         fields = registry[name].settings.__dataclass_fields__

@@ -1,5 +1,4 @@
-"""Other forms of the training rows, put together: which enrichments, of which rows, and what is
-reported of them."""
+"""Enrich training rows: which enrichments apply to which rows, and what is reported about them."""
 
 from __future__ import annotations
 
@@ -30,15 +29,15 @@ from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.task import Examples
 
-# Images compared with their mirror images; more show no more.
+# The most images compared with their mirror images; more do not change the result.
 MAX_MIRRORED = 2000
-# Below it an enrichment changes too few rows to be what was requested.
+# Below this share of changed rows an enrichment is reported as idle.
 MIN_CHANGED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class EnrichedPlan:
-    """The plan whose phases draw rows in other forms, and the ``settings`` of what makes them."""
+    """The plan whose phases draw enriched rows, and the ``settings`` of the enrichments."""
 
     plan: Plan
     settings: Mapping[str, Any]
@@ -52,10 +51,10 @@ def enrich_plan(
     splits: EncodedSplits,
     recipe: Recipe,
 ) -> EnrichedPlan:
-    """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
+    """``plan`` with its rows enriched as the recipe asks; the effects are logged.
 
-    Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where what it
-    needs is missing.
+    Raises ``RecipeError`` where an enrichment does not fit the task, ``MachineError`` where a
+    requirement is missing.
     """
     if recipe.task in IMAGE_TASKS:
         return _enrich_images(plan, splits, recipe)
@@ -80,13 +79,13 @@ def text_forms(
     splits: EncodedSplits,
     recipe: Recipe,
 ) -> Rewriting:
-    """The training rows in the forms of these enrichments.
+    """The training rows, rewritten by these enrichments.
 
-    Raises ``RecipeError`` for tags and plain texts, and for a function that breaks its promise.
+    Raises ``RecipeError`` for tags and plain texts, and for a function that breaks its contract.
     """
     table = splits.train_rows.table
     _refuse_where_words_are_bound(table, recipe, next(iter(augmenters)))
-    # A tokenizer keeps how it cuts and pads: this one belongs to the thread that makes the forms.
+    # A tokenizer stores truncation and padding as state: the rewriting thread has its own copy.
     own_loaded = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
 
     def encode(rows: Table) -> Examples:
@@ -109,11 +108,11 @@ def text_forms(
 
 
 def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> None:
-    """Tags belong to words, and a plain text that a model learns to go on with is all answer."""
+    """Refuse tags, which belong to words, and plain text, in which every token is a target."""
     if recipe.task in TAGGING_TASKS:
-        why = "the tags belong to the words as they stand"
+        why = "the tags belong to the original words"
     elif recipe.task in DECODER_TASKS and "[]" in table.rows[:1]["turns"]:
-        why = "of plain text every token is learned, so that a changed one would be learned too"
+        why = "in plain text every token is a target, so a changed token would be learned too"
     else:
         return
     raise RecipeError(
@@ -122,7 +121,7 @@ def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> No
 
 
 def row_positions(examples: Any, rows: int) -> Ints:
-    """Where the row of each example stands in its table of so many ``rows`` [examples]."""
+    """The row of each example in its table of ``rows`` rows [examples]."""
     if len(examples) == rows:
         return np.arange(rows)
     kept_positions = getattr(examples, "kept", None)
@@ -131,30 +130,31 @@ def row_positions(examples: Any, rows: int) -> Ints:
 
 
 def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
-    """What an enrichment does to rows, seen before any is learned from; and a finding where it
-    leaves nearly every row as it is."""
+    """Log how an enrichment changes rows, before training; and a finding where it leaves nearly
+    every row unchanged."""
     settings = names_of(one, ("share", "strength", "copies", "similarity"))
     changed, lost = form_survey.changed[name], sum(form_survey.kept[name].values())
     parts = [
-        "set by you",
-        f"{changed} of {count_phrase(form_survey.rows, 'training row')} looked at come out "
-        "otherwise",
+        "set in the recipe",
+        f"{changed} of {count_phrase(form_survey.rows, 'sampled training row')} are changed",
     ]
     if lost:
         why = ", ".join(f"{cause} {count}" for cause, count in form_survey.kept[name].items())
-        parts.append(f"{count_phrase(lost, 'form')} fall back to the row ({why})")
+        parts.append(
+            f"{count_phrase(lost, 'rewritten text')} rejected in favour of the original ({why})"
+        )
     if name in form_survey.alike:
-        parts.append(f"the median likeness of meaning is {form_survey.alike[name]:.2f}")
+        parts.append(f"median semantic similarity {form_survey.alike[name]:.2f}")
         before, after = form_survey.shown[name]
-        parts.append(f"e.g. {_shorten(before)!r} → {_shorten(after)!r}")
-    parts.append(f"known: {ENRICHMENTS[name].known}")
+        parts.append(f"for example {_shorten(before)!r} → {_shorten(after)!r}")
+    parts.append(f"known results: {ENRICHMENTS[name].known}")
     notify(Decision("enrich", f"{name} ({settings})", "; ".join(parts)))
     share = changed / max(1, form_survey.rows)
     if share >= MIN_CHANGED_SHARE:
         return
-    why = f", {count_phrase(lost, 'form')} lost meaning" if lost else ""
-    because = f"enrich.{name} changes {changed} of {form_survey.rows} rows that were looked at{why}"
-    remedy = f"Leave enrich.{name} out, or look whether it is made for this language."
+    why = f"; {count_phrase(lost, 'rewritten text')} changed the meaning" if lost else ""
+    because = f"enrich.{name} changes {changed} of {form_survey.rows} sampled rows{why}"
+    remedy = f"Remove enrich.{name}, or check whether it supports this language."
     notify(
         Finding(
             "idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy
@@ -176,13 +176,15 @@ def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> Enriche
     augmenters = make_all(enrichments)
     unsupported = [name for name, one in augmenters.items() if one.needs_colours]
     if unsupported and examples.pixels.affine is None:
-        rule = "works on colours, and this model's processor does more than scale them"
-        remedy = "Leave it out; crop, flip, resize, rotate and erase work."
+        rule = "changes colours, but the model's image processor does more than scale them"
+        remedy = "Remove it; crop, flip, resize, rotate and erase work."
         raise RecipeError(f"enrich.{unsupported[0]}", rule, None, remedy)
     for name, one in augmenters.items():
         settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
         known = ENRICHMENTS[name].known
-        because = f"set by you; another form each time a picture comes up; known: {known}"
+        because = (
+            f"set in the recipe; each use of an image is changed again; known results: {known}"
+        )
         notify(Decision("enrich", f"{name} ({settings})", because))
     forms = Redrawing(
         splits.train_rows,
@@ -199,8 +201,8 @@ def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> Enriche
 def _settle_mirror(
     enrichments: dict[str, dict[str, Any]], examples: EncodedImages, seed: int
 ) -> None:
-    """Whether images are mirrored where that is left to the rows, which settles it in
-    ``enrichments``; and a warning where a mirror that is set changes what they mean."""
+    """Decide whether images are mirrored where the recipe leaves it open, and store it in
+    ``enrichments``; warn where mirroring is set and changes the meaning of images."""
     usual = enrichments.get("usual", {})
     undecided = usual.get("mirror") == BY_EVIDENCE
     if not (undecided or usual.get("mirror") == YES or "flip" in enrichments):
@@ -211,7 +213,7 @@ def _settle_mirror(
     mirror_test = in_a_mirror(pixels, examples.labels[rows], seed)
     if undecided:
         usual["mirror"] = YES if mirror_test.alike else NO
-        sentence = "pictures are mirrored" if mirror_test.alike else "no picture is mirrored"
+        sentence = "images are mirrored" if mirror_test.alike else "images are not mirrored"
         notify(Decision("enrich", sentence, f"{mirror_test.because} (enrich.usual.mirror)"))
     elif not mirror_test.alike:
         loses = (mirror_test.plain - mirror_test.mirrored) / max(
@@ -224,15 +226,15 @@ def _settle_mirror(
                 min(1.0, max(0.0, loses)),
                 0,
                 (),
-                f"pictures are mirrored, and {mirror_test.because}",
+                f"images are mirrored, but {mirror_test.because}",
                 "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
             )
         )
 
 
 def _with_image_forms(phase: Phase, forms: Redrawing) -> Phase:
-    """The phase with its images in other forms; where rows are compared none is of two classes,
-    and nothing is mixed."""
+    """The phase with enriched images. In a phase of contrast, no image has two classes and nothing
+    is mixed."""
     alone = {k: v for k, v in forms.enrichments.items() if not isinstance(v, Mixing)}
     if phase.compares_rows or not forms.mixing:
         if not alone:

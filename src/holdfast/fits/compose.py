@@ -1,6 +1,6 @@
-"""From what was prepared to a job for the loop: the parts are chosen here and nowhere else.
+"""Compose a job for the training loop from the prepared data. All parts are chosen here.
 
-The model against the data: how much learns for each row, and what follows from it.
+Also compares the size of the model with the data: the trainable parameters per row.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def make_training_plan(
     cross_fitted: bool = False,
     planned_for: int | None = None,
 ) -> TrainingPlan:
-    """A fit up to its first step: a network of its own, the table of defaults, the plan.
+    """Prepare a fit up to its first step: its own network, resolved settings, the plan.
 
-    ``cache_folder`` is the folder where the outputs of frozen layers are kept. A fit that is
-    ``cross_fitted`` learns from the rows that judge it, which other fits answer. ``planned_for`` is
-    how many training rows the plan is for, where it is that of another fit.
+    ``cache_folder`` is the folder for cached outputs of frozen layers. A ``cross_fitted`` fit is
+    evaluated on its own training rows, which other fits predict. ``planned_for`` is the number of
+    training rows that the plan is made for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = prepared.with_settings(settings)
@@ -123,8 +123,8 @@ def make_training_plan(
 
 @dataclass(frozen=True, slots=True)
 class _FitParts:
-    """What a fit is put together from: what is prepared, its ``train`` positions, what it has of
-    its own. ``sizes`` are parameters, training rows, and how many classes a text has one of."""
+    """The inputs of a fit: the prepared data, its ``train`` positions, and its own parts. ``sizes``
+    are parameters, training rows, and the number of classes (of texts with one class)."""
 
     prepared: PreparedData
     train: Ints
@@ -136,11 +136,11 @@ class _FitParts:
 def _training_plan(
     parts: _FitParts, recipe: ResolvedRecipe, forms: EnrichedPlan, cache_folder: Path | None
 ) -> TrainingPlan:
-    """What the network computes and writes, whether that has room here, and what of it is kept."""
+    """Add the loss, generation and caching, and check whether the run fits into memory."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
     definition, network, learnt = prepared.definition, loaded.network, splits.training_examples
     plan = _with_general_rows(forms.plan, splits, recipe)
-    # Asked before anything is passed through the network.
+    # Before any forward pass.
     refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
     _check_half(recipe, plan)
     with record_decisions() as pass_notes:
@@ -184,21 +184,21 @@ def _shards(recipe: ResolvedRecipe) -> int:
 
 
 def _check_half(recipe: ResolvedRecipe, plan: Plan) -> None:
-    """Raise ``RecipeError`` where scaled gradients would be read as if they were not."""
+    """Raise ``RecipeError`` where a method would use scaled gradients as if they were unscaled."""
     steppers = {phase.stepper.name for phase in plan.phases if phase.stepper.passes > 1}
     if recipe.train.precision == "float16" and steppers:
         raise RecipeError(
             "train.precision",
-            f"is float16, whose gradients are scaled, and {', '.join(sorted(steppers))} "
-            "moves by them",
+            f"is float16, which scales gradients, but {', '.join(sorted(steppers))} "
+            "uses unscaled ones",
             "float16",
-            "Set train.precision=float32, or leave the method out.",
+            "Set train.precision=float32, or remove the method.",
         )
 
 
 def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
-    """Refuse a split that no splitter gives: a row that judges what was learnt from it would
-    look like a good model, and nothing later would show it."""
+    """Refuse a split that no splitter makes. A model evaluated on a row that it learned from would
+    look good, and nothing later would show the error."""
     for name, positions in (("training", train), ("validation", valid)):
         outside = positions[(positions < 0) | (positions >= rows)]
         if len(outside):
@@ -206,18 +206,18 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
             raise Defect("a fit", rule, int(outside[0]))
     shared = np.intersect1d(train, valid)
     if len(shared):
-        rule = "was given a row both to learn from and to be judged by"
+        rule = "was given a row both for training and for validation"
         raise Defect("a fit", rule, int(shared[0]))
 
 
 def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
-    """A network of its own with the unit and limits of the training rows, and the rows of
-    both splits; of the added rows those of the origins that ``train.added`` names. Rows weigh by
+    """A network for this fit with the unit and limits of the training rows, and the rows of both
+    splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
     their source."""
-    # What was prepared since may have set other threads, and sums depend on how many add them up.
+    # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
-    # Every kind's ``LoadedModel`` is a dataclass, which a protocol cannot say.
+    # The ``LoadedModel`` of every task is a dataclass, which a protocol cannot express.
     shared: Any = prepared.loaded
     loaded: LoadedModel = replace(shared, network=copy_network(prepared.loaded.network))
     train_rows, valid_rows = (prepared.rows.take(positions) for positions in (train, valid))
@@ -253,7 +253,8 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
 def _added_examples(
     prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: LoadedModel
 ) -> tuple[Examples | None, Examples | None]:
-    """The added rows that this fit learns from, with their weights; and they behind ``train``."""
+    """The added rows that this fit learns from, with their weights; and ``train`` followed by
+    them."""
     added, examples = prepared.added, prepared.added_examples
     selected = added.positions_of(origins) if added is not None else np.zeros(0, dtype=np.int64)
     if added is None or examples is None or not len(selected):
@@ -265,22 +266,22 @@ def _added_examples(
     extended = train.extended(added_examples, np.asarray(added.weights)[selected])
     if not isinstance(extended, ExtendableExamples):
         return added_examples, extended
-    # With the weights that they have there.
+    # With their weights in the joined rows.
     return extended.take(np.arange(len(train), len(extended))), extended
 
 
 def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
-    """The recipe with nothing left open: by the table of defaults, then which layers learn. What
-    does not is frozen, and how the network computes is changed, not what."""
+    """The recipe with every setting resolved: from the defaults, then the layers to train. Freezes
+    the other layers, and sets how the network computes without changing its results."""
     prepared, loaded, (parameters, rows, classes) = parts.prepared, parts.loaded, parts.sizes
     settings = {
         "max_length": loaded.max_length,
-        # What the loader chose that the recipe must keep.
+        # Settings that the loader chose and the recipe must record.
         **loaded.settings,
         **adapter_settings(loaded.network),
     }
     if recipe.model.freeze is not None:
-        # A fit may freeze otherwise than the loader would.
+        # A fit may freeze other layers than the loader would.
         settings.pop("freeze", None)
     recipe, decisions = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
     resolved = resolve_all(recipe, model=settings)
@@ -300,13 +301,13 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     notify(*checkpoint_activations(network, resolved.train.checkpoint_activations))
     method_parts(resolved).prepares(loaded)
     check_target(resolved.methods, prepared.rows.classes)
-    # What will be refused of the columns is refused before anything is trained.
+    # Invalid columns are refused before training.
     fitted_columns(resolved.data.features, table)
     return resolved
 
 
 def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
-    """The phases of a fit on so many training ``rows``, and where the run is evaluated."""
+    """The phases of a fit on this many training ``rows``, and the steps of its evaluations."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
     parameters, _, classes = parts.sizes
     planned = plan_phases(recipe, parameters, rows, loaded.defaults, classes)
@@ -323,13 +324,13 @@ def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
 
 
 def _map_finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
-    """The plan with its fine-tuning changed."""
+    """The plan with a changed fine-tuning phase."""
     phases = (change(one) if one.name == FINETUNE else one for one in plan.phases)
     return replace(plan, phases=tuple(phases))
 
 
 def _with_general_rows(plan: Plan, splits: EncodedSplits, recipe: ResolvedRecipe) -> Plan:
-    """The plan whose fine-tuning passes general rows too, where a method holds on to them so."""
+    """The plan whose fine-tuning also passes general rows, where a method needs them."""
     add_general, general_rows = method_parts(recipe).add_general_rows, splits.general_rows
     if add_general is None or general_rows is None:
         return plan
@@ -341,37 +342,37 @@ def _with_general_rows(plan: Plan, splits: EncodedSplits, recipe: ResolvedRecipe
 def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: TrainingTask) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
-    Raises ``RecipeError`` where their predictions of these rows were not prepared.
+    Raises ``RecipeError`` where their predictions for these rows were not prepared.
     """
     if not recipe.distill.teacher:
         return plan
     prepared = parts.prepared
     if prepared.lessons is None:
-        rule = "goes with one run on one division: a fold or a trial would need teachers of its own"
+        rule = "only works for one run on one split: a fold or a trial would need its own teachers"
         raise RecipeError("distill.teacher", rule, None, "Leave it out: distill.teacher=null.")
     if not any(phase.name == FINETUNE for phase in plan.phases):
-        rule = "leaves no fine-tuning, in which a teacher is learned from"
+        rule = "leaves no fine-tuning phase, which distillation needs"
         name = f"methods.{plan.phases[0].name}"
-        raise RecipeError(name, rule, None, "Leave it out, or raise train.epochs.")
+        raise RecipeError(name, rule, None, "Remove it, or raise train.epochs.")
     term = prepared.lessons.term(prepared, recipe, parts.train, parts.splits, parts.loaded, task)
     return _map_finetuning(plan, lambda one: replace(one, terms=(*one.terms, term)))
 
 
 def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> None:
-    """What this fit learns from in addition to the rows of the table."""
+    """Log the rows that this fit learns from in addition to those of the table."""
     added = prepared.added
     if added is None:
         return
     selected = added.positions_of(recipe.train.added)
     if not len(selected):
-        notify(Decision("added rows", "none", "train.added leaves all of them out"))
+        notify(Decision("added rows", "none", "train.added excludes all of them"))
         return
     counts: dict[str, int] = Counter(added.origins[i] for i in selected)
     shown = ", ".join(f"{count:,} of origin {name}" for name, count in counts.items())
     because = (
-        f"they weigh {float(np.asarray(added.weights)[selected].sum()):,.4g} rows together; "
+        f"their weights add up to {float(np.asarray(added.weights)[selected].sum()):,.4g} rows; "
         "updates "
-        "and the head learn from them, and nothing is measured on them"
+        "and the head learn from them, and nothing is evaluated on them"
     )
     notify(Decision("added rows", shown, because))
 
@@ -380,12 +381,14 @@ SHORT_TOKENS = 256
 
 
 def choose_attention(network: Any, train: Examples, packed: bool) -> None:
-    """On a processor the fused attention has a slow backward pass for short rows, and none at all
-    where a bias of its scores learns: it then takes a slower way to what plain attention does. A
-    decoder that needs no mask keeps it: it is as fast, and keeps no scores in memory."""
+    """Choose plain attention where it trains faster on a CPU.
+
+    Fused attention has a slow backward pass for short rows. Where a bias of its scores is trained,
+    it has none and falls back to a slower form of plain attention. A decoder without a mask keeps
+    fused attention: it is as fast, and stores no scores."""
     import torch
 
-    # As T5's relative positions do.
+    # T5's relative positions are such a bias.
     learns = any(
         parameter.requires_grad and "relative_attention_bias" in name
         for name, parameter in network.named_parameters()
@@ -400,8 +403,8 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
         network.backbone.set_attn_implementation("eager")
     except (ValueError, AttributeError):
         return
-    where = "where relative positions learn" if learns else "for short rows"
-    because = f"plain attention trains faster than the fused one on a processor {where}"
+    where = "where relative positions are trained" if learns else "for short rows"
+    because = f"plain attention trains faster than fused attention on a CPU {where}"
     notify(Decision("attention", "eager", because))
 
 
@@ -415,35 +418,37 @@ def _find_metric(
     if metric.two_classes and classes != 2:
         raise RecipeError(
             "train.metric",
-            f"is defined for two classes, and there are {classes}",
+            f"is defined for two classes, but there are {classes}",
             name,
-            "Choose another, e.g. f1_macro, or leave it out.",
+            "Choose another metric, for example f1_macro, or remove the setting.",
         )
     return metric
 
 
 CHECK = "model_size"
-# Fine-tuned whole, BERT-large (335 million) ends badly by chance on the sets of GLUE below some
-# 2,500 rows, and steadily only with many passes and small rates (2006.04884, 2006.05987): that is
-# where this line lies for it. A small model has no such trouble whatever its rows (MiniLM, 10.8
-# million learning: benchmarks/small_data.py at 100 rows), so it is never called oversized.
+# Full fine-tuning of BERT-large (335 million parameters) sometimes fails on GLUE tasks with fewer
+# than about 2,500 rows, and is stable only with many epochs and small learning rates (2006.04884,
+# 2006.05987): the limit corresponds to that. Small models do not have this problem with any number
+# of rows (MiniLM, 10.8 million trained: benchmarks/small_data.py at 100 rows), so they are never
+# reported as oversized.
 MAX_PARAMETERS_PER_ROW = 150_000
 SMALL_MODEL = 40_000_000
 
 
 def model_size(network: Network, examples: Examples) -> None:
-    """Learning parameters for each training row, and a warning where that is far too many.
+    """Log the trainable parameters per training row, and warn where there are far too many.
 
-    More than 150,000 a row in a model of which more than 40 million learn is oversized: an adapter,
-    freezing or a smaller model is the remedy. No row gives no ratio and no warning.
+    More than 150,000 per row, in a model with more than 40 million trainable parameters, is
+    oversized; the remedy is an adapter, freezing or a smaller model. Without rows there is no ratio
+    and no warning.
     """
     rows = len(examples)
     _, trainable = count_parameters(network)
     tokens = int(examples.lengths.sum())
     per_row = trainable / rows if rows else 0.0
     size = (
-        f"{trainable:,} parameters learn from {rows:,} rows: {per_row:,.0f} a row, "
-        f"{trainable / max(1, tokens):,.0f} a token of them"
+        f"{trainable:,} trainable parameters and {rows:,} training rows: {per_row:,.0f} per row, "
+        f"{trainable / max(1, tokens):,.0f} per token"
     )
     oversized = trainable > SMALL_MODEL and per_row > MAX_PARAMETERS_PER_ROW
     reason = _size_reason(network, trainable, oversized)
@@ -458,10 +463,10 @@ def model_size(network: Network, examples: Examples) -> None:
             min(1.0, per_row / MAX_PARAMETERS_PER_ROW / 10),
             rows,
             (),
-            f"{size}; above {MAX_PARAMETERS_PER_ROW:,} a row a run of so large a model may "
-            "end badly by chance",
-            "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
-            "(--set model.freeze=0.75), or take a model of at most "
+            f"{size}; above {MAX_PARAMETERS_PER_ROW:,} per row, fine-tuning so large a model may "
+            "fail by chance",
+            "Use --set model.adapter.kind=lora (under 1 % is trained), freeze the first layers "
+            "(--set model.freeze=0.75), or use a model with at most "
             f"{max_parameters / 1e6:,.0f} million "
             "parameters.",
         )
@@ -470,9 +475,9 @@ def model_size(network: Network, examples: Examples) -> None:
 
 def _size_reason(network: Network, learns: int, oversized: bool) -> str:
     if oversized:
-        return f"above {MAX_PARAMETERS_PER_ROW:,} a row, some runs fail by chance"
+        return f"above {MAX_PARAMETERS_PER_ROW:,} per row, some runs fail by chance"
     if network.adapter is not None:
         return "the adapter keeps the trainable parameters few"
     if learns <= SMALL_MODEL:
-        return f"up to {SMALL_MODEL // 10**6} million, no benchmark had too few rows"
-    return f"up to {MAX_PARAMETERS_PER_ROW:,} a row, full fine-tuning was stable in benchmarks"
+        return f"no benchmark had too few rows for up to {SMALL_MODEL // 10**6} million parameters"
+    return f"up to {MAX_PARAMETERS_PER_ROW:,} per row, full fine-tuning was stable in benchmarks"

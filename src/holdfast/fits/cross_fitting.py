@@ -1,22 +1,23 @@
-"""One model from all rows, judged by rows that the judging networks had not learned from.
+"""Cross-fitting: train one model on all rows, and evaluate it with networks of folds that did not
+learn from the evaluated rows.
 
-Below some hundred rows the validation rows that a run can spare are too few to tell one state from
-another, and the model misses them. So they are spared for a while only:
+With fewer than a few hundred rows, the validation rows that a run can spare are too few to
+distinguish checkpoints, and the model lacks them for training. So each row is held out only in one
+fold:
 
-    K folds ── each: a short run on the others, which predicts the fold at every evaluation
-      └─ together: losses of every row at every evaluation, out of fold
-           └─ one run on all rows, diagnosed, stopped and chosen by those losses
+    K folds ── each: a short run on the other rows, which predicts the fold at every evaluation
+      └─ together: out-of-fold losses of every row at every evaluation
+           └─ one run on all rows, diagnosed, stopped and selected by those losses
 
-A fold's run is that of the whole with its updates in proportion to its rows, so that at the same
-share of its way it has passed each row as often; nothing stops it. What it predicts at an
-evaluation stands where the run on all rows has its evaluation at the same share. What follows
-(verdict, best checkpoint, temperature) is what an ordinary run does with its validation rows, with
-all rows in their place.
+A fold's run has the updates of the full run in proportion to its rows, so that at the same fraction
+of the run it has passed each row equally often; nothing stops it early. Its predictions at an
+evaluation are used for the evaluation of the full run at the same fraction. The rest (verdict, best
+checkpoint, temperature) works as in an ordinary run, with all rows in place of validation rows.
 
-What is worked out from rows (names of classes, weights of classes, enrichment) is worked out inside
-each fold from its training rows alone. Copies and groups stay in one fold (``Prepared.units``).
-Memory holds one network that learns at a time. Each finished fold is kept next to the checkpoints,
-so that a run that was killed does not repeat it.
+Anything derived from rows (names of classes, weights of classes, enrichment) is derived inside each
+fold from its training rows only. Duplicates and groups stay in one fold (``PreparedData.units``).
+Memory holds one trained network at a time. Each finished fold is stored next to the checkpoints, so
+that a killed run does not repeat it.
 """
 
 from __future__ import annotations
@@ -60,16 +61,16 @@ Extend = Callable[[Ints, Ints], PreparedData]
 FOLDER = "folds"
 TOTAL_KEYS = ("examples_seen", "evaluate_s", "guard_s")
 COUNTED_KEYS = ("seconds", *TOTAL_KEYS)
-# As long as that of a checkpoint: what stands at the end of the file has one length.
+# As long as a checkpoint's version: the end of the file has a fixed length.
 FILE_FORMAT = b"holdfast cross-fit  1"
 UNUSED = "a finished fold", ": the fold is run again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldRun:
-    """What one fold's run leaves: its ``held_out`` positions among the run's rows, its evaluations
-    on them, the ``probe`` logits [held out, classes] of its linear probe and what that measured
-    (``curve``); rows passed, and seconds in all, for looking and for judging."""
+    """The result of one fold's run: its ``held_out`` positions among the run's rows, its
+    evaluations on them, the ``probe`` logits [held out, classes] of its linear probe and the
+    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging."""
 
     number: int
     held_out: Ints
@@ -82,7 +83,7 @@ class FoldRun:
     guard_s: float
 
     def to_state(self) -> dict[str, Any]:
-        """In types that the weights-only loader reads."""
+        """The fields in types that the weights-only loader reads."""
         import torch
 
         return {
@@ -118,13 +119,13 @@ def cross_fit(
 ) -> FittedModel:
     """Train on all rows at ``positions``, with every choice made out of fold.
 
-    It is to ``fit`` what cross-validation is to a hold-out: the same value comes back, whose
-    history, verdict and best checkpoint rest on the losses of all rows, each by a network that had
-    not learned from it (``Fitted.job.out_of_fold``).
+    It is to ``fit`` what cross-validation is to a hold-out. It returns the same type, but history,
+    verdict and best checkpoint are based on the losses of all rows, each from a network that had
+    not learned from the row (``FittedModel.job.out_of_fold``).
 
-    ``folds`` is K, at least 2. ``extend`` gives what is prepared for a fold's own training and held
-    positions (its class names, say); without it a fold sees ``prepared``. The rest is as for
-    ``fit``.
+    ``folds`` is K, at least 2. ``extend`` prepares the data for a fold's own training and held-out
+    positions (for example its class names); without it a fold uses ``prepared``. The other
+    parameters are as for ``fit``.
 
     Raises ``SplitError`` where a class has fewer units than there are folds, and what ``fit``
     raises.
@@ -170,8 +171,8 @@ def cross_fit(
 def _with_fold_costs(
     fitted: FittedModel, runs: Sequence[FoldRun], earlier_seconds: float
 ) -> FittedModel:
-    """The fit with what its folds cost added to its own: rows passed, seconds of looking and of
-    judging, and ``earlier_seconds``, of the folds that were finished before it was continued."""
+    """The fit with the cost of its folds added: rows passed, seconds of evaluation and of judging,
+    and ``earlier_seconds``, those of folds finished before the run was resumed."""
     trained = fitted.trained
     fold_totals = {name: sum(getattr(run, name) for run in runs) for name in TOTAL_KEYS}
     totals = {name: getattr(trained, name) + value for name, value in fold_totals.items()}
@@ -181,22 +182,22 @@ def _with_fold_costs(
 
 
 def _refuse_averages(training_plan: TrainingPlan) -> None:
-    """What is tried at the end (averages of weights, a head fitted again) is tried on validation
-    rows, and no fold has any of it to answer with."""
+    """Refuse candidates at the end of training (averages of weights, a refitted head): they are
+    tested on validation rows, and no fold has them to predict its rows."""
     weight_offers = [
         x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
     ]
     if weight_offers:
         raise RecipeError(
             "train.folds",
-            "does not go together with weights tried at the end, which validation rows judge",
+            "cannot be used with weights that are tested on validation rows at the end",
             f"methods.{weight_offers[0]}",
-            "Leave one of the two out.",
+            "Remove one of the two.",
         )
 
 
 def fold_seed(prepared: PreparedData) -> int:
-    """Of the folds."""
+    """The seed of the folds."""
     return derive_seed(prepared.recipe.seed, "cross-fit")
 
 
@@ -208,8 +209,8 @@ def _answer_fold(
     full_plan: TrainingPlan,
     accelerator: Accelerator,
 ) -> FoldRun:
-    """The run that answers a ``fold``, whose places are among ``rows``, on what ``extend`` prepares
-    for it; nobody is told what is decided in it."""
+    """The run that predicts a ``fold``, given by positions in ``rows``, on data that ``extend``
+    prepares for it; its decisions are not reported."""
     of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
     fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
     with decisions_to(None):
@@ -220,7 +221,7 @@ def _answer_fold(
 def _run_fold(
     prepared: PreparedData, fold: Fold, full_plan: TrainingPlan, accelerator: Accelerator
 ) -> FoldRun:
-    """One fold's run, from the loaded weights, by the settings of the ``full_plan``."""
+    """One fold's run, from the loaded weights, with the settings of ``full_plan``."""
     start = time.perf_counter()
     fold_data = replace(prepared, recipe=recipe_of_fold(full_plan))
     training_plan = make_training_plan(
@@ -234,7 +235,7 @@ def _run_fold(
     with resumable(f"fold {fold.number + 1}"):
         trained = train(job)
     fitted = FittedModel(
-        training_plan, job, listeners, trained, Decision("kept state", "the last", ""), 0.0
+        training_plan, job, listeners, trained, Decision("best checkpoint", "the last", ""), 0.0
     )
     (refit,) = listeners
     return FoldRun(
@@ -252,7 +253,7 @@ def _run_fold(
 
 @contextlib.contextmanager
 def resumable(where: str) -> Iterator[None]:
-    """What is said of an interruption inside a fit that keeps no checkpoint of its own."""
+    """Name the place of an interruption inside a fit that keeps no checkpoint of its own."""
     try:
         yield
     except Interrupted as error:
@@ -261,7 +262,7 @@ def resumable(where: str) -> Iterator[None]:
 
 
 def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Floats:
-    """What the linear probe of a fit says of encoded rows [n, classes]."""
+    """The logits of a fit's linear probe for encoded rows [n, classes]."""
     (refit,) = fitted.listeners
     job = fitted.job
     network = fitted.base_network(head=refit.baseline)
@@ -269,17 +270,16 @@ def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Fl
 
 
 def recipe_of_fold(full_plan: TrainingPlan) -> Any:
-    """The recipe of the run on all rows, with nothing that would end a fold's run early."""
+    """The recipe of the run on all rows, without settings that would end a fold's run early."""
     return full_plan.recipe.with_changes(
         control={"policy": "off"}, train={"keep": "last", "max_minutes": None, "folds": 0}
     )
 
 
 def plan_of_fold(fold_plan: Plan, full_plan: Plan, share: float) -> Plan:
-    """The ``full_plan`` run's plan for a fold with this ``share`` of its rows: every phase takes
-    that share of its updates, with evaluations at the same shares of the way. The phases are the
-    fold's ``fold_plan``, whose terms may depend on its rows; the training sample is not
-    measured."""
+    """The plan of ``full_plan`` for a fold with this ``share`` of its rows: every phase has that
+    share of its updates, with evaluations at the same fractions. The phases are those of the fold's
+    ``fold_plan``, whose terms may depend on its rows; the training sample is not evaluated."""
     steps = steps_of_fold(full_plan, share)
     phases = tuple(replace(one, steps=n) for one, n in zip(fold_plan.phases, steps, strict=True))
     evaluation_steps = {step_of_fold(at, full_plan, steps) for at in full_plan.evaluate_at}
@@ -289,13 +289,13 @@ def plan_of_fold(fold_plan: Plan, full_plan: Plan, share: float) -> Plan:
 
 
 def steps_of_fold(full_plan: Plan, share: float) -> tuple[int, ...]:
-    """How many updates each phase has in a fold with this ``share`` of the rows."""
+    """The number of updates of each phase in a fold with this ``share`` of the rows."""
     return tuple(max(1, round(share * phase.steps)) for phase in full_plan.phases)
 
 
 def step_of_fold(step: int, full_plan: Plan, steps: Sequence[int]) -> int:
-    """The update of a fold, whose phases have so many ``steps``, that stands for an update of the
-    whole: at the same share of the same phase."""
+    """The update of a fold, whose phases have these ``steps``, that corresponds to an update of the
+    full run: at the same fraction of the same phase."""
     done = 0
     for phase, fold_steps in zip(full_plan.phases, steps, strict=True):
         if step <= phase.steps:
@@ -305,7 +305,7 @@ def step_of_fold(step: int, full_plan: Plan, steps: Sequence[int]) -> int:
 
 
 def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation:
-    """The folds' evaluations as evaluations on all ``rows``, at the steps of ``plan``."""
+    """The folds' evaluations joined to evaluations on all ``rows``, at the steps of ``plan``."""
     by_fold = []
     for run in runs:
         steps = steps_of_fold(plan, (rows - len(run.held_out)) / rows)
@@ -337,8 +337,8 @@ def _in_row_order(runs: Sequence[FoldRun], parts: Sequence[Floats], rows: int) -
 
 
 def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
-    """What the folds' probes measured, of all rows: the losses, the mean of the learning curves
-    where all have as many points, the copies."""
+    """The measurements of the folds' linear probes joined: the losses of all rows, the mean of the
+    learning curves if all have equally many points, the duplicates."""
     curves = [run.curve for run in runs if run.curve is not None]
     if len(curves) < len(runs):
         return None
@@ -360,20 +360,20 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
 def _fold_decision(run: FoldRun, folds: int) -> Decision:
     last = run.history[-1]
     because = (
-        f"{last.step} updates on the other rows; these {len(run.held_out)} rows, which they "
-        "had not "
-        f"seen: accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
+        f"{last.step} updates on the other rows; on these {len(run.held_out)} unseen "
+        "rows, "
+        f"accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
     )
     return Decision(f"fold {run.number + 1} of {folds}", "done", because, prominent=True)
 
 
 def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
-    """An evaluation of a fold in the journal. It is a note: readers of snapshots follow one
-    curve."""
+    """A journal entry for an evaluation of a fold. It is a note, since readers of snapshots expect
+    a single curve."""
     return {
         "step": 0,
-        "what": "fold look",
-        "because": "a run on the other folds answers these rows, which it had not seen",
+        "what": "fold evaluation",
+        "because": "a run on the other folds predicts these rows, which it has not seen",
         "fold": run.number,
         "fold_step": snapshot.step,
         "phase": snapshot.phase,
@@ -385,8 +385,7 @@ def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
 
 
 def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedFile:
-    """Where a finished fold of a run is kept until the run is finished; nowhere without a
-    folder."""
+    """The file that stores a finished fold until the run is finished; none without a folder."""
     path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
     return SealedFile(
         path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT

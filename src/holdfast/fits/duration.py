@@ -1,10 +1,10 @@
-"""How long a run goes on after its last step: the test rows, the base model, generated texts and
-what is found out about the kept checkpoint.
+"""Estimate the time of a run after its last step: test scoring, the base model, generated texts,
+and analyses of the best checkpoint.
 
-Work is counted in rows passed forward and in batches of generated texts. What a row takes was
-measured before any step; what a text takes is measured here, by a few tokens of one batch. Texts
-are counted at their longest, since an untrained model seldom ends one, and a larger batch as so
-many of ``TOGETHER`` texts.
+Work is counted in rows passed forward and in batches of generated texts. The time of a row was
+measured before any step; the time of a text is measured here, on a few tokens of one batch. Texts
+count with their maximum length, since an untrained model rarely ends one. A larger batch counts as
+several batches of ``TOGETHER`` texts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 
-# Tokens by which a batch of texts is timed, after one that lays out memory.
+# Tokens used to time a batch of texts, after one that allocates memory.
 TIMED_TOKENS = 8
 
 
@@ -45,11 +45,11 @@ def seconds_after_training(
     row_seconds: float,
 ) -> dict[str, float]:
     """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward,
-    and of the texts of one evaluation (``evaluation``; 0 where none are written there)."""
+    and of the texts of one evaluation (``evaluation``; 0 where it generates none)."""
     recipe, tuned_and_base = training_plan.recipe, 2
     train, valid = len(training_plan.train), len(training_plan.valid)
     is_generative = recipe.task in GENERATIVE_TASKS
-    # The saved model, the one that it began from, and once more for the baseline of classes.
+    # The saved model, the base model, and a third pass for the baseline of classes.
     scoring: float = test_rows * (tuned_and_base if is_generative else 3)
     if recipe.model.quantize != "none":
         scoring += test_rows
@@ -89,7 +89,7 @@ def seconds_after_training(
 def _text_seconds(
     training_plan: TrainingPlan, test_rows: int, prefill: float, token: float
 ) -> tuple[float, float]:
-    """Of the generated rows, and of the completions that show what is memorized."""
+    """Seconds of the generated rows, and of the completions that test memorization."""
     recipe = training_plan.recipe
     samples = training_plan.definition.choose_samples(
         training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows
@@ -100,15 +100,15 @@ def _text_seconds(
         for rows in (training_plan.train, training_plan.valid)
     )
     test = _batches(min(recipe.generate.rows, test_rows))
-    # Both models write the training and test rows, the base model also behind examples; the
-    # validation rows are written at the end where no evaluation wrote them.
+    # Both models generate for training and test rows, the base model also with few-shot examples.
+    # Validation texts are generated at the end if no evaluation generated them.
     batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
     batches += 0 if training_plan.watch else valid
     text_seconds = batches * (prefill + samples.new_tokens * token)
     if recipe.task not in DECODER_TASKS:
         return text_seconds, 0.0
     batch_seconds = prefill + COMPARED * TOKENS_A_WORD * token
-    # Training rows by both models, and validation rows by the tuned one.
+    # Training rows with both models, and validation rows with the fine-tuned one.
     completion_batches = 2 * _batches(min(MOST_ROWS, len(training_plan.train)))
     return text_seconds, (
         completion_batches + _batches(min(MOST_ROWS, len(training_plan.valid)))
@@ -118,7 +118,7 @@ def _text_seconds(
 def _time_tokens(
     training_plan: TrainingPlan, network: Network, device: torch.device
 ) -> tuple[float, float]:
-    """Seconds of a batch's first token, and of each one that follows."""
+    """Seconds of a batch's first token, and of each following token."""
 
     def seconds(tokens: int) -> float:
         asked = training_plan.recipe.with_changes(
@@ -133,7 +133,7 @@ def _time_tokens(
         return time.perf_counter() - start
 
     with evaluation_mode(network):
-        # The first pass also lays out memory.
+        # The first pass also allocates memory.
         seconds(1)
         first, more = seconds(1), seconds(1 + TIMED_TOKENS)
     return first, max(0.0, more - first) / TIMED_TOKENS
@@ -144,6 +144,6 @@ def _batches(rows: int) -> int:
 
 
 def _as_rows(texts: Sequence[str], training_plan: TrainingPlan) -> float:
-    """These texts, as so many rows of the run's mean length."""
+    """The tokens of these texts, as a number of rows of the run's mean length."""
     tokens = sum(len(ids) for ids in training_plan.loaded.tokenizer(list(texts))["input_ids"])
     return tokens / max(1.0, float(np.mean(training_plan.train.lengths)))

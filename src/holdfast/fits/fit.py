@@ -1,7 +1,7 @@
-"""One fit: rows by position and settings in, a trained model as a value out; by a job for the loop,
-which is written to a folder while it runs, or to none.
+"""One fit: from row positions and settings to a trained model, through a job for the training loop,
+which writes to a folder while it runs, or not at all.
 
-For which rates of the classes a fit's answers are: the last step of ``methods.balance``.
+Also applies ``methods.balance``: moves predictions to the requested class rates.
 """
 
 from __future__ import annotations
@@ -74,22 +74,22 @@ def fit(
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
 ) -> FittedModel:
-    """Train on the rows at ``train_positions`` of what is prepared, judged by those at
-    ``valid_positions``, and keep the best state.
+    """Train on the rows at ``train_positions`` of the prepared data, evaluate on those at
+    ``valid_positions``, and return the best checkpoint.
 
-    A fit is a value: it begins with the weights that were loaded, reads no file, loads no model and
-    encodes no row, and what it gives is, bit for bit, what a process of its own gives that prepares
-    the same. No fit sees another. ``settings`` are its own (``{"train.epochs": 5}``); what they and
-    the recipe leave open is worked out from these training rows.
+    A fit has no side effects on other fits: it begins with the loaded weights, and reads no file,
+    loads no model and encodes no row. Its result is bitwise that of a separate process that
+    prepares the same data. ``settings`` apply to this fit (``{"train.epochs": 5}``); whatever they
+    and the recipe leave open is derived from these training rows.
 
-    ``into`` is the run's folder where it is written as it goes, so that it can be resumed; without
-    it nothing is. ``listeners`` join the loop's own.
+    ``into`` is the run's folder, written during the fit so that it can be resumed; without it
+    nothing is written. ``listeners`` are added to the loop's own.
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
-    not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
-    ``Defect`` for positions that are no split: a mask, none at all, of rows that are not there,
-    or in both splits.
-    Which rows must not be parted (``prepared.units``) is the caller's to respect.
+    not suffice, ``TrainingError`` where a loss is not finite, ``Interrupted`` where the user stops,
+    ``Defect`` for positions that are not a split: a mask, an empty list, rows that do not exist,
+    or a row in both splits.
+    The caller must keep rows of one unit (``prepared.units``) in the same split.
     """
     start = time.perf_counter()
     checkpoints = into.checkpoints if into else None
@@ -110,9 +110,9 @@ def run_fit(
     folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldMeasurements]
     | None = None,
 ) -> FittedModel:
-    """A fit from its first step on; it began at ``start`` of the clock. ``folds`` answers the rows
-    that a cross-fitted one learns from, once its folder is begun. A fit without a folder is a
-    trial: what is decided in it is kept with it, and nobody is notified."""
+    """Run a prepared fit, which began at ``start`` of the clock. ``folds`` predicts the rows of a
+    cross-fitted fit, once its folder is begun. A fit without a folder is a trial: its decisions are
+    kept with it and not reported."""
     with contextlib.nullcontext() if into else decisions_to(None):
         notify(*training_plan.decisions, *training_plan.findings)
         accelerator = make_accelerator(training_plan.recipe.train.precision)
@@ -146,7 +146,7 @@ def run_fit(
 
 
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
-    """What was decided of a fit's answers after its state was chosen."""
+    """Decisions on a fit's predictions that were made after its checkpoint was selected."""
     probes = [
         Decision("linear probe (baseline)", _probe_use(one, fitted.training_plan), one.because)
         for one in fitted.listeners
@@ -165,31 +165,31 @@ def _probe_use(probe: HeadRefit, training_plan: TrainingPlan) -> str:
 
 
 def average_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
-    """What was decided of the averages of weights that the run tried; its journal has them."""
+    """Decisions on the averages of weights that the run tested; its journal has them too."""
     return tuple(offer.decision for offer in fitted.trained.offers)
 
 
 def _checked_positions(name: str, given: Ints | Sequence[int]) -> Ints:
-    """Positions as whole numbers: a mask would be read as the rows 0 and 1, and what stands after a
-    point cut off."""
+    """Positions as integers. Refuses a mask, which would be read as the rows 0 and 1, and decimals,
+    which would be truncated."""
     positions = np.asarray(given)
     if positions.ndim != 1 or not len(positions) or positions.dtype.kind not in "iu":
         raise Defect(
             "a fit",
-            f"was given {name} rows that are no list of whole numbers, the first row being 0",
+            f"was given {name} rows that are not a list of integers, counted from 0",
             "no row"
             if not positions.size
             else f"{positions.dtype.name} of shape {positions.shape}",
-            "Of a mask give numpy.flatnonzero(mask)." if positions.dtype.kind == "b" else "",
+            "For a mask, give numpy.flatnonzero(mask)." if positions.dtype.kind == "b" else "",
         )
     return positions.astype(np.int64)
 
 
 def with_target_rates(fitted: FittedModel) -> FittedModel:
-    """The fit, its last layer moved to the population that was requested, where one was.
+    """The fit with its last layer adjusted to the requested class rates, where some were requested.
 
-    The shift is that of calibrated logits: the bias takes it times the temperature by which the
-    saved layer is divided.
+    The shift applies to calibrated logits: the bias takes it multiplied by the temperature by which
+    the saved layer is divided.
     """
     target = target_setting(fitted.recipe.methods)
     if target is None:
@@ -219,21 +219,21 @@ def _target_rates(
             classes,
             row_shares,
             stated_rates(target, classes, TARGET),
-            "the population that you state",
+            "the class rates set in the recipe",
         )
     if target == "rows":
         return Rates(
-            classes, row_shares, row_shares, "probabilities are those at the rates of the rows"
+            classes, row_shares, row_shares, "predicted probabilities keep the rates of the rows"
         )
     if target == "even":
         return Rates(
             classes,
             row_shares,
             tempered_rates(row_shares, 1.0),
-            "answers are for classes alike frequent",
+            "predictions assume equally frequent classes",
         )
     if target == "half":
-        because = "answers are for rates half of the way to classes alike, for macro-F1"
+        because = "predictions assume rates halfway to equally frequent classes, for macro-F1"
         return Rates(classes, row_shares, tempered_rates(row_shares, USUAL), because)
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
@@ -250,9 +250,9 @@ def _target_rates(
 class FitPlace:
     """Where a fit is written while it runs: nowhere, unless a run's folder is given.
 
-    ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
-    continued. ``listeners`` join the loop's own (alerts, trackers). ``run_start`` is what the
-    folder keeps of the run's beginning. ``test_rows`` are to be scored at the end.
+    ``decisions`` begin the journal; with ``resume`` the newest checkpoint in ``store`` is
+    continued. ``listeners`` are added to the loop's own (alerts, trackers). ``run_start`` is the
+    folder's record of the run's beginning. ``test_rows`` are to be scored at the end.
     """
 
     journal: Journal = field(default_factory=lambda: Journal(None))
@@ -266,16 +266,15 @@ class FitPlace:
 
 
 class FitFolder(Protocol):
-    """What a fit asks of the folder that it is written into, a run's (``runs.start.RunFolder``)
-    or none."""
+    """The folder that a fit writes into, as the fit uses it: a run's (``runs.start.RunFolder``)."""
 
     @property
     def checkpoints(self) -> Path:
-        """What goes when the run is finished lies here."""
+        """The folder of files that are removed when the run is finished."""
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
-        """Write down what the run begins with. Raises ``RunError`` where a run that is continued
-        began with other rows or settings."""
+        """Record what the run begins with. Raises ``RunError`` where a resumed run began with other
+        rows or settings."""
 
 
 def make_job(
@@ -284,8 +283,7 @@ def make_job(
     place: FitPlace | None = None,
     listeners: Sequence[Listener] = (),
 ) -> tuple[Job, tuple[Any, ...]]:
-    """The loop's job, on a network that may learn now; and the listeners that its kind of task
-    brought."""
+    """The loop's job, on a trainable network, and the listeners of its task."""
     place = place or FitPlace()
     network = training_plan.loaded.network
     task_listeners = training_plan.definition.listeners(training_plan)
@@ -328,8 +326,8 @@ def make_job(
 
 
 def _place_network(training_plan: TrainingPlan, accelerator: Accelerator) -> None:
-    """Bring the fit's network to where it learns, spread over the processes or whole; what learns
-    shares no memory with the network that was prepared."""
+    """Move the fit's network to its device, sharded or not; trained weights share no memory with
+    the prepared network."""
     network = training_plan.loaded.network
     if training_plan.recipe.train.shard == "full":
         shard_network(network, accelerator, training_plan.recipe.train.precision)
@@ -339,8 +337,8 @@ def _place_network(training_plan: TrainingPlan, accelerator: Accelerator) -> Non
 
 
 def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
-    """Those that methods bring, new for each fit, and the data map of the training rows; a number's
-    loss is no probability, so it has none."""
+    """New listeners of the methods for each fit, and the data map of the training rows; none for
+    numbers, whose loss is not a probability."""
     parts = method_parts(training_plan.recipe)
     yield from parts.listeners()
     yield from parts.listeners_for(training_plan.loaded)
@@ -351,9 +349,9 @@ def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterato
 def _other_seconds(
     training_plan: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
 ) -> Callable[[float], float] | None:
-    """The seconds of a run in addition to its steps and passes; ``None`` of a fit that ends with
-    them."""
-    # Of a network that is spread over processes all would have to write together.
+    """A function for the seconds of a run in addition to its steps and passes; ``None`` for a fit
+    that ends with them."""
+    # With a sharded network all processes would have to generate together.
     if test_rows is None or training_plan.recipe.train.shard == "full":
         return None
 
@@ -366,7 +364,8 @@ def _other_seconds(
 
 
 def _prefix_cache(training_plan: TrainingPlan, folder: Path | None) -> PrefixCache | None:
-    """Where the outputs of frozen layers are kept: next to the checkpoints, which go at the end."""
+    """The cache for outputs of frozen layers, next to the checkpoints, which are removed at the
+    end."""
     if training_plan.prefix is None:
         return None
     if folder is not None:

@@ -1,12 +1,12 @@
-"""Which layers learn (``model.freeze``); ``auto`` goes by what training rows say before the first
-step: how much the task's gradient asks of each layer, and how far a linear probe gets on what it
-gives.
+"""Choose the layers to train (``model.freeze``). ``auto`` measures training rows before the first
+step: the task's gradient at each layer, and how well a linear probe predicts from its output.
 
-    relative gradient of a layer:  ‖∂L/∂w‖ ÷ ‖w‖  over its weights together (2210.11466, Auto-RGN)
+    relative gradient of a layer:  ‖∂L/∂w‖ ÷ ‖w‖  over all its weights (2210.11466, Auto-RGN)
 
-The paper lets layers move by this ratio, and finds that those with a small gradient are better
-left alone where the data differ little from what was pretrained on. Left alone from the bottom they
-also cost neither gradient nor pass back. Numbers are compared within one network only.
+The paper scales the learning rate of layers by this ratio. It finds that layers with a small
+gradient are better left unchanged where the data differ little from the pretraining data. Frozen
+from the bottom, they also save gradients and the backward pass. Values are compared within one
+network only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def freeze_part(network: Network, part: int | float | str | None) -> None:
     total, trainable = count_parameters(network)
     because = (
         f"the word-embedding table stays as pretrained: {trainable:,} of {total:,} parameters "
-        "learn (model.freeze=none to train all)"
+        "are trained (model.freeze=none trains all)"
     )
     notify(Decision("frozen layers", "words", because))
 
@@ -59,20 +59,20 @@ def freeze_part(network: Network, part: int | float | str | None) -> None:
 def choose_layers(
     network: Network, task: TrainingTask, train: Examples, seed: int, usual: str
 ) -> str:
-    """What ``model.freeze`` is then; a decision for the choice and one a layer say why.
+    """The value for ``model.freeze``; logs a decision for the choice and one per layer.
 
     Up to 256 training rows are passed. A head is fitted to half of them, and the loss of the other
-    half gives the gradients: those of rows that the head has not seen. A head that cannot be fitted
-    is taken as it is. Of rows with a class a probe on what each layer gives is cross-validated
-    too. Nothing of the network is changed. ``usual`` is what stays frozen where no layer is left
-    alone. Raises ``RecipeError`` for a network with an adapter.
+    half gives the gradients, since the head has not seen these rows. A head that cannot be fitted
+    is used as it is. For rows with one class, a linear probe on the output of each layer is also
+    cross-validated. The network is not changed. ``usual`` is the value where no layer is to be
+    frozen by the rule. Raises ``RecipeError`` for a network with an adapter.
     """
     if network.adapter is not None:
         raise RecipeError(
             FREEZE,
-            "chooses among the model's own layers, and an adapter learns in their place",
+            "chooses among the model's own layers, but an adapter is trained in their place",
             AUTO,
-            "Leave model.freeze out.",
+            "Remove model.freeze.",
         )
     freeze(network, None)
     state, was_training = random_state(), network.training
@@ -96,7 +96,7 @@ def _measure_layers(
     classes = _classes(network, task, train)
     probes = _probes(network, task, train, rows, classes, seed) if classes else {}
     half = rows[len(rows) // 2 :] if classes else rows
-    # Other memory, not other values: a fit shares its weights with what was loaded.
+    # Separate memory with the same values: a fit shares its weights with the loaded network.
     for name, value in _head_from_probe(probes, original).items():
         head.get_parameter(name).data = value
     try:
@@ -113,7 +113,7 @@ def _measure_layers(
 
 
 def _classes(network: Network, task: TrainingTask, train: Examples) -> int:
-    """How many classes a row has one of; 0 where no probe can be fitted."""
+    """The number of classes of a row with one class; 0 where no probe can be fitted."""
     labels = getattr(train, "labels", None)
     is_class_index = (
         isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
@@ -124,8 +124,8 @@ def _classes(network: Network, task: TrainingTask, train: Examples) -> int:
 def _probes(
     network: Network, task: TrainingTask, train: Any, rows: Ints, classes: int, seed: int
 ) -> dict[str, Probe]:
-    """A probe on what each layer gives for all rows; under ``head`` one of the first half, on what
-    the head reads."""
+    """A linear probe on the output of each layer for all rows; under ``head`` one fitted to the
+    first half of the rows, on the input of the head."""
     features: dict[str, list[Floats]] = {}
     with capture_outputs(below_head(network)) as outputs, torch.no_grad():
         for batch in _batches(task, train, rows):
@@ -146,7 +146,7 @@ def _probes(
 def _head_from_probe(
     probes: dict[str, Probe], original: Mapping[str, torch.Tensor]
 ) -> dict[str, Any]:
-    """The head's parameters as a probe has them, where it is a plain linear layer."""
+    """The head's parameters from a probe, where it is a plain linear layer."""
     probe = probes.get("head")
     if probe is None or {n: tuple(t.shape) for n, t in original.items()} != {
         "weight": probe.weight.shape,
@@ -160,7 +160,7 @@ def _head_from_probe(
 def _gradients(
     network: Network, task: TrainingTask, train: Examples, rows: Ints
 ) -> dict[str, float]:
-    """The relative gradient of each layer below the head, of the mean loss over these rows."""
+    """The relative gradient of each layer below the head, for the mean loss over these rows."""
     clear_gradients(network)
     for batch in _batches(task, train, rows):
         losses = task.losses(task.forward(network, batch), batch)
@@ -186,17 +186,17 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     names = ",".join(one.name for one in layers[:count]) or usual
     largest = max(one.gradient for one in layers)
     rule = (
-        f"less than {LITTLE_GRADIENT:.0%} of the largest gradient relative to the weights "
-        "is asked of each, "
+        f"relative gradient below {LITTLE_GRADIENT:.0%} of the largest one, for each "
+        "layer "
         "from the bottom up"
     )
-    because = f"{rule}; {rows} training rows" if count else f"no bottom layer where {rule}"
+    because = f"{rule}; {rows} training rows" if count else f"no layers with a {rule}"
     notify(Decision(FREEZE, names, because, prominent=True))
     for place, one in enumerate(layers):
         probe = ""
         if one.loss is not None:
-            right = f", {one.accuracy:.0%} right" if one.accuracy is not None else ""
-            probe = f"; a probe on what it gives: log loss {one.loss:.3f}{right}, out of fold"
+            accuracy = f", accuracy {one.accuracy:.0%}" if one.accuracy is not None else ""
+            probe = f"; out of fold, a linear probe has log loss {one.loss:.3f}{accuracy}"
         gradient_text = (
             f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
         )
@@ -207,15 +207,15 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     return names
 
 
-# Of the largest relative gradient of a block: a layer below it stays frozen.
+# A layer stays frozen below this share of the largest relative gradient of a block.
 LITTLE_GRADIENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class LayerEvidence:
-    """One layer: its ``name``, its relative ``gradient``, and of a probe on what it gives, out of
-    fold, the log ``loss`` in nats and the share of ``accuracy`` answers; ``None`` where there is no
-    class to predict."""
+    """One layer: its ``name``, its relative ``gradient``, and for a linear probe on its output, out
+    of fold, the log ``loss`` in nats and the ``accuracy``; ``None`` where rows have no single
+    class."""
 
     name: str
     gradient: float
@@ -234,10 +234,10 @@ def relative_gradient(layer: Layer) -> float:
 
 
 def count_frozen(layers: Sequence[LayerEvidence]) -> int:
-    """How many of the layers below the head, in their order, are best left as they are.
+    """How many of the layers below the head, in their order, to freeze.
 
-    From the bottom up, as long as less than half of the largest relative gradient reaches
-    a layer; at most half of them, since a gradient at the start says nothing of the course.
+    From the bottom up, as long as the relative gradient of a layer is less than half of the
+    largest; at most half of the layers, since the first gradient does not predict later ones.
     """
     largest = max((one.gradient for one in layers), default=0.0)
     count = 0
@@ -250,8 +250,8 @@ def count_frozen(layers: Sequence[LayerEvidence]) -> int:
 
 @contextmanager
 def capture_outputs(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
-    """In this block each pass leaves what each layer gives, by name; a call asks for it. What the
-    embeddings give is what the first block is given."""
+    """Capture the output of each layer, by name, in every pass inside the ``with`` block; call the
+    result for the latest outputs. The output of the embeddings is the input of the first block."""
     outputs: dict[str, torch.Tensor] = {}
     blocks = [layer for layer in layers if layer.name != "embeddings"]
     with ExitStack() as hooks:
@@ -278,8 +278,8 @@ def capture_outputs(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, 
 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean over the places of each row [batch, width]: of states [batch, places, width] those
-    of ``mask`` [batch, places], of an image's maps [batch, width, height, width] all."""
+    """The mean over the positions of each row [batch, width]: of states [batch, positions, width]
+    those in ``mask`` [batch, positions], of image maps [batch, width, height, width] all."""
     if states.ndim == 4:
         return states.float().mean(dim=(2, 3))
     if states.ndim == 2:
@@ -289,11 +289,11 @@ def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def below_head(network: Network) -> list[Layer]:
-    """The layers that may be left alone: embeddings and blocks."""
+    """The layers that may be frozen: embeddings and blocks."""
     return [layer for layer in network.layers() if layer.name not in ("pooler", "head")]
 
 
 def clear_gradients(network: Network) -> None:
-    """No gradient is left behind."""
+    """Remove all gradients of the network."""
     for parameter in network.parameters():
         parameter.grad = None

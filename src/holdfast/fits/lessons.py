@@ -1,8 +1,7 @@
-"""What a run learns from its teachers: which runs they are, that they may teach it, and what they
-say of its rows.
+"""Distillation: find a run's teachers, check that they may teach it, and get their outputs.
 
-Teachers know the training rows of a student, and must know no row that it is scored on: what they
-learned of one would reach the student through their answers to the others.
+Teachers know the training rows of a student, but must not know any row that it is scored on: a
+teacher's knowledge of such a row would reach the student through its outputs for other rows.
 """
 
 from __future__ import annotations
@@ -49,19 +48,19 @@ if TYPE_CHECKING:
 
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
-# Passes over the training rows, up to so many of them; and over all rows, the added ones too.
+# Epochs over the training rows, and the most rows passed; with added rows, over all rows.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
-# Texts crossed of a training row, where there are no unlabelled ones; and at most in all.
+# Crossed texts per training row, where there are no unlabelled texts; and the most in all.
 CROSSED, MOST_CROSSED = 6.0, 3000
 PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """The teachers, and what they say of the prepared rows (``rows``, one of each teacher) and of
-    the ``added`` ones; ``None`` where they are queried pass by pass. ``inside`` is the network of
-    the first of them, where its blocks are learned from."""
+    """The teachers and their outputs for the prepared rows (``rows``, one per teacher) and for the
+    ``added`` ones; ``None`` where teachers are queried at every pass. ``inside`` is the network of
+    the first teacher, where the student also learns from its blocks."""
 
     teachers: tuple[Teacher, ...]
     problem: Problem
@@ -95,7 +94,7 @@ class Lessons:
         if self.rows is None:
             query: Any = _LiveOutputs(self.teachers, task, inside if scaled else None)
         else:
-            # Which prepared examples the fit's own training examples are.
+            # The index of each training example of the fit among the prepared examples.
             rows = np.asarray(train)[row_positions(splits.train, len(train))]
             if isinstance(prepared.examples, EncodedWords):
                 positions: Ints = np.searchsorted(prepared.examples.kept, rows)
@@ -131,7 +130,7 @@ class _StoredOutputs:
         self._tables = [torch.from_numpy(np.ascontiguousarray(one)) for one in tables]
         self._starts = answers[0].starts
         known = [one.known for one in answers if one.known is not None]
-        # What one of them did not read, none says something of.
+        # A row that one teacher cannot read gets no output.
         self._known = torch.from_numpy(np.logical_and.reduce(known)) if known else None
 
     def __call__(self, passed: ForwardPass) -> TeacherOutputs:
@@ -180,10 +179,10 @@ class _LiveOutputs:
 
 
 def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
-    """What is prepared, with what the recipe's teachers say of its rows, and with the unlabelled
-    texts that they alone say something of.
+    """The prepared data with the outputs of the recipe's teachers for its rows, and with unlabelled
+    texts that only the teachers label.
 
-    Raises ``RunError`` where a teacher is no finished run, or knows rows that are to be scored;
+    Raises ``RunError`` where a teacher is not a finished run, or knows rows that are to be scored;
     ``RecipeError`` where it cannot teach this student.
     """
     teacher_runs = prepared.recipe.distill.teacher
@@ -200,12 +199,12 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     inside = load_inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
     lessons = Lessons(teachers, problem, inside=inside)
     if live:
-        decision = Decision("teacher's answers", "asked at every update", live)
+        decision = Decision("teacher outputs", "computed at every update", live)
     else:
         rows = _teacher_answers(teachers, prepared.rows, prepared.examples)
         size = f"{count_phrase(len(prepared.rows), 'row')} by {count_phrase(len(runs), 'teacher')}"
-        because = f"{size}: what is said of a row is the same each time"
-        decision = Decision("teacher's answers", "asked once", because)
+        because = f"{size}: the outputs for a row never change"
+        decision = Decision("teacher outputs", "computed once", because)
         lessons = replace(lessons, rows=rows)
     prepared = _student_defaults(_with_texts(prepared, lessons, divided), divided)
     if lessons.rows is not None and prepared.added is not None:
@@ -223,8 +222,8 @@ def _teacher_answers(
 
 
 def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
-    """With what a student needs otherwise than who learns from labels alone, where the recipe
-    leaves it open: no contrast of classes, and more passes."""
+    """Defaults for a student that differ from those without a teacher, where the recipe leaves them
+    open: no contrast of classes, and more epochs."""
     recipe = prepared.recipe
     if "contrast" not in recipe.methods:
         recipe = recipe.with_changes(methods={"contrast": False})
@@ -235,20 +234,20 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
         epochs = round(max(min_epochs, PASSES_OF_ALL * (n + added_count) / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
-            f"{n:,} training rows and {added_count:,} beside them; a teacher's answers are "
-            "learned longer "
-            "than labels before they are learned by heart"
+            f"{n:,} training rows and {added_count:,} added ones; teacher outputs can be "
+            "learned for "
+            "more epochs than labels before they are memorized"
         )
         notify(Decision("train.epochs", f"{epochs:g}", because))
     return replace(prepared, recipe=recipe)
 
 
 def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
-    """Refuse what is no finished run, or one of another task."""
+    """Refuse a folder that is not a finished run, or is one of another task."""
     for run in runs:
         task = open_run(run).get("task")
         if task != recipe.task:
-            rule = f"names {run}, which learned {task}: it cannot teach {recipe.task}"
+            rule = f"names {run}, which was trained on {task}: it cannot teach {recipe.task}"
             raise RecipeError(TEACHER, rule, None, "Name a run of the same task.")
 
 
@@ -257,9 +256,9 @@ def _is_text_task(prepared: PreparedData) -> bool:
 
 
 def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
-    """Why teachers are queried pass by pass; empty where they are queried once.
+    """Why teachers are queried at every pass; empty where they are queried once.
 
-    Raises ``RecipeError`` where they would have to be, and cannot.
+    Raises ``RecipeError`` where they would have to be queried at every pass, but cannot be.
     """
     recipe = prepared.recipe
     enrichments = [name for name, setting in recipe.enrich.items() if setting is not False]
@@ -267,43 +266,43 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
     differs = next((why for one in teachers if (why := one.differs(prepared))), None)
     if recipe.task in GENERATIVE_TASKS:
         if differs is None:
-            return "of each target token there is a number for every word of the vocabulary"
+            return "each target token has an output for every word of the vocabulary"
         rule = f"cannot be compared token by token: {differs}"
         remedy = (
             "Choose a student with the teacher's tokenizer: --layers K, or another model of its "
-            "family. What the teacher writes can be learned as targets: holdfast predict, then "
-            "holdfast train."
+            "family. Or train on text that the teacher generates: holdfast predict, then holdfast "
+            "train."
         )
         raise RecipeError("the teacher and the student", rule, None, remedy)
     if not enrichments:
-        return "" if not policy_acts or differs else "rows may come in other forms (control.policy)"
+        return "" if not policy_acts or differs else "control.policy may enrich the rows"
     if differs is None:
         return (
-            f"rows come in other forms ({', '.join(enrichments)}), and the teacher answers the form"
+            f"rows are enriched ({', '.join(enrichments)}), and the teacher reads the enriched row"
         )
-    rule = f"needs a teacher that reads the student's rows in their other forms, and {differs}"
+    rule = f"needs a teacher that can read the student's enriched rows, but {differs}"
     raise RecipeError(
-        f"enrich.{enrichments[0]}", rule, None, "Leave it out, or choose a student of its family."
+        f"enrich.{enrichments[0]}", rule, None, "Remove it, or choose a student of its family."
     )
 
 
 def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> PreparedData:
-    """With texts that have no label as added rows: unlabelled ones, and those that are crossed of
-    training rows, each with what the teachers say as its label."""
+    """Add texts without labels: unlabelled ones, and those that are crossed from training rows,
+    each labelled with the outputs of the teachers."""
     texts, recipe = list(divided.unlabelled), prepared.recipe
     if recipe.data.unlabelled is not None:
         recipe = recipe.with_changes(data={"unlabelled_by": "teacher"})
-        because = "the teacher's answer to each is learned, and no label"
-        value = f"{len(texts):,} texts, answered by the teacher"
+        because = "the teacher's output for each text is the target, since there is no label"
+        value = f"{len(texts):,} texts, labelled by the teacher"
         if not texts:
-            value, because = "none", "the file holds no text, or copies of rows alone"
+            value, because = "none", "the file holds no text, or only duplicates of other rows"
         notify(Decision("unlabelled rows", value, because, prominent=True))
     has_single_texts = _is_text_task(prepared) and not prepared.rows.has_pairs
     per_row = recipe.distill.crossed
     if per_row is None:
         per_row = CROSSED if has_single_texts and not texts else 0
     elif per_row and not has_single_texts:
-        rule = "needs rows of one text each, of which others can be made"
+        rule = "needs rows of one text each, which can be crossed"
         raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
     recipe = recipe.with_changes(distill={"crossed": per_row})
     if per_row:
@@ -311,8 +310,8 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
         count = min(MOST_CROSSED, round(per_row * len(train_texts)))
         crossed_texts = crossed(train_texts, count, generator(recipe.seed, "crossed rows"))
         because = (
-            "the beginning of one training text and the end of another, for the teacher to answer: "
-            "to its own rows it says little more than their labels (distill.crossed)"
+            "the beginning of one training text and the end of another, labelled by the teacher: "
+            "for its own rows its outputs say little more than their labels (distill.crossed)"
         )
         notify(Decision("crossed rows", f"{len(crossed_texts):,} texts", because, prominent=True))
         texts += crossed_texts
@@ -321,9 +320,9 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
 
 
 def refuse_unlabelled(recipe: Recipe) -> None:
-    """Refuse unlabelled rows of a task for which no teacher gives them labels here."""
+    """Refuse unlabelled rows for a task in which teachers cannot label them."""
     if recipe.data.unlabelled is not None and recipe.task not in LABELLED_TEXT_TASKS:
-        rule = f"is not built for {recipe.task} with a teacher: it needs texts with a class, "
+        rule = f"is not supported for {recipe.task} with a teacher: it needs texts with a class, "
         rule += "several labels or a number each"
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
 
@@ -349,7 +348,7 @@ def _label_texts(prepared: PreparedData, lessons: Lessons, texts: Sequence[str])
 
 
 def _teacher_shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
-    """Probabilities [n, outputs] of the texts; numbers as they are."""
+    """Probabilities [n, outputs] of the texts; numbers unchanged."""
     answers = teacher.rows(table, None)
     assert answers is not None
     values = answers.values.astype(np.float64)
@@ -361,8 +360,8 @@ def _teacher_shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
 
 
 def refuse_known_rows(run: Path, divided: Divided) -> None:
-    """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or chose
-    its state by one; a finding where it knows rows that the student is judged by."""
+    """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or used
+    it for validation; log a finding where it learned from the student's validation rows."""
     keys, splits = _teacher_rows(run)
     seen_keys, train_keys = keys[splits != "test"], keys[splits == "train"]
     student_keys = _keys_by_split(divided)
@@ -370,19 +369,19 @@ def refuse_known_rows(run: Path, divided: Divided) -> None:
     if shared.any():
         raise RunError(
             str(run),
-            f"had {count_phrase(int(shared.sum()), 'row')} to learn from, or to be judged by, that "
-            "this student would be scored on",
+            f"used {count_phrase(int(shared.sum()), 'test row')} of this student for training or "
+            "validation",
             None,
-            "Teachers need the same test rows: train them on one division (data.split.seed), or "
-            "with the same --test FILE.",
+            "Teacher and student need the same test rows: train both on one split "
+            "(data.split.seed), or with the same --test FILE.",
         )
     known_valid = np.isin(student_keys["valid"], train_keys)
     if not known_valid.any():
         return
     because = (
         f"{run} learned from {int(known_valid.sum()):,} of the {len(known_valid):,} "
-        "validation rows, so that "
-        "its student looks a little better on them than on new rows; the test rows are new to both"
+        "validation rows, so "
+        "its student scores slightly better on them than on new rows; the test rows are new to both"
     )
     share = float(known_valid.mean())
     notify(Finding("teacher_knows", "info", share, int(known_valid.sum()), (), because, ""))
@@ -413,7 +412,7 @@ def _keys_by_split(divided: Divided) -> dict[str, Any]:
     split = records["split"].to_numpy(zero_copy_only=False)
     keys_by_split: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
     for table in divided.tables:
-        # The records of a file are its rows in their order.
+        # The records of a file are in the order of its rows.
         row_splits, keys = split[files == table.source][table.column("row")], text_keys(table)
         for split_name, lists in keys_by_split.items():
             lists.append(keys[row_splits == split_name])

@@ -1,5 +1,5 @@
-"""Who decides in a fit: which checkpoint it keeps, and in words why; when it stops; and the policy
-that ``control.policy`` names, with what it may do."""
+"""The decisions of a fit: the stopping rule, the policy that ``control.policy`` names with its
+possible actions, and the rule that selects the best checkpoint."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ if TYPE_CHECKING:
 
 
 SETTING = "control.policy"
-# What is about this machine's memory, and what does nothing, are no choices of a policy.
+# Actions that only affect memory, or do nothing, are not for a policy to choose.
 NOT_FOR_POLICIES = (HalveBatch.__name__, Continue.__name__)
-# Findings whose rows are why validation scores are not reliable.
+# Findings whose rows make validation scores unreliable.
 LEAKS = ("leak", "copies", "duplicates", "giveaway", "target_is_source")
 
 
 def stopping_rule(training_plan: TrainingPlan, *, waits: bool = True) -> StoppingRule:
-    """When the policy ``stop`` ends the run; without ``waits`` never for want of further gain."""
+    """The rule by which the policy ``stop`` ends the run; without ``waits`` it never stops for lack
+    of improvement."""
     control, first = training_plan.recipe.control, training_plan.plan.phases[0]
-    # Such a phase moves the features for the head that follows; it is short, and 18 validation
-    # rows of a hundred labelled ones are too few to cut it shorter.
+    # Such a phase shapes the features for the head that follows. It is short, and with a hundred
+    # labelled rows 18 validation rows are too few to shorten it further.
     start = first.steps if first.head == "refit" else 0
     learning = planned_learning(
         training_plan.plan.evaluate_at, planned_rates(training_plan.plan.phases)
@@ -70,8 +71,8 @@ def stopping_rule(training_plan: TrainingPlan, *, waits: bool = True) -> Stoppin
 def deciders(
     training_plan: TrainingPlan, listeners: Sequence[Listener], additions: FitAdditions
 ) -> tuple[Choose, Controller | StoppingRule | None]:
-    """Which checkpoint is kept, and who advises the run: a policy that acts, the rule that stops
-    it, or nobody. ``listeners`` are those of its kind of task."""
+    """The rule that selects the checkpoint, and the adviser of the run: a policy that acts, the
+    stopping rule, or none. ``listeners`` are those of its task."""
     choose, policy = checkpoint_rule(training_plan, listeners), training_plan.recipe.control.policy
     if policy in PASSIVE_POLICIES:
         return choose, None if policy == "off" else stopping_rule(training_plan)
@@ -83,7 +84,7 @@ def deciders(
 
 
 def run_context(training_plan: TrainingPlan, additions: FitAdditions) -> ControlledPlan:
-    """What a policy knows of this fit before its first step."""
+    """What a policy knows about this fit before its first step."""
     last = training_plan.plan.phases[-1]
     return ControlledPlan(
         evaluation_steps=training_plan.plan.evaluate_at,
@@ -98,7 +99,7 @@ def run_context(training_plan: TrainingPlan, additions: FitAdditions) -> Control
 
 
 def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Can:
-    """The actions that this fit can take; those of the fine-tuning only where it has one."""
+    """The actions that this fit can take; those of fine-tuning only where it has that phase."""
     names = [name for name in ACTIONS if name not in NOT_FOR_POLICIES]
     has_finetuning = any(additions.accepts(phase) for phase in training_plan.plan.phases)
     methods, notches = (additions.possible, additions.notches) if has_finetuning else ({}, 0)
@@ -142,11 +143,10 @@ def _leaking_rows(training_plan: TrainingPlan) -> list[str]:
 
 
 def load_policy(spec: str) -> Policy:
-    """The policy of this name: ``adapt``, or a class of the user's, ``file.py:Name``.
+    """The policy of this name: ``adapt``, or a user's class, ``file.py:Name``.
 
-    Raises ``RecipeError`` where there is none, where its file fails on import, and where what it
-    names is no policy. Its code runs in the process of the training, with the rights of whoever
-    started it.
+    Raises ``RecipeError`` where it does not exist, where its file fails on import, and where the
+    name is not a policy. Its code runs in the training process, with the rights of the user.
     """
     if spec == Ladder.name:
         return Ladder()
@@ -157,7 +157,7 @@ def load_policy(spec: str) -> Policy:
         known = sorted(
             k
             for k, v in vars(module).items()
-            # Not what it has imported.
+            # Classes that the file defines, not those that it imports.
             if isinstance(v, type) and k[0] != "_" and v.__module__ == module.__name__
         )
         remedy = f"It defines: {', '.join(known) or 'none'}."
@@ -169,7 +169,7 @@ def load_policy(spec: str) -> Policy:
         raise RecipeError(SETTING, rule, name, "Give every setting a default.") from error
     if not isinstance(policy, Policy):
         raise RecipeError(
-            SETTING, "is no policy: it has no method decide(sight)", name, "See docs/guard.md."
+            SETTING, "is not a policy: it has no method decide(sight)", name, "See docs/guard.md."
         )
     return policy
 
@@ -177,8 +177,8 @@ def load_policy(spec: str) -> Policy:
 def _module(path: Path, spec: str) -> Any:
     if not path.is_file():
         remedy = "Give the policy as path.py:Class; a relative path starts at the current folder."
-        raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
-    # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
+        raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
+    # Under a separate name and not in ``sys.modules``: a user's file may have the name of a
     # library.
     spec_found = importlib.util.spec_from_file_location(f"holdfast_policy_{path.stem}", path)
     if spec_found is None or spec_found.loader is None:
@@ -188,17 +188,19 @@ def _module(path: Path, spec: str) -> Any:
         spec_found.loader.exec_module(module)
     except Exception as error:
         rule = f"names a file that fails on import: {type(error).__name__}: {error}"
-        raise RecipeError(SETTING, rule, spec, "Mend it, or set control.policy=adapt.") from error
+        raise RecipeError(
+            SETTING, rule, spec, "Correct it, or set control.policy=adapt."
+        ) from error
     return module
 
 
-# Of the learning of the measured recipe: rounding to whole steps is no other recipe.
+# Tolerance when comparing with the benchmarked recipe, for rounding to integer steps.
 SLACK = 1.05
 
 
 def checkpoint_rule(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
-    """Which state the run keeps, by ``train.keep``; ``listeners`` are those of its kind of
-    task."""
+    """The rule that selects the run's best checkpoint, by ``train.keep``; ``listeners`` are those
+    of its task."""
     keep = training_plan.recipe.train.keep
     if keep == "newest_unless_worse":
         return partial(newest_unless_worse, gains=_expects_gain(training_plan, listeners))
@@ -211,20 +213,20 @@ def checkpoint_rule(training_plan: TrainingPlan, listeners: Sequence[Listener]) 
 def checkpoint_decision(
     training_plan: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult
 ) -> Decision:
-    """Which state the run keeps, in words, and why."""
+    """The decision on the run's best checkpoint, with the reason."""
     if trained.selected_average is not None:
         last = next(offer for offer in reversed(trained.offers) if offer.accepted)
         checkpoint = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
         if last.decision.what == AVERAGE:
             checkpoint = f"the average {last.name}, up to {checkpoint.partition(',')[0]}"
-        return Decision("kept state", checkpoint, last.decision.because)
+        return Decision("best checkpoint", checkpoint, last.decision.because)
     index = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
     checkpoint = f"step {trained.best_step} of {trained.last_step}"
     if index == 0 and begins_as_probe(listeners):
         checkpoint += f", before any update, with {start_probe(training_plan)} as its last layer"
     keep = training_plan.recipe.train.keep
     if keep == "last":
-        because = "train.keep=last keeps the last checkpoint, whatever it is worth"
+        because = "train.keep=last selects the last checkpoint, whatever its score"
     elif keep == "newest_unless_worse" or training_plan.recipe.train.metric == "refined_loss":
         newest = keep == "newest_unless_worse"
         because = explain_choice(
@@ -235,7 +237,7 @@ def checkpoint_decision(
             f"its {training_plan.recipe.train.metric} on the validation rows is the "
             "best of all evaluations"
         )
-    return Decision("kept state", checkpoint, because)
+    return Decision("best checkpoint", checkpoint, because)
 
 
 def begins_as_probe(listeners: Sequence[Listener]) -> bool:
@@ -244,15 +246,15 @@ def begins_as_probe(listeners: Sequence[Listener]) -> bool:
 
 
 def start_probe(training_plan: TrainingPlan) -> str:
-    """What the last layer of a run is that begins as a linear probe: the baseline's, unless rows
-    were added, which the baseline never learns from."""
+    """The last layer of a run that begins as a linear probe, in words: that of the baseline, unless
+    rows were added, which the baseline never learns from."""
     return (
         "a linear probe fitted to the added rows too" if training_plan.added else "a linear probe"
     )
 
 
 def _expects_gain(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> bool:
-    """Whether the run begins as a linear probe over which such runs were measured to gain."""
+    """Whether the run begins as a linear probe, and such runs gained over it in benchmarks."""
     total, _ = count_parameters(training_plan.loaded.network)
     sizes = (total, len(training_plan.train), training_plan.classes)
     measured = within_measured_recipe(
@@ -273,9 +275,9 @@ def keep_rule(
 def within_measured_recipe(
     recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
 ) -> bool:
-    """Whether a plan learns no more (Σ learning rate over steps) than the default recipe of this
-    kind of model, of ``sizes`` (parameters, training rows, classes), and that recipe was measured:
-    to gain over its linear probe, and to be better where ``newest_unless_worse`` chooses."""
+    """Whether a plan learns no more (Σ learning rate over steps) than the default recipe for this
+    type of model and these ``sizes`` (parameters, training rows, classes), and that recipe was
+    benchmarked: it gains over its linear probe, and ``newest_unless_worse`` selects better."""
     parameters, rows, classes = sizes
     measured = benchmarked_phases(recipe, parameters, rows, model, classes)
     if measured is None:
@@ -285,10 +287,10 @@ def within_measured_recipe(
 
 
 def criterion(training_plan: TrainingPlan) -> Callable[[Snapshot], float]:
-    """A snapshot to a number, smaller is better, by ``train.metric``.
+    """A function from a snapshot to a number, lower is better, by ``train.metric``.
 
-    ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
-    ties (accuracy often does on few rows) or is undefined, the refined loss decides.
+    ``refined_loss`` and ``loss`` are used directly; a metric to maximise is negated. Where the
+    metric is tied (accuracy often is on few rows) or undefined, the calibrated loss decides.
     """
     name = training_plan.recipe.train.metric
     if name == "refined_loss":

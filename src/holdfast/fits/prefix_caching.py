@@ -1,5 +1,5 @@
-"""Whether the outputs of the frozen first layers are kept (``train.cache_frozen``): can the network
-be entered behind them (tested on the model), and would it pay?"""
+"""Decide whether to cache the outputs of the frozen first layers (``train.cache_frozen``): test
+whether the model can start from them, and whether caching saves time."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_TOKENS = 8, 512
 PROBE_SECONDS = 0.2
-# A row's state may differ from that of the row alone by this share of its largest number: the sums
-# of a matrix product are taken in another order when the batch has another shape.
+# A row's states in a batch may differ from its states alone by this share of their largest value:
+# matrix products add in another order when the batch has another shape.
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixCost:
-    """What was found: ``why_not``, or what keeping costs and saves. ``unit_bytes`` are those of one
-    unit of a row's size, ``full_length`` the size of every row where rows are not cut to their
-    length; ``saved_s`` the seconds by which a row passes faster."""
+    """The result of the test: ``why_not``, or the cost and gain of caching. ``unit_bytes`` are the
+    bytes per unit of a row's size, ``full_length`` the size of every row where rows are not cut to
+    their length, ``saved_s`` the seconds that a pass of one row saves."""
 
     why_not: str | None = None
     unit_bytes: int = 0
@@ -52,7 +52,7 @@ class PrefixCost:
     saved_s: float = 0.0
 
     def bytes_of(self, examples: Examples) -> int:
-        """The size of the kept outputs of these rows."""
+        """The size of the cached outputs of these rows."""
         units = (
             len(examples) * self.full_length if self.full_length else int(examples.lengths.sum())
         )
@@ -62,9 +62,9 @@ class PrefixCost:
 def probe_prefix(
     prefix: Prefix, network: Network, task: TrainingTask, examples: Examples, precision: str
 ) -> PrefixCost:
-    """Pass a few rows as they are and entered half-way, and compare.
+    """Pass a few rows normally and from cached outputs, and compare.
 
-    The losses must be the same from the cached outputs alone, with zeros where a row is padded, and
+    The losses must be the same from the cached outputs only, with zeros where a row is padded, and
     a row's states must not depend on the other rows of its batch. The network is left in evaluation
     mode.
     """
@@ -136,28 +136,29 @@ def _loss_difference(
     try:
         cached_losses = cached_pass()
     except Exception as error:
-        return f"the model cannot be entered half-way ({reason(error)})"
+        return f"the model cannot start from cached outputs ({reason(error)})"
     if cached_losses.shape == expected.shape and torch.allclose(
         cached_losses, expected, rtol=1e-4, atol=1e-5
     ):
         return None
-    return "the model's losses are others when it is entered half-way"
+    return "the model's losses differ when it starts from cached outputs"
 
 
 def _batch_dependence(in_batch: torch.Tensor, alone: torch.Tensor) -> str | None:
-    """A row's states among others and alone, up to rounding and padding."""
+    """Compare a row's states in a batch and alone, up to rounding and padding."""
     half = torch.is_autocast_enabled(in_batch.device.type)
     share = ROUNDING[torch.bfloat16 if half else torch.float32]
     first, second = in_batch[: len(alone)].float(), alone[: len(in_batch)].float()
     if bool((first - second).abs().max() <= share * second.abs().max()):
         return None
-    return "a row's states depend on the rows that share its batch"
+    return "a row's states depend on the other rows in its batch"
 
 
 def _draws_dropout(
     network: Network, states: torch.Tensor, output: Callable[[], torch.Tensor]
 ) -> str | None:
-    """Dropout outside of the frozen layers, but before their end, would still be drawn."""
+    """Detect dropout outside of the frozen layers but before their end: it would still be
+    active."""
     rng_state = random_state()
     train_mode(network)
     repeated = output()
@@ -165,12 +166,12 @@ def _draws_dropout(
     set_random_state(rng_state)
     is_same = torch.equal(states, repeated)
     return (
-        None if is_same else "dropout is drawn before the last frozen block, by none of the layers"
+        None if is_same else "dropout outside of the layers is active before the last frozen block"
     )
 
 
 def _seconds(run: Callable[[], torch.Tensor]) -> float:
-    """Seconds of one call, the quickest of those that fit into the probe's time."""
+    """Seconds of one call, the fastest of those that fit into the time for the test."""
     best, start = math.inf, time.perf_counter()
     while time.perf_counter() - start < PROBE_SECONDS or best == math.inf:
         before = time.perf_counter()
@@ -180,7 +181,7 @@ def _seconds(run: Callable[[], torch.Tensor]) -> float:
 
 
 SETTING = "train.cache_frozen"
-# Unasked, no more than this, nor more than half of what the disk has left.
+# The most by default, and the largest share of the free disk space.
 MAX_BYTES = 4_000_000_000
 DISK_SHARE = 0.5
 WRITTEN_BYTES_A_SECOND = 200e6
@@ -190,18 +191,18 @@ MB = 1e6
 def choose_prefix_cache(
     training_plan: TrainingPlan, folder: Path | None = None, *, enriched: bool = False
 ) -> tuple[str, Prefix | None]:
-    """``train.cache_frozen`` resolved, and what is kept, if anything.
+    """Resolve ``train.cache_frozen``, and return the layers to cache, if any.
 
-    Where rows are ``enriched`` what is learnt from is another form each time, so that ``auto`` is
-    off; ``on`` keeps the outputs of the rows as they are, for evaluations.
+    Where rows are ``enriched`` they differ each time, so ``auto`` is off; ``on`` caches the outputs
+    of the original rows, for evaluations.
 
-    ``auto`` is on where the passes that are saved take longer than the filling, and the files are
+    ``auto`` is on where the saved passes take longer than filling the cache, and the files are
     small: at most 4 GB and half of the free disk at ``folder`` (the system's temporary folder where
-    there is none). Nothing frozen leaves ``auto`` as it is, without a word.
+    there is none). If nothing is frozen, ``auto`` is returned and nothing is logged.
 
     Raises
     ------
-    RecipeError : it is ``on``, and there is nothing to keep, no way to, or no room for it.
+    RecipeError : it is ``on``, but there is nothing to cache, no way to do it, or no room for it.
     """
     requested, network, task, plan = (
         training_plan.recipe.train.cache_frozen,
@@ -214,19 +215,19 @@ def choose_prefix_cache(
     if not layers and requested == "on":
         raise RecipeError(
             SETTING,
-            "has nothing to keep: the embeddings and first blocks are not frozen",
+            "has nothing to cache: the embeddings and first blocks are not frozen",
             requested,
-            "Set model.freeze to a number of layers, or leave it out.",
+            "Set model.freeze to a number of layers, or remove the setting.",
         )
     if not layers or requested == "off":
         if layers:
-            because = "set by you: frozen layers are computed in every pass"
+            because = "set in the recipe: frozen layers are computed in every pass"
             notify(Decision(SETTING, "off", because))
         return requested, None
     if enriched and requested == "auto":
         because = (
-            f"{len(layers)} first layers are frozen, but rows are learnt from in other forms "
-            "(enrich), whose outputs nobody asks for twice"
+            f"{len(layers)} first layers are frozen, but enrichment changes rows at every "
+            "use (enrich), so cached outputs would not be used again"
         )
         notify(Decision(SETTING, "off", because))
         return "off", None
@@ -238,7 +239,7 @@ def choose_prefix_cache(
     why_not = entry.why_not or _no_room(size, requested, folder)
     if why_not and requested == "on":
         raise RecipeError(SETTING, f"is not possible here: {why_not}", requested, "Leave it out.")
-    # Seconds that are saved, those of filling taken off.
+    # Seconds saved, minus those for filling the cache.
     rows = len(train) + len(valid)
     saved = (count_passes(plan, len(train), len(valid)) - rows) * entry.saved_s
     gain = saved - size / WRITTEN_BYTES_A_SECOND
@@ -246,14 +247,14 @@ def choose_prefix_cache(
     because = f"{len(layers)} first layers are frozen; " + (
         why_not or _gain_text(entry, train, valid, plan, size, gain)
     )
-    reason_text = f"set by you: {because}" if requested == "on" else because
+    reason_text = f"set in the recipe: {because}" if requested == "on" else because
     setting = "on" if is_on else "off"
     notify(Decision(SETTING, setting, reason_text))
     return setting, prefix if is_on else None
 
 
 def count_passes(plan: Plan, train_rows: int, valid_rows: int) -> int:
-    """Rows that pass the frozen layers in the whole run: steps, evaluations, and refitted heads."""
+    """Rows that pass the frozen layers in the full run: steps, evaluations, and refitted heads."""
     rows = len(plan.evaluate_at) * (plan.probe_rows + valid_rows)
     start = 0
     for phase in plan.phases:
@@ -267,15 +268,15 @@ def count_passes(plan: Plan, train_rows: int, valid_rows: int) -> int:
 
 def _unsupported(task: TrainingTask) -> PrefixCost | None:
     if process_count() > 1:
-        return PrefixCost("several processes train together, and each would fill files of its own")
+        return PrefixCost("several processes train together, and each would fill its own files")
     if getattr(task, "pack", False):
-        return PrefixCost("rows share a line (train.pack), in company that changes")
+        return PrefixCost("train.pack puts rows on a line with others, which change")
     return None
 
 
 def _no_room(size: int, requested: str, folder: Path | None) -> str | None:
-    """Why ``size`` bytes are too many. What a run that is continued has written already is free
-    for it."""
+    """Why ``size`` bytes are too many, or ``None``. Files that a resumed run has already written
+    count as free space."""
     place = folder or Path(tempfile.gettempdir())
     already_written = sum(path.stat().st_size for path in place.glob("prefix-*.rows"))
     existing = next(path for path in (place, *place.absolute().parents) if path.exists())
@@ -284,7 +285,7 @@ def _no_room(size: int, requested: str, folder: Path | None) -> str | None:
     if size <= allowed:
         return None
     return (
-        f"their outputs take {size / MB:,.0f} MB, and {allowed / MB:,.0f} MB are allowed "
+        f"their outputs take {size / MB:,.0f} MB, but only {allowed / MB:,.0f} MB are allowed "
         f"({free / MB:,.0f} MB of disk are free)"
     )
 
@@ -294,9 +295,9 @@ def _gain_text(
 ) -> str:
     rows = len(train) + len(valid)
     passes_per_row = count_passes(plan, len(train), len(valid)) / rows
-    verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"
+    verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "caching would not save time"
     return (
-        f"each row passes them {passes_per_row:.1f} times, and {1000 * entry.saved_s:.2f} "
-        "ms a pass are "
-        f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}"
+        f"each row passes them {passes_per_row:.1f} times, and caching saves "
+        f"{1000 * entry.saved_s:.2f} ms per "
+        f"pass (measured) and takes {size / MB:,.1f} MB: {verdict}"
     )

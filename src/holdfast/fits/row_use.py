@@ -1,14 +1,15 @@
-"""How the rows of a split are used: what a run learns from and by which way, and how it is
-scored where no row is set aside for that.
+"""How the rows of a split are used: for training and validation, with or without cross-fitting, and
+for scoring without test rows.
 
-``train.folds`` says whether validation rows are set aside (0: one fit) or learned from too (K:
-cross-fitted, ``fits/cross_fitting.py``). Left open, it is the switch point below that decides.
+``train.folds`` says whether validation rows are set aside (0: one fit) or used for training too (K:
+cross-fitted, ``fits/cross_fitting.py``). If it is open, the number of rows below decides.
 
-Without test rows (``data.split.test=0``) all rows make the model. To score it, the whole procedure
-is done again on the rows outside each of K outer folds, with every choice (steps, state,
-temperature, what is added) made on those rows alone, and what comes out answers the fold. So each
-row is answered once, by a model to which it was unknown and for which it chose nothing. What the
-answers say of the model from all rows, and how surely, is ``metrics/score.py``.
+Without test rows (``data.split.test=0``) the model is trained on all rows. To score it, the full
+procedure is repeated on the rows outside each of K outer folds, with every choice (steps,
+checkpoint, temperature, added rows) made on those rows only, and the result predicts the fold. So
+each row is predicted once, by a model that neither learned from it nor was selected by it.
+``metrics/score.py`` estimates the score of the model trained on all rows from these predictions,
+with its interval.
 """
 
 from __future__ import annotations
@@ -57,16 +58,16 @@ if TYPE_CHECKING:
 
 FOLDS_KEY = "train.folds"
 USUAL_FOLDS = 3
-# Of training and validation rows together; none until a benchmark shows where it pays.
+# The most training and validation rows together; 0 until a benchmark shows where it helps.
 MOST_ROWS = 0
-VALID_GIVEN = "divides the training and validation rows, and validation rows are given"
-ALSO_TRAINED_NOTE = "a validation row of the division: learned from too, judged out of fold"
+VALID_GIVEN = "needs validation rows from the source, but they were given separately"
+ALSO_TRAINED_NOTE = "a validation row of the split: also used for training, evaluated out of fold"
 
 
 def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
     """Prepare the rows of a split, and choose how they are used.
 
-    Raises ``RecipeError`` where folds are requested that these rows cannot have.
+    Raises ``RecipeError`` where folds are requested that these rows do not allow.
     """
     with record_decisions() as log:
         learning = _prepare_learning(recipe, divided)
@@ -93,11 +94,11 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
     else:
         prepared = with_added(prepared_alone, train, valid, divided.unlabelled, all_tables)
     if folds or without_test:
-        # Each fold works the names out from its own rows, so the request is what is kept.
+        # Each fold derives the names from its own rows, so the request is kept.
         with_own_names = prepared.recipe.with_changes(data={"names": names})
         prepared = replace(prepared, recipe=with_own_names)
     if prepared.recipe.distill.teacher:
-        # What a teacher is made of takes a quarter of a second to load.
+        # Importing the code for teachers takes a quarter of a second.
         from holdfast.fits.lessons import with_lessons
 
         prepared = with_lessons(prepared, divided)
@@ -106,16 +107,16 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
         return learning
     outer = outer_folds(learning)
     because = (
-        "data.split.test=0: each fold is answered by a model made anew, in the same way, from the "
-        "other rows; the score is out of fold, for the model from all rows"
+        "data.split.test=0: each fold is predicted by a model trained in the same way on the "
+        "other rows; the score of the model trained on all rows is out of fold"
     )
     notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
     return replace(learning, outer=outer)
 
 
 def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> Splits:
-    """The split as a run uses it that learns from its validation ``rows`` too, with a ``note``
-    for each of these."""
+    """The split of a run that also learns from its validation ``rows``, with a ``note`` for each
+    of these."""
     records = splits.records
     split, notes = records["split"].to_pylist(), records["note"].to_pylist()
     for place, split_name in enumerate(split):
@@ -131,8 +132,8 @@ def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> 
 
 
 def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
-    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were requested and cannot
-    be."""
+    """The number of folds, 0 for none. Raises ``RecipeError`` where requested folds are not
+    possible."""
     folds, rows = prepared.recipe.train.folds, len(train) + len(valid)
     if folds == 0:
         return 0
@@ -141,15 +142,16 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
         raise RecipeError(FOLDS_KEY, against, folds, f"Leave it out, or set {FOLDS_KEY}=0.")
     if folds:
         because = (
-            "set by you: validation rows are learned from too, and every choice is out of fold"
+            "set in the recipe: validation rows are also used for training, and every choice is "
+            "made out of fold"
         )
     elif rows > MOST_ROWS or against or _min_class_units(prepared) < USUAL_FOLDS:
         return 0
     else:
         folds = USUAL_FOLDS
         because = (
-            f"{len(valid)} validation rows of {rows} tell too little, and are learned from too: "
-            f"every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
+            f"{len(valid)} validation rows of {rows} are too few, so they are also used for "
+            f"training: every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
         )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
@@ -161,7 +163,7 @@ def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
     data, one_class = recipe.data, columns.one_class
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         task_text = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
-        return f"does not exist for {task_text} yet: it needs texts with one class each"
+        return f"is not supported for {task_text}: it needs texts with one class each"
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
         return VALID_GIVEN
@@ -169,51 +171,51 @@ def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
     blocking = {
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
-        # A teacher knows the labels of the rows that each fold is to answer.
+        # A teacher knows the labels of the rows that each fold predicts.
         "distill.teacher": bool(recipe.distill.teacher),
         "data.synthesize": data.synthesize is not None,
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
-        # A policy that acts goes by the evaluations of its own run; the folds have their own.
+        # A policy that acts uses the evaluations of its own run; the folds have others.
         f"control.policy={policy}": policy not in PASSIVE_POLICIES,
-        # The layers would be chosen by labels of the rows that each fold is to answer.
+        # The layers would be chosen by labels of the rows that each fold predicts.
         "model.freeze=auto": recipe.model.freeze == AUTO,
     }
     conflicts = [name for name, there in blocking.items() if there]
     if conflicts:
-        return f"does not go together with {' and '.join(conflicts)}"
+        return f"cannot be used with {' and '.join(conflicts)}"
     return "needs a single process" if process_count() > 1 else None
 
 
 def dealing_conflict(recipe: Recipe, divided: Divided) -> str | None:
-    """Why the training and validation rows of a split must not be dealt into folds by chance,
-    each answered by a fit of the others, as the rest of a sentence about what asks for it."""
+    """Why the training and validation rows of a split must not be assigned to random folds, each
+    predicted by a fit on the others, as the rest of a sentence about the setting that needs it."""
     records = divided.splits.records.select(["file", "split"]).to_pylist()
     judging = {line["file"] for line in records if line["split"] == "valid"}
     if judging - {divided.table.source}:
         return VALID_GIVEN
     if (by := recipe.data.split.by) not in ("rows", "group"):
-        # What is newer, or of the same source, would teach what it is to answer; groups stay whole.
-        return f"deals rows by chance, and these are divided by {by} (data.split.by)"
+        # Newer rows, or rows of the same source, would leak into training; groups stay together.
+        return f"assigns rows to folds at random, but these are split by {by} (data.split.by)"
     return None
 
 
 def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
-    """Raise ``RecipeError`` where the score of rows without test rows cannot be out of fold."""
+    """Raise ``RecipeError`` where rows without test rows cannot be scored out of fold."""
     against = folds_conflict(prepared, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
         remedy = (
-            "Leave a share for test rows, or name a file with data.test; or leave the other out."
+            "Set a share of test rows, or name a file with data.test; or remove the other setting."
             if "together" in against
-            else "Leave a share for test rows, or name a file with data.test."
+            else "Set a share of test rows, or name a file with data.test."
         )
         raise RecipeError("data.split.test", rule, 0, remedy)
 
 
 def _min_class_units(prepared: PreparedData) -> int:
-    """Of the class with the fewest units, how many it has: each fold needs one."""
+    """The number of units of the class with the fewest: each fold needs one."""
     labels = np.asarray(prepared.rows.column("label"))
     return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))
 
@@ -223,10 +225,10 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class LearningRows:
-    """What a run learns from: ``train`` and ``valid`` positions among the rows of ``prepared``, or
-    all of them in so many ``folds`` (0: none). ``divided`` is the split as it is then used.
-    ``names`` is what was requested of the names of classes. ``outer`` are the folds that are scored
-    where there are no test rows."""
+    """The rows that a run learns from: ``train`` and ``valid`` positions among the rows of
+    ``prepared``, or all of them in this many ``folds`` (0: none). ``divided`` is the split as it is
+    then used. ``names`` is the requested setting for the names of classes. ``outer`` are the folds
+    that are scored where there are no test rows."""
 
     prepared: PreparedData
     train: Ints
@@ -238,11 +240,11 @@ class LearningRows:
 
     @property
     def everything(self) -> Ints:
-        """All rows that are learned from or judge, ascending."""
+        """All training and validation rows, ascending."""
         return np.union1d(self.train, self.valid)
 
     def fit(self, into: FitFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
-        """Train, by whichever way was chosen."""
+        """Train with one fit or cross-fitted, as chosen."""
         if not self.folds:
             return fit(self.prepared, self.train, self.valid, into=into, listeners=listeners)
         return cross_fit(
@@ -255,12 +257,12 @@ class LearningRows:
         )
 
     def blocks(self) -> Mapping[str, Any]:
-        """One fit adds nothing to what every run reports."""
+        """A single fit adds no blocks to those of every run."""
         return {}
 
     @property
     def bare(self) -> PreparedData:
-        """What is prepared, without anything that was worked out from training rows."""
+        """The prepared data without anything derived from training rows."""
         return replace(
             self.prepared,
             recipe=self.prepared.recipe.with_changes(data={"names": self.names}),
@@ -273,7 +275,7 @@ class LearningRows:
         )
 
     def extended(self, train: Ints, valid: Ints) -> PreparedData:
-        """What is prepared, with the rows that are added to these training rows."""
+        """The prepared data with the rows that are added to these training rows."""
         return with_added(self.bare, train, valid, (), self.divided.tables)
 
 
@@ -288,10 +290,9 @@ class FoldLogits:
 
 
 def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
-    """The folds, as positions among all rows. Everything that could be wrong with them shows here,
-    before anything is trained.
+    """The folds, as positions among all rows. Invalid folds raise here, before training.
 
-    Raises ``SplitError`` where a class has too few units to stand in every fold of every fold.
+    Raises ``SplitError`` where a class has too few units for every fold and its inner folds.
     """
     rows, prepared = learning.everything, learning.prepared
     units, labels = prepared.units[rows], _labels_of(learning)[rows]
@@ -313,12 +314,12 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
 
 @contextlib.contextmanager
 def _name_division(division: str) -> Iterator[None]:
-    """What could not be divided, where no such split was requested."""
+    """Name the split that failed, where the user did not request one."""
     try:
         yield
     except SplitError as error:
         rule = f"{error.rule}, in {division}"
-        remedy = f"{error.remedy} Or leave data.split.test out: test rows are then set aside."
+        remedy = f"{error.remedy} Or remove data.split.test: test rows are then set aside."
         raise SplitError(error.what, rule, error.value, remedy) from error
 
 
@@ -329,10 +330,9 @@ def predict_outer_folds(
     checkpoints: Path,
     mark: str,
 ) -> OuterFoldPredictions:
-    """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
-    on all rows: an open one would be worked out again, and a resumed run has none. What was
-    finished before the run was killed is read from ``checkpoints``; ``mark`` says of which run it
-    must be.
+    """Fit the other rows of each outer fold and predict the fold, with the resolved ``recipe`` of
+    the run on all rows: an open recipe would be resolved again, and a resumed run has none. Folds
+    that a killed run finished are read from ``checkpoints``; ``mark`` identifies the run.
     """
     import torch
 
@@ -354,9 +354,9 @@ def predict_outer_folds(
             seconds = time.perf_counter() - start
             accuracy = float((fold_logits.logits.argmax(axis=1) == labels[fold.held_out]).mean())
             because = (
-                f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
-                f"{len(fold.held_out)} rows, which chose nothing of it, it answers "
-                f"{accuracy:.1%} rightly"
+                f"a model trained on {len(fold.train)} other rows in {seconds:.0f} s predicts "
+                f"these {len(fold.held_out)} unseen rows with an accuracy of "
+                f"{accuracy:.1%}"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))
@@ -370,13 +370,13 @@ def predict_outer_folds(
 def _predict_fold(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
     fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
-    # Before the probe, for which the network's memory is used.
+    # Before the probe, which reuses the network's memory.
     logits = fitted.measure(examples, fold.held_out)[1] / kept_temperature(fitted)
     return FoldLogits(fold.held_out, logits, probe_logits(fitted, examples, fold.held_out))
 
 
 def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedModel:
-    """The run's own procedure, on some of its rows."""
+    """The run's own procedure on some of its rows."""
 
     def extended(train: Ints, valid: Ints) -> PreparedData:
         return replace(learning.extended(train, valid), recipe=recipe)
@@ -388,7 +388,7 @@ def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedMo
 
 
 def _inner_split(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
-    """Training and validation rows of these, in the shares of the run's own split."""
+    """Split these rows into training and validation rows, with the shares of the run's split."""
     prepared = learning.prepared
     share = len(learning.valid) / len(learning.everything)
     seed = derive_seed(prepared.recipe.seed, "inner division")

@@ -1,10 +1,10 @@
-"""What a verdict needs to know about a run in addition to its history, gathered before the first
+"""Facts about a run that a verdict needs in addition to its history, collected before the first
 step.
 
-Everything here is a function of the recipe, the rows and what was measured before any update, so
-that a resumed run is judged as the undisturbed one is.
+Everything here depends only on the recipe, the rows and measurements before any update, so that a
+resumed run gets the same verdict.
 
-Which settings of the judge's remedies a run could be trained with, by the checks of a recipe.
+Also checks which settings of the verdict's remedies a run could be trained with.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 
 def make_monitor(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> Monitor:
-    """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
-    may measure a linear probe."""
+    """The judge with the facts of this run; ``listeners`` are those of its task: one of them may
+    measure a linear probe."""
     facts = make_run_facts(training_plan)
 
     def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
@@ -55,7 +55,7 @@ def make_monitor(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> 
 
 
 def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
-    """What is known before the model is looked at."""
+    """The facts that are known before the model is evaluated."""
     labels = getattr(training_plan.train, "labels", None)
     has_classes = (
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
@@ -64,7 +64,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
     plan = training_plan.plan
     recipe: Recipe = training_plan.recipe
     probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
-    # What its labels are, where that was worked out from the rows.
+    # The label type, where it was inferred from the rows.
     if label_type := training_plan.prepared.rows.columns.label_kind:
         recipe = recipe.with_changes(data={"label_kind": label_type})
     return RunFacts(
@@ -86,8 +86,8 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
 
 
 def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
-    """The same with what a refitted head measured of the linear probe at step 0, which is part of
-    a checkpoint."""
+    """The facts with the linear probe that a refitted head measured at step 0, which is part of a
+    checkpoint."""
     curves = [getattr(listener, "curve", None) for listener in listeners]
     curve = next((curve_found for curve_found in curves if curve_found is not None), None)
     if curve is None:
@@ -102,13 +102,12 @@ def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
 
 
 def judge_with_texts(fitted: FittedModel) -> FittedModel:
-    """The fitted run with a verdict that has also read what the kept model writes for a sample of
-    the validation rows (``generate.rows``), and which answers of training and validation rows a
-    causal language model completes to the word, before any test row is opened.
+    """The fitted run with a verdict that also uses the texts that the best checkpoint generates for
+    a sample of the validation rows (``generate.rows``), and which targets of training and
+    validation rows a causal language model completes verbatim, before any test row is opened.
 
-    Texts that were written at the evaluation points are not written again, and a learnt prompt,
-    which generates only once it is saved, is judged by its losses alone. A changed label is a line
-    of the journal.
+    Texts from the evaluations are reused. A prompt-tuned model, which generates only once it is
+    saved, is judged by its losses only. A changed label is written to the journal.
     """
     training_plan, job, trained = fitted.training_plan, fitted.job, fitted.trained
     recipe = training_plan.recipe
@@ -129,7 +128,7 @@ def judge_with_texts(fitted: FittedModel) -> FittedModel:
 
 
 def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
-    """What is counted of the texts for validation rows; empty where there are none."""
+    """Metrics of the texts generated for validation rows; empty where there are none."""
     training_plan = fitted.training_plan
     samples = training_plan.definition.choose_samples(
         training_plan.loaded,
@@ -147,8 +146,8 @@ def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
 def _with_completions(
     fitted: FittedModel, shares: dict[str, dict[str, float]]
 ) -> tuple[FittedModel, dict[str, dict[str, float]]]:
-    """The same with the rows of both splits that are completed to the word (``verbatim``, of
-    ``verbatim_n`` that are long enough to ask)."""
+    """Adds the rows of both splits that are completed verbatim (``verbatim``, of the
+    ``verbatim_n`` that are long enough to test)."""
     splits, tokenizer, seed = (
         fitted.training_plan.splits,
         fitted.training_plan.loaded.tokenizer,
@@ -170,10 +169,10 @@ def _with_completions(
 
 
 def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:
-    """Those of the remedies' settings of fixed value that ``recipe``, which names its task, refuses
-    in addition to its own, and those that it has already or exceeds (a weight decay of 0.3 where
-    0.1 is advised); ``network`` is its model, where that is at hand."""
-    # A resolved recipe is of another type, and equals none that is read.
+    """Fixed settings of the remedies that would not help: those that ``recipe``, which names its
+    task, does not allow, and those that it already has or exceeds (a weight decay of 0.3 where 0.1
+    is advised). ``network`` is its model, if it is loaded."""
+    # A resolved recipe has another type, so it never equals a recipe that is read.
     plain = override(recipe, ())
     return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
 
@@ -181,13 +180,13 @@ def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[st
 def check_settings(
     recipe: Recipe, settings: Sequence[str], network: Network | None = None
 ) -> Recipe:
-    """The recipe with more settings, which may be trained. Raises ``InputError`` where it may not,
-    by the checks that training itself makes and that need neither rows nor a step."""
+    """The recipe with more settings, checked. Raises ``InputError`` where they cannot be used for
+    training, by the checks of training itself that need neither rows nor a step."""
     changed = override(recipe, settings)
     definition = task_definition(str(recipe.task))
     check_names(changed)
     definition.refuse(changed)
-    # Parameters and rows choose numbers, not what is allowed.
+    # Parameters and rows affect numbers, not what is allowed.
     resolve_settings(changed, 10**6, 1000)
     methods = methods_with_general(changed)
     general_source = changed.data.general or changed.probes.forgetting.data
@@ -208,8 +207,8 @@ def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
 
 
 def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
-    """Whether the recipe does more of the same than it would with the setting. A whole number (of
-    blocks, of steps) is not compared with a share."""
+    """Whether the recipe already goes further than the setting. An integer (of blocks, of steps) is
+    not compared with a share."""
     more = FIXED[setting]
     if more is None:
         return False

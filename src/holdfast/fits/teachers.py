@@ -1,11 +1,11 @@
-"""Finished runs as teachers: what their saved models say of rows, or of the batches of a student.
+"""Finished runs as teachers: their saved models' outputs for rows, or for a student's batches.
 
-What is said of a row depends on the row alone, so it is queried once, through the teacher's own
-tokenizer or processor. Of target tokens there are as many numbers as the vocabulary has words: a
-generative teacher is queried pass by pass, in the student's own tokens, and so is any where rows
-come in other forms.
+The output for a row depends only on the row, so it is computed once, with the teacher's own
+tokenizer or processor. A target token has as many outputs as the vocabulary has words: a generative
+teacher is queried at every pass, with the student's tokens. So is any teacher where rows are
+enriched.
 
-The blocks of an encoder and of its teacher, pairwise: for ``distill.hidden`` and
+Also pairs the blocks of an encoder and of its teacher, for ``distill.hidden`` and
 ``distill.attention``.
 """
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from holdfast.training.task import Batch, Examples, TrainingTask
 
 
-# Rows whose tokens are compared, to see that two tokenizers read alike.
+# Rows whose tokens are compared to test whether two tokenizers are equivalent.
 COMPARED_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowAnswers:
-    """``values`` [m, outputs] of each row, or where ``starts`` [rows + 1] says so of several words
-    of a row; ``known`` [m] whether the teacher read it, where it may not have."""
+    """``values`` [m, outputs] of each row, or where ``starts`` [rows + 1] is given, of the words of
+    each row; ``known`` [m] whether the teacher read it, where some may be missing."""
 
     values: Floats
     starts: Ints | None = None
@@ -64,27 +64,27 @@ class RowAnswers:
 
 
 class Teacher(Protocol):
-    """One finished run, queried for its outputs, which are in the student's order."""
+    """One finished run that is queried for its outputs, in the student's order."""
 
     @property
     def network(self) -> Any:
         """The plain model."""
 
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers | None:
-        """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
-        where only whole passes can be queried."""
+        """Its outputs for each row of ``table``, which the student reads as ``examples``; ``None``
+        where it can only be queried at every pass."""
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         """Its logits for a batch of the student's."""
 
     def differs(self, prepared: PreparedData) -> str | None:
-        """Why the student's batches mean nothing to it, as a clause; ``None`` where they do."""
+        """Why it cannot read the student's batches, as a clause; ``None`` where it can."""
 
 
 def load_teachers(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, ...]:
-    """The runs as teachers of what is prepared.
+    """The runs as teachers for the prepared rows.
 
-    Raises ``RecipeError`` where they know other classes than its rows have.
+    Raises ``RecipeError`` where they have other classes than the rows.
     """
     rows, task = prepared.rows, str(prepared.recipe.task)
     loaded_runs: Any = [task_definition(task).use_runs([run]) for run in runs]
@@ -94,7 +94,7 @@ def load_teachers(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher
         if isinstance(one, TextPredictor):
             label_type = rows.columns.label_kind or "class"
             if one.label_kind != label_type:
-                raise _mismatch(run, f"label is of the kind {one.label_kind}", label_type)
+                raise _mismatch(run, f"label type is {one.label_kind}", label_type)
             teachers += [
                 TextTeacher(
                     m, None if label_type == "number" else _class_order(run, m.classes, names)
@@ -127,7 +127,7 @@ def _mismatch(run: Path, fault: str, value: str) -> RecipeError:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextTeacher:
-    """A classifier of texts; ``order`` [outputs] are its outputs in the student's order."""
+    """A text classifier; ``order`` [outputs] are its outputs in the student's order."""
 
     model: TextModel
     order: Ints | None
@@ -155,7 +155,7 @@ class TextTeacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTeacher:
-    """A classifier of images."""
+    """An image classifier."""
 
     model: VisionModel
     order: Ints
@@ -182,14 +182,14 @@ class ImageTeacher:
         return (
             None
             if student_processor == teacher_processor
-            else "its image processor makes other pictures of them"
+            else "its image processor changes images in another way"
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TagTeacher:
-    """A tagger: what it says of each word that the student reads, whatever pieces either reads the
-    word in."""
+    """A tagger: its outputs for each word that the student reads, however either tokenizes the
+    word."""
 
     model: TextModel
     order: Ints
@@ -266,14 +266,14 @@ def _tokenization_difference(
 ) -> str | None:
     student_tokenizer, table = prepared.loaded.tokenizer, prepared.rows
     if tokenizer.get_vocab() != student_tokenizer.get_vocab():
-        return "its vocabulary is another one than the student's"
+        return "its vocabulary differs from the student's"
     sample = table.take(np.arange(min(COMPARED_ROWS, len(table))))
     same = read(tokenizer, sample) == read(student_tokenizer, sample)
-    return None if same else "it turns texts into other tokens than the student"
+    return None if same else "it tokenizes texts differently than the student"
 
 
 def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
-    """The answers of the examples at these places, one after the other."""
+    """The outputs for the examples at these places, one after the other."""
     if answers.starts is None:
         return RowAnswers(answers.values[places])
     positions = take_lines(np.arange(int(answers.starts[-1])), answers.starts, places)
@@ -285,7 +285,7 @@ def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
     )
 
 
-# The value's place in a block, and what queries and keys are called there.
+# The submodule names of values in a block, and of queries and keys.
 QUERY_KEY_NAMES = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
 QUERY_KEY_NAMES["value_proj"] = ("query_proj", "key_proj")
 NOT_READ = ("labels", "where", "tags", "counts")
@@ -294,7 +294,7 @@ NOT_READ = ("labels", "where", "tags", "counts")
 def load_inside_teacher(
     run: Path, prepared: PreparedData, differs: str | None
 ) -> EncoderClassifier | None:
-    """The network of the run with its blocks, where the recipe asks for what they say.
+    """The network of the run with its blocks, where the recipe distils from them.
 
     Raises ``RecipeError`` where they cannot be compared with the student's.
     """
@@ -305,11 +305,11 @@ def load_inside_teacher(
         return None
     why = differs
     if recipe.task not in (*LABELLED_TEXT_TASKS, *TAGGING_TASKS):
-        why = f"the blocks of {recipe.task} are not compared"
+        why = f"it does not support {recipe.task}"
     elif is_adapter_folder(run / MODEL):
-        why = f"{run} is an adapter beside the model that it was made for"
+        why = f"{run} is an adapter without its base model"
     elif recipe.model.freeze not in (None, "words", "none"):
-        why = "model.freeze keeps blocks from being computed"
+        why = "with model.freeze some blocks are not computed"
     if why:
         raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
     teacher_recipe = read_recipe(run / RECIPE)
@@ -330,7 +330,7 @@ def load_inside_teacher(
 def inside_losses(
     recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier
 ) -> InnerStateLoss:
-    """The further losses of a fit whose network is ``student``."""
+    """The additional losses of a fit whose network is ``student``."""
     teacher_blocks, student_blocks = _blocks(teacher), _blocks(student)
     distill, spread = recipe.distill, recipe.model.layers_kept
     pairs = _block_pairs(
@@ -363,8 +363,8 @@ def inside_losses(
 def _block_pairs(
     teacher_count: int, student_count: int, is_cut: bool, layers_kept: Literal["spread", "first"]
 ) -> list[tuple[int, int]]:
-    """Which of the teacher's blocks each of the student's is compared with: of a part of the
-    teacher the block that it was, else the one at the same share of the depth."""
+    """The teacher's block for each block of the student: the original block where the student is a
+    part of the teacher, else the one at the same relative depth."""
     if is_cut and student_count <= teacher_count:
         return list(
             zip(
@@ -389,7 +389,7 @@ def _attention_modules(network: Any) -> Mapping[str, Any]:
     place = family.block.value if family.block is not None else ""
     parent, _, name = place.rpartition(".")
     if name not in QUERY_KEY_NAMES:
-        rule = f"is not possible: a {family.name} has no queries, keys and values of its own"
+        rule = f"is not possible: {family.name} has no separate queries, keys and values"
         raise RecipeError("distill.attention", rule, None, "Leave it out.")
     query, key = QUERY_KEY_NAMES[name]
     submodules = {"query": query, "key": key, "value": name}

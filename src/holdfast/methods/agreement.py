@@ -1,5 +1,6 @@
-"""Two answers to a row that are asked to agree: of two passes (``rdrop``), of two forms of it
-(``pairing``), of before the first step and now (``kl_start``).
+"""Penalties on the disagreement between two predictions for a row: of two dropout passes
+(``rdrop``), of two forms of the row (``pairing``), of before the first step and now
+(``kl_start``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def disagreement(first: ForwardPass, second: ForwardPass) -> torch.Tensor:
     labels = first.batch.get("labels")
     if labels is not None and labels.is_floating_point():
         p, q = (one.sigmoid() for one in logits)
-        # ½ Σ (p − q)(logit p − logit q), of each label's two answers.
+        # ½ Σ (p − q)(logit p − logit q), over the two outcomes of each label.
         of_labels: torch.Tensor = 0.5 * ((p - q) * (logits[0] - logits[1])).sum(dim=-1)
         return of_labels
     logs = [one.log_softmax(dim=-1) for one in logits]
@@ -41,16 +42,15 @@ def disagreement(first: ForwardPass, second: ForwardPass) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class RDrop:
-    """R-Drop: two passes of a row under different dropout are asked to agree (2106.14448).
+    """R-Drop: penalize the divergence of two passes of a row under different dropout (2106.14448).
 
         ℓ = ½ (ℓ₁ + ℓ₂) + α/2 · ( KL(P₁‖P₂) + KL(P₂‖P₁) )
 
-    of the predictive distributions P₁ and P₂ of a row; of a row's target tokens their mean, of
+    with the predicted distributions P₁ and P₂ of a row; the mean over a row's target tokens; for
     several labels the sum over labels. ``alpha`` is α, without a unit: 0.1 to 1 for classifiers, 5
     for translation in the paper, which adds ℓ₁ and ℓ₂ where its code for classifiers takes their
-    mean. Each row passes twice, so an update costs twice as much. What ℓ is besides (label
-    smoothing, say) holds for both passes. It needs some dropout: without, the two passes are the
-    same.
+    mean. Each row passes twice, so an update costs twice as much. Other changes of ℓ (such as label
+    smoothing) apply to both passes. It needs some dropout: without it both passes are the same.
 
     The loss term, and its setting: ``alpha`` is α.
     """
@@ -76,20 +76,20 @@ def _check_dropout(loaded: LoadedModel) -> None:
         raise RecipeError("methods.rdrop", rule, "data.label_kind=number", "Leave it out.")
     rates = [one.rate for one in dropouts_by_place(loaded.network)]
     if not any(rate > 0 for rate in rates):
-        rule = "compares passes of different dropout, and this network has none that is on"
+        rule = "compares passes with different dropout, but all dropouts of this network are off"
         remedy = "Set model.dropout=0.1, or methods.dropout, or leave it out."
         raise RecipeError("methods.rdrop", rule, None, remedy)
     on = sum(rate > 0 for rate in rates)
     because = f"{on} dropouts are on, at most {max(rates):g}; an update costs twice as much"
-    notify(Decision("rdrop", "two passes a row", because))
+    notify(Decision("rdrop", "two passes per row", because))
 
 
 METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_check_dropout)))
 
 
 def repeated_row_pairs(rows: Ints) -> Ints:
-    """Places [pairs, 2] of rows [n] that stand there twice: the first with the second, the third
-    with the fourth."""
+    """The positions [pairs, 2] of rows [n] that occur twice: the first occurrence with the second,
+    the third with the fourth."""
     order = np.argsort(rows, kind="stable")
     pairs, k = [], 0
     while k + 1 < len(order):
@@ -102,15 +102,15 @@ def repeated_row_pairs(rows: Ints) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Logit pairing: two forms of a row are asked for the same answer (1803.06373, 1809.10610).
+    """Logit pairing: two forms of a row should get the same prediction (1803.06373, 1809.10610).
 
         ℓ_i += weight · ½ · mean_k (z_k − z'_k)²
 
-    for a row that stands in an update in two forms with logits z and z' (of classes each less its
-    mean, since a shift of all is no other answer). Every row is drawn twice side by side, so an
-    update has half as many different rows, and an epoch twice as many updates. What the two forms
-    are, ``enrich`` says: with ``enrich.counterfactual`` they differ in whom the text is about, and
-    half of them are the row as it stands; without any enrichment they differ by dropout alone.
+    for a row that is in an update in two forms with logits z and z' (for classes each minus its
+    mean, since a constant shift changes no prediction). Every row is drawn twice in a row, so an
+    update has half as many different rows, and an epoch twice as many updates. ``enrich`` defines
+    the two forms: with ``enrich.counterfactual`` they differ in whom the text is about, and half of
+    them are the original row; without any enrichment they differ only by dropout.
 
     The source, the loss term, and its setting: ``weight``, without a unit.
     """
@@ -154,7 +154,7 @@ METHODS.add(
 
 
 OVER = ("auto", "others", "all")
-# Of a logit that takes no part: its probability is 0, and 0 times a finite number stays 0.
+# Of a masked logit: its probability is 0, and 0 times a finite number stays 0.
 MASKED_LOGIT = -1e30
 GOLDEN = 2654435769
 
@@ -162,8 +162,8 @@ GOLDEN = 2654435769
 def divergence(
     start: torch.Tensor, now: torch.Tensor, targets: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """KL(start ‖ now) [n] in nats of two tables of logits [n, classes]; with ``targets`` [n] over
-    the other classes alone, whose probabilities are made to add to 1."""
+    """KL(start ‖ now) [n] in nats of two tables of logits [n, classes]; with ``targets`` [n] only
+    over the other classes, whose probabilities are normalized to 1."""
     first, second = start.float(), now.float()
     if targets is not None:
         first, second = (x.scatter(1, targets[:, None], MASKED_LOGIT) for x in (first, second))
@@ -172,32 +172,32 @@ def divergence(
 
 
 def fixed_share_of_rows(rows: Ints, share: float) -> Ints:
-    """The places [k] of those ``rows`` [n] that are among a fixed ``share`` of all there are."""
+    """The positions [k] of those ``rows`` [n] that belong to a fixed ``share`` of all rows."""
     spread = (np.asarray(rows, dtype=np.uint64) * np.uint64(GOLDEN)) & np.uint64(0xFFFFFFFF)
     return np.flatnonzero(spread < share * 2**32)
 
 
 @dataclass(frozen=True, slots=True)
 class KLStart:
-    """Stay near what the model answered before the first step: a divergence from its own start.
+    """Stay near the base model's predictions: a divergence from those before the first step.
 
         ℓ = CE(y) + λ · KL(p₀ ‖ p)    p₀ before the first step, p now, over all classes
         ℓ = CE(y) + λ · KL(q₀ ‖ q)    q(v) = p(v) ÷ (1 − p(y)) for every token v but y, its target
 
-    The first is learning without forgetting (1606.09282, at the temperature 1), for classes. The
-    second masks the target (2605.29498) and is for models that write: what the model is to learn
-    about y is left to the cross-entropy, which the plain divergence opposes, and what it knew of
-    all other tokens stays. Of a row's target tokens it is the mean, in nats, as the loss is. Of
-    weights it says nothing: ``l2_sp`` and ``ewc`` keep those near, ``replay`` keeps the answers to
-    rows of other kinds.
+    The first is learning without forgetting (1606.09282, at temperature 1), for classes. The second
+    masks the target (2605.29498) and is for generative models: what the model should learn about y
+    is left to the cross-entropy, which the plain divergence opposes, and the probabilities of all
+    other tokens are preserved. It is the mean over a row's target tokens, in nats, like the loss.
+    It does not constrain the weights: ``l2_sp`` and ``ewc`` do; ``replay`` preserves the
+    predictions on rows of other kinds.
 
-    What the model answered is asked of the start's weights in the run's own network, which changes
-    places for it: no second model, and with an adapter hardly a copy. It costs a forward pass, a
-    third of a step, of a ``share`` of the rows: the same ones all along, whose λ is the larger.
+    The base model's predictions come from the run's own network, into which the initial weights are
+    swapped: no second model is needed, and with an adapter hardly a copy. It costs a forward pass,
+    a third of a step, for a ``share`` of the rows: always the same ones, with a larger λ.
 
-    The loss term, and its settings: ``weight`` is λ; ``share`` of the rows whose answers are
+    The loss term, and its settings: ``weight`` is λ; ``share`` of the rows whose predictions are
     compared, each with λ ÷ share; ``over`` the ``others`` than the target or ``all`` classes,
-    ``auto`` the others for what writes tokens.
+    ``auto`` the others for models that generate tokens.
     """
 
     weight: float = setting(1.0, above=0, most=1000)
@@ -210,7 +210,7 @@ class KLStart:
         import torch
 
         if passed.start is None:
-            raise Defect("methods.kl_start", "was given a pass that knows no start")
+            raise Defect("methods.kl_start", "was given a pass without the base model's output")
         compared_rows = fixed_share_of_rows(passed.rows, self.share)
         if not len(compared_rows):
             return losses

@@ -1,5 +1,5 @@
-"""Averages of the weights of a run, offered for the state to keep: of its steps (``ema``,
-``swa``), of its best looks (``soup``), of its start and its end (``wise``).
+"""Averages of the weights of a run, offered as its checkpoint: of its steps (``ema``, ``swa``), of
+its best evaluations (``soup``), of its start and its end (``wise``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import numpy as np
 
 from holdfast.core.events import Offer, OfferTrial, Place
+from holdfast.core.wording import percent_phrase
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def update_mean(
     mean: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
     """``mean`` moved by ``share`` of the way to ``weights``, in place where it exists; a tensor of
-    whole numbers (a count of batches) is taken as it is."""
+    integers (a count of batches) is taken unchanged."""
     import torch
 
     new_mean: dict[str, torch.Tensor] = {}
@@ -44,7 +45,7 @@ def update_mean(
 
 
 class MeanState(TypedDict):
-    """What a checkpoint keeps of a mean."""
+    """The state of a mean in a checkpoint."""
 
     mean: Mapping[str, torch.Tensor]
     count: int
@@ -54,23 +55,24 @@ class MeanState(TypedDict):
 
 
 class RunningMean:
-    """A mean over the weights of a run, kept while it trains: ``ema`` forgets older steps, ``swa``
-    weighs every step of the tail alike.
+    """A running mean of the weights of a run: ``ema`` forgets older steps, ``swa`` weighs every
+    step of the last part equally.
 
         m_0 = 0,  m_t = m_{t−1} + s_t · (w_t − m_{t−1})
 
     with w_t the weights after the t-th step that counts and s_1 = 1; a method is its s_t.
-    Everything that training changes is averaged; the running statistics of batch norms are measured
-    anew when the mean is tried (``core.events.Trial``), since no mean of them is that of the mean's
-    own outputs. Training itself goes on from the weights as they are: the run is, to the bit, the
-    one without.
+    Everything that training changes is averaged. The running statistics of batch norms are measured
+    again when the mean is tried (``core.events.Trial``), since their mean does not fit the mean's
+    own outputs. Training continues from the unaveraged weights: the run is bit-identical to the one
+    without the method.
 
-    The mean is offered as it was at the look whose state is kept, since that is how far the run got
-    before it stopped to gain. So it holds two copies of what learns: the mean, and the mean of
-    then. Siblings: ``soup`` averages a few looks and tests each, ``wise`` the start and the end.
+    The mean is offered as it was at the evaluation of the best checkpoint, since the run improved
+    up to there. So it holds two copies of the trainable weights: the current mean, and that one.
+    Compared with siblings: ``soup`` averages a few evaluations and tests each, ``wise`` the start
+    and the end.
 
     The listener. ``share(t)`` is s_t, t from 1; steps up to ``start``, a share of the planned ones,
-    do not count; ``made_of`` says of the number of steps what their mean is.
+    do not count; ``describe`` describes the mean of a number of steps.
     """
 
     place: ClassVar[Place] = "change"
@@ -92,7 +94,7 @@ class RunningMean:
         self.mean = update_mean(self.mean, run.changing_tensors(), self._share(self.count))
 
     def snapshot_taken(self, run: Run) -> None:
-        # A run that has just gone back is not at the look that it kept.
+        # A run that has just gone back is not at the evaluation that it kept.
         if self.count and run.best.step == run.step:
             self._best_mean = {name: tensor.clone() for name, tensor in self.mean.items()}
             self._best_count, self._best_step = self.count, run.step
@@ -100,9 +102,9 @@ class RunningMean:
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if not self.count:
             first = int(self._start * run.plan.steps) + 1
-            return f"the run ended at step {run.step}, before the first that counts, {first}"
+            return f"the run ended at step {run.step}, before the first step that counts, {first}"
         if not self._best_count:
-            # The state that is kept is older than the mean's first step.
+            # The best checkpoint is older than the mean's first step.
             return Offer(self.mean, run.last_snapshot.step, self._made_of(self.count))
         return Offer(self._best_mean, self._best_step, self._made_of(self._best_count))
 
@@ -128,17 +130,17 @@ def ema_share(decay: float, count: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ema:
-    """An exponential average of the weights, offered for the state to keep (1412.6980, section 7).
+    """An exponential moving average of the weights, offered as checkpoint (1412.6980, section 7).
 
         m_t = β · m_{t−1} + (1 − β) · w_t,  m_0 = 0;  the average is m_t ÷ (1 − β^t)
 
     which, written as a running mean, moves by s_t = (1 − β) ÷ (1 − β^t) at each step: the first
-    steps weigh alike, as the correction has it, and no zero is in it. It remembers about
-    1 ÷ (1 − β) steps. A short run of fine-tuning has some hundred, so the usual 0.999 of long
+    steps have equal weights, as the bias correction requires, without the initial zero. It covers
+    about 1 ÷ (1 − β) steps. A short fine-tuning has some hundred steps, so the usual 0.999 of long
     trainings would average in the start.
 
-    ``decay`` is β; ``warmup`` the share of the planned steps, in [0, 0.9], that come before the
-    first that counts."""
+    ``decay`` is β; ``warmup`` the share of the planned steps, in [0, 0.9], before the first that
+    counts."""
 
     decay: float = setting(0.98, above=0, most=0.99999)
     warmup: float = setting(0.1, most=0.9)
@@ -160,14 +162,14 @@ def mean_share(count: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Swa:
-    """The plain mean of the weights over the tail of a run, offered for the state to keep
+    """The plain mean of the weights over the last part of a run, offered as checkpoint
     (1803.05407).
 
         m = 1/n · Σ w_t  over the last n steps
 
-    The paper averages once an epoch at a high rate that does not fall; a mean over every step costs
-    one addition and is less noisy. Under a rate that falls to zero the last steps hardly move, so
-    most of the mean is that of the early tail: with ``train.schedule=constant`` it gains most.
+    The paper averages once per epoch at a high constant rate; a mean over every step costs one
+    addition and is less noisy. Under a rate that falls to zero the last steps hardly move, so most
+    of the mean is that of the steps before: with ``train.schedule=constant`` it gains most.
 
     ``start`` is the share of the planned steps, in [0, 0.99], after which steps count."""
 
@@ -175,7 +177,7 @@ class Swa:
 
     def listeners(self) -> tuple[RunningMean]:
         def made_of(steps: int) -> str:
-            return f"the mean of {steps} steps from {self.start:.0%} of the plan on"
+            return f"the mean of {steps} steps from {percent_phrase(self.start)} of the plan on"
 
         return (RunningMean("swa", mean_share, self.start, made_of),)
 
@@ -184,7 +186,7 @@ METHODS.add("swa", Method(Swa, lambda asked: Parts(listeners=asked.listeners, co
 
 
 def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
-    """The mean of states with the same names; of whole numbers the first state's."""
+    """The mean of states with the same names; for integers the first state's."""
     import torch
 
     return {
@@ -196,7 +198,7 @@ def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
 
 
 def greedy_soup(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
-    """Which of the ``states``, ordered with the best first, the greedy soup is made of."""
+    """The indices of the ``states``, ordered with the best first, that form the greedy soup."""
     members, best = [0], loss_of(states[0])
     for place in range(1, len(states)):
         loss = loss_of(plain_mean([states[at] for at in (*members, place)]))
@@ -207,32 +209,32 @@ def greedy_soup(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) 
 
 @dataclass(frozen=True, slots=True)
 class SoupMethod:
-    """A soup of the run's own best states, offered for the state to keep (2203.05482, recipe 1).
+    """A soup of the run's own best checkpoints, offered as checkpoint (2203.05482, recipe 1).
 
-    The looks of lowest validation loss, the best first. Each is added where the plain mean of all
-    that were added, with it, has no higher validation loss than without:
+    The evaluations with the lowest validation loss, the best first. Each is added if the plain mean
+    of all members, including it, has no higher validation loss than without it:
 
         S ← {w_(1)};  for i = 2 … k:  S ← S ∪ {w_(i)}  if  L(mean(S ∪ {w_(i)})) ≤ L(mean(S))
 
-    The paper cooks states of different runs; states of one run lie in one valley all the more.
-    Siblings: ``swa`` averages every step of the tail and asks nothing, ``wise`` goes back towards
-    the start.
+    The paper averages different runs; the checkpoints of one run are in one loss valley even more.
+    Compared with siblings: ``swa`` averages every step of the last part without a test, ``wise``
+    goes back towards the start.
 
-    ``states`` is k, how many of the best looks are held and tried: a copy of what learns each, and
-    one of them every run holds anyway.
+    ``states`` is k, the number of best evaluations that are held and tried: a copy of the trainable
+    weights each, one of which every run holds anyway.
     """
 
     states: int = setting(5, least=2, most=50, whole=True)
 
 
 class SoupState(TypedDict):
-    """What a checkpoint keeps of a soup: the loss, step and weights of each look that is held."""
+    """The state of a soup in a checkpoint: loss, step and weights of each held evaluation."""
 
     held: Sequence[tuple[float, int, Tensors]]
 
 
 class CheckpointSoup:
-    """Holds the weights of the best looks. ``most`` of them; the state at the start is one."""
+    """Holds the weights of the best evaluations, ``most`` of them, including that of step 0."""
 
     name: ClassVar[str] = "soup"
     place: ClassVar[Place] = "change"
@@ -242,7 +244,7 @@ class CheckpointSoup:
         self._best_states: list[tuple[float, int, Tensors]] = []
 
     def snapshot_taken(self, run: Run) -> None:
-        # Where the run has just gone back, this is the look that it went back to.
+        # Where the run has just gone back, this is the evaluation that it went back to.
         snapshot = run.history[-1]
         is_held = any(step == snapshot.step for _, step, _ in self._best_states)
         if math.isfinite(snapshot.refined_loss) and not is_held:
@@ -253,14 +255,16 @@ class CheckpointSoup:
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if len(self._best_states) < 2:
-            return "a soup needs two looks with a validation loss"
+            return "a soup needs two evaluations with a validation loss"
         states = [tensors for _, _, tensors in self._best_states]
         members = greedy_soup(states, lambda tensors: trial(tensors).refined_loss)
         steps = [self._best_states[place][1] for place in members]
         if len(members) == 1:
-            return f"no mean with another of the {len(states)} best looks is better than the best"
+            return f"no mean with another of the {len(states)} best checkpoints beats the best"
         step_names = ", ".join(str(step) for step in sorted(steps))
-        made_of = f"the mean of the states of steps {step_names}, of the {len(states)} best looks"
+        made_of = (
+            f"the mean of the checkpoints of steps {step_names}, of the {len(states)} best ones"
+        )
         return Offer(plain_mean([states[place] for place in members]), max(steps), made_of)
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,7 +289,7 @@ LEAN_CHOICES = ("lowest", "start")
 
 
 def interpolate(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
-    """``share`` of the way from ``start`` to ``end``; of whole numbers those of ``end``."""
+    """``share`` of the way from ``start`` to ``end``; for integers those of ``end``."""
     import torch
 
     return {
@@ -298,31 +302,32 @@ def interpolate(start: Tensors, end: Tensors, share: float) -> dict[str, torch.T
 
 @dataclass(frozen=True, slots=True)
 class Wise:
-    """Between the start and the end of a run, the whole line of weights tried (WiSE-FT,
+    """Interpolation between the start and the end of a run, with every point tried (WiSE-FT,
     2109.01903).
 
         w(a) = (1 − a) · w_start + a · w_end,  a = 0, 1/n, … , 1
 
     ``w_start`` are the weights before the first step, with the head that was fitted to them where
-    the run began as a linear probe, ``w_end`` those of the state that is kept. Fine-tuning gains on
-    rows like the training rows and loses what the pretrained model knew of others; on the line
-    between, the paper finds 4 to 6 points of the second at little or no loss of the first. Every
-    point is measured on the validation rows, and the whole curve is written down: it is the
-    trade-off of one run.
+    the run began as a linear probe; ``w_end`` those of the best checkpoint. Fine-tuning gains on
+    rows like the training rows and loses what the pretrained model knew about others. On the line
+    between, the paper regains 4 to 6 points on the others at little or no loss on the former. Every
+    point is measured on the validation rows, and the whole curve is recorded: it is the trade-off
+    of one run.
 
-    Validation rows are of the rows' own kind, so they tell the gain, and cannot tell what is kept
-    of the rest, which a general probe (``probes.forgetting``) measures: the curve then has its loss
-    at every point. ``lean`` says what to do about that: ``lowest`` offers the point of lowest
-    validation loss; ``start`` the one nearest to the start that validation does not tell from the
-    best. ``within`` says how many nats of validation loss may be given up for what the model knew
-    before: the point that is best on the general probe within that, or without a probe the one
-    nearest to the start. Under an adapter the line is that of its factors, which is one from the
-    start to the end too. Siblings: ``ema``, ``swa`` and ``soup`` average the way, not its ends;
-    against forgetting while it trains see ``l2_sp``, ``kl_start`` and ``replay``.
+    Validation rows are like the training rows, so they show the gain, and cannot show what is
+    preserved of the rest. A general-text set (``probes.forgetting``) measures that: the curve then
+    has its loss at every point. ``lean`` selects the point: ``lowest`` offers the one with the
+    lowest validation loss; ``start`` the one nearest to the start that is not significantly worse
+    than the best. ``within`` is the validation loss in nats that may be given up for what the model
+    knew before: it selects the best point on the general-text set within that, or without such a
+    set the one nearest to the start. Under an adapter the line is that of its factors, which also
+    goes from the start to the end. Compared with siblings: ``ema``, ``swa`` and ``soup`` average
+    the path, not its ends; against forgetting during training see ``l2_sp``, ``kl_start`` and
+    ``replay``.
 
-    ``points`` is n, the parts that the line is cut into: n − 1 points are tried between its ends
-    (2: the half of the way alone). ``lean`` chooses one of them; ``within`` nats of validation
-    loss, where above 0, does in its place.
+    ``points`` is n, the number of parts of the line: n − 1 points are tried between its ends (2:
+    only the middle). ``lean`` selects one of them; ``within`` nats of validation loss, if above 0,
+    replaces it.
     """
 
     points: int = setting(10, least=2, most=100, whole=True)
@@ -340,7 +345,7 @@ class LineSearch:
         self._points, self._lean, self._within = points, lean, within
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
-        # A run that keeps its start still went somewhere.
+        # A run whose best checkpoint is the start still has an end.
         end, step = (run.best.tensors, run.best.step)
         if not step:
             end, step = run.previous, run.last_snapshot.step
@@ -351,7 +356,7 @@ class LineSearch:
             _point(share, evaluation) for share, evaluation in zip(shares, evaluations, strict=True)
         ]
         if not np.isfinite(losses).all():
-            return "the validation loss of a point between the start and the end is no number"
+            return "the validation loss of a point between the start and the end is not finite"
         if self._within > 0:
             place = self._place_within_limit(losses, evaluations)
         else:
@@ -374,8 +379,8 @@ class LineSearch:
         return Offer(tensors, step, f"{description}{losses_shown})", curve, self._within)
 
     def _place_within_limit(self, losses: Floats, evaluations: Sequence[Any]) -> int | None:
-        """The place between the ends that is best on the general probe, or without one nearest to
-        the start, of those within the limit above the end."""
+        """The index, between the ends, of the best point on the general-text set, or without one of
+        the point nearest to the start, among those within the limit above the end."""
         inner = range(1, len(losses) - 1)
         allowed = [place for place in inner if losses[place] <= losses[-1] + self._within]
         if not allowed or evaluations[0].general_loss is None:
@@ -383,8 +388,8 @@ class LineSearch:
         return min(allowed, key=lambda place: float(evaluations[place].general_loss))
 
     def _lean_place(self, losses: Floats, would_keep: Sequence[bool]) -> int | None:
-        """The place on the line; ``would_keep`` says of the points between its ends whether the run
-        would keep them."""
+        """The index of the selected point; ``would_keep`` says for the points between the ends
+        whether the run would keep them."""
         if self._lean == "start":
             return next((place for place, one in enumerate(would_keep, 1) if one), None)
         best = int(losses.argmin())

@@ -1,31 +1,32 @@
-"""Rare classes: learn from them as much as from common ones, and decide for other rates of them.
+"""Class imbalance: learn more from rare classes, and predict for other class rates.
 
-Two things, which are settled apart.
+Two settings that are independent.
 
-``by`` is how rare classes are learned from more. ``draw``: an epoch of n rows over K classes gives
-each class n ÷ K places, or with ``strength`` s in (0, 1) a share in proportion to its rows to the
-power 1 − s. A class with more rows than places gives a sample without replacement (other rows in
-each epoch), one with fewer every row, as often as all of them fit, and some once more. ``weights``:
-rows pass as they are, and the loss of a row weighs n_y^−s, 1 on average. ``effective``: it weighs
-1 ÷ (1 − β^n_y), the inverse of an effective number of rows (1901.05555). ``none``: neither. Unlike
-weights, which make single updates jump, drawing changes which rows travel.
+``by`` is how the model learns more from rare classes. ``draw``: an epoch of n rows over K classes
+gives each class n ÷ K places, or with ``strength`` s in (0, 1) a share in proportion to its number
+of rows to the power 1 − s. A class with more rows than places gives a sample without replacement
+(other rows in each epoch); one with fewer gives every row as often as all of them fit, and some
+once more. ``weights``: rows pass unchanged, and the loss of a row has the weight n_y^−s, 1 on
+average. ``effective``: it has the weight 1 ÷ (1 − β^n_y), the inverse of an effective number of
+rows (1901.05555). ``none``: neither. Unlike weights, which make single updates jump, drawing
+changes which rows pass together.
 
-``target`` is the population that the answers are for. Learning from an even draw makes a model that
-answers as if classes were alike frequent (``drawn``: so it stays). With any other target the model
-learns at the rates of the rows all the same: if the update's rows stand for the rates q, and the
+``target`` is the population that the predictions are for. Training on an even draw makes a model
+that predicts as if classes were equally frequent (``drawn``: it stays so). With any other target
+the model still learns at the rates of the rows: if the update's rows have the rates q, and the
 training rows have the rates p, the loss of row i is
 
     −log softmax(z + log q − log p)[y_i]
 
 so that z, which everything else sees, are the logits at p, whatever was drawn. Validation losses,
-the choice of the state and the temperature are then those of the rows as they are. At the end the
-last layer's bias moves them to the target (``moved``): ``rows`` leaves them there, which are
-probabilities at the true rates; ``even`` answers for classes alike, ``half`` for rates half of the
-way there (in proportion to √p), which macro-F1 asks for; a table states the rates of the population
-that the model will meet; ``auto`` is ``half`` unless the validation rows prove another of these
-better for macro-F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with ``target: even``
-or ``half``: its constant is the bias's, which is free, and the two came out the same to the digit
-(benchmarks/methods.md).
+the choice of the checkpoint and the temperature then refer to the rows' own rates. At the end the
+last layer's bias moves the logits to the target (``moved``): ``rows`` leaves them unchanged, which
+gives probabilities at the true rates; ``even`` predicts for equally frequent classes, ``half`` for
+rates half of the way there (in proportion to √p), which suits macro-F1; a table states the rates of
+the population where the model is used; ``auto`` is ``half`` unless the validation rows prove
+another of these better for macro-F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with
+``target: even`` or ``half``: its constant is the bias's, which is free, and the two gave the same
+result to the digit (benchmarks/methods.md).
 """
 
 from __future__ import annotations
@@ -40,19 +41,20 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
+from holdfast.core.wording import percent_phrase
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
     import torch
 
 
-# A share of the way from the rows' own rates (0) to classes alike (1).
+# A share of the way from the rows' own rates (0) to equally frequent classes (1).
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# It gained macro-F1 on all three sets of benchmarks/balance.py; all of the way costs accuracy.
+# It gained macro-F1 on all three sets of benchmarks/balance.py; the full way costs accuracy.
 USUAL = 0.5
 RESAMPLES = 2000
-# One-sided, and shared among the moves that may take the usual one's place: strict, as the best of
-# several is flattered by being chosen, and a percentile interval of few rows is too short.
+# One-sided, and divided among the moves that may replace the usual one: strict, since selecting the
+# best of several is optimistic, and a percentile interval of few rows is too short.
 LEVEL = 0.01 / (len(STRENGTHS) - 1)
 
 
@@ -65,41 +67,41 @@ def class_shares(labels: Ints, classes: int) -> Floats:
 
 
 def tempered_rates(shares: Floats, strength: float) -> Floats:
-    """Rates in proportion to ``shares`` [classes] to the power 1 − ``strength``: as they are at 0,
-    alike at 1."""
+    """Rates in proportion to ``shares`` [classes] to the power 1 − ``strength``: unchanged at 0,
+    equal at 1."""
     powered = np.asarray(shares, dtype=np.float64) ** (1 - strength)
     return np.asarray(powered / powered.sum())
 
 
 def adjust_logits(logits: Floats, learned_rates: Floats, target_rates: Floats) -> Floats:
-    """From one population's class rates to another's: the same model, other frequencies of the
-    classes.
+    """Convert logits from one population's class rates to another's: the same model, other class
+    frequencies.
 
-    A classifier that learned where the classes had the shares q says P_q(c | x) ∝ p(x | c) · q_c.
-    In a population with the shares t, the same texts within each class, Bayes' rule moves its
-    logits:
+    A classifier trained where the classes had the shares q predicts P_q(c | x) ∝ p(x | c) · q_c. In
+    a population with the shares t and the same texts within each class, Bayes' rule changes its
+    logits to
 
         z_c + log t_c − log q_c
 
     (Saerens et al. 2002; as an adjustment of the decision for rare classes 2007.07314, section
-    4.1). Nothing is fitted, and among rows of one class nothing changes. What it assumes is that
-    the classes look as they did and are only more or less frequent.
+    4.1). Nothing is fitted, and among rows of one class nothing changes. The assumption is that
+    the classes look as before and differ only in frequency.
 
-    Logits [n, classes] of a model that learned at the rates ``learned_rates``, in a population
-    whose rates are ``target_rates``; both [classes], above 0, adding to 1.
+    Logits [n, classes] of a model trained at the rates ``learned_rates``, in a population
+    whose rates are ``target_rates``; both [classes], above 0, summing to 1.
     """
     return np.asarray(logits) + np.log(target_rates) - np.log(learned_rates)
 
 
 def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
-    """The rates [classes] that a user states by name; they are divided by their sum.
+    """The rates [classes] that a user states by class name; they are divided by their sum.
 
-    Raises ``RecipeError`` for a class that is not there, one that is left out, and a share that is
-    no number above 0.
+    Raises ``RecipeError`` for an unknown class, a missing class, and a share that is not a number
+    above 0.
     """
     unknown = [name for name in target if name not in classes]
     missing = [name for name in classes if name not in target]
-    for wrong, rule in ((unknown, "names a class that is not there"), (missing, "leaves out")):
+    for wrong, rule in ((unknown, "names an unknown class"), (missing, "lacks a class")):
         if wrong:
             known = ", ".join(map(repr, classes[:10])) + (" …" if len(classes) > 10 else "")
             raise RecipeError(key, rule, wrong[0], f"State a share of each of {known}.")
@@ -107,15 +109,15 @@ def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) 
     for name, value in zip(classes, values, strict=True):
         if type(value) not in (int, float) or not 0 < value < 1e9:
             rule = f"must be a number above 0 for {name!r}"
-            raise RecipeError(key, rule, value, "A class of share 0 is no class: drop its rows.")
+            raise RecipeError(key, rule, value, "For a class of share 0, drop its rows.")
     rates = np.array(values, dtype=np.float64)
     return np.asarray(rates / rates.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """``rows`` [classes] are the rates of the training rows, ``target`` those that the answers are
-    for; ``is_moved`` whether they differ."""
+    """``rows`` [classes] are the rates of the training rows, ``target`` those that the predictions
+    are for; ``is_moved`` says whether they differ."""
 
     classes: tuple[str, ...]
     rows: Floats
@@ -128,11 +130,11 @@ class Rates:
 
     @property
     def shift(self) -> Floats:
-        """What is added to the logits of each class [classes], after the temperature."""
+        """The addition to the logits of each class [classes], after temperature scaling."""
         return np.asarray(np.log(self.target) - np.log(self.rows))
 
     def to_json(self) -> dict[str, Any]:
-        """``logits − shift`` are those at the rates of the training rows."""
+        """The rates for JSON: ``logits − shift`` are those at the rates of the training rows."""
         named = zip(
             self.classes, self.rows.tolist(), self.target.tolist(), self.shift.tolist(), strict=True
         )
@@ -150,16 +152,16 @@ class Rates:
             return Decision("class rates", "as in the training rows", self.because)
         most_moved = int(np.abs(self.shift).argmax())
         shift_words = (
-            f"{self.classes[most_moved]!r} at {self.target[most_moved]:.1%} in "
-            f"place of {self.rows[most_moved]:.1%}"
+            f"{self.classes[most_moved]!r} at {percent_phrase(self.target[most_moved], 1)} instead "
+            f"of {percent_phrase(self.rows[most_moved], 1)}"
         )
         return Decision("class rates", shift_words, self.because, prominent=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRates:
-    """Which rates the decision is for: ``target`` [classes], ``strength`` of the way to classes
-    alike, and ``because``. ``gain`` in macro-F1 with its 90 % interval, a fraction."""
+    """The rates that the decision is for: ``target`` [classes], ``strength`` as the share of the
+    way to equal rates, and ``because``. ``gain`` in macro-F1 with its 90 % interval, a fraction."""
 
     target: Floats
     strength: float
@@ -170,13 +172,13 @@ class TargetRates:
 
 
 def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) -> TargetRates:
-    """How far to move the decision towards classes alike, for macro-F1.
+    """Choose how far to move the decision towards equal class rates, for macro-F1.
 
-    ``logits`` [n, classes] at the rates ``shares`` of rows that the model did not learn from, with
-    their ``labels`` [n]. Half of the way (``USUAL``) unless these rows prove another of
-    ``STRENGTHS`` better, none of it among them: the lower end of a paired bootstrap's one-sided
-    99.75 % interval of the gain in macro-F1 (1 % shared among the others) is then above 0. Rows are
-    drawn within their class, so that no resample lacks one.
+    ``logits`` [n, classes] at the rates ``shares``, of rows that the model was not trained on, with
+    their ``labels`` [n]. The result is half of the way (``USUAL``), unless these rows prove another
+    of ``STRENGTHS`` better, including none of it: the lower end of a paired bootstrap's one-sided
+    99.75 % interval of the gain in macro-F1 (1 % divided among the others) is then above 0. Rows
+    are resampled within their class, so that no resample lacks a class.
     """
     predictions = np.stack(
         [adjust_logits(logits, shares, tempered_rates(shares, s)).argmax(1) for s in STRENGTHS]
@@ -185,7 +187,9 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     usual, best = STRENGTHS.index(USUAL), int(f1_by_strength.argmax())
     where = f"on {len(labels)} validation rows"
     if f1_by_strength[best] <= f1_by_strength[usual]:
-        because = f"half of the way to classes alike; {where} no other move has a better macro-F1"
+        because = (
+            f"half of the way to equal class rates; {where} no other share has a better macro-F1"
+        )
         return TargetRates(tempered_rates(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
     rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
     places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -198,14 +202,14 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     gain_words = (
         f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
     )
-    move_words = f"{STRENGTHS[best]:.0%} of the way to classes alike"
+    move_words = f"{percent_phrase(STRENGTHS[best])} of the way to equal class rates"
     if low <= 0:
         because = (
-            f"half of the way to classes alike; {move_words} would bring "
-            f"{gain_words}: may be chance"
+            f"half of the way to equal class rates; {move_words} would bring "
+            f"{gain_words}: not significant"
         )
         return TargetRates(tempered_rates(shares, USUAL), USUAL, gain, low, high, because)
-    because = f"{move_words} in place of half of it: {gain_words}"
+    because = f"{move_words} instead of half of it: {gain_words}"
     return TargetRates(
         tempered_rates(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because
     )
@@ -228,7 +232,7 @@ TARGETS = ("drawn", "rows", "half", "even", "auto")
 
 
 def places_per_class(sizes: Ints, total: int, strength: float) -> Ints:
-    """How many of ``total`` places each class [K] of these sizes gets: in proportion to
+    """The number of the ``total`` places that each class [K] of these sizes gets: in proportion to
     size^(1 − strength), the largest remainders rounded up."""
     share = np.asarray(sizes, dtype=np.float64) ** (1 - strength)
     exact = total * share / share.sum()
@@ -239,7 +243,7 @@ def places_per_class(sizes: Ints, total: int, strength: float) -> Ints:
 
 
 def balanced_positions(labels: Ints, strength: float, rng: np.random.Generator) -> Ints:
-    """Positions [n] of an epoch over rows of these ``labels`` [n], in an order of chance."""
+    """Positions [n] of an epoch over rows of these ``labels`` [n], in random order."""
     present, sizes = np.unique(labels, return_counts=True)
     positions = []
     for label, size, places in zip(
@@ -253,8 +257,8 @@ def balanced_positions(labels: Ints, strength: float, rng: np.random.Generator) 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """The settings, and the source of ``by: draw``: ``strength``, 1 for classes alike, near 0 for
-    them as they are; ``by`` and ``target`` as the module says."""
+    """The settings, and the source of ``by: draw``: ``strength``, 1 for equal class rates, near 0
+    for the rows' own; ``by`` and ``target`` as in the module docstring."""
 
     strength: float = setting(1.0, above=0, most=1)
     by: str = setting("draw", words=BALANCE_MODES)
@@ -278,7 +282,7 @@ class Balance:
 @dataclass(frozen=True, slots=True)
 class BalancedLoss:
     """The loss term. ``weights`` and ``offset`` [classes] are those of the training rows: the
-    weight of a class's rows, and log q − log p; without rows (``of_rows``) nothing is changed."""
+    weight of a class's rows, and log q − log p; before ``of_rows`` nothing is changed."""
 
     settings: Balance
     weights: tuple[float, ...] = ()
@@ -326,19 +330,19 @@ def class_weights(settings: Balance, labels: Ints, classes: int) -> Floats:
 
 
 def changes_losses(by: str, target: object) -> bool:
-    """Whether it acts on the losses: by weights, or by moving the logits of the loss."""
+    """Whether it changes the losses: by weights, or by moving the logits of the loss."""
     return by in ("weights", "effective") or (by == "draw" and target != "drawn")
 
 
 def target_setting(methods: Mapping[str, object]) -> Any:
-    """The ``target`` of these methods (name: settings); ``None`` where answers stay as learned."""
+    """The ``target`` of these methods (name: settings); ``None`` where nothing is moved."""
     settings = methods.get("balance")
     target = settings.get("target", "drawn") if isinstance(settings, Mapping) else "drawn"
     return None if target == "drawn" else target
 
 
 def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
-    """Refuse a stated population whose classes are not those of the rows, before any step."""
+    """Refuse, before any step, a stated population whose classes are not those of the rows."""
     target = target_setting(methods)
     if isinstance(target, Mapping):
         stated_rates(target, classes, TARGET)

@@ -1,9 +1,9 @@
 """The last layer fitted to the features in closed form, instead of by gradient.
 
-Before the first step this is a linear probe: logistic regression on the features of the
-pretrained backbone, the reported baseline, and the start of the fine-tuning (linear probing first
-keeps the features from being torn by a random head: LP-FT, 2202.10054). While a contrastive phase
-moves the features, it turns each snapshot into a whole classifier.
+Before the first step this is a linear probe: logistic regression on the features of the pretrained
+backbone. It is the reported baseline, and the start of the fine-tuning (linear probing first
+prevents a random head from distorting the features: LP-FT, 2202.10054). While a contrastive phase
+trains the features, it makes each snapshot a complete classifier.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 def read_features(run: Run, examples: Examples) -> tuple[Floats, Ints]:
-    """The features [n, width] and labels [n] of all rows; the observer need not pass them again."""
+    """The features [n, width] and labels [n] of all rows, which the observer then remembers."""
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
     run.observer.remember_features(examples, features)
     return features, labels_of(examples)
 
 
 class RefitState(TypedDict):
-    """What a checkpoint keeps of a refitted head: the baseline's weights, reason and curve."""
+    """The state of a refitted head in a checkpoint: the baseline's weights, reason and curve."""
 
     baseline: dict[str, torch.Tensor] | None
     because: str
@@ -53,15 +53,15 @@ class RefitState(TypedDict):
 class HeadRefit:
     """Refits the head at snapshot 0, if ``first``, and in every phase whose head is refitted.
 
-    ``fit`` maps features [n, width] and labels [n] to a ``Probe``; ``moved`` does so for features
-    that were moved by these labels, which some ways to fit take for easy
-    (``models/probes/head_fit.py``). Keeps the first probe: it is the linear-probe baseline. Where
-    rows were added to those of the table, the head is fitted to them too (both are then given
-    ``beside``), and the baseline is not. ``held_out``, where given, measures the baseline on the
+    ``fit`` maps features [n, width] and labels [n] to a ``Probe``. ``moved`` does so for features
+    that were trained with these labels, which look too easy to some fits
+    (``models/probes/head_fit.py``). The first probe is kept: it is the linear-probe baseline. Where
+    rows were added to those of the table, the head is fitted to them too (both fits then get
+    ``beside``), but the baseline is not. ``held_out``, where given, measures the baseline on the
     validation rows (probe, training features and labels, validation features and labels), before
-    any step; what it found stays with the baseline in ``curve``. ``read`` gives the features and
-    labels of some examples: a task whose labels are not of whole rows brings its own. ``seconds``
-    is what the first fit took beside passing its rows; 0 before it.
+    any step; the result is stored with the baseline in ``curve``. ``read`` gives the features and
+    labels of some examples: a task whose labels are not of entire rows provides its own.
+    ``seconds`` is the time of the first fit without passing its rows; 0 before it.
     """
 
     name, place = "head_refit", "change"
@@ -117,7 +117,7 @@ class HeadRefit:
         if self._measure_baseline is None:
             return
         if run.job.out_of_fold is not None:
-            # Its own rows would be judged by what was fitted to them.
+            # Otherwise the fitted model would be evaluated on its own rows.
             self.curve = run.job.out_of_fold.curve
             return
         valid_features, valid_labels = self._read(run, run.job.valid)
@@ -142,7 +142,7 @@ def curve_to_state(curve: ProbeCurve) -> list[Any]:
 
 
 def curve_from_state(state: Sequence[Any]) -> ProbeCurve:
-    """The same from ``curve_to_state``."""
+    """The curve of a state from ``curve_to_state``."""
     from holdfast.core.run_facts import LabelNoise
     from holdfast.models.probes.head_fit import ProbeCurve
 
@@ -161,31 +161,31 @@ def _tensors(probe: Probe) -> dict[str, torch.Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class ProbeFirst:
-    """Whether the fine-tuning starts from the probe; it has no settings, and the listener is the
-    task's, which knows how its head is fitted and keeps the baseline either way."""
+    """Whether the fine-tuning starts from the linear probe. It has no settings; the listener is the
+    task's, which knows how its head is fitted and keeps the baseline in any case."""
 
 
 METHODS.add("probe_first", Method(ProbeFirst, lambda asked: Parts()))
 
 
-# With more rows a trained head has arrived, and another pass over them costs more than it brings.
+# With more rows a trained head has converged, and another pass over them costs more than it gains.
 MOST_ROWS = 20_000
 
 
 class RefittedHead:
-    """The head fitted anew to the tuned features, offered for the state to keep.
+    """The head fitted again to the tuned features, offered as checkpoint.
 
-    Fine-tuning moves the features under a head that follows them by small steps, and it ends when
-    the plan does, not when the head has arrived. At the end the head is fitted in closed form to
-    what the kept state makes of the training rows, as the mean of logistic regression and
+    Fine-tuning moves the features while the head follows in small steps, and it ends when the plan
+    does, not when the head has converged. At the end the head is fitted in closed form to the
+    features of the training rows at the best checkpoint, as the mean of logistic regression and
     discriminant analysis (``models/probes/head_fit.py``). It is the linear probing of LP-FT
-    (2202.10054) once more, after the fine-tuning. Of six runs of 400 rows it gained 0.7 points,
-    TREC's six classes most; of one of 1,600 rows it lost 0.3 (benchmarks/methods.md): it is off
-    unless asked for.
+    (2202.10054) once more, after the fine-tuning. In six runs of 400 rows it gained 0.7 points,
+    TREC's six classes most; in one of 1,600 rows it lost 0.3 (benchmarks/methods.md): it is off by
+    default.
 
-    The head that was trained is kept wherever the rule that chooses among the looks finds the other
-    one worse. Nothing is offered where the training means by its head more than these rows say at
-    their own rates: other losses, rows drawn or weighed otherwise.
+    The trained head is kept wherever the rule that chooses the checkpoint finds the other one
+    worse. Nothing is offered where the training asks for more than a fit to these rows at their own
+    rates: other losses, rows drawn or weighted otherwise.
 
     The listener; without a state, since it acts once, after the last step.
     """
@@ -195,7 +195,7 @@ class RefittedHead:
     what: ClassVar[str] = "refitted head"
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
-        """The kept state with a head of its own, or why there is none."""
+        """The best checkpoint with a refitted head, or why there is none."""
         import torch
 
         from holdfast.models.probes.head_fit import fit_head
@@ -226,7 +226,7 @@ class RefittedHead:
         head_values = {"head.weight": probe.weight, "head.bias": probe.bias}
         dtype = head.weight.dtype
         tensors = {name: torch.as_tensor(value, dtype=dtype) for name, value in head_values.items()}
-        because = f"the features of step {step} under the {probe.because}"
+        because = f"the features of step {step} with the {probe.because}"
         return Offer({**run.best.tensors, **tensors}, step, because)
 
 
@@ -235,16 +235,16 @@ def _reason_against(run: Run) -> str | None:
     source: Any
     job, phase, source = run.job, run.phase, run.phase.source
     if phase.head == "refit":
-        return "the last phase refits its head at every look"
+        return "the last phase refits its head at every evaluation"
     if run.best.step == 0:
-        return "the state that is kept is the linear probe, which was fitted so"
+        return "the best checkpoint is the linear probe, whose head was fitted this way"
     if len(job.train) > MOST_ROWS:
         return f"{len(job.train):,} training rows are more than {MOST_ROWS:,}"
     while getattr(source, "inner", None) is not None:
         source = source.inner
     weights = job.task.weights(job.train, np.arange(len(job.train)))
     if phase.terms or isinstance(source, Balance) or np.ptp(weights) > 0:
-        return "the fine-tuning asks more of the head than its rows at their own rates say"
+        return "the fine-tuning trains the head with other losses, draws or weights of rows"
     return None
 
 

@@ -1,9 +1,9 @@
-"""Methods that contradict each other, and pairs of which one does nothing: a table, a reason each.
+"""Methods that contradict each other, and pairs of which one has no effect: a table with reasons.
 
-What contradicts is refused when a recipe is read; what is merely useless is a finding before the
-first step. What depends on the network alone (R-Drop without any dropout) is the method's own to
-say (``Parts.prepares``). To add a pair is to add a line to ``TABLE``: the methods that must be on,
-what else must hold, the reason, and what to do.
+Contradictions are refused when a recipe is read; useless settings are a finding before the first
+step. What depends only on the network (R-Drop without any dropout) is checked by the method itself
+(``Parts.prepares``). To add a pair, add a line to ``TABLE``: the methods that must be on, what else
+must hold, the reason, and what to do.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Finding
 from holdfast.methods.balance import changes_losses
 
-# Above it, decoupled decay pulls as much as a penalty that somebody sets on purpose.
+# Above it, decoupled decay pulls as much as a penalty that is set on purpose.
 LARGE_DECAY = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ConflictQuery:
-    """What a recipe asks for that the table reads: the ``methods`` that are on, with those of their
-    settings that are known; ``enrich`` the enrichments that are on; ``head_learns``: in some phase
-    the head learns by gradient."""
+    """What the table reads of a recipe: the ``methods`` that are on, with those of their settings
+    that are known; ``enrich`` the enrichments that are on; ``head_learns``: in some phase the head
+    is trained by gradient."""
 
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     enrich: frozenset[str] = frozenset()
@@ -35,15 +35,15 @@ class ConflictQuery:
 
 
 def always(query: ConflictQuery) -> bool:
-    """Of a pair that clashes whatever its settings."""
+    """The condition of a pair that conflicts with any settings."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class MethodConflict:
-    """``methods`` are names of methods that are all on; ``other_keys`` names other keys of a recipe
-    that take part, of which ``condition`` tells. ``is_error``: they contradict; else one is
-    useless."""
+    """``methods`` are names of methods that are all on; ``other_keys`` are other recipe keys
+    involved, which ``condition`` checks. ``is_error``: they contradict each other; else one has no
+    effect."""
 
     methods: tuple[str, ...]
     because: str
@@ -54,16 +54,16 @@ class MethodConflict:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """As a recipe calls them."""
+        """The keys as written in a recipe."""
         return (*(f"methods.{name}" for name in self.methods), *self.other_keys)
 
     def applies(self, query: ConflictQuery) -> bool:
-        """Whether the recipe asks for it."""
+        """Whether the recipe has this conflict."""
         return all(name in query.methods for name in self.methods) and self.condition(query)
 
 
 def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
-    """The penalty pulls the head alone, and no phase moves the head by gradient."""
+    """The penalty acts only on the head, and no phase trains the head by gradient."""
     return lambda asked: (
         asked.methods[name].get("place", "head") == "head" and not asked.head_learns
     )
@@ -86,23 +86,25 @@ def _balances_losses(query: ConflictQuery) -> bool:
     return changes_losses(balance.get("by", "draw"), balance.get("target", "drawn"))
 
 
-OTHER_LOSS = "each put another loss in the place of cross-entropy, of which mixup's would be left"
+OTHER_LOSS = "each replace cross-entropy by another loss, and only mixup's would be used"
 
 CONFLICTS: tuple[MethodConflict, ...] = (
     MethodConflict(
         ("elastic_net", "l1"),
-        "pull the same weights by the same threshold: elastic_net has L1 in it",
+        "pull the same weights with the same threshold: elastic_net includes L1",
         "Leave l1 out, and set methods.elastic_net.ratio.",
         is_error=True,
     ),
     MethodConflict(
         ("elastic_net", "l2"),
-        "pull the same weights to zero twice: elastic_net has L2 in it",
+        "pull the same weights to zero twice: elastic_net includes L2",
         "Leave l2 out, and set methods.elastic_net.ratio.",
         is_error=True,
     ),
     MethodConflict(
-        ("l2", "l2_sp"), "pull the same weights to two places, zero and the start", is_error=True
+        ("l2", "l2_sp"),
+        "pull the same weights to two places, zero and the base model",
+        is_error=True,
     ),
     MethodConflict(
         ("l2",),
@@ -113,22 +115,22 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     ),
     MethodConflict(
         ("l2_sp",),
-        "pull the same weights to two places: the decay to zero, away from the start",
+        "pull the same weights to two places: the decay to zero, away from the base model",
         "Set train.weight_decay=0.",
         condition=_has_large_decay,
         other_keys=("train.weight_decay",),
     ),
     MethodConflict(
         ("l2",),
-        "are the same thing: the decay of this optimizer is added to the gradient",
-        "Set train.weight_decay alone.",
+        "are the same: this optimizer adds the decay to the gradient",
+        "Set only train.weight_decay.",
         condition=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
         other_keys=("train.weight_decay", "train.optimizer"),
     ),
     *(
         MethodConflict(
             (name,),
-            "changes nothing: the head is refitted in every phase, and learns by gradient in none",
+            "has no effect: every phase refits the head, and none trains it by gradient",
             f"Set methods.{name}.place=all, or methods.contrast=false.",
             condition=_of_head(name),
         )
@@ -136,30 +138,30 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     ),
     MethodConflict(
         ("focal",),
-        "do one thing twice: each makes answers less sure than the rows are",
+        "have the same effect twice: each makes predictions less confident than the rows are",
         condition=_smooths_labels,
         other_keys=("train.label_smoothing",),
     ),
     MethodConflict(
         ("pairing",),
-        "compares two forms of a row, and without enrich they differ by dropout alone",
-        "Set enrich.counterfactual=true, or methods.rdrop in its place.",
+        "compares two forms of a row, and without enrich they differ only by dropout",
+        "Set enrich.counterfactual=true, or use methods.rdrop instead.",
         condition=lambda asked: not asked.enrich,
         other_keys=("enrich",),
     ),
     MethodConflict(
         ("ewc", "l2_sp"),
-        "pull the same weights to the same start twice: l2_sp is ewc with every weight alike",
+        "pull the same weights to the base model twice: l2_sp is ewc with all weights alike",
     ),
     MethodConflict(
         ("focal", "gce"),
-        "undo each other: focal listens to rows that are wrong, gce passes over them",
+        "cancel each other: focal weights wrong rows more, gce weights them less",
         is_error=True,
     ),
     *(MethodConflict((name, "mixup"), OTHER_LOSS, is_error=True) for name in ("gce", "focal")),
     MethodConflict(
         ("kl_start", "mixup"),
-        "do not add up: mixup's loss takes the place of the one that the divergence was added to",
+        "do not combine: mixup's loss replaces the loss to which the divergence was added",
         is_error=True,
     ),
     MethodConflict(
@@ -171,14 +173,14 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     ),
     MethodConflict(
         ("mixup",),
-        "each make the target softer, and mixup's loss takes the place of the smoothed one",
+        "each make the targets softer, and mixup's loss replaces the smoothed one",
         "Set train.label_smoothing=0.",
         condition=_smooths_labels,
         other_keys=("train.label_smoothing",),
     ),
     MethodConflict(
         ("gce",),
-        "pull two ways: smoothing has every row lean to all classes, gce lets doubted rows go",
+        "act against each other: smoothing pulls rows to all classes, gce ignores doubtful rows",
         "Set train.label_smoothing=0.",
         condition=_smooths_labels,
         other_keys=("train.label_smoothing",),
@@ -192,7 +194,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     *(
         MethodConflict(
             (name,),
-            "change half of a mixed picture: its second label is learned by plain cross-entropy",
+            "change half of a mixed image: its second label is learned by plain cross-entropy",
             condition=_mixes_pictures,
             other_keys=("enrich",),
         )
@@ -208,35 +210,35 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     ),
     MethodConflict(
         ("progressive", "unfreeze"),
-        "each say which layers learn at a step, and say different things",
+        "each set which layers are trained at a step, and disagree",
         is_error=True,
     ),
     MethodConflict(
         ("reinit", "reset_head"),
-        "undo each other: the head that is put back was fitted to layers drawn anew since",
+        "cancel each other: the head that is reset was fitted to layers reinitialized since",
         is_error=True,
     ),
     MethodConflict(
         ("probe_first", "progressive"),
-        "do one thing twice: a head that was fitted has nothing to learn alone, and steps are lost",
+        "have the same effect twice: training only a fitted head gains nothing and takes steps",
         "Set methods.probe_first=false, or leave progressive out.",
     ),
     MethodConflict(
         ("reinit", "wise"),
-        "do not go together: between the start and layers drawn anew there is no valley to average",
+        "do not combine: averaging the base model with reinitialized layers gives no useful model",
         "Leave wise out.",
     ),
     *(
         MethodConflict(
             (name, "reinit"),
-            "undo each other: the layers drawn anew are pulled back to what they were before",
+            "cancel each other: reinitialized layers are pulled back to their pretrained weights",
         )
         for name in ("ewc", "l2_sp")
     ),
     *(
         MethodConflict(
             (name,),
-            "changes nothing: in no phase of this plan does the head learn by gradient",
+            "has no effect: no phase of this plan trains the head by gradient",
             "Set methods.contrast=false.",
             condition=lambda asked: not asked.head_learns,
         )
@@ -246,14 +248,14 @@ CONFLICTS: tuple[MethodConflict, ...] = (
 
 
 def check_conflicts(query: ConflictQuery) -> None:
-    """Raise ``RecipeError`` for what contradicts itself."""
+    """Raise ``RecipeError`` for methods that contradict each other."""
     for clash in CONFLICTS:
         if clash.is_error and clash.applies(query):
             raise RecipeError(" and ".join(clash.keys), clash.because, None, clash.remedy)
 
 
 def useless_settings(query: ConflictQuery) -> tuple[Finding, ...]:
-    """A finding for each pair of which one does nothing, or that pull against each other."""
+    """A finding for each pair of which one has no effect, or that act against each other."""
     return tuple(
         Finding(
             "useless_setting",

@@ -6,7 +6,7 @@ P(i) = {p ∈ B, p ≠ i, y_p = y_i} is
     ℓ_i = − 1/|P(i)| · Σ_{p ∈ P(i)} log( exp(z_i·z_p ÷ τ) ÷ Σ_{a ∈ B, a ≠ i} exp(z_i·z_a ÷ τ) )
 
 which is L_out of the paper. It uses every pair of rows, which is why it learns more from 100
-rows than cross-entropy does. Unlike SetFit (2209.11055), which feeds pairs one by one, a batch
+rows than cross-entropy does. Unlike SetFit (2209.11055), which passes pairs one by one, a batch
 of n rows gives n·(n − 1) pairs for n forward passes.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 USUAL_BATCH, USUAL_CLASSES = 32, 8
-# Of many classes a batch of 8 hardly ever holds the two that are confused.
+# With many classes a batch of 8 rarely contains the two that are confused.
 MANY_BATCH, MANY_CLASSES = 64, 32
 
 
@@ -35,7 +35,7 @@ def contrast(
 ) -> torch.Tensor:
     """Per-anchor loss [batch], in nats; 0 for an anchor without a positive in the batch.
 
-    ``features`` [batch, width] of any length (they are normalised here), ``labels`` [batch].
+    ``features`` [batch, width] of any length (they are normalized here), ``labels`` [batch].
     ``temperature`` above 0; 0.05 to 0.3 are usual.
     """
     import torch
@@ -44,7 +44,7 @@ def contrast(
     similarity = unit @ unit.T / temperature
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positives = (labels[:, None] == labels[None, :]) & ~itself
-    # A row itself is masked in the sum alone: −∞ · 0 would be NaN below.
+    # Mask the row itself only in the sum: −∞ · 0 would be NaN below.
     log_share = similarity - torch.logsumexp(
         similarity.masked_fill(itself, float("-inf")), dim=1, keepdim=True
     )
@@ -54,7 +54,7 @@ def contrast(
 
 @dataclass(frozen=True, slots=True)
 class ContrastTerm:
-    """The loss term that replaces the losses of an update by their contrast."""
+    """The loss term that replaces the losses of an update by their contrastive loss."""
 
     temperature: float = 0.1
     name: ClassVar[str] = "contrast"
@@ -66,8 +66,8 @@ class ContrastTerm:
 
 @dataclass(frozen=True, slots=True)
 class ClassBatches:
-    """Several rows of several classes in each update, at most ``classes`` of them; there are no
-    epochs, since no update waits for a row to come up again."""
+    """Several rows of several classes in each update, at most ``classes`` of them. There are no
+    epochs, since updates do not wait for each row to occur again."""
 
     classes: int = 8
     name: ClassVar[str] = "classes"
@@ -85,13 +85,13 @@ def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: in
     """A batch for contrast: up to ``most_classes`` classes, as many rows of each as fit.
 
     Classes are drawn without replacement, in proportion to the square root of their size; at
-    least two where there are two. Rows are drawn without replacement inside a class; a class with
-    fewer rows than its place gives what it has, and the rest is filled from the others.
+    least two where there are two. Rows are drawn without replacement within a class; a class with
+    fewer rows than its places gives all it has, and the rest is filled from the others.
     """
     rng = generator(seed, "contrast", step)
     present, sizes = np.unique(labels, return_counts=True)
     weight = np.sqrt(sizes)
-    # Of each class two rows at least: one alone has no positive.
+    # At least two rows of each class: a single one has no positive.
     count = min(len(present), most_classes, max(2, batch // 2))
     chosen_classes = rng.choice(len(present), size=count, replace=False, p=weight / weight.sum())
     pools = [rng.permutation(np.flatnonzero(labels == present[c])) for c in chosen_classes]
@@ -103,8 +103,8 @@ def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: in
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A stage before the fine-tuning that moves the features, and leaves the head to be refitted to
-    them at each evaluation point. Fewer than four rows hold no two of two classes."""
+    """A stage before the fine-tuning that trains the features, while the head is refitted to them
+    at each evaluation. Fewer than four rows do not contain two of two classes."""
 
     steps: int = setting(50, above=0, whole=True)
     learning_rate: float = setting(above=0)
@@ -114,8 +114,8 @@ class Contrast:
 
 
 def _run_defaults(known: RunContext) -> dict[str, Any]:
-    """Its rate is half the fine-tuning's, as it was measured. From 32 classes on a batch has 64
-    rows of 32 of them; TREC and the like keep their batches."""
+    """Its learning rate is half the fine-tuning's, as measured. From 32 classes on a batch has 64
+    rows of 32 of them; data sets such as TREC keep their batches."""
     many = known.classes >= MANY_CLASSES
     batch = MANY_BATCH if many else USUAL_BATCH
     return {

@@ -1,4 +1,4 @@
-"""What is left out while the network learns: units by place (dropout), or connections."""
+"""What is dropped in training: units by location (dropout), or connections."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def _rate() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class DropoutRates:
-    """Dropout by place: each hidden unit is zero with probability p while the network learns, the
-    others are divided by 1 − p (1207.0580).
+    """Dropout by location: in training each hidden unit is zero with probability p, the others are
+    divided by 1 − p (1207.0580).
 
         y = x · m ÷ (1 − p),   m ~ Bernoulli(1 − p) per unit
 
-    ``model.dropout`` sets one rate everywhere when the model is loaded; this sets those of chosen
-    places alone: of the ``embedding``'s output, of the ``attention``'s probabilities, of the
+    ``model.dropout`` sets one rate everywhere when the model is loaded; this method sets only those
+    of chosen locations: of the ``embedding``'s output, of the ``attention``'s probabilities, of the
     ``hidden`` states in a block, before the ``head``, on the input of an ``adapter``'s update.
-    Rates are shares in [0, 0.95]. ``DropConnect`` drops weights in place of units, and
-    ``methods/agreement.py`` asks two passes of different dropout to agree.
+    Rates are shares in [0, 0.95]. ``DropConnect`` drops weights instead of units, and
+    ``methods/agreement.py`` penalizes the disagreement of two dropout passes.
 
-    A rate for each place; ``model`` leaves a place as the model has it.
+    A rate for each location; ``model`` keeps the model's own.
     """
 
     embedding: float | str = _rate()
@@ -51,7 +51,7 @@ class DropoutRates:
 
 
 def set_dropout_rates(settings: DropoutRates, loaded: LoadedModel) -> None:
-    """Set them in the network; raises ``RecipeError`` for a place that it has not."""
+    """Set the rates in the network; raises ``RecipeError`` for a location that it does not have."""
     from holdfast.models.dropouts import PLACES, dropouts_by_place
 
     dropouts = dropouts_by_place(loaded.network)
@@ -62,20 +62,20 @@ def set_dropout_rates(settings: DropoutRates, loaded: LoadedModel) -> None:
         if rate == MODEL_RATE:
             continue
         if one.name not in known_places:
-            remedy = f"It has {', '.join(known_places)}." if known_places else "It has none at all."
-            rule = "is a place in which this network has no dropout"
+            remedy = f"It has {', '.join(known_places)}." if known_places else "It has no dropout."
+            rule = "is a location where this network has no dropout"
             raise RecipeError(f"methods.dropout.{one.name}", rule, rate, remedy)
         at_place = [each for each in dropouts if each.place == one.name]
         rates_before = sorted({each.rate for each in at_place})
         for each in at_place:
             each.set_rate(float(rate))
         shown = " and ".join(f"{value:g}" for value in rates_before)
-        changed.append(f"{one.name} {rate:g} in place of {shown}")
+        changed.append(f"{one.name} {rate:g} instead of {shown}")
     if not changed:
-        rule = "names no rate: every place stays as the model has it"
+        rule = "sets no rate: every location keeps the model's own"
         remedy = f"Set one of {', '.join(known_places) or 'another model'}, or leave it out."
         raise RecipeError("methods.dropout", rule, None, remedy)
-    notify(Decision("dropout", "; ".join(changed), "set by you, by place"))
+    notify(Decision("dropout", "; ".join(changed), "set in the recipe, by location"))
 
 
 METHODS.add(
@@ -87,7 +87,7 @@ METHODS.add(
 
 
 def trainable_linear_layers(network: Network) -> list[nn.Linear]:
-    """The linear layers in the blocks whose weights learn."""
+    """The linear layers in the blocks whose weights are trainable."""
     from torch import nn
 
     from holdfast.models.dropouts import blocks_of
@@ -98,22 +98,22 @@ def trainable_linear_layers(network: Network) -> list[nn.Linear]:
 
 @dataclass(frozen=True, slots=True)
 class DropConnect:
-    """DropConnect: single connections are dropped instead of units (Wan et al. 2013).
+    """DropConnect: drop single connections instead of units (Wan et al. 2013).
 
         y = (W ⊙ M ÷ (1 − p)) x + b,   M ~ Bernoulli(1 − p) per weight, drawn for each pass
 
-    in the linear layers of the blocks that learn. ``rate`` is p. The paper draws a mask for each
-    row; here the rows of a pass share one, as anything else would hold the weights once a row. Off
-    by default: no gain on tuned transformers is known, and a mask of every weight costs up to a
+    in the trainable linear layers of the blocks. ``rate`` is p. The paper draws a mask for each
+    row; here the rows of a pass share one, since otherwise the weights would be held once per row.
+    Off by default: no gain on tuned transformers is known, and a mask of every weight costs up to a
     third of a step. ``DropoutRates`` drop units.
 
-    ``rate`` is p, the share of the connections that a pass leaves out.
+    ``rate`` is p, the share of the connections dropped in a pass.
     """
 
     rate: float = setting(0.1, above=0, most=0.95)
 
     def attach(self, network: Network) -> Sequence[Callable[[], None]]:
-        """A pass of its own in each of the layers."""
+        """Replace the forward pass of each of these layers."""
         return [self._attached(layer) for layer in trainable_linear_layers(network)]
 
     def _attached(self, layer: nn.Linear) -> Callable[[], None]:
@@ -138,12 +138,12 @@ class DropConnect:
 def _announce_layers(loaded: LoadedModel) -> None:
     layers = trainable_linear_layers(loaded.network)
     if not layers:
-        rule = "needs a linear layer in a block that learns"
+        rule = "needs a trainable linear layer in a block"
         remedy = "Leave it out, or freeze less (model.freeze, model.adapter)."
         raise RecipeError("methods.dropconnect", rule, None, remedy)
     count = sum(layer.weight.numel() for layer in layers)
-    because = f"{count:,} connections, of which each pass of an update leaves some out"
-    notify(Decision("where dropconnect acts", f"{len(layers)} linear layers", because))
+    because = f"{count:,} connections, of which each pass of an update drops some"
+    notify(Decision("dropconnect acts on", f"{len(layers)} linear layers", because))
 
 
 def _parts(settings: DropConnect) -> Parts:

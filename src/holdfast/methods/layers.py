@@ -1,5 +1,5 @@
-"""Which layers learn when, and which begin anew: the head first (``progressive``), one more layer
-at a time (``unfreeze``), the top drawn anew (``reinit``), the head put back (``reset_head``).
+"""Which layers are trained when, and which are reset: the head first (``progressive``), one more
+layer at a time (``unfreeze``), the top reinitialized (``reinit``), the head reset (``reset_head``).
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 
 class LayerSchedule:
-    """Which layers learn at a step: the head first, then one more layer at a time (``unfreeze``),
-    or everything at once (``progressive``).
+    """Which layers are trained at a step: the head first, then one more layer at a time
+    (``unfreeze``), or everything at once (``progressive``).
 
-    A function of the position in the fine-tuning, counted from where the method joined a run under
-    way. What does not learn yet gets no gradient and no weight decay, draws no dropout where it is
-    at the front, and costs no pass back. The optimizer knows all layers from the beginning, and the
-    schedule is that of the whole phase. Siblings: ``train.layer_decay`` lets lower layers move less
-    all the time; ``model.freeze`` never lets them.
+    A function of the position in the fine-tuning, counted from where the method joined a running
+    run. A layer that is not trained yet gets no gradient and no weight decay, has no dropout where
+    it is at the front, and costs no backward pass. The optimizer has all layers from the beginning,
+    and the learning-rate schedule is that of the whole phase. Compared with siblings:
+    ``train.layer_decay`` lets lower layers change less all the time; ``model.freeze`` never trains
+    them.
 
     The listener. ``below(done, layers)`` says how many of the ``layers`` below the head, counted
-    from the top, learn when the share ``done`` of the phase is over, in [0, 1); one at least where
-    the head has no weights of its own. It remembers the phase and the step in it at which it
+    from the top, are trained when the share ``done`` of the phase is over, in [0, 1); at least one
+    where the head has no weights of its own. It remembers the phase and the step in it at which it
     joined.
     """
 
@@ -53,7 +54,7 @@ class LayerSchedule:
         _let_learn(run, self._learning(run))
 
     def run_end(self, run: Run) -> None:
-        """A method that is switched off mid-run leaves this way too."""
+        """Also called when a method is switched off during a run."""
         _let_learn(run, {id(p) for p in run.trainable_parameters().values()})
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ class LayerSchedule:
         top = [layer for layer in layers if layer.name in ("pooler", "head")]
         trainable_ids = {id(p) for p in run.trainable_parameters().values()}
         lower = [layer for layer in layers if layer not in top]
-        # Layers that the recipe has frozen are no step of the way.
+        # Layers that the recipe has frozen are not counted.
         lower = [
             layer for layer in lower if any(id(p) in trainable_ids for p in layer.parameters())
         ]
@@ -77,20 +78,20 @@ class LayerSchedule:
         done = (run.step_in_phase - start_step) / (run.phase.steps - start_step)
         count = self._below(done, len(lower))
         if not any(id(p) in trainable_ids for layer in top for p in layer.parameters()):
-            # A head that shares the embeddings' weights has none: the top block stands in for it.
+            # A head that shares the embeddings' weights has none: the top block replaces it.
             count = max(1, count)
         learning_layers = [*lower[len(lower) - count :], *top]
         return {id(p) for layer in learning_layers for p in layer.parameters()}
 
 
 def _let_learn(run: Run, learning: set[int]) -> None:
-    """Let these parameters learn, of those that may; an action's freezing stands above it."""
+    """Make these parameters trainable, where allowed; freezing by an action has precedence."""
     changed = False
     for name, parameter in run.trainable_parameters().items():
         learns = id(parameter) in learning and name not in run.adjustments.frozen
         if parameter.requires_grad != learns:
             parameter.requires_grad_(learns)
-            # An optimizer passes over what has no gradient, its weight decay included.
+            # An optimizer skips parameters without a gradient, including their weight decay.
             parameter.grad, changed = None, True
     if changed and run.network.training:
         train_mode(run.network)
@@ -98,15 +99,15 @@ def _let_learn(run: Run, learning: set[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Progressive:
-    """A progressive start: the head alone learns for the first share of the steps, then everything.
+    """A progressive start: only the head is trained for the first share of the steps, then all.
 
-    ``probe_first`` (LP-FT, 2202.10054) has the same end, that the backbone is not pulled about by a
-    head that knows nothing, by another way: it fits the head in closed form under a cross-validated
-    penalty, before the first step. Here the head learns by gradient, at the run's rate and within
-    its steps, as where no closed form fits it (a pretrained head, a loss that is no cross-entropy).
-    After ``probe_first`` the head has nothing to gain from it.
+    ``probe_first`` (LP-FT, 2202.10054) has the same aim, that an untrained head does not distort
+    the backbone, by another way: it fits the head in closed form under a cross-validated penalty,
+    before the first step. Here the head is trained by gradient, at the run's rate and within its
+    steps, for cases without a closed form (a pretrained head, a loss that is not cross-entropy).
+    After ``probe_first`` the head gains nothing from it.
 
-    ``start`` is the share of the fine-tuning, in (0, 0.9], for which the head learns alone."""
+    ``start`` is the share of the fine-tuning, in (0, 0.9], for which only the head is trained."""
 
     start: float = setting(0.2, above=0, most=0.9)
 
@@ -121,21 +122,21 @@ METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=ask
 
 
 def unfrozen_layers(done: float, layers: int, until: float) -> int:
-    """How many of ``layers`` learn when the share ``done`` of the steps is over."""
-    # The sliver is for products that miss a whole number from below.
+    """How many of ``layers`` are trained when the share ``done`` of the steps is over."""
+    # The small number is for products slightly below a whole number.
     return min(layers, int(layers * done / until + 1e-9))
 
 
 @dataclass(frozen=True, slots=True)
 class GradualUnfreezing:
-    """Gradual unfreezing: the head learns first, then one more layer at a time, from the top
+    """Gradual unfreezing: the head is trained first, then one more layer at a time, from the top
     (1801.06146, section 3.3).
 
         layers below the head that learn at a share d of the fine-tuning:  min(n, ⌊n · d ÷ until⌋)
 
-    with n of them. What is at the bottom is the most general, and changes last and least.
+    with n of them. The bottom layers are the most general, and change last and least.
 
-    ``until`` is the share of the fine-tuning, above 0, at which all layers learn."""
+    ``until`` is the share of the fine-tuning, above 0, at which all layers are trained."""
 
     until: float = setting(0.5, above=0, most=1)
 
@@ -148,23 +149,22 @@ METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=
 
 @dataclass(frozen=True, slots=True)
 class ResetHeadAt:
-    """The last layer is put back in the middle of the fine-tuning, against primacy bias
-    (2205.07802).
+    """Reset the last layer during the fine-tuning, against primacy bias (2205.07802).
 
-    What is learned from the first rows has a hold on all that follows. The head is again what it
-    was at the first look (a linear probe, or random weights), and its optimizer remembers nothing
-    of it; what the layers below have learned stays, and the rest of the steps fits the head to
-    that. It is what the action ``ResetHead`` does by what a run shows; here a recipe asks for it at
-    a known step.
+    What is learned from the first rows influences all that follows. The head is reset to its state
+    at the first evaluation (a linear probe, or random weights), and so is its optimizer state. What
+    the layers below have learned stays, and the remaining steps fit the head to it. The action
+    ``ResetHead`` does the same where a run shows the need; here a recipe requests it at a known
+    step.
 
-    ``at`` is the share of the fine-tuning after which the head is put back, in (0, 0.95].
+    ``at`` is the share of the fine-tuning after which the head is reset, in (0, 0.95].
     """
 
     at: float = setting(0.5, above=0, most=0.95)
 
 
 class HeadReset:
-    """The listener. It remembers whether it is done: a plan that is extended moves the step."""
+    """The listener. It remembers whether it is done, since extending a plan moves the step."""
 
     name: ClassVar[str] = "reset_head"
     place: ClassVar[Place] = "change"
@@ -176,15 +176,15 @@ class HeadReset:
     def step_done(self, run: Run) -> None:
         if self._done or run.phase.head != "train":
             return
-        # After the last update nothing would fit what was put back; one update alone has no middle.
+        # After the last update nothing would train the reset head; a single update has no middle.
         if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
             return
         self._done = True
         if restore_initial_head(
             run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
         ):
-            because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
-            run.journal.note(run.step, "head put back", because)
+            because = "methods.reset_head: it is reset to its state at step 0 (2205.07802)"
+            run.journal.note(run.step, "head reset", because)
 
     def state_dict(self) -> dict[str, Any]:
         return {"done": self._done}
@@ -195,38 +195,39 @@ class HeadReset:
 
 METHODS.add(
     "reset_head",
-    # In a run under way its step may be over; there is an action for that.
+    # In a run in progress its step may be over; there is an action for that.
     Method(ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Reinit:
-    """The top blocks and the pooler drawn anew before the first step (2006.05987, section 5).
+    """Reinitialize the top blocks and the pooler before the first step (2006.05987, section 5).
 
-    The last layers of a pretrained model are the most tuned to its pretraining task, and a poor
-    start for another: drawn anew, by the initializer of the architecture, they are learned from
-    nothing. The paper's gain is on few rows and with large encoders (BERT-large on RTE, MRPC, CoLA,
-    STS-B); a model that was trained to embed sentences has what it is for in just these layers.
+    The last layers of a pretrained model are the most specialized for its pretraining task, and a
+    poor start for another: reinitialized by the architecture's initializer, they are learned from
+    scratch. The paper's gain is on few rows and with large encoders (BERT-large on RTE, MRPC, CoLA,
+    STS-B); a model trained for sentence embeddings has its strength in just these layers.
 
-    They are drawn after the first look, so that the linear probe that the run is measured against
-    is the pretrained model's, and so is what is kept where the run does not gain. The head, whose
-    features are gone, is drawn anew with them. Siblings: ``reset_head`` leaves the blocks, and acts
-    mid-run; ``train.layer_decay`` lets lower layers move less.
+    They are reinitialized after the first evaluation. So the linear probe that the run is compared
+    with is the pretrained model's, and so is the checkpoint kept where the run does not gain. The
+    head, whose features are gone, is reinitialized with them. Compared with siblings:
+    ``reset_head`` keeps the blocks, and acts during the run; ``train.layer_decay`` lets lower
+    layers change less.
 
-    ``blocks`` is how many, counted from the top; 0 is the pooler alone.
+    ``blocks`` is how many, counted from the top; 0 is only the pooler.
     """
 
     blocks: int = setting(1, least=0, most=200, whole=True)
 
 
 def check_reinit(settings: Reinit, network: Network) -> None:
-    """Notify of which layers are drawn anew. Raises ``RecipeError`` for more blocks than there are,
-    layers that do not learn, and a model under an adapter, whose own weights are not trained."""
+    """Report which layers are reinitialized. Raises ``RecipeError`` for more blocks than there are,
+    frozen layers, and a model under an adapter, whose own weights are not trained."""
     layers = top_layers(network, settings.blocks)
     if not layers:
         raise RecipeError(
-            "methods.reinit.blocks", "leaves nothing to draw anew: this model has no pooler", 0
+            "methods.reinit.blocks", "has nothing to reinitialize: this model has no pooler", 0
         )
     frozen_layer = next(
         (layer.name for layer in layers if not all(p.requires_grad for p in layer.parameters())),
@@ -237,17 +238,17 @@ def check_reinit(settings: Reinit, network: Network) -> None:
         obstacle = "an adapter holds the weights" if adapted else f"{frozen_layer} is frozen"
         raise RecipeError(
             "methods.reinit",
-            f"draws layers anew that then must learn, and {obstacle}",
+            f"reinitializes layers that then must be trained, but {obstacle}",
             settings.blocks,
-            "Leave one of the two out: methods.reinit=false, or model.freeze and model.adapter.",
+            "Use only one of the two: methods.reinit=false, or no model.freeze and model.adapter.",
         )
     names = ", ".join(layer.name for layer in layers)
-    because = "by the architecture's initializer, after the first look; the head with them"
-    notify(Decision("layers drawn anew", names, because))
+    because = "by the architecture's initializer, after the first evaluation; the head with them"
+    notify(Decision("layers reinitialized", names, because))
 
 
 class TopReinit:
-    """Draws them at the first phase's start; a run that is resumed there draws the same again."""
+    """Reinitializes them at the first phase's start; a resume there draws the same weights."""
 
     name: ClassVar[str] = "reinit"
     place: ClassVar[Place] = "change"
@@ -263,7 +264,7 @@ class TopReinit:
         head = [layer for layer in network.layers() if layer.name == "head" and network.new_head]
         reinitialize(network, [*layers, *head], seed)
         names = ", ".join(layer.name for layer in (*layers, *head))
-        run.journal.note(0, "layers drawn anew", "methods.reinit", chosen=names)
+        run.journal.note(0, "layers reinitialized", "methods.reinit", chosen=names)
 
 
 METHODS.add(

@@ -1,4 +1,4 @@
-"""Losses of a row that are not its plain cross-entropy: a loss term each."""
+"""Row losses other than plain cross-entropy, each as a loss term."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def uniform_loss(logits: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
     """The mean cross-entropy over all classes of each row [batch], in nats.
 
-    ``logits`` [batch, classes]; with ``targets`` [batch], how many target tokens each row has, they
-    are [all target tokens, vocabulary], row by row, and the answer is a mean over a row's.
+    ``logits`` [batch, classes]. With ``targets`` [batch], the number of target tokens of each row,
+    they are [all target tokens, vocabulary], row by row, and the result is the mean over a row's.
     """
     return row_means(-logits.float().log_softmax(dim=-1).mean(dim=-1), targets)
 
@@ -32,9 +32,9 @@ class LabelSmoothing:
 
         ℓ = (1 − ε) · CE(y) + ε · mean_k CE(k)
 
-    of a row's class, or averaged over a row's target tokens, whose classes are the vocabulary.
-    Damps over-confident logits. Only the training loss is smoothed; every loss that is shown or
-    decided on is plain cross-entropy.
+    for a row's class, or averaged over a row's target tokens, whose classes are the vocabulary. It
+    reduces overconfident logits. Only the training loss is smoothed; every loss that is shown or
+    used in decisions is plain cross-entropy.
 
     The loss term, and its setting: ``share`` is ε.
     """
@@ -56,13 +56,13 @@ METHODS.add(
 
 @dataclass(frozen=True, slots=True)
 class Focal:
-    """Focal loss: rows that are right already count less (1708.02002).
+    """Focal loss: rows that are already correct count less (1708.02002).
 
         ℓ = (1 − p_y)^γ · CE(y),  p_y = exp(−CE(y))
 
-    of a row's class. Made for detectors with a thousand easy negatives to a positive. It knows no
-    class rates and does not correct for them: its probabilities lean towards the middle, which the
-    temperature undoes in part. ``methods/balance.py`` says what does.
+    for a row's class. Made for detectors with a thousand easy negatives per positive. It does not
+    use or correct class frequencies: its probabilities are biased to the middle, which temperature
+    scaling partly corrects. ``methods/balance.py`` does correct them.
 
     The loss term, and its setting: ``gamma`` is γ.
     """
@@ -76,7 +76,7 @@ class Focal:
 
         logits, labels = passed.output.logits.float(), passed.batch["labels"]
         plain = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-        # expm1 keeps the gradient of a row that is right to seven digits.
+        # expm1 keeps the gradient of a correct row to seven digits.
         return (-torch.expm1(-plain)).clamp(min=1e-12) ** self.gamma * losses
 
 
@@ -97,17 +97,17 @@ def generalized(losses: torch.Tensor, q: float) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GeneralizedCrossEntropy:
-    """Generalized cross-entropy: rows that the model holds for wrong count less (1805.07836).
+    """Generalized cross-entropy: rows that the model considers wrong count less (1805.07836).
 
         ℓ = (1 − p_y^q) ÷ q,  p_y = exp(−CE(y))
 
-    of a row's class: cross-entropy for q → 0, the mean absolute error for q = 1, whose gradient is
+    for a row's class: cross-entropy for q → 0, the mean absolute error for q = 1, whose gradient is
     that of cross-entropy times p_y^q. A row with a wrong label keeps a small p_y while the others
-    are learned, so it pulls less; so does a row that is merely hard, which is the price
-    (benchmarks/methods.md). ``Focal`` does the opposite: it listens to rows that are wrong.
+    are learned, so it contributes less; so does a row that is merely hard, which is the price
+    (benchmarks/methods.md). ``Focal`` does the opposite: it weights wrong rows more.
 
-    The loss term, and its setting ``q``; what other terms have made of a row's loss, such as its
-    weight, stays a factor.
+    The loss term, and its setting ``q``; changes of a row's loss by other terms, such as its
+    weight, stay a factor.
     """
 
     q: float = setting(0.7, above=0, most=1)
@@ -143,11 +143,10 @@ def mixed_losses(
 
 
 def pairs_of(rows: Ints, alpha: float) -> tuple[Ints, Floats]:
-    """For each row of an update its partner's place and its own share, both [n].
+    """For each row of an update the position of its partner and its own share, both [n].
 
-    A function of which ``rows`` [n] these are, in whatever order they come: no state is needed, and
-    what a row is mixed with changes as the updates are drawn anew. All rows in one update are
-    mixed alike in each.
+    A function of the ``rows`` [n], in any order: no state is needed, and a row gets other partners
+    as the updates are drawn again. If all rows are in one update, they are mixed alike in each.
     """
     order = np.argsort(rows, kind="stable")
     random = generator(0, "mixup", *rows[order].tolist())
@@ -159,19 +158,19 @@ def pairs_of(rows: Ints, alpha: float) -> tuple[Ints, Floats]:
 
 @dataclass(frozen=True, slots=True)
 class Mixup:
-    """Mixup of hidden states: two rows in one, their labels by shares (1710.09412; of hidden states
-    1806.05236).
+    """Mixup of hidden states: two rows in one, their labels by shares (1710.09412; for hidden
+    states 1806.05236).
 
     For the features h of a row i and of a partner j of its update, λ ~ Beta(α, α),
 
         h = λ h_i + (1 − λ) h_j,  ℓ = λ CE(h, y_i) + (1 − λ) CE(h, y_j)
 
-    at the last hidden state, the features that the linear head reads. The head being linear, the
-    logits of the mixed features are the mixed logits, to the last digit of the arithmetic, so
-    nothing passes the network again. ``enrich.mixup`` mixes pixels instead, before the network.
+    at the last hidden state, the input of the linear head. Since the head is linear, the logits of
+    the mixed features are the mixed logits, to the last digit of the arithmetic, so nothing passes
+    through the network again. ``enrich.mixup`` mixes pixels instead, before the network.
 
-    The loss term, and its setting: ``alpha`` of the shares' Beta, small for little mixing. It takes
-    the place of what other terms made of the losses.
+    The loss term, and its setting: ``alpha`` of the shares' Beta, small for little mixing. It
+    replaces what other terms made of the losses.
     """
 
     alpha: float = setting(0.4, above=0, most=100)

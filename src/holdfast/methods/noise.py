@@ -1,8 +1,8 @@
-"""Noise on what the network reads while it learns: on its states, its word embeddings, its tokens.
+"""Noise on the network's input in training: on its hidden states, its word embeddings, its tokens.
 
-Hooks are there during a run and act in training mode alone, so that nothing that is measured, saved
-or generated sees them. Their chance is PyTorch's own generator, whose state a checkpoint keeps: a
-resumed run draws what the run that was not killed draws.
+Hooks exist during a run and act only in training mode, so evaluation, saving and generation are not
+affected. They use PyTorch's own random generator, whose state a checkpoint stores: a resumed run
+draws the same numbers as the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-# What puts itself into a network, and gives back how it is taken out.
+# Adds itself to a network, and returns how it is removed.
 Attach = Callable[["Network"], Sequence[Callable[[], None]]]
 
 
 class NoiseHooks:
-    """The listener: ``attach`` is given the network when the run starts."""
+    """The listener: it calls ``attach`` with the network when the run starts."""
 
     place: Place = "change"
 
@@ -50,30 +50,30 @@ class NoiseHooks:
 
 
 def tables_for(method: str, network: Network) -> list[nn.Embedding]:
-    """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
+    """The word-embedding tables; raises ``RecipeError`` where the network has none."""
     from holdfast.models.dropouts import word_tables
 
     try:
         return list(word_tables(network))
     except RecipeError as error:
-        rule = "acts on the words of a row, and this network reads none"
+        rule = "acts on word embeddings, and this network has none"
         raise RecipeError(f"methods.{method}", rule, None, "Leave it out.") from error
 
 
 def report_target(
     method: str, network: Network, modules: Sequence[nn.Module], target: str, because: str
 ) -> None:
-    """Notify of what a method disturbs of this network, and where all these modules are frozen
-    first layers: they stay in evaluation mode and their outputs may be kept, so that nothing is
-    disturbed."""
+    """Report what a method acts on in this network, and whether all these modules are frozen first
+    layers: they stay in evaluation mode and their outputs may be cached, so the method has no
+    effect."""
     from holdfast.models.compute.prefix import frozen_prefix
 
-    notify(Decision(f"where {method} acts", target, because))
+    notify(Decision(f"{method} acts on", target, because))
     layers = [part for layer in frozen_prefix(network) for part in layer.modules]
     frozen = {id(module) for layer in layers for module in layer.modules()}
     if all(id(module) in frozen for module in modules):
-        rule = f"methods.{method} disturbs layers that are all frozen, and frozen first layers are "
-        rule += "computed as they are: it changes nothing"
+        rule = f"methods.{method} acts only on frozen first layers, which are computed without "
+        rule += "noise: it has no effect"
         remedy = "Leave it out, or freeze fewer layers (model.freeze)."
         notify(Finding("unused_setting", "warn", 0.5, 1, (), rule, remedy))
 
@@ -83,23 +83,23 @@ NOISES = ("uniform", "normal")
 
 @dataclass(frozen=True, slots=True)
 class HyPe:
-    """HyPe: noise on the hidden states between the blocks while the network learns (2212.08853).
+    """HyPe: noise on the hidden states between the blocks in training (2212.08853).
 
         h_l = f_l(h_{l−1} + ε),   ε ~ U(−σ, σ) or N(0, σ²) per unit
 
     at the input of every block (the paper's equations 2 and 3). ``scale`` is σ, in the unit of the
-    hidden states; the paper takes 1e-5. On few rows it gained most there, and halved the spread
-    between seeds. Unlike NEFTune, which disturbs the words alone and
-    a thousand times as much, it disturbs every layer a little; unlike dropout it removes nothing.
+    hidden states; the paper uses 1e-5. On few rows it gained most there, and halved the spread
+    between seeds. Unlike NEFTune, which changes only the word embeddings and a thousand times as
+    much, it changes every layer a little; unlike dropout it removes nothing.
 
-    ``scale`` is σ; ``noise`` its shape: ``uniform`` in (−σ, σ), or ``normal``.
+    ``scale`` is σ; ``noise`` its distribution: ``uniform`` in (−σ, σ), or ``normal``.
     """
 
     scale: float = setting(1e-5, above=0, most=10)
     noise: str = setting("uniform", words=NOISES)
 
     def disturbed(self, states: torch.Tensor) -> Any:
-        """The hidden states with noise of their shape and kind added."""
+        """The hidden states with noise of the same shape and type added."""
         import torch
 
         if self.noise == "normal":
@@ -130,7 +130,7 @@ def _announce_blocks(loaded: LoadedModel) -> None:
     if not blocks:
         rule = "needs a network with blocks, between which it adds noise"
         raise RecipeError("methods.hype", rule, type(loaded.network).__name__, "Leave it out.")
-    because = "noise on the input of each, in updates alone"
+    because = "noise on the input of each block, only in updates"
     report_target("hype", loaded.network, blocks, f"{len(blocks)} blocks", because)
 
 
@@ -144,8 +144,8 @@ METHODS.add("hype", Method(HyPe, _hype_parts))
 
 
 def real_tokens(ids: torch.Tensor, padding: int | None) -> torch.Tensor:
-    """Which places of ``ids`` [batch, length] hold a token [batch, length]: those up to the last
-    one that is not ``padding``, since padding stands on the right."""
+    """Which positions of ``ids`` [batch, length] contain a token [batch, length]: those up to the
+    last one that is not ``padding``, since padding is on the right."""
     import torch
 
     if padding is None:
@@ -167,15 +167,15 @@ def embedding_noise(states: torch.Tensor, real: torch.Tensor, alpha: float) -> t
 
 @dataclass(frozen=True, slots=True)
 class Neftune:
-    """NEFTune: noise on the word embeddings while the network learns (2310.05914).
+    """NEFTune: noise on the word embeddings in training (2310.05914).
 
         x' = x + α ÷ √(L d) · ε,   ε ~ U(−1, 1) per unit
 
-    for a row of L real tokens with embeddings of d units; padding counts for nothing and stays as
-    it is. ``alpha`` is α: 5, 10 or 15 in the paper. The noise of a row is about α ÷ √3 long as a
-    whole, however long the row is. Made for language models that follow instructions, it suits
-    anything with a table of words. With packed rows (``train.pack``) L is that of the line.
-    HyPe disturbs the states between the blocks instead.
+    for a row of L real tokens with embeddings of d units; padding does not count and is not
+    changed. ``alpha`` is α: 5, 10 or 15 in the paper. The norm of a row's noise is about α ÷ √3 in
+    total, whatever the length of the row. Made for instruction tuning of language models, it suits
+    any network with word embeddings. With packed rows (``train.pack``) L is that of the packed
+    sequence. HyPe changes the hidden states between the blocks instead.
 
     ``alpha`` is α.
     """
@@ -183,7 +183,7 @@ class Neftune:
     alpha: float = setting(5.0, above=0, most=1000)
 
     def attach(self, network: Network, padding: int | None) -> Sequence[Callable[[], None]]:
-        """A hook on the table of words."""
+        """A hook on the word-embedding table."""
         from holdfast.models.dropouts import word_tables
 
         def after(table: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
@@ -201,7 +201,7 @@ class Neftune:
 def _announce_embeddings(loaded: LoadedModel) -> None:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
-    because = f"of {size} units a token; in updates alone"
+    because = f"of {size} units per token; only in updates"
     report_target("neftune", loaded.network, tables, "the word embeddings", because)
 
 
@@ -221,7 +221,7 @@ REPLACEMENTS = ("auto", "mask", "unknown", "zero")
 
 @dataclass(frozen=True, slots=True)
 class TokenReplacement:
-    """What hides a token: the token ``by``, or a zero vector where it is ``None``;
+    """The replacement of a hidden token: the token ``by``, or a zero vector where it is ``None``;
     ``special_tokens`` are the tokens that always stay."""
 
     by: int | None
@@ -229,8 +229,8 @@ class TokenReplacement:
 
 
 def tokens_to_hide(ids: torch.Tensor, rate: float, special_tokens: Sequence[int]) -> torch.Tensor:
-    """Which places of ``ids`` are hidden, in the same shape: each with probability ``rate``, none
-    of the tokens in ``special_tokens``."""
+    """Which positions of ``ids`` are hidden, in the same shape: each with probability ``rate``,
+    except for the tokens in ``special_tokens``."""
     import torch
 
     special = torch.isin(
@@ -241,25 +241,24 @@ def tokens_to_hide(ids: torch.Tensor, rate: float, special_tokens: Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class WordDropout:
-    """Word dropout: tokens of a row are hidden while the network learns (1511.06349, 1512.05287).
+    """Word dropout: hide tokens of a row in training (1511.06349, 1512.05287).
 
-        x'_i = [MASK] with probability ``rate`` for each token i by itself, else x_i
+        x'_i = [MASK] with probability ``rate`` for each token i independently, else x_i
 
-    Special tokens (of beginnings, ends, separators, padding) stay. ``by`` says what stands in the
-    place of a token: ``mask``, ``unknown``, or ``zero``, a vector of zeros; ``auto`` is the first
-    of them that the tokenizer has, as many language models have neither. Where a model writes, what
-    it is to write stays: only what it reads is hidden. Unlike the enrichments, which make other
-    texts of a row once an epoch, it costs nothing and knows no words; unlike dropout a token goes
-    as a whole.
+    Special tokens (begin, end, separators, padding) stay. ``by`` is the replacement of a token:
+    ``mask``, ``unknown``, or ``zero``, a vector of zeros; ``auto`` is the first of them that the
+    tokenizer has, as many language models have neither. For generative models the targets stay:
+    only the input is hidden. Unlike the enrichments, which make other texts of a row once per
+    epoch, it costs nothing and needs no word lists; unlike dropout it hides entire tokens.
 
-    ``rate`` is the share of the tokens; ``by`` what stands in their place.
+    ``rate`` is the share of the tokens; ``by`` their replacement.
     """
 
     rate: float = setting(0.1, above=0, most=0.95)
     by: str = setting("auto", words=REPLACEMENTS)
 
     def attach(self, network: Network, hidden: TokenReplacement) -> Sequence[Callable[[], None]]:
-        """A hook on the table of words."""
+        """A hook on the word-embedding table."""
         from holdfast.models.dropouts import word_tables
 
         tables = word_tables(network)
@@ -285,10 +284,10 @@ class WordDropout:
 def token_replacement(
     settings: WordDropout, tokenizer: PreTrainedTokenizerBase
 ) -> TokenReplacement:
-    """What hides a token of this tokenizer; raises ``RecipeError`` for a token that it has not."""
+    """The replacement for this tokenizer; raises ``RecipeError`` for a token that it lacks."""
     special_tokens = tuple(int(one) for one in tokenizer.all_special_ids)
     ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
-    # Some call the end of a text the unknown token as well.
+    # Some tokenizers use the end-of-text token as the unknown token too.
     unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
     token_ids = {"mask": tokenizer.mask_token_id, "unknown": unknown}
     if settings.by == "auto":
@@ -300,7 +299,7 @@ def token_replacement(
     if token_ids[settings.by] is None:
         has = [name for name, one in token_ids.items() if one is not None]
         remedy = f"Set methods.word_dropout.by={has[0] if has else 'zero'}."
-        rule = "is a token that this tokenizer has not"
+        rule = "is a token that this tokenizer does not have"
         raise RecipeError("methods.word_dropout.by", rule, settings.by, remedy)
     return TokenReplacement(token_ids[settings.by], special_tokens)
 

@@ -14,8 +14,8 @@ Bias correction matters on few rows: without it the first updates are too large,
 fail at random (2006.04884, 2006.05987). Weight decay comes per parameter group, so that norms and
 biases can be left out.
 
-A schedule says what to multiply each group's rate with at a step. All but ``one_cycle`` rise
-linearly over the warm-up, step 0 being the first update: scale = (step + 1) ÷ warm-up. After it,
+A schedule gives the factor on each group's learning rate at a step. All but ``one_cycle`` increase
+linearly over the warm-up, with step 0 as the first update: scale = (step + 1) ÷ warm-up. After it,
 with p in [0, 1] the share of the remaining steps that are done:
 
 | name | scale after the warm-up |
@@ -25,7 +25,7 @@ with p in [0, 1] the share of the remaining steps that are done:
 | ``constant`` | 1 |
 | ``inverse_sqrt`` | √(warm-up ÷ (step + 1)), at least one update of warm-up (1706.03762) |
 | ``one_cycle`` | down to 1 ÷ 250,000 by half a cosine, up from 1 ÷ 25 by another (1708.07120) |
-| ``plateau`` | halves when the validation loss did not improve at 2 evaluation points running |
+| ``plateau`` | halves when the validation loss did not improve at 2 evaluations in a row |
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def build_optimizer(name: str, groups: Groups) -> torch.optim.Optimizer:
 
 
 def _torch_optimizer(name: str, fuses: bool = True, **settings: Any) -> Build:
-    """What builds an optimizer of ``torch.optim``, of one kernel where there is one for all groups:
-    22 ms an update instead of 114 for MiniLM on one thread."""
+    """A builder of an optimizer of ``torch.optim``, with one fused kernel for all groups where it
+    exists: 22 ms per update instead of 114 for MiniLM on one thread."""
 
     def build(groups: Groups) -> torch.optim.Optimizer:
         import torch
@@ -85,11 +85,11 @@ def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
     if devices - {"cpu", "cuda"}:
         raise MachineError(
             "train.optimizer=paged_adamw8bit",
-            "runs on a processor and on GPUs of NVIDIA's and AMD's",
+            "runs on a CPU and on NVIDIA and AMD GPUs",
             ", ".join(sorted(devices)),
             "Leave train.optimizer out.",
         )
-    # A processor's memory has nowhere to be moved to.
+    # There is no other memory to move CPU memory to.
     optimizer_class: Any = bnb.optim.AdamW8bit if devices == {"cpu"} else bnb.optim.PagedAdamW8bit
     optimizer: torch.optim.Optimizer = optimizer_class(groups)
     return optimizer
@@ -97,7 +97,7 @@ def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
 
 OPTIMIZERS.add("adamw", _torch_optimizer("AdamW"))
 OPTIMIZERS.add("adam", _torch_optimizer("Adam"))
-# Of this one PyTorch has no fused kernel.
+# PyTorch has no fused kernel for this one.
 OPTIMIZERS.add("rmsprop", _torch_optimizer("RMSprop", fuses=False, alpha=0.99))
 OPTIMIZERS.add("sgd", _torch_optimizer("SGD", momentum=0.9, nesterov=True))
 OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)
@@ -106,8 +106,8 @@ OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)
 SCHEDULES: Registry[Callable[[int, int], Schedule]] = Registry("schedule", "train.schedule")
 
 
-# The share of the steps that rise, where a schedule's shape asks for another than usual: half of
-# what one cycle is, and what an inverse root is counted in.
+# The share of warm-up steps of schedules that need another than the usual one: half of the shape of
+# one cycle, and the unit of an inverse square root.
 WARMUPS = {"one_cycle": 0.3, "inverse_sqrt": 0.1}
 
 
@@ -124,23 +124,23 @@ class Schedule(Protocol):
 
 
 def build_schedule(name: str, steps: int, warmup_steps: int) -> Schedule:
-    """The schedule ``name`` over ``steps`` updates, the first ``warmup_steps`` of them rising."""
+    """The schedule ``name`` over ``steps`` updates, with ``warmup_steps`` of warm-up."""
     return SCHEDULES[name](steps, warmup_steps)
 
 
 def falls_to_zero(name: str) -> bool:
-    """Whether the schedule ``name`` falls to nothing by its last update, whatever a run shows."""
+    """Whether the schedule ``name`` falls to zero by its last update in every run."""
     return build_schedule(name, 1000, 100).scale(999) < 0.01
 
 
 def warmup_scale(step: int, warmup_steps: int) -> float:
-    """Linear rise to 1 at update ``warmup_steps`` − 1; 1 from there on."""
+    """Linear increase to 1 at update ``warmup_steps`` − 1; 1 from there on."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 class Curve:
-    """A schedule that is a function of the step alone, so it has no state: ``scale_at`` is given
-    the step, and the steps and warm-up steps of the phase."""
+    """A schedule that is a function only of the step, so it has no state: ``scale_at`` gets the
+    step, and the number of steps and warm-up steps of the phase."""
 
     def __init__(
         self, scale_at: Callable[[int, int, int], float], steps: int, warmup_steps: int
@@ -151,7 +151,7 @@ class Curve:
         return self._scale_at(step, self._steps, self._warmup_steps)
 
     def observe(self, valid_loss: float) -> None:
-        """Nothing: the curve is fixed."""
+        """Do nothing: the curve is fixed."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -172,18 +172,20 @@ def falling(shape: Callable[[float], float]) -> Callable[[int, int, int], float]
 
 
 def inverse_sqrt(step: int, steps: int, warmup_steps: int) -> float:
-    """Falls as the root of the updates so far, whatever the number to come: 1706.03762, equation 3,
-    with its highest rate as 1. Without a warm-up it falls from the first update, as one of one."""
+    """Falls with the square root of the updates so far, whatever the number to come: 1706.03762,
+    equation 3, scaled to a maximum of 1. Without a warm-up it falls from the first update, as with
+    a warm-up of one."""
     warmup = max(1, warmup_steps)
     return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
 
 
 def one_cycle(step: int, steps: int, warmup_steps: int) -> float:
-    """The rate rises for the first part of the phase and falls for the rest: 1708.07120, with
-    PyTorch's shape (``OneCycleLR``: half cosines, from 1/25 to 1 to 1/250,000). The momentum stays.
+    """The rate increases for the first part of the phase and falls for the rest: 1708.07120, with
+    PyTorch's shape (``OneCycleLR``: half cosines, from 1/25 to 1 to 1/250,000). The momentum is
+    constant.
 
-    The warm-up is the part that rises; the paper and PyTorch have 0.3 of the steps there, which is
-    what ``train.warmup`` is by default with this schedule.
+    The warm-up is the increasing part; the paper and PyTorch use 0.3 of the steps for it, which is
+    the default of ``train.warmup`` with this schedule.
     """
     first, last = 1 / 25, 1 / 25 / 1e4
     top, end = max(0, warmup_steps - 1), steps - 1
@@ -199,7 +201,7 @@ def _half_cosine(share: float) -> float:
 
 
 class Plateau:
-    """Halves the rate when two evaluation points running bring no improvement."""
+    """Halves the rate when two evaluations in a row bring no improvement."""
 
     factor = 0.5
     patience = 2

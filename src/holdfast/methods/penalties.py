@@ -1,14 +1,14 @@
 """Penalties on weights: by squares (``l2``, ``l2_sp``, ``ewc``) and by steps that make weights
 exactly zero (``l1``, ``elastic_net``).
 
-A penalty R(w) with strength λ is taken in one of two ways. As a loss term, λ ∇R joins the gradient
-before it is clipped (``backward_done``), and what the optimizer makes of gradients it makes of this
-one too: Adam divides it by the root of its mean square, so a weight with large gradients is hardly
-pulled. As a proximal step after the optimizer's (``step_done``), the weights are set to
+A penalty R(w) with strength λ is applied in one of two ways. As a loss term, λ ∇R is added to the
+gradient before it is clipped (``backward_done``), and the optimizer treats it like the rest: Adam
+divides it by the root of its mean square, so a weight with large gradients is hardly pulled. As a
+proximal step after the optimizer's (``step_done``), the weights are set to
 
     prox(w) = argmin_u  ½ ‖u − w‖² + η λ R(u)
 
-with the group's present rate η, whatever the optimizer; that is how a weight becomes exactly zero.
+with the group's current rate η, whatever the optimizer; this makes weights exactly zero.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener, Place
 from holdfast.core.records import Decision
+from holdfast.core.wording import percent_phrase
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.compute.prefix import train_mode
 from holdfast.training.task import device_batch
@@ -38,7 +39,7 @@ PLACES = ("head", "all")
 
 
 def penalized_weights(network: Network, place: str) -> dict[str, torch.nn.Parameter]:
-    """The weights that learn, by name, without biases and norms (fewer than two dimensions): those
+    """The trainable weights, by name, without biases and norms (fewer than two dimensions): those
     of the last layer (``head``), or ``all``."""
     inside = {id(p) for p in network.head.parameters()} if place == "head" else None
     return {
@@ -51,7 +52,7 @@ def penalized_weights(network: Network, place: str) -> dict[str, torch.nn.Parame
 
 
 def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
-    """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
+    """The parts of a penalty on the weights of ``place``, applied by its ``listener``."""
     return Parts(
         listeners=lambda: (listener(),),
         prepares=lambda loaded: _announce_weights(method, place, loaded),
@@ -59,27 +60,28 @@ def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> 
 
 
 def _announce_weights(method: str, place: str, loaded: LoadedModel) -> None:
-    """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
-    nothing."""
+    """Report which weights of this network a penalty acts on; raises ``RecipeError`` where there
+    are none."""
     weights = penalized_weights(loaded.network, place)
     if not weights:
         raise RecipeError(
             f"methods.{method}.place",
-            "names weights of which none learns",
+            "names weights, none of which is trainable",
             place,
-            f"Set methods.{method}.place=all, or let the head learn (model.freeze, model.adapter).",
+            f"Set methods.{method}.place=all, or make the head trainable (model.freeze, "
+            "model.adapter).",
         )
     count = sum(parameter.numel() for parameter in weights.values())
-    where = "of the last layer" if place == "head" else "of every layer that learns"
+    where = "of the last layer" if place == "head" else "of every trainable layer"
     because = f"the weights {where}, without biases and norms"
-    notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
+    notify(Decision(f"{method} acts on", f"{count:,} weights", because))
 
 
 def weights_with_gradient(
     run: Run, weights: dict[str, torch.nn.Parameter]
 ) -> Iterator[tuple[str, Any]]:
-    """Those that this update changes by gradient: an action may have frozen some, and a phase
-    may leave the head alone."""
+    """The weights that this update changes by gradient: an action may have frozen some, and a phase
+    may not train the head."""
     assert run.optimizer is not None
     stepped = {id(p) for group in run.optimizer.param_groups for p in group["params"]}
     for name, weight in weights.items():
@@ -113,10 +115,10 @@ class L2:
         L(w) + λ/2 Σ w²,   so the gradient of an update is ∇L + λw
 
     ``strength`` is λ, in nats per squared unit of weight. With plain SGD this is weight decay of ηλ
-    an update. With Adam it is not (1711.05101): λw is divided by the root of the gradient's mean
-    square like the rest, so weights with large gradients are hardly pulled; ``train.weight_decay``
+    per update. With Adam it is not (1711.05101): λw is divided by the root of the gradient's mean
+    square like the rest, so weights with large gradients are hardly pulled. ``train.weight_decay``
     of ``adamw`` is decoupled, w ← w − ηλw for all alike, and is neither clipped nor averaged over
-    updates. ``place`` are the weights that are pulled: ``all`` or ``head``."""
+    updates. ``place`` are the penalized weights: ``all`` or ``head``."""
 
     strength: float = setting(0.01, above=0)
     place: str = setting("all", words=PLACES)
@@ -133,7 +135,7 @@ METHODS.add("l2", Method(L2, _l2_parts))
 
 class StartPenalty:
     """The listener that adds α (w − w⁰) and βv to the gradients. It has no state: a run keeps its
-    start."""
+    initial weights."""
 
     name = "l2_sp"
     place: Place = "change"
@@ -156,21 +158,22 @@ class StartPenalty:
                 weight.grad.add_(weight.detach(), alpha=self._of_head)
                 continue
             if name not in self._start:
-                # The run's own copy, which lies in the processor's memory.
+                # The run's own copy, which is in CPU memory.
                 self._start[name] = run.initial_tensors[name].to(weight.device)
             weight.grad.add_(weight.detach() - self._start[name], alpha=self._strength)
 
 
 @dataclass(frozen=True, slots=True)
 class L2Sp:
-    """L2-SP: weights pulled to where the fine-tuning began, not to zero (1802.01483).
+    """L2-SP: weights pulled to their values before fine-tuning, not to zero (1802.01483).
 
         L(w) + α/2 Σ (w − w⁰)² + β/2 Σ v²
 
-    over the pretrained weights w, which began at w⁰, and those of a new head v, which have no start
-    worth keeping (equation 4 of the paper). ``strength`` is α, ``head`` β, in nats per squared unit
-    of weight; a head that is pretrained too (a language model's) is among w. Unlike
-    ``train.weight_decay``, which pulls away from what was pretrained, it holds on to it."""
+    over the pretrained weights w, with initial values w⁰, and those of a new head v, whose initial
+    values are not worth keeping (equation 4 of the paper). ``strength`` is α, ``head`` β, in nats
+    per squared unit of weight; a head that is pretrained too (a language model's) belongs to w.
+    Unlike ``train.weight_decay``, which pulls away from the pretrained weights, it preserves
+    them."""
 
     strength: float = setting(0.01, above=0)
     head: float = setting(0.01, least=0)
@@ -195,8 +198,8 @@ def shrink(weight: torch.Tensor, threshold: float, divisor: float = 1.0) -> None
 
 
 class Proximal:
-    """The listener of a penalty that is taken by proximal steps: ``absolute`` · |w| +
-    ``square`` · w² ÷ 2 of each weight of ``place``. At the end it says what became zero."""
+    """The listener of a penalty by proximal steps: ``absolute`` · |w| + ``square`` · w² ÷ 2 for
+    each weight of ``place``. At the end it reports how many became zero."""
 
     place: Place = "change"
 
@@ -223,19 +226,19 @@ class Proximal:
 def zero_weights_decision(
     method: str, network: Network, weights: dict[str, torch.nn.Parameter], step: int
 ) -> Decision:
-    """How many of the weights are exactly zero, and how many features the head does not read, in
-    the state of this ``step``."""
+    """How many of the weights are exactly zero, and how many features the head does not use, in the
+    checkpoint of this ``step``."""
     total = sum(weight.numel() for weight in weights.values())
     zero = sum(int((weight == 0).sum()) for weight in weights.values())
-    because = f"{zero:,} of {total:,} weights are exactly zero in the state of step {step}"
+    because = f"{zero:,} of {total:,} weights are exactly zero in the checkpoint of step {step}"
     head = getattr(network.head, "weight", None)
     if head is not None and head.ndim == 2 and any(head is one for one in weights.values()):
         unread = int((head == 0).all(dim=0).sum())
         share = unread / head.shape[1]
-        because += f"; the head reads {head.shape[1] - unread:,} of {head.shape[1]:,} features, "
-        because += f"{share:.0%} of them have no weight in any output"
-    share_words = f"{zero / max(1, total):.1%} of the weights are zero"
-    return Decision(f"what {method} left", share_words, because, prominent=True)
+        because += f"; the head uses {head.shape[1] - unread:,} of {head.shape[1]:,} features, "
+        because += f"{percent_phrase(share)} of them have no weight in any output"
+    share_words = f"{percent_phrase(zero / max(1, total), 1)} of the weights are zero"
+    return Decision(f"zero weights with {method}", share_words, because, prominent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,15 +248,15 @@ class L1:
 
         L(w) + λ Σ |w|,  after the optimizer's step with the rate η:  w ← sign(w) · max(|w| − ηλ, 0)
 
-    ``strength`` is λ, in nats per unit of weight. With SGD the fixed point is that of the penalised
+    ``strength`` is λ, in nats per unit of weight. With SGD the fixed point is that of the penalized
     loss. Adam's steps are about η whatever the gradient, so there λ is compared with 1, not with
     gradients: a weight whose mean gradient is below λ times its root mean square goes to zero, and
-    from 1 on no gradient holds any. Over a run a weight is pulled by λ times the sum of the rates
-    at most, 0.015 λ for 300 updates that fall linearly from 1e-4: a head that begins as a linear
-    probe gets few zeros in so short a run. Unlike L2, which makes weights small, it chooses; with
+    from 1 on no gradient keeps any. Over a run a weight is pulled by at most λ times the sum of the
+    rates, 0.015 λ for 300 updates that fall linearly from 1e-4: a head that begins as a linear
+    probe gets few zeros in such a short run. Unlike L2, which makes weights small, it selects; with
     correlated features it keeps one of them, where the elastic net keeps both.
 
-    ``place`` are the weights that are pulled: ``head`` (which features the last layer reads) or
+    ``place`` are the penalized weights: ``head`` (which features the last layer uses) or
     ``all``."""
 
     strength: float = setting(0.3, above=0)
@@ -277,9 +280,9 @@ class ElasticNet:
         w ← sign(w) · max(|w| − ηλρ, 0) ÷ (1 + ηλ(1 − ρ))
 
     ``strength`` is λ, in nats per unit of weight, ``ratio`` ρ in (0, 1], as scikit-learn's
-    ``alpha`` and ``l1_ratio``. Of features that say the same, lasso (ρ = 1) keeps one by chance;
-    the square shares the weight among them. Both parts are taken after the step, so an adaptive
-    optimizer divides neither, unlike ``l2``. ``place`` are the weights that are pulled, as for L1.
+    ``alpha`` and ``l1_ratio``. Of equivalent features, lasso (ρ = 1) keeps an arbitrary one; the
+    square shares the weight among them. Both parts are applied after the step, so an adaptive
+    optimizer divides neither, unlike ``l2``. ``place`` are the penalized weights, as for L1.
     """
 
     strength: float = setting(0.3, above=0)
@@ -301,24 +304,24 @@ METHODS.add("elastic_net", Method(ElasticNet, _elastic_net_parts))
 
 @dataclass(frozen=True, slots=True)
 class EWC:
-    """Elastic weight consolidation: weights that mattered stay near where they were (1612.00796).
+    """Elastic weight consolidation: keep important weights near their initial values (1612.00796).
 
         the update's gradient += λ · F_i · (w_i − w₀_i)
         F_i = mean over general rows of (∂ℓ ÷ ∂w_i)²
 
     with w₀ before the first step and F the diagonal of the empirical Fisher information there, one
-    row at a time, scaled to a mean of 1 over all weights that learn: λ then means the same for
-    every model (with the paper's plain F it must be set anew for each). The quadratic around the
-    start is that of one earlier task. It is clipped with the gradient. ``l2_sp`` is the same with F
-    = 1; ``replay`` and ``kl_start`` hold answers and leave the weights free, which is what they are
-    measured against.
+    row at a time, scaled to a mean of 1 over all trainable weights: λ then means the same for every
+    model (with the paper's plain F it must be set again for each). The quadratic around the start
+    stands for one earlier task. It is clipped with the gradient. ``l2_sp`` is the same with F = 1;
+    ``replay`` and ``kl_start`` preserve predictions and leave the weights free, and are the methods
+    to compare it with.
 
-    F is worked out from ``data.general`` (or from what a model wrote itself, see ``replay``), at
-    most ``rows`` of it, with the first update; again when a run is continued, since it depends on
-    the start alone.
+    F is computed from ``data.general`` (or from rows that a model generated itself, see
+    ``replay``), at most ``rows`` of it, with the first update; again after a resume, since it
+    depends only on the start.
 
-    The settings: ``weight`` is λ, of a Fisher information whose mean is 1; ``rows`` of the general
-    ones that it is worked out from, at most.
+    The settings: ``weight`` is λ, for a Fisher information with mean 1; ``rows`` the maximum number
+    of general rows that it is computed from.
     """
 
     weight: float = setting(0.01, above=0, most=1e6)
@@ -326,8 +329,8 @@ class EWC:
 
 
 def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
-    """The mean of the squared gradients of single general rows, at most ``rows`` of them, by name
-    of what learns; scaled to a mean of 1 over all of it. In evaluation mode, without dropout."""
+    """The mean of the squared gradients of single general rows, at most ``rows`` of them, by
+    parameter name; scaled to a mean of 1 over all of them. In evaluation mode, without dropout."""
     import torch
 
     job, trainable = run.job, run.trainable_parameters()
@@ -335,7 +338,7 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
     assert examples is not None
     sums = {name: torch.zeros_like(weight) for name, weight in trainable.items()}
     was_training = run.network.training
-    # A layer whose turn has not come (unfreeze) or that an action froze mattered all the same.
+    # A layer that is not trained yet (unfreeze) or that an action froze is important too.
     fixed = [weight for weight in trainable.values() if not weight.requires_grad]
     for weight in fixed:
         weight.requires_grad_(True)
@@ -358,7 +361,7 @@ def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:
 
 
 class ConsolidationPenalty:
-    """The listener. It has no state: what it holds is a function of the start."""
+    """The listener. It has no state: its data are a function of the start."""
 
     name: ClassVar[str] = "ewc"
     place: ClassVar[Place] = "change"

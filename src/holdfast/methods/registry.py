@@ -1,8 +1,8 @@
 """Methods by name: what ``methods: {NAME: {SETTING: …}}`` of a recipe switches on.
 
-A method is a frozen dataclass whose fields are its settings (``setting``), what it brings
+A method is a frozen dataclass whose fields are its settings (``setting``), the parts that it adds
 to a run (``Parts``), and one line that adds it to ``METHODS``. Steppers, sources and loss terms are
-frozen values; a listener has a state and is made anew for every run.
+frozen values; a listener has a state and is created again for every run.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class SettingBounds:
-    """What a setting may be: a number above ``above``, or where that is ``None`` at least ``least``
-    (0 without one), and at most ``most``; with ``whole`` a whole number. With ``words`` one of
-    them, with ``or_number`` also such a number, and with ``shares`` beside them a table of classes
-    with a number above 0 each."""
+    """The valid values of a setting: a number above ``above``, or where that is ``None`` at least
+    ``least`` (0 without one), and at most ``most``; with ``whole`` an integer. With ``words`` one
+    of them, with ``or_number`` also such a number, and with ``shares`` also a table of classes with
+    a number above 0 each."""
 
     above: float | None = None
     least: float | None = None
@@ -49,7 +49,7 @@ class SettingBounds:
         return f"{words}, or {within}" if self.words else f"must be {within}"
 
     def hold(self, value: object) -> bool:
-        """Whether ``value`` is within them; true and false are no numbers."""
+        """Whether ``value`` is valid; booleans are not numbers."""
         if self.shares and isinstance(value, Mapping):
             return bool(value) and all(self._is_share(one) for one in value.values())
         if self.words and (isinstance(value, str) or not self.or_number):
@@ -78,14 +78,14 @@ class Bounds(TypedDict, total=False):
 
 
 def setting(default: float | str | None = None, **bounds: Unpack[Bounds]) -> Any:
-    """A field of a method's settings with its ``bounds``; without a ``default`` it is worked out
-    from the run (``Method.worked_out``)."""
+    """A field of a method's settings with its ``bounds``; without a ``default`` it is computed from
+    the run (``Method.worked_out``)."""
     return field(default=default, metadata={"bounds": SettingBounds(**bounds)})
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What is known of a run when the settings that its recipe leaves open are worked out;
+    """What is known about a run when the settings that its recipe leaves open are computed;
     ``classes`` is their number, 0 where a row has none."""
 
     train_rows: int
@@ -95,11 +95,11 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A phase of its own before the fine-tuning, which goes on with the network as it leaves it;
-    its ``name`` is that of its method.
+    """A phase of its own before the fine-tuning, which continues with the resulting network; its
+    ``name`` is that of its method.
 
     ``head`` says how the last layer follows: ``train`` by gradient like the others, ``refit`` in
-    closed form at each evaluation point (``methods/closed_form.py``).
+    closed form at each evaluation (``methods/closed_form.py``).
     """
 
     name: str
@@ -112,23 +112,23 @@ class Stage:
 
 
 def nothing_needed(*_: object) -> tuple[()]:
-    """Of a method without a state, or that asks nothing of the model."""
+    """Nothing: for a method without a state, or without a requirement on the model."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What methods bring to a run.
+    """What methods add to a run.
 
-    ``stages`` come before the fine-tuning. ``stepper`` makes the gradient of every update, in all
-    phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
-    ``listeners`` makes what must remember something, anew for every run; together they hold
-    ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
-    loaded (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is
-    asked before the first step, on a network of the fit's own, of which it may change how it
-    computes: it notifies of what it did and of what will have no effect, or raises ``RecipeError``
-    where the network has not what the method needs. ``add_general_rows`` puts general rows beside
-    those that a source draws for the fine-tuning.
+    ``stages`` come before the fine-tuning. ``stepper`` computes the gradient of every update, in
+    all phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
+    ``listeners`` creates the objects with a state, again for every run; together they hold
+    ``copies`` of the trainable weights. ``listeners_for`` creates those that need the loaded model
+    (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is called
+    before the first step with a network of the fit's own, of which it may change the computation:
+    it reports what it did and what will have no effect, or raises ``RecipeError`` where the network
+    lacks what the method needs. ``add_general_rows`` adds general rows to those that a source draws
+    for the fine-tuning.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -143,18 +143,18 @@ class Parts:
 
     @property
     def changes_finetuning(self) -> bool:
-        """Whether any of it is for the fine-tuning alone."""
+        """Whether any part applies only to the fine-tuning."""
         return bool(self.terms) or self.source is not None or self.add_general_rows is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
     """One entry: ``parts`` of the ``settings``, a frozen dataclass; ``worked_out`` those of its
-    settings whose default depends on the run. ``needs_classes``: it means nothing where a row has
-    no class, ``needs_one_answer``: nor where a row has several labels or a number.
-    ``needs_general``: it asks for rows of what the model knew before (``data.general``). ``key`` is
-    the setting of a recipe that switches it on, where that is not ``methods.NAME``. ``joins``: it
-    may be switched on in a run under way."""
+    settings whose default depends on the run. ``needs_classes``: it is not applicable where a row
+    has no class; ``needs_one_answer``: nor where a row has several labels or a number.
+    ``needs_general``: it needs general rows, which the base model knew (``data.general``). ``key``
+    is the recipe setting that switches it on, where that is not ``methods.NAME``. ``joins``: it can
+    be switched on during a run."""
 
     settings: type[Any]
     parts: Callable[[Any], Parts]
@@ -170,14 +170,14 @@ METHODS: Registry[Method] = Registry("method", "methods")
 
 
 def all_methods() -> Registry[Method]:
-    """The registry after every file of this room has been imported."""
+    """The registry after every file of this package has been imported."""
     import_modules(__name__.rpartition(".")[0])
     return METHODS
 
 
 def check_methods(requested: Mapping[str, object]) -> None:
-    """Refuse a method that does not exist, one that has a key of its own, and a setting that a
-    method does not have or that is out of its bounds."""
+    """Refuse an unknown method, one that has a key of its own, and a setting that the method does
+    not have or whose value is not valid."""
     methods = all_methods()
     own_keys = {name: entry.key for name, entry in methods.items() if entry.key is not None}
     for name, given in requested.items():
@@ -205,7 +205,7 @@ def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> 
 
 
 def complete_settings(name: str, given: Mapping[str, object], known: RunContext) -> dict[str, Any]:
-    """Every setting of a method, in their order: as given, worked out, or by default; checked."""
+    """Every setting of a method, in order: as given, computed, or by default; checked."""
     method = all_methods()[name]
     worked_out = method.worked_out(known)
     settled = {}
@@ -216,9 +216,9 @@ def complete_settings(name: str, given: Mapping[str, object], known: RunContext)
 
 
 def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
-    """What all these methods (name: settings) bring together, in the order of their names.
+    """The parts of all these methods (name: settings) together, in the order of their names.
 
-    Raises ``RecipeError`` where two of them would both draw the rows, or both make the gradient.
+    Raises ``RecipeError`` where two of them would both draw the rows, or both compute the gradient.
     """
     parts_by_method: dict[str, Parts] = {}
     for name in sorted(requested):
@@ -228,14 +228,14 @@ def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
             key: int(v) if key in whole_settings else v for key, v in requested[name].items()
         }
         parts_by_method[name] = method.parts(method.settings(**settings))
-    for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
+    for part, does in (("stepper", "computes the gradient"), ("source", "draws the rows")):
         names = [
             name for name, parts in parts_by_method.items() if getattr(parts, part) is not None
         ]
         if len(names) > 1:
             raise RecipeError(
                 f"methods.{names[0]} and methods.{names[1]}",
-                f"exclude each other: each {does} of an update its own way",
+                f"exclude each other: each {does} of an update in its own way",
                 None,
                 "Leave one of them out.",
             )

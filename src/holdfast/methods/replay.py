@@ -1,15 +1,16 @@
-"""Replay: rows of what the model knew before, beside its own in every update (2403.08763).
+"""Replay: general rows, which the base model knew, in every update (2403.08763).
 
     updates of B training rows and b general ones,   b = share · B · (their lengths' ratio)
 
-so that of what an update passes, ``share`` is general by length (tokens, patches), which is what
-costs time. Own rows come as they would without: the same ones in the same order, so that a run
-with replay differs by what is beside. General rows come in a chance order, all of them before one
-comes again; fewer than one an update come every few updates. The loss is that of both together.
+so that ``share`` of each update is general by length (tokens, patches), which determines the time.
+The training rows are the same, in the same order, as without replay, so that a run with replay
+differs only by the added rows. General rows come in random order, all of them before one comes
+again; with fewer than one per update they come every few updates. The loss is that of both
+together.
 
-The rows are those of ``data.general``. Where a model writes and no file is given, it writes them
-itself before the first step (pseudo-rehearsal, Robins 1995): what it would say is what it knew, and
-nothing must be stored. ``kl_start`` holds the answers to the training rows instead.
+The rows are those of ``data.general``. A generative model without such a file generates them itself
+before the first step (pseudo-rehearsal, Robins 1995): its output is what it knew, and nothing must
+be stored. ``kl_start`` preserves the predictions on the training rows instead.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The settings: ``share`` of an update's work that is general; ``written``, how many rows a
-    model writes itself where none are given."""
+    """The settings: ``share`` of an update's work that is general; ``written``, the number of rows
+    that a model generates itself where none are given."""
 
     share: float = setting(SHARE, above=0, most=10)
     written: int = setting(400, least=8, most=100_000, whole=True)
@@ -44,7 +45,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplaySource:
-    """A source that passes on the draws of ``inner`` with ``general`` rows beside."""
+    """A source that passes on the draws of ``inner`` and adds ``general`` rows."""
 
     inner: BatchSource
     general: Examples
@@ -64,7 +65,7 @@ class ReplaySource:
     def draw(self, pool: RowPool, step: int) -> Draw:
         own_draw = self.inner.draw(pool, step)
         rate = self.per_update(pool)
-        # The general rows of these numbers, counted on from the run's first.
+        # The general rows of these numbers, counted from the run's first.
         first = math.floor(step * rate)
         last = math.floor((step + 1) * rate)
         count, general_places = len(self.general), []
@@ -78,7 +79,7 @@ class ReplaySource:
         return Draw(own_draw.rows, own_draw.examples, own_draw.places, general_draw)
 
     def per_update(self, pool: RowPool) -> float:
-        """How many general rows an update passes, on average."""
+        """The mean number of general rows per update."""
         ratio = float(np.mean(pool.lengths)) / float(np.mean(self.general.lengths))
         return self.share * pool.batch * ratio
 

@@ -1,11 +1,11 @@
-"""Sharpness-aware minimisation: descend by the gradient of the worst point nearby (2010.01412).
+"""Sharpness-aware minimization: descend by the gradient of the worst point nearby (2010.01412).
 
     g = ∇L(w),  ε = ρ · g ÷ ‖g‖₂,  the update's gradient = ∇L(w + ε)
 
-with one norm over all weights that learn (equation 2 of the paper, its second-order term left out).
-An update costs two passes. Unlike weight decay, which pulls weights to zero wherever they are, it
-avoids narrow valleys of the loss, and unlike averaging of weights it acts during the descent. Both
-passes see the whole update, on however many processes (the paper's m-sharpness would perturb each
+with one norm over all trainable weights (equation 2 of the paper, without its second-order term).
+An update costs two passes. Unlike weight decay, which always pulls weights to zero, it avoids
+narrow valleys of the loss, and unlike averaging of weights it acts during the descent. Both passes
+see the entire update, on any number of processes (the paper's m-sharpness would perturb each
 process by its own gradient), and the same dropout.
 """
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def ascend(parameters: list[torch.nn.Parameter], rho: float) -> None:
-    """Move the parameters by ``rho`` along their gradients, together; nowhere where these are 0."""
+    """Move the parameters together by ``rho`` along their gradients; not at all where these are
+    0."""
     import torch
 
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -36,7 +37,7 @@ def ascend(parameters: list[torch.nn.Parameter], rho: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sam:
-    """The stepper, and its setting: ``rho``, how far it looks; 0.05 suits most (0.01 to 0.5)."""
+    """The stepper, and its setting: ``rho``, the radius; 0.05 suits most (0.01 to 0.5)."""
 
     rho: float = setting(0.05, above=0, most=100)
     name: ClassVar[str] = "sam"
@@ -48,7 +49,7 @@ class Sam:
 
         loss = update.gradients(draw)
         learning = [p for p in update.parameters if p.grad is not None]
-        # A copy, since adding ε and taking it off again would round.
+        # A copy, since adding and subtracting ε would round.
         before = [p.detach().clone() for p in learning]
         try:
             ascend(learning, self.rho)

@@ -1,25 +1,24 @@
-"""Learning from what a teacher says of a row beside its label: knowledge distillation (1503.02531).
+"""Knowledge distillation: learning from a teacher's predictions in addition to labels (1503.02531).
 
     ℓ = (1 − α) · CE(y) + α · T² · KL( p_T ‖ q_T )        p_T = mean over teachers of softmax(z ÷ T)
 
-of a row that has a label, z a teacher's logits and q the student's; T² · KL alone of one that has
-none. T² keeps the gradient of the same size whatever the temperature. Of several labels it is the
-mean over the labels of the KL between the two answers, as their own loss is; of tags and of target
-tokens the mean over those of a row that the teachers said something of; of numbers the squared
-difference, in deviations of the training rows. ``logits`` in place of ``probabilities``: the mean
-squared difference of the logits from the teachers' mean, each table of logits less its mean over
-the classes, which no probability depends on; it is the limit of a high temperature.
+for a row that has a label, with z a teacher's logits and q the student's; only T² · KL for a row
+without one. T² keeps the gradient of the same size whatever the temperature. For several labels it
+is the mean over the labels of the KL between the two predictions, as their own loss is; for tags
+and target tokens the mean over those of a row that the teachers predicted; for numbers the squared
+difference, in standard deviations of the training rows. ``logits`` in place of ``probabilities``:
+the mean squared difference of the logits from the teachers' mean, each table of logits minus its
+mean over the classes, on which no probability depends; it is the limit of a high temperature.
 
-Value and gradient are those of the closed form: a student that says what its teacher says has a
-loss of exactly 0, and moves by exactly nothing.
+Value and gradient are those of the closed form: a student with its teacher's predictions has a loss
+of exactly 0, and a gradient of exactly 0.
 
-What lies between a text and its answer may be held to the teacher's too (``InnerStateLoss``):
-hidden states and relations. The states of a block are compared as they are, by the mean squared
-difference over tokens and width (1412.6550, 1909.10351); where teacher and student are of different
-widths by how alike tokens are, the cosines of all pairs of a text (1907.09682), which no projection
-has to be learned for. The relations of a block are, by head, softmax(x xᵀ ÷ √d) of its queries, its
-keys and its values; they are held to the teacher's by their divergence, whatever the widths
-(2012.15828).
+Inner states may be matched to the teacher's too (``InnerStateLoss``): hidden states and relations.
+The states of a block are compared directly, by the mean squared difference over tokens and width
+(1412.6550, 1909.10351). Where teacher and student have different widths, the similarities of tokens
+are compared, the cosines of all pairs of a text (1907.09682), which needs no learned projection.
+The relations of a block are, by head, softmax(x xᵀ ÷ √d) of its queries, its keys and its values;
+they are matched to the teacher's by their divergence, whatever the widths (2012.15828).
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ Compared = Literal["probabilities", "logits"]
 def soft_targets(
     logits: Sequence[torch.Tensor], temperature: float, problem: Problem
 ) -> torch.Tensor:
-    """The mean of the teachers' probabilities [n, outputs] at this temperature, of their ``logits``
-    [n, outputs] each; of numbers the mean of what they say."""
+    """The mean of the teachers' probabilities [n, outputs] at this temperature, from their
+    ``logits`` [n, outputs] each; for numbers the mean of their predictions."""
     import torch
 
     tables = [one.float() for one in logits]
@@ -60,7 +59,7 @@ def divergence(
     taught: torch.Tensor, logits: torch.Tensor, temperature: float, problem: Problem = "class"
 ) -> torch.Tensor:
     """T² · KL(p ‖ q) [n] in nats of the probabilities ``taught`` [n, outputs], as ``soft_targets``
-    gives them, and those of ``logits`` [n, outputs]; of several labels the mean over them.
+    gives them, and those of ``logits`` [n, outputs]; for several labels the mean over them.
 
     The gradient by the logits is T · (q − p), ÷ the number of labels where there are several.
     """
@@ -82,7 +81,7 @@ def divergence(
         value = -(torch.special.entr(taught) + taught * scaled_logits.log_softmax(dim=-1)).sum(
             dim=-1
         )
-    # Sums that cancel leave the last digit; where the two are the same there is nothing to learn.
+    # Cancelling sums leave the last digit; where the two are equal there is nothing to learn.
     value = torch.where(
         (student_probabilities == taught).all(dim=-1), torch.zeros_like(value), value
     )
@@ -93,8 +92,8 @@ def divergence(
 
 
 def squared(taught: torch.Tensor, logits: torch.Tensor, centred: bool) -> torch.Tensor:
-    """The mean squared difference [n] of two tables [n, outputs]; ``centred``: each row of either
-    less its mean."""
+    """The mean squared difference [n] of two tables [n, outputs]; ``centred``: each row of both
+    minus its mean."""
     first, second = taught.float(), logits.float()
     if centred:
         first, second = (one - one.mean(dim=-1, keepdim=True) for one in (first, second))
@@ -103,8 +102,8 @@ def squared(taught: torch.Tensor, logits: torch.Tensor, centred: bool) -> torch.
 
 @dataclass(frozen=True, slots=True)
 class TeacherOutputs:
-    """What the teachers say of a pass: ``logits`` of each teacher [n, outputs], n rows or tokens;
-    ``known`` [n] whether they said something of it (of all, where ``None``)."""
+    """The teachers' predictions for a pass: ``logits`` of each teacher [n, outputs], n rows or
+    tokens; ``known`` [n] says which of them were predicted (all, where ``None``)."""
 
     logits: Sequence[torch.Tensor]
     known: torch.Tensor | None = None
@@ -112,10 +111,10 @@ class TeacherOutputs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistillationLoss:
-    """The loss term. ``query_teacher`` gives what the teachers say of a pass; rows from
-    ``labelled`` on have no label of their own, and those from ``rows`` on no teacher (general ones
-    that pass beside them). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further
-    losses [batch] of a pass."""
+    """The loss term. ``query_teacher`` gives the teachers' predictions for a pass; rows from
+    ``labelled`` on have no label of their own, and those from ``rows`` on no teacher (general rows
+    in the same pass). ``weight`` is α, ``temperature`` T; ``further_losses`` gives further losses
+    [batch] of a pass."""
 
     query_teacher: Callable[[ForwardPass], TeacherOutputs]
     labelled: int
@@ -140,7 +139,7 @@ class DistillationLoss:
         return combined if self.further_losses is None else combined + self.further_losses(passed)
 
     def distance_from_teacher(self, passed: ForwardPass) -> torch.Tensor:
-        """How far the student is from its teachers, of each row [batch]."""
+        """The distance of the student from its teachers, for each row [batch]."""
         import torch
 
         teacher = self.query_teacher(passed)
@@ -169,9 +168,9 @@ NOWHERE = -1e30
 def hidden_state_distance(
     teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """How far hidden states are apart, of each text [B]: the mean squared difference of
-    ``teacher`` [B, T, H] and ``student`` [B, T, H'] over real tokens (``mask`` [B, T]) and width;
-    of other widths that of the cosines of all pairs of tokens."""
+    """The distance of hidden states, for each text [B]: the mean squared difference of ``teacher``
+    [B, T, H] and ``student`` [B, T, H'] over real tokens (``mask`` [B, T]) and width; for different
+    widths that of the cosines of all pairs of tokens."""
     first, second, real = teacher.float(), student.float(), mask.float()
     if first.shape[-1] == second.shape[-1]:
         each = ((second - first) ** 2).mean(dim=-1)
@@ -195,7 +194,7 @@ def relation_distance(
 ) -> torch.Tensor:
     """KL(teacher ‖ student) [B] in nats of the relations among the tokens of a text, the mean over
     real tokens and ``heads``, into which the widths of ``teacher`` [B, T, D] and ``student``
-    [B, T, D'] are cut."""
+    [B, T, D'] are split."""
     first, second = (_relations(one.float(), mask, heads) for one in (teacher, student))
     each, real = (first.exp() * (first - second)).sum(dim=-1).mean(dim=1), mask.float()
     relation_divergence: torch.Tensor = (each * real).sum(dim=1) / real.sum(dim=1)
@@ -214,7 +213,7 @@ def _relations(x: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 class ModuleOutputs:
-    """What some modules of a network put out in the last pass, by name: while they learn, or
+    """The outputs of some modules of a network in the last pass, by name: in training mode, or
     ``always``."""
 
     def __init__(self, modules: Mapping[str, nn.Module], always: bool = False) -> None:
@@ -234,17 +233,17 @@ class ModuleOutputs:
         return keep_output
 
     def take(self) -> dict[str, torch.Tensor]:
-        """What was heard; it is not kept, for it holds the whole pass."""
+        """The stored outputs, which are then dropped, since they hold the whole pass."""
         outputs, self._outputs = self._outputs, {}
         return outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InnerStateLoss:
-    """Further losses [batch] of a pass: ``hidden`` times how far the states are apart, the mean
-    over ``pairs`` of names (the teacher's, the student's), and ``attention`` times the relations of
-    ``relation_names`` names. ``query_teacher`` has the teacher read the pass, whose inside
-    ``teacher`` hears."""
+    """Further losses [batch] of a pass: ``hidden`` times the distance of the states, the mean over
+    ``pairs`` of names (the teacher's, the student's), and ``attention`` times that of the relations
+    of ``relation_names``. ``query_teacher`` runs the teacher on the pass, whose module outputs
+    ``teacher`` records."""
 
     query_teacher: Callable[[ForwardPass], None]
     teacher: ModuleOutputs
@@ -263,7 +262,7 @@ class InnerStateLoss:
         first, second, mask = self.teacher.take(), self.student.take(), passed.batch
         real = mask["attention_mask"]
         if not second:
-            raise Defect("distill.hidden", "heard nothing of a pass of the student")
+            raise Defect("distill.hidden", "got no outputs of a pass of the student")
         total = torch.zeros(len(real), device=real.device)
         if self.hidden:
             apart = [hidden_state_distance(first[a], second[b], real) for a, b in self.pairs]

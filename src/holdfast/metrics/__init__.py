@@ -1,6 +1,6 @@
-"""Metrics of every task: two registries, of classes and of written texts, one family per file.
+"""Metrics of every task: two registries, for classes and for generated texts, one family per file.
 
-Outputs to numbers with intervals: the honest score, comparisons, calibration, hard rows.
+From outputs to numbers with intervals: scores, comparisons, calibration.
 """
 
 from __future__ import annotations

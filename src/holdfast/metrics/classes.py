@@ -1,5 +1,5 @@
-"""Metrics of predicted classes and the registry of them: accuracy, likelihood, ranking,
-calibration, and precision, recall and F1 from counts, for one sample or many resamples at once.
+"""Metrics of predicted classes and their registry: accuracy, likelihood, ranking, calibration, and
+precision, recall and F1 from counts, for one sample or many resamples at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Function = Callable[[Outputs, tuple[str, ...]], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A number that says how good a classifier's outputs are.
+    """A metric of a classifier's outputs.
 
-    ``low`` and ``high`` bound it (infinite where open); ``undefined`` is the sentence for a user
-    when ``compute`` gives ``None``; ``two_classes`` marks a metric that exists only for two.
+    ``low`` and ``high`` bound it (infinite where open); ``undefined`` is the reason for the user
+    if ``compute`` returns ``None``; ``two_classes`` marks a metric for exactly two classes.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Metric:
     two_classes: bool = False
 
     def compute(self, outputs: Outputs, classes: tuple[str, ...]) -> float | None:
-        """The value, or ``None`` where it is undefined; NaN never escapes."""
+        """The value, or ``None`` if it is undefined; never NaN."""
         if not len(outputs.labels):
             return None
         value = self.function(outputs, classes)
@@ -51,7 +51,7 @@ def add_metric(metric: Metric) -> Metric:
 
 
 def accuracy(outputs: Outputs, classes: tuple[str, ...]) -> float:
-    """Σ 1[prediction = label] ÷ n, in [0, 1]. A tie of logits goes to the lower class."""
+    """Σ 1[prediction = label] ÷ n, in [0, 1]. With tied logits the lower class is predicted."""
     return float(np.mean(outputs.predictions == outputs.labels))
 
 
@@ -64,9 +64,10 @@ def loss(outputs: Outputs, classes: tuple[str, ...]) -> float:
 
 
 def refined_loss(outputs: Outputs, classes: tuple[str, ...]) -> float:
-    """Mean cross-entropy in nats after the temperature that minimises it on these very rows
-    (Berta et al., 2501.19195): knowing without confidence. For choosing a state, not for a
-    headline, since the temperature is fitted where it is measured."""
+    """Calibrated loss: mean cross-entropy in nats after the temperature that minimises it on these
+    same rows (Berta et al., 2501.19195), which measures predictions apart from their confidence.
+    For choosing a checkpoint, not for a test score, since the temperature is fitted on the rows
+    that are scored."""
     return best_temperature(outputs.logits, outputs.labels)[1]
 
 
@@ -86,10 +87,10 @@ ONE_CLASS = "it needs exactly two classes, and rows of both"
 
 
 class Ranking:
-    """Scores [n] and labels [n] sorted once, to be evaluated under many weightings of the rows.
+    """Scores [n] and labels [n], sorted once and evaluated with many weightings of the rows.
 
-    Ties share a rank. Methods take weights [r, n] in the original order and return [r], NaN where
-    the weighted sample has rows of one class only.
+    Ties share a rank. Methods take weights [r, n] in the original order and return [r], NaN if the
+    weighted sample has rows of only one class.
     """
 
     def __init__(self, scores: Floats, positive: npt.NDArray[np.bool_]) -> None:
@@ -119,7 +120,7 @@ class Ranking:
     def _by_score(self, weights: Floats) -> tuple[Floats, Floats]:
         ordered = weights[:, self._order]
         positive = ordered * self._positive
-        # Without ties every row is a step of its own, and nothing needs adding up.
+        # Without ties every row is its own step, and nothing needs to be added up.
         if len(self._starts) == len(self._order):
             return positive, ordered - positive
         positive = np.add.reduceat(positive, self._starts, axis=1)
@@ -160,7 +161,7 @@ class Counts:
 
 
 def indicators(labels: Ints, predictions: Ints, classes: int) -> Floats:
-    """One line a row, [n, 3·classes]: correct, predicted, labelled; their sums are ``Counts``."""
+    """One line per row, [n, 3·classes]: correct, predicted, labelled; their sums are ``Counts``."""
     rows = np.arange(len(labels))
     table = np.zeros((len(labels), 3, classes))
     table[rows, 1, predictions] = 1
@@ -176,28 +177,29 @@ def count(labels: Ints, predictions: Ints, classes: int) -> Counts:
 
 
 def precision(counts: Counts) -> Floats:
-    """right ÷ predicted, [..., classes]; 0 where never predicted."""
+    """right ÷ predicted, [..., classes]; 0 for a class that is never predicted."""
     return _share(counts.right, counts.predicted) * counts.occurs
 
 
 def recall(counts: Counts) -> Floats:
-    """right ÷ labelled, [..., classes]; 0 where never labelled."""
+    """right ÷ labelled, [..., classes]; 0 for a class that is never labelled."""
     return _share(counts.right, counts.labelled) * counts.occurs
 
 
 def f1(counts: Counts) -> Floats:
-    """2·right ÷ (predicted + labelled), [..., classes]: the harmonic mean of the two above."""
+    """2·right ÷ (predicted + labelled), [..., classes]: the harmonic mean of precision and
+    recall."""
     return _share(2 * counts.right, counts.predicted + counts.labelled) * counts.occurs
 
 
 def macro(per_class: Floats) -> Floats:
-    """The plain mean over the classes that occur, [...]; NaN where none does."""
+    """The unweighted mean over the classes that occur, [...]; NaN if none does."""
     defined = np.isfinite(per_class)
     return _share(np.where(defined, per_class, 0.0).sum(-1), defined.sum(-1), empty=np.nan)
 
 
 def weighted(per_class: Floats, counts: Counts) -> Floats:
-    """The mean over classes weighted by their labels, [...]; NaN where there are none."""
+    """The mean over classes weighted by their labels, [...]; NaN without labels."""
     # A class that does not occur has no labels: its NaN must not reach the sum.
     total = (np.nan_to_num(per_class) * counts.labelled).sum(-1)
     return _share(total, counts.labelled.sum(-1), empty=np.nan)
@@ -224,7 +226,7 @@ _add_averages("recall", recall)
 _add_averages("f1", f1)
 
 
-# As many as Guo et al. (1706.04599) had.
+# The number of bins of Guo et al. (1706.04599).
 BINS = 15
 ROWS_PER_BIN = 10
 
@@ -232,7 +234,7 @@ ROWS_PER_BIN = 10
 @dataclass(frozen=True, slots=True)
 class Bins:
     """Rows by confidence: ``edges`` [bins + 1], the bin of each row ``member`` [n], and each
-    row's ``confidence`` and ``right`` [n]. Every bin holds a row."""
+    row's ``confidence`` and whether it is correct (``right``) [n]. No bin is empty."""
 
     edges: Floats
     member: Ints
@@ -241,19 +243,19 @@ class Bins:
 
     @property
     def count(self) -> int:
-        """How many bins there are, 15 at most."""
+        """The number of bins, 15 at most."""
         return len(self.edges) - 1
 
 
 def confidence_bins(outputs: Outputs) -> Bins:
     """At most 15 bins of equal mass over the confidence (the largest probability), with at least
-    10 rows each where n allows (so min(15, n ÷ 10) bins, and one below 20 rows). Equal mass,
-    since equal widths leave most bins nearly empty (Nixon et al., 1904.01685). Equal confidences
-    are never parted, so ties can mean fewer bins."""
+    10 rows each if n allows (so min(15, n ÷ 10) bins, and one below 20 rows). Equal mass, because
+    equal widths leave most bins nearly empty (Nixon et al., 1904.01685). Equal confidences stay in
+    one bin, so ties can mean fewer bins."""
     probabilities = outputs.probabilities
     confidence = probabilities.max(axis=1)
     bin_count = max(1, min(BINS, len(confidence) // ROWS_PER_BIN))
-    # An edge is a confidence that occurs: one between two of them could part equal ones by
+    # Each edge is an observed confidence: one between two of them could separate equal ones by
     # rounding.
     inner = np.quantile(confidence, np.arange(1, bin_count) / bin_count, method="higher")
     lowest, highest = float(confidence.min()), float(confidence.max())

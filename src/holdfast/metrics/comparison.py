@@ -1,8 +1,8 @@
-"""Two models on the same rows, row by row: scores as means over rows, how far apart two of them
-are, how sure, and in a sentence.
+"""Paired comparison of two models on the same rows: scores as means over rows, the difference with
+its interval and p-value, and a sentence.
 
-Accuracy is a mean over rows already. A ratio of sums (F1, bits a byte) becomes one by its first
-order (``paired_tests.ratio_rows``).
+Accuracy is a mean over rows already. A ratio of sums (F1, bits per byte) becomes one by its
+first-order expansion (``paired_tests.ratio_rows``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from holdfast.stats.paired_tests import (
     ratio_rows,
 )
 
-# The metric that a choice is about, by the kind of answer; and whether more of it is better.
+# The metric by which a model is chosen, by type of prediction; and whether higher is better.
 METRICS = {
     "class": ("accuracy", True),
     "several": ("f1_micro", True),
@@ -45,20 +45,20 @@ def right_rows(answers: Floats, labels: Ints) -> Floats:
 
 
 def set_rows(holds: npt.NDArray[np.bool_], labels: Floats) -> Floats:
-    """Of labels that hold and were said to, [n, L] each: the rows of micro F1."""
+    """The rows of micro F1, from predicted labels (``holds``) and true ``labels``, [n, L] each."""
     truth = labels > 0.5
     hits = (truth & holds).sum(axis=1).astype(np.float64)
     return ratio_rows(2 * hits, (truth.sum(axis=1) + holds.sum(axis=1)).astype(np.float64))
 
 
 def entity_rows(counts: Floats) -> Floats:
-    """Of entities found, predicted and labelled [n, 3]: the rows of entity F1."""
+    """The rows of entity F1, from entities found, predicted and labelled [n, 3]."""
     wide = counts.astype(np.float64)
     return ratio_rows(2 * wide[:, 0], wide[:, 1] + wide[:, 2])
 
 
 def number_rows(answers: Floats, truth: Floats) -> Floats:
-    """The rows of R² = 1 − Σ e² ÷ Σ (y − ȳ)²; NaN where the numbers do not vary."""
+    """The rows of R² = 1 − Σ e² ÷ Σ (y − ȳ)²; NaN if the true numbers are all equal."""
     wide = truth.astype(np.float64)
     spread = float(np.var(wide))
     if not spread:
@@ -67,28 +67,28 @@ def number_rows(answers: Floats, truth: Floats) -> Floats:
 
 
 def bits_rows(nats: Floats, sizes: Floats) -> Floats:
-    """Of the losses of whole texts in nats [n] and their UTF-8 bytes [n]: the rows of bits a byte,
-    which models of other tokens share."""
+    """The rows of bits per byte, from the losses of whole texts in nats [n] and their UTF-8 bytes
+    [n]. Models with different tokenizers can be compared by it."""
     return ratio_rows(nats / np.log(2), np.asarray(sizes, dtype=np.float64))
 
 
 LEVEL = 0.95
 TUNED_AND_PROBE = ("fine-tune", "linear probe")
 NO_ROWS = "There are no rows to compare."
-# What a row's number is called in a sentence, where that is not the metric's name.
+# What a row's number is called in a sentence, if not by the metric's name.
 OF_A_ROW = {"mae": "error"}
 
 
 def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
     """``{"difference": Estimate, "p_value": float | None, "test": its name, "because": sentence}``:
-    accuracy of the first, the fine-tuned model, less that of the second, the linear probe, on the
+    accuracy of the first, the fine-tuned model, minus that of the second, the linear probe, on the
     same rows in the same order.
 
-    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, which
-    both read as one row each: the mean difference with one group left out at a time, and Student's
-    t for both; one or two groups have neither.
+    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, for which
+    these two are not valid: the mean difference with one group left out at a time, and Student's t
+    for both; one or two groups have neither.
 
-    Raises ``Defect`` where the two do not hold the same rows with the same labels.
+    Raises ``Defect`` if the two do not hold the same rows with the same labels.
     """
     same = np.array_equal(first.rows, second.rows) and np.array_equal(first.labels, second.labels)
     if not same:
@@ -114,8 +114,8 @@ def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
         p_value, test = mcnemar(right_1, right_2), MCNEMAR
     tuned, probe = TUNED_AND_PROBE
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
-    count = f"Of {len(right_1)} rows, {only_1} are right only by the {tuned} and {only_2} only"
-    count += f" by the {probe}"
+    count = f"Of {len(right_1)} rows, only the {tuned} predicts {only_1} correctly, and only the"
+    count += f" {probe} {only_2}"
     if p_value is None or difference.value is None:
         because = f"{count}; {difference.why}."
     else:
@@ -136,12 +136,12 @@ def compare_losses(
     seed: int = 0,
 ) -> dict[str, Any]:
     """``{"metric", "difference": Estimate, "p_value", "test": its name, "because"}``: the mean of
-    ``first`` less that of ``second``, both [n], smaller being better; ``unit`` is what a row's
-    number is of.
+    ``first`` minus that of ``second``, both [n], smaller is better; ``unit`` says what a row's
+    number is counted per.
 
-    A BCa bootstrap over rows, the p-value being twice the smaller share of resamples on one side
-    of 0; or Student's over groups. Without rows, or with one unit, there is no interval and it says
-    so.
+    A BCa bootstrap over rows, with a p-value of twice the smaller share of resamples on one side
+    of 0; or Student's over groups. Without rows, or with one unit, there is no interval, and the
+    reason is given.
     """
     block: dict[str, Any] = {
         "metric": metric,
@@ -157,7 +157,7 @@ def compare_losses(
         known = math.isfinite(found.value)
         why = few or "no interval: there is one row" if known else f"a {metric_name} is not finite"
         difference = Estimate(found.value if known else None, level=LEVEL, why=why)
-        because = "There is no spread to judge the difference by."
+        because = "The difference cannot be tested, because it has no spread."
         return {**block, "difference": difference, "because": because}
     note = "; ".join(["paired", *bootstrap_notes(units)])
     difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
@@ -182,5 +182,5 @@ def _resampled(first: Floats, second: Floats, units: ResampledUnits, seed: int) 
 
 
 def _sentence(count: str, better: str, p_value: float, test: str) -> str:
-    sentence = "these rows cannot tell the two apart" if p_value >= 1 - LEVEL else better
+    sentence = "these rows show no difference" if p_value >= 1 - LEVEL else better
     return f"{count}: {sentence} ({p_value_phrase(p_value, test)})."

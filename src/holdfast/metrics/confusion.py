@@ -1,7 +1,7 @@
 """Precision, recall and F1, averaged and per class, with intervals, from the confusion cells.
 
-Rows with the same label and prediction are one atom, drawn by a multinomial law, so that the cost
-depends on the filled cells and not on the rows.
+Rows with the same label and prediction are one atom, drawn from a multinomial distribution, so the
+cost depends on the filled cells and not on the rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from holdfast.stats.intervals import (
 )
 
 Bools = npt.NDArray[np.bool_]
-# Fewer rows of a class, and the bootstrap of macro averages is blind.
+# With fewer rows of a class, the bootstrap of macro averages is unreliable.
 RARE = 10
 ABSENT = "the class is neither labelled nor predicted here"
 AVERAGES = ("precision_macro", "recall_macro", "f1_macro", "f1_weighted")
@@ -45,11 +45,11 @@ def confusion_scores(
 ) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
     """The four averages, and per class ``{"n", "precision", "recall", "f1"}``.
 
-    Averages: BCa. Where a class that occurs has fewer than ``RARE`` rows labelled or predicted, or
-    no row is wrong, the bootstrap is blind, and the macro averages join the score intervals of the
-    classes instead (``stats.intervals``); not with groups, which are always resampled. Per class:
-    Wilson, for F1 through the share of right rows among those labelled or predicted as the class;
-    with groups, each is left out once, and Student's t for F1.
+    Averages: BCa. If a class that occurs has fewer than ``RARE`` rows labelled or predicted, or no
+    row is wrong, the bootstrap is unreliable, and the macro averages join the score intervals of
+    the classes instead (``stats.intervals``); groups are always resampled. Per class: Wilson, for
+    F1 through the share of correct rows among those labelled or predicted as the class; with
+    groups, each group is left out once, and Student's t for F1.
     """
     size, units, level = len(classes), drawing.units, drawing.level
     # Multiplicity [atoms] and summed indicators [atoms, 3·classes] of cells, or of groups.
@@ -71,9 +71,9 @@ def confusion_scores(
         undefined(ABSENT) if np.isnan(value) else drawing.estimate(result, column)
         for column, value in enumerate(result.value)
     ]
-    # The averages stand first; the classes that follow are read below.
+    # The averages come first; the classes that follow are read below.
     averages = dict(zip(AVERAGES, estimates, strict=False))
-    # Score intervals read rows as independent, which rows of a group are not.
+    # Score intervals treat rows as independent, which rows of a group are not.
     if not units.grouped:
         averages |= _joined_averages(outputs, size, level, result)
     per_class: dict[str, dict[str, Any]] = {}
@@ -118,23 +118,23 @@ def _share(hits: Bools, among: Bools, units: ResampledUnits, level: float, empty
     if not units.grouped:
         low, high = wilson(float(selected.sum()), len(selected), level)
         return Estimate(value, low, high, level)
-    # A group without a row of this class is no group of it.
+    # A group without rows of this class does not count.
     codes = np.unique(units.codes[among], return_inverse=True)[1].reshape(-1)
     low, high = wilson_by_groups(selected, codes, level)
     if np.isnan(low):
         return Estimate(value, level=level, why="no interval: all its rows are of one group")
-    return Estimate(value, low, high, level, note="Wilson interval at the effective size")
+    return Estimate(value, low, high, level, note="Wilson interval at the effective sample size")
 
 
 def _joined_averages(
     outputs: Outputs, size: int, level: float, result: BootstrapResult
 ) -> dict[str, Estimate]:
     """The averages to use instead of the resampled ones: one score interval per class, joined; none
-    where every class that occurs has ``RARE`` rows, labelled and predicted, and some row is wrong.
+    if every class that occurs has ``RARE`` rows, labelled and predicted, and some row is wrong.
 
     When the method was chosen, with TREC's rarest class (1.5 % of rows) in samples of 100 rows, the
-    BCa interval of macro-F1 held the truth in 83 % of 1,500 samples, this one in 95 %, and it was
-    narrower. The coverage of what is reported stands in ``benchmarks/honest_intervals.py``.
+    BCa interval of macro-F1 covered the truth in 83 % of 1,500 samples, this one in 95 %, and it
+    was narrower. ``benchmarks/honest_intervals.py`` measures the coverage of reported intervals.
     """
     counts = of.count(outputs.labels, outputs.predictions, size)
     occurs = np.isfinite(counts.occurs)
@@ -143,7 +143,7 @@ def _joined_averages(
     if rarest >= RARE and wrong:
         return {}
     why = f"a class has {rarest} rows" if rarest < RARE else "no row is wrong"
-    note = f"score intervals of the classes joined, since {why}"
+    note = f"joined score intervals of the classes, because {why}"
     if len(outputs.labels) < RELIABLE_FROM:
         note = f"unreliable below n = {RELIABLE_FROM}; {note}"
     limits = _macro_limits(outputs, counts, occurs, level, result)
@@ -153,7 +153,7 @@ def _joined_averages(
     }
     if not wrong:
         low, high = wilson(len(outputs.labels), len(outputs.labels), level)
-        note = "interval of the accuracy, since no row is wrong"
+        note = "interval of the accuracy, because no row is wrong"
         averages["f1_weighted"] = Estimate(float(result.value[3]), low, high, level, note=note)
     return averages
 
@@ -164,14 +164,14 @@ def _macro_limits(
     right, labelled, predicted = (
         part[occurs].astype(np.int64) for part in (counts.right, counts.labelled, counts.predicted)
     )
-    # Precisions of two classes read different rows, and so do recalls: no correlation.
+    # Precisions of two classes use different rows, and so do recalls: no correlation.
     alone = np.eye(len(right))
     cells = np.zeros((len(occurs), len(occurs)))
     np.add.at(cells, (outputs.labels, outputs.predictions), 1)
     f1 = of.f1(counts)[occurs]
-    # F1 alone: a precision or a recall of few rows is unbiased.
-    # The mean over classes of how far F1 in the resamples that hold the class lies from F1 in the
-    # sample: F1 of few rows is biased downwards.
+    # Only F1 is corrected: a precision or a recall of few rows is unbiased, F1 is biased downwards.
+    # The bias is the mean over classes of F1 in the resamples that hold the class minus F1 in the
+    # sample.
     draws = result.draws[:, len(AVERAGES) :][:, occurs]
     defined = np.isfinite(draws)
     mean = np.where(defined, draws, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)

@@ -2,11 +2,11 @@
 
 The function takes ``(labels, predictions, probabilities)``: class indices [n] (positions in the
 sorted classes), predicted class indices [n], probabilities [n, classes] float64; it returns a
-number. It says which way is better by an attribute ``higher_is_better`` or by the suffix
-``:higher`` or ``:lower``; it may carry ``low`` and ``high``, its bounds. What it cannot compute
-(NaN, or an exception on a resample with one class only) counts as undefined.
+number. It declares which direction is better by an attribute ``higher_is_better`` or by the suffix
+``:higher`` or ``:lower``; it may have the attributes ``low`` and ``high``, its bounds. What it
+cannot compute (NaN, or an exception on a resample with only one class) counts as undefined.
 
-Of a task that writes texts it takes ``(references, texts, sources)``, three lists of strings [n].
+For a generative task it takes ``(references, texts, sources)``, three lists of strings [n].
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Function = Callable[..., SupportsFloat | None]
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of that name, or the user's function where the name is ``path.py:function``.
+    """The metric of that name, or the user's function for a name like ``path.py:function``.
 
     Raises ``RecipeError`` for an unknown name, a file or function that cannot be loaded, and a
-    function that does not say which way is better.
+    function that does not declare which direction is better.
     """
     if ".py:" not in name:
         return METRICS[name]
@@ -48,7 +48,7 @@ def find_metric(name: str) -> Metric:
 
 
 def find_text_metric(name: str) -> TextMetric:
-    """As ``find_metric``, for a task that writes texts."""
+    """``find_metric`` for a generative task."""
     if ".py:" not in name:
         return TEXT_METRICS[name]
     function, shown, higher, low, high, undefined = _loaded(name)
@@ -61,17 +61,17 @@ def find_text_metric(name: str) -> TextMetric:
 
 
 def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
-    """The function of ``path.py:function`` or ``path.py:function:lower``, its name, whether more
-    of it is better, its bounds, and the sentence where it is undefined."""
+    """The function of ``path.py:function`` or ``path.py:function:lower``, its name, whether higher
+    is better, its bounds, and the reason if it is undefined."""
     place, _, rest = spec.rpartition(".py:")
     name, _, direction = rest.partition(":")
     path = Path(place + ".py")
     if not path.is_file():
         raise RecipeError(
             SETTING,
-            "names a file that is not there",
+            "names a file that does not exist",
             str(path),
-            "Give the metric as path.py:function; a relative path starts at the current folder.",
+            "Give the metric as path.py:function; a relative path starts in the current folder.",
         )
     module = _import(path, spec)
     function = getattr(module, name, None)
@@ -91,8 +91,7 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
 
 
 def _import(path: Path, spec: str) -> ModuleType:
-    # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
-    # library.
+    # Under a unique name and not in ``sys.modules``: a user's file may have the name of a library.
     found = importlib.util.spec_from_file_location(f"holdfast_metric_{path.stem}", path)
     if found is None or found.loader is None:
         raise RecipeError(SETTING, "names a file that Python cannot import", spec)
@@ -104,7 +103,7 @@ def _import(path: Path, spec: str) -> ModuleType:
             SETTING,
             f"names a file that fails on import with {type(error).__name__}: {error}",
             str(path),
-            "Run it with python alone to see the line.",
+            "Run the file with python by itself to see the line.",
         ) from error
     return module
 
@@ -127,7 +126,7 @@ def _direction(function: Function, suffix: str, spec: str) -> bool:
 def _called(
     function: Function, arguments: tuple[object, ...], spec: str, takes: str
 ) -> float | None:
-    """What the user's function says of these arguments, which ``takes`` describes."""
+    """The result of the user's function for these arguments, which ``takes`` describes."""
     try:
         value = function(*arguments)
     except Exception as error:
@@ -135,11 +134,11 @@ def _called(
             SETTING,
             f"failed with {type(error).__name__}: {error}",
             spec,
-            f"It is called with {takes}.",
+            f"Its arguments are {takes}.",
         ) from error
     if value is None:
         return None
-    # A tensor's or an array's single number is one too.
+    # A tensor or an array with a single number is accepted too.
     if not isinstance(value, numbers.Real) and getattr(value, "shape", None) != ():
         raise RecipeError(SETTING, "must return one number", value, f"See {spec}.")
     return float(value)

@@ -1,4 +1,4 @@
-"""Reliability: bins of confidence against accuracy, and the expected calibration error."""
+"""Calibration: reliability bins, expected calibration error, and the temperature to save."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from holdfast.stats.temperature import (
     cross_fitted_losses,
 )
 
-# Fewer rows cannot tell that a temperature fitted on them does harm: fine-tuned models are too sure
-# of themselves nearly always, and the raw logits would be the worse bet.
+# Fewer rows cannot show that a temperature fitted on them does harm: fine-tuned models are nearly
+# always overconfident, so the raw logits would be the worse choice.
 TELLING_ROWS = 30
 WORSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A temperature to save with the model, fitted on validation rows; 1 where they prove that it
-    harms, or are too few to fit one.
+    """A temperature to save with the model, fitted on validation rows; 1 if they show that it does
+    harm, or are too few to fit one.
 
     ``loss_before`` is the raw validation loss, ``loss_after`` the one at temperatures fitted on
-    the other folds, so that it may be reported; NaN without rows.
+    the other folds, so that it is an unbiased number; NaN without rows.
     """
 
     temperature: float
@@ -47,12 +47,12 @@ class Calibration:
 
 
 def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
-    """The temperature of these validation rows, smoothed by one pseudo-row, unless the rows prove
-    that it harms: their losses at temperatures fitted on the other folds (5 folds, groups whole)
-    are then above the raw ones by a paired test at 5 %, of 30 units at least.
+    """The temperature of these validation rows, smoothed by one pseudo-row, unless the rows show
+    that it does harm: their losses at temperatures fitted on the other folds (5 folds, groups
+    whole) are then above the raw ones by a paired test at 5 %, with 30 units or more.
 
-    Kept only where the mean of those losses is lower, it would be dropped too often: for the models
-    of ``benchmarks/tuned_heads.py`` that rule cost 0.04 nats on rows never seen with 10
+    A rule that keeps it only if the mean of those losses is lower would drop it too often: for the
+    models of ``benchmarks/tuned_heads.py`` that rule cost 0.04 nats on unseen rows with 10
     validation rows, 0.01 with 36 and nothing with 288.
     """
     n = len(validation.labels)
@@ -64,27 +64,27 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
         validation.labels,
         seed=generator(seed, "calibrate"),
         groups=groups,
-        # One pseudo-row: rows that are perfectly parted would ask for a temperature of 0.
+        # One pseudo-row: perfectly separated rows would lead to a temperature of 0.
         smoothing=1.0,
     )
     before, after = float(np.mean(validation.losses)), float(np.mean(crossed))
-    change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures of the other folds"
+    change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures fitted on other folds"
     units = np.arange(n) if groups is None else groups
     count = np.bincount(units)
     raw = np.asarray(validation.losses, dtype=np.float64)
     theirs, ours = (np.bincount(units, losses) / count for losses in (crossed, raw))
     is_informative = len(count) >= TELLING_ROWS and np.ptp(theirs - ours) != 0
     if is_informative and paired_t(theirs, ours).above > 1 - WORSE:
-        because = f"a temperature does harm (paired t-test, p < {WORSE:g}): {change}"
+        because = f"the temperature does harm (paired t-test, p < {WORSE:g}): {change}"
         return Calibration(1.0, before, after, because)
     fitted = best_temperature(validation.logits, validation.labels, smoothing=1.0)[0]
-    because = f"{change}; fitted on {n:,} validation rows, folded into the last layer"
+    because = f"{change}; fitted on {n:,} validation rows and merged into the last layer"
     return Calibration(fitted, before, after, because)
 
 
 def reliability(outputs: Outputs) -> dict[str, Any]:
     """``{"bins": [{"low", "high", "n", "confidence", "accuracy"}]}``, from the least confident;
-    no bins where there are no rows or a logit is not finite."""
+    no bins without rows, or if a logit is not finite."""
     if not len(outputs.labels) or not np.isfinite(outputs.logits).all():
         return {"bins": []}
     bins = confidence_bins(outputs)
@@ -108,9 +108,9 @@ def reliability(outputs: Outputs) -> dict[str, Any]:
 def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: float) -> Estimate:
     """ECE with an interval from a smooth calibration curve (``stats.temperature``).
 
-    A bootstrap will not do: a resample's ECE is biased upwards once more, and in samples of 100
-    its BCa interval held the truth in 0 to 58 % of cases. The value itself is biased upwards too,
-    so that it can lie at the upper limit, which is never put below it.
+    A bootstrap is not suitable: a resample's ECE is biased upwards once more, and in samples of 100
+    its BCa interval covered the truth in 0 to 58 % of cases. The value itself is biased upwards
+    too, so it can lie at the upper limit, which is never put below it.
     """
     if not np.isfinite(outputs.logits).all():
         return undefined("a logit is not finite")
@@ -118,13 +118,13 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
     if units.atoms < 2:
         return Estimate(value, level=level, why="no interval: there is one unit to resample")
     bins = confidence_bins(outputs)
-    # How many times less grouped rows say than single ones: the variance of the groups' summed
-    # residuals over that of the rows', at least 1.
+    # How much less information grouped rows have than single ones: the variance of the groups'
+    # summed residuals over that of the rows', at least 1.
     effect = 1.0
     if units.grouped:
         size = np.bincount(bins.member, minlength=bins.count)
         gap = np.bincount(bins.member, bins.right - bins.confidence, bins.count) / size
-        # Less the gap of its bin, which is what is measured and no noise.
+        # Without the gap of its bin, which is the quantity to measure and not noise.
         residual = bins.right - bins.confidence - gap[bins.member]
         total = float((residual**2).sum())
         by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]
@@ -135,7 +135,7 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
     )
     n = len(outputs.labels)
     notes = [
-        f"{count_phrase(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"
+        f"{count_phrase(bins.count, 'bin')} of equal mass; the value is biased upwards for small n"
     ]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
     notes += [

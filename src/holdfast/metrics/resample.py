@@ -1,4 +1,4 @@
-"""What is drawn when rows are resampled, and how a resampled number becomes an ``Estimate``."""
+"""Resampling of rows or groups, and the ``Estimate`` of a resampled number."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from holdfast.stats.bootstrap import (
     sums,
 )
 
-# Fifty draws lie beyond either limit of a 95 % interval.
+# Fifty draws lie beyond each limit of a 95 % interval.
 RESAMPLES = 2000
-# Each resample is a call of somebody's function.
+# Each resample is a call of a user's function.
 USER_METRIC_RESAMPLES = 300
 RELIABLE_FROM = 100
-# From two groups Student's t has one degree of freedom: wider than the scale, which says nothing.
+# With two groups Student's t has one degree of freedom: the interval is wider than the scale.
 FEWEST_GROUPS = 3
 RATE = (0.0, 1.0)
 POSITIVE = (0.0, math.inf)
@@ -45,14 +45,14 @@ class ResampledUnits:
 
     @classmethod
     def by(cls, groups: object, rows: int) -> ResampledUnits:
-        """The units of so many rows: the rows themselves, or the ``groups`` [rows] they are in."""
+        """The units of ``rows`` rows: the rows themselves, or their ``groups`` [rows]."""
         codes = group_codes(groups, rows)
         atoms = int(codes.max()) + 1 if len(codes) else 0
         return cls(codes, atoms, groups is not None)
 
     @property
     def multiplicity(self) -> Ints:
-        """How often each unit stands in the sample: once, [atoms]."""
+        """How often each unit is in the sample: once, [atoms]."""
         return np.ones(self.atoms, dtype=np.int64)
 
     def spread(self, weights: Floats) -> Floats:
@@ -62,8 +62,8 @@ class ResampledUnits:
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How a score's intervals come about: the ``units`` that are drawn, by which ``seed``, the
-    ``level`` of the intervals, and how many ``resamples``."""
+    """How a score's intervals are computed: the ``units`` that are drawn, the ``seed``, the
+    ``level`` of the intervals, and the number of ``resamples``."""
 
     units: ResampledUnits
     seed: int
@@ -71,7 +71,7 @@ class Resampling:
     resamples: int = RESAMPLES
 
     def bootstrap(self, statistic: Statistic, name: str, blocks: int = 2000) -> BootstrapResult:
-        """Of a statistic of the weights of units; the draws are those of ``name``."""
+        """The bootstrap of a statistic of the units' weights; ``name`` seeds the draws."""
         drawn = generator(self.seed, "bootstrap", name)
         return bootstrap(
             statistic,
@@ -85,9 +85,9 @@ class Resampling:
     def sums(
         self, rows: Floats, numbers: Callable[[Floats], Floats], name: str
     ) -> tuple[BootstrapResult, Floats]:
-        """Of ``numbers`` that are a function of sums over rows, [r, d] → [r] or [r, outputs]: what
-        is summed goes in, ``rows`` [n, d], and its sums over each unit come out beside the result,
-        [atoms, d]. Of many rows blocks are drawn, so that the cost no longer grows with them."""
+        """The bootstrap of ``numbers``, a function of sums over rows, [r, d] → [r] or [r, outputs];
+        ``rows`` [n, d] are what is summed. Also returns the sums over each unit, [atoms, d]. For
+        many rows blocks are drawn, so that the cost no longer grows with them."""
         codes, atoms = fold_atoms(self.units.codes, self.units.atoms)
         table = sums(rows, codes, atoms)
         folds = replace(self, units=ResampledUnits(codes, atoms, self.units.grouped))
@@ -96,9 +96,9 @@ class Resampling:
     def calls(
         self, compute: Callable[[Ints], float | None], name: str, within: tuple[float, float]
     ) -> Estimate:
-        """The estimate of somebody's function of rows, which is called for each resample with the
-        positions of its rows: one that was drawn twice is given twice. A resample that it refuses
-        (of one class, say) is left out, and counted in the note."""
+        """The estimate of a user's function of rows, which is called for each resample with the
+        positions of its rows: a row that was drawn twice is given twice. A resample on which it is
+        undefined (of one class, for example) is left out, and counted in the note."""
 
         def one(counts: Ints) -> float:
             try:
@@ -123,13 +123,13 @@ class Resampling:
         within: tuple[float, float] = RATE,
         counting: int | None = None,
     ) -> Estimate:
-        """One output of a bootstrap of these units as an ``Estimate``, with what its resamples
-        showed, and ``more``, as a note.
+        """One output of a bootstrap of these units as an ``Estimate``, with remarks on its
+        resamples, and ``more``, as a note.
 
         Groups have Student's limits from leaving out one at a time, cut to the range ``within``
-        which the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. Where every
-        resample gives the end of a finite range, ``edge`` gives the other limit, by the units
-        ``counting`` (all of them, unless some have no part in the number).
+        which the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. If every
+        resample gives the end of a finite range, ``edge`` gives the other limit, by the number of
+        units ``counting`` (all of them, unless some do not affect the number).
         """
         units, level = self.units, self.level
         value, low, high = (float(part[column]) for part in (result.value, result.low, result.high))
@@ -141,63 +141,63 @@ class Resampling:
         if units.grouped:
             lows, highs = result.student(units.atoms, level)
             low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
-            # That share is of draws, which the limits of groups do not come from.
+            # That share is of draws, on which the limits for groups do not depend.
             remarks = []
         if np.isnan(low):
             why = f"undefined in {1 - defined:.0%} of resamples"
             if not len(result.draws):
                 why = "there is one unit to resample"
             elif units.grouped:
-                why = "undefined once some group is left out"
+                why = "undefined if some group is left out"
             return Estimate(value, level=level, why=f"no interval: {why}", note=_joined(notes))
         if low == high and value in within and math.isfinite(within[1]):
             low, high = edge(value, within, units.atoms if counting is None else counting, level)
             remarks = ["every resample gives the same value: the exact limit (Clopper and Pearson)"]
         elif low == high:
-            remarks += ["no width: every resample gives the same value, which is too sure"]
+            remarks += ["no width: every resample gives the same value, which is overconfident"]
         return Estimate(value, low, high, level, note=_joined([*notes, *remarks]))
 
 
 def too_few(units: ResampledUnits) -> str | None:
-    """Why there is no interval from these groups: how groups differ cannot be seen from one or two,
-    whatever the number of rows. ``None`` where there are enough, or none."""
+    """Why there is no interval from these groups: one or two do not show how much groups differ,
+    whatever the number of rows. ``None`` if there are enough, or no groups."""
     if not units.grouped or units.atoms >= FEWEST_GROUPS:
         return None
     groups = f"{units.atoms} groups" if units.atoms != 1 else "one group"
     return (
-        f"no interval: the rows are of {groups}, which do not show how much groups differ; "
-        "leave-one-group-out (each group tested once by a model that learned from the others) would"
+        f"no interval: the rows are of {groups}, too few to show how much groups differ; "
+        "leave-one-group-out (each group tested once by a model trained on the others) would"
     )
 
 
 def undefined(why: str) -> Estimate:
-    """An estimate without a value, and why."""
+    """An estimate without a value, with the reason."""
     return Estimate(None, why=why)
 
 
 def bootstrap_notes(units: ResampledUnits) -> list[str]:
-    """What qualifies every resampled interval of these units."""
+    """The caveats of every resampled interval of these units."""
     notes = []
     if len(units.codes) < RELIABLE_FROM:
         notes.append(f"unreliable below n = {RELIABLE_FROM}")
     if units.grouped:
-        notes.append(f"{units.atoms} groups, each left out once, and Student's t")
+        notes.append(f"{units.atoms} groups, each left out once, with Student's t")
     return notes
 
 
 def parts_in(alone: Floats) -> list[int]:
-    """How many units have a part in each number: of those alone [units, numbers] the number is
-    defined."""
+    """How many units affect each number: those for which it is defined ``alone`` [units,
+    numbers]."""
     return [int(count) for count in np.isfinite(alone).sum(axis=0)]
 
 
 def edge(
     value: float, within: tuple[float, float], n: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of a number at an end of its range, of which each of ``n`` units has the whole.
+    """The interval of a number at an end of its range, to which all of ``n`` units contribute.
 
-    With (1 − level) ÷ 2 = α, so many units without an exception leave up to 1 − α^(1/n) of them
-    that have one (Clopper and Pearson 1934), and at worst each gives the number its other end:
+    With (1 − level) ÷ 2 = α, this many units without an exception leave up to 1 − α^(1/n) of all
+    units with one (Clopper and Pearson 1934), and at worst each moves the number to its other end:
     [high − span · (1 − α^(1/n)), high], likewise at the lower end. No unit: the whole range.
     """
     low, high = within

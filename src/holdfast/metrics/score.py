@@ -1,26 +1,27 @@
-"""The honest number: every metric of a set of rows, with an interval right at small n.
+"""All metrics of a set of rows, with intervals that hold at small n.
 
 Rates (accuracy; precision, recall and F1 of a class) have Wilson's interval; with groups, Wilson's
 at the effective sample size. The others are resampled: BCa over the confusion cells (averages of
-precision, recall and F1; where a class is rare, see ``rare``), or over rows; with groups, each is
+precision, recall and F1; for a rare class see ``confusion``), or over rows; with groups, each is
 left out once and Student's t used, from three groups on. ECE has an interval of its own, see
 ``reliability``.
 
-Rows that models answered which had not learned from them (out of fold) are scored as what they say
-of one model from all rows (``score_out_of_fold``). K models on parts of the rows answer the rest,
-each row once. Their mean is an estimate of what the model from all n rows does on fresh rows, and
-less certain than as many fresh rows would make it: the answers of two folds hang together through
-the rows that both learned from, models from fewer rows are a little worse, and the model from all
-rows is one draw itself. The usual interval of n rows is therefore too narrow: for linear probes on
-100 to 300 rows it held the truth in 82 to 91 of 100 cases (2104.00673 says why; 2409.18836 compares
-thirteen ways).
+Out-of-fold predictions are scored as an estimate for one model trained on all rows
+(``score_out_of_fold``). K models, each trained on a part of the rows, predict the rest, each row
+once. Their mean estimates the score of the model trained on all n rows on new rows, with more
+uncertainty than n new rows would give: the predictions of two folds are correlated through the rows
+that both were trained on, models trained on fewer rows are slightly worse, and the model trained on
+all rows is itself one draw. The usual interval of n rows is therefore too narrow: for linear probes
+on 100 to 300 rows it covered the truth in 82 to 91 of 100 cases (2104.00673 explains why;
+2409.18836 compares thirteen methods).
 
-Two things are put right. Rates that rise with the rows (accuracy, precision, recall, F1 …) have the
-interval of n ÷ ``RATE_EFFECT`` rows, and its upper limit is that of a model from all rows whose
-error falls as n^−``SLOPE``: how steep the learning curve is nobody knows from these rows, so the
-lower limit takes it for flat. The loss, and metrics of a user's, whose level hangs on the number of
+Two corrections are made. Rates that rise with the number of rows (accuracy, precision, recall, F1
+…) have the interval of n ÷ ``RATE_EFFECT`` rows. Its upper limit is that of a model trained on all
+rows whose error falls as n^−``SLOPE``: these rows do not show how steep the learning curve is, so
+the lower limit assumes a flat one. The loss and user metrics, which may change with the number of
 rows in either direction, have Nadeau and Bengio's rule (2003), the interval of n ÷ (1 + K/(K−1))
-rows. The constants were chosen on some sets and measured on others (``benchmarks/few_rows.py``).
+rows. The constants were chosen on some data sets and measured on others
+(``benchmarks/few_rows.py``).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from holdfast.metrics.resample import POSITIVE, RESAMPLES, ResampledUnits, Resam
 from holdfast.stats.intervals import wilson, wilson_by_groups
 
 RANKINGS = ("roc_auc", "average_precision")
-# Rows times resamples that a ranking may read: 2,000 resamples up to 10,000 rows.
+# Rows times resamples for a ranking: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000
 
 Bools = npt.NDArray[np.bool_]
@@ -93,9 +94,9 @@ def accuracy_estimate(outputs: Outputs, level: float = 0.95) -> Estimate:
 
 
 def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
-    """A share of rows with Wilson's interval; of grouped rows at the effective number of rows
-    (``intervals.wilson_by_groups``), which all rows of one group do not have. ``hits`` [n], one row
-    at least."""
+    """A share of rows with Wilson's interval; for grouped rows at the effective number of rows
+    (``intervals.wilson_by_groups``), which is undefined for a single group. ``hits`` [n], at least
+    one row."""
     value = float(np.mean(hits))
     if not units.grouped:
         low, high = wilson(float(np.sum(hits)), len(hits), level)
@@ -110,7 +111,7 @@ def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
 def _rankings(
     outputs: Outputs, classes: tuple[str, ...], drawing: Resampling
 ) -> dict[str, Estimate]:
-    # A ranking needs a row of either class.
+    # A ranking needs rows of both classes.
     if len(np.unique(outputs.labels)) < 2:
         return {name: undefined(METRICS[name].undefined) for name in RANKINGS}
     ranking = rank(outputs)
@@ -122,8 +123,8 @@ def _rankings(
     count = min(drawing.resamples, max(400, RANKED_ROWS // len(outputs.labels)))
     result = replace(drawing, resamples=count).bootstrap(both, "ranking", 300)
     notes = [f"positive class: {classes[1]}"]
-    notes += [f"{count} resamples, for time"] if count < drawing.resamples else []
-    # Every pair holds a row of the rarer class: so few rows are what a perfect ranking rests on.
+    notes += [f"only {count} resamples, to save time"] if count < drawing.resamples else []
+    # Every pair holds a row of the rarer class, so a perfect ranking rests on this many rows.
     rarer = int(np.bincount(outputs.labels, minlength=2).min())
     return {
         name: drawing.estimate(result, i, *notes, counting=rarer) for i, name in enumerate(RANKINGS)
@@ -141,7 +142,7 @@ def _loss(outputs: Outputs, drawing: Resampling) -> Estimate:
 def _user_metric(
     metric: Metric, outputs: Outputs, classes: tuple[str, ...], drawing: Resampling
 ) -> Estimate:
-    # Once on all rows first: what is undefined there needs no resamples.
+    # Compute it on all rows first: if it is undefined there, no resamples are needed.
     if metric.compute(outputs, classes) is None:
         return undefined(metric.undefined)
 
@@ -174,7 +175,7 @@ def _empty(classes: tuple[str, ...], extra_metrics: Sequence[Metric]) -> Scores:
 RATE_EFFECT = 1.5
 SLOPE = 0.3
 RATES = ("accuracy", "precision", "recall", "f1", "roc_auc", "average_precision")
-NOTE = "out of fold: an interval for the model from all rows, of which these models had a part"
+NOTE = "out of fold: the interval is for the model trained on all rows; these models had fewer"
 
 
 def score_out_of_fold(
@@ -187,8 +188,8 @@ def score_out_of_fold(
     extra_metrics: Sequence[Metric] = (),
     resamples: int = RESAMPLES,
 ) -> Scores:
-    """``metrics.score.score`` of answers out of so many ``folds``, with intervals for the model
-    from all rows. See ``corrected``."""
+    """``score`` for predictions of ``folds`` folds, with intervals for the model trained on all
+    rows. See ``corrected``."""
     plain = score(
         outputs, classes, seed=seed, level=level, extra_metrics=extra_metrics, resamples=resamples
     )
@@ -202,10 +203,10 @@ def corrected(
     level: float = 0.95,
     extra_metrics: Sequence[Metric] = (),
 ) -> Scores:
-    """Scores of ``outputs`` as if they were test rows, with the intervals of this module.
+    """Scores of ``outputs`` as if they were test rows, with the corrected intervals of this module.
 
-    Accuracy has Wilson's at fewer rows. The others, and accuracy of rows in groups, have their
-    limits moved away from their value by the root of their effect, and end where the metric does.
+    Accuracy has Wilson's interval at fewer rows. The others, and accuracy of grouped rows, have
+    their limits moved away from the value by the root of the effect, within the metric's range.
     """
     ends = {metric.name: (metric.low, metric.high) for metric in extra_metrics}
     metrics = {
@@ -232,8 +233,8 @@ def corrected(
 def widened(
     one: Estimate, name: str, folds: int, ends: tuple[float, float] | None = None
 ) -> Estimate:
-    """An estimate of the metric ``name`` with limits for the model from all rows, within ``ends``
-    (a built-in metric's: 0 to 1, of the loss from 0 on); without limits as it is."""
+    """An estimate of the metric ``name`` with limits for the model trained on all rows, within
+    ``ends`` (for a built-in metric 0 to 1, for the loss from 0); unchanged without limits."""
     if one.value is None or one.low is None or one.high is None:
         return one
     rises = ends is None and name.startswith(RATES)
@@ -246,8 +247,8 @@ def widened(
 
 
 def _at_most(rate: float, folds: int) -> float:
-    """The rate of models from all rows, on a learning curve as steep as ``SLOPE``, where models
-    from all but one of so many folds have ``rate``."""
+    """The rate of a model trained on all rows, for a learning curve as steep as ``SLOPE``, if
+    models trained on all but one of the folds have ``rate``."""
     return 1 - (1 - rate) * math.pow((folds - 1) / folds, SLOPE)
 
 

@@ -1,8 +1,8 @@
-"""Generated texts against their references, with intervals: ROUGE, BLEU, chrF, exact match, and
-whatever other metric of texts a recipe names.
+"""Scores of generated texts against their references, with intervals: ROUGE, BLEU, chrF, exact
+match, and any other text metric that a recipe names.
 
-The numbers themselves are ``metrics/texts.py``'s. BLEU and chrF are of the whole sample, so
-that a resample adds the counts of its rows.
+``metrics/texts.py`` computes the numbers. BLEU and chrF are computed on the whole sample, so a
+resample adds the counts of its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.metrics.texts import (
 )
 
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
-# Half of the usual: sacrebleu works out each resample by itself.
+# Half of the usual number: sacrebleu computes each resample separately.
 RESAMPLES = 1000
 
 __all__ = ["OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows"]
@@ -43,8 +43,8 @@ def overlap_scores(
     """ROUGE-1/2/L/Lsum, BLEU, chrF and exact match of ``generated`` [n] against ``references`` [n].
 
     Intervals: BCa over rows, or Student's over ``groups`` [n]; Wilson's for exact match, which
-    reads texts as equal that differ in white space alone. ROUGE-Lsum takes sentences as its units,
-    which end at ``.``, ``!`` or ``?`` before white space. No rows: every number is undefined.
+    ignores differences in white space. ROUGE-Lsum uses sentences, which end at ``.``, ``!`` or
+    ``?`` before white space. No rows: every number is undefined.
     """
     if not len(references):
         return dict.fromkeys(OVERLAPS, undefined("there are no rows"))
@@ -58,7 +58,7 @@ def overlap_scores(
         return np.asarray(spread @ rows / np.where(total > 0, total, np.nan))
 
     result = drawing.bootstrap(means, "rouge", 300)
-    notes = ["words of every script, unstemmed"] if foreign else []
+    notes = ["words of all scripts, without stemming"] if foreign else []
     scores = {name: drawing.estimate(result, i, *notes) for i, name in enumerate(ROUGES.values())}
     for name in ("bleu", "chrf"):
         scores[name] = _corpus(name, references, generated, drawing)
@@ -69,11 +69,11 @@ def overlap_scores(
 def estimate(
     metric: TextMetric, texts: Texts, *, groups: object = None, seed: int = 0, level: float = 0.95
 ) -> Estimate:
-    """Any metric of texts with its interval: Wilson's for a rate (by groups, at the effective
-    number of rows), else BCa from 300 resamples of rows, since it is called for each, or
-    Student's over groups.
+    """Any text metric with its interval: Wilson's for a rate (with groups, at the effective number
+    of rows), else BCa from 300 resamples of rows, since it is called for each, or Student's over
+    groups.
 
-    Rows of which a rate is undefined are left out, and the note counts them.
+    Rows on which a rate is undefined are left out, and the note counts them.
     """
     if not len(texts):
         return undefined("there are no rows")
@@ -109,12 +109,12 @@ def _corpus(
 ) -> Estimate:
     """BLEU or chrF: the counts of the rows are added, then the score is computed."""
     metric = sacrebleu_metric(name)
-    # The counts of each row have no public name in sacrebleu; its own bootstrap reads them here.
+    # sacrebleu has no public name for the counts of each row; its own bootstrap reads them here.
     counts = np.asarray(metric._extract_corpus_statistics(list(generated), [list(references)]))
 
     def scores(weights: Floats) -> Floats:
         totals = (drawing.units.spread(weights) @ counts).round().astype(int)
-        # Private for the same reason. Scores are up to 100 there.
+        # Private for the same reason. Scores are on a scale of 100 here.
         scores_of_resamples = [
             metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals
         ]

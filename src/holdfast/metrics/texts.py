@@ -1,9 +1,8 @@
-"""What a metric of written texts is, and the registry of all of them.
+"""Metrics of generated texts against their references, and their registry: ROUGE, BLEU, chrF and
+exact match, all in [0, 1].
 
-Written texts against their references: ROUGE, BLEU, chrF and exact match, all in [0, 1].
-
-ROUGE is the mean F1 over rows (rouge-score, with stemming); BLEU and chrF are of the whole sample
-(sacrebleu, its defaults); exact match reads texts as equal that differ in white space alone.
+ROUGE is the mean F1 over rows (rouge-score, with stemming); BLEU and chrF are computed on the whole
+sample (sacrebleu, its defaults); exact match ignores differences in white space.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from holdfast.core.records import Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts that a model wrote, ``texts``, and what was wanted, ``references``; ``sources`` they
-    were written from and ``tables`` that code of a row runs on, where there are any; all [n]."""
+    """Generated ``texts`` and their ``references``; the ``sources`` that they were generated from,
+    and the ``tables`` on which the code of a row runs, if there are any; all [n]."""
 
     references: Sequence[str]
     texts: Sequence[str]
@@ -37,7 +36,7 @@ class Texts:
         return len(self.references)
 
     def take(self, rows: Ints) -> Texts:
-        """These rows, in this order."""
+        """The texts of these rows, in this order."""
         tables = None if self.tables is None else [self.tables[i] for i in rows]
         return replace(
             self,
@@ -50,11 +49,11 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class TextMetric:
-    """A number that says how good written texts are; see ``Metric`` for that of classes.
+    """A metric of generated texts; see ``Metric`` for that of classes.
 
-    Either ``of_all`` gives the number of a whole sample, or ``of_rows`` one a row [n] (NaN where a
-    row has none), whose mean it is. ``rate`` says that a row's number is 0 or 1. ``undefined`` is
-    the sentence for a user when ``compute`` gives ``None``.
+    Either ``of_all`` gives the number of a whole sample, or ``of_rows`` one per row [n] (NaN for a
+    row without one), of which the mean is taken. ``rate`` says that a row's number is 0 or 1.
+    ``undefined`` is the reason for the user if ``compute`` returns ``None``.
     """
 
     name: str
@@ -67,12 +66,12 @@ class TextMetric:
     rate: bool = False
 
     def compute(self, texts: Texts) -> float | None:
-        """The value, or ``None`` where it is undefined; NaN never escapes."""
+        """The value, or ``None`` if it is undefined; never NaN."""
         if not len(texts):
             return None
         if self.of_rows is not None:
             rows = self.of_rows(texts)
-            # A row that has no number (a reference that does not run) is no row of this metric.
+            # A row without a number (a reference that does not run) does not count.
             defined = rows[np.isfinite(rows)]
             return float(defined.mean()) if len(defined) else None
         value = self.of_all(texts) if self.of_all is not None else None
@@ -83,7 +82,7 @@ TEXT_METRICS: Registry[TextMetric] = Registry("text metric", "train.metric")
 
 
 def add_text_metric(metric: TextMetric) -> TextMetric:
-    """Register a metric of written texts under its name."""
+    """Register a metric of generated texts under its name."""
     return TEXT_METRICS.add(metric.name, metric)
 
 
@@ -95,16 +94,16 @@ _WHITE = re.compile(r"\s+")
 
 
 class _AnyScript:
-    """Words of every script, lower-case; rouge-score's own tokenizer keeps ASCII alone."""
+    """Words of every script, in lowercase; rouge-score's own tokenizer keeps only ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
         return _WORD.findall(text.lower())
 
 
 def need_packages() -> None:
-    """Refuse a machine without the packages that score texts.
+    """Check that the packages that score texts are installed.
 
-    Raises ``MachineError`` where rouge-score or sacrebleu is absent.
+    Raises ``MachineError`` if rouge-score or sacrebleu is missing.
     """
     for package in ("rouge_score", "sacrebleu"):
         if importlib.util.find_spec(package) is None:
@@ -112,19 +111,19 @@ def need_packages() -> None:
                 "the scores of generated texts",
                 f"need the package {package}",
                 None,
-                "pip install 'holdfast[text]', or generate nothing: --set generate.rows=0.",
+                "pip install 'holdfast[text]', or skip generation: --set generate.rows=0.",
             )
 
 
 def rouge_rows(
     references: Sequence[str], generated: Sequence[str], names: Sequence[str] = tuple(ROUGES)
 ) -> tuple[Floats, bool]:
-    """F1 of ROUGE-1, -2, -L and -Lsum a row [n, 4], and whether the words of every script were
-    read, without stemming (where over 2 % of the references' letters are not ASCII)."""
+    """F1 of ROUGE-1, -2, -L and -Lsum per row [n, 4], and whether words of every script were used,
+    without stemming (if over 2 % of the references' letters are not ASCII)."""
     rouge: Any = importlib.import_module("rouge_score.rouge_scorer")
     letters = "".join(word for text in references for word in _WORD.findall(text))
     foreign = sum(not letter.isascii() for letter in letters) > FOREIGN_SHARE * len(letters)
-    # The stemmer knows English endings alone.
+    # The stemmer knows only English endings.
     scorer = rouge.RougeScorer(
         list(names), use_stemmer=not foreign, tokenizer=_AnyScript() if foreign else None
     )
@@ -136,7 +135,7 @@ def rouge_rows(
 
 
 def same_rows(references: Sequence[str], generated: Sequence[str]) -> Floats:
-    """1 where a text is its reference but for white space, else 0, [n]."""
+    """1 for a text equal to its reference up to white space, else 0, [n]."""
     pairs = zip(references, generated, strict=True)
     return np.asarray([float(_plain(a) == _plain(b)) for a, b in pairs])
 
@@ -149,7 +148,7 @@ def sacrebleu_metric(name: str) -> Any:
 
 
 def _sentences(text: str) -> str:
-    # rouge-score takes lines for sentences.
+    # rouge-score treats lines as sentences.
     return _SENTENCE_END.sub("\n", text.strip())
 
 
@@ -193,7 +192,7 @@ def _not_run(texts: Texts) -> Floats:
     return np.full(len(texts), np.nan)
 
 
-NO_TABLE = "there is no table beside them, or the reference's code does not run on it"
+NO_TABLE = "they have no table, or the reference's code does not run on it"
 EXECUTION = add_text_metric(
     TextMetric(EXECUTION_NAME, True, 0.0, 1.0, of_rows=_not_run, rate=True, undefined=NO_TABLE)
 )

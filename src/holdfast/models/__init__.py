@@ -1,5 +1,5 @@
-"""From a name to backbone, tokenizer and head; layers in order; freezing; plain saving; the linear
-probe.
+"""From a model's name to backbone, tokenizer and head; layers in order; freezing; saving; the
+linear probe.
 
-Nothing heavy is imported here: each module of this room is imported by whoever needs it.
+Nothing heavy is imported here: each module of this package is imported where it is used.
 """

@@ -1,4 +1,4 @@
-"""What the other packages need of a model: the network, and the result of its loader.
+"""The interface of a model for other packages: the network, and the result of its loader.
 
 No network inherits from another, and each architecture has its own file. The kits in
 ``tests/contracts/test_networks.py`` and ``test_loaded.py`` find the implementations and test them
@@ -37,8 +37,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """The requested adapter; a value of ``None`` is chosen. ``rank`` is the number of vectors for
-    ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain one."""
+    """The requested adapter; Holdfast chooses values that are ``None``. ``rank`` is the number of
+    vectors for ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain
+    one."""
 
     kind: str
     rank: int | None = None
@@ -66,9 +67,10 @@ class Adapter:
 
 
 class Weights(Protocol):
-    """The part of ``torch.nn.Module`` that is about its weights; any module is one.
+    """The part of ``torch.nn.Module`` that concerns its weights; every module satisfies it.
 
-    A protocol cannot ask for a class, so what is used of ``nn.Module`` stands here by name.
+    A protocol cannot require a class, so the attributes of ``nn.Module`` that are used are listed
+    here.
     """
 
     training: bool
@@ -117,9 +119,8 @@ class ModelFactory(Protocol):
 class Network(Weights, Protocol):
     """A model that can be trained: a backbone and a head, in layers.
 
-    ``adapter`` is what ``attach`` put in; ``fixed`` are the ids of parameters that are computed,
-    not learned, and never learn; ``new_head`` says that the head was reinitialized, so that
-    freezing it would leave noise.
+    ``adapter`` is set by ``attach``; ``fixed`` are the ids of parameters that are computed and
+    never trained; ``new_head`` says that the head was newly initialised, so it must not be frozen.
     """
 
     adapter: Adapter | None
@@ -136,7 +137,7 @@ class Network(Weights, Protocol):
 
     @property
     def backbone(self) -> nn.Module:
-        """The pretrained part. Where the head is pretrained too, it may be the whole model."""
+        """The pretrained part. If the head is pretrained too, it may be the complete model."""
 
     @property
     def head(self) -> nn.Module:
@@ -144,8 +145,8 @@ class Network(Weights, Protocol):
 
     @property
     def word_embeddings(self) -> nn.Module:
-        """The table of word embeddings, with ``weight`` [vocabulary, E]. Raises ``RecipeError``
-        where the inputs are no words."""
+        """The table of word embeddings, with ``weight`` [vocabulary, E]. Raises ``RecipeError`` if
+        the inputs are not words."""
 
     def __call__(self, **inputs: Tensor) -> Tensor:
         """A batch of the tokenizer's (or processor's) outputs → the head's outputs."""
@@ -160,15 +161,15 @@ class Network(Weights, Protocol):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a loader gives: a network in float32 and evaluation mode, and how it came about.
+    """The result of a loader: a network in float32 and evaluation mode, and how it was loaded.
 
     ``tokenizer`` turns rows into the network's inputs (for images it is the image processor);
-    ``max_length`` is the number of tokens that a row is cut to, ``None`` where rows have no length;
-    ``decisions`` are the choices made unasked, with reasons; ``facts`` name the model (at least
+    ``max_length`` is the number of tokens that a row is cut to, ``None`` if rows have no length;
+    ``decisions`` are the automatic choices, with reasons; ``facts`` name the model (at least
     ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit`` and
-    ``layers``); ``settings`` are those of the choices that a recipe must keep to repeat them, by
-    their names in ``model``; ``defaults`` names the row of the table of defaults, where the model's
-    size alone does not.
+    ``layers``); ``settings`` are the choices that a recipe must store to repeat them, by their
+    names in ``model``; ``defaults`` names the row of the table of defaults, if the model's size
+    alone does not determine it.
     """
 
     network: Network
@@ -182,7 +183,8 @@ class LoadedModel:
 
 @contextmanager
 def evaluating(model: Network | nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; its own mode afterwards."""
+    """The model in evaluation mode and without gradients; the previous mode is restored
+    afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -193,5 +195,5 @@ def evaluating(model: Network | nn.Module) -> Iterator[None]:
 
 
 def decisions_in(log: Iterable[Decision | Finding]) -> tuple[Decision, ...]:
-    """The decisions that a log holds, in order."""
+    """The decisions in a log, in order."""
     return tuple(one for one in log if isinstance(one, Decision))

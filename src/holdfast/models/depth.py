@@ -1,9 +1,9 @@
 """A network with fewer blocks: the first step towards a smaller model.
 
-The blocks that stay keep their weights and their order, the embeddings and all that stands behind
-the blocks stay too. The first block always stays: T5's holds the table of relative positions. What
-is spread reaches over the whole depth (DistilBERT took every other block, 1910.01108); the first
-ones alone are the cheap lower part of the same computation.
+The kept blocks keep their weights and their order; the embeddings and everything after the blocks
+stay. The first block is always kept: T5's holds the table of relative positions. ``spread`` blocks
+cover the depth evenly (DistilBERT took every other block, 1910.01108); the ``first`` blocks are the
+lower part of the same computation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DECODER_COUNTS = ("num_decoder_layers", "decoder_layers")
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A list of blocks, ``holder.name``, and what its configuration calls their number."""
+    """A list of blocks, ``holder.name``, and the configuration's key for their number."""
 
     holder: nn.Module
     name: str
@@ -47,24 +47,24 @@ class Stack:
 
 
 def select_blocks(n_blocks: int, count: int, selection: BlockSelection) -> tuple[int, ...]:
-    """Which of ``n_blocks`` blocks, counted from 0, ascending, stay where ``count`` of them do:
-    ``spread`` at even distances from the first to the last, or the ``first`` ones."""
+    """The ``count`` of ``n_blocks`` blocks that are kept, counted from 0, ascending: ``spread`` at
+    even distances from the first to the last, or the ``first`` ones."""
     if selection == "first" or count == 1:
         return tuple(range(count))
     return tuple(round(i * (n_blocks - 1) / (count - 1)) for i in range(count))
 
 
 def depth_of(network: Network) -> int:
-    """How many blocks a network has, of an encoder and a decoder the larger number. Raises
-    ``RecipeError`` where they are no list of equal ones."""
+    """The number of blocks of a network; of an encoder and a decoder the larger number. Raises
+    ``RecipeError`` if they are not a list of equal blocks."""
     return max(len(stack.blocks) for stack in _stacks(network))
 
 
 def shorten(network: Network, count: int, selection: BlockSelection) -> Decision:
-    """Take all but ``count`` blocks out of ``network``, of an encoder-decoder on either side; what
-    it saves loads as a plain model of so many.
+    """Keep ``count`` blocks of ``network`` (in an encoder-decoder, of each); the saved folder loads
+    as a plain model with that many blocks.
 
-    Raises ``RecipeError`` where there are fewer blocks, where the blocks are not of one width
+    Raises ``RecipeError`` if there are fewer blocks, or if the blocks have different widths
     (ResNet, ConvNeXt, Swin), share their weights (ALBERT), or carry an adapter that is saved
     without them.
     """
@@ -72,9 +72,9 @@ def shorten(network: Network, count: int, selection: BlockSelection) -> Decision
     most = max(len(stack.blocks) for stack in stacks)
     if not 1 <= count <= most:
         rule = f"must be at least 1 and at most the {most} blocks of the model"
-        raise RecipeError(SETTING, rule, count, "Leave it out to keep all of them.")
+        raise RecipeError(SETTING, rule, count, "Remove it to keep all of them.")
     if network.adapter is not None and not network.adapter.spec.merge:
-        rule = "goes with an adapter only where it is merged: its folder would name the whole model"
+        rule = "works with an adapter only if it is merged: its folder would name the full model"
         raise RecipeError(SETTING, rule, count, "Add --set model.adapter.merge=true.")
     kept_blocks = []
     for stack in stacks:
@@ -84,9 +84,7 @@ def shorten(network: Network, count: int, selection: BlockSelection) -> Decision
         kept_blocks.append(f"{', '.join(str(i + 1) for i in positions)} of {n_blocks}")
     part_names = ("encoder ", "; decoder ") if len(kept_blocks) > 1 else ("",)
     shown = "".join(name + one for name, one in zip(part_names, kept_blocks, strict=True))
-    because = (
-        f"{SETTING}={count}, {selection}: the other blocks are left out, the rest stays as it was"
-    )
+    because = f"{SETTING}={count}, {selection}: the other blocks are removed, the rest is unchanged"
     return Decision("blocks", shown, because)
 
 
@@ -102,9 +100,7 @@ def _stacks(network: Network) -> list[Stack]:
         body = network.backbone
         if isinstance(network, VisionClassifier):
             if network.family.inside is not None:
-                raise _no_list(
-                    network.family.name, "its blocks stand in stages of different widths"
-                )
+                raise _no_list(network.family.name, "its blocks are in stages of different widths")
             body = body.get_submodule(network.family.base)
         count = int(network.config.num_hidden_layers)
         for holder in body.modules():
@@ -124,12 +120,12 @@ def _stack_of(module: nn.Module, counts: tuple[str, ...]) -> Stack:
     for name in ("block", "layers"):
         if isinstance(getattr(module, name, None), nn.ModuleList):
             return Stack(module, name, counts)
-    raise _no_list(type(module).__name__, "its blocks are not where this version looks for them")
+    raise _no_list(type(module).__name__, "its blocks are not where this version expects them")
 
 
 def _no_list(name: str, why: str) -> RecipeError:
     return RecipeError(
-        SETTING, f"does not exist for {name}: {why}", None, "Leave it out, or name a smaller model."
+        SETTING, f"is not supported for {name}: {why}", None, "Remove it, or name a smaller model."
     )
 
 
@@ -156,8 +152,8 @@ def _keep_blocks(network: Network, stack: Stack, positions: Sequence[int]) -> No
 
 
 def stated_depth(config: Mapping[str, Any]) -> int | None:
-    """The number of blocks that a ``config.json`` states, without the one that carries mean pooling
-    in a saved folder; ``None`` where it states none."""
+    """The number of blocks in a ``config.json``, without the one that carries mean pooling in a
+    saved folder; ``None`` if it gives none."""
     counts = (*COUNTS, "n_layers", "n_layer")
     depth = next((config[key] for key in counts if isinstance(config.get(key), int)), None)
     return None if depth is None else int(depth) - bool(config.get(MEAN_POOLING_KEY))

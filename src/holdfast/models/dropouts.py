@@ -30,19 +30,19 @@ class Dropout:
         return float(getattr(self.module, self.attribute))
 
     def set_rate(self, rate: float) -> None:
-        """Take this rate from the next pass on."""
+        """Use this rate from the next pass on."""
         setattr(self.module, self.attribute, rate)
 
 
 def blocks_of(network: Network) -> list[nn.Module]:
     """The repeated blocks, in the order of the modules: the members of the outermost lists of
-    modules in the backbone (of an encoder-decoder those of both sides)."""
+    modules in the backbone (for an encoder-decoder, of both)."""
     return [block for one in _lists(network.backbone) for block in one]
 
 
 def word_tables(network: Network) -> list[nn.Embedding]:
-    """Every module that looks words up in the table of word embeddings: an encoder-decoder may have
-    one a side that share their weights. Raises ``RecipeError`` where the inputs are no words."""
+    """Every module that looks words up in the table of word embeddings: encoder and decoder may
+    each have one that shares its weights. Raises ``RecipeError`` if the inputs are not words."""
     table = network.word_embeddings.weight
     return [m for m in network.modules() if isinstance(m, nn.Embedding) and m.weight is table]
 
@@ -55,12 +55,12 @@ def _lists(module: nn.Module) -> list[nn.ModuleList]:
 
 
 def dropouts_by_place(network: Network) -> list[Dropout]:
-    """Every dropout, those whose rate is 0 among them.
+    """Every dropout, including those with rate 0.
 
     ``attention``: of the attention's probabilities. ``hidden``: everything else in a block.
-    ``head``: before the last layer, in the pooling too. ``adapter``: on the input of LoRA's update.
-    ``embedding``: what is in none of these, which stands before the blocks (T5 has one there that
-    also follows the last block).
+    ``head``: before the last layer, also in the pooling. ``adapter``: on the input of LoRA's
+    update. ``embedding``: all others, which come before the blocks (T5 has one there that also
+    follows the last block).
     """
     in_blocks = {id(m) for block in blocks_of(network) for m in block.modules()}
     last = [getattr(network, name, None) for name in ("pool", "dropout", "head")]
@@ -88,8 +88,8 @@ def dropouts_by_place(network: Network) -> list[Dropout]:
 
 
 def _of_attention(owner: nn.Module, name: str) -> bool:
-    """Whether it is the attention's own: a module that is about attention and holds no other such
-    one, which would be the one."""
+    """Whether it belongs to the attention itself: an attention module without an inner attention
+    module."""
     if "attention" in name or name.startswith("attn"):
         return True
     about = [m for m in owner.modules() if "attention" in type(m).__name__.lower()]

@@ -1,5 +1,5 @@
-"""A network's layers in order, and what is done by layer: freezing, learning rates, counting,
-drawing weights again."""
+"""A network's layers in order, and operations by layer: freezing, learning rates, counting,
+reinitialisation."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
         type(body).__name__,
         f"has no list of {count} blocks",
         None,
-        "This architecture's layers are not known; leave out model.freeze and layer decay.",
+        "This architecture's layers are not known; remove model.freeze and train.layer_decay.",
     )
 
 
 def _with_weights(modules: list[nn.Module]) -> list[nn.Module]:
-    """Those with weights, and dropouts: the mode of a layer is theirs too."""
+    """The modules with weights, and dropouts, because the mode of a layer applies to them too."""
     return [m for m in modules if isinstance(m, nn.Dropout) or any(True for _ in m.parameters())]
 
 
 def freeze(network: Network, what: int | float | str | None) -> Decision | None:
-    """Stop training the first layers, or whatever a pattern names. All else is trained.
+    """Freeze the first layers, or the layers that a pattern names. All others are trained.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def freeze(network: Network, what: int | float | str | None) -> Decision | None:
 
     Raises
     ------
-    RecipeError : nothing is named by it, or nothing would be left to train.
+    RecipeError : it names nothing, or nothing would be left to train.
     """
     adapter = network.adapter
     never_learn = (adapter.frozen_ids if adapter else frozenset()) | network.fixed
@@ -102,7 +102,7 @@ def freeze(network: Network, what: int | float | str | None) -> Decision | None:
     total, trainable = count_parameters(network)
     must_learn = (network.head if network.new_head else network).parameters()
     if not any(parameter.requires_grad for parameter in must_learn):
-        raise _freeze_error(network, "leaves nothing to learn, or freezes a head that is new", what)
+        raise _freeze_error(network, "leaves nothing to train, or freezes a new head", what)
     because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
     return Decision("frozen layers", str(what), because)
 
@@ -139,7 +139,7 @@ def _matching(network: Network, text: Any) -> list[nn.Parameter]:
             names = network.named_parameters()
             matched += [p for name, p in names if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
-            raise _freeze_error(network, "names no layer and no parameter", pattern)
+            raise _freeze_error(network, "matches no layer and no parameter", pattern)
         parameters += matched
     return parameters
 
@@ -199,8 +199,8 @@ def parameter_groups(
 
 
 def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
-    """The linear layer [outputs, features] that a classifier is given in the place of the
-    pretrained last one: weights normal with deviation 0.02, bias zero."""
+    """The new linear layer [outputs, features] that replaces a classifier's pretrained one: weights
+    normal with standard deviation 0.02, bias zero."""
     # skip_init leaves the global generator as it is: a run's other draws do not depend on the
     # number of classes.
     make: Any = nn.utils.skip_init
@@ -219,9 +219,9 @@ def restore_initial_head(
     start: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer | None,
 ) -> bool:
-    """Give those parameters of ``network.head`` that are ``learning`` (by name) the values that
-    ``start`` has of them, and let ``optimizer`` forget what it has gathered of them, moments and
-    counts. Whether there were any."""
+    """Reset the parameters of ``network.head`` that are ``learning`` (by name) to their values in
+    ``start``, and clear their state in ``optimizer``, moments and counts. Returns whether there
+    were any."""
     head = {id(parameter) for parameter in network.head.parameters()}
     head_parameters = {name: p for name, p in learning.items() if id(p) in head}
     with torch.no_grad():
@@ -233,9 +233,9 @@ def restore_initial_head(
 
 
 def top_layers(network: Network, blocks: int) -> list[Layer]:
-    """The last ``blocks`` blocks of a network and its pooler, where it has one; the lowest first.
+    """The last ``blocks`` blocks of a network and its pooler, if it has one; the lowest first.
 
-    Raises ``RecipeError`` where there are not so many, or would be none left below.
+    Raises ``RecipeError`` if there are not enough blocks, or none would be left below.
     """
     layers = network.layers()
     stack = [layer for layer in layers if layer.name not in ("embeddings", "pooler", "head")]
@@ -245,24 +245,24 @@ def top_layers(network: Network, blocks: int) -> list[Layer]:
             f"must be below {len(stack)}, the blocks of this model: with all of them drawn anew "
             "nothing pretrained would be left but the embeddings",
             blocks,
-            "Name fewer; 1 to 3 were of use (2006.05987).",
+            "Choose fewer; 1 to 3 helped (2006.05987).",
         )
     top = stack[len(stack) - blocks :]
     return [*top, *(layer for layer in layers if layer.name == "pooler")]
 
 
 def reinitialize(network: Network, layers: Sequence[Layer], seed: int) -> None:
-    """Draw the weights of ``layers`` in place, as their architecture draws them before pretraining
+    """Initialise the weights of ``layers`` in place, as their architecture does before pretraining
     (``initializer_range`` of its configuration): the same for a seed on the same kind of device.
-    The global generators stay where they are.
+    The global generators are unchanged.
 
-    Raises ``ModelError`` where the architecture's initializer does not know a matrix of theirs.
+    Raises ``ModelError`` if the architecture's initializer does not know one of their matrices.
     """
     # The Transformers model whose weights these are knows how they are drawn.
     owner: Any = next((m for m in network.modules() if hasattr(m, "_init_weights")), None)
-    remedy = "Leave methods.reinit out for this model."
+    remedy = "Remove methods.reinit for this model."
     if owner is None:
-        rule = "is of no architecture that says how its weights are drawn"
+        rule = "has an architecture without its own initialisation of weights"
         raise ModelError(type(network).__name__, rule, None, remedy)
     names = {id(p): name for name, p in network.named_parameters()}
     devices = {p.device for layer in layers for p in layer.parameters() if p.is_cuda}
@@ -277,5 +277,5 @@ def reinitialize(network: Network, layers: Sequence[Layer], seed: int) -> None:
                 owner._init_weights(part)
             unchanged = [names[id(p)] for p, known in before.items() if torch.equal(known, p)]
             if unchanged:
-                rule = "does not say how these weights are drawn"
+                rule = "has no initialisation for these weights"
                 raise ModelError(owner.__class__.__name__, rule, unchanged[0], remedy)

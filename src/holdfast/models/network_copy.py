@@ -1,9 +1,9 @@
-"""A copy of a network that shares its weights: what each fit starts from.
+"""A copy of a network that shares its weights: the starting point of each fit.
 
-A fit changes more than weights: what learns, how attention is computed, whether activations are
-kept, dropout, the mode, the device. So a fit works on a copy of every module, and a module that
-was loaded is never changed. The weights themselves are shared until one learns: a frozen backbone
-lies in memory once, however many fits there are.
+A fit changes more than weights: which parameters are trained, attention, activation checkpointing,
+dropout, the mode, the device. So a fit works on a copy of every module, and a loaded module is
+never changed. The weights are shared until they are trained: a frozen backbone is in memory once,
+however many fits there are.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ N = TypeVar("N", bound=Weights)
 
 
 def copy_network(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N:
-    """A copy of ``network`` whose parameters share its memory, except those that ``tensors`` holds
-    by name; buffers are its own. ``detach_trainable`` must be called before anything learns."""
+    """A copy of ``network`` whose parameters share its memory, except those in ``tensors`` by name;
+    buffers are copied. Call ``detach_trainable`` before training."""
     memo: dict[int, Any] = {}
     for _, layer in quantized_layers(network):
         # Nothing of it ever learns, and it holds its levels in more places than one.
@@ -47,8 +47,8 @@ def copy_network(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({}
 
 
 def detach_trainable(network: Weights, shared: Weights) -> None:
-    """Give ``network``, which ``copy_network`` made of ``shared``, memory of its own for what
-    learns."""
+    """Give the trained parameters of ``network``, a copy of ``shared`` by ``copy_network``, their
+    own memory."""
     shared_pointers = {parameter.data_ptr() for parameter in shared.parameters()}
     for parameter in network.parameters():
         # On another device it has its own already.
@@ -57,13 +57,13 @@ def detach_trainable(network: Weights, shared: Weights) -> None:
 
 
 def tensors_of(network: Weights) -> dict[str, Tensor]:
-    """Parameters and buffers by name, as they lie in memory."""
+    """Parameters and buffers by name, without copying."""
     by_name = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {name: tensor.detach() for name, tensor in by_name.items()}
 
 
 def same_memory(copies: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``copies`` with the tensor of ``known`` wherever that is equal, so that it lies in memory
+    """``copies``, with the tensor of ``known`` wherever it is equal, so that it is in memory
     once."""
     return {
         name: known[name] if name in known and torch.equal(known[name], tensor) else tensor

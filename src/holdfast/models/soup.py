@@ -1,7 +1,9 @@
-"""One model whose weights are the mean of those of several: a soup (Wortsman et al., 2203.05482).
+"""Model soup: one model whose weights are the mean of those of several (Wortsman et al.,
+2203.05482).
 
-It answers as one model does, in its time and memory, where the mean of answers costs every member.
-Weights have a mean that means something only where they came from one start and went not far.
+It predicts in the time and memory of one model, while an average of predictions costs every member.
+The mean of weights is meaningful only if the members were fine-tuned from one model and stayed
+close to it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ MAX_DISTANCE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class GreedySoup:
-    """What a greedy soup took: the places of its ``members``, ascending, its ``loss`` on the rows
-    that judge, and the losses of the members ``member_losses``."""
+    """The result of a greedy soup: the indices of its ``members``, ascending, its ``loss`` on the
+    validation rows, and the losses of the members ``member_losses``."""
 
     members: tuple[int, ...]
     loss: float
@@ -76,9 +78,9 @@ def distance(first: State, second: State) -> float:
 def greedy_soup(
     member_losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]
 ) -> GreedySoup:
-    """From the best member on, each next one is taken in if the soup's loss is not larger for it
+    """Starting with the best member, add each next one if the soup's loss does not increase
     (2203.05482, recipe 1). ``member_losses`` [members] are the members' losses, ``loss_of`` gives
-    that of a soup of members by their places; both on rows that none of them was trained on."""
+    that of a soup of members by their indices; both on rows that none of them was trained on."""
     order = sorted(range(len(member_losses)), key=lambda place: (member_losses[place], place))
     selected, best = [order[0]], member_losses[order[0]]
     for place in order[1:]:

@@ -1,10 +1,10 @@
-"""What the test rows say of a verdict that was given before they were opened.
+"""Confirmation of a verdict by the test rows, after the verdict was fixed.
 
-The label, its cause, its evidence and its remedies are fixed by training and validation rows. What
-the test rows may still change is how strongly the verdict is put: where the same checkpoint scores
-otherwise on them, beyond chance and against the label, one of the two sets was drawn by luck. Then
-the sentence names both figures, and the strength is at most the share of the rows that speak for
-the label.
+Training and validation rows fix the label, its cause, its evidence and its remedies. The test rows
+may still change how strongly the verdict is stated. Where the same checkpoint scores significantly
+differently on them, and that contradicts the label, one of the two samples is unusual by chance.
+Then the sentence names both scores, and the confidence is at most the share of the rows that
+support the label.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
 from holdfast.core.wording import p_value_phrase
 
-# A two-sided test of one comparison a run.
+# Significance level of the single two-sided test of a run.
 ALPHA = 0.05
-# One set has so many times the rows of the other: the smaller one is likelier off.
+# With this many times more rows in one set, the smaller set is more likely off by chance.
 FAR_FEWER = 2.0
-# The direction in which test rows speak against a label, by what the label claims of new rows:
-# "better" where it claims that they are behind or that their score is inflated, "worse" where it
-# claims that what was learned holds.
+# The direction in which test rows contradict a label, by what the label claims about new rows:
+# "better" where it claims that their score is lower, or that the validation score is inflated;
+# "worse" where it claims that the model generalizes.
 CONTRADICTING_DIRECTION: dict[Label, Literal["better", "worse"]] = {
     "overfit": "better",
     "memorizing": "better",
@@ -34,12 +34,12 @@ CONTRADICTING_DIRECTION: dict[Label, Literal["better", "worse"]] = {
     "learning": "worse",
     "miscalibrated": "worse",
 }
-# What claims nothing of new rows beside the validation rows: worse test rows neither support nor
-# contradict it.
+# These labels claim nothing about new rows other than the validation rows: worse test rows neither
+# support nor contradict them.
 NOT_SUPPORTED: tuple[Label, ...] = ("underfit", "noisy_labels")
 UNTESTED: dict[Label, str] = {
-    "diverging": "the verdict is about the course of the training, and the test rows score a "
-    "single checkpoint",
+    "diverging": "the verdict is about the learning curves, and the test rows score a single "
+    "checkpoint",
     "forgetting": "the verdict is about general text, and the test rows contain none",
     "inconclusive": "an inconclusive verdict makes no claim that test rows could confirm",
 }
@@ -54,12 +54,12 @@ RATE_METRICS = ("accuracy", "exact_match", "sentence_accuracy")
 
 
 def confirm_on_test_rows(verdict: Verdict, comparison: Mapping[str, Any]) -> Verdict:
-    """The verdict with ``test_agrees`` and ``test_comparison``; where the test rows disagree its
+    """The verdict with ``test_agrees`` and ``test_comparison``. Where the test rows disagree, its
     sentence and confidence are weakened.
 
     ``comparison`` holds ``metric``, ``valid`` and ``test_rows`` (each ``value`` and ``n``),
-    ``difference`` (test − validation), ``p_value`` and the name of the ``test``, or ``why`` there
-    is none. A pure function: from what ``result.json`` stores it gives the same again.
+    ``difference`` (test − validation), ``p_value`` and the name of the ``test``; or ``why`` there
+    is no comparison. A pure function: the values in ``result.json`` give the same result again.
     """
     why = UNTESTED.get(verdict.label) or comparison.get("why")
     if why is not None or comparison.get("p_value") is None:
@@ -88,7 +88,7 @@ def confirm_on_test_rows(verdict: Verdict, comparison: Mapping[str, Any]) -> Ver
 
 
 def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
-    """Whether the test rows score better or worse than the validation rows."""
+    """Whether the score is better or worse on the test rows than on the validation rows."""
     gain = float(comparison["difference"]["value"])
     rises = comparison["metric"] in RATE_METRICS
     return "better" if (gain > 0) == rises else "worse"
@@ -97,9 +97,9 @@ def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
 def _likelier_by_chance(
     comparison: Mapping[str, Any],
 ) -> tuple[Literal["valid", "test"] | None, str]:
-    """Which set's figure is likelier luck, and why: that of far fewer rows; of sets alike in size
-    the validation rows', where theirs is the better one, since the checkpoint was chosen by them;
-    ``None`` where it may be either."""
+    """Which set's score is more likely due to chance, and why: the set with far fewer rows; with
+    similar sizes the validation set where its score is better, since the checkpoint was chosen on
+    it; ``None`` where it may be either."""
     n, m = comparison["valid"]["n"], comparison["test_rows"]["n"]
     conclusion = "so their score is more likely due to chance"
     if n >= FAR_FEWER * m:

@@ -1,8 +1,9 @@
-"""What a look says, row by row: its validation losses, with confidence taken out where that is
-possible, its labels, and how far its right answers fall behind on rows that were not learned.
+"""Row-level quantities of an evaluation: validation losses (calibrated where possible), labels,
+and the accuracy gap.
 
-The gap of right answers is what a person reads off both accuracies. ``overfit``, ``memorizing`` and
-``miscalibrated`` are three answers to it and to the rise, so both are worked out once.
+The accuracy gap (training sample − validation) is what a reader infers from both accuracies.
+``overfit``, ``memorizing`` and ``miscalibrated`` all depend on it and on the rise of the loss, so
+both are computed once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import evidence_item
 from holdfast.stats.intervals import fisher_above, gap_probability, rate_gap
@@ -27,15 +29,15 @@ Bools = npt.NDArray[np.bool_]
 
 
 def validation_losses(history: Sequence[Snapshot]) -> Floats:
-    """Per-row validation losses [n, snapshots], after each snapshot's best temperature where all
-    of them kept their logits, else raw."""
+    """Per-row validation losses [n, snapshots]: after each snapshot's temperature scaling where all
+    snapshots kept their logits, else raw."""
     if any(snapshot.valid_logits is None for snapshot in history):
         return raw_losses(history)
     columns = []
     for snapshot in history:
         logits = np.asarray(snapshot.valid_logits)
         labels = recover_labels(logits, snapshot.valid_losses)
-        # The snapshot's own where it has one, so that nothing is fitted twice at every look.
+        # Use the snapshot's own temperature where it has one, so that nothing is fitted twice.
         temperature = snapshot.temperature
         if not np.isfinite(temperature) or temperature <= 0:
             temperature = best_temperature(logits, labels)[0]
@@ -44,34 +46,34 @@ def validation_losses(history: Sequence[Snapshot]) -> Floats:
 
 
 def raw_losses(history: Sequence[Snapshot]) -> Floats:
-    """Per-row validation losses [n, snapshots], whose mean is the loss of each snapshot."""
+    """Per-row raw validation losses [n, snapshots]; a column's mean is that snapshot's loss."""
     return np.stack([loss_rows(one.valid_losses, one.valid_tokens) for one in history], axis=1)
 
 
 def general_loss_rows(snapshot: Snapshot) -> Floats | None:
-    """The rows [n] of the loss on the general probe, where there is one."""
+    """The row losses [n] on the general-text set, where there is one."""
     losses = snapshot.general_losses
     return None if losses is None else loss_rows(losses, snapshot.general_tokens)
 
 
 def validation_labels(snapshot: Snapshot) -> Ints | None:
-    """The class of each validation row [n], told by its loss and its logits; ``None`` without."""
+    """The class of each validation row [n], from its loss and its logits; ``None`` without."""
     if snapshot.valid_logits is None or np.ndim(snapshot.valid_logits) != 2:
         return None
     return recover_labels(np.asarray(snapshot.valid_logits), snapshot.valid_losses)
 
 
 def stack_correct(columns: Sequence[Bools | None]) -> Bools | None:
-    """Which rows were right at each look [n, snapshots]; ``None`` unless every look tells."""
+    """Which rows were correct at each evaluation [n, snapshots]; ``None`` unless all are known."""
     known = [column for column in columns if column is not None]
     return np.stack(known, axis=1) if len(known) == len(columns) and known else None
 
 
 def beats_chance(predictions: Ints, losses: Floats, labels: Ints) -> bool:
-    """Whether the classes ``predictions`` [n], which cost ``losses`` [n], are better, beyond
-    chance, than knowing nothing but how often each class occurs among ``labels`` [n]: by a paired t
-    interval of the losses against −log(share of the row's class), by Newcombe's interval of the
-    right answers against always giving the commonest class, or because they ``follow_labels``."""
+    """Whether the classes ``predictions`` [n] with ``losses`` [n] are significantly better than
+    predicting the class frequencies of ``labels`` [n]. One of three is enough: a paired t interval
+    of the losses against −log(share of the row's class); Newcombe's interval of the accuracy
+    against always predicting the most frequent class; or ``follow_labels``."""
     shares = np.bincount(labels) / len(labels)
     lower_loss = paired_t(losses, -np.log(shares[labels])).high < 0
     more_correct = newcombe(predictions == labels, labels == int(shares.argmax()))[0] > 0
@@ -79,10 +81,10 @@ def beats_chance(predictions: Ints, losses: Floats, labels: Ints) -> bool:
 
 
 def follow_labels(predictions: Ints, labels: Ints) -> bool:
-    """Whether some class is answered significantly more often for its own rows than for others
-    (Fisher's exact test a class, Holm, 5 %). It is so of a model that was trained on balanced
-    classes and is asked where one is rare: by its loss, and by how many answers are right, always
-    giving the common class is better."""
+    """Whether some class is predicted significantly more often for its own rows than for others
+    (one Fisher's exact test per class, Holm correction, 5 %). This detects a model that was trained
+    on balanced classes and is evaluated where one class is rare: by loss and by accuracy, always
+    predicting the frequent class is better there."""
     p_values = []
     for label in np.unique(labels):
         is_own_class = labels == label
@@ -100,18 +102,19 @@ Unit = Literal["rows", "tokens", "completions"]
 UNIT_NAMES = {
     "rows": "accuracy",
     "tokens": "token accuracy",
-    "completions": "the share of answers that the kept model completes verbatim",
+    "completions": "the share of outputs that the best checkpoint completes verbatim",
 }
 VERBATIM_EVIDENCE = "completed_verbatim_train_above_valid"
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyGap:
-    """The share of right answers of the train probe less that of validation, at one look; of
-    models that write, the share of right tokens, or that of answers which the kept model completes
-    to the word (``of``). ``low`` and ``high`` are its 95 %
-    interval: the rows are different ones, so nothing is paired. ``beyond`` is the probability that
-    the gap is above ``limits.GAP``."""
+    """Accuracy on the training sample minus accuracy on the validation rows, at one evaluation.
+
+    ``of`` names the unit: rows; for generative models correct tokens, or outputs that the best
+    checkpoint completes verbatim. ``low`` and ``high`` are the 95 % interval of the difference; the
+    rows differ, so nothing is paired. ``beyond`` is the probability that the gap is above
+    ``limits.GAP``."""
 
     train: float
     valid: float
@@ -123,47 +126,53 @@ class AccuracyGap:
 
     @property
     def value(self) -> float:
-        """Training less validation, from −1 to 1."""
+        """Training minus validation, from −1 to 1."""
         return self.train - self.valid
 
     @property
     def large(self) -> bool:
-        """Above the line as good as surely."""
+        """Above the threshold with a probability of 95 % or more."""
         return self.beyond >= limits.INTERVAL_LEVEL
 
     @property
     def small(self) -> bool:
-        """Below the line as good as surely."""
+        """Above the threshold with a probability of 5 % or less."""
         return self.beyond <= 1 - limits.INTERVAL_LEVEL
 
     def words(self) -> str:
-        """accuracy is 98 % on training rows and 75 % on validation rows (gap 23 points, 95 % CI 15
-        to 31)."""
+        """``accuracy is 98 % on training rows and 75 % on validation rows (gap 23 points, 95 % CI
+        15 to 31)``."""
         low, high = round(100 * self.low), round(100 * self.high)
         return (
-            f"{self.name} is {self.train:.0%} on training rows and {self.valid:.0%} on validation "
-            f"rows (gap {round(100 * self.value)} points, {limits.INTERVAL_LEVEL:.0%} CI "
-            f"{low} to {high})"
+            f"{self.name} is {percent_phrase(self.train)} on training rows and "
+            f"{percent_phrase(self.valid)} on validation rows (gap {round(100 * self.value)} "
+            f"points, {percent_phrase(limits.INTERVAL_LEVEL)} CI {_signed(low)} to {_signed(high)})"
         )
 
     @property
     def name(self) -> str:
-        """What the two shares are called."""
+        """The name of the quantity, such as ``accuracy``."""
         return UNIT_NAMES[self.of]
 
     def evidence(self, name: str) -> Evidence:
-        """The gap with its interval as evidence."""
+        """The gap with its interval as an evidence item."""
         return evidence_item(name, self.value, self.low, self.high, self.step)
 
 
+def _signed(points: int) -> str:
+    """A number of points with a true minus sign."""
+    return str(points).replace("-", "−")
+
+
 def accuracy_gap_of(snapshot: Snapshot) -> AccuracyGap | None:
-    """The gap at one look: Newcombe's interval of two rates, and a flat prior on both
-    (``stats/intervals.py``); ``None`` where answers are not right or wrong, or rows are missing."""
+    """The accuracy gap at one evaluation: Newcombe's interval of two rates, and a uniform prior on
+    both (``stats/intervals.py``); ``None`` where predictions are not correct or wrong, or rows are
+    missing."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is not None and valid is not None and len(train) and len(valid):
         counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
         return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
-    # Of models that write rows are the units, since the tokens of one belong together (ratios of
+    # For generative models the unit is the row, since the tokens of a row are dependent (ratios of
     # sums over rows, Welch's interval).
     train_rows = correct_token_rows(snapshot.train_right, snapshot.train_tokens)
     valid_rows = correct_token_rows(snapshot.valid_right, snapshot.valid_tokens)
@@ -177,8 +186,8 @@ def accuracy_gap_of(snapshot: Snapshot) -> AccuracyGap | None:
 
 
 def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
-    """Of answers that a causal language model completes to the word, training rows against
-    validation rows; ``None`` where none was asked for on either side."""
+    """The gap in outputs that a causal language model completes verbatim, training rows minus
+    validation rows; ``None`` where either set was not measured."""
     shares = [(snapshot.outputs or {}).get(split, {}) for split in ("train", "valid")]
     if not all(share.get("verbatim_n") for share in shares):
         return None
@@ -196,16 +205,16 @@ def _gap_of_counts(
 
 
 def correct_token_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:
-    """The rows [n] of the share of right tokens; ``None`` where they are not known."""
+    """The share of correct tokens, by row [n]; ``None`` where it is not known."""
     if right is None or tokens is None or not tokens.sum():
         return None
     return ratio_rows(right, tokens.astype(np.float64))
 
 
 def is_at_floor(snapshot: Snapshot) -> bool:
-    """Whether there is next to nothing left to learn from the training rows: 95 % of the train
-    probe (of models that write, of its tokens) is right, or, where answers are not right or wrong,
-    is given 90 % or more."""
+    """Whether the training loss is near zero: 95 % of the training sample (for generative models,
+    of its tokens) is correct; where predictions are not correct or wrong, 95 % of its rows get a
+    probability of 90 % or more."""
     if snapshot.train_correct is not None and len(snapshot.train_correct):
         return bool(snapshot.train_correct.mean() >= limits.FLOOR_SHARE)
     if (right := correct_token_rows(snapshot.train_right, snapshot.train_tokens)) is not None:
@@ -215,8 +224,8 @@ def is_at_floor(snapshot: Snapshot) -> bool:
 
 
 def last_gain(history: Sequence[Snapshot], losses: Floats) -> int:
-    """The look at which the answers last reached a new best: the lowest mean of ``losses``
-    [rows, looks], or the largest share of right answers, the first of equals."""
+    """The evaluation at which the predictions last improved: the lowest mean of ``losses``
+    [rows, evaluations] or the highest accuracy, the first of equals."""
     best = int(losses.mean(axis=0).argmin())
     hits = [snapshot.valid_correct for snapshot in history]
     if any(one is None or not len(one) for one in hits):

@@ -1,5 +1,5 @@
-"""The history that the detectors look at: snapshots and the facts of their run, with the numbers
-that several of them read, each computed once and only when asked for."""
+"""The history that the detectors read: snapshots and the facts of their run, with the numbers that
+several detectors use. Each number is computed once and on demand."""
 
 from __future__ import annotations
 
@@ -36,21 +36,22 @@ from holdfast.stats.sequential_rise import (
 )
 
 NOTHING_KNOWN = RunFacts()
-# An error of 4 % over a run is eighty of them.
+# The run-wide error of 4 % is 80 of these resamples.
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class History:
-    """A history, oldest snapshot first, and what is known beside it. Of a run that went back it is
-    that of the branch that is alive, so that its steps rise.
+    """A history, oldest snapshot first, with the facts of its run. If the run went back to an
+    earlier checkpoint, this is the history of the live branch, so its steps increase.
 
     Tables are [rows, snapshots], and the mean of a column is the loss of that snapshot. ``valid``
-    are the validation losses after each snapshot's best temperature where the logits are at hand
-    (``is_calibrated``), else the raw ones, which ``raw`` always are; ``probe`` are those of the
-    train probe. ``best`` and ``raw_best`` are the snapshots of the smallest mean, ``window_start``
-    the one so many looks ago that is compared with the last; ``best_step_kept`` is the step of the
-    state that the run would keep now, where that is known.
+    holds the validation losses: calibrated by each snapshot's own temperature where the logits are
+    known (``is_calibrated``), else raw. ``raw`` holds the raw ones in any case, ``probe`` the
+    losses of the training sample. ``best`` and ``raw_best`` are the indices of the snapshots with
+    the lowest mean. ``window_start`` is the index of the earlier evaluation that the last one is
+    compared with. ``best_step_kept`` is the step of the checkpoint that the run would keep now,
+    where it is known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -59,7 +60,7 @@ class History:
 
     @cached_property
     def first_non_finite(self) -> Snapshot | None:
-        """The first snapshot with a loss that is not a number."""
+        """The first snapshot with a loss that is not finite."""
         for one in self.snapshots:
             if not (np.isfinite(one.train_losses).all() and np.isfinite(one.valid_losses).all()):
                 return one
@@ -67,12 +68,12 @@ class History:
 
     @property
     def comparable(self) -> bool:
-        """Two snapshots or more, all of numbers."""
+        """Whether there are two snapshots or more, all with finite losses."""
         return len(self.snapshots) > 1 and self.first_non_finite is None
 
     @property
     def has_validation(self) -> bool:
-        """Comparable, with validation rows."""
+        """Whether the history is comparable and has validation rows."""
         return self.comparable and self.snapshots[-1].valid_losses.size > 0
 
     @cached_property
@@ -89,7 +90,7 @@ class History:
 
     @property
     def is_at_plan_end(self) -> bool:
-        """Whether the run stands at the end of its plan; never where the plan is not known."""
+        """Whether the run is at the end of its plan; false where the plan is not known."""
         planned = self.run_facts.planned_steps
         return planned is not None and self.last_step >= limits.END * planned
 
@@ -134,22 +135,23 @@ class History:
 
     @cached_property
     def rise(self) -> RiseState:
-        """The rise of the last state's loss after its best temperature above the best one, with
-        its share of the error of a whole run; the raw rise where there are no logits."""
+        """The rise of the last calibrated loss above the best one, tested with its share of the
+        error of a run; the raw rise where there are no logits."""
         if not self.is_calibrated:
             return self.raw_rise
         return self._rise(self.valid, limits.REFINED_ROSE)
 
     @cached_property
     def raw_rise(self) -> RiseState:
-        """The same of the raw losses, which take most of the error."""
+        """The rise of the raw loss, tested with most of the error of a run."""
         return self._rise(self.raw, limits.RAW_ROSE)
 
     def _rise(self, table: Floats, alpha: float) -> RiseState:
-        """What ``table`` [rows, snapshots] says of a rise of its last column above its best, at
-        the error ``alpha`` over the whole run."""
+        """The rise of the last column of ``table`` [rows, snapshots] above its best one, at the
+        error ``alpha`` over the run."""
         power, times = self.error_spending_times
-        # One seed in every run and at every look: the boundaries of earlier looks must not move.
+        # The same seed in every run and evaluation: the boundaries of earlier evaluations must not
+        # move.
         seed = generator(0, "guard", "looks")
         return rise_at_evaluation(
             table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES
@@ -157,8 +159,9 @@ class History:
 
     @property
     def error_spending_times(self) -> tuple[float, Floats]:
-        """How late the error is spent, and when each look was taken: by the steps of the plan as it
-        stood then, else by the number of looks, else without an end in sight."""
+        """The power of the error-spending function, and the time of each evaluation: by the
+        planned steps at that moment; else by the planned number of evaluations; else without a
+        known end."""
         facts = self.run_facts
         plans = [snapshot.planned_steps or facts.planned_steps for snapshot in self.snapshots]
         if None not in plans:
@@ -179,9 +182,9 @@ class History:
 
     @cached_property
     def raw_has_risen(self) -> bool:
-        """Whether the raw validation loss has risen above its best by the test over this run's
-        looks, still stands above it beyond chance and by more than the margin, and the train probe
-        did not get worse meanwhile."""
+        """Whether the raw validation loss has risen above its best by the test over all
+        evaluations, is still significantly above it and by more than the margin, and the training
+        loss did not get significantly worse meanwhile."""
         if (
             not self.has_validation
             or self.raw_rise.alarm_at is None
@@ -193,35 +196,36 @@ class History:
 
     @property
     def is_rising(self) -> bool:
-        """Whether the test over this run's looks has raised its alarm for ``valid``, which still
-        stands above its best, beyond chance and by more than a trifle, whatever training did."""
+        """Whether the test over all evaluations has raised its alarm for ``valid``, and the last
+        loss is still significantly above the best one by more than a negligible amount; whatever
+        the training loss did."""
         alarm = self.rise.alarm_at is not None and self.above_best.low > 0
         return alarm and self.rise.value >= self.trifle
 
     @property
     def trifle(self) -> float:
-        """A change of ``valid`` that nobody would see in its curve, or in three decimals."""
+        """A change of ``valid`` that cannot be seen in its curve, or in three decimals."""
         level = float(self.valid.mean(axis=0)[self.best])
         return max(limits.TRIVIAL, limits.TRIVIAL_SHARE * level)
 
     @cached_property
     def has_risen(self) -> bool:
-        """Whether validation got worse while training did not, by the raw loss or by that after
-        the best temperature, there by more than a trifle."""
+        """Whether validation got worse while training did not, by the raw loss, or by more than a
+        negligible amount of the calibrated loss."""
         refined = self.has_validation and self.is_calibrated and self.is_rising
         return self.raw_has_risen or (refined and not self.probe_since_best.low > 0)
 
     @cached_property
     def error_rise(self) -> RiseState | None:
-        """The rise of the share of wrong answers above its lowest, corrected for that choice."""
+        """The rise of the error rate above its lowest, corrected for selecting the lowest."""
         if self.valid_hits is None:
             return None
         return self._rise(1.0 - self.valid_hits, limits.REFINED_ROSE)
 
     @cached_property
     def answers_worse(self) -> bool:
-        """Of a run whose loss rose: whether the answers are worse than at their best, by the lower
-        limit that holds for every choice of the best. Without logits the loss is the answer."""
+        """For a run whose loss rose: whether the predictions are worse than at their best, by the
+        lower limit that holds for every choice of the best. Without logits the loss decides."""
         if not self.is_calibrated and self.valid_hits is None:
             return True
         wrong = self.error_rise
@@ -239,8 +243,8 @@ class History:
 
     @cached_property
     def given_back(self) -> float | None:
-        """How much of what the best state had gained over always giving the class frequencies the
-        last state has lost again, by the raw loss; ``None`` where it had gained nothing."""
+        """The share of the best checkpoint's gain over the class frequencies that the last
+        checkpoint has lost again, by the raw loss; ``None`` where nothing had been gained."""
         means = self.raw.mean(axis=0)
         best = float(means[self.raw_best])
         if self.chance is None or not self.chance > best:
@@ -249,23 +253,24 @@ class History:
 
     @cached_property
     def accuracy_gap(self) -> AccuracyGap | None:
-        """The gap of right answers at the last look."""
+        """The accuracy gap at the last evaluation."""
         return accuracy_gap_of(self.snapshots[-1]) if self.snapshots else None
 
     @cached_property
     def completions(self) -> AccuracyGap | None:
-        """The gap of answers that are completed to the word, where it lies above 0 beyond chance:
-        the model recites what it read, and it is not that all answers go on alike."""
+        """The gap in outputs completed verbatim, where it is significantly above 0: the model
+        recites training outputs, and not because all outputs are easy to continue."""
         gap = completions_gap(self.snapshots[-1]) if self.snapshots else None
         return gap if gap is not None and gap.low > 0 else None
 
     @cached_property
     def far_behind(self) -> bool:
-        """Whether unseen rows are more than 10 points behind the train probe: with a probability of
-        95 %; of 80 % where the raw validation loss stands above its best by more than the margin;
-        more likely than not where it does by half of it too. A person reads both off the curves."""
+        """Whether accuracy on unseen rows is more than 10 points below that on the training sample:
+        with a probability of 95 %; of 80 % where the raw validation loss is above its best by more
+        than the margin; above 50 % where it is above its best by more than half. A reader sees both
+        in the curves."""
         gap = self.accuracy_gap
-        # Of a few rows that are all correct a large gap may still be likely; nobody sees one.
+        # With few rows, all correct, a large gap may still be probable, but it is not visible.
         if gap is None or not self.has_validation or gap.value <= 0:
             return False
         rise, best = self.raw_above_best.value, float(self.raw.mean(axis=0)[self.raw_best])
@@ -275,19 +280,19 @@ class History:
 
     @cached_property
     def kept_place(self) -> int | None:
-        """The place of the state that is kept; ``None`` where it is not known or not a look."""
+        """The index of the kept checkpoint; ``None`` where it is not known or not an evaluation."""
         return self.steps.index(self.best_step_kept) if self.best_step_kept in self.steps else None
 
     @cached_property
     def most_frequent_share(self) -> float | None:
-        """The share of the commonest class of the validation rows, where it is known."""
+        """The share of the most frequent class of the validation rows, where it is known."""
         if self.valid_hits is None or self.labels is None or not len(self.labels):
             return None
         return float(np.bincount(self.labels).max()) / len(self.labels)
 
     def is_useless(self, place: int) -> bool:
-        """Whether a look is no better than always giving the commonest class; where answers are not
-        right or wrong, than the first look."""
+        """Whether an evaluation is no better than always predicting the most frequent class; where
+        predictions are not correct or wrong, than the first evaluation."""
         if not self.has_validation:
             return False
         if self.most_frequent_share is not None and self.valid_hits is not None:
@@ -297,7 +302,7 @@ class History:
 
     @property
     def at_floor(self) -> bool:
-        """Whether the training rows have next to nothing left to teach."""
+        """Whether the training loss is near zero."""
         return bool(self.snapshots) and is_at_floor(self.snapshots[-1])
 
     @cached_property
@@ -310,7 +315,7 @@ class History:
 
     @cached_property
     def gain_over_first(self) -> Difference:
-        """The best state against the first."""
+        """The best checkpoint minus the first."""
         return self.gap(self.valid, self.best, 0)
 
     @cached_property
@@ -320,12 +325,12 @@ class History:
     def gap(
         self, table: Floats, first: int, second: int, level: float = limits.INTERVAL_LEVEL
     ) -> Difference:
-        """One look less another, row by row."""
+        """The paired difference of two evaluations, row by row."""
         return paired_t(table[:, first], table[:, second], level)
 
     @cached_property
     def valid_hits(self) -> Bools | None:
-        """Which validation rows were right [n, snapshots], where the task says so."""
+        """Which validation rows were correct [n, snapshots], where the task defines it."""
         return stack_correct([snapshot.valid_correct for snapshot in self.snapshots])
 
     @cached_property
@@ -334,38 +339,40 @@ class History:
 
     @cached_property
     def labels(self) -> Ints | None:
-        """The classes of the validation rows, where the logits tell them."""
-        # A head that begins with zeros gives every class the same loss: the first look tells none.
+        """The classes of the validation rows, where the logits determine them."""
+        # A head initialized with zeros gives every class the same loss: the first evaluation
+        # determines nothing.
         return validation_labels(self.snapshots[-1]) if self.has_validation else None
 
     @property
     def predictions(self) -> Ints | None:
-        """The likeliest class of each validation row at the last look, where there are classes."""
+        """The predicted class of each validation row at the last evaluation, where there are
+        classes."""
         logits = self.snapshots[-1].valid_logits
         return None if self.labels is None or logits is None else logits.argmax(axis=1)
 
     @cached_property
     def chance(self) -> float | None:
-        """The loss of always giving the class frequencies of the validation rows; without labels
-        that of an even guess; ``None`` where there are no classes."""
+        """The loss of predicting the class frequencies of the validation rows; without labels that
+        of a uniform prediction; ``None`` where there are no classes."""
         if self.labels is not None and len(self.labels):
             shares = np.bincount(self.labels) / len(self.labels)
             shares = shares[shares > 0]
-            # Of one class alone the sum is −0.
+            # With a single class the sum is −0.
             return float(-(shares * np.log(shares)).sum()) + 0.0
         classes = self.run_facts.classes
         return math.log(classes) if classes and self.probe_hits is not None else None
 
     @property
     def peak_rate(self) -> float:
-        """The peak learning rate of the run, or what an action has raised it to since; NaN where
-        nobody knows the peak."""
+        """The peak learning rate of the run, or the value an action has raised it to since; NaN
+        where the peak is not known."""
         return math.nan if self.run_facts.peak_rate is None else self.highest_rate
 
     @cached_property
     def highest_rate(self) -> float:
-        """The highest learning rate that is known, by the plan or at an evaluation: the peak, or
-        something below it; NaN where there is none."""
+        """The highest known learning rate, from the plan or an evaluation: the peak, or a value
+        below it; NaN where no rate is known."""
         rates = [s.learning_rate for s in self.snapshots if math.isfinite(s.learning_rate)]
         return max((*rates, self.run_facts.peak_rate or 0.0)) or math.nan
 

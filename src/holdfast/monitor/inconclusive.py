@@ -1,4 +1,4 @@
-"""What to say where nothing can be said: which question is open, and what would settle it."""
+"""The ``inconclusive`` verdict: the question that is open, and how many rows would decide it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from holdfast.core.records import Evidence, Floats
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.progress import better_than_chance
 from holdfast.monitor.detectors.rises import rise_evidence, rise_words
@@ -16,29 +17,30 @@ from holdfast.monitor.remedies import Remedies, remedies_for
 from holdfast.monitor.symptom import Symptom, difference_evidence, evidence_item
 from holdfast.stats.paired_tests import rows_needed_for_power
 
-# The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
+# The usual power of a planned experiment (Cohen 1988), and the confidence that the spread is not
+# larger.
 POWER, SURE = 0.8, 0.8
-MOST_SPREADS = 1e5  # of what matters: beyond it no number of rows is worth naming
+MOST_SPREADS = 1e5  # spread ÷ relevant difference: above it no number of rows is worth naming
 
 
 def inconclusive(history: History) -> Symptom:
-    """``inconclusive``, with the number of looks or of validation rows that would tell.
+    """``inconclusive``, with the number of evaluations or validation rows that would decide.
 
-    Its confidence is 0: it claims nothing.
+    Its confidence is 0, since it claims nothing.
     """
     if len(history.snapshots) < 2:
         because = (
             "there is one evaluation" if history.snapshots else "there is no evaluation"
-        ) + ", and at least 2 are needed for a comparison"
+        ) + ", and a comparison needs at least 2"
         return Symptom(because, label="inconclusive", remedies=remedies_for("learning", history))
     if not history.snapshots[-1].valid_losses.size:
-        because = "there are no validation rows, so nothing can be said about unseen data"
+        because = "there are no validation rows, so nothing is known about unseen data"
         return Symptom(because, label="inconclusive", remedies=remedies_for("no rows"))
     accuracy_gap = history.accuracy_gap
     if history.has_risen or (history.at_floor and accuracy_gap and accuracy_gap.value > limits.GAP):
         return _undecided_gap(history, accuracy_gap)
     if history.labels is not None and not better_than_chance(history):
-        # Nothing shows that the last state knows more than the class frequencies.
+        # Nothing shows that the last checkpoint predicts better than the class frequencies.
         shares = np.bincount(history.labels) / len(history.labels)
         gap = history.valid[:, -1] + np.log(shares[history.labels])
         because = (
@@ -69,40 +71,41 @@ def inconclusive(history: History) -> Symptom:
         history.valid[:, -1]
         - history.valid[:, history.window_start if is_falling else history.best]
     )
-    because = f"{len(gap)} validation rows cannot tell {question}"
+    because = f"{len(gap)} validation rows are too few to decide {question}"
     if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
         because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
     return _undecided(history, because, gap, history.margin, remedies_for("few rows"))
 
 
 def _undecided_gap(history: History, gap: AccuracyGap | None) -> Symptom:
-    """The interval of the gap of right answers holds the line between two labels, or nobody knows
-    these answers."""
+    """The question of the accuracy gap: its interval contains the threshold between two labels, or
+    correct and wrong predictions are not known."""
     if history.has_risen:
         question = "its predictions got worse or only their probabilities"
         before, evidence = f"{rise_words(history)}, and", rise_evidence(history)
         remedies = (*remedies_for("few rows"), *remedies_for("miscalibrated"))
         if gap is None:
-            before += " without the accuracy on training and validation rows nothing tells whether"
+            before += " without the accuracy on training and validation rows it is unknown whether"
             return _with_rows_needed(f"{before} {question}", None, evidence, remedies)
     assert gap is not None
     if not history.has_risen:
-        question = f"that on new rows is more than {100 * limits.GAP:.0f} points lower"
-        before = f"the {gap.name} on training rows is {gap.train:.0%}, and"
+        question = f"it is more than {100 * limits.GAP:.0f} points lower on new rows"
+        before = f"the {gap.name} on training rows is {percent_phrase(gap.train)}, and"
         evidence = (difference_evidence("valid_above_best", history.above_best, history.last_step),)
         remedies = remedies_for("few rows")
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
-    because = f"{before} {n} validation rows cannot tell whether {question}"
+    because = f"{before} {n} validation rows are too few to decide whether {question}"
     return _with_rows_needed(because, needed, evidence, remedies)
 
 
 def rows_needed(gap: Floats, small: float) -> int | None:
-    """How many rows would find a mean difference of ``small``, in two significant digits, from the
-    differences [n] that were seen; ``None`` where so many are there, or where there is no telling.
+    """How many rows are needed to detect a mean difference of ``small``, to two significant digits,
+    given the observed differences [n]; ``None`` where n are enough or the number is unknown.
 
-    Found in ``POWER`` of the cases by the two-sided paired t test that the verdict reads, with the
-    spread's upper limit at ``SURE``: of the spread itself half of such answers are too small.
+    The power is ``POWER`` of the two-sided paired t-test that the verdict uses, at the upper
+    confidence limit (level ``SURE``) of the standard deviation. With the observed standard
+    deviation itself, half of these numbers would be too small.
     """
     if not gap.std() < MOST_SPREADS * small:
         return None
@@ -111,16 +114,17 @@ def rows_needed(gap: Floats, small: float) -> int | None:
     )
     if needed is None or needed <= len(gap):
         return None
-    # Two digits: the spread that it stands on is known no better.
+    # Two digits: the standard deviation that it is based on is no more precise.
     return int(float(f"{needed:.2g}"))
 
 
 def rows_to_clear(n: int, half: float, short: float) -> int | None:
-    """How many rows in the place of n would clear a line that lies ``short`` of an estimate whose
-    95 % interval has the half-width ``half``, by 95 % on one side and in ``POWER`` of the cases;
-    ``None`` where n do, or where the estimate stands on the line. Rates of different rows, so
-    nothing is paired: the half-width z₀.₉₇₅ se shrinks with √n, and z₀.₉₅ + z_power errors must
-    fit."""
+    """How many rows in place of n would separate an estimate from a threshold at distance
+    ``short``, where ``half`` is the half-width of its 95 % interval: one-sided at 95 %, with power
+    ``POWER``. ``None`` where n are enough, or where the estimate equals the threshold.
+
+    The two rates are of different rows, so nothing is paired: the half-width z₀.₉₇₅ se shrinks with
+    √n, and z₀.₉₅ + z_power standard errors must fit."""
     from scipy.special import ndtri
 
     error = half / float(ndtri(0.5 + limits.INTERVAL_LEVEL / 2))
@@ -144,7 +148,7 @@ def _undecided(
 def _with_rows_needed(
     because: str, needed: int | None, evidence: tuple[Evidence, ...], remedies: Remedies
 ) -> Symptom:
-    """With the number of validation rows that would tell, where one is known."""
+    """The symptom with the number of validation rows that would decide, where it is known."""
     if needed:
         because += f"; about {needed:,} validation rows would decide it"
         evidence = (*evidence, evidence_item("validation_rows_needed", float(needed)))

@@ -1,11 +1,11 @@
-"""The API of the package: a history of snapshots to a verdict.
+"""The API of the package: from a history of snapshots to a verdict.
 
     snapshots, run facts → history → each detector's symptom → the winner and its cause → verdict
 
-A detector never looks at another's symptom to decide about itself: what wins over what, and which
-cause is named, is decided here by two tables and nowhere else. ``docs/verdicts.md`` shows the
-first, and a test holds it against this one. Where no symptom has a label the answer is
-``inconclusive``, and says what would be needed.
+A detector never reads another detector's symptom. Two tables in this module, and nothing else,
+decide which label takes precedence and which cause is named. ``docs/verdicts.md`` shows the first
+table, and a test compares the two. Where no symptom has a label, the verdict is ``inconclusive``
+and says what is needed to decide.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.evidence import accuracy_gap_of
 from holdfast.monitor.history import History
@@ -22,41 +23,41 @@ from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.remedies import advisable_remedies
 from holdfast.monitor.symptom import Symptom, clip_confidence
 
-# Detector, the label it may give, why it stands above those that follow.
+# Detector, the label it may give, and why it takes precedence over those below.
 ORDER: tuple[tuple[str, Label, str], ...] = (
-    ("rate_high", "diverging", "nothing else can be read off a run that breaks"),
+    ("rate_high", "diverging", "no other conclusion is valid for a run that diverges"),
     (
         "noisy_labels",
         "noisy_labels",
-        "wrong labels make training rows look worse than validation, "
-        "and overfitting on them is what follows",
+        "wrong labels make training rows look worse than validation rows, "
+        "and overfitting to them follows from that",
     ),
-    ("leaking", "leaking", "a validation loss that leaks says nothing about anything else"),
+    ("leaking", "leaking", "a validation loss with leakage proves nothing else"),
     (
         "overfit",
         "overfit",
-        "validation got worse by a test of this run's own looks, and its answers with it",
+        "validation got worse by a test over all evaluations, and so did the predictions",
     ),
-    ("forgetting", "forgetting", "the general probe got worse while validation did not"),
-    ("underfit", "underfit", "the run ends too early to call its state good or bad"),
-    ("outputs", "memorizing", "training answers on other rows are memory, whatever the losses say"),
+    ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
+    ("underfit", "underfit", "the run ended too early to call the model good or bad"),
+    ("outputs", "memorizing", "training outputs on other rows are memorized, whatever the losses"),
     (
         "memorizing",
         "memorizing",
-        "nothing rose, but validation rows are far behind training rows that "
-        "have nothing left to teach",
+        "no loss rose, but validation accuracy is far below training accuracy, "
+        "and the training rows are memorized",
     ),
     (
         "miscalibrated",
         "miscalibrated",
-        "the loss rose while the answers hold on unseen rows: "
-        "confidence alone is wrong, which the temperature mends",
+        "the loss rose while the predictions on unseen rows held: "
+        "only the probabilities are wrong, and temperature scaling corrects them",
     ),
-    ("learning", "learning", "validation still falls"),
-    ("plateau", "healthy", "nothing above holds, and the rows can exclude what matters"),
+    ("learning", "learning", "the validation loss is still falling"),
+    ("plateau", "healthy", "no label above fits, and the rows exclude any change that matters"),
 )
 
-# Where two causes are blamed alike, the earlier is named; a detector that is not listed names none.
+# On a tie of blame the earlier cause is named. A detector that is not listed names no cause.
 CAUSES: tuple[str, ...] = (
     "rate_high",
     "rate_low",
@@ -75,7 +76,7 @@ CAUSES: tuple[str, ...] = (
 
 
 def winner(symptoms: Mapping[str, Symptom]) -> str | None:
-    """The detector whose label becomes the verdict; ``None`` where no symptom has one."""
+    """The detector whose label becomes the verdict; ``None`` where no symptom has a label."""
     for name, label, _ in ORDER:
         if name in symptoms and symptoms[name].label == label:
             return name
@@ -83,8 +84,8 @@ def winner(symptoms: Mapping[str, Symptom]) -> str | None:
 
 
 def likeliest_cause(symptoms: Mapping[str, Symptom], label: Label) -> str | None:
-    """The detector whose cause explains ``label`` best: of its own and of those that say they
-    explain it, the most blamed; the earlier in ``CAUSES`` on a tie."""
+    """The detector whose cause best explains ``label``: the one with the largest blame among those
+    that gave the label or list it in ``explains``; on a tie the earlier in ``CAUSES``."""
     fitting = [
         name
         for name in CAUSES
@@ -92,7 +93,7 @@ def likeliest_cause(symptoms: Mapping[str, Symptom], label: Label) -> str | None
         and symptoms[name].cause
         and (symptoms[name].label == label or label in symptoms[name].explains)
     ]
-    # ``max`` takes the first of equals, which is the order of ``CAUSES``.
+    # ``max`` returns the first of equal items, which is the order of ``CAUSES``.
     return max(fitting, key=lambda name: symptoms[name].blame, default=None)
 
 
@@ -102,30 +103,30 @@ MOST_REMEDIES = 5
 def judge(
     history: Sequence[Snapshot], run_facts: RunFacts | None = None, kept_step: int | None = None
 ) -> Verdict:
-    """The verdict on a history, oldest snapshot first: a pure function of what it is given.
+    """Give the verdict on a history, oldest snapshot first: a pure function of its arguments.
 
-    It judges the course up to the last look, by that look's gap of right answers between train
-    probe and validation. ``kept_step`` is the step of the state that the run keeps, where that is
-    known: the sentence adds its gap, and begins with its score where that is no better than a
-    baseline. No label depends on it.
+    The verdict is about the learning curves up to the last evaluation and uses the accuracy gap
+    (training sample − validation) there. ``kept_step`` is the step of the checkpoint that the run
+    keeps, where it is known. The sentence then adds the gap at that checkpoint, and begins with
+    its score where that score is no better than a baseline. No label depends on it.
 
-    ``run_facts`` add what no history shows: the end of the plan, the usual learning rates, a
-    linear probe on the same rows, findings on the data. Without them the labels that rest on these
-    (``underfit``, ``leaking`` by a finding) are not given, fewer causes are known, and no label is
-    surer.
+    ``run_facts`` add what no history contains: the planned end, the usual learning rates, a linear
+    probe on the same rows, findings on the data. Without them, labels that need these facts
+    (``underfit``, ``leaking`` by a finding) are not given and fewer causes are known. No label
+    becomes more certain.
     """
     full_history = History(tuple(history), run_facts or RunFacts(), kept_step)
     return verdict_of(full_history, symptoms_of(full_history))
 
 
 def symptoms_of(history: History) -> dict[str, Symptom]:
-    """What each detector sees, by its name."""
+    """The symptom of each detector that reports one, by the detector's name."""
     detected = ((name, detect(history)) for name, detect in DETECTORS.items())
     return {name: symptom for name, symptom in detected if symptom is not None}
 
 
 def verdict_of(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
-    """One verdict from all symptoms, by the table of what wins."""
+    """Combine all symptoms into one verdict, by the order of precedence."""
     name = winner(symptoms)
     winning_symptom = inconclusive(history) if name is None else symptoms[name]
     assert winning_symptom.label is not None
@@ -136,7 +137,7 @@ def verdict_of(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
         for item in symptom.evidence if symptom else ():
             evidence.setdefault(item.name, item)
     remedies: dict[str, Remedy] = {}
-    # Against the cause first, then against the label.
+    # Remedies against the cause come first, then those against the label.
     for symptom in (cause_symptom, winning_symptom):
         for remedy in symptom.remedies if symptom else ():
             remedies.setdefault(remedy.do, remedy)
@@ -154,8 +155,8 @@ def verdict_of(history: History, symptoms: Mapping[str, Symptom]) -> Verdict:
 
 
 def _sentence(history: History, symptom: Symptom) -> str:
-    """One sentence: a score no better than its baseline, the reason of the label, the gap of the
-    last evaluation, that of the kept checkpoint, and training answers that are recited."""
+    """Build the sentence: a score no better than its baseline, the reason for the label, the gap
+    at the last evaluation and at the best checkpoint, and memorized training outputs."""
     gap = history.accuracy_gap if history.comparable else None
     parts = [_useless_words(history), symptom.because]
     parts.append(f"at the last evaluation {gap.words()}" if gap is not None else "")
@@ -164,8 +165,8 @@ def _sentence(history: History, symptom: Symptom) -> str:
         kept_gap = accuracy_gap_of(history.snapshots[kept_place])
         if kept_gap is not None:
             parts.append(
-                f"at the kept checkpoint (step {kept_gap.step}) {kept_gap.train:.0%} and "
-                f"{kept_gap.valid:.0%} "
+                f"at the best checkpoint (step {kept_gap.step}) it is "
+                f"{percent_phrase(kept_gap.train)} and {percent_phrase(kept_gap.valid)} "
                 f"(gap {round(100 * kept_gap.value)} points)"
             )
     if history.completions is not None:
@@ -175,17 +176,17 @@ def _sentence(history: History, symptom: Symptom) -> str:
 
 
 def _useless_words(history: History) -> str:
-    """Where the kept checkpoint (the last one, where that is not known) is no better than a model
-    that has learned nothing: the majority class, or its own first evaluation."""
+    """Say where the best checkpoint (the last one, where the best is not known) is no better than
+    a model that learned nothing: the majority class, or its own first evaluation."""
     place = len(history.snapshots) - 1 if history.kept_place is None else history.kept_place
     if not history.is_useless(place):
         return ""
-    which = "the last checkpoint" if history.kept_place is None else "the kept checkpoint"
+    which = "the last checkpoint" if history.kept_place is None else "the best checkpoint"
     if history.most_frequent_share is None or history.valid_hits is None:
         loss = float(history.raw.mean(axis=0)[place])
         return f"{which} has a validation loss of {loss:.3f}, no better than before training"
     accuracy = float(history.valid_hits[:, place].mean())
     return (
-        f"{which} has a validation accuracy of {accuracy:.0%}, no better than the majority class "
-        f"({history.most_frequent_share:.0%})"
+        f"{which} has a validation accuracy of {percent_phrase(accuracy)}, no better than the "
+        f"majority class ({percent_phrase(history.most_frequent_share)})"
     )

@@ -1,7 +1,7 @@
-"""What to try for each finding, the likeliest to help first, as sentences with runnable ``--set``
-strings: a table of remedies by name, and a table of findings. A test reads every one of them with
-the recipe. ``advisable_remedies`` is the one place that decides which of them a verdict may name:
-none that the run's task refuses, none that the run itself has already shown to be wrong."""
+"""Remedies for each finding, the most likely to help first, as instructions with runnable ``--set``
+strings: a table of remedies by name, and a table of findings. A test checks every remedy against
+the recipe. ``advisable_remedies`` is the only place that decides which of them a verdict may name:
+none that the task refuses, and none that the run itself has already shown to be wrong."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from holdfast.monitor import limits
 from holdfast.monitor.history import History
 
 Remedies = tuple[Remedy, ...]
-RATE_STEP = 3.0  # times as high or as low a learning rate: about half an order of magnitude
+RATE_STEP = 3.0  # factor on a learning rate: about half an order of magnitude
 MOST_VALID = ("data.split.train=0.6", "data.split.valid=0.25", "data.split.test=0.15")
 USUAL_VALID = ("data.split.train=0.7", "data.split.valid=0.15", "data.split.test=0.15")
 
-# Every setting that a remedy names by a fixed value, and whether larger or smaller values do more
-# of the same. Whoever trains says which of them the task refuses or the recipe has already, or more
-# than that (``RunFacts.refused``); numbers of passes and learning rates are worked out here.
+# Every setting that a remedy names with a fixed value, and whether larger or smaller values have
+# more of the same effect. The training code says which of them, or which stronger values, the task
+# refuses or the recipe already has (``RunFacts.refused``). Numbers of epochs and learning rates are
+# computed here.
 FIXED: dict[str, Literal["larger", "smaller"] | None] = {
     "train.weight_decay=0.1": "larger",
     "train.label_smoothing=0.1": "larger",
@@ -38,7 +39,7 @@ FIXED: dict[str, Literal["larger", "smaller"] | None] = {
     "generate.beams=4": "larger",
 }
 
-# Remedies whose words are the same for every run.
+# Remedies whose wording is the same for every run.
 REMEDIES: Mapping[str, Remedy] = {
     "more rows": Remedy("label more rows"),
     "regularize": Remedy(
@@ -56,9 +57,9 @@ REMEDIES: Mapping[str, Remedy] = {
     "warm up and clip": Remedy(
         "warm up longer and clip harder", ("train.warmup=0.2", "train.clip=0.5")
     ),
-    "full precision": Remedy("compute in full precision", ("train.precision=float32",)),
+    "full precision": Remedy("train in full precision", ("train.precision=float32",)),
     "no numbers": Remedy(
-        "look for rows without a target, and for values or weights that are not numbers"
+        "look for rows without a target, and for values or weights that are not finite"
     ),
     "leave it": Remedy(
         "change nothing if only the predicted class matters: the saved model is calibrated"
@@ -66,54 +67,60 @@ REMEDIES: Mapping[str, Remedy] = {
     "calibrated loss": Remedy(
         "choose the checkpoint by its calibrated loss", ("train.metric=refined_loss",)
     ),
-    "smooth": Remedy("smooth the labels", ("train.label_smoothing=0.1",)),
+    "smooth": Remedy("use label smoothing", ("train.label_smoothing=0.1",)),
     "check labels": Remedy("check that the labels belong to these rows"),
     "correct labels": Remedy(
-        "look at the rows with the largest losses in the report, and correct their labels"
+        "check the rows with the largest losses in the report, and correct their labels"
     ),
-    "fit less": Remedy("fit labels less closely", ("train.label_smoothing=0.1", "train.epochs=3")),
-    "find copies": Remedy("look for validation rows that copy a training row or share its source"),
+    "fit less": Remedy(
+        "fit the labels less closely", ("train.label_smoothing=0.1", "train.epochs=3")
+    ),
+    "find copies": Remedy(
+        "look for validation rows that duplicate a training row or share its source"
+    ),
     "group": Remedy(
         "keep rows of one source together: name the source column", ("data.group=COLUMN",)
     ),
     "target column": Remedy("name the column that holds the targets", ("data.target=COLUMN",)),
     "drop copies": Remedy("remove the rows whose target is equal to their source"),
-    "drop the word": Remedy("remove the word that gives the label away from the texts"),
+    "drop the word": Remedy("remove the word that reveals the label from the texts"),
     "replay": Remedy("mix general texts into the training rows", ("methods.replay=true",)),
     "stay near": Remedy(
         "penalize distance from the base model's outputs", ("methods.kl_start=true",)
     ),
-    "read texts": Remedy("look at the texts in the report beside their sources and references"),
+    "read texts": Remedy(
+        "compare the generated texts in the report with their sources and references"
+    ),
     "train less": Remedy("lower the learning rate and train less", ("train.epochs=2",)),
-    "beams": Remedy("search for texts with beams", ("generate.beams=4",)),
+    "beams": Remedy("generate with beam search", ("generate.beams=4",)),
     "learn more": Remedy(
         "train longer: a model that has learned little repeats itself", aim="longer"
     ),
-    "more validation": Remedy("give validation more rows", MOST_VALID),
-    "keep validation": Remedy("keep rows for validation", USUAL_VALID),
+    "more validation": Remedy("use more rows for validation", MOST_VALID),
+    "keep validation": Remedy("split off rows for validation", USUAL_VALID),
 }
 
-# Each finding, and the names of what helps; ``slower``, ``faster`` and ``longer`` are worked out.
+# Each finding, and the names of its remedies; ``slower``, ``faster`` and ``longer`` are computed.
 FINDINGS: Mapping[str, tuple[str, ...]] = {
-    # A gap that is not a matter of time.
+    # A gap that a shorter run would not close.
     "gap": ("regularize", "layer decay", "adapter"),
     "gap of few rows": ("more rows", "regularize", "layer decay", "adapter"),
     "diverging": ("slower", "warm up and clip", "full precision"),
-    # A loss that is no number before any update: no rate can be the reason.
+    # A loss that is not finite before any update: the learning rate cannot be the reason.
     "broken start": ("no numbers", "full precision"),
     "slow": ("faster", "longer"),
     "learning": ("longer",),
-    # Nothing shows that the best state beats the first.
+    # Nothing shows that the best checkpoint beats the first.
     "no progress": ("longer", "faster", "more rows", "more validation"),
     "nothing learned": ("check labels", "longer", "faster", "more rows", "more validation"),
-    # The temperature that mends it is fitted and saved with the model by itself.
+    # The temperature that corrects it is fitted and saved with the model automatically.
     "miscalibrated": ("leave it", "calibrated loss", "smooth"),
     "noisy labels": ("correct labels", "fit less"),
     "leaks": ("find copies", "group"),
     "copied targets": ("target column", "drop copies"),
     "giveaway": ("drop the word",),
     "forgetting": ("frozen base", "slower", "replay", "stay near"),
-    # Rows seen first are fitted more than later ones.
+    # Rows used first are fitted more than later ones.
     "primacy": ("warm up", "layer decay", "longer"),
     "too large": ("adapter", "freeze"),
     "copying": ("read texts", "train less", "adapter"),
@@ -124,8 +131,8 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def remedies_for(finding: str, history: History | None = None) -> Remedies:
-    """What helps against a finding, the likeliest first. ``history`` is needed where a number of
-    passes or a learning rate is worked out."""
+    """Remedies for a finding, the most likely to help first. ``history`` is required where a number
+    of epochs or a learning rate is computed."""
     return select_remedies(FINDINGS[finding], REMEDIES, COMPUTED_REMEDIES, history)
 
 
@@ -135,7 +142,7 @@ def select_remedies(
     worked_out: Mapping[str, Callable[[Any], Remedies]],
     run: object,
 ) -> Remedies:
-    """The remedies of these names, from the table or worked out for this run, in order."""
+    """The remedies of these names, from the table or computed for this run, in order."""
     selected: list[Remedy] = []
     for name in names:
         selected += (remedies[name],) if name in remedies else worked_out[name](run)
@@ -143,12 +150,12 @@ def select_remedies(
 
 
 def overfit_remedies(history: History, best: int) -> Remedies:
-    """``best`` is the look after which nothing was gained. To train to another state than the one
-    that the run is known to keep would give that up; nothing is shorter than to the first one, of
-    step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
+    """Remedies for overfitting. ``best`` is the index of the evaluation after which nothing was
+    gained. A run that is known to keep another checkpoint is advised to train up to that one. If
+    this is step 0, no run is shorter: fine-tuning gained nothing at this rate with these rows."""
     kept_place = history.kept_place
     target_place, which = (
-        (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
+        (best, "best step") if kept_place is None else (kept_place, "best checkpoint")
     )
     if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
@@ -157,26 +164,27 @@ def overfit_remedies(history: History, best: int) -> Remedies:
         is_rate_high = history.highest_rate > _usual(history)[1]
         return (*((slower, rows) if is_rate_high else (rows, slower)), *remedies_for("gap"))
     shorter = Remedy(
-        f"train no longer than to the {which}", _epochs(history.snapshots[target_place].epoch)
+        f"train only up to the {which}", _epochs(history.snapshots[target_place].epoch)
     )
     return (shorter, *remedies_for("gap"))
 
 
 def _longer(history: History) -> Remedies:
-    """Twice as many passes as so far; ten where there was no look yet."""
+    """Twice as many epochs as so far; ten where there was no evaluation yet."""
     passes = 2 * history.snapshots[-1].epoch if history.snapshots else 10.0
     return (Remedy("train longer", _epochs(passes), aim="longer"),)
 
 
 def _epochs(passes: float) -> tuple[str, ...]:
-    """So many passes as a setting; none where nobody knows how many there were."""
+    """A number of epochs as a setting; empty where the number is not known."""
     return (f"train.epochs={max(1, math.ceil(passes))}",) if math.isfinite(passes) else ()
 
 
 def _faster(history: History) -> Remedies:
-    """Three times the peak rate, or more where that is still below the usual ones, and never above
-    them. None where nobody knows the peak: evaluations show a rate at a few steps, often those of
-    a warm-up and of an end near 0, and what is above all of them may be below the peak."""
+    """Three times the peak learning rate, or more where that is still below the usual ones; never
+    above the usual ones. Empty where the peak is not known: evaluations show the rate at a few
+    steps, often in the warm-up or near the end, so a rate above all of them may be below the
+    peak."""
     peak, (low, high) = history.peak_rate, _usual(history)
     if math.isnan(peak):
         return ()
@@ -187,8 +195,8 @@ def _faster(history: History) -> Remedies:
 
 
 def _slower(history: History) -> Remedies:
-    """A third of the highest rate that is known, and no more than the usual ones. The rates at the
-    evaluations are enough for that: what is below one of them is below the peak."""
+    """A third of the highest known learning rate, and at most the usual ones. The rates at the
+    evaluations are enough: a rate below one of them is below the peak."""
     highest = history.highest_rate
     new_rate = f"{min(highest / RATE_STEP, _usual(history)[1]):.2g}"
     is_lower = 0 < float(new_rate) < highest
@@ -206,25 +214,29 @@ COMPUTED_REMEDIES: Mapping[str, Callable[[History], Remedies]] = {
     "slower": _slower,
 }
 
-# Shares of what a task counts as correct, where a row as a whole is neither right nor wrong.
+# Task metrics that act as an accuracy where a row is neither correct nor wrong.
 SHARES = ("token_accuracy", "accuracy", "entity_f1")
 
 
 def advisable_remedies(
     history: History, label: Label, symptoms: Container[str], remedies: Iterable[Remedy]
 ) -> Iterator[Remedy]:
-    """The remedies in their order, without settings that cannot help this run; one that had
-    settings and has none left is not given.
+    """Yield the remedies in order, without settings that cannot help this run. A remedy that had
+    settings and has none left is dropped.
 
-    Not advised are: what the task refuses or the recipe has already (``RunFacts.refused``); more
-    training where the training rows have nothing left to teach, where validation got worse, or the
-    run diverged, and less where it ends too early; a higher learning rate where the training rows
-    have nothing left to teach, the run diverged, or it was too high, and a lower one where it was
-    too low; as many passes again as the whole run made. ``symptoms`` are the detectors that
-    saw something.
+    Dropped settings:
+
+    - what the task refuses or the recipe already has (``RunFacts.refused``);
+    - more training where the training rows are memorized, validation got worse or the run diverged;
+      less training where the run ended too early;
+    - a higher learning rate where the training rows are memorized, the run diverged or the rate was
+      too high; a lower one where it was too low;
+    - the number of epochs that the run already made.
+
+    ``symptoms`` are the names of the detectors that reported a symptom.
     """
     last = history.snapshots[-1] if history.snapshots else None
-    # Of no number nothing is more and nothing less.
+    # No value is larger or smaller than NaN.
     epochs, rate = (last.epoch, history.highest_rate) if last else (math.nan, math.nan)
     diverging, nothing_to_learn = label == "diverging", has_nothing_to_learn(history)
     long_enough = diverging or label in OVERFITTED or history.has_risen or nothing_to_learn
@@ -237,7 +249,7 @@ def advisable_remedies(
             return False
         if key == "train.epochs":
             value = float(text)
-            # A remedy that asks for less must not ask for more than there was.
+            # A remedy that advises less training must not set more epochs than the run had.
             too_long = value > epochs and (long_enough or not longer)
             too_short = value < epochs and label in ("underfit", "learning")
             as_it_is = last is not None and history.is_at_plan_end and value == epochs
@@ -255,14 +267,14 @@ def advisable_remedies(
 
 
 def has_nothing_to_learn(history: History) -> bool:
-    """Whether the training rows have next to nothing left to teach: they are at their floor, or
-    95 % of what is counted in them is correct and validation is more than 10 points behind."""
+    """Whether the training rows are memorized: their loss is near zero, or 95 % of what is counted
+    in them is correct and validation is more than 10 points lower."""
     if history.at_floor or not history.snapshots:
         return history.at_floor
     last = history.snapshots[-1]
     for name in SHARES:
         train, valid = last.train_metrics.get(name), last.valid_metrics.get(name)
         if train is not None and valid is not None:
-            # A comparison with NaN is false.
+            # Comparisons with NaN are false.
             return train >= limits.FLOOR_SHARE and train - valid > limits.GAP
     return False

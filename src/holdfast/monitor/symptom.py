@@ -1,4 +1,4 @@
-"""What one detector sees, a symptom: a label, a cause, or both, with its evidence."""
+"""A symptom: the label, the cause, or both, that one detector reports, with its evidence."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy
 from holdfast.stats.paired_tests import Difference
 
-# Causes that several detectors name; the first one foreign logs too.
+# Causes that several detectors, or the rules for other programs' logs, name.
 TOO_LONG = "trained too long for this much data"
 FEW_ROWS = "too few rows"
+OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """One detector's word on a history.
+    """What one detector reports about a history.
 
-    ``because`` is one sentence without its full stop. ``label`` is what the detector would call
-    the run; ``None`` where it only explains another's label. ``cause`` is what it names as the
-    cause, and ``explains`` the labels (beside its own) that this may be the cause of. ``strength``
-    in [0, 1] is the confidence of the label, ``blame`` in [0, 1] how much the cause explains: of
-    several, the largest is named. ``since_step`` is when it began.
+    ``because`` is one sentence without its full stop. ``label`` is the verdict that the detector
+    proposes; ``None`` where it only explains another detector's label. ``cause`` is the cause that
+    it names, and ``explains`` lists the labels, in addition to its own, that this cause may
+    explain. ``strength`` in [0, 1] is the confidence of the label. ``blame`` in [0, 1] is how much
+    the cause explains; the verdict names the cause with the largest. ``since_step`` is the step at
+    which it began.
     """
 
     because: str
@@ -43,7 +45,7 @@ def evidence_item(
     high: float | None = None,
     step: float | None = None,
 ) -> Evidence:
-    """Evidence in which what is not a number is ``None``."""
+    """Make an evidence item; numbers that are not finite become ``None``."""
     value, low, high = (
         None if one is None or not math.isfinite(one) else float(one) for one in (value, low, high)
     )
@@ -51,10 +53,10 @@ def evidence_item(
 
 
 def difference_evidence(name: str, gap: Difference, step: int | None = None) -> Evidence:
-    """A difference with its interval as evidence."""
+    """Make an evidence item of a difference with its interval."""
     return evidence_item(name, gap.value, gap.low, gap.high, step)
 
 
 def clip_confidence(value: float) -> float:
-    """A confidence within [0, 1]; 0 where it is not a number."""
+    """Clip a confidence to [0, 1]; 0 where it is not finite."""
     return min(1.0, max(0.0, value)) if math.isfinite(value) else 0.0

@@ -1,1 +1,1 @@
-"""The main job: ``main.py`` reads as the sentence."""
+"""The training pipeline, from the rows to the report."""

@@ -1,10 +1,10 @@
-"""The same model on the same rows, trained as a baseline run: what it promises, what it keeps.
+"""A baseline run: the same model on the same rows, with a naive split and fixed epochs.
 
-Its own test rows are single rows at random, so that copies and rows of one group stand on both
-both splits; the learning rate is five times the usual one, nothing stops the run, and its last
-checkpoint is kept. Its own test rows say how good it is. The guarded run's test rows, which share
-no copy and no group with anything that it has seen, say whether that is true, and the guarded run's
-validation rows show what the guard would have seen on the way.
+Its own test rows are single rows drawn at random, so duplicates and rows of one group are in both
+splits. The learning rate is five times the usual one, nothing stops the run, and its last
+checkpoint is kept. Its own test rows give the score that such a run reports. The test rows of the
+guarded run, which share no duplicate and no group with its training rows, give the true score, and
+the guarded run's validation rows give the learning curves that a guard would have seen.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ STEPS_TIMES = 2
 
 def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
     """Train a baseline run for a finished run, add the block ``careless`` to its ``result.json``,
-    write the log ``careless.csv`` for ``holdfast diagnose``, and draw the report again.
+    write the log ``careless.csv`` for ``holdfast diagnose``, and write the report again.
 
-    ``random_split`` is the accuracy that the baseline run reports, with Wilson's interval, as
-    somebody would who takes rows for independent; ``honest`` that of the same model on the test
-    rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
-    show on the validation rows of ``run``; ``because`` one sentence.
+    ``random_split``: the accuracy that the baseline run reports, with Wilson's interval for
+    independent rows. ``honest``: the accuracy of the same model on the test rows of ``run``, with
+    the effective number of rows of their groups. ``verdict``: the diagnosis of its curves on the
+    validation rows of ``run``. ``because``: one sentence.
     """
     with decisions_to(None), locked(run):
         recipe = read_recipe(run / RECIPE)
@@ -74,8 +74,8 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the baseline run: five times the learning rate, constant, twice the steps, a
-    head drawn at random, nobody who stops it."""
+    """The recipe of the baseline run: five times the learning rate, constant, for twice the steps,
+    with a randomly initialized head and without early stopping."""
     train = recipe.train
     assert train.learning_rate is not None
     return recipe.with_changes(
@@ -94,8 +94,8 @@ def baseline_recipe(recipe: Recipe) -> Recipe:
 
 
 def _random_split(table: Table, seed: int) -> tuple[Ints, Ints]:
-    """The guarded run's training rows without some single rows at random, stratified by class, and
-    these: the baseline run's own test rows."""
+    """Split the guarded run's training rows at random, stratified by class, into the baseline run's
+    training rows and its own test rows."""
     from sklearn.model_selection import train_test_split
 
     state = int(generator(seed, "careless").integers(2**31))
@@ -111,7 +111,7 @@ def _random_split(table: Table, seed: int) -> tuple[Ints, Ints]:
 def _accuracy(
     fitted: FittedModel, positions: Ints, groups: npt.NDArray[np.object_] | None
 ) -> Estimate:
-    """Of the trained network on rows that were prepared."""
+    """The accuracy of the trained network on prepared rows."""
     examples: Any = fitted.training_plan.prepared.examples.take(positions)
     losses, logits = fitted.measure(examples)
     return accuracy_estimate(
@@ -133,24 +133,23 @@ def _block(random_score: Estimate, test_score: Estimate, fitted: FittedModel) ->
 
 
 def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
-    """What the promise was worth; the intervals say whether that is more than chance."""
+    """How much the random split overstates the accuracy, and whether that may be chance."""
     if random_score.value is None or test_score.value is None:
-        return "One of the two could not be measured."
+        return "One of the two accuracies could not be measured."
     gap = 100 * (random_score.value - test_score.value)
     low, high = random_score.low, test_score.high
     is_apart = low is not None and high is not None and low > high
     if gap <= 0:
-        return "Here the random division promises no more than new sources bear out."
-    certainty = "more than chance" if is_apart else "which may be chance on so few rows"
+        return "Here the random split does not overstate the accuracy on new sources."
+    certainty = "the 95 % CIs do not overlap" if is_apart else "which may be chance on so few rows"
     return (
-        f"It promises {gap:.1f} points more than it keeps ({certainty}): near-copies and "
-        "packages of "
-        "one source stood on both sides of its random division."
+        f"The random split overstates the baseline run's accuracy by {gap:.1f} points "
+        f"({certainty}): near-duplicates and packages from one source are in both of its splits."
     )
 
 
 def _curves_csv(history: Sequence[Snapshot]) -> str:
-    """One line an evaluation, in the columns that ``holdfast diagnose`` knows."""
+    """One line per evaluation, in columns that ``holdfast diagnose`` reads."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "train_loss", "eval_loss", "train_accuracy", "eval_accuracy"])

@@ -1,7 +1,7 @@
-"""The main job, and the only place where all rooms meet:
+"""The training pipeline, where all packages meet:
 
-load → audit → treat → divide → refuse leaks → fit ⇄ (observe → diagnose → decide → act) → restore
-the best → find what may be said of it → score once on the test rows → confirm it there → report.
+load → audit → clean → split without leaks → fit ⇄ (observe → diagnose → decide → act) → restore the
+best checkpoint → analyse on validation rows → score once on test rows → confirm there → report.
 """
 
 from __future__ import annotations
@@ -90,29 +90,30 @@ def train(
     in_memory: Mapping[str, object] = MappingProxyType({}),
     procedure: Procedure | None = None,
 ) -> dict[str, Any]:
-    """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
+    """Run the pipeline, write the run into the folder ``run``, and return its ``result.json``.
 
-    ``listeners`` join the loop's own (a progress bar, say). ``checkpoint_every_s`` is the least
-    time between two checkpoints. On a finished run ``resume`` changes nothing. ``in_memory`` are
-    rows that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
-    ``prepare.sources``. A ``procedure`` takes the place of the one fit.
+    ``listeners`` are added to those of the training loop (a progress bar, for example).
+    ``checkpoint_every_s`` is the least time in seconds between two checkpoints. On a finished run
+    ``resume`` changes nothing. ``in_memory`` holds tables in memory (``data``, ``test``), which are
+    first stored in the run's folder; see ``prepare.sources``. A ``procedure`` replaces the single
+    fit.
 
-    Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
+    Raises ``Interrupted`` on Ctrl-C and SIGTERM; the run can then be resumed.
     """
     finished = finished_before(run, resume)
     if finished is not None:
         rows = finished.get("settings", {}).get("data", {}).get("path")
-        because = f"it had come to its end, on {rows}; nothing that is given now was used"
+        because = f"the run is already finished, on {rows}; the arguments given now were not used"
         notify(Decision("resumed", str(run), because, prominent=True))
         return finished
     if not resume:
-        # Before the folder is made and rows in memory are stored in it.
+        # Before the folder is created and rows in memory are stored in it.
         check_names(recipe)
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(claim_folder(run, resume))
         if not (resume and (run / RECIPE).exists()):
-            # A run that is continued has its rows; the sources may have gone or changed since.
+            # A resumed run has its rows; the sources may have been deleted or changed since.
             recipe, in_memory = with_mix(recipe, in_memory)
         paths = stack.enter_context(store_tables(in_memory, run))
         stack.enter_context(flushed_subnormals())
@@ -135,8 +136,8 @@ def _continue(
     listeners: Sequence[Listener],
     procedure: Procedure | None,
 ) -> dict[str, Any]:
-    """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
-    ``recipe_given``, since the run's recipe is that of the model that it came to."""
+    """Resume a run with its stored recipe; a procedure with ``recipe_given``, because the run's
+    recipe is that of the model that the procedure selected."""
     run = destination.run
     if (run / RESULT).exists() and _is_intact(run):
         return write_pages(run) if is_main_process() else read_result(run)
@@ -152,7 +153,7 @@ def _train(
     listeners: Sequence[Listener],
     procedure: Procedure | None,
 ) -> dict[str, Any]:
-    """The sentence above, from the rows on."""
+    """The pipeline above, from the rows on."""
     start, run = time.perf_counter(), destination.run
     scores_by_folds = isinstance(procedure, ScoresByFolds)
     divided = load_and_divide(recipe, scores_by_folds=scores_by_folds)
@@ -169,7 +170,7 @@ def _train(
                     saved = save_model(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _outer_predictions(learner, folder, fitted)
-                # The verdict, and what may be said of the test rows, are fixed before these open.
+                # The verdict and the findings are fixed before the test rows are read.
                 with surviving_defects(
                     "validation texts", "the verdict is based on the losses alone"
                 ):
@@ -195,7 +196,7 @@ def _train(
 def _outer_predictions(
     learning: Learner, folder: RunFolder, fitted: FittedModel
 ) -> OuterFoldPredictions | None:
-    """What the outer folds say, where there are no test rows."""
+    """Predictions of the outer folds, if the run has no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
     fingerprint = fitted.run_start.mark if fitted.run_start else ""
@@ -206,7 +207,7 @@ def _outer_predictions(
 
 
 def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:
-    """The recipe that repeats the run from anywhere: absolute paths, the columns worked out."""
+    """The recipe that repeats the run from any folder: with absolute paths and column names."""
     columns = table.columns
     data: dict[str, Any] = {"label": columns.label, "group": columns.group}
     if not recipe.data.template:
@@ -217,8 +218,8 @@ def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:
 
 
 def _is_intact(run: Path) -> bool:
-    """Whether what a killed run had come to is whole, so that only its report is missing. Where it
-    is not, the last checkpoint gives it again; without one the error is raised."""
+    """Whether the result of a killed run is complete, so that only its report is missing. If it is
+    not, the run continues from its last checkpoint; without one the error is raised."""
     try:
         result = read_result(run)
         check_files(run, result, SEALED_FILES)
@@ -226,6 +227,6 @@ def _is_intact(run: Path) -> bool:
     except RunError as error:
         if not (run / CHECKPOINTS).exists():
             raise
-        notify(Decision(RESULT, "made again", f"{error.what} {error.rule}"))
+        notify(Decision(RESULT, "computed again", f"{error.what} {error.rule}"))
         return False
     return True

@@ -1,4 +1,4 @@
-"""``--dry-run``: everything up to step 0, then what the run would do and what it would need."""
+"""``--dry-run``: everything up to step 0, then the plan of the run and the resources it needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         divided = load_and_divide(one_table)
     learning = learning_rows(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
-    # K runs on all rows but a fold each, and one on all, take as long as K on all.
+    # K runs on all rows except one fold, and one run on all rows, cost as much as K runs on all.
     repetitions = max(1, folds) * max(1, len(learning.outer))
     training_plan = make_training_plan(
         learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds)
@@ -73,7 +73,8 @@ def preview(recipe: Recipe) -> dict[str, Any]:
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:
-    """Median time of a pass of a training row over a few steps of rows of median length."""
+    """The median time in seconds that a training row takes, over a few steps with rows of median
+    length."""
     job, _ = make_job(training_plan, make_accelerator(training_plan.recipe.train.precision))
     run = begin_run(job)
     run.phase_index = len(training_plan.plan.phases) - 1
@@ -99,7 +100,7 @@ def _peak_mb() -> float:
 
 
 def _memory_parts(need: MemoryEstimate) -> dict[str, float]:
-    """The estimate in its parts, with what a few real steps took and what is there."""
+    """The memory estimate in its parts, with the measured peak of a few steps and the limit."""
     parts = {name: getattr(need, name) for name in MemoryEstimate.__slots__}
     peak = _peak_mb()
     parts |= {"peak_after_timed_steps": peak, "available": available_mb()}
@@ -110,7 +111,7 @@ def _memory_parts(need: MemoryEstimate) -> dict[str, float]:
 def _time_parts(
     training_plan: TrainingPlan, seconds_a_row: float, test_rows: int, repetitions: int
 ) -> dict[str, float]:
-    """``repetitions`` how often the run's own steps are taken, over all folds."""
+    """The time estimate; ``repetitions`` is how often the run's steps are made, over all folds."""
     rows = sum(phase.rows_passed for phase in training_plan.plan.phases) * repetitions
     evaluated_rows = (
         len(training_plan.plan.evaluate_at)

@@ -1,1 +1,1 @@
-"""From a recipe to settings: the default table, adapters, memory, the task."""
+"""From a recipe to settings: the default recipe, adapters, memory, the task."""

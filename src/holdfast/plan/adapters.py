@@ -1,4 +1,4 @@
-"""The recipe's adapter, as the model's loader takes it, and what it changes in the defaults."""
+"""The recipe's adapter, as the model's loader takes it, and how it changes the defaults."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from holdfast.models.base import AdapterSpec, LoadedModel, Network, decisions_in
 from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 
-# Times the rate of a full fine-tune. LoRA's best rate is about ten times that of a full
-# fine-tune, whatever the model (thinkingmachines.ai, "LoRA without regret", 2025); LoRA+ has its
-# own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
-# at 3e-3 (2205.05638) and more (2104.08691).
+# Learning rates, as multiples of that of full fine-tuning. LoRA's best rate is about ten times that
+# of full fine-tuning, for any model (thinkingmachines.ai, "LoRA without regret", 2025). LoRA+ has
+# its own higher rate for half of the weights (2402.12354). IA³ and prompts have few weights and
+# learn at 3e-3 (2205.05638) and more (2104.08691).
 RATE_FACTORS = {
     "lora": 10.0,
     "rslora": 10.0,
@@ -26,16 +26,16 @@ RATE_FACTORS = {
     "ia3": 50.0,
     "prompt": 100.0,
 }
-# The loaders of these tasks hold pretrained weights in fewer bits.
+# The loaders of these tasks support quantised weights.
 QUANTIZABLE_TASKS = tuple(sorted(GENERATIVE_TASKS))
-# Adapters that leave pretrained weights as they are and read nothing off them.
+# Adapters that neither change nor read pretrained weights.
 HALF_PRECISION_ADAPTERS = ("lora", "rslora", "lora+")
 
 L = TypeVar("L", bound=LoadedModel)
 
 
 def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
-    """What the loader is asked for; ``None`` where the recipe has no adapter."""
+    """The adapter that the loader adds; ``None`` where the recipe has none."""
     part = recipe.model.adapter
     return AdapterSpec(**part.model_dump()) if part.kind else None
 
@@ -43,32 +43,32 @@ def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
 def resolve_quantize(recipe: Recipe) -> Recipe:
     """The recipe with the open settings of ``model.quantize`` filled in.
 
-    Raises ``RecipeError`` where the task cannot be trained so, or where nothing would learn.
+    Raises ``RecipeError`` where the task does not support it, or where no weights would be trained.
     """
     model = recipe.model
     for key in ("quant_type", "double_quant"):
         if getattr(model, key) is not None and model.quantize != "4bit":
             raise RecipeError(
                 f"model.{key}",
-                f"is a setting of 4 bits, and {SETTING} is {model.quantize}",
+                f"only applies to 4 bits, but {SETTING} is {model.quantize}",
                 getattr(model, key),
-                f"Leave it out, or add --set {SETTING}=4bit.",
+                f"Remove it, or add --set {SETTING}=4bit.",
             )
     if model.quantize == "none":
         return recipe
     if recipe.task not in QUANTIZABLE_TASKS:
         raise RecipeError(
             SETTING,
-            f"is not built for {recipe.task}",
+            f"is not supported for {recipe.task}",
             model.quantize,
-            f"Leave it out; it is there for {' and '.join(QUANTIZABLE_TASKS)}.",
+            f"Remove it; it is supported for {' and '.join(QUANTIZABLE_TASKS)}.",
         )
     if model.adapter.kind is None:
         raise RecipeError(
             SETTING,
-            "freezes the weights that it quantises, and no adapter learns in their place",
+            "freezes the quantised weights, so without an adapter nothing would be trained",
             model.quantize,
-            "Add --set model.adapter.kind=lora, or leave model.quantize out.",
+            "Add --set model.adapter.kind=lora, or remove model.quantize.",
         )
     if model.quantize == "8bit":
         return recipe
@@ -79,10 +79,10 @@ def resolve_quantize(recipe: Recipe) -> Recipe:
 
 
 def resolve_dtype(recipe: Recipe) -> Recipe:
-    """The recipe with the precision that weights held in ``model.dtype`` are multiplied in.
+    """The recipe with the training precision that fits weights stored in ``model.dtype``.
 
-    Raises ``RecipeError`` where the task cannot be trained so, where they would learn, or where
-    another setting says otherwise.
+    Raises ``RecipeError`` where the task does not support it, where these weights would be trained,
+    or where another setting contradicts it.
     """
     model, precision = recipe.model, recipe.train.precision
     if model.dtype == "float32":
@@ -90,26 +90,26 @@ def resolve_dtype(recipe: Recipe) -> Recipe:
     fault = None
     if recipe.task not in QUANTIZABLE_TASKS:
         fault = (
-            f"is not built for {recipe.task}",
-            f"It is there for {' and '.join(QUANTIZABLE_TASKS)}.",
+            f"is not supported for {recipe.task}",
+            f"It is supported for {' and '.join(QUANTIZABLE_TASKS)}.",
         )
     elif model.adapter.kind not in HALF_PRECISION_ADAPTERS:
-        rule = "is of weights that stay as they are: in so few digits small updates are lost"
+        rule = "only works on frozen weights: at this precision small updates are lost"
         fault = (
             rule,
-            f"Add --set model.adapter.kind={HALF_PRECISION_ADAPTERS[0]}, or leave model.dtype out.",
+            f"Add --set model.adapter.kind={HALF_PRECISION_ADAPTERS[0]}, or remove model.dtype.",
         )
     elif model.quantize != "none":
-        fault = f"contradicts {SETTING}={model.quantize}", "Leave one of the two out."
+        fault = f"contradicts {SETTING}={model.quantize}", "Remove one of the two settings."
     elif precision not in ("auto", "bfloat16"):
-        fault = f"contradicts train.precision={precision}", "Leave train.precision out."
+        fault = f"contradicts train.precision={precision}", "Remove train.precision."
     if fault is not None:
         raise RecipeError("model.dtype", fault[0], model.dtype, fault[1])
     return recipe.with_changes(train={"precision": "bfloat16"})
 
 
 def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
-    """What the loader is asked for; ``None`` where nothing is quantised."""
+    """The quantization for the loader; ``None`` where nothing is quantised."""
     model = recipe.model
     if model.quantize == "none":
         return None
@@ -119,7 +119,7 @@ def quantize_spec(recipe: Recipe) -> QuantizeSpec | None:
 
 
 def load_options(recipe: Recipe) -> LoadOptions:
-    """What every loader is asked."""
+    """The options for every loader."""
     model = recipe.model
     return LoadOptions(
         model.revision,
@@ -134,7 +134,7 @@ def load_options(recipe: Recipe) -> LoadOptions:
 
 
 def with_adapter(loaded: L, recipe: Recipe) -> L:
-    """What a loader gave, with the recipe's adapter in its network if it is not there yet."""
+    """The loaded model with the recipe's adapter in its network, added if it is missing."""
     spec = adapter_spec(recipe)
     if spec is None or loaded.network.adapter is not None:
         return loaded
@@ -148,7 +148,7 @@ def with_adapter(loaded: L, recipe: Recipe) -> L:
 
 
 def adapter_settings(network: Network) -> dict[str, Any]:
-    """The adapter's settings with nothing left open, for the recipe that repeats the run."""
+    """The adapter's settings with every default filled in, for the recipe that repeats the run."""
     adapter = network.adapter
     if adapter is None:
         return {}
@@ -157,6 +157,6 @@ def adapter_settings(network: Network) -> dict[str, Any]:
 
 
 def rate_factor(recipe: Recipe) -> float:
-    """How many times the rate of a full fine-tune this recipe's weights learn at."""
+    """The learning rate of this recipe's weights as a multiple of that of full fine-tuning."""
     adapter_kind = recipe.model.adapter.kind
     return RATE_FACTORS[adapter_kind] if adapter_kind else 1.0

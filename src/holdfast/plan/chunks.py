@@ -1,4 +1,4 @@
-"""Whether a model that writes computes its losses without the logits of all targets."""
+"""Whether a generative model computes its loss in chunks, without the logits of all targets."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 SETTING = "train.chunk_loss"
-# Float32 logits, their gradient, and what the softmax keeps.
+# Bytes per logit: in float32, its gradient, and a copy for the softmax.
 LOGIT_COPIES = 3
-# MB of these from which it is done unasked: below, they are no large part of a run's memory.
+# From this many MB of logits chunking is the default: below, they are a small part of memory.
 MIN_LOGITS_MB = 1000.0
 
 
 def choose_chunk_loss(
     recipe: ResolvedRecipe, loaded: LoadedModel, examples: Examples, phases: tuple[Phase, ...]
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
-    """The recipe with ``train.chunk_loss`` on or off; why, where it is on.
+    """The recipe with ``train.chunk_loss`` on or off, and the reason where it is on.
 
-    Unasked only where the logits of one pass would take more than ``MIN_LOGITS_MB``, so that the
-    numbers of small runs stay what they are to the bit. Raises ``RecipeError`` where it is asked
-    for and cannot be done.
+    By default only where the logits of one pass would take more than ``MIN_LOGITS_MB``, so that
+    results of small runs stay bitwise the same. Raises ``RecipeError`` where it is requested but
+    not possible.
     """
     requested = recipe.train.chunk_loss
     obstacle = _chunking_obstacle(recipe, loaded)
@@ -45,26 +45,26 @@ def choose_chunk_loss(
     needed_mb = logits_mb(vocabulary, rows_in_memory(phases) * _longest_targets(examples))
     if requested == "auto" and needed_mb < MIN_LOGITS_MB:
         return resolve_recipe(recipe, train={"chunk_loss": "off"}), ()
-    why = "set in the recipe" if requested == "on" else "they are the largest thing of a step"
+    why = "set in the recipe" if requested == "on" else "logits would take the most memory"
     because = (
-        f"{why}: the logits of a pass over a vocabulary of {vocabulary:,} would take "
+        f"{why}: for a vocabulary of {vocabulary:,}, the logits of one pass would take "
         f"{needed_mb:,.0f} MB; "
-        f"those of {targets_at_once(vocabulary):,} targets are there at once, and computed "
-        "once more "
+        f"only those of {targets_at_once(vocabulary):,} targets are held at once, and they are "
+        "computed again "
         "in the backward pass"
     )
     return resolve_recipe(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
 
 
 def chunk_size(recipe: Recipe, loaded: LoadedModel) -> int | None:
-    """Of how many targets the logits are there at once; ``None``: of all of a pass."""
+    """The number of targets whose logits are held at once; ``None``: all of a pass."""
     if recipe.train.chunk_loss != "on":
         return None
     return targets_at_once(int(loaded.network.config.vocab_size))
 
 
 def logits_mb(vocabulary: int, targets: int, chunked: bool = False) -> float:
-    """What logits and their gradients take in a pass, MB."""
+    """MB that logits and their gradients take in one pass."""
     all_targets = LOGIT_COPIES * 4.0 * vocabulary * targets
     return (
         min(all_targets, float(LOGIT_COPIES * LOGIT_BYTES_AT_ONCE)) / MB
@@ -74,19 +74,19 @@ def logits_mb(vocabulary: int, targets: int, chunked: bool = False) -> float:
 
 
 def _chunking_obstacle(recipe: Recipe, loaded: LoadedModel) -> str | None:
-    """Why the losses of this run need all logits."""
+    """Why the losses of this run need all logits; ``None`` if they do not."""
     if not getattr(loaded.network, "chunks", False):
-        return f"cannot be used for {recipe.task} with this model: its logits are no plain layer"
+        return f"cannot be used for {recipe.task} with this model: its output is not a linear layer"
     train, policy = recipe.train, recipe.control.policy
     logit_readers = {
         "train.label_smoothing": bool(train.label_smoothing),
         "distill.teacher": bool(recipe.distill.teacher),
-        # Such a policy may add a method on the way.
+        # Such a policy may add a method during the run.
         f"control.policy={policy}": policy not in PASSIVE_POLICIES,
     }
     names = extra_methods(recipe) or [name for name, there in logit_readers.items() if there]
     if names:
-        return f"keeps no logits, and {', '.join(names)} may read them"
+        return f"does not store logits, and {', '.join(names)} may need them"
     return None
 
 

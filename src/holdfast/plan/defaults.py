@@ -1,7 +1,7 @@
-"""The default recipe: one table by rows and kind of model, and how a recipe becomes a plan.
+"""The default recipe: a table by number of rows and type of model; and a recipe's training phases.
 
-Each line names the benchmark that chose it. A value that the user sets always wins; a value far
-outside its region is a finding, never a silent change.
+Each line names the benchmark that chose it. A value that the user sets always takes precedence. A
+value far outside its usual range leads to a finding, never to a silent change.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Default:
     """One line of the table, for up to ``rows`` training rows (``None``: any) of at least
     ``classes`` classes.
 
-    ``model_type`` is by parameters: small below 40 million, base below 200 million, large from
-    there; or what the kind of task says of its model (``vision``, ``resnet``). A run takes
+    ``model_type`` is by parameters: small below 40 million, base below 200 million, large above; or
+    the task's name for its type of model (``vision``, ``resnet``). A run first takes
     ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of fine-tuning
-    from the linear probe; either may be none. ``source`` is a benchmark of this repository, where
-    that chose the line (``benchmarked``), else what it follows.
+    from the linear probe; either may be zero. ``source`` is the benchmark of this repository that
+    chose the line (``benchmarked``), else the reference that it follows.
     """
 
     model_type: str
@@ -62,8 +62,8 @@ class Default:
 
 
 DEFAULTS_TABLE = (
-    # Many classes of few rows: batches of many classes, with which their names are contrasted too
-    # (two divisions: 1.0 and 2.2 points above fine-tuning with the same names).
+    # Many classes with few rows: batches of many classes, contrasted with their names too (two
+    # splits: 1.0 and 2.2 points above fine-tuning with the same names).
     Default(
         "small",
         400,
@@ -78,29 +78,29 @@ DEFAULTS_TABLE = (
     Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows", True),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
-    Default("base", 1000, 0, 12, 16, 3e-5, "many passes, 2006.04884"),
+    Default("base", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
     Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
-    Default("large", 1000, 0, 12, 16, 1e-5, "many passes, 2006.04884"),
+    Default("large", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "the usual region, 1810.04805"),
-    # Several labels, a number, or tags of words: no contrast, which needs a class a row.
+    # Several labels, a number, or tags of words: no contrast, which needs one class per row.
     Default("small encoder", 800, 0, 10, 16, 1e-4, "as for classes, longer"),
     Default("small encoder", None, 0, 4, 16, 1e-4, "as for classes, longer"),
-    Default("base encoder", 1000, 0, 12, 16, 3e-5, "many passes, 2006.04884"),
+    Default("base encoder", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
     Default("base encoder", None, 0, 4, 32, 3e-5, "the usual region"),
-    Default("large encoder", 1000, 0, 12, 16, 1e-5, "many passes, 2006.04884"),
+    Default("large encoder", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
     Default("large encoder", None, 0, 3, 32, 1e-5, "the usual region"),
     Default("vision", 1000, 0, 10, 16, 1e-4, "the usual region, 2106.10270"),
     Default("vision", None, 0, 5, 32, 5e-5, "the usual region, 2106.10270"),
-    Default("resnet", 1000, 0, 10, 16, 5e-4, "a higher rate, 2110.00476"),
-    Default("resnet", None, 0, 6, 32, 3e-4, "a higher rate, 2110.00476"),
-    Default("t5", 1000, 0, 10, 8, 1e-4, "T5 learns at higher rates, 1910.10683"),
-    Default("t5", None, 0, 4, 16, 1e-4, "T5 learns at higher rates, 1910.10683"),
+    Default("resnet", 1000, 0, 10, 16, 5e-4, "a higher learning rate, 2110.00476"),
+    Default("resnet", None, 0, 6, 32, 3e-4, "a higher learning rate, 2110.00476"),
+    Default("t5", 1000, 0, 10, 8, 1e-4, "T5 learns at higher learning rates, 1910.10683"),
+    Default("t5", None, 0, 4, 16, 1e-4, "T5 learns at higher learning rates, 1910.10683"),
     Default("seq2seq", 1000, 0, 10, 8, 3e-5, "the usual region, 1910.13461"),
     Default("seq2seq", None, 0, 4, 16, 3e-5, "the usual region, 1910.13461"),
     Default("small decoder", 1000, 0, 5, 16, 3e-4, "the usual region"),
     Default("small decoder", None, 0, 3, 16, 3e-4, "the usual region"),
     Default("base decoder", None, 0, 3, 16, 1e-4, "the usual region"),
-    Default("large decoder", None, 0, 3, 16, 2e-5, "the rate of 2307.09288"),
+    Default("large decoder", None, 0, 3, 16, 2e-5, "the learning rate of 2307.09288"),
 )
 LEARNING_RATE_REGIONS = {
     "small": (1e-5, 1e-3),
@@ -117,15 +117,16 @@ LEARNING_RATE_REGIONS = {
     "base decoder": (5e-6, 1e-3),
     "large decoder": (1e-6, 2e-4),
 }
-# Tasks whose updates are means over tokens.
+# Tasks whose losses are means over tokens.
 FINETUNE = "finetune"
-# Methods that a plan may have without being asked.
+# Methods that a plan may use by default.
 DEFAULT_METHODS = ("contrast", "probe_first")
-# Fewer rows hold no two of two classes; a run that asked for it nevertheless is refused.
+# The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
-# None where a model writes: Adam's first steps are its largest, and a short run needs them. After
-# 76 steps on summaries a tenth of them ended 0.020 nats higher, three steps 0.017: all of the gap
-# to a trainer without one. Classifiers are unstable on few rows without (2006.04884).
+# No warmup for generative models: Adam's first steps are its largest, and a short run needs them.
+# On summaries, after 76 steps, warmup over a tenth of them gave a loss 0.020 nats higher, and over
+# three steps 0.017: the full gap to a trainer without one. Classifiers are unstable on few rows
+# without warmup (2006.04884).
 WARMUP, GENERATIVE_WARMUP = 0.1, 0.0
 PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
@@ -139,8 +140,8 @@ def model_size(parameters: int) -> str:
 
 
 def default_for(parameters: int, rows: int, model: str | None = None, classes: int = 0) -> Default:
-    """The line of the table for a model of this size, or of the kind that ``model`` names, and this
-    many training rows of so many classes (0: no classes, or few)."""
+    """The line of the table for a model of this size, or of the type that ``model`` names, and for
+    training rows of this number and this many classes (0: no classes, or few)."""
     model_type = model or model_size(parameters)
     matching = (
         d
@@ -154,8 +155,8 @@ def resolve_settings(
     recipe: Recipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     """Fill in every training setting that the recipe leaves open, each with its reason. ``model``
-    names a kind of model in the table, where it is not chosen by size; ``classes`` is their
-    number."""
+    names a type of model in the table, where it is not chosen by size; ``classes`` is the number of
+    classes."""
     default = default_for(parameters, rows, model, classes)
     methods = _resolve_methods(recipe, default, rows, classes)
     given = recipe.train.model_dump()
@@ -178,7 +179,7 @@ def resolve_settings(
     default_freeze = "none" if model else "words"
     complete = recipe.model_copy(
         update={
-            # The composition asks for another rule where the plan was measured to gain by it.
+            # The methods choose another metric where the plan measurably gains by it.
             "train": recipe.train.model_copy(update={"keep": given["keep"] or "lowest", **filled}),
             "methods": methods,
             "enrich": _enrichments(recipe),
@@ -194,12 +195,12 @@ def resolve_settings(
     )
     classes_note = f" of {classes} classes" if default.classes else ""
     because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
-    decision = Decision("default recipe", settings_phrase or "nothing left open", because)
+    decision = Decision("default recipe", settings_phrase or "no open settings", because)
     return complete, (decision, *_method_decisions(methods))
 
 
 def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
-    """A line for each method that no plan has by itself, with its settings and what it does."""
+    """A decision for each method that is not a default, with its settings and effect."""
     lines = []
     for name, settings in _enabled_methods(methods).items():
         if name in DEFAULT_METHODS:
@@ -211,22 +212,22 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
             if isinstance(value, (int, float))
             else f"{key} {_value_phrase(value)}"
             for key, value in settings.items()
-            # Words that stand as they usually do would make the line longer, not clearer.
+            # Text settings at their default would make the line longer, not clearer.
             if isinstance(value, (int, float)) or value != getattr(default_settings, key)
         )
         effects = [
             f"each update passes its rows {parts.stepper.passes} times" if parts.stepper else "",
-            "it draws the rows of the fine-tuning" if parts.source else "",
-            "it changes the losses of the fine-tuning" if parts.terms else "",
-            "general rows pass beside those of the fine-tuning" if parts.add_general_rows else "",
-            f"{count_phrase(len(parts.stages), 'phase')} before the fine-tuning"
+            "it samples the rows of fine-tuning" if parts.source else "",
+            "it changes the loss of fine-tuning" if parts.terms else "",
+            "general rows are added to each batch of fine-tuning" if parts.add_general_rows else "",
+            f"{count_phrase(len(parts.stages), 'phase')} before fine-tuning"
             if parts.stages
             else "",
-            f"{count_phrase(parts.copies, 'more copy', 'more copies')} of the weights that learn"
+            f"{count_phrase(parts.copies, 'more copy', 'more copies')} of the trained weights"
             if parts.copies
             else "",
         ]
-        because = "; ".join(["set by you", *filter(None, effects)])
+        because = "; ".join(["set in the recipe", *filter(None, effects)])
         lines.append(
             Decision("method", f"{name} ({settings_phrase})" if settings_phrase else name, because)
         )
@@ -239,38 +240,38 @@ def _warmup(recipe: Recipe) -> float:
 
 
 def _value_phrase(value: object) -> str:
-    """A word, or a table of classes with a share each."""
+    """A word, or a mapping of classes to shares."""
     if not isinstance(value, Mapping):
         return str(value)
     return ", ".join(f"{name}: {share:g}" for name, share in value.items())
 
 
 def _head_setting(recipe: Recipe) -> str | None:
-    """How the head is fitted to the untouched features; ``None`` where a row has no class."""
+    """How the head is fitted to the base model's features; ``None`` where a row has no class."""
     if recipe.task in (None, *CLASSIFICATION_TASKS) and recipe.data.label_kind in (None, "class"):
         return "both"
     if recipe.train.head is not None:
         label_words = recipe.data.label_kind or recipe.task
-        rule = f"does not exist for {label_words}: it needs a class a row"
+        rule = f"does not exist for {label_words}: it needs one class per row"
         raise RecipeError("train.head", rule, recipe.train.head, "Leave it out.")
     return None
 
 
 def _epochs(default: Default, methods: Mapping[str, object], rows: int) -> float:
-    """Passes over the training rows in all phases together."""
+    """Epochs over the training rows in all phases together."""
     stages = parts_of(_enabled_methods(methods)).stages
     if not stages:
         return default.epochs or EPOCHS_WITHOUT_CONTRAST
     drawn_rows = sum(stage.steps * stage.batch_size for stage in stages)
-    # Rounded up, so that the number as it is written still pays for every row drawn.
+    # Rounded up, so that the rounded number still covers every row drawn.
     return math.ceil(1000 * drawn_rows / rows) / 1000 + default.epochs
 
 
 def _resolve_methods(
     recipe: Recipe, default: Default, rows: int, classes: int = 0
 ) -> dict[str, dict[str, Any] | bool]:
-    """Every method that is asked for or usual, with all its settings, or ``False``; ``True`` for
-    one without settings."""
+    """The settings of every method that is requested or a default, ``True`` for one without
+    settings, or ``False`` for one that is off."""
     check_methods(recipe.methods)
     known = RunContext(rows, recipe.train.learning_rate or default.learning_rate, classes)
     contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST
@@ -290,7 +291,7 @@ def _resolve_methods(
 
 
 def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
-    """Every setting of the enrichments that are asked for; ``False`` for those that are not."""
+    """Every setting of the requested enrichments; ``False`` for the others."""
     on = check_enrich(recipe.enrich, input_type(recipe.task))
     return {name: on.get(name, False) for name in recipe.enrich}
 
@@ -298,21 +299,21 @@ def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
 def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     one_class, method = recipe.data.label_kind in (None, "class"), all_methods()[name]
     if method.needs_one_answer and not one_class:
-        rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it compares answers"
+        rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it needs classes"
         raise RecipeError(f"methods.{name}", rule, None, "Leave it out.")
     if not method.needs_classes or (recipe.task in (None, *CLASSIFICATION_TASKS) and one_class):
         return
     label_words = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(
         f"methods.{name}",
-        f"does not exist for {label_words}: it needs a class a row",
+        f"does not exist for {label_words}: it needs one class per row",
         None,
         "Leave it out.",
     )
 
 
 def _enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """The settings of those methods of a resolved recipe that are on."""
+    """The settings of the methods that are on in a resolved recipe."""
     return {
         name: dict(settings) if isinstance(settings, Mapping) else {}
         for name, settings in methods.items()
@@ -321,14 +322,14 @@ def _enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]
 
 
 def extra_methods(recipe: Recipe) -> tuple[str, ...]:
-    """The names of the methods that are on, without those that a plan has unasked."""
+    """The names of the methods that are on, without the defaults of a plan."""
     on = (name for name, given in recipe.methods.items() if given is not False)
     return tuple(name for name in on if name not in DEFAULT_METHODS)
 
 
 def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
-    """Those methods of a resolved recipe that are on with their settings; those with keys of their
-    own among them."""
+    """The methods that are on in a resolved recipe, with their settings, including methods with
+    their own recipe keys."""
     settings = _enabled_methods(recipe.methods)
     if recipe.train.label_smoothing:
         settings["label_smoothing"] = {"share": recipe.train.label_smoothing}
@@ -336,7 +337,7 @@ def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
 
 
 def method_parts(recipe: ResolvedRecipe) -> Parts:
-    """What the methods of a resolved recipe bring."""
+    """The training components of the methods of a resolved recipe."""
     return parts_of(method_settings(recipe))
 
 
@@ -345,9 +346,9 @@ def plan_phases(
 ) -> tuple[Phase, ...]:
     """The phases of a resolved recipe for ``rows`` training rows.
 
-    ``train.epochs`` bounds the passes over the training rows in all phases together, and
-    ``train.max_steps`` their updates. The stages of methods come first; where fine-tuning is to
-    follow, they take at most half of either.
+    ``train.epochs`` limits the epochs over the training rows in all phases together, and
+    ``train.max_steps`` their updates. The stages of methods come first; if fine-tuning follows,
+    they take at most half of either.
     """
     parts = method_parts(recipe)
     per_step = recipe.train.batch_size * recipe.train.accumulate
@@ -357,7 +358,7 @@ def plan_phases(
     planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
     before = [phase for phase in planned if phase is not None]
     remaining_rows = row_budget - sum(phase.steps * phase.batch_size for phase in before)
-    # Less than a pass is the rounding of a budget, not a phase.
+    # Less than one epoch is a rounding remainder, not a phase.
     steps = (
         steps_for(remaining_rows / rows, rows, per_step)
         if not before or remaining_rows >= rows
@@ -375,8 +376,8 @@ def plan_phases(
 def benchmarked_phases(
     recipe: ResolvedRecipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
 ) -> tuple[Phase, ...] | None:
-    """What a recipe that leaves everything open would do, where a benchmark has measured that;
-    ``None`` where none has."""
+    """The phases of a recipe that leaves everything open, where a benchmark measured them, else
+    ``None``."""
     if not default_for(parameters, rows, model, classes).benchmarked or recipe.model.adapter.kind:
         return None
     open_settings = dict.fromkeys(
@@ -401,8 +402,8 @@ def benchmarked_phases(
 def _stage_phase(
     recipe: ResolvedRecipe, stage: Stage, row_budget: float, share: float
 ) -> Phase | None:
-    """A method's stage as a phase, as far as its share of the budget goes; ``None`` for no step."""
-    # The sliver is for products that miss a whole number from below.
+    """A method's stage as a phase within its share of the budget; ``None`` for no step."""
+    # The small addend is for products that miss an integer from below.
     steps = min(stage.steps, int(share * row_budget / stage.batch_size + 1e-6))
     if recipe.train.max_steps is not None:
         steps = min(steps, max(1, int(share * recipe.train.max_steps)))
@@ -439,7 +440,7 @@ def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
 
 
 def _shared_settings(recipe: ResolvedRecipe) -> dict[str, Any]:
-    """What a recipe says of every phase."""
+    """The recipe's settings that all phases share."""
     train = recipe.train
     return {
         "optimizer": train.optimizer,
@@ -452,7 +453,7 @@ def _shared_settings(recipe: ResolvedRecipe) -> dict[str, Any]:
 
 
 def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
-    """A finding for methods of the fine-tuning where the plan has none."""
+    """A finding for fine-tuning methods where the plan has no fine-tuning phase."""
     enabled = _enabled_methods(recipe.methods)
     idle_settings = [
         f"methods.{name}" for name in enabled if parts_of({name: enabled[name]}).changes_finetuning
@@ -462,18 +463,19 @@ def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Fi
     if not idle_settings or FINETUNE in stages:
         return ()
     because = (
-        f"{' and '.join(idle_settings)} changes the fine-tuning, and this plan has only {stages[0]}"
+        f"{' and '.join(idle_settings)} would change fine-tuning, but this plan has only "
+        f"{stages[0]}"
     )
     remedy = f"Set methods.{stages[0]}=false."
     return (Finding("unused_setting", "warn", 0.5, len(idle_settings), (), because, remedy),)
 
 
 def conflict_query(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
-    """What a recipe, in which something may be open, asks of its methods; with the ``phases`` of
-    its plan where that is made."""
+    """The settings that decide whether methods conflict, from a recipe that may have open settings;
+    with the ``phases`` of its plan once they are known."""
     train, methods = recipe.train, _enabled_methods(recipe.methods)
     if recipe.task in GENERATIVE_TASKS:
-        # It is on by default, and of what writes no head is fitted.
+        # On by default, but generative models have no head to fit.
         methods.pop("probe_first", None)
     return ConflictQuery(
         methods=methods,
@@ -486,15 +488,15 @@ def conflict_query(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuer
 
 
 def useless_methods(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
-    """Findings for methods of which one does nothing beside the other."""
+    """Findings for pairs of methods of which one has no effect with the other."""
     return useless_pairs(conflict_query(recipe, phases))
 
 
 def usual_rates(
     recipe: ResolvedRecipe, parameters: int, model: str | None = None
 ) -> tuple[float, float] | None:
-    """The least and the largest learning rate that are known to work for such a model; ``None``
-    for SGD, whose rates depend on much else."""
+    """The range of learning rates that usually works for such a model; ``None`` for SGD, whose
+    rates depend on many other settings."""
     if recipe.train.optimizer == "sgd":
         return None
     low, high = LEARNING_RATE_REGIONS[model or model_size(parameters)]
@@ -504,7 +506,7 @@ def usual_rates(
 def unusual_settings(
     recipe: ResolvedRecipe, parameters: int, model: str | None = None
 ) -> tuple[Finding, ...]:
-    """Findings for settings far outside the region that is known to work."""
+    """Findings for settings far outside the range that usually works."""
     model_type, usual = model or model_size(parameters), usual_rates(recipe, parameters, model)
     if usual is None:
         return ()
@@ -520,9 +522,9 @@ def unusual_settings(
             0.5,
             1,
             (),
-            f"train.learning_rate {rate:g} is {direction} the usual region {low:g} to {high:g} "
-            f"of a {model_type} model",
-            f"Leave train.learning_rate out, or set it between {low:g} and {high:g}.",
+            f"train.learning_rate {rate:g} is {direction} the usual range {low:g} to {high:g} "
+            f"for a {model_type} model",
+            f"Remove train.learning_rate, or set it between {low:g} and {high:g}.",
         ),
     )
 

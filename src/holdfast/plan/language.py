@@ -1,4 +1,4 @@
-"""The rows' language against those that a model's card lists."""
+"""The language of the rows, compared with the languages that a model's card lists."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from holdfast.models.loading.card import card_here
 from holdfast.models.loading.source import find_model
 
 CHECK = "model_language"
-# py3langid's certainty; below it a text may be of several languages, or of none.
+# py3langid's least probability; below it a text may be in several languages, or in none.
 MIN_PROBABILITY = 0.9
-# A fixed part of the rows tells it, in half a second.
+# The most texts: a fixed sample identifies the language in half a second.
 TEXTS, CHARACTERS = 50, 5000
 MULTILINGUAL_CODES = ("multilingual", "mul")
 MOST_TEXTS = 500
@@ -33,8 +33,8 @@ def sample_texts(table: Table, seed: int) -> list[str]:
 
 
 def detect_language(texts: Sequence[str]) -> str | None:
-    """The code of the language that the texts are in; ``None`` where that is not sure, or cannot be
-    told for lack of a package."""
+    """The code of the language of the texts; ``None`` where it is uncertain, or a package is
+    missing."""
     from holdfast.data.texts.general import identify_language
 
     with contextlib.suppress(ImportError):
@@ -44,8 +44,8 @@ def detect_language(texts: Sequence[str]) -> str | None:
 
 
 def language_mismatch(languages: Sequence[str], rows_language: str | None) -> str | None:
-    """What does not fit, in words; ``None`` where the model reads the rows' language, or where
-    either is not known."""
+    """The mismatch as a phrase; ``None`` where the model reads the language of the rows, or where
+    either is unknown."""
     listed = {code.lower().partition("-")[0] for code in languages}
     if (
         not rows_language
@@ -54,12 +54,12 @@ def language_mismatch(languages: Sequence[str], rows_language: str | None) -> st
         or listed & set(MULTILINGUAL_CODES)
     ):
         return None
-    return f"its card says {', '.join(languages[:5])}, and the rows are in {rows_language}"
+    return f"its card lists {', '.join(languages[:5])}, but the rows are in {rows_language}"
 
 
 def language_findings(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
-    """A warning where the texts are in a language that the model's card does not list. Of a model
-    that lies here: the hub is not asked for a card."""
+    """A warning where the texts are in a language that the model's card does not list. Only for
+    local models: no card is fetched from the hub."""
     if not texts or not (name == EMBEDDED or Path(name).is_dir()):
         return ()
     languages = card_here(find_model(name)).languages
@@ -73,8 +73,8 @@ def language_findings(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
             1.0,
             len(texts),
             (),
-            f"the model was not made for these texts: {mismatch}",
-            "Take a model of that language, or one of many languages (--model NAME); "
+            f"the model was not made for the language of these texts: {mismatch}",
+            "Choose a model for that language, or a multilingual one (--model NAME); "
             "`holdfast choose` compares several on your rows.",
         ),
     )

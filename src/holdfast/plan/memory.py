@@ -1,10 +1,10 @@
-"""Will it fit? An estimate of the memory of a run before its first step, and what would help.
+"""Estimate the memory of a run before its first step, and suggest settings that reduce it.
 
 Weights, gradients and the optimizer's state are counted; activations are measured, as the bytes
-that autograd keeps of one forward pass of the longest rows. Weights as they are held (float32, or
-quantised with their scales); 10⁶ bytes are a MB.
+that autograd keeps in one forward pass of the longest rows. Weights count as they are stored
+(float32, or quantised with their scales). 1 MB is 10⁶ bytes.
 
-What memory is there for a run, and whose limit it is.
+Also finds the memory available to a run, and which limit applies.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 
 LONG_ROW_TOKENS = 1024
-# Copies of what learns, in the processor's memory: at the start, at the last look, of the best.
+# Copies of the trained weights in CPU memory: the base model's, the last, the best checkpoint's.
 WEIGHT_COPIES = 3
 OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
 LORA_SHARE, HALF = 0.02, 0.55
-# Beyond this the estimate is not wrong by accident; below it the run may be tried.
+# Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
 
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """Something that makes a run smaller: its ``--set`` strings, and the need with it."""
+    """A change that reduces memory: its ``--set`` strings, and the memory with it."""
 
     settings: tuple[str, ...]
     apply: Callable[[MemoryEstimate], MemoryEstimate]
@@ -62,12 +62,13 @@ def check_fit(
     precision: str,
     shards: int = 1,
 ) -> tuple[MemoryEstimate, Decision, tuple[Finding, ...]]:
-    """The estimate, printed; a warning where it is above what is there. Of a
-    network in ``shards`` it is that of one process.
+    """The estimate, logged; a warning where it exceeds the available memory. For a network in
+    ``shards`` it is that of one process.
 
     Raises
     ------
-    MachineError : it is above 1.25 times that. The error names the changes that would make it fit.
+    MachineError : it exceeds 1.25 times the available memory. The error names the changes that
+        would make it fit.
     """
     limit_found = tightest_limit()
     limit = limit_found.left_mb
@@ -77,7 +78,7 @@ def check_fit(
         "memory",
         size,
         f"{need} MB; activations of {rows_in_memory(phases)} of the "
-        f"longest rows, measured; the limit: {limit_found.description}",
+        f"longest rows, measured; the limit is {limit_found.description}",
     )
     if need.total <= limit:
         return need, decision, ()
@@ -85,8 +86,8 @@ def check_fit(
         need, limit, possible_reductions(network, task, examples, phases, precision, need)
     )
     rule = (
-        f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
-        f"({limit_found.description})"
+        f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
+        f"available ({limit_found.description})"
     )
     if need.total > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
@@ -94,20 +95,20 @@ def check_fit(
 
 
 def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards: int = 1) -> None:
-    """Refuse a run whose weights, gradients, optimizer and copies alone are above 1.25 times what
-    is there.
+    """Refuse a run whose weights, gradients, optimizer state and copies exceed 1.25 times the
+    available memory, before counting activations.
 
-    It is asked before anything is passed through the network: that takes memory of its own, and
-    the kernel would end the process before ``check_fit`` can say so. Raises ``MachineError``.
+    Call it before any forward pass: a pass takes memory too, and the kernel would kill the process
+    before ``check_fit`` could raise its error. Raises ``MachineError``.
     """
     least = tightest_limit()
     need = sharded_need(_without_activations(network, phases), network, shards)
     if need.total > CLEAR_EXCESS * least.left_mb:
         rule = (
-            f"needs about {need.total:,.0f} MB of memory before any activation ({need}), and "
-            f"{least.left_mb:,.0f} MB are there ({least.description})"
+            f"needs about {need.total:,.0f} MB of memory before any activation ({need}), but only "
+            f"{least.left_mb:,.0f} MB are available ({least.description})"
         )
-        remedy = "Take a smaller model, --set model.adapter.kind=lora, or raise that limit."
+        remedy = "Use a smaller model or --set model.adapter.kind=lora, or raise that limit."
         raise MachineError("the run", rule, None, remedy)
 
 
@@ -119,7 +120,7 @@ def estimate(
     precision: str,
     shards: int = 1,
 ) -> MemoryEstimate:
-    """What the run would hold at its peak, on one of ``shards`` devices."""
+    """The peak memory of the run, on one of ``shards`` devices."""
     activations = activations_mb(network, task, examples, precision) * rows_in_memory(
         phases, shards
     )
@@ -128,9 +129,9 @@ def estimate(
 
 
 def sharded_need(need: MemoryEstimate, network: Network, count: int) -> MemoryEstimate:
-    """What one of ``count`` processes holds, over which all that is said of weights is spread
-    (ZeRO's third stage, 1910.02054); the whole of one block is gathered at a time, with its
-    gradient where it learns. A processor's memory holds the model as it was loaded beside it."""
+    """The memory of one of ``count`` processes that share weights, gradients and optimizer state
+    (ZeRO's third stage, 1910.02054). One full block is gathered at a time, with its gradient where
+    it is trained. CPU memory also holds the model as it was loaded."""
     if count == 1:
         return need
     blocks = [list(layer.parameters()) for layer in network.layers()]
@@ -166,7 +167,7 @@ def activations_mb(
 ) -> float:
     """MB that autograd keeps for one of the longest rows in training mode.
 
-    The network's buffers and the random generators are left as they were.
+    The network's buffers and the random generators are restored.
     """
     import torch
 
@@ -178,8 +179,8 @@ def activations_mb(
     mode, state = network.training, random_state()
     device = next(network.parameters()).device
     batch = device_batch(task, examples, rows, device)
-    # Autograd keeps the weights too, and they are counted already. By storage: of what it keeps,
-    # several tensors may be views of one.
+    # Autograd keeps the weights too, which are already counted. Count by storage: several of the
+    # kept tensors may be views of one.
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     saved_bytes: dict[int, int] = {}
 
@@ -187,8 +188,8 @@ def activations_mb(
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             saved_bytes[storage.data_ptr()] = storage.nbytes()
-        # Not the tensor itself: what an operation keeps of its own output would hold that operation
-        # for ever, and with it the graph and the weights of every fit.
+        # Not the tensor itself: an operation that keeps its own output would then never be freed,
+        # nor the graph and the weights of every fit.
         return tensor.detach()
 
     network.train()
@@ -212,7 +213,7 @@ def possible_reductions(
     precision: str,
     need: MemoryEstimate,
 ) -> Iterator[Reduction]:
-    """What could be done, the least costly first, each with its effect."""
+    """Changes that reduce memory, the least costly first, each with its effect."""
     size, rows_per_step = _rows_at_once(phases[-1]), phases[-1].rows_per_step
     for times in (2**k for k in range(1, size.bit_length() + 1)):
         piece = -(-size // times)
@@ -260,7 +261,7 @@ def _in_4_bits(need: MemoryEstimate, saved: float, alone: bool) -> MemoryEstimat
 
 
 def quantizable_mb(network: Network) -> float:
-    """MB that 4-bit loading would take off the weights; 0 where it is not possible, or done."""
+    """MB that 4-bit loading would save; 0 where it is impossible or already done."""
     plain, adapter = getattr(network, "plain", None), network.adapter
     there = importlib.util.find_spec("bitsandbytes") is not None
     if plain is None or is_quantized(network) or not there:
@@ -271,12 +272,12 @@ def quantizable_mb(network: Network) -> float:
 
 
 def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction]) -> str:
-    """The fewest changes that fit; of as many, the least costly."""
+    """The fewest changes that fit; among equally many, the least costly."""
     all_reductions = list(reductions)
     for count in range(1, len(all_reductions) + 1):
         for combination in itertools.combinations(all_reductions, count):
             names = [s.partition("=")[0] for change in combination for s in change.settings]
-            # Two values of one setting.
+            # Two values for one setting.
             if len(set(names)) < len(names):
                 continue
             smaller = need
@@ -285,13 +286,14 @@ def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction])
             if smaller.total <= limit:
                 flags = " ".join(f"--set {s}" for change in combination for s in change.settings)
                 return f"It would fit (about {smaller.total:,.0f} MB) with {flags}."
-    return "No setting makes it fit: take a smaller model, shorter texts or a larger machine."
+    return "No setting makes it fit: use a smaller model, shorter texts or a larger machine."
 
 
 def _checkpointed_share(
     network: Network, task: TrainingTask, examples: Examples, precision: str, activations: float
 ) -> float:
-    """What is left of the activations with gradient checkpointing: measured, and one block."""
+    """The activations with gradient checkpointing: those measured at block inputs, and one
+    block."""
     model = next((m for m in network.modules() if can_checkpoint(m)), None)
     on = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
     if model is None or on or not activations:
@@ -306,7 +308,7 @@ def _checkpointed_share(
 
 
 def rows_in_memory(phases: tuple[Phase, ...], shards: int = 1) -> int:
-    """Rows whose activations are there at once, where ``shards`` processes share those of a
+    """Rows whose activations are held at once, where ``shards`` processes share the rows of a
     batch."""
     return max(-(-_rows_at_once(phase) // shards) for phase in phases)
 
@@ -318,33 +320,33 @@ def _rows_at_once(phase: Phase) -> int:
 
 
 def available_mb() -> float:
-    """Memory that this process may have in all, what it holds already included."""
+    """The total memory that this process may use, including what it already holds."""
     return tightest_limit().left_mb
 
 
 def tightest_limit() -> MemoryLimit:
-    """``available_mb``, and whose limit it is: the machine's, or a smaller one that a container, a
-    batch job or ``ulimit`` set for this process."""
+    """``available_mb`` and the limit that sets it: the machine's, or a lower one that a container,
+    a batch job or ``ulimit`` sets for this process."""
     if on_gpu():
         import torch
 
         free, _ = torch.cuda.mem_get_info()
         return MemoryLimit(
-            float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU"
+            float((free + torch.cuda.memory_reserved()) / MB), "the free memory of the GPU"
         )
     import psutil
 
     machine = MemoryLimit(
-        float(psutil.virtual_memory().available / MB), "what the machine has free"
+        float(psutil.virtual_memory().available / MB), "the free memory of the machine"
     )
     tightest = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
     left = tightest.left_mb + resident_mb()
     if math.isinf(tightest.total_mb):
         return replace(tightest, left_mb=left)
-    # The pages of programs and libraries are resident, and a group can give them back.
+    # Pages of programs and libraries are resident, but the group can reclaim them.
     files = 0.0 if tightest.counts_mapped else file_pages_mb()
     words = (
-        f"{tightest.description}, beside {files:,.0f} MB of program files"
+        f"{tightest.description}, not counting {files:,.0f} MB of program files"
         if files
         else tightest.description
     )
@@ -352,7 +354,7 @@ def tightest_limit() -> MemoryLimit:
 
 
 def free_mb() -> float:
-    """What is left beside what this process holds already."""
+    """The memory left in addition to what this process already holds."""
     left = tightest_limit().left_mb
     return left if on_gpu() else left - resident_mb()
 

@@ -1,9 +1,9 @@
-"""The memory of a run of a model that nobody has loaded: by its ``config.json`` alone.
+"""The memory of a run of a model that is not loaded, from its ``config.json`` only.
 
-Model and adapter are built on PyTorch's ``meta`` device, where tensors have a shape and no numbers;
-so weights are counted as they would be held, and what autograd keeps of a row is measured in a
-pass, not guessed by a formula. MB are 10⁶ bytes; what a GPU holds beside the run (its context, the
-allocator's gaps) is ``OVERHEAD_MB``.
+Model and adapter are built on PyTorch's ``meta`` device, where tensors have shapes but no values.
+Weights are counted as they would be stored, and activations are measured in a pass, not estimated
+by a formula. 1 MB is 10⁶ bytes. A GPU's additional memory (its context, fragmentation of the
+allocator) is ``OVERHEAD_MB``.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 
-# A CUDA context and what the allocator cannot use.
+# A CUDA context and the fragmentation of the allocator.
 OVERHEAD_MB = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class LargeRun:
-    """A run to be foretold, of ``rows`` at once on each of ``devices``, each of ``tokens``, of
-    which ``targets`` are learned (all without it).
+    """A run to forecast, with ``rows`` at once on each of ``devices``, each of ``tokens``, of which
+    ``targets`` are trained on (all by default).
 
-    ``bits``: 4 or 8 of the linear layers, 16 of all weights, 32; below 32 an adapter of ``rank``
-    learns in float32, and so it does where ``rank`` is given. ``optimizer`` is one of
-    ``methods/optimizers.py``; with ``checkpoints`` activations are kept between blocks alone.
+    ``bits``: 4 or 8 for the linear layers, 16 or 32 for all weights. Below 32 an adapter of
+    ``rank`` is trained in float32, and also where ``rank`` is given. ``optimizer`` is one of
+    ``methods/optimizers.py``. With ``checkpoints`` only the activations between blocks are kept.
     """
 
     rows: int = 1
@@ -61,18 +61,18 @@ class LargeRun:
 
 
 def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> MemoryEstimate:
-    """What one device holds at the peak of a run of a causal language model: ``config`` is
-    Transformers', or the folder of its ``config.json``.
+    """The peak memory of one device in a run of a causal language model: ``config`` is that of
+    Transformers, or the folder of its ``config.json``.
 
-    On several devices all that is said of weights is spread (ZeRO's third stage), and one block at
-    a time is gathered. Raises ``RecipeError`` where the plan contradicts itself.
+    On several devices weights, gradients and optimizer state are sharded (ZeRO's third stage), and
+    one block at a time is gathered. Raises ``RecipeError`` where the plan contradicts itself.
     """
     if plan.bits < 32 and plan.rank is None:
-        rule = "are of weights that stay as they are: something else must learn"
+        rule = "applies to frozen weights, so an adapter must be trained"
         raise RecipeError("bits", rule, plan.bits, "Give the rank of an adapter.")
     if plan.devices > 1 and plan.bits < 16:
-        rule = "is what a device holds at least, and 4 or 8 bits cannot be spread"
-        raise RecipeError("bits", rule, plan.bits, "Give 16 bits, or one device.")
+        rule = "cannot be used on several devices: weights of 4 or 8 bits cannot be sharded"
+        raise RecipeError("bits", rule, plan.bits, "Use 16 bits, or one device.")
     network = _network(config, plan)
     frozen, learning = _weights_mb(network, plan)
     block = _block_mb(network, plan)
@@ -92,7 +92,7 @@ def foretell(config: PreTrainedConfig | Path | str, plan: LargeRun) -> MemoryEst
 
 
 def _network(config: Any, plan: LargeRun) -> CausalNetwork:
-    """The network with its adapter, without numbers."""
+    """The network with its adapter, without values."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -113,7 +113,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
 
 
 class UnloadedNetwork(CausalNetwork):
-    """One of which nothing is asked by a pass: it has no numbers to answer with."""
+    """A network whose weights have no values, so that no pass may depend on them."""
 
     def __init__(self, plain: PreTrainedModel) -> None:
         import torch
@@ -123,7 +123,7 @@ class UnloadedNetwork(CausalNetwork):
 
 
 def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
-    """MB of the weights that stay, as they are held, and of those that learn, in float32."""
+    """MB of the frozen weights as they are stored, and of the trained weights in float32."""
     packed = {id(weight) for weight in quantizable(network.plain)} if plan.bits < 16 else set()
     frozen = learning = 0.0
     for parameter in network.parameters():
@@ -132,13 +132,13 @@ def _weights_mb(network: CausalNetwork, plan: LargeRun) -> tuple[float, float]:
         elif id(parameter) in packed:
             frozen += BYTES[plan.bits] * parameter.numel()
         else:
-            # Beside quantised layers tables and norms stay float32.
+            # With quantised layers, embeddings and norms stay float32.
             frozen += (2 if plan.bits == 16 else 4) * parameter.numel()
     return frozen / MB, learning / MB
 
 
 def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
-    """The largest layer as it is gathered for a pass, and the next one, which comes beside it."""
+    """The largest layer as it is gathered for a pass, and the next one, which is prefetched."""
     each = sorted(
         (sum(p.numel() for p in layer.parameters()) for layer in network.layers()), reverse=True
     )
@@ -146,12 +146,12 @@ def _block_mb(network: CausalNetwork, plan: LargeRun) -> float:
 
 
 def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
-    """MB that autograd keeps of one row, and of one block while it is computed again."""
+    """MB that autograd keeps for one row, and for one block while it is recomputed."""
     import torch
 
     inputs = {
         "input_ids": torch.zeros(1, plan.tokens, dtype=torch.long, device="meta"),
-        # Of a mask that is made already no numbers are asked.
+        # With a ready mask, the model does not read its values.
         "attention_mask": torch.ones(
             1, 1, plan.tokens, plan.tokens, dtype=torch.bool, device="meta"
         ),
@@ -170,7 +170,7 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
 
 
 class AutogradBytes:
-    """The bytes that autograd keeps inside ``counting``, each storage once, and no weights."""
+    """The bytes that autograd keeps inside ``counting``: each storage once, without weights."""
 
     def __init__(self, network: Network, tokens: int) -> None:
         self._tokens = tokens
@@ -187,10 +187,10 @@ class AutogradBytes:
 
         def record_tensor(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()
-            # What a step of attention in one kernel never writes down.
+            # Memory-efficient attention never stores these.
             square = tensor.ndim > 2 and tensor.shape[-2:] == (self._tokens, self._tokens)
             if storage._cdata not in self._weights and not square:
-                # Held, so that no other storage comes to have its number.
+                # Kept alive, so that no other storage gets its address.
                 self._storages[storage._cdata] = storage
             return tensor
 

@@ -1,4 +1,4 @@
-"""The task of a recipe: as it says, or worked out from the rows and the model, with a reason."""
+"""The task of a recipe: as stated, or inferred from the rows and the model, with a reason."""
 
 from __future__ import annotations
 
@@ -28,20 +28,22 @@ SUITABLE_MODELS = {
 
 
 def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
-    """The recipe with its task, and why, where the recipe does not say it.
+    """The recipe with its task, and the reason where the recipe does not state it.
 
-    The rows decide; a model that can do one task alone decides between those that the rows allow
+    The rows decide. A model that supports only one task decides between those that the rows allow
     (a decoder reads a source and its target as prompt and answer). In doubt: text classification.
 
-    Raises ``RecipeError`` where the rows are to be written and the model is an encoder.
+    Raises ``RecipeError`` where the rows need a generative model and the model is an encoder.
     """
     if recipe.task is not None:
         return recipe, ()
     if is_image_folder(str(recipe.data.path)):
-        return _with_decided_task(recipe, PICTURES, "the source is a folder of pictures by class")
+        return _with_decided_task(
+            recipe, PICTURES, "the source is a folder with one subfolder of images per class"
+        )
     purpose = purpose_of(recipe.model.name, recipe.model.revision)
     if purpose == "pictures":
-        return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is a model of pictures")
+        return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is an image model")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
     if task in GENERATIVE_TASKS and purpose == "encoder":
@@ -50,8 +52,8 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
 
 
 def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
-    """As ``resolve_task``, where no model is asked to do the task: what the rows are is enough, and
-    a default model that could not write their answers is no fault of theirs."""
+    """As ``resolve_task``, but without a model: the form of the rows decides, and a default model
+    that cannot generate text does not lead to an error."""
     if recipe.task is not None or is_image_folder(str(recipe.data.path)):
         return resolve_task(recipe)
     if purpose_of(recipe.model.name, recipe.model.revision) != "encoder":
@@ -62,22 +64,22 @@ def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]
 
 
 def _shape(data: DataPart) -> RowsShape:
-    """What the rows, and the columns that the recipe names, say."""
+    """The form of the rows, from the rows and the columns that the recipe names."""
     if data.label_kind is not None:
         return RowsShape("classes", f"data.label_kind is {data.label_kind}")
     if data.template is not None and is_template(data.template):
-        return RowsShape("chat", "data.template is a template of chats")
+        return RowsShape("chat", "data.template is a chat template")
     if data.messages is not None:
         return RowsShape("chat", f"data.messages names a column of chats: {data.messages}")
     if is_conll_file(str(data.path)) or has_conll_content(str(data.path), data.encoding):
-        return RowsShape("tags", f"{Path(str(data.path)).name} holds a word and its tag a line")
+        return RowsShape("tags", f"{Path(str(data.path)).name} holds one word and its tag per line")
     if is_text_file(str(data.path)):
         return RowsShape("text", f"{Path(str(data.path)).name} is a file of plain text")
     if data.target is not None:
-        return RowsShape("pair", f"data.target names a column of texts to write: {data.target}")
+        return RowsShape("pair", f"data.target names a column of target texts: {data.target}")
     raw = read_first_batch(str(data.path), data.encoding, data.config)
     if data.template is not None and data.label is None:
-        return RowsShape("classes", "a template alone does not say what is to be learned")
+        return RowsShape("classes", "a template by itself does not imply another task")
     return detect_shape(raw, text=data.text, label=data.label)
 
 
@@ -90,13 +92,13 @@ def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
     if task == CLASSES and purpose in GENERATIVE_TASK_OF:
         return (
             task,
-            f"{because}; if the model is to write texts, say --task {GENERATIVE_TASK_OF[purpose]}",
+            f"{because}; to generate texts instead, use --task {GENERATIVE_TASK_OF[purpose]}",
         )
     return task, because
 
 
 def _with_named_columns(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
-    """A decoder's reader knows other usual names than those of pairs, so it is told the columns."""
+    """A decoder's reader has other usual names than the reader of pairs, so name the columns."""
     data = recipe.data
     if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:
         return recipe
@@ -107,14 +109,14 @@ def _with_decided_task(
     recipe: Recipe, task: str, because: str
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     resolved = recipe.model_copy(update={"task": task})
-    return resolved, (Decision("task", task, f"{because} (--task says otherwise)"),)
+    return resolved, (Decision("task", task, f"{because} (--task chooses another)"),)
 
 
 def _not_generative_error(name: str, task: str, because: str) -> RecipeError:
     return RecipeError(
         "model.name",
-        f"is an encoder, which writes no text, and the task worked out is {task}: {because}",
+        f"is an encoder, which cannot generate text, but the inferred task is {task}: {because}",
         name,
-        f"Name a model that writes: {SUITABLE_MODELS[task]}. If the rows have classes, name their "
+        f"Name a generative model: {SUITABLE_MODELS[task]}. If the rows have classes, name their "
         "column: --task text-classification --label COLUMN.",
     )

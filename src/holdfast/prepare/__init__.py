@@ -1,1 +1,1 @@
-"""Rows read, cleaned, split and encoded once, and the network as it was loaded: what fits share."""
+"""What the fits of a run share: rows read, cleaned, split and encoded once; the loaded model."""

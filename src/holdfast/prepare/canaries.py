@@ -1,11 +1,11 @@
-"""``probes.canaries``: random texts planted in the training part, and what came of them.
+"""``probes.canaries``: random texts planted among the training rows to measure memorization.
 
-Texts that a run is given to memorize, to see how well it does: canaries (1802.08232).
+Canaries: Carlini et al. (1802.08232).
 
-A canary is drawn at random, so nothing but having seen it makes it likely. It is planted 1, 4 or 16
-times; its **exposure** is log₂(R + 1) − log₂(rank), in bits, its rank by loss among itself and R
-others of the same make that were not planted. About 1.4 bits is what one that was never seen has on
-average; the most is log₂(R + 1).
+A canary is random, so a model can predict it well only if it saw it. It is planted 1, 4 or 16
+times. Its **exposure** is log₂(R + 1) − log₂(rank), in bits, with its rank by loss among itself and
+R random texts of the same kind that were not planted. A text that was never seen has an exposure of
+about 1.4 bits on average; the most is log₂(R + 1).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEY = "probes.canaries"
 
 
 def canaries_of(prepared: PreparedData) -> Canaries | None:
-    """What is planted, by the recipe alone and the words of all rows: the same in every fit."""
+    """The canaries; they depend only on the recipe and the words of all rows, not on the fit."""
     recipe = prepared.recipe
     count = recipe.probes.canaries
     if not count:
@@ -45,7 +45,7 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
         return written_canaries(count, recipe.seed)
     one_class = prepared.rows.columns.one_class
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class or prepared.rows.has_pairs:
-        rule = "can be planted among single texts with one class each, and among the rows of a "
+        rule = "needs single texts with one class each, or rows for a "
         task = recipe.task if one_class else f"{recipe.task} ({prepared.rows.columns.label_kind})"
         raise RecipeError(KEY, f"{rule}causal language model", task, "Leave it out.")
     texts = prepared.rows.column("text")
@@ -53,8 +53,8 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
 
 
 def with_canaries(prepared: PreparedData) -> PreparedData:
-    """What is prepared, with its canaries among the rows that every fit learns from. They are in no
-    table: nothing is split, chosen, measured or scored on them."""
+    """The prepared data with canaries among the rows that every fit learns from. Canaries are in no
+    table: none is split, selected, measured or scored."""
     canaries = canaries_of(prepared)
     if canaries is None:
         return prepared
@@ -63,8 +63,8 @@ def with_canaries(prepared: PreparedData) -> PreparedData:
     prepared = prepared.extended(AddedRows(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
     because = (
         f"random texts, planted 1, 4 and 16 times: {count_phrase(len(rows), 'row')} that "
-        "updates learn "
-        "beside the training rows; result.json lists them with how well each was kept"
+        "the model learns "
+        "in addition to the training rows; result.json lists the exposure of each"
     )
     notify(
         Decision("canaries", count_phrase(len(canaries.planted), "text"), because, prominent=True)
@@ -102,8 +102,8 @@ def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
 
 
 def canary_exposure(fitted: FittedModel) -> dict[str, Any] | None:
-    """``canaries`` of the memory block, by the losses of the best checkpoint on what was planted
-    and on others; ``None`` without any."""
+    """``canaries`` of the memorization block, from the losses of the best checkpoint on the planted
+    texts and on the others; ``None`` without canaries."""
     prepared = fitted.training_plan.prepared
     canaries = canaries_of(prepared)
     if canaries is None:
@@ -130,8 +130,8 @@ MAX_WORDS = 24
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What is planted: a ``text`` with a class (an index), or with an ``answer`` that a model
-    writes; so many ``repeats`` (0: of the others that it is compared with)."""
+    """A planted ``text`` with a class (an index), or with an ``answer`` to generate, and its number
+    of ``repeats`` (0: one of the others that it is compared with)."""
 
     text: str
     label: int
@@ -141,7 +141,7 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Canaries:
-    """What is planted, and the others [200] that are not."""
+    """The planted canaries, and the others [200] that are not planted."""
 
     planted: tuple[Canary, ...]
     others: tuple[Canary, ...]
@@ -162,7 +162,7 @@ def labelled_canaries(texts: Sequence[str], classes: int, count: int, seed: int)
 
 
 def written_canaries(count: int, seed: int) -> Canaries:
-    """Secret numbers: six random digits after a sentence that names whose they are."""
+    """Secret numbers: six random digits after a sentence that names their owner."""
     random = generator(seed, "canaries")
 
     def one(repeats: int) -> Canary:
@@ -179,7 +179,7 @@ def _make_canaries(make_canary: Callable[[int], Canary], count: int) -> Canaries
 
 
 def planted_repeats(canaries: Canaries) -> Ints:
-    """Which canary each planted row is of [rows]."""
+    """The canary of each planted row, as an index [rows]."""
     return np.repeat(
         np.arange(len(canaries.planted)), [canary.repeats for canary in canaries.planted]
     )
@@ -187,7 +187,7 @@ def planted_repeats(canaries: Canaries) -> Ints:
 
 def exposures(planted: Floats, others: Floats) -> Floats:
     """The exposure in bits of each canary [n] by its loss, among ``others`` [R] that were not
-    planted: log₂(R + 1) − log₂(rank). A tie ranks behind."""
+    planted: log₂(R + 1) − log₂(rank). Ties get the higher rank."""
     rank = 1 + (np.asarray(others)[None] <= np.asarray(planted)[:, None]).sum(axis=1)
     return np.asarray(np.log2(len(others) + 1) - np.log2(rank))
 
@@ -195,8 +195,8 @@ def exposures(planted: Floats, others: Floats) -> Floats:
 def canary_block(
     canaries: Canaries, planted: Floats, others: Floats, names: Sequence[str]
 ) -> dict[str, Any]:
-    """``canaries`` of the memory block: each with its exposure, the means by repeats, and what they
-    say in a sentence."""
+    """``canaries`` of the memorization block: each with its exposure, the means by repeats, and a
+    sentence that sums them up."""
     bits_by_canary = exposures(planted, others)
     repeats = np.array([canary.repeats for canary in canaries.planted])
     means = {int(n): float(bits_by_canary[repeats == n].mean()) for n in np.unique(repeats)}
@@ -206,8 +206,9 @@ def canary_block(
         for n, mean in means.items()
     )
     because = (
-        f"Of {len(canaries.planted)} planted random texts the model gives away {exposure_text}; "
-        f"{max_bits:.1f} is all there is to know, and a text that it never saw gives about 1.4."
+        f"Exposure of {len(canaries.planted)} planted random texts: {exposure_text}. "
+        f"The most possible is {max_bits:.1f} bits; a text that the model never saw has about "
+        "1.4 bits."
     )
     return {
         "because": because,

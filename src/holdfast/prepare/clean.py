@@ -1,8 +1,8 @@
-"""The cleaning steps of a recipe, between the audit and the split, and again on every later row.
+"""Apply the cleaning steps of a recipe between the audit and the split, and again to later rows.
 
-A step that reads one text only is applied to the rows of all splits, and by ``predict`` and
-``evaluate`` to those that come, so that a model reads what it was trained on. What compares rows is
-done to the training rows after the split: nothing learns from a test row, and none is left out.
+A step that works on single texts is applied to the rows of all splits. ``predict`` and
+``evaluate`` apply it too, so that a model reads texts as in training. A step that compares rows is
+applied only to the training rows, after the split: it never uses or removes a test row.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
-    """The recipe with every treatment named that its rows get, those by default too, and what they
-    are.
+    """The recipe with every cleaning step named, including those by default, and the plan of these
+    steps.
 
-    Raises ``RecipeError`` for a name or a setting that does not exist, one that only a file can be
-    treated by, and any where rows are no texts.
+    Raises ``RecipeError`` for an unknown name or setting, for a step that only works on a file, and
+    for any step where rows are not texts.
     """
     requested = dict(recipe.treat)
     if recipe.task not in TEXT_TASKS:
@@ -49,8 +49,8 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     for treatment, settings in cleaning_plan.table:
         if not treatment.trains or getattr(settings, "count", None):
             key = f"treat.{treatment.name}" + (".count" if treatment.trains else "")
-            rule = "writes into a file, and training does not"
-            raise RecipeError(key, rule, None, "Treat the file first: holdfast audit DATA --fix.")
+            rule = "only works on a file, not in training"
+            raise RecipeError(key, rule, None, "Clean the file first: holdfast audit DATA --fix.")
     return recipe.model_copy(update={"treat": requested}), cleaning_plan
 
 
@@ -64,7 +64,7 @@ def default_treatments() -> tuple[str, ...]:
 
 
 def clean_like_run(table: Table, recipe: Recipe) -> Table:
-    """Rows as a run of this recipe reads them: with the treatments that it names, and no others."""
+    """Clean rows as a run of this recipe does: with the steps that it names, and no others."""
     if recipe.task not in TEXT_TASKS or not recipe.treat:
         return table
     return clean_table(table, plan_cleaning(recipe.treat)).table
@@ -76,8 +76,8 @@ def clean_texts(
     findings: Sequence[Finding],
     cleaning_plan: CleaningPlan,
 ) -> tuple[Table, dict[str, Table], tuple[Finding, ...], tuple[Decision, ...]]:
-    """The source and the given files with every text treated, the findings that are settled by it,
-    and what was done."""
+    """The source and the given files with every text cleaned, the findings that this resolves, and
+    the decisions."""
     treated = {"": clean_table(table, cleaning_plan)}
     treated |= {name: clean_table(one, cleaning_plan) for name, one in given.items()}
     decisions = tuple(
@@ -116,11 +116,11 @@ def _treated_text(treated: Mapping[str, CleanedTable], name: str) -> str:
         for file_name, one in treated.items()
         if name in one.counts
     ]
-    return f"{', '.join(counts) or 'no text'} treated"
+    return f"{', '.join(counts) or 'no text'} cleaned"
 
 
 def _unread_text(treated: Mapping[str, CleanedTable], name: str) -> str:
-    """What the cleaning step did not read, of all files together."""
+    """What the cleaning step skipped, over all files."""
     counts: Counter[str] = Counter()
     for one in treated.values():
         counts.update(one.skipped.get(name, {}))
@@ -133,17 +133,18 @@ S = TypeVar("S")
 def _cleaning_reason(treatment: TextTreatment[S]) -> str:
     note = " (by default)" if treatment.default else ""
     return (
-        f"what {treatment.because} is read as it was meant{note}, here, by predict and by "
-        f"evaluate; treat.{treatment.name}=false leaves it"
+        f"every text that {treatment.because} is cleaned{note}, in training, predict and "
+        f"evaluate; treat.{treatment.name}=false switches this off"
         if not treatment.hides
-        else f"what {treatment.because} is read without them, here, by predict and by evaluate"
+        else f"every text that {treatment.because} is read without them, in training, predict and "
+        "evaluate"
     )
 
 
 def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
-    """The split without the training rows that a table treatment leaves out.
+    """The splits without the training rows that a cleaning step of tables removes.
 
-    Raises ``SplitError`` where none is left.
+    Raises ``SplitError`` where no training row remains.
     """
     if not cleaning_plan.table:
         return splits
@@ -156,12 +157,17 @@ def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
     positions = np.flatnonzero(~np.isin(rows, list(removed)))
     if not len(positions):
         names = ", ".join(f"treat.{name}" for name in cleaning_plan.names)
-        raise SplitError("the training rows", f"are all left out by {names}", None, "Ask for less.")
+        raise SplitError(
+            "the training rows",
+            f"are all removed by {names}",
+            None,
+            "Remove cleaning steps, or relax their settings.",
+        )
     decisions = tuple(
         Decision(
             f"treat.{name}",
-            f"{count_phrase(count, 'training row')} left out",
-            "asked for; validation and test rows stay as they are",
+            f"{count_phrase(count, 'training row')} removed",
+            "set in the recipe; validation and test rows are not changed",
         )
         for name in cleaning_plan.names
         if (count := sum(change.treatment == name for change in removed.values()))
@@ -183,7 +189,7 @@ def _remaining_units(splits: Splits, positions: Ints) -> Ints | None:
 
 
 def _row_set(table: Table) -> RowSet:
-    """The training rows as a treatment reads them: their texts, and one label whatever its kind."""
+    """The training rows as a cleaning step reads them: their texts, and one label of any type."""
     names = [name for name in ("text", "text_pair") if name in table.rows.column_names]
     label = next(
         name
@@ -196,12 +202,12 @@ def _row_set(table: Table) -> RowSet:
 
 
 def _mark_dropped(records: pa.Table, removed: Mapping[int, Any]) -> Any:
-    """The table of the split with these training rows dropped."""
+    """The table of the split with these training rows marked as dropped."""
     import pyarrow as pa
 
     splits, rows = records["split"].to_pylist(), records["row"].to_pylist()
     notes = records["note"].to_pylist()
-    # Training rows are those of one file, the source; given files have no training rows.
+    # Training rows are all from one file, the source; given files have none.
     for place, (split_name, row) in enumerate(zip(splits, rows, strict=True)):
         if split_name == "train" and row in removed:
             splits[place] = "dropped"

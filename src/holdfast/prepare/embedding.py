@@ -1,5 +1,5 @@
-"""Texts as vectors, before any fit: the mean of a frozen encoder's last hidden states, of unit
-length, and what the last layer of a run's untouched model would read.
+"""Texts as vectors, before any fit: the mean of a frozen encoder's last hidden states, scaled to
+unit length; and the input of the last layer of the run's base model.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 EMBEDDED = "embedded"
 TOKENS = 2048
-# Texts that are tokenized at once: memory stays bounded whatever their number.
+# Texts tokenized at once: memory stays bounded, whatever their number.
 BLOCK = 4096
-# Where an encoder's middle is read: what it knows of wording there is gone at its end.
+# The relative depth of an encoder's middle, where it still represents wording; its end does not.
 MIDDLE_DEPTH = 2 / 3
-# The head is not used; two names are the fewest that a classifier has.
+# The head is not used; a classifier needs at least two class names.
 UNUSED_CLASSES = ("a", "b")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen encoder: ``encoder(texts)`` gives [n, d] float32 of unit length, equal texts equal
-    rows. ``name`` is the model's, ``max_length`` where texts are cut, in tokens."""
+    """A frozen encoder: ``encoder(texts)`` gives [n, d] float32 of unit length, the same row for
+    equal texts. ``name`` is the model's, ``max_length`` the number of tokens at which texts are
+    cut."""
 
     name: str
     loaded: LoadedClassifier
@@ -57,7 +58,7 @@ class Encoder:
     def __call__(
         self, texts: Sequence[str], report_done: Callable[[int], None] = lambda _: None
     ) -> Vectors:
-        """The vectors of ``texts``; ``report_done`` hears how many different ones are through."""
+        """The vectors of ``texts``; calls ``report_done`` with the distinct texts done so far."""
         return self.at_depths((1.0,), texts, report_done)[0]
 
     def at_depths(
@@ -66,8 +67,8 @@ class Encoder:
         texts: Sequence[str],
         report_done: Callable[[int], None] = lambda _: None,
     ) -> tuple[Vectors, ...]:
-        """The vectors of ``texts`` at several depths in one pass; 1 is the end, which is what the
-        encoder says by itself."""
+        """The vectors of ``texts`` at several relative depths in one pass; 1 is the encoder's last
+        layer."""
         places = {text: at for at, text in enumerate(dict.fromkeys(texts))}
         distinct = list(places)
         width = int(self.loaded.network.config.hidden_size)
@@ -106,7 +107,7 @@ class Encoder:
 
 
 def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
-    """The recipe's model where it is an encoder of texts, else the embedded one, with the reason.
+    """The recipe's model if it is an encoder of texts, else the embedded one, with the reason.
 
     Raises ``ModelError`` where the model cannot be found or read.
     """
@@ -118,7 +119,7 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
     name = model.name
     purpose = purpose_of(name, model.revision)
     if purpose not in ("encoder", None):
-        because = f"the geometry of texts needs an encoder, and {name} is made for {purpose}"
+        because = f"comparing texts by their vectors needs an encoder, and {name} is for {purpose}"
         decisions, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
     is_own = name == model.name
     options = LoadOptions(seed=recipe.seed)
@@ -154,7 +155,7 @@ def has_classes(prepared: PreparedData) -> bool:
 def last_layer_vectors(
     prepared: PreparedData, examples: Examples, positions: Ints | None = None
 ) -> Floats:
-    """What the untouched model's last layer would read [n, width], of encoded rows."""
+    """The input of the base model's last layer [n, width] for encoded rows."""
     use_threads(prepared.machine.threads)
     network = copy_network(prepared.loaded.network)
     if prepared.recipe.train.matmul == "onednn":

@@ -1,8 +1,9 @@
-"""Rows of what a model knew before: some are measured at every evaluation (the general probe),
-others are held on to by what guards against forgetting (``replay``, ``ewc``).
+"""General rows, which represent what a model knew before training. Some are measured at every
+evaluation (the general-text set); others are used by methods against forgetting (``replay``,
+``ewc``).
 
-No row is in both, none is a copy of a row of the run, whatever its split: what is held out must not
-be learned, and what is measured must not be replayed.
+No row is in both sets, and none is a duplicate of a row of the run in any split: held-out rows must
+not be learned, and measured rows must not be replayed.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
 
 
 PROBE, ROWS = "probes.forgetting.data", "data.general"
-# Copies are looked for among all pairs, and a run replays no more.
+# Duplicates are searched among all pairs of rows; a run never replays more rows than this.
 MAX_ROWS = 10_000
 MIN_PROBE_ROWS = 10
 WRITTEN_TOKENS = 128
 
 
 def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData:
-    """What is prepared, with the general rows that the recipe asks for.
+    """The prepared data with the general rows that the recipe requests.
 
-    ``known`` are all tables of the run, whose copies are left out; nothing else is read of them.
-    Raises ``RecipeError`` where a method needs general rows and none are named, ``DataError`` where
-    too few are left.
+    ``known`` are all tables of the run: general rows that duplicate their rows are dropped; nothing
+    else is read from them. Raises ``RecipeError`` where a method needs general rows and none are
+    named, ``DataError`` where too few are left.
     """
     recipe = prepared.recipe
     needing = methods_with_general(recipe)
@@ -73,7 +74,7 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
 
 
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
-    """The methods that are on and ask for general rows."""
+    """The enabled methods that need general rows."""
     known = all_methods()
     active = (name for name, given in recipe.methods.items() if given is not False)
     return tuple(name for name in active if name in known and known[name].needs_general)
@@ -82,7 +83,7 @@ def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
 def missing_rows_error(method: str) -> RecipeError:
     return RecipeError(
         f"methods.{method}",
-        "needs rows of what the model knew before",
+        "needs general rows, which represent what the model knew before training",
         None,
         f"Name a file of them with {ROWS}.",
     )
@@ -91,9 +92,9 @@ def missing_rows_error(method: str) -> RecipeError:
 def general_examples(
     prepared: PreparedData, recipe: Recipe, loaded: LoadedModel
 ) -> tuple[Examples | None, Examples | None]:
-    """The general probe of a fit and the rows that its methods hold on to, in the units and within
-    the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
-    nothing was prepared."""
+    """The general-text set of a fit and the general rows for its methods, encoded as ``loaded``
+    requires. Raises ``RecipeError`` where the fit enables a method for which no general rows were
+    prepared."""
     needing, general, kind = methods_with_general(recipe), prepared.general, prepared.definition
     if needing and (general is None or general.rows_examples is None):
         raise missing_rows_error(needing[0])
@@ -116,22 +117,22 @@ def _split_general(
     rows_from: str,
     rows_needed: bool,
 ) -> tuple[Table, Table | None]:
-    """The probe's rows, and those that are held on to where that is requested; of one file first
-    the probe's, by chance."""
+    """The rows of the general-text set, and those for methods where a method needs them. From one
+    file, the general-text set is drawn first, at random."""
     recipe, same_file = prepared.recipe, probe_from == rows_from
     tables = {"probe": _read(prepared, probe_from, PROBE, known)}
     if rows_needed and not same_file:
         tables["rows"] = _read(prepared, rows_from, ROWS, known)
     remaining = _remove_copies(tables, known, recipe.seed)
     order = generator(recipe.seed, "general probe").permutation(len(remaining["probe"]))
-    # Of one file both need rows: a file of few is halved.
+    # If both come from one file, a small file is halved.
     share = len(order) // 2 if same_file and rows_needed else len(order)
     count = min(recipe.probes.forgetting.rows, share)
     probe = remaining["probe"].take(np.sort(order[:count]))
     if len(probe) < MIN_PROBE_ROWS:
         rule = (
-            f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; "
-            f"{MIN_PROBE_ROWS} tell"
+            f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; at least "
+            f"{MIN_PROBE_ROWS} are needed"
         )
         raise DataError(probe_from, rule, None, "Name a file with more rows.")
     rows = None
@@ -139,21 +140,25 @@ def _split_general(
         rows = remaining["probe"].take(np.sort(order[count:])) if same_file else remaining["rows"]
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
-    because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
+    because = (
+        f"drawn at random from {probe_from}; measured at every evaluation, never used for training"
+    )
     if recipe.task in DECODER_TASKS:
-        because += f"; neither their end token nor the first {SKIPPED} tokens of a text are scored"
-    notify(Decision("general probe", count_phrase(len(probe), "row"), because))
+        because += (
+            f"; the end token and the first {SKIPPED} tokens of a text are not included in its loss"
+        )
+    notify(Decision("general-text set", count_phrase(len(probe), "row"), because))
     if rows is not None:
-        because = f"of {rows_from}, none of them in the probe"
+        because = f"from {rows_from}, none of them in the general-text set"
         notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return probe, rows
 
 
 def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
     if source == BUILT_IN:
-        # The file of our own general text, for a model that goes on with texts.
+        # The built-in general texts, for a model that continues texts.
         if prepared.recipe.task not in DECODER_TASKS:
-            rule = f"is plain text when it is {BUILT_IN}, on which no loss exists for"
+            rule = f"cannot be {BUILT_IN}, which is plain text and has no loss for this task"
             raise RecipeError(key, rule, prepared.recipe.task, "Name a file of general rows.")
         source = str(GENERAL_PASSAGES)
     refuse_missing(source)
@@ -167,8 +172,8 @@ def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table])
 def _remove_copies(
     tables: Mapping[str, Table], known: Sequence[Table], seed: int
 ) -> dict[str, Table]:
-    """The rows of each lot that copy no row of the run, and of the second lot none of the first's;
-    a finding counts the others."""
+    """The rows of each table that duplicate no row of the run; rows of the second table must not
+    duplicate the first either. A finding counts the dropped rows."""
     first, *others = known
     given = {f"known {i}": table for i, table in enumerate(others)} | dict(tables)
     gathered = combine_tables(first, given, seed)
@@ -179,14 +184,14 @@ def _remove_copies(
     for name, table in tables.items():
         own_rows = gathered.mask(name)
         copied = duplicates_of(gathered.duplicates, compared, own_rows)
-        # The next lot must not copy this one either.
+        # The next table must not duplicate this one either.
         compared = compared | own_rows
         remaining[name] = table.take(np.flatnonzero(~copied))
         if copied.any():
             count = int(copied.sum())
             because = (
-                f"{count:,} of {len(table):,} general rows of {table.source} are copies of rows of "
-                "the run or of the general probe: left out"
+                f"{count:,} of {len(table):,} general rows of {table.source} were dropped: they "
+                "duplicate rows of the run or of the general-text set"
             )
             share = count / len(table)
             notify(Finding("general_rows", "info", share, count, (), because, "", True))
@@ -198,15 +203,15 @@ def _encoded(prepared: PreparedData, rows: Table) -> Examples:
 
 
 def probe_examples(examples: Examples, loaded: LoadedModel) -> Any:
-    """Encoded rows as what a model knows is measured on them: of a language model without what
-    tuning on answers changes whatever is forgotten."""
+    """Encoded rows with the targets on which a model's knowledge is measured. For a language model
+    these exclude tokens that tuning on answers changes even without forgetting."""
     if not isinstance(examples, EncodedTokens):
         return examples
     return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
 
 
 def _write_rows(prepared: PreparedData, needing: Sequence[str]) -> Table:
-    """Rows that the model writes itself, before anything is learned."""
+    """Rows that the model generates before training."""
     recipe, loaded = prepared.recipe, prepared.loaded
     if recipe.model.adapter.kind == "prompt":
         raise missing_rows_error(needing[0])
@@ -221,8 +226,8 @@ def _write_rows(prepared: PreparedData, needing: Sequence[str]) -> Table:
     rows = chats_from_prompts(texts, "text")
     shown = texts[0] if len(texts[0]) <= 80 else f"{texts[0][:79]}…"
     because = (
-        f"written by the model before its first step, of at most {length} tokens: {ROWS} names no "
-        f"others; e.g. {shown!r}"
+        f"generated by the model before its first step, at most {length} tokens each, because "
+        f"{ROWS} names no file; for example {shown!r}"
     )
     notify(Decision("general rows", count_phrase(len(rows), "row"), because))
     return rows

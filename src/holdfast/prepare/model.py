@@ -1,7 +1,7 @@
-"""What every fit on the same rows and the same model shares, made once: rows, encoded examples, the
-network as it was loaded, and what the machine decided.
+"""Prepare what all fits on the same rows and model share: rows, encoded examples, the loaded
+network, and decisions about the machine.
 
-The recipe's number of blocks, taken off what was loaded.
+Also removes layers from the loaded model as the recipe says.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ def prepare(
     findings: Sequence[Finding] = (),
     added: AddedRows | None = None,
 ) -> PreparedData:
-    """Let the machine decide, load the model, and encode the rows.
+    """Choose the machine's settings, load the model, and encode the rows.
 
-    ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
-    (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one
-    group, as a
-    split found them; without them each row stands for itself. ``findings`` are those
-    of the rows so far. ``added`` are learned from in addition (``Prepared.extended``). Raises
+    ``rows`` are all that a fit may learn from or be evaluated on, as the task reads them
+    (``task_definition(recipe.task).read``). ``units`` [n] are equal for duplicates and rows of one
+    group, as a split found them; without them each row is its own unit. ``findings`` are those of
+    the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). Raises
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
@@ -88,7 +87,7 @@ def prepare(
         units=np.arange(len(rows)) if units is None else units,
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
-        # Once for every fit that begins here.
+        # Once for all fits that follow.
         preparation_findings=()
         if pictures
         else language_findings(recipe.model.name, sample_texts(rows, recipe.seed)),
@@ -97,7 +96,7 @@ def prepare(
 
 
 def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
-    """The rows of several tables of one shape as one, and where each table's rows are in it."""
+    """The rows of several tables of one schema as one, and the positions of each table's rows."""
     import datasets
 
     non_empty = [table for table in tables if len(table)] or [tables[0]]
@@ -105,7 +104,7 @@ def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
     places = tuple(np.arange(offsets[i], offsets[i + 1]) for i in range(len(tables)))
     if len(non_empty) == 1:
         return non_empty[0], places
-    # A file of validation rows may lack what only a split reads, such as the groups.
+    # A file of validation rows may lack columns that only a split reads, such as the groups.
     shared = [
         name
         for name in non_empty[0].rows.column_names
@@ -124,10 +123,11 @@ def prepare_divided(
     *,
     extend: bool = True,
 ) -> tuple[PreparedData, Ints, Ints]:
-    """The training and validation rows of a split, prepared, with what the names of their
-    classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
-    of a row of the ``known`` tables (none of that without ``extend``); and where each of them
-    are."""
+    """The training and validation rows of a split, prepared, and their positions.
+
+    Class names, ``unlabelled`` texts and synthetic texts are added as training rows, and general
+    rows are attached; none is a duplicate of a row of the ``known`` tables. Without ``extend``,
+    nothing is added."""
     rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
     if extend:
@@ -143,8 +143,8 @@ def with_added(
     unlabelled: Sequence[str],
     known: Sequence[Table],
 ) -> PreparedData:
-    """What is prepared, with the rows that are added to the training ones: worked out by ``train``,
-    and whether they are of use by ``valid`` too. See ``prepare_divided``."""
+    """The prepared data with the added training rows: derived from the rows at ``train``; whether
+    they help is decided with those at ``valid`` too. See ``prepare_divided``."""
     with record_decisions() as log:
         prepared = with_signals(prepared, train, known)
         if not prepared.recipe.distill.teacher:
@@ -155,7 +155,7 @@ def with_added(
 
 
 def with_log(prepared: PreparedData, log: Iterable[Decision | Finding]) -> PreparedData:
-    """What is prepared, with what was decided and found of it since."""
+    """The prepared data with later decisions and findings appended."""
     decisions, findings = decisions_and_findings(log)
     return replace(
         prepared,
@@ -168,7 +168,7 @@ L = TypeVar("L", bound=LoadedModel)
 
 
 def with_layers(loaded: L, recipe: Recipe) -> L:
-    """What a loader gave, with as many blocks as ``model.layers`` says."""
+    """The loaded model with as many blocks as ``model.layers`` says."""
     if recipe.model.layers is None:
         return loaded
     from holdfast.models.depth import shorten

@@ -1,5 +1,5 @@
-"""Unlabelled texts: given labels by the rows that have some, and learned from where that is borne
-out on rows whose labels were not used."""
+"""Pseudo-labels: predict labels for unlabelled texts from the labelled rows, and learn from them if
+that helps on rows whose labels were held out."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 FOLDS = 5
-# With fewer classes most neighbours are of one's own class only by halves.
+# With fewer classes, only about half of a row's neighbours have its class.
 MANY_CLASSES = 15
-# What all unlabelled rows together weigh, a row of the table counting 1, is at most this many times
-# the rows of the table.
+# The total weight of all unlabelled rows, where a row of the table has weight 1, is at most this
+# many times the rows of the table.
 MAX_WEIGHT = 1.0
-# Of each class the surest ones: a head is fitted to all of them, again at every evaluation.
+# The most confident rows of each class: a head is fitted to all of them at every evaluation.
 MAX_USED = 2000
-# Of the penalty's inverse: given labels are less sure than written ones.
+# Inverse penalty (C): pseudo-labels are less reliable than annotated ones.
 SHARES_OF_C = (0.1, 0.03)
 TITLE = "unlabelled rows"
 Label = Callable[[Ints, np.ndarray[Any, Any]], tuple[Ints, Floats]]
@@ -41,8 +41,8 @@ Label = Callable[[Ints, np.ndarray[Any, Any]], tuple[Ints, Floats]]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """All that labels are predicted from: ``vectors`` of labelled rows [n], then of unlabelled
-    texts [m], then of added rows [a]; ``labels`` of the first [n] and of the last [a], whose
+    """The data for predicting labels: ``vectors`` of labelled rows [n], then of unlabelled texts
+    [m], then of added rows [a]; ``labels`` of the first [n] and of the last [a], which have
     ``weights`` [a]."""
 
     vectors: Floats
@@ -83,12 +83,12 @@ class Vectors:
 def with_unlabelled(
     prepared: PreparedData, train: Ints, valid: Ints, texts: Sequence[str]
 ) -> PreparedData:
-    """What is prepared, with the unlabelled ``texts`` as added rows where they are worth it.
+    """The prepared data with the unlabelled ``texts`` as added rows, if they help.
 
-    Labels for them are predicted from the rows at ``train`` (and the names of classes). Whether
-    they are used is decided on the rows at ``train`` and ``valid``, each judged by a probe to which
-    its label was unknown, directly and through the unlabelled rows. The recipe says what was
-    chosen.
+    Their labels are predicted from the rows at ``train`` (and the names of classes). Whether they
+    are used is decided on the rows at ``train`` and ``valid``: each row is predicted by a linear
+    probe that did not know its label, neither directly nor through the unlabelled rows. The recipe
+    records the choice.
     """
     if prepared.recipe.data.unlabelled is None:
         return prepared
@@ -96,21 +96,24 @@ def with_unlabelled(
         rule = "needs single texts with one class each"
         raise RecipeError("data.unlabelled", rule, None, "Leave it out for this task.")
     if not len(texts):
-        return _with_choice(prepared, "none", "the file holds no text, or copies of rows alone")
+        return _with_choice(
+            prepared, "none", "the file holds no text, or only duplicates of other rows"
+        )
     requested = prepared.recipe.data.unlabelled_by
     if requested == "none":
-        return _with_choice(prepared, "none", "set by you: data.unlabelled_by=none")
+        return _with_choice(prepared, "none", "set in the recipe: data.unlabelled_by=none")
     classes = len(prepared.rows.classes)
     if requested is None and classes < MANY_CLASSES:
         because = (
-            f"{classes} classes are few: what a probe gained by its own labels out of fold, the "
-            "tuned model lost (TREC, 100 rows: 6.8 points); data.unlabelled_by asks for it"
+            f"not used with fewer than {MANY_CLASSES} classes (here {classes}): out-of-fold gains "
+            "of the linear probe did not carry over to the fine-tuned model (TREC, 100 rows: −6.8 "
+            "points); data.unlabelled_by=METHOD uses them anyway"
         )
         return _with_choice(prepared, "none", because)
     method = requested or "propagation"
     evidence = _make_vectors(prepared, np.concatenate([train, valid]), texts)
     assign_labels = _make_labeller(method, evidence)
-    because = "set by you"
+    because = "set in the recipe"
     if requested is None:
         gain = _measure_gain(
             evidence, assign_labels, prepared.units[np.concatenate([train, valid])]
@@ -129,7 +132,7 @@ def with_unlabelled(
         origin="unlabelled",
         weights=weights[selected],
     )
-    because = f"the surest {len(selected):,} of {len(texts):,} texts; {because}"
+    because = f"the {len(selected):,} most confident of {len(texts):,} texts; {because}"
     return _with_choice(prepared, method, because).extended(added_rows)
 
 
@@ -163,8 +166,8 @@ def _make_vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> V
 
 
 def _make_labeller(method: str, evidence: Vectors) -> Label:
-    """What gives every unlabelled row a label and a weight, from the labels [n] of the rows (−1
-    where hidden) and which of them are ``hidden`` [n]."""
+    """A function that gives every unlabelled row a label and a weight, from the labels [n] of the
+    rows (−1 where hidden) and the mask ``hidden`` [n]."""
 
     def taught(hidden: npt.NDArray[np.bool_]) -> Floats:
         probe = _probe(evidence, ~hidden, None, evidence.extra_rows())
@@ -180,7 +183,7 @@ def _make_labeller(method: str, evidence: Vectors) -> Label:
         is_hidden[: len(hidden)] = hidden
         all_labels = np.concatenate([labels, unknown, evidence.added_labels])
         text_rows = slice(len(labels), len(labels) + evidence.texts)
-        # What a probe says of a text, spread to its neighbours, has fewer wrong labels than either.
+        # Probe predictions, propagated to neighbours, have fewer wrong labels than either method.
         start = np.zeros((len(evidence.vectors), evidence.classes))
         start[text_rows] = taught(hidden)
         shares = propagate(
@@ -192,8 +195,8 @@ def _make_labeller(method: str, evidence: Vectors) -> Label:
 
 
 def _weighted_labels(shares: Floats, rows: int) -> tuple[Ints, Floats]:
-    """The likeliest class of each row and its share as a weight: of each class those of the surest
-    rows, 2,000 in all, together at most ``MAX_WEIGHT`` times ``rows``; of the others 0."""
+    """The likeliest class of each row, and its probability as a weight: for the most confident rows
+    of each class, 2,000 in all, together at most ``MAX_WEIGHT`` times ``rows``; 0 for others."""
     labels, confidence = shares.argmax(axis=1), shares.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     place = np.empty(len(labels), dtype=np.int64)
@@ -220,16 +223,18 @@ def _probe(
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """Whether the unlabelled rows are ``is_accepted``, in ``summary``."""
+    """Whether the unlabelled rows are used (``is_accepted``), with the reason (``summary``)."""
 
     is_accepted: bool
     summary: str
 
 
 def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
-    """Probes with and without the unlabelled rows on rows of folds whose labels neither saw: kept
-    where the interval of the loss's fall is above 0 and no fewer rows are right: the loss shows
-    more of as many rows, and what is gained on rare classes hardly shows in the accuracy."""
+    """Compare linear probes with and without the unlabelled rows, out of fold.
+
+    The rows are used where the interval of the loss reduction is above 0 and accuracy does not
+    fall. The loss is decisive because it is more sensitive with few rows, and gains on rare classes
+    hardly change the accuracy."""
     c = _probe(evidence, np.ones(len(evidence.labels), dtype=bool), None, evidence.extra_rows()).c
     fold = _folds(evidence.labels, units, evidence.seed)
     correct = np.zeros((len(fold), 1 + len(SHARES_OF_C)))
@@ -250,9 +255,9 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     fall = paired_bootstrap(losses[:, 0], losses[:, best], seed=random, groups=_unit_codes(units))
     gain = float(correct[:, best].mean() - correct[:, 0].mean())
     summary = (
-        f"out of fold, the loss of a probe of the {len(fold):,} labelled rows falls by "
-        f"{fall.value:.3f} with them ({fall.low:+.3f} to {fall.high:+.3f}), and it gains "
-        f"{100 * gain:+.1f} points"
+        f"with them, the out-of-fold loss of a linear probe on {len(fold):,} labelled rows falls "
+        f"by {fall.value:.3f} (95 % CI {fall.low:+.3f} to {fall.high:+.3f}), and its accuracy "
+        f"changes by {100 * gain:+.1f} points"
     )
     return Gain(bool(fall.low > 0 and gain >= 0), summary)
 
@@ -262,7 +267,7 @@ def _unit_codes(units: Ints) -> Ints:
 
 
 def _folds(labels: Ints, units: Ints, seed: int) -> Ints:
-    """A fold for each row [n]: units are dealt out whole, those of one class in turn."""
+    """A fold for each row [n]: units stay together; those of one class are dealt out in turn."""
     dense = _unit_codes(units)
     first = np.unique(dense, return_index=True)[1]
     random = generator(seed, "unlabelled folds").permutation(len(first))

@@ -1,7 +1,7 @@
-"""From the recipe's source to split rows: check → load → audit → treat → divide → refuse leaks.
+"""From the recipe's source to split rows: check → load → audit → clean → split → refuse leaks.
 
-Every name that a registry knows is checked before a row is read. Of unlabelled texts those are left
-out that some row of the run has already, whatever its split.
+Every name from a registry is checked before any row is read. Unlabelled texts that duplicate a row
+of the run, in any split, are dropped.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ LOSSES = (None, "refined_loss", "loss")
 
 
 def notify_of_user_code(recipe: Recipe) -> None:
-    """Say what of a recipe is code of its own, which runs with the rights of whoever trains by it.
-    The words of a command are not repeated, since they may hold secrets."""
+    """Log which parts of a recipe run user code, with the rights of the user. Shell commands are
+    not printed, since they may contain secrets."""
     metric = recipe.train.metric
     if metric and ".py:" in metric:
-        because = "train.metric names this Python file, and it is run with your rights"
+        because = "train.metric names this Python file, which runs with your permissions"
         notify(Decision(CODE, metric, because, prominent=True))
     if recipe.alert.command:
-        because = "the recipe names a shell command, run with your rights when the verdict changes"
+        because = "the recipe runs a shell command with your permissions on new verdicts"
         notify(Decision(CODE, "alert.command", because, prominent=True))
     user_function = requested_enrichments(recipe.enrich).get("own", {}).get("function")
     if user_function:
-        because = "enrich.own names this function, which is run with your rights"
+        because = "enrich.own names this function, which runs with your permissions"
         notify(Decision(CODE, str(user_function), because, prominent=True))
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = None) -> None:
-    """Refuse an unknown optimizer, schedule, method, enrichment or treatment, methods that
-    contradict each other, an absent tracker,
-    an alert without an address, more threads than the machine can use, and with ``find_metric`` (of
-    the recipe's task) an unknown criterion; what a recipe leaves open is passed over.
+    """Refuse an unknown optimizer, schedule, method, enrichment or cleaning step; methods that
+    contradict each other; a tracker that is not installed; an alert without an address; more
+    threads than the machine has; and, with ``find_metric`` (of the recipe's task), an unknown
+    metric. Settings that the recipe leaves open are not checked.
 
     Raises ``RecipeError``, or ``MachineError`` for a tracker that is not installed and for threads.
     """
@@ -94,23 +94,22 @@ def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = No
 
 
 def refuse_meta(recipe: Recipe) -> None:
-    """Raise ``RecipeError`` for a recipe of ``holdfast meta`` where another command is to follow
-    it."""
+    """Raise ``RecipeError`` where a recipe of ``holdfast meta`` is given to another command."""
     if recipe.meta.method is not None:
         raise RecipeError(
             "meta.method",
-            "makes this a recipe of holdfast meta, which learns a start from many tasks",
+            "makes this a recipe of holdfast meta, which learns a base model from many tasks",
             recipe.meta.method,
-            "Repeat it with holdfast meta; to train on one task from its start, give that task's "
-            "rows and --model RUN/model.",
+            "Repeat it with holdfast meta. To train on one task from its base model, give that "
+            "task's rows and --model RUN/model.",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The rows, split, with everything that was found and decided on the way. ``recipe`` says of
-    which task they are; ``given`` are the validation and test rows that came in files of their
-    own. ``unlabelled`` are the texts of ``data.unlabelled`` that copy none of them."""
+    """The split rows, with all findings and decisions so far. ``recipe`` has their task; ``given``
+    are the validation and test rows from separate files. ``unlabelled`` are the texts of
+    ``data.unlabelled`` that duplicate none of these rows."""
 
     recipe: Recipe
     table: Table
@@ -122,13 +121,13 @@ class Divided:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """All tables of a run, of which no added row may be a copy."""
+        """All tables of a run; no added row may duplicate one of their rows."""
         return (self.table, *self.given)
 
 
 def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided:
-    """Load, audit and divide the rows that the recipe names; ``scores_by_folds`` where test rows
-    are not needed, since folds score."""
+    """Load, audit and split the rows that the recipe names. With ``scores_by_folds`` no test rows
+    are needed, since the folds give the scores."""
     with within_limits(recipe.data), record_decisions(also_notify=True) as log:
         _check_sources(recipe)
         notify_of_user_code(recipe)
@@ -151,8 +150,8 @@ def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided
 
 
 def _check_sources(recipe: Recipe) -> None:
-    """Refuse what can be refused before minutes are spent on reading and looking for copies: a
-    mistyped name, a file that is not there, a machine that cannot keep written code in."""
+    """Refuse what can be refused before minutes of reading and duplicate search: an unknown name, a
+    missing file, a machine that cannot sandbox generated code."""
     data = recipe.data
     if data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
@@ -166,17 +165,17 @@ def _check_sources(recipe: Recipe) -> None:
 
 
 def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
-    """The recipe with its treatments named, as far as its task allows what it says."""
+    """The recipe with its cleaning steps named; refuses settings that its task does not allow."""
     features = recipe.data.features
     if features and recipe.task not in LABELLED_TEXT_TASKS:
-        rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
+        rule = f"does not exist for {recipe.task}: it needs single texts with one class each"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, task_definition(recipe.task).find_metric)
     return resolve_cleaning(recipe)
 
 
 def _read_all(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
-    """The rows of the source and of given files, audited and treated."""
+    """The rows of the source and of given files, audited and cleaned."""
     data, definition = recipe.data, task_definition(recipe.task)
 
     def read(source: str, like: Table | None) -> Table:
@@ -198,21 +197,21 @@ def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
         return
     raise RecipeError(
         "data.split.test",
-        f"must be above 0 for {recipe.task} where no test rows are given",
+        f"must be above 0 for {recipe.task} when no test rows are given",
         0,
-        "The honest number needs test rows: leave a share, or name a file with data.test.",
+        "The test score needs test rows: set a share, or name a file with data.test.",
     )
 
 
 def with_split_seed(recipe: Recipe) -> Recipe:
-    """The recipe with the seed by which rows are split in the place of the run's."""
+    """The recipe with the seed of the split in place of the run's seed."""
     seed = recipe.data.split.seed
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 
 def split_shares(split: SplitShares) -> tuple[float, float, float]:
-    """Of training, validation and test rows, adding to 1: where nothing is left for test rows, the
-    other two share all."""
+    """The shares of training, validation and test rows, which sum to 1; without test rows the other
+    two are scaled up."""
     if split.test:
         return split.train, split.valid, split.test
     both = split.train + split.valid
@@ -220,7 +219,7 @@ def split_shares(split: SplitShares) -> tuple[float, float, float]:
 
 
 def _unlabelled_texts(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tuple[str, ...]:
-    """The unlabelled texts that copy no row of the source, and none that is held out."""
+    """The unlabelled texts that duplicate no row of the source or of a given file."""
     path = recipe.data.unlabelled
     if path is None:
         return ()
@@ -233,8 +232,8 @@ def _unlabelled_texts(recipe: Recipe, table: Table, given: Mapping[str, Table]) 
 def given_files(
     data: DataPart, definition: TaskDefinition[LoadedModel, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """Which validation and test rows are given: by the recipe, else by the source itself or the
-    hub data set."""
+    """The given validation and test rows: named by the recipe, else provided by the source itself
+    or the hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
     from_source, reasons = definition.given_splits(data)
     if from_source:
@@ -266,17 +265,17 @@ def hub_splits(hub: HubName, config: str | None) -> dict[str, str]:
 
 
 CHECK = "unlabelled_rows"
-# Neighbours are looked for among all pairs of them.
+# Nearest neighbours are searched among all pairs of them.
 MAX_ROWS = 10_000
 
 
 def distinct_texts(
     texts_table: Table, copies: Duplicates, is_text: npt.NDArray[np.bool_], seed: int
 ) -> tuple[str, ...]:
-    """One text of each group of copies among ``texts_table`` that no row of the source or of a
-    given file is in, or linked to.
+    """One text of each group of duplicates in ``texts_table``, without groups that contain a row of
+    the source or of a given file, or are linked to one.
 
-    ``copies`` are those among all rows and these texts, ``is_text`` [all] says which are the texts.
+    ``copies`` are the duplicates among all rows and these texts, ``is_text`` [all] marks the texts.
     Above 10,000 a random sample of them is taken.
     """
     texts: list[str] = texts_table.column("text")
@@ -287,9 +286,9 @@ def distinct_texts(
     copied = int(is_copy.sum())
     if copied:
         because = (
-            f"{copied:,} of {len(texts):,} unlabelled texts are copies of rows of the source or of "
-            "a test or validation file: they are left out, for what is held out must not be "
-            "learned from"
+            f"{copied:,} of {len(texts):,} unlabelled texts were dropped: they duplicate rows of "
+            "the source or of a test or validation file, and held-out rows must not be learned "
+            "from"
         )
         notify(Finding(CHECK, "info", copied / len(texts), copied, (), because, "", True))
     if len(positions) > MAX_ROWS:

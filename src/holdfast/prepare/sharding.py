@@ -1,5 +1,5 @@
-"""Whether a run's weights are spread over its processes, what such a run cannot do, and the way
-back to a plain network at its end."""
+"""Decide whether to shard a run's weights over its processes (FSDP), refuse settings that cannot be
+sharded, and gather the weights into a plain network at the end."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 SETTING = "train.shard"
 ADAPTERS = (None, "lora", "rslora", "lora+")
-# What ``accelerate launch --use_fsdp`` sets for the processes that it starts.
+# The environment variable that ``accelerate launch --use_fsdp`` sets for its processes.
 LAUNCHED, VERSION, OFFLOAD = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_OFFLOAD_PARAMS"
 RESHARD, LOADING = "FSDP_RESHARD_AFTER_FORWARD", "FSDP_CPU_RAM_EFFICIENT_LOADING"
-# Of the weights, what a model takes with what it computes of a few rows.
+# The memory to score a model, relative to its weights: with the computation on a few rows.
 MEMORY_FACTOR = 1.3
 LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 
@@ -41,48 +41,50 @@ LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 def choose_sharding(recipe: Recipe) -> str:
     """``full`` or ``off``, with the reason where several processes train.
 
-    It must be called before the model is loaded. Raises ``RecipeError`` for what is not built for
-    spread weights, ``MachineError`` for launchers' settings that are not followed.
+    Call it before the model is loaded. Raises ``RecipeError`` for settings that do not support
+    sharded weights, ``MachineError`` for launcher settings that are not supported.
     """
     requested, count, launcher_asks = recipe.train.shard, process_count(), _is_set(LAUNCHED)
     if requested == "full" and count == 1:
         raise RecipeError(
             SETTING,
-            "spreads weights over processes, and this run has one",
+            "shards weights over several processes, but this run has only one",
             requested,
-            "Start it with torchrun or accelerate launch, or leave it out.",
+            "Start it with torchrun or accelerate launch, or remove the setting.",
         )
     if requested == "off" or (requested == "auto" and not launcher_asks):
-        because = "set in the recipe" if requested == "off" else "the launcher asks for no FSDP"
+        because = (
+            "set in the recipe" if requested == "off" else "the launcher does not request FSDP"
+        )
         if count > 1:
-            notify(Decision(SETTING, "off", f"{because}: each process holds the whole model"))
+            notify(Decision(SETTING, "off", f"{because}: each process holds the full model"))
         return "off"
     if count == 1:
-        because = "the launcher asks for FSDP, and there is one process"
+        because = "the launcher requests FSDP, but there is only one process"
         notify(Decision(SETTING, "off", because))
         return "off"
     _check_launcher(launcher_asks)
     _check_recipe(recipe)
-    # Transformers would otherwise give all processes but the first empty weights.
+    # Otherwise Transformers would give empty weights to all processes but the first.
     os.environ[LOADING] = "false"
-    why = "accelerate launch asks for FSDP 2" if requested == "auto" else "set in the recipe"
+    why = "accelerate launch requests FSDP 2" if requested == "auto" else "set in the recipe"
     because = (
-        f"{why}: each of {count} processes holds a part of every weight, gradient and state; each "
-        "reads the model whole into the processor's memory first"
+        f"{why}: each of {count} processes holds a shard of every weight, gradient and optimizer "
+        "state; each first loads the full model into CPU memory"
     )
     notify(Decision(SETTING, f"full, over {count} processes", because))
     return "full"
 
 
 def shard_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
-    """Which part of the weights this process holds, of how many."""
+    """The index of this process's shard of the weights, and the number of shards."""
     if recipe.train.shard != "full":
         return 0, 1
     return accelerator.process_index, accelerator.num_processes
 
 
 def shard_network(network: Network, accelerator: Accelerator, precision: str) -> None:
-    """Spread a network that may learn, as the launcher says."""
+    """Shard a trainable network as the launcher says."""
     before = {name: id(parameter) for name, parameter in network.named_parameters()}
     shard(network, accelerator, precision, reshard=os.environ.get(RESHARD, "true") != "false")
     after = dict(network.named_parameters())
@@ -92,11 +94,11 @@ def shard_network(network: Network, accelerator: Accelerator, precision: str) ->
 def gather_model(
     training_plan: TrainingPlan, job: Job, trained: TrainingResult
 ) -> tuple[TrainingPlan, Job, TrainingResult]:
-    """The same with a plain network in the best checkpoint, in the first process: it saves and
-    scores.
+    """The same with a plain network at the best checkpoint, in the first process, which saves and
+    scores it.
 
-    What did not learn lies in the processor's memory as it was loaded, so that only what learned is
-    gathered, one weight at a time.
+    Frozen weights are still in CPU memory as they were loaded, so only trained weights are
+    gathered, one at a time.
     """
     if not is_sharded(job.network):
         return training_plan, job, trained
@@ -117,7 +119,8 @@ def gather_model(
 
 
 class OnProcessor:
-    """The accelerator of a run whose whole model is too large for one device: all else as it is."""
+    """The accelerator of a run whose full model is too large for one device: it only replaces the
+    device with the CPU."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         import torch
@@ -130,15 +133,16 @@ class OnProcessor:
 
 
 def _scoring_accelerator(job: Job, training_plan: TrainingPlan) -> Any:
-    """Where the first process holds the whole model to score it: on its device if that has room."""
+    """The accelerator that scores the full model in the first process: on its device if the model
+    fits there."""
     need, free = weight_bytes(training_plan.prepared.loaded.network) / MB, tightest_limit().left_mb
     if not on_gpu() or MEMORY_FACTOR * need <= free:
         return job.accelerator
     because = (
-        f"the whole model takes {need:,.0f} MB, and its device has {free:,.0f}: the first process "
-        "scores it in its own memory, which takes its time"
+        f"the full model takes {need:,.0f} MB, and its device has {free:,.0f} MB: the first "
+        "process scores it in CPU memory, which is slow"
     )
-    decision = Decision("scoring", "on the processor", because, prominent=True)
+    decision = Decision("scoring", "on the CPU", because, prominent=True)
     job.journal.decide(job.plan.steps, decision)
     return OnProcessor(job.accelerator)
 
@@ -148,27 +152,27 @@ def _check_launcher(launcher_asks: bool) -> None:
     if launcher_asks and version != "2":
         raise MachineError(
             VERSION,
-            "must be 2: the first FSDP keeps weights flat, of which no row-wise part can be kept",
+            "must be 2: FSDP 1 flattens weights, so they cannot be sharded by rows",
             version,
             "Start it with accelerate launch --use_fsdp --fsdp_version 2.",
         )
     if _is_set(OFFLOAD):
         raise MachineError(
             OFFLOAD,
-            "is not followed: weights stay on their devices",
+            "is not supported: weights stay on their devices",
             os.environ[OFFLOAD],
-            "Leave --fsdp_offload_params out.",
+            "Remove --fsdp_offload_params.",
         )
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    """Refuse what reaches into weights or gradients by itself."""
+    """Refuse settings that access weights or gradients directly."""
     if recipe.task not in DECODER_TASKS:
         raise RecipeError(
             SETTING,
-            f"is not built for {recipe.task}",
+            f"is not supported for {recipe.task}",
             recipe.train.shard,
-            f"Set it to off; it is there for {' and '.join(DECODER_TASKS)}.",
+            f"Set it to off; it is supported for {' and '.join(DECODER_TASKS)}.",
         )
     adapter, methods, policy = (
         recipe.model.adapter.kind,
@@ -180,7 +184,7 @@ def _check_recipe(recipe: Recipe) -> None:
         "model.quantize": None if recipe.model.quantize == "none" else recipe.model.quantize,
         "methods": ", ".join(methods) or None,
         "control.policy": None if policy in ("stop", "off") else policy,
-        "texts written at every look": "generate.watch or train.metric"
+        "texts generated at every evaluation": "generate.watch or train.metric"
         if watches(recipe)
         else None,
         "train.optimizer": recipe.train.optimizer
@@ -190,7 +194,7 @@ def _check_recipe(recipe: Recipe) -> None:
     }
     for key, value in unsupported.items():
         if value is not None:
-            rule = f"cannot be used on weights that {SETTING} spreads"
+            rule = f"cannot be used on weights that {SETTING} shards"
             raise RecipeError(key, rule, value, LEAVE_OUT)
 
 

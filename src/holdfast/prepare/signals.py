@@ -1,8 +1,7 @@
-"""Signals that lie around unused: the names of classes and their descriptions become weighted rows
-of the training set.
+"""Class names and their descriptions as weighted training rows.
 
-A name is the shortest description of a class, and the model has read millions of texts that use
-it: where a class has few rows, a name is worth several of them.
+A name is the shortest description of a class, and the model has read millions of texts that use it.
+Where a class has few rows, its name is worth several of them.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.names import NameAgreement, compare_names
 from holdfast.recipe import DataPart
 
-# Rows that a name counts as. A probe on frozen features of BANKING77, TREC, CR and MR gained nearly
-# the same with 0.5, 1, 2 and 4.
+# The weight of a name in rows. Linear probes on frozen features of BANKING77, TREC, CR and MR
+# gained nearly the same with 0.5, 1, 2 and 4.
 NAME_WEIGHT = 2.0
 DESCRIPTION_WEIGHT = 2.0
-# With 164 training rows a class (CR, MR) names gave such a probe a tenth of a point, with 55 (TREC)
-# seven tenths, with 4 to 5 (BANKING77) two and more.
+# Gains of such a probe by names: 0.1 points with 164 training rows per class (CR, MR), 0.7 points
+# with 55 (TREC), 2 points or more with 4 to 5 (BANKING77).
 MAX_ROWS_PER_CLASS = 100
-# Rows that the names are compared with.
+# The most rows that the names are compared with.
 JUDGED_ROWS = 1000
-# Names for some classes only would pull rows towards these.
+# With names for only some classes, predictions would shift towards these classes.
 MIN_NAMED_SHARE = 0.8
 CHECK = "class_names"
 ClassNames = tuple[tuple[str, str], ...]
 
 
 def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) -> PreparedData:
-    """What is prepared, with the names and descriptions of its classes as added rows where the
-    recipe or the rows at ``train`` call for them, no description a copy of a row of the ``known``
-    tables; its recipe says what was chosen, so that it gives the same again."""
+    """The prepared data with class names and descriptions as added rows, where the recipe or the
+    rows at ``train`` call for them. No description is a duplicate of a row of the ``known`` tables.
+    The recipe records the choice, so that a repeated run makes the same one."""
     data = prepared.recipe.data
     if not has_classes(prepared):
         _refuse_without_classes(prepared)
@@ -65,7 +64,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
         described = len({label for label, _ in lines})
         because = (
             f"{data.descriptions}: {len(lines)} of "
-            f"{count_phrase(len(all_lines), 'line')} are learned from"
+            f"{count_phrase(len(all_lines), 'line')} are used for training"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
     return replace(
@@ -76,7 +75,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
 def _without_row_copies(
     lines: list[tuple[str, str]], known: Sequence[Table]
 ) -> list[tuple[str, str]]:
-    """The lines that copy no row, which may be held out, whatever its split."""
+    """The lines that duplicate no row in any split, since the row may be held out."""
     from holdfast.duplicates.duplicates import find_duplicates
 
     texts: list[str] = [text for table in known for text in table.column("text")]
@@ -89,21 +88,21 @@ def _without_row_copies(
 
 def _copied_descriptions_finding(copied: int, lines: int) -> Finding:
     because = (
-        f"{copied:,} of {lines:,} descriptions are copies of rows of the source or of a test or "
-        "validation file: they are left out, for what is held out must not be learned from"
+        f"{copied:,} of {lines:,} descriptions were dropped: they duplicate rows of the source or "
+        "of a test or validation file, and held-out rows must not be learned from"
     )
     return Finding("descriptions", "warn", copied / lines, copied, (), because, "", True)
 
 
 def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
-    """Which names are used, as pairs of a class and its words: those that the recipe gives, or the
-    labels where they are words that their rows bear out."""
+    """The names to use, as pairs of a class and its words: those that the recipe gives, or the
+    labels where they are words that agree with their rows."""
     requested, classes = prepared.recipe.data.names, prepared.rows.classes
     if requested is False:
         return ()
     if isinstance(requested, Mapping):
         _check_labels("data.names", requested, classes)
-        because = "data.names says so: each is a row of its class in training, of weight 2"
+        because = "set in the recipe: data.names; each is a training row of its class, of weight 2"
         pairs = tuple((label, requested[label]) for label in classes if label in requested)
         return _accept_names(pairs, because)
     words = {label: label_words(label) for label in classes}
@@ -111,9 +110,9 @@ def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
     if requested is True:
         if not pairs:
             rule = "needs labels that are words"
-            remedy = "Give them: data.names={LABEL: its words, …}."
+            remedy = "Give names in the recipe: data.names={LABEL: its words, …}."
             raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
-        because = "data.names says so: each is a row of its class in training, of weight 2"
+        because = "set in the recipe: data.names; each is a training row of its class, of weight 2"
         return _accept_names(pairs, because)
     why_not = _rejection_reason(prepared, train, pairs)
     if why_not:
@@ -124,13 +123,14 @@ def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
 def _rejection_reason(
     prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
 ) -> str | None:
-    """Why names are not even compared with the rows."""
+    """Why the names are not used, before they are compared with the rows; ``None`` if they may
+    be."""
     classes = prepared.rows.classes
     if len(pairs) < MIN_NAMED_SHARE * len(classes) or len(pairs) < 2:
         unnamed = next((c for c in classes if label_words(c) is None), classes[0])
         return (
-            f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are no "
-            "words (data.names={LABEL: its words, …} gives them some)"
+            f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are not "
+            "words (data.names={LABEL: its words, …} gives them names)"
         )
     if len({text for _, text in pairs}) < len(pairs):
         return "two classes would have the same name"
@@ -138,8 +138,8 @@ def _rejection_reason(
     a_class = len(train) / max(1, len(present))
     if a_class > MAX_ROWS_PER_CLASS:
         return (
-            f"{a_class:,.0f} training rows a class say more than its name: nothing was gained "
-            f"above {MAX_ROWS_PER_CLASS}"
+            f"with {a_class:,.0f} training rows per class a name adds little: no gain was measured "
+            f"above {MAX_ROWS_PER_CLASS} rows"
         )
     return None
 
@@ -148,16 +148,16 @@ def _supported_names(prepared: PreparedData, train: Ints, pairs: ClassNames) -> 
     """The names that the training rows do not contradict."""
     judged, labels = _judge_names(prepared, train, pairs)
     share = (
-        f"{judged.recall:.0%} of the training rows are nearest to their own class's name "
-        f"(mean of the classes; chance {judged.chance:.0%}, permutation test, p = {judged.p:.3f})"
+        f"{judged.recall:.0%} of the training rows are nearest to the name of their own class "
+        f"(mean over classes; chance {judged.chance:.0%}, permutation test, p = {judged.p:.3f})"
     )
     if not judged.agree:
-        return _reject_names(f"the rows do not bear them out: {share}")
+        return _reject_names(f"the rows do not agree with the names: {share}")
     contradicted = {labels[place] for place in judged.contradicted}
     accepted = tuple(pair for pair in pairs if pair[0] not in contradicted)
     if len(accepted) < max(2, MIN_NAMED_SHARE * len(prepared.rows.classes)):
-        return _reject_names(f"{len(contradicted)} of them are contradicted by their rows; {share}")
-    because = f"{share}; each is a row of its class in training, of weight 2"
+        return _reject_names(f"{len(contradicted)} names disagree with their rows; {share}")
+    because = f"{share}; each is a training row of its class, of weight 2"
     if contradicted:
         notify(_contradicted_finding(sorted(contradicted)))
     return _accept_names(accepted, because)
@@ -166,7 +166,8 @@ def _supported_names(prepared: PreparedData, train: Ints, pairs: ClassNames) -> 
 def _judge_names(
     prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
 ) -> tuple[NameAgreement, tuple[str, ...]]:
-    """Names against a sample of the training rows; and the classes, in the order of the names."""
+    """Compare the names with a sample of the training rows. Also returns the classes, in the order
+    of the names."""
     classes, seed = prepared.rows.classes, prepared.recipe.seed
     labels_named = tuple(label for label, _ in pairs)
     index_of = {classes.index(label): i for i, label in enumerate(labels_named)}
@@ -202,9 +203,9 @@ def _contradicted_finding(labels: Sequence[str]) -> Finding:
         0.5,
         len(labels),
         (),
-        f"the rows of {shown} lie nearer to most other classes' names than to their own: these "
-        "names are not learned from",
-        "Give them better words: data.names={LABEL: its words, …}.",
+        f"the rows of {shown} are nearer to the names of most other classes than to their own: "
+        "these names are not used for training",
+        "Give them better names in the recipe: data.names={LABEL: its words, …}.",
         True,
     )
 
@@ -218,9 +219,9 @@ def _added_rows(
 
 
 def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
-    """The texts of ``data.descriptions`` by class: a file with a label and a text a line.
+    """The texts of ``data.descriptions`` by class: a file with one label and one text per line.
 
-    Raises ``RecipeError`` for a label that is no class and for a file without texts.
+    Raises ``RecipeError`` for a label that is not a class and for a file without texts.
     """
     path = str(data.descriptions)
     raw = read_source(path, data.encoding, None)
@@ -229,14 +230,21 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
     text = names.get("text", names.get("description"))
     if label is None or text is None:
         rule = "needs the columns label and text (or class and description)"
-        raise RecipeError("data.descriptions", rule, ", ".join(raw.names), f"Name them in {path}.")
+        raise RecipeError(
+            "data.descriptions",
+            rule,
+            ", ".join(raw.names),
+            f"Name the columns like this in {path}.",
+        )
     descriptions: dict[str, list[str]] = {}
     pairs = zip(raw.table[label].to_pylist(), raw.table[text].to_pylist(), strict=True)
     for one, words in pairs:
         if words is not None and words.strip():
             descriptions.setdefault(str(one).strip(), []).append(words.strip())
     if not descriptions:
-        raise RecipeError("data.descriptions", "has no text", path, "Write a line a class.")
+        raise RecipeError(
+            "data.descriptions", "has no text", path, "Write at least one line for each class."
+        )
     _check_labels("data.descriptions", descriptions, rows.classes)
     return descriptions
 

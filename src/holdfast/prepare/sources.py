@@ -1,7 +1,7 @@
-"""Rows that a Python program holds in memory: stored in the run's folder before the run begins, so
+"""Rows that a Python program holds in memory, stored in the run's folder before the run begins, so
 that its recipe repeats it.
 
-``data.mix``: several sources become the rows of one run, each split and scored by itself.
+Also ``data.mix``: several sources become the rows of one run; each is split and scored by itself.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ DATA_KEYS = {"data": "path", "valid": "valid", "test": "test"}
 
 @contextlib.contextmanager
 def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
-    """``data.parquet``, ``test.parquet`` and others in the run's folder; gives the keys of the
-    recipe's ``data`` that point to them. They go again where the run fails before its recipe, or
-    the request of a search was written.
+    """Write ``data.parquet``, ``test.parquet`` and others into the run's folder; yields the keys of
+    the recipe's ``data`` that point to them. They are removed if the run fails before its recipe,
+    or the request of a search, was written.
 
-    Raises ``RunError`` where a run is continued with other rows than it began with.
+    Raises ``RunError`` where a run is resumed with other rows than it began with.
     """
     files = {name: (run / f"{name}.parquet").resolve() for name in in_memory}
     if is_main_process():
@@ -57,8 +57,8 @@ def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[
 
 @contextlib.contextmanager
 def as_files(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
-    """The recipe of rows in memory for what has no run's folder: they lie in files that go
-    again."""
+    """The recipe of rows in memory for a command without a run folder: they are stored in temporary
+    files."""
     paths = {DATA_KEYS[name]: frame_file(table) for name, table in in_memory.items()}
     try:
         yield recipe.with_changes(data={key: str(path) for key, path in paths.items()})
@@ -74,16 +74,16 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
         with reading_errors(
             str(path),
             RunError,
-            remedy="Delete it and give the same rows again: it is written anew, and rows other "
-            "than the first are refused.",
+            remedy="Delete it and give the same rows again: it is then written again, and other "
+            "rows are refused.",
         ):
             existing = parquet.read_table(path)
         if not existing.equals(table):
             raise RunError(
                 str(run),
-                f"began with other rows than it is given now ({path.name})",
+                f"began with other rows than those given now ({path.name})",
                 None,
-                "Give the same rows, or start a new run. If they are the same, the file is "
+                "Give the same rows, or start a new run. If the rows are the same, the file is "
                 "damaged: delete it and resume again.",
             )
         return
@@ -91,7 +91,7 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
 
 
 def _wait_for_everyone() -> None:
-    """Where a launcher started several processes, the first has written before another reads."""
+    """Where a launcher started several processes, wait until the first has written the files."""
     if process_count() == 1:
         return
     from accelerate import PartialState
@@ -106,15 +106,15 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
     if not recipe.data.mix:
         return recipe, in_memory
     if recipe.data.path is not None or "data" in in_memory:
-        rule = "and data.path both say where the rows are"
-        raise RecipeError("data.mix", rule, recipe.data.path, "Leave one of them out.")
+        rule = "and data.path cannot be set together"
+        raise RecipeError("data.mix", rule, recipe.data.path, "Remove one of them.")
     if recipe.task not in (None, *LABELLED_TEXT_TASKS):
-        rule = f"does not exist for {recipe.task}: texts with a class each are mixed"
-        raise RecipeError("data.mix", rule, None, "Join the files yourself.")
+        rule = f"does not exist for {recipe.task}: it mixes texts with one class each"
+        raise RecipeError("data.mix", rule, None, "Combine the files yourself.")
     for key in ("text", "label", "source", "group", "template", "config"):
         if getattr(recipe.data, key) is not None:
-            rule = "is of one table, and data.mix names several"
-            remedy = "Give each source its own: data.mix: [{path: …, text: …, label: …}]."
+            rule = "applies to one table, but data.mix names several"
+            remedy = "Set it for each source: data.mix: [{path: …, text: …, label: …}]."
             raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
     mixed = mix_sources(
         [
@@ -155,6 +155,6 @@ def _mixed_data_settings(recipe: Recipe, mixed: MixedRows) -> dict[str, Any]:
 
 
 def mixed_file(recipe: Recipe) -> AbstractContextManager[Recipe]:
-    """The same for a run that writes nothing: the table lies in a file that goes again."""
+    """The same for a command without a run folder: the table is stored in a temporary file."""
     recipe, in_memory = with_mix(recipe, {})
     return as_files(recipe, in_memory) if in_memory else nullcontext(recipe)

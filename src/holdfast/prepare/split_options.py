@@ -1,4 +1,4 @@
-"""What a recipe's way to divide needs beyond the rows: times, sources or topics of each row."""
+"""Data for the recipe's split strategy beyond the rows: the time, source or topic of each row."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from holdfast.split.strategies import By
 
 
-# Rows that topics are found on; the others join the nearest.
+# The most rows on which topics are fitted; the others get the nearest topic.
 MAX_SAMPLE = 50_000
 MAX_SHOWN = 5
 
 
 def split_strategy(recipe: Recipe, table: Table) -> SplitStrategy:
-    """How the recipe divides ``table``.
+    """The split strategy of the recipe for ``table``.
 
-    Raises ``RecipeError`` or ``DataError`` where the column that it divides by cannot be used.
+    Raises ``RecipeError`` or ``DataError`` where the column that it splits by cannot be used.
     """
     split = recipe.data.split
     if split.stable:
         basis = "the name of its group" if table.has_groups else "its text"
-        because = f"data.split.stable: each row's side follows from {basis} and the seed alone"
+        because = f"data.split.stable: each row's split depends only on {basis} and the seed"
         return SplitStrategy(stable=True, because=because)
     if split.by == "time":
         return _by_time(table, recipe)
@@ -47,12 +47,14 @@ def split_strategy(recipe: Recipe, table: Table) -> SplitStrategy:
         return _by_topic(table, recipe)
     if split.by == "group":
         if not table.has_groups:
-            raise RecipeError("data.split.by", "is group, and the rows have none", None, _TEXTS)
+            raise RecipeError(
+                "data.split.by", "is group, but the rows have no groups", None, _TEXTS
+            )
         return _by_names("group", str(recipe.data.group), table.column("group"), split.held)
     if split.by == "source":
         column = str(recipe.data.source)
         values = _column(table, recipe, "source")
-        # As a group: a row without a source is one of its own.
+        # Used as a group: a row without a source is its own group.
         rows = table.column("row").tolist()
         names = [
             v.strip() if v and v.strip() else f"(no source) row {r}"
@@ -62,7 +64,7 @@ def split_strategy(recipe: Recipe, table: Table) -> SplitStrategy:
     return STRATIFIED
 
 
-_TEXTS = "Name a column with data.group, or divide by rows."
+_TEXTS = "Name a column with data.group, or split by rows."
 
 
 def _by_names(
@@ -74,14 +76,14 @@ def _by_names(
         if name not in known_names:
             raise RecipeError(
                 "data.split.held",
-                f"names a {group_type} that no row of the column {column!r} has",
+                f"names a {group_type} that does not occur in the column {column!r}",
                 name,
                 suggest_name(name, known_names[:1000])
                 or f"Known: {', '.join(map(repr, known_names[:MAX_SHOWN]))} …",
             )
     held_indices = tuple(known_names.index(name) for name in held_out or ())
     because = (
-        f"data.split.by: {group_type}: the {{side}} rows are whole {group_type}s of "
+        f"data.split.by: {group_type}: the {{side}} rows are complete {group_type}s of "
         f"the column {column!r}"
     )
     return SplitStrategy(
@@ -98,19 +100,19 @@ def _by_time(table: Table, recipe: Recipe) -> SplitStrategy:
         first = int(unread[0])
         raise DataError(
             f"{table.source}, column {column!r}, row {int(table.column('row')[first])}",
-            f"holds no time in {len(unread)} of {len(ages)} rows, so nobody knows on which side "
-            "they belong",
+            f"has no valid time in {len(unread)} of {len(ages)} rows, so they cannot be split by "
+            "time",
             values[first],
-            "Write times as ISO 8601 (2024-05-31, 2024-05-31T12:00:00Z) or as numbers that grow "
-            "with time; leave rows without one out.",
+            "Write times as ISO 8601 (2024-05-31, 2024-05-31T12:00:00Z) or as numbers that "
+            "increase with time, or remove rows without a time.",
         )
     because = f"data.split.by: time: the {{side}} rows are the newest by the column {column!r}"
     return SplitStrategy("time", because, ages=ages, moments=tuple(str(value) for value in values))
 
 
 def parse_time(value: str | None) -> float:
-    """A time as a number that grows with it: a number as it is, ISO 8601 in seconds since 1970 (UTC
-    where no zone is given); NaN for anything else."""
+    """A time as a number that increases with it: a number unchanged, ISO 8601 as seconds since 1970
+    (UTC where no zone is given); NaN for anything else."""
     text = (value or "").strip()
     try:
         number = float(text)
@@ -131,15 +133,15 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
 
     if recipe.task in IMAGE_TASKS:
         raise RecipeError(
-            "data.split.by", "is topic, which texts have", None, "Divide pictures by rows or group."
+            "data.split.by", "is topic, which needs texts", None, "Split images by rows or group."
         )
     topic_count = recipe.data.split.topics
     if len(table) < 3 * topic_count:
         raise RecipeError(
             "data.split.topics",
-            f"are {topic_count}, for which {len(table)} rows are too few",
+            f"is {topic_count}, but {len(table)} rows are too few for that",
             topic_count,
-            f"Set data.split.topics to at most {max(3, len(table) // 3)}, or divide by rows.",
+            f"Set data.split.topics to at most {max(3, len(table) // 3)}, or split by rows.",
         )
     encoder, decisions = load_encoder(recipe)
     notify(*decisions)
@@ -147,10 +149,10 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
     labels: Ints = table.column("label")
     topics = find_topics(vectors, labels, topic_count, derive_seed(recipe.seed, "topics"))
     because = (
-        f"data.split.by: topic: the {{side}} rows are whole topics, {topic_count} clusters "
-        "of what the "
-        f"vectors of {encoder.name} say beyond the classes; this number is of topics that the "
-        "model never saw, and harder than that of a division by rows"
+        f"data.split.by: topic: the {{side}} rows are complete topics, out of {topic_count} "
+        "clusters of the "
+        f"vectors of {encoder.name} after class means are subtracted; scores are for topics that "
+        "the model never saw, which is harder than a split by rows"
     )
     names = tuple(f"topic {number}" for number in range(topic_count))
     return SplitStrategy("topic", because, topics, names)
@@ -159,9 +161,9 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
 def find_topics(
     vectors: npt.NDArray[np.float32], labels: Ints, topics: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """The topic of each row [n]: k-means of what is left of its vector [n, d] when the mean of its
-    class is taken out, of unit length. Without that, the clusters of a set of many classes are its
-    classes, and none could be learned."""
+    """The topic of each row [n]: k-means on its vector [n, d] minus the mean of its class, scaled
+    to unit length. Without subtracting class means, the clusters of a data set with many classes
+    would be its classes, and a held-out class could not be learned."""
     from sklearn.cluster import MiniBatchKMeans
 
     residuals = vectors.astype(np.float32).copy()
@@ -177,15 +179,15 @@ def find_topics(
 
 
 def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
-    if key in table.rows.column_names:  # texts with a class each are read with their sources
+    if key in table.rows.column_names:  # tables of texts with one class include their sources
         own_values: list[str | None] = table.column(key)
         return own_values
     if Path(table.source).is_dir():
         raise RecipeError(
             f"data.{key}",
-            "is a column, and a folder of pictures has none",
+            "names a column, but a folder of images has no columns",
             None,
-            "Give a table of paths, or divide by rows.",
+            "Give a table of paths, or split by rows.",
         )
     data = recipe.data
     name = str(getattr(data, key))

@@ -1,10 +1,9 @@
-"""``data.synthesize``: new rows for the training set, made, sifted, and kept where they prove
-useful.
+"""``data.synthesize``: generate training rows, filter them, and use them if they help.
 
-The classifier that judges a new text is the linear probe on the untouched model's features, fitted
-without the fold that the text's parents are of. Whether the rows are kept is decided by the same
-probe with them and without: the log loss of the validation rows must fall, paired, with the lower
-end of a 95 % interval above 0.
+The classifier that filters a new text is the linear probe on the base model's features, fitted
+without the fold of the text's parents. The same probe, with and without the new rows, decides
+whether they are used: the log loss on the validation rows must fall, with the lower bound of a
+paired 95 % interval above 0.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
 
 FOLDS = 5
-# So many are made for each that may be learned from: most are refused.
+# Candidates per row that may be used: most are rejected.
 SPARE = 4
 SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _SiftedTexts:
-    """The new texts that were ``made``, the ``accepted`` ones of them, and how many were
-    ``refused`` for which reason."""
+    """The new texts that were ``made``, the ``accepted`` ones, and the number ``refused`` by
+    reason."""
 
     made: Sequence[NewText] = ()
     accepted: Sequence[NewText] = ()
@@ -49,20 +48,21 @@ class _SiftedTexts:
 
     @property
     def counts(self) -> str:
-        """How many there were and what became of them, in words."""
+        """A summary of how many were made and accepted."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
         return (
-            f"{len(self.made)} were made, {len(self.accepted)} passed ({reasons or 'none refused'})"
+            f"{len(self.made)} generated, {len(self.accepted)} accepted "
+            f"({reasons or 'none rejected'})"
         )
 
 
 def with_synthetic(
     prepared: PreparedData, train: Ints, valid: Ints, known: Sequence[Table]
 ) -> PreparedData:
-    """What is prepared, with the synthetic rows that the recipe asks for, where they prove useful.
+    """The prepared data with the synthetic rows that the recipe requests, if they help.
 
-    ``known`` are all tables of the run, whose texts no new one may copy; nothing else is read of
-    them. Raises ``RecipeError`` where rows are no single texts with one class each.
+    ``known`` are all tables of the run: no new text may duplicate theirs; nothing else is read from
+    them. Raises ``RecipeError`` where rows are not single texts with one class each.
     """
     options = prepared.recipe.data.synthesize
     if options is None:
@@ -77,7 +77,7 @@ def with_synthetic(
     candidates = _make_candidates(options, prepared, texts, labels, folds)
     all_texts = [text for table in known for text in table.column("text")]
     if not candidates:
-        because = "nothing could be made of these rows"
+        because = "no text could be generated from these rows"
         return _with_summary(prepared, "none", because, _SiftedTexts(), None)
     row_vectors = last_layer_vectors(prepared, prepared.examples)
     candidate_vectors = _vectors_of_new(prepared, candidates)
@@ -95,11 +95,11 @@ def with_synthetic(
         prepared, row_vectors, accepted_vectors, accepted, train, valid, options.weight
     )
     because = (
-        f"{sifted.counts}; the probe's log loss on the {gain.n} validation rows falls by "
-        f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        f"{sifted.counts}; the linear probe's log loss on {gain.n} validation rows falls by "
+        f"{gain.value:+.4f} (95 % CI {gain.low:+.4f} to {gain.high:+.4f})"
     )
     if not gain.low > 0:
-        because = f"{because}, which may be chance"
+        because = f"{because}, whose 95 % CI does not exclude 0"
         return _with_summary(prepared, "none", because, sifted, gain)
     extended = prepared.extended(_added_rows(rows, accepted, options.weight))
     return _with_summary(extended, f"{len(accepted)}", because, sifted, gain)
@@ -108,7 +108,7 @@ def with_synthetic(
 def _make_candidates(
     options: SynthesizePart, prepared: PreparedData, texts: Sequence[str], labels: Ints, folds: Ints
 ) -> list[NewText]:
-    """New texts of every requested kind, mixed by chance."""
+    """New texts of every requested kind, in random order."""
     classes, rng = prepared.rows.classes, generator(prepared.recipe.seed, "synthesize")
     sizes = np.bincount(labels, minlength=len(classes))
     per_class = max(1, round(SPARE * options.share * len(labels) / max(1, int((sizes > 0).sum()))))
@@ -138,14 +138,19 @@ def _make_candidates(
 
 
 def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
-    """Templates by class: a file with the columns ``label`` and ``text``.
+    """Templates by class, from a file with the columns ``label`` and ``text``.
 
-    Raises ``RecipeError`` for other columns and for a label that is no class.
+    Raises ``RecipeError`` for other columns and for a label that is not a class.
     """
     raw = read_source(path, None, None)
     if not {"label", "text"} <= set(raw.names):
         rule = "needs the columns label and text"
-        raise RecipeError("data.synthesize.templates", rule, ", ".join(raw.names), f"See {path}.")
+        raise RecipeError(
+            "data.synthesize.templates",
+            rule,
+            ", ".join(raw.names),
+            f"Name the columns like this in {path}.",
+        )
     templates: dict[int, list[str]] = {}
     cells = zip(raw.table["label"].to_pylist(), raw.table["text"].to_pylist(), strict=True)
     for label, text in cells:
@@ -159,13 +164,13 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
 
 
 def _added_rows(like: Table, new_texts: Sequence[NewText], weight: float = 1.0) -> AddedRows:
-    """New texts as rows beside those of ``like``."""
+    """New texts as added rows for ``like``."""
     texts, labels = [one.text for one in new_texts], [one.label for one in new_texts]
     return added_texts(like, texts, labels, origin="synthetic", weights=weight)
 
 
 def _vectors_of_new(prepared: PreparedData, new_texts: Sequence[NewText]) -> Floats:
-    """The features [m, width] of new texts, by the untouched model."""
+    """The features [m, width] of new texts from the base model."""
     table = _added_rows(prepared.rows, new_texts).table
     encoded = prepared.definition.encode(table, prepared.loaded, prepared.recipe)
     return last_layer_vectors(prepared, encoded)
@@ -180,7 +185,8 @@ def _candidate_probabilities(
     classes: int,
     seed: int,
 ) -> Floats:
-    """The probabilities [m, classes] of the new texts, by a probe that saw no parent of theirs."""
+    """The probabilities [m, classes] of the new texts, by a probe that saw none of their
+    parents."""
     probabilities, fold_of = (
         np.zeros((len(candidates), classes)),
         np.array([one.fold for one in candidates]),
@@ -203,7 +209,7 @@ def _measure_gain(
     valid: Ints,
     weight: float,
 ) -> Difference:
-    """By how much the probe's loss on the validation rows falls with the new rows."""
+    """How much the linear probe's loss on the validation rows falls with the new rows."""
     labels, classes = np.asarray(prepared.rows.column("label")), len(prepared.rows.classes)
     seed = prepared.recipe.seed
     plain = fit_probe(row_vectors[train], labels[train], classes=classes, seed=seed)
@@ -226,7 +232,7 @@ def _with_summary(
     sifted: _SiftedTexts,
     gain: Difference | None,
 ) -> PreparedData:
-    """What is prepared, with what was decided and the first of the rows that passed."""
+    """The prepared data with this decision and a sample of the accepted rows."""
     classes = prepared.rows.classes
     block: dict[str, Any] = {
         "made": dict(Counter(one.by for one in sifted.made)),

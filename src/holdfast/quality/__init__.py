@@ -1,1 +1,1 @@
-"""From a ``Table`` to ``Finding``s: what in the data would spoil a training or its number."""
+"""Data checks: from a ``Table`` to ``Finding``s that would harm training or distort its scores."""

@@ -1,4 +1,4 @@
-"""The contract of every check: its view, its result, what it misses, how often it is wrong."""
+"""The contract of every check: its view, its result, its blind spots and its error rate."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class CheckExample:
-    """A row to look at: ``row`` of the source, what is to be seen there, and the row beside it, of
-    the same table or of ``other_file``. ``masked`` texts are shown in place of the row's own."""
+    """An example row of a finding: ``row`` of the source, a ``note`` on what it shows, and a row to
+    compare it with, of the same table or of ``other_file``. A ``masked`` text is shown instead of
+    the row's own."""
 
     row: int
     note: str
@@ -28,7 +29,8 @@ class CheckExample:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """A finding, and examples of it, the plainest first; they are for a page, not for a result."""
+    """A finding and examples of it, the clearest first. Examples are for pages, not for
+    ``result.json``."""
 
     finding: Finding
     examples: tuple[CheckExample, ...] = ()
@@ -44,8 +46,8 @@ def result(
     count: int | None = None,
     examples: Iterable[CheckExample] = (),
 ) -> CheckResult:
-    """What a check found: ``rows`` of the source, of all ``count`` where not all are listed. The
-    ``Check`` puts its name to it."""
+    """The result of a check: ``rows`` of the source, and their ``count`` if not all are listed. The
+    ``Check`` adds its name."""
     row_numbers = tuple(map(int, rows))
     count = len(row_numbers) if count is None else count
     finding = Finding("", severity, score, count, row_numbers, because, remedy)
@@ -53,22 +55,22 @@ def result(
 
 
 def never_skipped(view: object) -> str:
-    """For a check that never skips its view."""
+    """The ``skip_reason`` of a check that never skips its view."""
     return ""
 
 
 def any_table(table: Table) -> bool:
-    """For a check that applies to every table."""
+    """The ``applies_to`` of a check for every table."""
     return True
 
 
 def has_texts(table: Table) -> bool:
-    """For a check of texts: not where a row is an image, whose text is a hash of its content."""
+    """Whether the rows are texts. The text of an image row is a hash of its content."""
     return "path" not in table.rows.column_names
 
 
 def has_classes(table: Table) -> bool:
-    """For a check of classes: not where a label is a number, several labels, a text or tags."""
+    """Whether each row has one class: not a number, several labels, a text or tags."""
     return table.columns.one_class and len(table.classes) > 1
 
 
@@ -78,15 +80,15 @@ class Check(Generic[V]):
 
     Parameters
     ----------
-    name : that of its findings.
+    name : the name of its findings.
     view_type : the type of its view (``quality/views.py``).
-    run : that view → its ``result``, or ``None``. It states its rule with the numbers, is silent
-        where it cannot tell and on clean data, and gives a score in [0, 1].
+    run : view → its ``result``, or ``None``. It states its rule with the numbers, returns ``None``
+        on clean data and where it cannot decide, and gives a score in [0, 1].
     cannot_see : what it misses, in a sentence for the user.
     error_rate : how often it is wrong, with the figures and where they were measured.
-    applies_to : whether it means anything for a table.
-    skip_reason : why a view holds nothing to check (no file to compare with, say), empty where it
-        does: what was not checked must not be called fine.
+    applies_to : whether the check is applicable to a table.
+    skip_reason : why the check is skipped for a view (no file to compare with, say); empty if it
+        runs. A skipped check must not be reported as passed.
     """
 
     name: str
@@ -101,8 +103,8 @@ class Check(Generic[V]):
         check_result = self.run(view)
         if check_result is None:
             return None
-        # What is quoted of a row shows no personal data and no secret whole, whatever was looked
-        # for: a sentence of a finding ends in logs, pages and issues.
+        # Quotations from rows must not show personal data or secrets, whatever the check is about:
+        # the sentences of findings end up in logs, pages and issues.
         finding = replace(
             check_result.finding,
             check=self.name,
@@ -125,8 +127,8 @@ def check(
     applies_to: Callable[[Table], bool] = any_table,
     skip_reason: Callable[[V], str] = never_skipped,
 ) -> Callable[[Callable[[V], CheckResult | None]], Check[V]]:
-    """Make a function a check and register it, under its own name (``Check`` has the parameters;
-    its docstring stands in ``docs/checks.md``)."""
+    """Make a function a check and register it under its own name. ``Check`` has the parameters; the
+    function's docstring is printed in ``docs/checks.md``."""
 
     def register(run: Callable[[V], CheckResult | None]) -> Check[V]:
         name = run.__name__

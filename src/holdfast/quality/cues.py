@@ -1,4 +1,4 @@
-"""What could give a label away beside its content: words by their place, marks, shapes, form."""
+"""Cues that could reveal a label: words by position, symbols, token shapes, formats, lengths."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 
-# A cue is worth a word where it stands in this share of its class, and its rows are of this class.
+# A cue counts if at least this share of its class has it, and this share of its rows are of the
+# class.
 MIN_CLASS_SHARE, MIN_PURITY = 0.25, 0.97
 LEAST_ROWS = 10
-# Of few rows a word speaks against itself where so much of a class has it, in so many rows: of ten
-# sets none that is not of the class's name had more than 0.69 of it.
+# In a small table a word is suspect if this share of a class has it, in this many rows. In ten data
+# sets no word outside the class name occurred in more than 0.69 of a class.
 DOMINANT_CLASS_SHARE, MIN_ROWS_WITH_WORD = 0.8, 20
-# Of a word of a name and of a text, so that endings differ; and of a name that a word begins with.
+# Letters that a word of a class name and a word of a text must share, since endings differ; and the
+# fewest letters of a name that a word may begin with.
 STEM_CHARACTERS, MIN_WORD_CHARACTERS = 5, 3
-# Of two shares of texts of even length; a difference by chance is as rare as this.
+# Least difference of two shares of texts of even length, and the significance level.
 PARITY_GAP, PARITY_ALPHA = 0.2, 1e-6
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
@@ -39,14 +41,14 @@ _TEXT_FORMS: dict[str, Callable[[str], bool]] = {
         character.isalpha() and not character.isascii() for character in text
     ),
 }
-# A word by its place.
+# Patterns for a word, by its position.
 _PLACE_PATTERNS = {
     "word": r"(?i)(?<![^\W_]){}(?![^\W_])",
     "first": r"(?i)^[\W_]*{}",
     "last": r"(?i){}[\W_]*$",
 }
 _WORD_CUES, _SENTENCE_MARKS = ("word", "token", "first", "last"), ".,;:?!\"'()"
-# The plainest name first, where several stand in the same rows.
+# Of several cues in the same rows, the first of these types is reported.
 _CUE_PRIORITY = (
     "form",
     "word",
@@ -63,11 +65,11 @@ _CUE_PRIORITY = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cue:
-    """A kind of cue and its value: a ``word`` (letters and digits, case no matter), a ``token``
-    (between spaces), the ``first`` or ``last`` word, a ``mark`` (no letter, digit or space), what a
-    text ``begins`` or ``ends`` with that is no letter, the ``shape`` of a token with digits (A a 9
-    for its letters and digits), a ``length`` in characters, one ``over`` or ``under`` a length,
-    ``even`` or odd, or a ``form``."""
+    """A type of cue and its value: a ``word`` (letters and digits, ignoring case), a ``token``
+    (between spaces), the ``first`` or ``last`` word, a ``mark`` (no letter, digit or space), a
+    non-alphanumeric character that a text ``begins`` or ``ends`` with, the ``shape`` of a token
+    with digits (A a 9 for its letters and digits), a ``length`` in characters, a length ``over`` or
+    ``under`` a limit, an ``even`` or odd length, or a ``form`` (format of the text)."""
 
     cue_type: str
     value: str
@@ -78,10 +80,10 @@ class Cue:
             "token": f"{self.value!r}",
             "first": f"{self.value!r} as the first word",
             "last": f"{self.value!r} as the last word",
-            "mark": f"the mark {self.value!r}",
+            "mark": f"the symbol {self.value!r}",
             "begins": f"{self.value!r} at the beginning",
-            "ends": "no mark at the end" if not self.value else f"{self.value!r} at the end",
-            "shape": f"a word of the shape {self.value!r}",
+            "ends": "no punctuation at the end" if not self.value else f"{self.value!r} at the end",
+            "shape": f"a token of the shape {self.value!r}",
             "length": f"a length of {self.value} characters",
             "over": f"a length of {self.value} characters or more",
             "under": f"a length of {self.value} characters or fewer",
@@ -92,7 +94,7 @@ class Cue:
 
     @property
     def is_content(self) -> bool:
-        """Whether it may be what a text is about, so that content must be asked."""
+        """Whether it may be content, so that ``ContentModel`` must examine it."""
         return self.cue_type in (
             "word",
             "token",
@@ -106,20 +108,20 @@ class Cue:
 
     @property
     def is_word(self) -> bool:
-        """Whether it is a word of letters or digits, wherever it stands, or one with the marks of
-        a sentence beside it (``app?``)."""
+        """Whether it is a word of letters or digits at any position, possibly with punctuation
+        (``app?``)."""
         return self.cue_type in _WORD_CUES and self.value.strip(_SENTENCE_MARKS).isalnum()
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a word of letters alone, which is what content is made of."""
+        """Whether it is a word of letters only, as content usually is."""
         return self.cue_type in _WORD_CUES and self.value.isalpha()
 
 
 @dataclass(frozen=True)
 class CueCandidate:
-    """A cue that nearly only one class has: ``rows`` all positions that have it; ``count`` of them
-    are of ``label``, which is ``share`` of the class."""
+    """A cue of nearly a single class: ``rows`` are all positions that have it; ``count`` of them
+    are of the class ``label``, which is the ``share`` of that class."""
 
     cue: Cue
     label: int
@@ -129,7 +131,7 @@ class CueCandidate:
 
 
 def extract_cues(text: str) -> set[Cue]:
-    """Everything of a text that is a cue, but for lengths beyond a threshold and parity."""
+    """All cues of a text, except lengths beyond a threshold and parity."""
     tokens = text.split()
     words = [word for word in _NON_WORD.split(text.casefold()) if word]
     cues = {Cue("word", word) for word in words}
@@ -149,7 +151,7 @@ def extract_cues(text: str) -> set[Cue]:
 
 
 def is_in_class_name(name: str, value: str) -> bool:
-    """Whether the name of a class has a word, or the beginning of it: a model may know the class by
+    """Whether a class name contains a word or its stem, so that a model may recognize the class by
     it."""
     name_words = [word for word in _NON_WORD.split(name.casefold()) if word]
     value = _NON_WORD.sub("", value.casefold())
@@ -162,7 +164,7 @@ def is_in_class_name(name: str, value: str) -> bool:
 
 
 def shape_of(token: str) -> str:
-    """``AA-9999`` of ``QX-1234``; nothing where there is no digit."""
+    """The shape of a token: ``AA-9999`` for ``QX-1234``; empty without a digit."""
     if not any(character.isdigit() for character in token):
         return ""
     return "".join(
@@ -171,7 +173,7 @@ def shape_of(token: str) -> str:
 
 
 def remove_cue(text: str, cue: Cue) -> str:
-    """The text with what makes the cue taken out; unchanged for a form or a length."""
+    """The text without the cue; unchanged for a form or a length."""
     if cue.cue_type in _PLACE_PATTERNS:
         return re.sub(_PLACE_PATTERNS[cue.cue_type].format(re.escape(cue.value)), " ", text).strip()
     if cue.cue_type == "token":
@@ -184,9 +186,9 @@ def remove_cue(text: str, cue: Cue) -> str:
 
 
 def find_cue_candidates(texts: Sequence[str], labels: Ints, classes: int) -> list[CueCandidate]:
-    """Every cue that stands in at least a quarter of a class (10 rows or more) and whose rows are
-    of that class to 97 % or more; of those in nearly the same rows the one in most of them. A class
-    that is nearly everything has none. ``labels`` [n], −1 where unknown."""
+    """Every cue in at least a quarter of a class (10 rows or more), of whose rows 97 % or more are
+    of that class. Of cues in nearly the same rows, the most frequent one is returned. A class with
+    more than 90 % of the rows has none. ``labels`` [n], −1 if unknown."""
     rows_with_cue: dict[Cue, list[int]] = defaultdict(list)
     for position, text in enumerate(texts):
         if labels[position] >= 0:
@@ -212,19 +214,19 @@ def _candidate(cue: Cue, rows: Ints, labels: Ints, sizes: Ints) -> CueCandidate 
     count, share = int(counts[label]), float(counts[label] / sizes[label])
     if count < LEAST_ROWS or share < MIN_CLASS_SHARE or count < MIN_PURITY * len(rows):
         return None
-    # A class that nine in ten rows are of makes any word look like its own.
+    # In a class with more than 90 % of the rows, any word looks typical of it.
     if sizes[label] > 0.9 * sizes.sum():
         return None
     return CueCandidate(cue, label, rows, count, share)
 
 
 def _length_candidates(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCandidate]:
-    """Texts longer or shorter than a length that are of one class."""
+    """Lengths above or below which nearly all texts are of one class."""
     labelled, candidates_ = np.flatnonzero(labels >= 0), []
     for cue_type, sign in (("over", -1), ("under", 1)):
         order = labelled[np.argsort(sign * lengths[labelled], kind="stable")]
         sorted_lengths = lengths[order]
-        # A threshold may only stand where the length changes.
+        # A threshold must be where the length changes.
         ends = np.flatnonzero(np.diff(sorted_lengths, append=sorted_lengths[-1:] + 1) != 0)
         for label in np.flatnonzero(sizes):
             hits = np.cumsum(labels[order] == label)[ends]
@@ -264,21 +266,21 @@ def _parity_candidates(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCand
 
 
 def _remove_overlapping(candidates_: list[CueCandidate], n: int) -> list[CueCandidate]:
-    """One of those that stand in nearly the same rows: of the broadest what is no plain word, as
-    the word inside a mark or an id says less than they do; then the plainest."""
+    """Keep one of the candidates in nearly the same rows: the most frequent one, but rather a
+    symbol or an id than the plain word inside it; then by type."""
     order = {cue_type: place for place, cue_type in enumerate(_CUE_PRIORITY)}
     candidates_.sort(key=lambda c: (-c.count, order.get(c.cue.cue_type, len(order)), c.cue))
     selected: list[tuple[CueCandidate, Floats]] = []
     for candidate in candidates_:
         candidate_mask = np.zeros(n, dtype=bool)
         candidate_mask[candidate.rows] = True
-        # What stands in a part of the rows of a broader one says nothing more of them.
+        # A cue in a part of the rows of a more frequent one adds nothing.
         inside = [
             index
             for index, (other, mask) in enumerate(selected)
             if other.label == candidate.label
             and (candidate_mask & mask).sum() >= 0.8 * len(candidate.rows)
-            # Content may be explained away, and a form must not go with it.
+            # Content may be explained away; a form must not disappear with it.
             and other.cue.is_content <= candidate.cue.is_content
         ]
         if not inside:

@@ -1,9 +1,9 @@
 """Out-of-fold predictions: every row is predicted by models that were not trained on it.
 
-Two probes predict labels, one from the vectors of a frozen model and one from the words. They err
-on different rows, so that a weighted sum of their log-probabilities (a log opinion pool, Genest and
-Zidek 1986) finds more wrong labels than either: average precision of 10 % exchanged labels at 1,600
-rows, see ``benchmarks/labels.py``.
+Two linear probes predict labels, one from the vectors of a frozen model and one from the words.
+They are wrong on different rows. Therefore a weighted sum of their log-probabilities (a log opinion
+pool, Genest and Zidek 1986) finds more wrong labels than either one: measured as average precision
+with 10 % of the labels replaced, at 1,600 rows (``benchmarks/labels.py``).
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 REPEATS = 3
-# C is the inverse variance of a prior, which does not hang on how many rows there are.
+# Rows on which C is chosen. C is the inverse variance of a prior and does not depend on the number
+# of rows.
 PENALTY_ROWS = 1500
-# From so many rows times classes one division is enough: what another brings is under a point.
+# From this many rows times classes on one repeat is enough: another adds less than a point.
 SINGLE_REPEAT_SIZE = 200_000
-# The largest half-decades of C never won on unit-length vectors of several depths.
+# Larger values of C were never chosen on unit-length vectors of several depths.
 PENALTY_GRID = tuple(float(c) for c in 10.0 ** np.arange(-3.5, 0.1, 0.5))
 WORD_PENALTY = 3.0
-# Two classes of five rows each: below that a fold teaches nothing.
+# Fewest labelled rows: with fewer, a fold has too few rows to learn from.
 LEAST_ROWS = 20
 MIN_CLASS_ROWS = 2
-# A probability below e to the minus this is none.
+# Log-probabilities are clipped at this value.
 MIN_LOG_P = -25.0
 
 
 @dataclass(frozen=True)
 class FoldLogProbabilities:
-    """``log_p`` [n, C], log-probabilities of each row by fits on other rows, of all ``C`` classes;
-    ``labels`` [n], −1 where there is none: every fit predicts such a row. ``runs`` [r, n, C] are
-    the predictions of each repeat, of which ``log_p`` is the pool. ``weights`` are those of the
-    vectors, of the words and, where given, of the tuned predictions; ``c`` is the inverse penalty
-    of the vectors' probe."""
+    """Out-of-fold predictions. ``log_p`` [n, C] are the log-probabilities of all ``C`` classes for
+    each row, from fits on other rows. ``labels`` [n] are −1 where there is none; every fit predicts
+    such a row. ``runs`` [r, n, C] are the predictions of each repeat, of which ``log_p`` is the
+    pool. ``weights`` are those of the vectors, of the words and, if given, of the fine-tuned
+    predictions; ``c`` is the inverse penalty of the vectors' probe."""
 
     log_p: Floats
     labels: Ints
@@ -58,18 +59,18 @@ class FoldLogProbabilities:
 
     @property
     def labelled_rows(self) -> Ints:
-        """The positions of the rows that have a label."""
+        """The positions of the labelled rows."""
         return np.flatnonzero(self.labels >= 0)
 
     @property
     def losses(self) -> Floats:
-        """−log p of each row's label [n], nats; NaN where there is none."""
+        """−log p of each row's label [n], nats; NaN without a label."""
         label_losses = -self.log_p[np.arange(len(self.labels)), np.maximum(self.labels, 0)]
         return np.where(self.labels >= 0, label_losses, np.nan)
 
     @property
     def accuracy(self) -> float:
-        """The share of labelled rows whose likeliest class is their label."""
+        """The share of labelled rows whose predicted class is their label."""
         known = self.labelled_rows
         return float((self.log_p[known].argmax(axis=1) == self.labels[known]).mean())
 
@@ -85,18 +86,18 @@ def cross_fit(
 ) -> FoldLogProbabilities | None:
     """Predict every row by fits on the others: five folds, repeated three times.
 
-    Both probes are L2-regularised multinomial logistic regressions; C of the vectors' probe is
-    chosen once by cross-validated log loss (of 1,500 rows at most), that of the words' is 3. The
+    Both probes are L2-regularised multinomial logistic regressions. C of the vectors' probe is
+    chosen once by cross-validated log loss (of 1,500 rows at most); C of the words' probe is 3. The
     weights of their log-probabilities minimise the out-of-fold log loss of the pool: two numbers
     fitted to n rows, or three with ``tuned_log_p``.
 
     Parameters
     ----------
     vectors, texts, labels : [n, d] finite numbers, n texts, [n] classes; −1 for no label.
-    classes : how many there are, of which some may have no row.
-    tuned_log_p : [n, classes] log-probabilities by a tuned model that had not seen the row.
+    classes : the number of classes; some may have no row.
+    tuned_log_p : [n, classes] log-probabilities from a fine-tuned model that had not seen the row.
 
-    ``None`` where fewer than 20 rows have a label, or fewer than two classes two rows.
+    Returns ``None`` if fewer than 20 rows have a label, or fewer than two classes have two rows.
     """
     labels_ = np.asarray(labels)
     labelled = np.flatnonzero(labels_ >= 0)
@@ -125,7 +126,7 @@ def cross_fit(
 
 
 def choose_penalty(x: Floats, labels: Ints, labelled: Ints, seed: int) -> float:
-    """The inverse penalty of a probe on the rows ``labelled``, by the log loss of 1,500 of them."""
+    """The inverse penalty of a probe, chosen by the log loss on 1,500 of the ``labelled`` rows."""
     subset = generator(seed, "penalty").permutation(labelled)[:PENALTY_ROWS]
     return choose_c(
         x[subset], np.unique(labels[subset], return_inverse=True)[1], seed, PENALTY_GRID
@@ -133,32 +134,32 @@ def choose_penalty(x: Floats, labels: Ints, labelled: Ints, seed: int) -> float:
 
 
 def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
-    """Centred and divided by the root of their mean variance, as a probe has them."""
+    """Vectors centred and divided by the root of their mean variance, as a probe reads them."""
     rows = np.asarray(vectors, dtype=np.float64)
     rows = rows - rows.mean(axis=0)
     return np.asarray(rows / (float(np.sqrt(rows.var(axis=0).mean())) or 1.0), dtype=np.float64)
 
 
 def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floats:
-    """Logits [held, C] of a probe; near enough to its minimum for comparing losses."""
+    """Logits [held_out, C] of a probe, fitted close enough to its minimum to compare losses."""
     present, class_index = np.unique(y, return_inverse=True)
     coefficients = fit_softmax(
         x, class_index, c, first_softmax(x, class_index), tolerance=3e-4, steps=100
     )
-    # A class without rows here is as if half a row of them had been seen.
+    # A class without training rows gets the probability of half a row.
     logits = np.full((held_out.shape[0], classes), -np.log(2 * len(y)))
     logits[:, present] = log_softmax(logits_of(coefficients, held_out))
     return logits
 
 
 def _out_of_fold_log_p(x: Any, labels: Ints, folds: Ints, classes: int, c: float) -> Floats:
-    """Log-probabilities [n, C]: of a row of a fold by the fit without the fold; of any other (it
-    has no label, or is the only one of its class) by the pool of all fits that lack it."""
+    """Log-probabilities [n, C]: for a row of a fold by the fit without the fold; for any other row
+    (without a label, or the only one of its class) by the pool of all fits without it."""
     log_p = np.zeros((len(labels), classes))
     unassigned = np.flatnonzero(folds < 0)
     single = unassigned[labels[unassigned] >= 0]
     for fold in range(FOLDS):
-        # The only row of its class would be answered by a fit on itself.
+        # The only row of its class would be predicted by a fit on itself.
         training = np.flatnonzero((folds >= 0) & (folds != fold))
         held_out = np.flatnonzero(folds == fold)
         if not len(held_out) or not len(training):
@@ -175,8 +176,9 @@ def _out_of_fold_log_p(x: Any, labels: Ints, folds: Ints, classes: int, c: float
 
 
 def pool_weights(sources: Floats, labels: Ints) -> Floats:
-    """The weights w ≥ 0 [s] of the least mean −log softmax(Σ w_i · sources_i)[label]; ``sources``
-    [s, n, C] log-probabilities, labels [n]. The problem is convex; by L-BFGS."""
+    """The weights w ≥ 0 [s] that minimise the mean of −log softmax(Σ w_i · sources_i)[label];
+    ``sources`` [s, n, C] log-probabilities, ``labels`` [n]. The problem is convex; solved by
+    L-BFGS."""
     from scipy.optimize import minimize
 
     rows = np.arange(len(labels))
@@ -194,25 +196,25 @@ def pool_weights(sources: Floats, labels: Ints) -> Floats:
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Logits less the logarithm of the sum of their exponentials, over the last axis."""
+    """Logits minus the logarithm of the sum of their exponentials, over the last axis."""
     top = logits.max(axis=-1, keepdims=True)
     return np.asarray(logits - top - np.log(np.exp(logits - top).sum(axis=-1, keepdims=True)))
 
 
-# Words and word pairs; a mark is a word of its own, as it may be what decides.
+# Words and word pairs. A punctuation mark counts as a word, because it may be decisive.
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 LEAST_ROWS_WITH_WORD = 2
 MOST_WORDS = 50_000
-# Of a long text the beginning says what it is about; a novel in a cell takes no minutes.
+# The beginning of a long text shows its subject; without a limit a novel would take minutes.
 MAX_TOKENS = 2000
 
 
 def word_features(texts: Sequence[str]) -> csr_matrix:
     """Weights of words and of pairs of neighbouring words [n, words], each row of length 1.
 
-    A weight is (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))), as
-    scikit-learn's ``TfidfVectorizer(sublinear_tf=True)`` has it. What stands in fewer than two
-    texts is left out, and all but the 50,000 most frequent. Case is no matter.
+    A weight is (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))), as in
+    scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``. Words in fewer than two texts are
+    omitted, and all but the 50,000 most frequent. Case is ignored.
     """
     from scipy.sparse import csr_matrix
 
@@ -252,14 +254,14 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ContentProbes:
-    """One probe a fold, and the ``fold`` of each row [n]: −1 for a row that every probe may judge,
-    as its label is not known or it is the only one of its class."""
+    """One probe per fold, and the ``fold`` of each row [n]: −1 for a row that any probe may
+    predict, because its label is unknown or it is the only one of its class."""
 
     probes: tuple[Probe, ...]
     fold: Ints
 
     def probabilities(self, rows: Ints, vectors: Vectors) -> Array:
-        """The probabilities [m, classes] of vectors [m, d] that stand for these rows, each by the
+        """The probabilities [m, classes] of vectors [m, d] in place of these rows, each from the
         probe that was fitted without the row."""
         from scipy.special import softmax
 
@@ -272,13 +274,13 @@ class ContentProbes:
         return probabilities
 
     def direction_p_values(self, vectors: Vectors, labels: Ints, direction: Floats) -> Array:
-        """Whether the labels put anything on a ``direction`` [d] of the space: a two-sided p-value
-        for each class [classes].
+        """Test whether the labels give weight to a ``direction`` [d] of the vector space: a
+        two-sided p-value for each class [classes].
 
         The weight that ridge regression gives the direction is a sum over rows aᵢ yᵢ, with a = X
-        (XᵀX + λI)⁻¹ direction. Were the labels drawn anew, each with its expected chance p̂ᵢ, the
-        sum would vary by √Σ aᵢ² p̂ᵢ(1 − p̂ᵢ). λ is the penalty of the probes at a logistic
-        regression's largest curvature.
+        (XᵀX + λI)⁻¹ direction. If the labels were redrawn, each with its predicted probability p̂ᵢ,
+        the sum would have a standard deviation of √Σ aᵢ² p̂ᵢ(1 − p̂ᵢ). λ is the penalty of the
+        probes at a logistic regression's largest curvature.
         """
         from scipy.special import ndtr
 
@@ -299,7 +301,7 @@ class ContentProbes:
 def fit_content_probes(
     vectors: Vectors, labels: Ints, classes: int, seed: int
 ) -> ContentProbes | None:
-    """Cross-fitted probes of the labels [n] on the vectors [n, d]; ``None`` where fewer than two
+    """Cross-fitted probes of the labels [n] on the vectors [n, d]; ``None`` if fewer than two
     classes have two rows."""
     labelled = np.flatnonzero(labels >= 0)
     folds: Ints = np.full(len(labels), -1, dtype=np.int64)

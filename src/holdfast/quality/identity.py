@@ -1,7 +1,7 @@
-"""Words for who somebody is, and the swaps of one for its counterpart.
+"""Identity terms (words that name groups of people) and swaps of a term for its counterpart.
 
-A small list on purpose: plain English words that name a group of people and seldom anything else.
-*Black*, *white*, *straight* and *blind* are left out, for they mostly mean other things.
+The list is deliberately small: plain English words that name a group of people and seldom anything
+else. It omits *black*, *white*, *straight* and *blind*, which usually mean other things.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 
-# What is asked about, and for each term the forms in which it is written.
+# The attributes and their terms, each with its written forms.
 TERMS: dict[str, dict[str, tuple[str, ...]]] = {
     "gender": {
         "woman": ("woman", "women", "girl", "girls", "female", "females", "lady", "ladies"),
@@ -57,7 +57,8 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
         "autistic": ("autistic", "autism"),
     },
 }
-# Each is read both ways. ``her`` is ``his`` or ``him`` by what follows, so it is not swapped.
+# Each pair applies in both directions. ``her`` is not swapped: its counterpart is ``his`` or
+# ``him``, depending on the next word.
 SWAPS: dict[str, tuple[tuple[str, str], ...]] = {
     "he and she": (("he", "she"), ("himself", "herself")),
     "man and woman": (("man", "woman"), ("men", "women"), ("male", "female")),
@@ -72,18 +73,18 @@ SWAPS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def contains_any(texts: Sequence[str], forms: Sequence[str]) -> Bools:
-    """Which texts hold one of the forms as a word, in any case [n]."""
+    """Which texts [n] contain one of the forms as a word, ignoring case."""
     pattern = _word_pattern(forms)
     return np.array([bool(pattern.search(text)) for text in texts], dtype=bool)
 
 
 def neutralize(text: str, forms: Sequence[str]) -> str:
-    """The text with ``person`` in place of each form, so that what else it says stays."""
+    """The text with ``person`` in place of each form; the rest is unchanged."""
     return _word_pattern(forms).sub("person", text)
 
 
 def swap_terms(text: str, pairs: Sequence[tuple[str, str]]) -> str:
-    """The text with each word of a pair in place of the other, its case kept.
+    """The text with the two words of each pair swapped, keeping their case.
 
     >>> swap_terms("She saw the man.", (("he", "she"), ("man", "woman")))
     'He saw the woman.'

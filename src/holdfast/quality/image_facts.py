@@ -1,4 +1,4 @@
-"""How an image was made: the metadata of its file, and traces in its pixels."""
+"""Image provenance: properties and metadata of the file, and traces of processing in the pixels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from holdfast.duplicates.images import Bytes, thumbnail_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# EXIF's numbers of the tags.
+# EXIF tag numbers.
 _MAKE, _MODEL, _SOFTWARE, _DATE = 0x010F, 0x0110, 0x0131, 0x0132
 _DIGITS = re.compile(r"\d+")
-# So much of 255 may the pixels of a border differ: JPEG lets what is inside ring into it.
+# Largest difference (of 255) among the pixels of a border: JPEG artefacts of the content reach into
+# it.
 _BORDER_TOLERANCE = 24
 _GREY_TOLERANCE = 6
 _COLOUR_STEP = 32
@@ -30,9 +31,10 @@ _MARGIN_PIXELS = 16
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file. ``pixel_facts`` can be seen in the pixels, so that a network can use them as a
-    shortcut; ``metadata_facts`` are in the file alone. Each by its name, as text; ``"none"`` where
-    a file has none. ``width`` and ``height`` in pixels as stored, ``pixels`` its thumbnail."""
+    """Properties of one file. ``pixel_facts`` are visible in the pixels, so a network can use them
+    as a shortcut; ``metadata_facts`` are only in the file. Both map names to text, ``"none"`` if
+    the file lacks one. ``width`` and ``height`` are in pixels as stored, ``pixels`` is the
+    thumbnail."""
 
     pixel_facts: dict[str, str]
     metadata_facts: dict[str, str]
@@ -43,10 +45,10 @@ class FileFacts:
 
 
 def read_file_facts(path: str, image: Image) -> FileFacts:
-    """The facts of the file ``path`` whose upright picture is ``image``.
+    """The properties of the file ``path`` whose upright image is ``image``.
 
-    ``compression`` is a mark of the JPEG's quantisation tables, by which programs and qualities
-    differ, with the quality that they stand for where they are those of the standard.
+    ``compression`` identifies the JPEG quantisation tables, which differ by program and quality:
+    the quality if they are the standard tables, else a checksum.
     """
     with open_header(path) as source:
         file_format, mode, exif = str(source.format), source.mode, source.getexif()
@@ -74,8 +76,8 @@ def read_file_facts(path: str, image: Image) -> FileFacts:
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """The quality 1 … 100 of the Independent JPEG Group's scale whose luminance table has the sum
-    of this one; ``None`` where none has, as in cameras with tables of their own."""
+    """The quality 1 … 100 on the Independent JPEG Group's scale whose luminance table has the same
+    sum; ``None`` if no table has, as for cameras with their own tables."""
     if not tables:
         return None
     table_sum = int(np.sum(list(tables[min(tables)])))
@@ -84,7 +86,7 @@ def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
 
 
 def luminance_table(quality: int) -> Any:
-    """The standard luminance table (ITU-T T.81, annex K.1) at a quality, as libjpeg scales it."""
+    """The standard luminance table (ITU-T T.81, annex K.1) at a quality, scaled as in libjpeg."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     return np.clip((_LUMINANCE * scale + 50) // 100, 1, 255)
 
@@ -100,8 +102,8 @@ def _compression(tables: Mapping[int, Sequence[int]]) -> str:
 
 
 def _border(image: Image) -> str:
-    """The colour and width of a frame of one colour: that of all four sides, its width the
-    thinnest of them; ``none`` where there is none, or the picture is of one colour."""
+    """The colour and width of a border of one colour on all four sides; its width is that of the
+    thinnest side. ``none`` without a border, or if the image is of one colour."""
     width, height = image.size
     strip = (min(_MARGIN_PIXELS, height), min(_MARGIN_PIXELS, width))
     top = _array(image, (0, 0, width, strip[0]))
@@ -126,7 +128,7 @@ def _border(image: Image) -> str:
 
 
 def _array(image: Image, box: tuple[int, int, int, int]) -> Any:
-    # The margins alone: a photograph of 20 million pixels need not become an array.
+    # Only the margins: a photograph of 20 million pixels need not become an array.
     return np.asarray(image.crop(box).convert("RGB"), dtype=np.int16)
 
 
@@ -141,14 +143,14 @@ _LUMINANCE = np.array(
 
 
 BLOCK = 8
-# Below 40 compression is seen by its blocks; above 98 it rounds less than storing pixels does.
+# Below 40 compression shows in its blocks; above 98 it rounds less than storing the pixels does.
 QUALITIES = tuple(range(40, 99))
 _NEIGHBOURS = 4
 _WINDOW = 128
 _MAX_BLOCKS = 36
 # Diagonals of a block's 64 frequencies, from coarse to fine.
 _BANDS = ((1, 2), (3, 5), (6, 9), (10, 14))
-# A corner of so small a part of the shorter side.
+# The sizes of a corner: the shorter side divided by these.
 _CORNER_DIVISORS = (16, 8, 4)
 _CORNER_NAMES = ("top left", "top right", "bottom left", "bottom right")
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -156,7 +158,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 SCALARS = (
     *(f"traces of JPEG compression near quality {quality}" for quality in QUALITIES),
     "steps between blocks of 8 × 8 pixels",
-    *(f"energy of band {n + 1} of 4 of the frequencies to the band below" for n in range(1, 4)),
+    *(f"energy ratio of frequency band {n + 1} of 4 to the band below" for n in range(1, 4)),
 )
 CORNERS = tuple(
     f"colour of the {place} corner" for part in _CORNER_DIVISORS for place in _CORNER_NAMES
@@ -165,22 +167,22 @@ CORNERS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Of n images: ``scalars`` [n, ``SCALARS``], and ``corners`` [n, ``CORNERS``, 3], the mean
-    colours 0 … 255 of each corner's sixteenth, eighth and quarter of the shorter side."""
+    """The traces of n images: ``scalars`` [n, ``SCALARS``], and ``corners`` [n, ``CORNERS``, 3],
+    the mean colours 0 … 255 of corner squares of 1/16, 1/8 and 1/4 of the shorter side."""
 
     scalars: Floats
     corners: Floats
 
 
 def extract_traces(images: Iterable[Image], count: int) -> Traces:
-    """The traces of ``count`` upright RGB images of the library Pillow. One of fewer than 8 × 8
-    pixels has zeros: it has no block."""
+    """The traces of ``count`` upright RGB Pillow images. An image smaller than 8 × 8 pixels has no
+    block and gets zeros."""
     scalars, corners = np.zeros((count, len(SCALARS))), np.zeros((count, len(CORNERS), 3))
     for position, image in enumerate(images):
         if min(image.size) >= BLOCK:
             scalars[position], corners[position] = _scalars(image), _corners(image)
-    # The changes [n, qualities] less the median of those by the qualities around: far below 0 where
-    # the image was compressed so before (JPEG ghosts, Farid 2009).
+    # The changes [n, qualities] minus the median over neighbouring qualities: far below 0 at a
+    # quality with which the image was compressed before (JPEG ghosts, Farid 2009).
     changes = scalars[:, : len(QUALITIES)]
     wide = ((0, 0), (_NEIGHBOURS, _NEIGHBOURS))
     padded = np.pad(changes, wide, constant_values=np.nan)
@@ -193,7 +195,7 @@ def extract_traces(images: Iterable[Image], count: int) -> Traces:
 
 def _scalars(image: Image) -> Any:
     luma = np.asarray(image.crop(_window(image.size)), dtype=np.float32) @ _LUMA - 128
-    # The discrete cosine transforms [blocks, 8, 8] of blocks that are spread evenly.
+    # The discrete cosine transforms [blocks, 8, 8] of evenly spaced blocks.
     high, wide = (side // BLOCK for side in luma.shape)
     blocks = luma.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
     blocks = blocks[:: -(-len(blocks) // _MAX_BLOCKS)]
@@ -201,7 +203,7 @@ def _scalars(image: Image) -> Any:
     energy = (spectrum**2).mean(axis=0)
     diagonal = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
     bands = [energy[(diagonal >= low) & (diagonal <= high)].mean() for low, high in _BANDS]
-    # How much each quality would change the image, in logarithms [qualities].
+    # How much compression at each quality would change the image [qualities].
     steps = spectrum[None] / _TABLES[:, None]
     changes = ((steps - np.rint(steps)) * _TABLES[:, None]) ** 2
     return np.concatenate(
@@ -214,7 +216,7 @@ def _scalars(image: Image) -> Any:
 
 
 def _window(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The middle of an image, on the grid that compression would have laid from its top left."""
+    """The centre of an image, aligned with the compression grid from its top left corner."""
     starts = [max(0, (side - _WINDOW) // 2) // BLOCK * BLOCK for side in size]
     ends = [
         start + min(_WINDOW, side) // BLOCK * BLOCK
@@ -224,7 +226,7 @@ def _window(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def _blocking(luma: Floats) -> float:
-    """The logarithm of the steps across the borders of blocks to those within."""
+    """The logarithm of the ratio of steps across block borders to steps within blocks."""
     across, down = np.abs(np.diff(luma, axis=1)), np.abs(np.diff(luma, axis=0))
     at, under = (np.arange(1, side) % BLOCK == 0 for side in luma.shape[::-1])
     borders = np.concatenate([across[:, at].ravel(), down[under].ravel()])

@@ -1,15 +1,16 @@
 """By how much duplicates across splits inflate a measured accuracy.
 
-A model that memorizes its training rows predicts, for a row whose copy it was trained on, the
-copy's label. Without the copy it would predict as on any new row, which a linear probe on frozen
-features estimates, fitted on rows that copy none of them. Of n rows that are scored, m
-with a copy among the training rows, the accuracy is too good by
+A model that memorizes its training rows predicts, for a row with a duplicate in the training set,
+the duplicate's label. Without the duplicate it would predict as on any new row. A linear probe on
+frozen features, fitted on rows without duplicates among them, estimates that. For n scored rows,
+the accuracy is too high by
 
     Σ p_i · (a_i − r_i) ÷ n,
 
-a_i the share of row i's copies that have its label, r_i whether the probe is right, p_i the chance
-that a copy is on the training side. The interval is that of the mean of r (Wilson's score interval,
-with copies of one text counted once); where the model does not learn by heart the price is lower.
+summed over the rows with duplicates, where a_i is the share of row i's duplicates that have its
+label, r_i whether the probe is correct, and p_i the probability that a duplicate is in the training
+set. The interval comes from that of the mean of r (Wilson's score interval, with duplicates of one
+text counted once). If the model does not memorize, the inflation is smaller.
 """
 
 from __future__ import annotations
@@ -29,25 +30,26 @@ from holdfast.quality.leaks import AccuracyInflation, Leaks
 from holdfast.quality.views import Embedded
 from holdfast.stats.intervals import wilson
 
-# Rows that a probe is fitted on, and those on which its penalty is chosen.
+# Most rows that a probe is fitted on, and rows on which its penalty is chosen.
 MAX_FIT_ROWS, PENALTY_ROWS = 4000, 1000
-# Fewer scored copies say nothing of the rest.
+# Fewer scored duplicates are too few for an estimate.
 LEAST = 5
-# Of the usual division: the share of the rows that are learned.
+# The share of training rows in the default split.
 TRAIN_SHARE = 0.7
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class ProbeInflationEstimator:
-    """Estimates from the vectors of ``embedded``. ``None`` where rows have no classes, too few
-    copies were read by the model, or too few other rows are left to fit a probe on."""
+    """Estimates accuracy inflation from the vectors of ``embedded``. Returns ``None`` if rows have
+    no classes, the model has read too few duplicates, or too few other rows remain to fit a
+    probe."""
 
     embedded: Embedded
 
     def from_leaks(self, all_rows: CombinedRows, pairs: Leaks) -> AccuracyInflation | None:
-        """By rows that are in the source and in another table, of an accuracy that is measured on
-        that table."""
+        """The inflation of an accuracy measured on another table, by rows that are also in the
+        source."""
         other_view = self.embedded.others.get(pairs.name)
         if other_view is None or not has_classes(self.embedded.rows.table):
             return None
@@ -60,7 +62,7 @@ class ProbeInflationEstimator:
         uncopied = np.setdiff1d(np.flatnonzero(source_positions >= 0), pairs.source)
         if len(copied) < LEAST:
             return None
-        # Of each row that rows names, the share of same, by row.
+        # For each row of the other table, the share of its duplicates with the same label.
         same_label = labels[pairs.other] == source.column("label")[pairs.source]
         counts = np.maximum(np.bincount(pairs.other), 1)
         agreement = np.asarray(np.bincount(pairs.other, weights=same_label) / counts)
@@ -75,8 +77,8 @@ class ProbeInflationEstimator:
         )
 
     def from_split(self, all_rows: CombinedRows, units: Ints) -> AccuracyInflation | None:
-        """By duplicates within the source (equal ``units`` [n]), of an accuracy that is measured on
-        the test rows of a random split."""
+        """The inflation of an accuracy measured on the test set of a random split, by duplicates
+        within the source (equal ``units`` [n])."""
         if not has_classes(self.embedded.rows.table):
             return None
         table = all_rows.tables["source"]
@@ -97,7 +99,7 @@ class ProbeInflationEstimator:
             if part_correct is None:
                 return None
             correct[scored] = part_correct
-        # Of each row the share of the others in its group that have its label.
+        # For each row the share of the others in its group that have its label.
         label_groups = group.astype(np.int64) * (int(labels.max(initial=0)) + 2) + labels + 1
         _, place, label_group_sizes = np.unique(
             label_groups, return_inverse=True, return_counts=True
@@ -110,7 +112,8 @@ class ProbeInflationEstimator:
         )
 
     def _right(self, training: Ints, vectors: Floats, labels: Ints) -> npt.NDArray[np.bool_] | None:
-        """Whether a probe on the rows at ``training`` (places among the vectors) is right."""
+        """Whether a probe on the rows at ``training`` (positions among the vectors) predicts each
+        row correctly."""
         embedded = self.embedded
         labelled = training[embedded.rows.labels[training] >= 0]
         order = generator(embedded.seed, "price").permutation(labelled)
@@ -130,7 +133,7 @@ class ProbeInflationEstimator:
 
 
 def _positions_in(subset: Table, table: Table) -> Ints:
-    """Where each row of ``table`` stands in ``subset``, −1 where it does not."""
+    """The position of each row of ``table`` in ``subset``, −1 if it is not there."""
     at = {row: place for place, row in enumerate(subset.column("row").tolist())}
     return np.array([at.get(row, -1) for row in table.column("row").tolist()], dtype=np.int64)
 
@@ -147,7 +150,8 @@ def _estimate_inflation(
     low, high = wilson(mean * (texts or len(correct)), texts or len(correct), LEVEL)
     copy_accuracy, scale = float((chance * agreement).mean()), float(chance.mean())
     points = [100 * share * (copy_accuracy - scale * rate) for rate in (mean, high, low)]
-    # The wrong answers may stand where the chance is least, which the mean of both does not know.
+    # The wrong predictions may be where the probability is lowest; the product of means misses
+    # that.
     exact = 100 * share * float((chance * (agreement - correct)).mean())
     shift = exact - points[0]
     return AccuracyInflation(exact, points[1] + shift, points[2] + shift, round(share * rows), rows)

@@ -1,4 +1,4 @@
-"""Rows in the order in which a person should see them: labels to correct, rows to label next."""
+"""Rankings for annotators: labels to correct first, and rows to label next."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from holdfast.quality.fold_predictions import (
 )
 from holdfast.stats.lapse import Lapse, lapse_rate
 
-# Below 2 % of wrong labels, or with a rate open by more than a factor of two, nothing is promised
-# of the rows at the top.
+# Below 2 % of wrong labels, or with an interval wider than a factor of two, no share of wrong
+# labels is stated for the top rows.
 RELIABLE_MIN_RATE, RELIABLE_MAX_RATIO = 0.02, 2.0
-# Of what the commonest class leaves open, the share that the answers get right: below it what is
-# hard passed for what is wrong (MR, by 30 points).
+# Least share of the majority-class baseline's errors that the predictions remove. Below it, hard
+# rows were taken for wrong labels (on MR, by 30 points).
 RELIABLE_MIN_SKILL = 0.55
 LEAST_ROWS = 200
 LEVEL = 0.90
@@ -29,10 +29,10 @@ LEVEL = 0.90
 
 @dataclass(frozen=True)
 class LabelRanking:
-    """``order`` positions of labelled rows, the most doubtful first; of each of them ``given`` and
-    ``suggested`` [n] classes and a ``score`` [n], 1 − the probability of the label. ``wrong`` [n]
-    is the probability that the label is wrong under the estimated ``lapse``, ``None`` where that is
-    too open to promise anything."""
+    """Labelled rows by doubt: their positions in ``order``, the most doubtful first; for each of
+    them the ``given`` and ``suggested`` classes [n] and a ``score`` [n], 1 − the probability of the
+    label. ``wrong`` [n] is the probability that the label is wrong under the estimated ``lapse``;
+    ``None`` if that is too uncertain."""
 
     order: Ints
     given: Ints
@@ -42,7 +42,7 @@ class LabelRanking:
     wrong: Floats | None
 
     def precision(self, count: int) -> float | None:
-        """The share of the first ``count`` rows that is expected to be labelled wrongly."""
+        """The expected share of wrong labels among the first ``count`` rows."""
         if self.wrong is None or not len(self.order):
             return None
         return float(self.wrong[: max(1, count)].mean())
@@ -50,16 +50,16 @@ class LabelRanking:
 
 def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     """Rank by out-of-fold loss, the highest first: the cross-fitted self-confidence of confident
-    learning (1911.00068), by a pool of probes.
+    learning (1911.00068), from a pool of probes.
 
-    Where labels are wrong by chance, the rate ε of it is told from doubt by a fit to all rows
-    (``stats/lapse.py``), and the chance that the label y of a row is wrong is
+    If labels are wrong at random, a fit to all rows separates their rate ε from uncertainty
+    (``stats/lapse.py``), and the probability that the label y of a row is wrong is
 
         ε (1 − p(y)) ÷ (c − 1)  ÷  [ (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1) ]
 
-    which is stated only where the whole 90 % interval of ε lies above 2 %, its ends are within a
-    factor of two, and the answers get 55 % right of what the commonest class leaves open: in other
-    data what the model does not know looks like what is wrong.
+    It is stated only if the 90 % interval of ε lies above 2 %, its ends are within a factor of two,
+    and the predictions remove 55 % of the errors of the majority-class baseline. In other data,
+    rows that the model cannot predict look like wrong labels.
     """
     labelled = predictions.labelled_rows
     losses = predictions.losses[labelled]
@@ -84,22 +84,23 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
 
 
-# With fewer classes rows that were chosen taught less than rows at random.
+# With fewer classes, selected rows taught less than random rows.
 LEAST_CLASSES = 20
 MAX_RANKED = 2000
-# Labelled rows that are compared at once; below so many nothing is doubted with reason.
+# Labelled rows that are compared at a time, and the fewest labelled rows for a selection.
 CHUNK_ROWS = 1500
 MIN_LABELLED = 20
 MEASURED = (
-    "200 rows more of BANKING77 (77 classes) brought a probe to 74.9 % where chosen and 73.0 % at "
-    "random, 100 more of TREC (6 classes) to 71.9 % and 72.4 % (means of four draws)"
+    "with 200 more rows of BANKING77 (77 classes), a linear probe reached 74.9 % if they were "
+    "selected and 73.0 % if random; with 100 more rows of TREC (6 classes) 71.9 % and 72.4 % "
+    "(means of four draws)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LabellingOrder:
-    """``order`` positions of unlabelled rows, the one to label first in front; ``ranked`` whether
-    they were chosen or merely drawn, and ``because`` why."""
+    """Unlabelled rows in the order to label them: positions in ``order``; ``ranked`` is whether
+    they were selected or drawn at random, and ``because`` why."""
 
     order: Ints
     ranked: bool
@@ -109,23 +110,25 @@ class LabellingOrder:
 def rank_for_labelling(
     vectors: Floats, labels: Ints, unlabelled: Floats, *, classes: int, seed: int
 ) -> LabellingOrder:
-    """Order unlabelled rows by what their labels would teach; the first 2,000 are given.
+    """Order unlabelled rows by how much their labels would teach; at most 2,000 are returned.
 
-    Of 20 classes and more each next row is the one with the largest u · d, where u is one minus the
-    margin between its two likeliest classes by a probe on the labelled rows, and d its squared
-    distance to the nearest row that is labelled or was chosen before it: doubtful rows that lie
-    apart. (The greedy form of a k-centre choice, 1708.00489, weighed by the doubt of margin
-    sampling.) Of fewer classes, or fewer than 20 labelled rows, at random, by the seed.
+    With 20 classes or more, each next row has the largest u · d among the rest. u is one minus the
+    margin between its two most probable classes, from a probe on the labelled rows. d is its
+    squared distance to the nearest row that is labelled or was selected before. This selects
+    uncertain rows that differ from each other (greedy k-centre, 1708.00489, weighted by margin
+    sampling). With fewer classes, or fewer than 20 labelled rows, the order is random, by the seed.
 
-    vectors [n, d] and unlabelled [m, d] unit length; labels [n], −1 where unknown.
+    ``vectors`` [n, d] and ``unlabelled`` [m, d] have unit length; ``labels`` [n], −1 if unknown.
     """
     labelled = np.flatnonzero(labels >= 0)
     too_few = len(np.unique(labels[labelled])) < 2 or len(labelled) < MIN_LABELLED
     if classes < LEAST_CLASSES or too_few:
         because = (
-            "fewer than 20 rows with a label, or one class: nothing tells doubt yet"
+            "random order: with fewer than 20 labelled rows, or one class, uncertainty cannot be "
+            "estimated"
             if too_few
-            else f"of {classes} classes rows at random teach as much as chosen ones: {MEASURED}"
+            else f"random order: with {classes} classes, random rows teach as much as selected "
+            f"ones: {MEASURED}"
         )
         order = generator(seed, "label next").permutation(len(unlabelled))[:MAX_RANKED]
         return LabellingOrder(order, False, because)
@@ -139,19 +142,21 @@ def rank_for_labelling(
     available = np.ones(len(unlabelled), dtype=bool)
     selected: list[int] = []
     for _ in range(min(MAX_RANKED, len(unlabelled))):
-        # A copy of what is labelled or chosen has no gap and comes last, but it comes.
+        # A duplicate of a labelled or selected row has distance 0 and comes last.
         best = int(np.argmax(np.where(available, uncertainty * np.maximum(distance, 0.0), -1.0)))
         selected.append(best)
         available[best] = False
         distance = np.minimum(distance, 2 - 2 * unlabelled @ unlabelled[best])
-    because = f"{classes} classes: doubtful rows that lie apart come first; {MEASURED}"
+    because = (
+        f"{classes} classes: uncertain rows that differ from each other come first; {MEASURED}"
+    )
     return LabellingOrder(np.array(selected, dtype=np.int64), True, because)
 
 
 def _margin_uncertainty(
     vectors: Floats, labels: Ints, unlabelled: Floats, classes: int, seed: int
 ) -> Floats:
-    """One minus the margin between the two likeliest classes [m]."""
+    """One minus the margin between the two most probable classes [m]."""
     standardized = standardize(np.concatenate([vectors, unlabelled]))
     x, unlabelled_x = standardized[: len(labels)], standardized[len(labels) :]
     c = choose_penalty(x, labels, np.arange(len(labels)), seed)

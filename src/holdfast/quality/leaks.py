@@ -1,5 +1,5 @@
-"""Which rows of a table are in another one too, as verified lexical duplicates; and the protocol
-that estimates by how much they inflate an accuracy.
+"""Rows that two tables share (verified duplicates and near-duplicates), and the protocol that
+estimates by how much they inflate an accuracy.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """Pairs of a source row and a row of one other table that copy each other: ``source`` [m] and
-    ``other`` [m] positions in their tables, ``similarity`` [m] (1: equal but for case, space and
-    punctuation). Every row of either table that has a copy in the other is in a pair at least once,
-    with its nearest."""
+    """Duplicate pairs of a source row and a row of one other table: ``source`` [m] and ``other``
+    [m] positions in their tables, ``similarity`` [m] (1: equal except for case, space and
+    punctuation). Every row of either table with a duplicate in the other is in at least one pair,
+    with its nearest duplicate."""
 
     name: str
     source: Positions
@@ -33,9 +33,9 @@ class Leaks:
 
 
 def pair_leaks(all_rows: CombinedRows, name: str) -> Leaks:
-    """The pairs between the source and the table ``name``: of each source row the nearest row
-    there, then of each row there that no pair names yet, its nearest source row. Linear in the
-    rows, where all pairs of many equal texts would not be."""
+    """The duplicate pairs between the source and the table ``name``: each source row with its
+    nearest row there, then each row there that has no pair yet with its nearest source row. The
+    number of pairs is linear in the rows; that of all pairs of many equal texts is not."""
     from_source = _nearest_rows(all_rows, "source", name)
     from_other = _nearest_rows(all_rows, name, "source")
     source_start, other_start = all_rows.starts["source"], all_rows.starts[name]
@@ -57,7 +57,7 @@ class _Nearest:
 
 
 def _nearest_rows(all_rows: CombinedRows, rows: str, target: str) -> _Nearest:
-    """Of each row of one table that copies one of another: both positions."""
+    """Each row of one table that duplicates one of another table, with both positions."""
     nearest = nearest_protected(all_rows.duplicates, all_rows.mask(target))
     span = all_rows.span(rows)
     at = np.flatnonzero(nearest.copy_of[span] >= 0)
@@ -65,8 +65,8 @@ def _nearest_rows(all_rows: CombinedRows, rows: str, target: str) -> _Nearest:
 
 
 def duplicate_groups(all_rows: CombinedRows) -> list[Positions]:
-    """The groups of two source rows or more that copy each other, by position, the groups by their
-    first row."""
+    """The groups of two or more source rows that duplicate each other, as positions, ordered by
+    their first row."""
     groups = all_rows.duplicates.groups[all_rows.span("source")]
     order = np.argsort(groups, kind="stable")
     ends = np.flatnonzero(np.diff(groups[order])) + 1
@@ -76,8 +76,8 @@ def duplicate_groups(all_rows: CombinedRows) -> list[Positions]:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyInflation:
-    """By how many points (hundredths) an accuracy is too good, with an interval; ``copies`` of the
-    ``rows`` that are scored are copies."""
+    """By how many percentage points an accuracy is too high, with an interval; ``copies`` of the
+    scored ``rows`` are duplicates."""
 
     points: float
     low: float
@@ -88,11 +88,11 @@ class AccuracyInflation:
     def __str__(self) -> str:
         if self.low <= 0:
             return f"no more than {max(self.high, 0.0):.1f} points"
-        return f"up to {self.points:.1f} points ({self.low:.1f} to {self.high:.1f})"
+        return f"up to {self.points:.1f} points (95 % CI {self.low:.1f} to {self.high:.1f})"
 
 
 class InflationEstimator(Protocol):
-    """Estimates the inflation by duplicates; ``None`` where it cannot. See ``inflation.py``."""
+    """Estimates the inflation by duplicates; ``None`` if it cannot. See ``inflation.py``."""
 
     def from_leaks(self, gathered: CombinedRows, pairs: Leaks) -> AccuracyInflation | None: ...
 

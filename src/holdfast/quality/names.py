@@ -1,4 +1,4 @@
-"""Class names against the rows of their classes: does a name say what its rows say?"""
+"""Agreement between class names and the rows of their classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from holdfast.core.seeds import generator
 
 LEVEL = 0.05
 SHUFFLES = 1000
-# A class with fewer rows says too little against its own name.
+# Fewest rows that can contradict the name of their class.
 LEAST_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class NameAgreement:
-    """``recall`` is the mean over classes of the share of their rows that are nearest to their own
-    class's name, ``chance`` what rows without a meaning would give and ``p`` how often they would
-    give as much. ``further`` [classes] is the mean share of the other names that lie nearer to a
-    class's rows than its own (NaN without rows); ``contradicted`` are the classes where that is
-    above one half, their rows being three at least."""
+    """``recall`` is the mean over classes of the share of rows that are nearest to their own
+    class's name. ``chance`` is its mean over permuted labels, and ``p`` how often a permutation
+    gives as much. ``further`` [classes] is the mean share of the other names that are closer to a
+    class's rows than its own name (NaN without rows). ``contradicted`` are the classes of three
+    rows or more where that share is above one half."""
 
     recall: float
     chance: float
@@ -31,19 +31,19 @@ class NameAgreement:
 
     @property
     def agree(self) -> bool:
-        """Whether the names, taken together, tell the classes better than chance does."""
+        """Whether the names, taken together, identify the classes better than chance."""
         return self.recall > self.chance and self.p <= LEVEL
 
 
 def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -> NameAgreement:
-    """Hold names against rows, by vectors of one model: ``rows`` [n, width] of classes ``labels``
+    """Compare names with rows, by vectors of one model: ``rows`` [n, width] of classes ``labels``
     [n], ``names`` [classes, width].
 
-    Rows and names are each centred, for short texts and long ones lie in different places of the
-    space, and compared by the cosine. ``p`` is that of a permutation test over the labels of the
-    rows (1,000 shuffles, so at least 0.001): no name was fitted to any row, so no fold is held out.
-    Wrong names, swapped ones and abbreviations that the model does not know score at chance or
-    below; words that only one reader would connect do too, which is the price.
+    Rows and names are centred separately, because short and long texts are in different regions of
+    the space, and compared by cosine similarity. ``p`` comes from a permutation test of the rows'
+    labels (1,000 permutations, so it is at least 0.001). Names are not fitted to rows, so no fold
+    is held out. Wrong names, swapped names and abbreviations that the model does not know score at
+    chance or below. So do names that only an insider understands.
     """
     classes = len(names)
     similarity = centred(rows) @ centred(names).T
@@ -64,13 +64,13 @@ def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -
 
 
 def centred(vectors: Floats) -> Floats:
-    """Vectors [n, d] less their mean, at unit length."""
+    """Vectors [n, d] minus their mean, at unit length."""
     shifted = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
     length = np.linalg.norm(shifted, axis=1, keepdims=True)
     return np.asarray(shifted / np.where(length == 0, 1.0, length))
 
 
 def _recall(nearest: Ints, labels: Ints, counts: Ints) -> float:
-    """The mean of the classes' recalls, over those with rows."""
+    """The mean recall over the classes that have rows."""
     correct = np.bincount(labels[nearest == labels], minlength=len(counts))
     return float((correct[counts > 0] / counts[counts > 0]).mean())

@@ -1,10 +1,10 @@
-"""Personal data and secrets inside a text: found by form, and where a number can check itself, by
-its check digits.
+"""Personal data and secrets in a text: found by pattern and, where a number has them, by check
+digits.
 
-A number alone is no accusation: an order number, a date or an amount has the form of a telephone
-number in some country. So a telephone number needs its country code, the punctuation of North
-America, or a word that says what it is; cards pass Luhn's test and begin like a card; an IBAN
-passes modulo 97 with the length of its country; identity numbers count where they check themselves.
+A number by itself is not enough: an order number, a date or an amount has the form of a telephone
+number in some country. So a telephone number needs a country code, North American punctuation, or
+a word that names it. Card numbers must pass Luhn's test and begin like a card. An IBAN must have
+the length of its country and pass modulo 97. Identity numbers count only if they can be validated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_BITS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PersonalMatch:
-    """One occurrence: ``text[start:end]`` is of this ``data_type``."""
+    """One match: ``text[start:end]`` is of this ``data_type``."""
 
     data_type: str
     start: int
@@ -39,8 +39,8 @@ class _PersonalPattern:
 
 
 def find_personal(text: str) -> list[PersonalMatch]:
-    """Every occurrence, from left to right, none overlapping; of two that overlap the one that
-    begins first, of those the longer."""
+    """All matches, from left to right, without overlaps: of two that overlap, the one that begins
+    first, or the longer one."""
     has_hint = {hint: bool(pattern.search(text)) for hint, pattern in _HINTS.items()}
     matches = [
         PersonalMatch(form.data_type, match.start(), match.end())
@@ -57,7 +57,7 @@ def find_personal(text: str) -> list[PersonalMatch]:
 
 
 def redact(value: str) -> str:
-    """What may be shown of it: its ends, and how long it is.
+    """The value as it may be shown: its ends and its length.
 
     >>> redact("jo.doe@example.com")
     'jo…om (18 characters)'
@@ -66,8 +66,8 @@ def redact(value: str) -> str:
 
 
 def passes_luhn(digits: str) -> bool:
-    """Whether the digits pass Luhn's test (ISO/IEC 7812): doubling every second one from the right,
-    their sum is a multiple of ten."""
+    """Whether the digits pass Luhn's test (ISO/IEC 7812): with every second one from the right
+    doubled, their digit sum is a multiple of ten."""
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (1 + place % 2)
@@ -76,7 +76,7 @@ def passes_luhn(digits: str) -> bool:
 
 
 def is_iban(value: str) -> bool:
-    """Whether it is an IBAN (ISO 13616): the length of its country, and 1 modulo 97."""
+    """Whether it is an IBAN (ISO 13616): the length of its country and remainder 1 modulo 97."""
     plain = value.replace(" ", "").upper()
     if _IBAN_LENGTHS.get(plain[:2]) != len(plain):
         return False
@@ -84,7 +84,7 @@ def is_iban(value: str) -> bool:
 
 
 def bits_per_character(value: str) -> float:
-    """Shannon's entropy of its characters, bits: 0 for ``aaaa``, above 3 for what a machine drew.
+    """Shannon entropy of its characters, in bits: 0 for ``aaaa``, above 3 for random strings.
 
     >>> bits_per_character("abcd")
     2.0
@@ -137,7 +137,7 @@ def _ip4(value: str, text: str, at: int) -> bool:
         len(part) > 1 and part[0] == "0" for part in value.split(".")
     ):
         return False
-    # Numbers of versions and of chapters are small; 127.0.0.1 and 0.0.0.0 are nobody's.
+    # Version and chapter numbers are small; 127.0.0.1 and 0.0.0.0 belong to nobody.
     is_version = _VERSION.search(text[max(0, at - 30) : at + len(value) + 15])
     return max(parts) >= 20 and parts[0] not in (0, 127, 255) and not is_version
 
@@ -154,7 +154,7 @@ def _ip6(value: str, text: str, at: int) -> bool:
 
 
 def _secret(value: str, text: str, at: int) -> bool:
-    # The prefix is the same in all of them.
+    # The prefix is the same in all keys of a service.
     return bits_per_character(re.split(r"[-_]", value)[-1] if len(value) > 60 else value) > MIN_BITS
 
 
@@ -169,7 +169,7 @@ def _password(value: str, text: str, at: int) -> bool:
 def _ssn(value: str, text: str, at: int) -> bool:
     area, group, serial = value.split("-")
     is_valid = area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
-    # Those of advertisements, which are nobody's.
+    # Well-known sample numbers that belong to nobody.
     return is_valid and value not in ("078-05-1120", "219-09-9999", "123-45-6789")
 
 
@@ -266,7 +266,7 @@ _IBAN_LENGTHS = {
         """,
     )
 }
-# An order, too, has a number: a person's is somebody's.
+# An order has a number too, so "number" counts only with a possessive.
 _PHONE_CONTEXT = re.compile(
     r"\b(?:(?:tele|cell|i|smart)?phone|tel|mobile|cell|fax|whatsapp)\b[^\n]*\Z|"
     r"(?:\b(?:my|his|her|your|our|their|new)|(?:'|\u2019)s(?: \([^)\n]*\)(?:'|\u2019)s)?) number"
@@ -283,7 +283,7 @@ _PREFIXES = (
     r"AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|[sr]k_(?:live|test)_|sk-|AIza|hf_|npm_|"
     r"pypi-|SG\.|eyJ"
 )
-# What each form cannot be without, so that a text without it costs no more than a look.
+# A pattern that each form requires, so that a text without it costs only one search.
 _HINT_PATTERNS = {
     "at": r"[0-9A-Za-z_]@[0-9A-Za-z]",
     "digits": r"[0-9][0-9 ().\-/+A]{5,}[0-9]",

@@ -1,4 +1,4 @@
-"""Runs every check that applies."""
+"""Run every applicable check."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast.quality.checks import all_checks
 from holdfast.quality.views import TableRows, image_sample
 
 SEVERITY_ORDER = {"error": 0, "warn": 1, "info": 2}
-# As an audit lists what it looked at; checks that are not named here come last, by name.
+# The order in which an audit lists its checks; checks that are missing here come last, by name.
 _CHECK_ORDER = """
 label_slices identity_rates start_model_bias boilerplate label_variants missing_as_class
 conflicting_labels contained_rows control_characters refusals cut_answers low_diversity
@@ -33,10 +33,10 @@ _CHECK_POSITION = {name: place for place, name in enumerate(_CHECK_ORDER.split()
 
 @dataclass(frozen=True, slots=True)
 class AuditResults:
-    """The results of all checks: ``results`` the worst first, then by name; ``seconds`` of each
-    check that ran; ``skipped`` those without a view, or with the reason why theirs holds nothing to
-    check; ``not_applicable`` those that mean nothing for the table; ``failed`` the errors of those
-    that raised one."""
+    """The results of all checks. ``results``: the most severe first, then by name. ``seconds``: the
+    time of each check that ran. ``skipped``: the checks without a view, or with the reason why
+    there was nothing to check. ``not_applicable``: the checks that do not apply to the table.
+    ``failed``: the errors of the checks that raised one."""
 
     results: tuple[CheckResult, ...]
     seconds: dict[str, float]
@@ -52,9 +52,9 @@ def run_checks(
     *,
     continue_on_error: bool = False,
 ) -> AuditResults:
-    """Run every check whose view is among ``views``; ``on_start`` is called with its name. An empty
-    table runs none. With ``continue_on_error`` a check that raises is named in ``failed`` and the
-    others still run."""
+    """Run every check whose view is among ``views``; ``on_start`` is called with its name. No check
+    runs on an empty table. With ``continue_on_error``, a check that raises an error is recorded in
+    ``failed`` and the others still run."""
     checks = sorted(all_checks().values(), key=_sort_key) if len(table) else ()
     results, seconds, not_applicable = [], {}, []
     skipped: dict[str, str] = {}
@@ -71,7 +71,7 @@ def run_checks(
             try:
                 results += [one for view in matching_views if (one := check(view)) is not None]
             except Exception as error:
-                # What a user is told of is no defect, nor is a lack of memory.
+                # An error for the user is not a defect, nor is a lack of memory.
                 if not continue_on_error or isinstance(error, (HoldfastError, MemoryError)):
                     raise
                 failed[check.name] = f"{type(error).__name__}: {error}"
@@ -88,7 +88,7 @@ def _sort_key(check: Check[Any]) -> tuple[int, str]:
 
 
 def audit_table(table: Table) -> tuple[Finding, ...]:
-    """What the checks found that look at the table alone, and of images at the pixels of a sample.
+    """The findings of the checks that need only the table and, for images, the pixels of a sample.
     The table's own findings (missing values, rare classes) are not repeated."""
     rows = TableRows(table)
     pixels = [image_sample(rows)] if "path" in table.rows.column_names else []

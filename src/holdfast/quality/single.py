@@ -1,4 +1,4 @@
-"""What checks of single texts share: which texts to read, and what finding they make of them."""
+"""Shared by checks of single texts: which texts to read, and the finding for them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from holdfast.quality.personal import find_personal
 from holdfast.quality.views import TableRows
 
 MAX_TEXT_EXAMPLES = 20
-# How far beside a stretch a secret may begin or end that reaches into it.
+# How far outside an excerpt a secret that reaches into it may begin or end, in characters.
 _SECRET_MARGIN = 300
 
 
 def matching_texts(rows: TableRows, pattern: str) -> list[tuple[int, str]]:
-    """Position in the table and text of each row looked at that a pattern of RE2 matches."""
+    """Position in the table and text of each sampled row that an RE2 pattern matches."""
     matches = pc.fill_null(pc.match_substring_regex(rows.sampled, pattern), False)
     positions = pc.indices_nonzero(matches)
     texts = rows.sampled.take(positions).to_pylist()
@@ -27,7 +27,7 @@ def matching_texts(rows: TableRows, pattern: str) -> list[tuple[int, str]]:
 
 
 def sampled_texts(rows: TableRows) -> list[tuple[int, str]]:
-    """Position in the table and text of every row looked at."""
+    """Position in the table and text of every sampled row."""
     return list(zip(rows.sample.tolist(), rows.sampled.to_pylist(), strict=True))
 
 
@@ -39,11 +39,11 @@ def text_finding(
     severity: Severity = "warn",
     masked: Callable[[int], str] | None = None,
 ) -> CheckResult | None:
-    """The finding of a check of single texts: ``notes`` are positions with a note of what is there,
-    the plainest first; ``None`` without any. Score: their share of the rows looked at.
+    """The finding of a check of single texts: ``notes`` are positions, each with a note on what
+    was found, the clearest first; ``None`` without notes. Score: their share of the sampled rows.
 
     ``condition`` follows the number of rows (``"3 rows have"`` …); ``masked`` gives the text to
-    show of a position, where the row's own must not be shown.
+    show for a position if the row's own must not be shown.
     """
     if not notes:
         return None
@@ -72,9 +72,9 @@ def text_check(
     pattern: str = "",
     warns_from: float = 0.0,
 ) -> Callable[[Callable[[str], str | None]], Check[TableRows]]:
-    """Make a check of a function that reads one text and gives a note of what is there, or
-    ``None``: of each text, or of those that a ``pattern`` of RE2 matches. The finding is a warning
-    from the share ``warns_from`` of the rows on, below it for information."""
+    """Make a check from a function that reads one text and returns a note on what it found, or
+    ``None``. It reads every text, or those that an RE2 ``pattern`` matches. The finding is a
+    warning from the share ``warns_from`` of the rows on, below that it is info."""
 
     def register(note: Callable[[str], str | None]) -> Check[TableRows]:
         @functools.wraps(note)
@@ -92,8 +92,8 @@ def text_check(
 
 
 def excerpt_around(text: str, start: int, end: int, width: int = 20) -> str:
-    """A stretch of a text with what stands around it, as Python would write it; personal data are
-    masked before it is cut, since a part of a secret is not known for one."""
+    """A span of a text with its surroundings, as a Python literal. Personal data is masked before
+    the text is cut, because a part of a secret is not recognized."""
     first_shown, last_shown = max(0, start - width), min(len(text), end + width)
     search_start = max(0, first_shown - _SECRET_MARGIN)
     parts, at = [], first_shown
@@ -107,13 +107,13 @@ def excerpt_around(text: str, start: int, end: int, width: int = 20) -> str:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text in one line, as Python would write it."""
+    """The beginning of a text in one line, as a Python literal."""
     flat = " ".join(text.split())
     return repr(flat if len(flat) <= 60 else f"{flat[:59]}…")
 
 
 def first_difference(before: str, after: str) -> str:
-    """Where two texts first differ: what stands there and what would."""
+    """The first difference of two texts, as excerpts before and after."""
     at = next(
         (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b),
         min(len(before), len(after)),

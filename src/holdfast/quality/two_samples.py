@@ -1,9 +1,9 @@
-"""Whether two sets of rows come from one place: a classifier that tries to tell them apart, the
-words by which it could, and the shares of topics and labels.
+"""Two-sample tests for distribution shift: a classifier, discriminating words, and the shares of
+topics and labels.
 
-The classifier two-sample test (Lopez-Paz and Oquab 2017, 1610.06545): where nothing parts the sets,
-no classifier does better than chance on rows it has not seen. Each row is judged by a logistic
-regression that was fitted without it, so no row is spent on a test alone.
+The classifier two-sample test (Lopez-Paz and Oquab 2017, 1610.06545): if the two distributions are
+equal, no classifier does better than chance on unseen rows. A logistic regression fitted without
+the row scores each row, so no rows have to be set aside for testing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 FOLDS = 5
-# The inverse penalty: rows of one place are told apart by little, which a weak penalty overfits.
+# The inverse penalty. It is strong, because rows of one distribution differ little and a weak
+# penalty would overfit.
 PENALTY = 0.03
 MIN_SET_ROWS = 20
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
@@ -40,8 +41,8 @@ ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class TwoSampleResult:
-    """How well two sets are told apart: the ``area`` under the ROC curve of out-of-fold scores, and
-    the scores, high for rows of the second set: ``one`` [n], ``other`` [m]."""
+    """How well a classifier separates two sets: the ``area`` under the ROC curve of out-of-fold
+    scores, and the scores ``one`` [n] and ``other`` [m], high for rows of the second set."""
 
     area: Area
     one: Floats
@@ -51,12 +52,13 @@ class TwoSampleResult:
 def classifier_two_sample_test(
     one: Vectors, other: Vectors, seed: int, level: float
 ) -> TwoSampleResult | None:
-    """The cross-fitted classifier between rows ``one`` [n, d] and ``other`` [m, d]; ``None`` where
-    a set has fewer than 20.
+    """The cross-fitted classifier between rows ``one`` [n, d] and ``other`` [m, d]; ``None`` if a
+    set has fewer than 20 rows.
 
-    ``level`` is that of the area's interval: DeLong's, √2 times as wide in its quantile. Scores of
-    different folds hang together by the rows that their fits share: over 1,300 random divisions of
-    CR, MR, TREC and BANKING77 (260 to 2,500 rows) area ÷ DeLong's error had a deviation of 1.39.
+    ``level`` is that of the area's interval: DeLong's, with a quantile √2 times as large. Scores of
+    different folds are correlated through the rows that their fits share: over 1,300 random splits
+    of CR, MR, TREC and BANKING77 (260 to 2,500 rows) area ÷ DeLong's standard error had a standard
+    deviation of 1.39.
     """
     if min(len(one), len(other)) < MIN_SET_ROWS:
         return None
@@ -76,7 +78,7 @@ def classifier_two_sample_test(
 
 @dataclass(frozen=True, slots=True)
 class DiscriminatingWord:
-    """A word that tells two sets apart, and the share of the rows of each that hold it."""
+    """A word that distinguishes two sets, and the share of the rows of each that contain it."""
 
     word: str
     one: float
@@ -84,12 +86,12 @@ class DiscriminatingWord:
 
 
 def discriminating_words(one: Sequence[str], other: Sequence[str]) -> list[DiscriminatingWord]:
-    """The words by which the texts differ, the strongest first: at most eight.
+    """The words that distinguish the texts, the strongest first: at most eight.
 
-    A logistic regression with an L1 penalty on the words that five rows or more hold, from the
-    penalty at which no word is left down to the first at which eight are; so of words that always
-    stand together one is named. Kept is a word whose shares differ by the two-sided test of two
-    rates at ``alpha`` over the number of words tried (Bonferroni).
+    A logistic regression with an L1 penalty reads the words that five rows or more contain. The
+    penalty decreases from where no word has a weight to where eight have one, so of words that
+    always occur together one is selected. A word is returned if its shares differ by the two-sided
+    test of two rates at ``ALPHA`` ÷ the number of words (Bonferroni).
     """
     from scipy.special import ndtr
 
@@ -116,14 +118,15 @@ def discriminating_words(one: Sequence[str], other: Sequence[str]) -> list[Discr
 
 
 def sparse_weights(x: csr_array, y: Floats, max_weights: int) -> Floats:
-    """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss, at the
-    first λ of a path falling from where none is left (by a fifth each time) at which
-    ``max_weights`` are not 0. ``x`` [n, d] sparse; y [n] 0 or 1; the bias is free. By accelerated
-    proximal steps (FISTA, Beck and Teboulle 2009)."""
+    """The weights [d] of a logistic regression with an L1 penalty λ‖w‖₁ on the mean loss. λ falls
+    by a fifth per step from where all weights are 0; the result is at the first λ with
+    ``max_weights`` non-zero weights. ``x`` [n, d] sparse; ``y`` [n] 0 or 1; the bias is not
+    penalised. Solved by accelerated proximal steps (FISTA, Beck and Teboulle 2009)."""
     n, d = x.shape
     slope = x.T @ (y.mean() - y) / n
     penalty = float(np.abs(slope).max())
-    # The largest eigenvalue of xᵀx ÷ n bounds the curvature, four times too high for a logistic.
+    # The largest eigenvalue of xᵀx ÷ n bounds the curvature; for the logistic loss it is divided by
+    # four.
     vector = np.ones(d + 1) / np.sqrt(d + 1)
     largest_eigenvalue = 1.0
     for _ in range(30):
@@ -142,7 +145,7 @@ def sparse_weights(x: csr_array, y: Floats, max_weights: int) -> Floats:
 
 
 def lasso(x: csr_array, y: Floats, penalty: float, first: Floats, step: float) -> Floats:
-    """The table [d + 1], the bias last, that minimises mean log loss + ``penalty`` ‖w‖₁."""
+    """The coefficients [d + 1], bias last, that minimise mean log loss + ``penalty`` ‖w‖₁."""
     from scipy.special import expit
 
     n, coefficients, extrapolated, momentum = len(y), first.copy(), first.copy(), 1.0
@@ -160,9 +163,9 @@ def lasso(x: csr_array, y: Floats, penalty: float, first: Floats, step: float) -
 
 
 def proportions_p_value(one: Ints, other: Ints) -> float:
-    """The p-value of "both sets have the same shares of these kinds": Pearson's χ² test of the
-    table of counts, ``one`` [k] and ``other`` [k]. Kinds of which fewer than five are expected in a
-    set are taken together, where the test's law would not hold; with one kind left, 1."""
+    """The p-value of "both sets have the same shares of these categories": Pearson's χ² test of the
+    counts ``one`` [k] and ``other`` [k]. Categories with an expected count below five in a set are
+    merged, because the χ² approximation fails for them; with one category left, 1."""
     from scipy.stats import chi2_contingency
 
     counts = np.stack([one, other]).astype(np.float64)
@@ -179,15 +182,15 @@ def proportions_p_value(one: Ints, other: Ints) -> float:
 
 
 def cluster_topics(vectors: Vectors, seed: int, max_topics: int = 20) -> Ints:
-    """A cluster for each row [n], by k-means with k = √n ÷ 2, 2 … ``max_topics``, seeded apart
-    (k-means++, Arthur and Vassilvitskii 2007)."""
+    """A cluster for each row [n], by k-means with k = √n ÷ 2, clipped to 2 … ``max_topics``, with
+    k-means++ initialisation (Arthur and Vassilvitskii 2007)."""
     n = len(vectors)
     k = int(np.clip(np.sqrt(n) / 2, 2, max_topics))
     random = generator(seed, "topics")
     centres = vectors[[int(random.integers(n))]]
     for _ in range(k - 1):
         distances = np.maximum(0, 1 - (vectors @ centres.T).max(axis=1)).astype(np.float64)
-        # Rows of one text alone are no distance apart: then any will do.
+        # If all rows are one text, all distances are 0 and any row will do.
         probabilities = distances / distances.sum() if distances.sum() > 0 else None
         centres = np.concatenate([centres, vectors[[int(random.choice(n, p=probabilities))]]])
     clusters: Ints = np.zeros(n, dtype=np.int64)

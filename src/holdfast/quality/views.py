@@ -1,8 +1,7 @@
-"""What a check may read, each a type: rows, duplicates, vectors, tokens, images.
+"""Views: the inputs of checks, one type each for rows, duplicates, vectors, tokens and images.
 
-A view is made once and shared by all checks that take it. The audit
-(``analyses/audit/audit.py``) decides whether it can be made at all, and reports which checks were
-skipped.
+A view is made once and shared by all checks that read it. The audit
+(``analyses/audit/audit.py``) decides whether it can be made, and reports which checks were skipped.
 """
 
 from __future__ import annotations
@@ -43,30 +42,30 @@ _BATCH_ROWS = 10_000
 
 
 def text_batches(table: Table) -> Iterator[tuple[int, list[str]]]:
-    """The position of each batch's first row, and its texts (pairs with a line break between)."""
+    """The position of each batch's first row, and its texts (pairs joined by a line break)."""
     rows = table.rows.with_format("arrow")
     for start in range(0, len(table), _BATCH_ROWS):
         yield start, _joined_texts(rows[start : start + _BATCH_ROWS]).to_pylist()
 
 
 def _joined_texts(batch: pa.Table) -> pa.ChunkedArray:
-    """The texts of some rows; of a pair both, with a line break between."""
+    """The texts of some rows; text pairs are joined by a line break."""
     if "text_pair" not in batch.column_names:
         return batch["text"]
     return pc.binary_join_element_wise(batch["text"], batch["text_pair"], "\n")
 
 
 def normalize_pair(text: str) -> str:
-    """The text as ``normal_text`` has it, each part of a pair by itself."""
+    """The text normalised by ``normal_text``, each part of a pair separately."""
     return "\n".join(normal_text(part) for part in text.split("\n"))
 
 
 Vectors = npt.NDArray[np.float32]
 
 
-# Of more rows a check of single texts looks at so many, spread evenly, and says so.
+# Of more rows a check of single texts reads this many, evenly spaced, and says so.
 MAX_SAMPLE = 50_000
-# Of more images so many are decoded for what their pixels keep: two seconds.
+# Of more images this many are decoded to examine their pixels, which takes two seconds.
 MAX_IMAGE_SAMPLE = 1_000
 
 
@@ -76,10 +75,10 @@ def _no_column(name: str) -> list[str | None]:
 
 @dataclass(frozen=True)
 class OtherColumns:
-    """The columns of a source that are neither text nor label, as the source writes them.
+    """The columns of a source that are neither text nor label, as written in the source.
 
-    ``names`` are theirs; ``columns[name]`` gives the values [n] in the order of the table's rows,
-    ``None`` where a cell is empty. There are none while a run is trained.
+    ``names`` are the column names; ``columns[name]`` gives the values [n] in the order of the
+    table's rows, ``None`` for an empty cell. During training there are none.
     """
 
     names: tuple[str, ...] = ()
@@ -92,13 +91,13 @@ class OtherColumns:
         return self._cache[name]
 
     def take(self, positions: Ints) -> OtherColumns:
-        """Those of some rows, by their positions."""
+        """The columns of the rows at these positions."""
         return OtherColumns(self.names, lambda name: [self[name][at] for at in positions.tolist()])
 
 
 @dataclass(frozen=True)
 class TableRows:
-    """The table, and the ``other_columns`` of its source, where they are read. ``sample`` and
+    """The table, and the ``other_columns`` of its source if they are read. ``sample`` and
     ``sampled`` are for checks that read every text."""
 
     table: Table
@@ -106,36 +105,36 @@ class TableRows:
 
     @cached_property
     def sample(self) -> Ints:
-        """Positions of the rows that a check of single texts reads [≤ 50,000]: all, or every k-th,
-        the same each time."""
+        """Positions of the rows that a check of single texts reads [≤ 50,000]: all rows, or every
+        k-th, always the same."""
         step = -(-len(self.table) // MAX_SAMPLE)
         return np.arange(0, len(self.table), max(1, step))
 
     @cached_property
     def sampled(self) -> pa.ChunkedArray:
-        """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
+        """The texts of ``sample`` as Arrow data; text pairs are joined by a line break."""
         sampled_rows = (
             self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
         )
-        # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
+        # Selected rows come in one chunk each, and a pattern is compiled for every chunk.
         return _joined_texts(sampled_rows.rows.with_format("arrow")[:].combine_chunks())
 
     @property
     def sample_note(self) -> str:
-        """What a reason says of the rows that were looked at: nothing where they are all."""
+        """A phrase for findings on the sample that was read; empty if all rows were read."""
         if len(self.sample) == len(self.table):
             return ""
-        return f" (of {len(self.sample):,} that were looked at, among {len(self.table):,})"
+        return f" (of {len(self.sample):,} sampled from {len(self.table):,})"
 
     @cached_property
     def texts(self) -> list[str]:
-        """The text of each row [n]; of a pair both, with a line break between."""
+        """The text of each row [n]; text pairs are joined by a line break."""
         texts: list[str] = _joined_texts(self.table.rows.with_format("arrow")[:]).to_pylist()
         return texts
 
     @cached_property
     def labels(self) -> Ints:
-        """The class of each row [n]; −1 where it is not known."""
+        """The class of each row [n]; −1 if unknown."""
         labels: Ints = self.table.column("label")
         return labels
 
@@ -146,13 +145,13 @@ class TableRows:
 
     @cached_property
     def ids(self) -> Ints:
-        """The row of the source that each row is [n]: what findings name."""
+        """The row number in the source of each row [n], as findings print it."""
         ids: Ints = self.table.column("row")
         return ids
 
     @cached_property
     def distinct(self) -> Ints:
-        """The positions [m] of the rows whose words no earlier row has in the same order."""
+        """The positions [m] of the rows whose words, in order, no earlier row has."""
         first: dict[str, int] = {}
         for position, text in enumerate(self.texts):
             first.setdefault(normalize_pair(text), position)
@@ -161,20 +160,20 @@ class TableRows:
 
 @dataclass(frozen=True)
 class ThoroughRows:
-    """The table alone, for checks that take longer than a training should wait for: the audit makes
-    this view, ``train`` does not."""
+    """The table by itself, for checks that are too slow for ``train``: only the audit makes this
+    view."""
 
     rows: TableRows
 
 
 @dataclass(frozen=True)
 class TableCopies:
-    """The table and the duplicates in it and in the tables it is compared with: ``all_rows`` has
-    the table as ``source``, and the others by their names. ``split_names`` are those names that are
-    the validation and test rows of this source; the rest was given with ``--against``.
-    ``other_columns`` are those of the other tables, by name; ``inflation`` estimates in points by
-    how much duplicates inflate an accuracy, where a model has read the rows; ``loose_copies`` are
-    the pairs of all their texts that differ in more words, if requested (``audit.loose``)."""
+    """The duplicates in the table and in the tables it is compared with. ``all_rows`` has the table
+    as ``source``, and the others by name. ``split_names`` are those that are the validation and
+    test rows of this source; the rest were given with ``--against``. ``other_columns`` are those of
+    the other tables, by name. ``inflation`` estimates, in points, by how much duplicates inflate an
+    accuracy, if a model has read the rows. ``loose_copies`` are the pairs that differ in more
+    words, if requested (``audit.loose``)."""
 
     rows: TableRows
     all_rows: CombinedRows
@@ -185,33 +184,33 @@ class TableCopies:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The names of all tables but the source."""
+        """The names of all tables except the source."""
         return tuple(name for name in self.all_rows.tables if name != "source")
 
     def split_inflation_text(self, units: Ints) -> str:
-        """What copies (equal ``units`` [n]) cost where a random division parts them, in words;
-        nothing where that cannot be told."""
+        """A phrase for how much duplicates (equal ``units`` [n]) across a random split inflate an
+        accuracy; empty if that is unknown."""
         price = self.inflation.from_split(self.all_rows, units) if self.inflation else None
-        return f", and an accuracy measured on it would be too good by {price}" if price else ""
+        return f", and would inflate the measured accuracy by {price}" if price else ""
 
 
 def needs_other_file(copied: TableCopies) -> str:
-    """Why nothing can be held against other rows."""
-    return "" if copied.others else "no other file is named: --against FILE"
+    """Why rows cannot be compared with another file; empty if they can."""
+    return "" if copied.others else "no other file is given: --against FILE"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The table in the geometry of a model.
+    """The table as vectors (embeddings) of a model.
 
-    ``vectors`` [n, d] unit length, the mean-pooled frozen ``encoder``; ``embed`` gives those of
-    other texts. ``others`` are the vectors of the tables it is compared with, by name.
-    ``tuned_log_p`` [n, classes] are out-of-fold log-probabilities of each row by features tuned on
-    the other folds, if requested. ``middle_vectors`` [n, d] are the vectors of the encoder at two
-    thirds of its depth, which hold more of style and wording than the last ones. ``unlabelled`` are
-    texts without a label, with their vectors. Of a large table all this is a sample: ``rows`` are
-    those that were embedded. ``references`` are texts of a known sort in the space of
-    ``probe_features``, by name: ``general`` of many subjects, ``filler`` that says nothing.
+    ``vectors`` [n, d] are mean-pooled outputs of the frozen ``encoder``, of unit length; ``embed``
+    gives those of other texts. ``others`` are the vectors of the tables it is compared with, by
+    name. ``tuned_log_p`` [n, classes] are out-of-fold log-probabilities of each row from features
+    fine-tuned on the other folds, if requested. ``middle_vectors`` [n, d] come from two thirds of
+    the encoder's depth; they hold more style and wording than the last layer. ``unlabelled`` are
+    texts without a label, with their vectors. For a large table all this is a sample: ``rows`` are
+    the embedded rows. ``references`` are vectors of reference texts in the space of
+    ``probe_features``, by name: ``general`` (many subjects) and ``filler``.
     """
 
     rows: TableRows
@@ -227,14 +226,14 @@ class Embedded:
 
     @cached_property
     def probe_features(self) -> Vectors:
-        """What probes read [n, d or more]: the vectors of all depths side by side."""
+        """The features of linear probes [n, d or more]: the vectors of all depths, concatenated."""
         inner = () if self.middle_vectors is None else (self.middle_vectors,)
         return np.concatenate([self.vectors, *inner], axis=1)
 
     @cached_property
     def fold_predictions(self) -> FoldLogProbabilities | None:
-        """What the rows say of each other's labels, from fits that had not seen the row; ``None``
-        where there are too few, or labels are no classes."""
+        """Out-of-fold predictions of the labels; ``None`` with too few rows, or if labels are not
+        classes."""
         table = self.rows.table
         if not has_classes(table):
             return None
@@ -249,8 +248,8 @@ class Embedded:
 
     @cached_property
     def paraphrases(self) -> SimilarPairs:
-        """The pairs of distinct rows that say the same in other words, by position; copies and
-        near-copies word for word are not among them."""
+        """The pairs of distinct rows that paraphrase each other, by position, without duplicates
+        and near-duplicates by words."""
         rows = self.rows.distinct
         pairs = paraphrases(self.vectors[rows], [self.rows.texts[at] for at in rows.tolist()])
         first, second = rows[pairs.first], rows[pairs.second]
@@ -260,7 +259,7 @@ class Embedded:
 
     @cached_property
     def content_probes(self) -> ContentProbes | None:
-        """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
+        """Probes of the classes, each fitted without a fifth of the rows; ``None`` if fewer than
         two classes have two rows."""
         return fit_content_probes(
             self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed
@@ -269,9 +268,9 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """The table as the model reads it: ``lengths`` [n] tokens before anything is cut, ``unknown``
-    [n] how many of them are the unknown token, ``words`` [n] words; ``limit`` the model's tokens.
-    Of each length ``special`` tokens are not the text's.
+    """The table as the model's tokens: ``lengths`` [n] in tokens before truncation, ``unknown``
+    [n] how many of them are the unknown token, ``words`` [n] the number of words, ``limit`` the
+    model's token limit. Each length includes ``special`` tokens that are not part of the text.
     """
 
     rows: TableRows
@@ -285,9 +284,9 @@ class Tokenized:
 
 @dataclass(frozen=True)
 class Images:
-    """A table of pictures; ``open`` gives the upright picture of a position as the library Pillow
-    has it, ``paths`` its files. ``vectors`` [n, d] unit length are those of a model, where one is
-    given; ``others`` the pictures it is held against, by name."""
+    """A table of images; ``open`` gives the upright Pillow image at a position, ``paths`` are the
+    files. ``vectors`` [n, d] of unit length come from a model, if one is given; ``others`` are the
+    images it is compared with, by name."""
 
     rows: TableRows
     paths: Sequence[str]
@@ -297,37 +296,37 @@ class Images:
 
     @cached_property
     def file_facts(self) -> list[FileFacts]:
-        """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
+        """The properties and the thumbnail of each file [n]. Each file is decoded once."""
         return [
             read_file_facts(path, self.open(position)) for position, path in enumerate(self.paths)
         ]
 
     @cached_property
     def thumbnails(self) -> Thumbnails:
-        """The pictures made small [n]."""
+        """The thumbnails of the images [n]."""
         pixels = np.stack([facts.pixels for facts in self.file_facts])
         return Thumbnails(pixels, np.array([facts.shape for facts in self.file_facts]))
 
     @cached_property
     def copies(self) -> SimilarPairs:
-        """The pairs of positions whose pixels agree though they are not the same."""
+        """The pairs of near-duplicate images, by position; equal content is not included."""
         pairs = near_duplicate_images(self.thumbnails, vectors=self.vectors)
         return pairs.where(have_different_content(self.rows.texts, self.rows.texts, pairs))
 
 
 @dataclass(frozen=True)
 class ImageSample:
-    """A sample of a table of images, small enough that a training waits for it too; ``open`` gives
-    the upright RGB image of a position as the library Pillow has it."""
+    """A sample of a table of images, small enough for ``train``; ``open`` gives the upright RGB
+    Pillow image at a position."""
 
     rows: TableRows
     open: Callable[[int], Any]
 
     @cached_property
     def sample(self) -> Ints:
-        """Positions of the labelled images that are decoded [≤ 1,000], the same each time."""
+        """Positions of the labelled images that are decoded [≤ 1,000], always the same."""
         labelled = np.flatnonzero(self.rows.labels >= 0)
-        # A step would meet one class alone where classes take turns.
+        # With evenly spaced rows, alternating classes could give a sample of one class.
         selected = generator(0, "pixels").permutation(labelled)[:MAX_IMAGE_SAMPLE]
         return np.sort(selected)
 
@@ -338,7 +337,7 @@ class ImageSample:
 
     @cached_property
     def traces(self) -> Traces:
-        """What the pixels of ``sample`` keep of how the images were made."""
+        """The traces of image processing in the pixels of ``sample``."""
         return extract_traces(map(self.open, self.sample.tolist()), len(self.sample))
 
 

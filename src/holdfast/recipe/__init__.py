@@ -1,14 +1,15 @@
 """The one place for configuration: a frozen recipe, read from YAML, unknown keys refused.
 
-A recipe that a user writes may leave almost everything out; ``None`` means "work it out". The
-recipe that a run writes is the same type with every value filled in, so that it repeats the run.
-Inner code never sees a recipe: it takes flat arguments.
+A recipe that a user writes may leave out almost everything; ``None`` means "Holdfast chooses". The
+recipe that a run writes has the same type with every value filled in, and repeats the run. Inner
+code never sees a recipe: it takes flat arguments.
 """
 
 from holdfast.recipe.parts import DataPart
 from holdfast.recipe.recipe import (
     Recipe,
     as_settings,
+    key_names,
     known_keys,
     override,
     parse,
@@ -21,6 +22,7 @@ __all__ = [
     "Recipe",
     "resolve_paths",
     "as_settings",
+    "key_names",
     "known_keys",
     "override",
     "parse",

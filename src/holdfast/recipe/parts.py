@@ -1,4 +1,4 @@
-"""The parts of a recipe: what may be set, in which range, and what is left open."""
+"""The sections of a recipe: their keys, the allowed ranges and the defaults."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ else:
 Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
 EMBEDDED_MODEL = "embedded"
 
-# The largest of each kind of number. Beyond them no run would end, no plan could be held, or the
-# number stands for something else; each is far above what anybody has used.
+# The largest value of each kind of number. Above it a run would not end, its plan would not fit in
+# memory, or the number is a mistake. Each is far above values in use.
 MAX_EPOCHS = 100_000
 MAX_STEPS = 10**9
 MAX_MINUTES = 60 * 24 * 366
-MAX_ROWS = 100_000  # a step, or steps that are added to one
-MAX_EVALUATIONS = 10_000  # each scores the validation rows once and writes a line of the journal
-MAX_TOKENS = 1_000_000  # a text; the longest models read so many
-MAX_RATE = 1e38  # what a float32 holds; far smaller ones explode, which the run then says
+MAX_ROWS = 100_000  # rows per step, or accumulated batches
+MAX_EVALUATIONS = 10_000  # each scores the validation rows once and writes a line to events.jsonl
+MAX_TOKENS = 1_000_000  # per text; the longest context of any model
+MAX_RATE = 1e38  # fits in float32; far smaller rates diverge, which the run then reports
 MAX_FACTOR = 1e6
-MAX_CANARIES = 1000  # seven training rows each on average
-MAX_FOLDS = 20  # each is a run of its own
+MAX_CANARIES = 1000  # each is seven training rows on average
+MAX_FOLDS = 20  # each is a separate run
 MAX_LAYERS = 400  # the deepest models have some 200 blocks
-MAX_RANK = 4096  # of an update of matrices with at most some 16,000 rows; 8 to 256 are usual
+MAX_RANK = 4096  # LoRA rank; matrices have at most some 16,000 rows, and 8 to 256 is usual
 
 
 def _on_off(value: object) -> object:
@@ -52,11 +52,11 @@ def _on_off(value: object) -> object:
 
 
 def _label_mapping(value: object) -> object:
-    """Labels as they are written: YAML reads ``0`` as a number."""
+    """Labels as text, because YAML reads ``0`` as a number."""
     if not isinstance(value, dict):
         return value
     if not all(isinstance(name, str) and name.strip() for name in value.values()):
-        raise ValueError("must give words for each label")
+        raise ValueError("must give a text for each label")
     return {str(label): name.strip() for label, name in value.items()}
 
 
@@ -65,18 +65,18 @@ _OptionalNames = Annotated[tuple[str, ...] | None, _as_tuple]
 
 
 class Part(BaseModel):
-    """What every part is: frozen, and strict about its keys and the kinds of their values. No
-    number is infinite or NaN."""
+    """The base of every section: frozen, with strict keys and value types. No number may be
+    infinite or NaN."""
 
     model_config = ConfigDict(
-        # pydantic keeps names that begin with ``model_`` to itself unless told not to.
+        # pydantic reserves names that begin with ``model_`` unless this is empty.
         frozen=True,
         extra="forbid",
         protected_namespaces=(),
         allow_inf_nan=False,
     )
 
-    # Before pydantic's own reading, which takes true for 1 and "5" for 5.
+    # Before pydantic's own conversion, which reads true as 1 and "5" as 5.
     @field_validator("*", mode="before")
     @classmethod
     def _check_type(cls, value: object, info: ValidationInfo) -> Any:
@@ -85,14 +85,17 @@ class Part(BaseModel):
 
 @functools.cache
 def accepted_types(part: type[BaseModel], name: str) -> frozenset[type]:
-    """The plain types that the key ``name`` of ``part`` takes."""
+    """The plain types that the key ``name`` of ``part`` accepts."""
     return frozenset(plain_types(part.model_fields[name].annotation))
 
 
 class SplitShares(Part):
-    """Shares of the rows, each above 0, adding to 1 (or test 0: the others then share all rows);
-    and by what they are divided (``split/strategies.py``): ``held`` names the groups or sources
-    whose rows are the test rows."""
+    """The size of each split and how rows are split.
+
+    The shares are each above 0 and add to 1. With test 0, training and validation share all rows.
+    ``by`` is the split strategy (``split/strategies.py``); ``held`` names the groups or sources
+    whose rows are the test rows.
+    """
 
     train: float = Field(default=0.70, gt=0, lt=1)
     valid: float = Field(default=0.15, gt=0, lt=1)
@@ -106,9 +109,9 @@ class SplitShares(Part):
     @model_validator(mode="after")
     def _check_split_by(self) -> SplitShares:
         if self.held is not None and self.by not in ("group", "source"):
-            raise ValueError("held names groups or sources: set by to group or source")
+            raise ValueError("held names groups or sources: set by to group or source too")
         if self.stable and self.by != "rows":
-            raise ValueError("stable divides each row by its own content: leave by at rows")
+            raise ValueError("stable splits rows by their own content: leave by at rows")
         return self
 
     @model_validator(mode="after")
@@ -124,9 +127,9 @@ class SplitShares(Part):
 
 
 class CvPart(Part):
-    """Cross-validation (``holdfast cv``): so many ``folds`` of all rows (none: no
-    cross-validation), dealt anew ``repeats`` times; ``nested`` folds within each choose the steps
-    and the state."""
+    """Cross-validation (``holdfast cv``) over all rows: the number of ``folds`` (``None``: no
+    cross-validation), repeated with new folds ``repeats`` times. With ``nested``, inner folds
+    choose the number of steps and the checkpoint."""
 
     folds: int | None = Field(default=None, ge=2, le=100)
     repeats: int = Field(default=1, ge=1, le=100)
@@ -134,7 +137,7 @@ class CvPart(Part):
 
 
 class LimitsPart(Part):
-    """How much a source may ask for (``data/limits.py`` says why); read where a command begins."""
+    """Size limits for a source (reasons: ``data/limits.py``), read where a command begins."""
 
     cell_mb: float = Field(default=8, gt=0, le=1_000)
     columns: int = Field(default=2_000, ge=1, le=1_000_000)
@@ -144,7 +147,7 @@ class LimitsPart(Part):
 
 
 class MixPart(Part):
-    """One of several sources: its columns, what its labels are called here, how much it weighs."""
+    """One of several sources: its columns, how its labels are renamed, and its weight."""
 
     path: str
     name: str | None = Field(default=None, min_length=1)
@@ -156,8 +159,8 @@ class MixPart(Part):
 
 
 class SynthesizePart(Part):
-    """New training rows: by which ways they are made, at most how many as a ``share`` of the
-    training rows, and what each weighs."""
+    """Synthetic training rows: how they are made, the most of them as a ``share`` of the training
+    rows, and the weight of each."""
 
     templates: str | None = None
     recombine: bool = False
@@ -169,7 +172,7 @@ class SynthesizePart(Part):
     @model_validator(mode="after")
     def _check_any_method(self) -> SynthesizePart:
         if self.templates is None and self.model is None and not self.recombine:
-            raise ValueError("names no way: set templates, model or recombine")
+            raise ValueError("names no method: set templates, model or recombine")
         return self
 
 
@@ -209,7 +212,7 @@ class DataPart(Part):
     limits: LimitsPart = LimitsPart()
 
     def row_options(self, **changes: Any) -> RowOptions:
-        """How these rows are read; ``changes`` are fields of the record."""
+        """How these rows are read; ``changes`` replace fields of the record."""
         options = RowOptions(
             self.text,
             self.label,
@@ -228,11 +231,11 @@ class DataPart(Part):
     @model_validator(mode="before")
     @classmethod
     def _paths_as_mix(cls, plain: object) -> object:
-        """A list of paths is a mix of them."""
+        """Turn a list of paths into a mix of sources."""
         if not isinstance(plain, dict) or not isinstance(plain.get("path"), (list, tuple)):
             return plain
         if plain.get("mix"):
-            raise ValueError("path is a list, and mix names sources too: give one of them")
+            raise ValueError("path is a list and mix names sources too: give only one of them")
         return {**plain, "path": None, "mix": [{"path": one} for one in plain["path"]]}
 
     @field_validator("weights")
@@ -257,7 +260,8 @@ class DataPart(Part):
 
 
 class AdapterPart(Part):
-    """A few new weights that learn in place of the pretrained ones; none without ``kind``."""
+    """An adapter: a few new weights are trained in place of the pretrained ones. Without ``kind``
+    there is no adapter."""
 
     kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
     rank: int | None = Field(default=None, ge=1, le=MAX_RANK)
@@ -276,7 +280,7 @@ class AdapterPart(Part):
 
 
 class ModelPart(Part):
-    """Which model, and how much of it learns."""
+    """Which model, and which of its weights are trained."""
 
     name: str = EMBEDDED_MODEL
     revision: str | None = None
@@ -296,13 +300,15 @@ class ModelPart(Part):
 
 
 class DistillPart(Part):
-    """Whom the model learns from beside the labels: finished runs (``teacher``), averaged.
+    """Knowledge distillation: finished runs (``teacher``) whose averaged predictions the model
+    learns from in addition to the labels.
 
-    ``weight`` is the teacher's share of the loss of a row that has a label, ``temperature`` softens
-    both sides; ``compared`` says what of their answers is. ``hidden`` and ``attention`` are weights
-    of what the blocks say beside. ``crossed``: how many texts are made of each training row for the
-    teacher to answer. ``alone``: the same model is trained
-    without a teacher too, to be held against."""
+    ``weight`` is the teacher's share of the loss of a labelled row. ``temperature`` divides the
+    logits of teacher and student; ``compared`` names what is compared. ``hidden`` and ``attention``
+    are the weights of the losses on hidden states and attention. ``crossed`` is how many texts are
+    recombined from each training row for the teacher to predict. With ``alone``, the same model is
+    also trained without a teacher, for comparison.
+    """
 
     teacher: Annotated[tuple[str, ...] | None, _as_tuple] = None
     weight: float = Field(default=1.0, ge=0, le=1)
@@ -315,7 +321,7 @@ class DistillPart(Part):
 
 
 class TrainPart(Part):
-    """How the model learns. ``None`` is filled from the table in ``defaults.py``."""
+    """How the model is trained. ``None`` is filled from the table in ``defaults.py``."""
 
     epochs: float | None = Field(default=None, gt=0, le=MAX_EPOCHS)
     max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
@@ -351,12 +357,12 @@ class TrainPart(Part):
     @classmethod
     def _check_folds(cls, value: int | None) -> int | None:
         if value == 1:
-            raise ValueError("one fold is no division: use 0 for none, or 2 and more")
+            raise ValueError("cannot be 1: set 0 for no folds, or 2 or more")
         return value
 
 
 class GeneratePart(Part):
-    """How a generating model's texts are made for the scores and the report."""
+    """How a generative model generates texts for the scores and the report."""
 
     rows: int = Field(default=100, ge=0, le=MAX_STEPS)
     beams: int = Field(default=1, ge=1, le=1000)
@@ -373,7 +379,7 @@ POLICIES = ("off", "stop", "adapt")
 
 
 def _parse_policy(value: object) -> Any:
-    """One of them, or ``file.py:Name``; YAML's ``false`` is ``off``, and so is that word."""
+    """A policy's name, or ``file.py:Name``. YAML's ``false`` and the word "false" mean ``off``."""
     value = "off" if value is False or str(value).lower() == "false" else value
     path, separator, name = str(value).rpartition(".py:")
     if isinstance(value, str) and (
@@ -385,9 +391,9 @@ def _parse_policy(value: object) -> Any:
 
 
 class ControlPart(Part):
-    """Whether the run may stop by itself, or be acted on; and what stopping too early or too late
-    costs. ``policy`` is ``off``, ``stop``, ``adapt``, or a policy of the user's, ``file.py:Name``.
-    """
+    """Whether the guard may stop or change the run, and how a further gain is weighed against more
+    training. ``policy`` is ``off``, ``stop``, ``adapt`` or a policy of the user's,
+    ``file.py:Name``."""
 
     policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_parse_policy)] = (
         "stop"
@@ -397,20 +403,22 @@ class ControlPart(Part):
 
 
 class ForgettingPart(Part):
-    """Rows of what the model knows before it is trained, measured at every look: their file, and
-    how many at most. Without ``data`` some of ``data.general`` are set aside for it."""
+    """Rows that the model knows before fine-tuning, measured at every evaluation: their file, and
+    the largest number of rows. Without ``data``, some rows of ``data.general`` are set aside."""
 
     data: str | None = None
     rows: int = Field(default=200, ge=10, le=MAX_ROWS)
 
 
 class FairnessPart(Part):
-    """Whether the model is as good for every group of rows, and answers alike about everybody.
+    """Fairness: whether the model is as accurate for every group of rows, and whether its
+    predictions depend on group terms.
 
-    ``columns``: of the source, by which rows are told apart; none given, every other column with
-    few values. ``terms``: the file of a lexicon in the place of the built-in one. ``rows``: how
-    many of a side the swap test looks at, 0 for none; ``insert`` puts terms before texts that have
-    none."""
+    ``columns`` of the source define the groups; without them, every other column with few values
+    does. ``terms`` is the file of a lexicon that replaces the built-in one. ``rows`` is the number
+    of rows of each split in the swap test (0: none). ``insert`` puts terms before texts that have
+    none.
+    """
 
     columns: _OptionalNames = None
     terms: str | None = None
@@ -419,8 +427,8 @@ class FairnessPart(Part):
 
 
 class ProbesPart(Part):
-    """What is measured of a run beside its own rows: random texts that are planted in its training
-    part (``canaries``, so many), and what it forgets."""
+    """Measurements in addition to the run's own rows: ``canaries`` random texts planted among the
+    training rows (memorization), and what the model forgets."""
 
     canaries: int | None = Field(default=None, ge=0, le=MAX_CANARIES)
     forgetting: ForgettingPart = ForgettingPart()
@@ -431,11 +439,14 @@ class ProbesPart(Part):
 
 
 class AuditPart(Part):
-    """How far ``audit`` goes: ``rows`` are the most that the model reads, 0 asks no model; copies
-    and checks of single rows see every row. ``engine`` is where copies are looked for,
-    ``loose`` the share of words in which two rows may differ and still be listed; ``tuned`` has
-    the labels doubted by tuned features too, ``folds`` by what a run of ``holdfast cv`` said of
-    these rows out of fold."""
+    """How far ``audit`` goes.
+
+    ``rows`` is the largest number of rows that the model reads (0: no model); duplicate search and
+    checks of single rows read every row. ``engine`` is where duplicates are searched. ``loose`` is
+    the share of words in which two rows may differ and still be listed. With ``tuned``, fine-tuned
+    features also flag labels; ``folds`` flags labels by the out-of-fold predictions of a ``holdfast
+    cv`` run on these rows.
+    """
 
     rows: int = Field(default=20_000, ge=0, le=MAX_STEPS)
     engine: Literal["local", "ray"] = "local"
@@ -445,7 +456,7 @@ class AuditPart(Part):
 
 
 class AlertPart(Part):
-    """Whom to tell when the verdict changes; ``on`` names the verdicts, all by default."""
+    """Where an alert goes when the verdict changes; ``on`` names the verdicts, all by default."""
 
     on: Annotated[tuple[str, ...], _as_tuple] = get_args(Label)
     command: str | None = Field(default=None, min_length=1)
@@ -463,7 +474,8 @@ class AlertPart(Part):
 
 
 class TrackPart(Part):
-    """Where what a run logs is sent beside its own files: nowhere, unless asked."""
+    """Experiment trackers that receive the logged values, in addition to the run's own files; none
+    by default."""
 
     to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _as_tuple] = ()
     project: str = Field(default="holdfast", min_length=1)
@@ -471,13 +483,15 @@ class TrackPart(Part):
 
 
 class MetaPart(Part):
-    """A start that adapts in a few steps, learned from many small tasks (``holdfast meta``).
+    """Meta-learning (``holdfast meta``): a model that adapts in a few steps, learned from many
+    small tasks.
 
-    ``task_column`` tells the tasks apart. An episode has ``ways`` classes, ``shots`` rows to learn
-    from and ``queries`` to answer of each; ``episodes`` are learned from, ``judge_episodes``
-    decide, ``test_episodes`` are scored once. Without ``method`` the recipe is of another command.
-    ``reptile``, ``maml`` and ``anil`` are read in the recipes of old runs alone, and so are the two
-    numbers that only these methods had."""
+    ``task_column`` identifies the tasks. An episode has ``ways`` classes, and for each ``shots``
+    rows to learn from and ``queries`` rows to predict. ``episodes`` train, ``judge_episodes``
+    validate and ``test_episodes`` are scored once. Without ``method`` the recipe belongs to another
+    command. ``reptile``, ``maml`` and ``anil`` are accepted only so that recipes of old runs can be
+    read; the two numbers that only these methods had are dropped.
+    """
 
     method: Literal["auto", "prototypes", "embedding", "reptile", "maml", "anil"] | None = None
     task_column: str | None = None

@@ -1,4 +1,4 @@
-"""A whole recipe: read, checked, overridden, anchored, written."""
+"""A complete recipe: reading, checks, overrides, absolute paths, writing."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ from holdfast.recipe.parts import (
     TrainPart,
     accepted_types,
 )
+from holdfast.recipe.plain_names import (
+    PLAIN_NAMES,
+    plain_key,
+    settings_with_stored_keys,
+    with_stored_keys,
+)
 from holdfast.recipe.values import NUMBER, check_free_value
 
 LIST_KEYS = (
@@ -48,15 +54,15 @@ LIST_KEYS = (
     "alert.on",
     "track.to",
 )
-# What a method may be set to, as pydantic names these in the place of a fault.
+# Types that a method's value may have, as pydantic names them in an error's location.
 METHOD_TYPES = ("dict[str,any]", "bool")
-# Alone, YAML takes each for the beginning of a block of text, which is empty then.
+# Without more text, YAML reads each as the beginning of an empty block of text.
 YAML_BLOCK_MARKS = ("|", ">")
-# Parts whose keys are names of a registry, with settings of their own.
+# Sections whose keys are names in a registry, each with its own settings.
 FREE_SECTIONS = ("methods", "enrich", "treat")
-# What stands in the place of a value that is to be searched (``search/space_request.py``).
+# Keys of a search range in place of a value (``search/space_request.py``).
 SEARCH_KEYS = {"range", "choices"}
-# Of files of rows: no name on the hub ends so.
+# Suffixes of data files; no name on the hub ends in one.
 DATA_FILE_ENDINGS = (
     ".csv",
     ".tsv",
@@ -104,15 +110,17 @@ class Recipe(Part):
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
     def public_settings(self) -> dict[str, Any]:
-        """Every setting in plain values, for what leaves the machine (report, result, trackers):
-        a command of the user's may hold secrets, so that it is said to be set, and no more."""
+        """Every setting as plain values, for what leaves the machine (report, result, trackers).
+
+        The user's alert command may hold secrets, so only the fact that it is set is kept.
+        """
         plain = self.model_dump(mode="json")
         if plain["alert"]["command"] is not None:
             plain["alert"]["command"] = HIDDEN_VALUE
         return plain
 
     def with_changes(self, **parts: Mapping[str, object]) -> Recipe:
-        """A copy with some keys of some parts replaced, checked again."""
+        """A copy with some keys of some sections replaced, checked again."""
         plain = self.model_dump()
         for part, values in parts.items():
             plain[part] = {**plain[part], **values}
@@ -120,34 +128,41 @@ class Recipe(Part):
 
 
 def parse(plain: object, where: str) -> Recipe:
-    """A recipe from plain values; ``where`` is named in an error."""
+    """A recipe from plain values; ``where`` is named in an error. Each key may have its plain
+    name (``plain_names.py``)."""
     if not isinstance(plain, dict):
         raise RecipeError(where, "is not a table of settings", plain, "Write `key: value` lines.")
+    return _validated(*with_stored_keys(plain, where), where)
+
+
+def _validated(plain: Mapping[Any, Any], by_plain_name: Iterable[str], where: str) -> Recipe:
+    """A recipe from values under their stored keys. An error names each key of ``by_plain_name``
+    as the user wrote it."""
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        raise _first_error(error, where) from None
+        raise _first_error(error, where, by_plain_name) from None
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read a YAML recipe; relative paths in it are relative to its folder."""
     plain = read_yaml(path)
     return resolve_paths(
-        # A link to a recipe is followed: the paths in it were written for the folder that it lies
-        # in.
+        # A link to a recipe is followed: its paths are relative to the folder of the real file.
         parse(plain if plain is not None else {}, str(path)),
         Path(os.path.realpath(path)).parent,
     )
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """Apply ``section.key=value`` strings; relative paths stay as typed.
+    """Apply ``section.key=value`` strings; relative paths stay as typed. Later strings win.
 
-    Values are read as YAML, but a key that takes words keeps the words that were typed: a column
+    Values are read as YAML, but a key that takes text keeps the text that was typed: a column
     ``2024``, a commit ``1234e56``, a template ``summarize: {dialogue}``.
     """
     plain = recipe.model_dump()
-    for setting in settings:
+    renamed, by_plain_name = settings_with_stored_keys(settings)
+    for setting in renamed:
         name, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
@@ -157,13 +172,14 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             key,
             _parse_text_value(text, key) if is_text_key(key) else _parse_value(text, key),
         )
-    return parse(plain, "--set")
+    return _validated(plain, by_plain_name, "--set")
 
 
 def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
-    """Keys to values as ``section.key=value`` strings; such strings stay as they are.
+    """A mapping from keys to values as ``section.key=value`` strings; such strings stay as they
+    are.
 
-    Raises ``RecipeError`` for one string alone, whose letters would be taken for settings.
+    Raises ``RecipeError`` for a single string, whose characters would be read as settings.
     """
     if isinstance(settings, str):
         raise RecipeError(
@@ -174,7 +190,7 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
         )
     if not isinstance(settings, (Mapping, Iterable)):
         raise RecipeError(
-            "settings", "are neither a dict nor a list", settings, "Give {'train.epochs': 5}."
+            "settings", "is neither a dict nor a list", settings, "Give {'train.epochs': 5}."
         )
     if not isinstance(settings, Mapping):
         return [_require_text(one) for one in settings]
@@ -185,12 +201,12 @@ def _require_text(setting: object) -> str:
     if isinstance(setting, str):
         return setting
     raise RecipeError(
-        "settings", "holds what is no text", setting, "Give ['train.epochs=5'], or a dict."
+        "settings", "holds an item that is not text", setting, "Give ['train.epochs=5'], or a dict."
     )
 
 
 def _setting_yaml(key: str, value: object) -> str:
-    """A value as YAML reads it back, on one line."""
+    """A value on one line that YAML reads back."""
     plain = _python_value(key, value)
     if isinstance(plain, float) and not math.isfinite(plain):
         # YAML writes ``.inf``, ``-.inf`` and ``.nan``; JSON has none of them.
@@ -202,7 +218,7 @@ def _setting_yaml(key: str, value: object) -> str:
 
 
 def _python_value(key: str, value: object) -> Any:
-    """NumPy's numbers and arrays as Python's, a path as its name."""
+    """NumPy numbers and arrays as Python values, a path as its name."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, PurePath):
@@ -215,9 +231,9 @@ def _python_value(key: str, value: object) -> Any:
 def _unsupported_value(key: str, value: object) -> RecipeError:
     return RecipeError(
         f"settings: {key}",
-        f"is of the type {type(value).__name__}, which no recipe can hold",
+        f"is of type {type(value).__name__}, which a recipe cannot hold",
         value,
-        "Give a number, a text, true or false, or a list or dict of these.",
+        "Give a number, text, true or false, or a list or dict of these.",
     )
 
 
@@ -226,11 +242,17 @@ def _all_keys() -> tuple[str, ...]:
     return tuple(known_keys(optional=True))
 
 
+@functools.cache
+def key_names() -> tuple[str, ...]:
+    """Every dotted key that a recipe may hold, and the plain names of those that have one."""
+    return (*_all_keys(), *PLAIN_NAMES.values())
+
+
 def known_keys(
     part: type[BaseModel] = Recipe, prefix: str = "", *, optional: bool = False
 ) -> list[str]:
-    """Every dotted key that a recipe may hold; ``optional``: those too within a section that a
-    recipe may leave out as a whole."""
+    """Every dotted key that a recipe may hold. With ``optional``, also the keys inside sections
+    that a recipe may leave out."""
     keys: list[str] = []
     for name, field in part.model_fields.items():
         section = _section(field.annotation)
@@ -243,7 +265,7 @@ def known_keys(
 
 
 def _section(annotation: object) -> type[BaseModel] | None:
-    """The section of a recipe that a field is, where it is one or ``None``."""
+    """The section class of a field's annotation, alone or with ``None``; else ``None``."""
     types = [
         annotation_type
         for annotation_type in get_args(annotation) or (annotation,)
@@ -254,7 +276,7 @@ def _section(annotation: object) -> type[BaseModel] | None:
 
 
 def is_text_key(key: str) -> bool:
-    """Whether this key of a recipe takes text, or a list of texts, and nothing else."""
+    """Whether this key of a recipe takes only text or a list of texts."""
     return key in _text_keys()
 
 
@@ -271,8 +293,8 @@ def _text_keys() -> frozenset[str]:
 
 
 def _parse_text_value(text: str, key: str) -> Any:
-    """What was typed, without its quotes; ``null`` and, where several are taken, a list as YAML has
-    them."""
+    """The typed text without its quotes. ``null``, and a list where the key takes several values,
+    are read as YAML."""
     value = _parse_value(text, key)
     if text.strip() in YAML_BLOCK_MARKS:
         return text.strip()
@@ -285,10 +307,10 @@ def _parse_value(text: str, key: str) -> Any:
     try:
         value = from_yaml(text)
     except TooMuchError as error:
-        raise RecipeError(f"--set {key}", str(error), text, "Write it out in a recipe.") from None
+        raise RecipeError(f"--set {key}", str(error), text, "Put it into a recipe file.") from None
     except yaml.YAMLError:
         return text
-    # Of the keys that are free nobody else reads `1e-4` as the number that YAML 1.1 misses.
+    # YAML 1.1 reads `1e-4` as text. For keys of free sections, no later check makes it a number.
     is_untyped = isinstance(value, str) and not (key in _all_keys() or is_text_key(key))
     return float(value) if is_untyped and NUMBER.fullmatch(value) else value
 
@@ -297,11 +319,11 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     is_free = key.partition(".")[0] in FREE_SECTIONS
     if not is_free and key not in _all_keys():
-        raise RecipeError("--set", "names an unknown key", key, suggest_name(key, _all_keys()))
+        raise RecipeError("--set", "names an unknown key", key, suggest_name(key, key_names()))
     if len(path) > MAX_DEPTH:
         raise RecipeError(
             "--set",
-            f"names a key of more than {MAX_DEPTH} parts",
+            f"names a key with more than {MAX_DEPTH} parts",
             key,
             "A setting of a method has three: methods.NAME.KEY.",
         )
@@ -313,14 +335,16 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
 
 
 def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with every relative path made absolute from ``folder``: what leads somewhere, and
-    what can only be meant as a path (``./…``, ``../…``, or the ending of a file of rows), so that
-    an error names the place that was looked at."""
+    """The recipe with relative paths made absolute from ``folder``.
+
+    A value is a path if something exists there, or if it can only be meant as a path (``./…``,
+    ``../…``, or the suffix of a data file). Errors then name the place that was searched.
+    """
 
     def anchor(value: str | None) -> str | None:
         if value is None or value == EMBEDDED_MODEL or value.startswith("~"):
             return value
-        # Neither raises, whatever the name is: too long, with a NUL, a link to itself.
+        # Neither call raises for any name: too long, with a NUL, a link to itself.
         if path_exists(folder / value) or _is_path(value):
             return os.path.realpath(folder / value)
         return value
@@ -358,8 +382,7 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def _resolve_code_path(setting: object, anchor: Callable[[str], str | None]) -> Any:
-    """A setting as it is, with the path of a function, or of a lexicon, of the user's made
-    absolute."""
+    """A setting with the path of a user's function or lexicon made absolute."""
     if isinstance(setting, dict) and isinstance(setting.get("terms"), str):
         return {**setting, "terms": anchor(setting["terms"])}
     if isinstance(setting, dict) and isinstance(setting.get("function"), str):
@@ -371,41 +394,44 @@ def _resolve_code_path(setting: object, anchor: Callable[[str], str | None]) -> 
 
 
 def _is_path(value: str) -> bool:
-    """Whether this is meant as a path, not as a name of the hub."""
+    """Whether this can only be a path, not a name on the hub."""
     return value.startswith(("./", "../")) or value.lower().endswith(DATA_FILE_ENDINGS)
 
 
-def _first_error(error: ValidationError, where: str) -> RecipeError:
+def _first_error(
+    error: ValidationError, where: str, by_plain_name: Iterable[str] = ()
+) -> RecipeError:
     fault = error.errors()[0]
     key = ".".join(str(step) for step in fault["loc"] if step not in METHOD_TYPES)
+    key = plain_key(key, by_plain_name)
     if fault["loc"][-1:] and fault["loc"][-1] in METHOD_TYPES:
         rule = "is neither true nor false nor a table of settings"
-        remedy = f"Set {key}=true, or one of its settings: docs/recipe.md."
+        remedy = f"Set {key}=true, or one of its settings (docs/recipe.md)."
         return RecipeError(f"{where}: {key}", rule, fault.get("input"), remedy)
     if fault["type"] == "extra_forbidden" and key == "search":
-        rule, remedy = "says how to search settings", "`holdfast tune` reads it; else take it out."
+        rule = "configures a hyperparameter search"
+        remedy = "Run `holdfast tune` with this recipe, or remove this section."
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
-        known_names = (
-            sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
-        )
+        known_names = key_names() if "." in key else sorted({*Recipe.model_fields, *key_names()})
         return RecipeError(where, "names an unknown key", key, suggest_name(key, known_names))
     if fault["type"] == "literal_error":
-        # pydantic hands the choices on as one sentence.
+        # pydantic gives the choices as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
         value_given, rule = fault["input"], "is not one of the known values"
         return RecipeError(
             f"{where}: {key}", rule, value_given, suggest_name(str(value_given), choices)
         )
     if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCH_KEYS:
-        rule, remedy = "holds several values to search", f"`holdfast tune` searches {key}."
+        rule = "holds several values to search"
+        remedy = f"Run `holdfast tune` to search {key}, or set one value."
         return RecipeError(f"{where}: {key}", rule, fault["input"], remedy)
     # pydantic puts this before a validator's own sentence.
     message = fault["msg"].removeprefix("Value error, ")
     value = None if fault["type"] == "missing" else fault.get("input")
     rule = message[0].lower() + message[1:]
     remedy = (
-        f"Set {key} within that range: docs/recipe.md."
+        f"Set {key} within that range (docs/recipe.md)."
         if "less than" in rule or ("greater than" in rule)
         else "See docs/recipe.md."
     )

@@ -1,4 +1,4 @@
-"""A recipe in which nothing is open: what a run stores, and all that a fit reads of one."""
+"""A fully resolved recipe: what a run stores, and all that a fit reads of a recipe."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from holdfast.recipe.recipe import Recipe
 
 
 class ResolvedModel(ModelPart):
-    """``model`` with how much of it learns."""
+    """``model`` with ``freeze`` decided."""
 
     freeze: int | float | str
 
 
 class ResolvedTrain(TrainPart):
-    """``train`` with every setting that has a default for each kind of model and every one that
-    the machine decides. What is ``None`` here is off: no bound on steps or minutes, no patience."""
+    """``train`` with every default filled in: those of the kind of model and those of the machine.
+    ``None`` means off here: no limit on steps or minutes, no patience."""
 
     epochs: float
     batch_size: int
@@ -40,10 +40,10 @@ class ResolvedTrain(TrainPart):
 
 
 class ResolvedRecipe(Recipe):
-    """A recipe that leaves nothing to be worked out.
+    """A recipe in which every default is filled in.
 
-    It is read wherever a ``Recipe`` is, and the other way round is a type error: what is built of
-    a recipe whose defaults are not chosen yet would be built of ``None``.
+    It can be used wherever a ``Recipe`` can. The reverse is a type error, because code built from
+    an unresolved recipe would read ``None``.
     """
 
     task: Task
@@ -52,8 +52,8 @@ class ResolvedRecipe(Recipe):
 
 
 def resolve_recipe(recipe: Recipe, **parts: Mapping[str, object]) -> ResolvedRecipe:
-    """``recipe`` with some keys of some parts replaced, and nothing open. Raises ``Defect`` where
-    something is."""
+    """``recipe`` with some keys of some sections replaced, and every setting resolved. Raises
+    ``Defect`` if a setting is still open."""
     plain = recipe.model_dump()
     for part, values in parts.items():
         plain[part] = {**plain[part], **values}

@@ -1,4 +1,4 @@
-"""The types of a recipe's values, checked before their range: a Boolean is no number, and a number
+"""Types of a recipe's values, checked before their range. A Boolean is not a number, and a number
 is neither a Boolean nor text."""
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 
 NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-# A chat template has 10,000 characters, a regular expression or an address far fewer.
+# A chat template has up to 10,000 characters; a regular expression or an address has far fewer.
 MAX_TEXT_CHARACTERS = 100_000
 MAX_NUMBER_CHARACTERS = 100
 
 
 def plain_types(annotation: object) -> Iterator[type]:
-    """The plain types that an annotation takes, ``None`` left out; of a tuple its items'."""
+    """The plain types that an annotation accepts, without ``None``; of a tuple, the types of its
+    items."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         yield from plain_types(typing.get_args(annotation)[0])
@@ -34,7 +35,8 @@ def plain_types(annotation: object) -> Iterator[type]:
 
 
 def check_value(value: object, accepted: frozenset[type]) -> Any:
-    """``value`` for a key of the types ``accepted``. Raises ``ValueError`` with the rule."""
+    """``value`` for a key that accepts the types ``accepted``. Raises ``ValueError`` with the
+    rule."""
     if value is None:
         return None
     if accepted == {bool}:
@@ -47,7 +49,7 @@ def check_value(value: object, accepted: frozenset[type]) -> Any:
     if numeric and isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     if numeric and isinstance(value, str) and str not in accepted:
-        # A number in quotes, or one that YAML 1.1 does not know for one: 1e-4.
+        # A number in quotes, or one that YAML 1.1 reads as text: 1e-4.
         if len(value) > MAX_NUMBER_CHARACTERS or not NUMBER.fullmatch(value):
             raise ValueError("must be a number")
         return float(value) if re.search("[.eE]", value) else int(value)
@@ -62,7 +64,7 @@ def check_value(value: object, accepted: frozenset[type]) -> Any:
 
 
 def check_free_value(value: object) -> None:
-    """Hold what a free part (``methods``) may be set to: finite numbers, truths, words, lists and
+    """Check a value of a free section (``methods``): finite numbers, Booleans, text, and lists and
     tables of these. Raises ``ValueError`` with the rule."""
     if isinstance(value, dict):
         for key, one in value.items():
@@ -76,13 +78,13 @@ def check_free_value(value: object) -> None:
     elif isinstance(value, str):
         _check_text(value)
     elif value is not None and not isinstance(value, (bool, int, float)):
-        raise ValueError(f"holds a value of the type {type(value).__name__}")
+        raise ValueError(f"holds a value of type {type(value).__name__}")
 
 
 def _check_text(text: str) -> None:
     if len(text) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"must be text of at most {MAX_TEXT_CHARACTERS:,} characters")
     if "\0" in text:
-        raise ValueError("holds the character NUL, which no name and no text has")
+        raise ValueError("holds a NUL character: remove it")
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
         raise ValueError("holds bytes that are not UTF-8: rename the file, or save it as UTF-8")

@@ -1,1 +1,1 @@
-"""Records to pages: the report, and the model card, from the files of a run folder alone."""
+"""The report and the model card of a run, built from the files of its run folder only."""

@@ -1,5 +1,5 @@
-"""The page of an audit, and what it shows of itself in a notebook. Both are made of the JSON that
-``holdfast audit --json`` prints and the texts of the examples."""
+"""The page of an audit, and how a notebook displays an audit. Both are built from the JSON of
+``holdfast audit --json`` and the texts of the examples."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, asset, environment, standalone
 from holdfast.report.section import PagePart
-from holdfast.report.view.headline import TONES, Headline
+from holdfast.report.view.headline import Headline
 from holdfast.report.view.record import SEVERITIES, ChoiceView
 
 
 class FindingJson(TypedDict):
-    """One finding as ``audit --json`` has it."""
+    """One finding, as in ``audit --json``."""
 
     check: str
     severity: str
@@ -37,23 +37,24 @@ class FindingJson(TypedDict):
 Examples = Mapping[int, Sequence[Mapping[str, Any]]]
 
 LEVELS = {
-    "error": "Would spoil a training, or the number that it ends with",
-    "warn": "Worth a look before a training",
-    "info": "For information",
+    "error": "Errors: these would spoil the training or the test score",
+    "warn": "Warnings: check these before training",
+    "info": "Notes",
 }
+NO_ERRORS = "No errors were found that would spoil training on these rows."
 WORDS = {"error": "error", "warn": "warning", "info": "note"}
-# Of a list that nobody reads to its end.
+# Longer lists of row numbers are cut.
 MAX_ROWS_LISTED = 50
 MAX_CHARACTERS = 1200
 MAX_SNIPPET_PROBLEMS = 6
-# Words that are compared and shown of each text; the rest is cut, which is said.
+# Words of each text that are compared and shown; an ellipsis marks the rest.
 MOST_WORDS = 160
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleView:
-    """A row, and the one beside it, where there is one; differing words are marked."""
+    """A row and, where the finding has pairs, the other row; differing words are marked."""
 
     note: str
     place: str
@@ -66,7 +67,7 @@ class ExampleView:
 
 @dataclass(frozen=True, slots=True)
 class ProblemView:
-    """A finding with its examples; ``cannot_see`` and ``error_rate`` are its check's."""
+    """A finding with its examples; ``cannot_see`` and ``error_rate`` describe its check."""
 
     tone: str
     severity: str
@@ -82,28 +83,26 @@ class ProblemView:
 
 
 def audit_answer(document: Mapping[str, Any]) -> str:
-    """The whole audit in a sentence; where no label was found, that comes first."""
+    """The result of the audit in one or two sentences; a missing label comes first."""
     no_label = next((one for one in document["findings"] if one["check"] == "no_label"), None)
     if no_label is not None:
         others = [one for one in document["findings"] if one is not no_label]
         more = audit_answer({**document, "findings": others})
-        return (
-            f"No label was found ({no_label['because']}). Without one: {more[:1].lower()}{more[1:]}"
-        )
+        return f"No label was found ({no_label['because']}). {more}"
     counts = {level: _findings_of(document, level) for level in LEVELS}
     errors, warnings = len(counts["error"]), len(counts["warn"])
     if errors:
-        more = f" {_count_things(warnings)} more {_are(warnings)} worth a look." if warnings else ""
-        return f"{_count_things(errors)} would spoil a training on these rows.{more}"
+        more = f" Check {count_phrase(warnings, 'warning')} too." if warnings else ""
+        found = f"{count_phrase(errors, 'error')} would spoil training on these rows."
+        return f"{found}{more}"
     if warnings:
-        first = "Nothing was found that would spoil a training on these rows."
-        return f"{first} {_count_things(warnings)} {_are(warnings)} worth a look."
-    return "Nothing was found that would spoil a training on these rows."
+        return f"{NO_ERRORS} Check {count_phrase(warnings, 'warning')} before training."
+    return NO_ERRORS
 
 
 def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
-    """A self-contained page: ``document`` is what ``audit --json`` prints, ``examples`` the texts
-    of each finding's examples by its place. The same audit gives the same bytes."""
+    """A self-contained page: ``document`` is the JSON of ``audit --json``, ``examples`` the texts
+    of the examples by the position of their finding. The same audit gives the same bytes."""
     words = Glossary()
     levels = _problems_by_level(document, examples)
     failing_checks = {finding["check"] for finding in document["findings"]}
@@ -116,15 +115,15 @@ def render_audit(document: Mapping[str, Any], examples: Examples) -> str:
         for d in document["decisions"]
     ]
     sections = [
-        *([PagePart("problems", "What was found", levels)] if levels else []),
-        PagePart("looked", "What was looked at", checks_run),
-        *([PagePart("choices", "What was decided, and why", choices)] if choices else []),
+        *([PagePart("problems", "Findings", levels)] if levels else []),
+        PagePart("looked", "Checks", checks_run),
+        *([PagePart("choices", "Decisions and reasons", choices)] if choices else []),
     ]
     return standalone(_headline(document), sections, words, str(document["task"]))
 
 
 def audit_snippet(document: Mapping[str, object], examples: Examples) -> str:
-    """What an audit shows of itself in a notebook: the answer and the first findings."""
+    """The HTML of an audit in a notebook: its result and the first findings."""
     problems = [one for _, views in _problems_by_level(document, examples) for one in views]
     page = (
         environment(Glossary())
@@ -147,14 +146,6 @@ def _findings_of(document: Mapping[str, Any], severity: str) -> list[tuple[int, 
     return [(place, finding) for place, finding in findings if finding["severity"] == severity]
 
 
-def _count_things(count: int) -> str:
-    return "One thing" if count == 1 else f"{count} things"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
 def _tone(document: Mapping[str, Any]) -> str:
     worst = document["findings"][0]["severity"] if document["findings"] else ""
     return {"error": "bad", "warn": "warn"}.get(worst, "good")
@@ -163,16 +154,16 @@ def _tone(document: Mapping[str, Any]) -> str:
 def _headline(document: Mapping[str, Any]) -> Headline:
     tone = _tone(document)
     counts = [(len(_findings_of(document, level)), word) for level, word in WORDS.items()]
-    label = ", ".join(count_phrase(n, word) for n, word in counts if n) or "no findings"
+    label = ", ".join(count_phrase(n, word) for n, word in counts if n) or "none"
     facts = [("Rows", f"{document['rows']:,}"), ("Task", str(document["task"]))]
     if document["label_counts"]:
         facts.append(("Classes", f"{len(document['label_counts']):,}"))
     if document["against"]:
-        facts.append(("Held against", ", ".join(document["against"])))
+        facts.append(("Compared with", ", ".join(document["against"])))
     return Headline(
         title=str(document["source"]),
         tone=tone,
-        tone_word=TONES[tone],
+        tone_word="Findings",
         label=label,
         sentence=audit_answer(document),
         because=_coverage_sentence(document),
@@ -182,14 +173,14 @@ def _headline(document: Mapping[str, Any]) -> Headline:
 
 def _coverage_sentence(document: Mapping[str, Any]) -> str:
     checks, skipped = len(document["looked_at"]), len(document["not_looked_at"])
-    rest = f"; {skipped} had nothing to see here" if skipped else ""
-    return f"{checks} checks looked at {document['rows']:,} rows{rest}. Nothing was changed."
+    rest = f"; {skipped} skipped as not applicable" if skipped else ""
+    return f"{checks} checks ran on {document['rows']:,} rows{rest}. The data were not changed."
 
 
 def _problems_by_level(
     document: Mapping[str, object], examples: Examples
 ) -> list[tuple[str, list[ProblemView]]]:
-    """The findings of each severity that has any, under its title."""
+    """The findings by severity, each with its title; severities without findings are left out."""
     views_of_level = [
         (
             title,
@@ -241,7 +232,7 @@ def _example_view(one: Mapping[str, Any]) -> ExampleView:
 
 
 def mark_differences(one: str, other: str) -> tuple[Markup, Markup]:
-    """Both texts as HTML, escaped; what only one of them has is inside ``<mark>``."""
+    """Both texts as escaped HTML; what only one of them has is in ``<mark>``."""
     first, second = _tokens(one), _tokens(other)
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     left, right = Markup(""), Markup("")

@@ -19,9 +19,9 @@ from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view import division, headline, learning, record, reliance, score
 
 COMPILED = TemplateCache()
-# More classes than these are counted, not named.
+# With more classes, only their number is given.
 MAX_CLASSES_NAMED = 30
-# Treatments that leave training rows out.
+# Cleaning steps that remove training rows.
 ROW_TREATMENTS = ("copies", "rows")
 MARKDOWN_ESCAPES = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
@@ -29,9 +29,9 @@ MARKDOWN_ESCAPES = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 def write_card(run: Path) -> Path:
     """Write ``run/model/README.md`` from the files of the run folder ``run`` alone.
 
-    The language is left out, since nobody said it, and so is the licence, which is the user's to
-    choose. Raises ``RunError`` as ``write_report`` does. Differs from the report in that it goes
-    where the weights go: no rows of the data, no path of the machine.
+    The language is omitted, because it is unknown, and the licence, because the user chooses it.
+    Raises ``RunError`` as ``write_report`` does. Differs from the report in that it is published
+    with the weights: it holds no rows of the data and no local path.
     """
     path = run / "model" / "README.md"
     files = read_run(run)
@@ -41,7 +41,7 @@ def write_card(run: Path) -> Path:
 
 
 def render(run: RunFiles) -> str:
-    """The whole card as text: YAML between rules, then Markdown; without paths of the machine."""
+    """The card as text: YAML front matter, then Markdown; without local paths."""
     import yaml
 
     meta = yaml.safe_dump(metadata(run), sort_keys=False, allow_unicode=True)
@@ -72,7 +72,7 @@ def render(run: RunFiles) -> str:
 
 
 def _use(run: RunFiles, purpose: Purpose) -> str:
-    """What the model is for, as Markdown; few classes by their names."""
+    """The intended use, as Markdown; with the names of the classes where they are few."""
     classes = run.result.get("classes") or ()
     names = (
         ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= MAX_CLASSES_NAMED else ""
@@ -87,16 +87,16 @@ def _use(run: RunFiles, purpose: Purpose) -> str:
 
 
 def _cleaning_steps(run: RunFiles) -> list[str]:
-    """The treatments of single texts that later rows get as well, by their names."""
+    """The names of the cleaning steps that also apply to new texts."""
     settings = run.part("settings", "treat")
-    # Those of training rows alone are nothing that a later row could have.
+    # Steps that remove training rows do not apply to new texts.
     return sorted(
         name for name, on in settings.items() if on is not False and name not in ROW_TREATMENTS
     )
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
-    """The front matter. A base model is named by its name on the hub, never by a local path."""
+    """The front matter. It names the base model by its name on the hub, never by a local path."""
     task = str(run.result.get("task") or "text-classification")
     base = str(run.result.get("model") or "")
     meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_name(task)}
@@ -118,7 +118,7 @@ def metadata(run: RunFiles) -> dict[str, Any]:
 
 def _metric(name: str, value: Estimate) -> dict[str, Any]:
     span = interval(value, name).replace("\u00a0", " ")
-    inside = f" ({100 * value.level:.0f} % interval {span})" if span else ""
+    inside = f" ({100 * value.level:.0f} % CI {span})" if span else ""
     return {"type": name, "value": value.value, "name": f"{metric_name(name)}{inside}"}
 
 
@@ -129,7 +129,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # HTML's escapes would be read as they stand; the filters below escape for Markdown.
+        # Markdown would show HTML escapes; the filters below escape for Markdown.
         autoescape=False,
         keep_trailing_newline=True,
     )
@@ -139,10 +139,10 @@ def _environment() -> Environment:
 
 
 def _markdown(text: object) -> str:
-    """User text inside Markdown: one line, every special character escaped."""
+    """User text in Markdown: one line, every special character escaped."""
     return " ".join(str(text).split()).translate(MARKDOWN_ESCAPES)
 
 
 def _code(text: object) -> str:
-    """User text between backticks: one line, since an empty one would end what they hold."""
+    """User text between backticks: on one line, since an empty line would end the code."""
     return " ".join(str(text).split()).replace("`", "'")

@@ -1,5 +1,4 @@
-"""The sections of a run's report in reading order: the report's own, and those that the analyses
-declare."""
+"""The sections of a run's report in reading order: the report's own, and those of the analyses."""
 
 from __future__ import annotations
 
@@ -26,27 +25,27 @@ from holdfast.report.view import (
     update,
 )
 
-# Where the sections of an analysis stand that has no place of its own below.
+# The place of the sections of an analysis that ``ORDER`` does not name.
 OTHER_ANALYSES = "other analyses"
 # A name stands for the sections of that analysis (its folder in ``analyses/``).
 ORDER: tuple[Section | str, ...] = (
-    Section("folds", "How sure is the score?", folds.folds),
-    Section("score", "The honest score", score.score_unless_folded),
-    Section("update", "May it take over?", update.update_section),
+    Section("folds", "Cross-validation", folds.folds),
+    Section("score", "Test score", score.score_unless_folded),
+    Section("update", "Update decision", update.update_section),
     "distillation",
-    Section("episodes", "New tasks", episodes.episodes),
-    Section("worth", "Was it worth it?", base_model.worth, reliance=base_model.WORTH),
-    Section("generations", "What it writes", generations.generations, own_texts=("generations",)),
-    Section("outputs", "What its answers show", base_model.outputs, reliance=base_model.OUTPUTS),
-    # Where it is right and wrong, and whom to ask; then what it holds; then how it was made.
+    Section("episodes", "Test score on new tasks", episodes.episodes),
+    Section("worth", "Comparison with the base model", base_model.worth, reliance=base_model.WORTH),
+    Section("generations", "Generated text", generations.generations, own_texts=("generations",)),
+    Section("outputs", "Output quality", base_model.outputs, reliance=base_model.OUTPUTS),
+    # Where the model is wrong and when to check it; what it learned; how it was trained.
     Section(
         "confusion",
-        "What it confuses",
+        "Confusion matrix",
         mistakes.confusion_matrix,
         own_texts=("classes", "confusion"),
     ),
-    Section("classes", "Class by class", mistakes.class_scores, own_texts=("per_class",)),
-    Section("calibration", "Can its confidence be trusted?", calibration.calibration),
+    Section("classes", "Metrics by class", mistakes.class_scores, own_texts=("per_class",)),
+    Section("calibration", "Calibration", calibration.calibration),
     "threshold",
     "slices",
     Section("hardest", "Hardest rows", mistakes.hardest, own_texts=("hardest",)),
@@ -57,15 +56,15 @@ ORDER: tuple[Section | str, ...] = (
     "forgetting",
     OTHER_ANALYSES,
     Section("load", "Load the model", record.loading),
-    Section("capacity", "Is it larger than it need be?", capacity.capacity),
-    Section("study", "What the search found", study.study),
-    Section("findings", "Findings in the data", record.findings, always=True),
-    Section("division", "How the rows were divided", division.division, always=True),
-    Section("learning", "How it learned", learning.learning, always=True),
-    Section("gap", "The gap", learning.gap, always=True),
-    Section("examples", "Row by row", examples.data_map),
-    Section("decisions", "What was decided, and why", record.decisions, always=True),
-    Section("timeline", "What happened when", record.timeline, always=True),
+    Section("capacity", "Model size", capacity.capacity),
+    Section("study", "Hyperparameter search", study.study),
+    Section("findings", "Data quality findings", record.findings, always=True),
+    Section("division", "Data splits", division.division, always=True),
+    Section("learning", "Learning curves", learning.learning, always=True),
+    Section("gap", "Generalization gap", learning.gap, always=True),
+    Section("examples", "Data map of the training rows", examples.data_map),
+    Section("decisions", "Decisions and reasons", record.decisions, always=True),
+    Section("timeline", "Timeline", record.timeline, always=True),
     Section("settings", "Settings", record.settings),
     Section("facts", "Model, versions and machine", record.facts),
 )
@@ -73,7 +72,7 @@ ORDER: tuple[Section | str, ...] = (
 
 @cache
 def report_sections() -> tuple[Section, ...]:
-    """Every section that a page may have."""
+    """Every section that a report can have."""
     return tuple(_sections())
 
 

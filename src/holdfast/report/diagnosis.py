@@ -1,4 +1,4 @@
-"""The report on somebody's log: the verdict, the curves and how they were chosen, on one page."""
+"""The page of ``holdfast diagnose`` on a training log: verdict, learning curves, and decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from holdfast.report.numbers import compact, duration
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
-    TONES,
+    VERDICT,
     VERDICT_SENTENCES,
     Headline,
     RemedyJson,
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 MAX_POINTS = 160
-# A log was left as it is: nobody kept a state here.
-SENTENCES = {"overfit": "It overfits.", "learning": "It is still learning."}
+# Of a log, Holdfast saved no best checkpoint, so two sentences differ.
+SENTENCES = {"overfit": "The run overfits.", "learning": "The run is still learning."}
 
 
 @dataclass(frozen=True, slots=True)
 class CurveChart:
-    """The chart of the losses with its legend and table; ``thinned`` says how many points stand
-    for how many."""
+    """The chart of the losses with its legend and table; ``thinned`` says how many points are drawn
+    out of how many."""
 
     chart: Markup
     metric_chart: Markup
@@ -50,18 +50,18 @@ class CurveChart:
 
 
 def render_diagnosis(log: Curves, document: Mapping[str, object], name: str) -> str:
-    """A self-contained page on a log: ``document`` is what ``diagnose --json`` prints, ``name`` the
-    log's path as the reader should see it."""
+    """A self-contained page on a log: ``document`` is the JSON of ``diagnose --json``, ``name`` the
+    path of the log as shown to readers."""
     words = Glossary()
     sections = (
-        PagePart("curves", "The curves", curve_chart(log)),
-        PagePart("choices", "What was read, and why", log.decisions),
+        PagePart("curves", "Learning curves", curve_chart(log)),
+        PagePart("choices", "How the log was read", log.decisions),
     )
-    return standalone(_headline(log, document, name), sections, words, f"log of kind {log.source}")
+    return standalone(_headline(log, document, name), sections, words, f"{log.source} log")
 
 
 def curve_chart(log: Curves) -> CurveChart:
-    """Both losses over the log's axis, and both metrics where there are some beside a loss."""
+    """The losses over the log's axis; the metrics too, where the log has them next to a loss."""
     places, note = _chart_positions(log)
     losses = _chart_series(log, places, (("train", log.train), ("valid", log.valid)))
     has_metric = (
@@ -71,8 +71,8 @@ def curve_chart(log: Curves) -> CurveChart:
     rates = _chart_series(log, places, metrics)
     every = [*losses, *rates]
     return CurveChart(
-        chart=_chart(log, "loss", "Losses over the run", places, losses),
-        metric_chart=_chart(log, "metric", "The metric over the run", places, rates),
+        chart=_chart(log, "loss", f"Loss by {log.axis}", places, losses),
+        metric_chart=_chart(log, "metric", f"Metric by {log.axis}", places, rates),
         legend=tuple((s.style, s.name) for s in losses),
         axis=log.axis,
         thinned=note,
@@ -93,7 +93,7 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
     return Headline(
         title=name,
         tone=tone,
-        tone_word=TONES[tone],
+        tone_word=VERDICT,
         label=verdict["label"].replace("_", " "),
         sentence=sentence,
         because=verdict["because"],
@@ -106,7 +106,7 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
 
 def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     verdict, best = document["verdict"], document["best_step"]
-    facts = [("Verdict’s confidence", f"{100 * verdict['confidence']:.0f}\u00a0%")]
+    facts = [("Strength of evidence", f"{100 * verdict['confidence']:.0f}\u00a0%")]
     if verdict["since_step"] is not None:
         facts.append((f"Since {log.axis}", f"{verdict['since_step']:,}"))
     if best is not None:
@@ -120,14 +120,15 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
 
 
 def _remedy(raw: RemedyJson, source: str) -> tuple[str, str]:
-    """A log of the Transformers trainer has its arguments in the words of the remedy."""
+    """The text of a remedy, and its settings. A log of the Transformers trainer gets none: the text
+    names the trainer's arguments."""
     ours = () if source == TRANSFORMERS else raw["set"]
     return f"{raw['do'][:1].upper()}{raw['do'][1:]}.", settings_words(ours)
 
 
 def _chart_positions(log: Curves) -> tuple[Floats, str]:
-    """The positions to draw: the evaluations, else the training points, at most 160 of them; the
-    first, the last and the best among them."""
+    """The positions to draw: the evaluations, else the training points; at most 160, including the
+    first, the last and the best."""
     main = log.valid if log.valid is not None else log.train
     positions = main.positions if main is not None else np.array([0.0])
     if len(positions) <= MAX_POINTS:
@@ -150,7 +151,7 @@ def _chart_series(
 
 
 def _values_at(logged: Series, places: Floats, mean: bool) -> tuple[float | None, ...]:
-    """What a series says at each place; a training loss the mean since the place before."""
+    """The value of a series at each place; for a training loss its mean since the place before."""
     ends = np.searchsorted(logged.positions, places, side="right")
     begins = np.concatenate([[0], ends[:-1]])
     drawn = []
@@ -167,7 +168,7 @@ def _chart(
     if not lines:
         return Markup("")
     is_whole = [float(place).is_integer() for place in places]
-    # The chart knows whole steps alone, and an epoch may be logged in parts.
+    # The chart needs whole steps, and epochs may be logged as fractions.
     scale = 1 if all(is_whole) else 1000
     steps = tuple(round(scale * float(place)) for place in places)
     best = None if log.best is None else round(scale * log.best)

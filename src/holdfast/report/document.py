@@ -1,5 +1,5 @@
-"""What a section has to say, however it is shown: sentences, tables, lists and drawings, in order.
-One template shows every section that is a document; the terminal takes its sentences and lines."""
+"""The content of a section, independent of its display: sentences, tables, lists and charts, in
+order. One template shows all documents; the terminal uses their sentences and lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number, its interval, and a remark: why it is undefined, or what qualifies it."""
+    """A number, its interval, and a remark: why it is undefined, or a caveat."""
 
     value: str
     span: str
@@ -21,8 +21,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A paragraph; words of the glossary are ``explained`` in it. ``style`` says how it is set:
-    ``user`` holds the user's own words, the others are less important than the rest."""
+    """A paragraph. With ``explained``, glossary terms in it are marked. ``style`` is ``user`` for
+    text from the user's data; the other styles mark less important text."""
 
     text: str
     style: Literal["", "user", "remark", "quiet", "muted"] = ""
@@ -32,7 +32,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list of sentences, in which words of the glossary are explained."""
+    """A list of sentences, in which glossary terms are marked."""
 
     lines: tuple[str, ...]
     kind: ClassVar[str] = "items"
@@ -40,7 +40,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing, with what it shows; without a ``caption`` it says so itself."""
+    """A chart with its ``caption``, which is empty where the chart has its own."""
 
     drawing: Markup
     caption: str = ""
@@ -51,10 +51,11 @@ class Figure:
 class DocumentTable:
     """A table: its caption, the names of its columns, and its lines.
 
-    ``styles`` says of each column what its cells are: ``n`` numbers, ``name`` the user's own words,
-    ``term`` words of the data within a text of ours, nothing for a text of ours. Without any, all
-    but the first are numbers. The caption is ``shown`` and explained, ``quiet`` (for those who hear
-    the page), or only names the ``region`` that scrolls; ``region`` is another name for that."""
+    ``styles`` says what the cells of each column are: ``n`` numbers, ``name`` text from the user's
+    data, ``term`` words of the data in Holdfast's text, empty for Holdfast's text. Without
+    ``styles``, all columns but the first are numbers. The caption is ``shown`` with glossary terms
+    marked, ``quiet`` (for screen readers), or only names the ``region`` that scrolls; ``region``
+    replaces that name."""
 
     caption: str
     columns: tuple[str, ...]
@@ -66,14 +67,14 @@ class DocumentTable:
 
     @property
     def styled(self) -> tuple[tuple[str, str], ...]:
-        """Each column's name and style."""
+        """The name and style of each column."""
         styles = self.styles or ("", *["n"] * (len(self.columns) - 1))
         return tuple(zip(self.columns, styles, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is folded away below its title."""
+    """Content that is collapsed below its title."""
 
     title: str
     parts: tuple[Piece, ...]
@@ -85,7 +86,7 @@ Piece = Passage | Items | Figure | DocumentTable | Details
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``parts`` in reading order; the first is the answer in plain words."""
+    """``parts`` in reading order; the first is the main sentence."""
 
     parts: tuple[Piece, ...]
 
@@ -97,28 +98,28 @@ class Document:
         tables: Sequence[DocumentTable] = (),
         notes: Sequence[str] = (),
     ) -> Document:
-        """The usual form: ``sentence`` answers, ``more`` are sentences that belong to it; folded
-        away ``tables`` hold the numbers, and ``notes`` say what was not done and why."""
+        """The usual form: the main ``sentence`` and ``more`` sentences; then, collapsed, ``tables``
+        with the numbers and ``notes`` on what was skipped and why."""
         passages = tuple(Passage(line, explained=True) for line in (sentence, *more))
         if not (tables or notes):
             return cls(passages)
         folded: list[Piece] = [table for table in tables if table.lines]
         folded += [Passage(note, explained=True) for note in notes]
-        return cls((*passages, Details("The numbers", tuple(folded))))
+        return cls((*passages, Details("Details", tuple(folded))))
 
     @property
     def sentence(self) -> str:
-        """The answer."""
+        """The main sentence."""
         return next(part.text for part in self.parts if isinstance(part, Passage))
 
     @property
     def tables(self) -> tuple[DocumentTable, ...]:
-        """Every table, those that are folded away among them."""
+        """All tables, including collapsed ones."""
         return tuple(part for part in _flat(self.parts) if isinstance(part, DocumentTable))
 
     @property
     def passages(self) -> tuple[str, ...]:
-        """Every paragraph, those that are folded away among them."""
+        """All paragraphs, including collapsed ones."""
         return tuple(part.text for part in _flat(self.parts) if isinstance(part, Passage))
 
 

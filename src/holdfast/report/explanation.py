@@ -1,4 +1,4 @@
-"""The page of ``holdfast explain``, made of the JSON that it prints."""
+"""The page of ``holdfast explain``, built from its JSON."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
-from holdfast.report.view.headline import TONES, Headline
+from holdfast.report.view.headline import Headline
 
-# From which share of a row's strongest value on a word is marked faintly, clearly, strongly.
+# Shares of a row's largest value from which a word is marked weakly, clearly, strongly.
 STRENGTHS = (0.1, 1 / 3, 2 / 3)
 MAX_WORDS_NAMED = 5
 NAMES = {"leave_one_out": "leave-one-out", "integrated_gradients": "integrated gradients"}
 WHY_NOT = {
-    "not better than random": "taking words away in this map's order lowers the answer no faster "
-    "than taking them away at random",
-    "too few words": "of so few words no order can be told from a random one",
-    "hardly moves": "the answer hardly changes whatever words are taken away",
+    "not better than random": "removing words in the order of this map lowers the prediction's "
+    "score no faster than removing them in random order",
+    "too few words": "with so few words, no order can be shown to be better than a random one",
+    "hardly moves": "the prediction's score hardly changes, whichever words are removed",
 }
 EXPLANATION_CAVEAT = (
-    "What a word adds is measured on this model and this row. It says why the model answers so, "
-    "not whether it should."
+    "The contribution of a word is measured for this model and this row. It says why the model "
+    "predicts this, not whether the prediction is correct."
 )
+# Parts of ``because`` of a row for which the model generated an empty text.
+NO_TEXT = ("writes nothing", "generated text is empty", "generates no text")
 JOINT_CAVEAT = "the maps of all rows together are not better than random"
 
 
 class MapJson(TypedDict):
-    """One method's map of an answer as ``explain --json`` has it: ``values`` a unit each."""
+    """The map of one method for a prediction, as in ``explain --json``; one of ``values`` for each
+    unit."""
 
     values: list[float]
     naopc: float | None
@@ -46,7 +49,7 @@ class MapJson(TypedDict):
 
 
 class ReasonJson(TypedDict):
-    """One answer of a row as ``explain --json`` has it; ``maps`` by their method."""
+    """An explained prediction of a row, as in ``explain --json``; ``maps`` by method."""
 
     target: str
     measure: str
@@ -60,7 +63,7 @@ class ReasonJson(TypedDict):
 
 
 class RowJson(TypedDict):
-    """One row as ``explain --json`` has it; ``grid`` is that of a picture alone."""
+    """One row as in ``explain --json``; only images have a ``grid``."""
 
     row: int
     prediction: object
@@ -78,7 +81,8 @@ class RowJson(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ReasonView:
-    """One answer: the row with its words marked (``shaded``), or plain and why (``why_not``)."""
+    """An explained prediction: the row with marked words (``shaded``), or without marks and why
+    (``why_not``)."""
 
     target: str
     shaded: Markup
@@ -90,7 +94,7 @@ class ReasonView:
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row with its answers; ``because`` where it has none."""
+    """A row with its explained predictions; ``because`` says why it has none."""
 
     place: str
     said: str
@@ -100,7 +104,7 @@ class RowView:
 
 
 def strength(value: float | None, strongest: float) -> int:
-    """0 where a value is not marked, then 1, 2 and 3; below 0 where it speaks against."""
+    """0 for a value that is not marked, else 1, 2 or 3; negative if against the prediction."""
     if value is None or strongest <= 0:
         return 0
     level = sum(abs(value) >= share * strongest for share in STRENGTHS)
@@ -108,7 +112,7 @@ def strength(value: float | None, strongest: float) -> int:
 
 
 def rank_marked(values: Sequence[float | None], sign: int) -> list[int]:
-    """The places of the values of this sign that are marked, the strongest first."""
+    """The positions of the marked values of this sign, largest first."""
     strongest = max((abs(v) for v in values if v is not None), default=0.0)
     levels = [strength(value, strongest) for value in values]
     marked = [place for place, level in enumerate(levels) if level * sign > 0]
@@ -116,25 +120,28 @@ def rank_marked(values: Sequence[float | None], sign: int) -> list[int]:
 
 
 def explanation_answer(document: Mapping[str, Any]) -> str:
-    """The whole explanation in a sentence."""
+    """The result of the explanation in one sentence."""
     reasons = [one for row in document["rows"] for one in row["reasons"]]
     shown = sum(bool(one["shown"]) for one in reasons)
     if not reasons:
-        empty = any("writes nothing" in str(row["because"]) for row in document["rows"])
-        why = "what the model writes is empty" if empty else "no row has anything to read"
+        empty = any("generates no text" in str(row["because"]) for row in document["rows"])
+        why = "the generated text is empty" if empty else "the rows contain no text"
         return f"Nothing was explained: {why}."
     if not document["worth_showing"] or not shown:
-        return "Not better than random: no words are marked."
-    of = count_phrase(len(reasons), "answer")
+        return "No words are marked: the explanations are not better than random."
+    of = count_phrase(len(reasons), "prediction")
     if shown == len(reasons):
-        return f"What carries the answer is marked, for {'all ' if shown > 1 else ''}{of}."
-    return f"What carries the answer is marked for {shown} of {of}; the other maps are not better \
-than random, or say nothing."
+        every = "all " if shown > 1 else ""
+        return f"The words that support the prediction are marked for {every}{of}."
+    return (
+        f"The words that support the prediction are marked for {shown} of {of}. The other maps are "
+        "not better than random, or have too little effect."
+    )
 
 
 def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None] = ()) -> str:
-    """A self-contained page of what ``explain --json`` prints; ``pictures`` are small copies of the
-    rows, as data URIs. The same explanation gives the same bytes."""
+    """A self-contained page from the JSON of ``explain --json``; ``pictures`` are thumbnails of the
+    rows as data URIs. The same explanation gives the same bytes."""
     words = Glossary()
     rows = [
         _row_view(document, row, pictures[place] if place < len(pictures) else None)
@@ -144,8 +151,8 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
         (Items(tuple(summary_lines(document))), Passage(EXPLANATION_CAVEAT, "remark"))
     )
     sections = [
-        PagePart("explained", "Row by row", rows),
-        PagePart("trusted", "What this is worth", trusted),
+        PagePart("explained", "Explanations by row", rows),
+        PagePart("trusted", "Faithfulness of the explanations", trusted),
     ]
     return standalone(
         _headline(document),
@@ -158,12 +165,12 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
 
 
 def row_view(document: Mapping[str, Any], picture: str | None = None) -> RowView:
-    """The first row of what ``explain --json`` prints, as its template shows it."""
+    """The first row of the JSON of ``explain --json``, for its template."""
     return _row_view(document, document["rows"][0], picture)
 
 
 def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
-    """Why nothing is marked; empty where something is."""
+    """Why no word is marked; empty where words are marked."""
     if reason["shown"]:
         return ""
     worth = str(reason["worth"])
@@ -173,54 +180,63 @@ def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
 
 
 def faithfulness_line(reason: ReasonJson) -> str:
-    """What is known of the map that is shown, as one line."""
+    """The faithfulness of the map that is shown, as one line."""
     first = next(iter(reason["maps"].values()))
     if first["naopc"] is None:
-        return "no order of its words differs from another"
-    line = f"faithfulness {first['naopc']:.2f} of 1, random orders {first['naopc_random']:.2f}"
+        return "all orders of its words have the same effect"
+    line = f"faithfulness {first['naopc']:.2f} of 1, random order {first['naopc_random']:.2f}"
     line += f" (p{NBSP}={NBSP}{first['p']:.2g})"
     if reason["agreement"] is not None:
-        line += f"; the two methods agree {reason['agreement']:+.2f}"
+        line += f"; rank correlation of the two methods {reason['agreement']:+.2f}"
     return line
 
 
+def _method_title(method: str) -> str:
+    name = NAMES.get(method, method)
+    return f"{name[:1].upper()}{name[1:]}"
+
+
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
-    """What the maps are worth together, how often noise passes, and what it took; nothing where
-    there are no maps."""
+    """The faithfulness of all maps, the false alarm rate and the cost; empty without maps."""
     if not any(row["reasons"] for row in document["rows"]):
         return []
     lines = []
     for method, one in document["faithfulness"].items():
         if not one["n"]:
-            lines.append(f"By {NAMES.get(method, method)}: no row has words enough for a test.")
+            lines.append(f"{_method_title(method)}: no row has enough words for a test.")
             continue
         line = (
-            f"By {NAMES.get(method, method)}, {one['better_than_random']} of {one['n']} maps are \
-better than random"
+            f"{_method_title(method)}: {one['better_than_random']} of {one['n']} maps are better "
+            "than random"
         )
         if one["n"] > 1 and one["naopc"] is not None:
             gap = one["difference"]
-            line += f"; faithfulness {one['naopc']:.2f} against {one['naopc_random']:.2f}"
+            line += (
+                f"; mean faithfulness {one['naopc']:.2f}, random order {one['naopc_random']:.2f}"
+            )
             if gap["low"] is not None:
-                line += f" ({gap['value']:+.2f}, {gap['low']:+.2f} to {gap['high']:+.2f})"
-            line += f", together p = {one['p']:.2g} by a permutation test"
+                line += (
+                    f" (difference {gap['value']:+.2f}, 95 % CI {gap['low']:+.2f} to "
+                    f"{gap['high']:+.2f})"
+                )
+            line += f", p = {one['p']:.2g} for all rows together (permutation test)"
         if one["rows_to_settle"]:
-            line += f"; {one['rows_to_settle']:,} rows like these would settle it"
+            line += f"; about {one['rows_to_settle']:,} rows like these would decide it"
         lines.append(line + ".")
     if document["agreement"] is not None:
         lines.append(
-            f"The two methods rank the words alike at {document['agreement']:+.2f} \
-(median rank correlation)."
+            "Median rank correlation of the two methods' word rankings: "
+            f"{document['agreement']:+.2f}."
         )
     alarms = document["false_alarms"]
     lines.append(
-        f"A map of random numbers passes this test in {100 * alarms['share']:.1f} % of "
-        f"{alarms['of']:,} cases."
+        f"False alarms: a map of random numbers passed this test in {100 * alarms['share']:.1f} % "
+        f"of {alarms['of']:,} cases."
     )
     passes = document["passes"]
     lines.append(
-        f"It took {passes['forward']:,} passes forward and {passes['backward']:,} also backward; "
-        f"a word is taken away thus: {document['taken_away']}."
+        f"Cost: {passes['forward']:,} forward passes, {passes['backward']:,} of them with a "
+        f"backward pass. How a word is removed: {document['taken_away']}."
     )
     return lines
 
@@ -234,11 +250,11 @@ def _headline(document: Mapping[str, Any]) -> Headline:
     return Headline(
         title=str(document["source"]),
         tone=tone,
-        tone_word=TONES[tone],
-        label="tested against random" if shown else "not better than random",
+        tone_word="Faithfulness test",
+        label="better than random" if shown else "not better than random",
         sentence=explanation_answer(document),
-        because="Words are marked only where taking them away, the strongest first, lowers the "
-        "model's answer faster than taking words away in random order.",
+        because="Words are marked only where removing them, strongest first, lowers the "
+        "prediction's score faster than removing words in random order.",
         facts=tuple(facts),
     )
 
@@ -254,7 +270,7 @@ def _row_view(document: Mapping[str, Any], row: RowJson, picture: str | None) ->
 
 
 def prediction_text(row: RowJson) -> str:
-    """The answer, how sure, and the label where one is given."""
+    """The prediction, its confidence, and the label where the row has one."""
     prediction = row["prediction"]
     if isinstance(prediction, float):
         prediction = f"{prediction:.4g}"
@@ -269,13 +285,13 @@ def prediction_text(row: RowJson) -> str:
 
 
 def row_notes(row: RowJson) -> list[str]:
-    """What of a row was not read, or joined."""
+    """Notes on words of a row that were not read or were joined."""
     notes = []
     if row["unread_words"]:
         words = count_phrase(row["unread_words"], "word")
-        notes.append(f"the model reads no further: {words} beyond its length are not explained")
+        notes.append(f"{words} beyond the model's maximum length were not read or explained")
     if row["words_a_unit"] > 1:
-        notes.append(f"long: {row['words_a_unit']} neighbouring words are one part")
+        notes.append(f"long text: {row['words_a_unit']} neighbouring words form one unit")
     return notes
 
 
@@ -289,15 +305,14 @@ def _reason_view(
         levels = [strength(value, top) for value in values]
     shaded = _marked_grid(row, levels, picture) if "grid" in row else _marked_text(row, levels)
     details = [
-        f"{reason['measure']} {reason['score']:+.2f}; with every word taken away "
-        f"{reason['empty']:+.2f}"
+        f"{reason['measure']} {reason['score']:+.2f}; with all words removed {reason['empty']:+.2f}"
     ]
     for method, one in reason["maps"].items():
         if one["naopc"] is not None:
             details.append(
-                f"{NAMES.get(method, method)}: faithfulness {one['naopc']:.2f}, random orders "
-                f"{one['naopc_random']:.2f}, read backwards {one['sufficiency']:.2f}, "
-                f"p = {one['p']:.2g} of {one['orders']} orders: {one['worth']}"
+                f"{NAMES.get(method, method)}: faithfulness {one['naopc']:.2f}, random order "
+                f"{one['naopc_random']:.2f}, reversed order {one['sufficiency']:.2f}, "
+                f"p = {one['p']:.2g} (permutation test, {one['orders']} orders): {one['worth']}"
             )
     supports, against = (
         tuple(marked_words(row, reason, sign)[:MAX_WORDS_NAMED]) if reason["shown"] else ()
@@ -309,7 +324,7 @@ def _reason_view(
 
 
 def marked_words(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str, str, str]]:
-    """The marked words of a sign: the word, what it adds, and the probability without it."""
+    """The marked words of a sign: the word, its contribution, and the probability without it."""
     values = next(iter(reason["maps"].values()))["values"]
     without = reason["probability_without"]
     return [
@@ -323,7 +338,7 @@ def marked_words(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str,
 
 
 def _marked_text(row: RowJson, levels: Sequence[int]) -> Markup:
-    """The texts as they stand, each marked word in an element of its own."""
+    """The texts, with an element around each marked word."""
     parts = []
     for number, text in enumerate(row["texts"]):
         at, pieces = 0, []
@@ -343,7 +358,7 @@ def _marked_text(row: RowJson, levels: Sequence[int]) -> Markup:
 
 
 def _marked_grid(row: RowJson, levels: Sequence[int], picture: str | None) -> Markup:
-    """A small copy of the picture with its squares drawn over it."""
+    """A thumbnail of the image with the marked squares drawn over it."""
     down, across = row["grid"]
     size = 160
     high, wide = size / down, size / across
@@ -362,6 +377,6 @@ def _marked_grid(row: RowJson, levels: Sequence[int], picture: str | None) -> Ma
 preserveAspectRatio="none"/>'
     return Markup(
         f'<svg class="squares" viewBox="0 0 {size} {size}" width="{size}" height="{size}" '
-        f'role="img" aria-label="The picture with its squares marked">{image}{"".join(squares)}'
+        f'role="img" aria-label="The image with its marked squares">{image}{"".join(squares)}'
         "</svg>"
     )

@@ -1,4 +1,4 @@
-"""The words of the trade, explained where they stand and once more at the end of the page."""
+"""The glossary: terms are marked where the page uses them, and defined at the end of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 @dataclass(frozen=True, slots=True)
 class GlossaryEntry:
-    """``forms`` are regular expressions of how it is written; ``meaning`` one or two sentences."""
+    """A term. ``forms`` are regular expressions of its spellings; ``meaning`` is one sentence."""
 
     name: str
     forms: tuple[str, ...]
@@ -19,186 +19,331 @@ class GlossaryEntry:
 
     @property
     def key(self) -> str:
-        """The id of its entry on the page."""
+        """The id of the entry on the page."""
         return "word-" + re.sub(r"\W+", "-", self.name.lower()).strip("-")
 
 
 GLOSSARY = (
-    GlossaryEntry("accuracy", (r"accuracy",), "The share of rows that are predicted correctly."),
+    GlossaryEntry(
+        "accuracy", ("accuracy",), "The share of rows that the model predicts correctly."
+    ),
+    GlossaryEntry(
+        "average precision",
+        ("average precision",),
+        "Precision averaged over all thresholds; chance is the share of the class.",
+    ),
     GlossaryEntry(
         "balanced accuracy",
-        (r"balanced accuracy",),
+        ("balanced accuracy",),
         "The share of correct predictions in each class, averaged over the classes.",
+    ),
+    GlossaryEntry(
+        "base model", (r"base models?", "untuned model"), "The pretrained model before fine-tuning."
     ),
     GlossaryEntry(
         "baseline",
         (r"baselines?",),
-        "What can be had without fine-tuning. A model that does not beat it is not worth its cost.",
+        "A simple model or rule to compare with: a fine-tuned model that does not beat it is "
+        "not worth its cost.",
     ),
     GlossaryEntry(
-        "linear probe",
-        (r"linear probe", r"simple baseline"),
-        "A linear classifier on the features of the base model, which is not trained. It takes "
-        "seconds, so fine-tuning should beat it.",
-    ),
-    GlossaryEntry(
-        "majority class",
-        (r"majority class", r"(?:guessing )?the commonest class"),
-        "Always predicting the most frequent class, without reading the row.",
-    ),
-    GlossaryEntry(
-        "untuned model", (r"untuned model",), "The pretrained model before any training here."
-    ),
-    GlossaryEntry(
-        "95 % interval",
-        (r"95\s?% interval", r"95\s?% limits"),
-        "A range that is computed so that, in 95 of 100 repetitions with other rows of the same "
-        "kind, it holds the true score. It is wide where the rows are few.",
-    ),
-    GlossaryEntry(
-        "Wilson interval",
-        (r"Wilson(?:'s)?(?: score)? intervals?", r"Wilson", r"score intervals?"),
-        "An interval of a share that stays right for few rows and near 0 or 100 %, where "
-        "“± two standard errors” fails (Wilson 1927).",
-    ),
-    GlossaryEntry(
-        "Newcombe's interval",
-        (r"Newcombe(?:'s)?(?: paired)?(?: interval)?",),
-        "An interval of the difference of two shares on the same rows (Newcombe 1998).",
-    ),
-    GlossaryEntry(
-        "paired test",
-        (r"paired (?:test|bootstrap)", r"McNemar(?:'s)?(?: mid-p)?(?: test)?"),
-        "Both models predict the same rows, and their results are compared row by row. p is how "
-        "often chance would give a difference at least as large if the models were equally good.",
+        "BLEU",
+        ("BLEU",),
+        "The overlap of sequences of one to four words between a generated text and its "
+        "reference, from 0 to 1.",
     ),
     GlossaryEntry(
         "bootstrap",
-        (r"bootstrap", r"resamples?"),
-        "Drawing the same number of rows again and again with repeats, to see how much a number "
-        "depends on which rows were there.",
-    ),
-    GlossaryEntry(
-        "loss",
-        (r"(?:validation |training )?loss",),
-        "How surprised the model is by the true answers: minus the logarithm of the probability "
-        "that it gave them. Lower is better; a sure and wrong answer costs most.",
-    ),
-    GlossaryEntry(
-        "nats",
-        (r"nats?",),
-        "The unit of the loss with natural logarithms. 0.69 nats is a coin toss between two "
-        "answers, 0 is certainty of the right one.",
+        ("bootstrap", r"resamples?"),
+        "Sampling the rows many times with replacement, to see how much a number depends on "
+        "which rows were sampled.",
     ),
     GlossaryEntry(
         "calibrated loss",
         (
             r"calibrated (?:validation )?loss",
-            r"refined loss",
-            r"loss after its best temperature",
-            r"best-temperature loss",
+            "refined loss",
+            "loss after its best temperature",
+            "best-temperature loss",
             r"validation, (?:refined|calibrated)",
         ),
         "The validation loss after temperature scaling, so that overconfidence does not raise it.",
     ),
     GlossaryEntry(
-        "temperature",
-        (r"temperature",),
-        "One number that the model's logits are divided by before they become probabilities. Above "
-        "1 it lowers the highest probability; the predicted class stays the same.",
-    ),
-    GlossaryEntry(
-        "perplexity",
-        (r"perplexity",),
-        "Between how many equally likely next tokens the model hesitates on average. Lower is "
-        "better.",
-    ),
-    GlossaryEntry(
-        "training sample",
-        (r"training sample", r"train probe"),
-        "A fixed sample of the training rows, measured in the same way as the validation rows, so "
-        "that the two can be compared.",
-    ),
-    GlossaryEntry(
-        "validation rows",
-        (r"validation rows?",),
-        "Rows that the model is not trained on. Every choice is made on them: when to stop, which "
-        "checkpoint to keep.",
-    ),
-    GlossaryEntry(
-        "test rows",
-        (r"test rows?",),
-        "Rows that took no part in any choice. They are scored once, at the end.",
-    ),
-    GlossaryEntry(
-        "evaluation",
-        (r"(?<=each )(?:evaluation|look)", r"(?<=\d )(?:evaluations|looks)"),
-        "One measurement of the training sample and of the validation rows during training.",
-    ),
-    GlossaryEntry(
-        "macro", (r"macro",), "The mean over classes, each weighing the same, however rare."
-    ),
-    GlossaryEntry(
-        "weighted", (r"weighted",), "The mean over classes, each weighing as many rows as it has."
-    ),
-    GlossaryEntry(
-        "precision", (r"precision",), "Of the rows given this class, the share that has it."
-    ),
-    GlossaryEntry(
-        "recall", (r"recall",), "Of the rows that have this class, the share that was found."
-    ),
-    GlossaryEntry(
-        "F1",
-        (r"F1(?: (?:macro|micro))?",),
-        "Precision and recall in one number (their harmonic mean).",
-    ),
-    GlossaryEntry(
-        "ROC-AUC",
-        (r"ROC-AUC",),
-        "How often a row of the class gets a higher score than a row without it. 50 % is chance.",
-    ),
-    GlossaryEntry(
-        "average precision",
-        (r"average precision",),
-        "Precision averaged over all thresholds; chance is the share of the class.",
+        "calibration",
+        (r"calibrat(?:ion|ed)",),
+        "How well confidence agrees with accuracy: of the predictions with 80 % confidence, "
+        "80 % should be correct.",
     ),
     GlossaryEntry(
         "calibration error (ECE)",
-        (r"calibration error(?: \(ECE\))?", r"ECE"),
-        "How far the model's confidence is from how often it is right, on average. 0 is best.",
+        (r"calibration error(?: \(ECE\))?", "ECE"),
+        "The mean absolute difference between confidence and accuracy, over bins of rows; 0 "
+        "is best.",
+    ),
+    GlossaryEntry(
+        "checkpoint", (r"checkpoints?",), "The saved state of the model at one step of training."
+    ),
+    GlossaryEntry(
+        "chrF",
+        ("chrF",),
+        "The overlap of character sequences between a generated text and its reference, from "
+        "0 to 1.",
+    ),
+    GlossaryEntry(
+        "class imbalance",
+        ("class imbalance",),
+        "Classes with very different numbers of rows, so that accuracy says little about the "
+        "rare classes.",
+    ),
+    GlossaryEntry(
+        "confidence", ("confidence",), "The predicted probability of the predicted class."
+    ),
+    GlossaryEntry(
+        "confidence interval",
+        (r"95\s?% (?:CI|intervals?|limits)", r"confidence intervals?"),
+        "A range computed so that, in 95 of 100 repetitions with other rows of the same kind, "
+        "it contains the true value; it is wide where rows are few.",
+    ),
+    GlossaryEntry(
+        "confusion matrix",
+        ("confusion matrix",),
+        "A table that counts the rows by true class and predicted class.",
+    ),
+    GlossaryEntry(
+        "cross-validation",
+        (r"cross-validat(?:ion|ed)",),
+        "Training on all folds of the rows but one and scoring the remaining fold, for each "
+        "fold in turn.",
+    ),
+    GlossaryEntry(
+        "data leakage",
+        (r"(?:data )?leakage",),
+        "Information in the training data that is not available at prediction time, which "
+        "makes the test score too high.",
+    ),
+    GlossaryEntry(
+        "early stopping",
+        ("early stopping", r"stop(?:s|ped)? early"),
+        "Ending the training when the validation score no longer improves.",
+    ),
+    GlossaryEntry("epoch", (r"epochs?",), "One pass over all training rows."),
+    GlossaryEntry(
+        "evaluation",
+        (r"(?<=each )(?:evaluation|look)", r"(?<=\d )(?:evaluations|looks)"),
+        "A measurement of the training sample and the validation rows at one step of training.",
+    ),
+    GlossaryEntry("exact duplicates", (r"exact duplicates?",), "Rows with the same text."),
+    GlossaryEntry(
+        "F1", (r"F1(?: (?:macro|micro))?",), "The harmonic mean of precision and recall."
+    ),
+    GlossaryEntry(
+        "fine-tuning",
+        (r"fine-tun(?:ing|ed)",),
+        "Training a pretrained model further on the rows of a task.",
+    ),
+    GlossaryEntry(
+        "forgetting",
+        (r"(?:catastrophic )?forgetting",),
+        "The loss of what the base model knew, caused by fine-tuning.",
+    ),
+    GlossaryEntry(
+        "generalization gap",
+        ("generalization gap",),
+        "The difference between the scores on training rows and on validation rows; a large "
+        "gap is a sign of overfitting.",
+    ),
+    GlossaryEntry(
+        "Holm's adjustment",
+        (r"Holm(?:'s adjustment)?",),
+        "A correction of p-values for several tests at once, which bounds the probability of "
+        "any false alarm.",
+    ),
+    GlossaryEntry(
+        "hyperparameters",
+        (r"hyperparameters?",),
+        "Settings that are chosen before training, such as the learning rate and the batch size.",
+    ),
+    GlossaryEntry(
+        "learning rate", (r"learning rates?",), "How far one training step moves the weights."
+    ),
+    GlossaryEntry(
+        "linear probe",
+        ("linear probe", "simple baseline"),
+        "A linear classifier on the features of the base model, which stays unchanged: it "
+        "takes seconds, so fine-tuning should beat it.",
+    ),
+    GlossaryEntry(
+        "log-odds",
+        ("log-odds",),
+        "The logarithm of p ÷ (1 − p), where p is the predicted probability of the class.",
+    ),
+    GlossaryEntry(
+        "loss",
+        (r"(?:validation |training )?loss",),
+        "Minus the logarithm of the probability that the model predicts for the true label; "
+        "lower is better, and confident wrong predictions cost most.",
+    ),
+    GlossaryEntry(
+        "macro",
+        ("macro",),
+        "The mean over classes, with the same weight for each class, however rare.",
+    ),
+    GlossaryEntry(
+        "margin (AUM)",
+        (r"margin \(AUM\)", "AUM"),
+        "The score of a row's own label minus the highest other score, averaged over the "
+        "epochs; below 0 the model prefers another label.",
+    ),
+    GlossaryEntry(
+        "membership inference",
+        ("membership inference",),
+        "A test of how well the model's loss tells training rows from rows that it was not "
+        "trained on.",
+    ),
+    GlossaryEntry(
+        "memorization",
+        (r"memoriz(?:ation|ed|es|ing)",),
+        "Learning single training rows instead of patterns that hold for new rows.",
+    ),
+    GlossaryEntry(
+        "micro",
+        (r"micro(?:-averaged)?",),
+        "Computed over all labels together, so that frequent classes count more.",
+    ),
+    GlossaryEntry(
+        "most frequent class",
+        ("most frequent class", "majority class", r"(?:guessing )?the commonest class"),
+        "A baseline that always predicts the most frequent class, without reading the row.",
+    ),
+    GlossaryEntry(
+        "nats",
+        (r"nats?",),
+        "The unit of the loss with natural logarithms: 0.69 is a coin toss between two "
+        "classes, 0 is certainty of the correct one.",
+    ),
+    GlossaryEntry(
+        "near-duplicates",
+        (r"near-duplicates?", r"near-cop(?:y|ies)"),
+        "Texts that differ in only a few words: in both training and test set they make the "
+        "test score too high.",
+    ),
+    GlossaryEntry(
+        "Newcombe's interval",
+        (r"Newcombe(?:'s)?(?: paired)?(?: interval)?",),
+        "A confidence interval of the difference of two shares on the same rows (Newcombe 1998).",
+    ),
+    GlossaryEntry(
+        "out of fold",
+        ("out[- ]of[- ]fold",),
+        "Predicted by a model that was not trained on the fold of the row.",
+    ),
+    GlossaryEntry(
+        "overfitting",
+        (r"overfit(?:ting|ted|s)?",),
+        "Learning details of the training rows that do not hold for new rows.",
+    ),
+    GlossaryEntry(
+        "paired test",
+        (r"paired (?:test|bootstrap)", r"McNemar(?:'s)?(?: mid-p)?(?: test)?"),
+        "A comparison of two models row by row on the same rows; p is the probability of a "
+        "difference at least as large if both were equally good.",
+    ),
+    GlossaryEntry(
+        "perplexity",
+        ("perplexity",),
+        "The number of equally likely next tokens among which the model hesitates on average; "
+        "lower is better.",
+    ),
+    GlossaryEntry(
+        "precision",
+        ("precision",),
+        "Of the rows predicted as this class, the share that belongs to it.",
+    ),
+    GlossaryEntry(
+        "recall",
+        ("recall",),
+        "Of the rows that belong to this class, the share that is predicted as it.",
+    ),
+    GlossaryEntry(
+        "ROC-AUC",
+        ("ROC-AUC", "AUC"),
+        "The probability that a row of the class gets a higher score than another row; 50 % "
+        "is chance.",
     ),
     GlossaryEntry(
         "ROUGE",
-        (r"ROUGE-\w+", r"ROUGE"),
-        "How much of the words, pairs or order of words a written text shares with its reference, "
-        "0 to 1. It says little about truth.",
+        (r"ROUGE-\w+", "ROUGE"),
+        "The overlap of words, word pairs or word order between a generated text and its "
+        "reference, from 0 to 1; it says little about factual accuracy.",
     ),
     GlossaryEntry(
-        "BLEU", (r"BLEU",), "Shared word sequences of one to four words with the reference."
-    ),
-    GlossaryEntry("chrF", (r"chrF",), "Shared sequences of letters with the reference, 0 to 1."),
-    GlossaryEntry(
-        "margin (AUM)",
-        (r"margin \(AUM\)", r"AUM"),
-        "The score of a row's own label minus the highest other score, averaged over the passes. "
-        "Below 0 the model would rather have given another label.",
+        "selective prediction",
+        (r"selective prediction", r"coverage"),
+        "Predicting only from a threshold of confidence on, and leaving the other rows to an "
+        "annotator; coverage is the share of rows with a prediction.",
     ),
     GlossaryEntry(
-        "near-copies",
-        (r"near-cop(?:y|ies)", r"near-duplicates?"),
-        "Texts that differ in a few words only. On both sides of the division they make the score "
-        "too good.",
+        "shortcut",
+        (r"shortcuts?",),
+        "A feature, such as a single word, that predicts the label in these rows but need not do "
+        "so in new rows.",
+    ),
+    GlossaryEntry(
+        "slice", (r"slices?",), "A group of rows with a common property, such as a long text."
+    ),
+    GlossaryEntry(
+        "stratified",
+        ("stratified",),
+        "Split so that each set has about the same share of each class.",
+    ),
+    GlossaryEntry(
+        "temperature",
+        (r"temperature(?: scaling)?",),
+        "One number by which the model's logits are divided before they become probabilities: "
+        "above 1 it lowers the highest probability, and the predicted class stays the same.",
+    ),
+    GlossaryEntry(
+        "test rows",
+        (r"test (?:rows?|set)",),
+        "Rows that took no part in any choice and are scored once, at the end.",
+    ),
+    GlossaryEntry(
+        "training sample",
+        ("training sample", "train probe"),
+        "A fixed sample of the training rows, scored in the same way as the validation rows, "
+        "so that the two can be compared.",
+    ),
+    GlossaryEntry(
+        "underfitting",
+        (r"underfit(?:ting|ted|s)?",),
+        "Learning too little: the model predicts even the training rows poorly.",
+    ),
+    GlossaryEntry(
+        "validation rows",
+        (r"validation (?:rows?|set)",),
+        "Rows that the model is not trained on: every choice is made on them, such as early "
+        "stopping and the best checkpoint.",
+    ),
+    GlossaryEntry(
+        "weighted", ("weighted",), "The mean over classes, each weighted by its number of rows."
+    ),
+    GlossaryEntry(
+        "Wilson interval",
+        (r"Wilson(?:'s)?(?: score)? intervals?", "Wilson", r"score intervals?"),
+        "A confidence interval of a share that stays accurate for few rows and near 0 or 100 "
+        "%, where “± two standard errors” fails (Wilson 1927).",
     ),
 )
 
 
 class Glossary:
-    """Marks each word once a section; remembers which were met, in the order of ``GLOSSARY``."""
+    """Marks each term once in a section, and records which terms were marked."""
 
     def __init__(self, words: Sequence[GlossaryEntry] = GLOSSARY) -> None:
         self._words = words
         forms = [(form, word) for word in words for form in word.forms]
-        # The longest form first: "calibration error (ECE)" is one word, not two.
+        # The longest form first: "calibration error (ECE)" is one term, not two.
         self._forms = sorted(forms, key=lambda pair: -len(pair[0]))
         every = "|".join(f"({form})" for form, _ in self._forms)
         self._pattern = re.compile(rf"(?<![\w.-])(?:{every})(?![\w=-])", re.IGNORECASE)
@@ -206,13 +351,13 @@ class Glossary:
         self._met: set[str] = set()
 
     def begin(self) -> str:
-        """A section begins: its words are marked anew. Writes nothing."""
+        """Begin a section: its terms are marked again. Returns an empty string for templates."""
         self._here = set()
         return ""
 
     def mark(self, text: object) -> Markup:
-        """``text``, escaped, with the first of each word of this section marked. What is ``Markup``
-        already is left as it is."""
+        """``text``, escaped, with the first use of each term in this section marked. ``Markup`` is
+        returned unchanged."""
         if isinstance(text, Markup):
             return text
         full_text, parts, at = str(text), [], 0
@@ -228,12 +373,12 @@ class Glossary:
 
     @property
     def met(self) -> tuple[GlossaryEntry, ...]:
-        """The words that were marked so far."""
+        """The terms that were marked so far, in the order of ``GLOSSARY``."""
         return tuple(word for word in self._words if word.key in self._met)
 
 
 def _definition(written: str, word: GlossaryEntry) -> Markup:
-    # The meaning is an attribute: it is no part of the text that is read, copied or searched.
+    # As an attribute, the meaning is not part of the text that is read, copied or searched.
     return Markup(
         '<dfn class="term" tabindex="0" data-meaning="{}" aria-describedby="{}">{}</dfn>'
     ).format(word.meaning, word.key, written)

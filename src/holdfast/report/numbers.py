@@ -1,7 +1,7 @@
-"""How numbers become words, the same everywhere: one rounding for one kind of number.
+"""Formatting of numbers: one rounding for each kind of number.
 
 Rates are percentages with one decimal, differences of rates are points with one decimal, losses
-and everything else have three decimals. The space before a unit never breaks.
+and all other numbers have three decimals. The space before a unit does not break.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ METRIC_NAMES = {
     "precision": "Precision",
     "recall": "Recall",
     "balanced_accuracy": "Balanced accuracy",
-    "token_loss": "Loss a token",
+    "token_loss": "Loss per token",
     "token_accuracy": "Token accuracy",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -67,8 +67,9 @@ METRIC_NAMES = {
     "r2": "R²",
     "spearman": "Rank correlation (Spearman)",
 }
-# The first of a run's scores that a page speaks of; those that a model card lists; and, of what a
-# snapshot measures, the first that a person looks at: its short heading, whether it is a share.
+# The first of these that a run has is its headline metric; the second list is that of the model
+# card. ``EVALUATION_METRICS`` are the metrics of the learning curves, of which the first is shown:
+# its short heading, and whether it is a share.
 HEADLINE_METRICS = (
     "entity_f1",
     "accuracy",
@@ -109,7 +110,7 @@ EVALUATION_METRICS = {
 
 
 class EstimateJson(TypedDict, total=False):
-    """An ``Estimate`` as its JSON has it."""
+    """An ``Estimate`` as JSON."""
 
     value: Required[float | None]
     low: float | None
@@ -120,7 +121,7 @@ class EstimateJson(TypedDict, total=False):
 
 
 def estimate(raw: object) -> Estimate:
-    """An ``Estimate`` from its JSON form; absent or malformed becomes one without a value."""
+    """An ``Estimate`` from its JSON; one without a value where it is absent or malformed."""
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
         return Estimate(float(raw))
     if not isinstance(raw, Mapping):
@@ -133,7 +134,7 @@ def estimate(raw: object) -> Estimate:
 
 
 def metrics(block: Mapping[str, object]) -> dict[str, Estimate]:
-    """The metrics of a scores block of result.json, in the order written."""
+    """The metrics of a block of scores in result.json, in their order."""
     estimates = block.get("metrics")
     return {k: estimate(v) for k, v in estimates.items()} if isinstance(estimates, Mapping) else {}
 
@@ -144,12 +145,12 @@ def is_rate(name: str) -> bool:
 
 
 def metric_name(name: str) -> str:
-    """The metric's name as a heading: ``f1_macro`` is "F1, macro"."""
+    """The metric's name as a heading: "F1, macro" for ``f1_macro``."""
     return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def metric_words(name: str) -> str:
-    """The metric's name inside a sentence: "entity F1", "accuracy"; "ROUGE-1" and "R²" stay."""
+    """The metric's name in a sentence: "entity F1", "accuracy"; "ROUGE-1" and "R²" stay."""
     heading = metric_name(name)
     return heading[:1].lower() + heading[1:] if heading[1:2].islower() else heading
 
@@ -164,7 +165,7 @@ def number(value: float | None, name: str = "") -> str:
 
 
 def interval(value: Estimate, name: str = "") -> str:
-    """The interval alone: ``87.6 – 93.8 %``; empty where there is none."""
+    """The interval without its value: ``87.6 – 93.8 %``; empty where there is none."""
     if value.low is None or value.high is None:
         return ""
     low, high = number(value.low, name), number(value.high, name)
@@ -180,11 +181,10 @@ def points(value: float | None) -> str:
 
 
 def compact(value: float | None) -> str:
-    """Three decimals, fewer from 100 on; scientific where three decimals would show nothing or too
-    much."""
+    """Three decimals, fewer from 100 on; scientific notation for very small or large numbers."""
     if value is None:
         return "–"
-    # Each bound is where rounding would show the next form: 0.000, 100.0, 1,000.0.
+    # From these bounds on, rounding would show 0.000, 100.0 or 1,000.0.
     if value != 0 and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}".replace("-", MINUS)
     if abs(value) >= 99.95:
@@ -200,14 +200,14 @@ def p_value(value: float | None) -> str:
 
 
 def count(value: object) -> str:
-    """A whole number with thin groups: ``12,345``; an en dash where unknown."""
+    """A whole number with thousands separators: ``12,345``; an en dash where unknown."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "–"
     return f"{int(value):,}"
 
 
 def sentence(text: str) -> str:
-    """``text`` as a sentence: a capital first, a full stop last; empty stays empty."""
+    """``text`` with a capital letter and a full stop; empty stays empty."""
     text = text.strip()
     if not text:
         return ""
@@ -221,7 +221,7 @@ def plural(value: object, noun: str, many: str = "") -> str:
 
 
 def moment(iso: str) -> str:
-    """``2026-01-02 03:10 UTC`` of an ISO time; anything else as it is."""
+    """An ISO time as ``2026-01-02 03:10 UTC``; any other text as it is."""
     try:
         when = datetime.fromisoformat(iso)
     except ValueError:
@@ -243,14 +243,14 @@ def duration(seconds: object) -> str:
 
 
 def _normalize_sign(text: str, signed: bool = False) -> str:
-    """Typographic minus, and no sign before a zero."""
-    # Of the rounded text: −0.04 is written 0.0.
+    """A typographic minus, and no sign before a zero."""
+    # By the rounded text: −0.04 becomes 0.0.
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("+-") if not signed else f"±{text.lstrip('+-')}"
     return text.replace("-", MINUS)
 
 
 def first_two(names: list[str]) -> str:
-    """The first two of the names, and how many more there are."""
+    """The first two names, and how many more there are."""
     rest = len(names) - 2
     return ", ".join(names[:2]) + (f" and {rest} more" if rest > 0 else "")

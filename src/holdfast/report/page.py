@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing but itself."""
+"""The report of a run: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from holdfast.report.view import headline, mistakes, reliance
 
 
 class TemplateCache(BytecodeCache):
-    """Code of templates, in memory. One belongs to environments of the same settings, since these
-    are compiled in. Differs from Jinja's own cache in that it outlives its environment: a page has
-    an environment of its own, because its glossary is."""
+    """Compiled templates, in memory. All environments that share one must have the same settings,
+    which are compiled in. Differs from Jinja's own cache in that it outlives its environment: each
+    page has its own environment, because it has its own glossary."""
 
     def __init__(self) -> None:
         self._code: dict[tuple[str, str], CodeType] = {}
@@ -44,37 +44,37 @@ class TemplateCache(BytecodeCache):
 PACKAGE = Path(__file__).parents[1]
 TEMPLATES = PACKAGE / "report" / "templates"
 COMPILED = TemplateCache()
-# Characters that HTML cannot hold; a lone surrogate cannot even be written.
+# Characters that HTML does not allow; a lone surrogate cannot be encoded.
 UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(55296, 57344)), "�")
 
 
 def write_report(run: Path) -> Path:
-    """Write ``run/report.html`` from the files of the run folder ``run`` alone.
+    """Write ``run/report.html`` from the files of the run folder ``run`` only.
 
-    The same files give the same bytes, whatever the folder is called. The page opens offline and
-    asks for nothing: its content policy allows its own style and script by their hashes, and
-    nothing else. Raises ``RunError`` when ``result.json`` or ``events.jsonl`` is missing or any
-    file is broken; sections whose numbers are absent say so or are left out.
+    The same files give the same bytes, whatever the name of the folder. The page works offline and
+    makes no requests: its content policy allows only its own style and script, by their hashes.
+    Raises ``RunError`` when ``result.json`` or ``events.jsonl`` is missing or any file is broken.
+    Sections without data say so or are left out.
     """
     path, files = run / "report.html", read_run(run)
     try:
         page = render(files)
     except Exception as error:
-        # Nothing vouches for the values of a run without a seal; of one with it this is our defect.
+        # With a seal the values are ours, so this is a defect of Holdfast.
         if isinstance(error, HoldfastError) or is_sealed(files.result) or "trainer" in files.result:
             raise
         raise RunError(
             str(run / "result.json"),
-            "must hold the values that Holdfast writes: its report cannot be made",
+            "does not hold the values that Holdfast writes, so no report can be made",
             f"{type(error).__name__}: {error}",
-            "Copy the run again from where it was made.",
+            "Copy the run folder again from its original location.",
         ) from error
     write_text(path, page)
     return path
 
 
 def render(run: RunFiles) -> str:
-    """The whole page as text; no path of the machine is in it."""
+    """The page as text, without local paths."""
     run = strip_paths(run)
     parts, result = sections(run), run.part()
     return _page(
@@ -100,9 +100,9 @@ def standalone(
     more_style: str = "",
     pictures: bool = False,
 ) -> str:
-    """A self-contained page on something else than a run: its answer ``top`` and its parts, with
-    the glossary ``words`` as the last. It names no time of day: the same gives the same bytes.
-    ``more_style`` is a further file of styles; ``pictures`` lets those inside the page be shown."""
+    """A self-contained page that is not on a run: the summary ``top`` and the sections ``parts``,
+    followed by the glossary ``words``. It has no timestamp, so the same input gives the same bytes.
+    ``more_style`` is a further style sheet; ``pictures`` allows images as data URIs."""
     return _page(
         words, top, parts, task=task, version=__version__, pictures=pictures, more_style=more_style
     )
@@ -117,11 +117,11 @@ def _page(
     more_style: str = "",
     **facts: object,
 ) -> str:
-    """``facts`` are what the page says of a run, nothing where they are left out."""
+    """The page as text; ``facts`` are further facts of a run."""
     style, script = asset("report.css"), asset("report.js")
     if more_style:
         style = Markup(style + "\n" + asset(more_style))
-    parts = (*parts, PagePart("words", "Words", words))
+    parts = (*parts, PagePart("words", "Glossary", words))
     given = {"rely": None, "created": "", "absent": (), "seed": None, **facts}
     page = (
         environment(words)
@@ -140,7 +140,7 @@ def _page(
 
 
 def sections(run: RunFiles) -> tuple[PagePart, ...]:
-    """The parts of the page in reading order; a part without data is left out."""
+    """The sections of the page in reading order; a section without data is left out."""
     parts = ((one, one.view(run)) for one in report_sections())
     return tuple(
         PagePart(one.key, one.title, data, one.template)
@@ -150,9 +150,9 @@ def sections(run: RunFiles) -> tuple[PagePart, ...]:
 
 
 def environment(words: Glossary, *folders: Path) -> Environment:
-    """Everything is escaped, and a name that a template misspells is an error. The filter ``words``
-    marks what ``words`` explains; a page has a glossary of its own. Templates are looked for in
-    ``folders`` first."""
+    """A Jinja environment that escapes everything and raises an error for unknown names. The filter
+    ``words`` marks the terms of the glossary ``words``; each page has its own glossary. Templates
+    are searched in ``folders`` first."""
     jinja = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES, PACKAGE]),
         bytecode_cache=COMPILED,
@@ -163,7 +163,7 @@ def environment(words: Glossary, *folders: Path) -> Environment:
         keep_trailing_newline=True,
     )
 
-    # A filter with a context is never worked out while a template is compiled, out of its turn.
+    # A filter with a context is never evaluated while a template is compiled.
     @pass_context
     def mark(_: object, text: object) -> Markup:
         return words.mark(text)
@@ -174,8 +174,8 @@ def environment(words: Glossary, *folders: Path) -> Environment:
 
 
 def content_policy(style: str, script: str, pictures: bool = False) -> str:
-    """A content policy that allows exactly this style and this script, and no request at all;
-    ``pictures`` that lie inside the page are shown."""
+    """A content policy that allows this style and this script only, and no request; with
+    ``pictures`` also images as data URIs."""
     images = "img-src data:; " if pictures else ""
     return (
         f"default-src 'none'; {images}style-src '{_content_hash(style)}'; "
@@ -188,5 +188,5 @@ def _content_hash(text: str) -> str:
 
 
 def asset(name: str) -> Markup:
-    """A file of the templates that goes into the page as it is."""
+    """The text of a file in the templates folder, which is put into the page unchanged."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

@@ -1,8 +1,7 @@
-"""The page of a run's recorded predictions: one offline file to look through.
+"""The page of a run's stored predictions: one offline HTML file.
 
-It is made of values alone: nothing here opens a file or runs a model. How many rows a page holds is
-bounded by its size; they are drawn evenly, so that the share of right answers on the page is about
-that of all.
+Nothing here opens a file or runs a model. The size of the page limits its rows; they are sampled
+uniformly, so that the accuracy on the page is about that of all rows.
 """
 
 from __future__ import annotations
@@ -27,19 +26,20 @@ MOST_ROWS = 1_000
 LONGEST_TEXT = 1_500
 MAX_PROBABILITIES = 3
 MIN_PROBABILITY = 0.01
-# From which certainty on an answer is called sure, and below which unsure.
+# A confidence from the first value on is called high, below the second low.
 HIGH_CONFIDENCE, LOW_CONFIDENCE = 0.9, 0.6
 OUTSIDE_TAG = "O"
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRow:
-    """A row and what the model said of it, as the run stored it.
+    """A row and its prediction, as the run stored them.
 
-    ``said`` and ``label`` are a class, a number, a text, a list of classes or one tag a word of
-    ``words``. ``right`` is ``None`` where an answer is neither right nor wrong; ``sure`` in [0, 1];
-    ``chances`` are of the likeliest classes; ``left`` says why it was left to a person; ``start``
-    is what the untrained model wrote; ``picture`` a small copy.
+    ``said`` (the prediction) and ``label`` are a class, a number, a text, a list of classes, or one
+    tag for each of ``words``. ``right`` is ``None`` if a prediction is neither correct nor wrong;
+    ``sure`` is the confidence in [0, 1]; ``chances`` are the probabilities of the most probable
+    classes; ``left`` says why the row was left to an annotator; ``start`` is the output of the base
+    model; ``picture`` is a thumbnail.
     """
 
     row: int
@@ -59,13 +59,13 @@ class RecordedRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPredictions:
-    """Everything that the page is made of.
+    """The data of the page.
 
-    ``rows`` are all that may be shown, of ``of`` rows of the ``side``; ``which`` says which these
-    are where some are missing, and whether they were ``chosen`` for being hard; ``carried`` are the
-    words that were shown to carry a class; ``writes`` says that answers are texts, which have
-    references in the place of labels; ``score`` is what the run's own score says, with its
-    interval, where answers are right or wrong.
+    ``rows`` are the rows that may be shown, out of ``of`` rows of the split ``side``. If some are
+    missing, ``which`` says which rows these are, and ``chosen`` whether they were selected as the
+    hardest. ``carried`` are the words that were confirmed to carry a class; ``writes`` marks
+    generative models, which have references instead of labels; ``score`` is the score of the run
+    with its interval, where predictions are correct or wrong.
     """
 
     task: str
@@ -86,7 +86,7 @@ class RecordedPredictions:
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """A row as the template shows it."""
+    """A row as the template needs it."""
 
     row: str
     text: Markup
@@ -105,7 +105,7 @@ class PageRow:
 
 @dataclass(frozen=True, slots=True)
 class PredictionsPage:
-    """The page, and how many rows of how many are on it."""
+    """The page, and how many rows it shows out of how many."""
 
     html: str
     rows: int
@@ -113,8 +113,8 @@ class PredictionsPage:
 
 
 def render_predictions(predictions: RecordedPredictions) -> PredictionsPage:
-    """The page with as many rows as fit ``MAX_BYTES``, at most ``MOST_ROWS``, sampled evenly. The
-    same run gives the same bytes."""
+    """The page with as many rows as fit ``MAX_BYTES``, at most ``MOST_ROWS``, sampled uniformly.
+    The same run gives the same bytes."""
     order = generator(predictions.seed, "page of recorded answers").permutation(
         len(predictions.rows)
     )
@@ -157,13 +157,13 @@ def _render(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> st
 def _sentence(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> str:
     shown, every = count(len(rows)), count(predictions.of)
     of = f"all {every}" if len(rows) == predictions.of else f"{shown} of {every}"
-    drawn = "" if len(rows) == len(predictions.rows) else ", drawn evenly"
+    drawn = "" if len(rows) == len(predictions.rows) else ", sampled uniformly"
     which = f", {predictions.which}" if predictions.which else ""
     judged = [one.right for one in rows if one.right is not None]
     share = ""
     if judged and not predictions.chosen:
-        share = f" Right: {100 * sum(judged) / len(judged):.0f}{NBSP}%."
-    return f"What the model answered to {of} {predictions.side} rows{which}{drawn}.{share}"
+        share = f" Accuracy on them: {100 * sum(judged) / len(judged):.0f}{NBSP}%."
+    return f"Predictions for {of} {predictions.side} rows{which}{drawn}.{share}"
 
 
 def _classes(predictions: RecordedPredictions, rows: Sequence[RecordedRow]) -> list[str]:
@@ -227,10 +227,10 @@ def _cut(text: str) -> str:
 
 
 def _highlight(text: str, words: Sequence[str]) -> Markup:
-    """``text`` escaped, with each of ``words`` in a ``<mark>``, as whole words of any case."""
+    """``text`` escaped, with each of ``words`` in a ``<mark>``, as whole words in any case."""
     if not words:
         return escape(text)
-    # The longest first: one may be the beginning of another.
+    # The longest first, since one may be the beginning of another.
     ordered = sorted(set(words), key=lambda word: (-len(word), word))
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", re.IGNORECASE)
     parts, end = [], 0
@@ -241,7 +241,7 @@ def _highlight(text: str, words: Sequence[str]) -> Markup:
 
 
 def _tagged_text(one: RecordedRow) -> Markup:
-    """The words with the tag that was said beneath each, and the right one where it is another."""
+    """The words, each with its predicted tag, and the label where it differs."""
     parts = []
     for word, predicted, label in zip(one.words, one.said, one.label, strict=False):
         if predicted == label == OUTSIDE_TAG:

@@ -1,4 +1,4 @@
-"""What may leave the machine: the model by its public name, and no path of a folder of its own."""
+"""Public names of models and data, and removal of local paths from what is published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
-# The models that come along, by the name and licence under which they are published.
+# Models that ship with Holdfast: their published name and licence.
 PUBLISHED_MODELS = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
 PATH_SEPARATORS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
@@ -19,46 +19,46 @@ WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
 
 
 def is_local(name: str) -> bool:
-    """Whether ``name`` is a path of this machine and not a name on the hub (``owner/name``)."""
+    """Whether ``name`` is a path on this machine and not a name on the hub (``owner/name``)."""
     windows = bool(re.match(r"[A-Za-z]:[\\/]|\\\\", name))
     return windows or name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def base_name(path: str) -> str:
-    """The name of a file or folder, whichever system wrote its path."""
+    """The name of a file or folder, from a POSIX or Windows path."""
     path_type = PureWindowsPath if "\\" in path else PurePosixPath
     return path_type(path).name or path
 
 
 def public_name(model: str) -> str:
-    """The published name of a model that comes along, a hub name as it is, of a folder its name."""
+    """The published name of a model that ships with Holdfast; a hub name; the name of a folder."""
     if model in PUBLISHED_MODELS:
         return PUBLISHED_MODELS[model][0]
     return base_name(model) if is_local(model) else model
 
 
 def hub_name(model: str) -> str | None:
-    """``owner/name`` where the model has one."""
+    """``owner/name`` where the model is on the hub."""
     name = public_name(model)
     return name if name.count("/") == 1 and not is_local(model) else None
 
 
 def licence(model: str) -> str:
-    """The licence of a base model, or where it is to be found."""
+    """The licence of a base model, or where to find it."""
     if model in PUBLISHED_MODELS:
         return PUBLISHED_MODELS[model][1]
     return "unknown: see the source" if is_local(model) else "see the model's page on the hub"
 
 
 def strip_paths(run: RunFiles) -> RunFiles:
-    """``run`` with every path of the machine cut to its last part, but for the user's own texts.
+    """``run`` with every local path cut to its last part, except in the user's own texts.
 
-    Paths that the settings name are known exactly (they may hold spaces); any other is an absolute
-    path of two parts or more in a sentence.
+    Paths in the settings are known exactly (they may contain spaces). Otherwise an absolute path of
+    two parts or more in a sentence counts as one.
     """
     own_text_keys = {key for section in report_sections() for key in section.own_texts}
     settings = (run.result.get("settings"), run.recipe, run.result.get("model"))
-    # The files of rows as they were named, relative ones and those behind links among them.
+    # The data files as they were named, including relative paths and links.
     files = run.part("data").texts("files")
     paths = {*_paths(settings), *(path for path in files if base_name(path) != path)}
     # The longest first: a path may be the beginning of another.
@@ -68,7 +68,7 @@ def strip_paths(run: RunFiles) -> RunFiles:
         if isinstance(value, str):
             for path, last in replacements:
                 value = value.replace(path, last)
-            # Most texts hold no path, and there are tens of thousands in a long run.
+            # Most texts hold no path, and a long run has tens of thousands of texts.
             return (
                 WINDOWS.sub(r"\1", POSIX.sub(r"\1", value))
                 if PATH_SEPARATORS & set(value)

@@ -1,5 +1,5 @@
-"""What a model is for, in the words of its card and of the report: one entry a
-pipeline of Transformers, or a problem of text classification."""
+"""The intended use and limits of a model, for its card and the report: one entry for each pipeline
+of Transformers or problem of text classification."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """``use`` is a sentence, in which THINGS are the rows, DATA where they came from, COUNT how
-    many classes there are and NAMES which; ``limits`` are sentences. ``example`` are lines of plain
-    Transformers behind an import of ``pipeline``, with the FOLDER of the model, HOW its outputs
-    are read and where texts are CUT; empty where a text is written."""
+    """``use`` is a sentence with placeholders: THINGS for the rows, DATA for the source, COUNT for
+    the number of classes, NAMES for their names. ``limits`` are sentences. ``example`` is code
+    after the import of ``pipeline``, with FOLDER for the model, HOW for arguments and CUT for
+    truncation; empty for generative models."""
 
     use: str
     limits: tuple[str, ...]
@@ -28,16 +28,16 @@ class Purpose:
 
 
 SORTED = (
-    "Every one is put into one of these classes, also one that belongs to none.",
-    "Its confidence is the model's own. The calibration error above says how far it can be "
-    "trusted.",
+    "Every input gets one of these classes, even if it belongs to none of them.",
+    "Confidence is the predicted probability of the predicted class. The calibration error above "
+    "says how reliable it is.",
 )
-CLASSES = Purpose("Sorting THINGS like those of DATA into COUNT classesNAMES.", SORTED)
+CLASSES = Purpose("Classify THINGS like those of DATA into COUNT classesNAMES.", SORTED)
 WRITING = Purpose(
-    "Writing THINGS like those of DATA.",
+    "Generate THINGS like those of DATA.",
     (
-        "It may write what is false, and repeat what it learned: look at the texts in the report.",
-        "The overlap with references says little about truth.",
+        "It may generate false statements and repeat training data: read the texts in the report.",
+        "Overlap with the references says little about factual accuracy.",
     ),
     "",
 )
@@ -45,21 +45,21 @@ PURPOSES = {
     "text2text-generation": WRITING,
     "text-generation": WRITING,
     "regression": Purpose(
-        "Giving a number to THINGS like those of DATA.",
-        ("Its numbers say nothing of how sure it is; the errors above do, on average.",),
+        "Predict a number for THINGS like those of DATA.",
+        ("Its predictions come without a confidence. The errors above are averages.",),
     ),
     "multi_label_classification": Purpose(
-        "Saying which labels hold for THINGS like those of DATANAMES.",
+        "Predict which labels apply to THINGS like those of DATANAMES.",
         (
-            "A label that is not among these is never given. A label holds from a probability of "
-            "0.5.",
+            "It never predicts a label that is not in this list. A label is predicted from a "
+            "probability of 0.5.",
         ),
     ),
     "token-classification": Purpose(
-        "Tagging the words of THINGS like those of DATANAMES.",
+        "Tag the words of THINGS like those of DATANAMES.",
         (
-            "A type of entity that is not among these is never found.",
-            "A word beyond the model's length gets the tag O without being read.",
+            "It never finds an entity type that is not in this list.",
+            "Words beyond the model's maximum length are not read and get the tag O.",
         ),
         'tag = pipeline("token-classification", model="FOLDER", aggregation_strategy="first")\n'
         'tag("Anna lives in Oslo .")',
@@ -67,14 +67,14 @@ PURPOSES = {
     "image-classification": Purpose(
         CLASSES.use,
         SORTED,
-        'classify = pipeline("image-classification", model="FOLDER")\nclassify("picture.png")',
-        "pictures",
+        'classify = pipeline("image-classification", model="FOLDER")\nclassify("image.png")',
+        "images",
     ),
 }
 
 
 def purpose_of(result: Mapping[str, object]) -> Purpose:
-    """By the problem in ``result.json`` where it names one, else by its task."""
-    # A problem says more than its task: text classification has three.
+    """The purpose by the problem in ``result.json``, else by the task."""
+    # The problem is more specific: text classification has three.
     problem, task = (str(result.get(name) or "") for name in ("problem", "task"))
     return PURPOSES.get(problem) or PURPOSES.get(pipeline_name(task)) or CLASSES

@@ -1,5 +1,4 @@
-"""The files of a run folder as one frozen value, whose objects are decoded where they are read; the
-only file of this package that opens them."""
+"""The files of a run folder as one frozen value. No other module of this package opens them."""
 
 from __future__ import annotations
 
@@ -48,7 +47,7 @@ class NotedRows:
 
 
 class ExampleRow(TypedDict):
-    """One row of ``examples.parquet``: how the model took it, pass by pass."""
+    """One row of ``examples.parquet``: statistics of its predictions over the epochs."""
 
     row: int
     split: str
@@ -74,9 +73,9 @@ class TestPrediction:
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a run folder says. ``noted`` and ``predictions`` are empty where their file is absent;
-    ``absent`` names such files, so that the page can say so. ``snapshots`` are those of the branch
-    that was alive at the end, ``left`` those of a run that went back which are of another."""
+    """The content of a run folder. ``noted`` and ``predictions`` are empty without their file;
+    ``absent`` names such files, for the page. ``snapshots`` are the evaluations of the final
+    branch; ``left`` are those that a rollback discarded."""
 
     result: Mapping[str, Any]
     snapshots: tuple[Mapping[str, Any], ...] = ()
@@ -93,16 +92,16 @@ class RunFiles:
     left: tuple[Mapping[str, Any], ...] = ()
 
     def part(self, *keys: str) -> Block:
-        """The object at ``keys`` of result.json, empty where it is absent; without keys all."""
+        """The object at ``keys`` of result.json, empty where absent; without keys, all of it."""
         return Block(self.result).block(*keys)
 
 
 def read_run(run: Path) -> RunFiles:
     """Read every file of the run folder ``run``.
 
-    ``result.json`` and ``events.jsonl`` are needed; the other files may be absent (an older or
-    partial run). A file that is broken, or not the one that the run ended with, is refused with a
-    ``RunError`` that names it, and the line.
+    ``result.json`` and ``events.jsonl`` are required; the other files may be absent (an older or
+    partial run). Raises ``RunError``, with file and line, for a file that is broken or was changed
+    after the run ended.
     """
     result = read_result(run)
     check_files(run, result, SEALED_FILES)
@@ -120,7 +119,7 @@ def read_run(run: Path) -> RunFiles:
         snapshots=tuple(alive),
         left=tuple(e for e in events_by_type["snapshot"] if id(e) not in living_ids),
         actions=events_by_type["action"],
-        # What a policy saw at each look is there to be replayed, not to be read.
+        # What a policy saw at each evaluation is stored for replay, not for readers.
         notes=tuple(note for note in events_by_type["note"] if "sight" not in note),
         timeline=tuple(e for e in events if e.get("event") in ("verdict", "action")),
         recipe=recipe,
@@ -143,10 +142,10 @@ def _optional(path: Path, read: Callable[[Path], object], default: object) -> An
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    # The same reading as that of a recipe: to YAML 1.1, which PyYAML reads, ``off`` is no word.
+    # Read as a recipe is: PyYAML reads YAML 1.1, in which ``off`` is a boolean.
     value = from_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
-        raise ValueError("a recipe is a mapping of keys to values")
+        raise ValueError("a recipe must be a mapping of keys to values")
     return value
 
 
@@ -180,7 +179,7 @@ def _examples(path: Path) -> tuple[ExampleRow, ...]:
         passes = line["passes"]
         counted = passes is not None and math.isfinite(passes) and passes >= 0
         if line["kind"] not in EXAMPLE_TYPES or line["row"] is None or not counted:
-            raise ValueError(f"it holds a row of no kind that is known: {line['kind']!r:.40}")
+            raise ValueError(f"it has a row of an unknown type: {line['kind']!r:.40}")
     return tuple(rows)
 
 
@@ -224,17 +223,17 @@ def _check_columns(table: pa.Table, column_types: Mapping[str, str]) -> None:
     }
     for name, column_type in column_types.items():
         if name not in table.column_names:
-            raise ValueError(f"it lacks the column {name!r}")
+            raise ValueError(f"the column {name!r} is missing")
         actual_type = table.schema.field(name).type
         if not numeric[column_type](actual_type):
             raise ValueError(
-                f"the column {name!r} must hold {column_type}, and holds {actual_type}"
+                f"the column {name!r} must hold {column_type}, but holds {actual_type}"
             )
 
 
 class Block(dict[str, Any]):
-    """A value that is absent, null (as in older runs) or of another type (in a stranger's) is read
-    as the empty one of the type that is asked for."""
+    """A JSON object. A value that is absent, null (older runs) or of another type (other tools) is
+    read as the empty value of the requested type."""
 
     def block(self, *keys: str) -> Block:
         """The object at ``keys``, the second inside the first."""
@@ -258,7 +257,7 @@ class Block(dict[str, Any]):
         return list(map(str, _as_items(self.get(key))))
 
     def text(self, key: str, default: str = "") -> str:
-        """A text, or anything else that is written as one."""
+        """A text; any other value as text."""
         return str(self.get(key) or default)
 
     def number(self, key: str) -> float | None:
@@ -273,7 +272,7 @@ class Block(dict[str, Any]):
         return value if isinstance(value, int) else None
 
     def estimate(self, key: str) -> Estimate:
-        """An estimate, or a bare number; where there is none it says why."""
+        """An estimate, from its object or a bare number; without a value it says why."""
         return estimate(self.get(key))
 
 

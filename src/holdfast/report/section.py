@@ -1,5 +1,5 @@
-"""What a report says of one subject, declared once by whoever knows the subject: page, model card,
-terminal and dashboard read it from here."""
+"""A section of the report, declared once by the module that computes it. Page, model card, terminal
+and dashboard read it from here."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from holdfast.report.run_files import RunFiles
 
-# What a subject says before the model is relied on where there is nothing to say.
+# Results of a ``RelianceCheck`` that found no fault.
 CLEAN, UNDECIDED = "clean", "undecided"
 
 
 @dataclass(frozen=True, slots=True)
 class RelianceCheck:
-    """What a subject says under "Before you rely on it". ``looked_for`` names what was looked for;
-    ``find`` gives the fault that was found as a sentence, ``CLEAN``, ``UNDECIDED`` where the rows
-    are too few, or ``None`` where the run was not asked. The faults of the lowest ``rank`` come
-    first. ``is_use`` marks a way to use the model, which is no fault."""
+    """A line for the list "Before you rely on it". ``looked_for`` names the fault. ``find`` returns
+    the fault as a sentence, ``CLEAN``, ``UNDECIDED`` where the rows are too few, or ``None`` where
+    the run was not tested. Faults with the lowest ``rank`` come first. ``is_use`` marks advice on
+    how to use the model, which is not a fault."""
 
     looked_for: str
     find: Callable[[RunFiles], str | None]
@@ -28,14 +28,16 @@ class RelianceCheck:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section of the page. ``key`` is its anchor, ``title`` its heading; ``view`` makes of the
-    run's files a ``Document``, or what ``template`` shows, a path in the package (of the report's
-    own ``templates/sections/KEY.html.j2``). Where it gives nothing the section is left out, unless
+    """One section of the page.
+
+    ``key`` is its anchor, ``title`` its heading. ``view`` turns the run's files into a
+    ``Document``, or into the data of ``template``, a path in the package (default:
+    ``templates/sections/KEY.html.j2``). Where it returns nothing, the section is left out, unless
     it is shown ``always`` and says itself what is missing.
 
-    ``reliance`` is what a user must know of it first. ``own_texts`` are the keys of result.json
-    under which the user's own texts stand: they are shown as they are, where other texts lose the
-    paths of the machine."""
+    ``reliance`` is its line in the list "Before you rely on it". ``own_texts`` are the keys of
+    result.json with the user's own texts: these are shown unchanged, while local paths are removed
+    from other texts."""
 
     key: str
     title: str
@@ -48,8 +50,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PagePart:
-    """A section with what it shows: its anchor, its heading, and what its ``template``
-    is given."""
+    """A section with its content: its anchor, its heading, and the ``data`` for its
+    ``template``."""
 
     id: str
     title: str

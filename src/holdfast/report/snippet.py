@@ -1,5 +1,5 @@
-"""What a run shows of itself in a notebook: the answer, its verdict, the scores and the curves, as
-one piece of HTML that needs nothing but itself and holds no script."""
+"""How a notebook displays a run: headline, verdict, scores and learning curves as one piece of
+self-contained HTML without scripts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from holdfast.report.page import UNPRINTABLE, asset, environment
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view.headline import headline
 from holdfast.report.view.learning import learning
+from holdfast.report.view.score import baseline_name
 
-# The first of them that a run has are shown.
+# The first ``MAX_SCORES`` of these that a run has are shown.
 SCORE_ORDER = (
     "accuracy",
     "entity_f1",
@@ -34,10 +35,10 @@ MAX_SCORES = 4
 
 
 def run_snippet(folder: Path) -> str:
-    """The HTML for the run in ``folder``; for a folder that cannot be read, what is wrong with it.
+    """The HTML for the run in ``folder``, or the error if the folder cannot be read.
 
-    Everything is escaped. The colours follow the notebook's theme where it states one, else the
-    system's.
+    Everything is escaped. The colours follow the notebook's theme where it states one, otherwise
+    the system's.
     """
     try:
         run = read_run(folder)
@@ -49,14 +50,14 @@ def run_snippet(folder: Path) -> str:
 def _render(problem: str, run: RunFiles | None, folder: Path) -> str:
     context: dict[str, object] = {"problem": problem}
     if run is not None:
-        # A notebook shows many runs on one page, where two elements must not have one id.
+        # A notebook may show many runs on one page; the ids of their elements must differ.
         mark = hashlib.sha256(str(folder.resolve()).encode("utf-8", "replace")).hexdigest()[:8]
         narrow = tuple(size for size in SIZES if size[0] == "narrow")
         context |= {
             "top": headline(run),
             "scores": score_lines(run),
             "rows": run.part("test").get("n", 0),
-            "baseline": run.part("baseline").get("what", "baseline"),
+            "baseline": baseline_name(run.part("baseline").text("what", "baseline")),
             "curves": learning(run, key=f"run-{mark}", sizes=narrow, scripted=False),
             "report": str(folder / "report.html"),
         }
@@ -65,8 +66,8 @@ def _render(problem: str, run: RunFiles | None, folder: Path) -> str:
 
 
 def score_lines(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
-    """The first scores on the test rows: the name, the value, its interval (or why there is none),
-    and the baseline's."""
+    """The first scores on the test rows: name, value, interval (or why there is none), and the
+    baseline's value."""
     scores, baseline = metrics(run.part("test")), metrics(run.part("baseline", "test"))
     names = [name for name in SCORE_ORDER if name in scores][:MAX_SCORES]
     return tuple(

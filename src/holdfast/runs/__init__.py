@@ -1,1 +1,1 @@
-"""The life of a run: its folder, its beginning, its score, its pages; and a stored one again."""
+"""The life of a run: its folder, its beginning, its score, its pages; reading a finished run."""

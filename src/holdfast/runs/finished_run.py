@@ -1,11 +1,11 @@
-"""A finished run and its own rows once more, for the commands that ask something of it.
+"""Read a finished run and its own rows again, for commands that analyse it.
 
-What the run stored is used first: ``predictions.parquet`` of its test rows and ``answers.parquet``
-of validation and training rows. The texts are read again from the source, and each must be the one
-that the run split. Where a command needs another pass over the test rows it opens them for a
-fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
+Stored predictions are used first: ``predictions.parquet`` for its test rows and
+``answers.parquet`` for validation and training rows. Texts are read again from the source, and each
+must be the one that the run split. A command that needs another pass over the test rows opens them
+for a fixed list of analyses and selects nothing by them; ``openings.jsonl`` records it.
 
-Several runs are weighed by rows that judged all of them (``shared_rows``).
+Several runs are compared on rows that all of them used for validation (``shared_rows``).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 
 
 def run_tables(recipe: Recipe) -> dict[str, Table]:
-    """``source``, and ``valid`` and ``test`` where they came in files of their own; texts treated
-    as the run treated them.
+    """``source``, and ``valid`` and ``test`` where they came in separate files; texts are cleaned
+    as in the run.
 
-    Raises ``DataError`` where a source is gone or cannot be read.
+    Raises ``DataError`` where a source is missing or cannot be read.
     """
     data, definition = recipe.data, task_definition(recipe.task)
     with within_limits(data):
@@ -69,8 +69,8 @@ OPENINGS = "openings.jsonl"
 
 @dataclass(frozen=True)
 class Opening:
-    """Test rows that were opened again: the rows, and how often that has happened by now (the
-    scoring of the run itself is not counted)."""
+    """Test rows that were opened again: the rows, and how often that has happened so far (not
+    counting the scoring of the run itself)."""
 
     table: Table
     count: int
@@ -79,29 +79,29 @@ class Opening:
 @dataclass(frozen=True)
 class FinishedRun:
     """A finished run, from its folder, and a ``Session`` of analyses. Raises ``RunError`` for any
-    other folder, and wherever a file of the run or a row of its sources is not as the run left
-    it."""
+    other folder, and wherever a file of the run or a row of its sources has changed since the
+    run."""
 
     run: Path
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """``result.json``, its seal checked, of a run whose test rows are of one task: episodes
-        are of many."""
+        """``result.json``, its seal checked, of a run on one task; a run on many tasks (meta) is
+        refused."""
         result = open_run(self.run)
         if result.get("meta") is not None:
             raise RunError(
                 str(self.run),
-                "is a start for many tasks, and has no test rows of one that this could be asked "
-                "of",
+                "is a base model for many tasks (holdfast meta), and has no test rows of a single "
+                "task",
                 None,
-                f"Train on a task from it (--model {self.run / 'model'}), and ask that run.",
+                f"Train it on a task (--model {self.run / 'model'}), and use that run.",
             )
         return result
 
     @cached_property
     def recipe(self) -> Recipe:
-        # Of a finished run alone.
+        # Only for a finished run.
         _ = self.result
         return read_recipe(self.run / RECIPE)
 
@@ -114,13 +114,13 @@ class FinishedRun:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What there are probabilities of, in their order."""
+        """The names of the predicted probabilities, in their order."""
         return tuple(self.result.get("classes") or ())
 
     @property
     def out_of_fold(self) -> bool:
-        """Whether no validation rows were set aside: training rows, answered out of fold, stand in
-        their place."""
+        """Whether no validation rows were set aside: out-of-fold predictions of training rows are
+        used in their place."""
         return bool((self.result.get("valid") or {}).get("out_of_fold"))
 
     def has(self, side: SplitName) -> bool:
@@ -128,9 +128,8 @@ class FinishedRun:
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
     def told(self, side: SplitName) -> Predictions:
-        """The model's predictions for the rows of a split, as the run stored them, with their
-        texts; of training rows a sample. Of runs by older versions only the test rows are
-        stored."""
+        """The model's stored predictions for the rows of a split, with their texts; for training
+        rows a sample. Older versions stored them only for test rows."""
         columns = self.stored(side)
         rows = columns["row"].to_numpy()
         return make_predictions(side, rows_of(self.table(side), rows), columns, self.names)
@@ -157,11 +156,11 @@ class FinishedRun:
 
     @property
     def fitted(self) -> None:
-        """The fit ended with its run."""
+        """Always ``None``: the fit ended with its run."""
 
     @cached_property
     def data_map_regions(self) -> Mapping[int, str]:
-        """What the data map says of training rows; nothing of a run that kept none."""
+        """The data map's region of each training row; empty for a run without a data map."""
         import pyarrow.parquet as parquet
 
         from holdfast.runs.scoring import EXAMPLES
@@ -175,8 +174,8 @@ class FinishedRun:
         return {row: kind for row, split, kind in lines if split == "train"}
 
     def table(self, side: SplitName) -> Table:
-        """All rows of a split, without predictions. Of the test set this shows
-        texts and labels; whoever asks a model about them calls ``reopen``."""
+        """All rows of a split, without predictions. For the test set it gives texts and labels; a
+        caller that queries a model on them uses ``reopen``."""
         if side == "valid" and self.out_of_fold:
             side = "train"
         source_table = self._tables.get(side, self._tables["source"])
@@ -189,7 +188,7 @@ class FinishedRun:
         return table
 
     def stored(self, side: SplitName) -> pa.Table:
-        """The stored predictions for the rows of a split, as its file has it."""
+        """The stored predictions for the rows of a split, as its file has them."""
         import pyarrow.compute as pc
 
         if side == "test":
@@ -202,12 +201,12 @@ class FinishedRun:
         return self._parquet(SPLITS)
 
     def other_columns(self, table: Table) -> dict[str, list[str | None]]:
-        """The source's other columns for these rows, by name, as it writes them."""
+        """The source's other columns for these rows, by name, as written."""
         return self._extra_columns(table)
 
     def reopen(self, command: str, questions: Sequence[str]) -> Opening:
-        """The test rows for another pass, which is written down before they are handed out: which
-        command, which questions, when."""
+        """The test rows for another pass. The command, its analyses and the time are recorded
+        before the rows are returned."""
         table = self.table("test")
         path = self.run / OPENINGS
         line = {"command": command, "questions": list(questions), "rows": len(table), "at": now()}
@@ -217,7 +216,7 @@ class FinishedRun:
                 stream.write(json.dumps(line) + "\n")
                 stream.flush()
                 os.fsync(stream.fileno())
-            # Counted whatever the lines before say: each was an opening.
+            # Every line counts, whatever it contains: each was an opening.
             log_text = path.read_text("utf-8", errors="replace")
             count = sum(1 for text in log_text.splitlines() if text.strip())
         return Opening(table, count)
@@ -238,7 +237,7 @@ class FinishedRun:
         if not os.path.lexists(path):
             raise RunError(
                 str(path),
-                "is missing: a version of Holdfast made this run that did not keep it"
+                "is missing: the version of Holdfast that made this run did not store it"
                 if name == ANSWERS
                 else "is missing",
                 None,
@@ -248,7 +247,7 @@ class FinishedRun:
             return parquet.read_table(path)
 
     def _split_rows(self, split: SplitName) -> tuple[Ints, Any]:
-        """The source rows of a split, ascending, and the keys of their texts (``None`` in runs by
+        """The source rows of a split, ascending, and the keys of their texts (``None`` in runs of
         old versions)."""
         import pyarrow.compute as pc
 
@@ -262,26 +261,25 @@ class FinishedRun:
         source = self._tables.get(split, self._tables["source"]).source
         return RunError(
             source,
-            f"has changed since {self.run} was made: its {split} rows are no longer there as they "
-            "were",
+            f"has changed since {self.run} was made: its {split} rows are missing or different",
             None,
-            "Restore the file as it was, or train again.",
+            "Restore the original file, or train again.",
         )
 
 
 class SourceColumns:
-    """The other columns of the source, by the ``part`` of the recipe that names the others. Each
-    source is read once, however many questions ask about its rows."""
+    """The other columns of the source, for which the ``part`` of the recipe names files and roles.
+    Each source is read once, however many analyses use its rows."""
 
     def __init__(self, part: DataPart) -> None:
         self._part = part
         self._read: dict[str, Raw] = {}
 
     def __call__(self, table: Table) -> dict[str, list[str | None]]:
-        """Every column of the table's source but those of its text, label and group, by name and in
-        the order of the rows; a folder and a CoNLL file have none.
+        """Every column of the table's source except text, label and group, by name and in the order
+        of the rows; a folder and a CoNLL file have none.
 
-        Raises ``DataError`` where the source is gone, or has another number of rows than it had.
+        Raises ``DataError`` where the source is missing, or its number of rows has changed.
         """
         if source_path(table.source).is_dir():
             return {}
@@ -303,20 +301,17 @@ class SourceColumns:
 
 
 def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
-    """The rows that judge these runs together.
+    """The rows that all of these runs used for validation.
 
-    Raises ``RecipeError`` where there are none, or a run stored no answers, naming ``name`` needs
-    them and how such runs are made.
+    Raises ``RecipeError`` where there are none, or a run stored no predictions. The error names the
+    setting ``name`` and how to make such runs.
     """
     runs = tuple(FinishedRun(folder) for folder in folders)
     judging_rows, training_texts = [], []
     for run in runs:
         if not (run.run / ANSWERS).is_file():
             raise RecipeError(
-                name,
-                f"needs the answers to validation rows, of which {run.run} stored none",
-                None,
-                HOW,
+                name, f"needs predictions for validation rows, but {run.run} stored none", None, HOW
             )
         judging_rows.append(_judging_rows(run))
         training_texts.append(_training_texts(run))
@@ -326,8 +321,8 @@ def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
         counts = " and ".join(str(len(row_of_text)) for row_of_text in judging_rows)
         raise RecipeError(
             name,
-            "needs rows that judged every one of the runs and that none learned from, and there "
-            f"are none: each run has {counts} of its own",
+            "needs rows that all runs used for validation and none for training, but there "
+            f"are none: the runs have {counts} validation rows",
             len(common),
             HOW,
         )
@@ -340,7 +335,7 @@ def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
 
 
 def _judging_rows(run: FinishedRun) -> dict[int, int]:
-    """The source row of each text that judged the run; of copies the first."""
+    """The source row of each validation text; the first of duplicates."""
     predicted_rows = set(run.stored("valid")["row"].to_pylist())
     row_by_text: dict[int, int] = {}
     for line in split_records(run, "train" if cross_fitted(run) else "valid"):
@@ -350,8 +345,8 @@ def _judging_rows(run: FinishedRun) -> dict[int, int]:
 
 
 def _training_texts(run: FinishedRun) -> set[int]:
-    """The texts that no answer of the run is out of sample for; of a cross-fitted one none, since
-    copies stay in one fold."""
+    """The texts for which the run has no out-of-sample prediction; none in a cross-fitted run,
+    since duplicates stay in one fold."""
     if cross_fitted(run):
         return set()
     return {

@@ -1,7 +1,7 @@
-"""Which of some rows had a run seen before: the same rows, or copies of them.
+"""Find the rows that a run has already seen: the same rows, or duplicates of them.
 
-A score on rows that a model was trained on says nothing about new ones, and one on rows that its
-state was chosen by says too much.
+A score on training rows says nothing about new rows, and one on rows that selected the checkpoint
+is too high.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ SPLIT_NAMES: tuple[SplitName, ...] = ("train", "valid", "test")
 KEY_COLUMN = "text_key"
 MAX_LISTED = 100
 NO_SPLIT = len(SPLIT_NAMES)
-# Places of rows are indices of an array; no table that is read has more.
+# Row numbers are array indices; no table that can be read has more.
 MOST_ROWS = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class KnownRows:
-    """``rows`` of the source and, for each, the first split [n] that holds it or a copy of it: an
-    index into ``SPLIT_NAMES``, or ``NO_SPLIT``; ``same`` [n] whether it is the very row. ``why``:
-    what could not be compared."""
+    """``rows`` of the source and, for each, the first split [n] that contains it or a duplicate, as
+    an index into ``SPLIT_NAMES``, or ``NO_SPLIT``; ``same`` [n] whether it is the row itself.
+    ``why``: what could not be compared."""
 
     rows: Ints
     split_index: npt.NDArray[np.int8]
@@ -54,8 +54,8 @@ class KnownRows:
 
     @property
     def unseen(self) -> Ints | None:
-        """The positions of the rows that were neither learned nor chosen by; ``None`` where that
-        is not known."""
+        """The positions of rows that were used neither for training nor for validation; ``None``
+        where that is unknown."""
         if self.why is not None and (self.split_index == NO_SPLIT).all():
             return None
         return np.flatnonzero(self.split_index >= SPLIT_NAMES.index("test"))
@@ -106,14 +106,14 @@ def _known_to_run(run: Path, table: Table) -> KnownRows:
     split_index = np.minimum(split_index, near_index)
     row_index = _by_row(records, split_indices, table)
     same = row_index < NO_SPLIT
-    # The very row says which split it was in; a copy in another split counts where it is worse.
+    # The row itself has a known split; a duplicate in another split counts if that is worse.
     split_index = np.minimum(split_index, row_index)
     same &= row_index == split_index
     return KnownRows(rows, split_index, same, why)
 
 
 def _records(path: Path) -> Any:
-    """The table of the split; raises ``RunError`` where it is broken or lacks a column."""
+    """The table of the split; raises ``RunError`` where it is damaged or lacks a column."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as parquet
@@ -124,11 +124,13 @@ def _records(path: Path) -> Any:
         for name, column_type in required.items():
             if not records.schema.field(name).type.equals(column_type) or records[name].null_count:
                 raise ValueError(
-                    f"the column {name!r} must hold {column_type}, and none may be missing"
+                    f"the column {name!r} must hold {column_type}, without missing values"
                 )
         limits = pc.min_max(records["row"]).as_py()
         if len(records) and (limits["min"] < 0 or limits["max"] >= MOST_ROWS):
-            raise ValueError(f"no row can be {limits['max' if limits['min'] >= 0 else 'min']}")
+            raise ValueError(
+                f"{limits['max' if limits['min'] >= 0 else 'min']} is not a valid row number"
+            )
         if KEY_COLUMN in records.column_names and not pa.types.is_uint64(
             records.schema.field(KEY_COLUMN).type
         ):
@@ -139,8 +141,7 @@ def _records(path: Path) -> Any:
 def _by_row(
     records: pa.Table, split_indices: npt.NDArray[np.int8], table: Table
 ) -> npt.NDArray[np.int8]:
-    """By file and place in it, where the file is one of the run's own and the row has not changed
-    since."""
+    """By file and row number, where the file is one of the run's own and the row is unchanged."""
     by_row = np.full(len(table), NO_SPLIT, dtype=np.int8)
     source = Path(table.source).expanduser()
     name = str(source.resolve()) if source.exists() else table.source
@@ -154,13 +155,13 @@ def _by_row(
     known = record_index >= 0
     if KEY_COLUMN in records.column_names:
         keys, has_key = _keys(records)
-        # Where a row has no place, −1 reads the last record; ``known`` is false there already.
+        # Where a row has no place, −1 reads the last record; ``known`` is already false there.
         known &= has_key[record_index] & (keys[record_index] == text_keys(table))
     return np.where(known, split_indices[record_index], NO_SPLIT).astype(np.int8)
 
 
 def _keys(records: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """The hashes of the normal forms [records], and where there is one."""
+    """The hashes of the normalised texts [records], and the mask of records that have one."""
     import pyarrow.compute as pc
 
     column = records[KEY_COLUMN].combine_chunks()
@@ -174,7 +175,7 @@ def _by_keys(
     split_indices: npt.NDArray[np.int8],
     text_hashes: npt.NDArray[np.uint64],
 ) -> npt.NDArray[np.int8]:
-    """By the normal form of the text: the lowest split that holds it."""
+    """By the normalised text: the lowest split that contains it."""
     known = known & (split_indices < NO_SPLIT)
     sorted_keys = keys[known]
     order = np.lexsort((split_indices[known], sorted_keys))
@@ -190,13 +191,17 @@ def _by_keys(
 def _by_source(
     run: Path, records: pa.Table, split_indices: npt.NDArray[np.int8], table: Table
 ) -> tuple[npt.NDArray[np.int8], str | None]:
-    """By near-copies, which need the run's own texts: its source is read again."""
+    """By near-duplicates, which need the run's own texts: its source is read again."""
     nothing = np.full(len(table), NO_SPLIT, dtype=np.int8)
     keyed, recipe = KEY_COLUMN in records.column_names, read_recipe(run / RECIPE)
     if recipe.task in IMAGE_TASKS and keyed:
-        # The mark of an image's content has no near-copies, and reading it costs a decoding.
+        # The hash of an image has no near-duplicates, and reading images costs decoding them.
         return nothing, None
-    limitation = "copies are told by their normal form alone" if keyed else "copies cannot be told"
+    limitation = (
+        "only exact duplicates were found, after normalising texts"
+        if keyed
+        else "duplicates could not be found"
+    )
     try:
         run_files = list(run_tables(recipe).values())
     except HoldfastError as error:
@@ -211,7 +216,7 @@ def _by_source(
     all_indices = np.concatenate([*by_file, nothing])
     lowest = np.full(int(copies.exact.max(initial=-1)) + 1, NO_SPLIT, dtype=np.int8)
     np.minimum.at(lowest, copies.exact, all_indices)
-    # One link far, since what is like a near-copy of a row need not be like the row.
+    # One link only: a near-duplicate of a near-duplicate need not be similar to the row.
     linked = lowest.copy()
     np.minimum.at(linked, copies.links.first, lowest[copies.links.second])
     np.minimum.at(linked, copies.links.second, lowest[copies.links.first])

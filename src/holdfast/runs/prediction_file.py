@@ -1,6 +1,6 @@
 """Predictions with their rows, part by part, and the files they are written to.
 
-The columns of a file that is predicted, in the types that its values have, part by part.
+Columns keep the types of the input's values.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
-    text, a number, or a list of labels, as the task has it, and empty for a row without text;
-    ``probabilities`` by name, where they were requested; ``because`` why there is no answer, where
-    there is more to say than that the row has no text: a threshold leaves it to a person, say;
-    ``cut`` whether a text that is written was stopped before it had ended."""
+    """The prediction for one row: ``row`` is its position in the source; ``prediction`` a class or
+    a text, a number, or a list of labels, depending on the task, and empty for a row without text;
+    ``probabilities`` by name, where they were requested; ``because`` why there is no prediction,
+    for reasons other than a missing text, such as a threshold; ``cut`` whether a generated text was
+    stopped before its end."""
 
     row: int
     prediction: object
@@ -62,8 +62,8 @@ class Prediction:
 @dataclass(frozen=True, slots=True)
 class PredictedPart:
     """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
-    input in their own types; ``probabilities`` [rows, names], NaN where a row has no answer;
-    ``cut`` [rows] of models that write, else ``None``."""
+    input in their own types; ``probabilities`` [rows, names], NaN where a row has no prediction;
+    ``cut`` [rows] for generative models, else ``None``."""
 
     start: int
     columns: pa.Table
@@ -77,10 +77,10 @@ class PredictedPart:
 class Predicted:
     """Every row of the input with its prediction, in order, in bounded memory.
 
-    A row without a text (for images: one that cannot be read) has an empty prediction, and is
-    counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
-    leaves to a person has none (``None``), and is counted in ``below``; of a model that writes
-    an answer that was stopped before it had ended is counted in ``cut``.
+    A row without a text (for images: one that cannot be read) has an empty prediction; such rows
+    are counted in ``without_text`` once their part was read. A row below the threshold of ``rule``
+    has none (``None``), and is counted in ``below``. A generated text that was stopped before its
+    end is counted in ``cut``.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Predicted:
         return len(self._request.raw)
 
     def __iter__(self) -> Iterator[Prediction]:
-        """One record a row, each part as it is made."""
+        """One record per row, each part as it is made."""
         for part in self.parts():
             for place in range(part.columns.num_rows):
                 probabilities: Mapping[str, float] | None = None
@@ -183,8 +183,8 @@ class Predicted:
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
-    """Refuse a file that cannot be written as requested, before anything is predicted. The data and
-    the runs' own files are never written over."""
+    """Refuse a file that cannot be written as requested, before predicting. The data and the runs'
+    own files are never overwritten."""
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
             "--out",
@@ -198,8 +198,8 @@ def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> Out
 
 
 def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool = False) -> None:
-    """The table as JSON lines, CSV or Parquet, by the ending of ``out``; whole or not at all.
-    ``csv_safe``: no text of a CSV is a formula to a spreadsheet."""
+    """Write the table as JSON lines, CSV or Parquet, by the ending of ``out``, completely or not at
+    all. With ``csv_safe``, no text of a CSV is a formula to a spreadsheet."""
     write_csv = partial(_write_csv, safe=csv_safe)
     write: Mapping[str, Callable[[Predicted, io.RawIOBase], None]] = {
         ".jsonl": _write_lines,
@@ -211,7 +211,7 @@ def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool =
 
 
 def write_lines(predicted: Predicted, stream: IO[str]) -> None:
-    """One JSON object a line, each part as soon as it is there."""
+    """Write one JSON object per line, each part as soon as it is predicted."""
     for part in predicted.parts():
         stream.writelines(
             printable_json(json.dumps(row, ensure_ascii=False)) + "\n"
@@ -246,7 +246,7 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
 
 
 def predicted_nested(predicted: Predicted) -> set[str]:
-    """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
+    """The columns of lists and objects in a JSON source, which are written as JSON again."""
     raw = predicted._request.raw
     if is_parquet(predicted._file):
         return set()
@@ -264,8 +264,8 @@ def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
 
 @contextlib.contextmanager
 def _as_text(stream: io.RawIOBase) -> Iterator[io.TextIOWrapper]:
-    """UTF-8 into a binary stream, which stays open."""
-    # A raw stream whose writes are whole is all that the wrapper needs.
+    """A text stream in UTF-8 on top of a binary stream, which stays open."""
+    # A raw stream whose writes are complete is enough for the wrapper.
     text = io.TextIOWrapper(cast("IO[bytes]", stream), encoding="utf-8", newline="")
     yield text
     text.flush()
@@ -293,7 +293,7 @@ def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
 
 
 def _full_table(predicted: Predicted, part: PredictedPart) -> pa.Table:
-    """The columns of the input, then the prediction and what goes with it."""
+    """The columns of the input, then the prediction and its columns."""
     columns = {name: part.columns[name] for name in part.columns.column_names}
     columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
     columns["confidence"] = pa.array(part.confidence, pa.float64())
@@ -315,7 +315,7 @@ def _probability_column(name: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """What JSON can hold: dates, bytes and the like as they are shown."""
+    """The value in a form that JSON can hold: dates, bytes and the like as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if value != value else str(value)
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -331,7 +331,7 @@ def _plain(value: object) -> object:
 def _renamed_columns(
     names: Sequence[str], added: Sequence[str]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """What each column of the input is called next to those that are added."""
+    """The names of the input's columns next to the added ones."""
     renamed: dict[str, str] = {}
     decisions = []
     used = {*names, *added}
@@ -343,7 +343,7 @@ def _renamed_columns(
                 new = f"input_{new}"
             used.add(new)
             renamed[name] = new
-            because = f"predictions are written with a column {name!r} of their own"
+            because = f"the predictions have their own column {name!r}"
             decisions.append(Decision(f"column {name}", new, because))
     return renamed, tuple(decisions)
 
@@ -352,13 +352,13 @@ PART_ROWS = 2_048
 
 
 def is_parquet(path: Path | None) -> bool:
-    """Whether a file is read in its own types."""
+    """Whether a file is read with its own types."""
     return path is not None and path.is_file() and path.suffix.lower() == ".parquet"
 
 
 def typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
-    """The input's columns, at most ``ROWS`` rows at a time and at least once: of a Parquet file as
-    they are, of others as the types that their values have."""
+    """The input's columns, at most ``ROWS`` rows at a time and at least once: a Parquet file with
+    its own types, other files with types inferred from their values."""
     if file is not None and is_parquet(file):
         yield from _parquet_parts(file, len(raw))
         return
@@ -369,12 +369,12 @@ def typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
 
 
 def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
-    """The columns of a Parquet file in their own types; it must still hold the ``rows`` that were
-    read of it before."""
+    """The columns of a Parquet file in their own types; it must still hold the number of ``rows``
+    that was read before."""
     import pyarrow.parquet as parquet
 
     rule, rows_read = "changed while it was read", 0
-    remedy = "Run the command again when nothing writes into the file."
+    remedy = "Run the command again when no program is writing to the file."
     with reading_errors(str(file), DataError, rule, remedy), parquet.ParquetFile(file) as source:
         if not rows:
             yield source.schema_arrow.empty_table()
@@ -403,7 +403,7 @@ def _type_of(raw: Raw, name: str) -> pa.DataType:
     try:
         for chunk in raw.table[name].chunks:
             cells = chunk.cast(column_type)
-            # JSON has no infinity: a column that holds one is kept as it is written.
+            # JSON has no infinity: a column with one is written unchanged.
             if column_type == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
                 return pa.string()
     except pa.ArrowException:

@@ -1,11 +1,11 @@
-"""``Predictor``: the one way to use a trained model, or the average of several.
+"""``Predictor``: the common interface to a trained model, or to the average of several.
 
-Loaded once, queried as often as needed, by several threads: reading rows goes on in parallel, and
-the models are queried by one thread at a time, since a forward pass has the whole machine already
-and a tokenizer keeps its padding as a state.
+Loaded once, and usable from several threads: rows are read in parallel, but one thread at a time
+queries the models, since a forward pass already uses the full machine and a tokenizer stores its
+padding as state.
 
     Predictor.load(runs)    finished runs, from their folders
-    Predictor.of(fitted)    what a fit gave, without a folder
+    Predictor.of(fitted)    the result of a fit, without a folder
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
 
 
-# Runs and what answers for their average → what answers for them together, what ``evaluate`` says
-# of it, and what was decided.
+# From runs and the predictor of their average to their joint predictor, the block about it in
+# ``evaluate``, and the decisions.
 Join = Callable[
     [Sequence[Path], TaskPredictor], tuple[TaskPredictor, Mapping[str, Any], tuple[Decision, ...]]
 ]
@@ -59,18 +59,18 @@ R = TypeVar("R", PredictionRequest, LabelledRequest)
 
 
 def unchanged(table: Table) -> Table:
-    """Rows whose texts are read as they are."""
+    """The rows unchanged, where a run has no cleaning steps."""
     return table
 
 
 class Predictor:
-    """Answers for rows, and scores for labelled ones, by models in memory.
+    """Predicts rows and scores labelled ones, with models in memory.
 
-    ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
-    of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
-    ``clean`` makes of a table's texts what the model was trained on; ``rule`` says which answers
-    ``predict`` leaves to a person, where the run has a threshold; ``ensemble`` what is
-    said of how several runs answer together.
+    ``runs`` are the folders of the models (none for a fit), ``part`` is the first run's recipe for
+    its data, ``decisions`` are notes on the runs (for example that a folder has no checksums);
+    ``clean`` applies the cleaning steps of training to a table's texts; ``rule`` decides which rows
+    ``predict`` leaves without a prediction, where the run has a threshold; ``ensemble`` describes
+    how several runs predict together.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Predictor:
     @classmethod
     def load(cls, runs: Path | Sequence[Path], join: Join | None = None) -> Predictor:
         """The predictor of a finished run, or of several of the same task: of their average, or
-        as ``join`` puts them together (``analyses.ensemble``).
+        combined by ``join`` (``analyses.ensemble``).
 
-        Raises ``RunError`` where one is no finished run or was changed since, ``RecipeError`` where
-        they cannot be put together so.
+        Raises ``RunError`` where one is not a finished run or was changed since, ``RecipeError``
+        where they cannot be combined.
         """
         paths = [runs] if isinstance(runs, Path) else list(runs)
         recipe = _shared_recipe(paths)
@@ -117,29 +117,29 @@ class Predictor:
 
     @classmethod
     def of(cls, fitted: FittedModel) -> Predictor:
-        """The predictor of a fit's best checkpoint, calibrated as its saved folder would be."""
+        """The predictor of a fit's best checkpoint, calibrated like its saved folder."""
         recipe = fitted.recipe
         model = fitted.training_plan.definition.use_fitted(fitted)
         return cls(model, recipe.data, clean=partial(clean_like_run, recipe=recipe))
 
     @property
     def answered(self) -> PredictionType:
-        """The type of a prediction: ``text`` (a class too), ``number`` or ``list``."""
+        """The type of a prediction: ``text`` (also for a class), ``number`` or ``list``."""
         return self._model.prediction_type
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What there are probabilities of, in their order; empty where there are none."""
+        """The names of the predicted probabilities, in their order; empty where there are none."""
         return self._model.names
 
     @property
     def model(self) -> TaskPredictor:
-        """What answers, for those who inspect it; only within ``alone``."""
+        """The model itself, for inspection; only within ``alone``."""
         return self._model
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While this is open no other thread asks the model."""
+        """Keep other threads from querying the model inside the ``with`` block."""
         with self._lock, flushed_subnormals():
             yield
 
@@ -148,24 +148,24 @@ class Predictor:
         return self._read(self._model.read_rows, data, options or InferenceOptions())
 
     def answer(self, table: Table) -> TaskPredictions:
-        """The answers to these rows, in their order, in one go."""
+        """The predictions for these rows, in their order, in one pass."""
         with self._lock, flushed_subnormals():
             return self._model.predict(table)
 
     def predict(
         self, data: Data, options: InferenceOptions | None = None, *, probabilities: bool = False
     ) -> Predicted:
-        """Every row of a file or a list with its prediction, made part by part as it is read off;
-        ``None`` where the run's threshold leaves it to a person.
+        """Every row of a file or a list with its prediction, made part by part while it is read;
+        ``None`` for a row below the run's threshold.
 
-        Raises ``RecipeError`` for ``probabilities`` where the answers are no classes, and for how
-        to write where none are written.
+        Raises ``RecipeError`` for ``probabilities`` where predictions are not classes, and for
+        generation options where the model does not generate text.
         """
         options = options or InferenceOptions()
         if probabilities and not self.names:
             raise RecipeError(
                 "predict.probabilities",
-                "does not exist for this run: its predictions are no classes",
+                "does not exist for this run: its predictions are not classes",
                 True,
                 "Leave it out.",
             )
@@ -175,11 +175,11 @@ class Predictor:
         return Predicted(request, self._model, answer, names, file, self.rule)
 
     def _answer_function(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
-        """What answers the rows, as ``options`` have it written."""
+        """A function that predicts rows, with the generation settings of ``options``."""
         if options.max_tokens is None and not options.temperature:
             return self.answer
         if not isinstance(self._model, GenerativePredictor):
-            rule = "is for models that write, and this run's answers are not written"
+            rule = "only applies to generative models, which this run's model is not"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
             option = "--max-tokens" if options.max_tokens is not None else "--temperature"
             raise RecipeError(option, rule, given, "Leave it out.")
@@ -206,12 +206,12 @@ class Predictor:
             return replace(request, table=self._clean(request.table))
 
     def judge(self, table: Table) -> Scorer:
-        """The answers to labelled rows, as what scores them: all, or some by their positions."""
+        """A function that scores labelled rows: all, or those at some positions."""
         with self._lock, flushed_subnormals():
             score = self._model.scorer(table)
 
         def alone(positions: Ints | None = None) -> Scores:
-            # A model that writes texts is queried again here, for a sample of these rows.
+            # A generative model is queried again here, for a sample of these rows.
             with self._lock, flushed_subnormals():
                 return score(positions)
 
@@ -219,7 +219,7 @@ class Predictor:
 
 
 def _shared_recipe(runs: Sequence[Path]) -> Recipe:
-    """The recipe of the first run; the others must be of its task, and treat texts as it does."""
+    """The recipe of the first run; the others must have the same task and cleaning steps."""
     for run in runs:
         open_run(run)
     recipes = [read_recipe(run / RECIPE) for run in runs]
@@ -227,7 +227,7 @@ def _shared_recipe(runs: Sequence[Path]) -> Recipe:
         if one.task is None:
             raise RunError(
                 str(run / RECIPE),
-                "names no task, which a run's recipe does",
+                "names no task, although every run's recipe does",
                 None,
                 "The file is damaged; restore it from a copy.",
             )
@@ -235,14 +235,14 @@ def _shared_recipe(runs: Sequence[Path]) -> Recipe:
     if len(tasks) > 1:
         raise RecipeError(
             "several runs",
-            "can be averaged only where their task is the same",
+            "can be averaged only if they have the same task",
             tasks,
-            "Give runs that were trained alike.",
+            "Give runs of one task.",
         )
     if any(one.treat != recipes[0].treat for one in recipes):
         raise RecipeError(
             "several runs",
-            "can be averaged only where their texts are treated alike",
+            "can be averaged only if they clean texts in the same way",
             "; ".join(str(one.treat) for one in recipes),
             "Give runs with the same `treat`.",
         )

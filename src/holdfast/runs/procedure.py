@@ -1,8 +1,8 @@
-"""A run whose model comes about by more than one fit: by folds, by trials, from a teacher.
+"""A run whose model takes more than one fit: with folds, trials, or a teacher.
 
-The sentence of ``pipeline/main.py`` stays what it is; a procedure takes the place of "fit". Its
-fits happen before the last one, which is an ordinary fit into the run's folder, and what it found
-joins ``result.json``.
+The steps of ``pipeline/main.py`` stay the same; a procedure replaces the fit. Its other fits come
+before the last one, which is an ordinary fit into the run's folder, and its results are added to
+``result.json``.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
     from holdfast.prepare.rows import Divided
     from holdfast.runs.start import RunFolder
 
-# What a procedure's own finished fits lie in, below ``checkpoints/``.
+# The folder of a procedure's own finished fits, below ``checkpoints/``.
 SEARCH_FITS = "search"
 COMMAND = "command"
 
 
 class Learner(Protocol):
-    """What a run learns from, and by which way: ``fits.row_roles.LearningRows``, or what a
-    procedure makes of it. ``divided`` is the split as it is then used."""
+    """The rows that a run learns from, and how: ``fits.row_use.LearningRows``, or a procedure's own
+    learner. ``divided`` is the split as it is then used."""
 
     @property
     def divided(self) -> Divided: ...
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
-        """Everything up to the fitted model. Whatever comes before the last fit keeps what is
-        finished below ``into.checkpoints / FITS``, so that a killed run does not repeat it."""
+        """Everything up to the fitted model. Fits before the last one store their results below
+        ``into.checkpoints / FITS``, so that a killed run does not repeat them."""
         ...
 
     def blocks(self) -> Mapping[str, Any]:
-        """What joins ``result.json``, by its place there; called after ``fit``."""
+        """The blocks to add to ``result.json``, by their key; called after ``fit``."""
         ...
 
 
 @runtime_checkable
 class UsesScore(Protocol):
-    """A learner that needs the score for its blocks: it is called in the place of
+    """A learner that needs the score for its blocks: this method is called in place of
     ``blocks``."""
 
     def score_blocks(self, scored: ScoringResult) -> Mapping[str, Any]: ...
 
 
 def blocks_of(learner: Learner, scored: ScoringResult) -> Mapping[str, Any]:
-    """What joins ``result.json`` of what a learner found."""
+    """The blocks of a learner for ``result.json``."""
     return learner.score_blocks(scored) if isinstance(learner, UsesScore) else learner.blocks()
 
 
 class Procedure(Protocol):
-    """``name`` is the command that a person types. A procedure is a value: what it remembers, its
-    learner does."""
+    """``name`` is the command that the user types. A procedure is an immutable value; its learner
+    holds the state."""
 
     @property
     def name(self) -> str: ...
@@ -79,8 +79,7 @@ class Procedure(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What was requested in addition to the recipe, in plain values: it is kept in
-        ``search.yaml``."""
+        """The options in addition to the recipe, in plain values, stored in ``search.yaml``."""
         ...
 
     def learn(self, recipe: Recipe, divided: Divided) -> Learner:
@@ -97,39 +96,39 @@ class ScoresByFolds(Protocol):
 
 
 def notify_resumed(run: Path, settings: str) -> None:
-    """A run goes on by the ``settings`` file that it began with."""
-    because = f"every setting is that of its {settings}; what is given now is not used"
+    """Log that a run is resumed with the ``settings`` file that it began with."""
+    because = f"all settings are those in its {settings}; settings given now are ignored"
     notify(Decision("resumed", str(run), because, prominent=True))
 
 
 def read_search_start(run: Path) -> Mapping[str, Any] | None:
-    """What the search in this folder began with: its ``command``, its ``recipe``, and what was
-    requested in addition to it; ``None`` where a run began without one, or none did."""
+    """The record of the search that began in this folder: its ``command``, its ``recipe``, and the
+    other options; ``None`` where no search began here."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
             with reading_errors(
-                str(path), RunError, remedy="Restore it, or start anew with another --out."
+                str(path), RunError, remedy="Restore it, or start again with another --out."
             ):
                 recorded = read_yaml(path)
                 if not isinstance(recorded, dict) or COMMAND not in recorded:
-                    raise ValueError("it does not hold what a search begins with")
+                    raise ValueError("it is not the record of a search")
                 return recorded
     return None
 
 
 def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool) -> Recipe:
-    """The recipe that the rows are read by: of a run that is continued the one it began with.
+    """The recipe by which the rows are read; for a resumed run the one that it began with.
 
-    The request is written down before the first row is read. Raises ``RunError`` where another
-    command began what is to be continued, or where several processes were started.
+    The request is recorded before the first row is read. Raises ``RunError`` where another command
+    began the run to resume, or where several processes were started.
     """
     recorded = read_search_start(run) if resume else None
     _refuse_other(run, procedure, recorded, resume)
     if procedure is None:
         return recipe
     if process_count() > 1:
-        rule = "runs in one process, and a launcher started several"
-        remedy = "Start it without the launcher; --engine ray spreads fits over processes."
+        rule = "runs in one process, but a launcher started several"
+        remedy = "Start it without the launcher; --engine ray distributes fits over processes."
         raise RunError(f"holdfast {procedure.name}", rule, process_count(), remedy)
     if recorded is not None:
         if not (run / RECIPE).exists():
@@ -155,14 +154,14 @@ def _refuse_other(
     if before != command:
         raise RunError(
             str(run),
-            f"was begun by `holdfast {before}`, and `holdfast {command}` cannot finish it",
+            f"was begun by `holdfast {before}`, so `holdfast {command}` cannot finish it",
             None,
             f"Continue it with `holdfast {before} … --resume`.",
         )
 
 
 def forget_search(run: Path) -> None:
-    """Where the input was at fault before a fit was done, nothing is left of the request."""
+    """Remove the request where the input was invalid before any fit finished."""
     checkpoints = run / CHECKPOINTS
     if (run / RECIPE).exists() or (checkpoints / SEARCH_FITS).exists():
         return
@@ -172,7 +171,7 @@ def forget_search(run: Path) -> None:
 
 
 def keep_search(run: Path) -> None:
-    """The request of a search joins the finished run's files."""
+    """Add the request of a search to the finished run's files."""
     path = run / CHECKPOINTS / SEARCH
     if path.exists():
         write_text(run / SEARCH, path.read_text("utf-8"))

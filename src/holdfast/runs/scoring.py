@@ -1,10 +1,10 @@
-"""The end of a run: save the model whole or not at all, open the test rows once, score them, and
-write what the run leaves: its tables, ``result.json`` with the sums of every file, and its pages.
+"""The end of a run: save the model completely or not at all, open the test rows once, score them,
+and write the run's files: tables, ``result.json`` with the checksums of every file, and pages.
 
-``control`` of ``result.json`` says what was tried and kept, how often the run looked at its
-validation rows, and what choosing among those evaluations is worth, expected and seen;
-``examples.parquet`` what each training and validation row was like to learn. Of a run without test
-rows is said what can be said of its model all the same.
+``control`` of ``result.json`` says which actions were tried and accepted, how often the run was
+evaluated on its validation rows, and the optimism of selecting among those evaluations, expected
+and observed. ``examples.parquet`` has the learning dynamics of each training and validation row. A
+run without test rows gets all parts that do not need them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the model folder, and that of the layer over the extra columns where there is one, each
-    whole or not at all; returns what the kind says of the model."""
+    completely or not at all; returns the task's facts about the model."""
     with replacing_folder(run / MODEL) as temporary, disk_errors(run / MODEL):
         saved = fitted.training_plan.definition.save(temporary, fitted)
     if fitted.extra_features is not None and fitted.extra_features.layer is not None:
@@ -68,8 +68,8 @@ def score_once(
     opened_before: str | None,
     outer: OuterFoldPredictions | None = None,
 ) -> ScoringResult:
-    """Open the test rows, say so in the journal, and let the kind score them; ``opened_before`` is
-    when a killed run had opened them. Where there are none, the rows of the ``outer`` folds are
+    """Open the test rows, log it in the journal, and let the task score them. ``opened_before`` is
+    when a killed run had opened them. Without test rows, the rows of the ``outer`` folds are
     scored."""
     opened_at, job, definition = now(), fitted.job, fitted.training_plan.definition
     if outer is not None:
@@ -88,13 +88,13 @@ def score_once(
     return scored
 
 
-NO_TEST_ROWS = "no test rows were set aside, and none were given"
+NO_TEST_ROWS = "no test rows were set aside or given"
 HF_PROBLEM_TYPES = {"several": "multi_label_classification", "number": "regression"}
 
 
 def empty_score(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
-    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the best checkpoint.
-    ``predictions.parquet`` has no line."""
+    """``test`` with ``n`` 0 and the reason, no baseline, and the scores of the best checkpoint on
+    the training sample. ``predictions.parquet`` has no rows."""
     start = time.perf_counter()
     training_plan, predictor = fitted.training_plan, Predictor.of(fitted)
     label_type = training_plan.prepared.rows.columns.label_kind
@@ -120,7 +120,7 @@ def empty_score(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResu
 
 
 def _empty_predictions(fitted: FittedModel) -> dict[str, Any]:
-    """The columns of ``predictions.parquet``, as the answers of other rows have them."""
+    """The columns of ``predictions.parquet``, with the types of predictions for other rows."""
     if fitted.out_of_fold is None:
         types = {"row": pa.int64(), "label": pa.string(), "prediction": pa.string()}
         return {
@@ -137,9 +137,9 @@ PAGES = ((f"{MODEL}/{MODEL_CARD}", write_card), (REPORT, write_report))
 
 @dataclass(frozen=True, slots=True)
 class CompletedRun:
-    """A run that is trained and scored: what its tables and its result are written from.
-    ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
-    must be; ``blocks`` are what a procedure found."""
+    """A trained and scored run, from which its tables and its result are written. ``seconds`` is
+    its total duration; ``model`` and ``base`` are the checksums of the files of its model;
+    ``blocks`` are the results of a procedure."""
 
     run: Path
     divided: Divided
@@ -152,8 +152,8 @@ class CompletedRun:
 
 
 def write_files(scored_run: CompletedRun) -> None:
-    """The tables, then the result, which says what every file before it must be. Both the result
-    and the journal are read again, by the shapes that every later command reads them by."""
+    """Write the tables, then the result, with the checksums of every file before it. The result and
+    the journal are read back with the schema that every later command uses."""
     run, table = scored_run.run, scored_run.divided.table
     outcome.write_splits(
         run / "splits.parquet", scored_run.divided.splits.records, scored_run.divided.tables
@@ -164,7 +164,7 @@ def write_files(scored_run: CompletedRun) -> None:
         run, to_json(_result(scored_run)), scored_run.model, scored_run.base
     ):
         notify(left_out)
-    # What the report, the dashboard and ``diagnose`` read too.
+    # The report, the dashboard and ``diagnose`` read it too.
     read_events(run / EVENTS_FILE)
 
 
@@ -217,8 +217,8 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
 
 
 def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
-    """The run's own blocks with those of its analyses, whose probes stand next to the loop's. What
-    the test rows say of the verdict, whose label was fixed before, is in the verdict."""
+    """The run's own blocks with those of its analyses, whose probes are added to the loop's. The
+    comparison with the test rows is added to the verdict, whose label was fixed before."""
     trained, answers = fitted.trained, scored.analysis_blocks
     comparison = answers.get("verdict", {}).get("test_comparison")
     if comparison is not None:
@@ -229,30 +229,30 @@ def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
 
 
 def save_evaluations(run: Path, fitted: FittedModel) -> None:
-    """What the verdict was made of, so that ``diagnose`` can make it again."""
+    """Store the input of the verdict, so that ``diagnose`` can compute it again."""
     trained = fitted.trained
     facts = with_probe(make_run_facts(fitted.training_plan), fitted.listeners)
     if not write_evaluations(
         run / EVALUATIONS_FILE, trained.history, facts, trained.best_step, __version__
     ):
         because = (
-            "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
-            "verdict"
+            "the evaluations of single rows take more than 64 MB, or cannot be read back; "
+            "result.json has the verdict"
         )
         fitted.job.journal.note(
-            trained.last_step, "looks not kept", because, chosen=EVALUATIONS_FILE
+            trained.last_step, "evaluations not stored", because, chosen=EVALUATIONS_FILE
         )
 
 
 def write_pages(run: Path) -> dict[str, Any]:
-    """Write the card and the report, take the checkpoints away, and give the run's result.
+    """Write the model card and the report, remove the checkpoints, and return the run's result.
 
-    The model and its predictions are whole by now, so a defect in a page is reported and costs that
-    page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
-    cannot be written.
+    The model and its predictions are complete by now. A defect in a page is reported, and only that
+    page is missing; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a
+    page cannot be written.
     """
     for name, write in PAGES:
-        with surviving_defects(name, "the model and its predictions are whole"):
+        with surviving_defects(name, "the model and its predictions are complete"):
             write(run)
     remove_checkpoints(run)
     return read_result(run)
@@ -260,7 +260,7 @@ def write_pages(run: Path) -> dict[str, Any]:
 
 def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
     """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
-    taken in all and planned at the beginning, the ``trials``, and the ``optimism`` of choosing.
+    taken in all and planned at the beginning, the ``trials``, and the ``optimism`` of selection.
     ``blocks`` are those of ``result.json`` with the scores of ``valid`` and ``test``."""
     trained, advisor = fitted.trained, fitted.job.advisor
     trials = advisor.trials if isinstance(advisor, Controller) else ()
@@ -294,15 +294,15 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
 
 
 def _observed_optimism(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
-    """The score on the validation rows less the one on the test rows: by it the choice appears
-    better than it is, or worse by chance."""
+    """The validation score minus the test score: the selected checkpoint appears better by this
+    amount than it is, or worse by chance."""
     scores = [_score_of(blocks, name, expected.metric) for name in ("valid", "test")]
     if any(score is None for score in scores):
-        return Estimate(None, why="there is no score of both sides")
+        return Estimate(None, why="the validation score or the test score is missing")
     (first, n_1), (second, n_2) = (score for score in scores if score is not None)
     gap = first - second
     if expected.metric == "loss":
-        return Estimate(-gap, why="test less validation; no interval of two means is kept")
+        return Estimate(-gap, why="test minus validation; no interval for two means is stored")
     low, high = rate_gap(round(first * n_1), n_1, round(second * n_2), n_2)
     return Estimate(gap, low, high)
 
@@ -321,7 +321,7 @@ def _sentence(expected: Optimism, observed: Estimate) -> str:
         else (1.0, " nats", 1e-4)
     )
     inflation = scale * expected.value
-    # Draws that all choose the same evaluation differ by the rounding of their sums alone.
+    # Draws that all select the same evaluation differ only by rounding.
     flattered = (
         f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
     )
@@ -346,8 +346,8 @@ def _sentence(expected: Optimism, observed: Estimate) -> str:
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:
-    """One line a row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
-    ``DataMap``. No file where nothing was learnt row by row."""
+    """Write one line per row: ``row``, ``split``, ``label`` (a class, else null) and the columns of
+    ``DataMap``. No file where learning was not recorded by row."""
     import pyarrow as pa
 
     training_plan = fitted.training_plan
@@ -360,7 +360,7 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
             evaluation_data_map(training_plan.valid.rows, fitted.trained.history),
         )
         for _ in histories
-        # Cross-fitted ones are training rows, which have a line.
+        # Cross-fitted validation rows are training rows, which have a line.
         if fitted.job.out_of_fold is None
     ]
     tables = [

@@ -1,9 +1,9 @@
-"""The folder of a run while it is made: what it began with, where it is written, who is notified.
+"""The folder of a run while it is made: what it began with, where it is written, and which alerts
+and trackers follow it.
 
-``checkpoints/begun.json`` says what a run began with, so that one that is continued gives the first
-reasons again and refuses other rows or settings. What a person wants to know before the first step,
-the rows and then the model, is outlined in plain values; that goes to whoever listens, with the
-context, as decisions do.
+``checkpoints/begun.json`` records what a run began with. A resumed run repeats its first decisions
+from it, and refuses other rows or settings. Before the first step, an outline of the rows and then
+of the model is sent in plain values to listeners through the context, as decisions are.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from holdfast.recipe import Recipe
 
 
-# What may change while a run is not finished: where its files lie (the rows themselves are
-# compared), who is notified.
+# Settings that may change while a run is not finished: the paths of its files (the rows themselves
+# are compared), and alerts.
 CHANGEABLE = {
     "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
     "probes": ("forgetting", "fairness"),
@@ -54,14 +54,14 @@ CHANGEABLE = {
     "track": None,
 }
 OPENED = "test rows opened"
-OTHER = "Restore it; to train with other settings, start a new run with another --out."
+OTHER = "Restore it. To train with other settings, start a new run with another --out."
 NEEDED = {"rows": str, "findings": list, "decisions": list}
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a run is written. With ``resume`` the run that is there is continued; ``every_s`` is
-    the least time between two checkpoints."""
+    """Where a run is written. With ``resume`` the existing run is continued; ``every_s`` is the
+    least number of seconds between two checkpoints."""
 
     run: Path
     resume: bool = False
@@ -69,7 +69,7 @@ class Destination:
 
 
 def finished_before(run: Path, resume: bool) -> dict[str, Any] | None:
-    """The result of a run that is to be continued and had come to its end; ``None`` of others."""
+    """The result of a run that is to be resumed but is already finished, else ``None``."""
     with disk_errors(run):
         finished = resume and is_finished(run)
     return read_result(run) if finished else None
@@ -77,7 +77,7 @@ def finished_before(run: Path, resume: bool) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def interruptible(run: Path) -> Iterator[None]:
-    """Ctrl-C inside is ``Interrupted``, which says how the run goes on."""
+    """Turn Ctrl-C into ``Interrupted``, whose message says how to resume the run."""
     try:
         yield
     except KeyboardInterrupt:
@@ -91,11 +91,10 @@ def interruptible(run: Path) -> Iterator[None]:
 def record_start(
     destination: Destination, training_plan: TrainingPlan, divided: Divided
 ) -> RunStart:
-    """What the run began with.
+    """The record of what the run began with.
 
-    It is written once, before the recipe. A run that is continued reads it; where that cannot be
-    done, each checkpoint has a copy. Raises ``RunError`` where the run began with other rows, or
-    with another recipe.
+    It is written once, before the recipe. A resumed run reads it; if that fails, each checkpoint
+    has a copy. Raises ``RunError`` where the run began with other rows or another recipe.
     """
     run, resume, text = destination.run, destination.resume, training_plan.recipe.to_yaml()
     run_start = RunStart(
@@ -124,8 +123,8 @@ def record_start(
 
 
 def check_recipe(run: Path) -> None:
-    """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
-    not the one that the run began with, as far as that is known."""
+    """Raise ``RunError`` where the recipe of a run to resume cannot be read, or is known to differ
+    from the one that the run began with."""
     now = settings_of(run)
     before, fault = _read(run / CHECKPOINTS / RUN_START)
     if fault is None and before.get("settings", now) != now:
@@ -133,19 +132,22 @@ def check_recipe(run: Path) -> None:
 
 
 def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any]:
-    """What the run began with where its file ``fault``: from a checkpoint, else as of now."""
+    """The record of the run's beginning where its file ``fault``: from a checkpoint, else made
+    again now."""
     recorded = CheckpointStore(path.parent, mark=run_start.mark).read_run_info()
     if recorded is None:
         because = (
-            f"it {fault}, and no checkpoint holds a copy: that the rows are the first ones "
-            "cannot be checked, and what was chosen then counts as set by you"
+            f"it {fault}, and no checkpoint holds a copy: whether the rows are still the same "
+            "cannot be checked, and earlier choices now count as set in the recipe"
         )
         recorded = asdict(run_start)
-        notify(Decision(RUN_START, "made anew", because))
+        notify(Decision(RUN_START, "made again", because))
     else:
         notify(Decision(RUN_START, "taken from a checkpoint", f"it {fault}"))
     if path.is_dir():
-        raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
+        raise RunError(
+            str(path), "is a folder, but must be a file", None, "Remove or rename the folder."
+        )
     path.parent.mkdir(exist_ok=True)
     _write(path, recorded)
     return recorded
@@ -167,7 +169,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     if not isinstance(recorded, dict) or any(
         not isinstance(recorded.get(name), value_type) for name, value_type in NEEDED.items()
     ):
-        return {}, "does not hold what a run begins with"
+        return {}, "is not the record of a run's beginning"
     digest = recorded.pop("digest", None)
     # An unfinished run of an older version has none.
     if digest is not None and digest != _digest(recorded):
@@ -176,7 +178,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
         for decision in recorded["decisions"]:
             Decision(**decision)
     except TypeError:
-        return {}, "does not hold what a run begins with"
+        return {}, "is not the record of a run's beginning"
     return recorded, None
 
 
@@ -185,13 +187,13 @@ def _digest(recorded: Mapping[str, object]) -> str:
 
 
 def settings_of(run: Path) -> str:
-    """The hash of what the run's recipe says."""
+    """The hash of the settings in the run's recipe."""
     with reading_errors(str(run / RECIPE), RunError, remedy=OTHER):
         return settings_fingerprint(read_yaml(run / RECIPE))
 
 
 def settings_fingerprint(settings: object) -> str:
-    """A hash of what a recipe says, but for what may change while a run is not finished."""
+    """A hash of a recipe's settings, without those that may change while a run is unfinished."""
     if not isinstance(settings, dict):
         raise ValueError("it holds no settings")
     for section, names in CHANGEABLE.items():
@@ -220,10 +222,10 @@ def rows_digest(tables: Sequence[Table]) -> str:
 
 
 class RunFolder:
-    """The folder of one run while it is made; ``fit`` asks it to ``begin``.
+    """The folder of one run while it is made; ``fit`` calls its ``begin``.
 
     ``opened_before`` is when an earlier, unfinished scoring of this run opened the test rows, if
-    one did. On leaving, trackers are closed, also those of a run that broke.
+    there was one. On exit trackers are closed, also those of a failed run.
     """
 
     def __init__(self, to: Destination, divided: Divided) -> None:
@@ -239,20 +241,20 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """What goes when the run is finished lies here."""
+        """The folder of files that are removed when the run is finished."""
         return self._destination.run / CHECKPOINTS
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
-        """Write down what the run begins with, or compare it with what it began with.
+        """Record what the run begins with, or compare it with the record of a resumed run.
 
-        Raises ``RunError`` where a run that is continued began with other rows or settings.
+        Raises ``RunError`` where a resumed run began with other rows or settings.
         """
         destination, is_writer = self._destination, accelerator.is_main_process
         notify_outline(outline_model(training_plan))
         run_start = record_start(destination, training_plan, self._divided) if is_writer else None
         accelerator.wait_for_everyone()
         if run_start is None:
-            # A process that is not the first writes nothing and gives no reasons.
+            # Only the first process writes files and reports decisions.
             run_start = RunStart(
                 _rows_fingerprint(self._divided, training_plan),
                 settings_of(destination.run),
@@ -261,7 +263,7 @@ class RunFolder:
             )
         listeners = self._listeners(training_plan.recipe) if is_writer else ()
         journal = Journal(destination.run if is_writer else None)
-        # The loop takes the journal back to its last checkpoint, which may be before that.
+        # The loop rewinds the journal to its last checkpoint, which may be before that.
         opened = [line for line in journal.lines() if line.get("what") == OPENED]
         self.opened_before = str(opened[-1]["at"]) if opened else None
         return FitPlace(
@@ -282,7 +284,7 @@ class RunFolder:
         )
 
     def send_score(self, fitted: FittedModel, scored: ScoringResult) -> None:
-        """The test score, next to the curves that led to it."""
+        """Send the test score to the trackers, next to the learning curves."""
         for track in self._tracks:
             track.log_test_metrics(fitted.trained.last_step, scored.blocks["test"]["metrics"])
 
@@ -294,7 +296,7 @@ class RunFolder:
             track.close()
 
     def _listeners(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Who is notified of the run: by alerts, and by the trackers that ``track.to`` names."""
+        """The listeners that follow the run: alerts, and the trackers that ``track.to`` names."""
         run, alert, track = self._destination.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK_FILE, track.name or run.resolve().name
@@ -310,9 +312,9 @@ class RunFolder:
 @dataclass(frozen=True, slots=True)
 class RowsOutline:
     """The rows and their split. ``answers`` is the type of the labels: ``2 classes``,
-    ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
-    most of them because of ``why_dropped``; ``moved`` ones stand in the split of their copies or
-    group. ``folded``: all but the test rows are dealt into folds, and no split is fixed."""
+    ``5 labels``, ``a number``; empty where the target is a text. ``dropped`` rows are not used,
+    most of them because of ``why_dropped``; ``moved`` ones are in the split of their duplicates or
+    group. ``folded``: all rows but test rows are assigned to folds, and no split is fixed."""
 
     source: str
     rows: int
@@ -331,7 +333,7 @@ class RowsOutline:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutline:
-    """The model and the plan. ``rows_a_step`` are those of the last phase, ``epochs`` the passes
+    """The model and the plan. ``rows_a_step`` are those of the last phase, ``epochs`` the epochs
     over the training rows of all phases together."""
 
     name: str
@@ -351,7 +353,7 @@ _LISTENER: ContextVar[Callable[[Outline], None]] = ContextVar("outline", default
 
 @contextlib.contextmanager
 def outlines_to(listener: Callable[[Outline], None]) -> Iterator[None]:
-    """What is outlined inside goes to ``listener``, a part as soon as it stands."""
+    """Send the outlines inside the ``with`` block to ``listener``, each as soon as it is made."""
     before = _LISTENER.set(listener)
     try:
         yield
@@ -360,12 +362,12 @@ def outlines_to(listener: Callable[[Outline], None]) -> Iterator[None]:
 
 
 def notify_outline(part: Outline) -> None:
-    """Hand a part to whoever listens."""
+    """Send an outline to the listener, if there is one."""
     _LISTENER.get()(part)
 
 
 def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline:
-    """Of rows that were loaded and split, or are to be ``scores_by_folds``."""
+    """The outline of rows that were loaded and split, or are to be ``scores_by_folds``."""
     table, splits = divided.table, divided.splits
     dropped_notes = Counter(
         note or ""
@@ -392,7 +394,7 @@ def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline
 
 
 def outline_model(training_plan: TrainingPlan) -> ModelOutline:
-    """Of a model that is loaded and a plan that stands."""
+    """The outline of a loaded model and its plan."""
     total, learning = count_parameters(training_plan.loaded.network)
     phases, name = training_plan.plan.phases, str(training_plan.recipe.model.name)
     passes = sum(_passes(phase, len(training_plan.train)) for phase in phases)
@@ -410,8 +412,8 @@ def outline_model(training_plan: TrainingPlan) -> ModelOutline:
 
 
 def _passes(phase: Phase, rows: int) -> float:
-    """Passes over the training rows: the last batch of one is partial, but a source without
-    epochs has none."""
+    """Epochs over the training rows: the last batch of one is partial, but a source without epochs
+    has none."""
     if not phase.source.has_epochs:
         return phase.steps * phase.rows_per_step / max(1, rows)
     return phase.steps / max(1, math.ceil(rows / phase.rows_per_step))

@@ -1,10 +1,11 @@
-"""``threshold.json`` of a run: written, read and checked, and who answers by it.
+"""``threshold.json`` of a run: write, read and check it, and apply it to predictions.
 
-Which answers are given, and which are left to a person: what ``predict`` does by a threshold.
+A threshold decides which predictions ``predict`` gives, and which rows it leaves to a person.
 
-What each kind of mistake costs, and the answer that costs least.
+A cost matrix states the cost of each type of error; the rule then chooses the prediction of least
+expected cost.
 
-By which name a finished run's model is known where it serves.
+Also names a finished run's model in a service.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from holdfast.core.run_shapes import SEAL
 from holdfast.stats.streams.means import betting_limits
 
 FILE = "threshold.json"
-TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again with --force."
+TAKE_AWAY = (
+    f"Remove {FILE}: every row then gets a prediction; or choose a new threshold with --force."
+)
 
 
 def write_threshold(run: Path, document: Mapping[str, object]) -> None:
-    """The document (plain JSON) with the sum of what it says, whole or not at all."""
+    """Write the document (plain JSON) with its checksum, completely or not at all."""
     refuse_link(run / FILE)
     write_json(run / FILE, {**document, "sha256": _document_digest(document)})
 
@@ -48,13 +51,13 @@ def refuse_existing(run: Path) -> None:
         stored = json.loads(path.read_text("utf-8"))
         request_text = f"{stored.get('by')} {stored.get('asked')}"
     raise RunError(
-        str(path), "holds a threshold already", request_text, "Choose anew with --force."
+        str(path), "already holds a threshold", request_text, "Choose a new one with --force."
     )
 
 
 def model_fingerprint(result: Mapping[str, Any]) -> str | None:
-    """What identifies the model that a threshold was chosen for: the sums of its files, ``None``
-    where the run has no seal."""
+    """The identity of the model that a threshold was chosen for: the checksums of its files, or
+    ``None`` where the run has no seal."""
     files = (result.get(SEAL) or {}).get("files") or {}
     model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL_FOLDER}/")}
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
@@ -66,8 +69,8 @@ def _document_digest(document: Mapping[str, object]) -> str:
 
 
 def read_threshold(run: Path) -> ThresholdRule | None:
-    """The rule that a run answers by, ``None`` where no threshold was set. Raises ``RunError``
-    where the file was changed, or belongs to another model."""
+    """The run's threshold rule, ``None`` where no threshold was set. Raises ``RunError`` where the
+    file was changed, or belongs to another model."""
     path = run / FILE
     if not path.exists() and not path.is_symlink():
         return None
@@ -89,8 +92,8 @@ def read_threshold(run: Path) -> ThresholdRule | None:
 
 
 def load_rule(runs: Sequence[Path]) -> tuple[ThresholdRule | None, tuple[Decision, ...]]:
-    """The rule of one run; the average of several has other certainties, so theirs are not
-    applied, which is said."""
+    """The rule of one run. The average of several runs has other confidences, so their thresholds
+    are not applied, and a decision says so."""
     if len(runs) == 1:
         rule = read_threshold(runs[0])
         if rule is None:
@@ -101,7 +104,7 @@ def load_rule(runs: Sequence[Path]) -> tuple[ThresholdRule | None, tuple[Decisio
     with_threshold = [str(run) for run in runs if (run / FILE).exists()]
     if not with_threshold:
         return None, ()
-    because = f"the average of several runs is not what {', '.join(with_threshold)} was chosen for"
+    because = f"{', '.join(with_threshold)} was chosen for one run, not for the average of several"
     return None, (Decision("threshold", "not applied", because, prominent=True),)
 
 
@@ -111,8 +114,8 @@ ASK_ANNOTATOR = "ask a person"
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRule:
-    """A row is answered where the model is sure enough (``threshold``), or where an answer costs
-    less than none (``matrix``)."""
+    """A row gets a prediction where the confidence is high enough (``threshold``), or where a
+    prediction has a lower expected cost than none (``matrix``)."""
 
     by: By
     threshold: float | None
@@ -124,7 +127,7 @@ class ThresholdRule:
         confidence: Sequence[float | None],
         probabilities: Floats | None,
     ) -> tuple[list[Any], list[float | None], list[str | None]]:
-        """Predictions, certainties and reasons [n]; ``None`` stands where no answer is given, with
+        """Predictions, confidences and reasons [n]; ``None`` where no prediction is given, with
         its reason."""
         if self.matrix is not None:
             assert probabilities is not None
@@ -138,7 +141,7 @@ class ThresholdRule:
                 p if k >= 0 else c
                 for p, k, c in zip(confidences, class_indices, confidence, strict=True)
             ]
-            reason = f"any answer is expected to cost more than none: {ASK_ANNOTATOR}"
+            reason = f"any prediction has a higher expected cost than none: {ASK_ANNOTATOR}"
             return (
                 predicted,
                 confidences,
@@ -171,7 +174,7 @@ class ThresholdRule:
             cost = [[np.inf if c is None else float(c) for c in line] for line in matrix["cost"]]
             names = tuple(map(str, matrix["classes"]))
             if np.shape(cost) != (len(names), len(names) + 1):
-                raise ValueError("cost must have a line a class, and a column more")
+                raise ValueError("cost must have one line per class, and one more column")
             return cls(by, None, CostMatrix(names, np.array(cost)))
         if not isinstance(threshold, (int, float)):
             raise ValueError("threshold must be a number")
@@ -183,14 +186,14 @@ CONFIDENCE_LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class CostMatrix:
-    """``cost`` [classes, classes + 1] of giving each answer to a row of each class, in any unit;
-    the last column is that of giving none, ∞ where that is not allowed."""
+    """``cost`` [classes, classes + 1] of each prediction for a row of each class, in any unit; the
+    last column is the cost of no prediction, ∞ where that is not allowed."""
 
     names: tuple[str, ...]
     cost: Floats
 
     def choose(self, probabilities: Floats) -> Ints:
-        """The answer [n] with the least expected cost (Chow 1970; Elkan 2001), −1 for none; of
+        """The prediction [n] with the least expected cost (Chow 1970; Elkan 2001), −1 for none; of
         equal ones the more probable class, a class before none."""
         classes = len(self.names)
         expected = np.full((len(probabilities), classes + 1), math.inf)
@@ -204,16 +207,16 @@ class CostMatrix:
         return np.where(best == classes, -1, best)
 
     def paid(self, labels: Ints, answers: Ints) -> Floats:
-        """What the answers [n] (−1 for none) cost on rows of these classes [n]."""
+        """The cost of the predictions [n] (−1 for none) on rows of these classes [n]."""
         return np.asarray(self.cost[labels, answers])
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCost:
-    """The mean cost of a row on the rows that it was chosen on, for the least costly answer and for
-    always giving the most probable class; ``limit`` is above the true mean of the first in 95 % of
-    draws, ``plain_limit`` likewise above that of the second. ``answered`` of ``n`` rows are
-    answered."""
+    """The mean cost per row on the rows by which it was estimated, for the prediction of least cost
+    and for always predicting the most probable class. ``limit`` is above the true mean of the first
+    in 95 % of samples, ``plain_limit`` above that of the second. ``answered`` of ``n`` rows get a
+    prediction."""
 
     mean: float
     limit: float
@@ -224,8 +227,9 @@ class RuleCost:
 
 
 def price_rule(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> RuleCost:
-    """The rule of ``matrix`` on validation rows. It chooses nothing by them, and of it and of the
-    plain answer one is taken: the limit is one-sided at 97.5 % (betting, ``betting_limits``)."""
+    """The cost of the rule of ``matrix`` on validation rows. Nothing is chosen by them but one of
+    two, the rule or plain prediction: so the limit is one-sided at 97.5 % (betting,
+    ``betting_limits``)."""
     answers = matrix.choose(probabilities)
     paid = matrix.paid(labels, answers)
     plain = matrix.paid(labels, probabilities.argmax(axis=1))
@@ -252,7 +256,8 @@ UNSEALED = "unsealed"
 
 
 def served_name(run: Path) -> str:
-    """``NAME@MARK``: the folder's name and the beginning of the sum of its model's files, so that a
-    folder that was moved is still the same model. Raises ``RunError`` for no finished run."""
+    """``NAME@MARK``: the folder's name and the beginning of the checksum of its model's files, so
+    that a moved folder is still the same model. Raises ``RunError`` for a folder that is not a
+    finished run."""
     mark = model_fingerprint(open_run(run)) or UNSEALED
     return f"{run.resolve().name}@{mark[:DIGITS]}"

@@ -1,2 +1,2 @@
-"""Many fits on the same rows: folds, trials, other models, other sizes; each one is the one
-``fit``, and none of them sees a test row."""
+"""Many fits on the same rows: folds, trials, other models, other sizes. Each uses the same ``fit``,
+and none sees a test row."""

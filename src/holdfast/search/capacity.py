@@ -1,11 +1,11 @@
-"""``holdfast tune --set search=capacity``: is the model larger than the rows need, and the smallest
-one that does as well.
+"""``holdfast tune --set search=capacity``: whether the model is larger than the rows need, and the
+smallest size with equivalent scores.
 
-    the whole model, then smaller ones ⇄ fits judged row by row → what the rows can tell, and what
-    each size costs → one fit of the size that is chosen into the run's folder
+    the full model, then smaller ones ⇄ fits compared row by row → the verdict on the sizes, and the
+    cost of each size → one fit of the chosen size into the run's folder
 
-Each size is fitted by itself, from the pretrained weights. Top blocks are dropped, which is what
-most often shows in the time of an answer; see docs/capacity.md for what else was tried.
+Each size is fitted separately from the pretrained weights. Top blocks are dropped, which usually
+reduces the prediction time most; docs/capacity.md lists what else was tried.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ MEASURED_KEYS = (
     *("value", "difference", "verdict", "likely"),
     *("parameters", "trainable", "latency_ms", "speed", "seconds"),
 )
-WORSE = "a larger one is proven worse"
-WELL = "a smaller one is proven to do as well"
+WORSE = "a larger size is shown to be worse"
+WELL = "a smaller size is shown to be as good"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is requested in addition to the recipe: where the fits are carried out."""
+    """The options in addition to the recipe: where the fits run."""
 
     engine: str = "local"
     address: str | None = None
@@ -79,12 +79,12 @@ class Sizing:
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.checked_recipe``."""
         conflicts = {
-            "train.folds": (recipe.train.folds, "divides each fit, as this search does"),
-            LAYERS: (recipe.model.layers, "says how many blocks there are, which is asked here"),
+            "train.folds": (recipe.train.folds, "splits each fit into folds, as this search does"),
+            LAYERS: (recipe.model.layers, "sets the number of blocks, which this search chooses"),
         }
         for key, (value, rule) in conflicts.items():
             if value:
-                raise RecipeError(key, rule, value, f"Leave it out, or leave {NAME} out.")
+                raise RecipeError(key, rule, value, f"Remove it, or remove {NAME}.")
         require_test_rows(recipe)
         return recipe
 
@@ -101,16 +101,16 @@ class Sizing:
 
 @dataclass(frozen=True, slots=True)
 class SizeSearch:
-    """Sizes of a model; ``may_fold``: whether rows may be dealt into folds."""
+    """The sizes of a model; ``may_fold``: whether rows may be split into folds."""
 
     may_fold: bool
 
     def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
-        """Fit the sizes, judge them, and choose one; see ``Search.run``."""
+        """Fit the sizes, compare them, and choose one; see ``Search.run``."""
         start, sizes, folds = time.perf_counter(), candidate_sizes(context), self._folds(context)
         judged_on = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
         rows = count_phrase(judging_counts(folds)["rows"], "row")
-        reason = f"each is fitted from the pretrained weights, judged {judged_on} ({rows})"
+        reason = f"each is fine-tuned from the pretrained weights; scored {judged_on} ({rows})"
         sizes_decision = Decision(
             "sizes", ", ".join(size.name for size in sizes), reason, prominent=True
         )
@@ -134,7 +134,8 @@ class SizeSearch:
         return SearchOutcome(dict(selected.settings), (sizes_decision, size_decision), blocks)
 
     def _folds(self, context: SearchContext) -> Sequence[TrialFold]:
-        """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
+        """The fits of a size: folds if rows may be folded and the validation rows are too few, else
+        one fit."""
         out_of_fold = self.may_fold and len(context.valid) < ENOUGH_ROWS
         return make_trial_folds(context, FOLDS if out_of_fold else 0, context.recipe.seed)
 
@@ -146,7 +147,7 @@ class SizeSearch:
 
 @dataclass(eq=False)
 class SizeTrials:
-    """The sizes under way: which is fitted next, by what is known, and what came of each."""
+    """The sizes in progress: which is fitted next, and the result of each."""
 
     sizes: Sequence[Size]
     folds: Sequence[TrialFold]
@@ -155,8 +156,8 @@ class SizeTrials:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[FitJob]:
-        """The fits, each requested when a worker is free: half of the model after the whole, then
-        what lies above it, then what lies below."""
+        """The fits, each requested when a worker is free: the full model, half of it, then the
+        sizes above the half, then those below."""
         for size in fit_order(self.sizes):
             reason = self._skip_reason(size)
             if reason is not None:
@@ -168,18 +169,19 @@ class SizeTrials:
                 yield fold.job(f"{size.key}-f{number}", size.settings, size.key != FULL)
 
     def add(self, result: FitResult) -> None:
-        """What came of a fit."""
+        """Record the result of a fit."""
         key, _, fold = result.key.rpartition("-f")
         if result.failed is not None:
             self.skipped[key] = result.failed
         self.results.setdefault(key, {})[int(fold)] = result
 
     def is_complete(self, key: str) -> bool:
-        """Whether every fold of a size is done, and none failed."""
+        """Whether every fold of a size is finished, and none failed."""
         return key not in self.skipped and len(self.results.get(key, {})) == len(self.folds)
 
     def quality(self, key: str) -> Floats:
-        """How good each row's answer is [n], more being better: right or wrong, else less loss."""
+        """The quality of each row's prediction [n], higher is better: correct or wrong, else the
+        negative loss."""
         folds = [self.results[key][number] for number in range(len(self.folds))]
         if all(one.correct is not None for one in folds):
             return np.concatenate([np.asarray(one.correct, np.float64) for one in folds])
@@ -187,12 +189,12 @@ class SizeTrials:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether answers are right or wrong."""
+        """Whether predictions are correct or wrong."""
         return all(one.correct is not None for one in self.results[FULL].values())
 
     @property
     def sign(self) -> int:
-        """What turns a quality into the metric: accuracy, or the loss."""
+        """The factor from quality to the metric: accuracy, or the loss."""
         return 1 if self.has_accuracy else -1
 
     def seconds(self, key: str) -> float:
@@ -200,7 +202,7 @@ class SizeTrials:
         return sum(one.seconds for one in self.results[key].values())
 
     def score_decision(self, key: str) -> Decision:
-        """What a fitted size scores, as a line."""
+        """The score of a fitted size, as a line."""
         size = next(one for one in self.sizes if one.key == key)
         mean = float(self.quality(key).mean())
         value = f"accuracy {mean:.3f}" if self.has_accuracy else f"loss {-mean:.4f}"
@@ -208,7 +210,7 @@ class SizeTrials:
         return Decision(size.name, value, took, prominent=True)
 
     def judge(self) -> Capacity:
-        """What all rows say of the sizes that were fitted."""
+        """The verdict of all rows on the fitted sizes."""
         fitted = [size for size in self.sizes if size.key != FULL and self.is_complete(size.key)]
         quality = self.quality(FULL)
         spread = [size.key for size in fitted if size.is_spread]
@@ -224,7 +226,7 @@ class SizeTrials:
         )
 
     def _skip_reason(self, size: Size) -> str | None:
-        """Why a size need not be fitted, by what is known of the others."""
+        """Why a size need not be fitted, given the results of the others."""
         if size.key == FULL or not self.is_complete(FULL):
             return None
         sizes = {one.key: one for one in self.sizes}
@@ -240,7 +242,7 @@ class SizeTrials:
 
 
 def fit_order(sizes: Sequence[Size]) -> list[Size]:
-    """The whole, the half (both forms of it), then from the largest down."""
+    """The full model, the half (both forms of it), then from the largest down."""
     half = sizes[0].magnitude // 2
     halves = [one for one in sizes if one.magnitude == half]
     return [*sizes[:1], *halves, *(one for one in sizes[1:] if one not in halves)]

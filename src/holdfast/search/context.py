@@ -1,6 +1,5 @@
-"""What all fits of a search share: the rows, the recipe, and a model from which each begins; and
-how one of them is carried out (``work``), which is what every engine does.
-"""
+"""What all fits of a search share: the rows, the recipe and the starting model; and how one fit
+runs (``run_job``), which every engine uses."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def run_environment(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
-    """The recipe, with ``in_memory`` rows in files, and the process as every run has it: results
-    depend on it to the last bit."""
+    """The recipe, with ``in_memory`` rows in files, and the process settings of every run, since
+    results depend on them to the last bit."""
     with (
         terminate_like_interrupt(),
         flushed_subnormals(),
@@ -63,7 +62,7 @@ MAX_PREPARED = 2
 
 
 def is_fit_setting(key: str) -> bool:
-    """Whether a fit may set this for itself; for any other the rows or the model are prepared
+    """Whether a fit can change this setting; for any other the rows or the model are prepared
     again."""
     return key.startswith(OF_A_FIT) and key not in PREPARED_WITH
 
@@ -72,10 +71,10 @@ def is_fit_setting(key: str) -> bool:
 class SearchContext:
     """The rows and the recipe of a search, from which any number of fits begin.
 
-    ``train`` and ``valid`` are the run's own split, as positions among ``rows``; in ``folds``
+    ``train`` and ``valid`` are the run's split, as positions among ``rows``; with ``folds``
     (``train.folds``) each fit is cross-fitted over all of them. ``known`` are all tables of the
-    run, of which no added row may be a copy. A context can be sent to another process, where what
-    it has prepared is prepared again.
+    run; added rows may not duplicate their rows. A context can be sent to another process, which
+    prepares rows and model again.
     """
 
     recipe: Recipe
@@ -91,7 +90,7 @@ class SearchContext:
 
     @classmethod
     def from_learning_rows(cls, learning: LearningRows) -> SearchContext:
-        """That of a run whose rows are prepared."""
+        """The context of a run whose rows are prepared."""
         bare = learning.bare
         return cls(
             bare.recipe,
@@ -108,14 +107,14 @@ class SearchContext:
 
     @property
     def fingerprint(self) -> str:
-        """Which rows and which recipe: a fit of another context is never taken for one of this."""
+        """A hash of the rows and the recipe: a fit of another context is never reused here."""
         text = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def study_fingerprint(self) -> str:
-        """Which rows and which recipe a study is of, wherever the files lie and whatever machine
-        it is."""
+        """A hash of the rows and the recipe of a study, independent of file paths and of the
+        machine."""
         recipe = self.recipe.model_dump(mode="json")
         for section, names in CHANGEABLE.items():
             for name in names if names is not None else list(recipe[section]):
@@ -128,8 +127,8 @@ class SearchContext:
         return hashlib.sha256(f"{rows} {positions} {settings_text}".encode()).hexdigest()[:32]
 
     def prepared(self, settings: Mapping[str, object]) -> PreparedData:
-        """The rows and the model as these ``settings`` have them, with nothing worked out from
-        training rows. Those that a fit sets for itself change nothing here.
+        """The rows and the model for these ``settings``, with nothing computed from training rows.
+        Settings that a fit changes itself have no effect here.
 
         Raises what ``prepare`` raises.
         """
@@ -144,8 +143,7 @@ class SearchContext:
         return self._prepared[key]
 
     def extended(self, settings: Mapping[str, object], train: Ints, valid: Ints) -> PreparedData:
-        """The same with the rows that are added to these training rows, worked out from them
-        alone."""
+        """The same with the added rows, computed only from these training rows."""
         return with_added(self.prepared(settings), train, valid, self.unlabelled, self.known)
 
     def fit(
@@ -156,8 +154,8 @@ class SearchContext:
         into: FitFolder | None = None,
         decisions: Sequence[Decision] = (),
     ) -> FittedModel:
-        """One fit of the search: written nowhere, or the last one, ``into`` the run's folder,
-        with the earlier ``decisions`` among its own."""
+        """One fit of the search: not written anywhere, or the last one, written ``into`` the run's
+        folder with the earlier ``decisions`` among its own."""
 
         def extend(train: Ints, valid: Ints) -> PreparedData:
             return self.extended(job.settings, train, valid)
@@ -195,9 +193,9 @@ def _key(settings: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialFold:
-    """One of the fits by which settings are judged, or rows answered: it learns from ``train``, is
-    judged by ``valid`` (none where folds within it judge) and answers ``held_out``, positions among
-    the context's rows. It is the ``number``-th fold of its ``repeat``."""
+    """One fit that scores settings or predicts rows: it learns from ``train``, is scored on
+    ``valid`` (empty if inner folds score it) and predicts ``held_out``, positions among the
+    context's rows. It is fold ``number`` of its ``repeat``."""
 
     train: Ints
     valid: Ints
@@ -211,7 +209,7 @@ class TrialFold:
 
 
 def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[TrialFold, ...]:
-    """The fits by which settings are judged: so many, each answering other rows, or one, judged by
+    """The fits that score settings: ``folds`` fits, each predicting other rows, or one, scored on
     the validation rows (0)."""
     if not folds:
         return (TrialFold(context.train, context.valid),)
@@ -224,8 +222,8 @@ def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[Tri
 
 
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:
-    """What folds hold in proportion: each label of at least so many units by itself, the others
-    together; where even these are fewer, with the most frequent class."""
+    """The strata of folds: each label with at least ``folds`` units by itself, the other labels
+    together; if even these are fewer, with the most frequent class."""
     unit_counts = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
     frequent = [label for label, count in unit_counts.items() if count >= folds]
     classes = np.where(np.isin(labels, frequent), labels, -1)
@@ -236,21 +234,21 @@ def strata(labels: Ints, units: Ints, folds: int) -> Ints:
 
 
 def units_of(context: SearchContext, folds: Sequence[TrialFold]) -> Ints | None:
-    """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
-    row does, out of fold); ``None`` where each row is its own."""
+    """The unit (a group, duplicates) of each scored row, fold by fold (with cross-fitting, each
+    training row, out of fold); ``None`` if each row is its own unit."""
     judging = [fold.train if context.folds else fold.valid for fold in folds]
     units: Ints = context.units[np.concatenate(judging)]
     return units if len(np.unique(units)) < len(units) else None
 
 
 def judging_counts(folds: Sequence[TrialFold]) -> dict[str, int]:
-    """How many rows judge settings, in how many fits."""
+    """How many rows score settings, in how many fits."""
     return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
 
 
 def timing_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[str, Any]]]:
-    """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
-    as batches of one, by which the time of an answer is measured."""
+    """The task of prepared rows, and ``count`` rows of medium length (all, if there are fewer) as
+    batches of one, for measuring the prediction time."""
     task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
     examples = prepared.definition.transform_examples(
         prepared.examples, prepared.loaded, prepared.rows
@@ -280,7 +278,7 @@ class FitListener:
 
 
 def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) -> FitResult:
-    """Fit, and say what came of it."""
+    """Run a fit and return its result."""
     listener, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
     try:
         fitted = context.fit(job, (listener,) if listener else ())
@@ -307,8 +305,8 @@ def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) 
 
 
 def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
-    """What a fit's best checkpoint says of other labelled rows, which it neither learned from nor
-    was judged by."""
+    """Score a fit's best checkpoint on other labelled rows, which it was neither trained nor
+    selected on."""
     import pyarrow as pa
 
     from holdfast.runs.predictor import Predictor
@@ -366,7 +364,7 @@ def _fit_result(job: FitJob, fitted: FittedModel, stop_reason: str | None) -> Fi
 
 
 def _calibrated_losses(fitted: FittedModel, best: Snapshot, losses: Floats) -> Floats:
-    """The losses of the validation rows after the temperature that suits the best checkpoint."""
+    """The losses of the validation rows after the temperature of the best checkpoint."""
     logits, labels = best.valid_logits, getattr(fitted.training_plan.valid, "labels", None)
     if logits is None or labels is None or best.valid_correct is None:
         return losses

@@ -1,8 +1,9 @@
-"""The space of a search that names none: by task, model and rows, each setting with its reason.
+"""The default search space: by task, model and rows, each setting with its reason.
 
-Only what the recipe leaves open is searched. The learning rate and the length of the training come
-first, since they decide most; the rest are settings of which no value is best on every set. Every
-range holds what ``train`` would take, so that the first trial is a point of the space.
+Only settings that the recipe leaves open are searched. The learning rate and the length of training
+come first, since they matter most; the rest are settings without one value that is best on every
+data set. Every range includes the value of ``train``, so that the first trial is a point of the
+space.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ TEXT_FORM, PICTURE_FORM = "swap", "usual"
 
 @dataclass(frozen=True, slots=True)
 class SpaceFacts:
-    """What the default space is made by.
+    """What determines the default space.
 
-    ``recipe`` is as it was requested, ``default`` with every setting that ``train`` would take.
-    ``region`` are the learning rates that are known to work; ``contrast_only``: the default plan is
-    contrast and no fine-tuning. ``layers`` of the network without its head.
+    ``recipe`` is as requested, ``default`` with every setting that ``train`` would use. ``region``
+    are the learning rates that are known to work; ``contrast_only``: the default plan is contrast
+    without fine-tuning. ``layers`` counts the network's layers without its head.
     """
 
     recipe: Recipe
@@ -54,7 +55,7 @@ class SpaceFacts:
 
     @property
     def has_head_of_classes(self) -> bool:
-        """Whether a row has one class, to which a head can be fitted in closed form."""
+        """Whether a row has one class, for which a head can be fitted in closed form."""
         one = self.recipe.data.label_kind in (None, "class")
         return self.default.task in (None, *CLASSIFICATION_TASKS) and one
 
@@ -77,7 +78,7 @@ def default_space(facts: SpaceFacts) -> Space:
 
 
 def is_unset(recipe: Recipe, key: str) -> bool:
-    """Whether the recipe says nothing of this key."""
+    """Whether the recipe does not set this key."""
     first, _, rest = key.partition(".")
     if first in ("methods", "enrich"):
         name, _, setting = rest.partition(".")
@@ -95,42 +96,43 @@ def _choice(
 
 
 def _training(facts: SpaceFacts) -> Iterator[Dimension]:
-    """Rate, length, updates and the head."""
+    """Learning rate, length, batch and head."""
     train = facts.default.train
     rate, within = train.learning_rate, ""
     low, high = float(f"{rate / RATE_FACTOR:.3g}"), float(f"{rate * RATE_FACTOR:.3g}")
     if facts.region is not None:
         low, high = max(low, min(facts.region[0], rate)), min(high, max(facts.region[1], rate))
-        within = ", inside the region that is known to work"
-    because = f"the default {rate:g} and up to {RATE_FACTOR:g} times less or more{within}"
+        within = ", within the range that is known to work"
+    because = f"the default {rate:g}, up to {RATE_FACTOR:g} times lower or higher{within}"
     yield Dimension("train.learning_rate", "number", low, high, log=True, because=because)
     contrasts = facts.has_head_of_classes and facts.train_rows >= MIN_ROWS_FOR_CONTRAST
     tuned = SettingCondition(CONTRAST, (False,)) if facts.contrast_only else None
     epochs = 12.0 if facts.contrast_only else max(1.0, train.epochs)
     low, high = max(1.0, epochs / LENGTH_FACTOR), epochs * LENGTH_FACTOR
-    because = f"about {epochs:g} passes are usual here; a third of them and three times as many"
+    because = f"about {epochs:g} epochs are usual here; from a third to three times as many"
     if tuned is None or (contrasts and is_unset(facts.recipe, CONTRAST)):
         yield Dimension("train.epochs", "number", low, high, log=True, when=tuned, because=because)
-    because = "whether a run ends when its validation loss has not improved at 4 looks"
+    because = "whether a run stops after 4 evaluations without a lower validation loss"
     yield _choice("train.patience", (None, 4), because)
     if contrasts:
         yield from _contrast(facts)
     usual_sizes = {4, 8, 16} if facts.is_generative else {8, 16, 32}
     sizes = sorted({one for one in usual_sizes if one <= facts.train_rows / 4} | {train.batch_size})
     if len(sizes) > 1:
-        because = "smaller batches are noisier updates, more of them a pass"
+        because = "smaller batches give noisier updates and more of them per epoch"
         yield _choice("train.batch_size", sizes, because)
-    yield _choice("train.weight_decay", (0.0, 0.01, 0.1), "none, the default, ten times it")
-    because = "AdamW is the default; RMSprop goes without momentum, at rates of the same size"
+    yield _choice(
+        "train.weight_decay", (0.0, 0.01, 0.1), "0, the default, and ten times the default"
+    )
+    because = "AdamW is the default; RMSprop has no momentum and uses similar learning rates"
     yield _choice("train.optimizer", ("adamw", "rmsprop"), because)
-    because = "how the rate falls: by the default a straight line"
+    because = "how the learning rate decays; linear is the default"
     yield _choice("train.schedule", ("linear", "cosine", "constant"), because)
     if facts.has_head_of_classes:
-        because = "0.1 keeps the model from being too sure of few labels"
+        because = "0.1 prevents overconfidence with few labels"
         yield _choice("train.label_smoothing", (0.0, 0.1), because)
         because = (
-            "the form of the head that is fitted to the features: the better of both forms by "
-            "default"
+            "how the linear head is fitted to the features: the mean of both methods is the default"
         )
         yield _choice("train.head", ("both", "logistic", "discriminant"), because)
 
@@ -138,35 +140,35 @@ def _training(facts: SpaceFacts) -> Iterator[Dimension]:
 def _contrast(facts: SpaceFacts) -> Iterator[Dimension]:
     contrast = facts.default.methods.get("contrast")
     words = ("off", "with") if contrast in (None, False) else ("on", "without")
-    because = f"contrast is {words[0]} by default for so many rows; the search tries {words[1]}"
+    because = f"contrast is {words[0]} by default for this many rows; the search tries {words[1]}"
     yield _choice(CONTRAST, (True, False), because)
     steps = int(contrast.get("steps", 50)) if isinstance(contrast, Mapping) else 40
     low, high = max(5, round(steps / 2)), steps * 2
     when, because = (
         SettingCondition(CONTRAST, (True,)),
-        f"{steps} updates are usual for so many rows",
+        f"{steps} updates are usual for this many rows",
     )
     yield Dimension(f"{CONTRAST}.steps", "whole", low, high, log=True, when=when, because=because)
-    key, because = f"{CONTRAST}.temperature", "0.05 to 0.3 are usual, 0.1 the default"
+    key, because = f"{CONTRAST}.temperature", "0.05 to 0.3 is usual; 0.1 is the default"
     yield Dimension(key, "number", 0.05, 0.3, log=True, when=when, because=because)
 
 
 def _network(facts: SpaceFacts) -> Iterator[Dimension]:
-    because = "the model's own by default; none for few updates, more for many"
+    because = "the model's own is the default; none suits few updates, more suits many"
     yield _choice("model.dropout", (None, 0.0, 0.2), because)
     if facts.layers >= MIN_LAYERS and facts.recipe.model.adapter.kind is None:
-        because = f"lower rates for the lower of {facts.layers} layers keep what they know"
+        because = f"lower learning rates keep what the lower of {facts.layers} layers learned"
         yield _choice("train.layer_decay", (1.0, 0.9, 0.75), because)
         usual = facts.default.model.freeze
         choices = dict.fromkeys((usual, 0.5, *(() if facts.is_generative else ("auto",))))
-        because = "the lower half frozen is cheaper, and learns less by heart"
+        because = "freezing the lower half is cheaper and memorizes less"
         yield _choice("model.freeze", choices, because)
     pooling = facts.default.model.pooling
     # A model that reads its own way by default may know no other. The embedded one was made for the
     # mean: its own way lost 8 to 80 points in every recorded run (benchmarks/arena).
     other = pooling != "own" and facts.recipe.model.name != EMBEDDED_MODEL
     if facts.has_head_of_classes and not facts.is_image_task and other:
-        because = "how token vectors become that of a text: by the default, or its own way"
+        because = "how token vectors are pooled: the default, or the model's own head"
         yield _choice("model.pooling", (pooling, "own"), because)
 
 
@@ -175,23 +177,23 @@ def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
     if kind is None:
         if not facts.is_generative or facts.parameters < SMALL_PARAMETERS:
             return
-        because = "all weights or a low-rank update of them, which learns less and forgets less"
+        because = "all weights, or a low-rank update (LoRA), which learns less and forgets less"
         yield _choice(ADAPTER_KIND, (None, "lora"), because)
         when = SettingCondition(ADAPTER_KIND, ("lora",))
     if kind is None or kind in ADAPTER_KEYS["model.adapter.rank"]:
-        because = "16 is usual; how much an adapter can learn goes with its rank"
+        because = "16 is usual; a higher rank lets an adapter learn more"
         yield Dimension("model.adapter.rank", "whole", 2, 64, log=True, when=when, because=because)
 
 
 def _augmentations(facts: SpaceFacts) -> Iterator[Dimension]:
     if facts.default.task in CLASSIFICATION_TASKS:
         name = PICTURE_FORM if facts.is_image_task else TEXT_FORM
-        because = "other forms of training rows are of use on some sets, and harm on others"
+        because = "data augmentation helps on some data sets and harms on others"
         yield _choice(f"enrich.{name}", (False, True), because)
 
 
 def default_point(space: Space, default: ResolvedRecipe) -> dict[str, Any] | None:
-    """Where in the space ``train``'s own settings lie; ``None`` where they lie outside."""
+    """The point of the space with the settings of ``train``; ``None`` if they are outside."""
     values = default.model_dump(mode="json")
     point: dict[str, Any] = {}
     for dimension in space:

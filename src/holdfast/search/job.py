@@ -1,6 +1,5 @@
-"""One fit of a search: its request, its result, and where that is kept until the run is
-finished, so that a killed search repeats none.
-"""
+"""One fit of a search: its request, its result, and its storage until the run is finished, so that
+a killed search repeats no finished fit."""
 
 from __future__ import annotations
 
@@ -28,13 +27,13 @@ _ARRAYS = ("losses", "correct", "refined")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitJob:
-    """One fit that a search wants.
+    """One fit that a search requests.
 
-    ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
-    ``held_out`` are positions among the context's rows, each row in at most one of them:
-    ``held_out`` rows (none: an empty array) only score. ``settings`` are ``key: value`` as in a
-    recipe. ``may_fail``: where no fit can be done with these settings, its ``FitResult`` says why,
-    and the search goes on.
+    ``key`` is its name in the search: letters, digits and hyphens. ``train``, ``valid`` and
+    ``held_out`` are positions among the context's rows, each row in at most one of them;
+    ``held_out`` rows (may be empty) only score. ``settings`` are ``key: value`` as in a recipe.
+    ``may_fail``: if a fit with these settings is impossible, its ``FitResult`` gives the reason,
+    and the search continues.
     """
 
     key: str
@@ -46,7 +45,7 @@ class FitJob:
 
     @property
     def fingerprint(self) -> str:
-        """What it is, in a text that is equal for equal jobs alone."""
+        """A text that is equal only for equal jobs."""
         rows = [side.tolist() for side in (self.train, self.valid, self.held_out)]
         # Fits stored by earlier versions have a fourth part, which was always this.
         parts = [self.key, rows, dict(self.settings), "None"]
@@ -71,8 +70,8 @@ class FitEvaluations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldScores:
-    """Scores and predictions of the best checkpoint on held-out rows: ``scores`` in the shape of a
-    ``test`` block, and ``predictions`` in the columns of ``predictions.parquet``; ``losses`` [m]
+    """Scores and predictions of the best checkpoint on held-out rows: ``scores`` in the form of a
+    ``test`` block, ``predictions`` in the columns of ``predictions.parquet``, and ``losses`` [m]
     per example."""
 
     scores: Mapping[str, Any]
@@ -82,15 +81,14 @@ class FoldScores:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FitResult:
-    """A job that has come to its end.
+    """A finished job.
 
-    ``best`` is the index of the best checkpoint among the ``evaluations`` (``None`` where it is an
-    average that was not evaluated), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the
-    validation rows by that state; ``refined`` [n] are the losses after the temperature that suits
-    it best, where a row has one class, else as they are. ``planned`` are the updates that were
-    planned, ``seconds`` of wall time. ``stopped`` is the reason with which a watch ended it,
-    ``None`` where none did. ``recipe`` holds every setting as it was resolved. ``failed`` says why
-    there was no fit.
+    ``best`` is the index of the best checkpoint among the ``evaluations`` (``None`` if it is a
+    weight average that was not evaluated). ``losses`` [n], ``correct`` [n] and ``metrics`` are of
+    the validation rows at that checkpoint; ``refined`` [n] are the calibrated losses if a row has
+    one class, else the losses. ``planned`` is the number of planned updates, ``seconds`` the wall
+    time. ``stopped`` is the reason why a watch stopped it, ``None`` if none did. ``recipe`` holds
+    every setting as resolved. ``failed`` says why there was no fit.
     """
 
     key: str
@@ -116,36 +114,35 @@ class FitResult:
 
     @property
     def held_out_scores(self) -> FoldScores:
-        """The scores of the held-out rows, of a job that has some."""
+        """The scores of the held-out rows, for a job that has some."""
         assert self.held_out is not None
         return self.held_out
 
 
 class FitWatch(Protocol):
-    """Follows the fits of a search and may end one."""
+    """Follows the fits of a search and may stop one."""
 
     def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
-        """A reason to end the job ``key`` now; ``None`` lets it go on."""
+        """A reason to stop the job ``key`` now; ``None`` to continue."""
         ...
 
 
 class FitStore:
-    """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is kept),
-    ``fingerprint`` that of the context: what was done on other rows or by another recipe is not
-    read."""
+    """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is stored),
+    ``fingerprint`` that of the context: fits on other rows or by another recipe are not read."""
 
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
         self._folder = folder / SEARCH_FITS if folder else None
         self._fingerprint = fingerprint
 
     def save(self, job: FitJob, result: FitResult) -> None:
-        """Write it whole or not at all."""
+        """Write it completely or not at all."""
         if self._folder is not None:
             self._file(job).save(_pack(result))
 
     def load(self, job: FitJob) -> FitResult | None:
-        """What was done of this very job; ``None`` where it is to be done."""
-        state = self._file(job).load("a finished fit", ": it is done again")
+        """The stored result of exactly this job; ``None`` if it must be run."""
+        state = self._file(job).load("a finished fit", ": it is run again")
         return None if state is None else _unpack(state)
 
     def _file(self, job: FitJob) -> SealedFile:

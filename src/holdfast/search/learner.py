@@ -1,8 +1,7 @@
-"""What the procedures of a search share: where its fits are carried out (one after another here, or
-many on a Ray cluster), many fits on one context and then one by the settings that they chose into
-the run's folder, and the plan that ``--dry-run`` shows.
+"""What all searches share: an engine for their fits (sequential here, or parallel on a Ray
+cluster), a final fit with the chosen settings into the run's folder, and the plan of ``--dry-run``.
 
-The test rows are scored once, by the model that is kept, like those of any run.
+The test rows are scored once, by the saved model, as in any run.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ENGINES = ("local", "ray")
 
 
 class FitEngine(Protocol):
-    """Carries out jobs. The same jobs give the same results, whichever engine does them."""
+    """Runs jobs. The same jobs give the same results on every engine."""
 
     def run(
         self,
@@ -43,24 +42,25 @@ class FitEngine(Protocol):
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[FitResult]:
-        """The jobs' results, each as it is there. The next job is requested only when a worker is
-        free, so that a search may choose it by what was found so far. What the ``store`` has is
-        not done again. The log gets what happens to fits, not what each of them decides."""
+        """The jobs' results as they finish. The next job is requested only when a worker is free,
+        so that a search can choose it by earlier results. Jobs in the ``store`` are not repeated.
+        The log receives what happens to fits, not the decisions inside each."""
         ...
 
 
 def make_engine(name: str, address: str | None = None) -> FitEngine:
     """The engine of this name; ``address`` is that of a Ray cluster.
 
-    Raises ``RecipeError`` for a name or an address that does not go with it, ``MachineError`` where
-    Ray is not installed or cannot be reached.
+    Raises ``RecipeError`` for an unknown name or an address that does not fit it, ``MachineError``
+    if Ray is not installed or cannot be reached.
     """
     if name not in ENGINES:
-        raise RecipeError("--engine", "is none", name, f"There are {', '.join(ENGINES)}.")
+        known = f"Choose one of: {', '.join(ENGINES)}."
+        raise RecipeError("--engine", "is not a known engine", name, known)
     if name == "local":
         if address is not None:
-            rule = "is that of a Ray cluster, and the engine is local"
-            raise RecipeError("--address", rule, address, "Add --engine ray, or leave it out.")
+            rule = "is that of a Ray cluster, but the engine is local"
+            raise RecipeError("--address", rule, address, "Add --engine ray, or remove it.")
         return LocalEngine()
     from holdfast.search.on_ray import RayEngine
 
@@ -68,7 +68,7 @@ def make_engine(name: str, address: str | None = None) -> FitEngine:
 
 
 class LocalEngine:
-    """The engine of a machine of one's own: a fit has all of its threads."""
+    """The local engine: each fit uses all threads of the machine."""
 
     def run(
         self,
@@ -89,7 +89,7 @@ class LocalEngine:
 
 
 class JobRunner(Protocol):
-    """Carries out the fits of a search, of which none that is finished is repeated."""
+    """Runs the fits of a search; finished ones are not repeated."""
 
     def __call__(
         self, jobs: Iterator[FitJob], watch: FitWatch | None = None
@@ -98,8 +98,8 @@ class JobRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search came to: the ``settings`` of the model that is kept, what was ``decisions`` on
-    the way to it, and the ``blocks`` of ``result.json``."""
+    """The result of a search: the ``settings`` of the saved model, its ``decisions``, and its
+    ``blocks`` of ``result.json``."""
 
     settings: Mapping[str, Any]
     decisions: tuple[Decision, ...]
@@ -107,10 +107,10 @@ class SearchOutcome:
 
 
 class Search(Protocol):
-    """What is special to one way to search."""
+    """What is specific to one kind of search."""
 
     def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
-        """Ask for fits until enough is known; ``checkpoints`` is the run's ``checkpoints``."""
+        """Request fits until enough is known; ``checkpoints`` is the run's ``checkpoints``."""
         ...
 
     def plan(self, context: SearchContext) -> Mapping[str, Any]:
@@ -119,10 +119,10 @@ class Search(Protocol):
 
 
 class PlanningLearner(Learner, Protocol):
-    """A learner that can say what it would do."""
+    """A learner that can describe its plan."""
 
     def plan(self) -> Mapping[str, Any]:
-        """In plain values, on the rows that it was made for."""
+        """The plan for its rows, as plain values."""
         ...
 
 
@@ -133,7 +133,7 @@ class SearchProcedure(Procedure, Protocol):
 
 
 class SearchLearner:
-    """The learner of every search: its fits, then one with the settings that it came to."""
+    """The learner of every search: its fits, then one fit with the chosen settings."""
 
     def __init__(self, recipe: Recipe, divided: Divided, engine: FitEngine, search: Search) -> None:
         self._learning, self._splits = learning_rows(recipe, divided), divided.splits
@@ -178,7 +178,7 @@ def dry_run_plan(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
 
 
 def require_test_rows(recipe: Recipe) -> None:
-    """Raise ``RecipeError`` where no test rows are set aside."""
+    """Raise ``RecipeError`` if no test rows are set aside."""
     if not recipe.data.split.test and recipe.data.test is None:
-        rule = "is 0, and what a search chose is scored by rows that chose nothing"
-        raise RecipeError("data.split.test", rule, 0, "Leave it above 0, or give --test.")
+        rule = "is 0, but a search needs test rows to score the chosen model"
+        raise RecipeError("data.split.test", rule, 0, "Set it above 0, or give --test.")

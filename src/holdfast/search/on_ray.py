@@ -1,9 +1,9 @@
 """Fits of a search on a Ray cluster, or on the processes of this machine.
 
-A worker does what the local engine does, with as many threads, so the results are the same, bit for
-bit on machines of one kind. Evaluations are sent to the process that searches, which answers for
-the watch: what it knows of all fits lies in one place. A worker that dies costs its fit's time: the
-fit is done again, elsewhere, and that is said.
+A worker runs the same code as the local engine, with as many threads, so results are identical bit
+for bit on machines of one kind. Evaluations are sent to the searching process, which runs the
+watch, since it knows all fits. A worker that dies costs only its fit's time: the fit is run again
+elsewhere, and the log records it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _CONTEXTS: dict[str, SearchContext] = {}
 class RayEngine:
     """``address`` is that of a cluster (``host:port``, ``ray://host:port`` or ``auto``); without it
     ``RAY_ADDRESS`` names one, else one is started on this machine. ``processors`` and ``gpus`` are
-    those of the cluster: a fit takes as many processors as it has threads, and a GPU where there
-    are some. Who was not connected before (``disconnect_after``) is not afterwards."""
+    those of the cluster: a fit uses as many processors as it has threads, and a GPU if there are
+    some. ``disconnect_after``: the process was not connected before, and disconnects at the end."""
 
     address: str | None
     processors: int
@@ -54,7 +54,7 @@ class RayEngine:
 
     @classmethod
     def connect(cls, address: str | None = None) -> RayEngine:
-        """Connect. Raises ``MachineError`` where Ray is not installed or cannot be reached."""
+        """Connect. Raises ``MachineError`` if Ray is not installed or cannot be reached."""
         already_connected = is_ray_connected()
         resources = connect_ray(address).cluster_resources()
         return cls(
@@ -72,14 +72,14 @@ class RayEngine:
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[FitResult]:
-        """See ``FitEngine.run``; the results come as they are there, in no order."""
+        """See ``FitEngine.run``; results come as they finish, in no fixed order."""
         threads = context.recipe.train.threads or 1
         max_fits = self.gpus or max(1, self.processors // threads)
         resources = (
             f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
         )
-        because = f"the cluster has {resources}; a fit takes {count_phrase(threads, 'thread')}"
-        notify(Decision("fits at a time", str(max_fits), because))
+        because = f"the cluster has {resources}; a fit uses {count_phrase(threads, 'thread')}"
+        notify(Decision("parallel fits", str(max_fits), because))
         ray = connect_ray(self.address)
         pool = _FitPool(ray, (threads, min(1, self.gpus)), context, watch)
         # Ray prints of dead workers where results belong.
@@ -95,7 +95,7 @@ class RayEngine:
 def _results(
     pool: _FitPool, jobs: Iterator[FitJob], max_fits: int, store: FitStore
 ) -> Iterator[FitResult]:
-    """The results, with at most so many fits under way."""
+    """The results, with at most ``max_fits`` fits running."""
     jobs_left = True
     while jobs_left or pool.running:
         while jobs_left and len(pool.running) < max_fits:
@@ -114,7 +114,7 @@ def _results(
 
 
 class _FitPool:
-    """The fits that are under way."""
+    """The running fits."""
 
     def __init__(
         self, ray: ModuleType, each: tuple[int, int], context: SearchContext, watch: FitWatch | None
@@ -137,7 +137,7 @@ class _FitPool:
         ] = (job, tries)
 
     def finished(self) -> Iterator[tuple[FitJob, FitResult]]:
-        """Those that have come to their end within a moment; evaluations are answered meanwhile."""
+        """The fits that finish within a moment; evaluations are answered meanwhile."""
         done, _ = self._ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
         self._answer_watch()
         for future in done:
@@ -153,7 +153,7 @@ class _FitPool:
             yield job, pickle.loads(packed)
 
     def stop(self) -> None:
-        """Stop what is still under way: it was begun for a search that has ended."""
+        """Stop the fits that still run, because the search has ended."""
         for future in self.running:
             with contextlib.suppress(Exception):
                 self._ray.cancel(future, force=True)
@@ -167,17 +167,18 @@ class _FitPool:
             self._ray.get(self._mail.answer.remote(number, self._watch.stop_reason(key, snapshot)))
 
     def _retry(self, job: FitJob, tries: int, error: Exception) -> None:
-        """A worker died, or something broke in it that is no error of Holdfast's."""
+        """A worker died, or an error that is not Holdfast's own occurred in it."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, Exception) and isinstance(error, self._ray.exceptions.RayTaskError):
-            # A defect would come again.
+            # A defect would occur again.
             raise cause
         if tries >= TRIES:
             raise MachineError(
                 f"the fit {job.key}",
                 f"lost its worker {tries} times",
                 str(error).splitlines()[0],
-                "See the memory of the machines; finished fits are kept: continue with --resume.",
+                "Check the memory of the machines, then continue with --resume: finished fits are "
+                "kept.",
             ) from error
         because = f"its worker died ({type(error).__name__}); only this fit's time is lost"
         notify(Decision(job.key, "begun again", because, prominent=True))
@@ -185,7 +186,7 @@ class _FitPool:
 
 
 class Mailbox:
-    """An actor through which fits ask the searching process whether to go on."""
+    """An actor through which fits ask the searching process whether to continue."""
 
     def __init__(self) -> None:
         self._pending: dict[int, tuple[str, Snapshot]] = {}
@@ -201,23 +202,23 @@ class Mailbox:
         return await self._answers[number]
 
     async def take_pending(self) -> list[tuple[int, str, Snapshot]]:
-        """What was asked since this was asked last."""
+        """The questions since the last call."""
         pending, self._pending = self._pending, {}
         return [(number, key, snapshot) for number, (key, snapshot) in pending.items()]
 
     async def answer(self, number: int, because: str | None) -> None:
-        """Let that fit go on."""
+        """Answer the question of that fit."""
         self._answers.pop(number).set_result(because)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteWatch:
-    """The watch as a worker has it."""
+    """The watch on the worker's side."""
 
     mail: Any
 
     def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
-        """Ask the process that searches, and wait."""
+        """Ask the searching process, and wait."""
         import ray
 
         reason: str | None = ray.get(
@@ -229,14 +230,14 @@ class RemoteWatch:
 def _run_in_worker(
     fingerprint: str, packed: list[Any], job: FitJob, mail: object, version: str
 ) -> Any:
-    """In a worker: the one fit, or the error that a person must see."""
+    """In a worker: run the fit, and return its result or the error that the user must see."""
     import ray
 
     try:
         if version != __version__:
             raise MachineError(
                 "a machine of the cluster",
-                f"has Holdfast {__version__}, and the search is done by {version}",
+                f"has Holdfast {__version__}, but the search runs {version}",
                 None,
                 "Install the same version on every machine.",
             )
@@ -252,8 +253,7 @@ def _run_in_worker(
 
 
 def with_rows_in_memory(context: SearchContext) -> SearchContext:
-    """The context with its rows in memory: another machine does not have the files in which they
-    lie here."""
+    """The context with its rows in memory: another machine does not have the files."""
     known = tuple(_in_memory(table) for table in context.known)
     return replace(context, rows=_in_memory(context.rows), known=known, _prepared={})
 

@@ -1,9 +1,9 @@
-"""``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
+"""``holdfast lr``: learning-rate range test, in a hundred updates.
 
-The rows are read, split and encoded, and the run begins, as ``train`` would have it; then the
-learning rate rises from update to update, on training rows alone (``training/sweep.py``), and
-the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
-Nothing is written, and the network that was swept is thrown away.
+The rows are read, split and encoded, and the run begins, as in ``train``. Then the learning rate
+increases from update to update, on training rows only (``training/sweep.py``), and the decrease of
+the loss shows which rates train the model without divergence (``stats/rate_curve.py``). Nothing is
+written, and the network is discarded.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ DIVERGED_SHARE, DIVERGED_NATS, DIVERGED_UPDATES = 2.0, 1.0, 3
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One update: its learning ``rate``, the ``loss`` of the rows that came next, and the loss that
-    ``smoothed`` updates show, relative to what the same rows lost at the start."""
+    """One update: its learning ``rate``, the ``loss`` of the next rows, and ``smoothed``, the
+    smoothed loss relative to the loss of the same rows before the test."""
 
     rate: float
     loss: float
@@ -50,11 +50,11 @@ class RatePoint:
 
 @dataclass(frozen=True, slots=True)
 class RateRange:
-    """What a range test found, in values of ``train.learning_rate``.
+    """The result of a range test, in values of ``train.learning_rate``.
 
-    ``suggested`` is the rate to take, ``None`` where the curve says nothing (``because`` says why);
-    ``low`` and ``high`` bound the rates at which the loss falls. ``planned`` is the rate that
-    ``train`` would take, ``phase`` what was swept, ``rows`` how many training rows there are.
+    ``suggested`` is the suggested rate, ``None`` if the curve is inconclusive (``because`` says
+    why); ``low`` and ``high`` bound the rates at which the loss decreases. ``planned`` is the rate
+    of ``train``, ``phase`` the tested phase, ``rows`` the number of training rows.
     """
 
     suggested: float | None
@@ -67,7 +67,7 @@ class RateRange:
     rows: int
 
     def __repr__(self) -> str:
-        rate = "none suggested" if self.suggested is None else f"{self.suggested:.2g} suggested"
+        rate = "no rate suggested" if self.suggested is None else f"{self.suggested:.2g} suggested"
         return brief_repr("RateRange", rate, self.because)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def range_test(
 ) -> RateRange:
     """The range test of a recipe; ``in_memory`` are rows in memory, see ``prepare.sources``.
 
-    Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
-    there is nothing to resume.
+    Raises what ``train`` raises for its rows, model and settings, except ``Interrupted``: there is
+    nothing to resume.
     """
     with run_environment(recipe, in_memory) as recipe:
         divided = load_and_divide(recipe)
@@ -92,8 +92,9 @@ def range_test(
 
 
 def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
-    """The range test of a fit on these rows, by position: of the phase of its plan that passes most
-    rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
+    """The range test of a fit on these rows, by position, for the phase of its plan that passes
+    most rows. Rates of a method's phase are converted to the ``train.learning_rate`` that leads to
+    them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
     uncached = prepared.recipe.with_changes(train={"cache_frozen": "off"})
     training_plan = make_training_plan(replace(prepared, recipe=uncached), train, valid)
@@ -104,8 +105,8 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
     rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
     job, _ = make_job(training_plan, make_accelerator(training_plan.recipe.train.precision))
     # Before the wait, which is a minute and more on a slow machine.
-    because = "each with its rows compared before and after; seconds to minutes on a processor"
-    size = f"up to {UPDATES} updates of {phases[place].rows_per_step} rows"
+    because = "compares the loss of each batch before and after; seconds to minutes on a CPU"
+    size = f"up to {UPDATES} updates of {phases[place].rows_per_step} rows each"
     notify(Decision("range test", size, because, prominent=True))
     with memory_errors("the range test"):
         updates = sweep(job, place, [rate * share for rate in rates], has_diverged)
@@ -131,7 +132,7 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
 
 
 def has_diverged(updates: Sequence[SweepStep]) -> bool:
-    """Whether the loss has risen so far above where it began that higher rates say nothing."""
+    """Whether the loss has risen so far above its initial value that higher rates add nothing."""
     if len(updates) < DIVERGED_UPDATES:
         return False
     risen = np.mean([one.loss - one.initial_loss for one in updates[-DIVERGED_UPDATES:]])

@@ -1,8 +1,7 @@
-"""The loop of a search: which fits it asks for, what it makes of them, and when it ends.
+"""The loop of a search: which fits it requests, how it uses their results, and when it stops.
 
-It is a lazy sequence of jobs with a receiver of their results, so that it is the same with
-one worker and with many: the next trial is chosen when a worker is free, by the results until
-then.
+It is a lazy sequence of jobs with a receiver of their results, so that it is the same with one
+worker and with many: the next trial is chosen when a worker is free, by the results so far.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LEAST_TRIALS = 8
 
 @dataclass(slots=True)
 class _OpenTrial:
-    """A trial under way: its folds that are done."""
+    """A trial in progress: its finished folds."""
 
     start: TrialStart
     results: dict[int, FitResult] = field(default_factory=dict)
@@ -42,9 +41,9 @@ class _OpenTrial:
 class SearchLoop:
     """One search, as it was planned (``plan``).
 
-    ``seconds`` bound it. ``search_stop_rule`` says after a trial why there should be no other,
-    ``trial_stop_rule`` after a fold why a trial should have no other. ``stop_reason`` is why it
-    came to its end.
+    ``seconds`` bound it. ``search_stop_rule`` says after a trial why there should be no further
+    trial, ``trial_stop_rule`` after a fold why a trial should have no further fold. ``stop_reason``
+    is why the search stopped.
     """
 
     trials: Trials
@@ -66,7 +65,7 @@ class SearchLoop:
 
     @property
     def results(self) -> tuple[TrialResult, ...]:
-        """Every trial that has come to its end, by number."""
+        """Every finished trial, by number."""
         return tuple(self._results[number] for number in sorted(self._results))
 
     def jobs(self) -> Iterator[FitJob]:
@@ -77,7 +76,7 @@ class SearchLoop:
             yield from self._jobs_of(next_start)
 
     def add(self, fit_result: FitResult) -> None:
-        """What came of a fit."""
+        """Record the result of a fit."""
         name, _, fold = fit_result.key.partition("-f")
         trial = self._open.get(name)
         if trial is None:
@@ -139,11 +138,11 @@ class SearchLoop:
             if not self._is_known(start.settings):
                 return start
             self.trials.give_back(start)
-        self.stop_reason = f"{MAX_REPEATED_PROPOSALS} proposals in a row had been tried already"
+        self.stop_reason = f"the last {MAX_REPEATED_PROPOSALS} proposals had all been tried before"
         return None
 
     def _is_known(self, settings: Mapping[str, object]) -> bool:
-        """Whether they were tried, or are under way."""
+        """Whether these settings were tried, or are in progress."""
         key = settings_key(settings)
         return key in self._keys or key in self._open
 
@@ -152,7 +151,7 @@ class SearchLoop:
         grid = self.plan.grid or ()
         if all(self._is_known({} if point == default else point) for point in grid):
             return "every point of the grid was tried"
-        return "the points of the grid that are left were begun by other runs of the study"
+        return "other runs of the study have started the remaining points of the grid"
 
     def _ask_next(self) -> TrialStart | None:
         """The next trial of the first origin that has one left."""
@@ -167,18 +166,17 @@ class SearchLoop:
         return None if self.plan.grid is not None else self.trials.ask("sampler")
 
     def _limit_reason(self) -> str | None:
-        """Why there is no other trial."""
+        """Why there is no further trial."""
         count = len(self._results) + len(self._open)
         if self.plan.max_trials is not None and count >= self.plan.max_trials:
-            return f"{count_phrase(count, 'trial')}, as many as asked for"
+            return f"{count_phrase(count, 'trial')}, the requested number"
         if self.seconds is not None and self._results:
             elapsed = time.monotonic() - self._started_at
             typical_seconds = float(np.median([one.seconds for one in self.results]))
             if elapsed + typical_seconds > self.seconds:
                 return (
-                    f"{self.seconds / 60:g} minutes: another trial of about "
-                    f"{typical_seconds:.0f} s does "
-                    "not fit"
+                    f"time limit of {self.seconds / 60:g} minutes: another trial of about "
+                    f"{typical_seconds:.0f} s does not fit"
                 )
         if (
             self.search_stop_rule is None
@@ -188,7 +186,7 @@ class SearchLoop:
         return self.search_stop_rule(self.results)
 
     def _assemble(self, trial: _OpenTrial) -> TrialResult:
-        """A trial of those of its folds that are done."""
+        """A trial from its finished folds."""
         fit_results = [trial.results[number] for number in sorted(trial.results)]
         fitted = {number: one for number, one in trial.results.items() if not one.failed}
         for number, one in fitted.items():
@@ -202,7 +200,7 @@ class SearchLoop:
         )
         failed = next((one.failed for one in fit_results if one.failed), None)
         if any(len(one.losses) != sizes[i] for i, one in fitted.items()):
-            failed = "its rows are cut into other pieces, which no other trial was judged by"
+            failed = "it splits rows into other pieces than the other trials"
         stopped = next((one.stopped for one in fit_results if one.stopped), None)
         state: State = "complete"
         if failed is not None:
@@ -253,7 +251,7 @@ class SearchLoop:
 
 
 def _fold_values(result: FitResult | None, name: str, size: int) -> Floats:
-    """What one fold said of its rows; NaN where it is not done, or said of other ones."""
+    """The values of one fold's rows; NaN if it is not finished, or was scored on other rows."""
     values = None
     if result is not None:
         values = result.correct if name == "correct" else result.refined

@@ -1,6 +1,5 @@
-"""The sizes of a model that are tried, what each of them costs where the model is used, and what
-their answers to the same rows say: is the model larger than the rows need?
-"""
+"""The model sizes that are tried, their costs when the model is used, and the verdict of their
+scores on the same rows: is the model larger than the rows need?"""
 
 from __future__ import annotations
 
@@ -35,8 +34,8 @@ NETWORK_COPIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One size: its ``name`` in words, ``settings`` as in a recipe (none for the whole), and how
-    large it is (``blocks``, or the ``rank`` of its adapter)."""
+    """One size: its ``name`` in words, ``settings`` as in a recipe (none for the full model), and
+    its size (``blocks``, or the ``rank`` of its adapter)."""
 
     key: str
     name: str
@@ -46,7 +45,7 @@ class Size:
 
     @property
     def magnitude(self) -> int:
-        """Its blocks, or its rank: sizes of one search are distinguished by the same one."""
+        """Its blocks, or its rank: the sizes of one search differ in the same one."""
         return self.blocks or self.rank or 0
 
     @property
@@ -57,8 +56,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a size costs where it is used: ``parameters`` of the plain model, ``trainable`` those
-    that learn, ``latency_ms`` a row, one at a time, on this machine."""
+    """The cost of a size in use: ``parameters`` of the plain model, ``trainable`` ones, and
+    ``latency_ms`` per row, one at a time, on this machine."""
 
     parameters: int
     trainable: int
@@ -66,11 +65,11 @@ class Cost:
 
 
 def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
-    """The whole model first, then smaller ones, the largest first.
+    """The full model first, then smaller ones, the largest first.
 
     Depth: the first blocks of the pretrained stack (the top ones are dropped), and for half of the
-    blocks those spread over it too. Of a model with an adapter that is saved next to it, whose
-    depth cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
+    blocks also those spread over the depth. For a model whose adapter is saved separately, the
+    depth cannot change: ranks, halved repeatedly. Raises ``RecipeError`` if neither is possible.
     """
     adapter = context.recipe.model.adapter
     network = context.prepared({}).loaded.network
@@ -78,7 +77,7 @@ def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
         return _rank_sizes(network)
     blocks = depth_of(network)
     if blocks < 2:
-        rule = "tries smaller models, and this one has a single block"
+        rule = "tries smaller models, but this one has a single block"
         raise RecipeError("search=capacity", rule, blocks, "Name a deeper model.")
     if blocks <= FEW_BLOCKS:
         depths = list(range(blocks - 1, 0, -1))
@@ -103,7 +102,7 @@ def _rank_sizes(network: Network) -> tuple[Size, ...]:
             "search=capacity",
             f"has no smaller form of model.adapter.kind={kind} to try",
             rank,
-            "Add --set model.adapter.merge=true, which lets blocks be left out, or raise "
+            "Add --set model.adapter.merge=true, so that blocks can be dropped, or raise "
             "model.adapter.rank.",
         )
     ranks = [rank]
@@ -115,12 +114,12 @@ def _rank_sizes(network: Network) -> tuple[Size, ...]:
 
 
 def measure_costs(context: SearchContext, sizes: Sequence[Size]) -> dict[str, Cost]:
-    """Each size's cost, by its key, measured on the plain model that it is saved as (mean pooling
-    adds a block to it), on rows of middle length one at a time.
+    """The cost of each size, by its key, measured on the plain model that is saved (mean pooling
+    adds a block to it), on rows of medium length, one at a time.
 
-    Of each row the quickest of several passes counts, since a machine is only ever disturbed
-    upwards; the sizes take turns at it, so that a slow minute hits them all, where memory holds
-    them side by side.
+    For each row the fastest of several passes counts, since other load only ever slows a machine
+    down. The sizes take turns, so that a slow minute affects all of them, if they fit into memory
+    together.
     """
     from holdfast.models.layers import count_parameters
     from holdfast.plan.memory import available_mb
@@ -137,7 +136,7 @@ def measure_costs(context: SearchContext, sizes: Sequence[Size]) -> dict[str, Co
 
 
 def _measure_times(context: SearchContext, sizes: Sequence[Size]) -> dict[str, float]:
-    """Seconds a row, the sizes in turn."""
+    """Seconds per row, the sizes in turn."""
     import torch
 
     from holdfast.training.machine.machine import use_threads
@@ -157,7 +156,7 @@ def _measure_times(context: SearchContext, sizes: Sequence[Size]) -> dict[str, f
 
 
 def _timed_passes(prepared: PreparedData) -> list[Callable[[], object]]:
-    """A pass of each of ``TIMED_ROWS`` rows through what answers once the network is saved."""
+    """A pass of each of ``TIMED_ROWS`` rows through the model as it is saved."""
     from holdfast.models.encoders.network import EncoderClassifier, plain_model
 
     network: Any = prepared.loaded.network
@@ -179,9 +178,9 @@ FULL = "whole"
 
 @dataclass(frozen=True, slots=True)
 class SizeStanding:
-    """How one size compares with the full model on the same rows: ``paired`` is size less full
-    model (more is better), ``expected_difference`` the difference that is to be expected once the
-    other sizes and its own noise are counted in."""
+    """The comparison of one size with the full model on the same rows: ``paired`` is size minus
+    full model (higher is better), ``expected_difference`` the difference after shrinkage by the
+    other sizes and its own noise."""
 
     key: str
     paired: PairedVerdict
@@ -190,7 +189,7 @@ class SizeStanding:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The ``answer``, the size that is ``selected`` (its key), and how each other one stands."""
+    """The ``answer``, the ``selected`` size (its key), and the comparison of each other size."""
 
     answer: Answer
     selected: str
@@ -199,7 +198,7 @@ class Capacity:
     n: int
 
     def standing_of(self, key: str) -> SizeStanding | None:
-        """How this size stands; ``None`` for the whole model."""
+        """The comparison of this size; ``None`` for the full model."""
         return next((one for one in self.standings if one.key == key), None)
 
 
@@ -212,21 +211,21 @@ def judge_sizes(
     units: Ints | None = None,
     label: str | None = None,
 ) -> Capacity:
-    """``full`` [n] is how good the whole model's answer to each row is (more is better),
-    ``smaller`` that of each smaller size by its key, ``magnitudes`` how large each is; along each
-    of the ``chains`` (the largest first) the quality to be expected does not rise.
+    """Compare sizes. ``full`` [n] is the quality of the full model's prediction of each row (higher
+    is better), ``smaller`` that of each smaller size by its key, ``magnitudes`` their sizes; along
+    each of the ``chains`` (the largest first) the expected quality does not increase.
 
-    A size does as well where it is proven not to be worse by the margin (``judge_pairs``:
-    equivalent, or better). *oversized*: some size does; the smallest such one is chosen.
-    *all_needed*: none does, and the largest smaller one is proven worse; *too_small* where the
-    whole model underfits besides (the ``label`` of its verdict). *undecided*: the rows cannot tell;
-    then the smallest size is chosen whose likely difference lies within the margin and that is not
-    proven worse, since what cannot be distinguished is not worth its price. Rows of one of the
-    ``units`` [n] (a group, copies) are no evidence of their own; without units each row is.
+    A size is as good if it is shown not to be worse by the margin (``judge_pairs``: equivalent, or
+    better). *oversized*: some size is; the smallest such size is chosen. *all_needed*: none is, and
+    the largest smaller one is shown to be worse; *too_small* if the full model also underfits (the
+    ``label`` of its verdict). *undecided*: the rows cannot show it; then the smallest size is
+    chosen whose expected difference is within the margin and that is not shown to be worse, since
+    an undetectable difference is not worth its cost. Rows of one of the ``units`` [n] (a group,
+    duplicates) are not independent; without units each row is.
 
-    The likely difference d: the means along a chain are made monotone (least squares, pool adjacent
-    violators), and each is drawn towards 0 by its noise, d · max(0, 1 − se² ÷ d²) (the positive
-    part of James and Stein 1961).
+    The expected difference d: the means along a chain are made monotone (least squares, pool
+    adjacent violators), and each is shrunk towards 0 by its noise, d · max(0, 1 − se² ÷ d²) (the
+    positive part of James and Stein 1961).
     """
     judged = {key: judge_pairs(one - full, margin, units) for key, one in smaller.items()}
     expected: dict[str, float] = {}
@@ -253,7 +252,7 @@ def judge_sizes(
 
 
 def non_increasing(values: Sequence[float]) -> list[float]:
-    """The nearest sequence that does not rise, in squares (pool adjacent violators)."""
+    """The nearest non-increasing sequence in least squares (pool adjacent violators)."""
     blocks: list[tuple[float, int]] = []
     for value in values:
         mean, size = value, 1
@@ -265,7 +264,7 @@ def non_increasing(values: Sequence[float]) -> list[float]:
 
 
 def shrink(value: float, standard_error: float) -> float:
-    """A difference less what its standard error makes of nothing."""
+    """A difference shrunk towards 0 by its standard error."""
     if value == 0 or not np.isfinite(standard_error):
         return 0.0
     return value * max(0.0, 1 - (standard_error / value) ** 2)
@@ -284,8 +283,8 @@ def capacity_sentence(
     selected = capacity.standing_of(capacity.selected)
     if capacity.answer == "oversized":
         assert selected is not None
-        do = "do" if (named[selected.key].blocks or 0) > 1 else "does"
-        comparison = "better" if selected.paired.verdict == "better" else "as well"
+        do = "are" if (named[selected.key].blocks or 0) > 1 else "is"
+        comparison = "better" if selected.paired.verdict == "better" else "as good"
         gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
         return f"oversized: {named[selected.key].name} {do} {comparison} ({gap}), {speed}"
     if capacity.answer in ("all_needed", "too_small"):
@@ -295,25 +294,30 @@ def capacity_sentence(
         )
         if capacity.answer == "too_small":
             return (
-                f"too small: {loss_text}, and the whole model underfits; a larger one may do better"
+                f"too small: {loss_text}, and the full model underfits; a larger model may be "
+                "better"
             )
-        return f"not oversized: {loss_text}; whether a larger model does better was not tried"
-    unknown = f"cannot be told on {capacity.n} rows whether the model is oversized"
+        return f"not oversized: {loss_text}; no larger model was tried"
+    unknown = f"inconclusive: {capacity.n} rows cannot show whether the model is oversized"
     if selected is None:
         nearest = max(capacity.standings, key=lambda one: one.expected_difference, default=None)
         nearest_text = (
             f" ({named[nearest.key].name}: {_gap_text(nearest, has_accuracy)})" if nearest else ""
         )
-        return f"{unknown}{nearest_text}; the whole is kept, for each smaller size is likely worse"
+        return (
+            f"{unknown}{nearest_text}; the full model is kept, because each smaller size is "
+            "probably worse"
+        )
     gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
-    return f"{unknown}; kept as the cheaper choice: {named[selected.key].name} ({gap}), {speed}"
+    return f"{unknown}; chosen as the cheaper size: {named[selected.key].name} ({gap}), {speed}"
 
 
 def _gap_text(standing: SizeStanding, has_accuracy: bool) -> str:
     paired, scale = standing.paired, 100.0 if has_accuracy else -1.0
     unit = " points" if has_accuracy else " of the loss"
     ends = sorted((paired.low * scale, paired.high * scale))
-    return f"{_signed(paired.value * scale)}{unit}, {_signed(ends[0])} to {_signed(ends[1])}"
+    interval = f"95 % CI {_signed(ends[0])} to {_signed(ends[1])}"
+    return f"{_signed(paired.value * scale)}{unit}, {interval}"
 
 
 def _signed(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What a search may change: keys of a recipe, each with the values that it may take."""
+"""A search space: keys of a recipe, each with the values that it may take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRID_POINTS = 3
 
 @dataclass(frozen=True, slots=True)
 class SettingCondition:
-    """``key`` of the same trial is one of ``values``."""
+    """A condition: ``key`` of the same trial has one of ``values``."""
 
     key: str
     values: tuple[Any, ...]
@@ -35,9 +35,9 @@ class SettingCondition:
 class Dimension:
     """One key and its values.
 
-    ``value_type`` ``number`` or ``whole``: from ``low`` to ``high``, both among them, in steps of
-    ``step`` where there is one, evenly over the logarithm with ``log``. ``choice``: one of
-    ``choices``. It is chosen only where ``when`` holds; ``because`` is why it is searched so.
+    ``value_type`` ``number`` or ``whole``: from ``low`` to ``high``, both included, in steps of
+    ``step`` if there is one, uniform over the logarithm with ``log``. ``choice``: one of
+    ``choices``. It is chosen only if ``when`` holds; ``because`` is why it is searched.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Dimension:
     because: str = "set by you"
 
     def contains(self, value: object) -> bool:
-        """Whether ``value`` is one that it may take."""
+        """Whether ``value`` is one of its values."""
         if self.value_type == "choice":
             return any(same_value(value, one) for one in self.choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -64,7 +64,7 @@ class Dimension:
         return math.isclose((value - self.low) / self.step, round((value - self.low) / self.step))
 
     def grid(self) -> tuple[Any, ...]:
-        """The values that a grid tries: all of them, or of a range without steps three."""
+        """The values of a grid: all of them, or three for a range without steps."""
         if self.value_type == "choice":
             return self.choices
         if self.step:
@@ -78,7 +78,7 @@ class Dimension:
 
     @property
     def grid_points(self) -> int:
-        """How many values a grid tries, without making them."""
+        """The number of values of a grid, without making them."""
         if self.value_type == "choice":
             return len(self.choices)
         return (
@@ -87,7 +87,7 @@ class Dimension:
 
     @property
     def finite(self) -> bool:
-        """Whether it has so few values that all can be tried."""
+        """Whether it has few enough values to try all."""
         few_integers = self.value_type == "whole" and self.high - self.low < GRID_POINTS
         return self.value_type == "choice" or bool(self.step) or few_integers
 
@@ -115,8 +115,8 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """The keys that are searched, those on which others depend before these. What is not among
-    them is as the recipe has it; ``user_defined``: the user has named them."""
+    """The searched keys; a key comes before those that depend on it. Other keys are as in the
+    recipe; ``user_defined``: the user has named the keys."""
 
     dimensions: tuple[Dimension, ...] = ()
     user_defined: bool = True
@@ -132,7 +132,7 @@ class Space:
         return {one.key: one for one in self.dimensions}
 
     def active(self, settings: Mapping[str, object]) -> tuple[Dimension, ...]:
-        """Those that have an effect with these ``settings``."""
+        """The dimensions that have an effect with these ``settings``."""
         # What nobody chooses was settled when the space was made.
         return tuple(
             one
@@ -141,7 +141,7 @@ class Space:
         )
 
     def contains(self, settings: Mapping[str, object]) -> bool:
-        """Whether these settings are a point of the space, all that has an effect being named."""
+        """Whether these settings are a point of the space, with every active dimension named."""
         required = {one.key: one for one in self.active(settings)}
         return required.keys() == settings.keys() and all(
             required[key].contains(value) for key, value in settings.items()
@@ -171,7 +171,7 @@ class Space:
 
     @property
     def finite(self) -> bool:
-        """Whether a grid is all of it."""
+        """Whether a grid covers it completely."""
         return all(one.finite for one in self)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -182,7 +182,7 @@ class Space:
 
 
 def dependencies_first(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
-    """What others depend on first; otherwise as they were."""
+    """Dimensions on which others depend come first; otherwise the order is unchanged."""
     keys = {one.key for one in dimensions}
     ordered_so_far: list[Dimension] = []
     remaining = list(dimensions)
@@ -200,7 +200,7 @@ def dependencies_first(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]
 
 
 def same_value(one: object, other: object) -> bool:
-    """Whether two values of a setting are one: ``true`` is not 1, and 1 is 1.0."""
+    """Whether two values of a setting are equal: ``true`` is not 1, and 1 is 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
@@ -224,6 +224,6 @@ def _format_short(value: object) -> str:
 
 
 def canonical_text(value: object) -> str:
-    """A value as a text that no other value has: for keys of stores, and for choices of a
-    library that knows plain values alone."""
+    """A unique text for a value: for keys of stores, and for choices of a library that accepts only
+    plain values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,7 +1,6 @@
-"""The space of a search as a person writes it: ``{range: [1e-5, 5e-4], log: true}``,
-``{range: [1, 8], step: 1}`` or ``{choices: [linear, cosine]}`` in the place of a value, in a recipe
-or behind ``--set``. They are taken out before the recipe is read, which knows values alone.
-"""
+"""The search space as the user writes it: ``{range: [1e-5, 5e-4], log: true}``, ``{range: [1, 8],
+step: 1}`` or ``{choices: [linear, cosine]}`` in place of a value, in a recipe or with ``--set``.
+The ranges are removed before the recipe is read, which accepts only values."""
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.adapters.adapter import LOW_RANK
-from holdfast.recipe import Recipe, as_settings, known_keys, override
+from holdfast.recipe import Recipe, as_settings, key_names, known_keys, override
+from holdfast.recipe.plain_names import settings_with_stored_keys, with_stored_keys
 from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
 from holdfast.search.space import (
@@ -42,30 +42,27 @@ MOST_CHOICES = 1000
 SECTION = "search"
 EXAMPLES = "{range: [1e-5, 5e-4], log: true}, {range: [1, 8], step: 1} or {choices: [a, b]}"
 _ROWS = (
-    "decides which rows are learned from and judge, so that trials of it cannot be compared",
-    "Train a run for each and ask `holdfast compare`.",
+    "changes the training or validation rows, so its trials cannot be compared",
+    "Train a run for each value, then run `holdfast compare`.",
 )
-_MEASURE = (
-    "decides how a trial is measured, and trials are compared by one measure",
-    "Set one value.",
-)
-_MACHINE = ("changes how fast a trial runs, not what it learns", "Set one value, or leave it out.")
-_NOT_TRAINING = ("says what is done beside the training", "Set one value.")
+_MEASURE = ("changes how a trial is scored, but trials must share one score", "Set one value.")
+_MACHINE = ("changes how fast a trial runs, not what it learns", "Set one value, or remove it.")
+_NOT_TRAINING = ("does not change the training", "Set one value.")
 # By the beginning of a key: why it is not searched, and what to do.
 NOT_SEARCHABLE: Mapping[str, tuple[str, str]] = {
     "data.": _ROWS,
     "treat": _ROWS,
     "seed": (
-        "is chance: the best of several seeds is luck, not a better setting",
-        "`holdfast cv --repeats` shows how much chance moves the score.",
+        "is not a hyperparameter: the best of several seeds is chance",
+        "`holdfast cv --repeats` shows how much the score varies by chance.",
     ),
-    "task": ("is what is learned", "Set one task."),
+    "task": ("is not a hyperparameter", "Set one task."),
     "model.name": (
-        "is the model, which is chosen by other means",
+        "is the model, which another command chooses",
         "`holdfast choose SOURCE --models A,B` compares models.",
     ),
     "model.revision": ("is the model", "`holdfast choose SOURCE --models A,B` compares models."),
-    "model.trust_remote_code": ("is a question of trust", "Set one value."),
+    "model.trust_remote_code": ("is a security setting", "Set one value."),
     "train.metric": _MEASURE,
     "train.keep": _MEASURE,
     "train.folds": _MEASURE,
@@ -101,12 +98,13 @@ ADAPTER_KEYS = {
 
 
 def read_search_recipe(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
-    """A recipe of a file, the ranges that were in it by their keys, and its part ``search``."""
+    """The recipe of a file, the ranges in it by their keys, and its section ``search``."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         content = {} if content is None else content
         return parse(content, str(path)), {}, None
-    rest, ranges = without_ranges(content)
+    renamed, _ = with_stored_keys(content, str(path))
+    rest, ranges = without_ranges(renamed)
     search_section = rest.pop(SECTION, None)
     recipe = resolve_paths(parse(rest, str(path)), Path(os.path.realpath(path)).parent)
     return recipe, ranges, search_section
@@ -115,8 +113,8 @@ def read_search_recipe(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
 def without_ranges(
     tree: Mapping[str, object], prefix: str = ""
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tables without those values that are ranges or choices, and these by their dotted
-    keys. The part ``search`` is left as it is."""
+    """The settings without ranges and choices, and these by their dotted keys. The section
+    ``search`` is left as it is."""
     rest: dict[Any, Any] = {}
     ranges: dict[str, Any] = {}
     for key, value in tree.items():
@@ -132,19 +130,20 @@ def without_ranges(
 
 
 def is_range(value: object) -> bool:
-    """Whether a value is meant as several."""
+    """Whether a value is a range or a list of choices."""
     return isinstance(value, dict) and ("range" in value or "choices" in value)
 
 
 def split_settings(
     settings: Mapping[str, object] | Sequence[str],
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    """``--set`` strings: those of the recipe, the ranges by their keys, and what is said of the
-    search (``search.trials=8``; ``search=capacity`` stands under ``""``)."""
+    """``--set`` strings, separated: those of the recipe, the ranges by their keys, and the settings
+    of the search (``search.trials=8``; ``search=capacity`` is stored under ``""``)."""
     recipe_settings: list[str] = []
     ranges: dict[str, Any] = {}
     search_settings: dict[str, Any] = {}
-    for setting in as_settings(settings):
+    renamed, _ = settings_with_stored_keys(as_settings(settings))
+    for setting in renamed:
         name, equals, text = setting.partition("=")
         key = name.strip()
         value: Any = text if equals else None
@@ -162,10 +161,10 @@ def split_settings(
 
 
 def parse_space(ranges: Mapping[str, Any], recipe: Recipe) -> Space:
-    """The space that a person wrote, checked against the recipe that it belongs to.
+    """The user's search space, checked against its recipe.
 
-    Raises ``RecipeError`` for a key that does not exist or cannot be searched, for a range that is
-    none, and for values that the key cannot take.
+    Raises ``RecipeError`` for a key that does not exist or cannot be searched, for an invalid
+    range, and for values that the key cannot take.
     """
     parsed = [_parse_dimension(key, value) for key, value in ranges.items()]
     by_key = {one.key: one for one in parsed}
@@ -181,24 +180,24 @@ def _parse_dimension(key: str, table: Mapping[str, Any]) -> Dimension:
     for name in table:
         if name not in RANGE_KEYS:
             raise RecipeError(
-                where, "names an unknown word", name, suggest_name(str(name), RANGE_KEYS)
+                where, "has an unknown key", name, suggest_name(str(name), RANGE_KEYS)
             )
     if "choices" in table:
         choices = table["choices"]
         extra = [name for name in table if name != "choices"]
         if extra:
-            raise RecipeError(where, f"has choices and {extra[0]} too", None, f"Write {EXAMPLES}.")
+            raise RecipeError(where, f"has both choices and {extra[0]}", None, f"Write {EXAMPLES}.")
         if not isinstance(choices, (list, tuple)) or len(choices) < 2:
             rule = "needs a list of at least two values"
             raise RecipeError(where, rule, choices, f"Write {EXAMPLES}.")
         if len(choices) > MOST_CHOICES:
             rule = f"has {count_phrase(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
-            raise RecipeError(where, rule, None, "Give a range.")
+            raise RecipeError(where, rule, None, "Give a range instead.")
         if key.partition(".")[0] not in OPEN_SECTIONS:
             choices = [float(one) if _is_number(one) else one for one in choices]
         for index, one in enumerate(choices):
             if any(same_value(one, other) for other in choices[:index]):
-                raise RecipeError(where, "names a value twice", one, "Name each value once.")
+                raise RecipeError(where, "repeats a value", one, "Give each value once.")
         return Dimension(key, "choice", choices=tuple(choices))
     return _parse_range(where, key, table)
 
@@ -212,9 +211,10 @@ def _check_key(key: str) -> None:
     if not free and key not in known:
         inside = [one for one in known if one.startswith(f"{key}.")]
         if inside:
-            rule = "is a part of several settings"
+            rule = "is a section with several settings"
             raise RecipeError(f"search space: {key}", rule, None, f"Search one: {inside[0]}.")
-        raise RecipeError("search space", "names an unknown key", key, suggest_name(key, known))
+        remedy = suggest_name(key, key_names())
+        raise RecipeError("search space", "names an unknown key", key, remedy)
 
 
 def _parse_range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
@@ -226,28 +226,28 @@ def _parse_range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
     if not isinstance(log, bool):
         raise RecipeError(where, "has a log that is neither true nor false", log, "Set log: true.")
     if not low < high:
-        rule = "has a range whose end is not above its beginning"
+        rule = "has a range whose upper end is not above its lower end"
         raise RecipeError(where, rule, list(bounds), f"Write {EXAMPLES}.")
     if log and low <= 0:
-        rule = "has a range over the logarithm that does not begin above 0"
-        raise RecipeError(where, rule, low, "Begin above 0, or leave log out.")
+        rule = "has a logarithmic range that does not begin above 0"
+        raise RecipeError(where, rule, low, "Begin above 0, or remove log.")
     if step is not None:
         step = _bound(where, step)
         if log or not 0 < step <= high - low:
-            rule = "has steps over the logarithm" if log else "has a step that does not fit in it"
+            rule = "has both log and step" if log else "has a step that does not fit into the range"
             raise RecipeError(where, rule, step, f"Write {EXAMPLES}.")
     is_integer = all(float(one).is_integer() for one in (low, high, step or 1)) and (
         step is not None or _takes_integer(key)
     )
     if _takes_integer(key) and not is_integer:
-        raise RecipeError(where, "takes whole numbers alone", list(bounds), f"Write {EXAMPLES}.")
+        raise RecipeError(where, "takes only whole numbers", list(bounds), f"Write {EXAMPLES}.")
     if is_integer and not log:
         step = step or 1
     return Dimension(key, "whole" if is_integer else "number", low, high, step, log)
 
 
 def _takes_integer(key: str) -> bool:
-    """Whether a key of a recipe is a whole number and nothing else."""
+    """Whether a key of a recipe takes only whole numbers."""
     from holdfast.recipe.parts import accepted_types
 
     part: Any = Recipe
@@ -271,7 +271,7 @@ def _is_number(value: object) -> TypeGuard[str]:
 
 
 def _bound(where: str, value: object) -> float:
-    """A number; YAML 1.1 takes ``1e-5`` for a word."""
+    """A number; YAML 1.1 reads ``1e-5`` as text."""
     if _is_number(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -280,7 +280,7 @@ def _bound(where: str, value: object) -> float:
 
 
 def _with_condition(dimension: Dimension, known: Mapping[str, Dimension]) -> Dimension:
-    """With the condition under which it has an effect, where another key of the space decides."""
+    """With the condition under which it has an effect, if another key of the space decides it."""
     first, _, rest = dimension.key.partition(".")
     owner = f"{first}.{rest.partition('.')[0]}"
     if dimension.key in ADAPTER_KEYS and ADAPTER_KIND in known:
@@ -293,10 +293,10 @@ def _with_condition(dimension: Dimension, known: Mapping[str, Dimension]) -> Dim
 
 
 def _check_values(dimension: Dimension, recipe: Recipe) -> None:
-    """Hold both ends, or every choice, against what the key may be."""
+    """Check both ends, or every choice, against what the key accepts."""
     if dimension.when is not None and not dimension.when.values:
-        rule = f"has an effect {dimension.when}, which is never so"
-        raise RecipeError(f"search space: {dimension.key}", rule, None, "Leave it out.")
+        rule = f"has an effect {dimension.when}, which is never true"
+        raise RecipeError(f"search space: {dimension.key}", rule, None, "Remove it.")
     condition = {dimension.when.key: dimension.when.values[0]} if dimension.when is not None else {}
     values: tuple[Any, ...] = dimension.choices
     if dimension.value_type != "choice":
@@ -325,5 +325,5 @@ def _check_values(dimension: Dimension, recipe: Recipe) -> None:
 
 
 def settings_key(settings: Mapping[str, object]) -> str:
-    """A short name of settings that no other settings have."""
+    """A short unique name of these settings."""
     return hashlib.blake2b(canonical_text(dict(settings)).encode(), digest_size=8).hexdigest()

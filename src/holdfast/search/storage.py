@@ -1,5 +1,5 @@
-"""Where a study lies: a journal file of Optuna's, or a database by its URL. A password in a URL is
-used, never shown and never stored."""
+"""Storage of a study: an Optuna journal file, or a database by its URL. A password in a URL is
+used, but never shown or stored."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LONGEST_LINE = 64_000_000
 
 
 def open_storage(where: str) -> BaseStorage:
-    """The storage at a URL or in a journal file, made where it is not there.
+    """The storage at a URL or in a journal file, created if it does not exist.
 
-    Raises ``MachineError`` where Optuna or a driver is not installed, ``RunError`` where there is
-    no such database, or the file is no journal.
+    Raises ``MachineError`` if Optuna or a driver is not installed, ``RunError`` if there is no such
+    database, or the file is not a journal.
     """
     require_optuna()
     import optuna
@@ -36,7 +36,7 @@ def open_storage(where: str) -> BaseStorage:
 
 
 def close_storage(storage: BaseStorage) -> None:
-    """Give the connections of a database back."""
+    """Close the connections of a database."""
     inner = getattr(storage, "_backend", storage)
     if hasattr(inner, "engine"):
         inner.remove_session()
@@ -45,7 +45,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 @contextmanager
 def without_experimental_warnings() -> Iterator[None]:
-    """Without Optuna's warnings of what is experimental."""
+    """Suppress Optuna's warnings about experimental features."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():
@@ -63,17 +63,17 @@ def require_optuna() -> None:
 
 
 def check_study(where: str) -> None:
-    """Whether a file can be a study, as far as that is seen without making or changing it: it is
-    said before rows are read and a model is loaded. Raises ``RunError``."""
+    """Check whether a file can be a study, as far as possible without making or changing it, before
+    rows are read and a model is loaded. Raises ``RunError``."""
     if is_url(where):
         return
     path = Path(where).expanduser()
     name = str(path)
     if path.is_dir():
-        raise RunError(name, "is a folder, and a study is a file", None, "Name a file in it.")
+        raise RunError(name, "is a folder, but a study is a file", None, "Name a file in it.")
     if not path.parent.is_dir():
-        rule = "cannot be made: there is no such folder"
-        raise RunError(name, rule, str(path.parent), "Make the folder, or name another file.")
+        rule = "cannot be created: its folder does not exist"
+        raise RunError(name, rule, str(path.parent), "Create the folder, or name another file.")
     with _study_errors(name):
         if path.exists():
             # Optuna reads nothing in a file of one strange line, and would write behind it.
@@ -81,7 +81,7 @@ def check_study(where: str) -> None:
                 first = file.readline(LONGEST_LINE)
             # The first write may be the one that was cut off.
             if first and not first.startswith(b'{"op_code":'):
-                raise ValueError("no operation of a journal")
+                raise ValueError("not an operation of a journal")
 
 
 def _journal(path: Path) -> BaseStorage:
@@ -99,18 +99,18 @@ def _journal(path: Path) -> BaseStorage:
 
 @contextmanager
 def _study_errors(name: str) -> Iterator[None]:
-    remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
+    remedy = "Name a study file of `holdfast tune`, or a new file."
     try:
         yield
     except OSError as error:
         raise RunError(name, "cannot be opened", str(error), remedy) from error
     except Exception as error:
         # Whatever a foreign file makes of the reader: a wrong line is a KeyError there.
-        raise RunError(name, "is no study of Optuna's", type(error).__name__, remedy) from error
+        raise RunError(name, "is not an Optuna study", type(error).__name__, remedy) from error
 
 
 def _truncate_torn_line(path: Path, lock: BaseJournalFileLock) -> None:
-    """Take a last line away that a kill has cut off: the next one would be written behind it."""
+    """Remove a last line that was cut off by a kill, since the next one would be appended to it."""
     from optuna.storages.journal._file import get_lock_file
 
     with get_lock_file(lock), path.open("r+b") as file:
@@ -125,7 +125,7 @@ def _truncate_torn_line(path: Path, lock: BaseJournalFileLock) -> None:
 
 
 def _database(url: str) -> BaseStorage:
-    """Every fault of the database as one block without the password."""
+    """Turn every database error into one message without the password."""
     name, remedy = (
         mask_password(url),
         "Check host, name and password; PGPASSWORD and ~/.pgpass are read.",
@@ -144,7 +144,7 @@ def _database(url: str) -> BaseStorage:
         raise MachineError(name, rule, error.name, INSTALL if ours else other) from None
     except ValueError:
         # A port that is no number, say; it may be a part of the password, so it is not said.
-        rule = "is no URL of a database"
+        rule = "is not the URL of a database"
         instruction = (
             "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
         )

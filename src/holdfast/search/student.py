@@ -1,7 +1,7 @@
 """From finished runs to the recipe of their student: ``holdfast distill``.
 
-The student learns the first run's own rows, on the run's own split: what was training row,
-validation row and test row stays so.
+The student learns from the first run's rows, on the run's split: training, validation and test rows
+stay the same.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ def student_recipe(
     """The recipe of a student of these finished runs.
 
     ``student`` is a model by name or folder; without it the student is the first run's own network
-    with so many ``layers`` of its blocks, half of them where that is not said either. ``settings``
-    win over all that.
+    with ``layers`` of its blocks, by default half of them. ``settings`` override all of that.
 
-    Raises ``RunError`` where a run is unfinished or its rows have changed since, ``RecipeError``
-    where the student, or the unlabelled rows, cannot be.
+    Raises ``RunError`` if a run is unfinished or its rows have changed since, ``RecipeError`` for
+    an impossible student or unlabelled file.
     """
     if student is not None and layers is not None:
-        rule = "exclude each other: a student is a model of its own, or a part of its teacher"
-        raise RecipeError("--student and --layers", rule, None, "Leave one of them out.")
+        rule = "exclude each other: a student is another model, or some blocks of its teacher"
+        raise RecipeError("--student and --layers", rule, None, "Remove one of them.")
     if layers is not None and layers < 1:
-        rule = "must be at least 1: a student has blocks of its teacher"
-        raise RecipeError("--layers", rule, layers, "Leave it out to have half of them.")
+        rule = "must be at least 1: the student keeps this many blocks of its teacher"
+        raise RecipeError("--layers", rule, layers, "Remove it to keep half of the blocks.")
     first_run = runs[0]
     for run in runs:
         open_run(run)
@@ -68,15 +67,15 @@ def student_recipe(
     )
     student_config = resolve_paths(override(student_config, as_settings(settings)), Path())
     if not student_config.distill.teacher:
-        rule = "is empty, and a student needs a teacher"
-        raise RecipeError("distill.teacher", rule, None, "Leave it out.")
+        rule = "is empty, but a student needs a teacher"
+        raise RecipeError("distill.teacher", rule, None, "Remove it.")
     refuse_unlabelled(student_config)
     if student_config.data.test is None and not (open_run(first_run).get("test") or {}).get("n"):
         raise RunError(
             str(first_run),
-            "learned from every row, as a run of cv does, and no row is left to score a student on",
+            "was trained on every row, as by holdfast cv, so no test rows are left for a student",
             None,
-            "Take a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
+            "Use a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
         )
     return student_config
 
@@ -84,7 +83,7 @@ def student_recipe(
 def _student_recipe(
     runs: Sequence[Path], recipe: Recipe, model: ModelPart, unlabelled: str | None, seed: int
 ) -> Recipe:
-    """The recipe of a student before any settings: the first run's rows, as it split them."""
+    """The recipe of a student before any settings: the first run's rows, with its split."""
     split = recipe.data.split
     split_seed = recipe.seed if split.seed is None else split.seed
     data: dict[str, Any] = {
@@ -118,13 +117,13 @@ def _cut_teacher(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
     if is_adapter_folder(folder):
         raise RecipeError(
             "--layers",
-            f"cannot cut {run}: it is an adapter beside the model that it was made for",
+            f"cannot shorten {run}: it is an adapter, saved without its base model",
             None,
             "Name a --student, or train the teacher with --set model.adapter.merge=true.",
         )
     teacher_blocks = stated_depth(read_config(str(run), folder))
     if layers is None and teacher_blocks is None:
-        rule = "must be given: how many blocks the teacher has is not known"
+        rule = "must be given: the teacher's number of blocks is unknown"
         raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
     copied_keys = ("pooling", "max_length", "max_target_length")
     return ModelPart.model_validate(
@@ -134,5 +133,5 @@ def _cut_teacher(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
 
 
 def folder_name(runs: Sequence[Path]) -> str:
-    """What a default folder is called after."""
+    """The name on which a default folder is based."""
     return f"{runs[0].resolve().name}-distilled"

@@ -1,10 +1,9 @@
-"""A search's trials as Optuna keeps them: which were requested, what came of each.
+"""A search's trials in Optuna's storage: which were requested, and their results.
 
-Whatever a trial was and gave lies in the study, so that another process, or the same after a crash,
-goes on from there. The settings of trial n follow from the seed, n and the finished trials alone:
-the sampler is made again for each, since its generator is not stored. A trial is requested, filled
-with values, carried out and reported in separate writes; one that a crash has left in between is
-taken up where it stands.
+Everything about a trial is in the study, so that another process, or the same after a crash, can
+continue. The settings of trial n follow only from the seed, n and the finished trials: the sampler
+is made again for each, since its generator is not stored. A trial is requested, filled with values,
+run and reported in separate writes; one that a crash interrupted is continued from its last write.
 """
 
 from __future__ import annotations
@@ -44,24 +43,23 @@ SEARCH_ATTR, RESULT_ATTR, OWNER_ATTR, ORIGIN_ATTR, PLACE_ATTR = (
 State = Literal["complete", "pruned", "failed"]
 Origin = Literal["default", "grid", "sampler"]
 DIFFERENCES = {
-    "rows": "on other rows, or by another recipe",
+    "rows": "on other rows or with another recipe",
     "space": "in another space",
-    "folds": "judged by other rows (search.folds)",
-    "metric": "by another metric",
-    "seed": "from another seed",
+    "folds": "scored on other rows (search.folds)",
+    "metric": "with another metric",
+    "seed": "with another seed",
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialResult:
-    """A trial that has come to its end.
+    """A finished trial.
 
-    ``losses`` [n], after the temperature that suits the trial best, and ``correct`` [n] (``None``:
-    an answer is not right or wrong) are of the rows that judge (or pieces of them, where a task
-    cuts rows), fold by fold, at the best checkpoint; NaN for those that it was not scored on.
-    ``sizes`` are how many each fold has.
-    ``metrics`` are those of the task, ``cost`` the rows that were passed to train it. ``because``
-    is why it ended.
+    ``losses`` [n], calibrated by the trial's temperature, and ``correct`` [n] (``None`` if a
+    prediction is not correct or wrong) are of the scored rows (or pieces of them, where a task
+    splits rows), fold by fold, at the best checkpoint; NaN for rows without a score. ``sizes`` are
+    the numbers of rows per fold. ``metrics`` are those of the task, ``cost`` is the number of rows
+    passed in training. ``because`` is why it stopped.
     """
 
     number: int
@@ -84,25 +82,24 @@ class TrialResult:
 
     @property
     def is_fully_scored(self) -> bool:
-        """Whether it was judged by every row."""
+        """Whether it was scored on every row."""
         return self.state == "complete" and bool(np.isfinite(self.losses).all())
 
     @property
     def loss(self) -> float:
-        """The mean loss of the rows that judged it."""
+        """The mean loss of its scored rows."""
         known = self.losses[np.isfinite(self.losses)]
         return float(known.mean()) if len(known) else float("nan")
 
     @property
     def score(self) -> float:
-        """What the sampler goes by: the mean probability of what was right, which is less noisy
-        than the share of correct predictions (``rules/shrinkage.py``); over the rows that judged
-        it."""
+        """The sampler's score: the mean predicted probability of the correct label over its scored
+        rows, which is less noisy than accuracy (``rules/shrinkage.py``)."""
         known = self.losses[np.isfinite(self.losses)]
         return float(probabilities(known).mean()) if len(known) else float("nan")
 
     def value(self, metric: str) -> float:
-        """Its accuracy or its loss, over all rows that judged it."""
+        """Its accuracy or its loss, over all its scored rows."""
         if metric != "accuracy":
             return self.loss
         return float("nan") if self.correct is None else float(np.nanmean(self.correct))
@@ -122,7 +119,7 @@ class TrialResult:
     def unpack(
         cls, number: int, params: Mapping[str, object], values: Mapping[str, Any]
     ) -> TrialResult:
-        """Of what the study holds."""
+        """A trial from what the study holds."""
         decoded = {**values, "losses": _array(values["losses"]), "sizes": tuple(values["sizes"])}
         decoded["correct"] = None if values["correct"] is None else _array(values["correct"])
         return cls(number=number, params=params, **decoded)
@@ -139,7 +136,7 @@ def _array(text: str) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class TrialStart:
-    """A trial that is to be carried out."""
+    """A trial that is to be run."""
 
     number: int
     settings: Mapping[str, Any]
@@ -149,8 +146,9 @@ class TrialStart:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """Where a search may go: its ``space``, the point of it that ``train`` would take (``default``,
-    ``None``: outside), what makes the ``sampler`` of trial n, and Optuna's ``pruner``."""
+    """What a search may propose: its ``space``, the point of it that ``train`` would use
+    (``default``, ``None``: outside), the factory of the ``sampler`` of trial n, and Optuna's
+    ``pruner``."""
 
     space: Space
     default: Mapping[str, object] | None
@@ -158,7 +156,7 @@ class Proposals:
     pruner: BasePruner
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """A value for every key that has an effect."""
+        """A value for every active key."""
         settings: dict[str, Any] = {}
         for one in self.space:
             if one in self.space.active(settings):
@@ -166,7 +164,7 @@ class Proposals:
         return settings
 
     def to_stored(self, settings: Mapping[str, object]) -> dict[str, Any]:
-        """The same as a trial has them (``suggested``)."""
+        """The same in the form of a stored trial (``suggested``)."""
         return {
             key: canonical_text(value) if self.space.by_key[key].value_type == "choice" else value
             for key, value in settings.items()
@@ -206,11 +204,11 @@ class Trials:
         self.study.sampler = optuna.samplers.RandomSampler(seed=0)
 
     def close(self) -> None:
-        """Let go of the connections to a database."""
+        """Close the connections to a database."""
         close_storage(self._storage)
 
     def finished(self) -> tuple[TrialResult, ...]:
-        """All trials that have come to their end, whoever did them, by number."""
+        """All finished trials, of every run that shares the study, by number."""
         return tuple(
             TrialResult.unpack(one.number, one.params, one.user_attrs[RESULT_ATTR])
             for one in self.study.get_trials(deepcopy=False)
@@ -218,7 +216,7 @@ class Trials:
         )
 
     def started_places(self, origin: Origin) -> set[int]:
-        """The places of those of this origin that were begun, by anybody."""
+        """The places of the started trials of this origin, of every run."""
         return {
             int(one.user_attrs[PLACE_ATTR])
             for one in self.study.get_trials(deepcopy=False)
@@ -226,7 +224,7 @@ class Trials:
         }
 
     def unfinished(self) -> Iterator[TrialStart]:
-        """Those that this run began and did not finish."""
+        """The trials that this run started and did not finish."""
         import optuna
         from optuna.trial import TrialState
 
@@ -239,7 +237,7 @@ class Trials:
     def ask(
         self, origin: Origin, place: int | None = None, fixed: Mapping[str, object] | None = None
     ) -> TrialStart:
-        """The next trial: at a ``fixed`` point of the space, or where the sampler goes. ``place``
+        """The next trial: at a ``fixed`` point of the space, or as the sampler proposes. ``place``
         is its number among those of its origin."""
         from optuna.trial import TrialState
 
@@ -259,8 +257,8 @@ class Trials:
         return self._fill(trial)
 
     def tell(self, start: TrialStart, result: TrialResult) -> None:
-        """What came of a trial: first what it gave, then that it is done. The sampler goes by its
-        ``score``, more being better."""
+        """Report the result of a trial: first its values, then that it is finished. The sampler
+        uses its ``score``, higher is better."""
         from optuna.trial import TrialState
 
         start.handle.set_user_attr(RESULT_ATTR, result.pack())
@@ -275,13 +273,13 @@ class Trials:
                 self.study.tell(start.number, result.score)
 
     def give_back(self, start: TrialStart) -> None:
-        """Give a trial back whose settings were tried already: it is no trial of its own."""
+        """Discard a trial whose settings were tried already: it does not count as a trial."""
         from optuna.trial import TrialState
 
         self.study.tell(start.number, state=TrialState.FAIL)
 
     def _propose(self) -> dict[str, Any]:
-        """Where the sampler goes next, by the trials so far: proposed by a copy in memory."""
+        """The sampler's next proposal, given the trials so far: made on a copy in memory."""
         import optuna
         from optuna.trial import TrialState
 
@@ -295,7 +293,7 @@ class Trials:
             return self._proposals.suggest(copy.ask())
 
     def _fill(self, trial: Trial) -> TrialStart:
-        """The trial with a value for every key that has an effect."""
+        """The trial with a value for every active key."""
         origin: Origin = trial.user_attrs.get(ORIGIN_ATTR, "sampler")
         default = self._proposals.default
         if origin == "default" and default is None:
@@ -309,8 +307,8 @@ class Trials:
 
 
 def suggest_value(trial: Trial, dimension: Dimension) -> Any:
-    """The value of one dimension in a trial. Choices are texts there: a library of plain values
-    takes true for 1, and knows no lists."""
+    """The value of one dimension in a trial. Choices are stored as texts: a library of plain values
+    treats true as 1, and has no lists."""
     if dimension.value_type == "choice":
         return json.loads(
             trial.suggest_categorical(dimension.key, [canonical_text(c) for c in dimension.choices])
@@ -328,8 +326,8 @@ def suggest_value(trial: Trial, dimension: Dimension) -> Any:
 
 
 def _open_study(storage: BaseStorage, where: str, about: Mapping[str, object]) -> OptunaStudy:
-    """The study of these trials in a storage: made, or found again. Raises ``RunError`` where a
-    file holds the study of something else."""
+    """The study of these trials in a storage: created, or found. Raises ``RunError`` if a file
+    holds a different study."""
     import hashlib
 
     import optuna
@@ -350,15 +348,15 @@ def _open_study(storage: BaseStorage, where: str, about: Mapping[str, object]) -
 def _refuse_other(
     where: str, existing: Mapping[str, StudySummary], about: Mapping[str, object]
 ) -> None:
-    """A file holds one study: that of something else is not added to."""
+    """A file holds one study; a different one is refused."""
     for name, summary in existing.items():
         recorded = summary.user_attrs.get(SEARCH_ATTR)
-        remedy = "Name another file, or repeat the command that began it."
+        remedy = "Name another file, or repeat the command that started the study."
         if not isinstance(recorded, Mapping):
             rule = "holds a study that Holdfast did not make"
             raise RunError(mask_password(where), rule, name, remedy)
         differs = [word for key, word in DIFFERENCES.items() if recorded.get(key) != about.get(key)]
-        rule = f"holds the study of another search: {', '.join(differs) or 'of another version'}"
+        rule = f"holds the study of another search: {', '.join(differs) or 'by another version'}"
         keys = None
         if recorded.get("space") != about.get("space"):
             keys = ", ".join(str(one.get("key")) for one in recorded.get("space") or ()) or None

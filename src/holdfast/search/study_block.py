@@ -1,10 +1,9 @@
-"""The block ``study`` of ``result.json``: every trial with what it cost, which of them nobody beats
-in everything (score, time of an answer, size), and which settings mattered.
+"""The block ``study`` of ``result.json``: every trial with its cost, the Pareto front (score,
+prediction time, size), and the importance of each setting.
 
-What mattered is functional ANOVA by Optuna (Hutter et al. 2014), compared with what the same trials
-give when their scores are dealt out at random: a forest finds something in any dozen of trials. A
-setting is said to matter only where its share is above the largest share of any setting in 19 of 20
-random dealings.
+Importance is functional ANOVA by Optuna (Hutter et al. 2014), compared with the result on the same
+trials with permuted scores, because a forest finds something in any dozen trials. A setting counts
+as important only if its share exceeds the largest share of any setting in 19 of 20 permutations.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ PERMUTATIONS, TREES = 19, 16
 def study_block(
     search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str
 ) -> dict[str, Any]:
-    """Everything that a search found, in plain values; ``where`` its study lies."""
+    """All results of a search as plain values; ``where`` is the location of its study."""
     results, plan, best = search.results, search.plan, search_verdict.winner
     scored = [result for result in results if result.is_fully_scored]
     times = _form_times(context, scored)
@@ -83,8 +82,7 @@ def study_block(
 
 
 def _form_times(context: SearchContext, scored: Sequence[TrialResult]) -> dict[str, float]:
-    """The time of an answer of every form of the model among the whole trials, each measured
-    once."""
+    """The prediction time of every model form among the complete trials, each measured once."""
     forms = {str(_model_settings(one)): _model_settings(one) for one in scored}
     return {form: latency_ms(context, settings) for form, settings in forms.items()}
 
@@ -135,7 +133,7 @@ def _pareto(
     metric: str,
     times: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The trials that nobody beats in score, time of an answer and size at once."""
+    """The trials on the Pareto front of score, prediction time and size."""
     sign = -1.0 if metric == "accuracy" else 1.0
     merged_times = merge_close_times([times[str(_model_settings(one))] for one in scored])
     points = [
@@ -158,7 +156,7 @@ def _pareto(
 
 
 def _model_settings(one: TrialResult) -> dict[str, Any]:
-    """The settings of a trial that change how long an answer takes, in the order of their keys."""
+    """The settings of a trial that change the prediction time, in the order of their keys."""
     return {key: one.settings[key] for key in sorted(one.settings) if key.startswith(SHAPES)}
 
 
@@ -172,9 +170,9 @@ def _number(value: float) -> float | None:
 
 
 def latency_ms(context: SearchContext, settings: Mapping[str, object]) -> float:
-    """The time of an answer, a row at a time on this machine, measured on the network as these
-    settings prepare it, on its middle rows: the fastest of three rounds, since a machine is
-    disturbed upwards alone. How a fit trains does not change it."""
+    """The prediction time in ms, one row at a time on this machine, of the network as these
+    settings prepare it, on rows of medium length: the fastest of three rounds, since other load
+    only slows a machine down. Training settings do not change it."""
     import torch
 
     from holdfast.models.network_copy import copy_network
@@ -197,8 +195,8 @@ def latency_ms(context: SearchContext, settings: Mapping[str, object]) -> float:
 
 
 def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """The places of those points of which none is at least as good in everything and better in
-    something; of each coordinate less is better. Of equal points the first."""
+    """The indices of the points that no other point dominates (at least as good in everything and
+    better in something); in each coordinate less is better. Of equal points the first."""
     rows = np.array(points)
 
     def beaten(place: int) -> bool:
@@ -211,8 +209,8 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
 
 
 def merge_close_times(times: Sequence[float]) -> list[float]:
-    """Times as far as a clock can distinguish them: of those within a fifth of one another each is
-    the least."""
+    """Times as far as a clock can distinguish them: each is replaced by the smallest of those
+    within a fifth of one another."""
     least: list[float] = []
     for one in sorted(times):
         if not least or one > SAME_TIME_FACTOR * least[-1]:
@@ -221,10 +219,10 @@ def merge_close_times(times: Sequence[float]) -> list[float]:
 
 
 def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
-    """``shares`` of the variance of the scores by setting, the largest first, of the trials that
-    have a score; ``chance`` the largest share that dealings at random gave; which settings
-    ``matter``; ``why`` there are none. A setting that stood in some of the trials alone (one that
-    depends on another) is left out: the forest needs all of them."""
+    """Importance of each setting. ``shares`` of the variance of the scores by setting, the largest
+    first, over the trials that have a score; ``chance`` the largest share in random permutations;
+    which settings ``matter``; ``why`` there is no result. A setting that only some trials have (one
+    that depends on another) is left out: the forest needs all of them."""
     import optuna
     from optuna.trial import TrialState
 
@@ -236,7 +234,7 @@ def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
     varied = [key for key in shared if len({repr(one.params[key]) for one in complete}) > 1]
     required = max(LEAST_COMPLETE, len(varied))
     if len(complete) < required:
-        count = count_phrase(len(complete), "whole trial")
+        count = count_phrase(len(complete), "complete trial")
         return none(f"not enough evidence: {count}, {required} are needed")
     values = np.array([one.value for one in complete], dtype=np.float64)
     if not varied or np.ptp(values) == 0:

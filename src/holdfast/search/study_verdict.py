@@ -33,14 +33,14 @@ STAKES = np.geomspace(0.05, 0.9, 12)
 
 
 def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = ERROR) -> str | None:
-    """The reason to end a trial, by its rows against the leader's in the order in which they came;
+    """The reason to stop a trial, by its rows against the leader's in the order in which they came;
     ``None`` while there is none.
 
-    With g_i the leader's probability of what was right less the trial's on row i, within ±1, the
-    evidence after each row is the mean over stakes λ of ∏ (1 + λ (g_i − margin) ÷ (1 + margin)):
-    the capital of who bets that the trial is worse by more than ``margin`` (2010.09686). Where it
-    is not, the capital is 1 on average at most, and reaches 1/error with the chance ``error`` at
-    most (Ville), whatever the law of g. Where it does, the trial is dropped.
+    With g_i the leader's predicted probability of the correct label minus the trial's on row i,
+    within ±1, the evidence after each row is the mean over stakes λ of ∏ (1 + λ (g_i − margin) ÷ (1
+    + margin)), an e-value against "the trial is not worse by more than ``margin``" (2010.09686). If
+    the trial is not worse, its mean is 1 at most, and it reaches 1/error with probability ``error``
+    at most (Ville), whatever the distribution of g. If it reaches 1/error, the trial is dropped.
 
     Parameters
     ----------
@@ -66,10 +66,9 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
         return None
     margin_text = f" by more than {100 * margin:g} points" if margin else ""
     return (
-        f"it gives what is right {100 * float(gap.mean()):.1f} points less probability than the "
-        f"best trial over {len(gap)} rows, and is worse{margin_text} (evidence of "
-        f"{evidence:.3g} to 1, with "
-        "that trial's own luck in it)"
+        f"its mean probability of the correct label is {100 * float(gap.mean()):.1f} points lower "
+        f"than the best trial's over {len(gap)} rows, and it is worse{margin_text} (e-value "
+        f"{evidence:.3g}, which includes the best trial's selection bias)"
     )
 
 
@@ -81,11 +80,11 @@ PRICE, MIN_TRIALS = 0.001, 4
 def stop_reason(
     losses: Mapping[str, Floats], costs: Mapping[str, float], default: str, *, price: float = PRICE
 ) -> str | None:
-    """The reason to end a search, or ``None`` where the next trial is worth its cost.
+    """The reason to stop a search, or ``None`` if the next trial is worth its cost.
 
-    ``losses`` [n] of each trial in nats and ``costs`` as for ``winner``. A trial costs what trials
-    have cost on average; its price is ``price`` times that over the default's cost. Ends at once
-    where ``price`` is infinite, never where it is 0; the first four trials are always made.
+    ``losses`` [n] of each trial in nats and ``costs`` as for ``winner``. The cost of a trial is the
+    average of the trials; its price is ``price`` times that over the default's cost. Stops at once
+    if ``price`` is infinite, never if it is 0; the first four trials are always run.
     """
     if len(losses) - 1 < MIN_TRIALS:
         return None
@@ -96,20 +95,20 @@ def stop_reason(
     if gain >= required_gain:
         return None
     return (
-        f"the next trial is expected to gain {100 * gain:.2f} points on unseen rows, and should "
-        f"gain {100 * required_gain:.2f} for what it costs"
+        f"the next trial is expected to gain {100 * gain:.2f} points on unseen rows, less than the "
+        f"{100 * required_gain:.2f} that would justify its cost"
     )
 
 
 def next_gain(estimates: Shrunken) -> float:
-    """By how much one more random trial is expected to raise the expected score of the winner.
+    """The expected increase of the winner's expected score by one more random trial.
 
-    A new setting has the true gain δ ~ N(μ, τ²), and is measured with the noise s² of those that
-    were: what will be believed of it, μ + τ² (D − μ) ÷ (τ² + s²), is N(μ, σ²) with
-    σ² = τ⁴ ÷ (τ² + s²). Above the best that is believed of any so far, b, that is worth
-    σ (φ(z) + z Φ(z)), z = (μ − b) ÷ σ: the expected improvement (Jones and others 1998) of what is
-    believed, not of what is measured, which luck improves for ever. Averaged over μ and τ as the
-    trials showed them; a setting that goes wrong gains nothing.
+    A new setting has the true gain δ ~ N(μ, τ²), and is measured with the noise s² of the earlier
+    ones. Its posterior mean, μ + τ² (D − μ) ÷ (τ² + s²), is N(μ, σ²) with σ² = τ⁴ ÷ (τ² + s²).
+    Above the best posterior mean so far, b, that is worth σ (φ(z) + z Φ(z)), z = (μ − b) ÷ σ: the
+    expected improvement (Jones and others 1998) of the posterior mean, not of the measured score,
+    which chance improves for ever. It is averaged over μ and τ as the trials showed them; a setting
+    that fails gains nothing.
     """
     from scipy.special import ndtr
 
@@ -127,12 +126,12 @@ DEFAULT = "the default"
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchVerdict:
     """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
-    ``most_promising`` is the trial of the largest expected ``gain`` over the default, a share of
+    ``most_promising`` is the trial with the largest expected ``gain`` over the default, a share of
     the score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
-    (corrected for the number of trials). ``top`` is the trial with the best score seen,
-    ``default`` the default's. ``expected`` is what the winner may be expected to score,
-    ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial
-    may be expected to score, by number."""
+    (corrected for the number of trials). ``top`` is the trial with the best measured score,
+    ``default`` the default's. ``expected`` is the winner's expected score, ``optimism`` the
+    selection bias of its measured score; ``expected_by_number`` the expected score of every
+    complete trial, by number."""
 
     winner: TrialResult
     top: TrialResult
@@ -151,14 +150,14 @@ class SearchVerdict:
 def judge_trials(
     results: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
 ) -> SearchVerdict:
-    """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
-    that judge (``winner``), left out where trials are judged by pieces of rows. Raises
-    ``TrainingError`` where no trial came to its end."""
+    """``test_rows`` is the number of rows for which the expected score is given; ``units`` [n] are
+    those of the scored rows (``winner``), left out if trials are scored on pieces of rows. Raises
+    ``TrainingError`` if no trial finished."""
     scored = [one for one in results if one.is_fully_scored]
     if not scored:
-        because = results[0].because if results else "none was begun"
-        remedy = "Try `holdfast train` with its defaults, or a gentler space."
-        raise TrainingError("the search", "has no trial that came to its end", because, remedy)
+        because = results[0].because if results else "none was started"
+        remedy = "Try `holdfast train` with its defaults, or a more moderate search space."
+        raise TrainingError("the search", "has no finished trial", because, remedy)
     baseline = reference_trial(scored)
     by_name = {trial_name(one): one for one in scored}
     losses = {key: one.losses for key, one in by_name.items()}
@@ -205,33 +204,33 @@ def judge_trials(
 
 
 def reference_trial(scored: Sequence[TrialResult]) -> TrialResult:
-    """The default; where it did not come to its end, the trial in the middle."""
+    """The default; if it did not finish, the median trial."""
     default = next((one for one in scored if one.origin == "default"), None)
     ranked = sorted(scored, key=lambda one: (float(one.losses.mean()), one.number))
     return default or ranked[len(ranked) // 2]
 
 
 def trial_name(one: TrialResult) -> str:
-    """As sentences call it."""
+    """A trial's name in sentences."""
     return DEFAULT if one.origin == "default" else f"trial {one.number}"
 
 
 def trial_costs(scored: Sequence[TrialResult]) -> dict[str, float]:
-    """What each trial cost: rows passed, so that no clock decides who wins."""
+    """The cost of each trial: rows passed, so that the winner does not depend on a clock."""
     return {trial_name(one): max(one.cost, 1.0) for one in scored}
 
 
 def search_stop_reason(results: Sequence[TrialResult]) -> str | None:
-    """Why another trial is not worth its price; ``None`` where it is."""
+    """Why another trial is not worth its cost; ``None`` if it is."""
     scored = [one for one in results if one.is_fully_scored]
     losses = {trial_name(one): one.losses for one in scored}
     return stop_reason(losses, trial_costs(scored), trial_name(reference_trial(scored)))
 
 
 def trial_stop_reason(trial: TrialResult, results: Sequence[TrialResult]) -> str | None:
-    """Why a trial of which some folds are done has no other: the best of the whole trials is better
-    on the rows of these, beyond what chance does. The default goes on whatever it shows, since all
-    are compared with it."""
+    """Why a trial with some finished folds is stopped: the best complete trial is significantly
+    better on the rows of these folds. The default always continues, since all trials are compared
+    with it."""
     scored = [one for one in results if one.is_fully_scored]
     if not scored or trial.origin == "default":
         return None
@@ -241,7 +240,7 @@ def trial_stop_reason(trial: TrialResult, results: Sequence[TrialResult]) -> str
 
 
 def leading_trial(scored: Sequence[TrialResult]) -> TrialResult:
-    """The trial that is expected to be best."""
+    """The trial with the highest expected score."""
     names = {trial_name(one): one for one in scored}
     rows: dict[str, Floats] = {key: one.losses for key, one in names.items()}
     estimates = shrink_gains(probability_scores(rows), trial_name(reference_trial(scored)))

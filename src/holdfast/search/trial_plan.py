@@ -1,13 +1,11 @@
-"""How a search of settings goes about it: which settings come next and which trials end early, by
-Optuna's samplers and pruners, by the verdict and by the clock; what ``search:`` of a recipe may say
-of it; and what that comes to on its rows: its space, its rules, the fits of a trial; each with the
-reason.
+"""The plan of a hyperparameter search: its space, sampler, pruner, stopping rules and the fits of a
+trial, each with the reason; and the section ``search:`` of a recipe.
 
-Each trial has a sampler of its own, seeded by the search's seed and the trial's number, so that a
-search that is continued proposes what it would have proposed. For a pruner an evaluation's place on
-the way is the share of its rows that a trial has passed, in hundredths of the rows that the default
-passes: trials of several lengths and batches meet there. The start of a trial, and the first trial
-of all, are never ended.
+Each trial has its own sampler, seeded by the search's seed and the trial's number, so that a
+resumed search proposes the same settings. For a pruner, an evaluation's position is the share of
+rows that a trial has passed, in hundredths of the rows that the default passes, so that trials with
+different lengths and batch sizes are comparable. The first evaluation of a trial, and the first
+trial, are never pruned.
 """
 
 from __future__ import annotations
@@ -58,21 +56,21 @@ def choose_sampler(requested: str, space: Space, trials: int | None) -> Decision
         return Decision("sampler", "grid", because)
     if trials is not None and trials < MIN_TRIALS_FOR_MODEL:
         because = (
-            f"{count_phrase(trials, 'trial')}: below {MIN_TRIALS_FOR_MODEL} a model of the "
-            "space has "
-            "hardly begun"
+            f"{count_phrase(trials, 'trial')}: fewer than {MIN_TRIALS_FOR_MODEL} are too few for "
+            "a model of the space"
         )
         return Decision("sampler", "random", because)
     numbers = all(one.value_type != "choice" and one.when is None for one in space)
     if numbers and len(space) <= MAX_KEYS_FOR_GP:
         because = f"{count_phrase(len(space), 'number')} without conditions: a Gaussian process"
         return Decision("sampler", "gp", because)
-    because = "choices and conditions among the settings: a tree of Parzen estimators"
+    because = "choices and conditions among the settings: tree-structured Parzen estimator"
     return Decision("sampler", "tpe", because)
 
 
 def make_sampler(name: str, seed: int, trials: int | None) -> Callable[[int], BaseSampler]:
-    """What makes the sampler of trial n. ``grid`` has its own order, and chance beyond it."""
+    """The factory of the sampler of trial n. ``grid`` has its own order, and is random beyond
+    it."""
     start = STARTUP_TRIALS if trials is None else max(3, min(STARTUP_TRIALS, trials // 3))
 
     def make(number: int) -> BaseSampler:
@@ -105,14 +103,14 @@ def choose_pruner(requested: str, folds: int) -> Decision:
     if requested != "auto":
         return Decision("pruner", requested, "set by you")
     if folds:
-        because = "trials are compared row by row after each fold, and one that is behind ends"
+        because = "after each fold, trials are compared row by row, and those behind are stopped"
         return Decision("pruner", "race", because)
-    because = "on few rows a trial that is behind halfway may yet win; one that diverges cannot"
+    because = "on few rows a trial that is behind may still win; only diverging ones are stopped"
     return Decision("pruner", "verdict", because)
 
 
 def make_pruner(name: str) -> BasePruner:
-    """Optuna's part of it; the others are Holdfast's."""
+    """Optuna's pruner; the other pruners are Holdfast's."""
     import optuna
 
     with without_experimental_warnings():
@@ -130,9 +128,9 @@ def make_pruner(name: str) -> BasePruner:
 class Pruning:
     """The watch of a search: receives every evaluation of every trial.
 
-    ``until`` is the time of the clock (``time.monotonic``) at which trials end, ``rows`` how many
-    the default passes. A fold of a trial is watched by its verdict and the clock alone: what half
-    the folds have seen is compared when a fold is done.
+    ``until`` is the time (``time.monotonic``) at which trials stop, ``rows`` the rows that the
+    default passes. A fold of a trial is watched only by its verdict and the time: partly trained
+    folds are compared when a fold is finished.
     """
 
     def __init__(self, name: str, rows: float = 0.0, until: float | None = None) -> None:
@@ -142,8 +140,8 @@ class Pruning:
         self._spared: set[str] = set()
 
     def follow(self, key: str, handle: Trial | None, spared: bool = False) -> None:
-        """From now on, evaluations of the job ``key`` are those of a trial; without a ``handle`` it
-        is one fold of it. ``spared``: it ends by itself alone."""
+        """From now on, evaluations of the job ``key`` belong to a trial; without a ``handle`` it is
+        one fold of it. ``spared``: it is never stopped from outside."""
         self._snapshots[key] = []
         if handle is not None:
             self._handles[key] = handle
@@ -151,16 +149,15 @@ class Pruning:
             self._spared.add(key)
 
     def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
-        """Why the trial ends now; ``None`` where it goes on."""
+        """Why the trial stops now; ``None`` if it continues."""
         snapshots = self._snapshots.setdefault(key, [])
         snapshots.append(snapshot)
         if key in self._spared or snapshot.step == 0:
             return None
         if self._until is not None and time.monotonic() > self._until:
-            return "the search's minutes are over"
+            return "the search's time limit was reached"
         if self.name == "verdict" and len(snapshots) >= MIN_EVALUATIONS:
-            # What the guard itself would say of these evaluations, where it means that nothing
-            # comes.
+            # The guard's own verdict on these evaluations, if it rules out further progress.
             verdict = judge(snapshots)
             return f"{verdict.label}: {verdict.because}" if verdict.label in HOPELESS else None
         handle = self._handles.get(key)
@@ -184,12 +181,12 @@ NAMED_SEARCHES = ("capacity",)
 
 
 class SearchPart(Part):
-    """How a search goes about it.
+    """The settings of a search.
 
-    ``sampler`` chooses the next settings, ``pruner`` ends trials that are behind. ``folds``: each
-    trial is fitted so many times and judged out of fold (0: by the run's own validation rows).
-    ``trials`` and ``minutes`` bound the search. ``seed`` is that of the recipe where it is left
-    out. ``end``: it may end before its last trial, where another is not worth its price.
+    ``sampler`` chooses the next configuration, ``pruner`` stops trials that are behind. ``folds``:
+    each trial is fitted this many times and scored out of fold (0: on the run's validation rows).
+    ``trials`` and ``minutes`` bound the search. ``seed`` defaults to that of the recipe. ``end``:
+    the search may stop before its last trial, if another is not worth its cost.
     """
 
     sampler: Literal["auto", "grid", "random", "tpe", "gp"] = "auto"
@@ -202,22 +199,22 @@ class SearchPart(Part):
 
 
 def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart | str:
-    """What a recipe says under ``search`` with further settings; or the name of another
-    way to search, one of ``WAYS``. Raises ``RecipeError``."""
+    """The section ``search`` of a recipe with further settings; or the name of another kind of
+    search, one of ``NAMED_SEARCHES``. Raises ``RecipeError``."""
     values = dict(overrides)
     name = values.pop("", None)
     section = section if name is None else name
     if isinstance(section, str):
         if section not in NAMED_SEARCHES:
             raise RecipeError(
-                "search", "is no way to search", section, suggest_name(section, NAMED_SEARCHES)
+                "search", "is not a known search", section, suggest_name(section, NAMED_SEARCHES)
             )
         if values:
             rule = f"is {section}, which has no such setting"
-            raise RecipeError("search", rule, next(iter(values)), "Leave it out.")
+            raise RecipeError("search", rule, next(iter(values)), "Remove it.")
         return section
     if section is not None and not isinstance(section, Mapping):
-        rule = "is neither a table of settings nor a way to search"
+        rule = "is neither a table of settings nor the name of a search"
         raise RecipeError("search", rule, section, "E.g. search: {trials: 8}.")
     try:
         part = SearchPart.model_validate({**(section or {}), **values})
@@ -233,8 +230,7 @@ def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart 
         value, remedy = fault.get("input"), "See docs/tune.md."
         raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], value, remedy) from None
     if part.folds == 1:
-        rule = "is one fold, which is no division"
-        raise RecipeError("search.folds", rule, 1, "Set 0 for none, or 2 and more.")
+        raise RecipeError("search.folds", "cannot be 1", 1, "Set 0 for no folds, or 2 or more.")
     if part.pruner == "race" and not part.folds:
         rule = "is race, which compares trials fold by fold"
         raise RecipeError("search.pruner", rule, None, "Set search.folds=5 too.")
@@ -247,10 +243,10 @@ DEFAULT_TRIALS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialPlan:
-    """``default`` is the point of the ``space`` that ``train`` would take (``None``: outside), of
-    which ``rows_passed`` rows pass. ``points`` come before the sampler's, by their origin; a
-    ``grid`` has nothing after it. ``folds`` are the fits of a trial, ``max_trials`` trials are
-    made. ``decisions`` are the decisions."""
+    """The plan. ``default`` is the point of the ``space`` that ``train`` would use (``None``:
+    outside), which passes ``rows_passed`` rows. ``points`` come before the sampler's, by their
+    origin; a ``grid`` has nothing after it. ``folds`` are the fits of a trial, ``max_trials``
+    bounds their number. ``decisions`` are the decisions."""
 
     space: Space
     default: Mapping[str, Any] | None
@@ -269,7 +265,7 @@ class TrialPlan:
 def plan_trials(
     ranges: Mapping[str, object], part: SearchPart, context: SearchContext
 ) -> TrialPlan:
-    """For the ranges that were requested (none: the default space), on these rows."""
+    """Plan the search on these rows, for the requested ranges (none: the default space)."""
     facts, passed = space_facts(context)
     space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
     max_trials = part.trials
@@ -279,7 +275,7 @@ def plan_trials(
     pruner = choose_pruner(part.pruner, part.folds)
     seed = context.recipe.seed if part.seed is None else part.seed
     default = default_point(space, facts.default)
-    origin = "set by you" if space.user_defined else "the default for such rows and such a model"
+    origin = "set by you" if space.user_defined else "the default for these rows and this model"
     searched = [
         Decision(
             f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"
@@ -308,7 +304,7 @@ def plan_trials(
 
 
 def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
-    """What the default space is made by, and how many rows the default passes."""
+    """What determines the default space, and how many rows the default passes."""
     from holdfast.models.layers import count_parameters
     from holdfast.plan.defaults import FINETUNE
 
@@ -331,17 +327,18 @@ def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
 
 
 def study_metric(facts: SpaceFacts) -> str:
-    """What the study is about: accuracy where a row has one class, else the loss a row,
-    which every task has row by row."""
+    """The metric of the study: accuracy if a row has one class, else the loss per row, which every
+    task has."""
     return "accuracy" if facts.has_head_of_classes else "loss"
 
 
 def shuffled_grid(space: Space, seed: int) -> list[dict[str, Any]]:
-    """All points of the grid, dealt out, so that any beginning of them is spread over it.
+    """All points of the grid in an order whose every prefix is spread over it.
 
-    Raises ``RecipeError`` for more of them than a search can have trials."""
+    Raises ``RecipeError`` if there are more points than a search can have trials.
+    """
     if space.grid_size(MOST_TRIALS + 1) > MOST_TRIALS:
-        remedy = "Give fewer values, or another search.sampler: random, tpe."
+        remedy = "Give fewer values, or set search.sampler to random or tpe."
         rule = f"is grid, and the grid has more than {MOST_TRIALS:,} points"
         raise RecipeError("search.sampler", rule, str(space), remedy)
     points = list(space.grid())

@@ -1,8 +1,8 @@
-"""``holdfast tune``: what a person asks of it, by whichever API, and settings by search, of which
-the model that is kept is made by an ordinary fit.
+"""``holdfast tune``: hyperparameter search, whose final model is an ordinary fit with the best
+configuration.
 
-space → the default, then a sampler ⇄ fits judged by validation rows → the
-winner, by its scores row by row → one fit with its settings into the run's folder
+space → the default, then a sampler ⇄ fits scored on validation rows → the winner, by its scores row
+by row → one fit with its settings into the run's folder
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ OWNER = "owner"
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """What ``holdfast tune`` takes in addition to its recipe: ``ranges`` as they were written,
+    """The options of ``holdfast tune`` in addition to its recipe: ``ranges`` as they were written,
     by key; ``study`` is a file or URL (``None``: a file in the run's folder)."""
 
     ranges: Mapping[str, Any] = field(default_factory=dict)
@@ -72,8 +72,8 @@ class Tune:
         """See ``Procedure.checked_recipe``."""
         require_test_rows(recipe)
         if self.search.folds and recipe.train.folds:
-            rule = "divides each trial into folds, and train.folds does so too"
-            raise RecipeError("search.folds", rule, self.search.folds, "Leave one of them out.")
+            rule = "splits each trial into folds, and so does train.folds"
+            raise RecipeError("search.folds", rule, self.search.folds, "Remove one of them.")
         # What is missing, or wrong with the space, is said before a row is read.
         require_optuna()
         parse_space(self.ranges, recipe)
@@ -94,7 +94,7 @@ class Tune:
         """See ``Procedure.learn``."""
         engine = make_engine(self.engine, self.address)
         if self.search.folds and (against := dealing_conflict(recipe, divided)):
-            remedy = "Leave it out: validation rows then judge."
+            remedy = "Remove it: trials are then scored on validation rows."
             raise RecipeError("search.folds", against, self.search.folds, remedy)
         search = SettingsSearch(self, len(divided.splits.test))
         return SearchLearner(recipe, divided, engine, search)
@@ -102,7 +102,7 @@ class Tune:
 
 @dataclass(frozen=True, slots=True)
 class SettingsSearch:
-    """Trials of settings, kept in a study; the winner is expected to score on ``test_rows``."""
+    """Trials of settings, stored in a study; the winner's expected score is for ``test_rows``."""
 
     procedure: Tune
     test_rows: int
@@ -136,7 +136,7 @@ class SettingsSearch:
         )
         if search.results:
             existing_text = (
-                f"{count_phrase(len(search.results), 'finished trial')} in it are not repeated"
+                f"{count_phrase(len(search.results), 'finished trial')} in it, not repeated"
             )
             notify(Decision("study", mask_password(storage_path), existing_text, prominent=True))
         for result in fits(search.jobs(), search.pruning):
@@ -191,9 +191,9 @@ def tune_request(
     engine: str = "local",
     address: str | None = None,
 ) -> tuple[TrainingRequest, Recipe, Tune | Sizing]:
-    """The request without its ranges, the recipe that it says, and the procedure that searches.
+    """The request without its ranges, its recipe, and the procedure that searches.
 
-    Raises ``RecipeError`` for a space or a way to search that is none.
+    Raises ``RecipeError`` for an invalid space or kind of search.
     """
     recipe_settings, ranges, search_settings = split_settings(request.settings)
     request = replace(request, settings=recipe_settings)
@@ -209,7 +209,7 @@ def tune_request(
         recipe = request.recipe(read)
     else:
         recipe = request.recipe()
-    # What is set to one value on the command line is searched no more.
+    # A key that the command line sets to one value is not searched.
     fixed = {setting.partition("=")[0].strip() for setting in recipe_settings}
     ranges = {**{key: one for key, one in of_file.items() if key not in fixed}, **ranges}
     options = {"trials": trials, "minutes": minutes}
@@ -222,11 +222,11 @@ def tune_request(
         study = study if isinstance(search_options, str) else _study_location(started, study)
     if isinstance(search_options, str):
         if started is None and study is not None:
-            rule = f"is of settings that are searched, and the search is that of {search_options}"
-            raise RecipeError("--study", rule, mask_password(study), "Leave one of the two out.")
+            rule = f"belongs to a hyperparameter search, but the search is {search_options}"
+            raise RecipeError("--study", rule, mask_password(study), "Remove one of the two.")
         if ranges:
-            rule = f"is {search_options}, which searches no settings, and one has a range"
-            raise RecipeError("search", rule, next(iter(ranges)), "Leave one of the two out.")
+            rule = f"is {search_options}, which searches no settings, but one has a range"
+            raise RecipeError("search", rule, next(iter(ranges)), "Remove one of the two.")
         return request, recipe, Sizing(engine, address)
     if study is not None and "://" not in study:
         study = str(Path(study).expanduser().absolute())
@@ -236,7 +236,7 @@ def tune_request(
 
 
 def _started_search(request: TrainingRequest) -> Mapping[str, Any] | None:
-    """What the search that is to be continued began with."""
+    """The start of the search that is to be resumed."""
     if not request.resume:
         return None
     folder = request.out or default_folder(request.source, True)
@@ -245,10 +245,10 @@ def _started_search(request: TrainingRequest) -> Mapping[str, Any] | None:
 
 
 def _study_location(started: Mapping[str, Any], study: str | None) -> str | None:
-    """Where the trials lie: as the command says, else where they lay. A password was not stored, so
-    that the URL of a study is that of the command."""
+    """The location of the trials: from the command, else where they were. A password is not stored,
+    so the URL of a database study must come from the command."""
     recorded: str | None = started.get("study")
     if study is None and recorded is not None and "***" in recorded:
-        rule = "lies in a database whose password is not stored"
-        raise RunError("the study", rule, recorded, "Name it again with --study.")
+        rule = "is in a database whose password is not stored"
+        raise RunError("the study", rule, recorded, "Give its URL again with --study.")
     return recorded if study is None else study

@@ -1,1 +1,1 @@
-"""A table and its groups → train, validation and test rows that share no copies."""
+"""Split a table into training, validation and test rows that share no duplicates and no groups."""

@@ -1,16 +1,16 @@
-"""Units → splits, stratified by class.
+"""Assign units to splits, stratified by class. A unit is a set of rows that must stay together.
 
-1. Each class gets a target on each split: its rows × the split's fraction, rounded so that no class
-   is off by a row and the splits' totals stay right; at least one row a split.
-2. Units of several rows, largest first, go where they least raise Σ (placed − target)² ÷ target
+1. Each class gets a target in each split: its rows × the split's fraction, rounded so that no class
+   is off by a row and the splits' totals stay correct; at least one row per split.
+2. Units of several rows, largest first, go where they least increase Σ (placed − target)² ÷ target
    over their classes.
 3. Units of one row fill up each class to its targets, in the order of their keys.
-4. A split that a class is still missing from takes the class's smallest unit that can be spared.
+4. A split that lacks a class takes the class's smallest unit that another split can spare.
 
-With units of one row every class is within one row of its fraction on each split; with larger ones,
-within the size of its largest unit wherever the units can be spread at all.
+With units of one row every class is within one row of its fraction in each split; with larger ones,
+within the size of its largest unit, if the units can be spread at all.
 
-Rows of several labels are stratified by each label by itself (``assign_multilabel``); rows of
+Rows with several labels are stratified by each label separately (``assign_multilabel``); rows from
 several sources by class and source (``strata_by_source``).
 """
 
@@ -31,9 +31,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(slots=True)
 class _Board:
-    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) say
-    how many rows of a class a unit holds, sorted by unit; ``placed`` and ``targets`` are [classes,
-    splits]."""
+    """The state of one assignment. Entries (``entry_unit``, ``entry_label``, ``entry_count``) are
+    the number of rows of a class in a unit, sorted by unit; ``placed`` and ``targets`` are
+    [classes, splits]."""
 
     entry_unit: I64
     entry_label: I64
@@ -62,12 +62,12 @@ def assign(
     ----------
     unit_of_row : [n] the unit of each row, 0 … units − 1, each present.
     labels : [n] the class of each row, 0 … classes − 1.
-    unit_keys : [units] the order in which units are taken; equal keys keep no promise.
-    fractions : of each split, positive, summing to 1.
-    class_names : of the classes, for messages.
+    unit_keys : [units] the order in which units are assigned; the order of equal keys is undefined.
+    fractions : the share of each split, positive, summing to 1.
+    class_names : the names of the classes, for messages.
 
-    Raises ``SplitError`` where a class has fewer units than there are splits, or cannot be present
-    on every split.
+    Raises ``SplitError`` if a class has fewer units than there are splits, or cannot be present in
+    every split.
     """
     classes = int(labels.max(initial=-1)) + 1
     entries, count = np.unique(unit_of_row * max(classes, 1) + labels, return_counts=True)
@@ -86,8 +86,8 @@ def assign(
 
 
 def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
-    """Rows of each class on each split, [classes, splits]: each within one of total × fraction and
-    at least 1 where the class has a row for every split; rows sum to ``totals``."""
+    """The target rows of each class in each split, [classes, splits]: each within one of total ×
+    fraction, and at least 1 if the class has a row for every split; they sum to ``totals``."""
     exact_targets = totals[:, None] * np.asarray(fractions)
     # 0.15 × 20 is 3.0000000000000004 in some orders: a whole number must not round up.
     targets = np.floor(exact_targets + 1e-9).astype(np.int64)
@@ -95,8 +95,8 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
     for class_number, total in enumerate(totals.tolist()):
         deficit += exact_targets[class_number] - targets[class_number]
         remainder = exact_targets[class_number] - targets[class_number]
-        # A share without a remainder is rounded up last; before it the split that earlier classes
-        # have left short the most, so that totals come out right over many small classes.
+        # A share without a remainder is rounded up last. Before it comes the split with the largest
+        # deficit from earlier classes, so that totals are correct over many small classes.
         order = sorted(
             range(len(fractions)), key=lambda s: (remainder[s] <= 1e-9, -deficit[s], -remainder[s])
         )
@@ -112,36 +112,36 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
 
 def _check_classes(board: _Board, class_names: tuple[str, ...], splits: int) -> None:
     if len(board.keys) < splits:
-        # No class could be left out or merged to mend that.
+        # Dropping or merging classes would not help.
         raise SplitError(
             "the rows",
-            f"are {len(board.keys)} independent unit{'s' if len(board.keys) > 1 else ''} (copies "
-            f"and groups count once) where each of {splits} sides needs one",
+            f"have {len(board.keys)} independent unit{'s' if len(board.keys) > 1 else ''} "
+            f"(duplicates and groups count once), but each of the {splits} splits needs one",
             None,
-            "Add rows (sentences of tagged words are parted by blank lines); with --group, choose "
-            "a finer group.",
+            "Add rows (blank lines separate sentences of tagged words). With --group, choose a "
+            "finer group.",
         )
     units = np.bincount(board.entry_label, minlength=len(board.targets))
     for number in np.flatnonzero((units > 0) & (units < splits)):
         raise SplitError(
             f"the class {class_names[number]!r}",
-            f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (copies and "
-            f"groups count once) where each of {splits} sides needs one",
+            f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (duplicates "
+            f"and groups count once), but each of the {splits} splits needs one",
             None,
-            "Add rows of this class, or leave small classes out with --set data.rare=drop, or "
-            "merge them with --set data.rare=merge; with --group, choose a finer group.",
+            "Add rows of this class, drop small classes with --set data.rare=drop, or merge them "
+            "with --set data.rare=merge. With --group, choose a finer group.",
         )
 
 
 def _place_large(board: _Board) -> None:
     large = np.flatnonzero(board.sizes > 1)
-    # Largest first, as in packing: small units can still even out what large ones left.
+    # Largest first, as in bin packing: small units can still balance what large ones left.
     order = large[np.lexsort((board.keys[large], -board.sizes[large]))]
-    # Asked once: the property searches all units anew.
+    # Read once: the property searches all units each time.
     starts = board.starts
     labels, counts = board.entry_label.tolist(), board.entry_count.tolist()
-    # Lists: the loop reads single numbers, at which they are several times faster than arrays. A
-    # target of 0 would divide by 0.
+    # Lists: the loop reads single numbers, where lists are several times faster than arrays. A
+    # target of 0 would cause a division by 0.
     placed, targets = board.placed.tolist(), np.maximum(board.targets, 0.5).tolist()
     splits = range(board.targets.shape[1])
     for unit in order.tolist():
@@ -166,15 +166,15 @@ def _place_single(board: _Board) -> None:
     for label in range(len(board.targets)):
         units_here = units[edges[label] : edges[label + 1]]
         capacity = np.maximum(board.targets[label] - board.placed[label], 0)
-        # Large units may have filled a split beyond its target; the rest is shared by what room is
-        # left.
+        # Large units may have filled a split beyond its target; the rest is distributed by the
+        # remaining capacity.
         quota = _apportion(len(units_here), capacity)
         board.assignment[units_here] = np.repeat(np.arange(len(quota)), quota)
         board.placed[label] += quota
 
 
 def _apportion(total: int, weights: Floats) -> I64:
-    """``total`` in whole parts in proportion to ``weights`` (largest remainders)."""
+    """``total`` as integers in proportion to ``weights`` (largest remainders)."""
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)
     exact_parts = total * weights / weights.sum()
@@ -187,18 +187,18 @@ def _apportion(total: int, weights: Floats) -> I64:
 
 def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
     present = board.targets.sum(axis=1) > 0
-    # A class of which a given table alone has rows is missing from no split here.
+    # A class with rows only in a given table is not missing here.
     for label, split in np.argwhere((board.placed == 0) & present[:, None]).tolist():
-        # An earlier move may have brought it along.
+        # An earlier move may have brought the class along.
         if board.placed[label, split] > 0:
             continue
         unit = _movable_unit(board, label)
         if unit is None:
             raise SplitError(
                 f"the class {class_names[label]!r}",
-                "cannot be present on every side",
+                "cannot be present in every split",
                 None,
-                "Its rows stand in too few or too mixed groups: choose a finer --group, add rows, "
+                "Its rows are in too few or too mixed groups: choose a finer --group, add rows, "
                 "or use --set data.rare=drop.",
             )
         entries = np.flatnonzero(board.entry_unit == unit)
@@ -210,7 +210,7 @@ def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
 
 
 def _movable_unit(board: _Board, label: int) -> int | None:
-    """The smallest unit of a class that no class on its split would miss; ties by key."""
+    """The smallest unit of a class whose removal leaves every class in its split; ties by key."""
     units = board.entry_unit[board.entry_label == label]
     starts = board.starts
     for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
@@ -227,25 +227,25 @@ def _movable_unit(board: _Board, label: int) -> int | None:
 def assign_multilabel(
     unit_of_row: I64, label_matrix: npt.NDArray[np.bool_], keys: U64, fractions: Sequence[float]
 ) -> npt.NDArray[np.int8]:
-    """The split of each unit [units], each label in proportion.
+    """The split of each unit [units], stratified by each label.
 
-    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the label with the fewest rows
-    that are not yet placed comes first, since it is the hardest to place later; each of its units
-    goes to the split that still wants most rows of it, of equals to the one that wants most rows at
-    all, of equals to the first in a seeded order. Rows without a label come last and fill up the
-    splits. A unit counts with its rows; the largest of a label come first, as in packing.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the label with the fewest
+    unplaced rows comes first, because it is the hardest to place later. Each of its units goes to
+    the split that still needs most rows of it; ties go to the split that needs most rows in total,
+    then to the first in a seeded order. Rows without a label come last and fill up the splits. A
+    unit counts with all its rows; the largest units of a label come first, as in bin packing.
 
     ``unit_of_row`` [n] the unit of each row, ``label_matrix`` [n, labels] which labels it has,
-    ``keys`` [units] the order of equals, ``fractions`` of the splits, summing to 1.
+    ``keys`` [units] the order of ties, ``fractions`` of the splits, summing to 1.
 
-    Raises ``SplitError`` where there are fewer units than splits.
+    Raises ``SplitError`` if there are fewer units than splits.
     """
     units, splits = len(keys), len(fractions)
     if units < splits:
         raise SplitError(
             "the rows",
-            f"are {units} independent units (copies and groups count once) where each of {splits} "
-            "sides needs one",
+            f"have {units} independent units (duplicates and groups count once), but each of the "
+            f"{splits} splits needs one",
             None,
             "Add rows, or choose fewer folds.",
         )
@@ -263,7 +263,7 @@ def assign_multilabel(
         )
         unassigned = np.flatnonzero((assignment < 0) & (counts[:, label] > 0))
         for unit in unassigned[np.lexsort((keys[unassigned], -counts[unassigned, label]))].tolist():
-            # The order of splits that want alike is of the unit's own, or the first would gain.
+            # Each unit has its own order of tied splits; otherwise the first split would gain.
             tie_order = (np.arange(splits) - int(keys[unit] % np.uint64(splits))) % splits
             best = int(np.lexsort((tie_order, -capacity, -remaining_targets[label]))[0])
             assignment[unit] = best
@@ -284,12 +284,12 @@ def strata_by_source(
     splits: int,
     classes: Sequence[str],
 ) -> tuple[Ints, tuple[str, ...]]:
-    """What is kept in proportion [n] where each source is split by itself: a class of a source,
-    and what each is called.
+    """The stratum of each row [n] if each source is split separately (a class of a source), and the
+    class name of each stratum.
 
-    A class of which a source has fewer units (``unit_of_row`` [n]) than there are ``splits`` is
-    divided together with the same class of the other sources that have too few, and where these are
-    too few together, with the source that has most of it.
+    If a source has fewer units (``unit_of_row`` [n]) of a class than there are ``splits``, they are
+    merged with the same class of the other sources that have too few. If these are still too few,
+    they are merged with the source that has most of the class.
     """
     _, source = np.unique(sources, return_inverse=True)
     cells = labels * (int(source.max(initial=0)) + 1) + source

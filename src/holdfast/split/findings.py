@@ -1,6 +1,7 @@
-"""What a split did, in words: a note a row, and findings.
+"""Findings on a split, and a note for each row.
 
-The notes are those of ``splits.parquet``; findings are on copies, groups, leaks, cuts, unevenness.
+The notes are those of ``splits.parquet``. The findings are on duplicates, groups, leakage, cut
+chains and uneven splits.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Finding, Severity
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CHAIN_SHARE, SMALLEST_CHAIN, CombinedRows, Duplicates
 from holdfast.split.outcome import SplitOutcome
 from holdfast.split.strategies import Assignment
 
 MISSING = "missing text or label"
-RARE = "its class is too small to divide"
-# What reading left out, by the finding that lists it.
-NOTES = {"rare_classes": RARE, "broken_images": "its picture cannot be read"}
+RARE = "its class is too small to split"
+# Notes on rows that were dropped when the file was read, by the finding that lists them.
+NOTES = {"rare_classes": RARE, "broken_images": "its image cannot be read"}
 
 
 def split_records(outcome: SplitOutcome) -> Any:
@@ -28,7 +30,7 @@ def split_records(outcome: SplitOutcome) -> Any:
     import pyarrow as pa
 
     source = outcome.combined.tables["source"]
-    # Dropped until something says otherwise: a row that no rule names must not seem divided.
+    # Dropped by default: a row that no rule covers must not appear in a split.
     split_of_row = np.full(len(source), "dropped", dtype=object)
     split_of_row[outcome.kept_rows] = np.array(outcome.split_names, dtype=object)[
         outcome.assignment
@@ -40,7 +42,7 @@ def split_records(outcome: SplitOutcome) -> Any:
         crossing.rows, crossing.copy_of.tolist(), crossing.split_of_copy, strict=True
     ):
         place = f"{outcome.combined.describe_position(of)} ({outcome.split_names[split]})"
-        notes[row] = f"copies or nearly copies {place}, which is of another group"
+        notes[row] = f"duplicate or near-duplicate of {place}, which is in another group"
     parts = [_source_records(source, split_of_row.tolist(), notes.tolist())]
     for name in ("valid", "test"):
         if name in outcome.combined.tables:
@@ -57,7 +59,7 @@ def split_records(outcome: SplitOutcome) -> Any:
 def _source_records(
     table: Table, splits: Sequence[str], row_notes: Sequence[str | None]
 ) -> dict[str, Any]:
-    """Those that reading left out included."""
+    """The records of one file, including rows that were dropped when it was read."""
     records: dict[str, Any] = {
         "file": np.full(table.source_rows, table.source, dtype=object),
         "row": np.arange(table.source_rows, dtype=np.int64),
@@ -74,7 +76,7 @@ def _source_records(
 
 
 def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
-    """A note for each row of a larger unit that moved; else ``None``."""
+    """A note for each row that moved with its unit; ``None`` for other rows."""
     units, names = outcome.units, outcome.split_names
     notes: list[str | None] = [None] * len(outcome.assignment)
     rows = outcome.combined.tables["source"].column("row")[outcome.kept_rows]
@@ -85,15 +87,15 @@ def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
         others = int(units.sizes[unit]) - 1
         notes[at] = (
             f"moved from {names[outcome.row_assignment[at]]} to "
-            f"{names[outcome.assignment[at]]}, beside the "
-            f"{others} other row{'s' if others > 1 else ''} of its copies or group (first: row "
+            f"{names[outcome.assignment[at]]}, to stay with the "
+            f"{others} other row{'s' if others > 1 else ''} of its duplicates or group (first: row "
             f"{first[unit]})"
         )
     return notes
 
 
 def _drop_notes(outcome: SplitOutcome, name: str) -> list[str | None]:
-    """Why each row of a table was dropped; ``None`` where it was not."""
+    """Why each row of a table was dropped; ``None`` if it was not."""
     gathered = outcome.combined
     exact, start = gathered.duplicates.exact, gathered.starts[name]
     notes: list[str | None] = [None] * len(gathered.tables[name])
@@ -103,18 +105,19 @@ def _drop_notes(outcome: SplitOutcome, name: str) -> list[str | None]:
             if notes[at] is not None:
                 continue
             if of < 0:
-                notes[at] = f"shares its group with the {drop.protected_name} rows"
+                notes[at] = f"its group also has {drop.protected_name} rows"
             # A near-duplicate may have a similarity of 1 too: the same words in another order.
             elif similarity >= 1 and exact[start + at] == exact[of]:
-                notes[at] = f"copies {gathered.describe_position(of)} ({drop.protected_name})"
+                place = gathered.describe_position(of)
+                notes[at] = f"duplicate of {place} ({drop.protected_name})"
             else:
                 alike = f"({drop.protected_name}, similarity {similarity:.2f})"
-                notes[at] = f"nearly copies {gathered.describe_position(of)} {alike}"
+                notes[at] = f"near-duplicate of {gathered.describe_position(of)} {alike}"
     return notes
 
 
 def _left_out_notes(table: Table) -> list[str]:
-    """Why a row that is not in the table was left out, as far as the findings say."""
+    """Why each row that is not in the table was dropped, as far as the findings tell."""
     known = [finding for finding in table.findings if finding.check in NOTES]
     note_of_row = {row: NOTES[finding.check] for finding in known for row in finding.rows}
     rare = [finding for finding in known if NOTES[finding.check] == RARE]
@@ -123,14 +126,14 @@ def _left_out_notes(table: Table) -> list[str]:
     return [note_of_row.get(row, other) for row in range(table.source_rows)]
 
 
-# As many as a finding is written with.
+# The most rows that a finding lists.
 MAX_LISTED_ROWS = 100
 WARN_SHARE = 0.01
 UNEVEN_SHARE = 0.2
 
 
 def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
-    """All of them, in the order in which they are reported."""
+    """All findings on a split, in the order in which they are reported."""
     return (
         *_duplicates(outcome.combined),
         *_copies_across_sources(outcome.combined),
@@ -144,27 +147,27 @@ def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
 
 
 def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
-    """Exact and near-duplicates within the source, and within a test table that is given."""
+    """Exact and near-duplicates within the source, and within a given test table."""
     for name in ("source", "test"):
         if name not in gathered.tables:
             continue
         exact_duplicates, near_duplicates = duplicate_rows(gathered, name)
-        check_prefix, handled, cut_note = "test_", "the test rows are used as is", ""
+        check_prefix, handled, cut_note = "test_", "the test rows are used as they are", ""
         if name == "source":
-            check_prefix, handled = "", "copies always fall on one side"
+            check_prefix, handled = "", "duplicates always stay in one split"
             if gathered.duplicates.cuts:
-                cut_note = ", but for those that the cut of a long chain parted (copy_chains)"
+                cut_note = ", except those separated by the cut of a long chain (copy_chains)"
         for check, rows, description in (
             (
                 "exact_duplicates",
                 exact_duplicates,
-                "are the same text as another after normalising case, space and punctuation; "
+                "have the same text as another row (ignoring case, space and punctuation); "
                 f"{handled}",
             ),
             (
                 "near_duplicates",
                 near_duplicates,
-                "differ from another only in few words (at most one in eight); "
+                "are near-duplicates of another row (at most one word in eight differs); "
                 f"{handled}{cut_note}",
             ),
         ):
@@ -174,7 +177,7 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
                     gathered.tables[name],
                     rows,
                     f"{int(rows.sum())} rows {description}",
-                    "Nothing to do: splits.parquet notes those that moved.",
+                    "No action needed. splits.parquet notes the rows that moved.",
                     fixed=name == "source",
                 )
 
@@ -209,15 +212,15 @@ def _copies_across_sources(gathered: CombinedRows) -> Iterator[Finding]:
             "copies_across_sources",
             table,
             rows,
-            f"{int(rows.sum())} rows in {len(several)} groups of copies stand in several sources "
-            f"({names}): each group stays on one side",
-            "Drop them from one of the sources if they should count once.",
+            f"{int(rows.sum())} rows in {len(several)} groups of duplicates occur in several "
+            f"sources ({names}): each group stays in one split",
+            "Remove them from all but one source if they should count once.",
             severity="info",
         )
 
 
 def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
-    """Rows that were dropped because a protected table holds them too."""
+    """Rows that were dropped because a protected table contains them too."""
     for drop in outcome.drops:
         table = outcome.combined.tables[drop.table_name]
         protected = f"{drop.protected_name} row"
@@ -226,13 +229,13 @@ def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
             (
                 "leaks",
                 drop.copy_of >= 0,
-                f"copy or nearly copy a {protected} ({of}) and were dropped",
-                "Nothing to do; splits.parquet names the row that each copies.",
+                f"duplicate or nearly duplicate a {protected} ({of}) and were dropped",
+                "No action needed. splits.parquet names the row that each one duplicates.",
             ),
             (
                 "shared_groups",
                 drop.shares_group & (drop.copy_of < 0),
-                f"belong to a group that the {protected}s ({of}) hold too, and were dropped",
+                f"are in a group that the {protected}s ({of}) contain too, and were dropped",
                 "If the groups of the two files are unrelated, train without --group.",
             ),
         ):
@@ -243,7 +246,7 @@ def _leaks(outcome: SplitOutcome) -> Iterator[Finding]:
 
 def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
     """Chains of near-duplicates that were cut, and buckets that were not compared in full.
-    ``assignment`` [n] is the split of each text of the copies, -1 for none."""
+    ``assignment`` [n] is the split of each text of ``copies``, -1 for none."""
     if copies.cuts:
         texts = sum(cut.texts for cut in copies.cuts)
         links = sum(cut.links for cut in copies.cuts)
@@ -253,12 +256,12 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             min(1.0, texts / max(1, len(copies))),
             texts,
             (),
-            f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were longer than "
-            f"max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts) and were cut into "
-            "groups around one text "
-            f"each; of {links} pairs of near-copies that this parted, "
-            f"{_parted_pairs(copies, assignment)} stand on different sides",
-            "If these rows come from a few sources, name the source column with --group.",
+            f"{count_phrase(len(copies.cuts), 'chain')} of near-duplicates, with {texts} texts in "
+            f"total, exceeded max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts). Holdfast cut "
+            f"them into groups around one text each; this separated {links} pairs of "
+            f"near-duplicates, of which {_parted_pairs(copies, assignment)} are in different "
+            "splits",
+            "If these rows come from a few sources, give the source column with --group.",
             fixed=True,
         )
     if copies.windowed:
@@ -268,18 +271,18 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             min(1.0, copies.windowed / max(1, len(copies))),
             copies.windowed,
             (),
-            f"{copies.windowed} texts share their rarest words with so many others that each was "
-            "compared with its nearest only",
-            "Nothing to do; a very uniform text column may deserve a --group.",
+            f"{copies.windowed} texts share their rarest words with so many others that Holdfast "
+            "compared each with its nearest ones only",
+            "No action needed. If the text column is very uniform, consider a --group.",
         )
 
 
 def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
-    """How many pairs of near-duplicates across a cut stand on different splits; ``assignment`` [n]
+    """How many pairs of near-duplicates across a cut are in different splits; ``assignment`` [n]
     of each text, -1 for none."""
     splits_of_form = np.zeros(int(copies.exact.max(initial=-1)) + 1, dtype=np.int64)
     used = assignment >= 0
-    # A bit a split: the exact duplicates of a text may stand on several.
+    # One bit per split: the exact duplicates of a text may be in several splits.
     np.bitwise_or.at(splits_of_form, copies.exact[used], 1 << assignment[used].astype(np.int64))
     links = copies.links.where(copies.crosses_cut)
     one, other = splits_of_form[links.first], splits_of_form[links.second]
@@ -288,51 +291,49 @@ def _parted_pairs(copies: Duplicates, assignment: Assignment) -> int:
 
 
 def _crossing(outcome: SplitOutcome) -> Iterator[Finding]:
-    """Rows that were dropped as copies of a row of another group, or in a stable split of any
-    row, on a more protected split."""
+    """Rows that were dropped as duplicates of a row in a more protected split: of another group, or
+    in a stable split of any row."""
     table, count = outcome.combined.tables["source"], len(outcome.crossing)
     if not count:
         return
     rows = np.zeros(len(table), dtype=bool)
     rows[outcome.crossing.rows] = True
     many = count > 1
-    remedy = "Nothing to do; splits.parquet names the row that each copies."
-    dropped = f"on a more protected side, and {'were' if many else 'was'} dropped:"
-    because = f"{count} row{'s copy' if many else ' copies'}"
+    remedy = "No action needed. splits.parquet names the row that each one duplicates."
+    duplicate = "duplicate or nearly duplicate" if many else "duplicates or nearly duplicates"
+    because = f"{count} row{'s' if many else ''} {duplicate} a row "
+    dropped = f"in a more protected split and {'were' if many else 'was'} dropped:"
     if outcome.strategy.stable:
         check = "copies_across_sides"
-        because += (
-            f" or nearly cop{'y' if many else 'ies'} a row {dropped} in a stable division no row "
-            "moves to stand beside its copies"
-        )
+        because += f"{dropped} in a stable split no row moves to stay with its duplicates"
     else:
         check = "copies_across_groups"
-        remedy += " If the groups are one, give them one name."
+        remedy += " If the groups belong together, give them one name."
         because += (
-            f" a row of another group that stands {dropped} to keep such groups together would "
+            f"of another group {dropped} keeping such groups together would "
             f"have made one block of {outcome.units.largest_parted} of {len(table)} rows"
         )
     yield _finding(check, table, rows, because, remedy)
 
 
 def _groups(outcome: SplitOutcome) -> Iterator[Finding]:
-    """How many rows moved to stay beside their group."""
+    """How many rows moved to stay with their group."""
     table = outcome.source
     if table.has_groups:
         yield _finding(
             "groups",
             table,
             outcome.units.shared,
-            f"{len(set(table.column('group')))} groups hold the {len(table)} rows; each falls on "
-            f"one side, for which {int(outcome.moved.sum())} rows stand elsewhere than in a plain "
-            "stratified division",
-            "Nothing to do.",
+            f"the {len(table)} rows are in {len(set(table.column('group')))} groups; each group "
+            f"stays in one split, so {int(outcome.moved.sum())} rows are in another split than in "
+            "a plain stratified split",
+            "No action needed.",
             severity="info",
         )
 
 
 def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
-    """A split that is more than a fifth, and more than a row or two, off its fraction."""
+    """A split whose size differs from its target by more than a fifth and more than two rows."""
     strategy, blocks = outcome.strategy, outcome.units.sizes
     if strategy.blocks is not None:
         blocks = np.bincount(strategy.blocks[outcome.kept_rows])
@@ -345,16 +346,16 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
     if deviations[worst] <= max(2.0, UNEVEN_SHARE * target_sizes[worst]):
         return
     if strategy.stable:
-        reason = "chance makes the sides of a stable division"
-        remedy = "Nothing to do: the more rows, the nearer the shares."
+        reason = "the sizes of a stable split vary by chance"
+        remedy = "No action needed: with more rows the sizes get closer to the fractions."
     elif strategy.by == "time":
-        reason = "rows of one moment, copies and groups stay together"
-        remedy = "Give finer times, or another share."
+        reason = "rows of the same time, duplicates and groups stay together"
+        remedy = "Use finer times, or other fractions."
     elif strategy.held_out:
-        reason, remedy = "data.split.held names its rows", "Nothing to do."
+        reason, remedy = "data.split.held selects its rows", "No action needed."
     elif largest < deviations[worst]:
-        # No single group explains it: many classes of few rows, each with one row a split at least.
-        reason = "every class has a row on each side, and many classes have few rows"
+        # No single group explains it: many small classes, each with at least one row per split.
+        reason = "every class needs a row in each split, and many classes have few rows"
         remedy = "Add rows of small classes, or merge them with --set data.rare=merge."
     else:
         reason = f"the largest group of rows that must stay together has {largest} of {total}"
@@ -365,16 +366,15 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
         float(min(1.0, deviations[worst] / max(target_sizes[worst], 1e-9))),
         round(float(deviations[worst])),
         (),
-        f"{outcome.split_names[worst]} has {sizes[worst]} rows where "
-        f"{target_sizes[worst]:.0f} were asked for: "
-        f"{reason}",
+        f"{outcome.split_names[worst]} has {sizes[worst]} rows instead of "
+        f"{target_sizes[worst]:.0f}: {reason}",
         remedy,
     )
 
 
 def _rows_reaching_across(outcome: SplitOutcome) -> Iterator[Finding]:
-    """Test rows that copies or a group hold on that split though they are older than a training
-    row, or of a block that is learned."""
+    """Test rows that are in the test set because of duplicates or a group, although they are older
+    than a training row, or of a block in the training set."""
     strategy, assignment, names = outcome.strategy, outcome.assignment, outcome.split_names
     if strategy.by in ("rows", "topic") or len(names) < 2:
         return
@@ -388,17 +388,16 @@ def _rows_reaching_across(outcome: SplitOutcome) -> Iterator[Finding]:
         assert strategy.blocks is not None
         blocks = strategy.blocks[outcome.kept_rows]
         reaches_across = last & np.isin(blocks, blocks[train])
-        description = f"of a {strategy.by} that the training rows have too"
+        description = f"of a {strategy.by} that training rows have too"
     count = int(reaches_across.sum())
     if count:
         yield _finding(
             "blocks_reach_across",
             outcome.source,
             reaches_across,
-            f"{count} {names[-1]} row{'s are' if count > 1 else ' is'} {description}: "
-            "copies and groups "
-            "hold them there",
-            "Nothing to do where they are few.",
+            f"{count} {names[-1]} row{'s are' if count > 1 else ' is'} {description}, because "
+            "duplicates and groups stay together",
+            "No action needed if they are few.",
         )
 
 

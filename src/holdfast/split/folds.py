@@ -1,10 +1,9 @@
-"""Folds: splits of the same rows into so many parts that each row is held out once.
+"""Cross-validation folds: each row is held out once.
 
-For scores by cross-validation (``Prepared`` rows, positions 0 … n − 1). What copies or a group hold
-together (``units``) is never parted, in no fold. A fold is a pair of positions, so that nothing is
-copied.
+Rows are positions 0 … n − 1 of the prepared data. Duplicates and groups (``units``) stay together
+in every fold. A fold is a pair of position arrays, so no rows are copied.
 
-Folds share training rows: intervals over them are those of ``stats/folds.py``.
+Folds share training rows: ``stats/folds.py`` computes intervals over them.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from holdfast.split.strategies import by_time
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """``train`` and ``held_out`` positions, ascending; ``number`` of the fold in its ``repeat``.
-    Not every row is in one of the two: by time, later rows are in neither."""
+    """``train`` and ``held_out`` positions, ascending; ``number`` of the fold in its ``repeat``. In
+    folds by time, later rows are in neither."""
 
     train: Ints
     held_out: Ints
@@ -37,7 +36,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Folds of n rows; ``description`` says in words how they came about."""
+    """Folds of n rows; ``description`` states how they were made."""
 
     folds: tuple[Fold, ...]
     description: str
@@ -63,15 +62,15 @@ def make_folds(
 
     Parameters
     ----------
-    units : [n] equal for rows that must not be parted.
-    labels : [n] numbers of classes, or of ranges of numbers (``data/labels/bins.py``), which every
-        fold holds in proportion; each needs as many units as there are folds.
-    folds, repeats : at least 2, at least 1; each repeat deals the units anew.
-    class_names : of the classes, for messages.
-    label_matrix : [n, labels] which labels each row has, to be held in proportion each by itself
-        (``assign_multilabel``), in place of ``labels``.
+    units : [n] equal for rows that must stay together.
+    labels : [n] numbers of classes, or of bins of numbers (``data/labels/bins.py``), by which the
+        folds are stratified; each needs as many units as there are folds.
+    folds, repeats : at least 2, at least 1; each repeat assigns the units again.
+    class_names : the names of the classes, for messages.
+    label_matrix : [n, labels] which labels each row has, to stratify by each label
+        (``assign_multilabel``) instead of by ``labels``.
 
-    Raises ``SplitError`` where a class has fewer units than there are folds.
+    Raises ``SplitError`` if a class has fewer units than there are folds.
     """
     if folds < 2 or repeats < 1:
         raise Defect("folds and repeats", "must be at least 2 and at least 1", (folds, repeats))
@@ -96,17 +95,19 @@ def make_folds(
             )
             for number in range(folds)
         ]
-    balance = "each label in proportion" if label_matrix is not None else "stratified by class"
+    balance = "stratified by each label" if label_matrix is not None else "stratified by class"
     repeats_note = f", {repeats} times" if repeats > 1 else ""
-    description = f"{folds} folds{repeats_note}, {balance}, copies and groups together, seed {seed}"
+    description = (
+        f"{folds} folds{repeats_note}, {balance}, duplicates and groups kept together, seed {seed}"
+    )
     return Folds(tuple(all_folds), description)
 
 
 def holdout_split(
     units: Ints, labels: Ints, share: float, seed: int, *, class_names: tuple[str, ...] = ()
 ) -> tuple[Ints, Ints]:
-    """Positions of the rows that stay, and of about this ``share`` of them that are set aside, each
-    class in proportion and units whole. Raises ``SplitError`` where a class has one unit."""
+    """Positions of the remaining rows, and of a held-out ``share`` of about this size, stratified
+    by class, with units kept together. Raises ``SplitError`` if a class has only one unit."""
     unit_of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
     keys, called = _unit_keys(unit_of_row, seed, 0), _class_names(labels, class_names)
     assignment = assign(unit_of_row, labels.astype(np.int64), keys, (1 - share, share), called)[
@@ -116,10 +117,11 @@ def holdout_split(
 
 
 def time_folds(units: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:
-    """By time: the rows in folds + 1 stretches of about the same size, each but the first held out
-    once by what lies before it. A unit is as old as its newest row; rows of one age stay together.
+    """Folds by time: the rows in folds + 1 periods of about the same size. Each period except the
+    first is held out once; the training rows are all earlier ones. A unit is as old as its newest
+    row; rows of one age stay together.
 
-    Raises ``SplitError`` where there are fewer different ages than stretches.
+    Raises ``SplitError`` if there are fewer different ages than periods.
     """
     unit_of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
     shares = (1 / (folds + 1),) * (folds + 1)
@@ -128,7 +130,7 @@ def time_folds(units: Ints, ages: npt.NDArray[np.float64], folds: int) -> Folds:
         Fold(np.flatnonzero(assignment < at), np.flatnonzero(assignment == at), at - 1)
         for at in range(1, folds + 1)
     )
-    return Folds(time_ordered, f"{folds} folds by time, each held out by what is older")
+    return Folds(time_ordered, f"{folds} folds by time, each predicted from older rows")
 
 
 def _unit_keys(unit_of_row: I64, seed: int, repeat: int) -> U64:

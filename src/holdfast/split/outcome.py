@@ -1,12 +1,11 @@
-"""What one split knows: the units that stay together, what is dropped, and where each row goes.
+"""The outcome of a split: units that stay together, dropped rows, and the split of each row.
 
-Copies of copies and groups of groups are followed to the end: a copy in two groups joins both.
-That costs nothing while what is joined stays small. Where it would hold more than
-``MAX_UNIT_SHARE`` of the rows (fifteen essay prompts and a dozen copied essays are one block), no
-split could be even, and one text would decide where whole groups go: there the groups stay
-apart, and a row that copies a row of a more protected split is dropped (``find_crossing_copies``):
-of training for validation and test rows, of validation for test rows. Rows are dropped, too, that a
-given, protected table holds.
+Duplicates and groups are joined transitively: a text in two groups joins both. That is harmless
+while units stay small. A unit of more than ``MAX_UNIT_SHARE`` of the rows (fifteen essay prompts
+and a dozen duplicated essays form one block) would make an even split impossible, and one text
+would decide where entire groups go. Such groups stay separate, and a row that duplicates a row of a
+more protected split is dropped (``find_crossing_copies``): training rows for validation and test
+rows, validation rows for test rows. Rows that a given, protected table contains are dropped too.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ MAX_UNIT_SHARE = 0.05
 @dataclass(frozen=True, slots=True)
 class Units:
     """``of_row`` [n] the unit of each row; ``sizes`` [units]; ``row_keys`` [n] and ``keys`` [units]
-    seeded 64-bit numbers from the content alone, by which rows and units are shuffled.
-    ``largest_parted`` is the number of rows in the largest unit that copies had made of several
-    groups and that was parted into them; 0 where none was."""
+    seeded 64-bit numbers that depend only on the content, by which rows and units are shuffled.
+    ``largest_parted`` is the number of rows in the largest unit that duplicates had made of several
+    groups and that was separated into them; 0 without one."""
 
     of_row: I64
     sizes: I64
@@ -50,7 +49,7 @@ class Units:
         return np.asarray(self.sizes[self.of_row] > 1)
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Units:
-        """The units of the rows that are kept; keys stay as they are."""
+        """The units of the kept rows, with unchanged keys."""
         units, of_row = np.unique(self.of_row[mask], return_inverse=True)
         sizes = np.bincount(of_row, minlength=len(units))
         return Units(
@@ -65,7 +64,8 @@ class Units:
 def make_units(
     copy_groups: I64, contents: U64, labels: npt.NDArray[np.generic], groups: I64 | None, seed: int
 ) -> Units:
-    """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
+    """Join duplicates and groups (numbers [n] each, or ``None``) to units; ``contents`` [n] are
+    hashes of the texts."""
     of_row, block = copy_groups, 0
     if groups is not None:
         of_row, block = _part_large_units(
@@ -74,44 +74,43 @@ def make_units(
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
-    # The smallest key of its rows: it does not depend on their order either.
+    # The smallest key of its rows does not depend on their order.
     np.minimum.at(keys, of_row, row_keys)
     return Units(of_row, np.bincount(of_row, minlength=len(keys)), row_keys, keys, block)
 
 
 def _join_copies_and_groups(copies: I64, groups: I64) -> I64:
-    """Connected components of the graph whose nodes are copy groups and user groups, and whose
+    """Connected components of the graph whose nodes are duplicate groups and user groups, and whose
     edges are the rows."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     first = int(copies.max(initial=-1)) + 1
     nodes = first + int(groups.max(initial=-1)) + 1
-    # Both kinds of node in one graph: a copy joins its groups, and those all of their copies.
+    # Both types of node in one graph: duplicates join their groups, and groups their duplicates.
     edges = (np.ones(len(copies), np.int8), (copies, first + groups))
     labels = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1]
     return np.asarray(labels[copies], dtype=np.int64)
 
 
 def _row_keys(contents: U64, labels: npt.NDArray[np.generic], seed: int) -> U64:
-    """A key for each row. Equal texts are numbered (by label), so that their keys differ and do
-    not depend on which of them stands first in the file."""
+    """A key for each row. Equal texts are numbered (by label), so their keys differ and do not
+    depend on the order of the file."""
     order = np.lexsort((labels, contents))
     new = run_starts(contents[order])
     number = np.empty(len(order), dtype=np.uint64)
     number[order] = np.arange(len(order)) - np.flatnonzero(new)[np.cumsum(new) - 1]
-    # An array of one: NumPy warns where a single number wraps, and not in an array.
+    # An array of one: NumPy warns if a scalar overflows, but not in an array.
     salt = np.full(1, derive_seed(seed, "division"), dtype=np.uint64)
     return mix_bits(mix_bits(contents ^ mix_bits(salt)) + number * _STEP)
 
 
 def _part_large_units(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
-    """Units [n] of rows that copies and groups have joined (``of_row``), in which those of several
-    groups and more than ``MAX_UNIT_SHARE`` of the rows have fallen apart; and the rows of the
-    largest such.
+    """Separate the units [n] in ``of_row`` that join several groups and hold more than
+    ``MAX_UNIT_SHARE`` of the rows; also return the number of rows of the largest such unit.
 
-    There a unit is a group; a row that is a group by itself goes with the first group that has a
-    copy of it.
+    Each group then becomes a unit; a row that is a group by itself goes to the first group that has
+    a duplicate of it.
     """
     sizes = np.bincount(of_row)
     members = np.bincount(groups)
@@ -129,12 +128,12 @@ def _part_large_units(of_row: I64, copies: I64, groups: I64) -> tuple[I64, int]:
 
 
 def _home_groups(copies: I64, groups: I64, members: I64) -> I64:
-    """The group that each row goes with [n]: its own, or for a row that is alone in it the group
-    of several rows that holds a copy, else the first of the alone ones."""
+    """The group that each row goes to [n]: its own; for the only row of a group, the group of
+    several rows that has a duplicate of it, else the first single-row group that has one."""
     home = groups.copy()
     is_singleton = members[groups] == 1
     first: dict[int, int] = {}
-    # Rows of real groups first, so that a row alone finds one if there is any.
+    # Rows of larger groups first, so that a single row finds one if there is any.
     for real in (True, False):
         for at in np.flatnonzero(is_singleton != real).tolist():
             first.setdefault(int(copies[at]), int(groups[at]))
@@ -149,9 +148,9 @@ NO_ROW = -1
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """Rows of one table that another, protected one holds too: ``copy_of`` [rows] the position of
-    the protected row they copy (-1: none), ``similarity`` [rows], ``shares_group`` [rows] shares a
-    group."""
+    """Rows of one table that a protected table also contains: ``copy_of`` [rows] the position of
+    the protected row that each duplicates (-1: none), ``similarity`` [rows], ``shares_group``
+    [rows] whether it shares a group."""
 
     table_name: str
     protected_name: str
@@ -166,11 +165,11 @@ class Drops:
 
 
 def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
-    """Source rows that copy a given table's, and rows of a given validation table that copy the
-    test table's. The test table is never touched."""
+    """Source rows that duplicate rows of a given table, and rows of a given validation table that
+    duplicate rows of the test table. The test table is never changed."""
     pairs = [
         (name, protected)
-        # The test rows first: a row that copies both is noted as a copy of a test row.
+        # The test rows first: a duplicate of both is noted as a duplicate of a test row.
         for protected in ("test", "valid")
         for name in ("source", "valid")
         if protected in gathered.tables and name in gathered.tables and name != protected
@@ -203,8 +202,8 @@ def dropped_mask(drops: tuple[Drops, ...], name: str, rows: int) -> npt.NDArray[
 
 @dataclass(frozen=True, slots=True)
 class CrossingCopies:
-    """Rows that were dropped: ``rows`` [k] positions in the source, ``copy_of`` [k] the row that
-    each copies, ``split_of_copy`` [k] the split of that row."""
+    """Dropped rows: ``rows`` [k] positions in the source, ``copy_of`` [k] the row that each
+    duplicates, ``split_of_copy`` [k] the split of that row."""
 
     rows: I64
     copy_of: I64
@@ -217,15 +216,15 @@ class CrossingCopies:
 def find_crossing_copies(
     copies: Duplicates, kept_rows: I64, assignment: Assignment, order: tuple[int, ...]
 ) -> CrossingCopies:
-    """The rows to drop so that no copy stands on two splits.
+    """The rows to drop so that no two splits share a duplicate.
 
     Parameters
     ----------
     kept_rows : [m] the rows that are split, as positions among the texts of ``copies``.
     assignment : [m] the split of each.
-    order : the splits, the most protected first. A row of a later split that is an exact or a
-        verified near-duplicate of a row of an earlier one is dropped; links across a reported cut
-        of chains may cross.
+    order : the splits, the most protected first. A row of a later split that is an exact duplicate
+        or a verified near-duplicate of a row of an earlier one is dropped; only links across a
+        reported cut of a chain may cross.
     """
     forms, links = copies.exact[kept_rows], copies.links.where(~copies.crosses_cut)
     first_row_of_form = np.full(int(copies.exact.max(initial=-1)) + 1, NO_ROW, dtype=np.int64)
@@ -240,7 +239,7 @@ def find_crossing_copies(
             rows.append(rows_here[has_copy])
             of.append(nearest[has_copy])
             rows_here = rows_here[~has_copy]
-        # Backwards, so that the first row of a form is the one that is named.
+        # Backwards, so that the first row of each form is recorded.
         fresh = rows_here[::-1][first_row_of_form[forms[rows_here[::-1]]] == NO_ROW]
         first_row_of_form[forms[fresh]] = fresh
     nothing = np.empty(0, np.int64)
@@ -249,7 +248,7 @@ def find_crossing_copies(
 
 
 def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
-    """A held row that each form is a copy of [forms], itself before its links."""
+    """A recorded row that each form [forms] duplicates: an exact duplicate before a linked one."""
     nearest = row_of_form.copy()
     for one, other in ((first, second), (second, first)):
         open_ = (nearest[one] == NO_ROW) & (row_of_form[other] != NO_ROW)
@@ -259,11 +258,11 @@ def _nearest_rows(row_of_form: I64, first: Ints, second: Ints) -> I64:
 
 @dataclass(frozen=True, slots=True)
 class SplitOutcome:
-    """``combined`` of all files, those that are dropped as copies of given rows (``drops``), and
-    where the others go: ``kept_rows`` [m] positions in the source; ``assignment`` [m] into
-    ``split_names``; ``row_assignment`` [m] the split in a plain stratified split of single rows.
-    ``crossing`` are rows that were dropped after all, as copies of a row of another group on
-    another split."""
+    """The rows of all files (``combined``), the rows dropped as duplicates of given rows
+    (``drops``), and the split of the others: ``kept_rows`` [m] positions in the source;
+    ``assignment`` [m] into ``split_names``; ``row_assignment`` [m] the split in a plain stratified
+    split of single rows. ``crossing`` are rows that were dropped later, as duplicates of a row of
+    another group in another split."""
 
     combined: CombinedRows
     drops: tuple[Drops, ...]
@@ -283,7 +282,7 @@ class SplitOutcome:
 
     @property
     def moved(self) -> npt.NDArray[np.bool_]:
-        """Which rows stand elsewhere than they would as units of their own [m]."""
+        """Which rows are in another split than they would be as units of their own [m]."""
         return np.asarray(self.units.shared & (self.assignment != self.row_assignment))
 
     def full_assignment(self) -> Assignment:

@@ -1,13 +1,14 @@
-"""Split a table into train, validation and test rows that share no copies and no groups.
+"""Split a table into training, validation and test rows that share no duplicates and no groups.
 
-By default 70/15/15, stratified by class, seeded, and the same whatever the order of the rows in
-the file. Copies (``duplicates.py``) and groups are joined to units (``outcome.py``), and each unit
-falls on one split (``assign.py``). With a given test table the source is split 82/18 into
-training and validation rows, and source rows that copy or nearly copy a test row are dropped.
+The default is 70/15/15, stratified by class, seeded, and independent of the order of the rows in
+the file. Duplicates (``duplicates.py``) and groups are joined to units (``outcome.py``), and each
+unit stays in one split (``assign.py``). With a given test table the source is split 82/18 into
+training and validation rows, and source rows that duplicate or nearly duplicate a test row are
+dropped.
 
-Nothing of it is trusted: normal forms are computed again from the rows that each split really holds
-(``refuse_leaks``), and verified near-duplicates are those of the one search; a link across a
-reported cut of chains is the only one that may cross.
+The result is verified: normal forms are computed again from the rows of each split
+(``refuse_leaks``), and no verified near-duplicates may be in different splits, except across a
+reported cut of a chain.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
@@ -50,7 +51,7 @@ from holdfast.split.strategies import (
 )
 
 FRACTIONS = (0.7, 0.15, 0.15)
-# Names of blocks in the decision's line.
+# The most block names in the decision's line.
 MAX_LISTED_BLOCKS = 5
 
 
@@ -63,33 +64,34 @@ def split_table(
     valid: Table | None = None,
     strategy: SplitStrategy = STRATIFIED,
 ) -> Splits:
-    """Divide ``table``, or what a given ``test`` or ``valid`` table leaves of it.
+    """Split ``table``, or the rows of it that remain after a given ``test`` or ``valid`` table.
 
-    A row has *moved* when it shares its unit with another row and its split is not the one that the
-    same seed gives it where every row is its own unit.
+    A row has *moved* if it shares its unit with another row and its split differs from the one that
+    the same seed gives if every row is its own unit.
 
     Parameters
     ----------
     table : the rows to split.
     seed : equal seeds and rows give equal splits.
-    fractions : train, valid and test, summing to 1, train and valid above 0. A test share of 0
-        divides into training and validation rows only; the test rows are then empty. With a given
-        table the other two keep their proportion, to a whole percent: 82/18 by default.
-    test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that copy one
-        of theirs, or share a group, are dropped; so are those of ``valid`` against ``test``.
-    strategy : by rows, evenly by class; or by time, by whole blocks, or by hash
+    fractions : train, valid and test, summing to 1, train and valid above 0. A test fraction of 0
+        gives training and validation rows only; the test set is then empty. With a given table the
+        other two keep their proportion, rounded to one percent: 82/18 by default.
+    test, valid : used as they are, with the classes of ``table``. Rows of ``table`` that duplicate
+        one of their rows, or share a group, are dropped; so are rows of ``valid`` that duplicate or
+        share a group with ``test``.
+    strategy : by rows, stratified by class; or by time, by complete blocks, or by hash
         (``strategies.py``).
 
-    Raises ``RecipeError`` for impossible fractions, ``SplitError`` where no row is left, or a class
-    cannot be on every split.
+    Raises ``RecipeError`` for impossible fractions, ``SplitError`` if no row is left, or a class
+    cannot be in every split.
     """
     _check_fractions(fractions)
     given_tables = {n: t for n, t in (("valid", valid), ("test", test)) if t is not None}
     _check_tables(table, given_tables)
-    # One search over all files: copies between them are found with the same rule as within.
+    # One search over all files: duplicates between and within files follow the same rule.
     combined = combine_tables(table, given_tables, derive_seed(seed, "copies"))
     outcome = _split_source(combined, find_drops(combined), fractions, seed, strategy)
-    # Not trusted but checked again: a leak here would make every later number wrong.
+    # Verified again: leakage here would make every later number wrong.
     refuse_shared_copies(combined.duplicates, outcome.full_assignment(), list(SPLIT_NAMES))
     splits = _make_splits(outcome, seed)
     refuse_leaks(splits)
@@ -119,8 +121,8 @@ def _split_source(
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
     units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
-    # ``split_names`` goes from train to test, the least to the most protected. Without a parted
-    # block no copy can cross, and nothing is searched; by hash any may.
+    # ``split_names`` goes from train to test, from the least to the most protected. Without a
+    # separated block no duplicate can cross and no search is needed; by hash any can.
     order = (
         tuple(reversed(range(len(split_names)))) if units.largest_parted or strategy.stable else ()
     )
@@ -151,10 +153,10 @@ def _assign_rows(
     seed: int,
     strategy: SplitStrategy,
 ) -> tuple[Assignment, Assignment]:
-    """The split of each row that is kept, and what it would be without copies and groups."""
+    """The split of each kept row, and what it would be without duplicates and groups."""
     labels = table.column("label")[kept_rows]
     if strategy.stable:
-        # What a row is, as a hash: its group's name, else its normal form.
+        # The identity of a row as a hash: its group's name, else its normal form.
         if table.has_groups:
             identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept_rows]
         else:
@@ -169,7 +171,7 @@ def _assign_rows(
         assert strategy.blocks is not None
         blocks = strategy.blocks[kept_rows]
         if strategy.by == "topic":
-            # What a topic is, is a guess: what must stay together has one.
+            # Topics are estimates: rows that must stay together get one topic.
             blocks = majority_blocks(units.of_row, blocks)
         assignment = by_blocks(
             units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held_out
@@ -183,7 +185,7 @@ def _assign_rows(
             )
         assignment = assign(units.of_row, strata, units.keys, shares, strata_names)[units.of_row]
         if strategy == STRATIFIED:
-            # It says which rows copies and groups moved.
+            # The second assignment shows which rows moved because of duplicates and groups.
             single_units = np.arange(len(kept_rows), dtype=np.int64)
             return assignment, assign(single_units, strata, units.row_keys, shares, strata_names)
     return assignment, assignment
@@ -206,14 +208,14 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
         if not len(kept_valid):
             raise SplitError(
                 given_tables["valid"].source,
-                "has no row left that is no copy of a test row",
+                "has no row left after duplicates of test rows were dropped",
                 None,
-                "Give other validation rows, or none: they are then taken from the source.",
+                "Give other validation rows, or none: Holdfast then takes them from the source.",
             )
-        # Given rows share no copy and no group with the source: what does was dropped.
+        # Given rows share no duplicates and groups with the source: those were dropped.
         copies = outcome.combined.duplicates.groups[outcome.combined.span("valid")][kept_valid]
         units["valid"] = len(outcome.units.sizes) + copies
-    # Empty, not absent: there are three splits, whatever was asked for.
+    # Empty, not absent: there are always three splits.
     tables.setdefault("test", given_tables.get("test", source.take([])))
     return Splits(
         TrainSplit(tables["train"]),
@@ -231,20 +233,21 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
     sizes = ", ".join(f"{name} {len(tables[name])}" for name in SPLIT_NAMES)
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
     given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.combined.tables]
-    how = f"the source is divided {percent} into {', '.join(outcome.split_names)}"
+    how = f"the source is split {percent} into {', '.join(outcome.split_names)}"
     units = outcome.units
     units_note = (
-        f"{int(units.shared.sum())} rows are kept with their copies or group in "
-        f"{int((units.sizes > 1).sum())} units, and {int(outcome.moved.sum())} were moved for this"
+        f"{int(units.shared.sum())} rows stay with their duplicates or group in "
+        f"{int((units.sizes > 1).sum())} units, which moved {int(outcome.moved.sum())} rows to "
+        "another split"
     )
     because = "; ".join(
         [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
     )
-    return Decision("division", sizes, because)
+    return Decision("split", sizes, because)
 
 
 def _describe_strategy(outcome: SplitOutcome) -> str:
-    """By what the rows were divided, with what it came to."""
+    """How the rows were split, with the result."""
     strategy, table = outcome.strategy, outcome.combined.tables["source"]
     strata_words = {"several": "set of labels", "number": "range of numbers"}
     by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
@@ -265,9 +268,9 @@ def _describe_strategy(outcome: SplitOutcome) -> str:
         last = outcome.kept_rows[outcome.assignment == len(outcome.split_names) - 1]
         held_out = [strategy.names[number] for number in np.unique(strategy.blocks[last]).tolist()]
         shown = list_phrase([*map(repr, held_out)], MAX_LISTED_BLOCKS, ", ", " …")
-        rest = f"; the others are {by_class}" if len(outcome.split_names) > 1 else ""
+        rest = f"; the other rows are {by_class}" if len(outcome.split_names) > 1 else ""
         return f"{because} ({len(held_out)} of {len(strategy.names)}: {shown}){rest}"
-    return f"{because}; no class is kept in proportion, and rows that are added move none"
+    return f"{because}; it is not stratified, and new rows do not move existing ones"
 
 
 def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, ...]:
@@ -276,7 +279,8 @@ def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, 
     if len(names) == 1:
         return (1.0,)
     first, second = (fractions[SPLIT_NAMES.index(name)] for name in names)
-    # To a whole per cent, so that the plan names the numbers that are used: 82/18, not 82.35/17.65.
+    # Rounded to one percent, so that the plan prints the fractions that are used: 82/18, not
+    # 82.35/17.65.
     share = min(max(round(first / (first + second), 2), 0.01), 0.99)
     return share, 1 - share
 
@@ -290,7 +294,7 @@ def _check_fractions(fractions: tuple[float, ...]) -> None:
     ):
         raise RecipeError(
             "data.split",
-            "needs three fractions that sum to 1, train and valid above 0 and test not below",
+            "needs three fractions that sum to 1, with train and valid above 0 and test at least 0",
             tuple(fractions),
             "For example data.split: {train: 0.7, valid: 0.15, test: 0.15}.",
         )
@@ -298,20 +302,22 @@ def _check_fractions(fractions: tuple[float, ...]) -> None:
 
 def _check_tables(table: Table, given: dict[str, Table]) -> None:
     if not len(table):
-        raise SplitError(table.source, "has no rows to divide", None, "Give a file with rows.")
+        raise SplitError(table.source, "has no rows to split", None, "Give a file with rows.")
     if table.column("label").min() < 0:
         raise SplitError(
-            table.source, "holds rows without a label", None, "Label them, or leave them out."
+            table.source, "contains rows without a label", None, "Label or remove them."
         )
     for name, other in given.items():
         if not len(other):
-            raise SplitError(other.source, f"holds no {name} rows", None, "Give a file with rows.")
+            raise SplitError(
+                other.source, f"contains no {name} rows", None, "Give a file with rows."
+            )
         if other.classes != table.classes or other.has_pairs != table.has_pairs:
             raise SplitError(
                 other.source,
                 f"does not have the classes or text columns of {table.source}",
                 other.classes,
-                "Give files of the same shape.",
+                "Give files with the same columns and classes.",
             )
 
 
@@ -324,9 +330,9 @@ def _check_training_classes(
     for number in np.setdiff1d(labels[train], labels[train & remaining]):
         raise SplitError(
             f"the class {table.classes[number]!r}",
-            "has no training row that is no copy of a validation or test row of another group",
+            "has no training row left: all duplicate a validation or test row of another group",
             None,
-            "Add rows of this class, take the copies out, or train without --group.",
+            "Add rows of this class, remove the duplicates, or train without --group.",
         )
 
 
@@ -337,23 +343,23 @@ def _check_assignment(
     split_names: tuple[str, ...],
     strategy: SplitStrategy,
 ) -> None:
-    """A class that is not learned, or a split without rows: chance, or the course of time, made the
-    splits and not the classes."""
+    """Refuse a class without training rows and a split without rows: a split by time or by hash
+    does not guarantee either."""
     how = "by time" if strategy.by == "time" else "by hash"
     for number, name in enumerate(split_names):
         if not (assignment == number).any():
             raise SplitError(
-                f"the division {how}",
+                f"the split {how}",
                 f"leaves no {name} rows",
-                f"{len(assignment)} rows in all",
-                "Add rows, give this side a larger share, or divide by rows.",
+                f"{len(assignment)} rows in total",
+                "Add rows, give this split a larger fraction, or split by rows.",
             )
     for label in np.setdiff1d(labels, labels[assignment == 0]):
         raise SplitError(
             f"the class {table.classes[label]!r}",
-            f"has no training row in the division {how}",
+            f"has no training row in the split {how}",
             f"{int((labels == label).sum())} rows, all of them validation or test rows",
-            "Leave small classes out with --set data.rare=drop, add rows, or divide by rows.",
+            "Drop small classes with --set data.rare=drop, add rows, or split by rows.",
         )
 
 
@@ -366,19 +372,19 @@ def _check_remaining_classes(
         given_names = " and ".join(name for name in combined.tables if name != "source")
         raise SplitError(
             f"the class {table.classes[number]!r}",
-            f"has no row left that is no copy of, and in no group of, the {given_names} rows",
+            f"has no row left: all duplicate the {given_names} rows or share a group with them",
             None,
             f"Add rows of this class to {table.source}, or give other {given_names} rows.",
         )
 
 
-_REMEDY = "Divide again with holdfast's own division, or leave these rows out of one side."
+_REMEDY = "Let Holdfast make the split, or remove these rows from one of the two."
 
 
 def refuse_leaks(splits: Splits) -> None:
-    """Raise ``SplitError`` where splits share a normal form or a group.
+    """Raise ``SplitError`` if splits share a normal form or a group.
 
-    Reads the test rows' texts and groups without opening them: nothing is chosen by it.
+    It reads the test rows' texts and groups, but selects nothing by them.
     """
     tables = {"train": splits.train.table, "valid": splits.valid.table, "test": splits.test._table}
     keys = {name: text_keys(table) for name, table in tables.items()}
@@ -390,7 +396,7 @@ def refuse_leaks(splits: Splits) -> None:
             ]
             raise SplitError(
                 f"{one} and {other}",
-                f"share {len(shared)} texts (equal after normalising)",
+                f"share {len(shared)} texts (ignoring case, space and punctuation)",
                 f"row {first[0]} of {one}, row {first[1]} of {other}",
                 _REMEDY,
             )
@@ -403,10 +409,11 @@ def refuse_leaks(splits: Splits) -> None:
 def refuse_shared_copies(
     copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]
 ) -> None:
-    """Raise ``SplitError`` where a verified near-duplicate crosses splits without a reported cut.
+    """Raise ``SplitError`` if verified near-duplicates are in different splits without a reported
+    cut.
 
     ``assignment`` [n] is the split of each text of ``copies``, an index into ``split_names``; -1
-    for dropped.
+    for dropped rows.
     """
     in_split = np.zeros((int(copies.exact.max(initial=-1)) + 1, len(split_names)), dtype=bool)
     in_split[copies.exact[assignment >= 0], assignment[assignment >= 0]] = True
@@ -418,7 +425,7 @@ def refuse_shared_copies(
         if crossing.any():
             raise SplitError(
                 f"{split_names[one]} and {split_names[other]}",
-                f"share {int(crossing.sum())} pairs of near-copies",
+                f"share {count_phrase(int(crossing.sum()), 'pair')} of near-duplicates",
                 None,
                 _REMEDY,
             )

@@ -1,16 +1,15 @@
-"""Ways to split other than evenly by class: by time, by whole blocks of rows, or by hash.
+"""Split strategies other than by class: by time, by complete blocks of rows, or by hash.
 
-What must stay together, copies and groups, stays together in every one of them. A *block* is a
-group, a source or a topic; the rows of some blocks are the test rows, so that the score is one of
-blocks that the model never saw.
+Duplicates and groups stay together in each of them. A *block* is a group, a source or a topic; the
+rows of some blocks are the test rows, so the score is one on blocks that the model never saw.
 
 By time (``by_time``) the newest units are the test rows, the next newest the validation rows. A
-unit is as old as its newest row, so nothing that is learned copies a later row; rows of one moment
-are not parted.
+unit is as old as its newest row, so no training row duplicates a later row; rows of the same time
+stay together.
 
-By hash (``by_hash``) a row's split follows from its own content, or from the name of its group, and
-from nothing else: rows that are added move none. A near-duplicate that falls on another split is
-dropped from the less protected one.
+By hash (``by_hash``) a row's split depends only on its content, or on the name of its group: new
+rows do not move existing ones. If near-duplicates fall into different splits, the row in the less
+protected split is dropped.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ Assignment = npt.NDArray[np.int8]
 class SplitStrategy:
     """How a table is split.
 
-    ``blocks`` [n] the number of each row's block into ``names``, for ``group``, ``source`` and
-    ``topic``; ``held_out`` the blocks whose rows are the test rows, chosen by size where there are
-    none. ``ages`` [n] numbers that grow with time, ``moments`` [n] the same as written.
-    ``stable``: by hash. ``because`` says why, with ``{side}`` in place of the last split.
+    ``blocks`` [n] the index of each row's block in ``names``, for ``group``, ``source`` and
+    ``topic``; ``held_out`` the blocks whose rows are the test rows; if empty, they are chosen by
+    size. ``ages`` [n] numbers that grow with time, ``moments`` [n] the times as written.
+    ``stable``: by hash. ``because`` is the reason, with ``{side}`` in place of the last split.
     """
 
     by: By = "rows"
@@ -54,18 +53,18 @@ class SplitStrategy:
 
 
 STRATIFIED = SplitStrategy()
-# How far beyond its share whole blocks may make a split.
+# By what share complete blocks may make a split larger than its fraction.
 BLOCK_TOLERANCE = 0.2
 
 
 def by_time(
     unit_of_row: I64, ages: npt.NDArray[np.float64], unit_keys: U64, fractions: Sequence[float]
 ) -> Assignment:
-    """The split of each unit [units]: the oldest on the first split, the newest on the last.
+    """The split of each unit [units]: the oldest in the first split, the newest in the last.
 
-    ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. The cut nearest to
-    each fraction of the rows is taken at which the age changes. Raises ``SplitError`` where there
-    are fewer different moments than splits.
+    ``unit_of_row`` [n], ``ages`` [n], ``unit_keys`` [units] as for ``assign``. Each cut is where
+    the age changes, as near as possible to the fraction of the rows. Raises ``SplitError`` if there
+    are fewer different times than splits.
     """
     newest_age = np.full(len(unit_keys), -np.inf)
     np.maximum.at(newest_age, unit_of_row, ages)
@@ -75,16 +74,16 @@ def by_time(
     if len(ends) < len(fractions) - 1:
         raise SplitError(
             "the times of the rows",
-            f"change {count_phrase(len(ends), 'time')} (copies and groups count as their "
-            "newest row) "
-            f"where {len(fractions)} sides need {len(fractions) - 1} cuts between moments",
+            f"change {count_phrase(len(ends), 'time')} (duplicates and groups count as their "
+            f"newest row), but {len(fractions)} splits need {len(fractions) - 1} cuts between "
+            "different times",
             None,
-            "Give finer times, or divide without data.split.by: time.",
+            "Use finer times, or split without data.split.by: time.",
         )
     assignment = np.zeros(len(unit_keys), dtype=np.int8)
     first_end = 0
     for number, share in enumerate(np.cumsum(fractions)[:-1].tolist(), 1):
-        # Each later split keeps a cut of its own.
+        # Leave one cut for each later split.
         candidate_ends = ends[first_end : len(ends) - (len(fractions) - 1 - number)]
         nearest = int(np.argmin(np.abs(rows[candidate_ends] - share * rows[-1])))
         assignment[order[candidate_ends[nearest] + 1 :]] = number
@@ -93,11 +92,11 @@ def by_time(
 
 
 def by_hash(identity: U64, fractions: Sequence[float], seed: int) -> Assignment:
-    """The split of each row [n], by ``identity`` [n], a hash of what it is."""
+    """The split of each row [n], from ``identity`` [n], a hash of its content or group."""
     salt = np.full(1, derive_seed(seed, "stable division"), dtype=np.uint64)
-    # The upper 53 bits, which a float holds exactly: in [0, 1).
+    # The upper 53 bits, which a float represents exactly: in [0, 1).
     position = (mix_bits(identity ^ mix_bits(salt)) >> np.uint64(11)).astype(np.float64) / (1 << 53)
-    # The last split first: where its share stays, it stays, whatever the others' are.
+    # The last split first: it stays the same if its fraction does, whatever the others are.
     edges = np.cumsum(list(fractions)[::-1])[:-1]
     return (len(fractions) - 1 - np.searchsorted(edges, position, side="right")).astype(np.int8)
 
@@ -111,12 +110,12 @@ def by_blocks(
     classes: tuple[str, ...],
     held_out: tuple[int, ...],
 ) -> Assignment:
-    """The split of each row [n]: whole blocks on the last split, the others' units divided evenly.
+    """The split of each row [n]: complete blocks in the last split, the units of the other blocks
+    stratified over the other splits.
 
-    ``unit_of_row`` [n] numbers that copies and groups share, ``unit_keys`` [units]. A unit that
-    reaches into a block of the last split stands there with all its rows. The other splits are rows
-    of known blocks: validation rows of the training's own blocks choose as well as any others
-    (2007.01434).
+    ``unit_of_row`` [n] numbers that duplicates and groups share, ``unit_keys`` [units]. A unit with
+    a row in a block of the last split goes there with all its rows. Training and validation rows
+    share blocks: validation rows of known blocks select models as well as others (2007.01434).
     """
     last = len(fractions) - 1
     if not held_out:
@@ -132,9 +131,9 @@ def by_blocks(
         name = repr(classes[int(missing[0])]) if len(missing) else "every class"
         raise SplitError(
             f"the class {name}" if len(missing) else name,
-            "has no row outside the blocks (groups, sources or topics) that are the test rows",
+            "has no row outside the test blocks (groups, sources or topics)",
             None,
-            "Hold other blocks out with data.split.held, or divide by rows.",
+            "Choose other test blocks with data.split.held, or split by rows.",
         )
     if last > 1:
         shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])
@@ -148,8 +147,8 @@ def by_blocks(
 
 
 def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
-    """The block of each row [n], where every unit stands in the one that most of its rows are of
-    (the lowest number of several)."""
+    """The block of each row [n], with every unit in the block that most of its rows are in (the
+    lowest number of ties)."""
     entries, counts = np.unique(
         np.column_stack([unit_of_row, block_of_row]), axis=0, return_counts=True
     )
@@ -161,8 +160,8 @@ def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
 
 
 def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> tuple[int, ...]:
-    """The blocks of the last split: in the order of ``block_keys`` [blocks], those that still fit
-    into its share of the rows and leave every class a row elsewhere; the smallest where none fits.
+    """The blocks of the last split: in the order of ``block_keys`` [blocks], those that fit into
+    its share of the rows and leave every class a row elsewhere; the smallest block if none fits.
     """
     numbers, blocks = np.unique(blocks, return_inverse=True)
     counts = np.zeros((len(numbers), int(labels.max()) + 1), dtype=np.int64)
@@ -187,8 +186,7 @@ def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> t
             return (int(numbers[position]),)
     raise SplitError(
         "the blocks (groups, sources or topics)",
-        f"are {len(numbers)}, of which none can be held out whole: each holds all rows of some "
-        "class",
+        f"cannot be held out: each of the {len(numbers)} contains all rows of some class",
         None,
-        "Divide by rows, or choose finer blocks.",
+        "Split by rows, or choose finer blocks.",
     )

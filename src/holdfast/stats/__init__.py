@@ -1,2 +1,3 @@
-"""Arrays to numbers with reasons: intervals, resampling, paired comparison, tests valid under
-repeated looks, change points, trend, temperature."""
+"""Statistics: intervals, resampling, paired comparison, tests that stay valid when repeated,
+learning-rate curves, temperature. Functions take arrays and return numbers, with a reason where a
+number is undefined."""

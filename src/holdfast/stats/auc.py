@@ -1,7 +1,8 @@
-"""The area under the ROC curve with its interval, and two of them on the same rows (DeLong).
+"""The area under the ROC curve with its interval, and the difference of two areas on the same rows
+(DeLong).
 
-The area is the chance that a positive row scores above a negative one, ties half. No threshold is
-involved, and the share of positives does not matter.
+The area is the probability that a positive row scores above a negative one, ties half. It needs no
+threshold, and does not depend on the share of positives.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from holdfast.stats.intervals import clopper_pearson, normal_quantile
 def average_ranks(values: Floats) -> Floats:
     """The rank of each value [n], from 1 for the smallest; equal values share their mean rank.
 
-    ``scipy.stats.rankdata`` for one line of finite numbers, without importing ``scipy.stats``.
+    Equal to ``scipy.stats.rankdata`` for finite numbers, without importing ``scipy.stats``.
     """
     _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
@@ -54,13 +55,13 @@ def delong(labels: Bools, scores: Floats, level: float = 0.95) -> Area:
     """The area under the ROC curve with DeLong's standard error (DeLong, DeLong and Clarke-Pearson
     1988), from midranks in O(n log n) (Sun and Xu 2014).
 
-    Var = Var₊(V) ÷ n₊ + Var₋(V) ÷ n₋, where V of a row is the share of the other class on its right
-    side. The interval is taken on the logit of the area (Pepe 2003), so it stays within (0, 1) and
-    holds better near 1 than area ± z·error. Where the classes are perfectly parted the error is 0
-    and says nothing: the limit is then Clopper and Pearson's for min(n₊, n₋) pairs of different
-    rows, all on the right side, which is exact and wide.
+    Var = Var₊(V) ÷ n₊ + Var₋(V) ÷ n₋, where V of a row is the share of the other class on the
+    correct side of it. The interval is computed on the logit of the area (Pepe 2003), so it stays
+    within (0, 1) and has better coverage near 1 than area ± z·error. If the classes are perfectly
+    separated the error is 0 and uninformative: the limit is then Clopper and Pearson's for min(n₊,
+    n₋) pairs of different rows, all in the correct order, which is exact and wide.
 
-    ``labels`` [n], ``scores`` [n]. One class alone, or a score that is NaN: NaN throughout. One row
+    ``labels`` [n], ``scores`` [n]. Only one class, or a score that is NaN: NaN throughout. One row
     of a class: the area, without an interval.
     """
     positive, negative = int(np.sum(labels)), int(np.sum(~labels))
@@ -87,10 +88,10 @@ def delong_difference(labels: Bools, first: Floats, second: Floats) -> AreaDiffe
     """DeLong's test that two scores of the same rows have equal areas, with the 95 % interval
     difference ± z·error.
 
-    The error uses the covariance of the two areas, so that what makes a row hard for both cancels.
-    Both scores order the rows alike: 0 without width and p = 1. Another difference without
-    variance (both parted perfectly, or nearly): p and limits NaN. One class, fewer than two rows
-    of a class, or NaN: NaN throughout but for the value where it exists.
+    The error uses the covariance of the two areas, so the difficulty of a row for both cancels. If
+    both scores rank the rows equally: 0 without width and p = 1. Another difference without
+    variance (both separate perfectly, or nearly): p and limits NaN. One class, fewer than two rows
+    of a class, or NaN: NaN throughout, except for the value if it exists.
     """
     from scipy.special import ndtr
 
@@ -103,8 +104,8 @@ def delong_difference(labels: Bools, first: Floats, second: Floats) -> AreaDiffe
         return AreaDifference(value, math.nan, math.nan, math.nan)
     covariance = _covariance(above, below)
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    # Two parts of a variance that cancel leave rounding of about 1e-17, whose root would pass for a
-    # tiny error.
+    # Two terms of a variance that cancel leave rounding of about 1e-17, whose root would look like
+    # a tiny error.
     if variance <= 1e-16:
         if np.array_equal(above[0], above[1]):
             return AreaDifference(0.0, 0.0, 0.0, 1.0)
@@ -116,12 +117,12 @@ def delong_difference(labels: Bools, first: Floats, second: Floats) -> AreaDiffe
 
 
 def _placements(labels: Bools, scores: Floats) -> tuple[Floats, Floats]:
-    """For each row of the class, the share of the other class on its right side (ties half):
+    """For each row of a class, the share of the other class on the correct side of it (ties half):
     positives [scores, n₊] and negatives [scores, n₋]."""
     from scipy.stats import rankdata
 
-    # A row's rank among all less its rank in its own class is the number of rows of the other
-    # class below it: no pair is ever compared.
+    # A row's rank among all minus its rank in its own class is the number of rows of the other
+    # class below it, so no pair is compared.
     joint = rankdata(scores, axis=1)
     within = rankdata(scores[:, labels], axis=1), rankdata(scores[:, ~labels], axis=1)
     positive, negative = within[0].shape[1], within[1].shape[1]

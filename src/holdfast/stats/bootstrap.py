@@ -1,9 +1,9 @@
 """The bootstrap, vectorised: BCa intervals of any statistic of weighted atoms.
 
-An *atom* is what is drawn: a row, a cell of a confusion matrix that stands for all of its rows,
-or a group of rows that must stay together. A resample is a vector of weights, one per atom: how
-often it was drawn. A statistic maps weights [resamples, atoms] to values [resamples, outputs], NaN
-where it is undefined. Sums over rows (means, confusion counts) are one matrix product away.
+An *atom* is the unit of drawing: a row, a cell of a confusion matrix that represents all of its
+rows, or a group of rows that must stay together. A resample is a vector of weights, one per atom:
+how often it was drawn. A statistic maps weights [resamples, atoms] to values [resamples, outputs],
+NaN where it is undefined. Sums over rows (means, confusion counts) are one matrix product.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from holdfast.core.records import Floats, Ints
 
 Statistic = Callable[[Floats], Floats]
 
-# Elements of a weight matrix held at once: 32 MB of float64.
+# Elements of a weight matrix in memory at once: 32 MB of float64.
 CHUNK = 4_000_000
-# Atoms beyond which they are drawn in blocks: the law then errs by about one part in so many.
+# Above this many atoms, blocks of atoms are drawn: the error is about one part in this number.
 MAX_ATOMS = 5000
 
 
@@ -27,12 +27,12 @@ MAX_ATOMS = 5000
 class BootstrapResult:
     """Values of a statistic with interval limits, each [outputs]; ``defined`` [outputs] is the
     share of resamples in which the output was defined, ``draws`` [resamples, outputs] the values;
-    ``error`` [outputs] the standard error by the jackknife, NaN where it was not computed or a
-    value is undefined once some unit is left out.
+    ``error`` [outputs] the standard error by the jackknife, NaN if it was not computed or a value
+    is undefined when some unit is left out.
 
-    Limits are NaN where the value is, where under half of the resamples are defined, or where the
-    sample is a single atom drawn once: one observation says nothing about spread. Where every
-    resample gives the same value the interval has no width; the caller must say so.
+    Limits are NaN if the value is, if fewer than half of the resamples are defined, or if the
+    sample is a single atom drawn once: one observation does not show spread. If every resample
+    gives the same value the interval has no width; the caller must say so.
     """
 
     value: Floats
@@ -46,9 +46,9 @@ class BootstrapResult:
         """Limits value ± t(units − 1) · error, each [outputs].
 
         For few groups: draws with replacement from G groups hold about 0.63 G different ones, show
-        too little spread, and have no t. In samples of 2, 6 and 10 groups BCa intervals of F1 held
-        the truth in 47, 82 and 90 % of cases at a nominal 95 (``benchmarks/few_groups.py`` has
-        those of these). Source: MacKinnon, Nielsen and Webb 2023.
+        too little spread, and ignore t. In samples of 2, 6 and 10 groups BCa intervals of F1
+        covered the truth in 47, 82 and 90 % of cases at a nominal 95 (``benchmarks/few_groups.py``
+        measures these). Source: MacKinnon, Nielsen and Webb 2023.
         """
         from scipy.special import stdtrit
 
@@ -66,19 +66,19 @@ def bootstrap(
     blocks: int = 2000,
 ) -> BootstrapResult:
     """An interval of ``statistic`` by resampling atoms: BCa (Efron 1987), the quantiles of the
-    resampled values at shares that are moved by the bias z₀ = Φ⁻¹(share of resamples below the
+    resampled values at shares that are shifted by the bias z₀ = Φ⁻¹(share of resamples below the
     value, ties half) and the acceleration a = Σ d³ ÷ 6 (Σ d²)^{3/2} of the jackknife, d = mean −
     leave-one-out value: α ↦ Φ(z₀ + (z₀ + z_α) ÷ (1 − a (z₀ + z_α))).
 
     Parameters
     ----------
     statistic : weights [r, atoms] → values [r] or [r, outputs].
-    multiplicity : [atoms], how many drawn units each atom stands for (all 1 for rows and groups,
+    multiplicity : [atoms], how many drawn units each atom represents (all 1 for rows and groups,
         cell counts for a confusion matrix). Σ multiplicity units are drawn with replacement.
     blocks : above this many atoms the jackknife leaves out blocks of atoms instead of single
         units, which estimates the same acceleration.
     """
-    # Statistics are matrix products with the weights, which are quicker in floating point.
+    # Statistics are matrix products with the weights, which are faster in floating point.
     weights = np.asarray(multiplicity, dtype=np.float64)
     value = _columns(statistic(weights[None]))[0]
     if weights.sum() <= 1:
@@ -94,7 +94,7 @@ def bootstrap(
         finite_draws = np.sort(draws[np.isfinite(draws[:, column]), column])
         if len(finite_draws):
             shares = _bca_shares(finite_draws, point_value, acceleration[column], tails)
-            # What ``np.quantile`` computes, for draws that are sorted once.
+            # The result of ``np.quantile``, for draws that are sorted only once.
             limits[:, column] = np.interp(
                 shares * (len(finite_draws) - 1), np.arange(len(finite_draws)), finite_draws
             )
@@ -111,13 +111,13 @@ def sums(features: Floats, codes: Ints, atoms: int) -> Floats:
 
 
 def atom_contributions(losses: Floats, groups: Ints | None) -> Floats:
-    """Contributions to the mean of each row or group, scaled so that their mean is the mean."""
+    """Contributions of each row or group to the mean, scaled so that their mean is the mean."""
     table = np.asarray(losses, dtype=np.float64)
     if groups is None:
         return table
     atoms = int(groups.max()) + 1
     centre = table.mean(axis=0)
-    # Residual sums keep the linearised ratio estimator: group sizes differ between resamples.
+    # Residual sums keep the linearised ratio estimator, since group sizes differ between resamples.
     return np.asarray(centre + sums(table - centre, groups, atoms) * (atoms / len(table)))
 
 
@@ -129,8 +129,8 @@ def group_codes(groups: object, n: int) -> Ints:
 
 
 def fold_atoms(codes: Ints, atoms: int, limit: int = MAX_ATOMS) -> tuple[Ints, int]:
-    """Codes of at most ``limit`` atoms: beyond that many, atoms join in turn, as in a bootstrap of
-    sums over random blocks. For means of independent atoms the law stays the same up to
+    """Codes of at most ``limit`` atoms: above that, atoms are joined in turn, as in a bootstrap of
+    sums over random blocks. For means of independent atoms the distribution stays the same up to
     O(1 / limit), and the cost no longer grows with the rows."""
     return (codes % limit, limit) if atoms > limit else (codes, atoms)
 
@@ -157,12 +157,12 @@ def _weight_draws(weights: Floats, resamples: int, seed: np.random.Generator) ->
     rows = max(1, CHUNK // max(atoms, 1))
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
-        # A draw by index costs by the unit, a multinomial by the atom: with one unit an atom the
-        # first took a third of the time, with four and more it is the slower one.
+        # A draw by index costs per unit, a multinomial per atom: with one unit per atom the first
+        # took a third of the time, with four or more it is slower.
         if units <= 2 * atoms:
             owner = np.repeat(np.arange(atoms), weights.astype(np.int64))
             drawn = owner[seed.integers(0, units, size=(count, units))]
-            # Each resample gets a range of numbers of its own, so that one count serves them all.
+            # Each resample gets its own range of numbers, so that one count serves all.
             drawn += np.arange(count)[:, None] * atoms
             flat = np.bincount(drawn.reshape(-1), minlength=count * atoms)
             yield flat.reshape(count, atoms).astype(np.float64)
@@ -172,7 +172,7 @@ def _weight_draws(weights: Floats, resamples: int, seed: np.random.Generator) ->
 
 def _jackknife(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floats, Floats]:
     """From the jackknife of N units (or blocks of atoms), each [outputs]: Efron's acceleration, 0
-    where nothing varies; and the standard error √((N − 1) ÷ N · Σ d²), NaN where some value is
+    without variation; and the standard error √((N − 1) ÷ N · Σ d²), NaN if some value is
     undefined."""
     atoms = len(weights)
     leaves_single_units = atoms <= blocks
@@ -184,18 +184,17 @@ def _jackknife(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floa
         if leaves_single_units:
             weights_left[np.arange(len(units_left_out)), units_left_out] -= 1
         else:
-            # Every so-manieth atom: rows that stand together in a sorted file fall into different
-            # blocks.
+            # Every n-th atom: neighbouring rows of a sorted file fall into different blocks.
             weights_left[np.arange(atoms)[None] % blocks == units_left_out[:, None]] = 0
         values.append(_columns(statistic(weights_left)))
-        # The units of an atom are alike: leaving out any one of them gives the same value.
+        # The units of an atom are equal: leaving out any of them gives the same value.
         counts.append(
             weights[units_left_out] if leaves_single_units else np.ones(len(units_left_out))
         )
     value, count = np.concatenate(values), np.concatenate(counts)[:, None]
     is_finite = np.isfinite(value).all(axis=0)
     count = np.where(np.isfinite(value), count, 0.0)
-    # An atom of no units was given a weight of −1, which is no sample; it counts 0 times, but 0
+    # An atom without units got a weight of −1, which is not a sample; it counts 0 times, but 0
     # times NaN is NaN.
     value = np.where(count > 0, value, 0.0)
     mean = (count * value).sum(0) / np.maximum(count.sum(0), 1e-300)
@@ -204,7 +203,7 @@ def _jackknife(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floa
     units = count.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(is_finite, np.sqrt((units - 1) / units * second), np.nan)
-        # Below that the values differ by rounding alone, and the quotient would be noise.
+        # Below this the values differ only by rounding, and the quotient would be noise.
         return np.where(second > 1e-24, third / (6 * second**1.5), 0.0), error
 
 

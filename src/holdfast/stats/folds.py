@@ -1,13 +1,13 @@
-"""Means whose observations share what they are made of, with intervals that know it: divisions of
-the same rows, and scores of several units each.
+"""Means of dependent observations, with intervals that account for it: resampled splits of the same
+rows, and scores that share several units each.
 
-Of divisions two ways, by what they cost: ``corrected_t`` needs the folds' scores alone, ``nested``
-the scores of folds within folds. 2409.18836 compares them with eleven others;
-``benchmarks/cross_validation.py`` has them beside the conservative z, which costs whole
+For splits there are two methods with different costs: ``corrected_t`` needs only the folds' scores,
+``nested`` the scores of folds within folds. 2409.18836 compares them with eleven others;
+``benchmarks/cross_validation.py`` compares them with the conservative z, which costs whole
 cross-validations of halves of the rows. ``mean_over_units``: an episode's score depends on the
-classes that were drawn into it, and six hundred episodes of fifteen classes hold fifteen classes
-all the same. Siblings: ``intervals.wilson_by_groups`` and ``bootstrap`` are for rows of one group
-each; here an observation belongs to several units.
+classes that were drawn into it, and six hundred episodes of fifteen classes still hold only fifteen
+classes. Siblings: ``intervals.wilson_by_groups`` and ``bootstrap`` are for rows of one group each;
+here an observation belongs to several units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.stats.paired_tests import Difference, t_interval
 
 @dataclass(frozen=True, slots=True)
 class ResampledMean:
-    """A mean over divisions with its interval and the two-sided p-value of "it is 0"."""
+    """A mean over splits with its interval and the two-sided p-value of "it is 0"."""
 
     value: float
     low: float
@@ -37,20 +37,20 @@ class ResampledMean:
 def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) -> ResampledMean:
     """Nadeau and Bengio's corrected resampled t interval (2003).
 
-    The values of k divisions share their training rows, so their spread understates the doubt. The
-    variance of the mean is taken as (1/k + test ÷ train) s², and t has k − 1 degrees of freedom.
-    The correction stands for a correlation of test ÷ (train + test) between divisions, a rule that
-    holds well where a learner is stable; it is no theorem. Other data would differ by more than
-    this interval: it speaks of models trained on ``train`` rows of this source.
+    The values of k splits share their training rows, so their spread understates the uncertainty.
+    The variance of the mean is taken as (1/k + test ÷ train) s², and t has k − 1 degrees of
+    freedom. The correction represents a correlation of test ÷ (train + test) between splits, a rule
+    that works well for a stable learner; it is not a theorem. Other data would differ by more than
+    this interval, which is about models trained on ``train`` rows of this source.
 
     ``values`` [k], e.g. the difference of two models' scores on each fold; ``train`` and ``test``
-    rows of one division (of folds, n (k−1)/k and n/k). Fewer than two values, or one that is not
-    finite: NaN limits. No spread: no width, and p = 1 at 0, else 0.
+    are the rows of one split (for folds, n (k−1)/k and n/k). Fewer than two values, or one that is
+    not finite: NaN limits. No spread: no width, and p = 1 at 0, else 0.
     """
     from scipy.special import stdtr, stdtrit
 
     if not (train > 0 and test > 0):
-        raise Defect("the rows of a division", "must both be positive", (train, test))
+        raise Defect("the rows of a split", "must both be positive", (train, test))
     scores = np.asarray(values, dtype=np.float64)
     k = len(scores)
     value = float(scores.mean()) if k else math.nan
@@ -81,21 +81,21 @@ def nested(
 ) -> NestedMean:
     """Bates, Hastie and Tibshirani's nested cross-validation (2104.00673, algorithm 1).
 
-    ``outer[i]`` are the losses (errors 0 or 1, nats) of the rows that were held out, by the model
-    of all others; ``inner[i]`` those of these others, each held out once within them. For each i
+    ``outer[i]`` are the losses (errors 0 or 1, nats) of the held-out rows, by the model trained on
+    all others; ``inner[i]`` those of these others, each held out once within them. For each i
 
         a = (mean inner − mean outer)²,   b = var(outer) ÷ number of outer
 
     and mean a − mean b estimates the squared error of a cross-validation from (K − 1)/K of the
-    rows, held between the naive variance of the mean and K times it, as in the authors' programme.
+    rows, kept between the naive variance of the mean and K times it, as in the authors' program.
     K ``folds``, at least 3; several repeats are given one after the other. The inner means come
-    from fewer rows: the value is moved by what that cost (equation 17). Fewer than two, or losses
-    that are not finite: NaN limits.
+    from fewer rows: the value is corrected for that (equation 17). Fewer than two, or losses that
+    are not finite: NaN limits.
     """
     from scipy.special import ndtri
 
     if folds < 3 or len(outer) != len(inner) or not outer:
-        raise Defect("nested folds", "need as many inner as outer ones, of 3 folds at least", folds)
+        raise Defect("nested folds", "need as many inner as outer ones, and at least 3", folds)
     outer_losses = [np.asarray(one, dtype=np.float64) for one in outer]
     inner_losses = [np.asarray(one, dtype=np.float64) for one in inner]
     all_losses = np.concatenate(outer_losses)
@@ -118,22 +118,23 @@ def nested(
 
 
 def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Difference:
-    """mean(values) over observations [n], each made of m of C units, for other units of their kind.
+    """mean(values) over observations [n], each made of m of C units, with an interval for other
+    units of the same kind.
 
-    ``members`` [n, C] holds 1 where a unit is part of an observation, in each row equally many.
+    ``members`` [n, C] holds 1 if a unit is part of an observation, equally many in each row.
     The model is value = μ + Σ_{u in it} g_u + e, with g independent of variance σ²_g (a crossed
     random effect; Searle, Casella and McCulloch 1992, ch. 5). Both variances come from the least
-    squares fit on ``members``: σ²_e from its residuals, σ²_g from the spread of the effects less
+    squares fit on ``members``: σ²_e from its residuals, σ²_g from the spread of the effects minus
     what noise adds to it, never below 0. Then
 
         var(mean) = σ²_g Σ_u (n_u ÷ n)² + σ²_e ÷ n,
 
-    and t has C − 1 degrees of freedom. With one unit an observation it is the interval over
-    clusters. ``above`` is the share of a flat posterior above 0, as of ``paired_tests.paired_t``:
+    and t has C − 1 degrees of freedom. With one unit per observation it is the interval over
+    clusters. ``above`` is the share of a flat posterior above 0, as in ``paired_tests.paired_t``:
     with differences of two scores on the same episodes it is a paired test.
 
-    No interval (NaN) where the units cannot be told apart: fewer than two, or as many in every
-    observation as there are. Raises ``Defect`` for tables that do not belong together.
+    No interval (NaN) if the units cannot be separated: fewer than two, or all units in every
+    observation. Raises ``Defect`` for tables that do not belong together.
     """
     y, x = np.asarray(values, dtype=np.float64), np.asarray(members, dtype=np.float64)
     if x.ndim != 2 or len(x) != len(y) or (len(x) and np.ptp(x.sum(axis=1)) > 0):

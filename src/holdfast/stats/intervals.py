@@ -1,17 +1,17 @@
-"""Rates: their intervals, two of them over different rows or the same, and means over classes.
+"""Intervals of rates and of means over classes, and tests of two rates over different or the same
+rows.
 
-Siblings: ``wilson`` is the default of every rate in a report, close to its level on average;
+Siblings: ``wilson`` is the default for every rate in a report, close to its level on average;
 ``clopper_pearson`` never falls below its level and is wider; ``wilson_by_groups`` is Wilson with
-the sample shrunk to its effective size where rows come in groups. Two rates over different rows
-have ``fisher`` and ``rate_gap``; over the same rows a margin is tested by ``noninferiority_p`` and
-``tango``, of which ``paired_tests.mcnemar`` is the case of a margin of 0, exactly, and
-``paired_tests.newcombe`` an interval in closed form, made for being right on average, where Tango's
-is made for a test that may not err too often.
+the sample shrunk to its effective size for rows in groups. Two rates over different rows have
+``fisher`` and ``rate_gap``. Over the same rows, ``noninferiority_p`` and ``tango`` test a margin;
+``paired_tests.mcnemar`` is the exact case of a margin of 0. ``paired_tests.newcombe`` is an
+interval in closed form, built for its average coverage; Tango's is built for a bounded error rate.
 
-Of the mean of per-class scores (``mean_limits``) the bootstrap cannot see what a rare class hides:
-one row drawn again and again is always right or always wrong, and in one resample in three it is
-missing. Joining one score interval per class (MOVER: Zou and Donner 2008) keeps the doubt of each
-rare class in the sum.
+For the mean of per-class scores (``mean_limits``) the bootstrap misses the uncertainty of a rare
+class: one row drawn repeatedly is always correct or always wrong, and is missing in one resample in
+three. Joining one score interval per class (MOVER: Zou and Donner 2008) keeps the uncertainty of
+each rare class in the sum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def wilson(
 
     (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) ÷ (1 + z²/n), within [0, 1], the solutions of
     |p̂ − p| = z √(p(1−p)/n). ``n`` may be an effective size, so not a whole number; ``quantile``
-    replaces z. ``n = 0`` gives (0, 1): nothing is known.
+    replaces z. ``n = 0`` gives (0, 1).
     """
     _check_rate(successes, n)
     if n == 0:
@@ -50,23 +50,23 @@ def wilson(
     rate, z2n = successes / n, z * z / n
     centre = (rate + z2n / 2) / (1 + z2n)
     half = z * math.sqrt(rate * (1 - rate) / n + z2n / (4 * n)) / (1 + z2n)
-    # Exactly 0 and 1 there by algebra; in floating point 1e-17 would be left.
+    # These limits are exactly 0 and 1 by algebra; floating point would leave 1e-17.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == n else min(1.0, centre + half)
     return low, high
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a rate (Clopper and Pearson 1934), from quantiles of the beta law.
+    """The exact interval of a rate (Clopper and Pearson 1934), from quantiles of the beta
+    distribution.
 
-    It covers at least ``level`` of the time for every rate, at the price of width. ``n = 0``
-    gives (0, 1).
+    Its coverage is at least ``level`` for every rate; therefore it is wide. ``n = 0`` gives (0, 1).
     """
     from scipy.special import betaincinv
 
     _check_rate(successes, n)
     tail = (1 - level) / 2
-    # The beta law with a parameter of 0 has no quantile.
+    # The beta distribution with a parameter of 0 has no quantile.
     low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high
@@ -76,12 +76,12 @@ def design_effect(hits: npt.NDArray[np.bool_], groups: Ints) -> float:
     """How many times larger the variance of a rate is because rows come in groups.
 
     The linearised variance of the ratio estimator, G/(G−1) Σ_g (Σ_{i∈g} (x_i − p̂))² ÷ n²,
-    over p̂(1−p̂)/n (Kish 1965). ``groups`` [n] are whole numbers 0 … G−1. Never below 1 here, a
-    reading on the safe side. All rows alike: the variance shows nothing, so the rows of a group
-    are taken as copies of each other, Σ m_g² ÷ n. One group: NaN.
+    over p̂(1−p̂)/n (Kish 1965). ``groups`` [n] are whole numbers 0 … G−1. Never below 1 here, to be
+    conservative. If all rows are equal, the variance shows nothing, so the rows of a group count as
+    duplicates of each other, Σ m_g² ÷ n. One group: NaN.
     """
     sizes = np.bincount(groups)
-    # A number that no row bears is no group.
+    # A number without rows is not a group.
     sizes, n = sizes[sizes > 0], len(groups)
     if len(sizes) < 2:
         return math.nan
@@ -96,18 +96,18 @@ def design_effect(hits: npt.NDArray[np.bool_], groups: Ints) -> float:
 def wilson_by_groups(
     hits: npt.NDArray[np.bool_], groups: Ints, level: float = 0.95
 ) -> tuple[float, float]:
-    """Wilson's interval of a rate of rows that come in groups (Dean and Pagano 2015).
+    """Wilson's interval of a rate for rows that come in groups (Dean and Pagano 2015).
 
     The sample is shrunk to n ÷ design effect, and z is replaced by the t quantile with G − 1
-    degrees of freedom. Fewer than two groups: (NaN, NaN), for the rows say nothing about how
-    groups differ.
+    degrees of freedom. Fewer than two groups: (NaN, NaN), because the rows do not show how groups
+    differ.
     """
     from scipy.special import stdtrit
 
     effect = design_effect(hits, groups)
     if math.isnan(effect):
         return math.nan, math.nan
-    # Groups that have rows here; numbers may be those of a larger table.
+    # Count only groups with rows here; the codes may be those of a larger table.
     freedom = len(np.unique(groups)) - 1
     effective = len(hits) / effect
     quantile = float(stdtrit(freedom, 0.5 + level / 2))
@@ -117,8 +117,8 @@ def wilson_by_groups(
 def rejection_limit(
     is_rejected: Callable[[float], bool], outside: float, inside: float, halvings: int
 ) -> float:
-    """The value nearest to ``inside`` that is still ``is_rejected``, by so many halvings of the way
-    from ``outside``, which is: a test turned round into a limit."""
+    """The value nearest to ``inside`` that is still ``is_rejected``, by this many bisections of the
+    way from ``outside``, which is rejected: it inverts a test into a limit."""
     for _ in range(halvings):
         middle = (outside + inside) / 2
         outside, inside = (middle, inside) if is_rejected(middle) else (outside, middle)
@@ -133,7 +133,7 @@ def _check_rate(successes: float, n: float) -> None:
 
 def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     """The one-sided p-value of Fisher's exact test (1935) that the first rate is not above the
-    second: P(X ≥ hits_1), X hypergeometric. No rows on a side: 1."""
+    second: P(X ≥ hits_1), X hypergeometric. Without rows in a sample: 1."""
     from scipy.special import gammaln
 
     if min(hits_1, hits_2) < 0 or hits_1 > n_1 or hits_2 > n_2:
@@ -141,7 +141,7 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
     if not n_1 or not n_2:
         return 1.0
     hits = hits_1 + hits_2
-    # The first may have no more than all hits, and no fewer than the second leaves over.
+    # The first has at most all hits, and at least those that do not fit into the second.
     k = np.arange(max(hits_1, hits - n_2), min(n_1, hits) + 1, dtype=np.float64)
 
     def log_choose(n: int, k: Floats) -> Floats:
@@ -162,8 +162,8 @@ def fisher(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
 def rows_for_rates(
     rate_1: float, rate_2: float, share: float, alpha: float = 0.05, power: float = 0.8
 ) -> int:
-    """Rows of both sides together with which a one-sided test at ``alpha`` tells ``rate_1`` from
-    ``rate_2``, where a ``share`` in (0, 1) of them is the first's.
+    """Total rows of both samples with which a one-sided test at ``alpha`` distinguishes ``rate_1``
+    from ``rate_2``, if a ``share`` in (0, 1) of them is in the first.
 
     (z_{1−α} √(p̄(1−p̄)(1/s + 1/(1−s))) + z_power √(p₁(1−p₁)/s + p₂(1−p₂)/(1−s)))² ÷ (p₁ − p₂)²,
     p̄ the rate of both together (Fleiss, Levin and Paik 2003, section 4.2).
@@ -178,7 +178,7 @@ def rows_for_rates(
     return math.ceil(((z * null + w * other) / (rate_1 - rate_2)) ** 2)
 
 
-# Quantiles of the first rate over which the probability of the second is averaged.
+# Number of quantiles of the first rate over which the probability of the second is averaged.
 GRID = 1000
 
 
@@ -189,7 +189,8 @@ def rate_gap(
 
     Wilson's limits l, u of each rate: p̂₁ − p̂₂ − √((p̂₁ − l₁)² + (u₂ − p̂₂)²) and
     p̂₁ − p̂₂ + √((u₁ − p̂₁)² + (p̂₂ − l₂)²). It keeps its level at rates near 0 and 1 and with few
-    rows. For the same rows twice there is ``paired_tests.newcombe``. No rows on a side: (−1, 1).
+    rows. For two rates of the same rows use ``paired_tests.newcombe``. Without rows in a sample:
+    (−1, 1).
     """
     if not n_1 or not n_2:
         return -1.0, 1.0
@@ -202,10 +203,10 @@ def rate_gap(
 
 
 def gap_probability(hits_1: int, n_1: int, hits_2: int, n_2: int, line: float) -> float:
-    """The probability that p₁ − p₂ is above ``line``, of independent samples, where before them
-    every value of both rates is as likely (Bayes 1763; Laplace): the mean, over p₁ drawn from
+    """The probability that p₁ − p₂ is above ``line``, for independent samples and uniform priors
+    of both rates (Bayes 1763; Laplace): the mean, over p₁ drawn from
     Beta(hits₁ + 1, n₁ − hits₁ + 1), of P(p₂ < p₁ − line), p₂ from Beta(hits₂ + 1, n₂ − hits₂ + 1).
-    p₁ is taken at ``GRID`` quantiles; the error is below 0.001. No rows on a side are allowed."""
+    p₁ is taken at ``GRID`` quantiles; the error is below 0.001. A sample may have no rows."""
     from scipy.special import betainc, betaincinv
 
     first = betaincinv(hits_1 + 1, n_1 - hits_1 + 1, (np.arange(GRID) + 0.5) / GRID)
@@ -217,17 +218,17 @@ def gap_probability(hits_1: int, n_1: int, hits_2: int, n_2: int, line: float) -
 # 3,000 rows, discordant shares from the margin to 25 %) the test at 5 % then errs in 4.8 % at most;
 # without it in up to 6.0 %, a Wald test in up to 37 %.
 CONTINUITY_CORRECTION = 0.5
-# Halvings of (−1, 1): one more than 52 would reach its end.
+# Bisections of (−1, 1): one more than 52 would reach its end.
 HALVINGS = 48
 
 
 def noninferiority_p(only_first: int, only_second: int, n: int, margin: float) -> float:
-    """The one-sided p-value of "the first is right at least ``margin`` more often than the second":
-    small where it is shown to be less than that.
+    """The one-sided p-value of "the first is correct at least ``margin`` more often than the
+    second": small if it is shown to be less than that.
 
-    With b and c the rows that only the first or only the second has right, z is
+    With b and c the rows that only the first or only the second predicts correctly, z is
     (b + ½ − c − n m) ÷ √(n (2 q + m (1 − m))), q the most likely P(only the second) under the null
-    (Tango 1998), and the answer Φ(z). The ½ is a correction for continuity, see ``HALF``.
+    (Tango 1998), and the p-value is Φ(z). The ½ is ``CONTINUITY_CORRECTION``.
 
     ``margin`` lies strictly between −1 and 1. Rows count as independent. No rows: 1.
     """
@@ -253,7 +254,7 @@ def noninferiority_p(only_first: int, only_second: int, n: int, margin: float) -
 
 
 def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The margins that neither one-sided test refuses at (1 − level) ÷ 2: an interval of
+    """The margins that neither one-sided test rejects at (1 − level) ÷ 2: an interval of
     rate(first) − rate(second) within [−1, 1]. No rows: (−1, 1)."""
     if not n:
         return -1.0, 1.0
@@ -269,15 +270,15 @@ def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tup
 
 
 def f1_limits(right: Ints, either: Ints, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Limits of F1 per class [classes]: F1 = 2q ÷ (1 + q) rises with the share q = right ÷ either
-    of the rows that are labelled or predicted as the class, which has Wilson's interval. A class
-    with no such rows: (0, 1)."""
+    """Limits of F1 per class [classes]: F1 = 2q ÷ (1 + q) increases with the share q = right ÷
+    either of the rows that are labelled or predicted as the class, which has Wilson's interval. A
+    class with no such rows: (0, 1)."""
     low, high = rate_limits(right, either, level)
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def rate_limits(hits: Ints, among: Ints, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Wilson's limits of one rate per class, [classes] each."""
+    """Wilson's limits of one rate per class, twice [classes]."""
     pairs = [wilson(float(x), float(n), level) for x, n in zip(hits, among, strict=True)]
     limits = np.array(pairs).reshape(-1, 2)
     return limits[:, 0], limits[:, 1]
@@ -286,7 +287,7 @@ def rate_limits(hits: Ints, among: Ints, level: float = 0.95) -> tuple[Floats, F
 def mean_limits(
     value: Floats, low: Floats, high: Floats, correlation: Floats, bias: float = 0.0
 ) -> tuple[float, float]:
-    """Limits of the plain mean of ``value`` [classes] from each class's own limits.
+    """Limits of the unweighted mean of ``value`` [classes] from each class's own limits.
 
     With gaps a = (value − low) ÷ classes: mean − √(aᵀ R a), and likewise above, where R
     [classes, classes] is the correlation of the estimates. Both limits are moved by −``bias``, the
@@ -294,7 +295,7 @@ def mean_limits(
     """
     size = len(value)
     below, above = (value - low) / size, (high - value) / size
-    # Rounding alone: second moments of rows are positive semidefinite.
+    # Below 0 only by rounding: second moments of rows are positive semidefinite.
     down = math.sqrt(max(0.0, float(below @ correlation @ below)))
     up = math.sqrt(max(0.0, float(above @ correlation @ above)))
     centre = float(value.mean())
@@ -305,14 +306,14 @@ def mean_limits(
 def f1_correlation(confusion: Floats) -> Floats:
     """The correlation of the classes' F1 estimates, [classes, classes], by the delta method.
 
-    ``confusion`` [classes, classes], lines the labels. With D_c = labelled + predicted rows, a row
-    in cell (i, j) moves F1_i by −F1_i ÷ D_i and F1_j by −F1_j ÷ D_j, and by (2 − 2 F1_c) ÷ D_c on
-    the diagonal: an error is shared by two classes, so that they rise and fall together. Half a
-    row per class is added on and off the diagonal, since a class that is all right or all wrong
-    would otherwise have no influence to correlate.
+    ``confusion`` [classes, classes], rows are the labels. With D_c = labelled + predicted rows, a
+    row in cell (i, j) changes F1_i by −F1_i ÷ D_i and F1_j by −F1_j ÷ D_j, and by (2 − 2 F1_c) ÷
+    D_c on the diagonal: two classes share an error, so they rise and fall together. Half a row per
+    class is added on and off the diagonal, because a class that is all correct or all wrong would
+    otherwise have no influence to correlate.
     """
     size = len(confusion)
-    # Half a row in all, spread over the wrong answers of a class.
+    # Half a row in total, spread over the wrong predictions of a class.
     off = (1 - np.eye(size)) / max(1, size - 1)
     counts = confusion + 0.5 * np.eye(size) + 0.5 * off
     diagonal = np.diag(counts)

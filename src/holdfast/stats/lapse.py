@@ -1,7 +1,8 @@
-"""How many labels contradict what a model knows, as distinct from what it does not know?
+"""How many labels contradict what a model knows, as distinct from what the model does not know.
 
-A model that was not fitted on a row is in doubt about it or sure. Rows it is in doubt about say
-nothing against their labels; rows it is sure about, where its sureness holds elsewhere, do.
+The predictions come from a model that was not fitted on the row. Rows with uncertain predictions
+say nothing against their labels. Rows with confident predictions do, if such confidence is correct
+on other rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 
-# Temperatures that are tried, times the spread of the logits, and one without end; the best is
+# Temperatures that are tried, times the spread of the logits, and an infinite one; the best is
 # interpolated between its neighbours.
 STEPS = np.arange(-4.0, 4.01, 0.2)
 RATES = 48
@@ -27,7 +28,7 @@ Profile = Callable[[float], tuple[float, float]]
 @dataclass(frozen=True, slots=True)
 class Lapse:
     """``rate`` is the estimated share of wrong labels, ``low`` and ``high`` its profile interval,
-    ``temperature`` the one fitted with it; of ``n`` rows."""
+    ``temperature`` the one fitted with it, for ``n`` rows."""
 
     rate: float
     low: float
@@ -39,15 +40,15 @@ class Lapse:
 def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
     """The share ε of labels that were exchanged for another class, by maximum likelihood.
 
-    The label of a row is drawn from p(y) = softmax(logits ÷ T)[y] and, with chance ε, replaced by
-    one of the other c − 1 classes, each alike: its likelihood is
-    (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1). T and ε are fitted together: T takes the doubt, ε what
-    contradicts a certainty that holds on the other rows (a lapse rate, as in psychophysics:
-    Wichmann and Hill 2001). The interval is that of the profile likelihood: all ε whose largest
-    log likelihood over T lies within χ²₁(level) ÷ 2 of the largest of all.
+    The label of a row is drawn from p(y) = softmax(logits ÷ T)[y] and, with probability ε, replaced
+    by one of the other c − 1 classes with equal probability: its likelihood is
+    (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1). T and ε are fitted together: T explains uncertainty, ε
+    explains contradictions to a confidence that is correct on the other rows (a lapse rate, as in
+    psychophysics: Wichmann and Hill 2001). The interval is that of the profile likelihood: all ε
+    whose largest log likelihood over T lies within χ²₁(level) ÷ 2 of the largest of all.
 
-    Sibling: the surest rows that are wrong are found by ``temperature``'s probabilities; they count
-    overconfidence as contradiction, where T takes it here.
+    Sibling: ``temperature``'s probabilities find the most confident wrong rows; they count
+    overconfidence as contradiction, while here T absorbs it.
 
     Parameters
     ----------
@@ -55,9 +56,9 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
         probabilities are logits too. Those of a model's own training rows say nothing.
     labels : [n], class indices below c.
 
-    Rates lie in [0, (c − 1) ÷ c], beyond which labels would deny what they name. A model that
-    knows nothing leaves an interval as wide as that. More than 5,000 rows: every so-manieth of
-    them. No rows: NaN, with the whole range as interval; a logit that is no number: a ``Defect``.
+    Rates lie in [0, (c − 1) ÷ c], beyond which labels would contradict themselves. For a model that
+    knows nothing the interval is as wide as that. More than 5,000 rows: evenly spaced ones are
+    used. No rows: NaN, with the whole range as interval; a logit that is not finite: a ``Defect``.
     """
     from scipy.special import chdtri
 
@@ -69,15 +70,15 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
         return Lapse(math.nan, 0.0, max_rate, math.nan, 0)
     stride = math.ceil(len(scores) / MOST_ROWS)
     scores, labels_used, n = scores[::stride], labels_used[::stride], len(scores)
-    # Temperatures are tried in units of the logits' own spread, so that their scale is no matter;
-    # where all are alike any unit does.
+    # Temperatures are in units of the logits' own spread, so that their scale does not matter;
+    # without spread any unit will do.
     spread = float((scores - scores.mean(axis=1, keepdims=True)).std()) or 1.0
-    # Once for all rates: each then costs one sum over this table.
+    # Computed once for all rates: each then costs one sum over this table.
     label_probability = _label_probabilities(scores, labels_used, spread * np.exp(STEPS))
     other_probability = (1 - label_probability) / (classes - 1)
 
     def profile(rate: float) -> tuple[float, float]:
-        # A row that is held impossible at a rate of 0 makes that rate impossible: −∞ is meant.
+        # A row that is impossible at a rate of 0 makes that rate impossible: −∞ is intended.
         with np.errstate(divide="ignore"):
             sums = np.log(label_probability + rate * (other_probability - label_probability)).sum(
                 axis=1
@@ -94,7 +95,7 @@ def _label_probabilities(scores: Floats, labels: Ints, temperatures: Floats) -> 
     """softmax(scores ÷ T)[label], [temperatures and ∞, n]."""
     gaps = scores - scores[np.arange(len(scores)), labels][:, None]
     probabilities = np.full((len(temperatures) + 1, len(scores)), 1 / scores.shape[1])
-    # What overflows is a label beyond any chance: 1 ÷ ∞ is the right answer.
+    # An overflow means a label with a probability of 0: 1 ÷ ∞ is correct.
     with np.errstate(over="ignore"):
         for i, temperature in enumerate(temperatures):
             probabilities[i] = 1.0 / np.exp(gaps / temperature).sum(axis=1)
@@ -102,7 +103,8 @@ def _label_probabilities(scores: Floats, labels: Ints, temperatures: Floats) -> 
 
 
 def _parabola_peak(sums: Floats) -> tuple[float, float]:
-    """The top of a parabola through the highest log likelihood and its neighbours, and its step."""
+    """The maximum of a parabola through the highest log likelihood and its neighbours, and its
+    step."""
     i, last = int(np.argmax(sums)), len(STEPS) - 1
     if 0 < i < last and np.isfinite(sums[i - 1 : i + 2]).all():
         before, here, after = sums[i - 1 : i + 2]
@@ -115,11 +117,11 @@ def _parabola_peak(sums: Floats) -> tuple[float, float]:
 
 
 def _best_rate(profile: Profile, top: float) -> tuple[float, float]:
-    """The rate of the highest profile, and that."""
+    """The rate with the highest profile, and that value."""
     from scipy.optimize import minimize_scalar
 
-    # Denser near 0, where clean sets lie.
-    # A grid before the search: a profile may have more than one peak.
+    # Denser near 0, where clean data sets lie.
+    # A grid before the search, because a profile may have more than one peak.
     rates = top * np.linspace(0.0, 1.0, RATES) ** 2
     values = [profile(rate)[0] for rate in rates]
     i = int(np.argmax(values))
@@ -133,11 +135,11 @@ def _best_rate(profile: Profile, top: float) -> tuple[float, float]:
 
 
 def _limits(profile: Profile, rate: float, line: float, top: float) -> tuple[float, float]:
-    """Where the profile crosses ``line`` on either side of its top, or the ends of the range."""
+    """Where the profile crosses ``line`` on each side of its maximum, or the ends of the range."""
     from scipy.optimize import brentq
 
     def above(candidate: float) -> float:
-        # The search for a root needs finite ends, and a rate of 0 may have a likelihood of 0.
+        # The root search needs finite ends, and a rate of 0 may have a likelihood of 0.
         return max(profile(candidate)[0], line - 1e6) - line
 
     low = 0.0 if rate <= 0 or above(0.0) >= 0 else brentq(above, 0.0, rate, xtol=1e-5)

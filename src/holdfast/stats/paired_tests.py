@@ -1,15 +1,15 @@
-"""The same rows twice: paired differences with intervals, McNemar's test, and how many rows would
-settle it.
+"""Paired tests on the same rows: differences with intervals, McNemar's test, and the number of rows
+needed.
 
 The rows are the same, so their difficulty cancels: the difference of losses per row varies far
-less than the difference of two means. ``ratio_rows`` makes a ratio of sums a mean over rows, so
-that whatever tests a mean tests it: R = Σ a ÷ Σ b is the mean of R + (a − R b) ÷ mean(b), with the
-variance of R by the delta method (Cochran 1977, 6.3); the difference of two such rows is that of
-two ratios over one b.
+less than the difference of two means. ``ratio_rows`` turns a ratio of sums into a mean over rows,
+so that any test of a mean can test it: R = Σ a ÷ Σ b is the mean of R + (a − R b) ÷ mean(b), with
+the variance of R by the delta method (Cochran 1977, 6.3); the difference of two such rows is that
+of two ratios over one b.
 
-``paired_t`` and ``welch`` are Student's closed forms for places that cannot afford resampling;
-``paired_bootstrap`` follows the skew of the rows and costs a thousand times as much. At 50 rows and
-more of cross-entropy losses the two limits differ by a few per cent of the interval's width.
+``paired_t`` and ``welch`` are Student's closed forms for cases where resampling takes too long;
+``paired_bootstrap`` reflects the skewness of the rows and costs a thousand times as much. From 50
+rows of cross-entropy losses the two limits differ by a few per cent of the interval's width.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from holdfast.stats.intervals import wilson
 
 
 def ratio_rows(above: Floats, below: Floats) -> Floats:
-    """The rows [n] of Σ ``above`` ÷ Σ ``below``, both [n]; NaN where nothing is below."""
+    """The rows [n] of Σ ``above`` ÷ Σ ``below``, both [n]; NaN if the sum below is 0."""
     total = float(np.sum(below))
     if not total:
         return np.full(len(above), np.nan)
@@ -37,7 +37,7 @@ def ratio_rows(above: Floats, below: Floats) -> Floats:
 
 
 def loss_rows(losses: Floats, tokens: Ints | None) -> Floats:
-    """The rows [n] of a mean loss: the ``losses`` [n] themselves; where they are means over so many
+    """The rows [n] of a mean loss: the ``losses`` [n] themselves; if they are means over
     ``tokens`` [n], those of the mean over all tokens."""
     if tokens is None or not len(losses):
         return losses
@@ -46,7 +46,7 @@ def loss_rows(losses: Floats, tokens: Ints | None) -> Floats:
 
 
 Bools = npt.NDArray[np.bool_]
-# The names of the tests, which stand beside their p-values.
+# The names of the tests, shown next to their p-values.
 MCNEMAR, MCNEMAR_EXACT = "McNemar's mid-p test", "McNemar's exact test"
 BOOTSTRAP = "paired bootstrap"
 BY_GROUPS = "paired t-test of groups, each left out once"
@@ -55,7 +55,7 @@ BY_GROUPS = "paired t-test of groups, each left out once"
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A mean paired difference with its interval. ``above`` is the share of resamples in which it
-    is above 0 (ties half), of groups Student's; NaN when nothing could be resampled."""
+    is above 0 (ties half), for groups Student's; NaN if nothing could be resampled."""
 
     value: float
     low: float
@@ -65,7 +65,7 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """Two-sided, that the mean is 0."""
+        """The two-sided p-value of "the mean is 0"."""
         return min(1.0, 2 * min(self.above, 1 - self.above))
 
 
@@ -79,11 +79,11 @@ def paired_bootstrap(
     resamples: int = 2000,
 ) -> Difference:
     """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
-    time, and limits and ``above`` are Student's (``BootstrapResult.student``).
+    time, and the limits and ``above`` are Student's (``BootstrapResult.student``).
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
-    interval without width. Above 5,000 rows or groups they are folded into 5,000 (``folded``).
+    interval without width. Above 5,000 rows or groups they are folded into 5,000 (``fold_atoms``).
     """
     from scipy.special import stdtr
 
@@ -92,7 +92,7 @@ def paired_bootstrap(
         return Difference(math.nan, math.nan, math.nan, math.nan, 0)
     codes = np.arange(len(gap)) if groups is None else groups
     codes, atoms = fold_atoms(codes, int(codes.max()) + 1)
-    # A ratio of sums, not a mean of means: groups are of different sizes.
+    # A ratio of sums, not a mean of means, because groups differ in size.
     table = sums(np.column_stack([gap, np.ones(len(gap))]), codes, atoms)
 
     def mean(weights: Floats) -> Floats:
@@ -105,7 +105,7 @@ def paired_bootstrap(
     if groups is not None and atoms > 1:
         (low,), (high,) = result.student(atoms, level)
         error = float(result.error[0])
-        # Without spread the sign of the value is all there is.
+        # Without spread only the sign of the value is known.
         sign_share = 0.5 if value == 0 else float(value > 0)
         above = sign_share if error == 0 else float(stdtr(atoms - 1, value / error))
         return Difference(value, float(low), float(high), above, len(gap))
@@ -115,12 +115,12 @@ def paired_bootstrap(
 
 
 def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
-    """The p-value of McNemar's test that two models are right equally often on the same rows.
+    """The p-value of McNemar's test that two models are correct equally often on the same rows.
 
-    With b and c the rows that only the first or only the second has right, b ~ Binomial(b + c, ½)
-    under the null. Exact: min(1, 2 P(X ≤ min(b, c))). ``mid`` takes off P(X = min(b, c)), which
-    comes nearer to the level (Fagerland, Lydersen and Laake 2013). No discordant row: 1. It reads
-    rows as independent: with groups, prefer ``paired_bootstrap``.
+    With b and c the rows that only the first or only the second predicts correctly, b ~ Binomial(b
+    + c, ½) under the null. Exact: min(1, 2 P(X ≤ min(b, c))). ``mid`` subtracts P(X = min(b, c)),
+    which is closer to the level (Fagerland, Lydersen and Laake 2013). No discordant row: 1. It
+    treats rows as independent: with groups, prefer ``paired_bootstrap``.
     """
     from scipy.special import bdtr
 
@@ -131,7 +131,7 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
     exact = min(1.0, 2 * float(bdtr(least, total, 0.5)))
     if not mid:
         return exact
-    # Exact in whole numbers, which for thousands of rows have thousands of bits.
+    # Exact in whole numbers, which have thousands of bits for thousands of rows.
     point: float
     if total < 1000:
         point = math.comb(total, least) / 2**total
@@ -162,7 +162,7 @@ def newcombe(first: Bools, second: Bools, level: float = 0.95) -> tuple[float, f
     margins = (both + only_1) * (only_2 + neither) * (both + only_2) * (only_1 + neither)
     numerator = float(both * neither - only_1 * only_2)
     if numerator > 0:
-        # The correction may weaken a correlation, not turn it round.
+        # The correction may weaken a correlation, not change its sign.
         numerator = max(numerator - n / 2, 0.0)
     # Newcombe's rule where φ is undefined.
     phi = numerator / math.sqrt(margins) if margins else 0.0
@@ -178,7 +178,7 @@ def paired_t(
 ) -> Difference:
     """mean(first − second) over the same rows [n], ± t_{n−1} · sd ÷ √n (Student 1908).
 
-    With ``groups`` [n], whole numbers, the n of it are groups (``by_groups``).
+    With ``groups`` [n], whole numbers, n is the number of groups (``by_groups``).
 
     ``above`` is the probability that t with n − 1 degrees of freedom lies below mean ÷ se: the
     share of a flat posterior above 0, and 1 − the one-sided p-value of "not above 0". No rows, or
@@ -197,12 +197,12 @@ def paired_t(
 
 
 def by_groups(rows: Floats, groups: Ints) -> Floats:
-    """One number a group [G] in place of ``rows`` [n] that come in ``groups`` [n]: the mean of the
-    rows is theirs, and its error their sd ÷ √G.
+    """One number per group [G] instead of ``rows`` [n] that come in ``groups`` [n], with the mean
+    of the rows; its error is their sd ÷ √G.
 
-    It is mean + Σ (row − mean) ÷ (n ÷ G), summed over the rows of a group: a group counts by what
-    its rows add up to (the linearised ratio of sums, Cochran 1977, 6.3). Rows that are each a group
-    of their own stay as they are.
+    It is mean + Σ (row − mean) ÷ (n ÷ G), summed over the rows of a group: a group counts by the
+    sum of its rows (the linearised ratio of sums, Cochran 1977, 6.3). Rows that are each a group
+    of their own are unchanged.
     """
     mean = float(rows.mean())
     _, codes = np.unique(groups, return_inverse=True)
@@ -214,7 +214,7 @@ def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:
     """mean(first) − mean(second) of different rows [n], [m], with unequal variances (Welch 1947):
     ± t_ν · √(s₁²/n + s₂²/m), ν of Satterthwaite. ``n`` of the result is the smaller of the two.
 
-    Fewer than two rows on a side, or a value that is not finite: no interval.
+    Fewer than two rows in a sample, or a value that is not finite: no interval.
     """
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     least = min(len(one), len(two))
@@ -232,7 +232,7 @@ def welch(first: Floats, second: Floats, level: float = 0.95) -> Difference:
 
 
 def t_interval(mean: float, error: float, freedom: float, level: float, n: int) -> Difference:
-    """``mean`` ± t ``error`` with so many degrees of ``freedom``, of ``n`` rows."""
+    """``mean`` ± t · ``error`` with ``freedom`` degrees of freedom, for ``n`` rows."""
     from scipy.special import stdtr, stdtrit
 
     if not error:
@@ -241,7 +241,7 @@ def t_interval(mean: float, error: float, freedom: float, level: float, n: int) 
     return Difference(mean, mean - half, mean + half, float(stdtr(freedom, mean / error)), n)
 
 
-# Doubling must end somewhere, and no set has more rows.
+# A bound for the doubling; no data set has more rows.
 MAX_ROWS = 10**12
 
 
@@ -263,21 +263,21 @@ def rows_needed_for_power(
 
     Parameters
     ----------
-    gap : [n] paired differences per row that were seen: losses, or correctness as −1, 0, 1.
+    gap : [n] observed paired differences per row: losses, or correctness as −1, 0, 1.
     margin : the smallest mean difference that matters, above 0, in the unit of ``gap``.
-    sides : 1 asks "is it worse?", 2 "do they differ?".
-    sure : how sure the answer shall be that s is not too small: s is replaced by its upper
-        limit of that level, s √((n − 1) ÷ χ²_{1−sure}). By default s itself: then half of the
-        answers are too small, many by much when a handful of rows was seen.
+    sides : 1 tests "is it worse?", 2 "do they differ?".
+    spread_confidence : how confident the result shall be that s is not too small: s is replaced by
+        its upper limit at that level, s √((n − 1) ÷ χ²_{1−spread_confidence}). By default s itself:
+        then half of the results are too small, many by much if only a handful of rows was observed.
     groups : [n], whole numbers 0 … G−1; whole groups of the same mean size are then counted.
 
-    Fewer than two rows (groups) or a difference that is not finite: None, for there is no spread
-    to go by. No spread at all: the fewest rows that can be tested, two.
+    Fewer than two rows (groups) or a difference that is not finite: None, because the spread is
+    unknown. No spread at all: the fewest rows that can be tested, two.
     """
     from scipy.special import chdtri
 
     if not 0 < margin < math.inf:
-        raise Defect("the margin to settle", "must be positive and finite", margin)
+        raise Defect("the margin of a sample size", "must be positive and finite", margin)
     if not 0 < alpha < power < 1:
         raise Defect("level and power", "need 0 < alpha < power < 1", (alpha, power))
     atoms = atom_contributions(np.asarray(gap, dtype=np.float64)[:, None], groups)[:, 0]
@@ -290,13 +290,13 @@ def rows_needed_for_power(
 
 
 def _smallest_n(ratio: float, tail: float, power: float) -> int:
-    """The smallest n ≥ 2 with enough power, by doubling and then halving; power rises with n."""
+    """The smallest n ≥ 2 with enough power, by doubling and bisection; power increases with n."""
     high = 2
     while _power(high, ratio, tail) < power:
         high *= 2
         if high > MAX_ROWS:
-            rule = f"is too small beside the spread: over {MAX_ROWS:.0e} rows"
-            raise Defect("the margin to settle", rule, 1 / ratio)
+            rule = f"is too small for this spread: it needs over {MAX_ROWS:.0e} rows"
+            raise Defect("the margin of a sample size", rule, 1 / ratio)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -311,6 +311,6 @@ def _power(n: int, ratio: float, tail: float) -> float:
         return 1.0
     shift = math.sqrt(n) / ratio
     if n > 10_000:
-        # The noncentral t loses digits there and equals the normal law to four places.
+        # The noncentral t loses digits there and equals the normal distribution to four places.
         return float(ndtr(shift + ndtri(tail)))
     return 1.0 - float(nctdtr(n - 1, shift, stdtrit(n - 1, 1 - tail))) if shift < 30 else 1.0

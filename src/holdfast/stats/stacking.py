@@ -1,8 +1,8 @@
-"""How much each of several models counts when their answers are put together: stacking.
+"""Stacking: the weights of several models when their predictions are combined.
 
-Weights lie on the simplex and are drawn towards the plain mean, since on few rows the best weights
-of those rows are not the best ones (Yao et al. 2018, 1704.02030; Claeskens et al. 2016 on why equal
-weights are hard to beat). ``held_out_gain`` says whether they are better at all.
+Weights lie on the simplex and are shrunk towards the plain mean, because the best weights of few
+rows are not the best ones in general (Yao et al. 2018, 1704.02030; Claeskens et al. 2016 on why
+equal weights are hard to beat). ``held_out_losses`` shows whether they are better at all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 
-# Rows' worth of evidence for equal weights; chosen on MR, see benchmarks/ensembles.py.
+# Equal weights count as evidence of this many rows; chosen on MR, see benchmarks/ensembles.py.
 PRIOR_ROWS = 5.0
 FOLDS = 5
 STEPS, TOLERANCE = 5000, 1e-10
@@ -22,16 +22,17 @@ STEPS, TOLERANCE = 5000, 1e-10
 def mixture_weights(
     probabilities: Floats, shrink: float = PRIOR_ROWS, counts: Floats | None = None
 ) -> Floats:
-    """The weights w [members] of a mixture of probabilities that make these outcomes likeliest.
+    """The weights w [members] of a mixture of probabilities that maximise the likelihood.
 
     argmax over the simplex of  Σ_i c_i log Σ_m w_m p_im + (s ÷ M) Σ_m log w_m,  the second term a
     Dirichlet prior that counts as much as ``shrink`` = s rows. By EM, w_m ← (Σ_i c_i r_im + s ÷ M)
-    ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so there is one
-    answer.
+    ÷ (Σ c + s) with r_im = w_m p_im ÷ Σ_k w_k p_ik; the objective is concave, so the solution is
+    unique.
 
-    ``probabilities`` [n, members] is what each member gave to what was true, in (0, 1]; a place
-    where all gave 0 tells nothing. ``counts`` [n] weigh the outcomes (1 each): of words or labels
-    of one row 1 ÷ their number, so that ``shrink`` is counted in rows. No outcome: equal weights.
+    ``probabilities`` [n, members] are those that each member gave to the true outcome, in (0, 1];
+    an outcome to which all gave 0 is left out. ``counts`` [n] weigh the outcomes (1 each): for
+    words or labels of one row 1 ÷ their number, so that ``shrink`` counts in rows. No outcome:
+    equal weights.
     """
     table = np.asarray(probabilities, dtype=np.float64)
     members = table.shape[1]
@@ -54,13 +55,13 @@ def mixture_weights(
 
 
 def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIOR_ROWS) -> Floats:
-    """The weights w [members] with which numbers are blended.
+    """The weights w [members] of a weighted mean of numbers.
 
     argmin over the simplex of  Σ_i (y_i − Σ_m w_m a_im)² + s v ‖w − 1 ÷ M‖²,  where v is the mean
     squared difference between a member and the members' mean, so that ``shrink`` = s counts as that
     many rows. ``predictions`` [n, members], ``true_values`` [n]. By the active-set method of
-    non-negative least squares with Σ w = 1 (its exact steps, on at most a few members). No rows, or
-    members that agree throughout: equal weights.
+    non-negative least squares with Σ w = 1 (its exact steps, for at most a few members). No rows,
+    or members that agree throughout: equal weights.
     """
     table, targets = np.asarray(predictions, np.float64), np.asarray(true_values, np.float64)
     members = table.shape[1]
@@ -70,7 +71,7 @@ def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIO
     spread = float(((table - table.mean(axis=1, keepdims=True)) ** 2).mean())
     if spread <= 0:
         return equal
-    # About the mean of the members the sum of the weights leaves the truth where it is.
+    # Since the weights sum to 1, centring on the targets does not change the solution.
     centred = table - targets[:, None]
     gram = centred.T @ centred + shrink * spread * np.eye(members)
     pull = shrink * spread * equal
@@ -91,7 +92,7 @@ def blend_weights(predictions: Floats, true_values: Floats, shrink: float = PRIO
 
 
 def _member_to_free(gram: Floats, pull: Floats, weights: Floats, free: np.ndarray) -> int | None:
-    """A member at 0 that would lower the sum if it grew; ``None`` at the answer."""
+    """A member of weight 0 that would lower the objective if it grew; ``None`` at the solution."""
     slope = gram @ weights - pull
     level = float(slope[free].mean())
     at_zero = np.flatnonzero(~free)
@@ -108,11 +109,11 @@ def held_out_losses(
     seed: np.random.Generator,
     folds: int = FOLDS,
 ) -> Floats:
-    """The loss of each row [n] under weights that were fitted on the rows of the other folds.
+    """The loss of each row [n] with weights that were fitted on the rows of the other folds.
 
-    ``fit`` gives the weights of the rows at these positions, ``losses`` what rows lose under
-    weights; rows of one unit (``units`` [n], whole numbers from 0) stay in one fold. Fewer than two
-    units: NaN throughout, for nothing can be told.
+    ``fit`` gives the weights from the rows at these positions, ``losses`` the losses of rows with
+    given weights; rows of one unit (``units`` [n], whole numbers from 0) stay in one fold. Fewer
+    than two units: NaN throughout.
     """
     count = int(units.max(initial=-1)) + 1
     if count < 2:

@@ -1,13 +1,13 @@
-"""Honest confidence: the temperature that mends logits, the loss that is left after it, and how far
-confidences are from the truth.
+"""Calibration: the temperature that corrects logits, the loss after it, and the calibration error
+with its interval.
 
-Dividing logits by T changes confidence and nothing else (Guo et al., 1706.04599). The loss after
-the best T measures knowing without confidence: *refinement* (Berta et al., 2501.19195).
+Dividing logits by T changes only the confidence (Guo et al., 1706.04599). The loss after the best T
+measures the predictions apart from their confidence: *refinement* (Berta et al., 2501.19195).
 
-A row is right with a probability that is a function of its confidence, the calibration curve; the
+A row is correct with a probability that is a function of its confidence, the calibration curve; the
 error is the mean distance of that curve from the diagonal. The mean of |measured gap| over bins is
 biased upwards, since noise never cancels in it, and so is every bootstrap of it. A smooth curve
-takes the noise out, and its posterior says how far it may lie.
+removes the noise, and its posterior shows how far the error may lie.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ def best_temperature(
     """The temperature that minimises the mean cross-entropy of ``logits / T``, and that loss.
 
     With b = 1/T, f(b) = mean(log Σ_c exp(b z_c) − b z_y) is convex in b; f′ = mean(E_p z − z_y)
-    and f″ = mean(Var_p z). Newton's step is taken where it stays in the bracket, else bisection.
+    and f″ = mean(Var_p z). Newton's step is used if it stays in the bracket, else bisection.
 
     Parameters
     ----------
     logits : [n, classes]; labels : [n], class indices.
-    smoothing : pseudo-rows spread over all rows whose label is uniform over the classes; 1 keeps
-        the temperature of a perfectly separated set moderate. It moves T alone: the loss returned
-        is always the plain one at that T. 0 is the pure optimum, right for measuring refinement;
+    smoothing : number of pseudo-rows whose label is uniform over the classes; 1 keeps the
+        temperature of a perfectly separated set moderate. It affects only T: the loss returned
+        is always the plain one at that T. 0 is the pure optimum, for measuring refinement;
         use 1 for a temperature that will be saved.
 
     Returns
     -------
-    (T, loss in nats). T lies in [``COLDEST``, ``HOTTEST``] = [0.01, 100]: where the rows are
-    perfectly separated (T → 0) or the logits say nothing or mislead (T → ∞), the bound. No rows,
+    (T, loss in nats). T lies in [``COLDEST``, ``HOTTEST``] = [0.01, 100]: the bound, if the rows
+    are perfectly separated (T → 0) or the logits are uninformative or misleading (T → ∞). No rows,
     or a logit that is not finite: (1, NaN).
     """
     scores = np.asarray(logits, dtype=np.float64)
     if not scores.size or not np.isfinite(scores).all():
         return 1.0, math.nan
-    # Exponentials of large logits overflow; a shift of a row changes no probability.
+    # Exponentials of large logits overflow; shifting a row changes no probability.
     scores = scores - scores.max(axis=1, keepdims=True)
     label_logit = float(np.mean(scores[np.arange(len(scores)), labels]))
-    # A pseudo-row's expected score is the mean over its classes; no row needs to be added.
+    # A pseudo-row's expected score is the mean over its classes, so no row needs to be added.
     share = smoothing / (len(scores) + smoothing)
     target = (1 - share) * label_logit + share * float(scores.mean())
     # The b where E_p z = target; E_p z rises with b.
     low, high, inverse = 1.0 / HOTTEST, 1.0 / COLDEST, 1.0
-    # Bisection alone, which halves the bracket's logarithm, reaches the tolerance in 37 rounds.
+    # Bisection only, which halves the bracket's logarithm, reaches the tolerance in 37 rounds.
     for _ in range(100):
         weights = np.exp(scores * inverse)
         weights /= weights.sum(axis=1, keepdims=True)
@@ -91,13 +91,13 @@ def cross_fitted_losses(
     groups: Ints | None = None,
     smoothing: float = 0.0,
 ) -> Floats:
-    """Loss of each row [n] at the temperature fitted on the *other* folds, five of them.
+    """The loss of each row [n] at the temperature fitted on the *other* folds, five of them.
 
-    An honest number on the very rows that calibrate, where ``best_temperature`` is optimistic by
-    about 1/2n nats. ``groups`` [n] (whole numbers from 0) stay within one fold. Fewer than two
-    rows or groups: the raw losses, for there is nothing to fit on.
+    An unbiased number on the calibration rows, where ``best_temperature`` is optimistic by about
+    1/2n nats. ``groups`` [n] (whole numbers from 0) stay within one fold. Fewer than two rows or
+    groups: the raw losses, because there is nothing to fit on.
     """
-    # Whole groups in one fold: a row of a group tells of the others.
+    # Whole groups in one fold, because a row of a group gives information on the others.
     unit = np.arange(len(labels)) if groups is None else np.asarray(groups)
     if unit.max(initial=-1) < 1:
         return losses_at(logits, labels, 1.0)
@@ -114,8 +114,8 @@ def cross_fitted_losses(
 def recover_labels(logits: Floats, losses: Floats) -> npt.NDArray[np.int64]:
     """The labels [n] that explain ``losses`` [n] as the cross-entropy of ``logits`` [n, classes].
 
-    The class whose loss is nearest; where two tie, their losses are equal at every temperature,
-    so that either serves.
+    The class whose loss is nearest; if two tie, their losses are equal at every temperature, so
+    either is correct.
     """
     scores = np.asarray(logits, dtype=np.float64)
     scores = scores - scores.max(axis=1, keepdims=True)
@@ -123,9 +123,9 @@ def recover_labels(logits: Floats, losses: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(np.abs(each - np.asarray(losses)[:, None]).argmin(axis=1), dtype=np.int64)
 
 
-# As ``metrics/classes.py``, whose number gets this interval.
+# Equal to ``metrics/classes.py``, whose number gets this interval.
 BINS = 15
-# A fit costs by the cell: more rows than this are joined to neighbours of nearly their confidence.
+# A fit costs per cell: above this number, rows are joined with neighbours of similar confidence.
 CELLS = 600
 BUMPS = 8
 SPREADS = (0.0, 0.15, 0.3, 0.6, 1.2)
@@ -133,15 +133,15 @@ WIDE = (3.0, 1.5)
 STEPS = 50
 HALVINGS = 30
 CLOSE = 1e-6
-# The posterior of a mean of absolute values lies high, most where the error is small: 1 % below
-# and 2 % above hold 2.5 % each (chosen on three real sets and ten made-up curves).
+# The posterior of a mean of absolute values is too high, most where the error is small: 1 % below
+# and 2 % above hold 2.5 % each (chosen on three real sets and ten synthetic curves).
 BELOW, ABOVE = 0.4, 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
     """Rows by confidence, joined to at most ``CELLS``: ``confidence``, ``right`` (the share) and
-    ``weight`` [cells]; ``place`` [cells] from 0 to 1, the share of rows that are less sure."""
+    ``weight`` [cells]; ``place`` [cells] from 0 to 1, the share of rows with lower confidence."""
 
     confidence: Floats
     right: Floats
@@ -165,16 +165,16 @@ def calibration_error_interval(
     α ~ N(0, 3²), β ~ N(0, 1.5²) (a temperature is a β) and eight Gaussian bumps along the ranks
     whose heights are N(0, τ²), τ weighted by its evidence on a grid; each fit by Laplace's
     approximation. The limits are quantiles of the error over draws of the curve. The lower one is
-    0 where a score test of α and β (χ², 2 degrees of freedom, at 1 − level, since such an interval
-    can only miss on one side) cannot rule out that the confidences are right, which draws of a mean
-    of absolute values never reach.
+    0 if a score test of α and β (χ², 2 degrees of freedom, at 1 − level, since such an interval
+    can only miss on one side) cannot reject that the confidences are correct, because draws of a
+    mean of absolute values never reach 0.
 
     Parameters
     ----------
     confidence, right : [n], probabilities and 0 or 1.
-    effect : the design effect of grouped rows, at least 1: n rows say as much as n ÷ effect.
+    effect : the design effect of grouped rows, at least 1: n rows count as n ÷ effect.
 
-    Equal masses, so that ties are in the order they came in. At least one row.
+    Bins have equal mass, so ties keep the order in which they came. At least one row.
 
     >>> rng = np.random.default_rng(0)
     >>> sure = rng.uniform(0.5, 1, 2000)
@@ -194,7 +194,7 @@ def calibration_error_interval(
     low, high = np.quantile(drawn, [BELOW * tail, 1 - ABOVE * tail])
     score = base.T @ (cells.weight * (cells.right - cells.confidence))
     spread = cells.weight * cells.confidence * (1 - cells.confidence)
-    # Where all confidences are alike there is no slope, and its line of the matrix is 0.
+    # If all confidences are equal there is no slope, and its row of the matrix is 0.
     variance = (base.T * spread) @ base + 1e-9 * np.eye(2)
     statistic = float(score @ np.linalg.solve(variance, score))
     may_be_right = float(chdtrc(2, statistic)) > 1 - level
@@ -207,7 +207,7 @@ def _cells(confidence: Floats, right: Floats, effect: float) -> _Cells:
     count = min(n, CELLS)
     cell = np.arange(n) * count // n
     size = np.bincount(cell, minlength=count).astype(np.float64)
-    # The middle of each cell's ranks, so that neither end is 0 or 1.
+    # The middle of each cell's ranks, so that no end is 0 or 1.
     place = (np.cumsum(size) - 0.5 * size) / n
     return _Cells(
         np.bincount(cell, confidence[order], count) / size,
@@ -220,7 +220,7 @@ def _cells(confidence: Floats, right: Floats, effect: float) -> _Cells:
 def _errors(
     cells: _Cells, offset: Floats, base: Floats, seed: np.random.Generator, draws: int
 ) -> Floats:
-    """The calibration errors of curves drawn from their posterior [draws]."""
+    """The calibration errors [draws] of curves drawn from their posterior."""
     centres = (np.arange(BUMPS) + 0.5) / BUMPS
     bumps = np.exp(-0.5 * ((cells.place[:, None] - centres) * BUMPS) ** 2)
     fits, evidence = [], []
@@ -234,7 +234,7 @@ def _errors(
         evidence.append(
             height + 0.5 * np.log(precision).sum() - 0.5 * np.linalg.slogdet(curvature)[1]
         )
-    # The largest becomes 1: a log evidence of thousands of rows underflows by itself.
+    # The largest becomes 1, because a log evidence of thousands of rows would underflow.
     weight = np.exp(np.asarray(evidence) - max(evidence))
     counts = seed.multinomial(draws, weight / weight.sum())
     member = np.minimum((cells.place * BINS).astype(np.int64), BINS - 1)
@@ -252,13 +252,13 @@ def _errors(
 def _fit(
     features: Floats, cells: _Cells, offset: Floats, precision: Floats
 ) -> tuple[Floats, Floats, float]:
-    """The mode of the coefficients, the curvature there, and the log posterior's height."""
+    """The mode of the coefficients, the curvature at it, and the log posterior's height."""
     mean = np.zeros(features.shape[1])
     slope, curvature, height = _posterior(mean, features, cells, offset, precision)
     for _ in range(STEPS):
         step = np.linalg.solve(curvature, slope)
-        # Where the confidences are nearly 1 and wrong, a whole step of Newton's overshoots for
-        # ever; the posterior is concave, so that some share of it always rises.
+        # If the confidences are nearly 1 and wrong, a full Newton step overshoots repeatedly; the
+        # posterior is concave, so some share of the step always increases it.
         for _ in range(HALVINGS):
             candidate = _posterior(mean + step, features, cells, offset, precision)
             if candidate[2] >= height:

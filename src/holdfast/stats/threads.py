@@ -1,6 +1,6 @@
-"""How many threads NumPy and SciPy multiply with. PyTorch's are another matter (``train.threads``).
+"""The number of threads for matrix products of NumPy and SciPy (``train.threads`` sets PyTorch's).
 
-Where another process has a core, a product of two threads waits for it: small ones took up to
+If another process uses a core, a product with two threads waits for it: small ones took up to
 thirty times as long, and the last second of a run of 160 rows took six.
 """
 
@@ -10,18 +10,18 @@ import functools
 from contextlib import AbstractContextManager
 from typing import Any
 
-# Products of more numbers gain by more threads.
+# Only products of more numbers gain from more threads.
 ONE_THREAD = 1 << 22
 
 
 def one_thread() -> AbstractContextManager[Any]:
-    """Inside, one thread; this process as a whole, not only the thread that asks."""
+    """Use one thread inside, in the whole process and not only in the calling thread."""
     return threads_for(0)
 
 
 def threads_for(size: int) -> AbstractContextManager[Any]:
-    """Inside, as many threads as pay for products of ``size`` numbers: one, or as many as the
-    process began with."""
+    """Use as many threads inside as pay for products of ``size`` numbers: one, or the number at the
+    start of the process."""
     pools, most = _pools()
     limited: AbstractContextManager[Any] = pools.limit(
         limits=most if size > ONE_THREAD else 1, user_api="blas"
@@ -31,7 +31,8 @@ def threads_for(size: int) -> AbstractContextManager[Any]:
 
 @functools.cache
 def _pools() -> tuple[Any, int]:
-    """NumPy's and SciPy's own products, and their threads; looking for them takes milliseconds."""
+    """The libraries behind NumPy's and SciPy's products, and their threads; the search takes
+    milliseconds."""
     import scipy.linalg  # noqa: F401 (loads them)
     from threadpoolctl import ThreadpoolController
 

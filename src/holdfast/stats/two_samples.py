@@ -1,10 +1,10 @@
-"""Different rows: is the mean of some above that of others, in one question or in many at once?
+"""Tests on different rows: whether the mean of some is above that of others, in one test or many.
 
-``two_samples`` is the one function for every kind of row: right or wrong, a number, rows that come
-in groups. ``excess_p_values`` asks one-sided questions of many parts of one sample, exactly, by
-permutation, or by groups: what slices of a test set are asked; ``holm`` corrects p-values of many
-questions. Siblings: ``paired_tests`` compares two models on the same rows, ``intervals.rate_gap``
-gives an interval of the difference of two rates and no p-value.
+``two_samples`` is the one function for every type of row: correct or wrong, numbers, rows in
+groups. ``excess_p_values`` runs one-sided tests of many parts of one sample, exactly, by
+permutation, or by groups, as for the slices of a test set; ``holm`` adjusts the p-values of many
+tests. Siblings: ``paired_tests`` compares two models on the same rows, ``intervals.rate_gap`` gives
+an interval of the difference of two rates and no p-value.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from holdfast.stats.paired_tests import Difference, t_interval, welch
 def holm(p_values: Floats) -> Floats:
     """Holm's adjusted p-values (Holm 1979), in the order given, [k].
 
-    The i-th smallest of k is multiplied by k − i + 1, then raised to those before it. Rejecting
-    where the result is α or less makes a single false rejection among all with probability α at
-    most, however the questions depend on one another; it never rejects less than Bonferroni.
+    The i-th smallest of k is multiplied by k − i + 1, then raised to those before it. Rejecting if
+    the result is α or less makes a single false rejection among all with probability α at most,
+    however the tests depend on one another; it never rejects less than Bonferroni.
     """
     p = np.asarray(p_values, dtype=np.float64)
     return weighted_holm(p, np.ones_like(p))
 
 
 def weighted_holm(p_values: Floats, weights: Floats) -> Floats:
-    """Holm's procedure where some questions are asked with more of the level (Holm 1979, section
-    4), [k].
+    """Holm's procedure with unequal weights of the tests (Holm 1979, section 4), [k].
 
-    The questions are taken in the order of p ÷ weight; each is multiplied by the weights of those
-    that are left ÷ its own, then raised to those before it. The same guarantee as ``holm``, which
-    equal weights give, as long as ``weights`` [k], above 0, were fixed without a look at the p.
+    The tests are sorted by p ÷ weight; each p is multiplied by the weights of those that remain ÷
+    its own, then raised to those before it. It has the same guarantee as ``holm``, which equal
+    weights give, as long as ``weights`` [k], above 0, were fixed without a look at the p-values.
     """
     p, w = np.asarray(p_values, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     order = np.argsort(p / w, kind="stable")
@@ -50,14 +49,14 @@ def weighted_holm(p_values: Floats, weights: Floats) -> Floats:
 
 
 Bools = npt.NDArray[np.bool_]
-# Numbers that are shuffled in all, and so many shuffles at least and at most.
+# Numbers to shuffle in total, and the fewest and the most shuffles.
 SHUFFLED, LEAST_SHUFFLES, MOST_SHUFFLES = 20_000_000, 999, 9_999
 AT_ONCE = 2_000_000
 
 
 def excess(values: Floats, masks: Bools) -> Floats:
-    """mean(values of the chosen) − mean(values of the others), [k]; ``masks`` [k, n]. NaN where
-    one of the two has no row."""
+    """mean(values of the chosen) − mean(values of the others), [k]; ``masks`` [k, n]. NaN if one of
+    the two has no row."""
     sums, counts = masks @ values, masks.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         others = (values.sum() - sums) / (len(values) - counts)
@@ -70,14 +69,14 @@ def excess_p_values(
     """One-sided p-values [k] that the chosen rows are not above the others.
 
     values : [n] of each row, 0 or 1 (wrong or not) or any numbers.
-    masks : [k, n], which rows each question is about; 1 where all or none are.
-    groups : [n] whole numbers, where rows are no independent draws.
+    masks : [k, n], the chosen rows of each test; p = 1 for all rows or none.
+    groups : [n] whole numbers, where rows are not independent draws.
 
-    0 and 1: Fisher's exact test, P(X ≥ seen) for X hypergeometric. Numbers: the share of shuffles
-    of the values, the seen order among them, with a sum as large, at least 999 shuffles. With
-    groups the larger of that p and the one of Student's t of the linearised difference of means,
-    its variance from sums over groups, with one degree of freedom less than the chosen rows have
-    groups (1 where they have one): a slice of a few large groups proves little.
+    0 and 1: Fisher's exact test, P(X ≥ observed) for X hypergeometric. Numbers: the share of
+    shuffles of the values, the observed order included, with a sum as large, at least 999 shuffles.
+    With groups the larger of that p and that of Student's t of the linearised difference of means.
+    Its variance comes from sums over groups, with one degree of freedom less than the number of
+    groups of the chosen rows (at least 1): a slice of a few large groups proves little.
     """
     from scipy.special import stdtr
 
@@ -108,7 +107,7 @@ def _permutation_p_values(values: Floats, masks: Bools, seed: np.random.Generato
     draws = int(np.clip(SHUFFLED // max(n, 1), LEAST_SHUFFLES, MOST_SHUFFLES))
     table = masks.astype(np.float64).T
     observed = values @ table
-    # Sums of the same numbers in another order differ by rounding alone.
+    # Sums of the same numbers in another order differ only by rounding.
     observed = observed - 1e-9 * np.maximum(1.0, np.abs(observed))
     above, step = np.ones(len(masks)), max(1, AT_ONCE // max(n, 1))
     for start in range(0, draws, step):
@@ -119,9 +118,9 @@ def _permutation_p_values(values: Floats, masks: Bools, seed: np.random.Generato
 
 
 def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
-    """The standard error of the difference of means by sums over groups, and in how many groups
-    the chosen are. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN where a side has no row,
-    or there is one group."""
+    """The standard error of the difference of means by sums over groups, and the number of groups
+    of the chosen rows. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN if no row is chosen
+    or all are, or with one group."""
     inside, outside, total = int(mask.sum()), int((~mask).sum()), int(codes.max()) + 1
     if not inside or not outside or total < 2:
         return math.nan, 0
@@ -136,10 +135,10 @@ def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
 def rows_for_excess(
     values: Floats, mask: Bools, *, alpha: float, power: float = 0.8, groups: Ints | None = None
 ) -> int | None:
-    """How many rows like these a one-sided test at ``alpha`` needs to find the difference that was
-    seen, with this power: ((z_{1−α} + z_power) ÷ d)² · (s₁² ÷ π + s₂² ÷ (1 − π)), π the share of
-    the chosen rows and s² the variances on the two sides (Cohen 1988), times the design effect of
-    groups, at least 1. None where the difference is not above 0 or a side has fewer than two rows.
+    """How many rows like these a one-sided test at ``alpha`` needs to find the observed difference
+    with this power: ((z_{1−α} + z_power) ÷ d)² · (s₁² ÷ π + s₂² ÷ (1 − π)), π the share of the
+    chosen rows and s² the two variances (Cohen 1988), times the design effect of groups, at least
+    1. None if the difference is not above 0 or one of the two has fewer than two rows.
     """
     from scipy.special import ndtri
 
@@ -163,7 +162,7 @@ def rows_for_excess(
 
 def _variance(values: Floats) -> float:
     if _is_binary(values):
-        # Where every row is alike a rate still has a spread: two rows are added, one of each kind.
+        # A rate has spread even if all rows are equal: two rows are added, one of each kind.
         rate = (float(values.sum()) + 1) / (len(values) + 2)
         return rate * (1 - rate)
     return float(values.var(ddof=1))
@@ -172,18 +171,18 @@ def _variance(values: Floats) -> float:
 FISHER = "Fisher's exact test"
 WELCH = "Welch's t-test"
 BY_GROUPS = "cluster-robust t-test"
-# Below so many rows the mean of numbers that are not 0 or 1 is not near its law.
+# With fewer rows the mean of numbers other than 0 or 1 is not approximately normal.
 FEWEST_NUMBERS, FEWEST_GROUPS = 10, 3
-NO_SPREAD = "all values of a set are alike, which shows no spread to judge by"
+NO_SPREAD = "all values of a set are equal, so there is no spread to estimate from"
 
 
 @dataclass(frozen=True, slots=True)
 class TwoSamples:
     """``first`` and ``second`` are the means of ``n_first`` and ``n_second`` rows; ``difference``
-    is second − first with limits ``low`` and ``high`` at 95 %, and ``p_value`` that of "no
-    difference" by ``test``, two-sided. Where nothing can be said these four are NaN, ``test`` is
-    empty and ``why`` says so. ``together`` is the mean of all rows, with Wilson's limits where they
-    are independent and right or wrong, else with NaN."""
+    is second − first with limits ``low`` and ``high`` at 95 %, and ``p_value`` the two-sided one of
+    "no difference" by ``test``. If there is no result these four are NaN, ``test`` is empty and
+    ``why`` gives the reason. ``together`` is the mean of all rows, with Wilson's limits if they are
+    independent and correct or wrong, else with NaN."""
 
     first: float
     second: float
@@ -206,13 +205,13 @@ def two_samples(
 ) -> TwoSamples:
     """Compare the means of ``first`` [n] and ``second`` [m].
 
-    - Rows of 0 and 1 (wrong or right): Fisher's exact test, the smaller one-sided p doubled, with
+    - Rows of 0 and 1 (wrong or correct): Fisher's exact test, the smaller one-sided p doubled, with
       Newcombe's interval of the difference.
-    - Numbers: Welch's t-test and its interval, from 10 rows a sample on.
+    - Numbers: Welch's t-test and its interval, from 10 rows per sample.
     - Rows in groups (names [n] and [m]; one name in both is one group): Student's t of the
       difference of means, its variance from sums over groups (linearised), with one degree of
-      freedom less than the sample of fewer groups has; from 3 groups a sample on. Without names in
-      one of the two its rows are groups of their own.
+      freedom less than the sample of fewer groups has; from 3 groups per sample. If one of the two
+      has no names, each of its rows is a group.
     """
     one, other = (np.asarray(x, dtype=np.float64) for x in (first, second))
     values, least = np.concatenate([one, other]), min(len(one), len(other))
@@ -243,7 +242,7 @@ def two_samples(
             together=(sum(hits) / len(values), *wilson(sum(hits), len(values))),
         )
     elif least < FEWEST_NUMBERS:
-        why = f"a set has {least} rows, and a mean of such numbers needs {FEWEST_NUMBERS}"
+        why = f"a set has {least} rows; a mean of such numbers needs {FEWEST_NUMBERS}"
         return replace(known, why=why)
     else:
         difference, test = welch(other, one), WELCH
@@ -278,7 +277,7 @@ def _by_groups(
     codes = group_codes([*names[0], *names[1]], len(one) + len(other))
     fewest = min(len(set(part)) for part in names)
     if fewest < FEWEST_GROUPS:
-        return None, f"a set has rows of {fewest} group(s), which do not show how groups differ"
+        return None, f"a set has rows of {fewest} group(s), too few to show how much groups differ"
     values = np.concatenate([one, other])
     error, _ = group_error(values, np.arange(len(values)) >= len(one), codes)
     if not error > 0:

@@ -1,4 +1,6 @@
-"""What differs between tasks: how rows are read, encoded, learned, scored, predicted and saved."""
+"""What differs between tasks: how rows are read, encoded, trained on, scored, predicted and
+saved.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def task_definition(task: str | None) -> TaskDefinition[LoadedModel, Examples]:
-    """The definition of the task that a recipe names; its libraries are imported now."""
+    """Return the definition of the recipe's task and import its libraries."""
     if task is None:
-        raise Defect("a recipe's task", "was not worked out before it was asked for")
+        raise Defect("a recipe's task", "was used before Holdfast had worked it out")
     if task not in TASKS:
         raise RecipeError("task", "is not known", task, suggest_name(task, list(TASKS)))
     module = importlib.import_module(f"{__name__}.{TASKS[task].folder}.task")

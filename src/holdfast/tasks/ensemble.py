@@ -1,10 +1,8 @@
-"""The models of several runs that answer together: in memory all at once where that is little, else
-one at a time.
+"""Ensembles of finished runs, model soups, and the evidence that ensemble weights are fitted to.
 
-Soups of saved models, as the tasks' ways of answering ask for them.
-
-What the members of an ensemble said of rows that none of them learned from, in the form that
-weights are fitted to: what each gave to the truth, or each one's number beside it.
+The models stay in memory together where they are small, else they are loaded one at a time. The
+evidence comes from rows that none of the members learned from: the probability that each member
+gave to the truth, or each member's number with the true one.
 """
 
 from __future__ import annotations
@@ -33,19 +31,19 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-# Of the memory that is there: beyond it models are loaded in turn.
+# Share of free memory: above it models are loaded in turn.
 SHARE = 0.5
 
 
 class NamedModel(Protocol):
-    """A model whose answers have names, in its own order."""
+    """A model whose outputs have names, in its own order."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
 
 
 class InTurn(Sequence[T], Generic[T]):
-    """Models that are loaded when they are asked for; the last one asked for is held."""
+    """Models that are loaded on access; only the last one stays in memory."""
 
     def __init__(self, runs: Sequence[Path], load: Callable[[Path], T]) -> None:
         self._runs = tuple(runs)
@@ -66,7 +64,7 @@ class InTurn(Sequence[T], Generic[T]):
             return InTurn(self._runs[index], self._load)
         place = range(len(self))[index]
         if self._held is None or self._held[0] != place:
-            # Let go of first, so that two are never held.
+            # Released first, so that two models are never in memory.
             self._held = None
             self._held = (place, self._load(self._runs[place]))
         return self._held[1]
@@ -76,7 +74,7 @@ class InTurn(Sequence[T], Generic[T]):
 
 
 def members(runs: Sequence[Path], load: Callable[[Path], T]) -> Sequence[T]:
-    """The models of these runs, as ``load`` gives them."""
+    """The models of these runs, as ``load`` returns them."""
     if len(runs) > 1 and together_mb(runs) > SHARE * available_mb():
         return InTurn(runs, load)
     return [load(run) for run in runs]
@@ -89,34 +87,39 @@ def same_names(models: Iterable[NamedModel], names: Sequence[str], plural_name: 
         if set(one.classes) != set(names):
             raise RecipeError(
                 "several runs",
-                f"can be averaged only where their {plural_name} are the same",
+                f"can be averaged only where all have the same {plural_name}",
                 sorted(set(one.classes) ^ set(names)),
-                "Give runs that were trained alike.",
+                "Name runs that were trained in the same way.",
             )
 
 
 def together_mb(runs: Sequence[Path]) -> float:
-    """MB of the files of all their models."""
+    """Size in MB of the model files of all runs."""
     files = [path for run in runs for path in (run / MODEL).rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files) / MB
 
 
 def in_turn(models: object, runs: Sequence[Path]) -> tuple[Decision, ...]:
-    """That the models are loaded in turn, where they are."""
+    """The decision that the models are loaded in turn, where they are."""
     if not isinstance(models, InTurn):
         return ()
-    because = f"{len(runs)} models of {together_mb(runs):,.0f} MB are more than half of the memory"
+    because = (
+        f"{len(runs)} models of {together_mb(runs):,.0f} MB in all need more than half of "
+        "the free memory"
+    )
     return (Decision("models", "one at a time", because),)
 
 
-AVERAGE = "Take predict.ensemble=stack or average, which need no common weights."
-# How much each of several models counts; ``None``: all alike.
+AVERAGE = "Use predict.ensemble=stack or average, which do not average the weights of the models."
+# How much each of several models counts; ``None``: all equally.
 Weights = Sequence[float] | None
 
 
 @dataclass(frozen=True)
 class SavedModels(ABC, Generic[T]):
-    """Models that answer together, by their ``weights``; one of several tasks' ways to be used."""
+    """Models that predict together by their ``weights``; the base class of the tasks'
+    predictors.
+    """
 
     models: Sequence[T]
     weights: Weights = field(default=None, kw_only=True)
@@ -127,11 +130,11 @@ class SavedModels(ABC, Generic[T]):
         """The module whose weights a soup takes the mean of."""
 
     def with_weights(self, weights: Sequence[float]) -> Self:
-        """The same with these weights."""
+        """The same predictor with these weights."""
         return replace(self, weights=tuple(weights))
 
     def as_soup(self, places: Sequence[int]) -> Self:
-        """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
+        """One model: the mean of the weights of the models at ``places`` (``souped_model``)."""
         mean = souped_model(self.models, places, self.plain_of)
         return replace(self, models=[mean], weights=None)
 
@@ -143,9 +146,11 @@ class SavedModels(ABC, Generic[T]):
 def souped_model(
     models: Sequence[T], places: Sequence[int], plain_of: Callable[[T], torch.nn.Module]
 ) -> T:
-    """A copy of the first chosen model with the mean of the weights of those at ``places``;
-    ``plain_of`` is a model's module. Raises ``RecipeError`` for models of other shapes, and for
-    adapters: the mean of two factors is not the mean of what they make together."""
+    """A copy of the first chosen model with the mean of the weights of those at ``places``.
+
+    ``plain_of`` returns a model's module. Raises ``RecipeError`` for models of different shapes,
+    and for adapters: the mean of two factors is not the mean of their products.
+    """
     _refuse_unlike(models, plain_of)
     averaged = copy.deepcopy(models[places[0]])
     state = mean_state(plain_of(models[place]).state_dict() for place in places)
@@ -168,7 +173,10 @@ def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]
         if any("lora_" in name or "ia3_" in name or "prompt_encoder" in name for name in state):
             raise RecipeError(
                 "predict.ensemble=soup",
-                "has no mean of adapters: that of their factors is not that of their updates",
+                (
+                    "cannot average adapters: the mean of their factors is not the mean "
+                    "of their updates"
+                ),
                 None,
                 f"Train with --set model.adapter.merge=true, or: {AVERAGE}",
             )
@@ -176,7 +184,7 @@ def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]
         if (name := other_shape(first, state)) is not None:
             raise RecipeError(
                 "predict.ensemble=soup",
-                "needs models of one architecture, and these differ in a weight's name or size",
+                "needs models of one architecture, but the name or size of a weight differs",
                 name,
                 AVERAGE,
             )
@@ -186,7 +194,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 class EnsembleEvidence(Protocol):
-    """``n`` rows; ``metric`` names what ``losses`` are."""
+    """Evidence on ``n`` rows; ``metric`` names what ``losses`` are."""
 
     @property
     def n(self) -> int: ...
@@ -199,21 +207,25 @@ class EnsembleEvidence(Protocol):
 
     @property
     def tokens(self) -> Ints | None:
-        """Over how many tokens the loss of each row is a mean, where what counts is the mean over
-        all of them."""
+        """Over how many tokens the loss of each row is a mean, where the metric is the mean over
+        all tokens.
+        """
 
     def fit(self, rows: Ints) -> Floats:
-        """The weights [members] by these rows."""
+        """Fit the weights [members] to these rows."""
 
     def losses(self, weights: Floats, rows: Ints) -> Floats:
-        """What each of these rows loses under the weights."""
+        """The loss of each of these rows under the weights."""
 
 
 @dataclass(frozen=True)
 class Chances:
-    """``chances`` [outcomes, members] of what was true: a row's class, each of its labels, words or
-    tokens; ``owner`` [outcomes] is the row, from 0 to ``n`` − 1. A row's loss is the mean of its
-    outcomes' −log of the mixture. ``by_token``: what counts is the mean over all outcomes."""
+    """Probabilities of the truth: ``chances`` [outcomes, members].
+
+    An outcome is a row's class, or each of its labels, words or tokens; ``owner`` [outcomes] is the
+    row, from 0 to ``n`` − 1. A row's loss is the mean of its outcomes' −log of the mixture.
+    ``by_token``: the metric is the mean over all outcomes.
+    """
 
     chances: Floats
     owner: Ints
@@ -236,7 +248,7 @@ class Chances:
 
     def fit(self, rows: Ints) -> Floats:
         inside = np.isin(self.owner, rows)
-        # Either way all of them weigh as many as there are rows, in which the shrinkage is counted.
+        # Either way the outcomes' weights sum to the number of rows, the unit of the shrinkage.
         size = np.full(self.n, len(self.owner) / self.n) if self.by_token else self.sizes
         return mixture_weights(self.chances[inside], PRIOR_ROWS, 1 / size[self.owner[inside]])
 
@@ -248,8 +260,9 @@ class Chances:
 
 @dataclass(frozen=True)
 class Blend:
-    """``answers`` [n, members] beside ``truth`` [n], in the user's unit; a row's loss is its
-    squared error."""
+    """Numbers: ``answers`` [n, members] with ``truth`` [n], in the user's unit; a row's loss is its
+    squared error.
+    """
 
     answers: Floats
     truth: Floats
@@ -272,8 +285,11 @@ class Blend:
 
 
 def stored_evidence(shared: SharedRows, labels: str) -> EnsembleEvidence:
-    """What the runs stored of the rows they share; ``labels`` is the kind of label (``class``,
-    ``several`` or ``number``). Raises ``RecipeError`` where the runs do not agree on a label."""
+    """What the runs stored for the rows they share.
+
+    ``labels`` is the label type (``class``, ``several`` or ``number``). Raises ``RecipeError``
+    where the runs disagree on a label.
+    """
     _same_labels(shared)
     if labels == "number":
         truth = np.array([float(line["label"]) for line in shared.answers[0]])
@@ -320,22 +336,23 @@ def _same_labels(shared: SharedRows) -> None:
         if differ:
             raise RecipeError(
                 "several runs",
-                f"can be weighed only by rows of which they learned the same labels: "
-                f"{shared.runs[0].run} and {run.run} differ on {differ} of {len(first)}",
+                "can be weighted only on rows with the same labels: "
+                f"{shared.runs[0].run} and {run.run} differ on {differ} of "
+                f"{len(first)}",
                 None,
-                "Give runs on the same labels.",
+                "Name runs that were trained on the same labels.",
             )
 
 
 HOW = (
-    "Divide all runs alike: the same --set data.split.seed=N beside another --seed, or the same "
-    "--set data.valid=FILE; or train them with --set train.folds=5, which answers all rows out of "
-    "fold; or take --set predict.ensemble=average."
+    "Split all runs alike: the same --set data.split.seed=N with different --seed, "
+    "or the same --set data.valid=FILE. Or train them with --set train.folds=5, "
+    "which predicts all rows out of fold. Or use --set predict.ensemble=average."
 )
 
 
 class MemberRun(Protocol):
-    """A finished run of which stored predictions and rows are read: ``runs.stored.Again``."""
+    """A finished run whose stored predictions and rows are read: ``runs.stored.Again``."""
 
     @property
     def run(self) -> Path: ...
@@ -355,8 +372,11 @@ class MemberRun(Protocol):
 
 @dataclass(frozen=True)
 class SharedRows:
-    """``runs`` and, for each, the source positions [n] of the rows that they share, in one order;
-    ``keys`` [n] are those of their texts."""
+    """Rows that all ``runs`` share.
+
+    For each run the source positions [n] of these rows, in one order; ``keys`` [n] are those of
+    their texts.
+    """
 
     runs: tuple[MemberRun, ...]
     rows: tuple[Ints, ...]
@@ -368,7 +388,9 @@ class SharedRows:
 
     @cached_property
     def answers(self) -> tuple[list[dict[str, Any]], ...]:
-        """What each run stored of the rows: one list [n] of lines of ``answers.parquet`` a run."""
+        """What each run stored for the rows: per run one list [n] of lines of
+        ``answers.parquet``.
+        """
         predictions = []
         for run, rows in zip(self.runs, self.rows, strict=True):
             lines = {line["row"]: line for line in run.stored("valid").to_pylist()}
@@ -377,14 +399,13 @@ class SharedRows:
 
     @cached_property
     def table(self) -> Table:
-        """The rows as the first run reads them; not to be asked for where answers are out of
-        fold."""
+        """The rows as the first run reads them; not available where predictions are out of fold."""
         valid_table = self.runs[0].table("valid")
         return valid_table.take(valid_table.positions_of(self.rows[0]))
 
     @cached_property
     def groups(self) -> Any:
-        """The group of each row [n] as the first run's division has it; ``None`` without."""
+        """The group of each row [n] in the first run's split; ``None`` without groups."""
         run = self.runs[0]
         records = split_records(run, "train" if cross_fitted(run) else "valid")
         names = {line["row"]: line["group"] for line in records}
@@ -401,9 +422,9 @@ def split_records(run: MemberRun, split: str) -> list[dict[str, Any]]:
     if "text_key" not in records.column_names:
         raise RecipeError(
             str(run.run / SPLITS),
-            "does not know its rows by their texts: an older version made this run",
+            "does not identify its rows by their texts: an older version made this run",
             None,
-            "Train it again, or take --set predict.ensemble=average.",
+            "Train it again, or use --set predict.ensemble=average.",
         )
     columns = records.select(["row", "split", "group", "text_key"]).to_pylist()
     return [line for line in columns if line["split"] == split]

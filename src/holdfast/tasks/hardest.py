@@ -1,4 +1,4 @@
-"""The rows to read first: those that cost the most, and those that are wrong and sure of it."""
+"""Hardest rows: the rows with the highest loss, and the wrong predictions with high confidence."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def hardest_rows(
 ) -> Entries:
     """``{"loss": […], "confidently_wrong": […]}``, at most ``count`` rows each, worst first.
 
-    ``loss``: the largest ``losses`` [n], right or wrong. ``confidently_wrong``: the wrong rows by
+    ``loss``: the largest ``losses`` [n], correct or wrong. ``confidently_wrong``: the wrong rows by
     confidence, both in ``confidence`` [n]; empty without it. Ties go to the lower source row. Each
-    has its ``row`` (source position), and what ``entry`` says of the row at a place.
+    entry has its ``row`` (source position) and what ``entry`` returns for the row at a place.
     """
     places = {"loss": np.lexsort((rows, -losses))[:count], "confidently_wrong": rows[:0]}
     if confidence is not None:
@@ -40,13 +40,16 @@ def hardest_rows(
 def hardest(
     outputs: Outputs, texts: Sequence[str], classes: tuple[str, ...], *, count: int = SHOWN
 ) -> Entries:
-    """The hardest rows of a classifier. A loss that is not finite stands first; wrong rows come by
-    the probability of the wrong prediction. Each entry has ``text``, ``label``, ``prediction``,
-    ``confidence`` and ``loss`` in nats; ``texts`` [n] is in the order of ``outputs``."""
+    """The hardest rows of a classifier.
+
+    A loss that is not finite comes first; wrong rows are sorted by the probability of the wrong
+    prediction. Each entry has ``text``, ``label``, ``prediction``, ``confidence`` and ``loss`` in
+    nats; ``texts`` [n] is in the order of ``outputs``.
+    """
     if not len(outputs.labels):
         return {"loss": [], "confidently_wrong": []}
     confidence = outputs.probabilities.max(axis=1)
-    # What is no number must be looked at first, not sorted to the end.
+    # A loss that is not finite comes first, since it needs attention most.
     losses = np.nan_to_num(outputs.losses.astype(np.float64), nan=np.inf)
     wrong = outputs.predictions != outputs.labels
 

@@ -1,5 +1,4 @@
-"""Some rows of records of arrays; lines of unlike length in one array, of which line i is
-``values[offsets[i]:offsets[i + 1]]``."""
+"""Ragged arrays: line i is ``values[offsets[i]:offsets[i + 1]]``; and rows of records of arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ Item = TypeVar("Item", bound=np.generic)
 
 
 def offsets_of(lengths: Sequence[int] | Ints) -> Ints:
-    """Where lines of these lengths [n] begin and end, [n + 1]."""
+    """The offsets [n + 1] of lines with these lengths [n]."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
@@ -31,10 +30,10 @@ def joined(lines: Sequence[Any]) -> tuple[Ints, Ints]:
 
 
 def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDArray[Item]:
-    """These lines one after the other.
+    """Concatenate these lines.
 
-    Lines that lie side by side are a view: the two sides of an ordinary run share the memory of
-    what was encoded.
+    Adjacent lines are returned as a view: the splits of an ordinary run share the memory of the
+    encoded rows.
     """
     # A slice is a view; an index array would copy the tokens.
     if len(lines) and (np.diff(lines) == 1).all():
@@ -45,8 +44,9 @@ def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDA
 
 
 def padded(ids: Ints, offsets: Ints, indices: Ints, fill: int) -> tuple[Ints, Any]:
-    """Rows of flat ids as a matrix [rows, longest] filled up on the right, int64, and where it
-    holds ids."""
+    """Rows of flat ids as a matrix [rows, longest], padded on the right, int64, and a mask of where
+    it holds ids.
+    """
     starts, stops = offsets[indices], offsets[indices + 1]
     longest = max(1, int((stops - starts).max())) if len(indices) else 1
     place = np.arange(longest)[None, :]
@@ -58,7 +58,8 @@ def padded(ids: Ints, offsets: Ints, indices: Ints, fill: int) -> tuple[Ints, An
 
 
 def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
-    """The examples of the rows at ``positions``, in that order, and each one's place among them.
+    """The examples of the rows at ``positions``, in that order, and the place of each one's row
+    among them.
 
     ``row_of_example`` [n] is each example's row, ascending; a row may have none or several.
     """
@@ -70,7 +71,7 @@ def examples_at(row_of_example: Ints, positions: Ints) -> tuple[Ints, Ints]:
 
 
 def take_rows(record: Record, positions: Ints | None) -> Record:
-    """A record of arrays of one length, or the rows of it at ``positions``."""
+    """A record of arrays of one length, or its rows at ``positions``."""
     if positions is None:
         return record
     columns = {field.name: getattr(record, field.name) for field in fields(record)}

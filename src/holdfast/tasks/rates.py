@@ -20,8 +20,9 @@ def f1_of(hits: Floats, labelled: Floats, predicted: Floats) -> Floats:
 def with_each(
     averages: Sequence[Floats], hits: Floats, labelled: Floats, predicted: Floats
 ) -> Floats:
-    """The ``averages`` [resamples] side by side, and behind them precision, recall and F1 of each
-    of k labels, from its counts [resamples, k]: [resamples, averages + 3 k]."""
+    """The ``averages`` [resamples] as columns, followed by precision, recall and F1 of each of k
+    labels, from its counts [resamples, k]: [resamples, averages + 3 k].
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         each = [hits / predicted, hits / labelled, f1_of(hits, labelled, predicted)]
     return np.concatenate([np.stack(averages, axis=1), *each], axis=1)
@@ -35,9 +36,12 @@ def rate_estimates(
     why: tuple[str, str],
     name: str,
 ) -> tuple[dict[str, Estimate], list[Estimate]]:
-    """The ``averages`` by their names, and the numbers of each label, as ``with_each`` orders what
-    ``values`` makes of sums over ``rows``; all lie in [0, 1], but for the ``loss``. ``why`` says of
-    an average, and of a label's number, why it is not defined."""
+    """The ``averages`` by name, and each label's numbers in the order of ``with_each``, from what
+    ``values`` makes of sums over ``rows``.
+
+    All lie in [0, 1], except the ``loss``. ``why`` gives the reason why an average or a label's
+    number is undefined.
+    """
     result, table = drawing.sums(rows, values, name)
     counting = parts_in(values(table))
     loss, estimates = averages.index("loss"), []
@@ -54,7 +58,7 @@ def rate_estimates(
 def rates_by_name(
     names: Sequence[str], counts: Ints, estimates: Sequence[Estimate]
 ) -> dict[str, dict[str, Any]]:
-    """``per_class`` of a score: how many rows or entities are of each name, and its numbers."""
+    """``per_class`` of a score: how many rows or entities each name has, and its numbers."""
     k = len(names)
     return {
         name: {

@@ -1,5 +1,5 @@
-"""What the evaluations of a run show: a line each, in named columns; and all of them at a glance,
-both curves on one scale, the metric, and the verdict."""
+"""The evaluations of a run as text: one line each, in named columns; and all of them as learning
+curves on one scale, with the metric and the verdict."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+from holdfast.core.labels import TITLES
 from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.report.numbers import EVALUATION_METRICS
@@ -19,7 +20,7 @@ NUMBER_WIDTH = 8
 
 
 def heading(first: Snapshot) -> list[str]:
-    """Two lines over the columns of ``row``."""
+    """Two heading lines above the columns of ``evaluation_row``."""
     metric, calibrated = metric_of(first), is_calibrated(first)
     calibrated_column = f"{'calibrated':>11}" if calibrated else ""
     definition = " (calibrated: loss after temperature scaling)" if calibrated else ""
@@ -31,8 +32,8 @@ def heading(first: Snapshot) -> list[str]:
 
 
 def evaluation_row(history: Sequence[Snapshot], planned: int, is_best: bool, left: str = "") -> str:
-    """The newest evaluation; ``is_best`` says whether its checkpoint is the best so far,
-    ``left`` how long the rest will take."""
+    """The newest evaluation. ``is_best``: its checkpoint is the best so far; ``left``: the
+    remaining time."""
     last = history[-1]
     metric = metric_of(last)
     metric_text = "" if metric is None else format_metric(metric[1], metric[2])
@@ -45,14 +46,14 @@ def evaluation_row(history: Sequence[Snapshot], planned: int, is_best: bool, lef
 
 
 def is_calibrated(snapshot: Snapshot) -> bool:
-    """Whether there is a loss after a best temperature, other than the loss itself."""
+    """Whether there is a calibrated loss (after temperature scaling) besides the raw loss."""
     return snapshot.valid_logits is not None or snapshot.refined_loss != snapshot.valid_loss
 
 
 def best_mark(history: Sequence[Snapshot]) -> str:
-    """What to call an evaluation whose checkpoint is kept: ``best`` where nothing that is shown of
-    the validation rows was better before, and something worse; ``best …`` with what is above all
-    before; ``kept (newest)`` where nothing is, which "newest unless significantly worse" may keep.
+    """The mark of an evaluation whose checkpoint is kept. ``best``: no validation number shown was
+    better before, and at least one was worse; ``best NAME``: this number is above all before;
+    ``kept (newest)``: none is, and the rule "newest unless significantly worse" keeps it.
     """
     last, before = history[-1], history[:-1]
     numbers = [("loss", _negated(last.valid_loss), [_negated(s.valid_loss) for s in before])]
@@ -71,7 +72,7 @@ def best_mark(history: Sequence[Snapshot]) -> str:
 
 
 def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
-    """Heading, value and whether it is a share; ``None`` where it is not a number."""
+    """Heading, value and whether it is a share; ``None`` where the value is not finite."""
     for name, (title, is_share) in EVALUATION_METRICS.items():
         if name in snapshot.valid_metrics:
             value = snapshot.valid_metrics[name]
@@ -80,27 +81,27 @@ def metric_of(snapshot: Snapshot) -> tuple[str, float, bool] | None:
 
 
 def format_metric(value: float, is_share: bool = True) -> str:
-    """``75.6 %``, or ``0.756`` of what is no share."""
+    """``75.6 %`` for a share, else ``0.756``."""
     return f"{100 * value:.1f} %" if is_share else f"{value:.3f}"
 
 
 def format_loss(value: float) -> str:
-    """Three decimals; an en dash where it is not a number."""
+    """Three decimals; an en dash where the value is not finite."""
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def _negated(value: float) -> float:
-    # So that of every number that is compared the larger is the better one.
+    # So that the larger of two compared numbers is always the better one.
     return -value
 
 
 def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
-    """Lines of at most ``columns`` columns: a row of blocks each for the loss of the training
-    sample, the validation loss, the calibrated validation loss (which decides), where there is one,
-    and the metric; then the verdict with its reason.
+    """Learning curves in lines of at most ``columns`` characters: one row of blocks each for the
+    loss on the training sample, the validation loss, the calibrated validation loss (which
+    decides) if there is one, and the metric; then the verdict with its reason.
 
-    The losses share one scale, from the lowest to the highest shown, so that a gap between the
-    curves can be seen. A loss that is not a number is a cross.
+    The losses share one scale, from the lowest to the highest value shown, so that a gap between
+    the curves is visible. A loss that is not finite is a cross.
     """
     if not history:
         return []
@@ -125,15 +126,16 @@ def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns:
 
 
 def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
-    """The label, since when, and the reason, wrapped."""
+    """The verdict's title, the step since when it holds, and the reason, wrapped."""
     since = f" since step {verdict.since_step}" if verdict.since_step is not None else ""
-    cause = f" Likeliest cause: {verdict.cause}." if verdict.cause else ""
-    text = printable(f"{verdict.label}{since}: {verdict.because}{cause}")
+    cause = f" Likely cause: {verdict.cause}." if verdict.cause else ""
+    title = TITLES.get(verdict.label, verdict.label)
+    text = printable(f"{title}{since}: {verdict.because}{cause}")
     return textwrap.wrap(text, columns - 2, initial_indent="  ", subsequent_indent="    ")
 
 
 def blocks(values: Sequence[float], low: float, high: float) -> str:
-    """One block a value: the lowest at ``low``, the highest at ``high``."""
+    """One block for each value: the lowest block at ``low``, the highest at ``high``."""
     span = (high - low) or 1.0
     top = len(BLOCKS) - 1
 
@@ -146,7 +148,7 @@ def blocks(values: Sequence[float], low: float, high: float) -> str:
 
 
 def _metric_line(history: Sequence[Snapshot], max_blocks: int) -> list[str]:
-    """The metric's line, on a scale of its own."""
+    """The line of the metric, on its own scale."""
     metrics = [metric_of(s) for s in history]
     last = metrics[-1]
     if last is None:
@@ -171,7 +173,7 @@ def _finite_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _subsample(values: Sequence[float], max_values: int) -> list[float]:
-    """At most ``max_values`` values, evenly spaced, the newest among them."""
+    """At most ``max_values`` values, evenly spaced, including the newest."""
     if len(values) <= max_values:
         return list(values)
     last = len(values) - 1
@@ -179,4 +181,4 @@ def _subsample(values: Sequence[float], max_values: int) -> list[float]:
 
 
 def _final_loss(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "no number"
+    return f"{value:.3f}" if math.isfinite(value) else "NaN"

@@ -1,6 +1,6 @@
-"""Text for a terminal: lines that fit, entries of a name and its text, numbers as they are read.
+"""Text for a terminal: wrapped lines, entries of a name and its text, numbers for readers.
 
-Standard library alone, so that a command's ``--help`` takes no time.
+Standard library only, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson
 
-# Where the second column begins, here and in the summary at the end.
+# Where the second column begins.
 COLUMN = 12
-# Of a terminal that is narrower, or says that it is: neither a chart nor a table fits into less.
+# A terminal that is narrower is written as if it had this width: no chart or table fits into less.
 MIN_WIDTH = 40
 
 
@@ -29,9 +29,9 @@ def wrap(
     max_lines: int | None = None,
     long_words: bool = True,
 ) -> list[str]:
-    """Lines of at most ``columns``, at most ``max_lines`` of them, the first behind ``first``, the
-    others behind ``rest`` (or ``first`` too). A word with a hyphen is never parted, one that is
-    longer than a line only with ``long_words``."""
+    """Wrap ``text`` into lines of at most ``columns`` characters, at most ``max_lines`` of them.
+    The first line begins with ``first``, the others with ``rest`` (default: ``first``). A word with
+    a hyphen is never broken; a word longer than a line is broken only with ``long_words``."""
     return textwrap.wrap(
         text,
         columns,
@@ -45,42 +45,37 @@ def wrap(
 
 
 def shorten(text: str, max_characters: int) -> str:
-    """At most ``max_characters`` characters, the last an ellipsis where some are left out."""
+    """At most ``max_characters`` characters; the last is an ellipsis where some are cut."""
     return text if len(text) <= max_characters else f"{text[: max_characters - 1]}…"
 
 
 def entry(name: str, text: str, columns: int) -> list[str]:
-    """``  Name      text``, wrapped beneath itself; a blank parts them, however long the name."""
+    """``  Name      text``, wrapped and indented; a space follows the name, however long it is."""
     line = f"  {name:<{COLUMN - 3}} {text}"
     return wrap(line, columns, "", " " * COLUMN, long_words=False)
 
 
 def entries(pairs: Iterable[tuple[str, str]], columns: int) -> list[str]:
-    """An ``entry`` each."""
+    """One ``entry`` for each pair of name and text."""
     return [line for name, text in pairs for line in entry(name, text, columns)]
 
 
 def run_lines(run: Path) -> list[str]:
-    """Where the model and the report of a run lie: never wrapped, so that they can be copied."""
+    """The paths of a run's model and report; never wrapped, so that they can be copied."""
     places = {"Model": run / "model", "Report": run / "report.html"}
     return [f"  {name:<{COLUMN - 2}}{place}" for name, place in places.items()]
 
 
-def millions(count: int) -> str:
-    """``10.8 million``, ``7.2 billion``, ``912,345``."""
-    return " ".join(filter(None, in_unit(count)))
-
-
-def in_unit(count: int) -> tuple[str, str]:
-    """A count as a number and the unit that it is in, which is empty below a million."""
-    for size, name in ((10**9, "billion"), (10**6, "million")):
+def short_count(count: int) -> str:
+    """``10.8M``, ``7.2B``, ``912,345``."""
+    for size, unit in ((10**9, "B"), (10**6, "M")):
         if count >= size:
-            return f"{count / size:.1f}", name
-    return f"{count:,}", ""
+            return f"{count / size:.1f}{unit}"
+    return f"{count:,}"
 
 
 def number(value: float) -> str:
-    """At most one decimal, and none that is 0."""
+    """At most one decimal; a decimal of 0 is omitted."""
     return f"{value:,.1f}".removesuffix(".0")
 
 
@@ -95,12 +90,12 @@ def format_seconds(seconds: float) -> str:
 
 
 def width() -> int:
-    """Columns to write in: the terminal's, at least 40 and at most 100; 80 where there is none."""
+    """The width of the terminal in columns, at least 40 and at most 100; 80 without a terminal."""
     return max(MIN_WIDTH, min(100, shutil.get_terminal_size((80, 24)).columns))
 
 
 def format_interval(estimate: EstimateJson, *, rate: bool = True) -> str:
-    """A rate in per cent, or another number, with its interval or why there is none."""
+    """A rate in per cent, or another number, with its interval or the reason why it has none."""
     value, low, high = estimate["value"], estimate.get("low"), estimate.get("high")
     if value is None:
         return f"undefined: {estimate.get('why')}"
@@ -110,4 +105,5 @@ def format_interval(estimate: EstimateJson, *, rate: bool = True) -> str:
     center, lower, upper = (
         f"{100 * one:.1f} %" if rate else f"{one:.3f}" for one in (value, low, high)
     )
-    return f"{center}  ({lower} to {upper}, {estimate['level']:.0%} interval)"
+    level = f"{100 * estimate['level']:.0f}"
+    return f"{center}  ({level} % CI {lower} to {upper})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import count_phrase, has_or_have
-from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrap
+from holdfast.terminal.colour import coloured
+from holdfast.terminal.layout import entries, number, short_count, width, wrap
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
@@ -19,10 +21,10 @@ MARKS = {"error": "!!", "warn": "! "}
 
 
 class MessagePrinter:
-    """Prints each decision and finding with its reason; or, where ``verbose`` is false, only the
-    outline of the run and the findings that the user must act on.
+    """Prints each decision and finding with its reason; without ``verbose``, only the outline of
+    the run and the findings that the user must act on.
 
-    The run's ``events.jsonl`` and report have everything that is not printed.
+    The run's ``events.jsonl`` and its report hold everything that is not printed.
     """
 
     def __init__(self, quiet: bool, verbose: bool = True) -> None:
@@ -45,7 +47,7 @@ class MessagePrinter:
             self.line(f"{mark}{item.check}: {item.count}", f"{item.because} → {item.remedy}")
 
     def outline(self, part: Outline) -> None:
-        """A part of the run's outline, as soon as it stands."""
+        """Print a part of the run's outline as soon as it is known."""
         if self._quiet:
             return
         from holdfast.runs.start import RowsOutline
@@ -55,17 +57,20 @@ class MessagePrinter:
         else:
             lines = [*model_lines(part, width()), *finding_lines(self._open_findings, width())]
             self._outline_printed = True
-        notify(printable("\n".join(lines)) + "\n")
+        self._write(printable("\n".join(lines)))
 
     def line(self, head: str, because: str = "") -> None:
-        """One entry, wrapped, its reason indented."""
+        """Print one entry, wrapped, with its reason indented."""
         if self._quiet:
             return
         text = printable(f"  {head} — {because}" if because else f"  {head}")
-        notify("\n".join(wrap(text, width(), "", " " * 6)) + "\n")
+        self._write("\n".join(wrap(text, width(), "", " " * 6)))
+
+    def _write(self, text: str) -> None:
+        notify(coloured(text, sys.stderr) + "\n")
 
     def title(self, text: str) -> None:
-        """The first line of a command."""
+        """Print the first line of a command."""
         if not self._quiet:
             notify(f"{printable(text)}\n")
 
@@ -73,23 +78,23 @@ class MessagePrinter:
 def report_missing_predictions(
     empty: int, below_threshold: int, cut: int, rows: int, quiet: bool
 ) -> None:
-    """Report, a line each, how many rows are empty, how many predictions are below the threshold,
-    and how many generated texts were cut."""
+    """Report in one line each how many rows are empty, how many predictions are below the
+    threshold, and how many generated texts were cut."""
     if quiet:
         return
     verb = "is" if below_threshold == 1 else "are"
     cut_verb = "was" if cut == 1 else "were"
     for n, noun, rest in (
-        (empty, "row", f"{has_or_have(empty)} nothing to read: no prediction there"),
+        (empty, "row", f"{has_or_have(empty)} no text: their prediction is empty"),
         (
             below_threshold,
             "row",
-            f"{verb} below the run's threshold: no prediction there, ask an annotator",
+            f"{verb} below the run's threshold: no prediction; ask an annotator",
         ),
         (
             cut,
-            "answer",
-            f"{cut_verb} stopped before the end (marked cut): allow more with --max-tokens N",
+            "text",
+            f"{cut_verb} cut before the end (marked cut): allow more with --max-tokens N",
         ),
     ):
         if n:
@@ -97,33 +102,33 @@ def report_missing_predictions(
 
 
 def needs_attention(finding: Finding) -> bool:
-    """Whether the user must decide something: a warning or an error that was not fixed."""
+    """Whether the user must act: a warning or an error that was not fixed."""
     return finding.severity in MARKS and not finding.fixed
 
 
 def row_lines(part: RowsOutline, columns: int) -> list[str]:
-    """The rows and their columns, and the split with the rows that were moved."""
+    """The rows and their columns, and the split with the rows that were moved or removed."""
     columns_read = ", ".join(f'"{name}"' for name in part.text)
     if part.label and columns_read:
         columns_read += f' → "{part.label}"'
     rows_read = ": ".join(filter(None, [f"{part.rows:,} of {part.source}", columns_read]))
     rows = f"{rows_read} ({part.answers})" if part.answers else rows_read
     rows += f" by {part.group}" if part.group else ""
-    notes = [f"{part.moved:,} moved to their copies"] if part.moved else []
-    if part.moved and part.group:
-        notes = [f"{part.moved:,} moved to copies or group"]
+    reason = "their duplicates or group" if part.group else "their duplicates"
+    notes = [f"{part.moved:,} moved to the split of {reason}"] if part.moved else []
     why = f" ({part.why_dropped})" if part.why_dropped else ""
-    notes += [f"{part.dropped:,} dropped{why}"] if part.dropped else []
-    sizes = f"train {part.train:,}, validation {part.valid:,}, test {part.test:,}"
+    notes += [f"{part.dropped:,} removed{why}"] if part.dropped else []
+    sizes = f"training {part.train:,}, validation {part.valid:,}, test {part.test:,}"
     if part.folded:
         sizes = f"{part.train + part.valid:,} in folds, test {part.test:,}"
-    split = "; ".join([sizes, ", ".join(notes) or "no copies to move"])
-    return entries([("Rows", rows), ("Division", split)], columns)
+    return entries([("Rows", rows), ("Split", "; ".join([sizes, *notes]))], columns)
 
 
 def model_lines(part: ModelOutline, columns: int) -> list[str]:
     """The trainable parameters, and the plan in numbers."""
-    learning = f"{_share_of_parameters(part.learning, part.parameters)} parameters learn"
+    total = short_count(part.parameters)
+    share = "all" if part.learning == part.parameters else f"{short_count(part.learning)} of"
+    learning = f"{share} {total} parameters trained"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
     steps = f"{count_phrase(part.steps, 'step')}{phases} of {count_phrase(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
@@ -132,17 +137,9 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     return entries([("Model", model), ("Plan", plan)], columns)
 
 
-def _share_of_parameters(part: int, total: int) -> str:
-    """``10.8 of 22.6 million``, ``all 22.6 million``."""
-    if part == total:
-        return f"all {millions(total)}"
-    (some_number, some_unit), (_, unit) = in_unit(part), in_unit(total)
-    return f"{some_number if some_unit == unit else millions(part)} of {millions(total)}"
-
-
 def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
-    """Two lines of findings, the worst first: one finding in two lines, two in one line each, of
-    more the first and the names of the others."""
+    """Two lines of findings, the worst first: one finding in two lines; two findings in one line
+    each; of more, the first one and the names of the others."""
     ranked = sorted(findings, key=lambda f: (f.severity != "error", -f.score))
     if not ranked:
         return []

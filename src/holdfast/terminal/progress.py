@@ -1,6 +1,7 @@
-"""Progress: a listener that shows a run (a bar and the curves on a terminal, a plain line per
-evaluation elsewhere, and in both a line whenever the verdict changes), and one line for any other
-long task.
+"""Progress: a listener that shows a run, and one line for any other long task.
+
+On a terminal a run has a progress bar and its learning curves; elsewhere, one line per evaluation.
+Both print a line when the verdict changes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from holdfast.core.actions import (
     Unfreeze,
     to_record,
 )
+from holdfast.terminal.colour import coloured
 from holdfast.terminal.evaluations import (
     curve_summary,
     evaluation_row,
@@ -50,10 +52,10 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-# Where nothing is wrong, or nothing can be told yet.
+# Nothing is wrong, or nothing can be judged yet.
 UNREMARKABLE_VERDICTS = ("learning", "healthy", "inconclusive")
 MIN_REDRAW_S = 0.2
-# What is over sooner needs no words where a line cannot be drawn over.
+# A shorter task gets no line where a line cannot be overwritten.
 MIN_REPORTED_S = 1.0
 
 
@@ -64,8 +66,8 @@ class RunDisplay:
     place: Place = "tell"
 
     def __init__(self, quiet: bool, verbose: bool = False, verdicts: bool = True) -> None:
-        """Without ``verdicts``, verdicts during training are not shown (unless ``verbose``): in the
-        last of many fits only the verdict at the end is new."""
+        """Without ``verdicts``, verdicts during training are hidden (unless ``verbose``): in the
+        last of many fits, only the final verdict is new."""
         self._quiet = quiet
         self._verdicts = verdicts or verbose
         self._verbose = verbose
@@ -91,22 +93,25 @@ class RunDisplay:
             BarColumn(bar_width=16),
             TextColumn("{task.description}"),
         )
-        # The stream as it is now: while the bar is drawn, Rich puts itself in its place.
+        # The stream as it is now: Rich replaces sys.stderr while it draws the bar.
         stream = cast("IO[str]", SafeStream(sys.stderr))
         self._live = Live(
             self._bar, console=Console(file=stream), transient=True, refresh_per_second=4
         )
         self._live.start()
-        self._task = self._bar.add_task("measuring the model before any step", total=run.plan.steps)
+        self._task = self._bar.add_task(
+            "evaluating the model before training", total=run.plan.steps
+        )
 
     def batch_ready(self, run: Run) -> None:
         if self._first_step is None:
-            # Those of a run that is resumed were told when they were done.
+            # A resumed run printed its earlier actions before it was interrupted.
             self._actions_reported = len(run.guard.actions)
 
     def step_done(self, run: Run) -> None:
-        # Timed from the end of the first step, which also lays out memory and chooses kernels; anew
-        # where it went back: what it left counts towards no step that is to come.
+        # Timed from the end of the first step, which also allocates memory and chooses kernels. The
+        # clock restarts when the run rolls back: the abandoned steps say nothing about those to
+        # come.
         if self._first_step is None or run.step <= self._last_step:
             self._first_step = (time.perf_counter(), run.step, run.examples_seen)
         self._last_step = run.step
@@ -114,7 +119,7 @@ class RunDisplay:
             text = ", ".join(
                 filter(None, [f"loss {run.running_loss:.3f}", self._label, self._speed(run)])
             )
-            # The plan grows where an action extends the run.
+            # An action may extend the plan.
             self._bar.update(self._task, completed=run.step, total=run.plan.steps, description=text)
 
     def snapshot_taken(self, run: Run) -> None:
@@ -122,7 +127,7 @@ class RunDisplay:
         self._label = "" if metric is None else f"{metric[0]} {format_metric(metric[1], metric[2])}"
         if self._quiet:
             return
-        # Not after it went back to the first look.
+        # Not after a roll-back to the first evaluation.
         if len(run.history) == 1 and self._first_step is None:
             self._report_time(run)
         self._report_verdict(run)
@@ -133,7 +138,7 @@ class RunDisplay:
         if not self._heading_printed:
             self._print(heading(run.history[0]))
             self._heading_printed = True
-        # Of a look from which the run went back, which is no part of its history any more.
+        # After a roll-back the last evaluation is no longer part of the history.
         evaluations = (
             *(s for s in run.history if s.step < run.last_snapshot.step),
             run.last_snapshot,
@@ -151,28 +156,28 @@ class RunDisplay:
         was_live = self._live is not None
         self.close()
         if was_live:
-            # The bar goes; the curves stay above what the run has to say at its end.
+            # The bar is removed; the curves stay above the summary.
             notify("\n".join(curve_summary(run.history, None, width())) + "\n")
 
     def close(self) -> None:
-        """Take the bar off the terminal; also after an error."""
+        """Remove the bar from the terminal, also after an error."""
         if self._live is not None:
             self._live.stop()
             self._live = self._bar = None
 
     def _report_time(self, run: Run) -> None:
-        """How long it will take, from what rows took before any step."""
+        """The expected duration, from the time that rows took before the first step."""
         seconds = expected_seconds(run)
         if seconds is None:
-            text = "known after the first steps: no row was passed before them"
+            text = "known after the first steps"
         else:
-            after = ", with scoring and probes" if run.job.overhead_s is not None else ""
-            text = f"about {format_seconds(seconds)}{after}, as measured before the first step"
+            after = ", including scoring and probes" if run.job.overhead_s is not None else ""
+            text = f"about {format_seconds(seconds)}{after}, measured before the first step"
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:
-        """A line when the label changes to or from one that somebody should know of; every change
-        stands in ``events.jsonl``. One look is nothing to judge by."""
+        """Print a line when the verdict changes to or from one that the user should know about.
+        ``events.jsonl`` holds every change. A single evaluation gives no verdict."""
         verdict = run.verdict
         if verdict is None or verdict.label == self._verdict:
             return
@@ -188,20 +193,20 @@ class RunDisplay:
         self._print([*step_line, *verdict_lines(verdict, width())])
 
     def _report_actions(self, run: Run) -> None:
-        """The actions since the last evaluation; the reason for a stop is shown at the end."""
+        """Print the actions since the last evaluation; the reason for a stop is in the summary."""
         new = [action for _, action in run.guard.actions[self._actions_reported :]]
         for words in describe_actions([action for action in new if not isinstance(action, Stop)]):
             self._print(entry("Action", words, width()))
         self._actions_reported = len(run.guard.actions)
 
     def _print(self, lines: list[str]) -> None:
-        """Above the bar where there is one."""
+        """Print above the bar, if there is one."""
         if self._live is not None:
             self._live.console.print(
                 "\n".join(lines), highlight=False, markup=False, soft_wrap=True
             )
         else:
-            notify("\n".join(lines) + "\n")
+            notify(coloured("\n".join(lines), sys.stderr) + "\n")
 
     def _show_curves(self, run: Run) -> None:
         from rich.console import Group
@@ -224,7 +229,7 @@ class RunDisplay:
         )
 
     def _time_left(self, run: Run) -> str:
-        """The time left at the pace so far; empty before the second step and after the last."""
+        """The remaining time at this speed; empty before the second step and after the last."""
         if (
             self._first_step is None
             or run.step <= self._first_step[1]
@@ -237,12 +242,14 @@ class RunDisplay:
 
 
 def expected_seconds(run: Run) -> float | None:
-    """The time of all steps, looks and what follows them (``Job.overhead_s``), from that of the
-    rows that were passed before any step: by the linear probe, where there is one, and by the first
-    look, where it has to pass its own; and from that of rows in training mode
-    (``seconds_of_updates``); a head that is refitted at a look takes what its first fit took. In
-    one of several processes a row forward and backward counts as three forward
-    (``FORWARD_SHARE``). ``None`` where no row was passed.
+    """The expected time in seconds of all steps, all evaluations and what follows them
+    (``Job.overhead_s``); ``None`` where no row has passed through the network yet.
+
+    Evaluations are estimated from the rows that were passed before the first step (by the linear
+    probe, or by the first evaluation), updates from timed rows in training mode
+    (``seconds_of_updates``), and a head that is refitted at an evaluation from its first fit. With
+    several processes, a row forward and backward counts as three forward passes
+    (``FORWARD_SHARE``).
     """
     from holdfast.methods.closed_form import HeadRefit
     from holdfast.training.plan import FORWARD_SHARE
@@ -258,7 +265,7 @@ def expected_seconds(run: Run) -> float | None:
     else:
         updates = seconds_of_updates(run)
     evaluations, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
-    # A refitted head reads every training row, and the rows of the train probe are among them.
+    # A refitted head reads every training row; the training sample is among them.
     training_rows = len(run.job.train) + len(run.job.added_examples or ())
     evaluated_rows = (
         evaluations * len(run.job.valid)
@@ -272,7 +279,7 @@ def expected_seconds(run: Run) -> float | None:
 
 
 def describe_actions(actions: Sequence[Action]) -> list[str]:
-    """A line for those in a row that have one reason, the reason once. ``Continue`` is its reason:
+    """One line for consecutive actions with the same reason. ``Continue`` shows only its reason:
     that a trial is kept."""
     lines = []
     for because, same_reason in groupby(actions, lambda one: one.because):
@@ -284,10 +291,10 @@ def describe_actions(actions: Sequence[Action]) -> list[str]:
 
 
 def _describe_action(action: Action) -> str:
-    """Of an action that has no words here: its name and what it holds."""
+    """The action in words; its name and settings where it has no words here."""
     match action:
         case RollBack(to_step=step):
-            return f"back to step {step}"
+            return f"rolled back to step {step}"
         case ScaleLearningRate(factor=factor):
             return f"learning rate × {factor:.3g}"
         case SetWeightDecay(weight_decay=decay):
@@ -297,28 +304,29 @@ def _describe_action(action: Action) -> str:
         case Freeze(layers=layers):
             return f"frozen: {', '.join(layers)}"
         case Unfreeze(layers=layers):
-            return "every layer learns" if "*" in layers else f"unfrozen: {', '.join(layers)}"
+            return "all layers unfrozen" if "*" in layers else f"unfrozen: {', '.join(layers)}"
         case Extend(steps=steps) if steps is not None:
-            return f"{steps} updates more"
+            return f"extended by {steps} updates"
         case Shorten(to_step=step):
-            return f"to end at step {step}"
+            return f"shortened to step {step}"
         case SwitchOn(method=method, settings=settings):
             with_ = ", ".join(f"{name} {value}" for name, value in settings.items())
             return f"{method} switched on{f' ({with_})' if with_ else ''}"
         case StrengthenAugmentation():
-            return "the rows in stronger forms"
+            return "stronger data augmentation"
         case ResetHead():
-            return "the last layer as at the first look"
+            return "last layer reset to the first evaluation"
         case Reshuffle():
-            return "the rows in another order"
+            return "training rows reshuffled"
     record = to_record(action)
     settings_text = ", ".join(f"{name} {value}" for name, value in record["settings"].items())
     return f"{record['action']}{f' ({settings_text})' if settings_text else ''}"
 
 
 class ProgressLine:
-    """``line(what, done, total)`` as often as you like, then ``close``: what goes on, and how much
-    of it is done, drawn over itself on a terminal; elsewhere a line for each thing that is begun.
+    """The current task and how much of it is done: call ``line(what, done, total)`` as often as
+    needed, then ``close``. On a terminal the line overwrites itself; elsewhere each task that takes
+    longer than a second gets one line.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -348,12 +356,12 @@ class ProgressLine:
             notify(f"  {what}: {total:,}\n")
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._is_terminal:
             notify("\r\x1b[K")
 
     def before(self, listener: DecisionListener) -> DecisionListener:
-        """``listener``, for whom the line is taken away first."""
+        """``listener``, called after the line is removed."""
 
         def clear_then_notify(item: Decision | Finding) -> None:
             self.close()

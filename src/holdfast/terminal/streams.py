@@ -1,4 +1,4 @@
-"""Standard input, output and error as they should be, whatever the caller left of them."""
+"""Standard input, output and error, repaired where the caller closed them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from holdfast.core.printable import printable_json
 
 
 def prepare_streams() -> None:
-    """Open what is closed (``>&-``), and have every character written.
+    """Open closed streams (``>&-``), and make every character writable.
 
-    Where standard output is closed, the first file that a library opens gets its number, and what
-    is printed would land in it: so the number is taken. A character that a terminal's encoding
-    lacks is written as its escape, never an error.
+    If standard output is closed, the first file that a library opens gets its number, and printed
+    text would end up in that file; so the number is occupied. A character that the terminal's
+    encoding lacks is written as an escape sequence instead of raising an error.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
@@ -33,8 +33,8 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> OSError | None:
-    """Write out what is left; what kept it from being written, if anything did. Then Python itself
-    has nothing left to complain of at its end."""
+    """Write what is left in the buffer of standard output; the error, if it cannot be written.
+    Python has then nothing left to complain about at exit."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -46,14 +46,14 @@ def flush_output() -> OSError | None:
 
 
 def discard_output() -> None:
-    """Send what is still to be written on standard output nowhere."""
+    """Discard whatever is still to be written on standard output."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def notify(text: str, stream: TextIO | None = None) -> None:
-    """Write on standard error. Where nobody reads there any more (a closed terminal, a pipe), the
-    words go nowhere: a run ends for its own reasons, not for those of its words."""
+    """Write on standard error. If it can no longer be written (a closed terminal or pipe), the text
+    is discarded: a run must not fail because its messages cannot be printed."""
     stream = sys.stderr if stream is None else stream
     try:
         stream.write(text)
@@ -64,7 +64,7 @@ def notify(text: str, stream: TextIO | None = None) -> None:
 
 
 class SafeStream(io.TextIOBase):
-    """A stream that is written with ``notify``, for libraries that want a file."""
+    """A stream that writes with ``notify``, for libraries that need a file object."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -85,8 +85,8 @@ class SafeStream(io.TextIOBase):
 
 
 def json_text(value: object, indent: int | None = 2) -> str:
-    """One JSON document that standard output can hold: letters as they are in UTF-8, as ``\\u…`` in
-    any other encoding; what a terminal would obey is always escaped. Without ``indent`` it is one
-    line."""
+    """One JSON document for standard output: non-ASCII characters as they are in UTF-8, as
+    ``\\u…`` in any other encoding; control characters are always escaped. Without ``indent`` it is
+    one line."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     return printable_json(json.dumps(value, indent=indent, ensure_ascii=not unicode))

@@ -1,5 +1,5 @@
-"""A run, or an audit, with progress on the terminal: decisions, findings, a bar, the verdict as it
-changes."""
+"""A run or an audit with progress on the terminal: decisions, findings, a bar, and each change of
+the verdict."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def train_with_progress(
     procedure: Procedure | None = None,
     command: str = "train",
 ) -> tuple[dict[str, Any], Path]:
-    """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
-    folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
+    """Train as ``request`` says, with the ``recipe`` made from it; the result and the run's folder.
+    A ``procedure`` replaces the single fit; ``command`` is the command that was typed."""
     from holdfast.contract.run_folder import is_main_process, reserve_folder
     from holdfast.core.decisions import report_progress_to
     from holdfast.pipeline.main import train
@@ -61,8 +61,8 @@ def train_with_progress(
 
 
 def recipe_cross_validation(recipe: Recipe) -> CrossValidation | None:
-    """The cross-validation that a recipe asks for by itself (``cv.folds``), as that of a run of
-    ``holdfast cv`` does; ``None`` where it asks for none."""
+    """The cross-validation that a recipe sets (``cv.folds``), as the recipe of a ``holdfast cv``
+    run does; ``None`` where it sets none."""
     if recipe.cv.folds is None:
         return None
     from holdfast.search.folds.cross_validation import CrossValidation

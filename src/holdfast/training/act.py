@@ -1,11 +1,11 @@
-"""The only place that applies actions to a run: a function each, found by the action's class; and a
-run made to follow its adjustments: plan, optimizer, schedule, dropouts, what is frozen, the
-listeners of methods that were switched on (``apply_adjustments``).
+"""The only place that applies actions to a run: one function per action, found by the action's
+class. It also makes a run follow its adjustments: plan, optimizer, schedule, dropouts, frozen
+parameters, and the listeners of methods that were switched on (``apply_adjustments``).
 
-Actions that change a setting change ``run.adjustments``, which a restore point holds: that is how a
-rollback undoes them. ``HalveBatch`` is about this machine's memory, and no rollback brings more:
-where a step runs out of it, the same rows are cut into more pieces and computed again
-(``retry_in_less_memory``).
+Actions that change a setting change ``run.adjustments``, which a restore point contains: that is
+how a rollback undoes them. ``HalveBatch`` depends on the memory of this machine, so no rollback
+undoes it: where a step runs out of memory, the same rows are split into more micro-batches and
+computed again (``retry_in_less_memory``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-# What changes a setting of the run: ``adjusted`` says how.
+# Actions that change a setting of the run; ``adjustments_after`` says how.
 SETTING_ACTIONS = (
     ScaleLearningRate,
     SetWeightDecay,
@@ -66,7 +66,8 @@ SETTING_ACTIONS = (
 
 
 def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
-    """Each class of action that changes a run of the loop, to what applies one to ``run``."""
+    """Each class of action that changes a run of the loop, mapped to the function that applies it
+    to ``run``."""
 
     def change(action: Action) -> None:
         apply_adjustments(run, adjustments_after(run, action))
@@ -79,9 +80,9 @@ def appliers(run: Run) -> Mapping[type[Any], Callable[[Any], None]]:
 
 
 def adjustments_after(run: Run, action: Action) -> Adjustments:
-    """The run's adjustments with what an action changes.
+    """The run's adjustments after an action.
 
-    Raises ``RunError`` for one that cannot be applied to this run now.
+    Raises ``RunError`` for an action that cannot be applied to this run now.
     """
     adjustments = run.adjustments
     match action:
@@ -91,7 +92,7 @@ def adjustments_after(run: Run, action: Action) -> Adjustments:
             return replace(adjustments, weight_decay=action.weight_decay)
         case SetDropout():
             if not run.dropouts:
-                rule = "none of the network's dropouts is on"
+                rule = "all dropouts of the network are off"
                 raise _cannot_apply("SetDropout", rule, None, "Set model.dropout first.")
             return replace(adjustments, dropout=action.dropout)
         case Freeze():
@@ -114,11 +115,9 @@ def adjustments_after(run: Run, action: Action) -> Adjustments:
             additions = _additions(run, "StrengthenAugmentation", action.notches)
             notches, most = adjustments.augmentation + action.notches, additions.notches
             if notches > most:
-                rule = f"these rows can be enriched by {most} notches more than the recipe says"
-                remedy = "Leave them as they are."
-                raise _cannot_apply(
-                    "StrengthenAugmentation", f"{rule}, no further", notches, remedy
-                )
+                rule = f"augmentation can be at most {most} notches above the recipe's"
+                remedy = "Leave the augmentation as it is."
+                raise _cannot_apply("StrengthenAugmentation", rule, notches, remedy)
             return replace(adjustments, augmentation=notches)
         case _:
             return replace(adjustments, shuffles=adjustments.shuffles + 1)
@@ -130,16 +129,17 @@ def _freeze(run: Run, action: Freeze) -> Adjustments:
     for phase in _remaining_phases(run):
         with all_trainable(run):
             groups = run.job.groups(run.network, phase)
-        # A phase may leave the head alone.
+        # A phase may train only the head.
         group_ids = {id(parameter) for group in groups for parameter in group["params"]}
         if {name for name, p in run.trainable_parameters().items() if id(p) in group_ids} <= frozen:
-            rule = f"nothing would be left to learn in the phase {phase.name!r}"
-            raise _cannot_apply("Freeze", rule, action.layers, "Name fewer.")
+            rule = f"no trainable parameter would be left in the phase {phase.name!r}"
+            raise _cannot_apply("Freeze", rule, action.layers, "Name fewer layers.")
     return replace(run.adjustments, frozen=tuple(sorted(frozen)))
 
 
 def _unfreeze(run: Run, action: Unfreeze) -> Adjustments:
-    """With the layers that an action has frozen, and those that never learned and may."""
+    """The adjustments with these layers trainable: layers that an action froze, and layers that
+    were never trained and can be."""
     adjustments, matching = (
         run.adjustments,
         _matching_parameters(run, action.layers, "Unfreeze", run.unfreezable_parameters()),
@@ -147,7 +147,7 @@ def _unfreeze(run: Run, action: Unfreeze) -> Adjustments:
     still_frozen = tuple(name for name in adjustments.frozen if name not in matching)
     newly_trainable = matching - run.trainable_parameters().keys()
     if still_frozen == adjustments.frozen and not newly_trainable:
-        rule = "all of these learn already"
+        rule = "all of these layers are trainable already"
         raise _cannot_apply("Unfreeze", rule, action.layers, "Name layers that are frozen.")
     return replace(
         adjustments,
@@ -163,14 +163,14 @@ def _shorten(run: Run, action: Shorten) -> Adjustments:
         rule = f"a run at step {run.step} of {steps} cannot end there"
         remedy = f"Name a step from {earliest} to {steps - 1}."
         if earliest >= steps:
-            remedy = "It is about to end."
+            remedy = "The run is about to end."
         raise _cannot_apply("Shorten", rule, action.to_step, remedy)
     adjustments = run.adjustments
     return replace(adjustments, more_steps=adjustments.more_steps - (steps - action.to_step))
 
 
 def _remaining_phases(run: Run) -> tuple[Phase, ...]:
-    """Those that take a step yet; at the end of the run the last, which may be extended."""
+    """The phases with steps left; at the end of the run the last one, which may be extended."""
     phases = run.plan.phases[run.phase_index :]
     if len(phases) > 1 and run.step_in_phase >= phases[0].steps:
         phases = phases[1:]
@@ -178,21 +178,21 @@ def _remaining_phases(run: Run) -> tuple[Phase, ...]:
 
 
 def _additions(run: Run, action: str, value: object) -> Additions:
-    """What can join a phase that is still to come."""
+    """The additions that can join a phase that is still to come."""
     additions = run.job.additions
     if additions is None or not any(map(additions.accepts, _remaining_phases(run))):
-        rule = "no phase that is still to come takes it"
-        raise _cannot_apply(action, rule, value, "It is for the fine-tuning.")
+        rule = "no phase that is still to come accepts it"
+        raise _cannot_apply(action, rule, value, "It applies only to fine-tuning.")
     return additions
 
 
 def _reset_head(run: Run, action: ResetHead) -> None:
-    """Weights that are not learned stay; the moments of those that are go."""
+    """Reset the trainable weights of the last layer, and drop their optimizer moments."""
     if not restore_initial_head(
         run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
     ):
-        rule = "the last layer does not learn"
-        raise _cannot_apply("ResetHead", rule, None, "Unfreeze it.")
+        rule = "the last layer is not trainable"
+        raise _cannot_apply("ResetHead", rule, None, "Unfreeze it first.")
 
 
 def _halve(run: Run, action: HalveBatch) -> None:
@@ -200,9 +200,9 @@ def _halve(run: Run, action: HalveBatch) -> None:
         raise _cannot_apply(
             "HalveBatch",
             f"an update of {run.phase.rows_per_step} rows in {micro_batch_count(run)} "
-            "pieces cannot be cut so",
+            "micro-batches cannot be split further like this",
             action.accumulate,
-            "Name twice as many pieces; rows that are compared stay together.",
+            "Use twice as many micro-batches; rows that are compared stay together.",
         )
     run.halvings += 1
     free_memory(run)
@@ -211,7 +211,7 @@ def _halve(run: Run, action: HalveBatch) -> None:
 def _matching_parameters(
     run: Run, patterns: tuple[str, ...], action: str, candidates: Mapping[str, torch.nn.Parameter]
 ) -> set[str]:
-    """Those ``candidates`` the parameters that a layer's or their own name matches."""
+    """The parameters among ``candidates`` whose own name or layer name matches."""
     layers = run.network.layers() if hasattr(run.network, "layers") else ()
     layer_ids = {
         id(parameter)
@@ -226,7 +226,7 @@ def _matching_parameters(
     }
     if not matching:
         names = ", ".join(layer.name for layer in layers)
-        rule = f"no layer that {'learns' if action == 'Freeze' else 'may learn'} is named so"
+        rule = f"no {'trainable' if action == 'Freeze' else 'unfreezable'} layer has this name"
         raise _cannot_apply(action, rule, patterns, f"Layers: {names}")
     return matching
 
@@ -236,15 +236,15 @@ def _cannot_apply(action: str, rule: str, value: object, remedy: str) -> RunErro
 
 
 def apply_adjustments(run: Run, adjustments: Adjustments) -> None:
-    """Let the run go on under these adjustments, whatever it was under before.
+    """Let the run continue under these adjustments, whatever they were before.
 
-    Raises ``RunError`` where what they add cannot join it; nothing is changed then.
+    Raises ``RunError`` where an addition cannot join; nothing is changed then.
     """
     plan, before = adjusted_plan(run.job.plan, adjustments, run.job.additions), run.adjustments
     _switch_listeners(run, adjustments)
     run.adjustments, run.plan = adjustments, plan
     if (adjustments.methods, adjustments.shuffles) != (before.methods, before.shuffles):
-        # It keeps an epoch as its source has drawn it.
+        # The pool keeps an epoch as its source has drawn it.
         run.pool = None
     for module, name, rate in run.dropouts:
         setattr(module, name, rate if adjustments.dropout is None else adjustments.dropout)
@@ -254,16 +254,16 @@ def apply_adjustments(run: Run, adjustments: Adjustments) -> None:
     for name, parameter in run.trainable_parameters().items():
         parameter.requires_grad_(name not in run.adjustments.frozen)
         if name in run.adjustments.frozen:
-            # An optimizer passes over what has no gradient, its weight decay included.
+            # An optimizer skips parameters without a gradient, including their weight decay.
             parameter.grad = None
     if run.network.training:
-        # What is frozen at the front of a network draws no dropout; a resumed run begins so.
+        # Frozen layers at the front of a network use no dropout; a resumed run begins like this.
         train_mode(run.network)
 
 
 def _switch_listeners(run: Run, adjustments: Adjustments) -> None:
-    """The listeners of the methods that are switched on: those that go on with the settings they
-    have stay; the others leave as at the end of a run, or join as at its beginning."""
+    """Update the listeners of the methods that are switched on: those with unchanged settings stay;
+    others leave as at the end of a run, or join as at its beginning."""
 
     def emit(event: str, listeners: Sequence[Listener]) -> None:
         for one in order_listeners(listeners):
@@ -291,8 +291,9 @@ def _switch_listeners(run: Run, adjustments: Adjustments) -> None:
 
 
 def _update_optimizer(run: Run, regroup: bool) -> None:
-    """Rates and decays of the present phase in the optimizer, whose own state stays, and the
-    schedule of its length; with ``regroup`` the optimizer has other parameters too."""
+    """Set the learning rates and weight decays of the current phase in the optimizer, whose state
+    stays, and the schedule of its length. With ``regroup`` the optimizer's parameters change
+    too."""
     assert run.optimizer is not None
     if regroup:
         optimizer_state, schedule = run.optimizer.state, run.schedule.state_dict()
@@ -314,19 +315,19 @@ def _update_optimizer(run: Run, regroup: bool) -> None:
 
 @contextlib.contextmanager
 def all_trainable(run: Run) -> Iterator[None]:
-    """A block in which nothing is frozen by an action: an optimizer's groups are made of what
-    learns, and those of a resumed run must be those of the run that was not killed."""
+    """A block in which no action's freezing applies: an optimizer's groups contain the trainable
+    parameters, and those of a resumed run must equal those of the uninterrupted run."""
     learning = [(p, p.requires_grad) for p in run.trainable_parameters().values()]
     for parameter, _ in learning:
         parameter.requires_grad_(True)
     yield
-    # As it was: a method may hold back layers too, and knows by it when their turn comes.
+    # Restore each flag: a method may freeze layers too, and uses the flag to know their turn.
     for parameter, learns in learning:
         parameter.requires_grad_(learns)
 
 
 def start_phase(run: Run) -> None:
-    """Make the optimizer and the schedule of the present phase."""
+    """Create the optimizer and the schedule of the current phase."""
     phase = run.phase
     with all_trainable(run):
         groups = run.job.groups(run.network, phase)
@@ -339,14 +340,15 @@ def start_phase(run: Run) -> None:
 def retry_in_less_memory(
     run: Run, random_before: RandomState, compute_gradients: Callable[[], float]
 ) -> float:
-    """``gradients()``, again in twice as many pieces for as long as memory runs out;
-    ``random_before`` is where the generators are.
+    """Call ``compute_gradients``, and again with twice as many micro-batches for as long as memory
+    runs out; ``random_before`` is the state of the random generators.
 
     Only the gradients are computed again: optimizer, schedule and counters have not moved, and
-    dropout draws from where it did. The gradient of an update does not depend on its pieces, so
-    the run goes on as it was meant, but for rounding (and for batch norm's statistics, which see
-    smaller batches). More pieces stay for the rest of the run, and for its resume. A step that
-    compares rows needs them together, and one row cannot be cut: both raise.
+    dropout draws from the same state. The gradient of an update does not depend on its
+    micro-batches, so the run continues as planned, except for rounding (and for the statistics of
+    batch norms, which see smaller batches). The higher number holds for the rest of the run, also
+    after a resume. A step that compares rows needs them together, and one row cannot be split: both
+    raise.
     """
     while True:
         try:
@@ -354,14 +356,14 @@ def retry_in_less_memory(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or not can_halve(run):
                 raise
-        # Outside of the except clause, where the error no longer holds the step's tensors.
+        # Outside the except clause, where the error no longer holds the step's tensors.
         run.guard.act(_halve_action(run))
         set_random_state(random_before)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether it is such an error: PyTorch has a class for GPUs, only a sentence for the
-    processor."""
+    """Whether an error is an out-of-memory error: PyTorch has a class for GPUs, but only a message
+    for the CPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     message = str(error).lower()
@@ -371,12 +373,12 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def micro_batch_count(run: Run) -> int:
-    """Into how many pieces the rows of an update are cut."""
+    """The number of micro-batches of an update."""
     return run.phase.accumulate << run.halvings
 
 
 def can_halve(run: Run) -> bool:
-    """Whether an update's rows can be cut into twice as many pieces, by this process alone."""
+    """Whether an update's rows can be split into twice as many micro-batches, in one process."""
     if is_sharded(run.network):
         return False
     rows = math.ceil(run.phase.rows_per_step / run.job.accelerator.num_processes)
@@ -384,7 +386,7 @@ def can_halve(run: Run) -> bool:
 
 
 def free_memory(run: Run) -> None:
-    """Let go of what a step has left behind, the gradients with it."""
+    """Free what a step has left behind, including the gradients."""
     if run.optimizer is not None:
         run.optimizer.zero_grad(set_to_none=True)
     gc.collect()
@@ -396,7 +398,7 @@ def _halve_action(run: Run) -> HalveBatch:
     count = 2 * micro_batch_count(run)
     size = math.ceil(run.phase.rows_per_step / count)
     because = (
-        f"memory ran out in step {run.step + 1}: its {run.phase.rows_per_step} rows are computed "
-        f"in {count} pieces of {size} from here on; the gradient is the same"
+        f"memory ran out in step {run.step + 1}: from here on its {run.phase.rows_per_step} rows "
+        f"are computed in {count} micro-batches of {size}; the gradient is the same"
     )
     return HalveBatch(because, size, count)

@@ -1,15 +1,16 @@
-"""Checkpoints: written beside, synced, renamed; two are kept; read without running code.
+"""Checkpoints: written to a temporary file, synced, renamed; two are kept; read without running
+code.
 
-A resumed run is bit-identical whatever the moment of its last checkpoint, so their moments may
-come from a clock: often enough to lose little, seldom enough to cost little.
+A resumed run is bit-identical whatever the moment of its last checkpoint. So a clock may decide
+when to write one: often enough to lose little, rarely enough to cost little.
 
-A checkpoint is a file of ``torch.save``, which is a zip archive, and the comment at its end says of
-which run it is and what the SHA-256 of all its other bytes must be. One that is damaged, of another
-run, of other settings or rows, or of another step than its name says is not used.
+A checkpoint is a file of ``torch.save``, which is a zip archive. The comment at its end says which
+run it belongs to, and the SHA-256 of all its other bytes. A checkpoint is not used if it is
+damaged, or belongs to another run, other settings or rows, or another step than its name says.
 
-Of a network that is spread over processes each writes what it holds: the first a checkpoint as any
-other, and last, the others files beside it (``part-STEP-KofN.pt``). What is used is the newest step
-of which every process can read its own.
+For a sharded network each process writes its own shards: the first process a normal checkpoint, as
+the last step, the others additional files (``part-STEP-KofN.pt``). The newest step of which every
+process can read its own file is used.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
 KEPT_CHECKPOINTS = 2
 NAMES, PARTS = "step-*.pt", "part-*of*.pt"
-# To be raised when the fields of a state change: a state of another format is never loaded.
+# Increase it when the fields of a state change: a state of another format is never loaded.
 FORMAT = b"holdfast checkpoint 3"
 DIGITS = 64
 COMMENT = len(FORMAT) + 2 + 2 * DIGITS
@@ -45,11 +46,11 @@ BLOCK = 1 << 20
 class CheckpointStore:
     """The ``checkpoints`` folder of one run.
 
-    ``folder`` may be ``None``: nothing is kept. ``every_s`` is the least time between two; 0 writes
-    one after every step. ``load`` notifies when a checkpoint cannot be read and an older one is
-    used, which ``decisions`` then holds too. ``mark`` says which run this is: what was written
-    under another is not read. ``run_info`` is kept in each state as ``beside``: what the run began
-    with. ``part`` says which part of a spread network this process holds, of how many.
+    ``folder`` may be ``None``: nothing is written. ``every_s`` is the minimum time between two; 0
+    writes one after every step. ``load`` notifies when a checkpoint cannot be read and an older one
+    is used, and adds this to ``decisions``. ``mark`` identifies the run: files with another mark
+    are not read. ``run_info`` is stored in each state as ``beside``: what the run began with.
+    ``part`` says which shard of a sharded network this process holds, of how many.
     """
 
     def __init__(
@@ -78,12 +79,12 @@ class CheckpointStore:
 
     @property
     def is_due(self) -> bool:
-        """Whether enough time has passed for the next one to cost at most a fiftieth of it."""
+        """Whether enough time has passed for the next one to take at most 2 % of it."""
         waited = time.perf_counter() - self._last
         return self._folder is not None and waited >= max(self._every_s, self._cost / self._share)
 
     def save(self, step: int, state: Mapping[str, object]) -> None:
-        """Write the state of ``step`` and drop all but the newest two."""
+        """Write the state of ``step`` and delete all but the newest two."""
         if self._folder is None:
             return
         start = time.perf_counter()
@@ -91,19 +92,19 @@ class CheckpointStore:
         full_state = {**state, "beside": self._run_info}
         write_atomically(self._path(step), lambda path: write_sealed(path, full_state, self._mark))
         unusable, self._unusable = self._unusable, []
-        # One that was passed over may be of this step, and is by now the one just written.
+        # One that was skipped may be of this step, and is by now the one just written.
         for old in {*self._paths()[:-KEPT_CHECKPOINTS], *unusable} - {self._path(step)}:
-            # A folder of such a name was not made here.
+            # Holdfast did not create a folder of such a name.
             with contextlib.suppress(IsADirectoryError):
                 old.unlink(missing_ok=True)
         self._last = time.perf_counter()
         self._cost = self._last - start
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state, or ``None`` when there is none.
+        """The newest state; ``None`` where there is no checkpoint.
 
-        Raises ``RunError`` when checkpoints are there but none can be used, or where they are of
-        another number of processes.
+        Raises ``RunError`` where no checkpoint can be used, or where they are of another number of
+        processes.
         """
         from holdfast.training.machine.sharding import gather_objects
 
@@ -111,7 +112,7 @@ class CheckpointStore:
         problems: list[str] = []
         own_paths = {self._step_of(path): path for path in self._paths()}
         steps = gather_objects([[*own_paths]], self._part[1])
-        # Those of which every process has a part, until each has read its own.
+        # Start with the steps of which every process has a file, until each has read its own.
         for step in sorted(set.intersection(*map(set, steps)), reverse=True):
             path, state, problem = own_paths[step], None, ""
             try:
@@ -123,7 +124,7 @@ class CheckpointStore:
             if not step_problems:
                 if problems:
                     because = (
-                        f"{'; '.join(problems)}: the one before is used, and the next replaces it"
+                        f"{'; '.join(problems)}: the previous one is used, and the next replaces it"
                     )
                     self.decisions = (Decision("checkpoint", path.name, because, prominent=True),)
                     notify(self.decisions[0])
@@ -132,16 +133,16 @@ class CheckpointStore:
         if problems:
             raise RunError(
                 str(self._folder),
-                f"holds no checkpoint that can be used: {'; '.join(problems)}",
+                f"contains no checkpoint that can be used: {'; '.join(problems)}",
                 None,
                 f"Restore them from a copy, or delete the {NAMES}: --resume then starts the run "
-                "anew.",
+                "from the beginning.",
             )
         return None
 
     def _check_parts(self) -> None:
-        """Raise ``RunError`` where what lies there was written by another number of processes."""
-        # A folder that cannot be looked into is refused with the other files of it.
+        """Raise ``RunError`` where another number of processes wrote the files there."""
+        # A folder that cannot be read is refused with its other files.
         self._paths()
         if self._folder is None or not self._folder.exists():
             return
@@ -153,14 +154,13 @@ class CheckpointStore:
             process_count = 1 if one_process else max(counts - {count})
             raise RunError(
                 str(self._folder),
-                f"holds checkpoints of a run that was spread over {process_count} processes",
+                f"contains checkpoints of a run on {process_count} processes",
                 count,
-                f"Continue it with {process_count}, or start a new run.",
+                f"Continue it with {process_count} processes, or start a new run.",
             )
 
     def read_run_info(self) -> dict[str, Any] | None:
-        """What the newest checkpoint that can be used keeps as ``read_run_info``; ``None`` without
-        one."""
+        """The ``run_info`` of the newest checkpoint that can be used; ``None`` without one."""
         for path in reversed(self._paths()):
             try:
                 run_info = self._read(path)["beside"]
@@ -183,7 +183,7 @@ class CheckpointStore:
         return self._folder / f"step-{step:08d}.pt"
 
     def _step_of(self, path: Path) -> str:
-        """The step in a name, as it is written there."""
+        """The step in a file name, as text."""
         number, count = self._part
         return path.stem.partition("-")[2].removesuffix(f"-{number}of{count}")
 
@@ -197,23 +197,23 @@ class CheckpointStore:
         except OSError as error:
             raise RunError(
                 str(self._folder),
-                f"cannot be looked into: {reason(error)}",
+                f"cannot be read: {reason(error)}",
                 None,
-                "Make it readable, or delete it: --resume then starts the run anew.",
+                "Make it readable, or delete it: --resume then starts the run from the beginning.",
             ) from error
 
 
 class UnusableCheckpoint(Exception):
-    """Why a checkpoint is not used, as the end of a sentence that begins with its name."""
+    """Why a checkpoint cannot be used, as the end of a sentence that begins with its name."""
 
 
 class UnsealedCheckpoint(UnusableCheckpoint):
-    """A file without the comment that ``write_sealed`` puts at its end."""
+    """A file without the comment that ``write_sealed`` adds at its end."""
 
 
 class _HashingFile:
-    """A file that is written from its beginning to its end, with the SHA-256 of what was written
-    but for the last two bytes."""
+    """A file that is written sequentially, with the SHA-256 of its content except for the last two
+    bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._pending, self.digest = file, b"", hashlib.sha256()
@@ -224,7 +224,7 @@ class _HashingFile:
             self._hash(view)
             self._file.write(view)
             return len(view)
-        # Both let other threads run, and a large tensor takes as long to hash as to write.
+        # Both release the GIL, and hashing a large tensor takes as long as writing it.
         hashing_thread = threading.Thread(target=self._hash, args=(view,))
         hashing_thread.start()
         try:
@@ -248,11 +248,11 @@ class _HashingFile:
 
 
 def write_sealed(path: Path, state: Mapping[str, object], mark: str, form: bytes = FORMAT) -> None:
-    """A file of ``torch.save`` that says of what it is, in which ``form`` (as long as ``FORMAT``),
-    and what its bytes must be.
+    """Write a file of ``torch.save`` that says which run it belongs to, its format ``form`` (as
+    long as ``FORMAT``), and the checksum of its bytes.
 
-    Through a Python file, so that a full disk shows as the operating system's error: PyTorch's
-    own writer has a sentence of its own for it.
+    It goes through a Python file, so that a full disk gives the operating system's error; PyTorch's
+    own writer would give a message of its own.
     """
     import torch
 
@@ -261,7 +261,7 @@ def write_sealed(path: Path, state: Mapping[str, object], mark: str, form: bytes
         try:
             torch.save(state, hashing)
         except RuntimeError as error:
-            # So does an interrupt, which that writer would also hide behind a sentence.
+            # An interrupt, too, would be hidden behind a message of that writer.
             if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from error
             raise
@@ -272,12 +272,12 @@ def write_sealed(path: Path, state: Mapping[str, object], mark: str, form: bytes
 
 
 def _comment(mark: str, form: bytes) -> bytes:
-    """The length of the comment and the comment itself, but for the SHA-256."""
+    """The length of the comment and the comment itself, without the SHA-256."""
     return LENGTH + form + b" " + hashlib.sha256(mark.encode()).hexdigest().encode() + b" "
 
 
 def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
-    """The state in a whole file that ``write_sealed`` wrote with this mark and form. Raises
+    """The state in an intact file that ``write_sealed`` wrote with this mark and form. Raises
     ``UnusableCheckpoint``, or ``UnsealedCheckpoint``, for any other, ``MachineError`` where memory
     runs out."""
     import torch
@@ -288,7 +288,7 @@ def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
     except MemoryError as error:
         raise MachineError(
             str(path),
-            "needs more memory to be read than there is",
+            "needs more memory than is available to be read",
             None,
             "Give the process more memory.",
         ) from error
@@ -317,30 +317,30 @@ def _check(path: Path, mark: str, form: bytes) -> None:
             remaining -= size
         digest.update(comment[:-DIGITS])
     if comment[-DIGITS:] != digest.hexdigest().encode():
-        raise UnusableCheckpoint("is damaged: its SHA-256 is not the one that it was written with")
+        raise UnusableCheckpoint("is damaged: its SHA-256 does not match the stored one")
     if not comment.startswith(_comment(mark, form)):
-        raise UnusableCheckpoint("is of another run, or of other rows or settings")
+        raise UnusableCheckpoint("belongs to another run, or to other rows or settings")
 
 
 class SealedFile:
-    """A piece of work that is done, on disk until its run is finished, so that a run that was
-    killed does not repeat it; without a ``path`` nothing is kept. ``mark`` says of what it is: what
-    was written under another is not read."""
+    """An intermediate result on disk until its run is finished, so that a resumed run does not
+    compute it again. Without a ``path`` nothing is stored. ``mark`` identifies what it belongs to:
+    files with another mark are not read."""
 
     def __init__(self, path: Path | None, mark: str, form: bytes) -> None:
         self._path, self._form = path, form
         self._mark = hashlib.sha256(mark.encode()).hexdigest()
 
     def save(self, state: Mapping[str, object]) -> None:
-        """Write it whole or not at all."""
+        """Write it atomically."""
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, lambda path: write_sealed(path, state, self._mark, self._form))
 
     def load(self, subject: str, consequence: str = "") -> dict[str, Any] | None:
-        """The state; ``None`` where it is to be made: the log says where ``subject`` is there and
-        cannot be used, and what happens ``consequence``."""
+        """The state; ``None`` where it must be computed. If ``subject`` exists and cannot be used,
+        a decision says so, with the ``consequence``."""
         if self._path is None or not self._path.exists():
             return None
         try:

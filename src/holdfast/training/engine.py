@@ -1,16 +1,16 @@
-"""The guard's engine: observe → diagnose → decide → act, and remember, whoever trains.
+"""The guard's engine: observe → diagnose → decide → act, and remember, in any trainer.
 
-    look
-     ├─ observe                 a snapshot, by whoever trains
-     ├─ choose                  is this the state to keep? then its weights are
-     ├─ diagnose                the snapshots of the branch that is alive → a verdict
+    evaluation
+     ├─ observe                 the trainer takes a snapshot
+     ├─ choose                  is this the best checkpoint so far? then save its weights
+     ├─ diagnose                the snapshots of the live branch → a verdict
      ├─ decide                  verdict and history → actions, by the advisor, if there is one
-     ├─ restore points          where the advisor may yet go back to this look
+     ├─ restore points          where the advisor may still go back to this evaluation
      └─ act                     each action, by a table from its class
 
-Our loop (``training/run.py``) and somebody else's trainer (``plugins/trainers``) differ in who
-measures, whose weights are copied, and what can be changed while training goes on: that is
-``GuardedTrainer``, and all that differs.
+Our loop (``training/run.py``) and other trainers (``plugins/trainers``) differ only in who
+measures, whose weights are copied, and what can be changed during training. ``GuardedTrainer``
+contains exactly these differences.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ Appliers = Mapping[type[Any], Callable[[Any], None]]
 
 
 class GuardedTrainer(Protocol):
-    """A run under guard, as the engine sees whoever trains it."""
+    """A run under guard, as the engine sees any trainer."""
 
     @property
     def step(self) -> int:
-        """Updates taken so far."""
+        """The number of updates so far."""
         ...
 
     @property
     def appliers(self) -> Appliers:
-        """What can be changed while it trains: an action's class to what applies one. ``Stop``,
-        ``Continue`` and ``RollBack`` are the engine's."""
+        """The actions that can be applied during training: an action's class to the function that
+        applies it. ``Stop``, ``Continue`` and ``RollBack`` belong to the engine."""
         ...
 
     def observe(self) -> Snapshot:
-        """Measure the train probe and the validation rows."""
+        """Measure the training sample and the validation rows."""
         ...
 
     def save_weights(self) -> SavedWeights:
@@ -57,19 +57,19 @@ class GuardedTrainer(Protocol):
         ...
 
     def restore_point(self) -> RestorePoint | None:
-        """The moment of the look that was just taken; ``None`` where what training depends on is
-        out of reach."""
+        """The restore point of the current evaluation; ``None`` where the state of the training is
+        not accessible."""
         ...
 
     def restore_from(self, point: RestorePoint) -> None:
-        """Go on from ``point`` as if nothing had come after it."""
+        """Continue from ``point`` as if nothing had happened after it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a run is judged: ``choose`` gives the place in a history of the state to keep, which is
-    the newest or the one kept before; without an ``advisor`` a run is only watched."""
+    """How a run is judged: ``choose`` gives the index in a history of the checkpoint to keep, which
+    is the newest or the one kept before. Without an ``advisor`` a run is only observed."""
 
     monitor: Monitor
     choose: Callable[[Sequence[Snapshot]], int]
@@ -77,11 +77,11 @@ class Rules:
 
 
 class GuardEngine:
-    """What the guard knows of one run, and what it does at each evaluation point.
+    """What the guard knows about one run, and what it does at each evaluation.
 
-    ``snapshots`` are all that were taken, ``history`` those of the branch that is alive, on which
-    everything is decided. ``best`` is the state to end with. ``say`` hears each change of verdict
-    and the end of the run, a line each.
+    ``snapshots`` are all that were taken, ``history`` those of the live branch, on which every
+    decision is based. ``best`` is the best checkpoint so far. ``log_line`` receives each change of
+    the verdict and the end of the run, one line each.
     """
 
     def __init__(
@@ -113,24 +113,24 @@ class GuardEngine:
 
     @property
     def history(self) -> tuple[Snapshot, ...]:
-        """The snapshots that are alive, oldest first; their steps rise."""
+        """The snapshots of the live branch, oldest first, with increasing steps."""
         return snapshots_on_branch(self.snapshots, self.branch)
 
     def evaluate(self) -> None:
-        """One evaluation point."""
+        """Run one evaluation."""
         start = time.perf_counter()
         snapshot = self._guarded.observe()
         self.snapshots.append(snapshot)
         self.journal.write("snapshot", **snapshot.summary())
         observed_at = time.perf_counter()
         self.evaluate_s += observed_at - start
-        # First, since the verdict speaks of the state that is kept.
+        # First, since the verdict names the checkpoint that is kept.
         history = self.history
         if self.rules.choose(history) == len(history) - 1:
             self.best = self._guarded.save_weights()
         self._diagnose()
         advice = self._decide()
-        # Before anything is done here, so that it can be undone.
+        # Before any action, so that it can be undone.
         self._save_restore_point()
         for action in advice:
             self.act(action)
@@ -140,35 +140,36 @@ class GuardEngine:
         self.guard_s += time.perf_counter() - observed_at
 
     def act(self, action: Action) -> None:
-        """Apply one action and write it down with its reason.
+        """Apply one action and record it with its reason.
 
-        Raises ``RunError`` for one that whoever trains cannot apply.
+        Raises ``RunError`` for an action that the trainer cannot apply.
         """
         apply = self._appliers.get(type(action))
         if apply is None:
             raise RunError(
                 "the advisor",
-                "advised an action that this trainer cannot apply",
+                "returned an action that this trainer cannot apply",
                 type(action).__name__,
-                f"It can: {', '.join(sorted(kind.__name__ for kind in self._appliers))}.",
+                f"Possible: {', '.join(sorted(kind.__name__ for kind in self._appliers))}.",
             )
-        # Read before it is applied: going back changes it.
+        # Read it first: a rollback changes it.
         step = self._guarded.step
         apply(action)
         if isinstance(action, RollBack):
             self.record(step, action, branch=self.branch)
-            # The history that is alive is another one now, and so may be the verdict.
+            # The live history has changed, and the verdict may have.
             self._diagnose()
         else:
             self.record(step, action)
 
     def record(self, step: int, action: Action, **more: object) -> None:
-        """Write down what was done at ``step``."""
+        """Record what was done at ``step``."""
         self.actions.append((step, action))
         self.journal.write("action", step, **to_record(action), **more)
 
     def update_verdict(self) -> None:
-        """The verdict on the history as it is, of which it is a function: no state keeps it."""
+        """Compute the verdict of the current history. It is a function of it, so no state keeps
+        it."""
         history = self.history
         self.verdict = self.rules.monitor(history, self.best.step) if history else None
 
@@ -192,8 +193,8 @@ class GuardEngine:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state_dict``; the journal is restored by whoever owns it. A state of a
-        guard in another trainer may be of an older version, which knew neither branches nor points.
+        """Continue from a ``state_dict``; the owner of the journal restores it. The state of a
+        guard in another trainer may be of an older version, without branches or points.
         """
         for name in ("stop_because", "evaluate_s", "guard_s"):
             setattr(self, name, state[name])
@@ -230,7 +231,7 @@ class GuardEngine:
         return advice
 
     def returns_to(self) -> tuple[int, int] | None:
-        """The look to which the run goes back where the present trial fails."""
+        """The evaluation to which the run goes back if the current trial fails."""
         advisor = self.rules.advisor
         return advisor.returns_to() if isinstance(advisor, Returns) else None
 
@@ -248,11 +249,11 @@ class GuardEngine:
 
     def _stop(self, action: Stop) -> None:
         self.stop_because = action.because
-        self._log_line(f"step {self._guarded.step}: stops, {action.because}")
+        self._log_line(f"step {self._guarded.step}: stopped, {action.because}")
 
     def _roll_back_to(self, action: RollBack) -> None:
-        """Open a branch at the look ``to_step``, and what was kept of later looks goes; or be in
-        the branch that was left, at its last look."""
+        """Open a branch at the evaluation ``to_step`` and drop what was stored for later ones; or
+        return to the branch that was left, at its last evaluation."""
         if action.branch is not None:
             point = self._return_to(action.branch, action.to_step)
         else:
@@ -267,20 +268,20 @@ class GuardEngine:
         if point is None:
             raise RunError(
                 "the advisor",
-                "rolls back to a look of which no restore point is kept",
+                "rolls back to an evaluation without a restore point",
                 step,
-                "Its restore_points(history) must name the step at the look itself and at every "
-                f"one since; kept now: {sorted(self.restore_points) or 'none'}.",
+                "Its restore_points(history) must name this step at that evaluation and at every "
+                f"later one; available now: {sorted(self.restore_points) or 'none'}.",
             )
         if current == self.returns_to() and current[1] in self.restore_points:
             self.abandoned_points[current] = dict(self.restore_points)
         parent = next(s.branch for s in self.history if s.step == step)
-        # The number of a branch that was left is not given again.
+        # The number of a branch that was left is not used again.
         number = 1 + max(self.branch.number, *(s.branch.number for s in self.snapshots))
         self.branch = Branch(number, parent.number, step)
         self.restore_points = {at: kept for at, kept in self.restore_points.items() if at <= step}
-        # The point is kept as it is: the run may come back to it, and training writes into these
-        # states.
+        # Keep the point unchanged: the run may come back to it, and training writes into its
+        # state.
         return point.copied()
 
     def _return_to(self, branch: int, step: int) -> RestorePoint:
@@ -288,10 +289,10 @@ class GuardEngine:
         if step not in points:
             raise RunError(
                 "the advisor",
-                "returns to a branch of which no restore point is kept",
+                "returns to a branch without a restore point",
                 (branch, step),
-                "Its returns_to() must name it from the look at which it is left on; kept now: "
-                f"{sorted(self.abandoned_points) or 'none'}.",
+                "Its returns_to() must name it from the evaluation at which it is left; available "
+                f"now: {sorted(self.abandoned_points) or 'none'}.",
             )
         self.restore_points = dict(points)
         branches = {look.branch.number: look.branch for look in self.snapshots}
@@ -300,7 +301,7 @@ class GuardEngine:
 
 
 def verdict_line(verdict: Verdict) -> dict[str, Any]:
-    """What ``events.jsonl`` keeps of a verdict."""
+    """The record of a verdict in ``events.jsonl``."""
     return {
         "label": verdict.label,
         "because": verdict.because,
@@ -325,7 +326,7 @@ def pack_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def unpack_snapshot(packed: Mapping[str, Any]) -> Snapshot:
-    """A snapshot from ``pack``; an older version's had no branch."""
+    """A snapshot from ``pack_snapshot``; older versions had no branch."""
     fields: dict[str, Any] = {
         name: value.numpy() if torch.is_tensor(value) else value for name, value in packed.items()
     }

@@ -1,8 +1,8 @@
-"""``looks.npz``: what a run saw at its evaluation points, row by row, to be judged again.
+"""``looks.npz``: the row-level results of a run's evaluations, from which it can be judged again.
 
-``events.jsonl`` keeps means; a verdict compares rows. Numbers come back as they were, to the bit.
-Of a run that went back, these are the looks of the branch that was alive at its end: the verdict
-was made of them.
+``events.jsonl`` contains means, but a verdict compares rows. Numbers are restored bit by bit. For a
+run that went back, the file contains the evaluations of the branch that was live at its end, on
+which its verdict is based.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 EVALUATIONS_FILE = "looks.npz"
 FORMAT = 1
-WITHOUT = "Remove it: the verdict is then the one that the run wrote down."
-# Logits of very many rows and classes would outgrow the model; the run's verdict is kept anyway.
+WITHOUT = "Remove it: Holdfast then uses the verdict that the run stored."
+# Logits of very many rows and classes would be larger than the model; the verdict is stored anyway.
 MOST_BYTES = 64_000_000
 DTYPES = ("float64", "float32", "int64", "int32", "bool")
 NUMBERS = mapping_of(number)
-# ``json`` writes NaN as it is, and a loss or a rate may be one.
+# ``json`` writes NaN as it is, and a loss or a learning rate may be NaN.
 EVALUATION_SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("step", "examples_seen"), list_of(integer)),
     "phase": list_of(text),
@@ -126,8 +126,8 @@ HEADER = record(
 
 @dataclass(frozen=True, slots=True)
 class StoredEvaluations:
-    """What ``monitor.judge.judge`` takes: the snapshots, what is known beside them, the step of the
-    state that was kept; and the version of Holdfast that wrote them."""
+    """The arguments of ``monitor.judge.judge``: the snapshots, the run facts and the step of the
+    best checkpoint; and the version of Holdfast that wrote them."""
 
     history: tuple[Snapshot, ...]
     run_facts: RunFacts
@@ -138,8 +138,8 @@ class StoredEvaluations:
 def write_evaluations(
     path: Path, history: Sequence[Snapshot], run_facts: RunFacts, best_step: int, version: str
 ) -> bool:
-    """Write them compressed, and read them again. Gives ``False``, and leaves nothing, where they
-    are above 64 MB or what was written cannot be read: the verdict stands in ``result.json``."""
+    """Write them compressed, and read them again as a check. Return ``False``, and leave no file,
+    where they exceed 64 MB or cannot be read: the verdict is in ``result.json``."""
     arrays: dict[str, Any] = {}
     plain: dict[str, list[Any]] = {}
     for field in dataclasses.fields(Snapshot):
@@ -187,37 +187,37 @@ def write_evaluations(
 
 
 def read_evaluations(path: Path) -> StoredEvaluations:
-    """What ``write_evaluations`` wrote. Raises ``RunError`` where the file is none of these or
-    broken."""
+    """Read what ``write_evaluations`` wrote. Raises ``RunError`` where the file is broken or of
+    another kind."""
     try:
-        # Raise ValueError where the file would unpack to more than is ever written: a small one may
-        # stand for any number of zeros.
+        # Raise ValueError where the file would unpack to more than is ever written: a small file
+        # may expand to any number of zeros.
         if not path.is_file():
             raise ValueError("it is not a file")
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > 2 * MOST_BYTES:
             raise ValueError(f"it would unpack to {size:,} bytes")
-        # NumPy leaves a file open that it opened itself and could not read.
+        # NumPy does not close a file that it opened itself and could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             header = json.loads(str(stored["told"]))
             HEADER(header, "")
             if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']} is not known")
+                raise ValueError(f"format {header['format']} is unknown")
             arrays = {name: _array(stored[name], dtype) for name, dtype in header["kinds"].items()}
         return _stored_evaluations(header, arrays)
     except Exception as error:
-        # A file that anyone may have touched: whatever it makes fail, the way out is the same.
+        # Anyone may have changed the file: whatever fails, the remedy is the same.
         raise RunError(
-            str(path), f"cannot be read as the looks of a run ({reason(error)})", None, WITHOUT
+            str(path), f"cannot be read as a run's evaluations ({reason(error)})", None, WITHOUT
         ) from error
 
 
 def _array(array: npt.NDArray[np.generic], dtype: str) -> Any:
-    """Numbers or truth values of one of the types that are written; nothing that Python would
-    have to build from bytes."""
+    """Numbers or booleans of a type that is written; nothing that Python would have to build from
+    bytes."""
     if dtype not in DTYPES or array.dtype.kind not in "fiub":
-        raise ValueError(f"an array of {array.dtype} is none of a run's looks")
+        raise ValueError(f"an array of {array.dtype} does not belong to a run's evaluations")
     return array.astype(dtype)
 
 
@@ -253,16 +253,16 @@ def _stored_evaluations(
 
 
 def _check_history(history: Sequence[Snapshot]) -> None:
-    """Raise ``ValueError`` where looks are not those of one and the same rows."""
+    """Raise ``ValueError`` where the evaluations are not of the same rows."""
     if not history:
-        raise ValueError("no looks")
+        raise ValueError("no evaluations")
     for split in ("train", "valid"):
         rows = {len(getattr(snapshot, f"{split}_losses")) for snapshot in history}
         per_row = (f"{split}_correct", f"{split}_tokens", f"{split}_right")
         shapes = {np.shape(getattr(s, name)) for s in history for name in per_row} - {()}
         flat = all(getattr(snapshot, f"{split}_losses").ndim == 1 for snapshot in history)
         if not flat or len(rows) != 1 or any(shape != (*rows,) for shape in shapes):
-            raise ValueError(f"the {split} rows of its looks differ")
+            raise ValueError(f"the {split} rows of its evaluations differ")
     logits = {s.valid_logits.shape for s in history if s.valid_logits is not None}
     if any(shape[0] != len(history[0].valid_losses) or 0 in shape[1:] for shape in logits):
         raise ValueError("its logits are of other rows")
@@ -271,7 +271,7 @@ def _check_history(history: Sequence[Snapshot]) -> None:
 def _check_row_facts(
     row_facts: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]
 ) -> None:
-    """Raise ``ValueError`` where what is known of single rows is of other rows."""
+    """Raise ``ValueError`` where facts about single rows are of other rows."""
     sizes = {
         "probe_valid_losses": len(history[0].valid_losses),
         "first_seen": len(history[0].train_losses),
@@ -282,7 +282,7 @@ def _check_row_facts(
 
 
 def _as_float32(array: npt.NDArray[np.generic]) -> Any:
-    """The same numbers in half the bytes, where they came from half the bytes."""
+    """The same numbers as float32, where they came from float32."""
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
             short = array.astype(np.float32)

@@ -1,5 +1,5 @@
-"""Our loop's run as the guard sees it: how it is measured, what can be changed in it, and how all
-that its training depends on is taken and put back."""
+"""Our loop's run as the guard sees it: how it is measured, what can be changed, and how the state
+that its training depends on is saved and restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from holdfast.training.snapshot import OfferResult, take_snapshot
 if TYPE_CHECKING:
     import torch
 
-# Where training stands: a rollback puts these back.
+# The position of the training: a rollback restores these.
 POSITION_FIELDS = (
     "step",
     "phase_index",
@@ -37,12 +37,12 @@ POSITION_FIELDS = (
     "learning_rate",
     "gradient_norms",
 )
-# What has happened, which no rollback undoes.
+# Facts that no rollback undoes.
 PERMANENT_FIELDS = ("finished", "halvings", "examples_undone")
 
 
 def begin_run(job: Job) -> Run:
-    """A run of this job before its first step, under its guard."""
+    """A run of this job before its first step, with its guard."""
     run = Run(job)
     rules = Rules(job.monitor, job.choose, job.advisor)
     run.guard = GuardEngine(GuardedRun(run), rules, job.journal)
@@ -50,7 +50,7 @@ def begin_run(job: Job) -> Run:
 
 
 class GuardedRun:
-    """``training.engine.GuardedTrainer`` of a run of the loop."""
+    """The ``training.engine.GuardedTrainer`` of a run of the loop."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -68,13 +68,13 @@ class GuardedRun:
         run.emit("snapshot_due")
         snapshot = take_snapshot(run)
         if run.schedule is not None:
-            # Before any action is decided, so that a restore point of this look has heard it too.
+            # Before any action, so that a restore point of this evaluation includes it.
             run.schedule.observe(snapshot.valid_loss)
         return snapshot
 
     def save_weights(self) -> SavedWeights:
-        # What ``take_snapshot`` has just copied: a second copy would be the largest thing beside
-        # the model.
+        # ``take_snapshot`` has just copied these: a second copy would be the largest object in
+        # memory after the model.
         return SavedWeights(self._run.step, self._run.previous)
 
     def restore_point(self) -> RestorePoint:
@@ -105,13 +105,13 @@ def checkpoint_state(run: Run) -> dict[str, Any]:
 
 
 def resume_from(run: Run, state: Mapping[str, Any]) -> None:
-    """Continue from a state of ``state_of``."""
+    """Continue from a state of ``checkpoint_state``."""
     for name in PERMANENT_FIELDS:
         setattr(run, name, state[name])
     point = RestorePoint.from_state(state["now"])
     run.thaw(point.adjustments.thawed)
     if abs(state["frozen"] - _frozen_checksum(run)) > 1e-6 * max(1.0, abs(state["frozen"])):
-        raise Defect("the frozen weights", "are not those of the checkpoint")
+        raise Defect("the frozen weights", "differ from those of the checkpoint")
     run.continue_clock(state["seconds"])
     run.loss_scale.load_state_dict(state.get("loss_scale", {}))
     run.initial_tensors = same_memory(state["start"], run.job.pretrained)
@@ -127,7 +127,8 @@ def resume_from(run: Run, state: Mapping[str, Any]) -> None:
 
 
 def make_restore_point(run: Run, weights: SavedWeights) -> RestorePoint:
-    """Now, with these weights; of a finished run without its optimizer: no step follows."""
+    """A restore point of this moment, with these weights; after the last step without the
+    optimizer, since no step follows."""
     optimizer = None if run.finished else run.optimizer
     advisor = run.job.advisor
     return RestorePoint(
@@ -151,12 +152,12 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def restore_run(run: Run, point: RestorePoint) -> None:
-    """Put a moment back; the run may write into what it is given. The guard's own part of it (the
-    best state, the advisor) is the guard's to take."""
+    """Restore a moment; the run may write into what it is given. The guard restores its own part
+    (the best checkpoint, the advisor)."""
     run.optimizer = run.schedule = None
     for name, value in point.position.items():
         setattr(run, name, value)
-    # Listeners that leave may still change weights.
+    # Listeners that are removed may still change weights.
     apply_adjustments(run, point.adjustments)
     run.load_tensors(point.weights.tensors)
     run.previous = point.previous
@@ -174,14 +175,14 @@ def restore_run(run: Run, point: RestorePoint) -> None:
 
 
 def end_run(run: Run) -> None:
-    """The network in its best state, under the settings that its job came with; memory and disk
-    are given back, since scoring needs them."""
+    """Load the best checkpoint, under the settings of the job; free memory and disk, which scoring
+    needs."""
     run.load_tensors(run.best.tensors)
     run.guard.restore_points = {}
     run.release_memory()
     if run.adjustments != NO_ADJUSTMENTS:
-        # The plan stays: that the run took more or fewer steps is what happened. So do the layers
-        # that learned in it.
+        # The plan stays, since the number of steps taken is a fact. So do the layers that were
+        # trained in it.
         adjustments = run.adjustments
         apply_adjustments(
             run,
@@ -190,6 +191,7 @@ def end_run(run: Run) -> None:
 
 
 def _frozen_checksum(run: Run) -> float:
-    """Of what no phase changes: what an action has frozen for a while is not part of it."""
+    """A checksum of what no phase changes; parameters that an action froze temporarily are not part
+    of it."""
     with all_trainable(run):
         return run.frozen_sum

@@ -1,4 +1,4 @@
-"""``events.jsonl``: what a run saw, judged and did, one JSON object a line, in order."""
+"""``events.jsonl``: what a run observed, decided and did, one JSON object per line, in order."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ NAME = "events.jsonl"
 class Journal:
     """Appends lines, each flushed, so that a killed run keeps what it wrote.
 
-    A checkpoint keeps ``text``, every line so far; a resume makes the file hold just that, so that
-    what happened after the checkpoint is not written twice, and a file that was damaged or lost
-    meanwhile is whole again. A process that is not the main one writes nothing.
+    A checkpoint stores ``text``, every line so far. A resume restores the file to exactly that, so
+    nothing after the checkpoint is written twice, and a file that was damaged or lost meanwhile is
+    complete again. Only the main process writes.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -37,12 +37,12 @@ class Journal:
 
     @property
     def text(self) -> str:
-        """What this run has written, over all its processes in time."""
+        """All lines that this run has written, including earlier processes."""
         return "".join(self._lines)
 
     def write(self, event: str, step: int, **fields: object) -> None:
-        """Append a line, of the shape that it will be read by; a detail that is not is left out,
-        and a note says so."""
+        """Append a line, in the shape in which it will be read. A detail of another shape is left
+        out, and a note says so."""
         if self._path is None:
             return
         line = {"event": event, "step": step, **to_json(fields)}
@@ -54,7 +54,7 @@ class Journal:
     def _append(self, record: Mapping[str, object]) -> None:
         assert self._path is not None
         line = json.dumps(record, ensure_ascii=False)
-        # A lone surrogate (of a file's name, say) has no bytes in UTF-8.
+        # A lone surrogate (for example in a file name) has no UTF-8 encoding.
         line = line.encode("utf-8", "replace").decode() + "\n"
         self._lines.append(line)
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
@@ -69,15 +69,15 @@ class Journal:
             self.note(step, decision.what, decision.because, chosen=decision.chosen, **fields)
 
     def decide(self, step: int, decision: Decision) -> None:
-        """Note what was decided, and let whoever listens know."""
+        """Record a decision and notify the listeners."""
         self.note_decisions(step, decision)
         notify(decision)
 
     def restore(self, text: str) -> str | None:
-        """Make the file hold ``text`` and nothing behind it.
+        """Make the file contain exactly ``text``.
 
-        Gives what was wrong with it, or ``None`` where it began with ``text``. Raises ``RunError``
-        where a folder is in its place.
+        Returns what was wrong with it, or ``None`` where it began with ``text``. Raises
+        ``RunError`` where the path is a folder.
         """
         self._lines = [text] if text else []
         if self._path is None:
@@ -85,9 +85,9 @@ class Journal:
         if self._path.is_dir():
             raise RunError(
                 str(self._path),
-                "is a folder, and the run's events belong there",
+                "is a folder, but must be the file of the run's events",
                 None,
-                "Take it away; the next --resume writes the file again.",
+                "Move it away; the next --resume writes the file again.",
             )
         expected, stored = text.encode(), _bytes(self._path)
         if stored is not None and stored.startswith(expected):
@@ -98,12 +98,12 @@ class Journal:
             return None
         write_text(self._path, text)
         if stored is None:
-            return "is gone, or cannot be read"
+            return "is missing, or cannot be read"
         return "is shorter than it was" if expected.startswith(stored) else "was changed"
 
     def lines(self) -> list[dict[str, Any]]:
-        """The objects in the file, where there is one; what is no object (the torn line of a kill)
-        is passed over."""
+        """The objects in the file, where it exists. A line that is not an object is skipped, such
+        as a line cut off when the run was killed."""
         stored = _bytes(self._path) if self._path is not None else None
         return [line for text in (stored or b"").split(b"\n") if (line := _parse_object(text))]
 
@@ -111,14 +111,14 @@ class Journal:
 def restore_journal(
     journal: Journal, text: str, step: int, checkpoint_decisions: Sequence[Decision]
 ) -> None:
-    """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
-    noted with what was ``checkpoint_decisions`` of the checkpoint."""
+    """Restore the journal to the checkpoint of ``step``; report and record what this required, and
+    the decisions ``checkpoint_decisions`` about the checkpoint."""
     problem = journal.restore(text)
     decisions = list(checkpoint_decisions)
     if problem is not None:
         because = (
-            f"{NAME} {problem}; what stood there up to step {step} comes from the checkpoint, "
-            "and what a killed run noted after it is lost"
+            f"{NAME} {problem}; its lines up to step {step} come from the checkpoint, and the "
+            "lines that a killed run wrote after it are lost"
         )
         decisions.append(Decision("journal", "written again", because))
         notify(decisions[-1])

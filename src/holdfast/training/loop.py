@@ -1,4 +1,4 @@
-"""The loop.
+"""The training loop.
 
     fit
      ├─ run_start
@@ -21,15 +21,15 @@
      │       ├─ snapshot → verdict → advice → act
      │       └─ snapshot_taken           (checkpoint)
      ├─ averages of the weights, where a listener offers some: kept by the same choice
-     ├─ restore the best state
+     ├─ restore the best checkpoint
      └─ run_end
 
-At each event those listeners come first that change the run, then those that note what it is, then
-those that tell others, each by name (``core/events.py``). How the rows of a batch are drawn, how
-its gradient comes about and which terms its losses pass are strategies of the phase
-(``core/updates.py``): the drawing is that of one pass an update.
+At each event, listeners that change the run come first, then those that record it, then those that
+notify others, each group by name (``core/events.py``). The strategies of the phase
+(``core/updates.py``) decide how the rows of a batch are drawn, how its gradient is computed and
+which terms its losses pass. The drawing shows one pass per update.
 
-Evaluation points come from step counts, so they may fall inside an epoch. A checkpoint may be
+Evaluation points come from step counts, so they may be inside an epoch. A checkpoint may be
 written after any step, since a resumed run is bit-identical wherever it continues.
 """
 
@@ -56,12 +56,12 @@ from holdfast.training.step import draw_of_step, steps_per_epoch, train_step
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run hands on; the network holds the best state, ``initial_tensors`` the
-    tensors that learned as they were before the first step. ``history`` is that of the branch that
-    was alive at the end; ``examples_seen`` are all rows that were learnt from, those of other
-    branches too. ``offers`` are the averages of weights that were tried; where one is kept,
-    ``selected_average`` is the look at it, and ``best_step`` that of the newest weights in it.
-    ``evaluations`` are those of every branch."""
+    """The result of a finished run. The network holds the best checkpoint; ``initial_tensors`` are
+    the trainable tensors before the first step. ``history`` is that of the branch that was live at
+    the end; ``examples_seen`` counts all rows trained on, including those of other branches.
+    ``offers`` are the averages of weights that were tried; where one is kept, ``selected_average``
+    is its evaluation, and ``best_step`` the step of the newest weights in it. ``evaluations`` are
+    those of every branch."""
 
     history: Sequence[Snapshot]
     verdict: Verdict
@@ -80,10 +80,10 @@ class TrainingResult:
 
 
 def fit(job: Job, resume: bool = False) -> TrainingResult:
-    """Train ``job.network`` in place and leave it in its best state.
+    """Train ``job.network`` in place and leave it at its best checkpoint.
 
     Raises ``Interrupted`` when the user asked to stop (a checkpoint was written), ``TrainingError``
-    when a loss is not a number, ``MachineError`` when memory runs out.
+    when a loss is not finite, ``MachineError`` when memory runs out.
     """
     torch.manual_seed(derive_seed(job.plan.seed, "dropout", job.accelerator.process_index))
     run = begin_run(job)
@@ -105,14 +105,14 @@ def fit(job: Job, resume: bool = False) -> TrainingResult:
 
 
 def _start_or_resume(run: Run, resume: bool) -> None:
-    """Continue from the newest checkpoint, or look at the model before any step."""
+    """Continue from the newest checkpoint, or evaluate the model before any step."""
     state = run.job.store.load() if resume else None
     if state is not None:
         resume_from(run, state)
     if not run.finished:
         run.fill_prefix_cache()
     if state is None:
-        # What a run left here that was killed before its first checkpoint is no part of this one.
+        # Discard what a run left here that was killed before its first checkpoint.
         run.journal.restore("")
         run.journal.note_decisions(0, *run.job.decisions)
         for line in run.job.out_of_fold.notes if run.job.out_of_fold else ():
@@ -131,8 +131,8 @@ def _run_phases(run: Run, signals: StopSignals) -> None:
 
 
 def _run_steps(run: Run, signals: StopSignals) -> None:
-    """The steps of the present phase, until its end or until the run went back to a phase's
-    beginning. A rollback may lead into an earlier phase, so nothing of a phase is remembered."""
+    """The steps of the current phase, until its end or until the run went back to the beginning of
+    a phase. A rollback may lead into an earlier phase, so no state of a phase is kept here."""
     while run.step_in_phase < run.phase.steps and run.stop_because is None:
         if run.step_in_phase % steps_per_epoch(run) == 0:
             run.emit("epoch_start")
@@ -162,7 +162,7 @@ def _run_steps(run: Run, signals: StopSignals) -> None:
 
 
 def _undo_broken_trial(run: Run) -> bool:
-    """Whether a step that broke was one of a trial, of which a look has made an end."""
+    """Whether a failed step belonged to a trial that an evaluation has ended."""
     branch_before = run.guard.branch
     if run.guard.returns_to() is None or run.step <= run.guard.history[-1].step:
         return False
@@ -211,7 +211,7 @@ def _save_checkpoint(run: Run) -> None:
 
 
 def _any_process(run: Run, local_value: bool) -> bool:
-    """Whether any process says yes: all must leave the loop at the same step."""
+    """Whether the value is true in any process: all must leave the loop at the same step."""
     if run.job.accelerator.num_processes == 1:
         return local_value
     flag = torch.tensor([float(local_value)], device=run.job.accelerator.device)
@@ -221,7 +221,7 @@ def _any_process(run: Run, local_value: bool) -> bool:
 
 @contextlib.contextmanager
 def memory_errors(subject: str) -> Iterator[None]:
-    """Turn the back ends' out-of-memory errors into one clear message about ``subject``."""
+    """Turn the back ends' out-of-memory errors into one clear error about ``subject``."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -229,7 +229,7 @@ def memory_errors(subject: str) -> Iterator[None]:
             raise
         raise MachineError(
             subject,
-            "needs more memory than there is",
+            "needs more memory than is available",
             None,
             "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
         ) from error

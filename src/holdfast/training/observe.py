@@ -1,10 +1,10 @@
-"""Rows measured in evaluation mode, by one code for the train probe and for validation: through the
-run's own network, or as the networks of folds answered them.
+"""Evaluation of rows in evaluation mode, with the same code for training sample and validation
+rows: with the run's own network, or from the predictions of the networks of folds.
 
-A run that learns from all rows spares none for validation, and cannot be judged by its own network.
-Networks that were trained in the same way on parts of the rows (folds) answer the rest, look by
-look, and together they answer each row once: those losses stand where a run's validation losses
-stand, so that what diagnoses, chooses and stops needs to know nothing of folds.
+A run that trains on all rows has no validation rows, and its own network cannot judge it. Networks
+that were trained in the same way on parts of the rows (folds) predict the remaining rows, at every
+evaluation, and together they predict each row once. Those losses replace the validation losses of
+the run, so diagnosis, choice and stopping need not know about folds.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from holdfast.training.task import Examples, TrainingTask
 
 
-# On a processor a batch that stays in its caches is a quarter faster than one four times as large.
+# On a CPU a batch that fits its caches is a quarter faster than one four times as large.
 EVALUATION_TOKENS = {"cpu": 1024, "mps": 8192, "cuda": 32768}
 
 
 class Observer:
-    """Runs rows through a network in inference mode, longest first, sharded over processes.
+    """Passes rows through a network in inference mode, longest first, sharded over processes.
 
     ``tokens`` bounds the padded tokens of a batch, so that evaluation never needs more memory
-    than training, which keeps activations for a batch of at least that size; without it, what
-    suits the device. ``alone`` is for code
-    that one process runs without the others: nothing is sharded. ``cache`` holds the outputs of
-    the frozen first layers, for the rows that it was filled with. ``rows_passed`` and ``seconds``
-    add up what this process passed through the network, and how long that took.
+    than training, which keeps activations for a batch of at least that size; without it, a default
+    for the device is used. ``alone`` is for code that one process runs without the others: nothing
+    is sharded. ``cache`` holds the outputs of the frozen first layers, for the rows that it was
+    filled with. ``rows_passed`` and ``seconds`` are the totals of rows that this process passed
+    through the network, and of the time it took.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class Observer:
         self._tokens = tokens or EVALUATION_TOKENS.get(device_type, EVALUATION_TOKENS["cpu"])
 
     def remember_features(self, examples: Examples, features: Floats) -> None:
-        """Until ``forget_features``, ``measure`` reads what it is asked of ``examples`` off these
-        ``features`` [all of them, width] and the network's last layer as it then is: a probe has
-        just passed the rows through the rest."""
+        """Until ``forget_features``, let ``measure`` compute results for ``examples`` from these
+        ``features`` [all of them, width] and the network's current last layer: a linear probe has
+        just passed the rows through the other layers."""
         self._features.append((examples, features))
 
     def forget_features(self) -> None:
-        """The network is about to change."""
+        """Drop the remembered features, since the network is about to change."""
         self._features = []
 
     def measure(
         self, network: Network, examples: Examples, positions: Ints
     ) -> tuple[Floats, Floats]:
-        """Per-example losses [n] and kept outputs [n, …] of these positions, in their order."""
+        """Per-example losses [n] and stored outputs [n, …] of these positions, in their order."""
         known = [features for rows, features in self._features if rows is examples]
         if known and len(positions):
             return self._measure_features(network, examples, positions, known[-1])
@@ -93,7 +93,7 @@ class Observer:
         return table[:, 0].astype(np.float64), table[:, 1:]
 
     def features(self, network: Network, examples: Examples, positions: Ints) -> Floats:
-        """What a classifier's last layer reads [n, width], float32, in the order of
+        """The input of a classifier's last layer [n, width], float32, in the order of
         ``positions``."""
         return self._collect(
             network, examples, positions, lambda batch: features_of(network, batch)
@@ -122,7 +122,7 @@ class Observer:
         index: list[Ints] = []
         lines: list[torch.Tensor] = []
         device, done = self._accelerator.device, 0
-        # What is gathered in inference mode could not be gathered anew for the next update.
+        # Tensors gathered in inference mode could not be gathered again for the next update.
         no_gradients = torch.no_grad if is_sharded(network) else torch.inference_mode
         with evaluation_mode(network), no_gradients(), self._accelerator.autocast():
             for batch_positions in batches_by_length(lengths, positions_here, self._tokens):
@@ -140,7 +140,7 @@ class Observer:
         order = np.concatenate(index) if index else np.zeros(0, dtype=np.int64)
         values = torch.cat(lines).numpy() if lines else np.zeros((0, 1), dtype=np.float32)
         parts = gather_objects([(order, values)], self._world)
-        # A process that has no rows does not know the width.
+        # A process without rows does not know the width.
         width = max(part[1].shape[1] for part in parts)
         table = np.zeros((count, width), dtype=np.float32)
         for part_order, part_values in parts:
@@ -149,7 +149,8 @@ class Observer:
         return table
 
     def _spare_passes(self, network: Network, lengths: Ints, passes_here: int) -> int:
-        """How many passes more another process makes, where each pass is made by all."""
+        """The additional passes needed here because another process makes more and all must join
+        each."""
         if not is_sharded(network):
             return 0
         everything = np.arange(len(lengths))
@@ -162,12 +163,13 @@ class Observer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldEvaluation:
-    """The rows [n] as the folds' networks answered them.
+    """The predictions of the folds' networks for the rows [n].
 
-    ``steps`` are those of the looks of the run that is judged, rising from 0; ``losses`` (one [n] a
-    look, in nats) and ``outputs`` (one [n, …] a look) are what ``Observer.measure`` gives.
-    ``probe`` [n, classes] are the logits of the folds' linear probes; ``curve`` what they say of
-    the rows beside that. ``notes`` are the journal's lines about the folds.
+    ``steps`` are those of the evaluations of the run that is judged, increasing from 0; ``losses``
+    (one [n] per evaluation, in nats) and ``outputs`` (one [n, …] per evaluation) are results of
+    ``Observer.measure``. ``probe`` [n, classes] are the logits of the folds' linear probes;
+    ``curve`` is what else they measured on the rows. ``notes`` are the journal's lines about the
+    folds.
     """
 
     folds: int
@@ -179,23 +181,23 @@ class FoldEvaluation:
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:
-        """All rows as the folds answered them at the last look that is not after ``step``."""
+        """The folds' results for all rows at the last evaluation not after ``step``."""
         return task.measure(*self.outputs_at(step), examples, np.arange(len(examples)))
 
     def outputs_at(self, step: int) -> tuple[Floats, Floats]:
-        """Losses and kept outputs at the last look that is not after ``step``."""
+        """Losses and stored outputs at the last evaluation not after ``step``."""
         place = bisect_right(self.steps, step) - 1
         return self.losses[place], self.outputs[place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldMeasurements:
-    """Looks of whole fits, each on a part of the rows, in the place of those of one fit on all of
-    them: what each measured of the rows that it was judged by, joined.
+    """Evaluations of several fits, each on a part of the rows, in place of those of one fit on all
+    rows: the measurements of each on its held-out rows, joined.
 
-    ``steps`` are those of the looks of the fit on all rows, rising from 0; ``evaluations`` one
-    each. The fit ends at ``ends_at``, ``because`` says why, and keeps its last state: what it
-    learns from judges nothing.
+    ``steps`` are those of the evaluations of the fit on all rows, increasing from 0;
+    ``evaluations`` has one item for each. The fit ends at ``ends_at``, for the reason ``because``,
+    and keeps its last checkpoint: the rows it trains on judge nothing.
     """
 
     folds: int
@@ -208,5 +210,5 @@ class FoldMeasurements:
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:
-        """The rows that judge, at the last look that is not after ``step``."""
+        """The held-out rows, at the last evaluation not after ``step``."""
         return self.evaluations[bisect_right(self.steps, step) - 1]

@@ -1,6 +1,6 @@
-"""What a run will do, in numbers, before its first step: its phases, which rows pass together in an
-update (in the ordinary way every row once an epoch, one pass an update) and in an evaluation batch,
-and where it looks at itself."""
+"""What a run will do, in numbers, before its first step: its phases, the rows of an update (by
+default every row once per epoch, one forward and backward pass per update) and of an evaluation
+batch, and its evaluation points."""
 
 from __future__ import annotations
 
@@ -27,28 +27,29 @@ from holdfast.core.updates import (
     batch_of_epoch,
     rows_drawn,
 )
+from holdfast.core.wording import percent_phrase
 from holdfast.training.task import Examples, labels_of
 
-# Of a training pass: the way back takes about as much as two ways forward.
+# Share of a training pass: the backward pass takes about twice as long as the forward pass.
 FORWARD_SHARE = 1 / 3
 EVALUATION_BUDGET = 0.10
 LEAST_PROBE_ROWS = 100
 MOST_PROBE_ROWS = 500
-# With fewer, even a probe that is all right cannot show a gap to validation: the lower end of
-# Wilson's interval of 50 of 50 is 93 %, of 11 of 11 it is 74 %.
+# With fewer rows, even a training sample that is all correct cannot show a gap to validation: the
+# lower end of Wilson's interval of 50 of 50 is 93 %, of 11 of 11 it is 74 %.
 INFORMATIVE_PROBE_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class EveryRow:
-    """Every row exactly once an epoch, in an order of chance.
+    """Every row exactly once per epoch, in random order.
 
-    Each ``window`` batches are sorted by length, so that a batch holds rows of like length, with
-    little padding. Sorting the whole epoch would save a little more but make long rows travel
-    together each time, with loss spikes. A window of one batch leaves rows of any length together:
-    where an update is a mean over tokens, one of short rows gives each of its tokens more weight,
-    and after windows of 16 the loss of the tokens of long answers was 0.15 nats higher
-    (instructions, 1,000 rows).
+    Each ``window`` batches are sorted by length, so that a batch contains rows of similar length,
+    with little padding. Sorting the whole epoch would save a little more, but would keep long rows
+    together each time, which causes loss spikes. A window of one batch mixes rows of any length.
+    That matters where an update is a mean over tokens: a batch of short rows gives each of its
+    tokens more weight. With windows of 16 the loss of the tokens of long outputs was 0.15 nats
+    higher (instructions, 1,000 rows).
     """
 
     window: int = BATCHES_PER_WINDOW
@@ -68,7 +69,7 @@ class EveryRow:
 
 @dataclass(frozen=True, slots=True)
 class OnePass:
-    """The gradient at the weights as they are."""
+    """The gradient at the current weights."""
 
     name: ClassVar[str] = "one_pass"
     passes: ClassVar[int] = 1
@@ -80,15 +81,15 @@ class OnePass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A stretch of the run with one loss and one optimizer.
+    """A part of the run with one loss and one optimizer.
 
-    ``steps`` updates of ``batch_size × accumulate`` rows. ``head`` says whether the last layer
-    learns by gradient (``train``) or is refitted to the features at each evaluation point
-    (``refit``). ``source`` says which rows an update uses, ``stepper`` how its gradient comes
-    about, ``terms`` what is made of the task's losses, one after the other. ``part_rows``: a
-    processor computes a step in pieces of at most so many rows of like length.
-    ``learning_rate`` is the backbone's, ``head_learning_rate`` the head's. ``copies`` is how many
-    copies of the weights that learn are held beside those that every run has (averages).
+    ``steps`` updates of ``batch_size × accumulate`` rows. ``head`` says whether the last layer is
+    trained by gradient (``train``) or refitted to the features at each evaluation (``refit``).
+    ``source`` says which rows an update uses, ``stepper`` how its gradient is computed, ``terms``
+    what changes the task's losses, one after the other. ``part_rows``: a CPU computes a step in
+    micro-batches of at most this many rows of similar length. ``learning_rate`` is the backbone's,
+    ``head_learning_rate`` the head's. ``copies`` is the number of copies of the trainable weights
+    that are held in addition to those of every run (averages).
     """
 
     name: str
@@ -116,17 +117,17 @@ class Phase:
 
     @property
     def rows_passed(self) -> int:
-        """Rows that pass forward and back in all its steps: its work."""
+        """Rows that pass forward and backward in all its steps: its work."""
         return self.steps * self.rows_per_step * self.passes
 
     @property
     def passes(self) -> int:
-        """How often each row passes the network, forward and back, in an update."""
+        """The number of forward and backward passes of each row in an update."""
         return self.stepper.passes * self.passes_per_gradient
 
     @property
     def passes_per_gradient(self) -> int:
-        """How many passes of a row are held for one gradient."""
+        """The number of passes of a row that are held for one gradient."""
         return 2 if any(isinstance(term, OfTwoPasses) for term in self.terms) else 1
 
     @property
@@ -139,16 +140,15 @@ class Phase:
         return any(term.compares_rows for term in self.terms)
 
     def pool(self, examples: Examples, seed: int) -> RowPool:
-        """These rows as this phase draws from them."""
+        """The pool of these rows from which this phase draws."""
         return RowPool(examples, self.rows_per_step, seed, self.name)
 
     def for_rows(self, examples: Examples, classes: Sequence[str]) -> Phase:
-        """The phase with those of its loss terms that depend on the training rows made for
-        them."""
+        """The phase, with the loss terms that depend on the training rows made for these rows."""
         return replace(self, terms=tuple(terms_of_rows(self.terms, examples, classes)))
 
     def to_json(self) -> dict[str, Any]:
-        """The strategies by their names, which is all that the outside knows of them."""
+        """The phase for JSON, with each strategy by its name."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         strategies = {"source": self.source.name, "stepper": self.stepper.name}
         return {**values, **strategies, "terms": [term.name for term in self.terms]}
@@ -157,7 +157,7 @@ class Phase:
 def terms_of_rows(
     terms: Sequence[LossTerm], examples: Examples, classes: Sequence[str]
 ) -> list[LossTerm]:
-    """The loss terms, those that depend on the training rows made for these."""
+    """The loss terms; those that depend on the training rows are made for these rows."""
     return [
         one.of_rows(labels_of(examples), classes) if isinstance(one, OfRows) else one
         for one in terms
@@ -166,10 +166,10 @@ def terms_of_rows(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All phases, and where the run looks at itself.
+    """All phases, and the evaluation points of the run.
 
-    ``evaluate_at`` are global steps, rising, with 0 and the last step in it; ``probe_rows`` is
-    how many training rows the train probe holds.
+    ``evaluate_at`` are global steps, increasing, including 0 and the last step; ``probe_rows`` is
+    the number of rows of the training sample.
     """
 
     phases: tuple[Phase, ...]
@@ -184,12 +184,12 @@ class Plan:
 
     @property
     def rows_passed(self) -> int:
-        """Rows that pass forward and back in all steps: the run's work."""
+        """Rows that pass forward and backward in all steps: the run's work."""
         return sum(phase.rows_passed for phase in self.phases)
 
     @property
     def refits(self) -> int:
-        """At how many looks after step 0 the head is refitted."""
+        """The number of evaluations after step 0 at which the head is refitted."""
         start, count = 0, 0
         for phase in self.phases:
             end = start + phase.steps
@@ -200,25 +200,25 @@ class Plan:
 
 
 def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
-    """Updates that pass ``rows`` rows at most ``epochs`` times (but at least one update); the last
-    batch of an epoch is partial."""
-    # The sliver is for products such as (0.7 · 10) ÷ 0.7 that miss a whole number from below.
+    """The number of updates that pass ``rows`` rows at most ``epochs`` times (at least one update);
+    the last batch of an epoch is partial."""
+    # The small number is for products such as (0.7 · 10) ÷ 0.7, slightly below a whole number.
     return max(1, math.floor(epochs * math.ceil(rows / rows_per_step) + 1e-9))
 
 
 def evaluation_points(
     phases: tuple[Phase, ...], train_rows: int, valid_rows: int, requested: int, extra_rows: int = 0
 ) -> tuple[tuple[int, ...], int, str]:
-    """Where to take snapshots, and how many rows the train probe holds; and why.
+    """The evaluation points, the number of rows of the training sample, and the reason.
 
-    About ``requested`` points, fewer where they would cost more than a tenth of the training's work
-    (a forward row counts as a third of a training row): first the train probe shrinks, not below
-    100 rows or the size of the validation set; then points go, not below one per epoch plus step 0,
-    as far as that is no more than were wanted. A phase that refits its head counts the features of
-    all training rows too, and so do the rows ``extra_rows`` that are measured at every look (a
-    general probe); one whose source has no epochs needs no look an epoch, so its end alone is
-    required. A probe of fewer than 50 rows is then filled up to 50 where there are as many,
-    whatever that costs: it is little, and a smaller one shows no gap.
+    There are about ``requested`` points, fewer where they would cost more than a tenth of the
+    training's work (a forward row counts as a third of a training row). First the training sample
+    shrinks, not below 100 rows or the size of the validation set. Then points are removed, not
+    below one per epoch plus step 0, as far as that is no more than requested. The features of all
+    training rows count too in a phase that refits its head, and so do the rows ``extra_rows`` that
+    are measured at every evaluation (a general-text set). A phase whose source has no epochs needs
+    only an evaluation at its end. A training sample of fewer than 50 rows is then filled up to 50
+    where there are as many, at any cost: the cost is small, and a smaller sample shows no gap.
     """
     steps = sum(phase.steps for phase in phases)
     work = sum(phase.rows_passed for phase in phases)
@@ -227,7 +227,7 @@ def evaluation_points(
         train_rows if any(phase.head == "refit" for phase in phases) else 0
     )
     min_per_phase = [_min_points(phase, train_rows) for phase in phases]
-    # A long run on few rows needs no look an epoch: looks would cost more than learning.
+    # A long run on few rows needs no evaluation per epoch: they would cost more than training.
     most = max(requested, len(phases))
     if sum(min_per_phase) > most:
         min_per_phase = [max(1, count * most // sum(min_per_phase)) for count in min_per_phase]
@@ -245,23 +245,23 @@ def evaluation_points(
     probe = min(train_rows, max(probe, INFORMATIVE_PROBE_ROWS))
     measured_rows = len(steps_at) * (probe + valid_rows + extra_rows_per_point)
     reason = (
-        f"{len(steps_at)} looks of {probe} training and {valid_rows} validation rows cost about "
-        f"{measured_rows * FORWARD_SHARE / max(work, 1):.0%} of the "
-        f"training's work; {requested} were wanted, at least {least_points} are taken"
+        f"{len(steps_at)} evaluations of {probe} training and {valid_rows} validation rows cost "
+        f"about {percent_phrase(measured_rows * FORWARD_SHARE / max(work, 1))} of the training's "
+        f"work; {requested} were requested, and at least {least_points} are needed"
     )
     return steps_at, probe, reason
 
 
 def _min_points(phase: Phase, train_rows: int) -> int:
-    """One per epoch; one in all for a phase without epochs."""
+    """One per epoch; one in total for a phase without epochs."""
     if not phase.source.has_epochs:
         return 1
     return math.ceil(phase.steps / math.ceil(train_rows / phase.rows_per_step))
 
 
 def _spread_points(phases: tuple[Phase, ...], points: int, least: list[int]) -> tuple[int, ...]:
-    """Step 0, then what each phase needs, then each further point to the phase whose points lie
-    furthest apart; even inside a phase, its end among them."""
+    """Step 0, then the points that each phase needs, then each further point in the phase whose
+    points are furthest apart; evenly spaced inside a phase, including its end."""
     counts = list(least)
     steps = [phase.steps for phase in phases]
     for _ in range(points - 1 - sum(counts)):
@@ -275,7 +275,7 @@ def _spread_points(phases: tuple[Phase, ...], points: int, least: list[int]) -> 
 
 
 def check_phase(phase: Phase) -> None:
-    """Settings that contradict each other are refused before anything runs."""
+    """Raise ``RecipeError`` for contradicting settings before anything runs."""
     if phase.steps < 1:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
 
@@ -283,8 +283,8 @@ def check_phase(phase: Phase) -> None:
 def first_use_steps(
     phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints
 ) -> Ints:
-    """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
-    phases over these rows; −1 for a row that none uses."""
+    """The update, counted from 1, that first uses each of ``positions`` [k] in a run of these
+    phases over these rows; −1 for a row that no update uses."""
     first_step = np.full(len(examples), -1, dtype=np.int64)
     steps_before, unused = 0, len(first_step)
     for phase in phases:
@@ -300,19 +300,19 @@ def first_use_steps(
 
 
 def parts_by_length(draw: Draw, lengths: Ints, parts: int) -> list[Draw]:
-    """One step's rows in ``parts`` pieces of like length: the same gradient, less padding.
-    ``lengths`` are those of the examples that it is a draw of."""
+    """One step's rows in ``parts`` micro-batches of similar length: the same gradient, less
+    padding. ``lengths`` are those of the examples that the draw refers to."""
     order = np.argsort(lengths[draw.positions], kind="stable")
     return [draw.take(part) for part in np.array_split(order, parts) if len(part)]
 
 
 def shard(rows: Ints, rank: int, world: int) -> Ints:
-    """The rows of one process: every ``world``-th, from ``rank``."""
+    """The rows of one process: every ``world``-th, starting at ``rank``."""
     return rows[rank::world]
 
 
 def probe_positions(labels: Sequence[int] | Ints, count: int, seed: int) -> Ints:
-    """The train probe: a fixed random sample of positions, in rising order."""
+    """The training sample: a fixed random sample of positions, in increasing order."""
     rng = generator(seed, "train_probe")
     return np.sort(rng.permutation(len(labels))[:count])
 
@@ -320,13 +320,13 @@ def probe_positions(labels: Sequence[int] | Ints, count: int, seed: int) -> Ints
 def batches_by_length(lengths: Ints, positions: Ints, tokens: int) -> Iterator[Ints]:
     """Evaluation batches, longest rows first, each of at most ``tokens`` padded tokens.
 
-    The first batch is the largest, so that a run that will not fit fails at once.
+    The first batch is the largest, so that a run that does not fit into memory fails at once.
     """
     order = positions[np.argsort(-lengths[positions], kind="stable")]
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
-        # A row longer than a batch is one by itself.
+        # A row longer than a batch is a batch by itself.
         size = max(1, tokens // longest)
         yield order[start : start + size]
         start += size

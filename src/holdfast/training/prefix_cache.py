@@ -1,8 +1,9 @@
-"""The outputs of the frozen first layers, computed once a row and read back from then on.
+"""Cache of the outputs of the frozen first layers, computed once per row.
 
-Training steps, the train probe, the validation rows and a refitted head all read the same rows
-through the same frozen layers (``models/compute/prefix.py``), so one file a set of rows serves all
-four: tensors of many rows in one memory-mapped file, each row of its own length, without padding.
+Training steps, the training sample, the validation rows and a refitted head read the same rows
+through the same frozen layers (``models/compute/prefix.py``). So one file per set of rows serves
+all four: tensors of many rows in one memory-mapped file, each row of its own length, without
+padding.
 """
 
 from __future__ import annotations
@@ -36,27 +37,26 @@ if TYPE_CHECKING:
     from holdfast.training.task import Batch, Examples, TrainingTask
 
 
-# What a network reads; the rest of a batch is for the losses.
+# The inputs of a network; the rest of a batch is for the losses.
 INPUTS = ("input_ids", "token_type_ids", "position_ids", "pixel_values")
 
 
 @dataclass(frozen=True, slots=True)
 class RowPasses:
-    """How rows pass the network: what the loop has of it."""
+    """How rows pass through the network, as far as the cache needs it."""
 
     network: Any
     task: TrainingTask
     accelerator: Accelerator
 
     def batch(self, examples: Examples, positions: Ints) -> Batch:
-        """These rows on the device."""
+        """These rows as a batch on the device."""
         return device_batch(self.task, examples, positions, self.accelerator.device)
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedRows:
-    """One set of rows: its file, and a mark of each row's inputs as they were when it was
-    filled."""
+    """One set of rows: its file, and a hash of each row's inputs at the time it was filled."""
 
     examples: Any
     file: RowFile
@@ -64,12 +64,12 @@ class _CachedRows:
 
 
 class PrefixCache:
-    """The kept outputs of ``prefix``, in ``folder``.
+    """The cached outputs of ``prefix``, in ``folder``.
 
-    A batch is entered half-way only while the frozen weights are as they were and every one of its
-    rows has the inputs that it had when it was filled; otherwise (unfrozen, augmented) it is
-    computed from the start. Rows are filled in batches that depend on the rows alone, so a resumed
-    run that has to fill anew gets the same bits; one that finds the sealed files reads them.
+    A batch uses the cache only while the frozen weights are unchanged and every one of its rows has
+    the inputs that it had when it was filled. Otherwise (unfrozen, augmented) it is computed from
+    the first layer. Rows are filled in batches that depend only on the rows, so a resumed run that
+    must fill again gets the same bits; one that finds the sealed files reads them.
     """
 
     def __init__(self, prefix: Prefix, folder: Path) -> None:
@@ -85,9 +85,9 @@ class PrefixCache:
         tokens: int,
         beginnings: Mapping[str, Examples] = MappingProxyType({}),
     ) -> None:
-        """Compute what is not there yet of the rows of ``sets`` (name: examples), in evaluation
-        mode, ``tokens`` padded tokens a batch; ``beginnings`` are examples that a set of this name
-        begins with. Raises ``MachineError`` when the disk is full."""
+        """Compute the missing rows of ``sets`` (name: examples), in evaluation mode, ``tokens``
+        padded tokens per batch; ``beginnings`` are examples with which a set of this name begins.
+        Raises ``MachineError`` when the disk is full."""
         self._prefix.mark()
         autocast = passes.accelerator.autocast()
         with evaluation_mode(passes.network), torch.inference_mode(), autocast:
@@ -103,14 +103,14 @@ class PrefixCache:
     def cached_prefix(
         self, examples: Examples, positions: Ints, batch: Batch
     ) -> contextlib.AbstractContextManager[None]:
-        """In this context a pass of ``batch``, which holds these rows, begins behind the frozen
-        layers, if they are kept and still hold."""
+        """A context in which a pass of ``batch``, which consists of these rows, starts after the
+        frozen layers, if their outputs are cached and still valid."""
         cached = next((cached for cached in self._sets if cached.examples is examples), None)
         if cached is None:
             return contextlib.nullcontext()
         if not self._prefix.is_unchanged:
             self.remove()
-            self.notify("the frozen layers learn now, or their weights were changed")
+            self.notify("the frozen layers are trained now, or their weights were changed")
             return contextlib.nullcontext()
         if _row_hashes(examples, positions, batch) != [cached.marks[row] for row in positions]:
             return contextlib.nullcontext()
@@ -118,7 +118,7 @@ class PrefixCache:
         return self._prefix.skipping(cached.file.read(positions).to(device))
 
     def remove(self) -> None:
-        """Delete the files; what is asked from then on is computed from the start."""
+        """Delete the files; from then on everything is computed from the first layer."""
         for cached in self._sets:
             cached.file.remove()
         self._sets = []
@@ -126,7 +126,7 @@ class PrefixCache:
     def _fill_file(
         self, passes: RowPasses, name: str, examples: Examples, tokens: int, weights: bytes
     ) -> _CachedRows:
-        """The file of one set of rows, every one of them in it, and their marks."""
+        """The complete file of one set of rows, and the hashes of its rows."""
         batches = list(batches_by_length(examples.lengths, np.arange(len(examples)), tokens))
         marks = [b""] * len(examples)
         for batch_rows in batches:
@@ -136,7 +136,7 @@ class PrefixCache:
         key = _cache_key(weights, marks, passes.accelerator.mixed_precision, tokens)
         file: RowFile | None = None
         for batch_rows in batches:
-            # The first batch is passed even where the file is whole: it tells the shape of a state.
+            # Compute the first batch even where the file is complete: it gives a state's shape.
             batch = passes.batch(examples, batch_rows)
             states = self._prefix.output(partial(passes.task.forward, passes.network, batch))
             if file is None:
@@ -164,15 +164,15 @@ class PrefixCache:
 def cached_prefix(
     cache: PrefixCache | None, examples: Examples, positions: Ints, batch: Batch
 ) -> contextlib.AbstractContextManager[None]:
-    """``cache.entered``; nothing where there is no cache."""
+    """``cache.cached_prefix``; an empty context without a cache."""
     if cache is None:
         return contextlib.nullcontext()
     return cache.cached_prefix(examples, positions, batch)
 
 
 def state_sizes(examples: Examples, positions: Ints, states: torch.Tensor) -> Ints:
-    """How much of its state [size, …] is a row's own, for all ``examples``: its tokens where the
-    batch is padded to the longest, else (pictures) the whole.
+    """The size of each row's own part of its state [size, …], for all ``examples``: its number of
+    tokens where the batch is padded to the longest, else (images) the full size.
 
     ``states`` [batch, size, …] are those of ``positions``.
     """
@@ -183,7 +183,7 @@ def state_sizes(examples: Examples, positions: Ints, states: torch.Tensor) -> In
 
 
 def _cache_key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: int) -> str:
-    """A hash of all that the kept numbers come from: weights, inputs, precision, batches."""
+    """A hash of what the cached numbers depend on: weights, inputs, precision, batches."""
     digest = hashlib.blake2b(weights, digest_size=16)
     digest.update(f"{torch.__version__} {precision} {tokens} {len(marks)}".encode())
     for mark in marks:
@@ -192,7 +192,7 @@ def _cache_key(weights: bytes, marks: Sequence[bytes], precision: str, tokens: i
 
 
 def _row_hashes(examples: Examples, positions: Ints, batch: Batch) -> list[bytes]:
-    """A hash of what the network reads of each row, whatever it is padded to."""
+    """A hash of the network's input for each row, independent of its padding."""
     lengths = examples.lengths[positions]
     longest = int(lengths.max())
     inputs = [batch[name].cpu().numpy() for name in INPUTS if name in batch]
@@ -206,17 +206,17 @@ def _row_hashes(examples: Examples, positions: Ints, batch: Batch) -> list[bytes
     return marks
 
 
-# Bits are kept and given back as they are, whatever the type of the numbers; all bits 0 is 0.0.
+# Bits are stored and returned unchanged, whatever the type of the numbers; all bits 0 is 0.0.
 BITS = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
 class RowFile:
-    """Rows [size, *tail] of one type, row i ``sizes[i]`` long; ``key`` says what they are of.
+    """Rows [size, *tail] of one type, row i ``sizes[i]`` long; ``key`` identifies their content.
 
-    The numbers go through a plain file, so that a full disk is an error of the operating system and
-    not a dead process, and are read through a memory map. ``seal`` writes the description last,
-    with the SHA-256 of the rows: a file without one, with another ``key``, or of which a bit has
-    changed, counts as not there.
+    The numbers are written to a plain file, so that a full disk is an error of the operating system
+    and not a crashed process, and are read through a memory map. ``seal`` writes the description
+    last, with the SHA-256 of the rows. A file without a description, with another ``key``, or with
+    a changed bit counts as missing.
     """
 
     def __init__(
@@ -233,13 +233,12 @@ class RowFile:
 
     @property
     def bytes(self) -> int:
-        """The size of all rows."""
+        """The size of all rows in bytes."""
         return int(self._offsets[-1]) * self._width * self.dtype.itemsize
 
     @property
     def is_sealed(self) -> bool:
-        """Whether every row has been written, by this process or one before it, and is as it was
-        written."""
+        """Whether every row has been written, by this or an earlier process, and is unchanged."""
         try:
             stored = json.loads(self._description_path.read_text("utf-8"))
             size_matches = self.path.is_file() and self.path.stat().st_size == self.bytes
@@ -252,7 +251,7 @@ class RowFile:
         return {"key": self.key, **file_digest(self.path)}
 
     def write(self, row: int, values: torch.Tensor) -> None:
-        """Put one row [at least sizes[row], *tail] into its place, without what is padding.
+        """Write one row [at least sizes[row], *tail] to its place, without padding.
 
         Raises ``MachineError`` on a full disk.
         """
@@ -262,33 +261,33 @@ class RowFile:
             with disk_errors(self.path):
                 if self._file is None:
                     self._complete = False
-                    # A file that is half written again must not count as whole.
+                    # A file that is partly rewritten must not count as complete.
                     self._description_path.unlink(missing_ok=True)
                     self._file = self.path.open("wb", buffering=0)
                 self._file.seek(int(self._offsets[row]) * self._width * self.dtype.itemsize)
                 while remaining:
-                    # Without a buffer a write may take a part alone.
+                    # Without a buffer, a write may be partial.
                     remaining = remaining[self._file.write(remaining) :]
         except BaseException:
             self._close()
             raise
 
     def seal(self) -> None:
-        """All rows are there."""
+        """Mark the file as complete."""
         if self._complete:
             return
         with disk_errors(self.path):
             if self._file is not None:
-                # The rows are on the disk before the note says so.
+                # Sync the rows to disk before the description says so.
                 os.fsync(self._file.fileno())
             self._close()
             write_json(self._description_path, self._description())
             self._complete = True
 
     def read(self, rows: Ints) -> torch.Tensor:
-        """These rows [n, longest of them, *tail], zeros behind the shorter ones."""
+        """These rows [n, longest of them, *tail], zeros after the shorter ones."""
         if self._map is None:
-            # Copy on write, of which nothing is written: PyTorch warns of a read-only array.
+            # Copy on write, though nothing is written: PyTorch warns about a read-only array.
             shape = (int(self._offsets[-1]), self._width)
             self._map = np.memmap(self.path, dtype=self._bits, mode="c", shape=shape)
         longest = int(self._sizes[rows].max())

@@ -1,9 +1,9 @@
-"""Continued pretraining: more of what a model was pretrained on, on texts of one's own
-(2004.10964).
+"""Continued pretraining of a model on one's own texts (2004.10964).
 
-An encoder learns to say masked tokens: of 15 % of them, four in five are masked, one in ten is
-another token, one in ten stays (1810.04805). A decoder learns to say the next one. Some texts are
-held out, and the weights of the look at which these cost least are kept.
+An encoder learns to predict masked tokens: of 15 % of the tokens, four in five are masked, one in
+ten is replaced by another token, one in ten stays (1810.04805). A decoder learns to predict the
+next token. Some texts are held out, and the weights of the evaluation with the lowest loss on them
+are kept.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 BATCH, LENGTH, EVALUATIONS, WARMUP, CLIP = 16, 128, 5, 0.06, 1.0
 MASKED, HELD_OUT_SHARE, LEAST_HELD_OUT, MOST_HELD_OUT = 0.15, 0.05, 8, 200
 LEAST_TEXTS = 40
-# What Transformers' losses pass over.
+# Transformers' losses ignore this label.
 IGNORED = -100
-# What is new learns from nothing, the rest from what it knows.
+# New weights learn from scratch, the others from what they know.
 LEARNING_RATE, NEW_WEIGHTS_LEARNING_RATE = 5e-5, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainingResult:
-    """``steps`` updates were taken, and the state after ``best_step`` of them is kept:
-    ``loss_before`` and ``loss_after`` are the mean losses of a token of ``held_out`` texts, in
-    nats; ``blocks`` were learned from."""
+    """``steps`` updates were taken, and the checkpoint after ``best_step`` of them is kept.
+    ``loss_before`` and ``loss_after`` are the mean losses per token of ``held_out`` texts, in
+    nats; ``blocks`` is the number of training blocks."""
 
     steps: int
     best_step: int
@@ -63,15 +63,15 @@ def pretrain(
     """Train ``model`` (with a ``loss`` for ``labels``, as Transformers' have) on ``texts`` in
     place.
 
-    ``is_new`` says of a weight's name that it was drawn, and learns faster. The decision log says
-    at each look what the texts that are held out lose. Raises ``DataError`` for fewer than 40
-    texts.
+    ``is_new`` says by a weight's name whether it was newly initialized; such weights learn faster.
+    The decision log has the loss on the held-out texts at each evaluation. Raises ``DataError`` for
+    fewer than 40 texts.
     """
     blocks = blocks_of(tokenizer, texts)
     if len(blocks) < LEAST_TEXTS:
         raise DataError(
             "the texts to pretrain on",
-            f"are too few: {LEAST_TEXTS} that can be read are the least, and thousands are of use",
+            f"are too few: at least {LEAST_TEXTS} that can be read are needed, better thousands",
             len(blocks),
             "Give more texts, or leave them out.",
         )
@@ -109,7 +109,7 @@ def pretrain(
 
 @dataclass(frozen=True, slots=True)
 class _Batches:
-    """Batches of the blocks of the texts, as the model reads them."""
+    """Batches of the blocks of the texts, as input of the model."""
 
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -118,7 +118,7 @@ class _Batches:
     seed: int
 
     def batch(self, positions: Ints, name: str, number: int) -> dict[str, torch.Tensor]:
-        """These blocks on the model's device, masked by a seed of this name and number."""
+        """These blocks on the model's device, masked with a seed from this name and number."""
         rows = [self.blocks[i] for i in positions]
         batch = collate(self.tokenizer, rows, self.masked, derive_seed(self.seed, name, number))
         device = next(self.model.parameters()).device
@@ -126,7 +126,7 @@ class _Batches:
 
 
 def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
-    """The mean loss of a token of the blocks that are held out, after ``step`` updates."""
+    """The mean loss per token of the held-out blocks, after ``step`` updates."""
     source.model.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
@@ -138,7 +138,7 @@ def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
                 count += tokens
     source.model.train()
     loss = total / max(count, 1)
-    notify(Decision("pretraining", f"update {step}", f"{loss:.3f} nats a token held out"))
+    notify(Decision("pretraining", f"update {step}", f"{loss:.3f} nats per token, held out"))
     return loss
 
 
@@ -162,7 +162,7 @@ def _optimizer(
 
 
 def _blocks_of_step(train_blocks: Ints, step: int, seed: int) -> Ints:
-    """The blocks of an update: each once an epoch, in an order of its own."""
+    """The blocks of an update: each once per epoch, in a new order each time."""
     places = np.arange(step * BATCH, (step + 1) * BATCH)
     epochs, at = places // len(train_blocks), places % len(train_blocks)
     orders = {
@@ -181,12 +181,12 @@ def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def blocks_of(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int = LENGTH
 ) -> list[list[int]]:
-    """The texts as token ids, special ones among them, in blocks of at most ``length``; texts of
-    which nothing is read are left out."""
+    """The texts as token ids, including special tokens, in blocks of at most ``length``; texts that
+    give no token are left out."""
     special_tokens = tokenizer.num_special_tokens_to_add()
     blocks: list[list[int]] = []
     for text in texts:
-        # One call a text: of several, none says which are cut where.
+        # One call per text: a call for several does not say which parts belong to which.
         token_ids = tokenizer(
             text, truncation=True, max_length=length, return_overflowing_tokens=True
         )["input_ids"]
@@ -198,14 +198,14 @@ def blocks_of(
 def collate(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]], masked: bool, seed: int
 ) -> dict[str, torch.Tensor]:
-    """``input_ids``, ``attention_mask`` and ``labels`` [rows, longest]; a label of −100 is not
-    asked. Masks are drawn from ``seed``."""
+    """``input_ids``, ``attention_mask`` and ``labels`` [rows, longest]; a label of −100 is ignored.
+    Masks are drawn from ``seed``."""
     longest = max(map(len, rows))
     pad = tokenizer.pad_token_id or 0
     ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
     attention_mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     if not masked:
-        # The padding token may be one that ends a text, which is to be learned.
+        # The padding token may be the end-of-text token, which must be learned.
         return {
             "input_ids": ids,
             "attention_mask": attention_mask,

@@ -1,16 +1,17 @@
-"""A moment of a run that it can be put back into: for its best state, a checkpoint, a rollback, and
-the undoing of an action.
+"""A moment of a run that can be restored: for its best checkpoint, a resume, a rollback, and the
+undoing of an action.
 
-``SavedWeights`` give the model of a moment back; from a ``RestorePoint`` training goes on as if
-nothing had come after it. The best state of an ordinary run is the first, which costs one copy of
-what learns. The second costs the optimizer's state beside, so one is taken where a checkpoint is
-written, or where an advisor may yet go back (``core.events.RollsBack``).
+``SavedWeights`` restore only the model of a moment; from a ``RestorePoint`` training continues as
+if nothing had come after it. The best checkpoint of an ordinary run is the first kind, which takes
+one copy of the trainable parameters. The second kind also takes the optimizer's state, so one is
+made where a checkpoint is written, or where an advisor may still go back
+(``core.events.RollsBack``).
 
-Part of a moment is what actions had changed of the settings that the run began with
-(``Adjustments``, a value), and what may join it (``Additions``). The job is never written to:
-``adjusted_plan`` gives the plan that follows, and ``training/act.py`` makes the optimizer, the
-schedule and the network follow. ``training`` names no method and no enrichment: whoever puts a job
-together says what there is to add, and makes the phases with it.
+A moment includes the changes that actions made to the settings of the run (``Adjustments``, a
+value), and what may join it (``Additions``). The job is never changed: ``adjusted_plan`` gives the
+resulting plan, and ``training/act.py`` makes the optimizer, the schedule and the network follow.
+``training`` names no method and no enrichment: the code that builds a job says what can be added,
+and makes the phases with it.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ class SavedWeights:
 
 
 class RandomState(TypedDict, total=False):
-    """Where PyTorch's generators are: the processor's, each GPU's, and Apple's where there is
-    one."""
+    """The states of PyTorch's generators: the CPU's, each GPU's, and Apple's where there is one."""
 
     torch: torch.Tensor
     cuda: list[torch.Tensor]
@@ -44,13 +44,13 @@ class RandomState(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """All that the training after it depends on, beside the job.
+    """Everything that the following training depends on, except for the job.
 
-    ``weights`` are those of the moment, ``previous`` those of the look before it (at a look they
-    are the same), ``best`` those that the run would have ended with. ``position`` are the run's
-    counters, the place among the rows with them; ``adjustments`` the settings that actions had
-    changed; ``listeners`` the states of those that have one, by name. ``optimizer`` and
-    ``schedule`` are ``None`` before the first phase and after the last.
+    ``weights`` are those of the moment, ``previous`` those of the evaluation before it (at an
+    evaluation they are the same), ``best`` those that the run would have ended with. ``position``
+    contains the run's counters, including the position among the rows; ``adjustments`` the settings
+    that actions had changed; ``listeners`` the states of those that have one, by name.
+    ``optimizer`` and ``schedule`` are ``None`` before the first phase and after the last.
     """
 
     weights: SavedWeights
@@ -65,8 +65,8 @@ class RestorePoint:
     listeners: Mapping[str, dict[str, Any]]
 
     def copied(self) -> RestorePoint:
-        """The same with states of its own, which later steps cannot write into; in the processor's
-        memory. Saved weights are never written to, so they are shared."""
+        """A copy with its own states, which later steps cannot write into, in CPU memory. Saved
+        weights are never written to, so they are shared."""
         return replace(
             self,
             **{
@@ -76,7 +76,7 @@ class RestorePoint:
         )
 
     def to_state(self) -> dict[str, Any]:
-        """In types that the weights-only loader reads."""
+        """The point in types that the weights-only loader reads."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
             **values,
@@ -99,7 +99,7 @@ class RestorePoint:
 
 
 def random_state() -> RandomState:
-    """Where PyTorch's generators are."""
+    """The states of PyTorch's generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     apple: RandomState = (
         {"mps": torch.mps.get_rng_state()} if torch.backends.mps.is_available() else {}
@@ -108,7 +108,7 @@ def random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Put them back there."""
+    """Restore the states of PyTorch's generators."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
@@ -130,7 +130,7 @@ Settings = Mapping[str, Any]
 
 
 class Additions(Protocol):
-    """What can be added to a run's phases; a function of what it is given, without a state."""
+    """What can be added to a run's phases; a function of its arguments, without a state."""
 
     def accepts(self, phase: Phase) -> bool:
         """Whether something can be added to this phase."""
@@ -139,33 +139,33 @@ class Additions(Protocol):
     def complete_settings(
         self, name: str, given: Settings, on: Mapping[str, Settings]
     ) -> dict[str, Any]:
-        """Every setting of the method ``name``, as given or worked out, where the methods ``on``
-        have been switched on before. Raises ``RunError`` for one that cannot join this run."""
+        """Every setting of the method ``name``, as given or computed, where the methods ``on`` have
+        been switched on before. Raises ``RunError`` for one that cannot join this run."""
         ...
 
     @property
     def notches(self) -> int:
-        """How many notches stronger the rows can be enriched than the recipe says."""
+        """By how many notches augmentation can be stronger than in the recipe."""
         ...
 
     def add_to(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
-        """The phase with these methods (all their settings) in it, its rows enriched by so many
-        notches more."""
+        """The phase with these methods (all their settings), its augmentation stronger by this many
+        notches."""
         ...
 
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
-        """What of the method must hear the loop, made anew."""
+        """New instances of the method's listeners to the loop."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Adjustments:
-    """``rate`` is a factor on every learning rate; ``weight_decay`` and ``dropout`` stand in the
-    place of the recipe's where they are not ``None``; ``frozen`` are names of parameters that would
-    learn, ``thawed`` of those that would not; ``more_steps`` are those that the last phase takes
-    beyond its plan, below 0 where it takes fewer. ``methods`` are those that were switched on, with
-    every setting, ``augmentation`` how many notches stronger the rows are enriched, ``shuffles``
-    how often the rows to come were put in another order."""
+    """``rate`` is a factor on every learning rate. ``weight_decay`` and ``dropout`` replace those
+    of the recipe where they are not ``None``. ``frozen`` are names of parameters that would
+    otherwise be trained, ``thawed`` of those that would not. ``more_steps`` is the change of the
+    number of steps of the last phase, below 0 where it takes fewer. ``methods`` are those that were
+    switched on, with every setting, ``augmentation`` the number of notches by which augmentation is
+    stronger, ``shuffles`` how often the remaining rows were reshuffled."""
 
     rate: float = 1.0
     weight_decay: float | None = None
@@ -182,7 +182,7 @@ class Adjustments:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Adjustments:
-        """An older version's state knew fewer of them."""
+        """The state of an older version may lack some of the fields."""
         names = {name: tuple(state.get(name, ())) for name in ("frozen", "thawed")}
         return cls(**{**state, **names})
 
@@ -191,8 +191,8 @@ NO_ADJUSTMENTS = Adjustments()
 
 
 def adjusted_plan(plan: Plan, adjustments: Adjustments, additions: Additions | None = None) -> Plan:
-    """The plan with what was changed of its rates, decay, length, methods and forms of rows; itself
-    without a change."""
+    """The plan with the changes of its rates, decay, length, methods and augmentation; the same
+    plan without a change."""
     phases = plan.phases
     if additions is not None and (adjustments.methods or adjustments.augmentation):
         phases = tuple(
@@ -213,7 +213,7 @@ def adjusted_plan(plan: Plan, adjustments: Adjustments, additions: Additions | N
     if not adjustments.more_steps:
         return plan if phases is plan.phases else replace(plan, phases=phases)
     last, before = phases[-1], plan.evaluate_at
-    # A longer warm-up would begin anew behind its end: it keeps its steps, of which the share is
+    # A longer warm-up would begin again after its end: it keeps its steps, of which the share is
     # rounded up.
     warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + adjustments.more_steps)
     last_phase = replace(last, steps=last.steps + adjustments.more_steps, warmup=min(warmup, 1.0))

@@ -1,6 +1,5 @@
-"""The state of a run: what the loop moves, what listeners see, what a checkpoint keeps.
-
-What one forward pass of a training step said of its rows.
+"""The state of a run: what the loop changes, what listeners see, what a checkpoint stores; and the
+results of one forward pass of a training step.
 """
 
 from __future__ import annotations
@@ -42,21 +41,22 @@ MARK_CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything a run is made of, ready to go.
+    """Everything a run consists of, ready to start.
 
-    ``added_examples`` are examples that are learned from beside ``train``; ``train_with_added`` are
-    both, in this order, with their weights. Nothing but updates and a refitted head reads them.
-    ``general_examples`` are examples of what the model knew before, measured at every look; nothing
-    learns from them. ``general_replay`` are others of that kind, for what holds on to it.
-    ``decisions`` were made on the way here; the journal begins with them. ``groups`` turns a phase
-    into parameter groups (``params``, ``lr``, ``weight_decay``), or none where nothing learns;
-    ``choose`` gives the place in the history of the state to keep, which is the newest or the one
-    kept before; ``write_texts`` lets the network write texts at every evaluation point, where that
-    is asked for. ``cache`` keeps the outputs of frozen first layers. ``pretrained`` are the weights
-    as they were loaded, which lie in memory anyway. ``additions`` are what may join the fine-tuning
-    while it goes on. ``out_of_fold`` stands for the validation rows where they are learned from too
-    (``valid`` are then ``train``). ``overhead_s`` gives the seconds of what is no step and no pass
-    of a look, the texts of looks and all that follows the last step, from what a row takes forward.
+    ``added_examples`` are examples that are learned from in addition to ``train``;
+    ``train_with_added`` are both, in this order, with their weights. Only updates and a refitted
+    head read them. ``general_examples`` are general examples that the base model knew, measured at
+    every evaluation and never trained on. ``general_replay`` are others of that kind, for methods
+    that preserve that knowledge. ``decisions`` were made before the run; the journal begins with
+    them. ``groups`` turns a phase into parameter groups (``params``, ``lr``, ``weight_decay``), or
+    none where nothing is trainable. ``choose`` gives the index in the history of the checkpoint to
+    keep, which is the newest or the one kept before. ``write_texts`` lets the network generate
+    texts at every evaluation, where the recipe requests it. ``cache`` stores the outputs of frozen
+    first layers. ``pretrained`` are the weights as loaded, which are in memory anyway.
+    ``additions`` may join the fine-tuning while it runs. ``out_of_fold`` replaces the validation
+    rows where they are trained on too (``valid`` are then ``train``). ``overhead_s`` gives the
+    seconds of everything that is neither a step nor a forward pass of an evaluation, that is, text
+    generation at evaluations and all that follows the last step, from the forward time of a row.
     """
 
     network: Network
@@ -93,7 +93,7 @@ class Job:
 
 
 class Run:
-    """A run in motion. Public attributes are what listeners may read. ``guarded.begin_run`` makes
+    """A run in progress. Public attributes are what listeners may read. ``guard.begin_run`` makes
     one, with its ``guard``."""
 
     def __init__(self, job: Job) -> None:
@@ -127,7 +127,7 @@ class Run:
         self._seconds_before = 0.0
         self.switched_listeners: dict[str, Sequence[Any]] = {}
         self.register_listeners()
-        # Fixed here: what an action freezes is still part of the state.
+        # Fixed here: parameters that an action freezes are still part of the state.
         self._trainable = {n: p for n, p in job.network.named_parameters() if p.requires_grad}
         self._changing_tensors = {**self._trainable, **running_statistics(job.network)}
         self._thawed_originals: dict[str, torch.Tensor] = {}
@@ -143,12 +143,12 @@ class Run:
 
     @property
     def epoch(self) -> float:
-        """Passes over the training rows so far, over all phases."""
+        """Passes over the training rows so far, in all phases."""
         return self.examples_seen / max(1, len(self.job.train))
 
     @property
     def history(self) -> tuple[Snapshot, ...]:
-        """The snapshots of the branch that is alive, oldest first."""
+        """The snapshots of the live branch, oldest first."""
         return self.guard.history
 
     @property
@@ -158,12 +158,12 @@ class Run:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What they show; ``None`` before the first."""
+        """The verdict on the history; ``None`` before the first evaluation."""
         return self.guard.verdict
 
     @property
     def best(self) -> SavedWeights:
-        """The state to keep so far."""
+        """The best checkpoint so far."""
         return self.guard.best
 
     @property
@@ -173,37 +173,37 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the run, over all its processes in time."""
+        """Wall time of the run, including earlier processes before a resume."""
         return self._seconds_before + time.perf_counter() - self._clock
 
     def continue_clock(self, seconds: float) -> None:
-        """Count on from what the run had taken in earlier processes."""
+        """Add the time that the run took in earlier processes."""
         self._seconds_before, self._clock = seconds, time.perf_counter()
 
     def emit(self, event: str) -> None:
-        """Tell every listener that has a method of this name."""
+        """Call the method of this name of every listener that has one."""
         if event not in self._handlers:
-            raise Defect("the loop", "emitted an event that core/events.py does not name", event)
+            raise Defect("the loop", "emitted an event that is missing in core/events.py", event)
         for handler in self._handlers[event]:
             handler(self)
 
     @property
     def listeners(self) -> tuple[Any, ...]:
-        """The job's, and those of methods that were switched on."""
+        """The job's listeners, and those of methods that were switched on."""
         return (
             *self.job.listeners,
             *(one for made in self.switched_listeners.values() for one in made),
         )
 
     def register_listeners(self) -> None:
-        """Let those who listen now hear what comes."""
+        """Connect the current listeners to the events."""
         self._handlers = {
             event: _handlers(event, order_listeners(self.listeners)) for event in EVENTS
         }
 
     def unfreezable_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters that learn or could: all but what an adapter holds, what the network
-        itself keeps fixed, and quantised ones."""
+        """The parameters that are trainable or can be made so: all except the frozen ones of an
+        adapter, parameters that the network itself fixes, and quantised ones."""
         adapter = getattr(self.network, "adapter", None)
         fixed_ids = (adapter.frozen_ids if adapter else frozenset()) | getattr(
             self.network, "fixed", frozenset()
@@ -217,9 +217,9 @@ class Run:
         }
 
     def thaw(self, names: Collection[str]) -> None:
-        """Of the parameters that did not learn from the beginning, let those of these names learn;
-        any other that did meanwhile is again what it was. Their memory is shared with the loaded
-        network, so they learn in memory of their own."""
+        """Make these parameters trainable, of those that were not trainable at the beginning; reset
+        any other that was trained meanwhile. Their memory is shared with the loaded network, so
+        training uses a copy."""
         if set(names) == {name for name in self._thawed_originals if name in self._trainable}:
             return
         parameters: Mapping[str, torch.nn.Parameter] = dict(self.network.named_parameters())
@@ -254,21 +254,21 @@ class Run:
         self.__dict__.pop("frozen_sum", None)
 
     def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
-        """The parameters that any phase may change, by name; those that are frozen for a while
-        with them."""
+        """The parameters that any phase may change, by name, including those that are temporarily
+        frozen."""
         return self._trainable
 
     def changing_tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that training changes, by name: these, and the running statistics of batch
-        norms."""
+        """Everything that training changes, by name: these parameters and the running statistics of
+        batch norms."""
         return self._changing_tensors
 
     def copy_tensors(self) -> dict[str, torch.Tensor]:
-        """A copy of them in the processor's memory; of spread ones, of this process's parts."""
+        """A copy of them in CPU memory; of sharded ones, of this process's shards."""
         return {n: local_part(t.detach()).cpu().clone() for n, t in self._changing_tensors.items()}
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put such a copy back; what it does not know was as it was loaded."""
+        """Load such a copy; tensors that it does not contain are reset to their loaded values."""
         with torch.no_grad():
             for name, tensor in (
                 {**self._thawed_originals, **tensors} if self._thawed_originals else tensors
@@ -277,10 +277,10 @@ class Run:
 
     @contextlib.contextmanager
     def initial_weights(self) -> Iterator[None]:
-        """The network as it was before the first step, for as long as this lasts.
+        """A context in which the network has its weights from before the first step.
 
-        The tensors change places and nothing is copied; a device that does not hold those of the
-        start gets them once, as many as learn. What was passed before keeps its gradient.
+        Tensors are swapped and nothing is copied; a device that does not hold the initial tensors
+        gets them once, as many as are trainable. Earlier forward passes keep their gradient.
         """
         current = {name: tensor.data for name, tensor in self._changing_tensors.items()}
         try:
@@ -295,10 +295,12 @@ class Run:
                 tensor.data = current[name]
 
     def fill_prefix_cache(self) -> None:
-        """Compute the outputs of the frozen first layers, once a row, where they are to be kept."""
+        """Compute the outputs of the frozen first layers once per row, where they are cached."""
         job = self.job
         if job.cache is not None:
-            job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
+            job.cache.notify = lambda why: self.journal.note(
+                self.step, "cached outputs deleted", why
+            )
             sets = {"train": job.learned_examples, "valid": job.valid}
             passes = RowPasses(self.network, job.task, job.accelerator)
             job.cache.fill(
@@ -306,7 +308,7 @@ class Run:
             )
 
     def release_memory(self) -> None:
-        """Give the optimizer's and the gradients' memory back, and the disk: scoring needs it."""
+        """Free the memory of the optimizer and the gradients, and the disk: scoring needs it."""
         if self.job.cache is not None:
             self.job.cache.remove()
         self.optimizer = None
@@ -319,12 +321,12 @@ class Run:
 
     @cached_property
     def frozen_sum(self) -> float:
-        """A mark of the weights that never change: Σ |w|, of quantised ones their levels and
-        scales. Layer by layer and row by row, since the word embeddings in float64 would be the
-        largest thing in memory."""
+        """A checksum of the weights that never change: Σ |w|; for quantised weights of their levels
+        and scales. It goes layer by layer and row by row, since the word embeddings in float64
+        would be the largest object in memory."""
         sharded = is_sharded(self.network)
         fixed_parameters = (p for p in self.network.parameters() if not p.requires_grad)
-        # Of a spread network this process's parts.
+        # Of a sharded network, this process's shards.
         frozen = map(local_part, fixed_parameters) if sharded else frozen_tensors(self.network)
         rows = (row for t in frozen for row in torch.split(t.detach().reshape(-1), MARK_CHUNK))
         total = float(sum(_float64_sum(row.abs()) for row in rows))
@@ -338,8 +340,8 @@ def _float64_sum(values: torch.Tensor) -> float:
 
 
 def running_statistics(network: Weights) -> dict[str, torch.Tensor]:
-    """The buffers that batch norms change while they train, by name; none of those of a frozen
-    one, which stays in evaluation mode."""
+    """The buffers that batch norms change in training, by name; without those of a frozen one,
+    which stays in evaluation mode."""
     norms = {id(norm) for norm in learning_norms(network)}
     return {
         f"{name}.{key}": buffer
@@ -350,7 +352,7 @@ def running_statistics(network: Weights) -> dict[str, torch.Tensor]:
 
 
 def learning_norms(network: Weights) -> list[torch.nn.modules.batchnorm._BatchNorm]:
-    """The batch norms that learn and keep running statistics."""
+    """The trainable batch norms that keep running statistics."""
     return [
         module
         for module in network.modules()
@@ -373,7 +375,7 @@ def _handlers(event: str, listeners: Sequence[Listener]) -> list[Callable[[Run],
 
 
 def dropouts_of(network: Weights) -> tuple[tuple[torch.nn.Module, str, float], ...]:
-    """Every dropout of a network that is on: the module, the attribute that holds its rate, and the
+    """Every active dropout of a network: the module, the attribute that holds its rate, and the
     rate. Attention keeps its own as a plain number."""
     dropouts: list[tuple[torch.nn.Module, str, float]] = []
     for module in network.modules():
@@ -390,7 +392,7 @@ def dropouts_of(network: Weights) -> tuple[tuple[torch.nn.Module, str, float], .
 @dataclass(frozen=True, slots=True)
 class BatchLosses:
     """``rows`` [batch] positions among the training rows, their ``losses`` [batch] before any loss
-    term, ``logits`` [batch, classes] and ``labels`` [batch] where the task is one of classes."""
+    term, ``logits`` [batch, classes] and ``labels`` [batch] for classification tasks."""
 
     rows: Ints
     losses: torch.Tensor
@@ -399,7 +401,7 @@ class BatchLosses:
 
 
 def batch_losses_of(passed: ForwardPass, losses: torch.Tensor) -> BatchLosses:
-    """What a forward pass said; logits only where each row has one class."""
+    """The losses and labels of a forward pass; logits only where each row has one class."""
     logits, labels = getattr(passed.output, "logits", None), passed.batch.get("labels")
     one_class = (
         logits is not None

@@ -1,9 +1,9 @@
-"""Taking a snapshot: the same rows, the same code, each time; of the weights that a run has, and of
-weights that it never had, offered at its end for the state to keep: averages of those it had.
+"""Snapshots: evaluating the same rows with the same code each time; for the current weights of a
+run, and for weights offered at its end as a candidate checkpoint, such as averages.
 
-A listener makes these (``core.events.Offers``); here they are put into the network, measured like
-any other look, and kept if the run's own rule keeps them as the newest of its looks. What is not
-kept was tried all the same, and is written down with the reason.
+A listener computes the offered weights (``core.events.Offers``). Here they are loaded into the
+network, measured like any other evaluation, and kept if the run's own rule keeps them as the newest
+evaluation. An offer that is not kept is recorded with the reason.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ NOT_MEASURED = Measurements(np.zeros(0), {}, float("nan"), 1.0)
 
 
 def take_snapshot(run: Run) -> Snapshot:
-    """Measure the train probe and the validation rows, and how far the weights have moved."""
+    """Measure the training sample and the validation rows, and how far the weights have moved."""
     now = run.copy_tensors()
     if not run.guard.snapshots:
-        # Copies of the weights are the largest thing beside the model, so one serves both.
+        # Copies of the weights are the largest object after the model, so one serves both.
         run.initial_tensors = run.previous = now = same_memory(now, run.job.pretrained)
     snapshot = measure_snapshot(run, now)
     run.previous, run.gradient_norms = now, []
@@ -59,8 +59,8 @@ def take_snapshot(run: Run) -> Snapshot:
 def measure_snapshot(
     run: Run, tensors: Mapping[str, torch.Tensor], with_probe: bool = True
 ) -> Snapshot:
-    """What the present weights, of which ``tensors`` is a copy, give; without ``with_probe`` on the
-    validation rows alone. Nothing of the run is changed."""
+    """Measure the current weights, of which ``tensors`` is a copy; without ``with_probe`` only on
+    the validation rows. The run is not changed."""
     probe = measure(run, run.job.train, run.probe) if with_probe else NOT_MEASURED
     valid = measure_validation(run)
     run.observer.forget_features()
@@ -71,7 +71,7 @@ def measure_snapshot(
     weights = run.trainable_parameters()
 
     def total(values: Sequence[float]) -> Sequence[float]:
-        """Sums over this process's parts of the weights as those over the weights."""
+        """Add up sums over this process's shards to sums over all weights."""
         return (
             sum_over_processes(run.job.accelerator, values) if is_sharded(run.network) else values
         )
@@ -95,7 +95,7 @@ def measure_snapshot(
         general_loss=None if general is None else mean_loss(general.losses, general.tokens),
         general_losses=None if general is None else general.losses,
         outputs=written.shares or None,
-        # Where a run takes more steps than it was to take, what earlier looks saw stays as it was.
+        # If a run takes more steps than planned, earlier evaluations keep the plan of their time.
         planned_steps=run.plan.steps if run.adjustments.more_steps else None,
         branch=run.guard.branch,
         general_tokens=None if general is None else general.tokens,
@@ -103,7 +103,7 @@ def measure_snapshot(
 
 
 def measure_validation(run: Run) -> Measurements:
-    """The validation rows: through the present model, or as the folds' networks answered them."""
+    """The validation rows, measured with the current model or from the folds' networks."""
     valid, folds = run.job.valid, run.job.out_of_fold
     if folds is None:
         return measure(run, valid, np.arange(len(valid)))
@@ -111,7 +111,7 @@ def measure_validation(run: Run) -> Measurements:
 
 
 def _measure_general(run: Run) -> Measurements | None:
-    """The general probe, where there is one; its rows whole, however many examples they are."""
+    """The general-text set, where there is one, by its rows, however many examples a row has."""
     examples = run.job.general_examples
     if examples is None:
         return None
@@ -123,7 +123,7 @@ def _measure_general(run: Run) -> Measurements | None:
 
 
 def measure(run: Run, examples: Examples, positions: Ints) -> Measurements:
-    """These rows through the present model in evaluation mode, to numbers."""
+    """Measure these rows with the current model in evaluation mode."""
     losses, outputs = run.observer.measure(run.network, examples, positions)
     return run.job.task.measure(losses, outputs, examples, positions)
 
@@ -134,8 +134,8 @@ def relative_change(
     before: Mapping[str, torch.Tensor],
     total: Callable[[Sequence[float]], Sequence[float]] = lambda values: values,
 ) -> float:
-    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 when there are none. ``total``
-    adds squares up over processes that hold a part each."""
+    """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 where there are none. ``total``
+    adds up squares over processes that hold a shard each."""
     names = list(names)
     difference = sum(float((after[n] - before[n]).norm()) ** 2 for n in names)
     size = sum(float(before[n].norm()) ** 2 for n in names)
@@ -143,15 +143,15 @@ def relative_change(
     return float(np.sqrt(difference / size)) if size else 0.0
 
 
-# Training rows that the running statistics of batch norms are measured on.
+# Training rows from which the running statistics of batch norms are measured.
 STATISTICS_ROWS = 1024
 AVERAGE = "average of weights"
 
 
 @dataclass(frozen=True, slots=True)
 class OfferResult:
-    """An offer as it was judged: the listener's ``name``, ``evaluation`` at the weights (``None``
-    where it made none), whether it was ``accepted``, and the decision in words."""
+    """The result of an offer: the listener's ``name``, the ``evaluation`` of the weights (``None``
+    where none was offered), whether it was ``accepted``, and the decision in words."""
 
     name: str
     evaluation: Snapshot | None
@@ -159,7 +159,7 @@ class OfferResult:
     decision: Decision
 
     def to_state(self) -> dict[str, Any]:
-        """In types that the weights-only loader reads."""
+        """The result in types that the weights-only loader reads."""
         decision = self.decision
         return {
             "name": self.name,
@@ -175,7 +175,7 @@ class OfferResult:
 
 
 def evaluate_offers(run: Run) -> None:
-    """Let each listener that can offer weights, by name, and keep what the run's rule keeps."""
+    """Evaluate the weights that each listener offers, and keep what the run's rule keeps."""
     offering_listeners = [one for one in order_listeners(run.listeners) if isinstance(one, Offers)]
     if not offering_listeners or not run.step:
         return
@@ -202,16 +202,15 @@ def _evaluate_offer(run: Run, listener: Any) -> None:
         run.guard.best = SavedWeights(offer.step, tensors)
     outcome = "kept" if accepted else "not kept"
     calibrated = evaluation.valid_logits is not None and np.isfinite(evaluation.temperature)
-    by = "the rule that chooses among the looks (train.keep)"
+    by = "the rule that chooses the checkpoint (train.keep)"
     because = (
-        f"{offer.composition}; its validation "
-        f"loss{' at its best temperature' if calibrated else ''} is "
-        f"{evaluation.refined_loss:.4g}, the kept state's was {loss_before:.4g}; "
+        f"{offer.composition}; its {'calibrated ' if calibrated else ''}validation loss is "
+        f"{evaluation.refined_loss:.4g}, that of the best checkpoint was {loss_before:.4g}; "
     )
     if within_tolerance:
-        because += f"within the {offer.within:g} nats that methods.wise.within gives for it"
+        because += f"within the {offer.within:g} nats that methods.wise.within allows"
     else:
-        because += f"{'by' if accepted else 'not by'} {by}"
+        because += f"{'accepted' if accepted else 'rejected'} by {by}"
     kind = _offer_kind(listener)
     decision = Decision(kind, f"{listener.name}: {outcome}", because, prominent=kind == AVERAGE)
     _record_offer(run, OfferResult(listener.name, evaluation, accepted, decision), offer.curve)
@@ -240,12 +239,12 @@ def _best_loss_so_far(run: Run) -> float:
 
 
 def selected_average(run: Run) -> Snapshot | None:
-    """The look at the average that the run keeps; ``None`` where it keeps a state it was in."""
+    """The evaluation of the average that the run keeps; ``None`` where it keeps no average."""
     return next((made.evaluation for made in reversed(run.offers) if made.accepted), None)
 
 
 class RunTrial:
-    """``core.events.Trial`` of a run of the loop, after its last step."""
+    """The ``core.events.Trial`` of a run of the loop, after its last step."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -261,7 +260,7 @@ class RunTrial:
         return run.job.choose(evaluations) == len(evaluations) - 1
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put weights into the network, with statistics and a refitted head of their own."""
+        """Load weights into the network, with their own statistics and refitted head."""
         run = self._run
         run.load_tensors(tensors)
         measure_statistics(run)
@@ -270,15 +269,15 @@ class RunTrial:
 
 
 def measure_statistics(run: Run) -> None:
-    """The running statistics of the batch norms that learn, anew, as the mean over batches of up
-    to 1,024 training rows (1803.05407, section 3.2); nothing without such norms."""
+    """Measure the running statistics of the trainable batch norms again, as the mean over batches
+    of up to 1,024 training rows (1803.05407, section 3.2); nothing without such norms."""
     norms = learning_norms(run.network)
     if not norms:
         return
     job, size = run.job, run.phase.rows_per_step
     positions = probe_positions(job.train.rows, STATISTICS_ROWS, run.plan.seed)
     with _averaging(run.network, norms), torch.no_grad(), job.accelerator.autocast():
-        # Parts of like size: a batch norm cannot take the statistics of one row left over.
+        # Parts of similar size: a batch norm cannot take the statistics of a single row.
         for rows in np.array_split(positions, -(-len(positions) // size)):
             batch = device_batch(job.task, job.train, rows, job.accelerator.device)
             with cached_prefix(job.cache, job.train, rows, batch):
@@ -289,7 +288,7 @@ def measure_statistics(run: Run) -> None:
 def _averaging(
     network: Network, norms: Sequence[nn.modules.batchnorm._BatchNorm]
 ) -> Iterator[None]:
-    """The norms alone in training mode, each taking the plain mean of all batches to come."""
+    """Only the norms in training mode, each taking the plain mean of all following batches."""
     was_training, momenta = network.training, [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:

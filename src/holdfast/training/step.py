@@ -24,15 +24,15 @@ from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch
 
 PART_ROWS = 8
-# What an update costs, in forward passes of its rows: 2.6 to 3.3 were measured of the default plans
-# on a processor (CR, TREC and BANKING77, 120 to 2,000 rows), the optimizer's share among it.
+# The cost of an update, in forward passes of its rows: 2.6 to 3.3 were measured for the default
+# plans on a CPU (CR, TREC and BANKING77, 120 to 2,000 rows), including the optimizer.
 UPDATE_COST = 2.8
-# Of so many updates the tokens are counted; of four, or a tenth of the run's, the rows pass.
+# Tokens are counted for this many updates; the rows of four, or of a tenth of the run's, are timed.
 COUNTED_UPDATES, MOST_TIMED_UPDATES, UPDATES_PER_TIMED = 32, 4, 10
 
 
 def steps_per_epoch(run: Run) -> int:
-    """Updates of an epoch of the present phase."""
+    """Updates per epoch of the current phase."""
     return run.phase.source.steps_per_epoch(_pool(run))
 
 
@@ -42,7 +42,7 @@ def draw_of_step(run: Run) -> Draw:
 
 
 def _pool(run: Run) -> RowPool:
-    """The training rows as the present phase draws from them."""
+    """The pool of training rows of the current phase."""
     if run.pool is None or run.pool.phase != run.phase.name:
         seed, shuffles = run.plan.seed, run.adjustments.shuffles
         seed = derive_seed(seed, "reshuffle", shuffles) if shuffles else seed
@@ -51,7 +51,7 @@ def _pool(run: Run) -> RowPool:
 
 
 def train_step(run: Run, draw: Draw) -> None:
-    """The gradient, by the phase's stepper; clip, update; the run's counters move on."""
+    """Compute the gradient with the phase's stepper, clip it, update, advance the counters."""
     if not run.network.training:
         train_mode(run.network)
     run.running_loss = run.phase.stepper(RunUpdate(run), draw)
@@ -62,7 +62,7 @@ def train_step(run: Run, draw: Draw) -> None:
 
 
 class RunUpdate:
-    """An update in the making: the ``Update`` of ``core/updates.py``."""
+    """An update in progress: the ``Update`` of ``core/updates.py``."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -80,7 +80,7 @@ class RunUpdate:
         local_parts = parts if compares_rows else tuple(part.take(local_rows) for part in parts)
         weight = sum(_weight(run, part) for part in parts)
         if repeat_pass:
-            # Two passes of other dropout would be gradients of two functions.
+            # Two passes with different dropout would be gradients of two functions.
             set_random_state(self._random_before)
         else:
             self._random_before = random_state()
@@ -107,7 +107,7 @@ def _weight(run: Run, draw: Draw) -> float:
 
 @contextlib.contextmanager
 def _fixed_statistics(run: Run, second_pass: bool) -> Iterator[None]:
-    """Where rows pass again, the running statistics of batch norms stay as the first pass left
+    """Where rows pass again, keep the running statistics of batch norms as the first pass left
     them."""
     buffers = (
         {n: b.clone() for n, b in running_statistics(run.network).items()} if second_pass else {}
@@ -120,9 +120,9 @@ def _fixed_statistics(run: Run, second_pass: bool) -> Iterator[None]:
 def _gradients(
     run: Run, draws: Sequence[Draw], weight: float, second_pass: bool, global_draws: Sequence[Draw]
 ) -> float:
-    """Gradients of these rows' share of the update, from nothing; returns its loss. The first draw
-    is of training rows, and they alone are heard of. ``global_draws`` are the same draws with the
-    rows of every process."""
+    """Compute the gradients of these rows' share of the update from zero; return its loss. The
+    first draw is of training rows, and only these are reported to listeners. ``global_draws`` are
+    the same draws with the rows of every process."""
     assert run.optimizer is not None
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
@@ -137,7 +137,7 @@ def _gradients(
 
 
 def _spare_passes(run: Run, draw: Draw, global_draw: Draw) -> int:
-    """How many passes more the process with most rows makes, where each pass is made by all."""
+    """How many more passes the process with most rows makes, where all must join each pass."""
     world = run.job.accelerator.num_processes
     if not is_sharded(run.network):
         return 0
@@ -148,8 +148,8 @@ def _spare_passes(run: Run, draw: Draw, global_draw: Draw) -> int:
 
 
 def loss_of(run: Run, draw: Draw) -> float:
-    """The loss of an update's rows as the network is, in training mode; nothing is changed and
-    nobody hears of it. Raises ``TrainingError`` for one that is not a finite number."""
+    """The loss of an update's rows with the current network, in training mode. Nothing is changed
+    or reported. Raises ``TrainingError`` for a loss that is not finite."""
     weight, total = sum(_weight(run, part) for part in draw.parts), 0.0
     with torch.no_grad(), _fixed_statistics(run, True):
         for part in draw.parts:
@@ -160,9 +160,9 @@ def loss_of(run: Run, draw: Draw) -> float:
 
 
 def seconds_of_updates(run: Run) -> float:
-    """How long all updates of the plan will take, by forward passes of the rows of some updates
-    of each phase in training mode (``_seconds_of_a_pass``). It is for one process; nothing is
-    changed, and no draw of chance is used up."""
+    """The estimated time of all updates of the plan in seconds, from forward passes of the rows of
+    some updates of each phase in training mode (``_seconds_of_a_pass``). It is for one process;
+    nothing is changed, and no random state is used up."""
     state, place = random_state(), (run.phase_index, run.step_in_phase)
     was_training, total = run.network.training, 0.0
     train_mode(run.network)
@@ -181,9 +181,9 @@ def seconds_of_updates(run: Run) -> float:
 
 
 def _seconds_of_a_pass(run: Run, steps: int) -> float:
-    """The mean time of one forward pass of an update's rows, over ``steps`` updates of the present
+    """The mean time of one forward pass of an update's rows, over ``steps`` updates of the current
     phase: the median of those among ``COUNTED_UPDATES`` whose tokens are nearest to their mean. The
-    first of them also lays out memory and chooses kernels."""
+    first of them also allocates memory and selects kernels."""
     draws = []
     for place in range(0, steps, math.ceil(steps / COUNTED_UPDATES)):
         run.step_in_phase = place
@@ -197,9 +197,9 @@ def _seconds_of_a_pass(run: Run, steps: int) -> float:
 
 
 def _time_forward(run: Run, pieces: Sequence[Draw]) -> float:
-    """The seconds of one pass of these pieces, as an update passes them."""
-    # What a gradient needs takes a processor as long again to write; a GPU hardly notices, and
-    # would run out of memory here before a run can make its pieces smaller.
+    """The seconds of one pass of these micro-batches, as in an update."""
+    # On a CPU, storing what a gradient needs doubles the time; on a GPU it hardly matters, and it
+    # would run out of memory here before a run can use smaller micro-batches.
     cuda, start = run.job.accelerator.device.type == "cuda", time.perf_counter()
     with torch.set_grad_enabled(not cuda):
         for piece in pieces:
@@ -210,7 +210,7 @@ def _time_forward(run: Run, pieces: Sequence[Draw]) -> float:
 
 
 def _tokens(run: Run, piece: Draw) -> int:
-    """The tokens of a piece with its padding."""
+    """The tokens of a micro-batch including its padding."""
     lengths = examples_of(run, piece).lengths
     return sum(
         len(part) * int(lengths[part.positions].max()) for part in _forward_parts(run, piece)
@@ -218,7 +218,7 @@ def _tokens(run: Run, piece: Draw) -> int:
 
 
 def _weighted_losses(run: Run, draw: Draw, weight: float, silent: bool) -> Iterator[torch.Tensor]:
-    """What each piece of these rows adds to the loss of the update."""
+    """Yield the contribution of each micro-batch to the loss of the update."""
     task, examples = run.job.task, examples_of(run, draw)
     for piece in _micro_batches(run, draw):
         share = task.weights(examples, piece.positions) / weight
@@ -227,8 +227,8 @@ def _weighted_losses(run: Run, draw: Draw, weight: float, silent: bool) -> Itera
 
 
 def _micro_batches(run: Run, draw: Draw) -> list[Draw]:
-    """The pieces that a step's rows are computed in. A processor takes hardly longer for many small
-    batches than for a large one, so there padding is what costs; a GPU is the other way round."""
+    """The micro-batches of a step's rows. On a CPU many small batches take hardly longer than a
+    large one, so padding is the main cost; on a GPU it is the other way round."""
     count, most = micro_batch_count(run), run.phase.part_rows
     if run.phase.compares_rows:
         count, most = 1, None
@@ -268,7 +268,7 @@ def _forward_pass(run: Run, draw: Draw) -> tuple[ForwardPass, torch.Tensor]:
 
 
 def _forward_parts(run: Run, draw: Draw) -> list[Draw]:
-    """What of these rows passes at once."""
+    """The parts of these rows that pass together."""
     if not run.phase.compares_rows:
         return [draw]
     lengths = examples_of(run, draw).lengths
@@ -276,8 +276,8 @@ def _forward_parts(run: Run, draw: Draw) -> list[Draw]:
 
 
 def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
-    """What the network puts out for these rows, and their batch. Rows that are compared pass in
-    small parts, whose outputs are joined."""
+    """The network's output for these rows, and their batch. Rows that are compared pass in small
+    parts, whose outputs are joined."""
     parts, examples = _forward_parts(run, draw), examples_of(run, draw)
     task, batches, outputs = run.job.task, [], []
     with run.job.accelerator.autocast():
@@ -290,7 +290,7 @@ def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:
 
 
 def _initial_output(run: Run, draw: Draw) -> Any:
-    """What the network put out for these rows before the first step."""
+    """The output of the network from before the first step for these rows."""
     with run.initial_weights(), torch.no_grad():
         run.network.eval()
         try:
@@ -300,8 +300,8 @@ def _initial_output(run: Run, draw: Draw) -> Any:
 
 
 def phase_parameters(run: Run) -> list[torch.nn.Parameter]:
-    """What the present phase changes by gradient. What an action has frozen must stay without one,
-    or the optimizer would decay it."""
+    """The parameters that the current phase trains. Those frozen by an action must have no
+    gradient, or the optimizer would decay them."""
     assert run.optimizer is not None
     learning = (p for group in run.optimizer.param_groups for p in group["params"])
     return [p for p in learning if p.requires_grad]
@@ -315,7 +315,7 @@ def _update(run: Run) -> None:
     trainable = [p for p in phase_parameters(run) if p.grad is not None]
     local_norm = torch.nn.utils.get_total_norm([p.grad for p in trainable if p.grad is not None])
     norm_tensor, limit = gather_tensor(local_norm), run.phase.clip
-    # Gradients below the limit are not touched, which on a processor would take as long again.
+    # Gradients below the limit are not changed, which would take as long again on a CPU.
     if limit is not None and not norm_tensor <= limit:
         torch.nn.utils.clip_grads_with_norm_(trainable, limit, local_norm)
     norm = float(norm_tensor)
@@ -326,17 +326,17 @@ def _update(run: Run) -> None:
         group["lr"] = group["base_lr"] * scale
     run.learning_rate = run.phase.learning_rate * scale
     if not run.loss_scale.step(run.optimizer, norm, run.step + 1, run.journal):
-        # The gradient of an update that was skipped has overflowed.
+        # The gradient of a skipped update has overflowed.
         run.gradient_norms.pop()
 
 
 def _combine(run: Run, total: float, average: bool) -> float:
-    """Add the gradients and the loss of all processes (or average, where each did the whole)."""
+    """Add the gradients and the loss of all processes (or average, where each computed all)."""
     accelerator = run.job.accelerator
     if accelerator.num_processes == 1:
         return total
     if is_sharded(run.network):
-        # Each process has its part of the summed gradient already.
+        # Each process has its shard of the summed gradient already.
         return sum_over_processes(accelerator, [total])[0]
     parameters = phase_parameters(run)
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]

@@ -1,8 +1,8 @@
-"""A sweep of the learning rate: the rate rises from update to update (1506.01186).
+"""A learning-rate range test: the rate increases from update to update (1506.01186).
 
 Rows differ more from one another than a few updates change any of them. So the loss of each
-update's rows is compared with what the same rows lost before the first update, under the same
-dropout: what is left of the difference is what the updates did.
+update's rows is compared with their loss before the first update, under the same dropout: the
+difference is the effect of the updates.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from holdfast.training.step import draw_of_step, loss_of, train_step
 
 @dataclass(frozen=True, slots=True)
 class SweepStep:
-    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the rows that came next,
-    in nats, and what the same rows lost at the ``initial_loss``."""
+    """One update of a sweep: its ``learning_rate``, the mean ``loss`` of the next rows in nats, and
+    the ``initial_loss`` of the same rows before the first update."""
 
     learning_rate: float
     loss: float
@@ -33,7 +33,7 @@ class SweepStep:
 
 
 class SweepSchedule:
-    """The schedule of a sweep, which no look and no checkpoint asks: the rates in their order, as
+    """The schedule of a sweep, without evaluations and checkpoints: the rates in their order, as
     factors of ``top``."""
 
     def __init__(self, rates: Sequence[float], top: float) -> None:
@@ -49,15 +49,18 @@ def sweep(
     learning_rates: Sequence[float],
     is_enough: Callable[[Sequence[SweepStep]], bool],
 ) -> tuple[SweepStep, ...]:
-    """Updates of the job's ``phase`` (its place in the plan), one at each of ``learning_rates``, on
-    training rows alone, until ``is_enough`` says so or a loss is not finite, with which it ends.
+    """Run updates of the job's ``phase`` (its index in the plan), one at each of
+    ``learning_rates``, only on training rows, until ``is_enough`` returns true or a loss is not
+    finite; that loss is then the last one.
 
-    The run begins as it would: the first look, the head that it begins with. The network is
-    changed; the generators are put back.
+    The run begins as usual: the first evaluation and the initial head. The network is changed; the
+    random generators are restored.
     """
     if job.accelerator.num_processes > 1:
-        rule = "runs in one process: a sweep takes a hundred updates"
-        raise MachineError("the sweep", rule, job.accelerator.num_processes, "Start it alone.")
+        rule = "runs only in one process, since it takes a hundred updates"
+        raise MachineError(
+            "the sweep", rule, job.accelerator.num_processes, "Start it in one process."
+        )
     random_before = random_state()
     try:
         run = begin_run(job)
@@ -88,7 +91,7 @@ def _run_sweep(
             train_step(run, draw_of_step(run))
             loss = _loss_at(run, step + 1)
         except TrainingError:
-            # A loss that is not finite; the rate before it was the last that could be taken.
+            # The loss is not finite; the rate before it was the last usable one.
             break
         steps.append(SweepStep(learning_rate, loss, initial_losses[step]))
         if is_enough(steps):
@@ -97,12 +100,12 @@ def _run_sweep(
 
 
 def _loss_at(run: Run, step: int) -> float:
-    """The loss of the rows of this update, whatever update the run is at."""
+    """The loss of the rows of this update, at any update of the run."""
     run.step_in_phase = step
     _seed(run, step)
     return loss_of(run, draw_of_step(run))
 
 
 def _seed(run: Run, step: int) -> None:
-    """The dropout of an update depends on its place alone."""
+    """Set the seed: the dropout of an update depends only on its position."""
     torch.manual_seed(derive_seed(run.plan.seed, "sweep", step))

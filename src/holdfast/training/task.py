@@ -1,4 +1,4 @@
-"""What the loop asks of a task; the loop itself has no branch on the kind of task."""
+"""What the loop needs from a task; the loop itself has no branch on the kind of task."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Batch = dict[str, "torch.Tensor"]
 
 
 class Examples(Protocol):
-    """Encoded rows: their source positions, and how long each is in the unit that costs time
+    """Encoded rows: their source positions, and their lengths in the unit that determines the time
     (tokens, patches), both [n].
 
-    A row of the table gives one example; none where nothing of it can be learned; several where
-    it is a long text that is read in parts. Examples stand in the order of their rows.
+    A row of the table gives one example; none where it contains nothing to learn; several where it
+    is a long text that is split into parts. Examples are in the order of their rows.
     """
 
     @property
@@ -37,12 +37,12 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, positions: Ints) -> Self:
-        """What encoding the rows at these positions of the table, in this order, would give."""
+        """The same as encoding the rows at these positions of the table, in this order."""
 
 
 @runtime_checkable
 class LabelledExamples(Examples, Protocol):
-    """Examples with a label each, ``labels`` [n, …] in the form that the loop learns."""
+    """Examples with a label each, ``labels`` [n, …] in the form used in training."""
 
     @property
     def labels(self) -> npt.NDArray[Any]: ...
@@ -50,7 +50,7 @@ class LabelledExamples(Examples, Protocol):
 
 @runtime_checkable
 class GrowingExamples(Examples, Protocol):
-    """Examples that others can be learned beside."""
+    """Examples to which others can be added for training."""
 
     def extended(self, others: Self, weights: Floats) -> Self:
         """These, each of weight 1, and after them ``others`` [m] of ``weights`` [m]."""
@@ -58,10 +58,10 @@ class GrowingExamples(Examples, Protocol):
 
 @runtime_checkable
 class ExtendableExamples(LabelledExamples, GrowingExamples, Protocol):
-    """The same of rows that have a label each, which may be another."""
+    """Labelled examples that can be extended and relabelled."""
 
     def relabelled(self, labels: Floats | Ints) -> Self:
-        """The same with other labels [n, …]."""
+        """The same examples with other labels [n, …]."""
 
 
 def labels_of(examples: Examples) -> npt.NDArray[Any]:
@@ -72,10 +72,10 @@ def labels_of(examples: Examples) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """One set of rows, measured in evaluation mode. ``losses`` [n] in nats, each over so many
-    ``tokens`` [n] where a row's loss is a mean, of which so many were ``right`` [n]; ``metrics``
-    plain numbers; ``refined_loss`` the mean loss after ``temperature``, the plain mean loss where a
-    task has no temperature."""
+    """One set of rows, measured in evaluation mode. ``losses`` [n] are in nats. Where a row's loss
+    is a mean over tokens, ``tokens`` [n] is their number, and ``right`` [n] how many of them were
+    correct. ``metrics`` are plain numbers. ``refined_loss`` is the mean loss after temperature
+    scaling with ``temperature``, or the plain mean loss where a task has no temperature."""
 
     losses: Floats
     metrics: dict[str, float]
@@ -88,7 +88,7 @@ class Measurements:
 
 
 def snapshot_fields(train: Measurements, valid: Measurements) -> dict[str, Any]:
-    """The fields of a ``Snapshot`` that come of its train probe and its validation rows."""
+    """The fields of a ``Snapshot`` from its training sample and its validation rows."""
     measurements = {"train": train, "valid": valid}
     names = ("losses", "metrics", "correct", "tokens", "right")
     return {
@@ -105,15 +105,15 @@ def snapshot_fields(train: Measurements, valid: Measurements) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class GenerationMeasurements:
-    """What a model wrote for a fixed sample of two sets of rows, ``train`` and ``valid``: numbers
-    by metric, and the shares of texts that copy, repeat or say nothing."""
+    """Measurements of generated text for a fixed sample of two sets of rows, ``train`` and
+    ``valid``: numbers by metric, and the shares of outputs that copy, repeat or are empty."""
 
     metrics: dict[str, dict[str, float]]
     shares: dict[str, dict[str, float]]
 
 
 class TrainingTask(Protocol):
-    """Rows to batches, model output to per-example losses, outputs to numbers."""
+    """Turns rows into batches, model output into per-example losses, outputs into numbers."""
 
     @property
     def name(self) -> str: ...
@@ -126,13 +126,14 @@ class TrainingTask(Protocol):
         """A padded batch of these rows: the model's inputs and what the losses need."""
 
     def forward(self, network: Network, batch: Batch) -> Any:
-        """The network's output for a batch, in its present mode."""
+        """The network's output for a batch, in its current mode."""
 
     def losses(self, output: Any, batch: Batch) -> torch.Tensor:
         """Per-example losses [batch] of a training or evaluation batch, float32, in nats."""
 
     def weights(self, examples: Any, positions: Sequence[int] | Ints) -> Floats:
-        """How much each of these rows weighs in the training loss [n]: 1, or its target tokens.
+        """The weight of each of these rows in the training loss [n]: 1, or its number of target
+        tokens.
 
         The training loss of an update is Σ weight · loss ÷ Σ weight over all its rows.
         """
@@ -141,12 +142,12 @@ class TrainingTask(Protocol):
         """One output and batch from those of several parts, for a loss that compares rows."""
 
     def keep(self, output: Any, batch: Batch) -> torch.Tensor:
-        """What to keep of an evaluation batch, one line per example [batch, …]."""
+        """The part of an evaluation batch's output to store, one item per example [batch, …]."""
 
     def measure(
         self, losses: Floats, outputs: Floats, examples: Any, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """Losses and kept outputs of these rows, in their order, to numbers."""
+        """Compute metrics from the losses and stored outputs of these rows, in their order."""
 
 
 def device_batch(
@@ -157,55 +158,55 @@ def device_batch(
 
 
 def row_means(each: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
-    """The mean of each row [batch] of the values of all target tokens, of which a row has so many
-    as ``counts`` [batch] says; ``each`` itself where it has one value a row."""
+    """The mean of each row [batch] of the values of all target tokens, where ``counts`` [batch] is
+    the number of tokens of a row; ``each`` itself where it has one value per row."""
     import torch
 
     return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)
 
 
-# What a batch holds for the losses, not for the network.
+# Items of a batch for the losses, not for the network.
 TARGETS = ("labels", "partners", "shares")
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOutput:
-    """What the network says of a batch: ``logits`` [batch, classes], and the ``features``
-    [batch, width] that its last layer reads."""
+    """The network's output for a batch: ``logits`` [batch, classes], and the ``features``
+    [batch, width] that are the input of its last layer."""
 
     logits: torch.Tensor
     features: torch.Tensor
 
 
 def features_of(network: Any, batch: Batch) -> torch.Tensor:
-    """What the last layer reads, [batch, width], float32."""
+    """The input of the last layer, [batch, width], float32."""
     inputs = {name: value for name, value in batch.items() if name not in TARGETS}
     features: torch.Tensor = network.features(**inputs)
     return features.float()
 
 
 def classify(network: Any, batch: Batch) -> ClassifierOutput:
-    """Logits and features of a batch, in the network's present mode.
+    """Logits and features of a batch, in the network's current mode.
 
-    The last layer is computed in float32 whatever the precision: it costs nothing, and bfloat16
-    logits have three digits.
+    The last layer is computed in float32 whatever the precision: this costs nothing, and bfloat16
+    logits have only three digits.
     """
     return classify_features(network, features_of(network, batch))
 
 
 def classify_features(network: Any, features: torch.Tensor) -> ClassifierOutput:
-    """Logits of rows whose ``features`` [batch, width] are known already."""
+    """Logits of rows whose ``features`` [batch, width] are already known."""
     import torch
 
-    # Autocast would compute the last layer in bfloat16 too.
+    # Autocast would also compute the last layer in bfloat16.
     with torch.autocast(features.device.type, enabled=False):
         logits = network.head(network.dropout(features))
     return ClassifierOutput(logits, features)
 
 
 def losses_by_row(losses: Floats, tokens: Ints, rows: Ints) -> tuple[Floats, Ints]:
-    """Mean losses and tokens of rows [R], in ascending order, from those of their parts [n], which
-    a long text has several of; ``rows`` [n] says whose part each is."""
+    """Mean losses and tokens of rows [R], in ascending order, from those of their parts [n], since
+    a long text has several; ``rows`` [n] gives the row of each part."""
     _, row_codes = np.unique(rows, return_inverse=True)
     row_tokens = np.bincount(row_codes, weights=tokens)
     row_losses = np.bincount(row_codes, weights=losses * tokens)

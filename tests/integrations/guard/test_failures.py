@@ -118,7 +118,7 @@ def test_whatever_part_fails_the_training_goes_on(
         watched(made.train, fail)
         assert made.state.global_step == 2, part
         after = weights(made)
-        warned = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+        warned = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
         if not warned:
             # What the guard has another way for: the formula of a loss, which is tried.
             assert part[0].endswith("losses.py"), part
@@ -148,7 +148,7 @@ def test_it_is_told_where_nothing_can_be_written_or_said(
     monkeypatch.setattr(Journal, "_append", gone)
     made.train()
     assert made.state.global_step == 2
-    assert "the guard stepped aside; training goes on without it" in capsys.readouterr().err
+    assert "the guard disabled itself; training continues without it" in capsys.readouterr().err
 
 
 def test_the_next_training_is_watched_again(

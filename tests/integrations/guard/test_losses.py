@@ -120,7 +120,7 @@ def test_without_the_models_own_loss_the_shapes_decide(
 
 
 def test_shapes_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(DataError, match="fit no loss"):
+    with pytest.raises(DataError, match="do not fit any loss"):
         aligned_formula(torch.randn(4, 3), torch.randn(5))
 
 

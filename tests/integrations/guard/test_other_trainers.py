@@ -292,7 +292,7 @@ class TestLightning:
         with pytest.raises(DataError, match="no validation rows"):
             made[0].fit(made[1], made[2][0])
         made = self.pieces(tmp_path, Guard(hold_out=0.2).lightning_callback())
-        with pytest.raises(RecipeError, match="cannot divide"):
+        with pytest.raises(RecipeError, match="cannot split"):
             self.fit(made)
         made = self.pieces(tmp_path, epochs=1)
         self.fit(made)
@@ -319,7 +319,7 @@ class TestLightning:
 
             type(made[1]).training_step = step
         self.fit(made)
-        (told,) = [line for line in lines if "stepped aside" in line]
+        (told,) = [line for line in lines if "disabled itself" in line]
         what = "lightning_callback(logits=…)" if given else "training_step"
         assert f"{what} raised OSError: the share is gone" in told
 
@@ -335,5 +335,5 @@ class TestLightning:
             with monkeypatch.context() as patch:
                 patch.setattr(f"holdfast.plugins.trainers.watch.{part}", lambda *_: 1 / 0)
                 assert same(weights(self.fit(made)), plain)
-            assert "Warning: the guard stepped aside" in lines[-1]
+            assert "Warning: the guard disabled itself" in lines[-1]
             assert made[0].global_step == 12

@@ -46,7 +46,7 @@ def test_rows_of_a_plain_list_are_held_out_too() -> None:
 
 
 def test_nothing_but_copies_cannot_be_divided() -> None:
-    with pytest.raises(DataError, match="whole groups of copies"):
+    with pytest.raises(DataError, match="groups of duplicates"):
         hold_out([{"x": 1, "label": i} for i in range(9)], 0.3, 0)
 
 

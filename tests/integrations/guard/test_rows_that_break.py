@@ -95,7 +95,7 @@ def test_evaluation_rows_of_one_class_say_nothing_of_training_rows(
     trainer(guard.callback(), eval_dataset=one_class).train()
     verdict = result_of(guard)["verdict"]
     # 28 of 32 training rows are right by then.
-    assert "better than always giving the class frequencies" not in verdict["because"]
+    assert "better than always predicting the class frequencies" not in verdict["because"]
     assert "-0.000" not in verdict["because"]
 
 
@@ -122,7 +122,7 @@ def test_what_others_raise_is_not_called_a_defect_of_ours(
     # The trainer itself cannot evaluate on such rows.
     with pytest.raises(OSError, match="the share is gone"):
         made.train()
-    (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+    (told,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
     assert "the data set or its collator raised OSError: the share is gone" in told
     assert "defect in Holdfast" not in told
 
@@ -135,7 +135,7 @@ def test_labels_that_are_missing_are_told_as_such(
     made = trainer(Guard(say=lines.append).callback(), eval_dataset=rows, eval_strategy="no")
     made.train()
     assert made.state.global_step == 12
-    (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+    (told,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
     assert "compute_loss raised ValueError: The model did not return a loss" in told
     assert "defect in Holdfast" not in told
 
@@ -170,7 +170,7 @@ def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
     made = trainer(Guard(folder=place, say=lines.append).callback())
     made.train()
     assert made.state.global_step == 12
-    (told,) = [line for line in lines if line.startswith("Warning: the guard stepped aside")]
+    (told,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
     assert "defect in Holdfast" not in told
     assert ("full" if full else f"the folder {place} raised FileExistsError") in told
 

@@ -194,7 +194,7 @@ def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
     assert made.evaluate()["eval_loss"] != pytest.approx(best.valid_loss, abs=1e-3)
     result = json.loads((guard.folder / "result.json").read_text("utf-8"))  # type: ignore[operator]
     said = {d["what"]: d for d in result["decisions"]}
-    assert "the weights are those that the trainer leaves" in said["best checkpoint"]["chosen"]
+    assert "the final weights are the trainer's" in said["best checkpoint"]["chosen"]
     whose = f"the checkpoint of step {best.step}, which the guard does not restore"
     assert (
         f"the validation loss of {whose}, is {best.valid_loss:.4g}" in said["temperature"]["chosen"]
@@ -320,7 +320,7 @@ def test_what_cannot_be_done_in_anothers_trainer_is_told_and_not_done(
     made = trainer(Guard(advisor=Advice(9), say=lines.append).callback())
     made.train()
     assert made.state.global_step == 12
-    assert "the guard stepped aside" in lines[-1]
+    assert "the guard disabled itself" in lines[-1]
     assert "the advisor" in lines[-1]
 
 
@@ -422,7 +422,7 @@ def test_a_loss_of_the_users_own_is_asked_row_by_row_and_that_is_said(
     guard = Guard(policy="off", looks=1, say=lines.append)
     made = trainer(guard.callback(), compute_loss_func=focal, max_steps=3, eval_strategy="no")
     made.train()
-    assert any("compute_loss_func" in line and "alone" in line for line in lines)
+    assert any("compute_loss_func" in line and "by itself" in line for line in lines)
     plain = np.array(alone(made, made.eval_dataset))
     expected = (1 - np.exp(-plain)) ** 2 * plain
     assert guard.history[-1].valid_losses == pytest.approx(expected, abs=1e-5)
@@ -524,7 +524,7 @@ def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     guard = Guard(looks=2, say=lines.append)
     made = trainer(guard.callback(), max_steps=8, eval_strategy="no")
-    with pytest.raises(RunError, match="no run yet"):
+    with pytest.raises(RunError, match="a run yet"):
         guard.report()
     made.train()
     result = json.loads((guard.folder / "result.json").read_text("utf-8"))  # type: ignore[operator]
@@ -535,7 +535,7 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     assert result["verdict"]["label"] == guard.verdict.label  # type: ignore[union-attr]
     best = next(s for s in guard.history if s.step == guard.best_step)
     assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(best.valid_loss)
-    assert "The training history" in page or "How it learned" in page
+    assert "Learning curves" in page
     assert 'model="model"' not in page
     assert "--set" not in page
     assert guard.report() == guard.folder / "report.html"  # type: ignore[operator]

@@ -164,7 +164,7 @@ def test_a_defect_is_still_a_defect(
     monkeypatch.setattr("holdfast.plugins.logs.reader.read_verdict", broken)
     done = holdfast("diagnose", "log.csv")
     assert done.code == 1
-    assert "a defect in Holdfast" in done.err
+    assert "a bug in Holdfast" in done.err
     assert "\x1b" not in done.err
 
 
@@ -175,7 +175,7 @@ def test_a_kind_of_file_is_no_data_set(
     """To ``datasets`` it would be every such file of the current folder."""
     done = holdfast("train", name, "--text", "text", "--label", "label", "--dry-run")
     assert done.code == 2
-    assert "is a kind of file" in done.err
+    assert "name of a file format" in done.err
 
 
 def test_predict_looks_for_the_run_before_it_reads_what_is_piped_in(holdfast: Any) -> None:

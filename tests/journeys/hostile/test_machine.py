@@ -129,12 +129,12 @@ def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"WORLD_SIZE": "x"}, "WORLD_SIZE: is no whole number"),
-        ({"RANK": "-1"}, "RANK: is no whole number"),
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE: is not a whole number"),
+        ({"RANK": "-1"}, "RANK: is not a whole number"),
         # It would be taken for a second process: nothing would be locked.
-        ({"RANK": "1"}, "are not the number of a process among several (found: '1 of 1')"),
-        ({"WORLD_SIZE": "0"}, "are not the number of a process among several"),
-        ({"WORLD_SIZE": "3"}, "stands without MASTER_ADDR and MASTER_PORT"),
+        ({"RANK": "1"}, "do not give the number of a process among several (found: '1 of 1')"),
+        ({"WORLD_SIZE": "0"}, "number of a process among several"),
+        ({"WORLD_SIZE": "3"}, "is set without MASTER_ADDR and MASTER_PORT"),
     ],
 )
 def test_processes_that_nobody_launched_are_refused(

@@ -97,7 +97,7 @@ def test_predict_replaces_what_exists_with_force_alone(
         ("away/p.csv", "does not exist"),
         ("t.csv/p.csv", "does not exist"),
         ("dangling.csv", "is a link to"),
-        ("loop.csv", "in a loop"),
+        ("loop.csv", "circular link"),
         ("x" * 5000 + ".csv", "too long"),
         (".", "ending"),
         ("..", "ending"),

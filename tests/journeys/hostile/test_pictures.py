@@ -109,7 +109,7 @@ def test_each_says_why(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [UNREADABLE["a program"], saved("PCX"), saved("ICO")])
 def test_a_format_that_is_not_named_is_not_even_tried(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(content)
-    with pytest.raises(UnreadableImage, match="not a picture"):
+    with pytest.raises(UnreadableImage, match="not an image"):
         read_image(tmp_path / "p.png")
 
 
@@ -134,7 +134,7 @@ def test_what_is_no_file_is_not_opened(kind: str, tmp_path: Path) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(UnreadableImage, match="no regular file"):
+    with pytest.raises(UnreadableImage, match="not a regular file"):
         read_image(path)
 
 
@@ -181,7 +181,7 @@ def test_names_that_are_not_utf8_are_told_and_not_kept(tmp_path: Path) -> None:
     told.because.encode()
     assert "?t?.txt" in told.because
     Path(os.fsdecode(odd.replace(b".txt", b".png"))).write_bytes(saved("PNG"))
-    with pytest.raises(DataError, match="pictures whose names are not UTF-8"):
+    with pytest.raises(DataError, match="images whose names are not UTF-8"):
         load_images(folder)
 
 

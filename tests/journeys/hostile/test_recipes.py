@@ -291,7 +291,7 @@ def test_the_python_door_refuses_the_same(
 def test_a_nested_value_without_end_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(RecipeError, match="no recipe can hold"):
+    with pytest.raises(RecipeError, match="a recipe cannot hold"):
         holdfast.train("rows.csv", settings={"methods.x": endless})
 
 

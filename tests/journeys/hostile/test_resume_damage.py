@@ -144,7 +144,7 @@ def test_a_torn_last_line_is_nobodys_loss(again: Any, alone: Path, tmp_path: Pat
 
 
 def test_all_checkpoints_damaged_is_refused_and_nothing_is_lost(again: Any, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no checkpoint that can be used"):
+    with pytest.raises(RunError, match="no checkpoint that can be used"):
         again(lambda run: (flip(newest(run)), newest(run, 1).write_bytes(b"")))
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 2
 
@@ -176,7 +176,7 @@ def test_without_checkpoint_and_beginning_it_starts_anew_and_says_what_is_lost(
 ) -> None:
     told = again(lambda run: shutil.rmtree(run / "checkpoints"))
     said = [one for one in told if one.what == "begun.json"]
-    assert [one.chosen for one in said] == ["made anew"]
+    assert [one.chosen for one in said] == ["made again"]
     assert "cannot be checked" in said[0].because
     same(tmp_path / "run", alone, decisions=False)
 
@@ -188,7 +188,7 @@ def test_another_runs_checkpoint_is_not_used(again: Any, tmp_path: Path) -> None
             path.unlink()
         write_sealed(run / "checkpoints" / f"step-{state['step']:08d}.pt", state, "other rows")
 
-    with pytest.raises(RunError, match="is of another run"):
+    with pytest.raises(RunError, match="belongs to another run"):
         again(swap)
 
 

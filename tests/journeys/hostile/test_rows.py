@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
     },
     "gzip of gzip": ("gzip", file("r.csv.gz", gzip.compress(gzip.compress(csv().encode())))),
     "gzip with more behind it": ("gzip", file("r.csv.gz", gzip.compress(csv().encode()) + b"more")),
-    "gzip cut short": ("cut short", file("r.csv.gz", gzip.compress(csv().encode())[:-20])),
+    "gzip cut short": ("truncated", file("r.csv.gz", gzip.compress(csv().encode())[:-20])),
     "a sheet that is missing": ("empty", workbook("b.xlsx", without("sheet1.xml"))),
     "no book in the book": ("workbook", workbook("b.xlsx", without("xl/workbook.xml"))),
     "a sheet cut short": (
@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
         "2,000 columns",
         file("r.jsonl", "".join(f'{{"c{n}": 1, "text": "a b"}}\n' for n in range(5_000))),
     ),
-    "one key 100,000 times": ("twice", file("r.jsonl", "{" + '"a": 1,' * 10**5 + '"a": 1}\n')),
+    "one key 100,000 times": ("repeated", file("r.jsonl", "{" + '"a": 1,' * 10**5 + '"a": 1}\n')),
     "objects without keys": ("empty", file("r.json", "[" + "{}," * 10**5 + "{}]")),
     "a class a row": (
         "identifiers",
@@ -280,11 +280,11 @@ REFUSED: dict[str, tuple[str, Make]] = {
         packed("r.json.gz", (b'{"text": [[]', 1), (b",[]" * 1_000, 2_100), (b"]}", 1)),
     ),
     "a column of 600,000 ones": (
-        "more of them than bytes",
+        "more rows than bytes",
         packed("r.json.gz", (b'{"text": [1', 1), (b",1" * 1_000, 600), (b"]}", 1)),
     ),
     "ten million rows of nothing": (
-        "more of them than bytes",
+        "more rows than bytes",
         columns(
             "n.parquet",
             pa.table({"text": pa.nulls(10**7, pa.string()), "label": pa.nulls(10**7, pa.string())}),
@@ -363,7 +363,7 @@ ENCODINGS = (
 
 @pytest.mark.parametrize("name", ENCODINGS, ids=[ascii(name)[:20] for name in ENCODINGS])
 def test_what_is_no_encoding_of_files_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not an encoding of text files"):
+    with pytest.raises(DataError, match="not a text encoding"):
         load(file("good.csv", csv())(tmp_path), encoding=name)
 
 
@@ -447,7 +447,7 @@ def test_a_bound_of_a_finished_run_is_raised_as_its_refusal_says(
     path = file("r.csv", csv(rows, "text,label,beside"))(tmp_path)
     tight = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.02")
     assert tight.code == 2
-    assert "If it is right: --set data.limits.cell_mb=" in tight.err
+    assert "raise the limit: --set data.limits.cell_mb=" in tight.err
     wide = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.04")
     assert wide.code == 0, wide.err
     other = holdfast(command, finished_run, path, "--set", "train.epochs=2")
@@ -605,7 +605,7 @@ def test_what_a_runs_limits_are_is_not_advised_to_be_edited(
     (tmp_path / "long.csv").write_text("text\n" + "a " * 4_500_000 + "\n")
     done = holdfast("predict", finished_run, "long.csv")
     assert done.code == 2
-    assert "If it is right: --set data.limits.cell_mb=" in done.err
+    assert "raise the limit: --set data.limits.cell_mb=" in done.err
     assert "recipe.yaml" not in done.err
 
 

@@ -149,7 +149,7 @@ def test_an_older_run_says_that_it_is_not_checked(holdfast: Any, run: Path, rows
     assert "model files: not checked" in done.err
     assert json.loads(done.out) == json.loads(sound.out)
     assert "not checked" in holdfast("predict", run, rows).err
-    assert "taken out" in holdfast("report", run).err
+    assert "was removed" in holdfast("report", run).err
     with pytest.warns(UserWarning, match="not checked"):
         TrainedRun(run).predict("w1 good")
 

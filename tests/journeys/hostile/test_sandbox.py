@@ -757,10 +757,10 @@ def test_it_is_said_where_only_python_keeps_code_in_and_the_training_ends_well(
     done = holdfast(*asked, "--out", "run", "--set", "generate.execute_unsafe=true")
     assert done.code == 0, done.err
     outside.check()
-    assert "the answers of the rows are run as code too" in " ".join(done.err.split())
+    assert "the references of the rows are run as code too" in " ".join(done.err.split())
     events = (tmp_path / "run" / "events.jsonl").read_text()
     for text in (events, (tmp_path / "run" / "report.html").read_text()):
-        assert "the kernel does not keep it in" in text
+        assert "the kernel does not isolate it" in text
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     found = result["generations"]["scores"]["test"]["execution_accuracy"]
     assert found["value"] == 0
@@ -773,7 +773,7 @@ def test_what_keeps_it_in_is_said_before_anything_is_trained(
     done = holdfast(*asked, "--out", "run", "--dry-run")
     assert done.code == 0, done.err
     said = " ".join(f"{done.out} {done.err}".split())
-    assert "the answers of the rows are run as code too: the kernel gives it no file" in said
+    assert "the references of the rows are run as code too: the kernel gives it no file" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -812,5 +812,5 @@ def test_a_fence_that_fails_in_the_fork_runs_nothing(
 ) -> None:
     """Promised at the start, refused by the kernel later: no program runs without it."""
     told = raw(["open('VICTIM', 'w')", "result = 1"], "landlock,seccomp,broken")
-    assert all("the fence does not hold, not run" in one["error"] for one in told)
+    assert all("the fence does not work" in one["error"] for one in told)
     outside.check()

@@ -127,7 +127,7 @@ def told(monkeypatch: pytest.MonkeyPatch, address: str) -> list[str]:
 
 
 GARBAGE = {
-    "no HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "not HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
     "nothing": b"",
     "a status that is a word": b"HTTP/1.1 many thanks\r\n\r\n",
     "a header without end": b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000,
@@ -154,7 +154,7 @@ def test_a_redirect_is_not_followed_and_not_delivered(
     answer = f"HTTP/1.1 {code} Moved\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n"
     server = serve(answer.encode())
     said = told(monkeypatch, f"http://127.0.0.1:{server.port}/{SECRET}")
-    assert said == [f"the webhook answered {code}, a redirect, which is not followed"]
+    assert said == [f"the webhook responded with {code}, a redirect, which is not followed"]
     assert elsewhere.asked == []
 
 

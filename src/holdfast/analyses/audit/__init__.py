@@ -1,1 +1,1 @@
-"""What in the rows would spoil a training: every check, over any source."""
+"""Data audit: checks for problems in the rows of a source before training."""

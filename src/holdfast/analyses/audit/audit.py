@@ -1,5 +1,5 @@
-"""From a source to an ``Audit``: read → duplicates → views → every check → the findings, and what
-was not checked. An ``Audit`` is a value that can be written as JSON, as a page and in a notebook.
+"""From a source to an ``Audit``: read → duplicates → views → all checks → the findings, and what
+was skipped. An ``Audit`` is a value that can be written as JSON, as a page and in a notebook.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """How doubtful the label of a row is: ``score`` in [0, 1], and what it might be instead."""
+    """How doubtful the label of a row is: ``score`` in [0, 1], and a suggested label."""
 
     row: int
     given: str
@@ -64,7 +64,7 @@ class LabelIssue:
 class LabelQueue:
     """The rows of ``file`` without a label, at most 2,000 of ``count``, in the order in which to
     label them: ``ranked`` by expected gain, else at random, with the reason; ``shown`` are the
-    texts of the first."""
+    first texts."""
 
     file: str
     count: int
@@ -74,7 +74,7 @@ class LabelQueue:
     shown: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """What stands under ``label_next``; texts are left to the file."""
+        """The value of ``label_next``, without texts, which are in the file."""
         return {
             "file": self.file,
             "count": self.count,
@@ -101,15 +101,16 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in ``source``: ``findings`` the worst first, each with ``examples`` by its
-    place; the rows that copy each other (``duplicate_groups``, those without a text among them),
-    those that stand in other files (``leaks``), every row by how doubtful its label is
-    (``label_issues``), and which of those without one to label first (``label_next``).
+    """The result of an audit of ``source``: ``findings``, the worst first, with ``examples`` by
+    their index; the groups of duplicate rows (``duplicate_groups``, including those without a
+    text); the rows that are also in other files (``leaks``); every row by how doubtful its label is
+    (``label_issues``); and which rows without a label to label first (``label_next``).
 
-    ``rows`` are those of the source; ``columns`` what was read as what; ``label_counts`` rows of
-    each class. ``seconds`` of each check that looked, ``idle`` those that mean nothing for such
-    rows, ``unseen`` why a part was not looked at, by its name. ``decisions`` were made unasked.
-    ``broken`` are checks that fell over, which is a defect of Holdfast: all else is whole.
+    ``rows`` is the number of rows of the source; ``columns`` their roles; ``label_counts`` the rows
+    of each class. ``seconds`` is the time of each check that ran, ``idle`` are checks that do not
+    apply to such rows, ``unseen`` says why a check was skipped, by its name. ``decisions`` were
+    made automatically. ``broken`` are checks that failed, which is a defect of Holdfast; all other
+    results are complete.
     """
 
     source: str
@@ -133,7 +134,7 @@ class Audit:
 
     @property
     def worst(self) -> str:
-        """``error``, ``warn``, ``info``, or empty where nothing was found."""
+        """``error``, ``warn``, ``info``, or empty without findings."""
         return self.findings[0].severity if self.findings else ""
 
     @property
@@ -163,11 +164,11 @@ class Audit:
         }
 
     def shown(self) -> dict[int, list[dict[str, Any]]]:
-        """The examples of each finding by its place, in plain values, for a page."""
+        """The examples of each finding by its index, as plain values, for a page."""
         return {position: to_json(list(rows)) for position, rows in self.examples.items()}
 
     def __repr__(self) -> str:
-        # The finding itself stands in its own words; a prompt needs which there are.
+        # A prompt needs only the names of the findings, not their sentences.
         names = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
         return brief_repr("Audit", f"{count_phrase(self.rows, 'row')} of {self.source}", names)
 
@@ -178,8 +179,8 @@ class Audit:
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding with what its check cannot see and how often it is wrong; one of the reading, which
-    is no check, misses nothing of what it names."""
+    """A finding with the limits and error rate of its check. Findings of the reader belong to no
+    check and have neither."""
     checks, reliability = all_checks(), {"cannot_see": "", "error_rate": ""}
     if finding.check in checks:
         check = checks[finding.check]
@@ -187,7 +188,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     return {**finding.to_json(), **reliability}
 
 
-# Examples of a finding that are kept to be shown.
+# Examples to show of each finding.
 SHOWN = 8
 
 
@@ -203,7 +204,7 @@ def audit(
     ``progress`` is called with the current step. ``names`` are the user's names of files that stand
     for rows in memory.
 
-    Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
+    Raises ``DataError`` for rows that cannot be read, ``ModelError`` for a model that cannot be.
     """
     decisions: list[Decision] = []
     forward = current_listener()
@@ -229,7 +230,7 @@ def _run_checks(
         table,
         views.available,
         lambda name: progress(f"checking {name}", None, None),
-        # While debugging, the traceback of a defect is wanted.
+        # For debugging, a defect must raise with its traceback.
         continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
     language = language_findings(
@@ -272,8 +273,7 @@ def _run_checks(
 
 
 def _label_counts(table: Table) -> dict[str, int]:
-    """Rows of each class, or of each label or tag where a row has several; none where they are
-    numbers."""
+    """Rows of each class, or of each label or tag if a row has several; empty for numbers."""
     if table.columns.label is None or table.columns.label_kind == "number":
         return {}
     several = next((name for name in ("labels", "tags") if name in table.rows.column_names), None)
@@ -312,7 +312,7 @@ def _leaks(table: Table, all_rows: CombinedRows) -> tuple[Leak, ...]:
 
 
 def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
-    """Every row that was read by the model and has a label, the most doubtful first."""
+    """Every row that the model has read and that has a label, the most doubtful first."""
     if view is None or view.fold_predictions is None:
         return ()
     ranked, ids, classes = (
@@ -328,7 +328,7 @@ def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
 
 
 def _label_next(view: Embedded | None, seed: int) -> LabelQueue | None:
-    """Which of the rows without a label to label first."""
+    """Which rows to label first, of those without a label."""
     if view is None or view.unlabelled is None:
         return None
     pool, vectors = view.unlabelled
@@ -343,12 +343,13 @@ def _label_next(view: Embedded | None, seed: int) -> LabelQueue | None:
 
 
 def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
-    """Why each check did not run: it had no view, nothing to check in it, or failed."""
+    """Why each check was skipped: it had no view, nothing to check, or it failed."""
     checks, reasons = all_checks(), {}
     for name, why in results.skipped.items():
         view_type = checks[name].view_type.__name__
-        reasons[name] = why or without.get(view_type) or f"there are no {view_type} here"
-    broken = {name: f"a defect in Holdfast: {message}" for name, message in results.failed.items()}
+        default = f"not available for these rows ({view_type})"
+        reasons[name] = why or without.get(view_type) or default
+    broken = {name: f"a bug in Holdfast: {message}" for name, message in results.failed.items()}
     return {**reasons, **broken}
 
 
@@ -393,7 +394,7 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     part = TableRows(table.take(at))
     images = "path" in table.rows.column_names
     texts = [Path(path).name for path in part.table.column("path")] if images else part.texts
-    # Addresses are masked in duplicates too: they would appear on the screen.
+    # Personal data is masked in duplicates too, because they appear on the screen.
     texts = [mask_personal(text) for text in texts]
     has_classes = table.columns.one_class and len(table.classes) > 1
     labels = [table.classes[k] if has_classes and k >= 0 else "" for k in part.labels.tolist()]
@@ -402,9 +403,9 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class AuditRequest:
-    """``data`` is what ``holdfast train`` takes as its source, or the folder of a run, whose rows
-    are then audited; ``against`` other files. ``names`` are what the user calls files that stand
-    for rows in memory. What is ``None`` was not said."""
+    """``data`` is a source as for ``holdfast train``, or the folder of a run, whose rows are then
+    audited; ``against`` are other files. ``names`` are the user's names of files that stand for
+    rows in memory. ``None`` means that the option was not given."""
 
     data: str
     against: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""A cleaned copy of a file with a log of every change of every row; and how to undo it.
+"""Write a cleaned copy of a file with a log of every change of every row; and undo it.
 
 read → clean → write the log → write the file. Every column of the source is kept, in its own type
-where the format has types. A file is written completely or not at all.
+if the format has types. A file is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class FixResult:
-    """What was written: ``out`` of ``rows`` rows, and ``log``. ``counts`` are changes by treatment,
-    ``left_out`` rows that are gone, ``lost`` cells (row, column) that cannot be given back,
-    ``unread`` texts by treatment and why it left them alone without a look."""
+    """The files that were written: ``out`` with ``rows`` rows, and ``log``. ``counts`` are changes
+    by cleaning step, ``left_out`` the number of removed rows, ``lost`` cells (row, column) that
+    cannot be restored, ``unread`` the texts that a cleaning step skipped, by step and reason."""
 
     out: Path
     log: Path | None
@@ -58,8 +58,8 @@ class FixResult:
     unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"out", "log", "rows", "left_out", "changes": {treatment: n}, "irreversible": n,
-        "not_looked_at": {treatment: {why: n}}}``."""
+        """``{"out", "log", "rows", "left_out", "changes": {step: n}, "irreversible": n,
+        "not_looked_at": {step: {why: n}}}``."""
         return {
             "out": str(self.out),
             "log": None if self.log is None else str(self.log),
@@ -71,36 +71,36 @@ class FixResult:
         }
 
     def __str__(self) -> str:
-        """What was done, for the terminal."""
+        """A summary for the terminal."""
         changes = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
-        removed = f", {count_phrase(self.left_out, 'row')} left out" if self.left_out else ""
-        lost = f"; {count_phrase(len(self.lost), 'text')} cannot be given back" if self.lost else ""
+        removed = f", {count_phrase(self.left_out, 'row')} removed" if self.left_out else ""
+        lost = f"; {count_phrase(len(self.lost), 'text')} cannot be restored" if self.lost else ""
         unread = "".join(f"; {name}, {describe_skipped(by)}" for name, by in self.unread.items())
         return (
-            f"Treated copy: {self.out} ({count_phrase(self.rows, 'row')}{removed}); changes: "
-            f"{changes}{lost}{unread}. Every change: {self.log}"
+            f"Cleaned copy: {self.out} ({count_phrase(self.rows, 'row')}{removed}); changes: "
+            f"{changes}{lost}{unread}. Log of all changes: {self.log}"
         )
 
 
 def requested_treatments(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
-    """The cleaning steps for a file: those of the recipe, and, unless it says ``false``, the safe
-    ones: what ``train`` does by itself, one spelling per label, and the removal of rows without a
-    text or a label and of exact duplicates with the same label."""
+    """The cleaning steps for a file: those of the recipe, and the safe ones unless the recipe sets
+    them to ``false``: the default steps of ``train``, one spelling per label, and the removal of
+    rows without a text or a label and of exact duplicates with the same label."""
     defaults = [*default_treatments(), "missing", "copies"]
-    # A person who wants labels as they are written has said so.
+    # With data.labels=exact the user wants labels as they are written.
     defaults += ["labels"] if recipe.data.labels == "merged" else []
     return {**dict.fromkeys(defaults, True), **recipe.treat}
 
 
 def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
-    """Reject what could not be written before the audit runs for minutes."""
+    """Reject files that could not be written before the audit runs for minutes."""
     recipe = request.recipe()
     _output(out, request.inputs, force)
     check_output(Path(f"{out}{LOG}"), request.inputs, force=force)
     plan_cleaning(requested_treatments(recipe))
     if source_path(str(recipe.data.path)).is_dir():
-        rule = "writes files of texts, and these are pictures"
-        raise RecipeError("--fix", rule, None, "Leave it out.")
+        rule = "writes files of texts, and these rows are images"
+        raise RecipeError("--fix", rule, None, "Leave the option out.")
 
 
 def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -> FixResult:
@@ -122,8 +122,8 @@ def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -
 
 @dataclass(frozen=True, slots=True)
 class FileColumns:
-    """A file of texts, and which of its columns are read (``text``), the ``label``, and to be
-    written by a model (``targets``); ``encoding`` and ``config`` as in ``load_table``."""
+    """A file of texts, and its columns: inputs (``text``), the ``label``, and target texts of a
+    generative model (``targets``); ``encoding`` and ``config`` as in ``load_table``."""
 
     source: str
     text: Sequence[str]
@@ -140,16 +140,16 @@ def fix(
     *,
     force: bool = False,
 ) -> FixResult:
-    """Write a file with these treatments to ``out``, and the changes to ``out`` +
+    """Apply cleaning steps to a file: write it to ``out``, and the changes to ``out`` +
     ``.changes.jsonl``.
 
     Parameters
     ----------
-    treatments : treatments and their settings, as in the key ``treat`` of a recipe.
-    force : whether files of these names may be replaced; the source never is.
+    treatments : cleaning steps and their settings, as in the key ``treat`` of a recipe.
+    force : whether existing files of these names may be replaced; the source is never replaced.
 
-    Raises ``RecipeError`` for a treatment, a setting or an ending that does not exist, ``RunError``
-    where a file is in the way, ``DataError`` where a column is no text.
+    Raises ``RecipeError`` for an unknown cleaning step, setting or file ending, ``RunError`` if a
+    file exists already, ``DataError`` for a column without text.
     """
     plan = plan_cleaning(treatments)
     file = source_path(columns.source)
@@ -160,15 +160,15 @@ def fix(
     before = _row_set(raw, tuple(columns.text), columns.label)
     after, changes = clean_rows(before, plan, columns.targets)
     if not len(after):
-        rule = f"would leave no row: {', '.join(plan.names)}"
-        raise DataError(columns.source, rule, None, "Ask for less.")
+        rule = f"would have no rows left: {', '.join(plan.names)}"
+        raise DataError(columns.source, rule, None, "Use fewer cleaning steps.")
     changed = {change.column for change in changes if change.column is not None}
     table = _typed(raw, file, after, changed)
     with open_output(log) as stream:
         for change in changes:
             stream.write((log_line(change) + "\n").encode())
-        # Before the log takes its name: where the copy cannot be written neither is there, or both
-        # are as they were.
+        # Before the log gets its final name: if the copy cannot be written, neither file exists, or
+        # both are unchanged.
         _write(table, _nested(raw, file), target)
     counts = Counter(change.treatment for change in changes)
     unread: dict[str, Counter[str]] = {}
@@ -189,8 +189,8 @@ def fix(
 def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> FixResult:
     """Restore the source of a cleaned file from the file and its log.
 
-    What was masked stays so, since it was written nowhere; ``lost`` names those cells. Raises
-    ``DataError`` where the file and the log do not belong together.
+    Masked text stays masked, because the original is stored nowhere; ``lost`` names those cells.
+    Raises ``DataError`` if the file and the log do not belong together.
     """
     target = _output(out, [treated, log], force)
     raw = read_source(str(treated), None, None)
@@ -204,8 +204,8 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> FixResu
 
 def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:
     if _ending(out) not in ENDINGS:
-        choices = f"Choose {', '.join(ENDINGS)}, or one of these with .gz."
-        raise RecipeError("--fix", "has an ending that is not written", str(out), choices)
+        choices = f"Use {', '.join(ENDINGS)}, or one of these with .gz."
+        raise RecipeError("--fix", "has an unsupported file ending", str(out), choices)
     return check_output(out, inputs, force=force)
 
 
@@ -216,11 +216,11 @@ def _ending(out: Path) -> str:
 def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
     for name in (*names, *([label] if label is not None else [])):
         if name not in raw.names:
-            remedy = f"It has {', '.join(map(repr, raw.names))}."
+            remedy = f"The columns are {', '.join(map(repr, raw.names))}."
             raise DataError(raw.source, "has no such column", name, remedy)
     for name in names:
         if "nested" in raw.column_types.get(name, set()):
-            rule = f"column {name!r} holds lists or objects, and treatments read text"
+            rule = f"column {name!r} holds lists or objects, and cleaning steps need text"
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
 
 
@@ -230,14 +230,14 @@ def _row_set(raw: Raw, text: tuple[str, ...], label: str | None) -> RowSet:
 
 
 def _typed(raw: Raw, file: Path, rows: RowSet, changed: set[str]) -> pa.Table:
-    """The rows of ``rows`` in the types of the source. ``changed`` columns are made of their cells,
-    the others taken as they were."""
+    """The rows of ``rows`` in the types of the source. ``changed`` columns are built from their
+    cells, the others are copied."""
     source = pa.concat_tables(list(typed_parts(raw, file)))
     row_ids = pa.array(rows.rows, pa.int64())
     columns = {}
     for name, cells in rows.columns.items():
         if name not in source.column_names:
-            # A column that was added, which counts.
+            # A column of counts that a cleaning step added.
             columns[name] = pa.array(
                 [None if cell is None else int(cell) for cell in cells], pa.int64()
             )
@@ -249,7 +249,7 @@ def _typed(raw: Raw, file: Path, rows: RowSet, changed: set[str]) -> pa.Table:
 
 
 def _cast(cells: Sequence[str | None], data_type: pa.DataType) -> pa.Array:
-    """Cells as they are written, in a type; as text where one of them has no such value."""
+    """Cells as written, cast to a type; as text if one of them is not of that type."""
     strings = pa.array(cells, pa.string())
     try:
         if pa.types.is_nested(data_type):
@@ -261,7 +261,7 @@ def _cast(cells: Sequence[str | None], data_type: pa.DataType) -> pa.Array:
 
 
 def _nested(raw: Raw, file: Path) -> set[str]:
-    """Columns that hold JSON as text, which JSON is written from as it was."""
+    """Columns that hold JSON as text; in a JSON file they are written as JSON again."""
     if is_parquet(file):
         return set()
     return {name for name, cell_kinds in raw.column_types.items() if cell_kinds == {"nested"}}
@@ -273,7 +273,7 @@ def _write(table: pa.Table, nested: set[str], target: OutputFile) -> None:
         if not target.path.name.lower().endswith(".gz"):
             _write_as(ending, table, nested, stream)
             return
-        # Without a time, so that the same rows give the same file.
+        # Without a timestamp, so that the same rows give the same file.
         with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0, filename="") as packed:
             _write_as(ending, table, nested, cast("io.RawIOBase", packed))
 

@@ -1,11 +1,9 @@
 """Out-of-fold predictions for the audit of labels: from the folds of a cross-validated run, or from
-fits on tuned features that had not seen the row.
+fits on fine-tuned features that had not seen the row.
 
-Why tuned features:
-
-A frozen model's features separate some classes badly (the sentiment of MR). A few updates of
-contrastive training separate them better, and learn few wrong labels: what is rare and random is
-learned last.
+Why fine-tuned features: a frozen model's features separate some classes badly (the sentiment of
+MR). A few updates of contrastive training separate them better, and learn few wrong labels, because
+rare and random patterns are learned last.
 """
 
 from __future__ import annotations
@@ -38,15 +36,15 @@ from holdfast.recipe import Recipe
 from holdfast.split.split_table import text_keys
 
 FOLDS_KEY = "audit.folds"
-REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
+REMEDY = "Name a `holdfast cv` run of these texts, with one class each, or leave the setting out."
 
 
 def fold_log_probabilities(rows: TableRows, run: Path) -> Floats:
     """Log-probabilities [n, classes] of each row by fine-tuned models that had not seen it, the
-    mean over repeats; a row that no fold answered (it was dropped as a copy, say) has the mean of
-    all.
+    mean over repeats; a row without a fold (a dropped duplicate, for example) has the mean of all
+    rows.
 
-    Raises ``RecipeError`` where ``run`` is no cross-validation of classes, or of other rows.
+    Raises ``RecipeError`` if ``run`` is not a cross-validation of classes, or has other rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -55,7 +53,7 @@ def fold_log_probabilities(rows: TableRows, run: Path) -> Floats:
     result = open_run(run)
     names = rows.table.classes
     if "cv" not in result or set(result.get("classes") or ()) != set(names):
-        rule = "is no cross-validation of rows with these classes"
+        rule = "is not a cross-validation of rows with these classes"
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
     check_files(run, result, [FOLDS_FILE, SPLITS])
     with reading_errors(str(run), RunError, remedy=RESTORE_REMEDY):
@@ -74,15 +72,15 @@ def fold_log_probabilities(rows: TableRows, run: Path) -> Floats:
     total[known] /= counts[known, None]
     total[~known] = total[known].mean(axis=0)
     because = (
-        f"{FOLDS_KEY}: {int(known.sum()):,} of {len(known):,} rows were answered by fine-tuned "
-        f"models that had not learned from them, in {run}"
+        f"{FOLDS_KEY}: {int(known.sum()):,} of {len(known):,} rows have predictions of fine-tuned "
+        f"models that were not trained on them, in {run}"
     )
-    notify(Decision("labels", "doubted by folds too", because, prominent=True))
+    notify(Decision("label check", "uses out-of-fold predictions", because, prominent=True))
     return np.asarray(np.log(np.maximum(total, np.finfo(np.float64).tiny)))
 
 
 def _refuse_other_rows(rows: TableRows, run: Path, run_rows: Ints, keys: Ints) -> None:
-    """Raise ``RecipeError`` where the texts are not those that the run divided."""
+    """Raise ``RecipeError`` if the texts are not those of the run."""
     row_keys = {
         int(row): int(key)
         for row, key in zip(rows.table.column("row"), text_keys(rows.table), strict=True)
@@ -90,30 +88,30 @@ def _refuse_other_rows(rows: TableRows, run: Path, run_rows: Ints, keys: Ints) -
     run_keys = {int(row): int(key) for row, key in zip(run_rows, keys, strict=True)}
     n_different = sum(run_keys.get(row) != key for row, key in row_keys.items())
     if n_different:
-        rule = f"is of other rows: {n_different:,} of {len(row_keys):,} texts differ"
+        rule = f"has other rows: {n_different:,} of {len(row_keys):,} texts differ"
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
 
 
 Progress = Callable[[str, int | None, int | None], None]
 TUNED_KEY = "audit.tuned"
 TUNED_FOLDS = 3
-# Of the rows that a fit may see, those that its looks are taken on.
+# The share of a fit's rows on which it is evaluated.
 VALID_SHARE = 0.1
-# Small batches: what counts is updates, and one pass over the rows has few of them.
+# Small batches, because the number of updates matters, and one epoch has few of them.
 BATCH, MAX_STEPS = 16, 120
-# Of the fine-tuning's rate; a usual one hardly moves anything in one pass.
+# Relative to the learning rate of fine-tuning, which changes little in one epoch.
 LEARNING_RATE_FACTOR = 2
 MIN_ROWS = 60
-# A row forward and backward costs as much as three that are read.
+# One row forward and backward costs as much as three forward passes.
 PASSES_PER_UPDATE = 3
-# Each fit reads all rows about twice: for its probes and looks, and to answer.
+# Each fit reads all rows about twice: for evaluations, and for predictions.
 READS_PER_FIT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFold:
-    """The positions that one fit learns from (``train``), is looked at on (``valid``) and alone
-    answers (``held_out``)."""
+    """The positions that one fit is trained on (``train``), evaluated on (``valid``), and predicts
+    (``held_out``; no other fit predicts these)."""
 
     train: Ints
     valid: Ints
@@ -121,20 +119,20 @@ class AuditFold:
 
     @property
     def batch(self) -> int:
-        """Rows of an update."""
+        """Rows per update."""
         return min(BATCH, len(self.train))
 
     @property
     def steps(self) -> int:
-        """Updates of contrast: under one pass over its rows, so that no fine-tuning follows, which
-        would learn single rows by heart."""
+        """Contrastive updates: fewer than one epoch, so that no fine-tuning follows, which would
+        memorize single rows."""
         return max(1, min(MAX_STEPS, int(0.99 * len(self.train) / self.batch)))
 
     def settings(self, learning_rate: float) -> dict[str, Any]:
-        """What ``fit`` is told; ``learning_rate`` is that of the contrast."""
+        """The settings of ``fit``; ``learning_rate`` is that of the contrastive updates."""
         return {
             "train.keep": "last",
-            # A stage takes half of a budget; the rest is too little for another phase.
+            # A stage takes half of the budget; the rest is too little for another phase.
             "train.epochs": 2.001 * self.steps * self.batch / len(self.train),
             "control.policy": "off",
             "methods": {
@@ -148,26 +146,26 @@ class AuditFold:
 
 
 def refuse_untunable(recipe: Recipe, table: Table) -> None:
-    """Raise ``RecipeError`` where ``audit.tuned`` asks for what these rows do not allow."""
+    """Raise ``RecipeError`` if these rows do not allow ``audit.tuned``."""
     if not recipe.audit.rows:
         raise RecipeError(
-            TUNED_KEY, "needs a model that reads the rows", "audit.rows=0", "Set one."
+            TUNED_KEY, "needs a model that reads the rows", "audit.rows=0", "Set audit.rows."
         )
     one_class = table.columns.one_class and len(table.classes) > 1
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         rule = "needs texts with one class each"
         raise RecipeError(
-            TUNED_KEY, rule, recipe.task, "Leave it out, or name the column with --label."
+            TUNED_KEY, rule, recipe.task, "Leave the setting out, or name the column with --label."
         )
     known = int((np.asarray(table.column("label")) >= 0).sum())
     if known < MIN_ROWS:
-        rule = f"needs {MIN_ROWS} rows with a label: of fewer a fit on a part learns nothing"
-        raise RecipeError(TUNED_KEY, rule, known, "Leave it out.")
+        rule = f"needs {MIN_ROWS} labelled rows: with fewer, a fit on some of them learns nothing"
+        raise RecipeError(TUNED_KEY, rule, known, "Leave the setting out.")
 
 
 def split_folds(labels: Ints, seed: int) -> tuple[tuple[AuditFold, ...], Ints]:
-    """Three folds, evenly by class; and the rows that no fit sees and each answers, because they
-    have no label or are the only one of their class."""
+    """Three folds, stratified by class; and the rows that no fit is trained on and all fits
+    predict, because they have no label or are the only one of their class."""
     folds = stratified_folds(labels, TUNED_FOLDS, derive_seed(seed, "tuned"))
     folds[labels < 0] = -1
     audit_folds = []
@@ -185,18 +183,18 @@ def tuned_log_probabilities(
 ) -> Floats:
     """Log-probabilities [n, classes] of each row, by a model tuned on two thirds of the others.
 
-    Each fit begins with the ``encoder`` as it was loaded, takes updates of supervised contrast
-    (``methods/contrast.py``), and ends with a linear probe on its own features; nothing is chosen
-    by the rows that it answers. ``seconds`` is what reading the rows once took: what this will
-    cost is told before it starts.
+    Each fit begins with the ``encoder`` as it was loaded, takes updates of supervised contrastive
+    training (``methods/contrast.py``), and ends with a linear probe on its own features; nothing is
+    chosen by the rows that it predicts. ``seconds`` is the time that reading the rows once took,
+    from which the cost is estimated and reported before the start.
 
-    Of 1,600 rows of MR with 10 % of the labels exchanged the average precision of the pool rose
-    by them from 0.519 to 0.540, in 80 s (``benchmarks/labels.py``, one draw).
+    Of 1,600 rows of MR with 10 % of the labels exchanged, they raised the average precision of the
+    pool from 0.519 to 0.540, in 80 s (``benchmarks/labels.py``, one draw).
     """
     labels = rows.labels
     folds, unassigned = split_folds(labels, recipe.seed)
     notify(_cost(folds, len(labels), seconds))
-    # What the audit decides is its own; a fit among several is silent.
+    # Decisions of the inner fits are not those of the audit, so they are not reported.
     with decisions_to(None):
         prepared = prepare(_fit_recipe(recipe, encoder), rows.table)
     size, _ = count_parameters(prepared.loaded.network)
@@ -222,15 +220,15 @@ def _cost(folds: Sequence[AuditFold], rows: int, seconds: float) -> Decision:
     )
     cost = max(1.0, seconds * row_passes / rows)
     because = (
-        f"{TUNED_KEY}: each of {max(fold.steps for fold in folds)} updates of contrast, and each "
-        f"answers the third of the rows that it has not seen; about {cost:,.0f} s, "
-        f"by the {seconds:,.1f} s that reading the rows took"
+        f"{TUNED_KEY}: each of {max(fold.steps for fold in folds)} contrastive updates; each fit "
+        f"predicts the third of the rows that it was not trained on; about {cost:,.0f} s, "
+        f"estimated from the {seconds:,.1f} s that reading the rows took"
     )
     return Decision("tuned features", f"{TUNED_FOLDS} fits", because, prominent=True)
 
 
 def _fit_recipe(recipe: Recipe, encoder: str) -> Recipe:
-    """What the audit's recipe says of model and machine, and nothing of a run's own rows."""
+    """The settings of model and machine in the audit's recipe, without those of a run's rows."""
     model, train = recipe.model, recipe.train
     model_settings = {
         "name": encoder,

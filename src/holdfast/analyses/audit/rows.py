@@ -1,5 +1,5 @@
 """The rows of an audit, read as ``train`` would read them, but with fewer errors: an audit must
-report what would stop a training."""
+report what would stop a training run."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ from holdfast.tasks import task_definition
 @dataclass(frozen=True, slots=True)
 class AuditRows:
     """The source, and the tables that it is compared with: ``splits`` are its own validation and
-    test rows by name, ``against`` others by the name that the user gave. ``other_columns`` are the
-    other columns of each, the source's as ``source``; ``missing_columns`` says why a table has
-    none. ``empty`` are the rows of the source that have no text, which are in no table;
-    ``unlabelled`` the texts of ``data.unlabelled``, or else the rows of the source that lack a
-    label, where there are any."""
+    test rows by name, ``against`` other files by the name that the user gave. ``other_columns`` are
+    the other columns of each, the source's as ``source``; ``missing_columns`` says why a table has
+    none. ``empty`` are the rows of the source without a text, which are in no table; ``unlabelled``
+    are the texts of ``data.unlabelled``, else the rows of the source without a label, if any."""
 
     recipe: Recipe
     table: Table
@@ -59,18 +58,18 @@ class AuditRows:
 
     @property
     def other_tables(self) -> dict[str, Table]:
-        """All tables but the source."""
+        """All tables except the source."""
         return {**self.splits, **self.against}
 
 
 def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
-    """Read the source and everything that it is compared with. ``names`` are what the user calls
+    """Read the source and everything that it is compared with. ``names`` are the user's names of
     files that stand for rows in memory.
 
-    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file compared with itself.
+    Raises ``DataError`` for an unreadable source, ``RecipeError`` for a file compared with itself.
     """
     if recipe.data.path is None:
-        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+        raise RecipeError("data.path", "is missing", None, "Name the file with the rows.")
     _refuse_itself(str(recipe.data.path), against)
     data = recipe.data
     for source in (data.path, data.valid, data.test, data.unlabelled, *against):
@@ -109,14 +108,14 @@ def _refuse_itself(source: str, against: Sequence[str]) -> None:
         ):
             raise RecipeError(
                 "--against",
-                "names the file that is audited, every row of which it would hold",
+                "names the audited file itself, so every row would be a duplicate",
                 other,
-                "Name another file: copies within one are found without it.",
+                "Name another file: duplicates within one file are found without the option.",
             )
 
 
 def _source(recipe: Recipe) -> Table:
-    """The rows, with their labels where there are some."""
+    """The rows, with their labels if there are any."""
     try:
         return _labelled(recipe)
     except DataError as error:
@@ -131,13 +130,13 @@ def _source(recipe: Recipe) -> Table:
             rule = f"{table.columns.label!r} cannot be the label: {error.rule}"
             finding = Finding("unusable_label", "error", 1.0, len(table), (), rule, error.remedy)
             return replace(table, findings=(*table.findings, finding))
-        because = f"{error.rule}; what needs a class is not looked at (--label names a column)"
+        because = f"{error.rule}; checks that need classes are skipped (--label names a column)"
         notify(Decision("label column", "none", because, prominent=True))
         return table
 
 
 def _labelled(recipe: Recipe) -> Table:
-    """As ``train`` reads them, but no class is too small to be looked at."""
+    """The rows as ``train`` reads them, but with every class, however small."""
     data, task = recipe.data, recipe.task
     if task in LABELLED_TEXT_TASKS:
         return load_labelled(str(data.path), data.row_options(rare_below=1))
@@ -151,15 +150,15 @@ def _without_label(recipe: Recipe) -> Table:
 
 
 def _other(recipe: Recipe, path: str, like: Table) -> Table:
-    """Rows to be compared with those of ``like``: its columns where they are there, labels and
-    answers where they are known."""
+    """Rows to compare with those of ``like``: with its columns if they exist, and labels and target
+    texts if they are known."""
     data, columns = recipe.data, like.columns
     text = None if columns.template else columns.text
     group = like.columns.group
     try:
         return _read_other(recipe, path, like, text, group)
     except DataError:
-        # Another file may call its columns otherwise.
+        # Another file may have other column names.
         if data.text is not None or data.template is not None:
             raise
         return _read_other(recipe, path, like, None, None)
@@ -184,7 +183,7 @@ def _read_other(
 
 
 def _group_column(path: str, data: DataPart, group: str | None) -> str | None:
-    """The column of groups, where this file has it too."""
+    """The group column, if this file has it too."""
     from holdfast.data.source import read_first_batch
 
     if group is None or group not in read_first_batch(path, data.encoding, data.config).names:
@@ -193,7 +192,7 @@ def _group_column(path: str, data: DataPart, group: str | None) -> str | None:
 
 
 def _empty(table: Table, path: str, data: DataPart) -> tuple[int, ...]:
-    """The rows of the source without a text: they too are equal."""
+    """The rows of the source without a text: they duplicate each other."""
     if not any(finding.check == "missing_text" for finding in table.findings):
         return ()
     if source_path(path).is_dir() or table.columns.template is not None:
@@ -206,8 +205,8 @@ def _empty(table: Table, path: str, data: DataPart) -> tuple[int, ...]:
 
 
 def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str]) -> Table | None:
-    """The texts that wait for a label: those of ``data.unlabelled``, else those of the source that
-    have none; ``None`` where there are none, or labels are no classes."""
+    """The texts to label next: those of ``data.unlabelled``, else those of the source without a
+    label; ``None`` if there are none, or labels are not classes."""
     one_class = table.columns.label_kind == "class" and len(table.classes) > 1
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         return None
@@ -227,9 +226,9 @@ def _other_columns(table: Table, path: str, data: DataPart) -> tuple[OtherColumn
     """The other columns of a table's source, or why there are none."""
     place = source_path(path)
     if place.is_dir():
-        return OtherColumns(), "a folder of pictures has no columns"
+        return OtherColumns(), "a folder of images has no columns"
     if is_conll_file(path) or has_conll_content(path, data.encoding) or is_text_file(path):
-        return OtherColumns(), f"{Path(path).name} has no columns beside its texts"
+        return OtherColumns(), f"{Path(path).name} has no other columns"
     raw = read_source(path, data.encoding, data.config)
     refuse_changed_source(raw, table)
     used = {*table.columns.text, table.columns.label, table.columns.group}

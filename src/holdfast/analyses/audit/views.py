@@ -48,33 +48,33 @@ if TYPE_CHECKING:
 
     from holdfast.prepare.embedding import Encoder, Vectors
 
-# What is going on, how much of it is done, and how much there is; nothing known is None.
+# The current step, how much of it is done, and its total; ``None`` if unknown.
 Progress = Callable[[str, int | None, int | None], None]
 
 
 @dataclass(frozen=True)
 class Views:
-    """``available`` views, ``missing`` why others were not made, by the name of their type;
-    ``all_rows`` are all rows and their copies."""
+    """``available`` views; ``missing`` says why others were not made, by the name of their type;
+    ``all_rows`` are all rows with their duplicates."""
 
     available: tuple[Any, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
     all_rows: CombinedRows | None = None
 
     def get(self, view_type: type) -> Any:
-        """The view of a type, or ``None``."""
+        """The view of this type, or ``None``."""
         return next((view for view in self.available if type(view) is view_type), None)
 
 
 def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
-    """Every view of these rows that can be made."""
+    """Make every view that these rows allow."""
     if audit_rows.recipe.audit.folds and audit_rows.recipe.audit.tuned:
-        rule = "stand for each other: tuned features, or the folds of a run"
-        raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one out.")
+        rule = "exclude each other: use fine-tuned features, or the folds of a run"
+        raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one of them out.")
     if audit_rows.recipe.audit.tuned:
         refuse_untunable(audit_rows.recipe, audit_rows.table)
     rows = TableRows(audit_rows.table, audit_rows.other_columns["source"])
-    progress("looking for copies", None, None)
+    progress("searching for duplicates", None, None)
     seed = derive_seed(audit_rows.recipe.seed, "copies")
     engine = RayEngine() if audit_rows.recipe.audit.engine == "ray" else None
     all_rows = combine_tables(audit_rows.table, audit_rows.other_tables, seed, engine)
@@ -89,8 +89,8 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
         )
     missing = {f"columns of {name}": why for name, why in audit_rows.missing_columns.items()}
     if audit_rows.recipe.task in IMAGE_TASKS:
-        missing[Embedded.__name__] = "these are pictures"
-        missing[Tokenized.__name__] = "pictures have no tokens"
+        missing[Embedded.__name__] = "the rows are images"
+        missing[Tokenized.__name__] = "images have no tokens"
         image_views = (
             rows,
             ThoroughRows(rows),
@@ -103,7 +103,7 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copies_view = replace(copies_view, inflation=ProbeInflationEstimator(embedded))
-    of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "these are texts")
+    of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "the rows are texts")
     missing |= {**reasons, **of_texts}
     return Views((rows, ThoroughRows(rows), copies_view, *views), missing, all_rows)
 
@@ -117,12 +117,12 @@ def _pictures(rows: TableRows, other_tables: Mapping[str, Table] = MappingProxyT
 def _read_by_model(
     audit_rows: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
-    """The rows as the model reads them: in its geometry and as its tokens."""
+    """The rows as the model reads them: as feature vectors and as tokens."""
     from holdfast.prepare.embedding import load_encoder
 
     settings = audit_rows.recipe.audit
     if not settings.rows:
-        why = "audit.rows is 0: no model was asked"
+        why = "audit.rows is 0, so no model was used"
         return [], {Embedded.__name__: why, Tokenized.__name__: why}
     progress("loading the model", None, None)
     encoder, decisions = load_encoder(audit_rows.recipe)
@@ -135,8 +135,8 @@ def _read_by_model(
     )
     if sample is not None:
         because = (
-            f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
-            "same whatever the order; copies and checks of single rows see every row"
+            f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, "
+            "independent of their order; duplicates and checks of single rows use every row"
         )
         notify(Decision("rows read by the model", f"{len(sample):,}", because, prominent=True))
     embedded = _embedded(audit_rows, part, encoder, progress)
@@ -145,8 +145,8 @@ def _read_by_model(
 
 
 def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
-    """The positions of the rows with the lowest content hashes, in the table's order; ``None``
-    where all are few enough."""
+    """The positions of the rows with the lowest content hashes, in the table's order; ``None`` if
+    the table has few enough rows."""
     if len(table) <= most:
         return None
     contents = copies.contents[: len(table)]
@@ -202,7 +202,7 @@ def _embedded(
 
 
 def references(encoder: Encoder) -> dict[str, Vectors]:
-    """Sentences of many subjects, and such as say nothing, in the geometry of ``probed``."""
+    """General sentences and filler sentences, as feature vectors of the audited rows' encoder."""
     from holdfast.prepare.embedding import MIDDLE_DEPTH
 
     general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
@@ -214,7 +214,7 @@ def references(encoder: Encoder) -> dict[str, Vectors]:
 
 
 def _spread_sample(table: Table, most: int) -> Table:
-    """Evenly spaced rows of a table that is too large to be embedded completely."""
+    """Evenly spaced rows of a table that is too large to embed completely."""
     if len(table) <= most:
         return table
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
@@ -223,13 +223,14 @@ def _spread_sample(table: Table, most: int) -> Table:
 def _tokenized(
     audit_rows: AuditRows, rows: TableRows, encoder: Encoder
 ) -> tuple[list[Tokenized], str]:
-    """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
+    """Lengths and unknown tokens by the model to be trained, or why they are not known."""
     model = audit_rows.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
     if audit_rows.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
             return [], (
-                f"{name} is no model that writes: --set model.name=NAME names the one to be trained"
+                f"{name} is not a generative model: name the model to train with --set "
+                "model.name=NAME"
             )
         from holdfast.models.loading.source import find_model
         from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer

@@ -1,1 +1,1 @@
-"""Is one model better than another, on the same rows?"""
+"""Paired comparison of two models on the same rows."""

@@ -37,17 +37,17 @@ from holdfast.data.table import Table
 from holdfast.runs.known_rows import KnownRows, find_known_rows
 
 DEFAULT_MARGIN = 1.0
-# benchmarks/decisions.py, the most in twelve cells of 10,000 simulated pairs (100 to 3,000 rows,
-# 2 to 20 % discordant): equal models that were called better or worse (either in 2.7 % at most),
-# and models that differ by the margin that were called equivalent.
+# benchmarks/decisions.py, the largest rate in twelve cells of 10,000 simulated pairs (100 to 3,000
+# rows, 2 to 20 % discordant): equal models that were called better or worse (each of the two in
+# 2.7 % at most), and models that differ by the margin that were called equivalent.
 FALSE_WINS, FALSE_EQUIVALENCE = 0.049, 0.042
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found: the verdict on rows that neither model had seen, the ``all_rows`` of
-    all rows next to it where that is another number, and where the two differ. ``names`` are the
-    two as the user named them; ``class_differences`` those that only one of them knows."""
+    """The result of ``compare``: the verdict on rows that neither model was trained on or chosen
+    by, the verdict on ``all_rows`` if that differs, and the rows that differ. ``names`` are the two
+    models as the user named them; ``class_differences`` the classes that only one of them knows."""
 
     names: tuple[str, str]
     pairs: PairedRows
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def because(self) -> str:
-        """The verdict as a sentence."""
+        """The verdict in one sentence."""
         return verdict_sentence(self.verdict, self.pairs)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Comparison:
 
 
 def _block(pairs: PairedRows, verdict: PairedVerdict) -> dict[str, Any]:
-    """The numbers in the metric's own unit."""
+    """The numbers in the unit of the metric."""
     return {
         **verdict.to_json(pairs.scale),
         "metric": pairs.metric,
@@ -107,7 +107,7 @@ def _block(pairs: PairedRows, verdict: PairedVerdict) -> dict[str, Any]:
 
 
 def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
-    """The verdict with its numbers, as a sentence."""
+    """The verdict and its numbers in one sentence."""
     if verdict.why:
         return f"inconclusive: {verdict.why}"
     block = _block(pairs, verdict)
@@ -118,10 +118,11 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
     limits = f"{gap['low'] * factor:+.3g} to {gap['high'] * factor:+.3g}"
     margin = f"{block['margin'] * factor:.3g}{unit}"
     margin = margin.removesuffix("s") if margin == "1 points" else margin
-    interval = f"the interval of A − B, {limits}{unit}"
     if verdict.verdict in ("better", "worse"):
-        below_margin = " (less than the margin)" if abs(verdict.value) < verdict.margin else ""
-        return f"A is {verdict.verdict} than B by {size}{below_margin}; {interval}"
+        below_margin = ", less than the margin" if abs(verdict.value) < verdict.margin else ""
+        return (
+            f"A is {verdict.verdict} than B by {size} (A − B: 95 % CI {limits}{unit}){below_margin}"
+        )
     if verdict.verdict == "equivalent":
         return f"A and B are equivalent: they differ by less than {margin}"
     rows = (
@@ -130,7 +131,10 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
         else f"about {verdict.rows_needed - verdict.n:,} more rows would decide it with a "
         "power of 80 %"
     )
-    return f"inconclusive: {interval}, excludes neither 0 nor a difference above {margin}; {rows}"
+    return (
+        f"inconclusive: the 95 % CI of A − B ({limits}{unit}) excludes neither 0 nor a difference "
+        f"above {margin}; {rows}"
+    )
 
 
 def compare(
@@ -141,9 +145,9 @@ def compare(
     margin: float = DEFAULT_MARGIN,
     options: InferenceOptions | None = None,
 ) -> Comparison:
-    """Is A better than B on the rows of ``data``? ``margin`` in points: of a share, or of the
-    standard deviation of labels that are numbers. Without ``data``: on the rows that were test
-    rows of both runs, by their stored answers.
+    """Compare A with B on the rows of ``data``. ``margin`` is in points: of a share, or of the
+    standard deviation of numeric labels. Without ``data``: on the rows that are test rows of both
+    runs, by their stored predictions.
 
     Raises ``RecipeError``, ``DataError``, ``RunError`` or ``ModelError`` for what cannot be
     compared.
@@ -167,7 +171,7 @@ def compare(
         for one, x in zip(contenders, predictions, strict=True)
     ]
     if label_type == "text":
-        notify(Decision("answers", "written anew", f"each model writes to {len(table)} rows"))
+        notify(Decision("generated texts", "new", f"each model generates {len(table)} texts"))
     positions, warnings = _answered_by_both(table, predictions, contenders)
     table = table.take(positions)
     runs = [one.run for one in contenders if one.run is not None]
@@ -204,23 +208,23 @@ def _answered_by_both(
     if not len(positions):
         raise DataError(
             f"{contenders[0].path} and {contenders[1].path}",
-            "answer none of the labelled rows alike",
+            "have no prediction for the same labelled row",
             None,
             "Give predictions whose `row` is the 0-based row of DATA.",
         )
     n_left_out = len(rows) - len(positions)
     return positions, (
-        f"{n_left_out} labelled rows have no answer of both and are left out",
+        f"{n_left_out} labelled rows without predictions of both are left out",
     ) if n_left_out else ()
 
 
 def _unknown_overlap(contenders: Sequence[Contender], overlap: KnownRows | None) -> tuple[str, ...]:
     warnings = []
     if overlap is not None and overlap.why:
-        warnings.append(f"which rows the runs had seen is not known in full: {overlap.why}")
+        warnings.append(f"the rows that the runs have seen are only partly known: {overlap.why}")
     unknown = [one.path for one in contenders if one.run is None]
     if unknown:
-        warnings.append(f"whether {' and '.join(unknown)} had learned from these rows is not known")
+        warnings.append(f"whether {' and '.join(unknown)} was trained on these rows is unknown")
     return tuple(warnings)
 
 
@@ -248,7 +252,7 @@ def _make_comparison(
         unseen_judged = _judge_rows(label_type, labels, aligned, margin, groups, unseen)
         n_left_out = len(rows) - len(unseen)
         warnings = (
-            f"{n_left_out} rows had been learned from or chosen by, and are left out",
+            f"{n_left_out} rows that the runs were trained on or chosen by are left out",
             *warnings,
         )
     positions = [int(i) for i in unseen]
@@ -290,7 +294,7 @@ def _judge_rows(
 def _match_spelling(
     label_type: LabelType, labels: Sequence[str], predictions: list[object]
 ) -> list[object]:
-    """Classes in the spelling of the labels: a file of predictions may write them otherwise."""
+    """Classes in the spelling of the labels; a file of predictions may spell them differently."""
     if label_type != "class":
         return predictions
     texts = [None if one is None else str(one) for one in predictions]
@@ -299,7 +303,7 @@ def _match_spelling(
 
 
 def _class_differences(contenders: Sequence[Contender]) -> dict[str, list[str]] | None:
-    """The classes that only one of the two knows."""
+    """The classes that only one of the two models knows."""
     one, two = (contender.names for contender in contenders)
     if one is None or two is None or set(one) == set(two):
         return None
@@ -317,20 +321,21 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
         if not (Path(one) / RESULT_FILE).is_file():
             raise RunError(
                 one,
-                "is no finished run, and without DATA stored test rows are compared",
+                "is not a finished run; without DATA compare needs stored test rows",
                 None,
                 f"Name the rows too: holdfast compare {a} {b} DATA.",
             )
     stored = [FinishedRun(Path(one)).told("test") for one in (a, b)]
     if any(one.predictions is None for one in stored):
-        raise RunError(a, "stored no answers to its test rows", None, "Name labelled rows: DATA.")
+        rule = "stored no predictions of its test rows"
+        raise RunError(a, rule, None, "Name labelled rows: DATA.")
     shared = [one.take(at) for one, at in zip(stored, match_rows(*stored), strict=True)]
     if not len(shared[0]):
         raise RunError(
             f"{a} and {b}",
             "have no test row in common",
             ", ".join(sorted({str(one.table.source) for one in stored})),
-            "Name rows that neither had learned from: holdfast compare A B DATA.",
+            "Name rows that neither was trained on: holdfast compare A B DATA.",
         )
     _refuse_other_labels(a, b, shared)
     # The second run's predictions by the first run's row numbers.
@@ -341,7 +346,7 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
     ]
     positions = [i for i, row in enumerate(rows) if all(row in one for one in answers)]
     n_left_out = len(stored[0]) + len(stored[1]) - 2 * len(positions)
-    warnings = (f"{n_left_out} test rows of one of the two are left out",) if n_left_out else ()
+    warnings = (f"{n_left_out} test rows of only one run are left out",) if n_left_out else ()
     contenders = [Contender(one, run=Path(one)) for one in (a, b)]
     comparison = _make_comparison(
         contenders, shared[0].table.take(positions), answers, margin, None, warnings
@@ -350,9 +355,9 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
 
 
 def match_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
-    """Where the rows that both hold stand in each [m], [m]: by their numbers where both were read
-    from one source and rows of one number hold the same, else by what they hold
-    (``texts_of_rows``), of copies the first with the first."""
+    """The positions [m], [m] in each of the rows that both hold: by row number if both were read
+    from one source and equal numbers hold equal texts, else by text (``texts_of_rows``), the first
+    duplicate with the first."""
     texts, others = texts_of_rows(one.table), texts_of_rows(other.table)
     if str(one.table.source) == str(other.table.source):
         _, first, second = np.intersect1d(one.rows, other.rows, return_indices=True)
@@ -371,8 +376,8 @@ def match_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
 
 
 def _refuse_other_labels(a: str, b: str, predictions: Sequence[Predictions]) -> None:
-    """Two runs on the same rows may have learned different columns. The predictions of one then do
-    not belong to the labels of the other."""
+    """Raise ``RunError`` if two runs on the same rows learned different columns: the predictions of
+    one then do not belong to the labels of the other."""
     (label_type, labels), (other_type, other_labels) = (
         (label_type_of(one.table), list(map(str, labels_of_rows(one.table)))) for one in predictions
     )
@@ -383,8 +388,8 @@ def _refuse_other_labels(a: str, b: str, predictions: Sequence[Predictions]) -> 
         return
     raise RunError(
         f"{a} and {b}",
-        "answer other questions about the same rows",
+        "predict different labels of the same rows",
         f"{LABEL_TYPES[label_type][0]} of {label_columns[0]!r}, "
         f"{LABEL_TYPES[other_type][0]} of {label_columns[1]!r}",
-        "Compare models that learned the same labels.",
+        "Compare models that were trained on the same labels.",
     )

@@ -1,5 +1,5 @@
-"""One of two models that are compared, with its predictions: a finished run, the folder of a plain
-model, or a file of predictions."""
+"""One of the two compared models and its predictions: a finished run, the folder of a plain model,
+or a file of predictions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.runs.predictor import Predictor
 
 ROW, PREDICTION = "row", "prediction"
-GIVE_FILE = "Write its answers into a file with columns `row` and `prediction`, and give that."
+GIVE_FILE = "Write its predictions into a file with columns `row` and `prediction`, and use that."
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``path`` as the user named it. ``predictor`` answers for a run or a plain model;
-    ``file_predictions`` are the answers of a file of predictions by source row."""
+    """``path`` as the user named it. ``predictor`` predicts for a run or a plain model;
+    ``file_predictions`` are the predictions of a file by source row."""
 
     path: str
     run: Path | None = None
@@ -36,7 +36,7 @@ class Contender:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Its classes or labels; ``None`` where it has none, or does not say."""
+        """Its classes or labels; ``None`` if it has none, or if they are unknown."""
         return None if self.predictor is None else self.predictor.names or None
 
     def read(self, data: str, options: InferenceOptions) -> Table:
@@ -52,20 +52,20 @@ class Contender:
         try:
             table = self.read(data, options)
         except DataError:
-            # It does not know the labels, but can still predict the rows.
+            # The model does not know the labels, but can still predict the rows.
             table = self.predictor.ask(data, options).table
         predictions = self.predictor.answer(table).predictions
         return dict(zip(table.column("row").tolist(), predictions, strict=True))
 
 
 def load_contender(path: str, options: InferenceOptions) -> Contender:
-    """The contender at ``path``. Raises ``RunError`` or ``ModelError`` if it is none of these."""
+    """The contender at ``path``. Raises ``RunError`` or ``ModelError`` for anything else."""
     place = Path(path)
     if (place / RESULT_FILE).is_file():
         open_run(place)
         return Contender(path, run=place, predictor=Predictor.load(place))
     if place.is_dir():
-        # The model of a run, named by itself, has seen what the run has.
+        # A run's model folder by its own path has seen the same rows as the run.
         parent = place.resolve().parent
         run = (
             parent
@@ -75,16 +75,16 @@ def load_contender(path: str, options: InferenceOptions) -> Contender:
         folder = place if run is None else model_of(run)
         return Contender(path, run=run, predictor=_load_plain_model(folder, options))
     if not place.is_file():
-        rule = "is neither a run, nor the folder of a model, nor a file of predictions"
-        raise RunError(path, rule, None, "Name one that is there.")
+        rule = "is neither a run, nor a model folder, nor a file of predictions"
+        raise RunError(path, rule, None, "Check the path.")
     return Contender(path, file_predictions=_read_predictions(path))
 
 
 def _load_plain_model(folder: Path, options: InferenceOptions) -> Predictor:
-    """A predictor of a folder as plain Transformers saves it."""
+    """A predictor of a model folder as Transformers saves it."""
     config = folder / "config.json"
     if not config.is_file():
-        rule = "is no run (it has no result.json) and no model (it has no config.json)"
+        rule = "is neither a run (it has no result.json) nor a model (it has no config.json)"
         raise RunError(str(folder), rule, None, "Name the folder of a finished run or of a model.")
     try:
         settings = json.loads(config.read_text("utf-8"))
@@ -108,13 +108,12 @@ def _load_plain_model(folder: Path, options: InferenceOptions) -> Predictor:
         recipe = Recipe(task="text-classification", data=part)
         return Predictor(TextPredictor([saved], label_type, recipe, Scale()), part)
     raise ModelError(
-        str(folder), "is a plain model of a task that compare cannot ask", architecture, GIVE_FILE
+        str(folder), "is a plain model of an unsupported task", architecture, GIVE_FILE
     )
 
 
 def _read_predictions(path: str) -> dict[int, Any]:
-    """Predictions by row, as they stand there. Without a column ``row`` a prediction stands at its
-    place."""
+    """Predictions by row. Without a column ``row``, the position of a prediction is its row."""
     if path.lower().endswith(".parquet"):
         import pyarrow.parquet as parquet
 
@@ -133,13 +132,13 @@ def _read_predictions(path: str) -> dict[int, Any]:
             path,
             f"has no column {PREDICTION!r}",
             ", ".join(columns),
-            "Give a file that `holdfast predict --out` wrote, or name your column so.",
+            "Give a file that `holdfast predict --out` wrote, or rename the column.",
         )
     rows = _row_numbers(path, columns.get(ROW), len(columns[PREDICTION]))
     if columns.get("split") is not None:
         raise DataError(
             path,
-            "holds answers to rows that a run learned from or was chosen by",
+            "holds predictions of rows that a run was trained on or chosen by",
             "answers.parquet",
             "Give the run itself, or its predictions.parquet.",
         )
@@ -153,19 +152,19 @@ def _row_numbers(path: str, values: Sequence[str | int | float] | None, n: int) 
         rows = [int(one) for one in values]
     except (TypeError, ValueError):
         raise DataError(
-            path, f"has a column {ROW!r} that holds no whole numbers", None, "Correct it."
+            path, f"has values in column {ROW!r} that are not whole numbers", None, "Correct them."
         ) from None
     if len(set(rows)) < n:
-        raise DataError(path, "answers a row twice", None, "Give one prediction a row.")
+        raise DataError(path, "has two predictions for a row", None, "Give one per row.")
     return rows
 
 
-# What labels of a kind are called, and how a predictor of one answers (``Predictor.answered``).
+# What labels of a type are called, and the form of their predictions (``Predictor.answered``).
 LABEL_TYPES: Mapping[LabelType, tuple[str, str]] = {
     "class": ("classes", "text"),
     "text": ("texts", "text"),
     "number": ("numbers", "number"),
-    "several": ("several labels a row", "list"),
+    "several": ("several labels per row", "list"),
     "tags": ("tags", "list"),
 }
 
@@ -173,16 +172,16 @@ LABEL_TYPES: Mapping[LabelType, tuple[str, str]] = {
 def convert_predictions(
     contender: Contender, label_type: LabelType, predictions: Mapping[int, object]
 ) -> dict[int, Any]:
-    """The answers of ``contender`` as rows with labels of this ``label_type`` are compared; an
-    empty one is none. Raises ``RunError`` or ``DataError`` where they are of another kind, which
-    would only look wrong."""
+    """The predictions of ``contender`` in the form of labels of this ``label_type``; an empty one
+    is ``None``. Raises ``RunError`` or ``DataError`` for predictions of another type, which would
+    only look wrong."""
     label_words, output_form = LABEL_TYPES[label_type]
     remedy = "Compare models of one task, on rows of that task."
     if contender.predictor is not None and contender.predictor.answered != output_form:
         form_words = {"text": "texts or classes", "number": "numbers", "list": "lists"}
         rule = (
-            f"answers with {form_words[contender.predictor.answered]}, and the labels of "
-            f"DATA are {label_words}"
+            f"predicts {form_words[contender.predictor.answered]}, but the labels of DATA are "
+            f"{label_words}"
         )
         raise RunError(contender.path, rule, None, remedy)
     converted = {}
@@ -191,7 +190,8 @@ def convert_predictions(
             converted[row] = _convert(label_type, one)
         except (TypeError, ValueError):
             rule = (
-                f"has an answer of another kind in row {row}: the labels of DATA are {label_words}"
+                f"has a prediction of another type in row {row}: the labels of DATA are "
+                f"{label_words}"
             )
             raise DataError(contender.path, rule, str(one)[:60], remedy) from None
     return converted
@@ -201,7 +201,7 @@ def _convert(label_type: LabelType, value: Any) -> Any:
     if value is None or (isinstance(value, str) and value == "") or value != value:
         return None
     if label_type != "text" and isinstance(value, str) and value.startswith("["):
-        # A list in a table of text is its JSON; of classes one such is a file of another task.
+        # A list in a text column is JSON; among classes it shows a file of another task.
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if label_type in ("several", "tags"):

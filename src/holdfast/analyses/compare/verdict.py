@@ -1,5 +1,5 @@
-"""Two models on the same rows: how much better the first predicts each row, and whether it is
-better, equivalent within a margin, worse, or inconclusive, and then how many rows would decide it.
+"""The paired comparison of two models on the same rows: the first is better, equivalent within a
+margin, worse, or inconclusive, and then how many rows would decide it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def differing_rows(
     first: Sequence[object],
     second: Sequence[object],
 ) -> dict[str, list[dict[str, Any]]]:
-    """``a_better`` and ``b_better``: the rows [n] with the largest differences on either side, ten
-    each, the first in the source first among equals."""
+    """``a_better`` and ``b_better``: the rows [n] with the largest differences in each direction,
+    ten each; ties in the order of the source."""
     by_winner = {}
     for name, gap in (("a_better", pairs.gap), ("b_better", -pairs.gap)):
         order = np.argsort(-gap, kind="stable")
@@ -51,10 +51,10 @@ def differing_rows(
 
 
 def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]] | None:
-    """Each class with the rows of it that one model alone has right, and the p-value of "equally
+    """For each class the rows that only one model predicts correctly, and the p-value of "equally
     many" (exact sign test, Holm over the classes: by chance one of them is below 5 % in at most 5 %
-    of comparisons). At most ten, the smallest p-values first; ``None`` where answers are not right
-    or wrong."""
+    of comparisons). At most ten classes, the smallest p-values first; ``None`` if predictions are
+    not simply correct or wrong."""
     if pairs.correct is None:
         return None
     names = sorted(set(map(str, labels)))
@@ -78,10 +78,10 @@ Rows = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class PairedRows:
-    """``gap`` [n] is how much better the first answers each row; its mean times ``scale`` is
-    ``metric`` of the first (``first``) less that of the second (``second``). A point of margin is
-    0.01 of ``gap``'s unit: of a share, or of the labels' standard deviation. ``correct`` are the
-    rows [n] that each has right, where there is a right and a wrong."""
+    """``gap`` [n] is how much better the first model predicts each row; its mean times ``scale`` is
+    ``metric`` of the first (``first``) minus that of the second (``second``). A point of margin is
+    0.01 of ``gap``'s unit: of a share, or of the labels' standard deviation. ``correct`` holds the
+    rows [n] that each model predicts correctly, if predictions are correct or wrong."""
 
     metric: str
     higher_is_better: bool
@@ -93,10 +93,10 @@ class PairedRows:
 
 
 def pair_rows(label_type: LabelType, labels: Rows, first: Rows, second: Rows) -> PairedRows:
-    """The pairs of rows with these ``labels`` [n], answered ``first`` and ``second``; an answer of
-    ``None`` is none, and counts as wrong.
+    """Pair the predictions ``first`` and ``second`` for rows with these ``labels`` [n]; a missing
+    prediction (``None``) counts as wrong.
 
-    ``class``: accuracy. ``several``: F1 over all (row, label) answers. ``number``: mean absolute
+    ``class``: accuracy. ``several``: F1 over all (row, label) pairs. ``number``: mean absolute
     error, in the labels' unit; a missing number counts as the mean of the labels. ``tags``: entity
     F1. ``text``: ROUGE-L with the label. An F1 is a ratio of sums; a row's part in it is its
     influence (the linearisation 2 (h_i − F1 (a_i + l_i) ÷ 2) ÷ mean(a + l), Efron 1982).
@@ -131,7 +131,7 @@ def _tags(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     lengths = np.array([len(row) for row in labels], dtype=np.int64)
 
     def ids_of(answers: Rows) -> Any:
-        # A row of another number of words is one of which nothing is right.
+        # A row with another number of words counts as completely wrong.
         pairs = zip(answers, lengths, strict=True)
         rows = [row if row and len(row) == n else [OUTSIDE] * n for row, n in pairs]
         return np.array([tag_ids[tag] for row in rows for tag in row], dtype=np.int64)
@@ -195,25 +195,25 @@ PAIR_FUNCTIONS: Mapping[LabelType, Callable[[Rows, Rows, Rows], PairedRows]] = {
 
 
 POWER = 0.8
-# Of the normal law: 2.5 % for better and worse, 5 % for each side of "equivalent".
+# Of the normal distribution: 2.5 % for better and worse, 5 % for each side of "equivalent".
 Z_DIFFERENCE, Z_EQUIVALENCE = 1.959964, 1.644854
 GROWTH = 1.01
 MAX_ROWS = 10**9
 
 
 def required_rows(gap: Floats, margin: float, codes: Ints | None = None) -> int | None:
-    """The smallest number of rows in all with which the same tests reach a verdict (better, worse
-    or equivalent within ``margin``) with a chance of 80 %, given what the paired differences
-    ``gap`` [n] show.
+    """The smallest total number of rows with which the same tests reach a verdict (better, worse
+    or equivalent within ``margin``) with a power of 80 %, given the paired differences ``gap`` [n].
 
-    What the rows to come will show is not known: their mean is N(d, v ÷ n + v ÷ k) for k more rows,
-    d and v being the mean and variance of those that are there (assurance: O'Hagan, Stevens and
-    Campbell 2005), so the mean of all N = n + k is N(d, v k ÷ (n N)). It settles where it lies
-    beyond 1.96 standard errors or within the margin by 1.64 of them; with N = 13 v ÷ margin² one of
-    the two is always so. For correct and wrong predictions v has one more row for each model that
-    it alone has right: none seen is not none there. ``codes`` [n] are groups of rows, which count
-    as whole groups of the present mean size. ``None`` for no rows, under two groups or rows with
-    other numbers, without spread, and above a billion.
+    The differences of new rows are not known: their mean is N(d, v ÷ n + v ÷ k) for k more rows,
+    with d and v the mean and variance of the present ones (assurance: O'Hagan, Stevens and Campbell
+    2005), so the mean of all N = n + k is N(d, v k ÷ (n N)). A verdict is reached if it lies beyond
+    1.96 standard errors, or within the margin by 1.64 of them; with N = 13 v ÷ margin² one of the
+    two always holds. For correct and wrong predictions v counts one more row for each model that
+    only this model predicts correctly, since none seen does not mean that there are none. ``codes``
+    [n] are groups of rows, which count as whole groups of the present mean size. ``None`` for no
+    rows, fewer than two groups or rows of numbers, differences without spread, and results above a
+    billion.
     """
     from scipy.special import ndtr
 
@@ -227,14 +227,14 @@ def required_rows(gap: Floats, margin: float, codes: Ints | None = None) -> int 
         return None
     value = float(spread.mean())
     if signs:
-        # At one row that one model alone has right, value² would be more than that share.
+        # With one row that only one model predicts correctly, value² would exceed that share.
         discordant = (float((differences != 0).sum()) + 2) / (n + 2)
         variance = max(discordant - value**2, discordant / 2)
     else:
         variance = float(spread.var(ddof=1))
     if not variance:
         return None
-    # A margin whose square is no number any more takes more rows than anybody has.
+    # Avoids division by zero; such a small margin takes more rows than anybody has.
     largest_total = (Z_DIFFERENCE + Z_EQUIVALENCE) ** 2 * variance / max(margin**2, 1e-30)
     total_limit = max(n * GROWTH, largest_total * GROWTH)
     totals = n * GROWTH ** np.arange(1, math.ceil(math.log(total_limit / n) / math.log(GROWTH)) + 2)
@@ -253,22 +253,22 @@ def required_rows(gap: Floats, margin: float, codes: Ints | None = None) -> int 
 
 
 Verdict = Literal["better", "equivalent", "worse", "undecided"]
-# A difference is claimed at 2.5 % on either side; "equivalent" by two one-sided tests at 5 %.
+# A difference is claimed at 2.5 % in each direction; "equivalent" by two one-sided tests at 5 %.
 ONE_SIDED_LEVEL, EQUIVALENCE_LEVEL = 0.025, 0.05
 MIN_GROUPS = 3
-# Below that many rows the mean of values that are not −1, 0 or 1 is not near its law.
+# With fewer rows the mean of values other than −1, 0 or 1 is not approximately normal.
 MIN_VALUES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class PairedVerdict:
-    """How the first model stands beside the second on ``n`` rows.
+    """How the first model compares with the second on ``n`` rows.
 
-    ``value`` is first less second with limits ``low`` and ``high`` at 95 %; ``equivalence_limits``
-    its limits at 90 %, by which "equivalent" goes (within ±``margin``); ``p_value`` is two-sided,
-    of no difference. Of correct and wrong predictions ``only_first`` and ``only_second`` count the
-    rows that one alone has right. ``rows_needed`` in all would settle an undecided one. Undefined
-    numbers are NaN, with ``why``.
+    ``value`` is first minus second with limits ``low`` and ``high`` at 95 %; ``equivalence_limits``
+    are its limits at 90 %, which decide "equivalent" (within ±``margin``); ``p_value`` is the
+    two-sided test of no difference. For correct and wrong predictions ``only_first`` and
+    ``only_second`` count the rows that only one model predicts correctly. ``rows_needed`` is the
+    total that would decide an undecided comparison. Undefined numbers are NaN, with ``why``.
     """
 
     verdict: Verdict
@@ -287,14 +287,13 @@ class PairedVerdict:
 
     @property
     def test(self) -> str:
-        """The test that ``p_value`` is of."""
+        """The test that gives ``p_value``."""
         if self.groups is not None:
             return "paired t-test of groups"
         return "paired t-test" if self.only_first is None else MCNEMAR_EXACT
 
     def difference(self, scale: float = 1.0) -> dict[str, Any]:
-        """``value`` and its limits times ``scale``, for JSON: a difference of errors turns
-        round."""
+        """``value`` and its limits times ``scale``, for JSON; for errors the sign is reversed."""
         low, high = _scaled((self.low, self.high), scale)
         block = {
             "value": self.value * scale,
@@ -328,17 +327,17 @@ def _scaled(limits: tuple[float, float], scale: float) -> tuple[float, float]:
 
 
 def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerdict:
-    """The verdict on the paired differences ``gap`` [n], first less second, larger being better.
+    """The verdict on the paired differences ``gap`` [n], first minus second; larger is better.
 
     Correct and wrong predictions (every difference −1, 0 or 1) of single rows: better or worse by
-    the exact sign test on the rows that one alone has right, one-sided at 2.5 % (so that equal
-    models are parted in 5 % at most, and by far less where few rows differ); equivalent where
-    Tango's score test with its correction refuses a difference of the margin on both sides at 5 %;
-    the interval is Newcombe's, which is widened to 0 where the exact test does not refuse 0. Other
-    differences, and rows in ``groups`` [n]: Student's t of the rows, or of the sums of groups about
-    their share, at the same levels.
+    the exact sign test on the rows that only one model predicts correctly, one-sided at 2.5 % (so
+    equal models get such a verdict in 5 % at most, and far less often if few rows differ);
+    equivalent if Tango's score test with its correction rejects a difference of the margin on both
+    sides at 5 %; the interval is Newcombe's, widened to 0 if the exact test does not reject 0.
+    Other differences, and rows in ``groups`` [n]: Student's t of the rows, or of the sums of groups
+    about their share, at the same levels.
 
-    A difference that is proven is "better" or "worse" even where it is smaller than the margin.
+    A significant difference is "better" or "worse" even if it is smaller than the margin.
     """
     differences = np.asarray(gap, dtype=np.float64)
     codes = None if groups is None else group_codes(groups, len(differences))
@@ -381,9 +380,9 @@ def _too_few(gap: Floats, n_groups: int | None, binary: bool) -> str | None:
     if not np.isfinite(gap).all():
         return "a row's number is not finite"
     if n_groups is not None and n_groups < MIN_GROUPS:
-        return f"the rows are of {n_groups} group(s), which do not show how much groups differ"
+        return f"the rows are of {n_groups} group(s), too few to show how much groups differ"
     if not binary and n_groups is None and len(gap) < MIN_VALUES:
-        return f"below {MIN_VALUES} rows the mean of such numbers has no interval to rely on"
+        return f"the interval of such numbers is unreliable with fewer than {MIN_VALUES} rows"
     return None
 
 
@@ -411,7 +410,7 @@ def _judge_values(
     wide = paired_t(spread, nothing, 1 - 2 * ONE_SIDED_LEVEL)
     narrow = paired_t(spread, nothing, 1 - 2 * EQUIVALENCE_LEVEL)
     if wide.low == wide.high:
-        # All alike shows how seldom another one can be, not that there is none.
+        # Equal differences show how rare another one can be, not that there is none.
         low, high = tango(0, 0, len(spread), 1 - 2 * EQUIVALENCE_LEVEL)
         return (value + low, value + high), (value + low, value + high), 1.0
     return (wide.low, wide.high), (narrow.low, narrow.high), wide.p_value

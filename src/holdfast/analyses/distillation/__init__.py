@@ -1,1 +1,1 @@
-"""What a student keeps of its teacher."""
+"""Comparison of a distilled student with its teacher."""

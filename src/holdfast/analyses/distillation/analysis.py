@@ -1,6 +1,5 @@
-"""How much of one model's score another one retains, and how often their predictions agree.
-
-The student compared with its teacher: ``distilled`` of ``result.json``.
+"""Distillation: how much of its teacher's score a student keeps, and how often their predictions
+agree: ``distilled`` of ``result.json``.
 
 The student is compared once, on the test rows, with its teachers and with the same model trained
 without them. Nothing is chosen by this.
@@ -47,14 +46,14 @@ from holdfast.training.task import device_batch
 def retained_share(
     pairs: PairedRows, verdict: PairedVerdict, seed: np.random.Generator, groups: Ints | None = None
 ) -> dict[str, Any]:
-    """The second model's score ÷ the first one's, of the same rows, with its 95 % interval.
+    """The second model's score ÷ the first one's, on the same rows, with its 95 % interval.
 
-    Of correct and wrong predictions the ratio is resampled by rows (BCa; of whole ``groups`` [n]
-    Student's, one group left out at a time). Of other scores it is 1 − difference ÷ score, with the
-    interval of the paired difference ``verdict``. An error has none: no share of it is kept.
+    For correct and wrong predictions the ratio is resampled by rows (BCa; for ``groups`` [n]
+    Student's, one group left out at a time). For other scores it is 1 − difference ÷ score, with
+    the interval of the paired difference ``verdict``. An error has no such share.
     """
     if not pairs.higher_is_better:
-        return _unknown("the metric is an error, of which no share is kept: see the difference")
+        return _unknown("the metric is an error, so no share is kept: see the difference")
     if not len(pairs.gap) or not pairs.first > 0:
         return _unknown("the teacher's score is 0, or there are no rows")
     value = pairs.second / pairs.first
@@ -86,8 +85,8 @@ def agreement(
     second: Sequence[object],
     groups: Ints | None = None,
 ) -> dict[str, Any]:
-    """The share of rows of which both say the same (a set of labels whatever its order), with
-    Wilson's interval; of numbers the correlation of the two."""
+    """The share of rows with equal predictions (sets of labels in any order), with Wilson's
+    interval; for numbers the correlation of the two."""
     if not len(first):
         return _unknown("there are no rows")
     if label_type == "number":
@@ -116,24 +115,24 @@ def _unknown(why: str) -> dict[str, Any]:
     return Estimate(None, why=why).to_json()
 
 
-# Rows that the two are timed on, and how often; the quickest counts, which nothing else disturbed.
+# Rows for timing, and repeats; the fastest counts, since it was disturbed least.
 TIMED_ROWS, TIMING_REPEATS = 32, 3
-# A text takes as long as it is: teacher and student write to so many rows to be compared.
+# Generated texts take long: teacher and student generate this many for the comparison.
 MAX_GENERATED_ROWS = 60
 MARGIN = 0.01
-# What ``compare`` calls A and B, of a student with its teacher and without.
+# How ``compare``'s sentence reads with A the student and B the student without its teacher.
 WORDS = {
-    "A minus B is": "with minus without is",
-    "A is": "with its teacher it is",
-    "than B": "than without",
-    "A and B are": "with and without its teacher it is",
+    "A − B": "with − without teacher",
+    "A is": "the student is",
+    "than B": "than without its teacher",
+    "A and B are": "the students with and without a teacher are",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class DistillationReferences:
-    """The ``teacher``, and the student ``baseline``, trained without it, or why there is none; what
-    is known of sizes and times."""
+    """The ``teacher``, and the student trained without it (``baseline``), or why there is none; and
+    what is known of sizes and times."""
 
     teacher: Predictor
     baseline: Predictor | str
@@ -151,7 +150,7 @@ def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
         fitted.recipe.task in DECODER_TASKS
         and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]
     ):
-        return NoAnswer("plain text has no answers that two models could be compared by")
+        return NoAnswer("models of plain text have no predictions to compare")
     teacher = Predictor.load(runs)
     baseline = (
         _train_without_teacher(fitted) if settings.alone else "set by you: distill.alone=false"
@@ -212,7 +211,7 @@ def confirm(
 
 
 def _discarded_training(fitted: FittedModel) -> list[str]:
-    """What the student is where no step of its training is kept; nothing where one is."""
+    """What the student is if no step of its training is kept; empty if one is."""
     training = fitted.trained
     if training.best_step or training.selected_average is not None or not training.last_step:
         return []
@@ -225,8 +224,8 @@ def _discarded_training(fitted: FittedModel) -> list[str]:
 
 
 def _comparable_rows(fitted: FittedModel, predictions: Predictions) -> Predictions:
-    """The test rows whose answers are compared: all, or of a generative model some of those that it
-    wrote to for its score."""
+    """The test rows whose predictions are compared: all, or for a generative model some of those
+    for which it generated texts."""
     if fitted.recipe.task not in GENERATIVE_TASKS:
         return predictions
     answers = predictions.predictions or ()
@@ -238,14 +237,14 @@ def _comparable_rows(fitted: FittedModel, predictions: Predictions) -> Predictio
 
 
 def _empty_as_none(predictions: Sequence[object]) -> list[Any]:
-    """Answers as the labels are written; an empty one is none."""
+    """Predictions in the form of the labels; an empty one is ``None``."""
     return [
         None if one is None or (isinstance(one, str) and one == "") else one for one in predictions
     ]
 
 
 def _difference(verdict: PairedVerdict, scale: float) -> dict[str, Any]:
-    """A verdict and its difference, in the metric's own unit."""
+    """A verdict and its difference, in the unit of the metric."""
     return {"verdict": verdict.verdict, "difference": to_json(verdict.difference(scale))}
 
 
@@ -271,11 +270,11 @@ def _because(block: Mapping[str, Any]) -> str:
     if gain is None or gain["value"] is None:
         return f"{sentence}."
     gain_words = f"{100 * gain['value']:+.1f} points{_span(gain, '+')}"
-    return f"{sentence}; beside the same model without a teacher: {gain_words}."
+    return f"{sentence}; compared with the same model without a teacher: {gain_words}."
 
 
 def _retained_sentence(retained: RetainedShare, name: str) -> str:
-    """A share of more than all is no merit of the student unless its interval says so."""
+    """A share above 100 % is claimed only if its interval shows it."""
     share = f"{100 * retained['value']:.1f} %{_span(retained, '')}"
     if retained["value"] < 1:
         return f"The student keeps {share} of its teacher's {name}"
@@ -288,7 +287,7 @@ def _span(estimate: Mapping[str, Any], sign: str) -> str:
     if estimate["low"] is None:
         return ""
     low, high = (format(100 * estimate[end], f"{sign}.1f") for end in ("low", "high"))
-    return f" ({low} to {high})"
+    return f" (95 % CI {low} to {high})"
 
 
 def _total(sizes: Sequence[Any]) -> int | None:
@@ -298,7 +297,7 @@ def _total(sizes: Sequence[Any]) -> int | None:
 def _student_name(recipe: Recipe) -> str:
     model = recipe.model
     name = Path(model.name).name if Path(model.name).is_absolute() else model.name
-    # A student that was cut out of its teacher lies in the run's folder called model.
+    # A student that was cut out of its teacher is the run's folder named model.
     name = Path(model.name).parent.name if name == "model" else name
     return name if model.layers is None else f"{name}, {count_phrase(model.layers, 'block')}"
 
@@ -353,7 +352,7 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
         "teacher_ms": round(teacher_ms, 3),
         "student_ms": round(student_ms, 3),
         "rows": count,
-        "why": "milliseconds a row, the quickest of three passes over the same validation rows",
+        "why": "milliseconds per row, the fastest of three passes over the same validation rows",
     }
 
 
@@ -364,13 +363,11 @@ def _seconds(action: Callable[[], None]) -> float:
 
 
 def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
-    """The same model, trained as ``train`` would on the same rows, by their labels alone."""
+    """The same model, trained as ``train`` would on the same rows, with labels only."""
     plan, recipe = fitted.training_plan, fitted.recipe
     baseline_recipe = _without_teacher(recipe)
-    because = (
-        "the same model, rows and seed, by the labels alone (distill.alone=false leaves it out)"
-    )
-    notify(Decision("student alone", "trained to be held against", because))
+    because = "the same model, rows and seed, with labels only (distill.alone=false skips it)"
+    notify(Decision("student without teacher", "trained for comparison", because))
     rows, (train, valid) = concatenate(plan.splits.train_rows.table, plan.splits.valid_rows.table)
     added = plan.prepared.added
     positions = (
@@ -391,8 +388,8 @@ def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
 
 
 def _without_teacher(recipe: Recipe) -> Recipe:
-    """The recipe of a plain run of the student: of a model that was cut out of its teacher the one
-    that the teacher began with."""
+    """The recipe of a run of the student without a teacher; for a student that was cut out of its
+    teacher, from the teacher's base model."""
     model, train = recipe.model, recipe.train
     (first, *_) = recipe.distill.teacher or ("",)
     if Path(model.name) == Path(first) / "model":

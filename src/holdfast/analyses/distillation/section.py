@@ -1,4 +1,4 @@
-"""The student compared with its teacher: from ``distilled`` of result.json."""
+"""The report section on distillation, student and teacher: ``distilled`` of result.json."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from holdfast.report.section import Section
 
 
 def distilled(run: RunFiles) -> Document | None:
-    """``None`` where the run had no teacher."""
+    """``None`` for a run without a teacher."""
     raw = run.part("distilled")
     if not raw:
         return None
     if "because" not in raw:
-        return Document.of(f"It is not known: {raw.get('why')}.")
+        return Document.of(f"Not known: {raw.get('why')}.")
     teacher, student, alone = (raw.block(name) for name in ("teacher", "student", "alone"))
     speed = raw.block("speed")
     lines = [
         (
             name,
             number(one.number("value")),
-            "not known" if one.whole("parameters") is None else count(one["parameters"]),
-            "not timed" if (time_ms := speed.number(time)) is None else f"{time_ms:.3g}",
+            "unknown" if one.whole("parameters") is None else count(one["parameters"]),
+            "not measured" if (time_ms := speed.number(time)) is None else f"{time_ms:.3g}",
         )
         for name, one, time in (
             ("Teacher", teacher, "teacher_ms"),
@@ -31,30 +31,26 @@ def distilled(run: RunFiles) -> Document | None:
     ]
     comparisons = [
         _comparison_row("Student's score ÷ teacher's", raw, "kept"),
-        _comparison_row("Says what the teacher says", raw, "agreement"),
-        _comparison_row("Student less teacher", raw.block("against_teacher"), "difference"),
+        _comparison_row("Same prediction as the teacher", raw, "agreement"),
+        _comparison_row("Student minus teacher", raw.block("against_teacher"), "difference"),
     ]
     if "value" in alone:
-        alike = "as the student"
+        alike = "same as the student"
         score = number(alone.number("value"))
-        lines.append(("Student without a teacher", score, alike, alike))
+        lines.append(("Student trained without a teacher", score, alike, alike))
         comparisons.append(_comparison_row("With a teacher minus without", alone, "difference"))
     name = metric_name(str(raw.get("metric")))
     tables = (
         DocumentTable(
             f"On {count(raw.get('n'))} test rows",
-            ("Model", name, "Parameters", "Milliseconds a row"),
+            ("Model", name, "Parameters", "Milliseconds per row"),
             tuple(lines),
         ),
-        DocumentTable(
-            "One beside the other, with 95 % intervals",
-            ("What", "Value", "Interval"),
-            tuple(comparisons),
-        ),
+        DocumentTable("Comparisons", ("Comparison", "Value", "95 % CI"), tuple(comparisons)),
     )
     notes = (str(alone["why"]),) if "why" in alone else ()
     runs = ", ".join(teacher.texts("runs"))
-    return Document.of(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
+    return Document.of(str(raw["because"]), (f"Teacher: {runs}.",), tables, notes)
 
 
 def _comparison_row(name: str, block: Block, key: str) -> tuple[str, str, str]:
@@ -62,4 +58,4 @@ def _comparison_row(name: str, block: Block, key: str) -> tuple[str, str, str]:
     return name, number(estimate.value), interval(estimate)
 
 
-SECTIONS = (Section("distilled", "What it keeps of its teacher", distilled),)
+SECTIONS = (Section("distilled", "Student and teacher", distilled),)

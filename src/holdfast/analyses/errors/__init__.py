@@ -1,1 +1,1 @@
-"""What a model gets wrong, and near which training rows."""
+"""Error analysis: confusions, and the hardest rows with similar training rows."""

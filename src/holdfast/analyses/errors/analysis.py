@@ -1,7 +1,7 @@
-"""A model's errors, row by row: which classes it confuses, and the hardest rows, each with the
-training rows nearest to it.
+"""Error analysis by row: which classes the model confuses, and the hardest test rows, each with its
+nearest training rows.
 
-``holdfast errors`` shows those that the run stored, with its slices, and can run further analyses.
+``holdfast errors`` shows the errors and slices that the run stored, and can run further analyses.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
 
-# Of more training rows a fixed sample is looked through.
+# A larger training set is searched through a fixed random sample.
 MAX_TRAINING_ROWS = 10_000
-NO_TEXTS = "rows are no texts whose words could be compared"
-NO_CLASSES = "answers are not one class each"
-OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
+NO_TEXTS = "rows hold no texts to compare by their words"
+NO_CLASSES = "the model does not predict one class per row"
+OLDER = "an older version of Holdfast made this run and did not store its validation predictions"
 ONE_GROUP = "no interval: all its rows are of one group"
 HARDEST, NEAREST = 10, 3
 CONFUSIONS, EXAMPLES = 10, 2
 # Below this cosine a training row has little in common with the row.
 MIN_COSINE = 0.35
 SHOWN_CHARACTERS = 300
-# Kinds of the data map (``training/listeners/examples.py``) that a wrong label makes of a row.
+# Regions of the data map (``training/listeners/examples.py``) that suggest a wrong label.
 SUSPECT_REGIONS = ("unlearnable", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingNeighbours:
-    """Training rows by which others are looked up: source ``rows`` [n], ``texts`` [n], labels as
-    the source writes them, ``vectors`` [n, d] of unit length in ``space``, and what the data map
-    says of them by row."""
+    """Training rows in which to look up similar rows: source ``rows`` [n], ``texts`` [n], labels as
+    the source writes them, ``vectors`` [n, d] of unit length in ``space``, and the data map's
+    region by row."""
 
     rows: Ints
     texts: tuple[str, ...]
@@ -61,7 +61,7 @@ class TrainingNeighbours:
     def from_table(
         cls, table: Table, regions: Mapping[int, str], seed: int
     ) -> TrainingNeighbours | None:
-        """At most 10,000 of the training rows; ``None`` where there are no texts."""
+        """At most 10,000 of the training rows; ``None`` for rows without texts."""
         if len(table) > MAX_TRAINING_ROWS:
             order = generator(seed, "training rows looked up").permutation(len(table))
             table = table.take(np.sort(order[:MAX_TRAINING_ROWS]))
@@ -77,8 +77,8 @@ class TrainingNeighbours:
     def nearest(
         self, vector: Floats, count: int, among: Bools | None = None
     ) -> list[dict[str, Any]]:
-        """The nearest rows for JSON, the nearest first, of those that are at all alike."""
-        # Rounded, so that rows that are as near stand in the order of the source.
+        """The ``count`` nearest rows for JSON, nearest first, with a cosine of 0.35 or more."""
+        # Rounded, so that rows with equal cosines keep the order of the source.
         cosines = np.round(self.vectors @ vector, 6)
         if among is not None:
             cosines = np.where(among, cosines, -1.0)
@@ -98,7 +98,7 @@ class TrainingNeighbours:
 
 @dataclass(frozen=True, eq=False)
 class PredictedRows:
-    """A model's predictions for test rows, and the training rows that they are looked up in."""
+    """A model's predictions for test rows, and the training rows to look for neighbours in."""
 
     predictions: Predictions
     neighbours: TrainingNeighbours | None
@@ -132,7 +132,7 @@ class PredictedRows:
 
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:
-    """Nothing is searched: the training rows are prepared as neighbours."""
+    """No search: prepare the training rows as neighbours."""
     return (
         TrainingNeighbours.from_table(
             session.train_rows, session.data_map_regions, session.recipe.seed
@@ -143,7 +143,7 @@ def find(session: Session) -> tuple[TrainingNeighbours | None]:
 def confirm(
     candidates: tuple[TrainingNeighbours | None], session: Session, test: Predictions
 ) -> dict[str, Any]:
-    """``confusions`` and ``hardest``, with a why where a part does not apply."""
+    """``confusions`` and ``hardest``, with a reason for a part that does not apply."""
     rows, row_error = PredictedRows(test, candidates[0]), row_errors(test)
     block: dict[str, Any] = {"schema": 1, "what": row_error.measure, "confusions": []}
     one_class = test.table.columns.one_class and test.predictions is not None
@@ -161,10 +161,10 @@ ANALYSIS = Analysis("errors", ("errors",), find, confirm)
 
 
 def confusions(valid: Predictions | None, rows: PredictedRows) -> list[dict[str, Any]]:
-    """The pairs (class, answer) that are most frequent among the test rows, at most ten: how many
-    rows, which share of the class (Wilson, by groups where there are some), how many of the
-    validation rows, and for up to two rows the nearest training row of the class that was answered,
-    which the model may have taken it for."""
+    """The pairs (class, predicted class) that are most frequent among the wrong test rows, at most
+    ten. Each has its number of rows, their share of the class (Wilson, by groups if there are any)
+    and the number of such validation rows. Up to two rows each name the nearest training row of the
+    predicted class."""
     pairs, valid_pairs = Counter(_pairs(rows.predictions)), Counter(_pairs(valid) if valid else ())
     ordered = sorted(pairs, key=lambda pair: (-pairs[pair], -valid_pairs[pair], pair))
     return [
@@ -174,7 +174,7 @@ def confusions(valid: Predictions | None, rows: PredictedRows) -> list[dict[str,
 
 
 def _pairs(predictions: Predictions) -> list[tuple[str, str]]:
-    """The pair of each wrong row."""
+    """The pair (class, predicted class) of each wrong row."""
     labels = predictions.table.column("label")
     assert predictions.predictions is not None
     assert predictions.wrong is not None
@@ -212,9 +212,9 @@ def _confusion(pair: tuple[str, str], n_valid: int | None, rows: PredictedRows) 
 
 
 def hardest_rows(rows: PredictedRows, row_error: RowErrors) -> list[dict[str, Any]]:
-    """The ten rows of the largest loss among those that are wrong (of numbers, tags and written
-    texts those of the largest badness [n]), each with its three nearest training rows and a
-    sentence that says what these let one suspect."""
+    """The ten rows of largest loss among those that are wrong (for numbers, tags and generated
+    texts those of largest error [n]), each with its three nearest training rows and a sentence on
+    what they suggest."""
     predictions, values = rows.predictions, row_error.values
     ranked_by = predictions.losses if row_error.is_rate else values
     order = np.lexsort((predictions.rows, -np.nan_to_num(ranked_by, nan=np.inf)))
@@ -271,14 +271,15 @@ def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong
 
 
 def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[str, Any]:
-    """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as
-    ``result.json`` has them; of a run by an older version they are worked out from what it stored.
-    ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
-    stored answers a second question, about clusters of frozen MiniLM vectors of the texts. Of a
-    generative model there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
+    """The errors of a finished run: ``slices``, ``confusions`` and ``hardest`` rows, as in
+    ``result.json``. For a run of an older version they are computed from what it stored.
+    ``robust`` scores the model on changed test rows, which counts as another use of the test set.
+    ``topics`` tests a second set of slices on the stored predictions: clusters of frozen MiniLM
+    vectors of the texts. A generative model also has ``worth`` and ``outputs``, computed from the
+    texts that the run generated.
 
-    Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
-    their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
+    Raises ``RunError`` for a folder that is not a finished run, or whose sources have changed where
+    their texts are needed; ``RecipeError`` for ``robust`` with a generative model.
     """
     from holdfast.analyses.outputs import generation_blocks
     from holdfast.analyses.robustness.analysis import refuse_task, robustness
@@ -288,8 +289,10 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
     if robust:
         refuse_task(str(result["task"]))
         if not (result.get("test") or {}).get("n"):
-            rule = f"asks about changed test rows, and {folder} has none"
-            raise RecipeError("--robustness", rule, 0, "Leave it out, or train with test rows.")
+            rule = f"scores the model on changed test rows, and {folder} has none"
+            raise RecipeError(
+                "--robustness", rule, 0, "Leave the option out, or train with test rows."
+            )
     failing = result.get("slices")
     if failing is None:
         failing = failing_slices(run)
@@ -310,26 +313,27 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
 
 
 def failing_slices(run: FinishedRun) -> dict[str, Any]:
-    """``slices`` by what a run stored of its answers."""
+    """``slices`` from the predictions that a run stored."""
     if not run.has("valid") or not run.has("test"):
         return {"why": OLDER}
-    notify(Decision("slices", "looked for now", "the run has none stored"))
+    notify(Decision("slices", "computed now", "the run stored no slices"))
     return recompute_block(slices.ANALYSIS, run)
 
 
 def topic_slices(run: FinishedRun) -> dict[str, Any]:
-    """The same of topics alone, in the space of a sentence encoder."""
+    """Slices by topic only, in the vector space of a sentence encoder."""
     if not run.has("valid") or not run.has("test"):
         return {"why": OLDER}
     texts = f"{len(run.valid) + len(run.test)} texts"
-    because = "they become vectors of the sentence encoder that comes along (English)"
+    because = "the built-in sentence encoder (English) turns them into vectors"
     notify(Decision("topics", texts, because, prominent=True))
     return recompute_block(slices.TOPICS, run)
 
 
 def wrong_rows(run: FinishedRun) -> dict[str, Any]:
-    """``errors`` by what a run stored of its answers."""
+    """``errors`` from the predictions that a run stored."""
     if not run.has("test"):
-        return {"why": "the run stored no answers to test rows", "confusions": [], "hardest": []}
-    notify(Decision("hardest rows", "looked up now", "the run has none stored"))
+        why = "the run stored no predictions of test rows"
+        return {"why": why, "confusions": [], "hardest": []}
+    notify(Decision("hardest rows", "computed now", "the run stored no errors"))
     return recompute_block(ANALYSIS, run)

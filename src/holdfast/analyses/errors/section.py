@@ -1,4 +1,4 @@
-"""Hard rows, each with the training rows nearest to it."""
+"""The report section on the hardest test rows and the training rows nearest to each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SHOWN_TEXT = 300
 
 @dataclass(frozen=True, slots=True)
 class HardRow:
-    """A hard test row, what its neighbours let one suspect, and the neighbours: training rows, with
-    their label and text."""
+    """A hard test row, what its neighbours suggest, and its nearest training rows as (row, label,
+    text)."""
 
     row: str
     text: str
@@ -24,7 +24,7 @@ class HardRow:
 
 
 def hard_rows(run: RunFiles) -> tuple[HardRow, ...]:
-    """From ``errors`` of result.json: hard rows that have neighbours or a word on them."""
+    """From ``errors`` of result.json: the hardest rows that have a ``because``."""
     return tuple(
         HardRow(
             str(row.get("row", "–")),
@@ -50,4 +50,4 @@ def _cut(value: object) -> str:
 
 
 TEMPLATE = "analyses/errors/section.html.j2"
-SECTIONS = (Section("nearby", "What it learned near its errors", hard_rows, TEMPLATE),)
+SECTIONS = (Section("nearby", "Hardest rows and similar training rows", hard_rows, TEMPLATE),)

@@ -1,1 +1,1 @@
-"""Why a model predicted what it predicted."""
+"""Explanations of predictions (feature attribution), and influential words per class."""

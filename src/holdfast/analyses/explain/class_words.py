@@ -1,4 +1,4 @@
-"""The words and pairs of words that carry each class: candidates from the predictions for training
+"""Influential words and pairs of words of each class: candidates from the predictions for training
 and validation rows, and the test that removing them from test rows costs more than removing other
 words of the same rows.
 """
@@ -34,25 +34,25 @@ from holdfast.tasks.classes.answers import TextPredictor
 Words = tuple[str, ...]
 MAX_CANDIDATES, MAX_FEATURES = 6, 600
 MIN_ROWS, MIN_SHARE = 5, 0.02
-# Test rows of each candidate: all signs of their differences are tried.
+# Test rows per candidate: all sign changes of their differences are enumerated.
 TEST_ROWS = 12
 RIDGE = 5.0
-# Beyond these odds a model that is surer says no more about its words.
+# Larger log-odds say no more about the words.
 MAX_LOG_ODDS = 6.0
 LEVEL = 0.05
 MAX_OVERLAP = 0.8
-NOT_HERE = "words that carry a class are looked for where texts have classes or labels"
-NOTHING = "no word stands in enough of the rows: five, and 2 % of them"
+NOT_HERE = "influential words are searched for only in texts with classes or labels"
+NOTHING = "no word is in enough of the rows: at least five, and 2 % of them"
 FALSE_ALARMS = {
     "share": 0.05,
-    "what": "runs in which any of six candidates that are like other words would be confirmed, at "
-    "most: the test is exact, and Holm's adjustment holds it for all of them together",
+    "what": "runs in which any of six candidates without influence would be confirmed, at most: "
+    "the test is exact, and Holm's adjustment covers all candidates together",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WordCandidates:
-    """The candidates, and how many rows they were looked for in."""
+    """The candidates, and the number of rows that were searched."""
 
     candidates: tuple[WordCandidate, ...]
     rows: int
@@ -69,7 +69,7 @@ def find(session: Session) -> WordCandidates | NoAnswer:
 
 
 def _labels(splits: Sequence[Predictions]) -> Ints | None:
-    """The class of each row, where it has one."""
+    """The class of each row; ``None`` if rows may have several labels."""
     if any(not split.table.columns.one_class for split in splits):
         return None
     return np.concatenate([np.asarray(split.table.column("label")) for split in splits])
@@ -91,8 +91,8 @@ def confirm(searched: WordCandidates, session: Session, test: Predictions) -> di
 def removal_costs(
     predictor: Predictor, candidate: WordCandidate, table: Table
 ) -> tuple[Floats, Floats]:
-    """By how much the log-odds of the candidate's class fall without its words, and without as many
-    others of the same row, [n] of at most ``TEST_ROWS`` rows with them, the first in a fixed
+    """How much the log-odds of the candidate's class fall without its words, and without as many
+    other words of the same row, [n] for at most ``TEST_ROWS`` rows with them, the first in a fixed
     order."""
     model = predictor.model
     assert isinstance(model, TextPredictor)
@@ -124,7 +124,7 @@ def _rows_with(candidate: WordCandidate, texts: Sequence[tuple[str, ...]]) -> li
     positions = []
     for at in order:
         row = texts[at]
-        # Quick, before a text is taken apart.
+        # A quick check before the text is split.
         if all(
             word in " ".join(row).lower() for word in candidate.words
         ) and candidate.words in word_ngrams(row):
@@ -139,9 +139,9 @@ ANALYSIS = Analysis("words that carry a class", ("reasons",), find, confirm)
 
 @dataclass(frozen=True, slots=True)
 class WordCandidate:
-    """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold them.
+    """``words`` that may influence the class ``name``; ``rows`` of the searched rows contain them.
     ``class_share`` is the share of the class's rows that do, and ``other_share`` that of all
-    others; ``None`` where a row may have several labels."""
+    others; ``None`` if a row may have several labels."""
 
     name: str
     words: Words
@@ -151,8 +151,8 @@ class WordCandidate:
 
     @property
     def gives_away(self) -> bool:
-        """Whether nearly all rows of the class have the words, and next to no other row, though
-        the class is not called so: a sign of how the rows were gathered, not of the class."""
+        """Whether nearly all rows of the class have the words, and almost no other row, though
+        the class name does not contain them: a sign of how the rows were collected (a shortcut)."""
         if self.class_share is None or self.other_share is None or self.rows < MIN_ROWS_WITH_WORD:
             return False
         named = any(is_in_class_name(self.name, word) for word in self.words)
@@ -173,8 +173,9 @@ class WordCandidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordEffect:
-    """A candidate on test rows. ``costs`` [n] is by how much the log-odds of its class fall without
-    its words, ``others`` [n] without as many others of the same row; ``p`` is Holm's."""
+    """A candidate on test rows. ``costs`` [n] is how much the log-odds of its class fall without
+    its words, ``others`` [n] without as many other words of the same row; ``p`` is adjusted by
+    Holm's procedure."""
 
     candidate: WordCandidate
     costs: Floats
@@ -207,7 +208,7 @@ class WordEffect:
 
 
 def word_ngrams(texts: Sequence[str]) -> set[Words]:
-    """The words of a row, in small letters, and each pair of neighbours."""
+    """The words of a row, in lowercase, and each pair of neighbours."""
     ngrams: set[Words] = set()
     for text in texts:
         previous = ""
@@ -230,11 +231,11 @@ def find_word_candidates(
     labels: Ints | None = None,
     limit: int = MAX_CANDIDATES,
 ) -> tuple[WordCandidate, ...]:
-    """The ``limit`` candidates of rows [n] whose probabilities ``probabilities`` [n, names] a model
-    gave, and whose classes are ``labels`` [n] where each has one: those of the largest
-    coefficients, in the spread of their word, of one ridge regression of the log-odds on which
-    words there are. Each class in turn, the strongest first; of words that stand in the same rows
-    only one."""
+    """The ``limit`` candidates from rows [n] with the model's ``probabilities`` [n, names] and the
+    classes ``labels`` [n], if each row has one. One ridge regression explains the log-odds by which
+    words a row contains; candidates have the largest coefficients, times the standard deviation of
+    their word. The classes take turns, the strongest first; of words in the same rows only one is
+    kept."""
     row_ngrams = [word_ngrams(row) for row in texts]
     counts = Counter(gram for row in row_ngrams for gram in row)
     min_rows = max(MIN_ROWS, round(MIN_SHARE * len(row_ngrams)))
@@ -290,7 +291,7 @@ def _next_distinct(ranked: list[int], selected: Sequence[int], presence: Floats)
 
 
 def positions_of(words: Words, units: Sequence[str]) -> Ints:
-    """The units that are of any of the places where ``words`` stand one behind the other."""
+    """The units at all positions where ``words`` follow one another."""
     lowered = [unit.lower() for unit in units]
     positions = [
         at + step
@@ -302,7 +303,7 @@ def positions_of(words: Words, units: Sequence[str]) -> Ints:
 
 
 def draw_other_units(removed: Ints, units: int, rng: np.random.Generator) -> Ints | None:
-    """As many other units, drawn at random; ``None`` where there are not so many."""
+    """As many other units, drawn at random; ``None`` if there are too few."""
     available = np.setdiff1d(np.arange(units), removed)
     return (
         rng.choice(available, len(removed), replace=False)
@@ -314,13 +315,13 @@ def draw_other_units(removed: Ints, units: int, rng: np.random.Generator) -> Int
 def confirm_words(
     candidates: Sequence[WordCandidate], costs: Sequence[Floats], other_costs: Sequence[Floats]
 ) -> tuple[WordEffect, ...]:
-    """Each candidate on its test rows [n].
+    """Test each candidate on its test rows [n].
 
-    Were its words like others of their rows, the two of each row might as well be exchanged: p is
-    the share of all exchanges whose mean difference is as large (exact; Holm's over the
-    candidates). ``rows_to_settle`` of one that is not confirmed says how many rows with it would
-    settle a difference as large as the one that was seen, by a t-test, and be enough for exchanges
-    to tell; ``None`` where there are as many.
+    If its words were like other words of their rows, the two costs of each row could be exchanged:
+    p is the share of all exchanges whose mean difference is as large (exact; Holm's procedure over
+    the candidates). For an unconfirmed candidate, ``rows_to_settle`` is the number of rows with it
+    that would show a difference as large as the observed one, by a t-test, and be enough for the
+    exchange test; ``None`` if there are as many already.
     """
     p_values = holm(np.array([exchange_p(a - b) for a, b in zip(costs, other_costs, strict=True)]))
     effects = []

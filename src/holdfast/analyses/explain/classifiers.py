@@ -1,10 +1,10 @@
-"""Rows with some of their units removed, through a classifier of texts or images, or a tagger.
+"""Predictions for rows with some units removed, by a text classifier, image classifier or tagger.
 
-A word is taken away by the tokenizer's mask token in place of each of its pieces, where there is
-one: the other words keep their places, and what is left is also the start of integrated gradients,
-so that both methods answer the same question. Without a mask token its pieces are left out. A
-square of an image is covered with the colour that the model's own processor takes for the mean (0
-once it is normalised), which is also the start of integrated gradients.
+A word is removed by replacing each of its tokens with the mask token, if there is one: the other
+words keep their positions. The fully masked row is also the baseline of integrated gradients, so
+that both methods explain the same difference. Without a mask token the tokens are left out. A
+square of an image is covered with the mean colour of the model's own processor (0 after
+normalisation), which is also the baseline of integrated gradients.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOKENS_AT_ONCE = 2048
-# Of a row with many labels those that are surest are explained.
+# Of a row with many labels those with the highest log-odds are explained.
 MAX_TARGETS = 3
 Layer = Callable[[Floats], Floats]
 
 
 def identity(logits: Floats) -> Floats:
-    """A network's outputs as they are: what stands beside a text adds nothing."""
+    """A network's outputs unchanged: there are no other columns."""
     return logits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizedRow:
-    """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``row_units``
-    says which pieces are of which word."""
+    """One row as a model reads it: ``ids`` [T], ``types`` [T] if it has segments; ``row_units``
+    says which tokens belong to which word."""
 
     ids: Ints
     types: Ints | None
@@ -68,14 +68,14 @@ class TokenizedRow:
 
     @property
     def at_once(self) -> int:
-        """How many forms of the row are passed together."""
+        """How many forms of the row are scored in one batch."""
         return max(1, TOKENS_AT_ONCE // max(1, len(self.ids)))
 
 
 def read_row(model: TextModel, texts: Sequence[str]) -> TokenizedRow:
-    """Tokenise one row as the model is asked with it; ``texts`` are one text, or a pair.
+    """Tokenize one row as the model does; ``texts`` are one text, or a pair.
 
-    Raises ``ModelError`` for a tokenizer that does not tell which pieces are of which word.
+    Raises ``ModelError`` for a tokenizer that does not report which tokens belong to which word.
     """
     tokenizer = check_fast(model.tokenizer)
     beginnings_of_texts = [
@@ -98,11 +98,11 @@ def read_row(model: TextModel, texts: Sequence[str]) -> TokenizedRow:
 
 
 def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer, if it tells the places of its pieces."""
+    """The tokenizer, if it reports the positions of its tokens."""
     if not tokenizer.is_fast:
         raise ModelError(
             "the model",
-            "has a tokenizer that does not tell which pieces are of which word",
+            "has a tokenizer that does not report which tokens belong to which word",
             type(tokenizer).__name__,
             "Train with a model that has a tokenizer.json.",
         )
@@ -112,8 +112,8 @@ def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 def masked_batch(
     read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: int
 ) -> dict[str, Any]:
-    """The batch of a row with only ``keep`` [m, units] of its words: each piece of the others is
-    ``mask_id``, or left out where that is ``None`` (the rest is padded on the right with
+    """The batch of a row with only ``keep`` [m, units] of its words: each token of the others is
+    ``mask_id``, or left out if that is ``None`` (the rest is padded on the right with
     ``pad_id``)."""
     import torch
 
@@ -127,7 +127,7 @@ def masked_batch(
     if mask_id is not None:
         ids = np.where(removed, mask_id, ids)
     else:
-        # Those that stay, in their order, then the gaps.
+        # The kept tokens in their order, then padding.
         order = np.argsort(removed, axis=1, kind="stable")
         attention = ~np.take_along_axis(removed, order, axis=1)
         longest = max(1, int(attention.sum(axis=1).max()))
@@ -146,8 +146,8 @@ def masked_batch(
 
 @dataclass(frozen=True, eq=False)
 class TextQuery:
-    """A row, the model that is asked, and ``adjust_outputs``: what the columns next to the text
-    make of the outputs [m, classes]."""
+    """A row, the model that predicts it, and ``adjust_outputs``: the effect of the other columns on
+    the outputs [m, classes]."""
 
     model: TextModel
     read: TokenizedRow
@@ -155,8 +155,8 @@ class TextQuery:
 
     @property
     def differentiable(self) -> bool:
-        """Only a saved model has its word embeddings in reach, and what stands beside a text is not
-        differentiated."""
+        """Whether gradients are available: only a saved model gives access to its word embeddings,
+        and the effect of other columns is not differentiated."""
         return self.adjust_outputs is identity and hasattr(self.model.network, "model")
 
     def outputs(self, keep: Bools) -> Floats:
@@ -189,7 +189,7 @@ class TextQuery:
             size = len(states)
             inputs = {name: value[:1].expand(size, -1) for name, value in batch.items()}
             with replaced_embeddings(table, states):
-                # The ids themselves are read by some for their positions.
+                # Some networks compute positions from the ids.
                 output = network(input_ids=ids[1:].expand(size, -1), **inputs)
             return score(output.double())
 
@@ -199,15 +199,15 @@ class TextQuery:
 
 
 def class_cases(query: TextQuery, target: int | None = None) -> list[Case]:
-    """The case of the answer of one class, the likeliest or ``target``; see ``odds_case``."""
+    """The case of one predicted class, the most probable or ``target``; see ``odds_case``."""
     gradients = query.gradients if query.differentiable else None
     classes = query.model.classes
     return [odds_case(query.outputs, query.read.words, classes, gradients, target)]
 
 
 def label_cases(query: TextQuery) -> list[Case]:
-    """A case for each label that a row of several is given, at most ``MAX_TARGETS`` of the surest;
-    of a row that is given none, for the likeliest."""
+    """A case for each predicted label of a row, at most the ``MAX_TARGETS`` of highest log-odds;
+    for a row without a predicted label, its most probable one."""
     outputs = query.outputs(np.ones((1, query.read.words), dtype=bool))[0]
     predicted = [int(place) for place in np.argsort(-outputs, kind="stable") if outputs[place] > 0]
     return [
@@ -216,7 +216,7 @@ def label_cases(query: TextQuery) -> list[Case]:
 
 
 def number_cases(query: TextQuery) -> list[Case]:
-    """The case of an answer that is a number, in the user's unit."""
+    """The case of a predicted number, in the user's unit."""
     return [_one_output(query, 0, "output")]
 
 
@@ -240,7 +240,7 @@ def _one_output(query: TextQuery, place: int, measure: str) -> Case:
 @dataclass(frozen=True, eq=False)
 class Sentence:
     """The ``words`` of a sentence as a tagger reads them: ``firsts`` [read words] is the first
-    piece of each, which carries its tag."""
+    token of each, which carries its tag."""
 
     model: TextModel
     words: tuple[str, ...]
@@ -255,7 +255,7 @@ class Sentence:
         """The logits [m, read words, tags] with only ``keep`` [m, units] of the words."""
         tokenizer = self.model.tokenizer
         mask_id = tokenizer.mask_token_id
-        # Left out, a word would have no place for its own tag.
+        # A word that is left out would have no position for its own tag.
         mask_id = mask_id if mask_id is not None else tokenizer.unk_token_id
 
         def forward(some: Bools) -> Tensor:
@@ -265,14 +265,14 @@ class Sentence:
         return in_batches(forward, keep, self.read.at_once)
 
     def at_words(self, output: Tensor, firsts: Ints) -> Tensor:
-        """A network's outputs [m, places, tags] at these pieces."""
-        # A soft prompt stands before the pieces.
+        """A network's outputs [m, places, tags] at these tokens."""
+        # A soft prompt comes before the tokens.
         piece_output = output[:, output.shape[1] - len(self.read.ids) :]
         return piece_output[:, firsts.tolist()]
 
 
 def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
-    """Tokenise one sentence as the tagger is asked with it."""
+    """Tokenize one sentence as the tagger does."""
     tokenizer = check_fast(model.tokenizer)
     encoded = tokenizer(
         [list(words[: model.max_length])],
@@ -305,7 +305,7 @@ def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
 
 def tag_cases(sentence: Sentence) -> list[Case]:
     """The case of a sentence's entities: the mean log probability of the tags of the words that are
-    tagged as part of one; of a sentence without one, of all words."""
+    tagged as part of one; for a sentence without entities, of all words."""
     names = sentence.model.classes
     units = sentence.read.words
     logits = sentence.logits(np.ones((1, units), dtype=bool))[0]
@@ -344,7 +344,7 @@ def tag_cases(sentence: Sentence) -> list[Case]:
 
 
 SQUARES_PER_SIDE = 8
-# Values of pixels that are passed together.
+# Pixel values that are passed in one batch.
 VALUES_AT_ONCE = 1 << 22
 
 
@@ -367,7 +367,7 @@ class ImageSquares:
         return np.asarray(rows[:, None] * self.across + columns[None, :])
 
     def logits(self, keep: Bools) -> Floats:
-        """The logits [m, classes] with only ``keep`` [m, squares] to be seen."""
+        """The logits [m, classes] with only ``keep`` [m, squares] visible."""
         import torch
 
         owner = self.owner
@@ -394,7 +394,7 @@ def read_image(
     model: VisionModel, path: str, squares_per_side: int = SQUARES_PER_SIDE
 ) -> ImageSquares:
     """The image at ``path`` as the model reads it, in ``squares_per_side`` × ``squares_per_side``
-    squares (fewer where it has fewer pixels)."""
+    squares (fewer if it has fewer pixels)."""
     pixels = PixelTensors([path], model.processor, model.channels)([0])
     high, wide = int(pixels.shape[-2]), int(pixels.shape[-1])
     return ImageSquares(model, pixels, min(squares_per_side, high), min(squares_per_side, wide))

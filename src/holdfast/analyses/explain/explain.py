@@ -1,4 +1,4 @@
-"""``holdfast explain``: why a finished run makes its predictions for these rows."""
+"""``holdfast explain``: which words or squares a finished run's predictions depend on."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ if TYPE_CHECKING:
 
 
 ROWS = 50
-MASKED = "its pieces are replaced by the tokenizer's mask token"
-LEFT_OUT = "its pieces are left out, since the tokenizer has no mask token"
-COVERED = "the square is covered with the mean colour that the model's processor states"
+MASKED = "its tokens are replaced by the tokenizer's mask token"
+LEFT_OUT = "its tokens are left out, since the tokenizer has no mask token"
+COVERED = "the square is covered with the mean colour of the model's image processor"
 NOTHING_READ = "the model reads no word of it"
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class RowToExplain:
-    """A row to explain: the row without its reasons, its cases, and the generated text to attribute
-    afterwards."""
+    """A row to explain: the row without its reasons, its cases, and the generated text, if there is
+    one, to attribute afterwards."""
 
     row: ExplainedRow
     cases: list[Case]
@@ -83,15 +83,15 @@ def explain(
     rows: int = ROWS,
     progress: Progress = lambda done, of: None,
 ) -> Explanation:
-    """Explain the answers of a finished run to the rows of a file or a list, at most ``rows`` of
-    them, in their order.
+    """Explain the predictions of a finished run for the rows of a file or a list, at most ``rows``
+    of them, in their order.
 
     ``progress`` is called with the number of finished rows. Raises as ``predict`` does;
-    ``RecipeError`` for fewer than one row, ``ModelError`` where the tokenizer does not tell which
-    pieces are of which word.
+    ``RecipeError`` for fewer than one row, ``ModelError`` for a tokenizer that does not report
+    which tokens belong to which word.
     """
     if rows < 1:
-        raise RecipeError("--rows", "must be at least 1", rows, "Name how many rows to explain.")
+        raise RecipeError("--rows", "must be at least 1", rows, "E.g. --rows 50.")
     if isinstance(data, str):
         refuse_missing(data)
     predictor = Predictor.load(run)
@@ -109,8 +109,8 @@ def explain_rows(
     rows: int = ROWS,
     progress: Progress = lambda done, of: None,
 ) -> Explanation:
-    """The same of a predictor that is loaded, and of rows that are read; ``run`` and ``source`` are
-    how the two are called."""
+    """``explain`` for a loaded predictor and rows that are already read; ``run`` and ``source`` are
+    their names in the result."""
     started = time.perf_counter()
     table = request.table
     places = table.column("row")
@@ -122,7 +122,8 @@ def explain_rows(
     decisions = [*predictor.decisions, *request.decisions]
     if n_left:
         because = (
-            f"an explanation takes hundreds of passes a row; --rows {len(request.raw)} for all"
+            f"an explanation takes hundreds of passes per row; --rows {len(request.raw)} explains "
+            "all"
         )
         decisions.append(Decision("rows", f"the first {rows:,} of {len(request.raw):,}", because))
     notify(*decisions)
@@ -155,7 +156,7 @@ def explain_rows(
 
 
 def explain_row(prepared: RowToExplain) -> ExplainedRow:
-    """The row with a reason for each of its cases; the same whatever rows stand next to it."""
+    """The row with a reason for each of its cases; independent of the other rows."""
     row = prepared.row
     if row.because or not row.words:
         return replace(row, because=row.because or NOTHING_READ)
@@ -168,9 +169,9 @@ def explain_row(prepared: RowToExplain) -> ExplainedRow:
 def row_reader(
     predictor: Predictor, table: Table, answers: TaskPredictions | None
 ) -> tuple[Callable[[int], RowToExplain], str]:
-    """What opens the row at a place of ``table``, and how a unit is taken away there.
+    """A function that prepares the row at a position of ``table``, and how a unit is removed there.
 
-    Raises ``RecipeError`` for a kind of model that cannot be explained.
+    Raises ``RecipeError`` for a type of model that cannot be explained.
     """
     use = predictor.model
     predictions = list(answers.predictions) if answers else []
@@ -192,7 +193,7 @@ def row_reader(
     if isinstance(use, (CausalLMPredictor, Seq2SeqPredictor)):
         return lambda at: _read_generation(use, table, at, new_row, str(predictions[at])), LEFT_OUT
     raise RecipeError(
-        "holdfast explain", "cannot explain this kind of model", type(use).__name__, ""
+        "holdfast explain", "cannot explain this type of model", type(use).__name__, ""
     )
 
 
@@ -200,7 +201,7 @@ RowFactory = Callable[[int, tuple[str, ...]], ExplainedRow]
 
 
 def text_cases(use: TextPredictor, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
-    """The row at ``place`` as the first model reads it, and the cases of its answer."""
+    """The row at ``place`` as the first model reads it, and the cases of its prediction."""
     query = text_query(use, table, place)
     make_cases = {"class": class_cases, "several": label_cases, "number": number_cases}[
         use.label_kind
@@ -218,7 +219,7 @@ def text_query(use: TextPredictor, table: Table, place: int) -> TextQuery:
         column_output = layer.add(np.zeros((1, len(classes))), row, classes)
 
         def adjust_outputs(logits: Floats) -> Floats:
-            # What the other columns add is the same whatever words are left.
+            # The contribution of the other columns does not depend on the words.
             return layer.scale * logits + column_output
 
     return TextQuery(model, read_row(model, texts), adjust_outputs)
@@ -299,13 +300,13 @@ def _read_generation(
     )
     row = new_row(place, (shown,))
     if generated is None:
-        return RowToExplain(replace(row, because="the model writes nothing to it"), [])
+        return RowToExplain(replace(row, because="the model generates no text for it"), [])
     row = with_units(row, generated.row_units)
     return RowToExplain(row, generation_cases(generated, answer) if row.units else [], generated)
 
 
 def _labels(raw: Raw, name: str | None) -> Callable[[int], object]:
-    """The label of a row as the source writes it; ``None`` where it has no such column."""
+    """The label of a row as the source writes it; ``None`` without a label column."""
     if name is None or name not in raw.names:
         return lambda row: None
     column = raw.table[name]

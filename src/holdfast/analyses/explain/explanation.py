@@ -1,5 +1,5 @@
-"""Explained predictions: the maps of both methods, how faithful each is and which may be shown; the
-rows of one source, and whether their maps together are better than random.
+"""Explained predictions: the maps of both methods, how faithful each is and which may be shown;
+the rows of one source, and whether their maps together are better than random.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from holdfast.stats.paired_tests import paired_t, rows_needed_for_power
 
 Worth = Literal["better than random", "not better than random", "too few words", "hardly moves"]
 LEAVE_ONE_OUT, GRADIENTS = "leave_one_out", "integrated_gradients"
-# The most that an answer's probability must fall, on the map's way, for the map to be shown.
+# The smallest fall of the predicted probability, in the map's order, for a map to be shown.
 MIN_FALL = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Map:
-    """What each unit adds by one ``method`` (``values`` [units], in the case's measure), how
-    faithful that is, and its ``worth``: only ``better than random`` may be shown in colours."""
+    """What each unit contributes by one ``method`` (``values`` [units], in the case's measure), how
+    faithful that is, and its ``worth``: only a map ``better than random`` may be shown in
+    colours."""
 
     method: str
     values: Floats
@@ -57,14 +58,14 @@ class Map:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reason:
-    """Why a model gives ``target`` to a row: ``score`` is that of the row, ``empty`` that without
-    any unit, in ``measure``; ``probability`` and ``empty_probability`` the same as probabilities,
-    and ``probability_without`` [units] the probability without each unit, ``None`` where there are
-    none.
+    """Why a model predicts ``target`` for a row: ``score`` is that of the row, ``empty`` that
+    without any unit, in ``measure``; ``probability`` and ``empty_probability`` are the same as
+    probabilities, and ``probability_without`` [units] the probability without each unit, ``None``
+    for a prediction without probabilities.
 
-    ``maps`` are of integrated gradients, where the model can be asked for them (with the ``gap`` of
-    their sum), and of leave-one-out; ``agreement`` is their rank correlation. ``passes`` rows were
-    passed forward, and ``gradient_passes`` also backward.
+    ``maps`` are those of integrated gradients, if the model allows them (with the ``gap`` of their
+    sum), and of leave-one-out; ``agreement`` is their rank correlation. ``passes`` counts forward
+    passes of rows, ``gradient_passes`` those with a backward pass too.
     """
 
     target: str
@@ -82,8 +83,8 @@ class Reason:
 
     @property
     def map(self) -> Map:
-        """The map that is shown: the first, whatever the other is worth; two tries would be one too
-        many."""
+        """The map that is shown: always the first, whatever the worth of the other, since a choice
+        between two would invalidate the test."""
         return self.maps[0]
 
     def to_json(self) -> dict[str, Any]:
@@ -107,10 +108,10 @@ class Reason:
 
 
 def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Reason:
-    """Explain a case. ``names`` seed the random orders: the same row is explained alike whatever
-    rows stand next to it. ``maps`` are further ones to be judged as ``given``.
+    """Explain a case. ``names`` seed the random orders: a row has the same explanation whatever
+    other rows are explained. ``maps`` are further maps to judge, as ``given_0``, ``given_1``, …
 
-    Integrated gradients stand first: on the rows they were compared on, they were the more faithful
+    Integrated gradients come first: in the comparison they were more faithful
     (``benchmarks/RESULTS.md``).
     """
     masked_score = case.masked_score
@@ -150,8 +151,8 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
 
 
 def worth_of(case: Case, scores: FaithfulnessScores) -> Worth:
-    """What a map may be called. A row of so few words that no order could be told from chance says
-    so; so does an answer that hardly changes whatever the map takes away."""
+    """The verdict on a map. A row has too few words if no order of them could be distinguished from
+    chance; a prediction hardly moves if its probability changes little whatever is removed."""
     if scores.least_p > LEVEL:
         return "too few words"
     if not scores.better:
@@ -165,7 +166,7 @@ def worth_of(case: Case, scores: FaithfulnessScores) -> Worth:
     return "better than random"
 
 
-# Of so many rows together a test can tell more than of each alone.
+# From this number of rows, a joint test of all maps is used.
 MIN_ROWS = 5
 FALSE_ALARMS = {
     "share": 0.0325,
@@ -178,12 +179,12 @@ FALSE_ALARMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedRow:
-    """One row: ``texts`` as the model read them (an image's path), ``units`` their parts (of an
-    image ``grid``, squares down and across), and a ``Reason`` for each answer.
+    """One row: ``texts`` as the model read them (an image's path), ``units`` their parts (for an
+    image ``grid``, squares down and across), and a ``Reason`` for each prediction.
 
-    ``because`` says why a row has none. ``unread`` words lie beyond what the model reads;
-    ``joined`` neighbouring words are one unit. ``picture`` is a small copy as a data URI.
-    ``by_target`` names, for each token that a generator wrote, the words that it rests on.
+    ``because`` says why a row has no reason. ``unread`` words lie beyond the model's maximum
+    length; ``joined`` neighbouring words form one unit. ``picture`` is a thumbnail as a data URI.
+    ``by_target`` names, for each generated token, the source words that influence it most.
     """
 
     row: int
@@ -202,14 +203,14 @@ class ExplainedRow:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The units as they stand in the texts; of an image its squares by row and column."""
+        """The units as written in the texts; for an image its squares by row and column."""
         if self.grid is not None:
             down, across = self.grid
             return tuple(f"{r + 1}/{c + 1}" for r in range(down) for c in range(across))
         return tuple(self.texts[one.part][one.start : one.stop] for one in self.units)
 
     def to_json(self, together: bool) -> dict[str, Any]:
-        """``together``: whether the maps of all rows may be shown at all."""
+        """The row for JSON. ``together``: whether maps may be shown at all."""
         shown = [
             {**reason.to_json(), "shown": together and reason.map.shown} for reason in self.reasons
         ]
@@ -235,10 +236,10 @@ class ExplainedRow:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """The maps of one method over all rows: of ``n`` that a test could judge, ``better`` are better
-    than random orders, each by itself; ``p`` is of all together. ``naopc`` and ``random`` are
-    means, ``low`` to ``high`` the 95 % interval of their paired difference. ``rows_to_settle`` rows
-    would tell such a difference from none, where these do not."""
+    """The maps of one method over all rows. Of ``n`` that a test could judge, ``better`` are each
+    better than random orders; ``p`` is for all together. ``naopc`` and ``random`` are means,
+    ``low`` to ``high`` the 95 % interval of their paired difference. If these rows are
+    inconclusive, about ``rows_to_settle`` rows would show such a difference."""
 
     method: str
     n: int
@@ -253,7 +254,7 @@ class Together:
 
     @property
     def worth_showing(self) -> bool:
-        """Whether maps may be shown: of fewer than five rows each stands for itself."""
+        """Whether maps may be shown; with fewer than five rows each is judged by itself."""
         return self.n < MIN_ROWS or (self.p is not None and self.p <= LEVEL)
 
     def to_json(self) -> dict[str, Any]:
@@ -274,8 +275,8 @@ class Together:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """What ``holdfast explain`` says: ``rows`` of ``source``, of which ``left`` more were not
-    explained. ``taken_away`` says how a unit is taken away."""
+    """The result of ``holdfast explain``: ``rows`` of ``source``; ``left`` more rows were not
+    explained. ``taken_away`` says how a unit is removed."""
 
     run: str
     source: str
@@ -298,13 +299,13 @@ class Explanation:
 
     @property
     def together(self) -> tuple[Together, ...]:
-        """The methods, the one that is shown first."""
+        """The joint result of each method; the first is the one that is shown."""
         methods = dict.fromkeys(one.method for one in self._maps())
         return tuple(_together([m for m in self._maps() if m.method == name]) for name in methods)
 
     @property
     def worth_showing(self) -> bool:
-        """Whether the rows' maps together are better than random orders, or too few to say."""
+        """Whether the rows' maps together are better than random orders, or too few to test."""
         methods = self.together
         return bool(methods) and methods[0].worth_showing
 
@@ -318,20 +319,20 @@ class Explanation:
 
     @property
     def passes(self) -> int:
-        """Rows that were passed forward."""
+        """Number of forward passes of rows."""
         return sum(reason.passes for row in self.rows for reason in row.reasons)
 
     @property
     def gradient_passes(self) -> int:
-        """Rows that were passed forward and backward."""
+        """Number of forward and backward passes of rows."""
         return sum(reason.gradient_passes for row in self.rows for reason in row.reasons)
 
     def _maps(self) -> list[Map]:
-        # Several answers to one row are no further witnesses.
+        # Several predictions for one row are not independent.
         return [one for row in self.rows for reason in row.reasons[:1] for one in reason.maps]
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """One JSON object a row."""
+        """One JSON object per row."""
         shown = self.worth_showing
         return (row.to_json(shown) for row in self.rows)
 
@@ -354,7 +355,7 @@ class Explanation:
         }
 
     def page(self) -> str:
-        """A self-contained HTML page with the words shaded where that is worth something."""
+        """A self-contained HTML page with shaded words where the maps are better than random."""
         from holdfast.report.explanation import render_explained
 
         return render_explained(self.to_json(), [row.picture for row in self.rows])
@@ -362,13 +363,13 @@ class Explanation:
     def _repr_html_(self) -> str:
         from html import escape
 
-        # A frame keeps the page's style from the notebook's.
+        # A frame keeps the page's style separate from the notebook's.
         page = escape(self.page(), quote=True)
         return f'<iframe srcdoc="{page}" width="100%" height="480"></iframe>'
 
 
 def _together(maps: Sequence[Map]) -> Together:
-    """Rows of too few words are left out: no order of theirs could be told from chance."""
+    """Leave out rows of too few words: no order of these could be distinguished from chance."""
     judged = [one for one in maps if one.faithful.least_p <= LEVEL]
     faithful: list[FaithfulnessScores] = [one.faithful for one in judged]
     pairs = [

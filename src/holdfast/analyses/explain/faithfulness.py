@@ -1,5 +1,5 @@
-"""Whether a map of a row is faithful to the model: its score falls faster when units are removed in
-the map's order than in a random order."""
+"""Whether a map of a row is faithful to the model: the model's score must fall faster when units
+are removed in the map's order than in a random order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.analyses.explain.masking import MaskedScore
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
-# Below this every set of units is asked: both limits are then exact, and orders cost nothing more.
+# Up to this number every set of units is scored: both limits are exact, and orders cost nothing.
 MAX_EXACT_UNITS = 8
 POINTS = 8
 RANDOM_ORDERS, RANDOM_ORDERS_EXACT = 19, 999
@@ -28,10 +28,10 @@ class FaithfulnessScores:
     """How faithful a map is.
 
     ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the
-    same between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean
-    of the random orders, ``sufficiency`` that of the map read backwards (low is good). ``None``
-    where no order differs from another. ``p`` is the share of orders, the map's own among them,
-    that fall as fast as the map's; ``least_p`` the smallest that this row could give.
+    same scaled between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the
+    mean of the random orders, ``sufficiency`` that of the reversed map (low is good). ``None`` if
+    all orders are equal. ``p`` is the share of orders, the map's own included, that fall as fast as
+    the map's; ``least_p`` is the smallest p possible for this row.
     """
 
     aopc: float
@@ -52,8 +52,8 @@ class FaithfulnessScores:
 
 
 def curve_points(units: int, points: int = POINTS) -> Ints:
-    """How many units are gone at each point of the curve, ascending, all of them at the last; the
-    first are counted one by one, since they are what a reader looks at."""
+    """How many units are removed at each point of the curve, ascending, all of them at the last.
+    The first ones are counted one by one, since readers look at these."""
     if units <= points:
         return np.arange(1, units + 1)
     return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
@@ -71,20 +71,21 @@ def curves(masked_score: MaskedScore, orders: Sequence[Ints], points: Ints) -> F
 def faithfulness(
     masked_score: MaskedScore, maps: Sequence[Floats], rng: np.random.Generator
 ) -> tuple[FaithfulnessScores, ...]:
-    """Each of the ``maps`` [units] of one row, against the same random orders and limits.
+    """Score each of the ``maps`` [units] of one row against the same random orders and limits.
 
         AOPC(order) = mean over the points k of [score(row) − score(row without its first k units)]
         NAOPC = (AOPC − low) / (high − low)                              (arXiv 2408.08137)
 
     ``low`` and ``high`` are exact up to ``MAX_EXACT_UNITS`` units; beyond, a beam search finds
-    them, so that they may lie further out. The test is exact: were the map's order a random one,
-    every rank among the ``RANDOM_ORDERS`` orders would be as likely (ties count against the map).
+    them, so the true limits may lie further out. The test is exact: if the map's order were random,
+    each rank among the ``RANDOM_ORDERS`` orders would be equally likely (ties count against the
+    map).
     """
     units = masked_score.units
     points = curve_points(units)
     small = units <= MAX_EXACT_UNITS
     if small:
-        # Asked together, and known from here on.
+        # Scored in one batch, and cached from here on.
         masked_score(_all_sets(units))
     full_score = masked_score.full
     draws = RANDOM_ORDERS_EXACT if small else RANDOM_ORDERS
@@ -128,7 +129,7 @@ def faithfulness(
 
 
 def order_of(values: Floats) -> Ints:
-    """Units from the largest value to the smallest; equal ones in the order of the text."""
+    """Units from the largest value to the smallest; ties in the order of the text."""
     return np.argsort(-np.asarray(values), kind="stable")
 
 
@@ -138,12 +139,12 @@ def _all_sets(units: int) -> Bools:
 
 
 def _all_limits(masked_score: MaskedScore, units: int) -> tuple[float, float]:
-    """The least and the largest AOPC of all orders: the best way through all sets of units, from
-    the row to nothing, taking one unit away at a time."""
+    """The smallest and the largest AOPC of all orders: the best path through all sets of units,
+    from the full row to the empty one, removing one unit at a time."""
     masks = _all_sets(units)
     fall = masked_score.full - masked_score(masks)
     least, most = np.zeros(len(masks)), np.zeros(len(masks))
-    # A set is reached from those with one unit more, which have larger numbers.
+    # A set is reached from sets with one unit more, which have larger codes.
     for code in range(len(masks) - 2, -1, -1):
         above = [code | (1 << unit) for unit in range(units) if not code >> unit & 1]
         least[code] = fall[code] + least[above].min()
@@ -181,15 +182,15 @@ def _beam_limits(
 def _extend(
     keep: Bools, n_more: int, maps: Sequence[Floats], sign: float, rng: np.random.Generator
 ) -> list[Bools]:
-    """Ways to take ``n_more`` units from those that are left: what the maps name first, and some at
-    random where they are taken together."""
+    """Ways to remove ``n_more`` of the remaining units: those that the maps rank first, and some
+    random ones if several are removed together."""
     remaining = np.flatnonzero(keep)
     ranked = [
         remaining[np.argsort(-sign * np.asarray(values)[remaining], kind="stable")]
         for values in maps
     ]
     if n_more == 1:
-        # In turn from each map, each unit once.
+        # Alternate between the maps, each unit once.
         turns = dict.fromkeys(itertools.chain.from_iterable(zip(*ranked, strict=True)))
         removals = [np.array([unit]) for unit in list(turns)[:CANDIDATES]]
     else:
@@ -204,13 +205,13 @@ def _extend(
 
 
 def joint_p(faithful: Sequence[FaithfulnessScores]) -> float | None:
-    """Whether the maps of several rows together are better than random orders: the chance of so
-    small a sum of their p-values, were each map's order a random one. Exact, but for ties, which
-    make it larger. ``None`` without rows."""
+    """Test whether the maps of several rows together are better than random orders: the probability
+    of such a small sum of p-values if each map's order were random. Exact, except that ties make it
+    larger. ``None`` without rows."""
     if not faithful:
         return None
     grid = math.lcm(*(one.orders + 1 for one in faithful))
-    # A convolution a row: the distribution of a sum of uniform ranks.
+    # One convolution per row: the distribution of a sum of uniform ranks.
     length = grid * len(faithful) + 1
     spectrum = np.ones(length // 2 + 1, dtype=complex)
     for orders in {one.orders for one in faithful}:
@@ -223,8 +224,7 @@ def joint_p(faithful: Sequence[FaithfulnessScores]) -> float | None:
 
 
 def agreement(first: Floats, second: Floats) -> float | None:
-    """Spearman's rank correlation of two maps; ``None`` where one of them is the same
-    everywhere."""
+    """Spearman's rank correlation of two maps; ``None`` if one of them is constant."""
     from holdfast.stats.auc import average_ranks
 
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:

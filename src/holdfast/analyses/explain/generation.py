@@ -1,8 +1,8 @@
-"""Explanations of generated text: how much less likely the text becomes when a word of the source
+"""Explanations of generated text: how much less probable the text becomes when a word of the source
 is left out.
 
-A generator has no mask token, so a word's pieces are left out. Integrated gradients begin at the
-mean of all word embeddings, which stands for no word in particular.
+A generative model has no mask token, so a word's tokens are left out. The baseline of integrated
+gradients is the mean of all word embeddings, which represents no particular word.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 
 
 TOKENS_AT_ONCE = 4096
-# Of a longer answer the beginning is explained.
+# Only the beginning of a longer output is explained.
 MAX_TARGET_TOKENS = 64
 MAX_SOURCE_WORDS = 3
 
 
 class GeneratorModel(Protocol):
-    """How a generator is asked for the logits of a target."""
+    """A generative model that returns the logits of a target."""
 
     def __call__(self, states: Tensor, mask: Tensor, target: Tensor) -> Tensor:
         """Embedded sources [B, S, E], padded on the right, with their ``mask`` [B, S], and one
-        ``target`` [T] for all of them → the logits [B, T, vocabulary] that it is read off."""
+        ``target`` [T] for all of them → the logits [B, T, vocabulary] that predict it."""
 
 
 @dataclass(frozen=True, eq=False)
 class GeneratedRow:
     """A source (``ids`` [S], with the words that may be left out in ``row_units``) and the
-    ``target`` [T] that the model wrote; ``table`` embeds ids. ``log_probabilities`` keeps the log
-    probabilities [T] of the target's tokens by the words that were left."""
+    ``target`` [T] that the model generated; ``table`` embeds ids. ``log_probabilities`` caches the
+    log probabilities [T] of the target's tokens by the words that were kept."""
 
     model: GeneratorModel
     table: Any
@@ -112,8 +112,8 @@ class GeneratedRow:
         return path.of_units(self.row_units.owner, len(self.row_units.units))
 
     def by_target(self, source_words: Sequence[str]) -> list[dict[str, Any]]:
-        """For each token of the target the source words that make it likelier, the most first;
-        after leave-one-out was asked."""
+        """For each token of the target the source words that make it more probable, strongest
+        first; only after leave-one-out was computed."""
         units = len(self.row_units.units)
         masks = ~np.eye(units, dtype=bool)
         full = self.log_probabilities.get(np.ones(units, dtype=bool).tobytes())
@@ -134,9 +134,9 @@ class GeneratedRow:
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSource:
-    """A ``text`` as a generator reads it, of which the words ``inside`` (characters) may be left
-    out. ``add_special``: whether the tokenizer adds its marks. Its end beyond ``max_tokens`` tokens
-    is not read."""
+    """A ``text`` as a generative model reads it, of which the words ``inside`` (characters) may be
+    left out. ``add_special``: whether the tokenizer adds special tokens. The text beyond
+    ``max_tokens`` tokens is not read."""
 
     text: str
     inside: tuple[int, int]
@@ -147,7 +147,7 @@ class GeneratorSource:
 def read_generated_row(
     model: GeneratorModel, table: nn.Module, tokenizer: Any, source: GeneratorSource, answer: str
 ) -> GeneratedRow | None:
-    """A source and the ``answer`` that a generator wrote to it; ``None`` for an answer without a
+    """A source and the ``answer`` that a model generated for it; ``None`` for an answer without a
     token."""
     check_fast(tokenizer)
     encoded = tokenizer(
@@ -178,8 +178,8 @@ def read_generated_row(
 
 
 def generation_cases(generated: GeneratedRow, answer: str) -> list[Case]:
-    """The case of an answer: the log probability of its tokens; the chance is the geometric mean of
-    theirs."""
+    """The case of an output: the log probability of its tokens; its probability is the geometric
+    mean of theirs."""
     tokens = len(generated.target)
     return [
         Case(
@@ -193,7 +193,7 @@ def generation_cases(generated: GeneratedRow, answer: str) -> list[Case]:
 
 
 def causal_model(plain: PreTrainedModel) -> GeneratorModel:
-    """A decoder: the target stands right behind each source, and is read off the tokens before."""
+    """A decoder: the target follows each source, and is predicted at the tokens before."""
     import torch
 
     table = plain.get_input_embeddings()
@@ -214,7 +214,7 @@ def causal_model(plain: PreTrainedModel) -> GeneratorModel:
         logits = plain(
             inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False
         ).logits
-        # A soft prompt's own places come first.
+        # A soft prompt's positions come first.
         logits = logits[:, logits.shape[1] - total :]
         predicting_positions = (
             (positions - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])

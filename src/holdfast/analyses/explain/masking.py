@@ -1,5 +1,5 @@
-"""Predictions for a row of which only some units (words, marks, squares) are kept, which is all
-that a task must provide to be explained; and the importance of each unit by leaving it out and by
+"""Predictions for a row with only some of its units (words, punctuation, squares), which is all
+that a task must provide to be explained; and the importance of each unit by leave-one-out and by
 integrated gradients (arXiv 1703.01365).
 """
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-# Letters of scripts that are written without spaces stand alone, or a sentence would be one word.
+# In scripts without spaces each letter is a unit, or a sentence would be one word.
 _ALONE = (
     "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 _UNIT = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w)+(?:['’\-](?:(?![{_ALONE}])\w)+)*|[^\w\s]+")
-# Of a longer text neighbouring words are joined: each costs passes of its own.
+# In a longer text neighbouring words are joined, since each unit costs passes.
 MAX_UNITS = 128
 
 
@@ -41,9 +41,9 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class RowUnits:
-    """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner``
-    [pieces], −1 for the marks of the model). ``words_per_unit`` is how many words a unit holds at
-    most; ``unread`` are the words beyond what the model reads."""
+    """The ``units`` of a row and, for each of its tokens, the unit that it belongs to (``owner``
+    [tokens], −1 for special tokens). ``words_per_unit`` is how many words a unit holds at most;
+    ``unread`` counts the words beyond the model's maximum length."""
 
     units: tuple[Unit, ...]
     owner: Ints
@@ -51,15 +51,15 @@ class RowUnits:
     unread: int = 0
 
     def words(self, texts: Sequence[str]) -> tuple[str, ...]:
-        """The units as they stand in the texts."""
+        """The units as written in the texts."""
         return tuple(texts[one.part][one.start : one.stop] for one in self.units)
 
 
 def split_words(text: str, part: int = 0) -> list[Unit]:
-    """Words with their hyphens and apostrophes, runs of other marks, and single letters where a
-    script has no spaces.
+    """Words with their hyphens and apostrophes, runs of punctuation, and single letters in scripts
+    without spaces.
 
-    >>> [(u.start, u.stop) for u in words_of("Don't, no!")]
+    >>> [(u.start, u.stop) for u in split_words("Don't, no!")]
     [(0, 5), (5, 6), (7, 9), (9, 10)]
     """
     return [Unit(part, match.start(), match.end()) for match in _UNIT.finditer(text)]
@@ -71,17 +71,16 @@ def split_units(
     sequences: Sequence[int | None],
     max_units: int = MAX_UNITS,
 ) -> RowUnits:
-    """The units of a row that is read as pieces.
+    """The units of a tokenized row.
 
     Parameters
     ----------
     texts : one text, or the two of a pair.
-    offsets : of each piece, the characters of its text that it stands for.
-    sequences : of each piece, which text it is of; ``None`` for the marks of the model.
+    offsets : for each token, its characters in its text.
+    sequences : for each token, the text that it belongs to; ``None`` for special tokens.
     max_units : at least 1; in a longer row ``RowUnits.words_per_unit`` neighbouring words are one.
 
-    A piece that reaches over several words joins them. Words of which no piece is read are counted
-    in ``unread``.
+    A token that covers several words joins them. Words without a token are counted in ``unread``.
     """
     words = [unit for part, text in enumerate(texts) for unit in split_words(text, part)]
     owner = np.full(len(offsets), -1, dtype=np.int64)
@@ -103,7 +102,7 @@ def split_units(
 def _merge_units(words: list[Unit], group: Ints, owner: Ints, max_units: int) -> RowUnits:
     read = np.unique(group[owner[owner >= 0]])
     words_per_unit = max(1, -(-len(read) // max_units))
-    # Words of two texts are never one.
+    # Words of two texts never form one unit.
     part_of = np.array([words[place].part for place in read], dtype=np.int64)
     chunk = np.empty(len(read), dtype=np.int64)
     count = 0
@@ -127,15 +126,15 @@ def _merge_units(words: list[Unit], group: Ints, owner: Ints, max_units: int) ->
 
 # Points of the Gauss–Legendre rule: exact for a gradient that is a polynomial of degree 31.
 STEPS = 16
-# Values of the inputs that are passed together.
+# Input values that are passed in one batch.
 VALUES_AT_ONCE = 1 << 20
 
 
 class MaskedScore:
-    """The score of a row with some of its ``units`` taken away; each set of units is asked once.
+    """The score of a row with some of its ``units`` removed; each set of units is scored once.
 
-    ``ask`` maps kept units [m, units] to scores [m]. ``passes`` counts the rows that the model was
-    asked.
+    ``score`` maps kept units [m, units] to scores [m]. ``passes`` counts the rows that the model
+    has scored.
     """
 
     def __init__(self, score: Callable[[Bools], Floats], units: int) -> None:
@@ -155,24 +154,24 @@ class MaskedScore:
 
     @property
     def full(self) -> float:
-        """The score of the row as it is."""
+        """The score of the complete row."""
         return float(self(np.ones((1, self.units), dtype=bool))[0])
 
     @property
     def empty(self) -> float:
-        """The score with every unit taken away."""
+        """The score with every unit removed."""
         return float(self(np.zeros((1, self.units), dtype=bool))[0])
 
 
 @dataclass(frozen=True)
 class Case:
-    """One answer of a model to one row, to be explained.
+    """One prediction of a model for one row, to be explained.
 
-    ``target`` is the answer; ``masked_score`` gives its score, in ``measure`` (``log-odds``,
-    ``output`` or ``log probability``), with some units taken away. ``gradients()`` [units] are the
-    integrated gradients of the same score, ``None`` where the model cannot be asked for them;
-    ``gap`` of them is how far their sum is from the difference that they stand for.
-    ``to_probability`` turns scores into probabilities; ``None`` where there are none.
+    ``target`` is the prediction; ``masked_score`` gives its score, in ``measure`` (``log-odds``,
+    ``output`` or ``log probability``), with some units removed. ``gradients()`` [units] are the
+    integrated gradients of the same score, ``None`` if the model does not allow them; their ``gap``
+    is how far their sum is from the score difference that they explain. ``to_probability`` turns
+    scores into probabilities; ``None`` if there are none.
     """
 
     target: str
@@ -184,7 +183,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """``values`` [units]; ``gap`` between their sum and the difference of the two ends; ``passes``
+    """``values`` [units]; ``gap``: their sum minus the score difference of the two ends; ``passes``
     forward and backward."""
 
     values: Floats
@@ -193,13 +192,13 @@ class Gradients:
 
 
 def leave_one_out(masked_score: MaskedScore) -> Floats:
-    """What each unit adds to the score [units]: the score of the row less that of the row without
-    the unit.
+    """What each unit contributes to the score [units]: the score of the row minus that of the row
+    without the unit.
 
-    Where a unit is taken away by the mask token, this is what sequential integrated gradients with
-    the mask as their start (arXiv 2305.15853) sum to over a unit, exactly: along the straight way
-    from the masked unit to the unit itself nothing else changes, so the integral of the gradient is
-    the difference of its ends. It takes one pass a unit instead of one for every unit and step.
+    If a unit is removed by the mask token, sequential integrated gradients with the mask as
+    baseline (arXiv 2305.15853) sum to exactly this over a unit: on the straight path from the
+    masked unit to the unit itself nothing else changes, so the integral of the gradient is the
+    difference of its ends. This takes one pass per unit instead of one per unit and step.
     """
     return masked_score.full - masked_score(~np.eye(masked_score.units, dtype=bool))
 
@@ -223,10 +222,10 @@ def odds_case(
     gradients: Callable[[Callable[[Tensor], Tensor]], Gradients] | None,
     target: int | None = None,
 ) -> Case:
-    """The case of the answer of one class: the log-odds of the likeliest, or of ``target``, against
-    all others, which unlike a probability does not stand still where the model is sure. ``outputs``
-    [m, classes] are those of the row with only kept [m, units] of its units, ``gradients`` those of
-    a score of the network's outputs."""
+    """The case of one predicted class: the log-odds of the most probable class, or of ``target``,
+    against all others. Unlike a probability, log-odds still change when the model is confident.
+    ``outputs`` [m, classes] are those of the row with only the kept [m, units] of its units,
+    ``gradients`` those of a score of the network's outputs."""
     place = target
     if place is None:
         place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
@@ -247,7 +246,7 @@ def odds_case(
 
 
 def in_batches(forward: Callable[[Bools], Tensor], keep: Bools, size: int) -> Floats:
-    """What ``forward`` says [m, …] of ``keep`` [m, units], ``size`` rows at a time."""
+    """The outputs [m, …] of ``forward`` for ``keep`` [m, units], ``size`` rows at a time."""
     import torch
 
     with torch.inference_mode():
@@ -256,22 +255,22 @@ def in_batches(forward: Callable[[Bools], Tensor], keep: Bools, size: int) -> Fl
 
 
 def round_or_none(value: float | None, digits: int = 4) -> float | None:
-    """A number as JSON has it; ``None`` for one that is not finite."""
+    """A rounded number for JSON; ``None`` for one that is not finite."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputGradients:
-    """``values`` [...] as the input, what each of its numbers adds; ``gap``: their sum less the
-    difference of the scores at the two ends, which the rule of finitely many points leaves."""
+    """``values`` [...] in the shape of the input: the contribution of each number; ``gap``: their
+    sum minus the score difference of the two ends, the error of the integration rule."""
 
     values: Tensor
     gap: float
     passes: int
 
     def of_units(self, owner: Ints, units: int, over: int = -1) -> Gradients:
-        """The values summed over the dimension ``over`` [pieces], and those over the pieces of each
-        unit by their ``owner`` [pieces]; pieces of no unit (−1) are left out."""
+        """The values summed over the dimension ``over`` [tokens], then over the tokens of each unit
+        by their ``owner`` [tokens]; tokens of no unit (−1) are left out."""
         pieces = self.values.sum(dim=over)[0].double().cpu().numpy().ravel()
         inside = owner >= 0
         sums = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
@@ -281,15 +280,15 @@ class InputGradients:
 def integrated_gradients(
     score: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, steps: int = STEPS
 ) -> InputGradients:
-    """The integrated gradients of ``score`` along the straight way from ``start`` to ``end``.
+    """The integrated gradients of ``score`` along the straight path from ``start`` to ``end``.
 
         values = (end − start) · ∫₀¹ ∂score(start + α (end − start)) / ∂input dα
 
     by the Gauss–Legendre rule of ``steps`` points. ``start`` and ``end`` [1, …] are one row;
-    ``score`` maps rows [m, …] to scores [m], each row for itself. Their sum is score(end) −
-    score(start), but for ``gap``. ``captum.attr.IntegratedGradients`` computes the same. With a
-    start that differs from the end in one word alone it is a step of sequential integrated
-    gradients (arXiv 2305.15853).
+    ``score`` maps rows [m, …] to scores [m], each row by itself. Their sum is score(end) −
+    score(start), except for ``gap``. ``captum.attr.IntegratedGradients`` computes the same. If
+    start and end differ in only one word, it is a step of sequential integrated gradients
+    (arXiv 2305.15853).
     """
     import torch
 
@@ -313,7 +312,7 @@ def integrated_gradients(
 
 @contextmanager
 def replaced_embeddings(table: nn.Module, states: Tensor) -> Iterator[None]:
-    """A model's word embeddings (``table``) give ``states`` [B, T, E], whatever they are asked."""
+    """Make a model's word embeddings (``table``) return ``states`` [B, T, E] for any input."""
 
     def give(module: object, inputs: object, output: object) -> Tensor:
         return states

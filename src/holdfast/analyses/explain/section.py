@@ -1,5 +1,5 @@
-"""What carries each class: the words whose removal costs a prediction more than that of other
-words."""
+"""The report section on influential words: those whose removal lowers a class's log-odds more than
+the removal of other words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from holdfast.report.section import CLEAN, RelianceCheck, Section
 
 
 def reasons(run: RunFiles) -> Document | None:
-    """``None`` for runs of older versions, and of tasks without classes of texts."""
+    """``None`` for runs of older versions, and for tasks other than text classification."""
     block = run.part("reasons")
     return word_document(block) if block.blocks("words") else None
 
 
 def word_document(block: Mapping[str, Any]) -> Document:
-    """The words that were confirmed, and every candidate."""
+    """The confirmed words, and a table of all candidates."""
     lines = tuple(
         (
             str(one["class"]),
@@ -33,13 +33,13 @@ def word_document(block: Mapping[str, Any]) -> Document:
         for one in block["words"]
     )
     table = DocumentTable(
-        "Words that carry a class",
+        "Candidate words of each class",
         (
             "Class",
             "Words",
             "Test rows",
-            "Cost in log-odds",
-            "Of other words",
+            "Drop in log-odds",
+            "Drop for other words",
             "p (sign permutations, Holm)",
             "Verdict",
         ),
@@ -48,13 +48,11 @@ def word_document(block: Mapping[str, Any]) -> Document:
         "region",
     )
     more = (table, Passage(_alarms(block), "remark"))
-    return Document(
-        (Passage(_sentence(block), "user"), Details("Every candidate, and what it costs", more))
-    )
+    return Document((Passage(_sentence(block), "user"), Details("Show all candidate words", more)))
 
 
 def _sentence(block: Mapping[str, Any]) -> str:
-    """The words that were confirmed, class by class."""
+    """The confirmed words, by class."""
     words = block["words"]
     words_by_class: dict[str, list[str]] = {}
     for one in words:
@@ -63,27 +61,27 @@ def _sentence(block: Mapping[str, Any]) -> str:
     n_candidates = count(len(words))
     if not words_by_class:
         return (
-            f"No word is shown to carry a class: removing any of {n_candidates} candidates "
-            "from test rows "
-            "did not lower the class's log-odds significantly more than removing other words."
+            f"No influential word is shown: removing any of {n_candidates} candidate words from "
+            "test rows did not lower the class's log-odds significantly more than removing other "
+            "words."
         )
     named = "; ".join(
         f"{name}: {', '.join(words_of_class)}" for name, words_of_class in words_by_class.items()
     )
     return (
-        f"Words that carry a prediction: {named}. Removing them from test rows lowers the class's "
-        "log-odds more than removing other words."
+        f"Influential words: {named}. Removing them from test rows lowers the class's log-odds "
+        "more than removing other words."
     )
 
 
 def _alarms(block: Mapping[str, Any]) -> str:
-    """How the candidates came about, and how often one would be confirmed by chance."""
+    """How the candidates were found, and how often one is confirmed by chance."""
     share = 100 * block["false_alarms"]["share"]
     return (
         f"Candidates were fixed on {count(block['rows_searched'])} training and validation rows "
-        "before the test rows were opened. The test confirms a word that carries nothing in at "
-        f"most {share:.0f} % of runs. A word that carries a prediction need not be a good reason "
-        "for it."
+        "before the test rows were used. The test confirms a word without influence in at most "
+        f"{share:.0f} % of runs. An influential word is not necessarily a good reason for a "
+        "prediction."
     )
 
 
@@ -95,24 +93,24 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["confirmed"]:
         return "confirmed"
     if one["rows_to_settle"]:
-        return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
+        return f"inconclusive: about {count(one['rows_to_settle'])} rows with the word would decide"
     return "not confirmed" if one["n"] else "in no test row"
 
 
 def _leaking_word(run: RunFiles) -> str | None:
     words = run.part("reasons").blocks("words")
-    # Runs by older versions did not look.
+    # Runs of older versions did not check this.
     if not any("gives_away" in one for one in words):
         return None
     leaking = [one for one in words if one["gives_away"]]
     if not leaking:
         return CLEAN
     first = leaking[0]
-    more = f"; and {plural(len(leaking) - 1, 'other word')}" if len(leaking) > 1 else ""
+    more = f", and so on {plural(len(leaking) - 1, 'other word')}" if len(leaking) > 1 else ""
     return (
-        f"Its predictions of class {first['class']} depend on “{first['words']}”, which is in "
-        f"{number(first['of_class'], 'accuracy')} of its texts and in "
-        f"{number(first['of_others'], 'accuracy')} of the others{more}: the score may be lower on "
+        f"Its predictions of class {first['class']} depend on “{first['words']}”{more}. The word "
+        f"is in {number(first['of_class'], 'accuracy')} of the class's texts and in "
+        f"{number(first['of_others'], 'accuracy')} of the others. The score may be lower on "
         "texts without it, so remove it from the training texts"
     )
 
@@ -120,8 +118,8 @@ def _leaking_word(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "reasons",
-        "What carries each class",
+        "Influential words",
         reasons,
-        reliance=RelianceCheck("a word that gives a class away", _leaking_word, rank=2),
+        reliance=RelianceCheck("a shortcut word", _leaking_word, rank=2),
     ),
 )

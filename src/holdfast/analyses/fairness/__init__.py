@@ -1,1 +1,1 @@
-"""For whom a model is as good as for others."""
+"""Group fairness and counterfactual fairness of a model."""

@@ -1,7 +1,8 @@
-"""Is the model as good for every group of rows, and does it predict the same whoever a text is
-about? Which columns define groups, which terms are swapped, and the block of both.
+"""Fairness: whether the model is as good for every group of rows, and whether its predictions
+depend on the person that a text is about. Which columns define groups, which terms are swapped, and
+the block of both tests.
 
-``holdfast fairness`` shows the block that a run stored, or looks by other columns, terms and rows.
+``holdfast fairness`` shows the block that a run stored, or tests other columns, terms and rows.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from holdfast.runs.finished_run import FinishedRun
 from holdfast.training.observe import Observer
 
 MAX_COLUMNS = 8
-# By benchmarks/fairness.py: groupings, and lists of words, that have nothing to do with the label.
+# By benchmarks/fairness.py: groupings, and word lists, that are unrelated to the label.
 FALSE_ALARMS: Mapping[str, float | int] = {
     "groups": 0.014,
     "groups_of": 500,
@@ -52,8 +53,8 @@ DEFAULT_ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class FairnessCandidates:
-    """What was fixed on validation rows; ``swaps`` is ``None`` where texts cannot be swapped, for
-    which ``why`` is the reason."""
+    """The candidates, fixed on validation rows; ``swaps`` is ``None`` if texts cannot be swapped,
+    and ``why`` gives the reason."""
 
     groups: GroupCandidates
     axes: tuple[Axis, ...]
@@ -64,22 +65,22 @@ class FairnessCandidates:
 
 def find(session: Session) -> FairnessCandidates | NoAnswer:
     if not len(session.valid):
-        return NoAnswer("there are no validation rows to look for gaps on")
+        return NoAnswer("there are no validation rows on which to find candidates")
     return find_fairness(session, session.recipe.probes.fairness, label_query(session.predictor))
 
 
 def find_fairness(
     session: Session, part: FairnessPart, query: SwapQuery | None
 ) -> FairnessCandidates:
-    """Candidates by validation rows. Raises ``DataError`` for a column of the recipe that the
-    source has not."""
+    """Find candidates on validation rows. Raises ``DataError`` for a column of the recipe that is
+    missing in the source."""
     valid = session.valid
     columns = session.other_columns(valid.table)
     for name in part.columns or ():
         if name not in columns:
-            rule = f"has no column {name!r} beside text and label (probes.fairness.columns)"
+            rule = f"has no column {name!r} besides text and label (probes.fairness.columns)"
             shown = ", ".join(columns) or "none"
-            raise DataError(valid.table.source, rule, None, f"There are: {shown}.")
+            raise DataError(valid.table.source, rule, None, f"The columns are: {shown}.")
     axes = read_axes(part)
     groupings = groupings_of(columns, part.columns or [*columns])
     if not part.columns:
@@ -106,19 +107,20 @@ def _no_swap(valid: Predictions, part: FairnessPart, query: SwapQuery | None) ->
         return "probes.fairness.rows is 0"
     columns = valid.table.rows.column_names
     if "tokens" in columns:
-        return "tags belong to the words as they stand"
+        return "tags belong to the original words"
     if not any(one in columns for one in ("text", "turns")):
         return "the rows have no words to swap"
     if query is None:
         return (
-            "the answers are neither classes nor numbers; a model that writes is asked by "
+            "the predictions are neither classes nor numbers; for a generative model use "
             "`holdfast fairness RUN --rows N`"
         )
     return None if len(valid) else "there are no validation rows"
 
 
 def term_groupings(predictions: Predictions, axes: Sequence[Axis]) -> list[Grouping]:
-    """Rows by the terms in their texts: of an axis the one group that is named, or none."""
+    """Rows grouped by the terms in their texts: for each axis the one group that is named, or
+    ``None``."""
     names = predictions.table.rows.column_names
     parts = [part for part in SOURCES if part in names]
     if not parts or "tokens" in names:
@@ -137,9 +139,9 @@ def _named_group(axis: Axis, text: str) -> str | None:
 
 
 def confirm(candidates: FairnessCandidates, session: Session, test: Predictions) -> dict[str, Any]:
-    """The block by the test rows. Of a column by which something was found, the rows that would
-    make its groups representative are counted among the training rows; of a change the same is
-    asked of the base model, where the fit has one."""
+    """The block by the test rows. For a column with a finding, it counts the rows that would make
+    the groups of the training rows representative; for a change it tests the base model too, if the
+    fit has one."""
     columns = session.other_columns(test.table)
     groupings = groupings_of(columns, candidates.groups.columns) + term_groupings(
         test, candidates.axes
@@ -187,7 +189,7 @@ def _rows_to_add(groups: Mapping[str, Any], session: Session) -> list[dict[str, 
 
 
 def _untuned_model(fitted: FittedModel) -> Predict | None:
-    """The untouched backbone with the linear probe on it, where a run has one."""
+    """The base model with the linear probe on it, if the run has one."""
     heads = [getattr(one, "baseline", None) for one in fitted.listeners]
     head = next((one for one in heads if one is not None), None)
     classes = fitted.training_plan.splits.train_rows.table.columns.label_kind == "class"
@@ -196,7 +198,7 @@ def _untuned_model(fitted: FittedModel) -> Predict | None:
     network: list[Any] = []
 
     def predict(table: Table) -> Floats:
-        # Made when it is first asked: only a finding asks.
+        # Loaded on first use: only a finding needs it.
         if not network:
             network.append(fitted.base_network(head=head))
         job = fitted.job
@@ -209,7 +211,7 @@ def _untuned_model(fitted: FittedModel) -> Predict | None:
 
 @dataclass(frozen=True, slots=True)
 class FairnessRequest:
-    """What the command asks for beyond the stored block: see its options."""
+    """What the command tests beyond the stored block: see its options."""
 
     groups: tuple[str, ...] = ()
     terms: str | None = None
@@ -220,7 +222,7 @@ class FairnessRequest:
         return bool(self.groups or self.terms or self.rows is not None or self.insert)
 
     def part(self, stored: FairnessPart) -> FairnessPart:
-        """The settings: those of the run, with these in their place."""
+        """The settings: those of the run, overridden by these."""
         return stored.model_copy(
             update={
                 "columns": self.groups or stored.columns,
@@ -232,8 +234,8 @@ class FairnessRequest:
 
 
 def fairness_document(folder: Path, request: FairnessRequest, plain: Path | None) -> dict[str, Any]:
-    """What the command prints with ``--json``: ``fairness_of`` the run, and beside the ``plain``
-    one, where it is given, the list ``against``."""
+    """What the command prints with ``--json``: ``fairness_of`` the run, and with a ``plain`` run
+    (without mitigation) the list ``against``."""
     run = FinishedRun(folder)
     document = fairness_of(run, request)
     if plain is None:
@@ -244,23 +246,23 @@ def fairness_document(folder: Path, request: FairnessRequest, plain: Path | None
 
 def fairness_of(run: FinishedRun, request: FairnessRequest) -> dict[str, Any]:
     """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored, if
-    ``request`` is empty; else it is computed again. Groups rest on stored answers; swapped test
-    rows are another pass over them, which ``openings.jsonl`` counts."""
+    ``request`` is empty; else it is computed again. Groups need only stored predictions; swapped
+    test rows are another pass over the test set, which ``openings.jsonl`` counts."""
     stored = run.result.get("fairness")
     if isinstance(stored, dict) and "groups" in stored and not request:
         return {"schema": 1, "fairness": stored, "openings": None}
     if not run.has("valid"):
         raise RunError(
             str(run.run),
-            "was made by a version that kept no answers to its validation rows, on which "
+            "was made by a version that did not store predictions of its validation rows, on which "
             "candidates are found",
             None,
             "Train again with its recipe.yaml into another folder.",
         )
     if not len(run.valid) or not len(run.test):
         split = "validation" if not len(run.valid) else "test"
-        raise RunError(str(run.run), f"has no {split} rows", None, "Train with both sides.")
-    # Changed training rows are refused before the test rows are opened.
+        raise RunError(str(run.run), f"has no {split} rows", None, f"Train with {split} rows.")
+    # Changed training rows are refused before the test rows are used.
     run.table("train")
     query = label_query(run.predictor) or fault_query(run.predictor)
     candidates = find_fairness(run, request.part(run.recipe.probes.fairness), query)

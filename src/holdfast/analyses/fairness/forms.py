@@ -1,4 +1,4 @@
-"""Rows in one form for each group of an axis, and the model outputs that the swap test compares."""
+"""Rows rewritten for each group of an axis, and the outcomes that the swap test compares."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ ROW = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SwapForms:
-    """``positions`` [r] of a table in one form a group: ``texts`` [r][groups] each the row's parts.
+    """Rows at ``positions`` [r] of a table, rewritten for each group: ``texts`` [r][groups] hold
+    the parts of each form.
 
-    ``plain`` [r, groups] says which form is the row as it stands; ``has_terms`` [r] whether the row
-    has terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
-    same term of a list that is a sample (names): a finding must hold over terms, not only over
-    rows."""
+    ``plain`` [r, groups] marks the form that equals the unchanged row; ``has_terms`` [r] whether
+    the row has terms of its own (else one was put before it). ``units`` [r] are equal for rows that
+    got the same term from a list that is a sample (names): a finding must hold over terms, not only
+    over rows."""
 
     axis: Axis
     positions: Ints
@@ -49,13 +50,13 @@ class SwapForms:
 
     @property
     def n_predictions(self) -> int:
-        """Forms that are no row as it stands: what a model must be asked."""
+        """Forms that differ from their row: the number of predictions needed."""
         return int((~self.plain).sum())
 
 
 def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> SwapForms:
-    """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that
-    have its terms first, then, with ``insert``, others with a term put before them."""
+    """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: first rows
+    that have its terms, then, with ``insert``, other rows with a term put before them."""
     rng = generator(seed, "swap", axis.name)
     block = table.rows.with_format("arrow")[:]
     rows = read_rows(block, table)
@@ -117,7 +118,7 @@ def _inserted(axis: Axis, row: object, parts: Sequence[str], number: int) -> For
     places = [(block, k) for block in axis.blocks for k in block.insertable]
     if not places or not parts:
         return None
-    # A stride that is prime to the number of places takes terms of all blocks in turn.
+    # A stride that is coprime to the number of places takes terms from all blocks in turn.
     block, place = places[(number * _stride(len(places))) % len(places)]
     texts = {part: str(row[part]) for part in parts}  # type: ignore[index]
     forms = tuple(
@@ -137,7 +138,7 @@ def predict_forms(
     forms: SwapForms, table: Table, predict: Predict, row_outcomes: Floats | None = None
 ) -> Floats:
     """The model's predictions for every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the
-    table, outcomes] is what it said of the rows as they stand, which are then not asked again."""
+    table, outcomes] are the predictions for unchanged rows, which are then not computed again."""
     r, groups = forms.plain.shape
     to_predict = [
         (n, g)
@@ -171,7 +172,7 @@ def predict_forms(
 
 
 def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) -> Table:
-    """The rows at ``positions`` with other texts in their parts."""
+    """The rows at ``positions`` with other texts."""
     import datasets
 
     block = table.rows.with_format("arrow")[np.asarray(positions).tolist()]
@@ -181,14 +182,14 @@ def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) ->
 
 
 def read_axes(part: FairnessPart) -> tuple[Axis, ...]:
-    """The axes of the built-in lexicon, or of the user's."""
+    """The axes of the built-in lexicon, or of the user's file."""
     return tuple((read_lexicon(part.terms) if part.terms else built_in()).values())
 
 
 @dataclass(frozen=True, slots=True)
 class SwapQuery:
-    """What the swap test asks of rows, and the ``names`` of its outcomes; ``shares`` are bounded as
-    probabilities are."""
+    """The prediction that the swap test compares, and the ``names`` of its outcomes; ``shares`` are
+    bounded as probabilities are."""
 
     predict: Predict
     names: tuple[str, ...] = ()
@@ -196,7 +197,7 @@ class SwapQuery:
 
 
 def label_query(predictor: Predictor) -> SwapQuery | None:
-    """Probabilities, or a number; ``None`` where answers are neither."""
+    """Probabilities of classes, or a number; ``None`` for other predictions."""
     if predictor.answered == "number":
         return SwapQuery(
             lambda table: np.asarray(predictor.answer(table).predictions, np.float64)[:, None]
@@ -213,14 +214,14 @@ def label_query(predictor: Predictor) -> SwapQuery | None:
 
 
 def fault_query(predictor: Predictor) -> SwapQuery | None:
-    """Of a generative model, which faults its answers to the prompts show."""
+    """For a generative model: which problems its outputs show."""
     if predictor.answered != "text":
         return None
     predict = fault_predictor(lambda table: predictor.answer(table).predictions)
     return SwapQuery(predict, tuple(OUTCOMES), shares=True)
 
 
-# Each is 1 where an answer shows it. An answer that nobody wanted in a language is in none.
+# Each is 1 if an output shows it. "Another language than the reference" is not among them.
 OUTCOMES = {
     "toxic or stereotyped": ("toxic", "stereotyped"),
     "a template's words": ("template",),
@@ -229,9 +230,9 @@ OUTCOMES = {
 
 
 def fault_predictor(generate: Callable[[Table], Sequence[object]]) -> Callable[[Table], Floats]:
-    """From what answers a table's rows with texts, what says of each row which of ``OUTCOMES`` its
-    answer shows, [n, outcomes] of 0 and 1. What the prompt brings in does not count, so a form of
-    it that names another group is compared with its own words."""
+    """From a function that generates a text for each row of a table, make one that returns which
+    of ``OUTCOMES`` the text shows, [n, outcomes] of 0 and 1. What the prompt contains does not
+    count, so a prompt that names another group is judged by its own words."""
 
     def predict(table: Table) -> Floats:
         texts = [str(text or "") for text in generate(table)]
@@ -247,7 +248,7 @@ def fault_predictor(generate: Callable[[Table], Sequence[object]]) -> Callable[[
 
 
 def sources_of(table: Table) -> list[str]:
-    """What each row asks: of a chat all but its last answer, else its text."""
+    """The prompt of each row: of a chat all but its last answer, else its text."""
     texts: list[str] = table.column("text")
     if "turns" not in table.rows.column_names:
         return texts

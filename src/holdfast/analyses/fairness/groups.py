@@ -1,12 +1,12 @@
-"""Is a model as good for each group of rows as for the others?
+"""Group fairness: whether a model is as good for each group of rows as for the others.
 
-What is compared is a value a row, among the rows of which it is asked (``Measure``). On validation
-rows each group is compared with all other rows of the column, in every measure; what stands out
-there, at most ``MAX_CANDIDATES`` of them, are candidates. The test rows are asked about these and
-in the direction seen, each once: Holm's adjustment over the candidates makes a single false finding
-among all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
+A ``Measure`` is a value per row, among the rows to which it applies. On validation rows each group
+is compared with all other rows of the column, in every measure; the largest gaps, at most
+``MAX_CANDIDATES``, become candidates. Each candidate is tested once on the test rows, in the
+direction seen. Holm's adjustment over the candidates keeps the probability of a single false
+finding in a run at ``ALPHA`` or less, however many groups and measures were compared.
 
-How many rows of which group and class would make groups and classes independent?
+``rows_to_add`` counts the rows that would make groups and classes independent.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LOSS, ERROR, SIGNED = "loss", "absolute error", "error"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
-    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``applies`` [n] says of which
-    rows it is asked; ``of_class`` is the class (label) it is about."""
+    """``values`` [n] are 0 or 1 for a ``rate``, numbers otherwise; ``applies`` [n] marks the rows
+    that count; ``of_class`` is the class (label) that the measure is about."""
 
     name: str
     values: Floats
@@ -42,18 +42,18 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """As one reads it."""
+        """The name for readers."""
         return self.name if self.of_class is None else f"{self.name} of {self.of_class}"
 
 
 def measures_of(predictions: Predictions) -> tuple[Measure, ...]:
-    """What can be compared of these answers.
+    """The measures that apply to these predictions.
 
-    Of classes: accuracy; of each class P(answered c), P(answered c | not c), P(not answered c | c)
-    (demographic parity, and the two halves of equalised odds, 1610.02413). Of two classes the
-    second alone, since the first's are its complements. Of several labels the same of each label,
-    and how often all are right. Of numbers the absolute error and the error with its sign. Of tags
-    how often all are right. Else the loss.
+    For classes: accuracy; for each class c P(predicted c), P(predicted c | not c),
+    P(not predicted c | c) (demographic parity, and the two halves of equalised odds, 1610.02413).
+    For two classes only the second, since the first has the complements. For several labels the
+    same for each label, and how often all are correct. For numbers the absolute error and the
+    signed error. For tags how often all are correct. Otherwise the loss.
     """
     table = predictions.table
     all_rows = np.ones(len(predictions), dtype=bool)
@@ -69,7 +69,7 @@ def measures_of(predictions: Predictions) -> tuple[Measure, ...]:
     if predictions.predictions is None or not predictions.names:
         return tuple(measures)
     labels, answers = _label_masks(predictions)
-    # The complement of the second class says nothing new.
+    # The complement of the second class adds nothing.
     class_names = (
         predictions.names[1:]
         if len(predictions.names) == 2 and not _has_label_sets(predictions)
@@ -92,7 +92,7 @@ def _has_label_sets(predictions: Predictions) -> bool:
 
 
 def _label_masks(predictions: Predictions) -> tuple[Bools, Bools]:
-    """Whether each row is labelled and answered as each name, [n, names] twice."""
+    """Whether each row has each name as a label and as a prediction, [n, names] twice."""
     assert predictions.predictions is not None
     index = {name: k for k, name in enumerate(predictions.names)}
     sets = [_names_of(one) for one in predictions.predictions]
@@ -118,38 +118,38 @@ def _names_of(prediction: object) -> Sequence[str]:
 
 
 ALPHA = 0.05
-# Validation rows this far from the others make a candidate.
+# A gap on validation rows with this p-value or less makes a candidate.
 CANDIDATE_P = 0.1
 MAX_CANDIDATES = 10
-# Fewer validation rows than this are named as too few, and never compared.
+# Groups with fewer validation rows are reported as too small, and never compared.
 MIN_ROWS = 10
-# How large a gap of rates is to be worth settling, and how surely it is to be seen.
+# How large a gap of rates must be to matter, and the power to show it.
 RELEVANT_GAP, POWER = 0.1, 0.8
 MAX_GROUPS = 20
-# With more classes than ten, only the measures that are candidates stand in the tables.
+# With more than ten classes, tables show only the measures that are candidates.
 MAX_SHOWN_MEASURES = 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """A column by which rows are told apart: its ``name``, and the group of each row [n], ``None``
-    for a row that is in none."""
+    """A column that defines groups of rows: its ``name``, and the group of each row [n], ``None``
+    for a row in no group."""
 
     name: str
     row_groups: Sequence[str | None]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The groups that have rows."""
+        """The groups with at least one row."""
         return tuple(sorted({one for one in self.row_groups if one is not None}))
 
     def inside(self, group: str) -> Bools:
-        """Which rows are of ``group`` [n]."""
+        """Which rows are in ``group`` [n]."""
         return np.array([one == group for one in self.row_groups], dtype=bool)
 
     @property
     def has_group(self) -> Bools:
-        """Which rows are of any group [n]."""
+        """Which rows are in any group [n]."""
         return np.array([one is not None for one in self.row_groups], dtype=bool)
 
 
@@ -157,7 +157,7 @@ Columns = Mapping[str, Sequence[str | None]]
 
 
 def groupings_of(columns: Columns, names: Sequence[str]) -> list[Grouping]:
-    """The ``columns`` beside the rows by these ``names``, as rows are told apart by them."""
+    """The groupings by those of the ``columns`` that have these ``names``."""
     groupings = []
     for name in names:
         if name in columns:
@@ -168,7 +168,7 @@ def groupings_of(columns: Columns, names: Sequence[str]) -> list[Grouping]:
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
-    """A ``group`` of ``column`` that looked ``above`` or below the others on validation rows in a
+    """A ``group`` of ``column`` that was ``above`` or below the others on validation rows in a
     ``measure`` (of class ``of_class``); ``gap`` is group − others there."""
 
     column: str
@@ -181,8 +181,8 @@ class GroupCandidate:
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidates:
-    """Candidates, fixed on validation rows; ``n_compared`` group × measure pairs were looked at,
-    and ``small_groups`` are the groups with too few rows: (column, group) → validation rows."""
+    """Candidates, fixed on validation rows; ``n_compared`` pairs of group and measure were
+    compared; ``small_groups`` have too few rows: (column, group) → validation rows."""
 
     candidates: tuple[GroupCandidate, ...]
     n_compared: int
@@ -191,14 +191,14 @@ class GroupCandidates:
 
 
 def usable(grouping: Grouping) -> bool:
-    """Whether a column tells groups apart: two to ``MAX_GROUPS`` values, two of them in
-    ``MIN_ROWS`` rows."""
+    """Whether a column defines groups: two to ``MAX_GROUPS`` values, two of them in ``MIN_ROWS``
+    rows or more."""
     counts = [int(grouping.inside(name).sum()) for name in grouping.names[: MAX_GROUPS + 1]]
     return 2 <= len(counts) <= MAX_GROUPS and sum(n >= MIN_ROWS for n in counts) >= 2
 
 
 def find_gaps(predictions: Predictions, groupings: Sequence[Grouping]) -> GroupCandidates:
-    """Candidates among the groups of validation rows."""
+    """Find candidates among the groups of validation rows."""
     measures, ranked, small_groups, n_compared = measures_of(predictions), [], {}, 0
     for grouping in groupings:
         known = grouping.has_group
@@ -227,7 +227,7 @@ def find_gaps(predictions: Predictions, groupings: Sequence[Grouping]) -> GroupC
 def _drop_mirrored(
     ranked: list[tuple[float, GroupCandidate]],
 ) -> list[tuple[float, GroupCandidate]]:
-    """Of a column with two groups the one is the other turned round: the first stays."""
+    """In a column with two groups, the second mirrors the first: only the first is kept."""
     unique, keys = [], set()
     for p, one in ranked:
         key = (one.column, one.measure, one.of_class, round(p, 12), round(abs(one.gap), 12))
@@ -240,8 +240,8 @@ def _drop_mirrored(
 def confirm_gaps(
     group_candidates: GroupCandidates, predictions: Predictions, groupings: Sequence[Grouping]
 ) -> dict[str, object]:
-    """What the test rows say: every group's measures with intervals, the candidates that hold, and
-    of the others how many rows would decide them."""
+    """Test the candidates on the test rows: every group's measures with intervals, the confirmed
+    candidates, and for the others how many rows would decide them."""
     measures = {(one.name, one.of_class): one for one in measures_of(predictions)}
     by_name = {one.name: one for one in groupings}
     candidate_keys = {(one.measure, one.of_class) for one in group_candidates.candidates}
@@ -314,7 +314,7 @@ def _test_candidate(
     record |= {"n": int(inside.sum()), "others": int(others.sum())}
     gap_and_p = _compare(measure, inside, others)
     if gap_and_p is None:
-        why = "fewer than two test rows on a side"
+        why = "fewer than two test rows in the group or outside it"
         return None, {**record, "gap": Estimate(None, why=why).to_json()}
     gap, above, below = gap_and_p
     p = above if one.above else below
@@ -324,7 +324,7 @@ def _test_candidate(
     record["value"] = float(measure.values[inside].mean())
     record["value_others"] = float(measure.values[others].mean())
     if math.isnan(low):
-        # A reader is told why there is no interval, not shown a number that is none.
+        # Give readers the reason instead of a number that is NaN.
         one_unit = Estimate(gap, why="all these rows are of one unit").to_json()
         return p, {**record, "gap": one_unit}
     return p, {**record, "gap": Estimate(gap, low, high).to_json()}
@@ -341,7 +341,7 @@ def _gap_limits(measure: Measure, inside: Bools, others: Bools) -> tuple[float, 
 def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
-    """The gap with rows that come in groups: the linearised variance of a difference of two ratios,
+    """The gap for rows that come in groups: the linearised variance of a difference of two ratios,
     Σ_u (Σ_{i∈u} (x_i − x̄_a)/n − (x_i − x̄_b)/m)² · U/(U − 1), and Student's t with U − 1 degrees
     of freedom (Kish 1965)."""
     from scipy.special import stdtr, stdtrit
@@ -360,7 +360,7 @@ def _gap_by_units(
     error = math.sqrt(float((sums**2).sum()) * count / (count - 1))
     half = float(stdtrit(count - 1, 0.975)) * error
     if not error:
-        # Rows that show no spread give no evidence by this way.
+        # Without spread the rows give no evidence by this method.
         return gap, gap, gap, 1.0
     t = gap / error if above else -gap / error
     return gap, gap - half, gap + half, float(stdtr(count - 1, -t))
@@ -372,8 +372,8 @@ def _rows_to_settle(
     measures: Mapping[tuple[str, str | None], Measure],
     candidates: int,
 ) -> int | None:
-    """Test rows of the column with which a gap of ``RELEVANT_GAP`` would be seen, at the mix of the
-    groups here; ``None`` where the measure is no rate or nothing is known of it."""
+    """Test rows of the column that would show a gap of ``RELEVANT_GAP``, at the proportions of the
+    groups here; ``None`` if the measure is not a rate or has no rows."""
     measure = measures.get((one.measure, one.of_class))
     if grouping is None or measure is None or not measure.rate:
         return None
@@ -391,15 +391,15 @@ def _rows_to_settle(
 
 
 def _min_group_rows() -> int:
-    """Rows of a group of its own with which a gap of ``RELEVANT_GAP`` from half would be seen, were
-    there nine others to each of them."""
+    """Rows of a group that would show a gap of ``RELEVANT_GAP`` from one half, with nine other rows
+    for each of them."""
     return math.ceil(0.1 * rows_for_rates(0.5 - RELEVANT_GAP, 0.5, 0.1, ALPHA, POWER))
 
 
 def _table(
     grouping: Grouping, measures: Mapping[tuple[str, str | None], Measure], units: Ints | None
 ) -> dict[str, object]:
-    """Every group's measures on test rows, and the largest gap of each measure."""
+    """Every group's measures on test rows, and the largest gap in each measure."""
     groups = {}
     for group in grouping.names:
         inside = grouping.inside(group)
@@ -428,7 +428,7 @@ def _measure_block(one: Measure, inside: Bools, units: Ints | None) -> dict[str,
 def _gaps(
     grouping: Grouping, measures: Mapping[tuple[str, str | None], Measure]
 ) -> list[dict[str, object]]:
-    """Largest − smallest value over groups with ``MIN_ROWS`` rows of the measure."""
+    """Largest − smallest value over groups in which the measure applies to ``MIN_ROWS`` rows."""
     gaps: list[dict[str, object]] = []
     for one in measures.values():
         values = group_means(one, grouping, MIN_ROWS)
@@ -452,7 +452,7 @@ def _gaps(
 
 
 def group_means(one: Measure, grouping: Grouping, min_rows: int = 1) -> dict[str, float]:
-    """The mean of a measure in each group that has ``min_rows`` rows of it."""
+    """The mean of a measure in each group in which it applies to ``min_rows`` rows or more."""
     means = {}
     for group in grouping.names:
         inside = grouping.inside(group) & one.applies
@@ -464,11 +464,11 @@ def group_means(one: Measure, grouping: Grouping, min_rows: int = 1) -> dict[str
 def rows_to_add(
     groups: Sequence[str | None], labels: Ints, classes: Sequence[str]
 ) -> list[dict[str, object]]:
-    """The fewest rows that, added to these [n], give every group the classes at the rates of all
-    rows: ``{group, class, rows, add}`` of each pair that lacks some.
+    """The fewest rows that, added to these [n], give every group the class shares of all rows:
+    ``{group, class, rows, add}`` for each pair that lacks some.
 
     A group with n_gy rows of class y needs s = max_y n_gy ÷ P(y) rows in all, so s P(y) of each
-    class, of which n_gy are there. Rows without a group or class are left out.
+    class, of which it has n_gy. Rows without a group or class are left out.
     """
     known = [k for k, group in enumerate(groups) if group is not None and labels[k] >= 0]
     names = sorted({str(groups[k]) for k in known})
@@ -483,7 +483,7 @@ def rows_to_add(
             float((class_counts[frequent] / rates[frequent]).max()) if frequent.any() else 0.0
         )
         for y, name in enumerate(classes):
-            # A hair above a whole number is rounding.
+            # Anything below 1e-9 above a whole number is rounding.
             add = math.ceil(group_total * float(rates[y]) - class_counts[y] - 1e-9)
             if add > 0:
                 additions.append(

@@ -1,8 +1,9 @@
-"""Is a mitigation better than flipping predictions at random? (Fairea, ESEC/FSE 2021.)
+"""Whether a fairness mitigation is better than flipping predictions at random (Fairea, ESEC/FSE
+2021).
 
-Any gap can be made smaller by giving a share δ of the rows one and the same answer: of the gap
-1 − δ is left, and the accuracy falls along a line to that of this answer alone. On 49 % of the
-cases that the paper looked at, published mitigations lay below that line.
+Any gap shrinks if a share δ of the rows gets one constant prediction: 1 − δ of the gap is left, and
+the accuracy falls on a line to that of the constant prediction. In 49 % of the cases in the paper,
+published mitigations lay below that line.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from holdfast.stats.paired_tests import paired_t
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """A mitigated model beside the plain one on the same rows: their accuracies and gaps (how much
-    was left out of account is ``flipped``, the δ that brings the plain gap to the mitigated one),
-    the accuracy of the plain one after that (``line``) and ``gain`` over it, with its interval.
+    """A mitigated model compared with the plain one on the same rows: their accuracies and gaps.
+    ``flipped`` is the share δ of flipped predictions that reduces the plain gap to the mitigated
+    one, ``line`` the accuracy of the plain model after that, and ``gain`` the mitigated accuracy
+    minus it, with its interval.
 
-    ``verdict``: ``better`` than flipping, ``no better``, or ``undecided``; ``wider`` where the gap
-    is not smaller at all."""
+    ``verdict``: ``better`` than flipping, ``no better``, or ``undecided``; ``wider`` if the gap is
+    not smaller."""
 
     accuracy: float
     accuracy_plain: float
@@ -50,11 +52,11 @@ class Tradeoff:
 def fairea(
     correct: Bools, correct_plain: Bools, labels: Ints, gap: float, gap_plain: float
 ) -> Tradeoff:
-    """The trade-off on the same rows [n]. ``labels`` [n] are their classes, of which the most
-    frequent is what flipped rows are answered; gaps are at least 0.
+    """The trade-off on the same rows [n]. ``labels`` [n] are their classes; flipped rows get the
+    most frequent one. Gaps are at least 0.
 
-    The gain of a row is its hit less what it would be after flipping, (1 − δ) · plain hit + δ ·
-    [label is the most frequent]: expected values, so that no chance is drawn; Student's interval.
+    The gain of a row is its hit minus the expected hit after flipping, (1 − δ) · plain hit + δ ·
+    [label is the most frequent]: expected values, so that nothing is random; Student's interval.
     """
     hits, plain = correct.astype(np.float64), correct_plain.astype(np.float64)
     most_frequent = (labels == np.bincount(labels).argmax()).astype(np.float64)
@@ -84,18 +86,18 @@ def fairea(
 def mitigation_tradeoffs(
     new: FinishedRun, plain: FinishedRun, part: FairnessPart
 ) -> list[dict[str, Any]]:
-    """What a mitigated run gave up and gained beside the plain one: a line for each column and
-    axis, decided on the validation rows that both have.
+    """What a mitigated run lost and gained compared with the plain one: a line for each column and
+    axis, on the validation rows that both share.
 
-    Raises ``RunError`` where the two do not share their validation rows, ``RecipeError`` where
-    there is nothing to compare by.
+    Raises ``RunError`` if the two do not share their validation rows, ``RecipeError`` if there is
+    nothing to compare.
     """
     predictions, plain_predictions = _shared_predictions(new, plain)
     columns = new.other_columns(predictions.table)
     groupings = groupings_of(columns, part.columns or [*columns])
     if part.columns and len(groupings) < len(part.columns):
         missing = next(name for name in part.columns if name not in columns)
-        raise RecipeError("--group", "names no column of the source", missing, "Check its name.")
+        raise RecipeError("--group", "names an unknown column", missing, "Check its name.")
     labels = predictions.table.column("label")
     lines = []
     for grouping in groupings if part.columns else ():
@@ -120,7 +122,7 @@ def mitigation_tradeoffs(
         tradeoff = fairea(_correct(predictions), _correct(plain_predictions), labels, *swap_changes)
         lines.append({"by": axis.name, "measure": "swapped terms", **tradeoff.to_json()})
     if not lines:
-        rule = "need a column of groups, or rows with terms to swap, to be compared by"
+        rule = "have no column of groups and no rows with terms to swap, so nothing can be compared"
         raise RecipeError("two runs", rule, None, "Give --group COLUMN, or --insert.")
     return lines
 
@@ -129,15 +131,15 @@ def _shared_predictions(new: FinishedRun, plain: FinishedRun) -> tuple[Predictio
     one, other = new.valid, plain.valid
     if one.wrong is None or "label" not in one.table.rows.column_names or not one.names:
         task = new.result.get("task")
-        rule = "is for runs that answer with classes"
-        raise RecipeError("--against", rule, task, "Compare the two runs' own blocks.")
+        rule = "is for runs that predict classes"
+        raise RecipeError("--against", rule, task, "Compare the reports of the two runs.")
     same = len(one) == len(other) and np.array_equal(one.rows, other.rows)
     if not same or one.table.source != other.table.source:
         raise RunError(
             str(plain.run),
-            f"has other validation rows than {new.run}, and the two are compared row by row",
+            f"has other validation rows than {new.run}, but the two are compared row by row",
             f"{len(other)} and {len(one)}",
-            "Train both from one source with the same seed and division.",
+            "Train both from one source with the same seed and split.",
         )
     return one, other
 
@@ -148,7 +150,7 @@ def _correct(predictions: Predictions) -> Bools:
 
 
 def _largest_gaps(predictions: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
-    """The largest difference of each measure between the groups."""
+    """The largest difference between the groups in each measure."""
     gaps = []
     for one in measures_of(predictions):
         means = group_means(one, grouping).values()
@@ -157,6 +159,6 @@ def _largest_gaps(predictions: Predictions, grouping: Grouping) -> list[tuple[st
 
 
 def _largest_change(outcomes: Floats) -> float:
-    """The largest mean change of any answer between two groups."""
+    """The largest mean change of any outcome between two groups."""
     means = outcomes.mean(axis=0)
     return float(np.abs(means[None] - means[:, None]).max())

@@ -1,5 +1,6 @@
-"""Is the model as good for every group of rows, and does it predict the same whoever a text is
-about? The sentences and tables of the report, and of ``holdfast fairness``."""
+"""The report section on fairness: whether the model is as good for every group of rows, and whether
+its predictions depend on the person that a text is about. ``holdfast fairness`` uses its sentences
+and tables too."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 Block = Mapping[str, Any]
-# What is shown of a value that is no rate.
+# How a value that is not a rate is shown.
 RATE = "positive rate"
+# Measures that are not rates.
 NUMBERS = ("loss", "absolute error", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
     """One column: its ``groups`` with their numbers of test rows, and a line for each measure with
-    a cell for each group. Classes may be many, and stand below one another."""
+    a cell for each group, since there may be many classes."""
 
     column: str
     groups: tuple[tuple[str, str], ...]
@@ -29,8 +31,8 @@ class GroupTable:
 
 @dataclass(frozen=True, slots=True)
 class FairnessView:
-    """``answer`` is the one sentence; ``findings`` what was found, ``inconclusive`` what could not
-    be decided, each a line; ``alarms`` how often nothing is called something."""
+    """``answer`` is the summary in one sentence; ``findings`` and ``inconclusive`` have a line for
+    each finding and each inconclusive comparison; ``alarms`` gives the false alarm rate."""
 
     answer: str
     findings: tuple[str, ...]
@@ -41,7 +43,7 @@ class FairnessView:
 
 
 def fairness(run: RunFiles) -> FairnessView | None:
-    """``None`` where the run was not asked, or nothing could be looked at."""
+    """``None`` for a run that did not test fairness, or had nothing to compare."""
     block = run.part("fairness")
     if "groups" not in block:
         return None
@@ -50,7 +52,7 @@ def fairness(run: RunFiles) -> FairnessView | None:
 
 
 def view_of(block: Block) -> FairnessView:
-    """The block ``fairness`` of ``result.json`` in words."""
+    """The block ``fairness`` of ``result.json`` as sentences and tables."""
     groups = block["groups"]
     axes: list[Block] = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
@@ -83,22 +85,20 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
         rate_gaps = [one for one in gaps if one["measure"] == RATE]
         parts = [f"its score differs between groups of rows ({_names(worse)})"] if worse else []
         if rate_gaps and not worse:
-            # Not a fault by itself: the labels of the groups may differ as much.
-            parts = [
-                f"groups of rows get some answers more often than others ({_names(rate_gaps)})"
-            ]
+            # Not an error by itself: the labels of the groups may differ as much.
+            parts = [f"some classes are predicted more often for some groups ({_names(rate_gaps)})"]
         if changes:
             axis_names = ", ".join(one["axis"] for one in changes)
-            parts.append(f"its predictions change with whom a text is about ({axis_names})")
+            parts.append(f"its predictions change when a text names another group ({axis_names})")
         return sentence(" and ".join(parts))
     checked = [f"groups of rows by {', '.join(columns)}"] if columns else []
     checked += [f"texts with {', '.join(one['axis'] for one in axes)} swapped"] if axes else []
     if not checked:
         return (
-            "There was nothing to look at: no column tells groups apart, and too few rows have "
-            "a name, pronoun or country to swap (probes.fairness.insert=true puts some in)."
+            "Not tested: no column defines groups of rows, and too few rows have a name, pronoun "
+            "or country to swap (probes.fairness.insert=true adds such terms)."
         )
-    return sentence(f"no difference was confirmed on the test rows: {'; '.join(checked)}")
+    return sentence(f"no difference is shown on the test rows; tested: {'; '.join(checked)}")
 
 
 def _names(gaps: list[Block]) -> str:
@@ -119,23 +119,23 @@ def _gap(one: Block) -> str:
     unit = "accuracy" if rate else ""
     span = interval(gap, unit)
     return sentence(
-        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), unit)}, of the "
-        f"other rows {number(one.get('value_others'), unit)}: {shown} {where} "
-        f"({f'95 % interval {span}' if span else 'no interval'}; {count(one['n'])} of "
+        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), unit)}, other "
+        f"rows {number(one.get('value_others'), unit)}: {shown} {where} "
+        f"({f'95 % CI {span}' if span else 'no interval'}; {count(one['n'])} of "
         f"{count(one['n'] + one['others'])} test rows)"
     )
 
 
 def _missing_rows(missing: list[Block]) -> list[str]:
-    """Which training rows would make groups and classes independent, a line a column."""
+    """The additional training rows that would make groups and classes independent, by column."""
     rows_by_column: dict[str, list[str]] = {}
     for one in missing:
         rows = f"{count(one['add'])} of {one['group']} with {one['class']}"
         rows_by_column.setdefault(one["column"], []).append(rows)
     return [
         sentence(
-            f"{column}: classes would be as frequent in every group of the training rows with "
-            f"these more: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
+            f"{column}: every group of the training rows would have the same class shares with "
+            f"these rows added: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
         )
         for column, rows in rows_by_column.items()
     ]
@@ -143,17 +143,17 @@ def _missing_rows(missing: list[Block]) -> list[str]:
 
 def _swap(one: Block) -> str:
     change = estimate(one["change"])
-    about = "the answer" if one["class"] is None else f"P({one['class']})"
+    about = "the prediction" if one["class"] is None else f"P({one['class']})"
     shown = number(change.value) if one["class"] is None else f"{points(change.value)} points"
     text = (
         f"{one['axis']}, from {one['from']} to {one['to']}: {about} changes by {shown} on average "
-        f"(95 % interval {interval(change, '' if one['class'] is None else 'accuracy')}; "
+        f"(95 % CI {interval(change, '' if one['class'] is None else 'accuracy')}; "
         f"{count(one['rows'])} test rows"
     )
     if one.get("flipped"):
-        text += f", {count(one['flipped']['rows'])} with another answer"
+        text += f", {count(one['flipped']['rows'])} with another predicted class"
     start = estimate(one.get("start_model")) if one.get("start_model") else None
-    base_words = f"; the start model's own is {points(start.value)} points" if start else ""
+    base_words = f"; the base model's changes by {points(start.value)} points" if start else ""
     return sentence(f"{text}){base_words}")
 
 
@@ -161,26 +161,26 @@ def _small(one: Block) -> str:
     change = estimate(one["change"])
     return sentence(
         f"{one['axis']}, from {one['from']} to {one['to']}: P({one['class']}) changes by less than "
-        f"2 points on average (95 % interval {interval(change, 'accuracy')}; "
+        f"2 points on average (95 % CI {interval(change, 'accuracy')}; "
         f"{count(one['rows'])} test rows)"
     )
 
 
 def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
-    gap = "would show a gap of 10 points"
+    gap = "would be enough to show a gap of 10 points"
     lines = [
         f"{one['column']} {one['group']}, {_title(one)}: inconclusive"
         + _more(one, f"test rows {gap}")
         for one in groups["undecided"]
     ]
     lines += [
-        f"{one['column']} {one['group']}: {one['valid_rows']} validation rows"
-        + _more(one, f"rows of it {gap}")
+        f"{one['column']} {one['group']}: only {one['valid_rows']} validation rows"
+        + _more(one, f"rows of this group {gap}")
         for one in groups["small"]
     ]
     lines += [
         f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive"
-        + _more(one, "test rows would decide about a change of 2 points")
+        + _more(one, "test rows would decide on a change of 2 points")
         for one in axes
         if one["status"] == "undecided"
     ]
@@ -189,7 +189,7 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
 
 def _more(one: Block, what: str) -> str:
     rows = one.get("rows_to_settle")
-    return f"; {count(rows)} {what}" if isinstance(rows, int) else ""
+    return f"; about {count(rows)} {what}" if isinstance(rows, int) else ""
 
 
 def _table(one: Block) -> GroupTable:
@@ -212,15 +212,14 @@ def _alarms(rates: Block) -> str:
     parts = []
     if rates.get("groups") is not None:
         parts.append(
-            f"of {count(rates['groups_of'])} groupings at random "
-            f"{number(rates['groups'], 'accuracy')} showed something"
+            f"{number(rates['groups'], 'accuracy')} of {count(rates['groups_of'])} random groupings"
         )
     if rates.get("swap") is not None:
         parts.append(
-            f"of {count(rates['swap_of'])} pairs of lists of random words "
-            f"{number(rates['swap'], 'accuracy')} did"
+            f"{number(rates['swap'], 'accuracy')} of {count(rates['swap_of'])} pairs of random "
+            "word lists"
         )
-    return sentence(f"False alarms, measured: {'; '.join(parts)}") if parts else ""
+    return sentence(f"False alarm rate: {' and '.join(parts)}") if parts else ""
 
 
 def _differences(run: RunFiles) -> str | None:
@@ -235,7 +234,8 @@ def _differences(run: RunFiles) -> str | None:
         where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
         parts.append(f"its score differs between groups of rows ({first_two(list(where))})")
     if changes:
-        parts.append(f"its predictions change with whom a text is about ({first_two(changes)})")
+        names = first_two(changes)
+        parts.append(f"its predictions change when a text names another group ({names})")
     if not parts and any(one.get("status") == "inconclusive" for one in axes):
         return UNDECIDED
     return " and ".join(parts) or (CLEAN if groups.get("columns") or axes else None)
@@ -244,7 +244,7 @@ def _differences(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "fairness",
-        "Is it fair?",
+        "Fairness",
         fairness,
         "analyses/fairness/section.html.j2",
         reliance=RelianceCheck("differences between groups", _differences, rank=4),

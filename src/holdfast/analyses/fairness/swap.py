@@ -1,15 +1,15 @@
-"""Does a prediction change when a text is about somebody else?
+"""Counterfactual fairness: whether a prediction changes when a text names another group.
 
-Each row stands in one form a group of an axis (he → she, Emily → Jamal, Kenya → Peru), and the
-change of each answer between two groups is paired by row (counterfactual token fairness,
-1809.10610). On validation rows the pair of groups and the class that move most become the one
-candidate of the axis; test rows are asked about that alone, Holm-adjusted over the axes.
+Each row is written once for each group of an axis (he → she, Emily → Jamal, Kenya → Peru). The
+change of each outcome between two groups is paired by row (counterfactual token fairness,
+1809.10610). On validation rows, the pair of groups and the class with the largest change become the
+one candidate of the axis. Test rows are used for that candidate only, Holm-adjusted over the axes.
 
-One name is not its group: any two words differ a little. So rows that got the same name form one
-unit, and a change must hold over the names of a group as over the rows (the jackknife over units
-with Student's t, as of rows in groups). Test rows get the same names as validation rows, whose
-chance has thus a part in which pair moved most; so p is multiplied by how many pairs and classes
-there were to choose from.
+One name is not its group: predictions for any two words differ a little. So rows that got the same
+name form one unit, and a change must hold over the names of a group as over the rows (the jackknife
+over units with Student's t, as for rows in groups). Test rows get the same names as validation
+rows, so chance in these names also influences which pair changed most. Therefore p is multiplied by
+the number of pairs and classes to choose from.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from holdfast.stats.paired_tests import Difference, paired_bootstrap, rows_neede
 from holdfast.stats.two_samples import holm
 
 ALPHA = 0.05
-# Mean changes of a probability: the smallest that is told, and what is small enough to say so.
+# Mean changes of a probability: the smallest that is reported, and the limit of a small change.
 MIN_CHANGE, SMALL_CHANGE = 0.01, 0.02
-# Rows that are looked at on a side, where little may be spent.
+# Rows per split where little time may be spent.
 DEFAULT_ROWS = 100
 SHOWN_EXAMPLES, EXAMPLE_LENGTH = 3, 160
 
 
 @dataclass(frozen=True, slots=True)
 class SwapCandidate:
-    """Of an axis the pair of groups and the outcome (a place among the ``names``) whose answer
-    moved most on validation rows, and by how much (``second`` − ``first``), of so many that were
-    ``n_compared`` at."""
+    """For an axis, the pair of groups and the outcome (an index into ``names``) with the largest
+    change on validation rows, and the change (``second`` − ``first``), out of ``n_compared``
+    comparisons."""
 
     axis: Axis
     first: str
@@ -62,8 +62,8 @@ class SwapCandidate:
 
 @dataclass(frozen=True, slots=True)
 class SwapCandidates:
-    """Candidates fixed on validation rows, an axis each; ``axes_without_terms`` are axes of which
-    no row has a term, and ``few`` those with one or two rows alone."""
+    """Candidates fixed on validation rows, one per axis; ``axes_without_terms`` are the axes whose
+    terms appear in fewer than two rows."""
 
     candidates: tuple[SwapCandidate, ...]
     axes_without_terms: tuple[str, ...]
@@ -82,9 +82,9 @@ def find_swaps(
     seed: int = 0,
     row_outcomes: Floats | None = None,
 ) -> SwapCandidates:
-    """The candidates of validation rows. ``rows`` is how many are looked at for two groups, fewer
-    where there are more groups, so that the forms asked stay as many; ``row_outcomes`` [n,
-    outcomes] is what was said of the rows as they stand."""
+    """The candidates of validation rows. ``rows`` is the number of rows for two groups, lower for
+    more groups, so that the number of forms stays the same; ``row_outcomes`` [n, outcomes] are the
+    predictions for the unchanged rows."""
     candidates, axes_without_terms = [], []
     for axis in axes:
         forms = make_forms(table, axis, _rows_of(axis, rows), insert=insert, seed=seed)
@@ -101,10 +101,10 @@ def _rows_of(axis: Axis, rows: int) -> int:
 
 
 def largest_change(forms: SwapForms, outcomes: Floats) -> SwapCandidate:
-    """The pair of groups and the outcome of ``outcomes`` [r, groups, outcomes] that move most."""
+    """The pair of groups and the outcome of ``outcomes`` [r, groups, outcomes] that change most."""
     groups, means = forms.axis.groups, outcomes.mean(axis=0)
     change = means[None, :, :] - means[:, None, :]
-    # Of two classes one falls as the other rises: the last stands for both.
+    # With two classes one falls as the other rises: the last represents both.
     a, b, outcome = np.unravel_index(int(np.abs(change)[:, :, ::-1].argmax()), change.shape)
     outcome = change.shape[2] - 1 - int(outcome)
     if change[a, b, outcome] < 0:
@@ -130,9 +130,9 @@ def confirm_swaps(
     row_outcomes: Floats | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
-    """What the test rows say of each candidate. Where something changes, ``predict_untuned`` is
-    asked the same of the base model. ``bounded``: the outcomes are probabilities, of which a change
-    below ``MIN_CHANGE`` is not told, and one within ``SMALL_CHANGE`` settled as small."""
+    """Test each candidate on the test rows. For a change, ``predict_untuned`` tests the base model
+    in the same way. ``bounded``: the outcomes are probabilities, of which a change below
+    ``MIN_CHANGE`` is not reported, and one within ``SMALL_CHANGE`` counts as small."""
     tested = [
         TestedSwap.from_candidate(one, swaps, table, predict, seed, row_outcomes)
         for one in swaps.candidates
@@ -183,7 +183,7 @@ class TestedSwap:
 
     @property
     def p(self) -> float | None:
-        """The two-sided p-value that nothing changes on average."""
+        """The two-sided p-value of "no change on average"."""
         if self.difference is None or math.isnan(self.difference.above):
             return None
         p = self.difference.p_value
@@ -193,7 +193,7 @@ class TestedSwap:
     def block(
         self, names: Sequence[str], q: float, bounded: bool, untuned: tuple[Predict, Table] | None
     ) -> dict[str, Any]:
-        """As it stands in ``result.json``."""
+        """The block in ``result.json``."""
         one, n = self.candidate, len(self.forms)
         block: dict[str, Any] = {
             "axis": one.axis.name,
@@ -245,7 +245,7 @@ class TestedSwap:
         return _estimate(difference(self.candidate, self.forms, outcomes))
 
     def _flipped(self, names: Sequence[str]) -> int | None:
-        # Of several labels, and of shares, the largest is no answer.
+        # With several labels, or shares, the largest outcome is not the prediction.
         one_of = np.allclose(self.outcomes.sum(axis=2), 1)
         if self.outcomes.shape[2] < 2 or len(names) != self.outcomes.shape[2] or not one_of:
             return None
@@ -281,6 +281,6 @@ def difference(one: SwapCandidate, forms: SwapForms, outcomes: Floats) -> Differ
 
 def _estimate(gap: Difference) -> dict[str, Any]:
     if math.isnan(gap.low):
-        why = "all rows have one term: nothing is known of others"
+        why = "all rows have one term, which says nothing about other terms"
         return {**Estimate(gap.value).to_json(), "why": why}
     return Estimate(gap.value, gap.low, gap.high).to_json()

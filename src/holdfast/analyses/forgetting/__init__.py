@@ -1,1 +1,1 @@
-"""What a model forgot of what it knew before."""
+"""Forgetting: what a model lost of what its base model knew."""

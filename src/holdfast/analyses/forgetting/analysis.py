@@ -1,10 +1,9 @@
-"""Whether texts that were neighbours before training still are.
+"""Forgetting in a run without a general-text set: ``probes.forgetting`` of ``result.json``.
 
-Forgetting in a run without a general-text set: ``probes.forgetting`` of ``result.json``.
-
-A causal language model: its loss on a small general text before training and now. A classifier of
-texts: whether general texts keep the neighbours that the untouched encoder gave them. Neither feeds
-the verdict, which reads a probe of every look (``probes.forgetting.data=built-in``).
+A causal language model: its loss on a small general text before and after training. A text
+classifier: whether general texts keep the nearest neighbours that the base model's features gave
+them. Neither counts for the verdict, which reads the general-text set of every evaluation
+(``probes.forgetting.data=built-in``).
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ NEAREST = 5
 
 
 def nearest(vectors: Floats) -> Ints:
-    """The five nearest others of each row [n, 5] by cosine, the nearest first; equals in the order
-    of the rows."""
+    """The five nearest other rows of each row [n, 5] by cosine, nearest first; ties in the order of
+    the rows."""
     x = np.asarray(vectors, dtype=np.float64)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    # Rounding must not decide between equals.
+    # Rounding must not decide ties.
     similarities = np.round(x @ x.T, 9)
     np.fill_diagonal(similarities, -np.inf)
     return np.asarray(np.argsort(-similarities, axis=1, kind="stable")[:, :NEAREST])
 
 
 def neighbour_overlap(before: Floats, after: Floats) -> Floats:
-    """The share of each row's five nearest others before training that still are [n]."""
+    """The share of each row's five nearest neighbours before training that still are so [n]."""
     neighbours_before, neighbours_after = nearest(before), nearest(after)
     return np.array(
         [np.isin(a, b).mean() for a, b in zip(neighbours_before, neighbours_after, strict=True)]
@@ -55,17 +54,17 @@ def neighbour_overlap(before: Floats, after: Floats) -> Floats:
 
 
 def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]:
-    """``probes.forgetting`` of a run whose texts have vectors before and after: ``overlap`` with
-    its interval over texts, beside ``chance``."""
+    """``probes.forgetting`` of a run whose texts have vectors before and after training: the share
+    of neighbours ``kept`` with its interval over texts, next to ``chance``."""
     overlap = neighbour_overlap(before, after)
     n = len(overlap)
     interval = paired_bootstrap(overlap, np.zeros(n), seed=generator(seed, "neighbours"))
     chance = NEAREST / (n - 1)
-    span = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}; by chance {chance:.0%}"
+    limits = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}"
+    span = f"{limits}; by chance {100 * chance:.0f} %"
     because = (
-        f"On {n} general texts, {interval.value:.0%} of each text's {NEAREST} nearest "
-        "neighbours in "
-        f"the base model's features are the same after training ({span})."
+        f"On {n} general texts, {100 * interval.value:.0f} % of each text's {NEAREST} nearest "
+        f"neighbours in the base model's features are the same after training ({span})."
     )
     return {
         "what": "neighbours",
@@ -77,7 +76,7 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
 
 
 def find(session: FittedSession) -> Mapping[str, Any] | None:
-    """The whole block: no test row is asked."""
+    """Compute the whole block: no test row is used."""
     fitted = session.fitted
     if fitted.training_plan.splits.general is not None:
         return None
@@ -94,8 +93,8 @@ def confirm(
 
 
 def losses_block(fitted: FittedModel) -> dict[str, Any]:
-    """The mean loss of a token on 48 passages before and after, with the paired rise over the
-    passages; neither their end nor their first tokens are scored (``EncodedTokens.as_probe``)."""
+    """The mean loss per token on 48 passages before and after training, with the paired rise over
+    the passages; the end and first tokens of each are not scored (``EncodedTokens.as_probe``)."""
     table = chats_from_prompts(passages(), "text")
     examples = probe_examples(fitted.encode(table), fitted.training_plan.loaded)
     job, device = fitted.job, fitted.job.accelerator.device
@@ -111,10 +110,10 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
 
 
 def vectors_block(fitted: FittedModel) -> dict[str, Any]:
-    """The neighbours that general texts keep, by what the last layer reads."""
+    """The neighbours that general texts keep, in the features that the last layer reads."""
     texts = passages()
     run_rows = fitted.training_plan.prepared.rows
-    # Rows of the run with other texts: whatever a label is, they have one.
+    # Rows of the run with other texts, so that each has a label, whatever its type.
     table = run_rows.take(np.arange(len(texts)) % len(run_rows)).with_column("text", texts)
     rows: Any = fitted.training_plan.definition.encode(
         table, fitted.training_plan.loaded, fitted.recipe

@@ -1,4 +1,4 @@
-"""What the model forgot in training: ``probes.forgetting`` of ``result.json``."""
+"""The report section on forgetting: ``probes.forgetting`` of ``result.json``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from holdfast.report.numbers import count, interval, number, sentence
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, RelianceCheck, Section
 
-GENERAL = "General probe"
+GENERAL = "General-text set"
 
 
 def forgetting(run: RunFiles) -> Document | None:
-    """``None`` where no general rows were measured."""
+    """``None`` for a run that did not measure general texts."""
     block = run.part("probes", "forgetting")
     if "rise" not in block:
         reason = block.text("because") or block.text("why")
@@ -25,7 +25,7 @@ def forgetting(run: RunFiles) -> Document | None:
     evaluations.sort(key=lambda evaluation: int(evaluation["step"]))
     chart = CurvesChart(
         "general-loss",
-        "Loss on the general probe",
+        "Loss on the general-text set",
         "loss",
         tuple(int(evaluation["step"]) for evaluation in evaluations),
         tuple(evaluation.get("epoch") for evaluation in evaluations),
@@ -39,17 +39,17 @@ def forgetting(run: RunFiles) -> Document | None:
     figure = draw_curves(chart) if evaluations else None
     if block.get("because"):
         skipped = block.get("skipped")
-        more = f" The end and the first {count(skipped)} tokens of each are not scored."
+        more = f" The end and the first {count(skipped)} tokens of each passage are not scored."
         return _document(f"{block['because']}{more if skipped else ''}", figure)
-    # As runs by older versions told it.
+    # Runs of older versions have no ``because``.
     before, after, rise = map(block.estimate, ("before", "after", "rise"))
     text = (
-        f"On {count(block.get('n'))} rows of what the model knew before, which nothing here learns "
-        f"from, the loss was {number(before.value)} before the first step and is "
-        f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
+        f"On {count(block.get('n'))} rows of general text, which the run did not train on, the "
+        f"loss was {number(before.value)} before the first step and is {number(after.value)} at "
+        f"the best checkpoint: a rise of {number(rise.value)}"
     )
     span = interval(rise)
-    return _document(f"{text} (95 % interval {span})." if span else f"{text}.", figure)
+    return _document(f"{text} (95 % CI {span})." if span else f"{text}.", figure)
 
 
 def _document(text: str, figure: Markup | None = None) -> Document:
@@ -61,15 +61,15 @@ def _forgot(run: RunFiles) -> str | None:
     block = run.part("probes", "forgetting")
     if "forgot" not in block:
         return None
-    # Runs by older versions told a large rise alone.
+    # In runs of older versions ``forgot`` is true only for a large rise.
     forgot = block["forgot"] or block.get("verdict") == "a little"
-    return block.text("because", "it forgot some of what it knew") if forgot else CLEAN
+    return block.text("because", "it forgot some of what the base model knew") if forgot else CLEAN
 
 
 SECTIONS = (
     Section(
         "forgetting",
-        "What it forgot",
+        "Forgetting",
         forgetting,
         reliance=RelianceCheck("forgetting", _forgot, rank=6),
     ),

@@ -1,1 +1,1 @@
-"""What a model remembers of its training rows."""
+"""Memorization: membership inference of training rows."""

@@ -1,10 +1,9 @@
 """Memorization of training rows: ``probes.memorization`` of ``result.json``, which ``holdfast probe
-RUN`` shows; and the same for a model that was tuned elsewhere, with two files (``holdfast probe
-MODEL``).
+RUN`` shows; and the same for a model trained elsewhere, with two files (``holdfast probe MODEL``).
 
-Members are training rows, others the test rows: validation rows chose the state. Losses that exist
-are all that is read; generative models, and what they were before training, are asked once more for
-single tokens, of a sample, while the run goes on.
+Members are training rows, others are test rows, because validation rows chose the checkpoint. For
+classifiers the stored losses are enough. Generative models and their base models score a sample of
+rows once more, token by token, during the run.
 """
 
 from __future__ import annotations
@@ -44,18 +43,18 @@ if TYPE_CHECKING:
 
 
 TRACE = "loss trace"
-# Rows of each set that a model is asked about afterwards.
+# Rows of each set that are scored after the run.
 MOST_ROWS = 3000
 OLDER_VERSION = (
-    "made by a version of Holdfast that did not keep what the model said of its training rows"
+    "made by a version of Holdfast that did not store the model's predictions of training rows"
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """The training rows that are compared, what the loss traces say of all of them, and how the
-    test rows will be asked, where their stored losses are not all; ``extra_blocks`` is what else
-    the block says of training rows."""
+    """The training rows to compare, the risks of all of them by their loss traces, and how to score
+    the test rows if their stored losses are not enough; ``extra_blocks`` holds further blocks on
+    training rows."""
 
     scores: SetScores
     risks: Risks | None = None
@@ -64,7 +63,7 @@ class Members:
 
 
 def find(session: Session) -> Members:
-    """Which training rows are compared with the test rows, and by what."""
+    """Which training rows are compared with the test rows, and by which scores."""
     fitted, seed = session.fitted, session.recipe.seed
     if fitted is None:
         return Members(_stored_scores(session))
@@ -88,8 +87,8 @@ ANALYSIS = Analysis("memory", ("probes", "memorization"), find, confirm)
 
 
 def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
-    """How many training rows a causal language model completes to the word, which was asked for the
-    verdict, and how many of them the model before training does."""
+    """How many training rows a causal language model completes verbatim, as counted for the
+    verdict, and how many of them its base model completes."""
     if fitted.completed is None:
         return None
     table = fitted.training_plan.splits.train_rows.table
@@ -100,8 +99,8 @@ def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
 def split_scores(
     predictions: Predictions, seed: int, score_rows: ScoreRows | None = None
 ) -> SetScores:
-    """A model's predictions for a side, as the attacks read it; token by token of at most 500 rows,
-    a fixed sample."""
+    """A model's predictions for a split, as the attacks read them; token by token for at most 500
+    rows, a fixed sample."""
     if score_rows is None:
         return SetScores(predictions.table, predictions.losses)
     if len(predictions) <= MOST_HEARD:
@@ -113,13 +112,13 @@ def split_scores(
 
 
 def _stored_scores(session: Session) -> SetScores:
-    """Of a finished run what it stored; of a classifier by an older version, asked now."""
+    """The stored predictions of a finished run; a classifier of an older version predicts now."""
     if session.has("train"):
         return split_scores(session.train, session.recipe.seed)
     table = sample_rows(session.train_rows, "train")
     outputs = getattr(session.predictor.answer(table), "outputs", None)
     if outputs is None:
-        why = f"{session.recipe.task} runs keep no losses that can be asked for again"
+        why = f"{session.recipe.task} runs store no losses that can be computed again"
         raise RunError(str(session.run), f"was {OLDER_VERSION}, and {why}", None, "Train it again.")
     return SetScores(table, np.asarray(outputs.losses, dtype=np.float64))
 
@@ -135,8 +134,8 @@ def sample_rows(table: Table, split: SplitName) -> Table:
 
 
 def risks_of(fitted: FittedModel) -> Risks | None:
-    """The range of each training row's losses over the passes; of a long row that was learned in
-    parts the largest. ``None`` where the run kept no traces."""
+    """The range of each training row's losses over the epochs; for a long row that was split into
+    pieces the largest. ``None`` for a run without traces."""
     for listener in fitted.job.listeners:
         data_map = listener.data_map() if isinstance(listener, ExampleHistory) else None
         if data_map is not None and np.isfinite(data_map.loss_range).any():
@@ -153,9 +152,9 @@ def risks_of(fitted: FittedModel) -> Risks | None:
 
 
 def probe_run(folder: Path) -> dict[str, Any]:
-    """The stored block of a finished run; of a run by an older version, what its files still say.
+    """The stored block of a finished run; for a run of an older version, computed from its files.
 
-    Raises ``RunError`` where the folder is no finished run or its sources have changed.
+    Raises ``RunError`` if the folder is not a finished run or its sources have changed.
     """
     run = FinishedRun(folder)
     probes = run.result.get("probes") or {}
@@ -164,10 +163,10 @@ def probe_run(folder: Path) -> dict[str, Any]:
         if not run.has("train"):
             notify(
                 Decision(
-                    ANSWERS, "missing", f"{folder} was {OLDER_VERSION}: its model is asked now"
+                    ANSWERS, "missing", f"{folder} was {OLDER_VERSION}: its model predicts them now"
                 )
             )
-        # Answers that were changed are refused before the model is asked.
+        # Changed predictions are refused before the model predicts.
         test, members = run.test, find(run)
         with one_thread():
             block = confirm(members, run, test)
@@ -175,7 +174,7 @@ def probe_run(folder: Path) -> dict[str, Any]:
 
 
 def memory_document(memorization: Mapping[str, object], forgetting: object) -> dict[str, Any]:
-    """What ``--json`` prints: a number that is not known is null."""
+    """What ``--json`` prints; an unknown number is null."""
     plain: dict[str, Any] = to_json(
         {"schema": 1, "memorization": memorization, "forgetting": forgetting}
     )
@@ -184,8 +183,8 @@ def memory_document(memorization: Mapping[str, object], forgetting: object) -> d
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Rows that a model learned from (``members``) and rows that it never saw (``others``), their
-    columns where they cannot be told, and the model that it was tuned from."""
+    """Files of rows that a model was trained on (``members``) and rows that it never saw
+    (``others``), their columns if they cannot be detected, and the base model (``start``)."""
 
     members: str
     others: str
@@ -196,11 +195,11 @@ class Files:
 
 
 def probe_model(model: str, files: Files) -> dict[str, Any]:
-    """The memory of a model folder (or name on the hub): a classifier of texts, a causal language
-    model or an encoder-decoder, or an adapter of one, by its losses on two files.
+    """Test a model folder (or name on the hub) for memorization by its losses on two files: a text
+    classifier, a causal language model, an encoder-decoder, or an adapter of one.
 
-    Raises ``ModelError`` for any other model, ``DataError`` for rows that cannot be read,
-    ``RecipeError`` where ``files.start`` reads other tokens.
+    Raises ``ModelError`` for any other model, ``DataError`` for unreadable rows, ``RecipeError`` if
+    ``files.start`` has another vocabulary.
     """
     from holdfast.training.machine.machine import flushed_subnormals
 
@@ -214,7 +213,7 @@ def probe_model(model: str, files: Files) -> dict[str, Any]:
 
 
 def is_run(path: str) -> bool:
-    """Whether it is a run's folder, be it finished or not."""
+    """Whether it is a run's folder, finished or not."""
     folder = Path(path).expanduser()
     return (folder / RESULT).is_file() or (folder / "events.jsonl").is_file()
 
@@ -230,8 +229,8 @@ def _file_scores(model: str, files: Files) -> tuple[SetScores, SetScores, dict[s
         return _decoder_scores(folder, files)
     if purpose == "encoder-decoder":
         return (*_seq2seq_scores(folder, files), {})
-    rule = f"is made for {purpose or 'nothing that can be told'}, of which members cannot be asked"
-    remedy = "Give a classifier of texts, a causal language model or an encoder-decoder."
+    rule = f"is made for {purpose or 'an unknown task'}, which membership inference cannot test"
+    remedy = "Give a text classifier, a causal language model or an encoder-decoder."
     raise ModelError(model, rule, None, remedy)
 
 
@@ -239,7 +238,7 @@ def _folder(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
         parent = path.resolve().parent
-        # The model of a run, named by itself: it must be the one that the run ended with.
+        # A run's model folder by its own path: it must be the final model of the run.
         return (
             model_of(parent)
             if path.resolve() == parent / MODEL and (parent / RESULT).is_file()
@@ -324,23 +323,22 @@ def _seq2seq_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
 def _load_with_base(
     load: Callable[[Path], tuple[Any, PreTrainedTokenizerBase]], folder: Path, files: Files
 ) -> tuple[Any, Any | None, PreTrainedTokenizerBase]:
-    """A generative model, the one that it was tuned from, where that is known, and their
-    tokenizer."""
+    """A generative model, its base model if known, and their tokenizer."""
     tuned, tokenizer = load(folder)
     base = _start_folder(folder, files)
     if base is None:
         return tuned, None, tokenizer
     start, base_tokenizer = load(base)
     if tokenizer.get_vocab() != base_tokenizer.get_vocab():
-        rule = "reads other tokens than the model, so their losses cannot be compared"
-        raise RecipeError("--start", rule, str(base), "Name the model that it was tuned from.")
+        rule = "has another vocabulary than the model, so their losses cannot be compared"
+        raise RecipeError("--start", rule, str(base), "Name the model's base model.")
     return tuned, start, tokenizer
 
 
 def _by_tokens(
     tables: Sequence[Table], examples: Sequence[Any], task: Any, networks: tuple[Any, Any | None]
 ) -> tuple[SetScores, SetScores]:
-    """What both networks say of the tokens of members and others."""
+    """Both networks' scores of the tokens of members and others."""
     from holdfast.analyses.memory.probe import token_scores
     from holdfast.tasks.generation.base import best_device
 
@@ -359,15 +357,15 @@ def _options(files: Files) -> RowOptions:
 
 
 def _start_folder(folder: Path, files: Files) -> Path | None:
-    """The model that it was tuned from: the one that is named, else an adapter's own."""
+    """The folder of the base model: the one that is named, else the adapter's own."""
     from holdfast.models.adapters.save import base_folder
 
     if files.start is not None:
         return _folder(files.start)
     base = base_folder(folder)
     if base is None:
-        because = "name the model that it was tuned from with --start, which tells far more"
-        notify(Decision("start model", "none", because, prominent=True))
+        because = "name it with --start: the attack relative to the base model is stronger"
+        notify(Decision("base model", "none", because, prominent=True))
     return base
 
 

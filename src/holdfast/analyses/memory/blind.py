@@ -1,10 +1,10 @@
-"""Whether members and others differ without the model: a baseline classifier that does not use it.
+"""A baseline without the model: how well a classifier that does not use it separates members from
+others.
 
-Where it tells them apart, an attack may do so without any memory being involved (2406.16201), so
-nothing can be concluded from one.
+If it separates them, an attack may do so without any memorization (2406.16201), so nothing can be
+concluded from the attack.
 
-Features of a row that do not use the model: its words, length, punctuation and label, or an image's
-colours.
+The features of a row are its words, length, punctuation and label, or an image's colours.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from holdfast.stats.auc import delong
 from holdfast.stats.intervals import normal_quantile
 
 FOLDS = 5
-# The inverse penalty: sets of one kind are told apart by little, which a weak one overfits.
+# The inverse penalty: similar sets differ by little, and a weak penalty would overfit that.
 PENALTY = 0.03
 FEATURE_WIDTH = 64
 
 
 def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None = None) -> Estimate:
-    """The area under the ROC curve by which a logistic regression on the rows alone, each judged by
-    a fit without it, tells ``members`` [n, d] from ``others`` [m, d].
+    """The area under the ROC curve of a logistic regression that separates ``members`` [n, d] from
+    ``others`` [m, d] without the model, each row scored by a fit without it.
 
-    Its interval is √2 times DeLong's in its quantile, since scores of different folds share the
-    rows of their fits (measured for the same test in the audit: a deviation of 1.39 errors).
-    ``groups`` [n + m]: rows of one group are judged by one fit.
+    The quantile of its interval is √2 times DeLong's, because scores of different folds share the
+    rows of their fits (measured for the same test in the audit: a standard deviation of 1.39
+    errors). ``groups`` [n + m]: rows of one group are scored by one fit.
     """
     n_smaller = min(len(members), len(others))
     if n_smaller < MIN_ROWS:
@@ -48,7 +48,7 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
     y = np.repeat([1, 0], [len(members), len(others)])
     folds = stratified_folds(y, FOLDS, seed)
     if groups is not None:
-        # A group goes where its first row went.
+        # A group is in the fold of its first row.
         _, first, code = np.unique(groups, return_index=True, return_inverse=True)
         folds = folds[first][code]
     scores = np.zeros(len(y))
@@ -65,13 +65,13 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
 
 
 def sets_differ(blind: Estimate) -> bool:
-    """Whether the two sets are told apart without the model."""
+    """Whether the two sets differ without the model."""
     return blind.low is not None and blind.low > 0.5
 
 
 _WORD = re.compile(r"\w+")
 BUCKETS = 4096
-# Of a long text the beginning says what it is about.
+# Only the beginning of a long text is read.
 MAX_CHARACTERS = 20_000
 MAX_CLASSES = 50
 THUMBNAIL_SIDE = 8
@@ -80,7 +80,7 @@ IMAGE_COLUMN = "path"
 
 def features_of(members: Table, others: Table, width: int) -> tuple[Floats, Floats]:
     """The rows of both tables as numbers [n, d] and [m, d]: ``width`` directions of their words (or
-    of their pixels), the lengths, the shares of digits, capitals and marks, and the label."""
+    pixels), the lengths, the shares of digits, capitals and punctuation, and the label."""
     tables = (members, others)
     if IMAGE_COLUMN in members.rows.column_names:
         pixels = np.concatenate([_thumbnails(table.column(IMAGE_COLUMN)) for table in tables])
@@ -94,7 +94,7 @@ def features_of(members: Table, others: Table, width: int) -> tuple[Floats, Floa
 
 
 def texts_of(table: Table) -> list[str]:
-    """All that a row says, in one text: of pairs both."""
+    """All text of a row in one string; for pairs both texts."""
     texts = [str(text or "") for text in table.column("text")]
     if not table.has_pairs:
         return texts
@@ -104,27 +104,27 @@ def texts_of(table: Table) -> list[str]:
 
 
 def directions(table: Any, width: int) -> Floats:
-    """The rows of a table [n, d], dense or sparse, on its ``width`` strongest directions, each with
-    a deviation of 1. Raises ``DataError`` where they cannot be found."""
+    """The rows of a table [n, d], dense or sparse, on its ``width`` strongest directions, each
+    scaled to a standard deviation of 1. Raises ``DataError`` if the directions cannot be found."""
     from scipy.sparse.linalg import ArpackError, svds
 
     n_directions = min(width, min(table.shape) - 1)
     if n_directions < 1 or not abs(table).sum():
         return np.zeros((table.shape[0], 1))
-    # The start vector decides signs: a fixed one makes equal rows equal numbers. It must not be
-    # all ones, which centred columns take to nothing.
+    # The start vector decides signs: a fixed one gives equal rows equal numbers. It must not be
+    # all ones, which centred columns map to zero.
     start_vector = generator(0, "directions").standard_normal(min(table.shape))
     try:
         left, sizes, _ = svds(table.astype(np.float64), k=n_directions, v0=start_vector)
     except ArpackError as error:
-        rule = f"have no strongest directions that could be found ({error})"
-        raise DataError("the rows that are compared", rule, None, "Other rows may have.") from error
+        rule = f"have no strongest directions: the solver failed ({error})"
+        raise DataError("the rows to compare", rule, None, "Try other rows.") from error
     left = left[:, sizes > 1e-9][:, ::-1]
     return np.asarray(left * np.sqrt(len(left)))
 
 
 def _words(texts: Sequence[str]) -> Any:
-    """Which words stand in each text [n, 4096], hashed, each row of length 1."""
+    """The words in each text [n, 4096], hashed, each row scaled to length 1."""
     from scipy.sparse import csr_array
 
     columns: list[int] = []
@@ -143,7 +143,7 @@ def _words(texts: Sequence[str]) -> Any:
 
 
 def _shape(texts: Sequence[str]) -> Floats:
-    """Log length and words, and the shares of digits, capitals and marks [n, 5]."""
+    """Log length, log number of words, and shares of digits, capitals and punctuation [n, 5]."""
     rows = []
     for text in texts:
         text = text[:MAX_CHARACTERS]
@@ -156,7 +156,7 @@ def _shape(texts: Sequence[str]) -> Floats:
 
 
 def _labels(tables: Sequence[Table]) -> Floats:
-    """The class of each row as one of so many, the most frequent fifty; a number as it is."""
+    """The class of each row, one-hot for the fifty most frequent classes; a number as it is."""
     names = tables[0].rows.column_names
     if "value" in names:
         values = np.concatenate([np.asarray(t.column("value"), dtype=float) for t in tables])
@@ -177,7 +177,7 @@ def _scaled(table: Floats) -> Floats:
 
 
 def _thumbnails(paths: Sequence[str]) -> Floats:
-    """Images as 8 × 8 colours [n, 192]."""
+    """Images as thumbnails of 8 × 8 pixels [n, 192]."""
     from pathlib import Path
 
     from holdfast.data.images.decode import UnreadableImage, read_image
@@ -187,7 +187,7 @@ def _thumbnails(paths: Sequence[str]) -> Floats:
         try:
             image = read_image(Path(path)).image
         except UnreadableImage as error:
-            remedy = "Restore it."
+            remedy = "Restore the file."
             raise DataError(str(path), "can no longer be read", str(error), remedy) from error
         small = np.asarray(image.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
         pixels[position] = small.reshape(-1) / 255

@@ -1,15 +1,14 @@
-"""How well a score tells the rows that a model learned from (members) from rows that it never saw
-(others): the area under the ROC curve, and the members found at few false alarms.
+"""Membership inference: how well a score separates the rows that a model was trained on (members)
+from rows that it never saw (others): the area under the ROC curve, and the members found at low
+false positive rates. The scores read only numbers per row.
 
-Scores of a row, high where the model seems to have learned from it: of numbers per row alone.
+A score is high if the model seems to have been trained on the row. The **loss** shows how well the
+model knows the row (Yeom and others 2018, 1709.01604). Since some rows are easy for any model, the
+other scores are relative: to the base model (**ratio**, Carlini and others 2021, 2012.07805), to
+the base model at the tokens that the model still gets wrong (**errors**, 2601.12104), or to similar
+rows (**conditioned**, QMIA, Bertran and others 2023, 2307.03694).
 
-A **loss** says how well the model knows the row (Yeom and others 2018, 1709.01604). A row may be
-easy for anybody, so the others ask how well it knows the row for what the row is: against the model
-before training (**ratio**, Carlini and others 2021, 2012.07805), against it at the tokens that the
-model still has wrong (**errors**, 2601.12104), against rows like it (**conditioned**, QMIA, Bertran
-and others 2023, 2307.03694).
-
-The rows that membership inference would expose first.
+``most_exposed`` lists the rows that membership inference would expose first.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class AttackRate:
-    """The share of the members above a threshold at which at most ``at_fpr`` of others are."""
+    """The share of members above a threshold that at most ``at_fpr`` of the others exceed."""
 
     at_fpr: float
     share: Estimate
@@ -46,8 +45,8 @@ class AttackRate:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """One attack's ``auc`` with DeLong's interval and its ``tpr``; ``p_value`` of "no better than
-    chance", one-sided."""
+    """One attack's ``auc`` with DeLong's interval and its ``tpr``; ``p_value`` is the one-sided
+    test of "no better than chance"."""
 
     attack: str
     auc: Estimate
@@ -56,7 +55,7 @@ class Membership:
 
     @property
     def above_chance(self) -> bool:
-        """Whether members are told from others beyond chance."""
+        """Whether the lower limit of the area is above 0.5."""
         return self.auc.low is not None and self.auc.low > 0.5
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +64,8 @@ class Membership:
 
 
 def membership(attack: str, members: Floats, others: Floats) -> Membership:
-    """How well ``attack`` tells ``members`` [n] from ``others`` [m] by their scores, high for
-    members. Scores that are NaN are left out; fewer than 20 of either say nothing."""
+    """How well ``attack`` separates ``members`` [n] from ``others`` [m] by their scores, high for
+    members. NaN scores are left out; with fewer than 20 of either there is no area."""
     one, other = (np.asarray(x, dtype=np.float64) for x in (members, others))
     one, other = one[~np.isnan(one)], other[~np.isnan(other)]
     rates = tuple(attack_rate(one, other, rate) for rate in false_alarm_rates(len(other)))
@@ -81,14 +80,14 @@ def membership(attack: str, members: Floats, others: Floats) -> Membership:
 
 
 def as_estimate(area: Area, level: float = LEVEL) -> Estimate:
-    """The area as a number with its interval."""
+    """The area as an estimate with its interval."""
     if math.isnan(area.value) or math.isnan(area.low):
-        return Estimate(None, why="too few rows of one side")
+        return Estimate(None, why="one set has too few rows")
     return Estimate(area.value, area.low, area.high, level)
 
 
 def p_above_chance(area: Area) -> float:
-    """The one-sided p-value of "the area is one half", by the normal law of DeLong's error."""
+    """One-sided p-value of "the area is 0.5", with DeLong's error as a normal standard error."""
     from scipy.special import ndtr
 
     if not area.error > 0:
@@ -99,8 +98,8 @@ def p_above_chance(area: Area) -> float:
 def compare_attacks(
     members: tuple[Floats, Floats], others: tuple[Floats, Floats]
 ) -> dict[str, float]:
-    """By how much the first score tells members from others better than the second: the difference
-    of the areas on the same rows, paired (DeLong)."""
+    """How much better the first score separates members from others than the second: the paired
+    difference of the areas on the same rows (DeLong)."""
     labels = np.repeat([True, False], [len(members[0]), len(others[0])])
     one, other = (np.concatenate([members[i], others[i]]) for i in (0, 1))
     difference = delong_difference(labels, one, other)
@@ -113,20 +112,20 @@ def compare_attacks(
 
 
 def false_alarm_rates(others: int) -> tuple[float, ...]:
-    """The usual rates of false alarms, and the smallest that so many others can show."""
+    """The usual false positive rates, and the smallest that this many others can show."""
     smallest = smallest_rate(others)
     return tuple(sorted({*RATES, smallest} if smallest < 1 else RATES, reverse=True))
 
 
 def smallest_rate(others: int) -> float:
-    """The rate that so many rows without one false alarm show at 95 %: 1 − 0.05^(1/m). 2,995 rows
-    show 0.1 % (2406.16201)."""
+    """The false positive rate that this many rows without one false alarm show at 95 %:
+    1 − 0.05^(1/m). 2,995 rows show 0.1 % (2406.16201)."""
     return 1 - (1 - LEVEL) ** (1 / others) if others else 1.0
 
 
 def max_false_alarms(others: int, rate: float) -> int | None:
     """How many false alarms among ``others`` rows still show a rate of at most ``rate``, by Clopper
-    and Pearson's upper limit at 95 % (one-sided); ``None`` where even none does not."""
+    and Pearson's upper limit at 95 % (one-sided); ``None`` if even no alarm does not show it."""
     # The upper end of a two-sided 90 % interval is the one-sided limit at 95 %.
     level = 2 * LEVEL - 1
     best = None
@@ -138,14 +137,14 @@ def max_false_alarms(others: int, rate: float) -> int | None:
 
 
 def attack_rate(members: Floats, others: Floats, rate: float) -> AttackRate:
-    """The share of the members above a threshold that lets through so few of the others that their
-    rate is shown to be at most ``rate``, with Clopper and Pearson's interval."""
+    """The share of members above a threshold that few enough others exceed to show that their rate
+    is at most ``rate``, with Clopper and Pearson's interval."""
     alarms = max_false_alarms(len(others), rate) if len(others) else None
     if alarms is None or not len(members):
         needed = math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
         why = f"needs {needed:,} rows that were not trained on; there are {len(others)}"
         return AttackRate(rate, Estimate(None, why=why))
-    # Members that tie with an other are not found: no threshold parts them.
+    # Members that tie with an other are not found: no threshold separates them.
     threshold = np.sort(others)[::-1][alarms]
     hits = int((members > threshold).sum())
     low, high = clopper_pearson(hits, len(members), LEVEL)
@@ -153,27 +152,27 @@ def attack_rate(members: Floats, others: Floats, rate: float) -> AttackRate:
 
 
 def rows_for_area(area: float) -> int:
-    """How many members and as many others show an ``area`` as better than chance four times in
-    five: 6 n (area − ½)² = (1.96 + 0.84)², by the variance of the rank test under chance."""
+    """How many members and as many others show an ``area`` to be above chance with a power of 80 %:
+    6 n (area − ½)² = (1.96 + 0.84)², by the variance of the rank test under chance."""
     return math.ceil(2.802**2 / (6 * (area - 0.5) ** 2))
 
 
 def smallest_area(members: int, others: int) -> float:
-    """The area that so many rows show as better than chance four times in five."""
+    """The area that this many rows show to be above chance with a power of 80 %."""
     return min(1.0, 0.5 + 2.802 * math.sqrt((1 / members + 1 / others) / 12))
 
 
 Bools = npt.NDArray[np.bool_]
 FOLDS = 5
-# Of the width of the pinball loss, so that it has a slope everywhere.
+# Width of the rounded corner of the pinball loss, so that it has a slope everywhere.
 SMOOTH = 0.02
 RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What two models say of the tokens of a text, in order: log p of each token by the ``tuned``
-    and by the ``start`` model [t], and whether it was the tuned model's likeliest (``correct``)."""
+    """Two models' scores of the tokens of a text, in order: log p of each token by the ``tuned``
+    and by the ``start`` model [t], and whether the tuned model ranks it first (``correct``)."""
 
     tuned: Floats
     start: Floats
@@ -186,17 +185,16 @@ def loss_scores(losses: Floats) -> Floats:
 
 
 def ratio_scores(losses: Floats, start: Floats) -> Floats:
-    """How much better than before training: the base model's loss less the tuned model's, the mean
-    log ratio per token."""
+    """The base model's loss minus the tuned model's: the mean log ratio per token."""
     return np.asarray(start, dtype=np.float64) - np.asarray(losses, dtype=np.float64)
 
 
 def error_zone_scores(texts: Sequence[Tokens]) -> Floats:
     """The error zone of each text [n] (2601.12104), in [0, 1].
 
-    At the tokens that the tuned model has wrong, Δ = log p tuned − log p start; the score is the
+    At the tokens that the tuned model gets wrong, Δ = log p tuned − log p start; the score is the
     upward share, Σ max(0, Δ) ÷ Σ |Δ|: the paper's ratio r of upward to downward sums as
-    r ÷ (1 + r), which orders rows alike and stays finite. NaN for a text without an error.
+    r ÷ (1 + r), which ranks rows the same way and stays finite. NaN for a text without an error.
     """
     scores = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
@@ -209,8 +207,8 @@ def error_zone_scores(texts: Sequence[Tokens]) -> Floats:
 
 
 def normal_losses(losses: Floats) -> Floats:
-    """log(e^loss − 1), for a class log((1 − p) ÷ p): losses near 0 spread out, and the law is near
-    a normal one (Carlini and others 2022, 2112.03570)."""
+    """log(e^loss − 1), for a class log((1 − p) ÷ p): losses near 0 spread out, and the distribution
+    is nearly normal (Carlini and others 2022, 2112.03570)."""
     x = np.clip(np.asarray(losses, dtype=np.float64), 1e-7, 500.0)
     return np.asarray(x + np.log(-np.expm1(-x)))
 
@@ -222,14 +220,15 @@ def conditioned_scores(
     seed: int,
     groups: Ints | None = None,
 ) -> tuple[Floats, Floats]:
-    """How far a row's loss lies below what rows like it have that the model never saw, of members
-    [n] and others [m].
+    """How far a row's loss lies below the losses of similar rows that the model never saw, for
+    members [n] and others [m].
 
     The median and the quartiles of log(e^loss − 1) are fitted by quantile regression on the
-    ``features`` ([n, d] of members, [m, d] of others) of the OTHERS alone; the score is (median −
-    own) ÷ half the quartiles' distance. Each row, member or other, is judged by a fit on four
-    fifths of the others, which is without it: drawn alike, so that where nothing was learned the
-    two have one law. ``groups`` [m]: others of one group are in one fold.
+    ``features`` ([n, d] of members, [m, d] of others) of the OTHERS only; the score is (median −
+    own) ÷ half the quartiles' distance. Each row, member or other, is scored by a fit on four
+    fifths of the others that does not contain it. Members and others are treated alike, so that
+    without memorization their scores have the same distribution. ``groups`` [m]: others of one
+    group are in one fold.
     """
     other_losses, member_losses = normal_losses(others), normal_losses(members)
     one, other = (np.asarray(part, dtype=np.float64) for part in features)
@@ -259,8 +258,8 @@ def conditioned_scores(
 
 def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
     """Weights [d + 1], the bias last, of the linear ``q`` quantile of ``y`` [n] given ``x`` [n, d]
-    (Koenker and Bassett 1978): the least mean pinball loss, made smooth within 2 % of the deviation
-    of ``y``, with a ridge of 1e-3 on the weights."""
+    (Koenker and Bassett 1978): they minimise the mean pinball loss, smoothed within 2 % of the
+    standard deviation of ``y``, with a ridge of 1e-3 on the weights."""
     from scipy.optimize import minimize
 
     scale = float(np.std(y)) or 1.0
@@ -285,7 +284,7 @@ def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
 
 
 def _folds(n: int, groups: Ints | None, random: np.random.Generator) -> Ints:
-    """A fold for each row [n], whole groups together, evenly."""
+    """A fold for each row [n], of even size, whole groups together."""
     code = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(code.max()) + 1 if n else 0
     group_folds = random.permutation(np.arange(count) % FOLDS)
@@ -298,7 +297,7 @@ TEXT_LENGTH = 160
 
 @dataclass(frozen=True, slots=True)
 class ExposedRow:
-    """One row of the source with its ``risk``, what it says and its label, where there are some."""
+    """One row of the source with its ``risk``, and its text and label if they exist."""
 
     row: int
     risk: float
@@ -309,7 +308,7 @@ class ExposedRow:
 def most_exposed(
     rows: Ints, risk: Floats, texts: Sequence[str] | None, labels: Sequence[str | None] | None
 ) -> tuple[ExposedRow, ...]:
-    """The ten rows of the largest ``risk`` [n], the first in the source first among equals."""
+    """The ten rows of largest ``risk`` [n]; equal rows in the order of the source."""
     finite = np.flatnonzero(~np.isnan(risk))
     order = finite[np.lexsort((rows[finite], -risk[finite]))][:SHOWN_ROWS]
     return tuple(

@@ -1,6 +1,5 @@
-"""The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
-``holdfast probe`` prints; and what generative models say of the single tokens of rows, by the
-trained network and by the one before training.
+"""The memorization test as one block: ``probes.memorization`` of ``result.json``, which ``holdfast
+probe`` prints; and the scores of single tokens by a generative model and its base model.
 """
 
 from __future__ import annotations
@@ -53,13 +52,13 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
     from holdfast.training.task import Batch, Examples, TrainingTask
 
-# Directions that the loss of a row is conditioned on, by how many others there are.
+# Features that the loss of a row is conditioned on: one per 15 other rows, at most 16.
 ROWS_A_DIRECTION, MAX_DIRECTIONS = 15, 16
-# An area that would be worth knowing of.
+# An AUC that is large enough to matter.
 RELEVANT_AREA = 0.6
 
-# Measured by benchmarks/memory.py (null runs): how often it is said of a model that never saw its
-# "members" that it tells them from others.
+# Measured by benchmarks/memory.py (null runs): how often a model that never saw its "members" is
+# said to have memorized them.
 FALSE_ALARMS: Mapping[str, Any] = {
     "what": "models that had seen neither set",
     "runs": 200,
@@ -69,8 +68,8 @@ FALSE_ALARMS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetScores:
-    """A model's predictions for the rows of one set: ``losses`` [n] in nats; of generators also
-    those of the model before training (``start``) and of single ``tokens``."""
+    """A model's predictions for the rows of one set: ``losses`` [n] in nats; for generative models
+    also the losses of the base model (``start``) and of single ``tokens``."""
 
     table: Table
     losses: Floats
@@ -88,7 +87,7 @@ class SetScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Risks:
-    """A ``risk`` for each of the ``rows`` [n] of a ``table``, in its order, and what made it."""
+    """A ``risk`` for each of the ``rows`` [n] of a ``table``, in its order, and its ``source``."""
 
     table: Table
     rows: Ints
@@ -98,8 +97,8 @@ class Risks:
 
 @dataclass(frozen=True, slots=True)
 class MembershipProbe:
-    """Whether membership inference finds the training rows, by ``attack``; the other ``attacks``
-    decide nothing. ``blind`` is the area without the model."""
+    """Whether membership inference finds the training rows, judged by ``attack``; the other
+    ``attacks`` do not count for the verdict. ``blind`` is the area without the model."""
 
     attack: str
     attacks: tuple[Membership, ...]
@@ -118,7 +117,7 @@ class MembershipProbe:
 
     @property
     def verdict(self) -> str:
-        """``memorized``, ``not shown``, or ``undecided`` where the sets differ in themselves or
+        """``memorized``, ``not shown``, or ``undecided`` if the sets differ without the model or
         are too small."""
         if self.headline.auc.value is None or sets_differ(self.blind):
             return "undecided"
@@ -126,15 +125,15 @@ class MembershipProbe:
 
     @property
     def because(self) -> str:
-        """The answer in one sentence."""
+        """The verdict in one or two sentences."""
         rows = f"{count_phrase(self.members, 'training row')} and {self.others:,} others"
         auc, blind = self.headline.auc, self.blind
         if auc.value is None:
-            return f"Not tested: {rows}, and {MIN_ROWS} of each are needed."
+            return f"Not tested: it needs {MIN_ROWS} rows of each set, and there are {rows}."
         if sets_differ(blind):
             return (
-                "Inconclusive: the two sets differ. A classifier that does not use the model tells "
-                f"them apart (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
+                "Inconclusive: the two sets differ. A classifier that does not use the model "
+                f"separates them (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
                 "chance 0.50)."
             )
         finding = (
@@ -146,12 +145,12 @@ class MembershipProbe:
                 f"The model {_strength(auc.value, auc.low)} memorized its training rows: {finding}."
             )
         smallest = smallest_area(self.members, self.others)
-        rows_words = f"; {rows_for_area(RELEVANT_AREA):,} of each could show {RELEVANT_AREA:.2f}."
-        tail = "." if smallest <= RELEVANT_AREA else rows_words
+        larger = f"; {rows_for_area(RELEVANT_AREA):,} of each could show {RELEVANT_AREA:.2f}."
+        tail = "." if smallest <= RELEVANT_AREA else larger
         return (
-            f"It is not shown that the model memorized its training rows: {finding}. "
-            f"{self.members:,} and {self.others:,} rows can show an AUC of {smallest:.2f} "
-            f"or more{tail}"
+            f"No memorization of training rows can be shown: {finding}. "
+            f"With {self.members:,} and {self.others:,} rows the test can show an AUC of "
+            f"{smallest:.2f} or more{tail}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -176,7 +175,7 @@ class MembershipProbe:
 
 
 def _strength(area: float, low: float | None) -> str:
-    """How much it memorized, in a word that the lower limit of the area bears out too."""
+    """How strongly it memorized, in a word that the lower limit of the area supports too."""
     if area < 0.55 or low is None:
         return "hardly"
     if area < 0.65 or low < 0.55:
@@ -187,12 +186,11 @@ def _strength(area: float, low: float | None) -> str:
 def probe_membership(
     members: SetScores, others: SetScores, seed: int, risks: Risks | None = None
 ) -> MembershipProbe:
-    """What the model's answers give away of ``members``, against ``others`` that it never saw.
+    """Test how well ``members`` can be separated from ``others``, which the model never saw.
 
-    Rows that copies or a group hold together were divided together, and are no independent
-    witnesses: one row of each is drawn, on both sides. What remains of another law on the two
-    sides the blind baseline sees. ``risks`` are of all training rows; without them the members are
-    ranked by the attack.
+    Rows that are duplicates or of one group were split together, and are not independent: one row
+    of each unit is drawn, in both sets. If the sets still differ, the baseline without the model
+    shows it. ``risks`` are those of all training rows; without them the attack ranks the members.
     """
     units = [_one_row_per_unit(scores_of_set.table, seed) for scores_of_set in (members, others)]
     single = any(len(at) < len(s.table) for at, s in zip(units, (members, others), strict=True))
@@ -278,8 +276,8 @@ ScoreRows = Callable[[Table], SetScores]
 
 
 def row_scorer(fitted: FittedModel) -> ScoreRows:
-    """A function that asks the best checkpoint of a fit and the network before its first step about
-    rows: two forward passes a row."""
+    """A function that scores rows by the best checkpoint of a fit and by the network before its
+    first step: two forward passes a row."""
     job, start = fitted.job, fitted.base_network()
     device = job.accelerator.device
 
@@ -298,8 +296,8 @@ def token_scores(
     start: Network | None,
     device: torch.device,
 ) -> SetScores:
-    """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
-    and their tokens; ``start`` may be missing."""
+    """The mean loss of each row's target tokens [n] by both networks (NaN for a row without target
+    tokens), and the tokens' scores; ``start`` may be missing."""
     of_row = table.positions_of(np.asarray(examples.rows))
     by_tuned, correct = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
@@ -331,7 +329,7 @@ def token_scores(
 def _target_log_probabilities(
     output: ChunkedOutput | TokenOutput | torch.Tensor, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """log p of each target token of a batch, and whether it was the likeliest."""
+    """log p of each target token of a batch, and whether it was the most probable one."""
     if isinstance(output, ChunkedOutput):
         return -output.losses, output.right
     logits = (output.logits if isinstance(output, TokenOutput) else output).float()
@@ -343,7 +341,7 @@ def _target_log_probabilities(
 def _tokens(
     network: Network, task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[list[Floats], list[Floats]]:
-    """log p of each example's target tokens, and whether each was the likeliest."""
+    """log p of each example's target tokens, and whether each was the most probable one."""
     from holdfast.models.base import evaluating
 
     log_probabilities: list[Floats] = [np.zeros(0)] * len(examples)

@@ -1,4 +1,5 @@
-"""Memorization of training rows: ``probes.memorization`` of ``result.json``."""
+"""The report section on memorization of training rows: ``probes.memorization`` of
+``result.json``."""
 
 from __future__ import annotations
 
@@ -11,35 +12,37 @@ from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 ATTACKS = {
     "loss": "Loss",
-    "conditioned": "Loss, for what the row is",
+    "conditioned": "Loss compared with similar rows",
     "ratio": "Loss relative to the base model",
     "errors": "Wrong tokens relative to the base model",
 }
 RISKS = {
     "loss trace": (
         "Range of loss",
-        "The inter-quartile range of the row's losses over the epochs, in nats: a row that was "
+        "The inter-quartile range of the row's losses over the epochs, in nats. A row that was "
         "learned late and is now predicted well was memorized.",
     )
 }
-# An AUC of membership inference below which nobody would call a model's rows memorized.
+# Below this AUC of membership inference, a model's rows do not count as memorized.
 SMALL_AUC = 0.6
-BLIND_NAME = "Words and lengths only (the model is not used)"
+BLIND_NAME = "Words and lengths only (without the model)"
 AUC = (
-    "The AUC is how often a training row gets a higher score than a row that was not trained on; "
-    "0.5 is chance. If words and lengths by themselves beat chance, the two sets differ and the "
-    "test is inconclusive."
+    "The AUC is the probability that a training row gets a higher score than a row that was not "
+    "trained on; chance is 0.5. If words and lengths without the model are better than chance, the "
+    "two sets differ and the test is inconclusive."
 )
-RISK_BY_SCORE = ("Score", "How much better the model predicts the row than a new one would be.")
+RISK_BY_SCORE = ("Score", "How much better the model predicts the row than an unseen row.")
 
 
 def memory(run: RunFiles) -> Document | None:
-    """``None`` where a run says nothing of it (older versions)."""
+    """``None`` for a run that did not measure it (older versions)."""
     block = run.part("probes", "memorization")
     if not block:
         return None
     if "auc" not in block:
-        return Document((Passage(f"Not known: {block.text('why', 'not recorded in this run')}."),))
+        return Document(
+            (Passage(f"Not measured: {block.text('why', 'not recorded in this run')}."),)
+        )
     further = (block.block(name).text("because") for name in ("extraction", "canaries"))
     passages = [Passage(line) for line in (block.text("because"), *filter(None, further))]
     attacks = [(ATTACKS.get(k, k), *_number(v, "auc")) for k, v in block.table("attacks").items()]
@@ -47,15 +50,15 @@ def memory(run: RunFiles) -> Document | None:
         return Document(tuple(passages))
     details = [
         DocumentTable(
-            "How well training rows are told from others",
-            ("Membership inference by", "AUC", "95 % interval"),
+            "Membership inference: how well each attack finds training rows",
+            ("Attack", "AUC", "95 % CI"),
             (*attacks, (BLIND_NAME, *_number(block, "blind_auc"))),
             display="region",
         ),
         Passage(AUC),
         DocumentTable(
-            "Training rows found at few false alarms",
-            ("False positive rate, at most", "Training rows found", "95 % interval"),
+            "Training rows found at low false positive rates",
+            ("False positive rate, at most", "Training rows found", "95 % CI"),
             tuple(map(_rate_line, block.blocks("tpr"))),
             ("n", "n", ""),
             "region",
@@ -63,12 +66,12 @@ def memory(run: RunFiles) -> Document | None:
         *_exposed_rows(block),
     ]
     return Document(
-        (*passages, Details("The numbers, and the rows with the highest scores", tuple(details)))
+        (*passages, Details("Show AUCs and the rows with the highest scores", tuple(details)))
     )
 
 
 def _exposed_rows(block: Block) -> Iterator[Piece]:
-    """The rows that would be given away first."""
+    """The training rows that membership inference would expose first."""
     lines = tuple(
         (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
         for one in block.blocks("exposed")
@@ -113,14 +116,14 @@ def _memorized(run: RunFiles) -> str | None:
     auc, n_completed = block.estimate("auc"), block.block("extraction").whole("completed")
     if block["verdict"] == "memorized":
         known = auc.low is not None and auc.high is not None
-        limits = f" (95 % CI {number(auc.low)}–{number(auc.high)})" if known else ""
+        limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
             "It memorized training rows: membership inference finds them with AUC "
-            f"{number(auc.value)}{limits} (chance 0.5)"
+            f"{number(auc.value)} ({limits}chance 0.5)"
         )
     if n_completed:
-        return f"It completes {plural(n_completed, 'training row')} word for word"
-    # What so few rows cannot tell from nothing was not excluded.
+        return f"It completes {plural(n_completed, 'training row')} verbatim"
+    # "Not shown" with few rows does not exclude memorization.
     excluded = auc.high is not None and auc.high <= SMALL_AUC
     return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED
 
@@ -128,7 +131,7 @@ def _memorized(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "memory",
-        "What it remembers",
+        "Memorization",
         memory,
         reliance=RelianceCheck("memorized training rows", _memorized, rank=5),
     ),

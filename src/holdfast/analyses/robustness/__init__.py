@@ -1,1 +1,1 @@
-"""Do predictions survive changes that mean nothing?"""
+"""Robustness: whether predictions survive changes that keep the meaning."""

@@ -1,8 +1,8 @@
-"""Whether predictions survive changes that keep the meaning: the test rows are predicted again
-after each change, and the loss of quality is paired by row.
+"""Robustness: whether predictions survive changes that keep the meaning. The model predicts the
+test rows again after each change, and errors before and after are paired by row.
 
-The changes are a fixed list that is alike for every run, so that nothing is chosen by what comes
-out. Of a finished run it is another pass over the test rows, written into ``openings.jsonl``.
+The list of changes is fixed for every run, so that no change is selected by its result. For a
+finished run it is another pass over the test rows, recorded in ``openings.jsonl``.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
-    """Raises ``RecipeError`` for generative models."""
+    """Raise ``RecipeError`` for generative models."""
     if task in GENERATIVE_TASKS:
         raise RecipeError(
             "holdfast errors --robustness",
-            "asks whether an answer flips, which is not defined for a model that writes texts",
+            "tests whether predictions flip, which is not defined for a generative model",
             task,
-            "Leave it out, and compare what it writes with `holdfast evaluate`.",
+            "Leave the option out, and compare its texts with `holdfast evaluate`.",
         )
 
 
 def robustness(run: FinishedRun) -> dict[str, Any]:
-    """``robustness`` of ``errors --json``, which opens the test rows of a finished run again."""
-    # What refuses the run does so before the test rows are opened.
+    """``robustness`` of ``errors --json``, which uses the test rows of a finished run again."""
+    # Refuse the run before the test rows are used.
     names, test = find(run), run.test
     reopened = run.reopen("errors --robustness", names)
     block = confirm(names, run, test)
@@ -73,15 +73,15 @@ def robustness(run: FinishedRun) -> dict[str, Any]:
 
 
 def find(session: Session) -> tuple[str, ...]:
-    """The changes that are made of such rows."""
+    """The changes that apply to such rows."""
     return tuple(IMAGE_CHANGES if session.recipe.task in IMAGE_TASKS else TEXT_CHANGES)
 
 
 def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict[str, Any]:
-    """What each change costs, on at most 500 of the test rows (a fixed sample), and which were not
-    made and why.
+    """The effect of each change on at most 500 of the test rows (a fixed sample), and why other
+    changes were skipped.
 
-    Only rows that a change did change are asked again; the answers before are those that are known.
+    The model predicts only the rows that a change really changed; the predictions before are known.
     """
     seed, n = session.recipe.seed, len(test)
     if n > MAX_ROWS:
@@ -94,7 +94,7 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
     with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
         for name in (one for one in names if one not in unavailable):
             table, changed = changed_rows(name, test.table, seed, Path(folder))
-            notify(Decision(name, f"{len(changed)} of {len(test)} rows", "asked again as changed"))
+            notify(Decision(name, f"{len(changed)} of {len(test)} rows", "predicted when changed"))
             part = test.take(changed)
             predictions = session.predictor.answer(table).predictions if len(changed) else ()
             after = _values(part, predictions, row_error.measure)
@@ -111,26 +111,26 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
     }
 
 
-# Of the command alone: each change costs a pass over the test rows.
+# Only the command runs this: each change costs a pass over the test rows.
 ANALYSIS = Analysis("robustness", ("robustness",), find, confirm)
 
 
 def unavailable_changes(names: Sequence[str], table: Table) -> dict[str, str]:
-    """Why some of the changes are not made of these rows."""
+    """The changes that do not apply to these rows, each with the reason."""
     columns = table.rows.column_names
     reasons: dict[str, str] = {}
     for name in names if "path" not in columns else ():
         why = why_unavailable(name)
         if "tokens" in columns and name not in WORD_BY_WORD:
-            why = "words would move, and with them their tags"
+            why = "words would move away from their tags"
         if why is not None:
             reasons[name] = why
     return reasons
 
 
 def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Table, Ints]:
-    """The rows that a change does change, as changed, and their places; images are painted into
-    ``folder``."""
+    """The rows that a change really changed, as changed, and their positions; changed images are
+    written into ``folder``."""
     columns, rows = table.rows.column_names, table.column("row")
     new: dict[str, list[Any]] = {}
     if "path" in columns:
@@ -162,7 +162,7 @@ def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Tabl
 
 
 def _perturb_words(name: str, words: list[str], rng: np.random.Generator) -> list[str]:
-    """The words of a sentence changed in their places, or as they are where that cannot be."""
+    """The words of a sentence changed in place, or unchanged if their number would change."""
     new = perturb(name, " ".join(words), rng).split(" ")
     return new if len(new) == len(words) else words
 
@@ -180,7 +180,7 @@ def _write_changed_image(path: str, to: Path, name: str, rng: np.random.Generato
 
 
 def _values(original: Predictions, predictions: Sequence[object], measure: str) -> Floats:
-    """What is bad about other answers to the same rows, as ``row_errors`` has it."""
+    """The errors of other predictions for the same rows, as ``row_errors`` computes them."""
     if not len(predictions):
         return np.zeros(0)
     if measure == ABSOLUTE:
@@ -197,8 +197,8 @@ def _values(original: Predictions, predictions: Sequence[object], measure: str) 
 
 
 def flipped_answers(original: Predictions, predictions: Sequence[object]) -> Bools:
-    """Which answers are other ones; of numbers those that moved by more than the model's usual
-    (median) error on these rows, since every number moves a little."""
+    """Which predictions changed; for numbers, those that moved by more than the model's median
+    error on these rows, since every number moves a little."""
     original_predictions = original.predictions or ()
     if original.errors is not None:
         one, other = (
@@ -220,7 +220,7 @@ def _plain(answer: object) -> object:
 def _examples(
     original: Predictions, table: Table, predictions: Sequence[object], flipped: Bools
 ) -> list[dict[str, Any]]:
-    """Up to three rows whose answer flipped, as they are and as they were changed."""
+    """Up to three rows whose prediction flipped, before and after the change."""
     columns = table.rows.column_names
     part = next((name for name in ("text", "tokens") if name in columns), None)
     original_predictions = original.predictions or ()
@@ -240,8 +240,8 @@ def _examples(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChangedRows:
-    """Rows that a perturbation changed: what is bad about the answers ``before`` and ``after`` [n],
-    which answers are other ones (``flipped`` [n]), and ``groups`` [n] where they exist."""
+    """Rows that a perturbation changed: their errors ``before`` and ``after`` [n], which
+    predictions changed (``flipped`` [n]), and ``groups`` [n] where they exist."""
 
     before: Floats
     after: Floats
@@ -254,9 +254,9 @@ class ChangedRows:
 
 
 def judge_changes(pairs: Mapping[str, ChangedRows], *, seed: int) -> dict[str, dict[str, Any]]:
-    """For each perturbation the rows that it changed, what is bad before and after, the paired
-    difference with its interval (Newcombe's of rates; by bootstrap of numbers and in groups), the
-    share of flipped answers, and whether it is worse: one-sided p (McNemar's exact test, or the
+    """For each perturbation the rows that it changed, their mean error before and after, the paired
+    difference with its interval (Newcombe's for rates; bootstrap for numbers and groups), the share
+    of flipped predictions, and whether it is worse: one-sided p (McNemar's exact test, or the
     bootstrap), adjusted by Holm for all perturbations, at 5 %."""
     names = list(pairs)
     p_values = np.array([_p_value(pairs[name], seed, name) for name in names])
@@ -288,7 +288,7 @@ def _p_value(pair: ChangedRows, seed: int, name: str) -> float:
     if not len(pair.before):
         return 1.0
     if pair.is_rate and pair.groups is None:
-        # P(X ≥ rows that got worse), X ~ Binomial(all that changed, ½).
+        # P(X ≥ rows that got worse), X ~ Binomial(all rows that differ, ½).
         from scipy.special import bdtrc
 
         worse = pair.after > pair.before
@@ -318,7 +318,7 @@ def _difference(pair: ChangedRows, seed: int, name: str) -> Estimate:
 
 
 def same_answer(first: object, second: object) -> bool:
-    """Whether two answers are the same: numbers to one part in a million."""
+    """Whether two predictions are equal: numbers to one part in a million."""
     if isinstance(first, float) and isinstance(second, float):
         return math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-9)
     if isinstance(first, Sequence) and not isinstance(first, str):

@@ -1,7 +1,7 @@
-"""Texts as somebody else might have typed them. None of these changes what a text says: numbers,
-negations and names stay, by the masks of ``enrich`` (``free_places``, ``lost``).
+"""Perturbations of texts that keep the meaning: numbers, negations and names stay, by the masks of
+``enrich`` (``free_places``, ``lost``).
 
-Images as a worse camera might have taken them.
+Perturbations of images as a worse camera might have taken them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 Change = Callable[[str, np.random.Generator], str]
 TYPED_SHARE, MIN_LETTERS = 0.1, 4
-# Said at the beginning or the end of anything, in English.
+# Phrases without meaning, for the beginning or the end of any English text.
 OPENERS = ("well ,", "so ,", "anyway ,", "by the way ,", "as I said ,")
 CLOSERS = (", by the way", ", as I said", ", just saying", ", that is all")
-# Both ways; what stands for a negation negates on both sides.
+# In both directions; a negation stays a negation.
 CONTRACTIONS = (
     ("do not", "don't"),
     ("does not", "doesn't"),
@@ -61,8 +61,8 @@ _EITHER = re.compile(
 
 
 def add_typing_errors(text: str, rng: np.random.Generator) -> str:
-    """A slip in one word in ten, at least one: inside a free word of four letters or more two
-    letters change places, one is left out, or one stands twice."""
+    """One typing error in one word in ten, at least one: inside a free word of four letters or more
+    two letters are swapped, one is dropped, or one is doubled."""
     words = split(text)
     places = [
         place
@@ -87,13 +87,13 @@ def _slip(word: str, rng: np.random.Generator) -> str:
 
 
 def change_case(text: str, _: np.random.Generator) -> str:
-    """In small letters; a text that is so already in capitals."""
+    """The text in lowercase; in uppercase if it is lowercase already."""
     return text.lower() if text != text.lower() else text.upper()
 
 
 def change_contractions(text: str, _: np.random.Generator) -> str:
-    """English contractions written out, and what is written out contracted; texts cut into words
-    ("do n't") too."""
+    """Expand English contractions, and contract what is written out; also in tokenized texts
+    ("do n't")."""
     joined = re.sub(r"\b(\w+) n ?['’]t\b", r"\1n't", text, flags=re.IGNORECASE)
     joined = re.sub(r"(\w) ['’](s|re|ve|ll|m)\b", r"\1'\2", joined, flags=re.IGNORECASE)
     new = _EITHER.sub(_replacement, joined)
@@ -107,12 +107,12 @@ def _replacement(match: re.Match[str]) -> str:
 
 
 def replace_synonyms(text: str, rng: np.random.Generator) -> str:
-    """Up to one word of content in five by a synonym of WordNet's first sense."""
+    """Replace up to one content word in five by a synonym of WordNet's first sense."""
     return Synonyms().change(text, rng)
 
 
 def add_noise_words(text: str, rng: np.random.Generator) -> str:
-    """A few words that say nothing, before the text or behind it."""
+    """Add a few words without meaning at the beginning or the end of the text."""
     if not text.strip():
         return text
     if rng.random() < 0.5:
@@ -121,7 +121,7 @@ def add_noise_words(text: str, rng: np.random.Generator) -> str:
 
 
 def change_end_marks(text: str, _: np.random.Generator) -> str:
-    """Without the marks at its end; a text without any gets a full stop."""
+    """Remove the punctuation at the end; a text without any gets a full stop."""
     bare = text.rstrip().rstrip(".!?;:,").rstrip()
     if not bare or bare.endswith(("(", ")")):
         return text
@@ -136,22 +136,22 @@ TEXT_CHANGES: Mapping[str, Change] = {
     "noise words": add_noise_words,
     "end marks": change_end_marks,
 }
-# Those that leave every word in its place, so that its tag is still its own.
+# Changes that leave every word in its place, so that its tag still fits.
 WORD_BY_WORD = ("typing errors", "case")
 
 
 def perturb(name: str, text: str, rng: np.random.Generator) -> str:
-    """The text as it is where the form would have lost a number, a negation or a name."""
+    """The changed text; unchanged if the change would lose a number, a negation or a name."""
     new = TEXT_CHANGES[name](text, rng)
     if new == text:
         return text
-    # In other letters every name is another word, and is still the name.
+    # In another case every name is another word, but still the same name.
     before, after = (text.lower(), new.lower()) if name == "case" else (text, new)
     return text if lost(before, after) else new
 
 
 def why_unavailable(name: str) -> str | None:
-    """Why a perturbation cannot be made here."""
+    """Why a perturbation is not available; ``None`` if it is."""
     if name != "synonyms":
         return None
     try:
@@ -166,14 +166,14 @@ BLUR, NOISE, SHIFT = 0.02, 0.05, 0.1
 
 
 def blur(pixels: Tensor, _: np.random.Generator) -> Tensor:
-    """A bell of 2 % of the shorter side."""
+    """Gaussian blur with 2 % of the shorter side."""
     import torch
 
     return blurred(pixels, torch.tensor([BLUR * min(pixels.shape[-2:])], dtype=torch.float32))
 
 
 def noise(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Normal noise of 5 % of the range, for each value."""
+    """Gaussian noise of 5 % of the range, for each value."""
     import torch
 
     values = rng.normal(0.0, NOISE, tuple(pixels.shape)).astype(np.float32)
@@ -181,7 +181,7 @@ def noise(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def crop(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Moved by up to a tenth of a side each way."""
+    """Shift by up to a tenth of each side."""
     return shifted(pixels, [rng], SHIFT)
 
 

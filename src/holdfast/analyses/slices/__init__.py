@@ -1,1 +1,1 @@
-"""Where a model fails."""
+"""Slices of rows with more errors."""

@@ -1,5 +1,5 @@
-"""Where a model fails: slices of validation rows with more errors, each tested once on the test
-rows."""
+"""Slice analysis: find slices of the validation rows with more errors, and test each once on the
+test rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from holdfast.core.seeds import generator
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
 
-# More finding rows than these make no slice surer, and the search slower.
+# More rows to search on do not make a slice more certain, only the search slower.
 MAX_ROWS = 5_000
 MIN_ROWS = 40
 Columns = Mapping[str, Sequence[object]]
@@ -32,8 +32,8 @@ Space = Callable[[RowFacts], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hypotheses:
-    """The candidates of a run, fixed before its test rows are looked at; ``space`` is where its
-    topics lie, ``n`` how many rows they were found on."""
+    """The candidate slices of a run, fixed before its test rows are scored; ``space`` is the vector
+    space of its topics, ``n`` the number of rows on which they were found."""
 
     candidates: tuple[SliceCandidate, ...]
     space: Space | None
@@ -44,11 +44,11 @@ class Hypotheses:
 def find_slices(
     valid: Predictions, train: Predictions, columns: Columns, seed: int
 ) -> Hypotheses | NoAnswer:
-    """Candidates among the validation rows (out-of-fold answers where there are none), beside their
-    side ``columns`` [n]; why there are none to be had.
+    """Find candidates among the validation rows (out-of-fold predictions for a run without a
+    validation set) and their other ``columns`` [n]; or say why none can be found.
 
-    The space of topics is made of the words of training and validation rows, whose labels it does
-    not see.
+    The space of topics is fitted to the words of training and validation rows, without their
+    labels.
     """
     if why := _why_impossible(valid):
         return NoAnswer(why)
@@ -64,12 +64,12 @@ def find_slices(
 
 
 def _why_impossible(valid: Predictions) -> str:
-    """Why no slice can be found on these rows."""
+    """Why no slice can be found on these rows; empty if one can."""
     n = len(valid)
     if n < MIN_ROWS:
         return f"{n} validation rows are too few to find slices on; {MIN_ROWS} are needed"
     if not np.isfinite(row_errors(valid).values).any():
-        return "nothing is known of the validation rows' answers"
+        return "the validation rows have no predictions"
     return ""
 
 
@@ -91,7 +91,7 @@ def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) ->
 def confirm_slices(
     hypotheses: Hypotheses, test: Predictions, columns: Columns, seed: int
 ) -> dict[str, Any]:
-    """The block of the run: each candidate tested once on the test rows."""
+    """The ``slices`` block of the run: each candidate tested once on the test rows."""
     facts = with_space(RowFacts(len(test), read_texts(test.table), columns), hypotheses.space)
     tested = confirm_candidates(hypotheses.candidates, facts, slice_data(test), seed=seed)
     n = {"validation": hypotheses.n, "test": len(test)}
@@ -99,14 +99,14 @@ def confirm_slices(
 
 
 def with_space(facts: RowFacts, space: Space | None) -> RowFacts:
-    """The facts with their topics' space."""
+    """The facts with the vector space of their topics."""
     if space is None:
         return facts
     return RowFacts(facts.n, facts.texts, facts.columns, lambda: space(facts))
 
 
 def slice_data(predictions: Predictions) -> SliceData:
-    """What is asked of the rows of a side."""
+    """Errors, source rows, confidence and groups of the rows of a split."""
     row_error = row_errors(predictions)
     doubt: Floats | None = None
     if (
@@ -120,13 +120,13 @@ def slice_data(predictions: Predictions) -> SliceData:
     return SliceData(row_error.values, predictions.rows, doubt, predictions.groups)
 
 
-# ``benchmarks/slices.py``: 46 of 1,020, errors dealt out at random among the rows of CR, TREC and
-# BANKING77, 500 or 1,000 rows a side. Holm's procedure promises 5 % at most.
+# ``benchmarks/slices.py``: 46 of 1,020, with errors assigned at random to rows of CR, TREC and
+# BANKING77, 500 or 1,000 rows a set. Holm's procedure guarantees 5 % at most.
 FALSE_ALARMS: Mapping[str, Any] = {
     "value": 0.045,
     "low": 0.034,
     "high": 0.060,
-    "what": "1,020 simulated models without a slice that fails",
+    "what": "1,020 simulated models without a slice that has more errors",
 }
 
 
@@ -143,7 +143,7 @@ ANALYSIS = Analysis("slices", ("slices",), find, confirm)
 
 
 def find_topics(session: Session) -> Hypotheses | NoAnswer:
-    """The same among topics alone, in the space of a sentence encoder (English)."""
+    """Find candidates by topic only, in the vector space of a sentence encoder (English)."""
     from holdfast.augment.text_forms import meaning
 
     seed = session.recipe.seed
@@ -152,7 +152,7 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
     valid, _ = _sample(session.valid, {}, seed)
     texts = read_texts(valid.table)
     if texts is None:
-        return NoAnswer("rows are no texts")
+        return NoAnswer("rows hold no texts")
 
     def space(facts: RowFacts) -> Floats:
         return meaning().vectors(facts.texts or ())
@@ -167,20 +167,21 @@ def confirm_topics(hypotheses: Hypotheses, session: Session, test: Predictions) 
     return confirm_slices(hypotheses, test, {}, session.recipe.seed)
 
 
-# Of the command alone: it asks the stored answers a second question.
+# Only the command runs this: it is a second test on the stored predictions.
 TOPICS = Analysis("topics", ("topics",), find_topics, confirm_topics)
 
 ALPHA, POWER, LEVEL = 0.05, 0.8, 0.95
-# Beyond so many times the rows that there are nobody will ask for more.
+# Nobody will label more than this many times the rows that exist.
 MAX_FACTOR = 100
 EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TestedSlice:
-    """A candidate and what the test rows say of it. ``value`` is the mean over its ``n`` rows of
-    what is bad, ``rest`` that over all others; ``p_value`` after Holm; ``more_rows`` how many more
-    test rows would decide it, or ``because`` they would not."""
+    """A candidate with its result on the test rows. ``value`` is the mean error over its ``n``
+    rows, ``rest`` that over all others; ``p_value`` is adjusted by Holm's procedure; ``more_rows``
+    is how many more test rows would decide it, and ``because`` says so, or why no number is
+    given."""
 
     candidate: SliceCandidate
     n: int
@@ -218,9 +219,8 @@ class TestedSlice:
 
 @dataclass(frozen=True, slots=True)
 class SliceData:
-    """What of the test rows is asked about: ``values`` [n] of what is bad (1 for wrong), source
-    ``rows`` [n], ``doubt`` [n] (1 − the confidence of the answer) and ``groups`` [n] where they
-    exist."""
+    """What the test needs of the test rows: ``values`` [n] of the error (1 for wrong), source
+    ``rows`` [n], ``doubt`` [n] (1 − confidence) and ``groups`` [n] where they exist."""
 
     values: Floats
     rows: Ints
@@ -229,22 +229,21 @@ class SliceData:
 
 
 def weights(count: int) -> Floats:
-    """How the level is divided among candidates, by their rank on the finding rows: as 1 ÷ rank."""
+    """Each candidate's weight in Holm's procedure: 1 ÷ its rank on the validation rows."""
     return np.asarray(1.0 / np.arange(1, count + 1))
 
 
 def confirm_candidates(
     candidates: Sequence[SliceCandidate], facts: RowFacts, data: SliceData, *, seed: int
 ) -> tuple[TestedSlice, ...]:
-    """Each candidate with its one-sided test, together at a level of 5 % (Holm 1979, weighted by
-    the rank that validation gave: ``weights``). The conditions were fixed before; nothing is chosen
+    """Test each candidate one-sided, all together at a level of 5 % (Holm 1979, weighted by the
+    rank that validation gave: ``weights``). The conditions are fixed before; nothing is chosen
     here.
 
     A slice is compared with all other rows: wrong or not by Fisher's exact test, numbers by
     permutation, rows in groups by the stricter of that and a t test over groups
-    (``stats.two_samples``). ``expected`` is the share of wrong rows that the model's own confidence
-    leads one to expect in the slice: where the slice is as bad as that, a threshold on confidence
-    catches it.
+    (``stats.two_samples``). ``expected`` is the error rate that the model's confidence predicts for
+    the slice. If the slice is as bad as that, a threshold on confidence catches its rows.
     """
     if not candidates:
         return ()
@@ -268,8 +267,8 @@ def confirm_candidates(
 
 
 def slices_block(tested: Sequence[TestedSlice], rate: Mapping[str, object]) -> dict[str, Any]:
-    """``slices`` of ``result.json``: the confirmed ones by their rows in excess, the others by what
-    they lack."""
+    """``slices`` of ``result.json``: confirmed slices sorted by their rows in excess, the others by
+    the rows that they lack."""
     confirmed = [one for one in tested if one.confirmed]
     confirmed.sort(key=lambda one: (-(one.difference or 0.0) * one.n, one.p_value))
     undecided = [one for one in tested if not one.confirmed]
@@ -318,7 +317,7 @@ def _test_candidate(
 
 
 def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | None, str]:
-    """How many more rows would decide it, or why none are named."""
+    """How many more rows would decide it, or why no number is given."""
     if not mask.any():
         return None, "no test row is in it"
     if mask.all():
@@ -326,19 +325,19 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
     total = rows_for_excess(data.values, mask, alpha=level, power=POWER, groups=data.groups)
     if total is None:
         if data.values[mask].mean() <= data.values[~mask].mean():
-            return None, "on the test rows it is no worse than the others"
+            return None, "on the test rows its errors are no more frequent or larger than elsewhere"
         return None, "too few test rows are in it"
     n = len(data.values)
     if total > MAX_FACTOR * n:
-        return None, f"what is left of it on the test rows is too small for {MAX_FACTOR} times them"
-    # Just missed: chance decided, and as many rows again would be a fair second look.
+        return None, f"its effect is too small: even {MAX_FACTOR} times the rows would not do"
+    # A candidate that just missed needs as many rows again for a fair second test.
     more_rows = total - n if total > n else n
-    return more_rows, f"{more_rows:,} more test rows would settle it"
+    return more_rows, f"inconclusive; about {more_rows:,} more test rows would decide it"
 
 
 def mean_of(data: SliceData, mask: Bools) -> Estimate:
-    """The mean over some rows with its interval: Wilson's of a rate (by groups where there are
-    some), Student's of numbers."""
+    """The mean over some rows with its interval: Wilson's for a rate (by groups if there are any),
+    Student's t for numbers."""
     values = data.values[mask]
     n = len(values)
     if not n:

@@ -1,5 +1,5 @@
-"""Conditions: which rows a slice contains, in words and for the rows of any table; and the facts of
-rows that they read: words, forms, language, other columns, topic."""
+"""Conditions that define a slice, in words and as a mask over the rows of any table; and the row
+facts that they read: words, forms, language, other columns, topic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.data.texts.general import identify_language
 
-# Of a text that is longer its beginning is read.
+# Only the beginning of a longer text is read.
 MAX_WORDS = 2_000
 MIN_LETTERS, MIN_CONFIDENCE = 40, 0.9
 _LETTER = re.compile(r"[^\W\d_]")
@@ -32,16 +32,21 @@ FORMS: Mapping[str, Callable[[str], bool]] = {
     "no small letter": lambda text: text.upper() == text and any(c.isalpha() for c in text),
     "a negation": lambda text: any(map(is_negation, split(text).words[:MAX_WORDS])),
 }
+# Stored runs hold the names above; readers see these.
+READABLE_FORMS: Mapping[str, str] = {
+    "a letter beyond ASCII": "a non-ASCII letter",
+    "no small letter": "no lowercase letter",
+}
 Vectors = Callable[[], Floats]
 
 
 @dataclass(frozen=True, eq=False)
 class RowFacts:
-    """Facts of ``n`` rows, each worked out when it is first asked for.
+    """Facts of ``n`` rows, each computed when it is first read.
 
-    ``texts`` [n], or ``None`` where rows are no texts; ``columns`` by name, [n] each: what stands
-    next to the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives [n,
-    d] in the space of the topics, or ``None`` where there is none.
+    ``texts`` [n], or ``None`` for rows without texts; ``columns`` by name, [n] each: the other
+    columns of the source, as read (``None`` for an empty cell); ``vectors`` gives [n, d] in the
+    space of the topics, or is ``None`` if there is none.
     """
 
     n: int
@@ -55,7 +60,7 @@ class RowFacts:
 
     @cached_property
     def words(self) -> tuple[tuple[str, ...], ...]:
-        """The words of each text, in small letters."""
+        """The words of each text, in lowercase."""
         texts = self.texts or ("",) * self.n
         return tuple(tuple(w.casefold() for w in split(t).words[:MAX_WORDS]) for t in texts)
 
@@ -66,12 +71,12 @@ class RowFacts:
 
     @cached_property
     def lengths(self) -> Ints:
-        """Words of each text."""
+        """Number of words of each text."""
         return np.array([len(row) for row in self.words], dtype=np.int64)
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639 codes; empty below 40 letters or where py3langid is not sure (0.9)."""
+        """ISO 639 codes; empty below 40 letters or where py3langid's confidence is below 0.9."""
         return tuple(map(_language, self.texts or ("",) * self.n))
 
     @cached_property
@@ -80,14 +85,14 @@ class RowFacts:
         return None if self.vectors is None else self.vectors()
 
     def topic_of(self, partition: Partition) -> Ints:
-        """Which part of a partition each row is in, [n]."""
+        """The number of each row's topic in a partition, [n]."""
         assert self.space is not None
         if id(partition) not in self._parts:
             self._parts[id(partition)] = partition.nearest(self.space)
         return self._parts[id(partition)]
 
     def numbers(self, column: str) -> Floats:
-        """A column as numbers [n], NaN where a cell is none."""
+        """A column as numbers [n], NaN where a cell is not a number."""
         cells = self.columns.get(column, (None,) * self.n)
         return np.array([_number(cell) for cell in cells])
 
@@ -109,8 +114,8 @@ def _number(cell: object) -> float:
 
 
 class Condition(ABC):
-    """A frozen condition that holds for a row or not. ``str`` says it in words that go on
-    after "rows" or "texts"; ``kind`` is a word for JSON."""
+    """A frozen condition that holds for a row or does not. ``str`` names the slice in words, such
+    as "texts of 3 to 5 words"; ``kind`` is its type in JSON."""
 
     __slots__: tuple[str, ...] = ()
     kind: ClassVar[str]
@@ -118,19 +123,19 @@ class Condition(ABC):
 
     @abstractmethod
     def holds(self, facts: RowFacts) -> Bools:
-        """Which of these rows, [n]."""
+        """For which of these rows it holds, [n]."""
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "words": str(self), **self._values()}
 
     def _values(self) -> dict[str, Any]:
-        """What the condition is made of: its fields."""
+        """The values that define the condition: its fields."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
 class Length(Condition):
-    """Texts of ``low`` to ``high`` words, both included; ``None`` for no limit."""
+    """Texts of ``low`` to ``high`` words, both included; ``None`` means no limit."""
 
     low: int | None
     high: int | None
@@ -149,7 +154,7 @@ class Length(Condition):
 
 @dataclass(frozen=True, slots=True)
 class HasWords(Condition):
-    """Texts with a word, or two that stand side by side; case is no matter."""
+    """Texts with a word or a pair of neighbouring words, in upper or lower case."""
 
     value: str
     kind: ClassVar[str] = "words"
@@ -173,12 +178,12 @@ class TextForm(Condition):
         return np.fromiter(map(test, facts.texts or ("",) * len(facts)), np.bool_, len(facts))
 
     def __str__(self) -> str:
-        return f"texts with {self.value}"
+        return f"texts with {READABLE_FORMS.get(self.value, self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Language(Condition):
-    """Texts that are surely in a language (ISO 639)."""
+    """Texts in a language (ISO 639), where py3langid is confident of it."""
 
     value: str
     kind: ClassVar[str] = "language"
@@ -192,7 +197,7 @@ class Language(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Category(Condition):
-    """Rows whose side column is a value; ``None`` for an empty cell."""
+    """Rows with a given value in another column; ``None`` for an empty cell."""
 
     column: str
     value: str | None
@@ -206,13 +211,13 @@ class Category(Condition):
 
     def __str__(self) -> str:
         if self.value is None:
-            return f"rows without a value of {self.column}"
+            return f"rows without a value in the column {self.column}"
         return f"rows with {self.column} = {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class NumberRange(Condition):
-    """Rows whose side column is a number from ``low`` to ``high``, both included."""
+    """Rows whose other column is a number from ``low`` to ``high``, both included."""
 
     column: str
     low: float | None
@@ -232,7 +237,7 @@ class NumberRange(Condition):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic(Condition):
-    """Rows that lie nearest to one of the centres of a partition, named by its ``terms``."""
+    """Rows nearest to one of the centres of a partition, named by its ``terms``."""
 
     partition: Partition
     number: int
@@ -253,7 +258,7 @@ class Topic(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Both(Condition):
-    """Rows of which two conditions hold."""
+    """Rows for which two conditions hold."""
 
     one: Condition
     other: Condition
@@ -271,7 +276,7 @@ class Both(Condition):
 
 
 def as_category(cell: object) -> str | None:
-    """A cell as the name of a category; nothing for an empty one."""
+    """A cell as the name of a category; ``None`` for an empty one."""
     text = "" if cell is None or cell != cell else str(cell).strip()
     return text or None
 
@@ -286,8 +291,8 @@ def _within(values: Floats | Ints, low: float | None, high: float | None) -> Boo
 
 
 def condition_of(plain: Mapping[str, Any]) -> Condition | None:
-    """The condition of which ``Condition.to_json`` gave ``plain``; ``None`` where it cannot be made
-    of its words: a topic is a place in a space that went with its run."""
+    """The condition whose ``Condition.to_json`` gave ``plain``; ``None`` if it cannot be restored:
+    a topic is a place in a vector space that was not stored."""
     kind = plain.get("kind")
     if kind == "both":
         conditions = [condition_of(one) for one in plain["of"]]
@@ -295,7 +300,7 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     if kind == "form" and plain["value"] not in FORMS:
         return None
     of_kind = [one for one in READABLE_CONDITIONS if one.kind == kind]
-    # A column has a value, or is a number between two.
+    # ``kind`` "column" holds a value or a range of numbers.
     condition_type = next((one for one in of_kind if {*one.__slots__} <= plain.keys()), None)
     return (
         None
@@ -304,7 +309,7 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     )
 
 
-# What can be made again of its words.
+# The conditions that can be restored from their JSON.
 READABLE_CONDITIONS: tuple[type[Condition], ...] = (
     Length,
     HasWords,

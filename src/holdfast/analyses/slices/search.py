@@ -1,5 +1,5 @@
-"""The search for slices: of all simple conditions that the rows suggest, and their pairs, those
-with the worst rows, after shrinkage and merging; at most twenty."""
+"""The search for slices: of all simple conditions that the rows suggest, and pairs of them, find
+those with the most errors, after shrinkage and merging; at most twenty."""
 
 from __future__ import annotations
 
@@ -29,42 +29,42 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 
-# Of the rows: what a slice has at least and at most. Fewer could be confirmed by no test.
+# Smallest and largest share of the rows in a slice. No test could confirm fewer rows.
 MIN_SHARE, MAX_SHARE, MIN_ROWS = 0.02, 0.5, 8
 QUANTILE_SHARES = (0.05, 0.1, 0.2, 0.25, 0.5)
 BINS = 5
-# A column of more different values, most of them numbers, is a number.
+# A column with more distinct values than this, most of them numbers, is numeric.
 MIN_DISTINCT_NUMBERS = 8
 MAX_VALUES = 200
 TOPICS = (4, 6, 8, 10, 12, 16, 20)
-# Parts hang on chance, and each way to divide brings others.
+# Clusters depend on chance, and each partition brings others.
 PARTITIONS_PER_SIZE = 3
-# A topic should have as many rows on average.
+# Rows that a topic should have on average.
 ROWS_A_TOPIC = 15
 MAX_CANDIDATES = 20
-# What differences of slices are taken to spread by before anything is seen: ten points of a rate, a
-# quarter of a standard deviation of a number.
+# Prior standard deviation of the differences between slices: ten points of a rate, a quarter of a
+# standard deviation of a number.
 SPREAD, SPREAD_OF_NUMBERS = 0.1, 0.25
-# Conditions of which pairs are made, and how much worse a pair must be than either of its parts.
+# How many conditions are paired, and how much worse a pair must be than each of its two conditions.
 PAIRED_CONDITIONS, MIN_PAIR_Z = 60, 2.5
-# Of two slices that share so much of their rows (of both, or of the smaller) one is enough.
+# Of two slices that share this much of their rows (of both, or of the smaller) one is enough.
 MAX_JACCARD, MAX_CONTAINED = 0.5, 0.6
 MIN_SCORE = 1.0
-# Topics that share so much of their rows, and have so much of the best one's score, are readings of
-# one; the one that is most like all of them stands for them.
+# Topics that share this much of their rows, and have this much of the best one's score, count as
+# versions of one topic; the one most similar to all of them represents them.
 TOPIC_OVERLAP, TOPIC_SCORE_SHARE = 0.3, 0.7
-# What a topic or a pair is worth beside a plain condition.
+# Factor of the score of a topic or a pair, compared with a simple condition.
 TOPIC_WEIGHT, PAIR_WEIGHT = 0.97, 0.9
 
 
 def min_rows(n: int) -> int:
-    """How many of ``n`` rows a slice has at least."""
+    """The smallest number of rows of a slice, of ``n`` rows."""
     return max(MIN_ROWS, int(np.ceil(MIN_SHARE * n)))
 
 
 def atoms(facts: RowFacts, seed: int) -> list[Condition]:
     """Conditions of depth 1 that these rows suggest: lengths at quantiles, forms, languages, words
-    and pairs of words, values and ranges of the side columns, topics."""
+    and pairs of words, values and ranges of the other columns, topics."""
     conditions: list[Condition] = []
     if facts.texts is not None:
         conditions += [*_lengths(facts), *(TextForm(name) for name in FORMS)]
@@ -81,7 +81,7 @@ def _lengths(facts: RowFacts) -> Iterator[Condition]:
 
 def _languages(facts: RowFacts) -> Iterator[Condition]:
     foreign = TextForm("a letter beyond ASCII").holds(facts)
-    # Loading what tells languages apart takes longer than the rest of the search.
+    # Loading the language identifier takes longer than the rest of the search.
     if foreign.sum() < min_rows(len(facts)):
         return
     counts = Counter(code for code in facts.languages if code)
@@ -114,7 +114,7 @@ def _column(facts: RowFacts, name: str) -> Iterator[Condition]:
 
 
 def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
-    """Ranges at quantiles: the lowest and highest shares, and five parts of even size."""
+    """Ranges at quantiles: the lowest and highest shares, and five parts of equal size."""
     if not len(values):
         return
     ordered = np.sort(values)
@@ -149,7 +149,7 @@ def _topics(facts: RowFacts, seed: int) -> Iterator[Condition]:
 
 
 def named_topics(topic_partition: Partition, facts: RowFacts) -> Sequence[Topic]:
-    """A condition for each part, with the terms that tell it from the others."""
+    """A condition for each topic, with the terms that distinguish it from the others."""
     topic_of_row = facts.topic_of(topic_partition)
     if facts.texts is None:
         terms: list[tuple[str, ...]] = [()] * len(topic_partition)
@@ -160,9 +160,9 @@ def named_topics(topic_partition: Partition, facts: RowFacts) -> Sequence[Topic]
 
 @dataclass(frozen=True, slots=True)
 class SliceCandidate:
-    """A condition that is to be tested, with what spoke for it: how many of the finding rows it
-    holds (``n``), their mean ``value``, what they are above the others by (``shrunken``), and the
-    ``score`` by which candidates are ranked."""
+    """A condition to test, with its evidence from the search: on how many validation rows it holds
+    (``n``), their mean error (``value``), its shrunken difference from the other rows
+    (``shrunken``), and the ``score`` that ranks candidates."""
 
     condition: Condition
     n: int
@@ -173,15 +173,15 @@ class SliceCandidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConditionPool:
-    """Simple conditions with the finding rows that they hold, [k, n]."""
+    """Simple conditions with the masks of the validation rows for which they hold, [k, n]."""
 
     conditions: tuple[Condition, ...]
     masks: Bools
 
 
 def pool_of(facts: RowFacts, seed: int) -> ConditionPool:
-    """What may be asked of these rows, by the rows alone: no error has been looked at. Conditions
-    with a sensible share of the rows; of those with the same rows the first."""
+    """The conditions that these rows suggest, without a look at any error: those with a sensible
+    share of the rows. Of conditions with the same rows the first is kept."""
     distinct: dict[bytes, tuple[Condition, Bools]] = {}
     low, high = min_rows(len(facts)), MAX_SHARE * len(facts)
     for condition in atoms(facts, seed):
@@ -199,19 +199,19 @@ def search(
 ) -> tuple[SliceCandidate, ...]:
     """Candidates among the conditions of a pool, best first.
 
-    values : [n], 1 for a wrong row and 0 for a right one, or any numbers of which more is worse;
-        NaN for a row of which nothing is known.
-    groups : [n] whole numbers, where rows are no independent draws.
+    values : [n], 1 for a wrong row and 0 for a correct one, or any numbers of which more is worse;
+        NaN for a row without a prediction.
+    groups : [n] whole numbers, where rows are not independent draws.
 
     The score of a condition with m of n rows is z · m ÷ (m + s² ÷ τ²): z the standardised
     difference of its mean from that of all rows (the permutation variance; with groups at least
-    that of the sums over groups), s² the variance of the values, and τ what differences spread by
-    (0.1 of a rate). It is the z that a test on as many new rows is expected to give, by a normal
-    prior.
+    that of the sums over groups), s² the variance of the values, and τ the prior standard deviation
+    of differences (0.1 for a rate). It is the z that a test on as many new rows is expected to
+    give, under a normal prior.
 
-    Pairs of conditions are tried among the best and kept where they are clearly worse than each of
-    their parts. Going down the ranking, a condition is left out that has nearly the rows of one
-    before it, or whose rows are worse only where one before it holds.
+    Pairs of the best conditions are tried, and kept if they are clearly worse than each of the two.
+    In order of rank, a condition is left out if it has nearly the rows of one before it, or if its
+    rows are worse only where one before it holds.
     """
     usable = np.flatnonzero(np.isfinite(values))
     values, masks = values[usable], pool.masks[:, usable]
@@ -241,7 +241,7 @@ class _RankedConditions:
     def extended(
         self, pairs: Sequence[tuple[Condition, Bools]], rating: _Rating
     ) -> _RankedConditions:
-        """With more conditions behind these."""
+        """These conditions followed by more."""
         if not pairs:
             return self
         new = np.array([mask for _, mask in pairs], dtype=np.bool_)
@@ -254,14 +254,14 @@ class _RankedConditions:
 
 
 def _weighted_scores(conditions: Sequence[Condition], masks: Bools, rating: _Rating) -> Floats:
-    """Scores, a little less for what takes more words to say: of two that are nearly the same slice
-    the plainer one is named."""
+    """Scores, lowered a little for conditions that take more words: of two nearly equal slices the
+    simpler one is named."""
     weights = {"topic": TOPIC_WEIGHT, "both": PAIR_WEIGHT}
     return np.asarray(rating.scores(masks) * [weights.get(one.kind, 1.0) for one in conditions])
 
 
 class _Rating:
-    """The score of rows, by what is bad about them."""
+    """Scores slices by the errors of their rows."""
 
     def __init__(self, values: Floats, groups: Ints | None) -> None:
         self.values = np.asarray(values, dtype=np.float64)
@@ -273,7 +273,7 @@ class _Rating:
         self.prior = self.variance / spread
 
     def z(self, masks: Bools) -> Floats:
-        """Standardised differences of [k, n] rows' means from the mean of all."""
+        """Standardised differences of the means of [k, n] masks' rows from the mean of all."""
         n, counts = len(self.values), masks.sum(axis=1).astype(np.float64)
         sums = masks.astype(np.float64) @ self.residuals
         variance = counts * (1 - counts / n) * self.variance
@@ -295,8 +295,7 @@ class _Rating:
         return np.asarray(self.z(masks) * counts / (counts + self.prior))
 
     def score_outside(self, mask: Bools, without: Bools) -> float:
-        """Score of the rows of ``mask`` that are not in another slice, against all rows that are
-        not."""
+        """Score of the rows of ``mask`` outside another slice, against all rows outside it."""
         rest = ~without
         part = mask & rest
         m, n = int(part.sum()), int(rest.sum())
@@ -309,7 +308,7 @@ class _Rating:
 
 
 def _with_pairs(ranked: _RankedConditions, rating: _Rating) -> _RankedConditions:
-    """The pairs of the best that are clearly worse than each of their parts, among the others."""
+    """All conditions, and those pairs of the best that are clearly worse than each of the two."""
     best = ranked.best(PAIRED_CONDITIONS)
     masks = ranked.masks[best]
     float_masks = masks.astype(np.float64)
@@ -332,7 +331,7 @@ def _with_pairs(ranked: _RankedConditions, rating: _Rating) -> _RankedConditions
 
 
 def _can_combine(one: Condition, other: Condition) -> bool:
-    """Two ranges of one thing, or two topics, say nothing together that one does not."""
+    """Two ranges of one column, or two topics, add nothing to each other."""
     if one.kind != other.kind:
         return True
     if one.kind == "column":
@@ -351,8 +350,8 @@ def _select_distinct(pool: _RankedConditions, rating: _Rating, min_score: float)
 
 
 def _central_topic(pool: _RankedConditions, best: int) -> int:
-    """Of the topics that are readings of the best one, the one that is most like all of them: which
-    of many partitions cuts a little better is chance."""
+    """Of the topics that are versions of the best one, the one most similar to all of them: which
+    of many partitions cuts slightly better is chance."""
     topics = np.array([one.kind == "topic" for one in pool.conditions])
     near_topics = np.flatnonzero(topics & (pool.scores >= TOPIC_SCORE_SHARE * pool.scores[best]))
     masks = pool.masks[near_topics].astype(np.float64)
@@ -365,7 +364,7 @@ def _central_topic(pool: _RankedConditions, best: int) -> int:
 
 
 def _is_redundant(mask: Bools, other: Bools, rating: _Rating) -> bool:
-    """Whether a slice says little that a better one has not said."""
+    """Whether a slice adds little to a better one."""
     shared = int((mask & other).sum())
     if shared == 0:
         return False

@@ -1,4 +1,4 @@
-"""Where it fails: slices that the test rows confirmed, and those that are inconclusive."""
+"""The report section on slices: those that the test rows confirmed, and the inconclusive ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SliceLine = tuple[str, str, Cell, str, str]
 
 
 def slices(run: RunFiles) -> Document | None:
-    """From ``slices`` of result.json; ``None`` where it was not asked."""
+    """From ``slices`` of result.json; ``None`` for a run that did not search for slices."""
     block = run.part("slices")
     if "found" not in block:
         return None
@@ -30,12 +30,12 @@ def slices(run: RunFiles) -> Document | None:
     if confirmed:
         test = "Fisher’s exact test" if measure == WRONG else "permutation test"
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
-        caption = "Slices that fail on the test rows too"
+        caption = "Slices with more errors on the test rows"
         parts.append(_table(caption, measure, f"{test}, Holm", lines))
     if undecided:
         lines = tuple(_line(one, name, one.text("because")) for one in undecided)
-        table = _table("Slices that are not decided", measure, "What would settle it", lines)
-        title = f"Show the {len(undecided)} that the test rows do not decide"
+        table = _table("Inconclusive slices", measure, "What would decide it", lines)
+        title = f"Show {plural(len(undecided), 'slice')} with inconclusive test results"
         parts.append(Details(title, (table,)))
     if alarms := _alarms(block.block("false_alarm_rate")):
         parts.append(Passage(alarms, "quiet"))
@@ -43,27 +43,27 @@ def slices(run: RunFiles) -> Document | None:
 
 
 def _table(caption: str, measure: str, last: str, lines: tuple[SliceLine, ...]) -> DocumentTable:
-    columns = ("Slice", "Test rows", measure.capitalize(), "Others", last)
+    value = "Error rate" if measure == WRONG else measure.capitalize()
+    columns = ("Slice", "Test rows", value, "Other rows", last)
     return DocumentTable(caption, columns, lines, ("name", "n", "n", "n", ""), "quiet")
 
 
 def _sentence(block: Block, confirmed: list[Block], measure: str) -> str:
     n = block.get("n_candidates") or 0
     if not n:
-        return "On the validation rows no slice stands out: there was nothing to test."
-    tested = f"{plural(n, 'slice')} of rows that stood out on the validation rows"
+        return "No slice of the validation rows has clearly more errors, so no slice was tested."
+    tested = f"{plural(n, 'slice')} with more errors on the validation rows"
     if not confirmed:
-        return f"None of {tested} is proven to fail more often on the test rows."
+        return f"Holdfast tested {tested}. No slice is shown to have more errors on the test rows."
     worst = confirmed[0]
-    start = (
-        f"Of {tested}, {len(confirmed)} fail{'s' if len(confirmed) == 1 else ''} on the "
-        "test rows too. "
-    )
+    has = "has" if len(confirmed) == 1 else "have"
+    start = f"Of {tested}, {len(confirmed)} {has} more errors on the test rows too. "
     if measure != WRONG:
-        return f"{start}The costliest: {worst['slice']}."
+        return f"{start}The slice that costs most: {worst['slice']}."
     return (
-        f"{start}The costliest: {worst['slice']}, {number(worst.estimate('value').value, 'error')} "
-        f"wrong against {number(worst.estimate('rest').value, 'error')} of the others."
+        f"{start}The slice that costs most: {worst['slice']}; error rate "
+        f"{number(worst.estimate('value').value, 'error')}, other rows "
+        f"{number(worst.estimate('rest').value, 'error')}."
     )
 
 
@@ -82,9 +82,9 @@ def _alarms(rate: Block) -> str:
     if rate.get("value") is None:
         return ""
     rate_estimate = estimate(rate)
-    span = f" (95 % interval {ends})" if (ends := interval(rate_estimate, "error")) else ""
+    span = f" (95 % CI {ends})" if (ends := interval(rate_estimate, "error")) else ""
     share = number(rate_estimate.value, "error")
-    return f"False alarms: a slice was confirmed in {share} of {rate.get('what')}{span}."
+    return f"False alarm rate: a slice was confirmed in {share} of {rate.get('what')}{span}."
 
 
 def _failing_slices(run: RunFiles) -> str | None:
@@ -98,18 +98,18 @@ def _failing_slices(run: RunFiles) -> str | None:
     worst, more = confirmed[0], len(confirmed) - 1
     name = worst.text("slice")
     name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-    sentence = f"It fails more often on {name}"
+    sentence = f"It makes more errors on {name}"
     if block.get("what") == "wrong":
         value, rest = worst.estimate("value").value, worst.estimate("rest").value
-        sentence += f": {number(value, 'error')} wrong, {number(rest, 'error')} of the others"
-    return sentence + (f"; and in {plural(more, 'other slice')}" if more else "")
+        sentence += f": error rate {number(value, 'error')}, other rows {number(rest, 'error')}"
+    return sentence + (f"; also on {plural(more, 'other slice')}" if more else "")
 
 
 SECTIONS = (
     Section(
         "slices",
-        "Where it fails",
+        "Slices with higher error",
         slices,
-        reliance=RelianceCheck("rows on which it fails more often", _failing_slices, rank=3),
+        reliance=RelianceCheck("slices with more errors", _failing_slices, rank=3),
     ),
 )

@@ -1,6 +1,6 @@
-"""A cheap vector space of texts: weighted word counts, projected on their main directions.
+"""Topics of texts: groups of rows that lie close together in a vector space, named by their terms.
 
-Topics: groups of rows that lie near one another in a space of vectors, named by their terms.
+``WordSpace`` is a cheap such space: weighted word counts, projected on their main directions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MIN_ROWS, MAX_WORDS = 2, 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordSpace:
-    """Latent semantic analysis (Deerwester and others 1990): counts of words of content as
-    (1 + log count) · (1 + log((1 + n) ÷ (1 + texts with it))), each text of length 1, projected on
-    the ``DIRECTIONS`` largest singular vectors of the texts that it was fitted to, and of length 1
-    again. No network is asked, and any language does."""
+    """Latent semantic analysis (Deerwester and others 1990): counts of content words as
+    (1 + log count) · (1 + log((1 + n) ÷ (1 + texts with it))), each text scaled to length 1,
+    projected on the ``WORD_DIRECTIONS`` largest singular vectors of the texts that it was fitted
+    to, and scaled to length 1 again. It needs no network, and works for any language."""
 
     column_of: Mapping[str, int]
     rarity: Floats
@@ -38,7 +38,7 @@ class WordSpace:
 
     @classmethod
     def fit(cls, words: Sequence[Sequence[str]]) -> WordSpace | None:
-        """The space of texts given as their words; ``None`` where there is too little to divide."""
+        """The space of texts given as words; ``None`` if there are too few texts or words."""
         rows_with = Counter(word for row in words for word in set(row) if word not in FUNCTION)
         vocabulary = [word for word, n in rows_with.items() if n >= MIN_ROWS]
         vocabulary = sorted(vocabulary, key=lambda word: (-rows_with[word], word))[:MAX_WORDS]
@@ -51,7 +51,7 @@ class WordSpace:
         return cls(space.column_of, rarity, _main_directions(space._tf_idf(words), n_directions))
 
     def __call__(self, words: Sequence[Sequence[str]]) -> Floats:
-        """The texts' vectors [n, d]; zeros for one whose words are all unknown."""
+        """The texts' vectors [n, d]; zeros for a text without a known word."""
         vectors = np.asarray(self._tf_idf(words) @ self.directions)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12))
@@ -78,8 +78,9 @@ class WordSpace:
 
 
 def _main_directions(table: csr_matrix, n_directions: int) -> Floats:
-    """The right singular vectors [words, many] of the largest singular values, by a random range
-    with four power steps (Halko, Martinsson and Tropp 2011, 0909.4061), the same each time."""
+    """The right singular vectors [words, many] of the largest singular values, by a randomized
+    range finder with four power steps (Halko, Martinsson and Tropp 2011, 0909.4061) and a fixed
+    seed."""
     rng = generator(0, "main directions")
     width = min(n_directions + OVERSAMPLING, *table.shape)
     basis, _ = np.linalg.qr(table @ rng.standard_normal((table.shape[1], width)))
@@ -98,14 +99,14 @@ MIN_LETTERS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axes:
-    """The main directions [d, k] of vectors around their ``mean`` [d]."""
+    """The main directions [d, k] of vectors, centred on their ``mean`` [d]."""
 
     mean: Floats
     directions: Floats
 
     @classmethod
     def of(cls, vectors: Floats, max_directions: int = DIRECTIONS) -> Axes:
-        """Of these vectors [n, d], ``max_directions`` at most (principal components)."""
+        """The principal components of these vectors [n, d], at most ``max_directions``."""
         mean = vectors.mean(axis=0)
         centred = vectors - mean
         values, eigenvectors = np.linalg.eigh(centred.T @ centred)
@@ -120,7 +121,7 @@ class Axes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partition:
-    """Space divided by ``centres`` [k, axes]: a row belongs to the nearest one."""
+    """Clusters with ``centres`` [k, axes]: a row belongs to the nearest one."""
 
     axes: Axes
     centres: Floats
@@ -129,20 +130,20 @@ class Partition:
         return len(self.centres)
 
     def nearest(self, vectors: Floats) -> Ints:
-        """The number of each row's centre, [n]; of two as near the lower."""
+        """The number of each row's nearest centre, [n]; the lower of two at the same distance."""
         return np.asarray(_distances(self.axes(vectors), self.centres).argmin(axis=1))
 
 
 def partition(vectors: Floats, k: int, seed: np.random.Generator, axes: Axes) -> Partition:
     """k-means (Lloyd 1982) of vectors [n, d] along ``axes``, from a k-means++ start (Arthur and
-    Vassilvitskii 2007), in 30 rounds at most. One start: what comes out is a proposal."""
+    Vassilvitskii 2007), in 30 rounds at most. One start is enough: clusters are only candidates."""
     points = axes(vectors)
     centres = _starts(points, k, seed)
     for _ in range(ROUNDS):
         nearest = _distances(points, centres).argmin(axis=1)
         counts = np.bincount(nearest, minlength=len(centres))
         member = (nearest[None] == np.arange(len(centres))[:, None]).astype(np.float64)
-        # A centre that lost its rows stays where it was.
+        # A centre without rows stays in its place.
         means = member @ points / np.maximum(counts, 1)[:, None]
         new_centres = np.asarray(np.where(counts[:, None] > 0, means, centres))
         if np.array_equal(new_centres, centres):
@@ -168,9 +169,9 @@ def _starts(points: Floats, k: int, seed: np.random.Generator) -> Floats:
 
 
 def terms_of(words: Sequence[Sequence[str]], group_of_row: Ints, k: int) -> list[tuple[str, ...]]:
-    """The words that tell each group from the others, [k] of at most three: those with the largest
-    log-odds of a row having them, a row of each kind added, times the root of their rows; words of
-    grammar and of fewer than three letters are left out."""
+    """The words that distinguish each group from the others, [k] of at most three: those with the
+    largest log-odds of a row having them, with one row of each kind added, times the root of their
+    rows. Function words and words of fewer than three letters are left out."""
     rows = [{w for w in row if w not in FUNCTION and len(w) >= MIN_LETTERS} for row in words]
     total_counts = Counter(word for row in rows for word in row)
     terms = []

@@ -1,1 +1,1 @@
-"""From which predicted probability on a model should answer."""
+"""Confidence thresholds with a guarantee."""

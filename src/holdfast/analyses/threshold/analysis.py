@@ -1,7 +1,7 @@
-"""Above which predicted probability a prediction can be relied on: chosen on validation rows,
-measured on test rows.
+"""Confidence thresholds: above which confidence a prediction is reliable, chosen on validation rows
+and measured on test rows.
 
-Every run measures three guarantees and sets nothing. ``holdfast threshold`` chooses one from the
+Every run measures three guarantees and sets none. ``holdfast threshold`` chooses one from the
 stored predictions of a finished run and writes it to ``threshold.json``.
 """
 
@@ -43,17 +43,17 @@ from holdfast.runs.threshold import (
 )
 from holdfast.stats.intervals import clopper_pearson
 
-ASSUMES = "the rows to come are drawn as the validation rows were"
-# benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
-# precision was not kept, over four data sets, three promises and three numbers of rows.
+ASSUMES = "new rows are drawn as the validation rows were"
+# benchmarks/decisions.py: the largest share of 1,000 resamplings of validation rows in which the
+# guaranteed precision was missed, over four data sets, three guarantees and three numbers of rows.
 BROKEN_RATE = 0.038
 PROMISES = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRequest:
-    """What is asked of a threshold: one of a share of correct predictions, a share of rows that are
-    answered, and a file of costs."""
+    """What a threshold shall guarantee: exactly one of a precision, a coverage (the share of rows
+    that get a prediction), and a file of costs."""
 
     precision: float | None = None
     coverage: float | None = None
@@ -82,7 +82,7 @@ class ThresholdRequest:
 
 
 def find(session: Session) -> Mapping[float, ThresholdChoice] | NoAnswer:
-    """The threshold of each promise, from validation rows alone."""
+    """The threshold of each guarantee, from validation rows only."""
     requests = [ThresholdRequest(precision=promise) for promise in PROMISES]
     try:
         refuse_task(str(session.recipe.task), session.valid, requests[0])
@@ -95,7 +95,7 @@ def find(session: Session) -> Mapping[float, ThresholdChoice] | NoAnswer:
 def confirm(
     choices: Mapping[float, ThresholdChoice], session: Session, test: Predictions
 ) -> dict[str, Any]:
-    """What each does on the test rows."""
+    """Measure each threshold on the test rows."""
     lines = []
     for promise, choice in choices.items():
         line: dict[str, Any] = {"precision": promise, "threshold": choice.threshold}
@@ -111,13 +111,13 @@ ANALYSIS = Analysis("thresholds", ("thresholds",), find, confirm)
 
 
 def set_threshold(run: Path, request: ThresholdRequest, *, force: bool = False) -> dict[str, Any]:
-    """Choose and store the threshold of a finished run; returns the document of
-    ``threshold.json``. Where nothing can be promised its ``rule`` is ``None``, nothing is stored
-    (what was stored before stays in force, ``unchanged``), and ``highest`` says what can be
-    promised, with the command that takes it.
+    """Choose and store the threshold of a finished run; return the document of ``threshold.json``.
+    If nothing can be guaranteed, its ``rule`` is ``None`` and nothing is stored (a stored threshold
+    stays in force, ``unchanged``); ``highest`` is what can be guaranteed, with the command that
+    sets it.
 
-    Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
-    stored already and ``force`` is not given.
+    Raises ``RecipeError`` for a task without a confidence, ``RunError`` if a threshold is stored
+    already and ``force`` is not given.
     """
     finished_run = FinishedRun(run)
     valid, test = finished_run.valid, finished_run.test
@@ -141,22 +141,21 @@ def set_threshold(run: Path, request: ThresholdRequest, *, force: bool = False) 
 
 
 def refuse_task(task: str, valid: Predictions, request: ThresholdRequest) -> None:
-    """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
-    are."""
+    """Raise ``RecipeError`` if predictions are not correct or wrong, or have no confidence."""
     if valid.confidence is None or valid.wrong is None:
         what = "numbers" if valid.errors is not None else task
         raise RecipeError(
             "holdfast threshold",
-            f"does not exist for {what}: an answer is not right or wrong there",
+            f"is not available for {what}: their predictions are not simply correct or wrong",
             None,
-            "It is for classes, several labels, tags and pictures.",
+            "It needs classes, several labels, tags or images.",
         )
     if request.cost and not _one_class(valid):
         raise RecipeError(
             "--cost",
-            f"does not exist for {task} with several answers a row",
+            f"is not available for {task} with several predictions per row",
             request.cost,
-            "Choose by --precision or --coverage.",
+            "Use --precision or --coverage.",
         )
 
 
@@ -170,7 +169,7 @@ def threshold_document(
     test: Predictions | None,
     request: ThresholdRequest,
 ) -> dict[str, Any]:
-    """The document: what was chosen on ``valid``, what it promises, and what it does on
+    """The document: what was chosen on ``valid``, what it guarantees, and its result on
     ``test``."""
     if request.cost:
         matrix = read_costs(request.cost, valid.names)
@@ -191,8 +190,8 @@ def threshold_document(
 
 
 def choose_threshold(valid: Predictions, request: ThresholdRequest) -> ThresholdChoice:
-    """The threshold on how sure the model is, from validation rows; rows of which nothing is read
-    are never answered."""
+    """The confidence threshold from validation rows; rows without a confidence never get a
+    prediction."""
     sure, wrong, groups = _scored_rows(valid)
     if request.coverage is not None:
         return for_coverage(sure, wrong, request.coverage)
@@ -201,7 +200,7 @@ def choose_threshold(valid: Predictions, request: ThresholdRequest) -> Threshold
 
 
 def _scored_rows(valid: Predictions) -> tuple[Floats, Bools, Ints | None]:
-    """How sure, wrong and of which groups the rows are of which something is read."""
+    """Confidence, errors and groups of the rows that have a confidence."""
     assert valid.confidence is not None
     assert valid.wrong is not None
     finite = np.isfinite(valid.confidence)
@@ -214,11 +213,14 @@ def _by_probability(
 ) -> dict[str, Any]:
     choice = choose_threshold(valid, request)
     share = request.precision or request.coverage
-    what = "right answers" if request.precision else "answered rows"
     rule = None if choice.threshold is None else ThresholdRule(request.by, choice.threshold)
-    promise = (
-        f"at least {100 * float(share or 0):g} % {what}, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+    percent = f"{100 * float(share or 0):g} %"
+    guarantee = (
+        f"a precision of at least {percent}"
+        if request.precision
+        else f"at least {percent} of rows get a prediction"
     )
+    promise = f"{guarantee}, in {100 * CONFIDENCE_LEVEL:g} % of draws of the validation rows"
     on_test = None if test is None or rule is None else coverage_block(test, choice.threshold)
     return {
         "threshold": choice.threshold,
@@ -235,8 +237,8 @@ def _by_probability(
 
 
 def _highest(valid: Predictions, request: ThresholdRequest) -> dict[str, Any] | None:
-    """The most that these rows promise in the place of what was asked: a coverage where one was
-    asked, else a precision; ``None`` where they promise nothing."""
+    """The most that these rows guarantee instead of the request: a coverage if one was requested,
+    else a precision; ``None`` if they guarantee nothing."""
     sure, wrong, groups = _scored_rows(valid)
     if request.by == "coverage":
         highest = highest_coverage(sure, wrong)
@@ -250,8 +252,9 @@ def _highest(valid: Predictions, request: ThresholdRequest) -> dict[str, Any] | 
 
 
 def coverage_block(predictions: Predictions, threshold: float | None) -> dict[str, Any]:
-    """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
-    Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
+    """How many rows get a prediction at a threshold, and how many of these are correct, with
+    Clopper and Pearson's limits at 95 %; and the predicted classes, those with most errors
+    first."""
     assert predictions.confidence is not None
     assert predictions.wrong is not None
     lowest = math.inf if threshold is None else threshold
@@ -265,7 +268,7 @@ def coverage_block(predictions: Predictions, threshold: float | None) -> dict[st
 
 
 def answered_block(is_answered: Bools, correct: Bools) -> dict[str, Any]:
-    """Of rows [n] the share that is ``is_answered`` an answer, and of those the share that is
+    """Of rows [n] the share with a prediction (``is_answered``), and of those the share that is
     ``correct``, with Clopper and Pearson's limits at 95 %."""
     n_answered = int(is_answered.sum())
     return {
@@ -290,13 +293,13 @@ def _per_class(
 
 def _rate(hits: int, n: int) -> dict[str, Any]:
     if not n:
-        return Estimate(None, why="no row is answered").to_json()
+        return Estimate(None, why="no row gets a prediction").to_json()
     return Estimate(hits / n, *clopper_pearson(hits, n)).to_json()
 
 
 def _holds_on_test(test: Mapping[str, Any] | None, request: ThresholdRequest) -> bool | None:
-    """Whether the test rows agree with the promise: ``False`` where its value lies above their
-    limits, ``None`` where they say nothing."""
+    """Whether the test rows agree with the guarantee: ``False`` if its value lies above their upper
+    limit, ``None`` without a prediction of a test row."""
     if test is None:
         return None
     estimate = test["precision" if request.precision else "coverage"]
@@ -316,13 +319,14 @@ def _by_cost(
     why = None
     if not better:
         why = (
-            "on the validation rows the least costly answers do not cost less than always giving "
-            "the most probable class"
+            "on the validation rows the predictions of least expected cost do not cost less than "
+            "the most probable classes"
         )
     return {
         "threshold": None,
         "promise": (
-            f"at most {costs.limit:.4g} a row on average, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+            f"an average cost per row of at most {costs.limit:.4g}, in "
+            f"{100 * CONFIDENCE_LEVEL:g} % of draws of the validation rows"
         )
         if better
         else None,

@@ -1,8 +1,9 @@
-"""A threshold on the predicted probability, chosen on validation rows with a guarantee; and the
-costs of errors, by which it may be chosen instead.
+"""Choose a confidence threshold on validation rows with a guarantee; and read the costs of errors,
+by which predictions may be chosen instead.
 
-``for_precision`` promises how often answers are right, ``for_coverage`` how many rows are answered;
-``read_costs`` reads a CSV with the columns ``true``, ``predicted`` and ``cost``.
+``for_precision`` guarantees the precision of the predictions that are given, ``for_coverage`` the
+share of rows that get one; ``read_costs`` reads a CSV with the columns ``true``, ``predicted`` and
+``cost``.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ from holdfast.stats.intervals import design_effect
 from holdfast.stats.paired_tests import Bools
 
 CONFIDENCE_LEVEL = 0.95
-# Where the walks from certain to uncertain rows begin: with so many mistakes among the first. Of
-# eleven sets of starts, on draws of 100 to 1,000 rows of CR, MR, TREC and BANKING77, this one had
-# the most rows answered (others 84 to 99 % as many); it was then measured on other draws.
+# Each walk from confident to less confident rows begins where the first rows may hold this many
+# errors. Of eleven sets of starts, on draws of 100 to 1,000 rows of CR, MR, TREC and BANKING77,
+# this one had the highest coverage (others 84 to 99 % of it); it was then measured on other draws.
 STARTS = (0, 4)
-# Two more, at these shares of all rows, each with a tenth of the error: a walk from the surest row
-# may stop by chance long before the many rows of which a modest promise holds.
+# Two more starts, at these shares of all rows, each with a tenth of the error: a walk from the most
+# confident row may stop by chance long before the many rows that satisfy a modest guarantee.
 LATE_STARTS = (0.5, 1.0)
 LATE_ERROR_SHARE = 0.1
 EARLY_ERROR_SHARE = 1 - LATE_ERROR_SHARE * len(LATE_STARTS)
 POWER = 0.8
 MAX_ROWS = 10_000_000
-# What can be promised is looked for in thousandths.
+# The highest possible guarantee is searched for in thousandths.
 GRID = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
-    """A row is answered where its certainty is at least ``threshold``; ``None`` where nothing can
-    be promised, with ``why``, and with the ``rows_needed`` of validation that would allow it with a
-    chance of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was
-    chosen on ``answered`` are answered, ``wrong`` of them wrongly."""
+    """A row gets a prediction if its confidence is at least ``threshold``. If nothing can be
+    guaranteed it is ``None``, with ``why`` and the ``rows_needed``: the number of validation rows
+    that would allow it with a power of 80 %, if they are like these (``None``: no number would).
+    ``answered`` of the ``n`` validation rows get a prediction, and ``wrong`` of these are wrong."""
 
     threshold: float | None
     n: int
@@ -61,42 +62,40 @@ def for_precision(
     sure: float = CONFIDENCE_LEVEL,
     groups: Ints | None = None,
 ) -> ThresholdChoice:
-    """The lowest threshold from which on the share of correct predictions is proven to be
-    ``target`` or more.
+    """The lowest threshold above which the precision is shown to be ``target`` or more.
 
-    Learn then test (2110.01052) with fixed sequences: rows stand in the order of certainty; from
-    a start on, each longer prefix is tested (exact binomial test of "right in less than the
-    target", which is Clopper–Pearson's limit), and the walk ends at the first that is not refused.
-    The first prefix that is not good enough is refused with probability 1 − ``sure`` at most, and
-    nothing beyond it is reached otherwise. Where a walk starts depends on the number of rows
-    alone; several starts share the error. Exact where rows are drawn alike and certain answers are
-    right more often than uncertain ones; measured for others.
-
+    Learn then test (2110.01052) with fixed sequences: rows are sorted by confidence. From a start
+    on, each longer prefix is tested (exact binomial test of "precision below the target", which is
+    Clopper–Pearson's limit), and the walk ends at the first test that does not reject. The first
+    prefix that is not good enough is rejected with a probability of at most 1 − ``sure``, and
+    nothing beyond it is reached otherwise. The start of a walk depends only on the number of rows;
+    several starts share the error. Exact if rows are drawn alike and confident predictions are
+    correct more often than less confident ones; measured for other data.
     Parameters
     ----------
     confidence, wrong : [n], of rows that the model was not trained on.
     target : strictly between 0 and 1.
-    groups : [n], whole numbers: rows of a group count as n ÷ design effect.
+    groups : [n], whole numbers: the rows of a group count as n ÷ design effect.
     """
     if not 0 < target < 1 or not 0 < sure < 1:
-        raise Defect("a promised precision", "must lie strictly between 0 and 1", (target, sure))
+        raise Defect("a guaranteed precision", "must lie strictly between 0 and 1", (target, sure))
     n = len(confidence)
     order = np.argsort(-confidence, kind="stable")
     ranked, mistakes = confidence[order], np.cumsum(wrong[order].astype(np.int64))
     effect = _design_effect(wrong, groups)
     if effect is None:
         return ThresholdChoice(
-            None, n, 0, 0, "the rows are of one group, which shows nothing of others"
+            None, n, 0, 0, "the rows are of one group, which says nothing about other groups"
         )
     prefix = np.arange(1, n + 1)
-    # Rows of equal certainty are answered together or not at all.
+    # Rows of equal confidence get a prediction together or not at all.
     ends_tie = np.append(ranked[1:] < ranked[:-1], True) if n else np.zeros(0, dtype=bool)
     size, errors = np.floor(prefix / effect), np.ceil(mistakes / effect)
     alpha = 1 - sure
     late = tuple((math.ceil(share * n / effect), LATE_ERROR_SHARE * alpha) for share in LATE_STARTS)
     starts = _starts(int(n / effect), target, EARLY_ERROR_SHARE * alpha)
     best = 0
-    # Of "right in less than the target": P(that few mistakes or fewer | as many as allowed).
+    # Of "precision below the target": P(that few errors or fewer | as many as allowed).
     from scipy.special import bdtr
 
     p_values = np.asarray(bdtr(errors, np.maximum(size, errors).astype(np.int64), 1 - target))
@@ -115,27 +114,27 @@ def for_precision(
 def for_coverage(
     confidence: Floats, wrong: Bools, target: float, *, sure: float = CONFIDENCE_LEVEL
 ) -> ThresholdChoice:
-    """The highest threshold with which at least the share ``target`` of rows to come is answered,
+    """The highest threshold at which at least the share ``target`` of new rows gets a prediction,
     in ``sure`` of draws of validation rows.
 
-    The share at or above the j-th largest of n certainties is Beta(j, n + 1 − j), whatever their
-    law (Vovk 2012; tolerance limits, Wilks 1941); the smallest j is taken whose law lies above the
-    target with that probability. Where no j does, no threshold promises it: only answering every
-    row would, which takes none. With a target of 1 every row is answered.
+    The share at or above the j-th largest of n confidences is Beta(j, n + 1 − j), whatever their
+    distribution (Vovk 2012; tolerance limits, Wilks 1941). The smallest j is taken whose share lies
+    above the target with that probability. If no j does, no threshold guarantees it: only a
+    prediction for every row would, without a threshold. With a target of 1 every row gets one.
     """
     from scipy.special import betainc
 
     if not 0 < target <= 1 or not 0 < sure < 1:
-        raise Defect("a promised coverage", "must lie above 0, at most 1", (target, sure))
+        raise Defect("a guaranteed coverage", "must lie above 0, at most 1", (target, sure))
     n = len(confidence)
     places = np.arange(1, n + 1)
     enough = 1 - betainc(places, n + 1 - places, target) >= sure if n else np.zeros(0, dtype=bool)
     if target == 1:
         return ThresholdChoice(0.0, n, n, int(wrong.sum()))
     if not enough.any():
-        # Of n rows the least threshold is the smallest certainty, j = n: targetⁿ ≤ 1 − sure.
+        # With n rows the lowest threshold is the smallest confidence, j = n: targetⁿ ≤ 1 − sure.
         rows = math.ceil(math.log(1 - sure) / math.log(target))
-        why = f"{n} validation rows: to promise {target:g} with a threshold takes {rows}"
+        why = f"{n} validation rows are too few: a coverage of {target:g} needs {rows} rows"
         return ThresholdChoice(None, n, 0, 0, why, rows if rows <= MAX_ROWS else None)
     threshold = float(-np.sort(-confidence)[np.argmax(enough)])
     above = confidence >= threshold
@@ -145,10 +144,10 @@ def for_coverage(
 def highest_precision(
     confidence: Floats, wrong: Bools, below: float = 1.0, *, groups: Ints | None = None
 ) -> tuple[float, ThresholdChoice] | None:
-    """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
-    these rows, with what it chooses then; ``None`` where it promises none.
+    """The highest precision below ``below``, in thousandths, that ``for_precision`` guarantees with
+    these rows, with its choice; ``None`` if it guarantees none.
 
-    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at
+    No walk guarantees more than the limit of a single prefix (Clopper and Pearson at
     ``CONFIDENCE_LEVEL``), so the search goes down from the highest of these. Parameters as for
     ``for_precision``.
     """
@@ -173,9 +172,8 @@ def highest_precision(
 
 
 def highest_coverage(confidence: Floats, wrong: Bools) -> tuple[float, ThresholdChoice] | None:
-    """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
-    threshold, (1 − ``CONFIDENCE_LEVEL``)^(1/n), with what it chooses then; ``None`` where it
-    promises none."""
+    """The highest coverage, in thousandths, that ``for_coverage`` guarantees with these rows and a
+    threshold, (1 − ``CONFIDENCE_LEVEL``)^(1/n), with its choice; ``None`` if it guarantees none."""
     share = math.floor(GRID * (1 - CONFIDENCE_LEVEL) ** (1 / max(len(confidence), 1))) / GRID
     if not len(confidence) or not share:
         return None
@@ -192,7 +190,7 @@ def _design_effect(wrong: Bools, groups: Ints | None) -> float | None:
 
 @lru_cache(maxsize=256)
 def _starts(n: int, target: float, alpha: float) -> tuple[tuple[int, float], ...]:
-    """Of each walk that ``n`` rows allow, the number of rows at which it begins, and its level."""
+    """For each walk that ``n`` rows allow, the number of rows at which it begins, and its level."""
     for n_starts in range(len(STARTS), 0, -1):
         share = alpha / n_starts
         begins = [_min_rows(mistakes, target, share) for mistakes in STARTS[:n_starts]]
@@ -202,13 +200,13 @@ def _starts(n: int, target: float, alpha: float) -> tuple[tuple[int, float], ...
 
 
 def _min_rows(mistakes: int, target: float, alpha: float) -> int:
-    """The fewest rows with that many mistakes that prove the target."""
+    """The fewest rows with this many errors that prove the target."""
     from scipy.special import bdtr
 
     high = max(mistakes, 1)
     while bdtr(mistakes, high, 1 - target) > alpha:
         high *= 2
-    # By halves: near 1 a promise takes more rows than memory holds numbers.
+    # Bisection: near 1 the target needs more rows than an array could hold.
     low = max(mistakes, high // 2)
     while low < high:
         middle = (low + high) // 2
@@ -229,21 +227,22 @@ def _why(
     least = _min_rows(0, target, EARLY_ERROR_SHARE * alpha)
     if not starts:
         return (
-            f"{len(ranked)} validation rows are too few: {target:g} needs {least} rows or more, "
-            "even without an error"
+            f"{len(ranked)} validation rows are too few: a precision of {target:g} needs "
+            f"{least} rows or more, even without an error"
         )
     at = min(starts[0][0], len(ranked)) - 1
+    are = "is" if mistakes[at] == 1 else "are"
     return (
-        f"{int(mistakes[at])} of the {at + 1} validation rows with the highest probability are "
-        f"wrong: too many for {target:g}"
+        f"{int(mistakes[at])} of the {at + 1} validation rows with the highest confidence {are} "
+        f"wrong: too many for a precision of {target:g}"
     )
 
 
 def _rows_needed(
     errors: Floats, size: Floats, effect: float, n: int, target: float, alpha: float
 ) -> int | None:
-    """About how many validation rows would prove the target for some share of them: a test's normal
-    sample size for each prefix of ten rows or more, at its own share of mistakes."""
+    """About how many validation rows would prove the target at some coverage: a test's normal
+    sample size for each prefix of ten rows or more, at its own error rate."""
     from scipy.special import ndtri
 
     long_enough = size >= 10
@@ -256,7 +255,7 @@ def _rows_needed(
     allowed = 1 - target
     better = rate < allowed
     if not better.any():
-        # Of no error nobody knows how rare they are: at least so many show it where none comes.
+        # Without an error the error rate is unknown: this many rows show it if no error appears.
         return None if errors[-1] else max(_min_rows(0, target, EARLY_ERROR_SHARE * alpha), n + 1)
     share, rate = share[better], rate[better]
     level = float(-ndtri(alpha / len(STARTS)))
@@ -271,11 +270,11 @@ ANY_CLASS, NO_ANSWER = "*", ("", "null")
 
 
 def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
-    """The costs of each true class and answer. An empty ``predicted`` (or ``null``) is no answer;
-    ``*`` stands for every class that has no line of its own. Correct predictions cost 0 unless a
-    line says otherwise; of the others none may be missing.
+    """The cost of each pair of true and predicted class. An empty ``predicted`` (or ``null``) means
+    no prediction; ``*`` stands for every class without a line of its own. Correct predictions cost
+    0 unless a line says otherwise; every other pair needs a cost.
 
-    Raises ``DataError``, which names the line.
+    Raises ``DataError`` with the number of the line.
     """
     raw = read_source(path, None, None)
     if not set(COLUMNS) <= set(raw.names):
@@ -294,10 +293,10 @@ def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
             else _class_index(where, "predicted", predicted, spelling, index),
         )
         if key in costs:
-            raise DataError(where, "gives the same cost a second time", f"{true}, {predicted}", "")
+            raise DataError(where, "repeats a pair that has a cost", f"{true}, {predicted}", "")
         costs[key] = _number(where, cost)
     if not costs:
-        raise DataError(path, "holds no cost", None, "Give a line a kind of mistake.")
+        raise DataError(path, "has no lines", None, "Add a line for each kind of error.")
     return CostMatrix(tuple(classes), _cost_table(path, classes, costs))
 
 
@@ -310,7 +309,7 @@ def _class_index(
     class_name = spelled.get(text, text)
     if class_name not in index:
         raise DataError(
-            where, f"names a class in {column!r} that the run has not", text, ", ".join(index)
+            where, f"has an unknown class in the column {column!r}", text, ", ".join(index)
         )
     return index[class_name]
 
@@ -321,7 +320,7 @@ def _number(where: str, cost: object) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(where, "has a cost that is no number", cost, "Write e.g. 2.5.")
+        raise DataError(where, "has a cost that is not a number", cost, "Write e.g. 2.5.")
     return number
 
 
@@ -332,7 +331,7 @@ def _cost_table(
     table = np.full((count, count + 1), math.inf)
     for true in range(count):
         for predicted in range(count + 1):
-            # A line of its own comes first, then one for all true classes, then for all answers.
+            # A line for the pair comes first, then one for all true classes, then for all errors.
             keys: list[tuple[int | str, int | str]] = [(true, predicted), (ANY_CLASS, predicted)]
             keys += (
                 [(true, ANY_CLASS), (ANY_CLASS, ANY_CLASS)]
@@ -343,13 +342,13 @@ def _cost_table(
             if cost is None and predicted == true:
                 cost = 0.0
             if cost is None and predicted < count:
-                rule = "does not say what it costs to take one class for another"
-                pair = f"{classes[true]!r} for {classes[predicted]!r}"
+                rule = "has no cost for predicting one class instead of another"
+                pair = f"{classes[predicted]!r} instead of {classes[true]!r}"
                 raise DataError(path, rule, pair, "Add that line, or *,*,1 for all others.")
             table[true, predicted] = math.inf if cost is None else cost
     no_answer = np.isfinite(table[:, count])
     if no_answer.any() and not no_answer.all():
         name = classes[int(np.argmin(no_answer))]
-        rule = "says what no answer costs for some classes, not for all"
+        rule = "has a cost of no prediction for some classes, but not for all"
         raise DataError(path, rule, name, "Add a line *,,1 for all others.")
     return table

@@ -1,4 +1,4 @@
-"""Above which predicted probability a prediction can be relied on: ``thresholds`` of
+"""The report section on confidence thresholds with a guaranteed precision: ``thresholds`` of
 ``result.json``."""
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ RATE = "accuracy"
 
 
 def thresholds(run: RunFiles) -> Document | None:
-    """``None`` where a run says nothing of it (older versions, tasks without right and wrong)."""
+    """``None`` for a run without thresholds (older versions, tasks without accuracy)."""
     block = run.part("thresholds")
     if not isinstance(block.get("promises"), (list, tuple)):
         return None
     promises, broken = block.blocks("promises"), block.number("broken_in")
     alarms = (
-        "Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
-        f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
-        "one; predict then gives no prediction below it."
+        "The thresholds are chosen on validation rows. In 1,000 resamplings of each of four data "
+        f"sets, a guarantee was broken in at most {_share(broken)} (a missing guarantee counts as "
+        "kept). holdfast threshold sets a threshold; predict then gives no prediction below it."
     )
     columns = (
-        "Promised precision",
-        "Probability from",
-        "Test rows covered",
+        "Guaranteed precision",
+        "Confidence of at least",
+        "Test rows with a prediction",
         "Their precision",
-        "Why not",
+        "Why none",
     )
     table = DocumentTable(
-        "Promised precision",
+        "Thresholds by guaranteed precision",
         columns,
         tuple(map(_line, promises)),
         ("n", "n", "n", "n", ""),
         "region",
     )
     more = (table, Passage("" if broken is None else alarms, "muted"))
-    title = "What may be promised, and what it did on the test rows"
+    title = "Show all guarantees, with their results on the test rows"
     return Document((Passage(_sentence(promises)), Details(title, more)))
 
 
@@ -49,15 +49,15 @@ def _sentence(promises: list[Block]) -> str:
     measured = [one for one in promises if one.block("test")]
     if not measured:
         return (
-            "No threshold on the predicted probability guarantees a precision: there are too few "
-            "validation rows, or too many errors among them. Expect the accuracy above."
+            "No confidence threshold guarantees a precision: there are too few validation rows, or "
+            "too many errors among them. Expect the accuracy above."
         )
     best = measured[-1]
     coverage = best.block("test").estimate("coverage")
     return (
-        f"Predictions with a probability of {number(best.get('threshold'), RATE)} or more have a "
+        f"Predictions with a confidence of {number(best.get('threshold'), RATE)} or more have a "
         f"precision of at least {_share(best.number('precision'))}, if new rows are drawn as the "
-        f"validation rows were; this covers {number(coverage.value, RATE)} of the test rows."
+        f"validation rows were. This covers {number(coverage.value, RATE)} of the test rows."
     )
 
 
@@ -66,7 +66,7 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
     if not test:
         why, rows = one.text("why"), one.whole("rows_needed")
         if rows is not None:
-            why += f"; with errors as found about {rows:,} validation rows are needed"
+            why += f"; at this error rate about {rows:,} validation rows are needed"
         return promised, "none", "–", "–", why
     answered, precision = test.estimate("coverage"), test.estimate("precision")
     span = interval(precision, RATE)
@@ -88,11 +88,11 @@ def _guaranteed(run: RunFiles) -> str | None:
         return None
     measured = [one for one in promises if one.block("test")]
     if not measured:
-        return "No threshold on its predicted probability guarantees a precision"
+        return "No confidence threshold guarantees a precision"
     best = measured[-1]
     share = best.block("test").estimate("coverage").value
     return (
-        f"Predictions with a probability of {number(best.get('threshold'), 'accuracy')} or more "
+        f"Predictions with a confidence of {number(best.get('threshold'), 'accuracy')} or more "
         f"({number(share, 'accuracy')} of the test rows) have a precision of at least "
         f"{100 * float(best['precision']):g}{NBSP}%, if new rows are like the validation rows; "
         "have an annotator check the others"
@@ -102,10 +102,10 @@ def _guaranteed(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "thresholds",
-        "When to ask a person",
+        "Confidence threshold",
         thresholds,
         reliance=RelianceCheck(
-            "a probability threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
+            "a confidence threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
         ),
     ),
 )

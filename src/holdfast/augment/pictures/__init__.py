@@ -1,1 +1,1 @@
-"""Other forms of pictures, one way a file."""
+"""Image augmentations."""

@@ -1,5 +1,5 @@
-"""Pictures with other values at their places: blurred, blanked in a square, in other colours; and
-TrivialAugment, one operation of fourteen on each.
+"""Augmentations of pixel values: colour jitter, blur, cutout; and TrivialAugment, one of fourteen
+operations per image.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, se
 if TYPE_CHECKING:
     from torch import Tensor
 
-REACH = 3.0  # widths of the bell that are added up on each side
-# ITU-R BT.601, as the usual libraries have it.
+REACH = 3.0  # standard deviations that the kernel extends to each side
+# ITU-R BT.601, as in common libraries.
 LUMA = (0.299, 0.587, 0.114)
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """The brightness [n, 1, H, W] of pictures of three channels, or of one."""
+    """The brightness [n, 1, H, W] of images with three channels or one."""
     import torch
 
     if pixels.shape[1] != len(LUMA):
@@ -32,29 +32,29 @@ def grey(pixels: Tensor) -> Tensor:
 
 
 def blended(pixels: Tensor, towards: Tensor, factors: Tensor) -> Tensor:
-    """``factors`` [n] of each picture and the rest of ``towards``: 1 leaves it as it is."""
+    """A weighted sum of each image (weight ``factors`` [n]) and ``towards``; 1 changes nothing."""
     by = factors.view(-1, 1, 1, 1)
     return (pixels * by + towards * (1 - by)).clamp(0, 1)
 
 
 def brighter(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Towards black, or away from it."""
+    """Change the brightness: towards black, or away from it."""
     return blended(pixels, pixels.new_zeros(()), factors)
 
 
 def contrasted(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Towards the mean brightness of each picture, or away from it."""
+    """Change the contrast: towards the mean brightness of each image, or away from it."""
     return blended(pixels, grey(pixels).mean(dim=(1, 2, 3), keepdim=True), factors)
 
 
 def saturated(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Towards grey, or away from it."""
+    """Change the saturation: towards grey, or away from it."""
     return blended(pixels, grey(pixels), factors)
 
 
 def blurred(pixels: Tensor, widths: Tensor) -> Tensor:
-    """Each picture convolved with exp(−x² ÷ 2σ²) of its σ in ``widths`` [n], in pixels and above 0,
-    along both sides; the edge goes on as in a mirror."""
+    """Each image convolved with exp(−x² ÷ 2σ²) along both sides; its σ in ``widths`` [n] is in
+    pixels and above 0; reflected beyond the edge."""
     import torch
 
     count, channels, height, width = pixels.shape
@@ -73,18 +73,18 @@ def blurred(pixels: Tensor, widths: Tensor) -> Tensor:
     return flat.reshape(pixels.shape).clamp(0, 1)
 
 
-@enrichment("jitter", "pictures", "where light and colour say nothing")
+@enrichment("jitter", "pictures", "if light and colour do not determine the class")
 @dataclass(frozen=True)
 class Jitter(PictureEnrichment):
-    """Brightness, contrast and saturation, each by a factor of chance. ``strength`` s draws each
-    from 1 − s … 1 + s."""
+    """Random brightness, contrast and saturation. ``strength`` s draws each factor from
+    1 − s … 1 + s."""
 
     strength: float = setting(0.4, above=0, most=1)
     order: ClassVar[int] = 2
     needs_colours: ClassVar[bool] = True
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Each picture by its three factors, in its order."""
+        """Apply the three factors of each image, in a random order."""
         import torch
 
         operations = (brighter, contrasted, saturated)
@@ -102,37 +102,37 @@ class Jitter(PictureEnrichment):
         return pixels
 
 
-@enrichment("blur", "pictures", "where sharpness says nothing (2002.05709)")
+@enrichment("blur", "pictures", "if sharpness does not determine the class (2002.05709)")
 @dataclass(frozen=True)
 class Blur(PictureEnrichment):
-    """Gaussian blur of a width of chance. ``most`` is the largest in pixels; the least is a tenth
-    of one."""
+    """Gaussian blur with a random width. ``most`` is the largest width in pixels; the smallest is
+    0.1."""
 
     share: float = setting(0.5, above=0, most=1)
     most: float = setting(1.0, above=0.1, most=50)
     order: ClassVar[int] = 3
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Each picture by a width of its own."""
+        """Blur each image with its own width."""
         import torch
 
-        # One by one: how far the sum reaches must not depend on the company.
+        # One by one: the kernel size must not depend on the other images.
         widths = [torch.tensor([rng.uniform(0.1, self.most)]).float() for rng in chances]
         return torch.cat([blurred(pixels[k : k + 1], w) for k, w in enumerate(widths)])
 
 
-@enrichment("erase", "pictures", "half a point to one on CIFAR-10 whole (1708.04552)")
+@enrichment("erase", "pictures", "0.5 to 1 point on the full CIFAR-10 (1708.04552)")
 @dataclass(frozen=True)
 class Erase(PictureEnrichment):
-    """Cut-out: a square of the picture is blanked (1708.04552). ``strength`` is the square's side
-    as a share of the picture's shorter one."""
+    """Cutout: a square of the image is blanked (1708.04552). ``strength`` is the square's side as a
+    share of the image's shorter side."""
 
     strength: float = setting(0.25, above=0, most=1)
     order: ClassVar[int] = 4
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Each picture with a square of its mean colour; the square's centre is anywhere, so that
-        it may reach over the edge."""
+        """Fill a square of each image with its mean colour; the square's centre may be anywhere, so
+        the square may extend beyond the edge."""
         height, width = pixels.shape[-2:]
         length = max(1, round(self.strength * min(height, width)))
         result = pixels.clone()
@@ -151,7 +151,8 @@ Operation = Callable[["Tensor", Strengths], "Tensor"]
 
 
 def _warp(place: tuple[int, int], most: float) -> Operation:
-    """Shears (place in the square part) and shifts (last column) of up to ``most``."""
+    """Shears (``place`` in the square part of the matrix) and shifts (last column) of up to
+    ``most``."""
 
     def change(pixels: Tensor, strengths: Strengths) -> Tensor:
         matrices = unit(len(strengths))
@@ -176,8 +177,8 @@ def _rotated(pixels: Tensor, strengths: Strengths) -> Tensor:
 
 
 def sharpened(pixels: Tensor, factors: Tensor) -> Tensor:
-    """Towards a picture smoothed by 3 × 3 (the middle counts five times), or away from it; the
-    outermost pixels stay."""
+    """Change the sharpness: towards an image smoothed by a 3 × 3 kernel (centre weight 5), or away
+    from it; the outermost pixels stay."""
     import torch
 
     kernel = torch.ones(3, 3)
@@ -191,7 +192,7 @@ def sharpened(pixels: Tensor, factors: Tensor) -> Tensor:
 
 
 def posterized(pixels: Tensor, strengths: Strengths) -> Tensor:
-    """The first 8 … 2 bits of each value."""
+    """Keep the first 8 … 2 bits of each value."""
     import torch
 
     bits = 8 - np.round(6 * np.abs(strengths))
@@ -200,7 +201,7 @@ def posterized(pixels: Tensor, strengths: Strengths) -> Tensor:
 
 
 def solarized(pixels: Tensor, strengths: Strengths) -> Tensor:
-    """Values from a threshold of 1 … 0 on turned to their contrary."""
+    """Invert the values at or above a threshold of 1 … 0."""
     import torch
 
     threshold = torch.from_numpy(1 - np.abs(strengths)).float().view(-1, 1, 1, 1)
@@ -208,16 +209,15 @@ def solarized(pixels: Tensor, strengths: Strengths) -> Tensor:
 
 
 def autocontrasted(pixels: Tensor, strengths: Strengths) -> Tensor:
-    """Each channel stretched from its least and largest value to 0 and 1; one that is of one value
-    stays."""
+    """Stretch each channel so that its values range from 0 to 1; a constant channel stays."""
     least = pixels.amin(dim=(2, 3), keepdim=True)
     span = pixels.amax(dim=(2, 3), keepdim=True) - least
     return pixels.where(span == 0, (pixels - least) / span.clamp(min=1e-6))
 
 
 def equalized(pixels: Tensor, strengths: Strengths) -> Tensor:
-    """Each channel with its 256 values made as frequent as one another: every value becomes its
-    share of smaller and equal ones."""
+    """Equalize the histogram of each channel: every value becomes the share of values that are
+    smaller or equal."""
     import torch
 
     count, channels = pixels.shape[:2]
@@ -232,7 +232,7 @@ def equalized(pixels: Tensor, strengths: Strengths) -> Tensor:
 
 
 def same(pixels: Tensor, strengths: Strengths) -> Tensor:
-    """As they are."""
+    """The unchanged images."""
     return pixels
 
 
@@ -255,17 +255,19 @@ OPERATIONS: dict[str, Operation] = {
 
 
 @enrichment(
-    "trivial_augment", "pictures", "0.5 to 1 point over shifts and mirrors, whole sets (2103.10158)"
+    "trivial_augment",
+    "pictures",
+    "0.5 to 1 point more than shifts and flips on full data sets (2103.10158)",
 )
 @dataclass(frozen=True)
 class TrivialAugment(PictureEnrichment):
-    """One operation of chance a picture, at a strength of chance either way."""
+    """One random operation per image, with a random strength in either direction."""
 
     order: ClassVar[int] = 2
     needs_colours: ClassVar[bool] = True
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Each picture by its operation."""
+        """Apply its operation to each image."""
         import torch
 
         names = list(OPERATIONS)

@@ -1,10 +1,10 @@
-"""Where each point of a picture comes from: shifts, turns, scales and mirrors; and whether pictures
-mean the same in a mirror, which is asked of the rows before any is mirrored.
+"""Geometric augmentations: shifts, rotations, scales and flips; and a test whether flipped images
+keep their class.
 
-Shifts, turns, scales and shears are one matrix a picture. Of mirrors a linear classifier of coarse
-pixels is fitted on some folds and asked about the pictures of the others, as they are and in a
-mirror. Where left and right matter (digits, letters) it knows the first far better; where they do
-not, both alike.
+Shifts, rotations, scales and shears are one matrix per image. Before images are flipped, a linear
+classifier of coarse pixels is fitted on some folds and predicts the images of the others, unchanged
+and flipped. If left and right matter (digits, letters), it is far better on unchanged images; if
+not, it is about equally good on both.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 Matrices = npt.NDArray[np.float64]
 RATIO = 4 / 3
 BY_EVIDENCE, YES, NO = "by evidence", "yes", "no"
-USUAL = "the usual region of small pictures from random weights (1512.03385, section 4.2)"
+USUAL = "common for training on small images from random weights (1512.03385, section 4.2)"
 
 
 def warped(pixels: Tensor, matrices: Matrices) -> Tensor:
-    """Pictures [n, channels, H, W] read through ``matrices`` [n, 2, 3], bilinear; beyond its edge a
-    picture goes on as in a mirror.
+    """Images [n, channels, H, W] transformed by ``matrices`` [n, 2, 3] with bilinear interpolation;
+    reflected beyond the edge.
 
-    A matrix takes a point of the new picture to the point of the old one that it shows, both as
-    (x, y, 1) from the centre in pixels.
+    A matrix maps a point of the new image to the point of the old one, both as (x, y, 1) from the
+    centre in pixels.
     """
     import torch
 
@@ -51,12 +51,12 @@ def warped(pixels: Tensor, matrices: Matrices) -> Tensor:
 
 
 def unit(count: int) -> Matrices:
-    """Matrices [count, 2, 3] that change nothing."""
+    """Identity matrices [count, 2, 3]."""
     return np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (count, 1, 1))
 
 
 def turns(degrees: npt.NDArray[np.float64]) -> Matrices:
-    """Matrices that turn a picture against the clock by these angles [n]."""
+    """Matrices that rotate an image counterclockwise by these angles [n]."""
     matrices, angle = unit(len(degrees)), np.deg2rad(degrees)
     matrices[:, 0, 0], matrices[:, 0, 1] = np.cos(angle), -np.sin(angle)
     matrices[:, 1, 0], matrices[:, 1, 1] = np.sin(angle), np.cos(angle)
@@ -64,8 +64,8 @@ def turns(degrees: npt.NDArray[np.float64]) -> Matrices:
 
 
 def shifted(pixels: Tensor, chances: Chances, strength: float) -> Tensor:
-    """Pictures shifted by whole pixels, up to ``strength`` of a side each way; beyond their edge
-    they go on as in a mirror."""
+    """Images shifted by whole pixels, up to ``strength`` of a side in each direction; reflected
+    beyond the edge."""
     height, width = pixels.shape[-2:]
     most = np.array([int(strength * width), int(strength * height)])
     matrices = unit(len(chances))
@@ -76,7 +76,7 @@ def shifted(pixels: Tensor, chances: Chances, strength: float) -> Tensor:
 @enrichment("crop", "pictures", USUAL)
 @dataclass(frozen=True)
 class Crop(PictureEnrichment):
-    """Random crop, which is to pad a picture and cut it out elsewhere. ``strength`` is the longest
+    """Random crop: pad the image and cut it out at a shifted position. ``strength`` is the largest
     shift as a share of a side: 4 of 32 pixels."""
 
     strength: float = setting(0.125, above=0, most=0.5)
@@ -90,23 +90,24 @@ class Crop(PictureEnrichment):
 @enrichment("flip", "pictures", USUAL)
 @dataclass(frozen=True)
 class Flip(PictureEnrichment):
-    """Mirror: left and right change places. ``share`` is how many are mirrored."""
+    """Horizontal flip. ``share`` is the share of flipped images."""
 
     share: float = setting(0.5, above=0, most=1)
     order: ClassVar[int] = 0
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """All of them in a mirror."""
+        """Flip all images."""
         return pixels.flip(-1)
 
 
 @enrichment("usual", "pictures", USUAL)
 @dataclass(frozen=True)
 class Usual(PictureEnrichment):
-    """What small pictures are usually given: shifts, and mirrors where the rows bear them out.
+    """The common augmentation for small images: shifts, and horizontal flips if the rows support
+    them.
 
-    ``strength`` is the longest shift as a share of a side; ``mirror`` whether half of the pictures
-    are mirrored: ``by evidence`` (``in_a_mirror``, settled before the first step), ``yes`` or
+    ``strength`` is the largest shift as a share of a side; ``mirror`` whether half of the images
+    are flipped: ``by evidence`` (``in_a_mirror``, decided before the first step), ``yes`` or
     ``no``."""
 
     strength: float = setting(0.125, above=0, most=0.5)
@@ -114,7 +115,7 @@ class Usual(PictureEnrichment):
     order: ClassVar[int] = 1
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Shifted, and by chance mirrored where ``mirror`` is ``yes``."""
+        """Shift the images, and flip each with probability 0.5 if ``mirror`` is ``yes``."""
         import torch
 
         moved = shifted(pixels, chances, self.strength)
@@ -124,18 +125,20 @@ class Usual(PictureEnrichment):
         return torch.where(turned.view(-1, 1, 1, 1), moved.flip(-1), moved)
 
 
-@enrichment("resize", "pictures", "usual for large pictures from random weights (1409.4842)")
+@enrichment(
+    "resize", "pictures", "common for training on large images from random weights (1409.4842)"
+)
 @dataclass(frozen=True)
 class Resize(PictureEnrichment):
-    """Random resized crop: a part of the picture at its full size (1409.4842). ``least`` is the
-    smallest share of the area that is shown."""
+    """Random resized crop: a part of the image resized to full size (1409.4842). ``least`` is the
+    smallest share of the area."""
 
     least: float = setting(0.35, above=0, most=1)
     order: ClassVar[int] = 1
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """A part of each picture of ``least`` … 1 of its area, of a ratio of sides of 3:4 … 4:3, at
-        a place of chance inside it, stretched to the whole."""
+        """Resize a random part of each image, with ``least`` … 1 of its area and an aspect ratio of
+        3:4 … 4:3, to the full size."""
         height, width = pixels.shape[-2:]
         matrices = unit(len(chances))
         for k, rng in enumerate(chances):
@@ -148,33 +151,33 @@ class Resize(PictureEnrichment):
         return warped(pixels, matrices)
 
 
-@enrichment("rotate", "pictures", "for pictures without an upright")
+@enrichment("rotate", "pictures", "for images without an upright orientation")
 @dataclass(frozen=True)
 class Rotate(PictureEnrichment):
-    """Rotation about the centre by an angle of chance. ``degrees`` is the largest either way."""
+    """Rotation about the centre by a random angle. ``degrees`` is the largest in each direction."""
 
     degrees: float = setting(15.0, above=0, most=180)
     order: ClassVar[int] = 1
 
     def change(self, pixels: Tensor, chances: Chances) -> Tensor:
-        """Each picture turned by its angle; beyond the edge it goes on as in a mirror."""
+        """Rotate each image by its angle; reflected beyond the edge."""
         angles = np.array([rng.uniform(-self.degrees, self.degrees) for rng in chances])
         return warped(pixels, turns(angles))
 
 
 SIDE, FOLDS = 14, 5
 RIDGE = 0.1
-# Of what the classifier knows beyond chance, so much may be lost in a mirror.
+# Share of the classifier's gain over the majority class that flipping may lose.
 ALLOWED = 0.25
-# Standard errors that a loss, and the knowledge itself, must be above to count.
+# Standard errors that a loss, and the gain itself, must exceed to count.
 SURE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Accuracy of the classifier on pictures it was not fitted on, as they are (``plain``) and in a
-    mirror (``mirrored``), beside the commonest class (``chance``); ``alike`` says whether mirrored
-    pictures may be learned from, ``because`` why."""
+    """Out-of-fold accuracy of the classifier on unchanged images (``plain``), on flipped images
+    (``mirrored``) and of the majority-class baseline (``chance``). ``alike`` is whether flipped
+    images may be used for training, ``because`` the reason."""
 
     plain: float
     mirrored: float
@@ -184,10 +187,12 @@ class Mirror:
 
 
 def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
-    """Look at pictures [n, channels, H, W] in [0, 1] with class indices ``labels`` [n].
+    """Test whether flipped images keep their class, on images [n, channels, H, W] in [0, 1] with
+    class indices ``labels`` [n].
 
-    Mirrored ones may be used where they lose at most a quarter of what the classifier knows beyond
-    chance, or no more than chance explains; not where it knows nothing to go by.
+    They may be used if flipping loses at most a quarter of the classifier's gain over the
+    majority-class baseline, or less than two standard errors. They may not be used if the
+    classifier has no clear gain.
     """
     import torch
 
@@ -202,11 +207,13 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     chance = float(np.bincount(labels).max() / len(labels))
     error = np.sqrt(max(chance * (1 - chance), 1e-9) / len(labels))
     sentence = (
-        f"a linear probe of pixels is right on {accuracy:.0%} of pictures, "
-        f"{mirrored_accuracy:.0%} in a mirror"
+        f"a linear probe on pixels has an accuracy of {accuracy:.0%} on unchanged images and "
+        f"{mirrored_accuracy:.0%} on flipped ones"
     )
     if accuracy - chance < SURE * error:
-        because = f"{sentence} (the commonest class {chance:.0%}): it knows too little to tell"
+        because = (
+            f"{sentence} (most frequent class {chance:.0%}): this gain is too small for a decision"
+        )
         return Mirror(accuracy, mirrored_accuracy, chance, False, because)
     gaps = right.astype(float) - wrong_way
     spread = gaps.std(ddof=1) / np.sqrt(len(gaps))
@@ -216,8 +223,8 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
 
 
 def _out_of_fold(plain: Floats, mirrored: Floats, labels: Ints, seed: int) -> tuple[Ints, Ints]:
-    """Whether each picture is recognised by a ridge regression on the classes' indicators that did
-    not see it, as it is and in a mirror [n]."""
+    """Whether an out-of-fold ridge regression on class indicators predicts each image [n]
+    correctly, unchanged and flipped."""
     classes = int(labels.max()) + 1
     fold = generator(seed, "enrich", "mirror").permutation(len(labels)) % FOLDS
     right, other = (np.zeros(len(labels), dtype=np.int64) for _ in range(2))

@@ -1,2 +1,1 @@
-"""Words that name a group of people, by what they tell apart, and texts with one in another's
-place."""
+"""Terms for groups of people, by axis (gender, origin, region), and texts with swapped terms."""

@@ -1,13 +1,13 @@
-"""A text with the terms of one group in the place of another's, its grammar kept (English).
+"""Replace the terms of one group in a text by those of another, keeping the grammar (English).
 
-Capitals follow the text ("HE" → "SHE", "emily" → "jamal"), an article follows the sound ("a
-German" → "an Indian"), and of words that are two things the next word decides: "her" before a word
-of content is "his", elsewhere "him"; "his" before one is "her", elsewhere "hers". That reads "saw
-her yesterday" wrongly. A genitive's 's stays where it is.
+Capitals follow the text ("HE" → "SHE", "emily" → "jamal"), and articles follow the sound ("a
+German" → "an Indian"). Ambiguous words depend on the next word: "her" before a content word becomes
+"his", elsewhere "him"; "his" before a content word becomes "her", elsewhere "hers". This is wrong
+for "saw her yesterday". A genitive 's stays in place.
 
-``counterfactual`` makes such forms of training rows (1807.11714): where a name, a pronoun or a
-country goes with a label, forms in which it is another's carry the same label, and nothing is left
-to learn from it.
+``counterfactual`` makes such forms of training rows (1807.11714). If a name, a pronoun or a country
+is correlated with a label, forms with another group's term have the same label, so the model cannot
+learn the correlation.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from holdfast.augment.terms.lexicon import Axis, TermBlock, built_in, read_lexic
 from holdfast.augment.texts.word_edits import FUNCTION
 from holdfast.core.errors import RecipeError
 
-# Written with a vowel and spoken with a consonant, and the other way round.
+# Words that begin with a vowel letter but a consonant sound, and vice versa.
 CONSONANT = re.compile(r"(?:u(?:ni|s|k|g|ti)|eu|one\b|once\b|ewe)", re.I)
 VOWEL = re.compile(r"(?:[aeiou]|hour|honest|honou?r|heir)", re.I)
 NEXT = re.compile(r"\s+([\w'’-]+)")
 ARTICLE = re.compile(r"\b(an?)(\s+)$", re.I)
-# Words of grammar that stand between a determiner and its noun, not behind an object.
+# Function words between a determiner and its noun, which do not follow an object.
 BETWEEN = frozenset(["own", "few", "other", "same", "very", "more", "most", "once"])
 
 
 class Mention(NamedTuple):
-    """A term in a text: where, of which block, group and place there, in which slot."""
+    """A term in a text: its span, its block, its group, its place in the group, and its slot."""
 
     start: int
     end: int
@@ -45,17 +45,17 @@ class Mention(NamedTuple):
     slot: str
 
 
-# block, the group to write, the mention → which term of that group.
+# (block, new group, mention) → the index of the term in that group.
 Pick = Callable[[TermBlock, str, Mention], int]
 
 
 def same_place(block: TermBlock, group: str, mention: Mention) -> int:
-    """The term that stands where the old one did in its list."""
+    """The term at the same place in the other group's list."""
     return mention.place
 
 
 def mentions(axis: Axis, text: str) -> list[Mention]:
-    """The terms of ``axis`` in ``text``, in their order."""
+    """The terms of ``axis`` in ``text``, in order."""
     matches = []
     for match in axis.pattern.finditer(text):
         readings = axis.known[match.group().casefold()]
@@ -87,8 +87,8 @@ def in_group(
     *,
     anew: bool = False,
 ) -> str:
-    """``text`` with all terms of the axis (``mentions_found``) as those of ``group``; ``anew``:
-    terms that are of that group already, and not matched, are picked as the others are."""
+    """``text`` with all terms of the axis (``mentions_found``) replaced by terms of ``group``. With
+    ``anew``, unmatched terms that are already of that group are replaced too."""
     pieces: list[str] = []
     end = 0
     for one in mentions_found:
@@ -99,15 +99,15 @@ def in_group(
             place = one.place if block.matched else pick(block, group, one)
             new = _cased(block.groups[group][place].word(one.slot) or old, old)
         before = text[end : one.start]
-        # Of the text as it is read to the ear; without a change it stays to the letter.
+        # Adjust the article to the new term; without a change the text stays as it is.
         pieces += [before if new == old else _article(before, new), new]
         end = one.end
     return "".join([*pieces, text[end:]])
 
 
 def inserted(block: TermBlock, text: str, group: str, place: int) -> str:
-    """``text`` behind the block's frame with a term of ``group``; in small letters where the text
-    has no capital."""
+    """``text`` after the block's frame with a term of ``group``; in lowercase if the text has no
+    capital."""
     word = block.groups[group][place].word(block.framed)
     assert block.frame is not None
     assert word is not None
@@ -126,7 +126,7 @@ def _cased(new: str, old: str) -> str:
 
 
 def _article(before: str, word: str) -> str:
-    """What stands before a word, with an indefinite article that fits it."""
+    """The text before a word, with an indefinite article that fits it."""
     match = ARTICLE.search(before)
     if match is None:
         return before
@@ -142,10 +142,10 @@ _lexicon = functools.cache(read_lexicon)
 def any_group(
     axis: Axis, text: str, rng: np.random.Generator, *, insert: bool = False
 ) -> str | None:
-    """The text with its terms of ``axis`` as those of a group that ``rng`` draws, its own as likely
-    as any other: so group and label are independent in the forms, which they would not be if the
-    own group were left out. Of terms that are not matched any may come, for the same one the same.
-    ``insert``: a text without terms gets one before it. ``None`` where there is nothing to change.
+    """The text with its terms of ``axis`` replaced by those of a random group. Its own group is as
+    likely as any other: otherwise group and label would not be independent in the forms. An
+    unmatched term is replaced by a random one, the same term always by the same one. With
+    ``insert``, a text without terms gets one before it. ``None`` if there is nothing to change.
     """
     mentions_found = mentions(axis, text)
     group = axis.groups[int(rng.integers(len(axis.groups)))]
@@ -167,15 +167,15 @@ def any_group(
 @enrichment(
     "counterfactual",
     "text",
-    "of a name planted in 1,500 reviews, its effect of 32 and 45 points came down to 0.6 and 1.1 "
-    "(benchmarks/RESULTS.md); 1807.11714 likewise for gender in two other tasks",
+    "reduced the effect of a name planted in 1,500 reviews from 32 and 45 points to 0.6 and 1.1 "
+    "(benchmarks/RESULTS.md); 1807.11714 reports the same for gender in two other tasks",
 )
 @dataclass(frozen=True)
 class Counterfactual(EachText):
-    """``axes``: which of the lexicon's axes are changed, each by itself (all of them by default);
-    ``terms``: the file of a lexicon of one's own; ``insert``: put a term before texts that have
-    none. ``share`` is all rows here, since a form may be the row's own group's. English, but for a
-    lexicon of one's own."""
+    """``axes``: which of the lexicon's axes are changed, each separately (all by default);
+    ``terms``: the file of a custom lexicon; ``insert``: put a term before texts that have none. The
+    default ``share`` is all rows, because a form may keep the row's own group. English, except with
+    a custom lexicon."""
 
     share: float = setting(1.0, above=0, most=1)
     axes: tuple[str, ...] = setting(())
@@ -184,7 +184,7 @@ class Counterfactual(EachText):
     keeps_names = False
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """See ``any_group``, of each axis in turn."""
+        """Apply ``any_group`` for each axis in turn."""
         axes, new, changed = self._axes(), text, False
         for axis in axes:
             other = any_group(axis, new, rng)
@@ -194,14 +194,14 @@ class Counterfactual(EachText):
         return any_group(axes[int(rng.integers(len(axes)))], text, rng, insert=True) or text
 
     def ready(self) -> None:
-        """Raises ``RecipeError`` where the file is none, or has no such axis."""
+        """Raise ``RecipeError`` if the file is not a lexicon or lacks a requested axis."""
         self._axes()
 
     def _axes(self) -> list[Axis]:
         known = built_in() if self.terms == BUILT_IN else _lexicon(self.terms)
         wrong = [name for name in self.axes if name not in known]
         if wrong:
-            remedy = f"There are: {', '.join(known)}."
-            rule = "names an axis that the lexicon has not"
+            remedy = f"Available: {', '.join(known)}."
+            rule = "names an axis that is not in the lexicon"
             raise RecipeError("enrich.counterfactual.axes", rule, wrong[0], remedy)
         return [known[name] for name in self.axes or known]

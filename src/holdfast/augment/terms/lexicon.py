@@ -1,21 +1,21 @@
-"""What a lexicon of groups is: axes (gender, origin, …), of each the groups, of each its terms.
+"""Lexicons of group terms: axes (gender, origin, …), each with groups, each with terms.
 
-A user may bring one; the built-in one has English terms of gender, origin and world region.
+Users may provide their own. The built-in lexicon has English terms for gender, origin and world
+region.
 
-Where each built-in list came from:
+Sources of the built-in lists:
 
 - Names of white and of African Americans: the first names of Bertrand and Mullainathan (2004),
-  whose bearers a survey told to be so, without those that are words or countries as well (Kenya,
-  Ebony, Jay), seven of each, so that the lists are of one length.
-- The other first names: chosen by hand among names that are common in the countries they come from
-  and no English words. No claim is made of how frequent they are.
-- Gendered words: pronouns, kinship and titles in pairs that differ in gender alone.
-- Regions: of four regions of the UN's geoscheme M49 eight countries each, with the adjective.
-  Names that are also words in small letters (China, Turkey, Chile, Poland's adjective) are left
-  out.
+  which survey participants associated with these groups, without names that are also words or
+  countries (Kenya, Ebony, Jay); seven of each, so that the lists have equal lengths.
+- Other first names: selected by hand among common names of the respective countries that are not
+  English words. Their frequency was not checked.
+- Gendered words: pronouns, kinship terms and titles in pairs that differ only in gender.
+- Regions: eight countries, with the adjective, of each of four regions of the UN geoscheme M49.
+  Names that are also words in lowercase (China, Turkey, Chile, Poland's adjective) are omitted.
 
-A term says what a reader may take a person for, not what a person is. The gender axis has the two
-groups that English pronouns and these names mark; no list speaks for people whom it leaves out.
+A term shows what a reader may take a person for, not what a person is. The gender axis has the two
+groups that English pronouns and these names mark; no list represents people whom it omits.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ MOST_TERMS = 2000
 
 @dataclass(frozen=True, slots=True)
 class GroupTerm:
-    """One term in its forms: what each is for (its slot: subject, country, plural) → the word."""
+    """One term with its forms: slot (subject, country, plural, …) → word."""
 
     forms: tuple[tuple[str, str], ...]
 
     def word(self, slot: str) -> str | None:
-        """The form for ``slot``; ``None`` where the term has none."""
+        """The form for ``slot``; ``None`` if the term has none."""
         return dict(self.forms).get(slot)
 
 
 @dataclass(frozen=True, slots=True)
 class TermBlock:
-    """Terms of one kind (first names, say) by their group, in lists of the same length.
+    """Terms of one type (first names, say) by group, in lists of equal length.
 
-    ``matched``: the k-th term of a group answers to the k-th of each other (father, mother), so
-    that the pair is what is meant; otherwise (names) any term stands for its group, and the terms
-    are a sample of those that might have been asked for. ``frame`` is what is put before a text
-    that has no term, with ``{}`` for a term's form of the slot ``framed``.
+    ``matched``: the k-th term of a group corresponds to the k-th term of the others (father,
+    mother). Otherwise (names) any term can represent its group, and the terms are a sample.
+    ``frame`` is inserted before a text without terms; ``{}`` is the term's form of the slot
+    ``framed``.
     """
 
     name: str
@@ -69,7 +69,7 @@ class TermBlock:
 
     @property
     def insertable(self) -> list[int]:
-        """The places of terms that fit into the frame, in every group."""
+        """The indices of terms that fit into the frame in every group."""
         if self.frame is None:
             return []
         every = self.groups.values()
@@ -78,7 +78,7 @@ class TermBlock:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is told apart (``name``), by blocks that have the same groups."""
+    """An axis (``name``, such as gender) with blocks of terms for the same groups."""
 
     name: str
     blocks: tuple[TermBlock, ...]
@@ -90,7 +90,7 @@ class Axis:
 
     @cached_property
     def known(self) -> Mapping[str, tuple[tuple[int, str, int, str], ...]]:
-        """Word in small letters → each (block, group, place, slot) that it may be."""
+        """Word in lowercase → each (block, group, place, slot) that it may be."""
         found: dict[str, list[tuple[int, str, int, str]]] = {}
         for number, block in enumerate(self.blocks):
             for group, terms in block.groups.items():
@@ -101,7 +101,7 @@ class Axis:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Finds any of the words, the longest first, whole."""
+        """A pattern that matches any of the terms as a whole word, the longest first."""
         words = sorted(self.known, key=len, reverse=True)
         return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, words))})(?![\w-])", re.I)
 
@@ -110,8 +110,8 @@ def read_lexicon(path: str | Path) -> dict[str, Axis]:
     """The axes of a user's file, YAML: ``AXIS: {groups: {GROUP: [terms], …}, frame: "A {} said: ",
     matched: false}``; or, without a frame, ``AXIS: {GROUP: [terms], …}``.
 
-    Raises ``RecipeError`` where the file is not of that form, a group has no term or as many as no
-    other, or a term stands in two groups of an axis.
+    Raises ``RecipeError`` if the file does not have that form, a group has no term or another
+    number of terms than the others, or a term is in two groups of an axis.
     """
     given = read_yaml(Path(path).expanduser())
     if not isinstance(given, Mapping) or not given:
@@ -126,11 +126,11 @@ def _axis(path: str | Path, name: str, given: object) -> Axis:
     groups = given if plain else given["groups"]
     for key in () if plain else given:
         if key not in ("groups", "frame", "matched"):
-            rule = f"gives {name} an unknown key"
+            rule = f"has an unknown key under {name}"
             raise RecipeError(str(path), rule, key, suggest_name(str(key), ["groups", "frame"]))
     frame = None if plain else given.get("frame")
     if frame is not None and (not isinstance(frame, str) or frame.count("{}") != 1):
-        raise _wrong(path, f"must give {name} a frame with one {{}} in it", frame)
+        raise _wrong(path, f"must give {name} a frame with exactly one {{}}", frame)
     return Axis(name, (_block(path, name, groups, frame, bool(given.get("matched", False))),))
 
 
@@ -141,12 +141,17 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
     terms = {str(group): [str(word).strip() for word in words] for group, words in groups.items()}
     sizes = {group: len(words) for group, words in terms.items()}
     if len(set(sizes.values())) > 1 or not all(sizes.values()) or sum(sizes.values()) > MOST_TERMS:
-        raise _wrong(path, f"must give every group of {name} as many terms, at least one", sizes)
+        raise _wrong(
+            path,
+            f"must give all groups of {name} the same number of terms, at least one each and at "
+            f"most {MOST_TERMS:,} in total",
+            sizes,
+        )
     groups_by_term: dict[str, str] = {}
     for group, words in terms.items():
         for word in words:
             if not word or groups_by_term.setdefault(word.casefold(), group) != group:
-                raise _wrong(path, f"must have each term of {name} in one group alone", word)
+                raise _wrong(path, f"must have each term of {name} in one group only", word)
     made = {
         group: tuple(GroupTerm(((WORD, word),)) for word in words) for group, words in terms.items()
     }
@@ -154,7 +159,7 @@ def _block(path: str | Path, name: str, groups: Any, frame: str | None, matched:
 
 
 def _wrong(path: str | Path, rule: str, value: object) -> RecipeError:
-    remedy = "Write e.g. age: {frame: 'A {} person wrote: ', groups: {young: [young], old: [old]}}."
+    remedy = "Example: age: {frame: 'A {} person wrote: ', groups: {young: [young], old: [old]}}."
     return RecipeError(str(path), rule, value, remedy)
 
 
@@ -175,13 +180,13 @@ NAMES: Mapping[tuple[str, str], str] = {
     ("East Asian", FEMALE): "Mei Yuki Akiko Keiko Minji Xiuying Yoko",
     ("East Asian", MALE): "Hiroshi Kenji Takashi Wei Minho Jianguo Haruto",
 }
-# Pronouns by what they do in a sentence.
+# Pronouns by their function in a sentence.
 DUTIES = ("subject", "object", "determiner", "possessive", "reflexive")
 PRONOUNS = {
     MALE: ("he", "him", "his", "his", "himself"),
     FEMALE: ("she", "her", "her", "hers", "herself"),
 }
-# male/female, and where there is one the plural.
+# male/female, and the plural if there is one.
 PAIRED = """
 man/woman men/women
 boy/girl boys/girls
@@ -220,7 +225,7 @@ REGIONS: Mapping[str, str] = {
 def built_in() -> dict[str, Axis]:
     """The axes ``gender``, ``origin`` and ``region``."""
     words: dict[str, list[GroupTerm]] = {MALE: [], FEMALE: []}
-    # Words of ``OTHERS`` fit into no frame, so that their slot is another.
+    # Words of ``OTHERS`` do not fit into the frame, so they have a slot of their own.
     lines = [
         *((line.split(), ("noun", "plural")) for line in PAIRED.strip().splitlines()),
         *(([pair], ("other",)) for pair in OTHERS.split()),

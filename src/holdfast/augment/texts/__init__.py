@@ -1,1 +1,1 @@
-"""Other forms of texts, one way a file."""
+"""Text augmentations."""

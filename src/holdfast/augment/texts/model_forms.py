@@ -1,12 +1,13 @@
-"""Forms of texts that models make: back-translation, and substitution by a masked language model.
+"""Text augmentation with models: back-translation, and substitution by a masked language model.
 
-Back-translation goes into another language and back (1511.06709, as augmentation 1904.12848).
-``apertium:PAIR`` translates by the rules of Apertium, without a network, some thousand sentences a
-second (``en-eo`` and back keeps meaning best of those tried); any other name is a translation model
-of Transformers, a folder or a name on the hub. A text has one such form, which no chance changes.
+Back-translation translates a text into another language and back (1511.06709; as augmentation
+1904.12848). ``apertium:PAIR`` uses the rules of Apertium, without a network, at about a thousand
+sentences per second (``en-eo`` and back preserves meaning best of the pairs tried). Any other name
+is a Transformers translation model, a folder or a hub name. A text has one such form, without
+randomness.
 
-Substitution hides some words and puts others there that fit (1805.06201, without its training on
-labels).
+Substitution masks some words and replaces them by words that fit (1805.06201, without its training
+on labels).
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ BATCH, TOKENS = 16, 256
 
 
 def translated(texts: Sequence[str], through: str) -> list[str]:
-    """The texts in the language that ``through`` leads to.
+    """The texts translated by ``through``, a language pair or a model.
 
-    Raises ``MachineError`` where Apertium or the pair is not installed, ``ModelError`` where a
-    model cannot be loaded.
+    Raises ``MachineError`` if Apertium or the pair is not installed, ``ModelError`` if a model
+    cannot be loaded.
     """
     if through.startswith(APERTIUM):
         return _by_apertium(texts, through.removeprefix(APERTIUM))
@@ -64,7 +65,7 @@ def translated(texts: Sequence[str], through: str) -> list[str]:
 
 def _by_apertium(texts: Sequence[str], pair: str) -> list[str]:
     check_pair(pair)
-    # A paragraph a text: nothing is translated across an empty line.
+    # One paragraph per text: Apertium does not translate across an empty line.
     joined = "\n\n".join(LINES.sub(" ", text).strip() or "." for text in texts)
     done = subprocess.run(
         ["apertium", "-u", pair], input=joined, capture_output=True, text=True, check=False
@@ -72,26 +73,26 @@ def _by_apertium(texts: Sequence[str], pair: str) -> list[str]:
     found = [LINES.sub(" ", part).strip() for part in re.split(r"\n\s*\n", done.stdout)]
     if done.returncode or len(found) != len(texts):
         if len(texts) > 1 and not done.returncode:
-            # A text that holds what Apertium takes for formatting may eat the empty line.
+            # A text with what Apertium takes for formatting may swallow the empty line.
             half = len(texts) // 2
             return _by_apertium(texts[:half], pair) + _by_apertium(texts[half:], pair)
         if not done.returncode:
             return list(texts)
         raise MachineError(
-            f"apertium {pair}", "failed", done.stderr.strip()[:200], "Try it on the command line."
+            f"apertium {pair}", "failed", done.stderr.strip()[:200], "Run it on the command line."
         )
     return found
 
 
 @functools.cache
 def check_pair(pair: str) -> None:
-    """Refuse a pair of languages that Apertium does not have here."""
+    """Raise ``MachineError`` if Apertium or this language pair is not installed."""
     if shutil.which("apertium") is None:
         raise MachineError(
             _TRANSLATION,
             "needs Apertium, which is not installed",
             None,
-            "Install it: apt-get install apertium apertium-eo-en; or name translation models "
+            "Install it: apt-get install apertium apertium-eo-en. Or set translation models "
             f"({_TRANSLATION}.there, {_TRANSLATION}.back).",
         )
     listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True, check=False)
@@ -99,22 +100,22 @@ def check_pair(pair: str) -> None:
     if pair not in known:
         raise MachineError(
             _TRANSLATION,
-            "names a pair of languages that is not installed",
+            "names a language pair that is not installed",
             pair,
-            f"Here: {', '.join(known) or 'none'}. Others: apt-get install apertium-….",
+            f"Installed: {', '.join(known) or 'none'}. Others: apt-get install apertium-….",
         )
 
 
 @functools.cache
 def _model(name: str) -> tuple[Any, Any]:
-    remedy = f"Give {_TRANSLATION}.there and {_TRANSLATION}.back a folder or a name on the hub, or "
+    remedy = f"Set {_TRANSLATION}.there and {_TRANSLATION}.back to a folder, a hub name or "
     return load_pretrained(
         "AutoModelForSeq2SeqLM", name, "a translation model", f"{remedy}{APERTIUM}PAIR."
     )
 
 
 def like_first(text: str, form: str) -> str:
-    """The form with its first letter in the case of the text's."""
+    """The form with its first letter in the case of the text's first letter."""
     if text[:1].islower() and form[:1].isupper() and not form[1:2].isupper():
         return form[:1].lower() + form[1:]
     return form
@@ -123,12 +124,12 @@ def like_first(text: str, form: str) -> str:
 @enrichment(
     "back_translation",
     "text",
-    "gains with unlabelled rows and consistency (1904.12848), none for tuned transformers "
-    "(2010.01764)",
+    "gains with unlabelled rows and a consistency loss (1904.12848), none for fine-tuned "
+    "transformers (2010.01764)",
 )
 @dataclass(frozen=True)
 class BackTranslation(TextEnrichment):
-    """``there`` and ``back`` translate: ``apertium:PAIR`` or a model of Transformers."""
+    """``there`` and ``back`` translate: ``apertium:PAIR`` or a Transformers model."""
 
     copies: int = setting(1, least=1, most=1)
     similarity: float = setting(0.8, least=0, most=1)
@@ -136,21 +137,21 @@ class BackTranslation(TextEnrichment):
     back: str = setting(f"{APERTIUM}eo-en")
 
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Each text there and back; no chance is in it."""
+        """Each text translated there and back, without randomness."""
         new = sorted({text for text in texts if text.strip()})
         known = dict(zip(new, translated(translated(new, self.there), self.back), strict=True))
         return [like_first(text, known.get(text, text)) for text in texts]
 
     def ready(self) -> None:
-        """Raises ``MachineError`` or ``ModelError`` where what translates is missing, and
-        ``RecipeError`` where one of the two ways leads nowhere."""
+        """Raise ``MachineError`` or ``ModelError`` if a translator is missing, and ``RecipeError``
+        if both directions are the same."""
         for name in (self.there, self.back):
             if name.startswith(APERTIUM):
                 check_pair(name.removeprefix(APERTIUM))
             else:
                 _model(name)
         if self.there == self.back:
-            rule = "must name two ways: there and back"
+            rule = "must have two different directions, there and back"
             raise RecipeError(
                 _TRANSLATION, rule, self.there, "E.g. apertium:en-eo and apertium:eo-en."
             )
@@ -161,20 +162,20 @@ _MASKED = "enrich.masked_model"
 
 @functools.cache
 def masked_model(name: str) -> tuple[Any, Any]:
-    """The tokenizer and the model, by a folder or a name on the hub. Raises ``ModelError`` where it
-    cannot be loaded or has no mask."""
-    remedy = f"Give {_MASKED}.model a folder or a name on the hub, e.g. bert-base-uncased."
+    """The tokenizer and the model of a folder or a hub name. Raises ``ModelError`` if it cannot be
+    loaded or has no mask token."""
+    remedy = f"Set {_MASKED}.model to a folder or a hub name, e.g. bert-base-uncased."
     model_name = "a masked language model"
     tokenizer, model = load_pretrained("AutoModelForMaskedLM", name, model_name, remedy)
     if tokenizer.mask_token_id is None:
-        rule = "has no token that stands for a hidden word"
-        raise ModelError(name, rule, None, "Choose a masked language model, e.g. of BERT's family.")
+        rule = "has no mask token"
+        raise ModelError(name, rule, None, "Use a masked language model, e.g. of the BERT family.")
     return tokenizer, model
 
 
 def likely_words(text: str, name: str, most: int) -> list[list[str]]:
-    """For each mask of a text the ``most`` likeliest tokens that are whole words of letters,
-    likeliest first."""
+    """For each mask of a text the ``most`` most probable tokens that are whole words of letters,
+    the most probable first."""
     import torch
 
     tokenizer, model = masked_model(name)
@@ -190,7 +191,7 @@ def likely_words(text: str, name: str, most: int) -> list[list[str]]:
 def _whole_words(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     words = []
     for token in map(tokenizer.convert_ids_to_tokens, ids):
-        # What is alone after a word is a word; a piece of one joins it.
+        # After another word, a whole word is separated by a space; a word piece is joined.
         written = tokenizer.convert_tokens_to_string(["x", token])
         word = token.lstrip("Ġ▁")
         if word.isalpha() and written.replace("x", "", 1).startswith(" "):
@@ -201,13 +202,13 @@ def _whole_words(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 @enrichment(
     "masked_model",
     "text",
-    "0.5 points on average for CNNs and RNNs (1805.06201), none for tuned transformers "
+    "0.5 points on average for CNNs and RNNs (1805.06201), none for fine-tuned transformers "
     "(2010.01764)",
 )
 @dataclass(frozen=True, kw_only=True)
 class MaskedModel(EachText):
-    """``strength`` is the share of the words that are hidden at once, ``likeliest`` how many of the
-    model's answers chance draws from, ``model`` a folder or a name on the hub."""
+    """``strength`` is the share of the words that are masked at once, ``likeliest`` how many of the
+    model's most probable words are drawn from, ``model`` a folder or a hub name."""
 
     strength: float = setting(0.15, above=0, most=0.5)
     similarity: float = setting(0.8, least=0, most=1)
@@ -216,7 +217,7 @@ class MaskedModel(EachText):
     model: str = setting()
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """Words of content hidden, and answers of the model in their place."""
+        """Replace some content words by predictions of the model."""
         words = split(text)
         free = content_places(words, self.protect)
         count = min(len(free), count_of(self.strength, len(words)))
@@ -226,7 +227,7 @@ class MaskedModel(EachText):
         masked = words
         for place in places:
             masked = masked.changed(place, masked_model(self.model)[0].mask_token)
-        # One by one: padding moves the last bits of a model's answers with the company.
+        # One by one: with padding, the last bits of a prediction depend on the other texts.
         answers = likely_words(str(masked), self.model, self.likeliest + 1)
         for place, known in zip(places, answers, strict=False):
             old = words.words[place]
@@ -242,5 +243,5 @@ class MaskedModel(EachText):
         return str(words)
 
     def ready(self) -> None:
-        """Raises ``ModelError`` where the model cannot be loaded."""
+        """Raise ``ModelError`` if the model cannot be loaded."""
         masked_model(self.model)

@@ -1,9 +1,9 @@
-"""A user's own enrichment: ``module:function`` or ``path.py:function``, row and seed to row.
+"""A user-defined enrichment: ``module:function`` or ``path.py:function``, (row, seed) → row.
 
-The function takes a row, a dict of its texts (``text``, of pairs ``text_pair``, of a source and its
-target ``text`` and ``target``, of a chat ``question`` and ``answer``) and its ``label``, and a
-whole number, from which all of its chance comes; it returns the row in another form, under the same
-label. It runs in the process of the training, with the rights of whoever started it.
+The function receives a row and an integer seed. The row is a dict of its texts (``text``; for pairs
+also ``text_pair``; for a source and its target ``text`` and ``target``; for a chat ``question`` and
+``answer``) and its ``label``. All randomness must come from the seed. It returns the row in another
+form with the same label. It runs in the training process, with the rights of the user.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ SEEDS = (0, 1, 2_147_483_659)
 
 @functools.cache
 def load_function(spec: str) -> Function:
-    """The function that ``module:function`` or ``path.py:function`` names.
+    """The function at ``module:function`` or ``path.py:function``.
 
-    Raises ``RecipeError`` where there is none, or what holds it fails on import.
+    Raises ``RecipeError`` if it does not exist, or its module fails on import.
     """
     place, colon, name = spec.rpartition(":")
     if not colon or not place or not name:
         raise RecipeError(
-            SETTING, "names no function", spec, "Give module:function or path.py:function."
+            SETTING, "is not a function", spec, "Write module:function or path.py:function."
         )
     if place.endswith(".py"):
         path = Path(place)
         if not path.is_file():
-            remedy = "A relative path starts at the recipe's folder, or at the current one."
-            raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
+            remedy = "A relative path starts at the recipe's folder, or at the current folder."
+            raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
         found = importlib.util.spec_from_file_location(f"holdfast_own_{path.stem}", path)
         if found is None or found.loader is None:
             raise RecipeError(SETTING, "names a file that Python cannot import", spec)
@@ -54,7 +54,7 @@ def load_function(spec: str) -> Function:
         with _importing(spec):
             found.loader.exec_module(module)
     else:
-        # As ``python -m`` does: the folder where the command was typed.
+        # Like ``python -m``: search the current folder.
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         with _importing(spec):
@@ -76,27 +76,27 @@ def _importing(spec: str) -> Iterator[None]:
             SETTING,
             f"names code that fails on import with {type(error).__name__}: {error}",
             spec,
-            "Import it with python alone to see the line.",
+            "Import it in a Python shell to see the line.",
         ) from error
 
 
 def check_function(function: Function, rows: Sequence[Row], spec: str = "the function") -> None:
-    """Hold a function to what an enrichment promises, on some rows: the same row and seed give the
-    same form, the row that it is given stays as it was, the label and the names of the texts are
-    kept, texts stay texts, and neither NumPy's nor Python's own chance is used or seeded.
+    """Check the contract of an enrichment on some rows: the same row and seed give the same form,
+    the given row is not changed, the label and the text names stay, texts stay texts, and the
+    global random generators of NumPy and Python are neither used nor seeded.
 
-    Raises ``RecipeError`` with the promise that it breaks and the row.
+    Raises ``RecipeError`` with the violated rule and the row.
     """
     for row, seed in itertools.product(rows, SEEDS):
         before = _process_chance()
         given = copy.deepcopy(dict(row))
         new = _called(function, given, seed, spec)
         if given != dict(row):
-            raise _broken(spec, "changes the row that it is given", row)
+            raise _broken(spec, "changes the given row", row)
         if _called(function, copy.deepcopy(dict(row)), seed, spec) != new:
             raise _broken(spec, "gives another form for the same row and seed", row)
         if before != _process_chance():
-            raise _broken(spec, "draws from chance that belongs to the whole process", row)
+            raise _broken(spec, "uses a global random generator", row)
 
 
 def _process_chance() -> tuple[Any, ...]:
@@ -104,7 +104,7 @@ def _process_chance() -> tuple[Any, ...]:
 
 
 def _called(function: Function, row: dict[str, object], seed: int, spec: str) -> dict[str, Any]:
-    """A form of a row, held to what can be told from one call."""
+    """A form of a row, with the checks that need only one call."""
     given = dict(row)
     try:
         new = function(row, seed)
@@ -124,12 +124,12 @@ def _broken(spec: str, rule: str, row: Row) -> RecipeError:
         f"{SETTING} {spec}",
         rule,
         dict(row),
-        "Write function(row, seed) -> row: a new dict, all chance from "
+        "Write function(row, seed) -> row: return a new dict, and take all randomness from "
         "numpy.random.default_rng(seed).",
     )
 
 
-@enrichment("own", "text", "yours to say")
+@enrichment("own", "text", "depends on your function")
 @dataclass(frozen=True, kw_only=True)
 class Own(TextEnrichment):
     """``function`` is ``module:function`` or ``path.py:function``."""
@@ -137,12 +137,12 @@ class Own(TextEnrichment):
     function: str = setting()
 
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Texts without a label."""
+        """Forms of texts without labels."""
         rows = [{"text": text, "label": None} for text in texts]
         return [str(row["text"]) for row in self.forms(rows, ["text"], seeds)]
 
     def forms(self, rows: Sequence[Row], parts: Sequence[str], seeds: Sequence[int]) -> list[Row]:
-        """The rows as the function gives them; of what is not asked for, the old stays."""
+        """The rows with the requested ``parts`` from the function; other parts stay."""
         function = load_function(self.function)
         results = (
             _called(function, dict(row), seed, self.function)
@@ -154,5 +154,5 @@ class Own(TextEnrichment):
         ]
 
     def ready(self) -> None:
-        """Raises ``RecipeError`` where the function cannot be loaded."""
+        """Raise ``RecipeError`` if the function cannot be loaded."""
         load_function(self.function)

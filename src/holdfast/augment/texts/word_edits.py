@@ -1,14 +1,15 @@
-"""A text word by word: which words may be touched, what a form must keep, and forms that edit.
+"""Word-level augmentation: which words may be edited, what a form must keep, and the edits.
 
-What holds a label is rarely known, but a text that lost its numbers, a negation, a name or a term
-that the user protects says something else (``lost``). The similarity of the two as a sentence
-encoder sees them is ``text_forms.py``'s.
+Which words determine the label is rarely known. But a text that lost its numbers, a negation, a
+name or a protected term has another meaning (``lost``). ``text_forms.py`` checks the similarity of
+text and form with a sentence encoder.
 
-The forms are EDA and its four operations (1901.11196), AEDA and cut-out. EDA has synonyms, random
-insertion, swap and deletion. Of synonyms, part of speech and inflection are kept: a word is
-replaced only where what it is stands clear (``WordNet.clear_reading``), by a single word of the
-synset in the same form, and an article before it follows ("a great day" → "an outstanding day").
-The others change no word into another. Words that are not free (``free_places``) are never touched.
+The augmentations are EDA and its four operations (1901.11196), AEDA and span cutoff. EDA has
+synonym replacement, random insertion, swap and deletion. Synonyms keep part of speech and
+inflection: a word is replaced only if its reading is clear (``WordNet.clear_reading``), by a single
+word of the synset in the same form, and the article before it is adjusted ("a great day" → "an
+outstanding day"). The other operations do not replace words. Words that are not free
+(``free_places``) are never edited.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import numpy as np
 from holdfast.augment.registry import EachText, count_of, enrichment, setting
 from holdfast.augment.texts.wordnet import wordnet
 
-# An apostrophe or hyphen inside belongs to the word: don't, well-known. Sets that come cut into
-# words have "do n't", "do n 't" and "it 's".
+# An apostrophe or hyphen inside belongs to the word: don't, well-known. Tokenized data sets have
+# "do n't", "do n 't" and "it 's".
 WORD = re.compile(r"\bn ?['’]t\b|(?<!\w)['’](?:s|re|ve|ll|d|m)\b|\w+(?:['’\-]\w+)*")
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _NEGATIONS = """
@@ -33,7 +34,7 @@ lack lacks lacking few little
 """
 NEGATIONS = frozenset(_NEGATIONS.split())
 NOT = re.compile(r"n ?['’]t$")
-# Words that carry grammar: no synonym of theirs fits, and WordNet has odd senses of them.
+# Function words: no synonym of theirs fits, and WordNet has unusual senses of them.
 _FUNCTION = """
 a about after again against all also am an and any are aren't as at be because been before being
 below between both but by can could d did do does doing done down during each else ever every few
@@ -45,7 +46,8 @@ under until up ve very was we were what when where which while who whom whose wh
 yes yet you your yours yourself yourselves
 """
 FUNCTION = frozenset(_FUNCTION.split())
-# Beyond these a form is another text: a translation that was cut, a model that went on and on.
+# Outside this range of relative length a form is another text: a truncated translation, or a model
+# that did not stop.
 LEAST_LENGTH, MOST_LENGTH = 0.5, 2.0
 
 
@@ -66,11 +68,11 @@ class SplitText:
         return "".join(pieces)
 
     def changed(self, place: int, word: str) -> SplitText:
-        """With another word at ``place``."""
+        """The text with another word at ``place``."""
         return replace(self, words=(*self.words[:place], word, *self.words[place + 1 :]))
 
     def without(self, begin: int, end: int) -> SplitText:
-        """Without the words from ``begin`` up to ``end``, nor what stands between them."""
+        """The text without the words from ``begin`` up to ``end`` and the gaps between them."""
         left, right = self.gaps[begin], self.gaps[end]
         joint = left.rstrip() + right
         if begin == 0 and not left.strip():
@@ -79,7 +81,7 @@ class SplitText:
         return SplitText((*self.words[:begin], *self.words[end:]), gaps)
 
     def inserted(self, place: int, word: str) -> SplitText:
-        """With one word more before the one at ``place``, or at the end."""
+        """The text with an additional word before the one at ``place``, or at the end."""
         if place == len(self.words):
             gaps = (*self.gaps[:-1], " " if self.words else self.gaps[0], self.gaps[-1])
             return SplitText((*self.words, word), gaps)
@@ -88,7 +90,7 @@ class SplitText:
 
 
 def split(text: str) -> SplitText:
-    """The words of a text."""
+    """The words and gaps of a text."""
     words, gaps, end = [], [], 0
     for match in WORD.finditer(text):
         gaps.append(text[end : match.start()])
@@ -98,14 +100,14 @@ def split(text: str) -> SplitText:
 
 
 def is_negation(word: str) -> bool:
-    """Whether the word turns what is said into its contrary (English)."""
+    """Whether the word negates (English)."""
     plain = word.casefold()
     return plain in NEGATIONS or NOT.search(plain) is not None
 
 
 def is_name(words: SplitText, place: int) -> bool:
-    """Whether a word looks like a name: a capital that no sentence's beginning explains. A text
-    without a small letter has no names to tell."""
+    """Whether a word looks like a name: it is capitalised although it does not begin a sentence. In
+    a text without lowercase letters no word is a name."""
     word = words.words[place]
     if not word[:1].isupper() or word.casefold() == "i" or word.casefold()[:2] in ("i'", "i’"):
         return False
@@ -116,7 +118,7 @@ def is_name(words: SplitText, place: int) -> bool:
 
 
 def protected_places(words: SplitText, terms: Sequence[str]) -> set[int]:
-    """The places of words that belong to one of these terms, whatever the case."""
+    """The places of words that belong to one of these terms, ignoring case."""
     if not terms:
         return set()
     protected_terms = [[one.casefold() for one in split(term).words] for term in terms]
@@ -129,8 +131,8 @@ def protected_places(words: SplitText, terms: Sequence[str]) -> set[int]:
 
 
 def free_places(words: SplitText, protect: Sequence[str] = ()) -> list[int]:
-    """The places of words that may be replaced, moved or left out: neither numbers, negations,
-    names nor protected terms."""
+    """The places of words that may be replaced, moved or deleted: neither numbers, negations, names
+    nor protected terms."""
     protected = protected_places(words, protect)
     return [
         place
@@ -143,26 +145,27 @@ def free_places(words: SplitText, protect: Sequence[str] = ()) -> list[int]:
 
 
 def numbers_of(text: str) -> Counter[str]:
-    """How often each number stands in a text."""
+    """How often each number occurs in a text."""
     return Counter(NUMBER.findall(text))
 
 
 def negations_of(words: SplitText) -> int:
-    """How many words of a text negate."""
+    """The number of negations in a text."""
     return sum(is_negation(word) for word in words.words)
 
 
 def names_of(words: SplitText) -> Counter[str]:
-    """How often each name stands in a text."""
+    """How often each name occurs in a text."""
     return Counter(word for place, word in enumerate(words.words) if is_name(words, place))
 
 
 def lost(before: str, after: str, protect: Sequence[str] = (), *, names: bool = True) -> str | None:
-    """What a form lost of its text in a word (``numbers``, ``negation``, ``names``, ``protected
-    terms``, ``length``, ``all words``), or ``None`` where nothing is missed.
+    """What a form lost of its text, as a keyword (``numbers``, ``negation``, ``names``, ``protected
+    terms``, ``length``, ``all words``), or ``None``.
 
-    Numbers must be the same, as often; negations as many; every name and every protected term must
-    be there as often as before; the words at least half and at most twice as many, or one apart.
+    The form must have the same numbers equally often, the same number of negations, every name, and
+    every protected term as often as before. The number of words must be between half and twice that
+    of the text, or differ by one.
     """
     old, new = split(before), split(after)
     if len(old) and not len(new):
@@ -181,14 +184,17 @@ def lost(before: str, after: str, protect: Sequence[str] = (), *, names: bool = 
     return "length" if far and abs(len(new) - len(old)) > 1 else None
 
 
-EDA = "gains for CNNs and RNNs on few rows (1901.11196), none for tuned transformers (2010.01764)"
+EDA = (
+    "gains for CNNs and RNNs on few rows (1901.11196), none for fine-tuned transformers "
+    "(2010.01764)"
+)
 VOWELS = "aeiou"
 LEAST_LETTERS = 3
 MARKS = (".", ";", "?", ":", "!", ",")
 
 
 def content_places(words: SplitText, protect: Sequence[str]) -> list[int]:
-    """The free places that hold words of content."""
+    """The free places of content words."""
     return [
         place
         for place in free_places(words, protect)
@@ -199,7 +205,7 @@ def content_places(words: SplitText, protect: Sequence[str]) -> list[int]:
 
 
 def put(words: SplitText, place: int, new: str) -> SplitText:
-    """The words with ``new`` at ``place``, in its case, with an article that fits."""
+    """The words with ``new`` at ``place``, in the old word's case, with a matching article."""
     old = words.words[place]
     cased = new.upper() if old.isupper() and len(old) > 1 else new
     cased = cased[:1].upper() + cased[1:] if old[:1].isupper() else cased
@@ -214,29 +220,30 @@ def put(words: SplitText, place: int, new: str) -> SplitText:
 
 @dataclass(frozen=True)
 class WordEdit(EachText):
-    """One whose ``strength`` is the share of the words that it touches."""
+    """An enrichment whose ``strength`` is the share of the words that it edits."""
 
     strength: float = setting(0.1, above=0, most=1)
 
 
 @dataclass(frozen=True)
 class SynonymEdit(WordEdit):
-    """One that puts synonyms of WordNet."""
+    """A word edit that uses synonyms of WordNet."""
 
     def ready(self) -> None:
-        """Raises ``MachineError`` where WordNet is not installed."""
+        """Raise ``MachineError`` if WordNet is not installed."""
         wordnet()
 
 
 @enrichment("synonyms", "text", EDA)
 @dataclass(frozen=True)
 class Synonyms(SynonymEdit):
-    """``strength`` is the share of the words that is replaced at most. English."""
+    """Synonym replacement. ``strength`` is the largest share of the words that is replaced.
+    English."""
 
     strength: float = setting(0.2, above=0, most=1)
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text with up to ``strength`` · words of its free words replaced by synonyms."""
+        """The text with up to ``strength`` · words free content words replaced by synonyms."""
         words = split(text)
         left = count_of(self.strength, len(words))
         for place in rng.permutation(content_places(words, self.protect)):
@@ -249,10 +256,11 @@ class Synonyms(SynonymEdit):
 @enrichment("insert", "text", EDA)
 @dataclass(frozen=True)
 class Insert(SynonymEdit):
-    """``strength`` is how many words come in, as a share of the words. English."""
+    """Random insertion. ``strength`` is the number of inserted words as a share of the words.
+    English."""
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text with ``strength`` · words synonyms of its own words put in at random."""
+        """The text with ``strength`` · words synonyms of its words inserted at random places."""
         words, synonyms = split(text), wordnet().synonyms
         content_words = [
             words.words[place].casefold() for place in content_places(words, self.protect)
@@ -269,7 +277,7 @@ class Insert(SynonymEdit):
 @enrichment("swap", "text", EDA)
 @dataclass(frozen=True)
 class Swap(WordEdit):
-    """``strength`` is the number of swaps in shares of the words."""
+    """Random swap. ``strength`` is the number of swaps as a share of the words."""
 
     def change(self, text: str, rng: np.random.Generator) -> str:
         """The text after ``strength`` · words swaps of two of its free words."""
@@ -287,13 +295,12 @@ class Swap(WordEdit):
 @enrichment("delete", "text", EDA)
 @dataclass(frozen=True)
 class Delete(WordEdit):
-    """``strength`` is the probability that a word is left out."""
+    """Random deletion. ``strength`` is the probability that a word is deleted."""
 
     strength: float = setting(0.1, above=0, most=0.9)
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text without those of its free words that chance takes; of a text of one word it is
-        kept."""
+        """The text without randomly selected free words; at least one word stays."""
         words = split(text)
         gone = [at for at in free_places(words, self.protect) if rng.random() < self.strength]
         for place in reversed(gone[: len(words) - 1]):
@@ -304,8 +311,8 @@ class Delete(WordEdit):
 @enrichment("eda", "text", EDA)
 @dataclass(frozen=True)
 class Eda(SynonymEdit):
-    """One of the four operations by chance, each as likely. ``strength`` is the paper's α: the
-    share of the words that an operation touches."""
+    """One of the four EDA operations at random, with equal probability. ``strength`` is the paper's
+    α: the share of the words that an operation edits."""
 
     strength: float = setting(0.1, above=0, most=0.9)
 
@@ -315,17 +322,17 @@ class Eda(SynonymEdit):
         return drawn(strength=self.strength, protect=self.protect).change(text, rng)
 
 
-@enrichment("aeda", "text", "the paper gains with RNNs and CNNs, little with BERT (2108.13273)")
+@enrichment("aeda", "text", "gains with RNNs and CNNs, small gains with BERT (2108.13273)")
 @dataclass(frozen=True)
 class Aeda(WordEdit):
-    """AEDA (2108.13273), punctuation marks at random places: at most ``strength`` times the number
-    of words. No word is changed, moved or lost, so the meaning survives by construction."""
+    """AEDA (2108.13273): punctuation marks at random places, at most ``strength`` times the number
+    of words. No word is changed, moved or deleted, so the meaning stays by construction."""
 
     strength: float = setting(1 / 3, above=0, most=1)
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text with 1 … ``strength`` · words marks before words that are drawn without
-        replacement, each followed by a space."""
+        """The text with 1 … ``strength`` · words punctuation marks, each followed by a space,
+        before words that are drawn without replacement."""
         words = split(text)
         if not len(words):
             return text
@@ -342,13 +349,13 @@ class Aeda(WordEdit):
 @enrichment("cutout", "text", "gains of about a point with a consistency loss (2009.13818)")
 @dataclass(frozen=True)
 class Cutout(WordEdit):
-    """Span cut-out: a stretch of neighbouring words is left out, as a square of a picture is
-    (2009.13818 calls it span cutoff). ``strength`` is the share of the words that it holds."""
+    """Span cutoff (2009.13818): a span of neighbouring words is deleted. ``strength`` is its share
+    of the words."""
 
     strength: float = setting(0.2, above=0, most=0.5)
 
     def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text without such a stretch of free words; as it is, where none is that long."""
+        """The text without such a span of free words; unchanged if no span is that long."""
         words = split(text)
         size = min(count_of(self.strength, len(words)), len(words) - 1)
         free = set(free_places(words, self.protect))

@@ -1,7 +1,7 @@
-"""WordNet 3 as Debian's ``wordnet-base`` lays it down, read directly: lemmas, synonyms, inflection.
+"""A reader of WordNet 3 (Debian's ``wordnet-base``): lemmas, synonyms, inflection.
 
-Only the first sense of a word is used, which is its most frequent one: what a word means in its
-sentence is not worked out.
+Only the first sense of a word is used, which is its most frequent one: word senses are not
+disambiguated by context.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from holdfast.core.errors import MachineError
 Part = Literal["noun", "verb", "adj", "adv"]
 PARTS: tuple[Part, ...] = ("noun", "verb", "adj", "adv")
 PLACES = (Path("/usr/share/wordnet"), Path("/usr/share/wordnet-3.0/dict"))
-# The kind of synset in a sense key: noun, verb, adjective, adverb, satellite adjective.
+# The synset types in a sense key: noun, verb, adjective, adverb, satellite adjective.
 KINDS: Mapping[str, Part] = {"1": "noun", "2": "verb", "3": "adj", "4": "adv", "5": "adj"}
-# (ending, what stands in its place in the lemma) by the form that it marks.
+# (ending, its replacement in the lemma) by inflected form.
 ENDINGS: Mapping[Part, Mapping[str, tuple[tuple[str, str], ...]]] = {
     "noun": {
         "s": (
@@ -45,14 +45,14 @@ ENDINGS: Mapping[Part, Mapping[str, tuple[tuple[str, str], ...]]] = {
     "adv": {},
 }
 VOWELS = "aeiou"
-# The first sense of a part of speech must have so much more use than all other readings together.
+# The first sense must be this many times as frequent as all other readings together.
 CLEAR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A word form as a form of a lemma: ``ending`` is ``""``, ``s``, ``ed``, ``ing``, ``er`` or
-    ``est``; ``uses`` is how often the lemma's first sense was met in texts."""
+    """A reading of a word form as an inflected lemma: ``ending`` is ``""``, ``s``, ``ed``, ``ing``,
+    ``er`` or ``est``; ``uses`` is the corpus count of the lemma's first sense."""
 
     lemma: str
     part: Part
@@ -61,7 +61,7 @@ class Reading:
 
 
 class WordNet:
-    """The four indexes, and the synsets behind them, read where they are asked for."""
+    """The four indexes, and their synsets, which are parsed on demand."""
 
     def __init__(self, folder: Path) -> None:
         self._offsets: dict[Part, dict[str, int]] = {}
@@ -79,7 +79,7 @@ class WordNet:
             self._forms[part] = {}
             for form, lemma in self._irregular[part].items():
                 self._forms[part].setdefault(lemma, []).append(form)
-        # How often each sense was met: (lemma, part of speech, number of the sense) to a count.
+        # Corpus counts: (lemma, part of speech, number of the sense) → count.
         self._uses: dict[tuple[str, Part, int], int] = {}
         for key, sense, count in _cells(folder / "cntlist.rev"):
             lemma, _, rest = key.partition("%")
@@ -87,7 +87,7 @@ class WordNet:
         self._known: dict[str, tuple[str, ...]] = {}
 
     def readings(self, form: str) -> list[Reading]:
-        """What a word form (in small letters) may be a form of."""
+        """The possible readings of a word form (in lowercase)."""
         readings: dict[tuple[str, Part], Reading] = {}
         for part in PARTS:
             for lemma, ending in self._lemmas(form, part):
@@ -99,8 +99,8 @@ class WordNet:
         return list(readings.values())
 
     def clear_reading(self, form: str) -> Reading | None:
-        """The one reading that is used ``CLEAR`` times as often as all others together, and whose
-        first sense is used at least as often as its other senses; ``None`` where there is none."""
+        """The reading that is ``CLEAR`` times as frequent as all others together, and whose first
+        sense is at least as frequent as its other senses; ``None`` without one."""
         readings = sorted(self.readings(form), key=lambda one: -one.uses)
         if not readings or not readings[0].uses:
             return None
@@ -114,8 +114,9 @@ class WordNet:
         return first if first.uses >= others else None
 
     def synonyms(self, form: str) -> tuple[str, ...]:
-        """Single words of the first sense of what ``form`` clearly is, in its form; those whose own
-        first sense it is too, and that were met in texts: a "player" is no "participant"."""
+        """Single words of the first sense of the clear reading of ``form``, inflected like it. The
+        sense must also be their own first sense, with a corpus count: "player" does not become
+        "participant"."""
         if form not in self._known:
             reading = self.clear_reading(form)
             synonyms = [] if reading is None else self._synonyms(reading)
@@ -141,8 +142,8 @@ class WordNet:
         ]
 
     def inflected(self, lemma: str, like: Reading) -> str | None:
-        """A lemma in the form that ``like`` is in; ``None`` where that cannot be told: of an
-        irregular verb with more than one past form."""
+        """A lemma inflected like ``like``; ``None`` if the form is unknown, as for an irregular
+        verb with more than one past form."""
         if not like.ending:
             return lemma
         irregular = self._forms[like.part].get(lemma, [])
@@ -150,7 +151,7 @@ class WordNet:
             fitting = [form for form in irregular if _fits(form, like.ending)]
             return fitting[0] if len(fitting) == 1 else None
         if like.part == "adj" and len(lemma) > 6:
-            # Long adjectives are compared with "more" and "most".
+            # Long adjectives form their comparative with "more" and "most".
             return None
         return _inflected(lemma, like.ending)
 
@@ -171,7 +172,7 @@ class WordNet:
 
 
 def _cells(path: Path) -> Iterator[list[str]]:
-    """The cells of each line of a file; those of its licence begin with a space."""
+    """The cells of each line of a file; the lines of its licence begin with a space."""
     with path.open(encoding="ascii") as lines:
         yield from (line.split() for line in lines if not line.startswith(" "))
 
@@ -185,14 +186,14 @@ def _ending_of(form: str, part: Part) -> str:
 
 
 def _fits(form: str, ending: str) -> bool:
-    """Whether an irregular form is the one of ``ending``."""
+    """Whether an irregular form corresponds to ``ending``."""
     if ending in ("s", "ed"):
         return not form.endswith("ing") and (ending == "ed" or form.endswith("s"))
     return form.endswith(ending)
 
 
 def _inflected(lemma: str, ending: str) -> str:
-    """A regular lemma with an ending."""
+    """A regular lemma with an inflectional ending."""
     last, before = lemma[-1], lemma[-2:-1]
     if ending == "s":
         if last == "y" and before not in VOWELS:
@@ -211,16 +212,16 @@ def _inflected(lemma: str, ending: str) -> str:
 
 @functools.cache
 def wordnet() -> WordNet:
-    """The WordNet of this machine, read once a process.
+    """The WordNet installation of this machine, read once per process.
 
-    Raises ``MachineError`` where it is not installed.
+    Raises ``MachineError`` if it is not installed.
     """
     for folder in PLACES:
         if (folder / "index.noun").is_file():
             return WordNet(folder)
     raise MachineError(
-        "a synonym",
-        f"needs the files of WordNet, and there are none in {PLACES[0]}",
+        "synonym replacement",
+        f"needs the files of WordNet, but none were found in {PLACES[0]}",
         None,
         "Install them: apt-get install wordnet-base.",
     )

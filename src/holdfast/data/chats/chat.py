@@ -1,9 +1,9 @@
-"""Rows of a chat, of an instruction, of a prompt, of rendered chats or of plain text → a ``Table``.
+"""Rows of chats, instructions, prompts, rendered chats or plain text as a ``Table``.
 
-Columns of its rows: ``row``; ``text``, what was asked (or the text), in which copies are looked
+Columns of its rows: ``row``; ``text``, the prompt (or the text), in which duplicates are searched
 for; ``turns``, the turns as JSON (empty for plain text); ``label``, always 0; ``group``.
-``classes`` is ``("all",)``. The table's form is ``form_of(table)``. Of a text file each passage is
-a row; blank lines part passages.
+``classes`` is ``("all",)``. The table's form is ``form_of(table)``. In a text file each passage is
+a row; blank lines separate passages.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def is_text_file(source: str | Path) -> bool:
 
 
 def read_passages(path: Path, encoding: str | None) -> Raw:
-    """The passages of a text file, their lines as they are, without the blank lines between."""
+    """The passages of a text file with their line breaks, without the blank lines between them."""
     with read_errors(path), open_lines(path, encoding) as lines:
         raw = store(map(_batch, batched(_passages(path, lines))), str(path))
     if not len(raw):
-        raise DataError(str(path), "holds no text", None, "It needs passages of text.")
+        raise DataError(str(path), "holds no text", None, "Add passages of text.")
     return raw
 
 
@@ -76,7 +76,7 @@ def _passages(path: Path, lines: Iterator[str]) -> Iterator[tuple[str, int]]:
     for line in itertools.chain(lines, [""]):
         size += len(line)
         if line.strip():
-            check_row(str(path), size, "Part its passages by blank lines.")
+            check_row(str(path), size, "Separate its passages by blank lines.")
             lot.append(line)
         elif lot:
             passage = "".join(lot).rstrip("\r\n")
@@ -105,14 +105,14 @@ _SCHEMA = [
 def load_chats(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """Read a file or a hub data set for a causal language model.
 
-    Rows that cannot be learned from (no answer, an empty one, roles out of order) are left out,
-    and a ``Finding`` for each kind counts them. In the options ``text`` are the columns of the
-    question, or of plain text, and ``label`` that of the answer; where no label is needed,
-    questions without an answer stay, as they do for prediction.
+    Rows that cannot be learned from (no answer, an empty one, roles out of order) are dropped, and
+    a ``Finding`` for each type counts them. In the options ``text`` are the columns of the prompt,
+    or of plain text, and ``label`` that of the answer. Where no label is needed, prompts without an
+    answer are kept, as for prediction.
 
     Raises
     ------
-    DataError : the columns cannot be told, or no row can be used.
+    DataError : the columns cannot be chosen, or no row can be used.
     """
     check_template_name(options.template)
     if is_text_file(source):
@@ -121,7 +121,7 @@ def load_chats(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Tab
         raw = read_source(source, options.encoding, options.config)
     raw = options.view(raw) if options.view is not None else raw
     if not len(raw):
-        raise DataError(raw.source, "has no rows", None, "It needs rows with a chat or a text.")
+        raise DataError(raw.source, "has no rows", None, "Add rows with a chat or a text.")
     with record_decisions() as log:
         columns = choose_chat_columns(raw, options)
         if options.group is not None:
@@ -136,13 +136,13 @@ def load_chats(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Tab
 
 
 def _form(raw: Raw, columns: ChatColumns) -> str:
-    """The form of the rows: that of the columns, or of texts the template they are rendered in."""
+    """The form of the rows: that of the columns, or for texts the template they are rendered in."""
     if columns.form != "text" or columns.template is not None:
         return columns.form
     first = raw.table[columns.text[0]].slice(0, SAMPLE).to_pylist()
     form = detect_template([cell or "" for cell in first])
     if form is not None:
-        because = "its rows hold the marks of this chat template; they are parsed back to turns"
+        because = "the rows contain the markers of this chat template and are parsed into turns"
         notify(Decision("form of the text", f"chats rendered as {form}", because))
     return form or "text"
 
@@ -160,15 +160,15 @@ def _refuse_tools(raw: Raw) -> None:
 def _unread_part_error(source: str, rule: str) -> DataError:
     return DataError(
         source,
-        f"{rule}, and the texts of turns alone are learned: the chat would be another one",
+        f"{rule}. Holdfast learns only the texts of turns, so it would train on a different chat",
         None,
-        "Write what the model is to learn into the content of the turns, as your chat template has "
-        "it, or take such rows or parts out of the file.",
+        "Write what the model must learn into the content of the turns, in the form of your chat "
+        "template, or remove these rows or parts from the file.",
     )
 
 
 def chats_from_prompts(prompts: Sequence[str], like: str) -> Table:
-    """A table of prompts in memory, in the form ``like``: questions, or beginnings of texts."""
+    """A table of prompts in memory, in the form ``like``: prompts, or beginnings of texts."""
     rows = []
     for number, prompt in enumerate(prompts):
         turns: list[Turn] = [] if like == "text" else [{"role": "user", "content": prompt}]
@@ -196,7 +196,7 @@ def read_row_turns(table: Table) -> list[list[Turn]]:
 
 @dataclass
 class _Reader:
-    """One pass over the source, with what was found on the way."""
+    """One pass over the source, with its findings."""
 
     raw: Raw
     columns: ChatColumns
@@ -207,21 +207,21 @@ class _Reader:
     cut: Tally = field(default_factory=Tally)
 
     def write(self) -> datasets.Dataset:
-        """The rows on disk; what was left out or cut is noticed. Refuses a source of which nothing
-        is left."""
+        """Write the rows to disk; log a finding for dropped rows and cut turns. Refuses a source
+        without usable rows."""
         schema = pa.schema([*_SCHEMA, *([("group", pa.string())] if self.group else [])])
         rows = write_batches("chats", schema, self._batches(schema))
         if not len(rows):
             raise self._nothing()
         for fault, tally in sorted(self.faults.items()):
-            because = f"{tally.count} rows {_fault_in_words(fault)}: left out"
+            because = f"{tally.count} rows {_fault_in_words(fault)}: dropped"
             self._notice(
                 fault, "warn", tally, because, "Correct them in the source, if they matter."
             )
-        because = f"{self.cut.count} chats go on after their last answer; what follows it is not "
-        remedy = "Nothing to do, unless the answers are missing by mistake."
+        because = f"{self.cut.count} chats have turns after their last answer, which are not "
+        remedy = "No change is needed, unless an answer is missing by mistake."
         if self.cut.count:
-            self._notice(UNANSWERED, "info", self.cut, f"{because}learned", remedy)
+            self._notice(UNANSWERED, "info", self.cut, f"{because}used for training", remedy)
         return rows
 
     def _notice(
@@ -234,7 +234,7 @@ class _Reader:
         fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
         return DataError(
             f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",
-            f"has no row that can be learned from: {tally.count} rows {_fault_in_words(fault)}",
+            f"has no usable row: {tally.count} rows {_fault_in_words(fault)}",
             f"row {tally.rows[0]}",
             'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
             "name other columns with --text and --label.",
@@ -286,7 +286,7 @@ class _Reader:
         columns = self.columns
         if self.form == "messages":
             cell = cells[columns.text[0]]
-            # Cheap: nearly no chat has any.
+            # Cheap: few chats have any.
             part = unread_part(cell) if any(name in (cell or "") for name in PARTS) else None
             if part is not None:
                 raise _unread_part_error(
@@ -295,7 +295,7 @@ class _Reader:
             return read_turns(cell)
         if columns.answer is None and self.form not in ("instruction", "prompt"):
             return parse_rendered(cells[columns.text[0]] or "", self.form)
-        # Question and answer as turns; either may itself hold a list of turns.
+        # Prompt and answer as turns; either may itself hold a list of turns.
         parts = [cells[name] or "" for name in columns.text]
         question = (
             template_text
@@ -310,7 +310,7 @@ class _Reader:
 
 
 def _parse_turns(text: str, role: str) -> list[Turn]:
-    # Nearly all are plain texts, which need no parser.
+    # Nearly all cells are plain text, which needs no parser.
     if text.startswith(("[{", '{"')):
         inner = read_turns(text)
         if inner is not None:
@@ -327,8 +327,8 @@ def check_same_form(table: Table, like: Table) -> Table:
     if form_of(table) != form_of(like):
         raise DataError(
             table.source,
-            f"holds rows of the form {form_of(table)!r}, not {form_of(like)!r} as {like.source}",
+            f"holds rows of the form {form_of(table)!r}, but {like.source} holds {form_of(like)!r}",
             None,
-            "Give files of the same shape.",
+            "Give files with rows of the same form.",
         )
     return table

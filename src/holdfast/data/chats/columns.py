@@ -1,5 +1,5 @@
-"""Which columns hold the chat, the question and the answer, or the plain text: as given, or worked
-out from their names with a reason."""
+"""Choose the columns of the chat, of the prompt and the answer, or of plain text: as given, or
+inferred from their names with a reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXTS = ("text", "content", "document", "body", "article", "passage", "story")
 @dataclass(frozen=True, slots=True)
 class ChatColumns:
     """``form`` is ``messages``, ``instruction``, ``prompt`` or ``text``; ``text`` the columns of
-    the chat, of the question (instruction, then input) or of the text; ``answer`` the column of
+    the chat, of the prompt (instruction, then input) or of the text; ``answer`` the column of
     the answer; ``system`` that of a system turn; ``template`` one made of columns."""
 
     form: str
@@ -43,10 +43,10 @@ class ChatColumns:
 
 
 def choose_chat_columns(raw: Raw, options: RowOptions) -> ChatColumns:
-    """The columns; what was decided without being asked goes into the log.
+    """The columns; inferred ones are logged as decisions.
 
-    Where no label is needed, a named answer column may be absent.
-    Raises ``DataError`` where a named column is absent or none can be told.
+    Where no label is needed, a named answer column may be missing.
+    Raises ``DataError`` where a named column is missing or no column can be chosen.
     """
     text, label, need_answer = options.text, options.label, options.need_label
     for name in (*(text or ()), *((label,) if label and need_answer else ())):
@@ -85,7 +85,7 @@ def _named_columns(
             raw.source,
             "has several text columns and no answer column",
             ", ".join(text),
-            "Name the column of the answers: --label COLUMN.",
+            "Name the column of answers: --label COLUMN.",
         )
     instruction = text[0].lower() in INSTRUCTION
     return ChatColumns("instruction" if instruction else "prompt", text, label, system)
@@ -94,38 +94,38 @@ def _named_columns(
 def _usual_columns(
     raw: Raw, label: str | None, system: str | None, need_answer: bool
 ) -> tuple[ChatColumns, str]:
-    """The columns by their names, and why."""
-    # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
+    """Choose the columns by their names, and give the reason."""
+    # A dialogue with a summary is a plain text and its target, not a chat.
     pair = next((one for one in PAIRS if one in CERTAIN_PAIRS and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
     is_text_pair = (
         pair is not None and chat == pair[0] and "nested" not in raw.column_types.get(chat, set())
     )
     if chat is not None and label is None and not is_text_pair:
-        return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats"
+        return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name for chats"
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
     if instruction is not None and (answer is not None or not need_answer):
         extra = _first(raw, INPUTS)
         text = (instruction,) if extra in (None, answer) else (instruction, str(extra))
-        because = "usual names of an instruction, its input and its answer"
+        because = "these are usual names for an instruction, its input and its answer"
         return ChatColumns("instruction", text, answer, system), because
     for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
         if prompt in raw.names and (completion in raw.names or not need_answer):
             answer_column = completion if completion in raw.names else None
             return ChatColumns(
                 "prompt", (prompt,), label or answer_column, system
-            ), "a usual pair of names"
+            ), "these are a usual pair of names"
     named = _first(raw, TEXTS)
     if named is not None:
-        return ChatColumns("text", (named,)), "a usual name of plain texts"
+        return ChatColumns("text", (named,)), "this is a usual name for plain text"
     wordy = [name for name, column in profile_columns(raw).items() if column.wordy]
     if len(wordy) == 1:
-        return ChatColumns("text", (wordy[0],)), "it alone holds texts"
+        return ChatColumns("text", (wordy[0],)), "it is the only column of texts"
     raise DataError(
         raw.source,
         "has no columns that could be a chat, an instruction or a text",
         ", ".join(raw.names),
-        "Name them: --set data.messages=COLUMN for chats; --text QUESTION --label ANSWER; or "
+        "Name them: --set data.messages=COLUMN for chats; --text PROMPT --label ANSWER; or "
         "--text COLUMN for plain text.",
     )
 

@@ -1,10 +1,9 @@
-"""One chat as turns: as a file has them, as text, and read back from text that was rendered.
+"""One chat as turns: read from a file, rendered as text, and parsed back from rendered text.
 
-A turn is ``{"role": system | user | assistant | tool, "content": text}``; they stand in order.
-
+A turn is ``{"role": system | user | assistant | tool, "content": text}``; turns are in order.
 A template is Jinja, as ``tokenizer.apply_chat_template`` takes it: the tokenizer's own, one that
-the recipe states, or a named one. To tokenise rendered text as it stands would double its start
-token and learn the questions by heart with the answers.
+the recipe states, or a named one. Rendered text is parsed back because tokenizing it as plain text
+would double its start token and train on the prompts as well as on the answers.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ ROLES = {
     "observation": "tool",
 }
 
-# What a turn may have beside its text, as chat services and trainers write it; and what a turn
-# counts in the loss, with the value that says nothing.
+# Parts of a turn other than its text, as chat services and trainers write them; and keys for a
+# turn's weight in the loss, with the value that changes nothing.
 UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 WEIGHTS = {"weight": 1, "train": True}
-# Columns of the tools that a chat may call.
+# Columns with the tools that a chat may call.
 TOOLS = ("tools", "functions")
 
 NO_CHAT = "no_chat"
@@ -59,16 +58,16 @@ UNANSWERED = "unanswered_turn"
 FAULTS = {
     NO_CHAT: "hold no list of turns, each with a role and a content",
     ROLE_ORDER: "have roles out of order (one system turn may come first, then user and assistant "
-    "take turns)",
-    NO_ANSWER: "hold no answer of an assistant",
+    "alternate)",
+    NO_ANSWER: "have no answer of the assistant",
     EMPTY_ANSWER: "have an empty answer",
-    NO_PROMPT: "ask nothing: the prompt is empty",
+    NO_PROMPT: "have an empty prompt",
 }
 
 
 def read_turns(value: object) -> list[Turn] | None:
     """The turns of a cell: a list, or its JSON, of objects with ``role`` and ``content`` (or
-    ``from`` and ``value``), or an object that wraps such a list; ``None`` where it is none."""
+    ``from`` and ``value``), or an object that contains such a list; ``None`` otherwise."""
     items = _items(value)
     turns = None if items is None else [_turn(item) for item in items]
     if turns is None or any(turn is None for turn in turns):
@@ -77,9 +76,9 @@ def read_turns(value: object) -> list[Turn] | None:
 
 
 def unread_part(value: object) -> str | None:
-    """What a chat, as ``read_turns`` takes it, holds beside the texts of its turns that a model is
-    meant to learn, or not to: the name of the first such part. To drop it would train another chat
-    than the one that was given."""
+    """The name of the first part of a chat, as ``read_turns`` takes it, that is neither a role nor
+    text but affects what a model should learn; ``None`` if there is none. Training without that
+    part would train on a different chat."""
     for item in _items(value) or ():
         fields = item if isinstance(item, dict) else {}
         unread = [name for name in UNREAD if fields.get(name) not in (None, "", [], {})]
@@ -108,7 +107,7 @@ def _turn(item: object) -> Turn | None:
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         texts = [part for part in parts if isinstance(part, str)]
-        # A list of parts, as chat services write it; one that is no text leaves the turn unusable.
+        # A list of parts, as chat services write it; a part without text makes the turn unusable.
         content = "".join(texts) if len(texts) == len(content) else []
     known = ROLES.get(str(role).strip().lower())
     if known is None or not isinstance(content, (str, type(None))):
@@ -117,10 +116,10 @@ def _turn(item: object) -> Turn | None:
 
 
 def clean_turns(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, bool]:
-    """The turns that can be learned from, what is wrong with them (a key of ``FAULTS``), and
-    whether turns after the last answer were left out.
+    """The usable turns, what is wrong with them (a key of ``FAULTS``), and whether turns after the
+    last answer were removed.
 
-    An empty system turn is left out too.
+    An empty system turn is removed too.
     """
     if not turns:
         return [], NO_CHAT, False
@@ -140,8 +139,8 @@ def clean_turns(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, b
 
 
 def roles_in_order(turns: Sequence[Turn]) -> bool:
-    """At most one system turn, first; then user and assistant in turns; a tool speaks only
-    between two turns of the assistant."""
+    """Whether at most one system turn comes first and user and assistant then alternate. A tool
+    turn may only come between two turns of the assistant."""
     previous = "start"
     allowed = {
         "start": ("system", "user"),
@@ -158,12 +157,12 @@ def roles_in_order(turns: Sequence[Turn]) -> bool:
 
 
 def prompt_turns(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns before the last answer; all of them where the last is no answer."""
+    """The turns before the last answer; all of them where the last turn is not an answer."""
     return list(turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns)
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:
-    """What was asked, in which copies of rows are looked for: all but answers and system turns."""
+    """The text in which duplicates are searched for: all turns but answers and system turns."""
     return "\n".join(t["content"] for t in turns if t["role"] not in ("assistant", "system"))
 
 
@@ -218,17 +217,17 @@ def choose_template(
 ) -> tuple[str, Decision]:
     """The Jinja template for rows of this form, with the reason.
 
-    In order: the one that the recipe states; the tokenizer's own; for rows that were already
-    rendered, the same template again; for instructions and prompts the named ``plain`` one.
+    In order: the one that the recipe states; the tokenizer's own; for rendered rows, the same
+    template again; for instructions and prompts the named template ``plain``.
 
     Raises
     ------
-    RecipeError : rows of messages, and neither a stated template nor one of the tokenizer.
+    RecipeError : the rows hold messages, and neither the recipe nor the tokenizer has a template.
     """
     if stated is not None and is_template(stated):
-        shown = stated if stated in NAMED_TEMPLATES else "a template of yours"
+        shown = stated if stated in NAMED_TEMPLATES else "your own template"
         return NAMED_TEMPLATES.get(stated, stated), Decision(
-            DECISION_NAME, shown, f"set by you: {SETTING}"
+            DECISION_NAME, shown, f"set in the recipe: {SETTING}"
         )
     tokenizer_template = tokenizer.chat_template
     # Some tokenizers have several templates by name.
@@ -239,32 +238,35 @@ def choose_template(
             DECISION_NAME, "the tokenizer's own", "the model was trained with it"
         )
     if form in NAMED_TEMPLATES:
-        because = "the rows are written in it, and the tokenizer has no template of its own"
+        because = "the rows are written in it, and the tokenizer has no template"
         return NAMED_TEMPLATES[form], Decision(DECISION_NAME, form, because)
     if form == "messages":
         raise RecipeError(
             SETTING,
-            "is needed: the rows hold messages, and the tokenizer has no chat template",
+            "is required: the rows hold messages, and the tokenizer has no chat template",
             stated,
-            f"State one: --set {SETTING}=chatml. {_named_templates()}",
+            f"Set one: --set {SETTING}=chatml. {_named_templates()}",
         )
     because = (
-        "the tokenizer has no chat template, and the rows hold one instruction and one answer each "
+        "the tokenizer has no chat template, and each row holds one instruction and one answer "
         "(### Instruction: … ### Response: …)"
     )
     return NAMED_TEMPLATES["plain"], Decision(DECISION_NAME, "plain", because)
 
 
 def check_template_name(given: str | None) -> None:
-    """Refuse a single word that is no named template."""
+    """Refuse a single word that is not the name of a template."""
     if given and given not in NAMED_TEMPLATES and "{" not in given:
         raise RecipeError(
-            SETTING, "is no template", given, f"{suggest_name(given, list(NAMED_TEMPLATES))}"
+            SETTING,
+            "is not a known template",
+            given,
+            f"{suggest_name(given, list(NAMED_TEMPLATES))}",
         )
 
 
 def _named_templates() -> str:
-    return f"Named ones: {', '.join(NAMED_TEMPLATES)}; or write Jinja, as tokenizers have it."
+    return f"Known names: {', '.join(NAMED_TEMPLATES)}; or write a Jinja template."
 
 
 SAMPLE = 200
@@ -300,7 +302,7 @@ TEMPLATE_MARKS = {
 
 
 def detect_template(texts: Sequence[str]) -> str | None:
-    """The template (a key of ``TEMPLATE_MARKS``) that nine in ten of these texts are written in."""
+    """The template (a key of ``TEMPLATE_MARKS``) that at least nine in ten of these texts use."""
     sample = [text for text in texts[:SAMPLE] if text and text.strip()]
     for name, mark in TEMPLATE_MARKS.items():
         if sample and sum(mark in text for text in sample) >= SHARE * len(sample):
@@ -309,9 +311,9 @@ def detect_template(texts: Sequence[str]) -> str | None:
 
 
 def parse_rendered(text: str, template: str) -> list[Turn] | None:
-    """The turns of a text written in this template; ``None`` where it holds none of its turns.
+    """The turns of a text in this template; ``None`` where it holds none of its turns.
 
-    White space around each turn belongs to the template, and goes.
+    White space around each turn belongs to the template and is removed.
     """
     return _llama2(text) if template == "llama2" else _blocks(text, _BLOCKS[template])
 
@@ -330,8 +332,8 @@ def _llama2(text: str) -> list[Turn] | None:
 
 
 def _exchanges(text: str) -> Iterator[tuple[str, str]]:
-    """What stands between ``[INST]`` and ``[/INST]``, and after it. Mark by mark, since one pattern
-    for both would search to the end of the text again from every mark that is not closed."""
+    """The texts between ``[INST]`` and ``[/INST]``, and after them. It searches marker by marker:
+    one pattern for both would search to the end of the text again from every unclosed marker."""
     at = text.find("[INST]")
     while at >= 0 and (closed := text.find("[/INST]", at + 6)) >= 0:
         end = _ENDS.search(text, closed + 7)
@@ -343,7 +345,7 @@ def _exchanges(text: str) -> Iterator[tuple[str, str]]:
 def _blocks(text: str, pattern: re.Pattern[str]) -> list[Turn] | None:
     turns = []
     for role, content in pattern.findall(text):
-        # A role that nobody knows: the marks belong to something else.
+        # An unknown role: the markers do not belong to this template.
         known = ROLES.get(role.lower())
         if known is None:
             return None

@@ -1,1 +1,1 @@
-"""Which column plays which part."""
+"""The role of each column: text, label, group, extra feature."""

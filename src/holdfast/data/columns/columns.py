@@ -1,7 +1,7 @@
-"""Which column is the text, which the label: as given, or worked out with a reason.
+"""Choose the text column and the label column: as given, or inferred with a reason.
 
-The name decides first (whatever its case and spaces), then what the values look like; where two
-columns are as likely (``profile.py``), the user is asked. Groups are never worked out, as a
+The name decides first (ignoring case and spaces), then what the values look like. Where two columns
+are equally likely (``profile.py``), an error asks the user. Groups are never inferred, since a
 wrong one would silently change the split.
 """
 
@@ -60,10 +60,9 @@ GROUPS = split_names(
 
 
 def choose_columns(raw: Raw, options: RowOptions) -> Columns:
-    """The columns as they were named, else worked out; decisions and what is noticed are written
-    into the log.
+    """The columns as they were named, else inferred; decisions and findings are logged.
 
-    Where no label is needed, a column that is absent, or cannot be told, is left out.
+    Where no label is needed, a label column that is missing or ambiguous is left out.
     """
     text, group = tuple(options.text or ()), options.group
     check_named(raw, options)
@@ -76,15 +75,20 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
     else:
         named = {options.label, group}
         texts = text or _find_texts(raw, {n: p for n, p in profiles.items() if n not in named})
-        template = join_template(texts, 3, "three texts or more are joined")
+        template = join_template(texts, 3, "three or more text columns are joined")
     free = {name: p for name, p in profiles.items() if name not in {*texts, group}}
     with record_decisions() as log:
         label = _choose_label(raw, free, options)
     notify(*log)
     refuse_two_roles((*texts, label), "--text and --label")
     if group in texts:
-        raise RecipeError(f"column {group!r}", "is both text and group", None, "Choose another.")
-    # While it is open which column is the label, none of them is advised to be something else.
+        raise RecipeError(
+            f"column {group!r}",
+            "is named both as text and as group",
+            None,
+            "Choose different columns.",
+        )
+    # While the label column is ambiguous, no candidate for it is suggested as a group.
     if group is None and not any(isinstance(one, Finding) for one in log):
         _report_possible_groups({n: p for n, p in free.items() if n != label})
     return Columns(texts, label, group, template)
@@ -93,7 +97,7 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
 def _find_texts(raw: Raw, free: dict[str, Profile]) -> tuple[str, ...]:
     name_of_key = columns_by_key(free)
     pair = usual_pair(PAIRS, free, free)
-    # A column called text settles it, whatever stands beside it.
+    # A column named text is the text, whatever other columns there are.
     if pair is not None and "text" not in name_of_key:
         names = (name_of_key[pair[0]], name_of_key[pair[1]])
         notify(Decision("text columns", " and ".join(names), pair_reason(pair)))
@@ -105,7 +109,7 @@ def _find_texts(raw: Raw, free: dict[str, Profile]) -> tuple[str, ...]:
 
 def _find_text(raw: Raw, free: dict[str, Profile], name_of_key: dict[str, str]) -> tuple[str, str]:
     if "text" in name_of_key:
-        return name_of_key["text"], "a column has this name"
+        return name_of_key["text"], "the column has this name"
     guessed = guess_column(TEXT, free)
     if guessed.name is not None:
         return guessed.name, guessed.because
@@ -113,24 +117,25 @@ def _find_text(raw: Raw, free: dict[str, Profile], name_of_key: dict[str, str]) 
     if len(several) > 1:
         ranked = sorted(several, key=lambda name: -free[name].words)
         first, second = free[ranked[0]].words, free[ranked[1]].words
-        # To ask costs a line, a wrong guess a run.
+        # An error costs the user one line; a wrong guess costs a run.
         if first < 3 * second:
-            raise _undecided_error(raw, "text", ranked, "several columns hold texts")
+            raise _undecided_error(raw, "text", ranked, "has several columns of texts")
         because = (
-            f"its texts are the longest: {first:.0f} words on average, {ranked[1]} has {second:.0f}"
+            f"its texts are the longest: {first:.0f} words on average, against {second:.0f} in "
+            f"{ranked[1]!r}"
         )
         return ranked[0], because
-    raise _undecided_error(raw, "text", guessed.among, "it cannot be told which is the text")
+    raise _undecided_error(raw, "text", guessed.among, "has several columns that could be the text")
 
 
 def _choose_label(raw: Raw, free: dict[str, Profile], options: RowOptions) -> str | None:
     if options.label is not None:
         if options.label in raw.names:
             return options.label
-        notify(Decision("label column", "none", f"there is no column {options.label!r}"))
+        notify(Decision("label column", "none", f"no column is named {options.label!r}"))
         return None
     if not options.need_label and len(free) == 1 and not any(p.repeats for p in free.values()):
-        # It is not called a label, and a different value in each row tells no class.
+        # It is not named as a label, and values that all differ are not classes.
         free = {name: p for name, p in free.items() if column_key(name) in LABEL.usual}
     try:
         name, because = _find_label(raw, free)
@@ -149,7 +154,7 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
     name_of_key = columns_by_key(free)
     if "label" in name_of_key:
         _refuse_rivals(raw, free, name_of_key["label"], settled=True)
-        because = "a column has this name" + _twins_note(free, name_of_key["label"], "label")
+        because = "the column has this name" + _twins_note(free, name_of_key["label"], "label")
         return name_of_key["label"], because
     guessed = guess_column(LABEL, free)
     if guessed.name is not None and column_key(guessed.name) in LABEL.usual:
@@ -168,12 +173,12 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
         )
     repeating = [name for name in guessed.among if free[name].repeats] or list(free)
     likeliest = sorted(repeating, key=lambda name: free[name].label_rank)
-    raise _undecided_error(raw, "label", likeliest, "it cannot be told which is the label")
+    raise _undecided_error(raw, "label", likeliest, "has several columns that could be the label")
 
 
 def _refuse_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool) -> None:
-    """A guess at the label is safe where nothing else could be it: no rival, where its name does
-    not settle it, and no twin of it that holds something else."""
+    """Refuse an inferred label that another column contradicts: a rival, unless the label's name
+    is unambiguous (``settled``), or a twin with other values."""
     others = [] if settled else rival_labels(raw, free, name)
     others = others or [
         other
@@ -186,19 +191,19 @@ def _refuse_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool)
             raw.source,
             "has several columns that could be the label",
             describe_values(raw, (name, *others)),
-            f"Say which is to be predicted: {among}.",
+            f"Choose the column to predict: {among}.",
         )
 
 
 def _twins_note(free: dict[str, Profile], name: str, role: str) -> str:
-    """What is said of the twins that were passed over."""
+    """A note on the twins that were not chosen."""
     others = twins(free, name)
     if not others:
         return ""
     shown = ", ".join(f"{other!r} ({free[other].filled} filled)" for other in others)
     return (
-        f"; {shown} is named alike, and {name!r} ({free[name].filled} filled) was taken: "
-        f"--{role} chooses"
+        f"; {shown} has the same name but for case, spaces or punctuation, and {name!r} "
+        f"({free[name].filled} filled) was chosen (--{role} COLUMN chooses another)"
     )
 
 
@@ -208,23 +213,25 @@ def _undecided_error(raw: Raw, role: str, names: Sequence[str], rule: str) -> Da
             raw.source,
             f"has no column of plain values that could be the {role}",
             ", ".join(raw.names) or None,
-            "Write one text and one label a row; lists, objects and bytes are neither.",
+            "Write one text and one label per row, not lists, objects or bytes.",
         )
     if role == "label":
         return DataError(
             raw.source,
             rule,
             describe_values(raw, names),
-            f"Say which is to be predicted, e.g. --label {shlex.quote(names[0])}.",
+            f"Choose the column to predict, for example --label {shlex.quote(names[0])}.",
         )
-    extra = " (several --text make a pair)" if len(names) > 1 else ""
+    extra = " (two --text options make a pair)" if len(names) > 1 else ""
     example = f"--{role} {shlex.quote(names[0])}"
-    return DataError(raw.source, rule, ", ".join(names), f"Choose one, e.g. {example}{extra}.")
+    return DataError(
+        raw.source, rule, ", ".join(names), f"Choose one, for example {example}{extra}."
+    )
 
 
 def _report_possible_groups(free: dict[str, Profile]) -> None:
     for name, p in free.items():
-        # One value, or nearly one a row, groups nothing.
+        # Too few or too many distinct values to form groups.
         if column_key(name) in GROUPS and 1 < p.distinct < 0.9 * p.filled:
             notify(
                 Finding(
@@ -234,7 +241,7 @@ def _report_possible_groups(free: dict[str, Profile]) -> None:
                     p.filled - p.distinct,
                     (),
                     f"the column {name!r} repeats its values ({p.distinct} in {p.filled} rows "
-                    "looked at): rows of one value may fall on both sides of the division",
-                    f"If rows that share it are related, add --group {name}.",
+                    "sampled): rows with the same value may be in different splits",
+                    f"If rows with the same value are related, add --group {name}.",
                 )
             )

@@ -1,15 +1,15 @@
-"""Side columns: numbers, categories and dates beside the text, and simple facts of the text itself,
-as columns of plain numbers; and any other column carried beside the rows of a table.
+"""Extra columns as numeric features: numbers, categories and dates next to the text, and simple
+features of the text itself. Also attaches any other source column to the rows of a table.
 
-What a column needs (mean and deviation, places of bends, names of categories) is taken from the
-training rows alone (``fit_column``) and is plain JSON; ``encode`` then reads any rows. Of a row
-that lacks the value every number is 0, the mean, and a mark of its own is 1.
+The parameters of a column (mean and deviation, quartiles, names of categories) are fitted on the
+training rows only (``fit_column``) and are plain JSON; ``encode`` then transforms any rows. For a
+row without the value, every feature is 0, the mean, and a separate indicator is 1.
 
     number    z = (x − mean) ÷ deviation, of log(1 + x) where that is far less skewed; and how far
-              z is above each quartile, so that an effect may bend
-    category  a mark for each category of ``MIN_CATEGORY_ROWS`` training rows or more, and one for
-              all others
-    date      days as a number; and sine and cosine of its place in the week and the year, and in
+              z is above each quartile, for piecewise-linear effects
+    category  an indicator for each category of ``MIN_CATEGORY_ROWS`` training rows or more, and one
+              for all others
+    date      days as a number; sine and cosine of the position in the week and the year, and in
               the day where times are given
 """
 
@@ -39,7 +39,7 @@ AUTO = "auto"
 EXTRA_COLUMN_TYPES = ("number", "category", "date")
 MIN_CATEGORY_ROWS = 3
 MAX_CATEGORIES = 200
-# Numbers of fewer different values are grades or codes: a mark each says more than a line.
+# Numbers with fewer distinct values are grades or codes, which fit better as one indicator each.
 MAX_NUMERIC_CATEGORIES = 8
 MAX_SKEW = 2.0
 URL = re.compile(r"https?://|www\.", re.IGNORECASE)
@@ -58,7 +58,7 @@ def _share(text: str, of: Callable[[str], bool]) -> float:
     return sum(map(of, marks)) / max(1, len(marks))
 
 
-# Facts of the text, by the names that a recipe gives them.
+# Features of the text, by their names in a recipe.
 TEXT_FEATURES: dict[str, Callable[[str], float]] = {
     "text.length": _length,
     "text.url": _url,
@@ -70,16 +70,16 @@ TEXT_FEATURES: dict[str, Callable[[str], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRequest:
-    """A column that a recipe names: ``column_type`` as it says, or ``None`` where the values
-    decide."""
+    """A column that a recipe names: ``column_type`` as stated, or ``None`` to infer it from the
+    values."""
 
     name: str
     column_type: str | None = None
 
 
 def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ...]:
-    """Names, or ``name:kind``. Raises ``RecipeError`` for a kind that does not exist, a fact of the
-    text that does not exist, and a name that stands twice."""
+    """Parse names, or ``name:type``. Raises ``RecipeError`` for an unknown type, an unknown text
+    feature, and a repeated name."""
     requests = []
     for request_text in names_given:
         name, mark, column_type = request_text.rpartition(":")
@@ -88,18 +88,18 @@ def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ..
         if mark and name and column_type not in EXTRA_COLUMN_TYPES:
             raise RecipeError(
                 "data.features",
-                "names no kind of column",
+                "names an unknown column type",
                 request_text,
                 suggest_name(column_type, EXTRA_COLUMN_TYPES),
             )
         if name.startswith("text.") and name not in TEXT_FEATURES:
             known = suggest_name(name, list(TEXT_FEATURES))
-            raise RecipeError("data.features", "names no fact of a text", name, known)
+            raise RecipeError("data.features", "names an unknown text feature", name, known)
         requests.append(ColumnRequest(name, column_type or None))
     names = [one.name for one in requests]
     for name in names:
         if names.count(name) > 1:
-            raise RecipeError("data.features", "names a column twice", name, "Leave one out.")
+            raise RecipeError("data.features", "names a column twice", name, "Remove one of them.")
     return tuple(requests)
 
 
@@ -107,9 +107,9 @@ def with_extra_columns(
     table: Table, raw: Raw, requests: Sequence[ColumnRequest], used: Sequence[str] = ()
 ) -> Table:
     """The table with the cells of these columns of its source, as written. ``used`` are columns
-    that are something else already: text, label, group.
+    that already have another role: text, label, group.
 
-    Raises ``DataError`` for a column that the source has not, ``RecipeError`` for one of ``used``.
+    Raises ``DataError`` for a column that the source lacks, ``RecipeError`` for one of ``used``.
     """
     names = [one.name for one in requests if one.name not in TEXT_FEATURES]
     lacking = [name for name in names if name not in raw.names]
@@ -118,7 +118,7 @@ def with_extra_columns(
         raise DataError(raw.source, rule, ", ".join(raw.names), suggest_name(lacking[0], raw.names))
     for name in names:
         if name in used:
-            rule = "names a column that is the text, the label or the group already"
+            rule = "names a column that is already the text, the label or the group"
             raise RecipeError("data.features", rule, name, "Leave it out.")
         if "nested" in raw.column_types.get(name, set()):
             where = f"{raw.source}, column {name!r}"
@@ -131,20 +131,20 @@ def with_extra_columns(
 
 
 def check_extra_columns(raw: Raw, requests: Sequence[ColumnRequest]) -> None:
-    """Refuse rows that lack columns which a model reads beside the text. Raises ``DataError``."""
+    """Refuse rows without the extra columns that a model reads. Raises ``DataError``."""
     names = [one.name for one in requests if one.name not in TEXT_FEATURES]
     lacking = [name for name in names if name not in raw.names]
     if lacking:
         raise DataError(
             raw.source,
-            f"lacks {', '.join(map(repr, lacking))}, which the model reads beside the text",
+            f"lacks {', '.join(map(repr, lacking))}, which the model reads in addition to the text",
             ", ".join(raw.names),
-            f"Give a table with the columns {', '.join(names)}; a cell may be empty.",
+            f"Give a table with the columns {', '.join(names)}; cells may be empty.",
         )
 
 
 def candidate_columns(raw: Raw, used: Sequence[str]) -> tuple[ColumnRequest, ...]:
-    """The columns of a source that could be side columns, and all facts of the text."""
+    """The columns of a source that could be extra features, and all features of the text."""
     from holdfast.data.columns.profile import profile_columns
 
     requests = []
@@ -158,18 +158,18 @@ def candidate_columns(raw: Raw, used: Sequence[str]) -> tuple[ColumnRequest, ...
 
 
 def check_has_columns(table: Table, requests: Sequence[ColumnRequest]) -> None:
-    """Refuse a table that was read without these columns, as texts in memory are."""
+    """Refuse a table without these columns, such as texts in memory."""
     there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(
         TEXT_FEATURES
     )
     lacking = [one.name for one in requests if one.name not in there]
     if lacking:
-        rule = "names columns, and the rows were given as texts alone"
+        rule = "names columns, but the rows were given as texts only"
         raise RecipeError("data.features", rule, lacking[0], "Train on a table with the columns.")
 
 
 def column_cells(table: Table, name: str) -> list[str | None] | list[float]:
-    """A side column of a table as written, or a fact of its texts."""
+    """The cells of an extra column as written, or a feature of the table's texts."""
     if name not in TEXT_FEATURES:
         cells: list[str | None] = table.column(COLUMN_PREFIX + name)
         return cells
@@ -178,7 +178,7 @@ def column_cells(table: Table, name: str) -> list[str | None] | list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a column is read: what the training rows said of it, as plain values."""
+    """How to encode a column: its parameters from the training rows, as plain values."""
 
     name: str
     kind: str
@@ -186,7 +186,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """How many numbers it gives a row."""
+        """The number of features that it gives per row."""
         if self.kind == "category":
             names = len(self.facts["categories"]) + bool(self.facts["other"])
             return names + bool(self.facts["missing"])
@@ -194,7 +194,7 @@ class Column:
         return 1 + len(self.facts["knots"]) + cyclic + bool(self.facts["missing"])
 
     def encode(self, cells: Sequence[str | float | None]) -> Floats:
-        """These cells as numbers [n, width]."""
+        """Encode these cells as features [n, width]."""
         if self.kind == "category":
             return self._one_hot(cells)
         raw = np.array([self._value(cell) for cell in cells], dtype=np.float64)
@@ -236,14 +236,15 @@ class Column:
 
 
 def fit_column(request: ColumnRequest, cells: Sequence[str | float | None]) -> Column:
-    """How to read a column, from the cells of the training rows.
+    """Fit the encoding of a column on the cells of the training rows.
 
-    Raises ``DataError`` where it holds nothing, one value alone, or not the kind that is asked for.
+    Raises ``DataError`` where the column is empty, has only one value, or does not have the
+    requested type.
     """
     where = f"data.features, column {request.name!r}"
     filled = [cell for cell in cells if cell is not None and not _is_missing(cell)]
     if len({str(cell).strip() for cell in filled}) < 2:
-        rule = "holds one value only in the training rows" if filled else "is empty"
+        rule = "has only one value in the training rows" if filled else "is empty"
         raise DataError(where, rule, filled[0] if filled else None, "Leave it out.")
     missing = len(filled) < len(cells)
     column_type = request.column_type or _infer_column_type(filled)
@@ -254,7 +255,8 @@ def fit_column(request: ColumnRequest, cells: Sequence[str | float | None]) -> C
         )
         if not categories:
             rule = (
-                f"names no category that {MIN_CATEGORY_ROWS} training rows share, so it names rows"
+                f"has no category that {MIN_CATEGORY_ROWS} training rows share, so it identifies "
+                "rows"
             )
             raise DataError(where, rule, next(iter(counts)), "Leave it out.")
         category_facts = {
@@ -267,8 +269,8 @@ def fit_column(request: ColumnRequest, cells: Sequence[str | float | None]) -> C
     values = np.array([value(cell) for cell in filled])
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
-        rule = f"holds what is no {column_type}"
-        remedy = f"Correct it or empty the cell; or name it {request.name}:category."
+        rule = f"holds a value that is not a {column_type}"
+        remedy = f"Correct or empty the cell, or name the column {request.name}:category."
         raise DataError(where, rule, filled[int(wrong[0])], remedy)
     log = column_type == "number" and values.min() >= 0 and _skewness(values) > MAX_SKEW
     log = bool(log and abs(_skewness(np.log1p(values))) < 0.5 * _skewness(values))
@@ -297,8 +299,8 @@ def _is_missing(value: object) -> bool:
 
 
 def parse_number(cell: str | float | None) -> float:
-    """The number that a cell holds; NaN for none. ``1,234.5`` and ``12 %`` are read; an infinite
-    number is none."""
+    """The number in a cell, NaN if it holds none. ``1,234.5`` and ``12 %`` are read; an infinite
+    number counts as none."""
     if isinstance(cell, (int, float)):
         return float(cell)
     text = (cell or "").strip().removesuffix("%").strip()
@@ -313,7 +315,7 @@ def parse_number(cell: str | float | None) -> float:
 
 def parse_days(cell: str | float | None) -> float:
     """Days since 1970 of an ISO date or time, as ``2024-03-01`` or ``2024-03-01T10:00:00Z``; NaN
-    for anything else. A time with a zone is that of UTC."""
+    for anything else. A time with a zone is converted to UTC."""
     if not isinstance(cell, str):
         return math.nan
     try:
@@ -333,8 +335,8 @@ def _skewness(values: Floats) -> float:
 def with_column(
     table: Table, name: str, column: str, *, encoding: str | None = None, config: str | None = None
 ) -> Table:
-    """``table`` with the source's ``column`` as ``name``, a string or null a row. The source is
-    read once more; lists and objects are JSON.
+    """``table`` with the source's ``column`` as ``name``, one string or null per row. Reads the
+    source again; lists and objects are JSON.
 
     Raises ``DataError`` where the source has no such column.
     """
@@ -350,12 +352,12 @@ def _with_source_column(table: Table, raw: Raw, column: str, name: str) -> Table
 
 
 def refuse_changed_source(raw: Raw, table: Table) -> None:
-    """Refuse a source that was read once more, where its rows are no longer as many as when
-    ``table`` was made of it: they would stand beside the wrong ones."""
+    """Refuse a source that now has another number of rows than when ``table`` was made of it:
+    its cells would be attached to the wrong rows."""
     if len(raw) != table.source_rows:
         raise DataError(
             table.source,
             "changed while it was read",
             f"{table.source_rows} rows, then {len(raw)}",
-            "Run the command again when nothing writes into the file.",
+            "Run the command again when no program is writing to the file.",
         )

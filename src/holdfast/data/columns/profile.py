@@ -1,11 +1,11 @@
-"""What a column looks like, from a sample spread over the whole source, and what its name says,
-whatever its spelling: ``Review Text``, ``review-text`` and ``reviewText `` are one name.
+"""Profile columns on a sample spread over the source, and compare their names in any spelling:
+``Review Text``, ``review-text`` and ``reviewText `` are one name.
 
-A *twin* has the same name but for case, space and punctuation. A *rival* of the label is another
-column that somebody may as well want to predict: its name says so and its values repeat. Where the
-label's own name does not settle it (``label`` does; ``rating`` does not, beside ``recommended``),
-rivals are a question to the user and not a guess. A column that says the same one to one (``spam``
-and ``spam_id``) is no rival.
+A *twin* of a column has the same name but for case, spaces and punctuation. A *rival* of the label
+is another column that the user may want to predict: its name suggests it and its values repeat.
+Where the label's own name is ambiguous (``label`` is not; ``rating`` is, if there is also
+``recommended``), rivals lead to an error that asks the user. A column with the same information one
+to one (``spam`` and ``spam_id``) is not a rival.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ NUMBER = r"^\s*[-+]?(\d+([.,]\d+)*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*$"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``filled`` values of ``rows`` sampled; of the filled ones, how many are ``distinct``, the
-    mean number of ``words``, and whether all are ``numeric``."""
+    """A column in a sample of ``rows`` rows: the number of ``filled`` cells; among these, how many
+    values are ``distinct``, the mean number of ``words``, and whether all are ``numeric``."""
 
     name: str
     rows: int
@@ -39,19 +39,19 @@ class Profile:
 
     @property
     def wordy(self) -> bool:
-        """Whether this could be a column of texts: three words or more, mostly different."""
+        """Whether this could be a column of texts: three words or more, mostly distinct."""
         return self.words >= 3 and self.distinct > 0.5 * self.filled
 
     @property
     def repeats(self) -> bool:
-        """Whether this could be a column of classes: few short values, more than one."""
+        """Whether this could be a column of classes: few distinct short values, more than one."""
         few = self.distinct <= max(2, min(self.filled // 3, 200))
         return self.distinct > 1 and few and self.words <= 4
 
     @property
     def label_rank(self) -> tuple[bool, bool, bool, int]:
-        """Ascending from the likeliest column of classes: values that differ and come again, words
-        before numbers, the fewer values the likelier."""
+        """Sort key for the label, the likeliest column first: values that repeat, words before
+        numbers, fewer distinct values."""
         return self.distinct < 2, 2 * self.distinct > self.filled, self.numeric, self.distinct
 
 
@@ -64,7 +64,7 @@ def profile_columns(raw: Raw) -> dict[str, Profile]:
 
 def _sample(raw: Raw) -> Iterator[pa.RecordBatch]:
     batches = [batch for batch in raw.table.to_batches() if batch.num_rows]
-    # Spread over the source, which may be sorted.
+    # Spread over the source, since it may be sorted.
     step = max(1, len(batches) // _SAMPLE_PARTS)
     for batch in batches[::step]:
         yield batch.slice(0, max(_PART_ROWS, 1 + 20_000 // max(1, len(batches))))
@@ -88,13 +88,13 @@ def _profile(raw: Raw, name: str, values: pa.ChunkedArray) -> Profile:
 
 
 def present_values(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values that are not missing: null, empty and white space alone are."""
+    """The values that are not missing: not null, empty or only white space."""
     return values.filter(pc.invert(is_missing(values)))
 
 
 def is_missing(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Where a value is missing: null, empty or white space alone. ``NA``, ``null`` and the like,
-    written out as text, are not missing: they may be words."""
+    """Mask of missing values: null, empty or only white space. ``NA``, ``null`` and the like,
+    written as text, are not missing: they may be words."""
     return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
 
 
@@ -103,18 +103,18 @@ _SEPARATORS = re.compile(r"[\W_]+")
 
 
 def split_names(names: str) -> tuple[str, ...]:
-    """A list of names, written one after the other."""
+    """Split a list of names at white space."""
     return tuple(names.split())
 
 
 def split_pairs(pairs: str) -> tuple[tuple[str, str], ...]:
-    """A list of pairs of names, ``first:second``."""
+    """Split a list of pairs of names, ``first:second``, at white space."""
     return tuple((one, two) for one, _, two in (pair.partition(":") for pair in split_names(pairs)))
 
 
-# Names that say: this is the label.
+# Names that identify the label.
 LABEL_NAMES = ("label", "labels", "class", "target", "y", "gold_label", "is_duplicate")
-# A word of a name that says: this may be what is to be predicted.
+# Words that suggest, within a name, a column to predict.
 OUTCOME_WORDS = frozenset(
     split_names(
         """
@@ -140,7 +140,7 @@ def column_key(name: str) -> str:
 
 
 def columns_by_key(profiles: Mapping[str, Profile]) -> dict[str, str]:
-    """The column of each name; of twins the one with more filled cells, then with more words."""
+    """The column for each key; of twins the one with more filled cells, then with more words."""
     column_of_key: dict[str, str] = {}
     for name, column in profiles.items():
         other = profiles.get(column_of_key.get(column_key(name), ""))
@@ -150,12 +150,12 @@ def columns_by_key(profiles: Mapping[str, Profile]) -> dict[str, str]:
 
 
 def twins(profiles: Mapping[str, Profile], name: str) -> list[str]:
-    """The columns that are named like this one but for case, space and punctuation."""
+    """The columns with the same name as this one but for case, spaces and punctuation."""
     return [n for n in profiles if n != name and column_key(n) == column_key(name)]
 
 
 def rival_labels(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[str]:
-    """The columns that could as well be the label."""
+    """The other columns that could be the label."""
     return [
         name
         for name, column in profiles.items()
@@ -167,8 +167,8 @@ def rival_labels(raw: Raw, profiles: Mapping[str, Profile], label: str) -> list[
 
 
 def is_one_to_one(raw: Raw, one: str, other: str) -> bool:
-    """Whether each value of one column goes with one value of the other, and the other way."""
-    # As many pairs as values on either side: then each value has one partner.
+    """Whether the values of two columns correspond one to one."""
+    # If there are as many pairs as values in each column, each value has one partner.
     part = pa.table({"a": raw.table[one], "b": raw.table[other]}).slice(0, SAMPLE)
     pairs = part.group_by(["a", "b"]).aggregate([]).num_rows
     return bool(

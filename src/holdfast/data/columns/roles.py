@@ -1,9 +1,9 @@
-"""Which column plays a part: the text, the label, the source, the target, the image's path.
+"""Choose the column for a role: the text, the label, the source, the target, the image's path.
 
-One way for all of them. A role has usual names, and questions that are asked one after the other of
-the columns that are left; a question to which exactly one column answers settles the role, and is
-the reason. The table of roles is at the end; what is particular to one of them (rivals of a label,
-pairs of names) stands where it is chosen.
+All roles use one procedure. A role has usual names, and tests that are applied in order to the
+remaining columns. A test that exactly one column passes decides the role, and gives the reason. The
+roles are defined at the end of this file; the rules of one role only (rivals of a label, pairs of
+names) are where that role is chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _SETTING = "data.template"
 def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     """The columns that the template names, in its order; each must be one of ``names``.
 
-    ``{{`` and ``}}`` stand for braces. Formats and conversions (``{a:>5}``, ``{a!r}``) are refused.
+    ``{{`` and ``}}`` are literal braces. Formats and conversions (``{a:>5}``, ``{a!r}``) are
+    refused.
     """
     fields = [field for _, field in _pieces(template) if field is not None]
     if not fields:
@@ -41,7 +42,7 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
         if field not in names:
             raise DataError(
                 _SETTING,
-                f"names a column that is not there: {field!r}",
+                f"names a column that does not exist: {field!r}",
                 template,
                 suggest_name(field, list(names)),
             )
@@ -60,7 +61,7 @@ def template_of(names: Sequence[str]) -> str:
 
 
 def fill_template(template: str, columns: dict[str, pa.Array]) -> pa.Array:
-    """One text a row; null where one of its columns is null."""
+    """One text per row; null where one of its columns is null."""
     parts: list[object] = []
     for literal, field in _pieces(template):
         parts += [literal] if literal else []
@@ -74,22 +75,23 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
     except ValueError as error:
         raise RecipeError(
             _SETTING,
-            f"is not a template: {error}",
+            f"is not a valid template: {error}",
             template,
-            "Write a plain brace twice: {{ or }}.",
+            "Double a literal brace: {{ or }}.",
         ) from error
     if any(format or conversion for _, _, format, conversion in pieces):
         raise RecipeError(
-            _SETTING, "has a format or a conversion", template, "Name columns only: {title}."
+            _SETTING, "has a format or a conversion", template, "Use only column names: {title}."
         )
     return [(literal, field) for literal, field, _, _ in pieces]
 
 
 @dataclass(frozen=True, slots=True)
 class RoleQuery:
-    """Asked ``scope`` the columns with a usual name, of the ``likely`` ones (those, or all where no
-    column has one), or of ``all``. ``because`` may name a field of the column's profile. Where
-    several answer and ``last``, nothing further is asked."""
+    """A test for a role. ``scope`` says for which columns: those with a ``usual`` name, the
+    ``likely`` ones (the same, or all where no column has a usual name), or ``all``. ``because`` may
+    contain a field of the column's profile. If several columns pass and ``last`` is set, no further
+    test is applied."""
 
     scope: Literal["usual", "likely", "all"]
     fits: Callable[[Profile], bool]
@@ -99,8 +101,8 @@ class RoleQuery:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Its ``usual`` names, as ``column_key`` writes them, the more usual first; its ``questions``
-    in order. A usual name counts where the column ``accepts`` play the role."""
+    """Its ``usual`` names, as ``column_key`` writes them, the more usual first, and its tests
+    (``questions``) in order. A usual name counts only for a column that the role ``accepts``."""
 
     usual: tuple[str, ...]
     questions: tuple[RoleQuery, ...]
@@ -109,8 +111,8 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The column ``name`` and why; or ``None``, and ``among`` which it cannot be told: those that
-    answered the last question that any column answered."""
+    """The chosen column ``name`` and the reason. Or ``None``, and in ``among`` the candidates:
+    those that passed the last test that any column passed."""
 
     name: str | None
     because: str
@@ -118,7 +120,7 @@ class Guess:
 
 
 def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
-    """The column that plays ``role``, of those that are left."""
+    """Choose the column for ``role`` among the remaining ones."""
     keys = columns_by_key(profiles)
     usual = [
         keys[name] for name in role.usual if name in keys and role.accepts(profiles[keys[name]])
@@ -141,7 +143,7 @@ def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
 
 def usual_names(names: Iterable[str], usual: Sequence[str]) -> list[str]:
     """The columns with usual names, the more usual first; of twins the first."""
-    # Backwards, so that of twins the first stays.
+    # In reverse, so that the first of twins overwrites the others.
     keys = {column_key(name): name for name in reversed([*names])}
     return [keys[name] for name in usual if name in keys]
 
@@ -149,14 +151,14 @@ def usual_names(names: Iterable[str], usual: Sequence[str]) -> list[str]:
 def usual_pair(
     pairs: Iterable[tuple[str, str]], firsts: Iterable[str], seconds: Iterable[str]
 ) -> tuple[str, str] | None:
-    """The first of the usual ``pairs`` of names that stand among these columns."""
+    """The first of the usual ``pairs`` of names that occurs among these columns."""
     one, two = ({column_key(name) for name in names} for names in (firsts, seconds))
     return next(((a, b) for a, b in pairs if a in one and b in two), None)
 
 
 def pair_reason(pair: tuple[str, str]) -> str:
-    """Why a usual pair of names was taken."""
-    return f"{pair[0]} and {pair[1]} are a usual pair of names"
+    """The reason for choosing a usual pair of names."""
+    return f"{pair[0]!r} and {pair[1]!r} are a usual pair of names"
 
 
 def check_present(raw: Raw, name: str) -> None:
@@ -166,20 +168,20 @@ def check_present(raw: Raw, name: str) -> None:
 
 
 def check_column(raw: Raw, name: str) -> None:
-    """Refuse a column that is not there, or whose cells are not plain values."""
+    """Refuse a column that is missing, or whose cells are not plain values."""
     check_present(raw, name)
     if "nested" in raw.column_types.get(name, set()):
         raise DataError(
             f"{raw.source}, column {name!r}",
             "holds lists, objects or bytes, not plain values",
             None,
-            "Write one plain value a cell, or choose another column.",
+            "Write one plain value per cell, or choose another column.",
         )
 
 
 def check_named(raw: Raw, options: RowOptions) -> str | None:
-    """Refuse a column of texts or groups that was named and cannot be read, and such a label where
-    it is needed or there. Gives the label that was named and is there."""
+    """Refuse a named text or group column that cannot be read, and such a label column where it is
+    needed or present. Returns the named label column if it is present."""
     for name in (*(options.text or ()), *(() if options.group is None else (options.group,))):
         check_column(raw, name)
     if options.label is None or not (options.need_label or options.label in raw.names):
@@ -199,13 +201,13 @@ def columns_of_template(
             "data.template",
             f"and data.text name different columns: {', '.join(text_columns)}",
             template,
-            "Give the template alone: it names its columns.",
+            "Give only the template: it names its columns.",
         )
     return names
 
 
 def join_template(texts: Sequence[str], min_columns: int, because: str) -> str | None:
-    """The template that joins ``min_columns`` columns of texts or more; ``None`` for fewer."""
+    """The template that joins ``texts`` if there are ``min_columns`` or more, else ``None``."""
     if len(texts) < min_columns:
         return None
     template = template_of(texts)
@@ -214,19 +216,19 @@ def join_template(texts: Sequence[str], min_columns: int, because: str) -> str |
 
 
 def refuse_two_roles(names: Sequence[str | None], options: str) -> None:
-    """Raise ``RecipeError`` where one column is to play two roles."""
+    """Raise ``RecipeError`` where one column has two roles."""
     for name in filter(None, names):
         if names.count(name) > 1:
             raise RecipeError(
                 f"column {name!r}",
-                "is asked to be two things at once",
+                "is named for two roles",
                 None,
                 f"Choose different columns with {options}.",
             )
 
 
 def could_be_text(column: Profile) -> bool:
-    """Whether a column is called a text, or holds what could be texts."""
+    """Whether a column has a text's name, or holds what could be texts."""
     named = column_key(column.name) in TEXT.usual and not column.numeric
     return named or column.wordy
 
@@ -256,13 +258,16 @@ TEXT = Role(
         """
     ),
     (
-        RoleQuery("usual", _always, "it alone has a usual name of texts"),
-        # Several columns of texts: the longest may be taken, which ``columns`` looks at.
+        RoleQuery("usual", _always, "it is the only column with a usual name for texts"),
+        # Several text columns: ``columns.py`` may then choose the longest.
         RoleQuery(
-            "likely", could_be_text, "it alone holds texts ({words} words on average)", last=True
+            "likely",
+            could_be_text,
+            "it is the only column of texts ({words} words on average)",
+            last=True,
         ),
         RoleQuery("all", _is_not_label_name, "no other column could be the text"),
-        RoleQuery("all", _holds_words, "it alone holds words that mostly differ"),
+        RoleQuery("all", _holds_words, "it is the only column of words that mostly differ"),
     ),
     lambda column: not column.numeric,
 )
@@ -274,9 +279,11 @@ LABEL = Role(
         """
     ),
     (
-        RoleQuery("usual", _always, "it alone has a usual name of labels"),
+        RoleQuery("usual", _always, "it is the only column with a usual name for labels"),
         RoleQuery(
-            "likely", lambda c: c.repeats, "it alone holds few values that repeat ({distinct})"
+            "likely",
+            lambda c: c.repeats,
+            "it is the only column with few distinct values ({distinct})",
         ),
     ),
 )
@@ -288,8 +295,8 @@ SOURCE = Role(
         """
     ),
     (
-        RoleQuery("usual", _always, "it alone has a usual name of sources"),
-        RoleQuery("likely", _is_wordy, "it alone holds texts"),
+        RoleQuery("usual", _always, "it is the only column with a usual name for sources"),
+        RoleQuery("likely", _is_wordy, "it is the only column of texts"),
     ),
 )
 TARGET = Role(
@@ -300,7 +307,7 @@ TARGET = Role(
         """
     ),
     (
-        RoleQuery("usual", _always, "it alone has a usual name of targets"),
-        RoleQuery("likely", _is_wordy, "it alone is left that holds texts"),
+        RoleQuery("usual", _always, "it is the only column with a usual name for targets"),
+        RoleQuery("likely", _is_wordy, "it is the only other column of texts"),
     ),
 )

@@ -1,8 +1,8 @@
-"""What rows look like before anybody says what they are for: chats, pairs of texts, plain text,
-words with tags, or texts with a class.
+"""Detect the form of rows when no task is given: chats, pairs of texts, plain text, tagged words,
+or texts with a class.
 
-A first part of the source is looked at. Whatever could be a text with a class is one; the other
-forms need a name that says so, or a file in which no column could hold classes.
+Only the first part of the source is examined. Rows that could be texts with a class are treated as
+such; the other forms need a column name that suggests them, or a file without a column of classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from holdfast.data.tags.sentences import tagged_shape
 Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes"]
 
 PROMPTS = (("prompt", "completion"), ("prompt", "response"))
-# Of two answers the one that somebody liked better; and what both answer.
+# Columns of preference data: the preferred and the rejected answer; and what both answer.
 PREFERENCES = ("chosen", "rejected")
 PROMPT_NAMES = ("prompt", "question", "instruction", "input")
 ID_NAMES = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
@@ -52,8 +52,8 @@ def detect_shape(
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
-    Raises ``DataError`` for preferences where no column is named: they are no classes, and neither
-    answer is the one to learn by itself.
+    Raises ``DataError`` for preferences where no column is named: they are not classes, and it is
+    unclear whether to learn from one answer or both.
     """
     if (because := tagged_shape(raw, text, label)) is not None:
         return RowsShape("tags", because)
@@ -71,10 +71,11 @@ def detect_shape(
         )
         raise DataError(
             raw.source,
-            "holds preferences: an answer that was chosen and one that was rejected",
+            "holds preferences: pairs of a chosen and a rejected answer",
             ", ".join(raw.names),
-            f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A "
-            "trainer of preferences (DPO) can be watched with holdfast.Guard.",
+            "Holdfast fine-tunes on answers, not on preferences. To train on the chosen answers, "
+            f"use --task causal-lm {learn}. To monitor a preference trainer (DPO), use "
+            "holdfast.Guard.",
         )
     for shape in (
         _chat(raw, profiles),
@@ -95,7 +96,7 @@ def holds_free_text(column: Profile) -> bool:
 def _shape_with_label(
     profiles: Mapping[str, Profile], text: tuple[str, ...], label: str
 ) -> RowsShape:
-    """A column that the user calls the label holds classes, or is a text to be written."""
+    """A column that the user names as the label holds classes, or is a text to generate."""
     column = profiles.get(label)
     if column is None or not column.filled or column.numeric:
         return RowsShape("classes", f"the column {label!r} is named as the label")
@@ -110,7 +111,7 @@ def _shape_with_label(
 def _shape_without_label(
     raw: Raw, profiles: Mapping[str, Profile], text: tuple[str, ...]
 ) -> RowsShape:
-    """The user named texts alone: plain text where nothing else is left."""
+    """The user named only texts: plain text where no column could be a class."""
     if len(text) == 1:
         shape = _pair(raw, profiles) or _chat(raw, profiles) or _plain_text(raw, profiles)
         if shape is not None and shape.text == text:
@@ -139,19 +140,19 @@ def _holds_turns(raw: Raw, name: str) -> bool:
 
 
 def _instruction(raw: Raw) -> RowsShape | None:
-    """An instruction or a prompt with its answer. A column of kinds of task may stand beside
-    them, one that is called the label may not."""
+    """An instruction or a prompt with its answer. Another column may hold task types, but none may
+    have a label's name."""
     lower = {name.lower(): name for name in raw.names}
     if {"label", "labels", "class"} & set(lower):
         return None
     instruction = next((lower[name] for name in INSTRUCTION if name in lower), None)
     answer = next((lower[name] for name in ANSWERS if name in lower), None)
     if instruction is not None and answer is not None:
-        because = f"{instruction} and {answer} are usual names of an instruction and its answer"
+        because = f"{instruction!r} and {answer!r} are usual names of an instruction and its answer"
         return RowsShape("instruction", because, (instruction,), answer)
     for first, second in PROMPTS:
         if first in lower and second in lower:
-            because = f"{first} and {second} are usual names of a prompt and its answer"
+            because = f"{first!r} and {second!r} are usual names of a prompt and its answer"
             return RowsShape("prompt", because, (lower[first],), lower[second])
     return None
 
@@ -163,15 +164,15 @@ def _pair(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
         if first not in lower or second not in lower:
             continue
         source, target = profiles[lower[first]], profiles[lower[second]]
-        # A target that is empty throughout is for the reader of pairs to refuse.
+        # The reader of pairs refuses a target that is always empty.
         varied = target.distinct >= VARIED * target.filled and not target.numeric
         others = [n for n in _class_like(profiles) if n not in (source.name, target.name)]
         label_named = [n for n in others if column_key(n) in LABEL.usual and profiles[n].repeats]
         is_certain = (first, second) in CERTAIN_PAIRS and varied and not label_named
         if is_certain or (holds_free_text(target) and not others):
             because = (
-                f"{source.name} and {target.name} are a usual pair of names, and "
-                f"{target.name} holds texts: {_describe(target)}"
+                f"{source.name!r} and {target.name!r} are a usual pair of names, and "
+                f"{target.name!r} holds texts: {_describe(target)}"
             )
             return RowsShape("pair", because, (source.name,), target.name)
     return _two_texts(raw, profiles)
@@ -186,13 +187,13 @@ def _two_texts(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
     if longer.words < LONGER * shorter.words:
         return None
     because = (
-        f"its columns are two of texts that nearly all differ, of which {longer.name} is the longer"
+        f"it has two columns of texts that nearly all differ, and {longer.name!r} is the longer"
     )
     return RowsShape("pair", because, (longer.name,), shorter.name)
 
 
 def _plain_text(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
-    """One column of texts and nothing that could be its class; or chats that are written out."""
+    """One column of texts and none that could be its class; or rendered chats."""
     wordy = [name for name, column in profiles.items() if column.wordy]
     if len(wordy) != 1:
         return None
@@ -200,19 +201,21 @@ def _plain_text(raw: Raw, profiles: Mapping[str, Profile]) -> RowsShape | None:
     cells = [cell or "" for cell in raw.table[name].slice(0, SAMPLE).to_pylist()]
     template = detect_template(cells)
     if template is not None and not _class_names(profiles):
-        return RowsShape("text", f"the column {name!r} holds chats written as {template}", (name,))
+        return RowsShape(
+            "text", f"the column {name!r} holds chats in the template {template}", (name,)
+        )
     if any(other.lower() not in ID_NAMES for other in raw.names if other != name):
         return None
-    return RowsShape("text", f"the column {name!r} of texts has no label beside it", (name,))
+    return RowsShape("text", f"the column of texts {name!r} has no label column", (name,))
 
 
 def _class_like(profiles: Mapping[str, Profile]) -> list[str]:
-    """Columns that could hold classes: by their name or by values that repeat."""
+    """Columns that could hold classes: by their name or by repeated values."""
     return [name for name, p in profiles.items() if column_key(name) in LABEL.usual or p.repeats]
 
 
 def _class_names(profiles: Mapping[str, Profile]) -> list[str]:
-    """Columns with a usual name of labels that do not hold texts."""
+    """Columns with a usual name for labels that do not hold texts."""
     return [
         name
         for name, p in profiles.items()
@@ -224,11 +227,11 @@ def _classes_reason(profiles: Mapping[str, Profile]) -> str:
     likely = [*_class_names(profiles), *_class_like(profiles)]
     if likely:
         return f"the column {likely[0]!r} could hold classes: {_describe(profiles[likely[0]])}"
-    return "nothing in its columns says otherwise"
+    return "the columns suggest no other task"
 
 
 def _describe(column: Profile) -> str:
     return (
-        f"{column.distinct} different values in {column.filled} rows examined, of "
+        f"{column.distinct} distinct values in {column.filled} rows examined, "
         f"{count_phrase(round(column.words), 'word')} on average"
     )

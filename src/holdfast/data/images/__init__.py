@@ -1,1 +1,1 @@
-"""Images by class."""
+"""Images with a class each."""

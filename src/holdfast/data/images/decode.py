@@ -1,7 +1,7 @@
-"""One image file → upright RGB pixels, a mark of their content, a thumbnail.
+"""Decode an image file to upright RGB pixels; hash its pixels; make a thumbnail.
 
-What is odd about a file is said in ``notes``, never mended in silence; what cannot be decoded whole
-raises ``UnreadableImage``.
+Every change to an image is recorded in ``notes``; a file that cannot be decoded completely raises
+``UnreadableImage``.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# EXIF's number of the tag; 1 is upright, and 0 no value of it.
+# EXIF tag of the orientation; 1 is upright, and 0 is not a valid value.
 ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
 TINY_PIXELS = 4
 STRIP_PIXELS = 1 << 20
-# By content, not by name; an MPO is read as the JPEG that it begins with.
+# Chosen by content, not by name; an MPO file is read as the JPEG at its beginning.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-# A report holds some dozens of them, as text.
+# A report holds a few dozen of them, as text.
 THUMBNAIL_PIXELS = 48
 # A phone's JPEG may hold a second, smaller image; that does not make it an animation.
 STILL_FORMATS = ("MPO",)
 
 NOTES = {
-    "cmyk": "in printing colours (CMYK), read as RGB",
-    "alpha": "partly transparent, laid on white",
-    "turned": "turned upright, as the EXIF mark says",
-    "animated": "of several frames, of which the first is read",
-    "deep": "of more than 8 bits a channel, scaled to 8",
-    "tiny": f"less than {TINY_PIXELS} pixels wide or high: next to nothing to see",
+    "cmyk": "in print colours (CMYK), converted to RGB",
+    "alpha": "partly transparent, placed on white",
+    "turned": "rotated upright according to their EXIF orientation",
+    "animated": "with several frames, of which the first is used",
+    "deep": "with more than 8 bits per channel, scaled to 8",
+    "tiny": f"less than {TINY_PIXELS} pixels wide or high: they show almost nothing",
 }
 
 
 class UnreadableImage(Exception):
-    """A file that is no whole image; its sentence says why."""
+    """A file that is not a complete image; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An upright RGB image, and which of ``NOTES`` hold for its file."""
+    """An upright RGB image, and which of ``NOTES`` apply to its file."""
 
     image: Image
     notes: tuple[str, ...] = ()
 
 
 def read_image(path: str | Path) -> DecodedImage:
-    """Decode a file whole. Raises ``UnreadableImage`` for one that is damaged, cut short or no
-    image, ``MachineError`` where Pillow is absent."""
+    """Decode a file completely. Raises ``UnreadableImage`` if it is damaged, truncated or not an
+    image, ``MachineError`` if Pillow is missing."""
     pillow = _pillow()
     try:
         if not Path(path).is_file() and Path(path).exists():
-            raise UnreadableImage("it is no regular file")
+            raise UnreadableImage("it is not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _opened(path, pillow) as source:
@@ -81,7 +81,7 @@ def read_image(path: str | Path) -> DecodedImage:
 
 @contextmanager
 def open_header(path: str | Path) -> Iterator[Any]:
-    """An image file as Pillow has it before a pixel is decoded: format, size, EXIF. For files that
+    """An image file as Pillow opens it before decoding a pixel: format, size, EXIF. For files that
     ``read_image`` has read."""
     pillow = _pillow()
     with warnings.catch_warnings():
@@ -92,9 +92,9 @@ def open_header(path: str | Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: str | Path, pillow: ModuleType) -> Iterator[Any]:
-    """The file's header. Formats are named: of the others, one starts a program to be read."""
+    """Open the file's header. Formats are restricted: one of the others starts a program."""
     before = pillow.Image.MAX_IMAGE_PIXELS
-    # Pillow's own bound is raised with ours, or a setting could not raise it.
+    # Pillow's own limit is raised with ours; otherwise the setting would have no effect.
     pillow.Image.MAX_IMAGE_PIXELS = max(before or 0, current_limits().pixels)
     try:
         with pillow.Image.open(path, formats=FORMATS) as source:
@@ -104,22 +104,22 @@ def _opened(path: str | Path, pillow: ModuleType) -> Iterator[Any]:
 
 
 def _refuse_large(width: int, height: int) -> None:
-    """Refuse, before a pixel is decoded, what would fill memory: a few bytes can promise an image
-    of any size, and a processor makes a long strip longer still."""
+    """Refuse, before decoding, an image that would fill memory: a few bytes can declare an image
+    of any size, and a processor scales a long strip up further."""
     if width * height > current_limits().pixels:
         raise UnreadableImage(
             f"{width} × {height} pixels are more than {current_limits().megapixels:g} million; "
-            "if it is right: --set data.limits.megapixels=…"
+            "to allow it, raise the limit: --set data.limits.megapixels=…"
         )
     if max(width, height) > ASPECT * min(width, height):
         raise UnreadableImage(
-            f"{width} × {height} pixels: one side is over {ASPECT} times the other"
+            f"{width} × {height} pixels: one side is more than {ASPECT} times the other"
         )
 
 
 def content_hash(image: Image) -> str:
-    """One word that is equal for equal pixels and sizes, whatever the files are called."""
-    # Equal bytes of another shape are another image.
+    """A hash of pixels and size, equal for images with the same content."""
+    # The same bytes in another shape are another image.
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     for strip in _strips(image):
         digest.update(strip.tobytes())
@@ -127,7 +127,8 @@ def content_hash(image: Image) -> str:
 
 
 def thumbnail(path: str | Path, max_pixels: int = THUMBNAIL_PIXELS) -> str:
-    """A small copy as a ``data:`` address, at most about 3 kB; empty when it cannot be read."""
+    """A small copy as a ``data:`` address of at most about 3 kB; empty when the file cannot be
+    read."""
     try:
         image = read_image(path).image
     except UnreadableImage:
@@ -152,7 +153,7 @@ def _upright(source: Image, pillow: ModuleType) -> DecodedImage:
         notes.append("turned")
         image = pillow.ImageOps.exif_transpose(source)
     image, colour_notes = _as_rgb(image, pillow)
-    # What is handed on must not hold the file.
+    # The returned image must not keep the file open.
     image = image.copy() if image is source else image
     notes += colour_notes
     if min(image.size) < TINY_PIXELS:
@@ -183,7 +184,7 @@ def _as_rgb(image: Image, pillow: ModuleType) -> tuple[Image, list[str]]:
 
 
 def _scaled(image: Image, pillow: ModuleType) -> Any:
-    """Deep grey to 8 bits: 16 bits keep their high half, floats in [0, 1] are stretched."""
+    """Deep grey to 8 bits: 16-bit values keep their high byte, floats in [0, 1] are scaled."""
     import numpy as np
 
     tops = (np.asarray(s, dtype=np.float64).max(initial=0.0) for s in _strips(image))
@@ -199,8 +200,8 @@ def _scaled(image: Image, pillow: ModuleType) -> Any:
 
 
 def _strips(image: Image) -> Iterator[Any]:
-    """The image from top to bottom, about a million pixels at a time: what is worked out of it
-    then takes little memory beside it."""
+    """The image in horizontal strips of about a million pixels, so that computations on it need
+    little extra memory."""
     width, height = image.size
     rows = max(1, STRIP_PIXELS // max(1, width))
     for top in range(0, height, rows):
@@ -208,11 +209,11 @@ def _strips(image: Image) -> Iterator[Any]:
 
 
 def _first_reason(path: str | Path, error: BaseException) -> str:
-    """The decoder's sentence without the path, which is this machine's."""
+    """The decoder's message without the path, which is specific to this machine."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if type(error).__name__ == "UnidentifiedImageError":
-        return "not a picture, or its header is damaged"
+        return "not an image, or its header is damaged"
     line = first_line(error).replace(str(path), "").replace("''", "the file")
     return " ".join(line.split()) or type(error).__name__
 
@@ -224,8 +225,8 @@ def _pillow() -> Any:
         import PIL.ImageOps
     except ImportError as error:
         raise MachineError(
-            "pictures",
-            "need Pillow, which is not installed",
+            "images",
+            "cannot be read: Pillow is not installed",
             None,
             "Install it: pip install 'holdfast[images]'.",
         ) from error

@@ -1,4 +1,4 @@
-"""Which images a folder holds, of which classes, and which of its parts are which split."""
+"""List the images of a folder with their classes, and find the folder's own splits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MORE = (", ", ", …")
 @dataclass(frozen=True, slots=True)
 class ImageList:
     """The images of ``folder``: ``names`` relative to it, sorted, and their ``classes`` (the
-    first folder of each path, with accents composed), or ``None`` where they are not asked for."""
+    first folder of each path, in Unicode NFC), or ``None`` where they are not requested."""
 
     folder: Path
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class ImageList:
 
 
 def is_image_folder(source: str | Path) -> bool:
-    """Whether ``source`` is a folder of images by class, or such folders by split."""
+    """Whether ``source`` is a folder of images by class, or contains such folders by split."""
     folder = source_path(source)
     if not folder.is_dir():
         return False
@@ -45,10 +45,10 @@ def is_image_folder(source: str | Path) -> bool:
 
 
 def split_folder(folder: Path, split: str) -> Path | None:
-    """The sub-folder for a side; ``None`` without one, or where ``folder`` is not divided.
+    """The subfolder for a split; ``None`` if it does not exist or ``folder`` is not split.
 
-    A folder is divided when it has a training part that itself holds folders of images; a class
-    that is called ``train`` holds images, not folders.
+    A folder is split when it has a training folder that itself contains folders of images; a class
+    that is named ``train`` contains images, not folders.
     """
     parts = {
         name: next((f for f in _folders(folder) if f.name.lower() in names), None)
@@ -61,71 +61,71 @@ def split_folder(folder: Path, split: str) -> Path | None:
 
 
 def given_splits(source: str | Path) -> dict[str, str]:
-    """The folder's own validation and test images; the reason to use them goes into the log."""
+    """The folder's own validation and test images, logged as decisions."""
     folder = source_path(source)
     if not folder.is_dir():
         return {}
     parts = {split: split_folder(folder, split) for split in ("valid", "test")}
     split_paths = {side: str(part) for side, part in parts.items() if part is not None}
-    because = "the folder has its own part of this name beside its training part"
+    because = "the folder has a subfolder of this name next to its training folder"
     notify(*(Decision(f"{side} rows", part, because) for side, part in split_paths.items()))
     return split_paths
 
 
 def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
-    """Every image below ``folder`` (below its training part, where it is divided), sorted by
-    path. Hidden files and folders do not count; other files are told, and so are links, which may
-    lead out of the folder or show one image as two: they are left out, or with ``follow`` read,
-    no folder twice. What is told goes into the log.
+    """Every image below ``folder`` (below its training folder, if it is split), sorted by path.
 
-    Raises ``DataError`` where there is none, or ``by_class`` and fewer than two classes.
+    Hidden files and folders are skipped. Other files are logged. Links may lead out of the folder
+    or repeat an image: they are logged and skipped, or with ``follow`` read, each folder once.
+
+    Raises ``DataError`` where there are no images, or ``by_class`` and fewer than two classes.
     """
     folder = split_folder(folder, "train") or folder
     walk = _Walk(links == "follow")
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_image_name(name))
-    # A name is kept with its row, and tables hold UTF-8 alone.
+    # Tables store a row's file name, and only as UTF-8.
     undecodable_name = next(
         (printable_name(name) for name in names if printable_name(name) != name), None
     )
     if undecodable_name is not None:
         raise DataError(
             str(folder),
-            "holds pictures whose names are not UTF-8",
+            "has images whose names are not UTF-8",
             undecodable_name,
-            "Rename them, with convmv for instance: they come from a system of another encoding.",
+            "Rename them, for example with convmv: they come from a system with another encoding.",
         )
     left = [printable_name(link.relative_to(folder).as_posix()) for link in sorted(walk.links)]
     _report(
         "links",
         "warn",
         left,
-        f"links are not read, because they may lead out of the folder or show one picture as two: "
+        f"links are skipped because they may lead out of the folder or repeat an image: "
         f"{list_phrase(left, LISTED, *_MORE)}",
-        f"Put the pictures themselves there, or set {FOLLOW}.",
+        f"Copy the images into the folder, or set {FOLLOW}.",
     )
     if not names:
         raise DataError(
             str(folder),
-            "holds no pictures but links" if left else "holds no pictures",
+            "contains only links, no images" if left else "contains no images",
             None,
-            f"Read what they lead to with --set {FOLLOW}."
+            f"Follow the links with --set {FOLLOW}."
             if left
-            else "Give a folder with one sub-folder of pictures a class.",
+            else "Give a folder with one subfolder of images for each class.",
         )
     if not by_class:
         return ImageList(folder, names, None)
     within = tuple(name for name in names if "/" in name)
-    # macOS stores accents apart from their letters: one class would be two.
+    # macOS stores accents separately from their letters: one class would become two.
     classes = tuple(_composed(name.partition("/")[0]) for name in within)
     if len(set(classes)) < 2:
         raise DataError(
             str(folder),
-            "needs two or more sub-folders of pictures, one for each class",
+            "needs at least two subfolders of images, one for each class",
             sorted(set(classes)) or None,
-            f"Read what its {len(left)} links lead to with --set {FOLLOW}."
+            f"Follow its {len(left)} links with --set {FOLLOW}."
             if left
-            else "Put each picture into the folder of its class.",
+            else "Put each image into the folder of its class.",
         )
     _report_other_files(folder, files, within, classes)
     return ImageList(folder, within, classes)
@@ -134,21 +134,21 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
 def _report_other_files(
     folder: Path, files: Sequence[str], within: Sequence[str], classes: Sequence[str]
 ) -> None:
-    """Files and folders that are no image of a class and no class; and folders whose names look
-    the same, but have their accents in other characters."""
+    """Log files that are not an image of a class, folders without images, and folders with equal
+    names whose accents are stored differently."""
     inside, known = set(within), set(classes)
     stray = [printable_name(name) for name in files if name not in inside]
     shown = list_phrase(stray, LISTED, *_MORE)
-    because = f"not read, because they are no pictures in the folder of a class: {shown}"
-    _report("other_files", "info", stray, because, "Move pictures into the folder of their class.")
+    because = f"not read because they are not images in the folder of a class: {shown}"
+    _report("other_files", "info", stray, because, "Move images into the folder of their class.")
     empty = [printable_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
-    because = f"folders without pictures are no classes: {', '.join(empty[:LISTED])}"
-    _report("empty_classes", "warn", empty, because, "Fill them, or take them away.")
+    because = f"folders without images are ignored as classes: {', '.join(empty[:LISTED])}"
+    _report("empty_classes", "warn", empty, because, "Add images, or remove the folders.")
     spelled: dict[str, set[str]] = {}
     for name, one in zip(within, classes, strict=True):
         spelled.setdefault(one, set()).add(name.partition("/")[0])
     twice = sorted(name for name, parts in spelled.items() if len(parts) > 1)
-    because = "folders whose names differ in how their accents are stored are one class: "
+    because = "folders whose names differ only in how accents are stored are one class: "
     _report(
         "same_class_names",
         "info",
@@ -176,7 +176,7 @@ def _composed(name: str) -> str:
 
 
 def printable_name(name: str) -> str:
-    """A file's name as it can be told: bytes that are not UTF-8 are replaced."""
+    """A file's name for display: bytes that are not UTF-8 are replaced."""
     return name.encode("utf-8", "replace").decode()
 
 
@@ -185,20 +185,20 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    with reading_errors(str(folder), DataError, "cannot be listed", "Check who may read it."):
+    with reading_errors(str(folder), DataError, "cannot be listed", "Check its permissions."):
         return sorted(folder.iterdir())
 
 
 @dataclass(slots=True)
 class _Walk:
-    """The files below a folder. A link is left out and put into ``links``; or followed, where no
-    folder is entered twice, so that a link to a folder above it ends."""
+    """The files below a folder. A link is skipped and recorded in ``links``, or followed. No
+    folder is entered twice, so that a link to a parent folder does not loop."""
 
     follow: bool
     links: list[Path] = field(default_factory=list)
 
     def files(self, folder: Path) -> Iterator[Path]:
-        """In the order of their names, folder by folder."""
+        """The files in the order of their names, folder by folder."""
         waiting, entered = [folder], set()
         while waiting:
             place = waiting.pop()
@@ -220,12 +220,12 @@ class _Walk:
                     folders.append(entry)
                 elif entry.is_file():
                     yield entry
-            # The last of the list is taken next: reversed, they come in the order of their names.
+            # A stack takes the last entry first: reversed, they come in the order of their names.
             waiting += reversed(folders)
 
 
 def _hidden(name: str) -> bool:
-    # ``__MACOSX`` of archives, and what Windows puts beside images.
+    # ``__MACOSX`` of archives, and files that Windows puts next to images.
     return name.startswith((".", "__")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
@@ -234,5 +234,5 @@ def _has_images(folder: Path) -> bool:
 
 
 def _holds_images(folder: Path) -> bool:
-    # Links count here, so that a folder of them is taken for what it is and they are named.
+    # Links count here, so that a folder of links is recognised and its links are reported.
     return any(is_image_name(path.name) for path in _Walk(follow=True).files(folder))

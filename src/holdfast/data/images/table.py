@@ -1,8 +1,8 @@
-"""A folder of images by class, or a table of their paths → a ``Table``.
+"""A folder of images by class, or a table of their paths, as a ``Table``.
 
-Columns of its ``rows``: ``row``, ``path`` (absolute), ``text`` (one word that equal pixels share,
-so that exact copies are found and stay on one split), ``label``, and ``group`` where given. A row
-is the place of the image in the folder's sorted paths, or its row in the table.
+Columns of its ``rows``: ``row``, ``path`` (absolute), ``text`` (a hash of the pixels, so that exact
+duplicates are found and stay in one split), ``label``, and ``group`` where given. A row number is
+the image's position in the folder's sorted paths, or its row in the table.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SHOWN = 5
 
 @dataclass(slots=True)
 class _DecodingResult:
-    """What decoding every image showed, by row."""
+    """The result of decoding every image, by row."""
 
     marks: dict[int, str] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
@@ -61,17 +61,17 @@ class _DecodingResult:
 
 
 def load_images(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Table:
-    """Read a folder of images, or a table whose column ``text`` (worked out where not given)
-    holds paths relative to the table's folder.
+    """Read a folder of images, or a table whose column ``text`` (inferred where not given) holds
+    paths relative to the table's folder.
 
-    Every image is decoded once: broken ones are left out and named in a finding, odd ones (CMYK,
-    transparent, turned, animated, deep, tiny) are handled and named. ``links`` as in
+    Every image is decoded once. Unreadable ones are dropped and listed in a finding; unusual ones
+    (CMYK, transparent, rotated, animated, deep, tiny) are converted and listed. ``links`` as in
     ``list_images``; a table's path that leads through links out of its folder is refused unless
     they are followed.
 
     Raises
     ------
-    DataError : nothing to read, one class only, a path outside the table's folder, or more than
+    DataError : nothing to read, only one class, a path outside the table's folder, or more than
         half of the images cannot be read.
     """
     folder = source_path(source)
@@ -111,7 +111,7 @@ def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None]
     if listed.classes is not None:
         columns[CLASS] = listed.classes
     label = CLASS if options.need_label else None
-    # Somebody named each folder, "null" among them: only a table's cells stand for none.
+    # A folder named "null" is a class: only cells of a table can mean a missing label.
     options = replace(options, text=(PATH,), label=label, labels="exact")
     options = replace(options, group=None, template=None)
     paths: list[str | None] = [str(listed.folder.absolute() / name) for name in listed.names]
@@ -119,19 +119,19 @@ def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None]
 
 
 def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
-    """The options with the column of paths: as given, by its name, or by what it holds."""
+    """The options with the column of paths: as given, by its name, or by its values."""
     path, label = _path(options), options.label
     if options.text is None or (path not in raw.names and path == PATH):
         question = RoleQuery(
-            "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like picture files"
+            "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like image files"
         )
         guessed = guess_column(Role(PATHS, (question,)), profile_columns(raw))
         if guessed.name is None:
             raise DataError(
                 raw.source,
-                "has no column that is clearly the pictures' paths",
+                "has no column that clearly holds the paths of images",
                 list(guessed.among) or raw.names,
-                "Name it with --text.",
+                "Name it: --text COLUMN.",
             )
         notify(Decision("data.text", guessed.name, guessed.because))
         path = guessed.name
@@ -145,8 +145,8 @@ def _holds_paths(raw: Raw, name: str) -> bool:
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
-    """Images by their paths, relative to the current folder, without labels; ``row`` is the place
-    in the list. Raises ``DataError`` when more than half cannot be read."""
+    """Images by their paths, relative to the current folder, without labels; ``row`` is the
+    position in the list. Raises ``DataError`` when more than half cannot be read."""
     raw = raw_of_paths([str(path) for path in paths])
     absolute_paths: list[str | None] = [os.path.abspath(source_path(path)) for path in paths]  # noqa: PTH100
     decoded, here = _decode_images(absolute_paths), Path.cwd()
@@ -163,14 +163,14 @@ def raw_of_paths(paths: Sequence[str]) -> Raw:
 
 
 def rows_left_out(table: Table) -> list[int]:
-    """The source rows that ``table`` does not hold."""
+    """The source rows that ``table`` does not contain."""
     rows_in_table = set(table.column("row").tolist())
     return [row for row in range(table.source_rows) if row not in rows_in_table]
 
 
 def _paths_inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str | None]:
-    """The absolute paths; one that leaves the table's folder, by its name or through links that
-    are not followed, is refused."""
+    """The absolute paths. Refuses a path that leaves the table's folder, by its name or through
+    links that are not followed."""
     check_present(raw, column)
     absolute_paths: list[str | None] = []
     real = _real(folder)
@@ -184,22 +184,23 @@ def _paths_inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str
                 f"{raw.source}, row {row}",
                 "has a path outside the table's folder",
                 name,
-                "Put the pictures beside the table or below it, and write their paths relative "
-                "to it.",
+                "Put the images into the table's folder or below it, and write their paths "
+                "relative to it.",
             )
         if links == "skip" and not _real(path).is_relative_to(real):
             raise DataError(
                 f"{raw.source}, row {row}",
-                "has a path that a link leads out of its folder",
+                "has a path that leaves its folder through a link",
                 name,
-                f"Put the picture itself there, or follow links with --set {FOLLOW}.",
+                f"Copy the image into the folder, or follow links with --set {FOLLOW}.",
             )
         absolute_paths.append(str(path))
     return absolute_paths
 
 
 def _real(path: Path) -> Path:
-    """Without links; a ring of links, or what no path can be, stays as it is and is not read."""
+    """Resolve links. A cycle of links or an invalid path is returned unchanged; reading it fails
+    later."""
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):
@@ -210,7 +211,7 @@ def _decode_images(paths: Sequence[str | None]) -> _DecodingResult:
     decoded = _DecodingResult()
     for row, path in enumerate(paths):
         if path is None:
-            decoded.broken[row] = "no path is given"
+            decoded.broken[row] = "the path is missing"
             continue
         try:
             picture = read_image(path)
@@ -230,14 +231,14 @@ def _refuse_mostly_broken(
         return
     raise DataError(
         raw.source,
-        f"has {len(decoded.broken)} pictures of {len(raw)} that cannot be read",
+        f"has {len(raw)} images, of which {len(decoded.broken)} cannot be read",
         _name_broken(decoded, paths, folder),
         "Check the paths and the files.",
     )
 
 
 def _without_unreadable(raw: Raw, path: str, decoded: _DecodingResult) -> Raw:
-    """The source with no path where the image cannot be read: such rows are left out."""
+    """The source without the paths of unreadable images: these rows are dropped."""
     names = raw.table[path].to_pylist()
     readable_names = pa.array(
         [n if row in decoded.marks else None for row, n in enumerate(names)], pa.string()
@@ -253,7 +254,7 @@ def _rows(
     paths: Sequence[str | None],
     decoded: _DecodingResult,
 ) -> datasets.Dataset:
-    """A data set on disk of these rows, with the content's mark as the text."""
+    """A data set on disk of these rows, with the hash of the pixels as the text."""
     columns = {
         "row": pa.array(rows, pa.int64()),
         "path": pa.array([paths[row] for row in rows], pa.string()),
@@ -267,7 +268,7 @@ def _rows(
 
 
 def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: Path) -> str:
-    """The first broken images, each with what is wrong, as paths below the source's folder."""
+    """The first unreadable images, each with the reason, as paths below the source's folder."""
     broken = [
         f"row {row} ({reason})"
         if (path := paths[row]) is None
@@ -280,23 +281,23 @@ def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: 
 def _report_image_notes(
     decoded: _DecodingResult, raw: Raw, paths: Sequence[str | None], folder: Path
 ) -> None:
-    """Images that cannot be read, and what is odd about the others."""
+    """Log the unreadable images, and the unusual ones that were converted."""
 
     def notice(
         check: str, rows: Sequence[int], because: str, remedy: str, severity: Severity, fixed: bool
     ) -> None:
         share, first = len(rows) / max(1, len(raw)), tuple(rows[:LISTED])
-        because = f"{len(rows)} of {len(raw)} pictures{because}"
+        because = f"{len(rows)} of {len(raw)} images{because}"
         notify(Finding(check, severity, share, len(rows), first, because, remedy, fixed))
 
     if decoded.broken:
-        because = f" cannot be read and are left out: {_name_broken(decoded, paths, folder)}"
-        remedy = "Replace these files, or take their rows away."
+        because = f" cannot be read and are dropped: {_name_broken(decoded, paths, folder)}"
+        remedy = "Replace these files, or remove their rows."
         notice("broken_images", list(decoded.broken), because, remedy, "warn", True)
     for note, rows in decoded.notes.items():
         tiny = note == "tiny"
-        remedy = "Nothing to do, if that is what they should look like."
+        remedy = "No change is needed if these images should look like this."
         if tiny:
-            remedy = "Take them away if they show nothing."
+            remedy = "Remove them if they show nothing."
         severity: Severity = "warn" if tiny else "info"
         notice(f"{note}_images", rows, f": {NOTES[note]}", remedy, severity, not tiny)

@@ -1,5 +1,5 @@
-"""What the split keeps in proportion where a label is no class: ranges of numbers, and sets of
-labels; each with enough independent texts for every split."""
+"""Strata for labels that are not classes: ranges of numbers, and sets of labels, each with enough
+independent texts for every split."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 
-# Three sides, and room for near copies that must stay together.
+# Three splits, and a margin for near-duplicates that must stay together.
 MIN_UNITS_PER_BIN = 6
 UNITS_PER_BIN = 10
 MAX_BINS = 10
@@ -20,21 +20,21 @@ NONE = "no label"
 
 
 def choose_edges(values: Floats, units: Ints) -> Floats:
-    """Upper edges, all but the last, of ranges of about as many independent texts each.
+    """Upper edges, all but the last, of ranges with about equally many independent texts.
 
-    Up to ten ranges between quantiles of ``values`` [n], ten ``units`` (rows that are copies or of
-    one group count once) a range; a range with under six is joined to its smaller neighbour.
-    Each edge is a value that occurs, and belongs to the range below it.
+    Up to ten ranges between quantiles of ``values`` [n], ten ``units`` per range (rows that are
+    duplicates or of one group count once); a range with fewer than six is joined to its smaller
+    neighbour. Each edge is a value that occurs, and belongs to the range below it.
     """
     bins = min(MAX_BINS, len(np.unique(units)) // UNITS_PER_BIN)
     if bins < 2:
         return np.zeros(0)
     shares = np.arange(1, bins) / bins
     edges = np.unique(np.quantile(values, shares, method="inverted_cdf"))
-    # An edge at the largest value would leave nothing above it.
+    # An edge at the largest value would leave the last range empty.
     edges = edges[edges < values.max()]
     while len(edges):
-        # How many different units each range holds, [count].
+        # The number of distinct units in each range, [count].
         count = len(edges) + 1
         pairs = np.unique(np.column_stack([bin_of(values, edges), units]), axis=0)
         sizes = np.bincount(pairs[:, 0], minlength=count)
@@ -56,7 +56,7 @@ def range_names(edges: Floats) -> tuple[str, ...]:
     if not len(edges):
         return ("all",)
     shown = [f"{edge:.6g}" for edge in edges]
-    # Two edges that six digits do not tell apart would share a name.
+    # Two edges that are equal to six digits would share a name.
     if len(set(shown)) < len(shown):
         shown = [repr(float(edge)) for edge in edges]
     between = [f"{low} to {high}" for low, high in itertools.pairwise(shown)]
@@ -66,8 +66,8 @@ def range_names(edges: Floats) -> tuple[str, ...]:
 def label_set_strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tuple[str, ...], Ints]:
     """Names of the strata, and the stratum of each set of labels [n].
 
-    A set with six independent texts is a stratum of its own. Others join by the rarest of their
-    labels, so that rare labels are spread over the splits; what is still too small joins
+    A set with six independent texts is its own stratum. Other sets are joined by their rarest
+    label, so that rare labels are spread over the splits. What is still too small joins
     ``other sets``, or the largest stratum.
     """
     rows = Counter(label for labels in sets for label in labels)
@@ -84,8 +84,8 @@ def label_set_strata(sets: Sequence[tuple[str, ...]], units: Ints) -> tuple[tupl
 def label_set_strata_like(
     sets: Sequence[tuple[str, ...]], units: Ints, like: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Ints]:
-    """``label_set_strata``; or those of another table, ``like``, which given rows take, since both
-    must have the same. They are not divided, so that a set of their own may stand anywhere."""
+    """``label_set_strata``, or with ``like`` the strata of another table. Given rows use the strata
+    of the training rows; they are not split, so a new set may go into any stratum."""
     names, places = label_set_strata(sets, units)
     if like is None:
         return names, places
@@ -100,7 +100,7 @@ def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
 
 
 def _join_small(names: list[str], units: Ints, replacements: Sequence[str]) -> list[str]:
-    """The names, those of too few independent texts replaced."""
+    """The names, with those of too few independent texts replaced."""
     units_of: dict[str, set[int]] = {}
     for name, unit in zip(names, units.tolist(), strict=True):
         units_of.setdefault(name, set()).add(unit)

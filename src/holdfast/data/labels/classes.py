@@ -1,9 +1,8 @@
-"""From labels as written to classes: spelling, order, what cannot be a label, and what is done with
-classes too small to divide.
+"""From labels as written to classes: spelling, order, checks, and classes too small to split.
 
-A stratified division into train, valid and test needs each class on every split, and copies of a
-text always fall on one split. So a class needs as many *distinct* texts (after normalising) as
-there are splits: three by default, ``rare_below``; rarer ones are refused, dropped or merged.
+A stratified split into training, validation and test needs each class in every set, and duplicates
+of a text always stay in one set. So a class needs as many *distinct* texts (after normalising) as
+there are splits: three by default, ``rare_below``. Smaller classes are refused, dropped or merged.
 """
 
 from __future__ import annotations
@@ -54,18 +53,18 @@ def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def _by_value(digits: str) -> tuple[int, int, str]:
-    """A key that orders digits by value, however many: Python refuses a number of thousands."""
+    """A sort key for digits by value, of any length: Python refuses thousands of digits."""
     plain = digits if digits.isascii() else "".join(str(unicodedata.decimal(d)) for d in digits)
     significant = plain.lstrip("0")
     return 0, len(significant), significant
 
 
 def class_spellings(counts: Mapping[str, int], labels: LabelSpelling = "merged") -> dict[str, str]:
-    """How each label as written is spelled as a class, with the reason in the log.
+    """The class of each label as written; the reason is logged.
 
-    ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (a table program writes
-    whole numbers so when a cell is empty); the rest are merged as ``data/labels/spelling.py`` says,
-    or with ``exact`` stay as they are.
+    ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (table programs write
+    integers this way when a cell is empty). Other labels are merged as ``data/labels/spelling.py``
+    says, or with ``exact`` are left unchanged.
     """
     numbers = all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts)
     if numbers and any(_INTEGER_AS_FLOAT.fullmatch(name) for name in counts):
@@ -78,9 +77,9 @@ def class_spellings(counts: Mapping[str, int], labels: LabelSpelling = "merged")
 def match_classes(
     counts: Iterable[str], classes: Sequence[str], labels: LabelSpelling = "merged"
 ) -> dict[str, str | None]:
-    """The known class of each label as written, or ``None``: the same string, the same whole number
-    (``1.0`` for ``1``), or the same but for case and space; with ``exact`` the last only where the
-    classes are true and false."""
+    """The known class of each label as written, or ``None``: the same string, the same integer
+    (``1.0`` for ``1``), or the same but for case and space; with ``exact`` the last applies only
+    where the classes are true and false."""
     counts = tuple(counts)
     merged = match_spellings(counts, classes) if labels == "merged" else {}
     known = {**merged, **{name: name for name in classes}}
@@ -97,10 +96,10 @@ def match_classes(
 
 
 def unknown_label_error(where: str, label: str, classes: Sequence[str]) -> DataError:
-    """A label that the model has never seen."""
+    """The error for a label that is not one of the run's classes."""
     return DataError(
         where,
-        "has a label that is not among the classes of the run",
+        "has a label that is not one of the classes of the run",
         label,
         suggest_name(label, list(classes)),
     )
@@ -109,32 +108,30 @@ def unknown_label_error(where: str, label: str, classes: Sequence[str]) -> DataE
 def check_labels(
     where: str, counts: Mapping[str, int], header: str | None, missing: Sequence[str] = ()
 ) -> None:
-    """Refuse what cannot be classes: one value, identifiers, measurements; and a missing header,
-    where the column's name comes from a first line (``header``). ``missing`` are the labels that
-    were taken for none."""
+    """Refuse labels that cannot be classes: a single value, identifiers, measurements. Also refuse
+    a missing header, where the column's name comes from a first line (``header``). ``missing`` are
+    the labels that were treated as missing."""
     rows, distinct = sum(counts.values()), len(counts)
     if not rows:
         raise DataError(
             where,
-            "holds no label at all: every row lacks its text or its label",
+            "has no labels: every row lacks its text or its label",
             None,
-            "Choose another column with --label, or fill it.",
+            "Choose another column with --label, or add labels.",
         )
     if header in counts:
         raise DataError(
             where,
-            "is named like one of its own values: the header is missing or stands twice",
+            "has a name that is also one of its values: the header is missing or repeated",
             header,
-            "Name the columns on the first line, e.g. text,label, and only there.",
+            "Name the columns on the first line, for example text,label, and only there.",
         )
     if distinct == 1:
-        missing_note = f" beside {quoted_list(missing)}, which is taken for a missing label" * bool(
-            missing
-        )
+        missing_note = f" ({quoted_list(missing)} counts as a missing label)" * bool(missing)
         hint = " If that is a class, add --set data.labels=exact." * bool(missing)
         raise DataError(
             where,
-            f"holds one class only{missing_note}, so there is nothing to tell apart",
+            f"has only one class{missing_note}, so there is nothing to learn",
             next(iter(counts)),
             f"Add rows of another class, or choose another column with --label.{hint}",
         )
@@ -143,10 +140,10 @@ def check_labels(
     is_identifier = distinct == rows or (distinct > rows / 2 and distinct > 20)
     if is_identifier or (is_measurement and distinct > MAX_NUMERIC_CLASSES):
         values_kind = "measurements (regression)" if numbers else "identifiers or free text"
-        learn = ", or learn the numbers themselves with --set data.label_kind=number" * numbers
+        learn = ", or predict the numbers themselves with --set data.label_kind=number" * numbers
         raise DataError(
             where,
-            f"has {distinct} different values in {rows} rows: they look like {values_kind}",
+            f"has {distinct} distinct values in {rows} rows: they look like {values_kind}",
             ", ".join(sorted(counts)[:3]),
             f"Choose the column of classes with --label{learn}.",
         )
@@ -155,26 +152,26 @@ def check_labels(
 
 
 def refuse_long_names(where: str, names: Iterable[str]) -> None:
-    """Refuse a class whose name is no name: it is told, drawn and kept as often as any other."""
+    """Refuse a class with a very long name: names are printed, drawn and stored many times."""
     longest = max(names, key=len, default="")
     if len(longest) > NAME_CHARACTERS:
         raise DataError(
             where,
-            f"holds a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
+            f"has a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
             longest[:40] + "…",
             "Choose the column of classes with --label.",
         )
 
 
 UNKNOWN = -1
-DROPPED = -2  # below UNKNOWN: what stays is told by a least index
+DROPPED = -2  # below UNKNOWN: rows to keep have at least a given index
 
 
 @dataclass(frozen=True, slots=True)
 class Classes:
     """``indices`` of each label as written: into ``classes``, or ``UNKNOWN``, or ``DROPPED`` where
-    the row is dropped. ``rare_labels`` are the rare labels (as written) that were treated as
-    ``rare_option``."""
+    the row is dropped. ``rare_labels`` are the rare labels (as written) that were handled as
+    ``rare_option`` says."""
 
     classes: tuple[str, ...]
     indices: dict[str, int]
@@ -184,12 +181,12 @@ class Classes:
 
 
 def make_classes(raw: Raw, columns: Columns, surveyed: LabelSurvey, options: RowOptions) -> Classes:
-    """The classes of the source, or its labels in terms of the given ``classes``."""
+    """The classes of the source, or its labels as indices into the given ``classes``."""
     where = f"{raw.source}, column {columns.label!r}"
     if options.classes is not None:
         classes, needed = tuple(options.classes), options.need_label
         if needed and not surveyed.counts:
-            raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+            raise DataError(where, "has no labels", None, "Choose another column with --label.")
         matched = match_classes(surveyed.counts, classes, options.labels)
         for label, name in matched.items():
             if name is None and needed:
@@ -207,7 +204,7 @@ def make_classes(raw: Raw, columns: Columns, surveyed: LabelSurvey, options: Row
 
 
 def _classes_from_labels(where: str, surveyed: LabelSurvey, options: RowOptions) -> Classes:
-    """The classes that the labels themselves make."""
+    """The classes that the labels of the source form."""
     spelled = class_spellings(surveyed.counts, options.labels)
     counts: Counter[str] = Counter()
     texts: dict[str, set[str]] = {}
@@ -220,9 +217,9 @@ def _classes_from_labels(where: str, surveyed: LabelSurvey, options: RowOptions)
         if len(counts) == 1 < len(surveyed.counts):
             raise DataError(
                 where,
-                "holds one class only, since these labels differ in case or space alone",
+                "has only one class, since these labels differ only in case or space",
                 ", ".join(tuple(surveyed.counts)[:5]),
-                "Add rows of another class, or keep them apart: --set data.labels=exact.",
+                "Add rows of another class, or keep the labels separate: --set data.labels=exact.",
             )
         fates, small = resolve_rare(
             where, counts, texts, rare=options.rare, below=options.rare_below
@@ -255,8 +252,9 @@ def resolve_rare(
     rare: RareClasses,
     below: int,
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
-    """What becomes of each class: its name, ``"other"``, or ``None`` (its rows go); and the rare
-    ones. ``counts`` and ``texts`` are by class; a class is rare with fewer than ``below`` texts."""
+    """The outcome for each class: its name, ``"other"``, or ``None`` (its rows are dropped); and
+    the rare classes. ``counts`` and ``texts`` are by class; a class is rare with fewer than
+    ``below`` texts."""
     small = tuple(name for name in counts if len(texts.get(name, ())) < below)
     if not small:
         return {name: name for name in counts}, ()
@@ -268,7 +266,7 @@ def resolve_rare(
     if OTHER in fates.values() and len(merged) < below:
         raise DataError(
             where,
-            f"still has a class too small to divide after merging: {OTHER!r}",
+            f"still has a class too small to split after merging: {OTHER!r}",
             f"{len(merged)} distinct texts",
             "Use --set data.rare=drop, or add rows."
             if len({fate for fate in fates.values() if fate not in (None, OTHER)}) > 1
@@ -277,7 +275,7 @@ def resolve_rare(
     if len({fate for fate in fates.values() if fate is not None}) < 2:
         raise DataError(
             where,
-            "has fewer than two classes large enough to divide",
+            "has fewer than two classes large enough to split",
             None,
             f"Each needs {below} distinct texts: add rows, or choose another column with --label.",
         )
@@ -297,10 +295,10 @@ def _too_small_error(
     shown = list_phrase(class_sizes, 5, ", ", " and {} more")
     return DataError(
         where,
-        f"has classes too small to divide ({shown}); each needs {below} distinct texts",
+        f"has classes too small to split ({shown}); each needs {below} distinct texts",
         None,
-        "Write a label that is another one misspelt as it is meant; else add rows, or use --set "
-        f"data.rare=drop (leave them out) or --set data.rare=merge (one class {OTHER!r}).",
+        "Correct misspelt labels; else add rows, or use --set data.rare=drop (drop their rows) "
+        f"or --set data.rare=merge (merge them into the class {OTHER!r}).",
     )
 
 
@@ -312,13 +310,13 @@ def _row_count_phrase(rows: int, distinct: int) -> str:
 def report_rare(
     small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: RareClasses
 ) -> None:
-    """Write into the log what was done with the small classes. ``rows`` are the first of them."""
+    """Log how the small classes were handled. ``rows`` are the first of their rows."""
     count = sum(counts[name] for name in small)
-    done = "left out" if rare == "drop" else f"merged into {OTHER!r}"
+    done = "dropped" if rare == "drop" else f"merged into {OTHER!r}"
     shown = list_phrase([*map(repr, small)], 10, ", ", ", …")
     share = count / max(1, sum(counts.values()))
     because = (
-        f"{len(small)} class{'es' if len(small) > 1 else ''} too small to divide "
+        f"{len(small)} class{'es' if len(small) > 1 else ''} too small to split "
         f"({shown}; {count} rows) {'were' if len(small) > 1 else 'was'} {done}"
     )
     remedy = "Add rows of these classes."

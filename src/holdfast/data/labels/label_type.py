@@ -1,7 +1,6 @@
-"""What the label of a text is: one class, several labels, or a number; worked out with a reason.
+"""The type of a text's label: one class, several labels, or a number; inferred with a reason.
 
-The names of the kinds are what a recipe's ``data.label_kind`` says: ``class``, ``several``,
-``number``.
+The types are named as in a recipe's ``data.label_kind``: ``class``, ``several``, ``number``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from holdfast.data.raw import Raw
 
 LabelKind = Literal["class", "several", "number"]
 SEPARATORS = ("|", ";")
-# As data.labels: more distinct numbers with decimals than this are measurements.
+# More distinct numbers with decimals than this are treated as measurements.
 MAX_NUMERIC_CLASSES = 20
 SHARE_OF_SEVERAL = 0.05
 PLURALS = ("labels", "tags", "categories", "topics", "genres", "emotions", "classes", "intents")
@@ -36,7 +35,8 @@ NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 def open_lists(raw: Raw, label: str | None) -> Raw:
     """The source with its label column of lists read as plain text, which is how it is stored.
 
-    Only ``label``, or without it columns with a usual name of labels; other nested columns stay.
+    Only ``label``, or without it columns with a usual name for labels; other nested columns are
+    unchanged.
     """
     usual, column_types = {*LABEL.usual, *PLURALS}, dict(raw.column_types)
     for name, types in raw.column_types.items():
@@ -51,7 +51,7 @@ def _holds_lists(values: pa.ChunkedArray) -> bool:
 
 
 def label_counts(raw: Raw, label: str) -> dict[str, int]:
-    """How often each label stands in the column, as written but for the space around it."""
+    """The count of each label in the column, as written but for the space around it."""
     counted = pc.value_counts(pc.utf8_trim_whitespace(present_values(raw.table[label])))
     return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
 
@@ -59,8 +59,8 @@ def label_counts(raw: Raw, label: str) -> dict[str, int]:
 def infer_label_kind(
     counts: Mapping[str, int], requested: str | None, separator: str | None
 ) -> tuple[LabelKind, str | None]:
-    """The kind of these labels and the separator of several (``None`` for lists); the reason goes
-    into the log where nobody said it."""
+    """The type of these labels and the separator of several (``None`` for lists). An inferred type
+    is logged with its reason."""
     if requested == "several" or (requested is None and separator):
         return "several", separator or (None if all_lists(counts) else _separator(counts, 0.0))
     if requested is not None:
@@ -71,17 +71,15 @@ def infer_label_kind(
         because = "its cells are lists"
         if separator_found:
             share = f"{_share(counts, separator_found):.0%}"
-            because = (
-                f"{share} of its cells hold several labels with {separator_found!r} between them"
-            )
-        because += " (data.label_kind=class if each cell is one class)"
+            because = f"{share} of its cells hold several labels separated by {separator_found!r}"
+        because += " (data.label_kind=class treats each cell as one class)"
         notify(Decision("data.label_kind", "several", because))
         return "several", separator_found
     numbers = len(counts) > MAX_NUMERIC_CLASSES and all(NUMBER.fullmatch(cell) for cell in counts)
     if numbers and any("." in cell or "e" in cell.lower() for cell in counts):
         because = (
-            f"{len(counts)} different numbers with decimals in {sum(counts.values())} rows "
-            "(data.label_kind=class if they are classes)"
+            f"{len(counts)} distinct decimal numbers in {sum(counts.values())} rows "
+            "(data.label_kind=class treats them as classes)"
         )
         notify(Decision("data.label_kind", "number", because))
         return "number", None
@@ -109,14 +107,14 @@ def read_list(cell: str) -> list[str] | None:
 
 
 def _separator(counts: Mapping[str, int], least: float) -> str | None:
-    """The separator that takes the cells apart into fewer labels than there are cells; where it is
-    known that cells hold several (``least`` 0), the first that occurs."""
+    """The separator that splits the cells into fewer distinct labels than there are distinct
+    cells. Where cells are known to hold several labels (``least`` 0), the first that occurs."""
     occur = (mark for mark in SEPARATORS if _share(counts, mark) > least)
     return next((mark for mark in occur if not least or _parts_are_fewer(counts, mark)), None)
 
 
 def _parts_are_fewer(counts: Mapping[str, int], mark: str) -> bool:
-    """Whether the mark takes the cells apart into fewer labels, and into none that is empty."""
+    """Whether splitting at the mark gives fewer distinct labels, none of them empty."""
     parts: set[str] = set()
     for cell in counts:
         if len(cell) > LABELS_CHARACTERS:

@@ -1,15 +1,15 @@
-"""How labels are written: one in several ways, one that is not known, and the words of a name.
+"""Spellings of labels: merge variants, find missing labels, turn names into words.
 
-*Merged*: labels that are the same but for case and white space are one class, which is called what
-most of its rows call it (of equals, the first in the order of characters). ``Yes``, ``yes `` and
-``YES`` are one class; ``very good`` and ``very_good`` are two, which the audit reports.
+*Merged*: labels that are the same but for case and white space are one class, named as in most of
+its rows (of equals, the first in the order of characters). ``Yes``, ``yes `` and ``YES`` are one
+class; ``very good`` and ``very_good`` are two, which the audit reports.
 
-*Missing*: what programs write for an empty cell (``N/A``, ``#N/A``, ``NaN``, ``<NA>``, ``NULL``) is
-no class, in any case. ``none`` is one: it says that nothing applies, which can be learned. ``NA``
-is missing, but where three other classes or more are codes of two letters as well (``EU``, ``AS``,
+*Missing*: the usual texts for an empty cell (``N/A``, ``#N/A``, ``NaN``, ``<NA>``, ``NULL``, in any
+case) are not a class. ``none`` is one: it says that nothing applies, which can be learned. ``NA``
+is missing, unless at least three other classes are codes of two letters as well (``EU``, ``AS``,
 ``SA``): then it is a code.
 
-``data.labels=exact`` takes labels as they are written: then an empty cell alone is missing.
+``data.labels=exact`` keeps labels as they are written: then only an empty cell is missing.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff\u2060\u00ad"))
 NA_CODE = "na"
 MIN_CODES = 3
 SHOWN = 5
-# The decision on spellings.
+# The name and outcome of the decision on spellings.
 LABELS, MERGED = "labels", "merged into"
 
 
 def label_key(name: str) -> str:
-    """What labels of one class share: the letters in lower case, accents composed, single spaces,
-    nothing that cannot be seen.
+    """The key that spellings of one class share: lower case, accents composed, single spaces, no
+    invisible characters.
 
     >>> label_key("Very  GOOD ")
     'very good'
@@ -48,21 +48,19 @@ def label_key(name: str) -> str:
 
 
 def missing_labels(names: Iterable[str], classes: Sequence[str] = ()) -> tuple[str, ...]:
-    """Which of these labels, as written, say that the label is not known; never one of the
-    ``classes`` of a run."""
+    """The labels, as written, that mean a missing label; never one of the ``classes`` of a run."""
     known = {label_key(name) for name in classes}
     keys = {name: label_key(name) for name in names}
     codes = {key for key in keys.values() if key != NA_CODE and len(key) == 2 and key.isalpha()}
-    # ``NA`` beside ``EU`` and ``AS`` is North America.
+    # ``NA`` together with ``EU`` and ``AS`` is North America.
     marks = MISSING if len(codes) >= MIN_CODES else MISSING | {NA_CODE}
     unknown = {name for name, key in keys.items() if key in marks and key not in known}
-    # What is written in characters that cannot be seen is an empty cell to whoever reads it.
+    # A label of only invisible characters looks like an empty cell.
     return tuple(sorted(unknown | {name for name, key in keys.items() if not key}))
 
 
 def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
-    """The class of each label as written; what was merged goes into the log. ``counts`` are rows by
-    label."""
+    """The class of each label as written; merges are logged. ``counts`` are rows by label."""
     groups: dict[str, list[str]] = {}
     # The most frequent spelling first: it names the class.
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
@@ -75,7 +73,7 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
     because = (
         f"{sum(map(len, several_spellings))} of {len(counts)} labels differ from another "
         "only in case or "
-        f"spaces: {shown} (data.labels=exact keeps them apart)"
+        f"spaces: {shown} (data.labels=exact keeps them separate)"
     )
     rows = sum(counts[name] for names in several_spellings for name in names[1:])
     outcome = f"{MERGED} {len(groups)} classes"
@@ -84,7 +82,7 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def spelling_decision(decisions: Iterable[Decision]) -> Decision | None:
-    """What ``merge_spellings`` merged, of a table's decisions; ``None`` where it had nothing to."""
+    """The decision of ``merge_spellings`` among a table's decisions, or ``None``."""
     merges = (one for one in decisions if one.what == LABELS and one.chosen.startswith(MERGED))
     return next(merges, None)
 
@@ -108,7 +106,7 @@ def quoted_list(names: Sequence[str]) -> str:
     return list_phrase([*map(repr, names)], SHOWN, " or ", ", …")
 
 
-# A capital that begins a word of a label in one piece: cardArrival, HTTPError.
+# A capital that begins a word inside a label: cardArrival, HTTPError.
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _VOWELS = frozenset("aeiouyàáâãäåæèéêëìíîïòóôõöøùúûüýœ")
@@ -116,13 +114,12 @@ SHORTEST = 2
 
 
 def label_words(label: str) -> str | None:
-    """A label's name in words, ``card_arrival`` as ``card arrival``; ``None`` where it has none.
+    """The words of a label, ``card_arrival`` as ``card arrival``; ``None`` where it has none.
 
-    A label without letters (``3``, ``+``), one in capitals of at most five letters (``ABBR``,
-    ``NEG``), which is a code in most data sets, and one whose words are single letters or all lack
-    a vowel (``x``, ``trk``) is no name. Scripts other than Latin are taken as they are. What an
-    abbreviation in small letters means cannot be seen here: its rows tell
-    (``quality/names.py``).
+    These labels have no words: without letters (``3``, ``+``); at most five capitals (``ABBR``,
+    ``NEG``), which are a code in most data sets; words that are single letters or all lack a vowel
+    (``x``, ``trk``). Scripts other than Latin are accepted unchanged. An abbreviation in small
+    letters cannot be recognised here; its rows show it (``quality/names.py``).
     """
     spaced = _CAMEL_CASE.sub(" ", re.sub(r"[_\-./:|]+", " ", label))
     text = " ".join(spaced.split()).strip(" ?!,;")

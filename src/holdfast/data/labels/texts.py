@@ -1,8 +1,7 @@
-"""Texts with a label each of any kind: one class, several labels, or a number.
+"""Texts with labels of any type: one class, several labels, or a number.
 
-The kind decides how the rows become a table. Where a label is no class, the rows are gathered once
-and then written with what was made of their labels: the number as it is, or indices of labels; and
-as ``label`` the stratum that the split keeps in proportion.
+Where a label is not a class, the rows are read twice: first to gather their labels, then to write
+each row with its number or its indices of labels, and with its stratum of the split as ``label``.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GatheredLabels:
-    """The labels as written of the rows that stay; ``units`` [n] numbers their texts or groups, so
-    that copies count once; ``rows`` [n] source positions."""
+    """The labels as written of the rows that are kept; ``units`` [n] numbers their texts or groups,
+    so that duplicates count once; ``rows`` [n] source positions."""
 
     written: list[str]
     units: Ints
@@ -61,8 +60,8 @@ class GatheredLabels:
 
 
 def gather_labels(raw: Raw, columns: Columns) -> GatheredLabels:
-    """Look at every row, and notice what is missing; refuses a text column that is all numbers or
-    all empty."""
+    """Read every row and log missing values; refuses a text column that is all numbers or all
+    empty."""
     surveyed = survey_labels(raw, columns, texts_needed=0)
     report_missing(
         columns, len(raw), text=surveyed.no_text, label=surveyed.no_label, group=surveyed.no_group
@@ -74,7 +73,7 @@ def gather_labels(raw: Raw, columns: Columns) -> GatheredLabels:
         written += batch.column("label").to_pylist()
         rows += batch.column("row").to_pylist()
         by = batch.column("group" if columns.group else "text").to_pylist()
-        # Another number in each process, as Python salts it: only equality is asked.
+        # Python salts hashes, so numbers differ between processes; only equality is used.
         marks += [hash(value if columns.group else normal_text(value)) for value in by]
     units = np.unique(np.array(marks, dtype=np.int64), return_inverse=True)[1].reshape(-1)
     return GatheredLabels(written, units, np.array(rows, dtype=np.int64))
@@ -88,8 +87,8 @@ def write_gathered(
     values: Sequence[object] | Floats,
     column_type: pa.DataType,
 ) -> datasets.Dataset:
-    """The rows on disk: ``label`` is the stratum, and ``name`` the column of ``values``, one for
-    each gathered row."""
+    """Write the rows to disk: ``label`` is the stratum, and ``name`` the column of ``values``, one
+    for each gathered row."""
     schema = row_schema(columns, (name, column_type))
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -111,25 +110,25 @@ def _labelled_batches(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
 
 
 # Errors are squared, in the user's unit and in deviations of the training rows; doubles end at
-# 1.8e308. Numbers of nature and of machines stay far below.
+# 1.8e308. Natural and technical quantities are far below.
 LARGEST = 1e75
 
 
 def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
-    """Rows with ``value`` float64, and as ``label`` the range between quantiles that the split
-    keeps in proportion (that of ``like``, where it is given). A label that is missing leaves its
-    row out; one that is no finite number, or above ``LARGEST``, is refused, and so is a source of
-    one number, unless a run's rows are read."""
+    """Rows with ``value`` float64, and as ``label`` the stratum of the split: the range between
+    quantiles (that of ``like``, where it is given). A row without a label is dropped. A label that
+    is not a finite number, or above ``LARGEST``, is refused, and so is a source with one distinct
+    number, unless a run's rows are read."""
     like, fresh = options.like, options.classes is None
     gathered = gather_labels(raw, columns)
     where = f"{raw.source}, column {columns.label!r}"
     values = _parse_numbers(where, gathered)
     if not len(values):
-        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+        raise DataError(where, "has no labels", None, "Choose another column with --label.")
     if like is None and fresh and values.min() == values.max():
         raise DataError(
             where,
-            "holds one number only, so there is nothing to learn",
+            "has the same number in every row, so there is nothing to learn",
             float(values[0]),
             "Choose another column with --label.",
         )
@@ -137,9 +136,9 @@ def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     rows = write_gathered(raw, columns, bin_of(values, edges), "value", values, pa.float64())
     classes = range_names(edges) if like is None else like.classes
     if like is None:
-        because = "so that every side has small and large numbers alike"
+        because = "so that every split has the same proportions of small and large numbers"
         shown = f"{len(classes)}, between quantiles"
-        notify(Decision("ranges of the division", shown, because))
+        notify(Decision("ranges of the split", shown, because))
     return Table(rows, classes, columns, raw.source, len(raw))
 
 
@@ -157,11 +156,11 @@ def _parse_numbers(where: str, gathered: GatheredLabels) -> Floats:
         except ValueError:
             values[at] = math.nan
         if not math.isfinite(values[at]):
-            rule = "is no finite number"
-            remedy = "Correct it or empty the cell, which leaves the row out."
+            rule = "is not a finite number"
+            remedy = "Correct the cell, or empty it to drop the row."
         elif abs(values[at]) > LARGEST:
-            rule = "is too large for its errors to be squared"
-            remedy = f"Correct it, or give all in a larger unit: up to {LARGEST:g} is taken."
+            rule = "is too large: its squared error would overflow"
+            remedy = f"Correct it, or use a larger unit for all numbers: at most {LARGEST:g}."
         else:
             continue
         raise DataError(f"{where}, row {gathered.rows[at]}", rule, text, remedy)
@@ -173,13 +172,13 @@ Sets = list[tuple[str, ...]]
 
 
 def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
-    """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the set of labels
-    that the split keeps in proportion.
+    """Rows with ``labels``, a list of indices into ``names``, and as ``label`` the stratum of the
+    split: the set of labels.
 
     An empty list says that no label applies; an empty cell is a missing label. The ``classes`` of
     the options are the labels of a run (those of ``like``, where it is given): others are refused.
-    With ``merged``, labels that are one but for case and space are merged, and a cell of nothing
-    but labels that stand for a missing one is missing.
+    With ``merged``, labels that are the same but for case and space are merged, and a cell that
+    contains only spellings of a missing label is missing.
     """
     where, like = f"{raw.source}, column {columns.label!r}", options.like
     given = tuple(options.classes) if options.classes else like.names if like else None
@@ -202,16 +201,16 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     if like is None:
         several = sum(len(labels) > 1 for labels in sets)
         because = (
-            f"{len(known)} labels, {several} of {len(sets)} rows have more than one; rare sets "
-            "joined"
+            f"{len(known)} labels; {several} of {len(sets)} rows have more than one; rare sets "
+            "were joined"
         )
-        notify(Decision("strata of the division", f"{len(classes)} sets of labels", because))
+        notify(Decision("strata of the split", f"{len(classes)} sets of labels", because))
         _report_rare_labels(sets, known)
     return Table(rows, classes, columns, raw.source, len(raw), names=known)
 
 
 def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Columns:
-    """The cells whose every label says that it is not known are missing ones."""
+    """Treat cells that contain only spellings of a missing label as missing."""
     assert columns.label is not None
     counts = label_counts(raw, columns.label)
     cells = {cell: _split_cell(cell, columns.label_separator) or () for cell in counts}
@@ -221,8 +220,8 @@ def _with_missing(raw: Raw, columns: Columns, names: Sequence[str] | None) -> Co
 
 
 def _merge_label_spellings(sets: Sets, names: tuple[str, ...] | None) -> Sets:
-    """The sets with one spelling a label: that of ``names``, else the most frequent. What stands
-    for a missing label beside others is none of them."""
+    """The sets with one spelling per label: that of ``names``, else the most frequent. A spelling
+    of a missing label is removed from cells with other labels."""
     counts = Counter(label for labels in sets for label in labels)
     gone = {*missing_labels(counts, names or ())}
     counts = Counter({name: rows for name, rows in counts.items() if name not in gone})
@@ -234,7 +233,7 @@ def _merge_label_spellings(sets: Sets, names: tuple[str, ...] | None) -> Sets:
         spelled |= match_spellings(counts, names) | {name: name for name in names}
     if gone:
         rows = sum(not gone.isdisjoint(labels) for labels in sets)
-        because = f"{quoted_list(sorted(gone))} beside other labels is none, in {rows} rows"
+        because = f"{quoted_list(sorted(gone))} among other labels means none, in {rows} rows"
         notify(Decision("labels", "left out", because))
     return [
         tuple(sorted({spelled[label] for label in labels if label not in gone})) for labels in sets
@@ -242,7 +241,7 @@ def _merge_label_spellings(sets: Sets, names: tuple[str, ...] | None) -> Sets:
 
 
 def _label_sets(where: str, gathered: GatheredLabels, separator: str | None) -> Sets:
-    # Few sets stand in many rows: each is taken apart once.
+    # Few distinct cells occur in many rows: each is split once.
     set_of_cell: dict[str, tuple[str, ...]] = {}
     for row, cell in zip(gathered.rows.tolist(), gathered.written, strict=True):
         if cell not in set_of_cell:
@@ -250,9 +249,9 @@ def _label_sets(where: str, gathered: GatheredLabels, separator: str | None) -> 
             if parts is None:
                 raise DataError(
                     f"{where}, row {row}",
-                    "is no list of labels",
+                    "is not a list of labels",
                     cell,
-                    'Write a JSON list such as ["a", "b"], or say what stands between the labels: '
+                    'Write a JSON list such as ["a", "b"], or give the separator of labels: '
                     "--set data.label_separator='|'.",
                 )
             set_of_cell[cell] = parts
@@ -260,7 +259,7 @@ def _label_sets(where: str, gathered: GatheredLabels, separator: str | None) -> 
 
 
 def _split_cell(cell: str, separator: str | None) -> tuple[str, ...] | None:
-    """The labels of one cell, sorted; ``None`` where it is no list, or a book of them."""
+    """The labels of one cell, sorted; ``None`` where it is not a list, or far too long."""
     if len(cell) > LABELS_CHARACTERS:
         return None
     parts = read_list(cell) if separator is None else cell.split(separator)
@@ -271,7 +270,7 @@ def _known_labels(
     where: str, sets: Sets, gathered: GatheredLabels, names: tuple[str, ...] | None
 ) -> tuple[str, ...]:
     if not sets:
-        raise DataError(where, "holds no label at all", None, "Choose another with --label.")
+        raise DataError(where, "has no labels", None, "Choose another column with --label.")
     written = sort_classes(label for labels in sets for label in labels)
     if names is not None:
         strange = set(written) - set(names)
@@ -283,16 +282,16 @@ def _known_labels(
     if len(written) < 2:
         raise DataError(
             where,
-            "holds fewer than two different labels",
+            "has fewer than two distinct labels",
             ", ".join(written),
-            "Choose another column with --label, or train classes: --set data.label_kind=class.",
+            "Choose another column with --label, or use classes: --set data.label_kind=class.",
         )
     check_classes(where, len(written))
     refuse_long_names(where, written)
     if len(written) > max(20, len(sets) / 2):
         raise DataError(
             where,
-            f"holds {len(written)} different labels in {len(sets)} rows: they look like free text",
+            f"has {len(written)} distinct labels in {len(sets)} rows: they look like free text",
             ", ".join(written[:3]),
             "Choose another column with --label.",
         )
@@ -306,7 +305,7 @@ def _report_rare_labels(sets: Sets, names: tuple[str, ...]) -> None:
         count = sum(rows[name] for name in few)
         shown = list_phrase([*map(repr, few)], 10, ", ", ", …")
         because = (
-            f"{len(few)} labels stand in fewer than {FEW_ROWS} rows ({shown}): a side may "
+            f"{len(few)} labels occur in fewer than {FEW_ROWS} rows ({shown}): a split may "
             "lack them, "
             "and they can hardly be learned"
         )
@@ -315,13 +314,14 @@ def _report_rare_labels(sets: Sets, names: tuple[str, ...]) -> None:
 
 
 def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
-    """The rows of a source whose labels are of any kind: that of the options, or the labels decide.
+    """The rows of a source with labels of any type: as the options say, or inferred from the
+    labels.
 
     The ``classes`` of the options are the labels of a run where a text has several. Raises
-    ``DataError`` where the labels are not of the kind that is asked for.
+    ``DataError`` where the labels do not have the requested type.
     """
     raw = read_rows(source, options)
-    # Where somebody said that a cell is one class, one that looks like a list is one too.
+    # If the user said that each cell is one class, a cell that looks like a list is one too.
     opened = raw if options.label_kind == "class" else open_lists(raw, options.label)
     with record_decisions() as choice:
         columns = choose_columns(opened, options)
@@ -334,9 +334,9 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     if options.separator and label_kind != "several":
         raise RecipeError(
             "data.label_separator",
-            f"has no meaning where data.label_kind is {label_kind}",
+            f"has no effect where data.label_kind is {label_kind}",
             options.separator,
-            "Leave one of the two out.",
+            "Remove one of the two settings.",
         )
     if label_kind == "class":
         table = table_from_raw(raw, options)
@@ -347,7 +347,7 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     if options.rare != "refuse":
         raise RecipeError(
             "data.rare",
-            f"has no meaning where data.label_kind is {label_kind}: there are no classes "
+            f"has no effect where data.label_kind is {label_kind}: there are no classes "
             "to drop or merge",
             options.rare,
             "Leave it out.",

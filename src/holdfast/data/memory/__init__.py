@@ -1,1 +1,1 @@
-"""Rows that a Python program holds."""
+"""Rows in the memory of a Python program."""

@@ -1,5 +1,5 @@
-"""Data that a Python program already holds: data frames, data sets, lists of records → Arrow, typed
-where a column is of one kind, else as texts.
+"""Data frames, data sets and lists of records in memory as Arrow: typed where a column has one type
+of value, else as texts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _INNER = (list, tuple, dict)
 
 
 def to_arrow_array(values: Sequence[object]) -> pa.Array:
-    """The values as they are, where Arrow has one type for them all; else as texts.
+    """The values unchanged, where Arrow has one type for them all; else as texts.
 
-    Raises whatever the values themselves raise when they are asked for their text.
+    Passes on any exception that a value raises when it is converted to text.
     """
     check_depth(values)
     try:
@@ -41,8 +41,8 @@ def to_arrow_array(values: Sequence[object]) -> pa.Array:
 
 
 def writable_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The column as it is, if a Parquet file can hold it; else as texts (an object without fields,
-    intervals, and the like)."""
+    """The column unchanged, if a Parquet file can store it; else as texts (an object without
+    fields, intervals, and the like)."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     # Texts of more than two gigabytes stay in chunks.
@@ -58,7 +58,7 @@ def text_array(values: Sequence[object]) -> pa.Array:
 
 
 def check_depth(values: Sequence[object]) -> None:
-    """Refuse lists in lists without end: Arrow follows them until the process dies.
+    """Refuse lists nested too deeply: Arrow follows them until the process dies.
 
     Raises ``ValueError``.
     """
@@ -66,7 +66,7 @@ def check_depth(values: Sequence[object]) -> None:
     for _ in range(DEPTH):
         if not level:
             return
-        # By identity: a list that stands a million times is looked at once a level.
+        # By identity: a list that occurs a million times is checked once per level.
         inner = {
             id(item): item
             for value in level
@@ -87,7 +87,7 @@ def _writable(column: pa.Array) -> bool:
     import pyarrow.parquet as parquet
 
     try:
-        # Tried, as no list of types says what the installed version can write.
+        # By trying: no list of types says what the installed version can write.
         parquet.write_table(pa.table({"x": column}), pa.BufferOutputStream())
     except (pa.ArrowException, OSError, ValueError, TypeError):
         return False
@@ -95,7 +95,7 @@ def _writable(column: pa.Array) -> bool:
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    """The values of a column as Python has them; of a dictionary of odd things, as shown."""
+    """The values of a column as Python objects; of a dictionary of unusual values, as shown."""
     try:
         return list(column.to_pylist())
     except (pa.ArrowException, ValueError, TypeError, KeyError):
@@ -118,26 +118,26 @@ def _text(value: object) -> str | None:
     return None if type(value).__name__ in ("NAType", "NaTType") else text
 
 
-COLUMN_REMEDY = "Leave the column out, or write plain values into it."
+COLUMN_REMEDY = "Remove the column, or write plain values into it."
 
 
 def is_frame(value: object) -> bool:
     """Whether ``value`` is a table with named columns: a data frame of pandas or Polars, a
-    ``datasets.Dataset``, an Arrow table, a dictionary of columns, or a list of dictionaries. A
-    series is none."""
+    ``datasets.Dataset``, an Arrow table, a dictionary of columns, or a list of dictionaries, but
+    not a series."""
     if isinstance(value, (pa.Table, pa.RecordBatch)) or is_dataset(value):
         return True
     if isinstance(value, Mapping):
         return bool(value) and all(map(_is_column, value.values()))
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(item, Mapping) for item in value)
-    # Asked of the type: a lazy frame works its columns out, and warns.
+    # Test the type: accessing the columns of a lazy frame computes them, with a warning.
     return hasattr(type(value), "columns") and _library(value) in ("pandas", "polars")
 
 
 def is_dataset(value: object) -> bool:
-    """Whether ``value`` is a ``datasets.Dataset``, or one that is read as it is asked for (told
-    without importing the library). A ``DatasetDict`` is a dictionary of several."""
+    """Whether ``value`` is a ``datasets.Dataset`` or ``IterableDataset`` (checked without importing
+    the library). A ``DatasetDict`` is a dictionary of several."""
     several = isinstance(value, Mapping)
     return _library(value) == "datasets" and hasattr(value, "column_names") and not several
 
@@ -145,12 +145,12 @@ def is_dataset(value: object) -> bool:
 def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
     """The rows as an Arrow table, in their order, without an index.
 
-    A column that mixes kinds of values, or holds what no Parquet file can, is written as texts;
-    the class numbers of a ``datasets`` feature become their names. A name that is no text becomes
-    one.
+    A column that mixes types of values, or that Parquet cannot store, is written as texts. The
+    class numbers of a ``datasets`` feature become their names. A column name that is not a string
+    becomes one.
 
-    Raises ``DataError`` where there is more than one table, a name stands twice, or a column holds
-    what cannot be written at all.
+    Raises ``DataError`` where there is more than one table, a name is repeated, or the values of a
+    column cannot be written at all.
     """
     if isinstance(frame, Mapping) and is_frame(frame):
         cells = {name: series_values(values) for name, values in frame.items()}
@@ -162,7 +162,7 @@ def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
             name,
             "is several tables, not one",
             sorted(map(str, frame)),
-            "Give one of them, e.g. dataset['train'].",
+            "Give one of them, for example dataset['train'].",
         )
     if isinstance(frame, (list, tuple)):
         names = list(dict.fromkeys(name for record in frame for name in record))
@@ -185,7 +185,7 @@ def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
 
 
 def write_frame(table: pa.Table, path: Path) -> None:
-    """The table as Parquet."""
+    """Write the table as Parquet."""
     import pyarrow.parquet as parquet
 
     with disk_errors(path):
@@ -193,33 +193,36 @@ def write_frame(table: pa.Table, path: Path) -> None:
 
 
 def frame_file(frame: object, name: str = "the data frame") -> Path:
-    """The rows in a Parquet file of this process's temporary folder."""
+    """The rows in a Parquet file in this process's temporary folder."""
     path = scratch_file("frame", ".parquet")
     write_frame(frame_table(frame, name), path)
     return path
 
 
 def series_values(values: Any) -> list[Any]:
-    """The values of a list, an array or a series, missing ones of pandas as ``None``."""
+    """The values of a list, an array or a series, with missing ones of pandas as ``None``."""
     if _library(values) == "pandas":
         return [
             None if missing else value
             for value, missing in zip(values.tolist(), values.isna(), strict=True)
         ]
-    # NumPy and pandas say ``tolist``, Polars ``to_list``.
+    # NumPy and pandas have ``tolist``, Polars ``to_list``.
     items = values.tolist() if hasattr(values, "tolist") else values
     items = items.to_list() if hasattr(items, "to_list") else items
     if isinstance(items, Mapping):
-        # Its names would be taken for the values.
+        # Iterating over it would give its keys.
         raise DataError(
             "the values",
-            "are a dictionary, not one of columns",
+            "are a dictionary, but not one of columns",
             sorted(map(str, items))[:5],
-            "Give a list of such rows, [{…}], or of one column each, {'text': […]}.",
+            "Give a list of rows, [{…}], or lists of cells by column, {'text': […]}.",
         )
     if isinstance(items, str) or not isinstance(items, Iterable):
         raise DataError(
-            "the values", "are no list, array or column", type(values).__name__, "Give one a row."
+            "the values",
+            "are not a list, array or column",
+            type(values).__name__,
+            "Give one value per row.",
         )
     return list(items)
 
@@ -235,9 +238,9 @@ def _library(value: object) -> str:
 
 
 def _table(source: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]) -> pa.Table:
-    """The columns by their names as texts; each name once, each length the same."""
+    """The columns by their names as texts; no name repeated, all of the same length."""
     names = [str(name) for name, _ in columns]
-    refuse_repeated(source, names, "Give each a name of its own.")
+    refuse_repeated(source, names, "Give each column a different name.")
     arrays: dict[str, pa.Array] = {}
     for name, (_, make) in zip(names, columns, strict=True):
         with reading_errors(
@@ -247,7 +250,9 @@ def _table(source: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]
             arrays[name] = make()
     if len({len(values) for values in arrays.values()}) > 1:
         lengths = {name: len(values) for name, values in arrays.items()}
-        raise DataError(source, "has columns of different lengths", lengths, "Give one cell a row.")
+        raise DataError(
+            source, "has columns of different lengths", lengths, "Give one cell per row."
+        )
     return pa.table(arrays)
 
 
@@ -257,7 +262,7 @@ def _of_arrow(table: pa.Table, name: str) -> pa.Table:
 
 
 def _of_series(series: pandas.Series) -> pa.Array:
-    # Only objects can be lists in lists.
+    # Only object columns can hold nested lists.
     cells = series_values(series) if series.dtype == object else ()
     check_depth(cells)
     try:
@@ -265,7 +270,7 @@ def _of_series(series: pandas.Series) -> pa.Array:
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return text_array(series_values(series))
     if isinstance(array.type, pa.BaseExtensionType):
-        # Periods and intervals: Arrow has numbers for them, the reader knows them by their text.
+        # Periods and intervals: Arrow stores numbers for them, the reader expects their text.
         return text_array(series_values(series))
     return writable_array(array)
 
@@ -276,8 +281,8 @@ def _of_dataset(rows: datasets.Dataset, name: str) -> pa.Table:
     if not hasattr(rows, "__len__"):
         raise DataError(
             name,
-            "is read as it is asked for, so its rows cannot be divided",
+            "is a streaming data set, so its rows cannot be split",
             type(rows).__name__,
-            "Give them all: datasets.Dataset.from_list(list(rows)).",
+            "Load all rows: datasets.Dataset.from_list(list(rows)).",
         )
     return with_class_names(rows, rows.with_format("arrow")[:])

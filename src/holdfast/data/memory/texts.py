@@ -1,5 +1,5 @@
-"""Texts that a program gives: lists, arrays, lines of standard input, with labels and groups or
-without; as a ``Table``, or as the rows of a source.
+"""Texts in memory (lists, arrays, lines of standard input), with or without labels and groups, as a
+``Table`` or as the rows of a source.
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ def table_from_texts(
 ) -> Table:
     """Texts, or pairs of texts, with or without labels; ``row`` is the position in the list.
 
-    With ``labels`` (strings, integers, booleans; ``None`` is missing) the rows go through the same
-    checks as a file's. Without, every text stays, an empty one too, so that predictions line up;
-    labels are -1.
+    With ``labels`` (strings, integers, booleans; ``None`` is missing) the rows get the same checks
+    as those of a file. Without, every text is kept, even an empty one, so that predictions line up
+    with the texts; labels are -1.
     """
     columns = _columns(texts, source)
     for name, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(texts):
             raise DataError(
-                source, f"has {len(texts)} texts and {len(values)} {name}", None, "Give one each."
+                source,
+                f"has {len(texts)} texts and {len(values)} {name}",
+                None,
+                "Give one for each text.",
             )
     group = "group" if groups is not None else None
     if labels is not None:
@@ -61,7 +64,7 @@ def table_from_texts(
     arrays["label"] = pa.array(np.full(rows, -1, dtype=np.int64))
     if groups is not None:
         arrays["group"] = pa.array([_cell_text(group) or "" for group in groups], pa.string())
-    # On disk like the rows of a file: everything behind knows one kind of table.
+    # On disk like the rows of a file: the rest of Holdfast knows only one type of table.
     rows_table = pa.table(arrays)
     stored = write_batches(
         "rows", rows_table.schema, rows_table.to_batches(max_chunksize=BATCH_ROWS)
@@ -83,7 +86,7 @@ def text_columns(
 ) -> dict[str, Sequence[object]]:
     """The column of texts, or the two of pairs, under ``names``.
 
-    Raises ``DataError`` where a row is no text, or there are not as many names.
+    Raises ``DataError`` where a row is not a text, or the number of names differs.
     """
     columns = _columns(texts, source)
     if not len(texts) and names:
@@ -92,7 +95,7 @@ def text_columns(
         given = "one text" if len(columns) == 1 else "two texts"
         raise DataError(
             source,
-            f"holds {given} a row, and the run reads {len(names)} columns",
+            f"holds {given} per row, but the run reads {len(names)} columns",
             ", ".join(names),
             "Give pairs of texts, or a table with these columns.",
         )
@@ -107,7 +110,7 @@ def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
                 f"{source}, row {row}",
                 f"is not a {'pair of texts' if pairs else 'text'}",
                 text,
-                "Give a string a row, or a pair of strings a row.",
+                "Give one string per row, or one pair of strings per row.",
             )
     if pairs:
         return {"text": [t[0] for t in texts], "text_pair": [t[1] for t in texts]}
@@ -122,7 +125,7 @@ def _is_text(cell: object) -> bool:
     if not isinstance(cell, str):
         return cell is None
     try:
-        # ASCII is known without a copy; only other texts can hold half of a surrogate pair.
+        # ASCII is recognised without a copy; only other texts can hold half of a surrogate pair.
         return cell.isascii() or bool(cell.encode("utf-8"))
     except UnicodeEncodeError:
         return False
@@ -143,12 +146,12 @@ FRAME = "the data frame"
 
 
 def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table | None:
-    """The rows of a source that is no name of a file or data set."""
+    """The rows of a source that is not the name of a file or data set."""
     if isinstance(source, (str, Path)):
         if labels is not None:
             raise DataError(
                 "labels",
-                "belong to a list of texts, and the source is the name of a file",
+                "can only be given with a list of texts, but the source is the name of a file",
                 str(source),
                 "Name the label column instead: label='…'.",
             )
@@ -157,7 +160,7 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
         if labels is not None:
             raise DataError(
                 "labels",
-                "belong to a list of texts, and the source is a table",
+                "can only be given with a list of texts, but the source is a table",
                 None,
                 "Name its label column instead: label='…'.",
             )
@@ -165,7 +168,7 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
     if labels is None:
         raise DataError(
             "the texts",
-            "came without labels",
+            "have no labels",
             type(source).__name__,
             "Give them as the second argument: holdfast.train(texts, labels).",
         )
@@ -185,9 +188,9 @@ def labelled_rows(
         if len(columns[name]) != len(texts):
             raise DataError(
                 "the texts",
-                f"are {len(texts)}, and there are {len(columns[name])} {name}s",
+                f"number {len(texts)}, but there are {len(columns[name])} {name}s",
                 None,
-                "Give one each.",
+                f"Give one {name} for each text.",
             )
     if not texts:
         return pa.table({name: pa.array([], pa.string()) for name in columns})
@@ -196,13 +199,13 @@ def labelled_rows(
 
 
 def run_name(source: object, labels: object) -> str:
-    """What a run of rows in memory is called."""
+    """The name of a run on rows in memory."""
     return "texts" if labels is not None else "dataset" if is_dataset(source) else "frame"
 
 
 @contextlib.contextmanager
 def naming_data_frame(path: Path) -> Iterator[None]:
-    """An error names the data frame, not the file that its rows were put into."""
+    """Name the data frame in errors, not the temporary file of its rows."""
     try:
         yield
     except InputError as error:

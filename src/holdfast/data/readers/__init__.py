@@ -1,8 +1,8 @@
 """Readers, one file per family of formats, found by discovery.
 
-A reader is a function ``(path, encoding) -> Iterator[Batch]``. It hands on every value as the file
+A reader is a function ``(path, encoding) -> Iterator[Batch]``. It yields every value as the file
 writes it, row by row in file order, refuses what it cannot read faithfully, and never holds more
-than a batch in memory.
+than one batch in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Read = Callable[[Path, str | None], Iterator[Batch]]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A format: its ``suffix`` (each also with ``.gz``) and how it is read."""
+    """A format: its ``suffix`` (each also with ``.gz``) and its reading function."""
 
     suffix: str
     read: Read
@@ -29,6 +29,6 @@ READERS: Registry[Reader] = Registry("reader", "data.path")
 
 
 def all_readers() -> Registry[Reader]:
-    """The registry after every file of this room has been imported."""
+    """The registry after every file of this package has been imported."""
     import_modules(__name__)
     return READERS

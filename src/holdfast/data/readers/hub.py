@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, through ``datasets``: ``name[:config][@split]``."""
+"""Data sets of the Hugging Face hub, loaded with ``datasets``: ``name[:config][@split]``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?(@(?P<s
 
 @dataclass(frozen=True, slots=True)
 class HubName:
-    """A data set of the hub; ``split`` may be a slice such as ``train[:10%]``."""
+    """A hub data set; ``split`` may be a slice such as ``train[:10%]``."""
 
     name: str
     config: str | None = None
@@ -36,7 +36,7 @@ class HubName:
 
 
 def parse_hub_name(source: str) -> HubName | None:
-    """The parts of ``name[:config][@split]``, or ``None`` where it has not that form.
+    """The parts of ``name[:config][@split]``, or ``None`` for a string of another form.
 
     >>> parse_hub_name("nyu-mll/glue:sst2@validation")
     HubName(name='nyu-mll/glue', config='sst2', split='validation')
@@ -46,7 +46,7 @@ def parse_hub_name(source: str) -> HubName | None:
 
 
 def split_names(hub: HubName) -> list[str]:
-    """The splits that the data set has, by the hub or by the cache. Raises ``DataError`` as
+    """The splits of the data set, from the hub or from the cache. Raises ``DataError`` as
     ``read_hub`` does."""
     import datasets
 
@@ -56,8 +56,8 @@ def split_names(hub: HubName) -> list[str]:
 
 
 def read_hub(hub: HubName) -> Iterator[Batch]:
-    """Rows of one split: the one named, else ``train``, else the only one. A label that the data
-    set names (``ClassLabel``) comes as its name. It is cached where ``datasets`` caches."""
+    """Rows of one split: the named one, else ``train``, else the only one. Class numbers
+    (``ClassLabel``) become class names. ``datasets`` caches the download."""
     import datasets
 
     _refuse_file_format(hub)
@@ -68,17 +68,17 @@ def read_hub(hub: HubName) -> Iterator[Batch]:
 
 
 def _refuse_file_format(hub: HubName) -> None:
-    """Refuse what ``datasets`` takes for a kind of file: ``text`` would be every file of the
+    """Refuse names that ``datasets`` reads as a file format: ``text`` would load every file of the
     current folder."""
     from datasets import packaged_modules
 
-    # A private name of the library's, which may go.
+    # A private name of the library, which may disappear.
     if hub.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
         raise DataError(
             hub.name,
-            "is a kind of file, not a data set",
+            "is the name of a file format, not of a data set",
             None,
-            "Name a file, a folder of pictures, or a data set of the hub (owner/name).",
+            "Name a file, a folder of images, or a data set of the hub (owner/name).",
         )
 
 
@@ -91,14 +91,14 @@ def batches(rows: datasets.Dataset) -> Iterator[Batch]:
 
 
 def with_class_names(rows: datasets.Dataset, part: pa.Table) -> pa.Table:
-    """The Arrow rows ``part`` of a ``datasets.Dataset``, the numbers of its classes as names."""
+    """The Arrow rows ``part`` of a ``datasets.Dataset``, with class names for class numbers."""
     import datasets
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for position, (name, feature) in enumerate(rows.features.items()):
         if isinstance(feature, datasets.ClassLabel) and feature.names:
-            # −1 is how data sets of the hub mark rows without a label.
+            # −1 marks rows without a label in data sets of the hub.
             known = pc.if_else(pc.greater_equal(part[name], 0), part[name], None)
             part = part.set_column(position, name, pc.take(pa.array(feature.names), known))
         inner = getattr(feature, "feature", None)
@@ -112,14 +112,14 @@ def _split(hub: HubName) -> str:
         return hub.split
     names = split_names(hub)
     if "train" in names:
-        notify(Decision("split", "train", f"the data set has {', '.join(names)}"))
+        notify(Decision("split", "train", f"the splits of the data set: {', '.join(names)}"))
         return "train"
     if len(names) == 1:
-        notify(Decision("split", names[0], "the data set has no other"))
+        notify(Decision("split", names[0], "it is the only split of the data set"))
         return names[0]
     raise DataError(
         hub.name,
-        "has several splits and none is called train",
+        "has several splits, and none is named train",
         ", ".join(names),
         f"Name one: {hub.name}@{names[0] if names else 'split'}.",
     )
@@ -127,8 +127,8 @@ def _split(hub: HubName) -> str:
 
 @contextlib.contextmanager
 def _offline_if_unreachable() -> Iterator[None]:
-    """Go straight to the cache where the hub's name does not resolve: its client would retry for
-    half a minute. With a proxy, the name is the proxy's business."""
+    """Use only the cache where the hub's host name does not resolve: its client would retry for
+    half a minute. Behind a proxy, the proxy resolves the name."""
     import datasets
     from huggingface_hub import constants
 
@@ -137,7 +137,7 @@ def _offline_if_unreachable() -> Iterator[None]:
         yield
         return
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    # Both libraries read the variable when they are imported: setting it now would change nothing.
+    # Both libraries read the variable at import: setting it now would have no effect.
     constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
@@ -154,7 +154,7 @@ def _resolves(host: str) -> bool:
 
 @contextlib.contextmanager
 def _hub_errors(hub: HubName) -> Iterator[None]:
-    """Turn every refusal of the hub into one clear message: it knows many kinds of them."""
+    """Turn each type of error from the hub into one clear message."""
     try:
         with _offline_if_unreachable():
             yield
@@ -165,38 +165,38 @@ def _hub_errors(hub: HubName) -> Iterator[None]:
 
 
 def hub_error(hub: HubName, error: Exception) -> DataError:
-    """What the hub's error means for the user."""
+    """The error for the user that matches the hub's error."""
     chain = " ".join(f"{type(e).__name__} {e}" for e in _causes(error))
     if "gated" in chain.lower():
         return DataError(
             hub.name,
-            "is gated: its owner gives access by licence",
+            "is gated: its owner requires a licence to be accepted",
             None,
-            f"Accept the licence on the data set's page on the hub ({hub.name}), make an access "
-            "token with read permission in your settings there, and put it into HF_TOKEN.",
+            f"Accept the licence on the data set's page on the hub ({hub.name}), create an access "
+            "token with read permission in your settings there, and set HF_TOKEN to it.",
         )
     if re.search(r"Offline|Connection|Timeout|resolve|Network|LocalEntryNotFound", chain):
         return DataError(
             hub.name,
-            "is no file here, and the hub cannot be reached",
+            "is not a local file, and the hub cannot be reached",
             None,
-            "Check the path; or connect to the network (HF_HUB_OFFLINE unset) and fetch it once.",
+            "Check the path; or connect to the network (HF_HUB_OFFLINE unset) to download it once.",
         )
     if "DatasetNotFound" in chain or "RepositoryNotFound" in chain:
         return DataError(
             hub.name,
-            "is neither a file here nor a data set on the hub",
+            "is neither a local file nor a data set on the hub",
             None,
             "Check the spelling; a private data set needs an access token in HF_TOKEN.",
         )
     if "script" in str(error).lower():
         return DataError(
             hub.name,
-            "is made by a script, and remote code is not run",
+            "is loaded by a script, and Holdfast does not run remote code",
             None,
             "Look on the hub for a version in Parquet, or save it to a file yourself.",
         )
-    remedy = f"The form is name[:config][@split], e.g. {hub.name}:config@train."
+    remedy = f"The form is name[:config][@split], for example {hub.name}:config@train."
     return DataError(hub.name, f"cannot be loaded: {first_line(error)[:300]}", None, remedy)
 
 

@@ -1,9 +1,9 @@
-"""JSON: one object a line, or one document.
+"""JSON lines (one object per line), or one JSON document.
 
-Of lines, blank ones are not rows, and a key that is left out is missing. A document is a list of
-objects, an object of columns, or an object that wraps a list. A list is read object by object, so
-that memory stays bounded; an object is read whole. A file that turns out to hold one object a line
-is read as JSON lines, which is said.
+In JSON lines, blank lines are not rows, and an omitted key is a missing value. A document is a list
+of objects, an object of columns, or an object that contains a list. A list is read object by
+object, so that memory stays bounded; an object is read at once. A document that turns out to hold
+one object per line is read as JSON lines, which is logged as a decision.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SHOWN = 200
 
 
 def read_jsonl(path: Path, encoding: str | None) -> Iterator[Batch]:
-    """Rows of a file with one JSON object a line."""
+    """Rows of a file with one JSON object per line."""
     with open_lines(path, encoding) as lines:
         yield from batches(path, lines)
 
 
 def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
-    """Objects, one a line, gathered into batches; an error names its line."""
+    """Objects, one per line, gathered into batches; an error names its line."""
     columns, has_rows = ColumnNames(path), False
     objects = (
         (columns.register(parse_object(f"{path}, line {number}", line)), len(line))
@@ -45,11 +45,11 @@ def batches(path: Path, lines: Iterator[str]) -> Iterator[Batch]:
         has_rows = True
         yield batch_of_objects(lot, str(path))
     if not has_rows:
-        raise DataError(str(path), "is empty", None, "It needs one JSON object a line.")
+        raise DataError(str(path), "is empty", None, "Write one JSON object per line.")
 
 
 def parse_object(where: str, line: str) -> dict[str, Any]:
-    """The object that this line holds."""
+    """The object on this line."""
     try:
         value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
@@ -57,23 +57,23 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
             where,
             f"is not JSON: {parse_error_reason(error)}",
             line.strip()[:SHOWN],
-            "Write one JSON object a line.",
+            "Write one JSON object per line.",
         ) from error
     return check_object(where, value)
 
 
 def parse_error_reason(error: Exception) -> str:
-    """What the parser has against a text, in a few words."""
+    """The parser's error in a few words."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     message: str = getattr(error, "msg", None) or str(error)
-    # Python's own sentence advises to change the interpreter.
+    # Python's own message advises to change the interpreter's limit.
     long = "integer string conversion" in message
-    return "a whole number has more than 4,300 digits; write it as a text" if long else message
+    return "an integer has more than 4,300 digits; write it as a text" if long else message
 
 
 class ColumnNames:
-    """The columns seen so far; more than may be are refused where the first of them stands."""
+    """The columns seen so far; the object that exceeds the limit is refused."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -81,7 +81,7 @@ class ColumnNames:
         self.rows = BATCH_ROWS
 
     def register(self, value: dict[str, object]) -> dict[str, object]:
-        """``value`` itself, its names counted among the columns; raises ``DataError`` where they
+        """Return ``value`` and count its names among the columns; raises ``DataError`` where they
         become more than ``data.limits.columns``."""
         if not value.keys() <= self._names.keys():
             self._names |= dict.fromkeys(value)
@@ -93,7 +93,7 @@ class ColumnNames:
 def check_object(where: str, value: object) -> dict[str, Any]:
     """``value``, if it is an object whose texts can be stored as UTF-8."""
     if not isinstance(value, dict):
-        remedy = 'A row is an object such as {"text": "…", "label": "…"}.'
+        remedy = 'Write each row as an object such as {"text": "…", "label": "…"}.'
         raise DataError(where, "is not an object with named columns", value, remedy)
     for name, cell in value.items():
         if not name.isascii():
@@ -104,12 +104,12 @@ def check_object(where: str, value: object) -> dict[str, Any]:
 
 
 def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, Any]:
-    """The object of these pairs; a repeated name is refused, where ``json`` keeps the last."""
+    """The object of these pairs; refuses a repeated name, where ``json`` keeps the last."""
     value = dict(pairs)
     if len(value) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         twice = next(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"the name {twice[:SHOWN]!r} stands twice")
+        raise ValueError(f"the name {twice[:SHOWN]!r} is repeated")
     return value
 
 
@@ -119,13 +119,13 @@ def _refuse_surrogates(where: str, name: str, cell: str) -> None:
     except UnicodeEncodeError as error:
         raise DataError(
             f"{where}, column {name!r}",
-            "holds half of a surrogate pair, which is no character",
+            "holds half of a surrogate pair, which is not a character",
             ascii(cell[error.start : error.end]),
-            "Write the whole character, or leave it out.",
+            "Write the complete character, or remove it.",
         ) from error
 
 
-# Made once: ``json.loads`` would make one a line.
+# Made once: ``json.loads`` would make one per line.
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 READERS.add("jsonl", Reader(".jsonl", read_jsonl))
@@ -138,7 +138,7 @@ _SPACE = " \t\r\n"
 
 def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
     """Rows of a JSON document."""
-    # A document may be one line, whatever its size: it is read in pieces, not in lines.
+    # A document may be one line of any size: it is read in pieces, not in lines.
     with open_lines(path, encoding, pieces=True) as pieces:
         first = next((piece for piece in pieces if piece.strip()), None)
         if first is None:
@@ -155,12 +155,12 @@ def read_json(path: Path, encoding: str | None) -> Iterator[Batch]:
         if second is None:
             yield from _read_document(path, line)
             return
-        notify(Decision("format", "JSON lines", "the file holds one object a line"))
+        notify(Decision("format", "JSON lines", "the file holds one object per line"))
         yield from batches(path, itertools.chain([line, second], lines))
 
 
 def _first_line(first: str, pieces: Iterator[str]) -> str:
-    """The first line whole; of one longer than a row may be, so much as shows it."""
+    """The complete first line; of one longer than a row may be, its beginning."""
     line = [first]
     while not line[-1].endswith(("\n", "\r")) and sum(map(len, line)) <= current_limits().cell:
         piece = next(pieces, "")
@@ -187,7 +187,7 @@ def _read_list(path: Path, cursor: _Cursor) -> Iterator[Batch]:
 
 
 class _Cursor:
-    """Walks through JSON text that is read piece by piece."""
+    """Parses JSON text that is read piece by piece."""
 
     def __init__(self, path: Path, lines: Iterator[str]) -> None:
         self._path = path
@@ -196,15 +196,15 @@ class _Cursor:
 
     def expect(self, mark: str) -> None:
         if self._peek() != mark:
-            raise self._error(f"has {self._peek() or 'the end'!r} where {mark!r} should be")
+            raise self._error(f"has {self._peek() or 'the end'!r} where {mark!r} is expected")
         self._at += 1
 
     def expect_end(self) -> None:
         if self._peek():
-            raise self._error("goes on after the end of its list")
+            raise self._error("has content after the end of its list")
 
     def closes(self, mark: str, first: bool) -> bool:
-        """Whether the list ends here; else the comma before its next item is passed."""
+        """Whether the list ends here; else consume the comma before its next item."""
         if self._peek() == mark:
             self._at += 1
             return True
@@ -236,7 +236,7 @@ class _Cursor:
             self._more()
 
     def _more(self) -> None:
-        # Twice what is unread, so that a long value costs linear time.
+        # Read twice the unread length, so that a long value costs linear time.
         rest = self._text[self._at :]
         self._line += self._text.count("\n", 0, self._at)
         pieces, characters_left = [rest], max(1 << 16, len(rest))
@@ -267,7 +267,7 @@ def _read_document(path: Path, text: str) -> Iterator[Batch]:
             str(path),
             f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document",
             None,
-            "Write its rows as JSON lines, or as one list, which are read row by row.",
+            "Write its rows as JSON lines or as one list; both are read row by row.",
         )
     try:
         value = json.loads(text, object_pairs_hook=unique_keys)
@@ -277,7 +277,7 @@ def _read_document(path: Path, text: str) -> Iterator[Batch]:
             f"{path}{line}", f"is not JSON: {parse_error_reason(error)}", None, _SHAPES
         ) from error
     columns = ColumnNames(path)
-    # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
+    # Lazily: a number in a column takes two bytes, and a row as an object two hundred.
     objects = (columns.register(item) for item in _objects(path, value))
     while batch := list(itertools.islice(objects, columns.rows)):
         yield batch_of_objects(batch, str(path))

@@ -1,8 +1,8 @@
 """Parquet, batch by batch. Numbers and booleans become the strings that a source would write.
 
-A page can repeat one value of a dictionary a million times in a few bytes. The footer tells the
-columns, the rows and the size of the pages; what their values take once they are written out is
-measured on the dictionaries themselves, before a batch is held.
+A page can repeat one value of a dictionary a million times in a few bytes. The footer gives the
+columns, the rows and the size of the pages. The size of the values after decoding is measured on
+the dictionaries themselves, before a batch is held.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from holdfast.data.readers.text import unpack
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-# What a batch may hold once its repeated values are written out.
+# The most bytes of a batch after its repeated values are decoded.
 BATCH_BYTES = 64 * MB
-# Values that take so many times the bytes of their pages are repeated by a dictionary.
+# Values with a greater ratio of decoded bytes to page bytes are repeated by a dictionary.
 REPEAT_FACTOR = 4
-# Lists of texts cannot be read as their dictionary: so few rows at a time are safe as they are.
+# Lists of texts cannot be read as their dictionary; this few rows at a time are safe anyway.
 FEW_ROWS = 256
 
 
 def check_footer(path: Path, file: pq.ParquetFile) -> None:
-    """What the footer alone tells: columns, rows, and how much there is to unpack."""
+    """Check what the footer shows: columns, rows, and the unpacked size."""
     names = [field.name for field in file.schema_arrow]
     check_column_names(str(path), names, "each column")
     if not names:
         raise DataError(
-            str(path), "has no columns", None, "It needs a column of texts and one of labels."
+            str(path), "has no columns", None, "Add a column of texts and one of labels."
         )
     metadata, size = file.metadata, path.stat().st_size
     check_rows(str(path), size, metadata.num_rows)
@@ -50,17 +50,18 @@ def check_footer(path: Path, file: pq.ParquetFile) -> None:
     for part in parts:
         for at in range(part.num_columns):
             column = part.column(at)
-            # The mean is all that the footer tells; the longest cell is measured below, or as it is
+            # The footer only gives the mean; the longest cell is measured below, or while it is
             # read.
             mean = column.total_uncompressed_size // max(1, part.num_rows)
             check_row(f"{path}, column {column.path_in_schema!r}", mean)
 
 
 def rows_at_once(path: Path, plain: Path, file: pq.ParquetFile) -> int:
-    """The rows of a batch, fewer where values repeat so much that as many would fill memory.
+    """The rows of a batch: fewer where values repeat so much that the usual number would fill
+    memory.
 
-    ``plain`` is where the file lies unpacked. Raises ``DataError`` where a cell, or all of them, go
-    beyond ``data.limits``.
+    ``plain`` is the path of the unpacked file. Raises ``DataError`` where a cell, or all of them
+    together, exceed ``data.limits``.
     """
     usual = batch_rows(len(file.schema_arrow.names))
     risky = _repeating_columns(file)
@@ -79,7 +80,7 @@ def rows_at_once(path: Path, plain: Path, file: pq.ParquetFile) -> int:
 
 
 def _repeating_columns(file: pq.ParquetFile) -> list[str]:
-    """The columns whose texts or bytes a dictionary may repeat beyond what is harmless."""
+    """The columns whose texts or bytes a dictionary may repeat to a harmful size."""
     repeated = {
         chunk.path_in_schema.split(".")[0]
         for chunk in _chunks(file)
@@ -101,7 +102,7 @@ def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
 def _dictionaries(
     plain: Path, file: pq.ParquetFile, names: list[str], usual: int
 ) -> Iterator[pa.RecordBatch]:
-    """The columns, texts as numbers into their dictionary."""
+    """The columns, with texts as indices into their dictionary."""
     import pyarrow.parquet as pq
 
     is_text = {field.name: _is_bytes(field.type) for field in file.schema_arrow}
@@ -114,7 +115,7 @@ def _dictionaries(
 
 
 def _batch_bytes(path: Path, batch: pa.RecordBatch) -> int:
-    """What the batch takes once it is written out; refuses a cell that is too long."""
+    """The size of the batch after decoding; refuses a cell that is too long."""
     total = 0
     for name, values in zip(batch.schema.names, batch.columns, strict=True):
         longest, size = _text_bytes(values)
@@ -124,7 +125,7 @@ def _batch_bytes(path: Path, batch: pa.RecordBatch) -> int:
 
 
 def _text_bytes(values: pa.Array) -> tuple[int, int]:
-    """The bytes of the longest text within, and of all of them."""
+    """The bytes of the longest text, and of all texts."""
     type_ = values.type
     if pa.types.is_dictionary(type_):
         if not _is_bytes(type_.value_type) or not len(values.dictionary):
@@ -175,7 +176,7 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
                 str(path),
                 f"is not a readable Parquet file: {reason}",
                 None,
-                "Write it again, or give it the ending of what it is.",
+                "Write it again, or give it the file ending of its format.",
             ) from error
 
 
@@ -191,8 +192,8 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
         column_types[name] = {column_type}
         try:
             columns[name] = _as_strings(values, column_type)
-            # A damaged file may hold offsets beyond its data, which end the process when they are
-            # read.
+            # A damaged file may hold offsets beyond its data, and reading them would kill the
+            # process.
             columns[name].validate(full=True)
         except (pa.ArrowException, ValueError) as error:
             reason = first_line(error)
@@ -200,14 +201,14 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
                 f"{source}, column {name!r}",
                 f"holds values that cannot be read: {reason}",
                 None,
-                "Write the column again, as texts or numbers, or leave it out.",
+                "Write the column again, as texts or numbers, or remove it.",
             ) from error
     return Batch(columns, column_types)
 
 
 def with_list_names(table: pa.Table, names: Mapping[str, Sequence[str]]) -> pa.Table:
-    """The table with the numbers in its columns of lists as the ``names`` of the column; a number
-    that has none becomes null."""
+    """The table with ``names`` for the numbers in its columns of lists; a number without a name
+    becomes null."""
     for column, known in names.items():
         spelled = dict(enumerate(known))
         cells = [
@@ -220,8 +221,8 @@ def with_list_names(table: pa.Table, names: Mapping[str, Sequence[str]]) -> pa.T
 
 
 def _list_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names of the numbers in columns of lists, where ``datasets`` wrote the file: it keeps
-    them beside the columns."""
+    """The names for the numbers in columns of lists, where ``datasets`` wrote the file: it stores
+    them in the schema."""
     try:
         hub_metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = hub_metadata["info"]["features"]
@@ -261,7 +262,7 @@ def _as_strings(values: pa.Array, column_type: ColumnType) -> pa.Array:
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.nulls(0, pa.string())
     if column_type == "nested":
-        # Lists and objects as JSON; bytes, dates inside and the like have no such form: null.
+        # Lists and objects become JSON; bytes, nested dates and the like have no JSON form: null.
         try:
             written = [None if v is None else write_json_cell(v) for v in values.to_pylist()]
         except TypeError:
@@ -270,7 +271,7 @@ def _as_strings(values: pa.Array, column_type: ColumnType) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_floating(values.type):
-        # NaN is how pandas writes a missing number.
+        # pandas writes a missing number as NaN.
         values = pc.if_else(pc.is_nan(values), None, values)
     return values.cast(pa.string())
 

@@ -1,6 +1,6 @@
 """Bytes to lines of text: compression, byte-order marks, encodings, NUL bytes.
 
-Which encoding a file seems to be in is named to the user, never used unasked.
+The likely encoding of a file is suggested to the user, never used without being set.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from holdfast.data.scratch import scratch_file
 
 _SAMPLE_BYTES = 100_000
 CONTEXT = 15
-# Of the letters: French has accents on four in a hundred, Polish on eight, English on hardly one.
+# Shares of letters with accents: French 4 %, Polish 8 %, English nearly none.
 MAX_ACCENTED_SHARE = 0.03
 
 
 def refuse_encoding(path: Path, encoding: str | None, error: UnicodeError) -> NoReturn:
-    """Raise what the user needs: the first bad line, and the encoding that would read it."""
+    """Raise an error with the first undecodable line and the encoding that would read it."""
     if encoding is not None:
         refused_bytes = None
         if isinstance(error, UnicodeDecodeError):
-            # The bytes that a decoder refused, between those beside them.
+            # The refused bytes with their neighbours.
             refused_bytes = error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
         raise DataError(
             str(path),
             f"is not in {encoding}: {getattr(error, 'reason', error)}",
             refused_bytes,
-            "Leave data.encoding out to have the encoding named.",
+            "Leave data.encoding out: Holdfast then suggests the encoding.",
         ) from error
     number, line, before, sample = _undecodable_lines(path)
     likely = likely_encodings(sample)
-    hint = _hint(line, likely) if likely else "Save it as UTF-8, or name its encoding"
+    hint = _hint(line, likely) if likely else "Save the file as UTF-8, or name its encoding"
     example = likely[0] if likely else "…"
-    # The bytes about the first odd ones.
+    # The first undecodable bytes.
     start, end = _first_undecodable(line)
     shown = " ".join(f"0x{byte:02X}" for byte in line[start:end])
     raise DataError(
@@ -67,17 +67,17 @@ def _first_undecodable(line: bytes) -> tuple[int, int]:
 def _hint(line: bytes, likely: list[str]) -> str:
     read = [f"{line.decode(name, errors='replace').strip()[:80]!r} in {name}" for name in likely]
     others = f"; or {' or '.join(read[1:])}" if read[1:] else ""
-    return f"It seems to be {likely[0]}: that line reads {read[0]}{others}"
+    return f"It is probably {likely[0]}, in which the line reads {read[0]}{others}"
 
 
 def likely_encodings(sample: bytes) -> list[str]:
     """The likeliest encodings of bytes that are not UTF-8, at most three, the best first.
 
-    By charset-normalizer; where Windows-1252 reads the sample to the same text as its first choice,
-    or where there are too few odd bytes to tell (fewer than 20, and not in runs), Windows-1252 is
-    named alone, the most frequent by far. It is named first where it reads words as words and the
-    first choice is hardly used any more, or hardly a letter is odd, as in English with curved
-    quotation marks.
+    Detected by charset-normalizer. Windows-1252, by far the most frequent, is the only result where
+    it decodes the sample to the same text as the first choice, or where there are too few
+    non-ASCII bytes (fewer than 20, and not in runs). It comes first where its text has plausible
+    words and the first choice is a rare encoding, or where hardly any letter has an accent, as in
+    English with curved quotation marks.
     """
     import charset_normalizer
 
@@ -92,7 +92,7 @@ def likely_encodings(sample: bytes) -> list[str]:
         return names
     letters = [letter for letter in western if letter.isalpha()]
     accented = sum(not letter.isascii() for letter in letters)
-    # Next to all letters are without accents.
+    # Nearly all letters are without accents.
     plain = len(letters) > 0 and accented <= MAX_ACCENTED_SHARE * len(letters)
     if plain or names[0].startswith(("mac", "iso8859", "cp8")):
         names = ["cp1252", *(name for name in names if name != "cp1252")][:3]
@@ -100,8 +100,8 @@ def likely_encodings(sample: bytes) -> list[str]:
 
 
 def _reads_words(text: str) -> bool:
-    """Whether no odd sign after a small letter is a capital or stands between two letters and is
-    none."""
+    """Whether, after every lower-case letter, a non-ASCII character is neither a capital nor a
+    symbol between two letters."""
     for before, letter, after in zip(text, text[1:], text[2:], strict=False):
         if not letter.isascii() and before.islower():
             inside = not letter.isalpha() and letter not in "’­" and after.isalpha()
@@ -111,7 +111,7 @@ def _reads_words(text: str) -> bool:
 
 
 def _few_and_single(sample: bytes) -> bool:
-    # In western text letters with accents stand alone; other scripts are runs of such bytes.
+    # In western text letters with accents are single; other scripts have runs of such bytes.
     high_bytes = [position for position, byte in enumerate(sample) if byte > 127]
     runs = sum(1 for a, b in itertools.pairwise(high_bytes) if b == a + 1)
     return len(high_bytes) < 20 and runs * 4 <= len(high_bytes)
@@ -125,8 +125,8 @@ def _decode(sample: bytes, encoding: str) -> str | None:
 
 
 def _undecodable_lines(path: Path) -> tuple[int, bytes, int, bytes]:
-    """The number and bytes of the first line that is not UTF-8, the bytes before it in the file,
-    and a sample of such lines."""
+    """The number and bytes of the first line that is not UTF-8, the number of bytes before it in
+    the file, and a sample of such lines."""
     first: tuple[int, bytes, int] = (1, b"", 0)
     sample, before = b"", 0
     with open_bytes(path) as stream:
@@ -135,7 +135,7 @@ def _undecodable_lines(path: Path) -> tuple[int, bytes, int, bytes]:
         for number, line in enumerate(lines, 1):
             if _decode(line, "utf-8") is None:
                 first = first if first[1] else (number, line, before)
-                # Of a long line so much, from just before its first odd byte, as makes a sample.
+                # From a long line, take a sample that begins just before its first such byte.
                 about = max(0, _first_undecodable(line)[0] - CONTEXT)
                 fits = len(line) < _SAMPLE_BYTES
                 sample += line if fits else line[about : about + _SAMPLE_BYTES]
@@ -145,7 +145,7 @@ def _undecodable_lines(path: Path) -> tuple[int, bytes, int, bytes]:
     return *first, sample
 
 
-# UTF-32's little-endian mark begins with UTF-16's, so it is looked for first.
+# UTF-32's little-endian mark begins with UTF-16's, so it is tested first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -153,24 +153,24 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _FOREIGN_FORMATS = (
-    (b"\x1f\x8b", "gzip-compressed", "Name it with .gz at the end."),
+    (b"\x1f\x8b", "gzip-compressed", "Add .gz to its name."),
     (
         b"PK\x03\x04",
         "a ZIP or Excel file",
-        "Name it .xlsx if it is a workbook, or export it as CSV.",
+        "If it is a workbook, rename it to .xlsx; else export it as CSV.",
     ),
     (b"\xd0\xcf\x11\xe0", "an old Excel file", "Save it as .xlsx or CSV."),
-    (b"PAR1", "a Parquet file", "Name it .parquet."),
+    (b"PAR1", "a Parquet file", "Rename it to .parquet."),
 )
-# Codecs that Python counts among those of text, and no file is written in: the first always fails,
-# the next two are of host names (and take quadratic time), the rest of Python's own literals.
+# Codecs that Python treats as text encodings but no file uses: the first always fails, the next two
+# are for host names (and take quadratic time), the others are for Python's own literals.
 _NO_CHARSETS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 
 _PIECE = 1 << 20
 
 
 class _Unpacked(io.RawIOBase):
-    """A gzip file's content, counted as it comes: a bomb is refused before it fills memory."""
+    """A gzip file's content, counted while read, to refuse a gzip bomb before it fills memory."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._packed = path, path.stat().st_size
@@ -189,7 +189,7 @@ class _Unpacked(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        # What is read again from there must not be counted twice.
+        # Bytes that are read again after a seek must not be counted twice.
         self._read = 0
         return self._stream.seek(offset, whence)
 
@@ -209,13 +209,13 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether the name says that the file is compressed with gzip (``.gz``)."""
+    """Whether the name ends in ``.gz``."""
     return path.suffix.lower() == ".gz"
 
 
 def unpack(path: Path, suffix: str) -> Path:
-    """The file itself; or, for one that ends in ``.gz``, a copy of its content that can be read
-    from any place."""
+    """The file itself; for one that ends in ``.gz``, an unpacked copy that supports random
+    access."""
     if not is_gzipped(path):
         return path
     plain = scratch_file("unpacked", suffix)
@@ -228,12 +228,12 @@ def unpack(path: Path, suffix: str) -> Path:
 def open_lines(
     path: Path, encoding: str | None, *, pieces: bool = False
 ) -> Iterator[Iterator[str]]:
-    """The file's lines with their ends (``\\n``, ``\\r\\n`` or ``\\r``) as they are; as
-    ``pieces``, a line of more than a million characters comes in several.
+    """The file's lines with their ends (``\\n``, ``\\r\\n`` or ``\\r``) unchanged; with
+    ``pieces``, a line of more than a million characters comes in several pieces.
 
-    Without ``encoding`` the file must be UTF-8, with or without a byte-order mark. Anything else is
-    refused with the name of the encoding that it seems to be in. A NUL is refused with its line,
-    and so is a line that is longer than ``data.limits.cell_mb``.
+    Without ``encoding`` the file must be UTF-8, with or without a byte-order mark. A file in
+    another encoding is refused, with the likely encoding in the error. A NUL is refused with its
+    line, and so is a line longer than ``data.limits.cell_mb``.
     """
     with read_errors(path), open_text(path, encoding) as stream:
         try:
@@ -244,10 +244,10 @@ def open_lines(
 
 @contextlib.contextmanager
 def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
-    """The file as a stream of characters, line ends untouched."""
+    """The file as a stream of characters, line ends unchanged."""
     codec = find_codec(encoding)
     with open_bytes(path) as stream:
-        # The longest mark that is looked for.
+        # The length of the longest known mark.
         head = stream.read(4)
         for magic, format_name, remedy in _FOREIGN_FORMATS:
             if head.startswith(magic):
@@ -258,11 +258,11 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
                     str(path),
                     f"begins with the byte-order mark of {name.upper()}",
                     None,
-                    f"If that is right, add --set data.encoding={name}.",
+                    f"If this is its encoding, add --set data.encoding={name}.",
                 )
         stream.seek(0)
         yield io.TextIOWrapper(
-            # Line ends as they are: inside a quoted cell they belong to the text.
+            # Line ends unchanged: inside a quoted cell they belong to the text.
             io.BufferedReader(cast(io.RawIOBase, stream), 1 << 20),
             codec,
             newline="",
@@ -270,21 +270,21 @@ def open_text(path: Path, encoding: str | None) -> Iterator[TextIO]:
 
 
 def find_codec(encoding: str | None) -> str:
-    """Python's name of the encoding of a text file; UTF-8 takes a byte-order mark.
+    """Python's name for the encoding of a text file; UTF-8 accepts a byte-order mark.
 
-    Raises ``DataError`` where it is none.
+    Raises ``DataError`` for an unknown encoding.
     """
     if encoding is None:
         return "utf-8-sig"
     known = False
     with contextlib.suppress(Exception):
-        # The second refuses what is a codec, but of no text: base64, zip.
+        # The second test refuses codecs that do not encode text: base64, zip.
         name, _ = codecs.lookup(encoding).name.replace("_", "-"), "".encode(encoding)
         known = name not in _NO_CHARSETS
     if not known:
         raise DataError(
             "data.encoding",
-            "is not an encoding of text files that Python knows",
+            "is not a text encoding that Python knows",
             encoding,
             "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5.",
         )
@@ -292,7 +292,7 @@ def find_codec(encoding: str | None) -> str:
 
 
 def join_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
-    """Lines from the pieces that ``open_lines`` hands out; raises ``DataError`` for one longer than
+    """Lines from the pieces that ``open_lines`` yields; raises ``DataError`` for one longer than
     ``data.limits.cell_mb``."""
     parts: list[str] = []
     for piece in pieces:
@@ -307,7 +307,7 @@ def join_lines(path: Path, pieces: Iterator[str]) -> Iterator[str]:
 
 def _lines(path: Path, stream: TextIO) -> Iterator[str]:
     longest, number = current_limits().cell, 0
-    # One more than may be: so a line shows that it is too long, and is never held whole.
+    # One more than the limit shows that a line is too long, without holding all of it.
     while line := stream.readline(longest + 1):
         number += 1
         if len(line) > longest:
@@ -327,11 +327,11 @@ def _pieces(path: Path, stream: TextIO) -> Iterator[str]:
 
 
 def refuse_nul(where: str, text: str) -> None:
-    """Refuse a text that holds the one character that none has."""
+    """Refuse a text with a NUL character."""
     if "\0" in text:
         raise DataError(
             where,
-            "holds a NUL byte, which no text has",
+            "holds a NUL byte, which is not valid in text",
             None,
             "The file is damaged or not text; if it is UTF-16, add --set data.encoding=utf-16.",
         )

@@ -1,7 +1,8 @@
-"""Excel workbooks (.xlsx): the first sheet that holds cells, its first row the names.
+"""Excel workbooks (.xlsx): the first sheet that has cells, with column names in its first row.
 
-By openpyxl, row by row, so that memory stays bounded. A formula gives the value that was saved with
-it; a date its ISO form; a cell of white space or none is missing. Old ``.xls`` files are refused.
+Read by openpyxl, row by row, so that memory stays bounded. A formula gives the value that was saved
+with it; a date its ISO form; an empty cell or only white space is missing. Old ``.xls`` files are
+refused.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from holdfast.data.readers.text import unpack
 if TYPE_CHECKING:
     from openpyxl import Workbook
 
-# Of the format: what goes on below was never written by a spreadsheet.
+# Limits of the format: no spreadsheet program writes cells beyond them.
 _LAST_ROW = 1_048_576
-# The container of ``.xls`` files, and of workbooks that a password protects.
+# The container format of ``.xls`` files and of password-protected workbooks.
 _OLE = b"\xd0\xcf\x11\xe0"
 _SAVE_AGAIN = "Save it again as .xlsx, without a password, or export the sheet as CSV."
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -61,11 +62,11 @@ def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
 def _cells(
     path: Path, sheet: str, rows: Iterator[Sequence[object]], width: int
 ) -> Iterator[tuple[list[object], int]]:
-    """The rows that are not blank, each with its characters."""
+    """The rows that are not blank, each with its number of characters."""
     for number, row in enumerate(rows, 2):
         _refuse_below(path, sheet, number)
         where = f"{path}, sheet {sheet!r}, row {number}"
-        # openpyxl leaves empty cells at the end of a row out.
+        # openpyxl omits empty cells at the end of a row.
         values = list(row[:width]) + [None] * (width - len(row))
         extra = next((value for value in row[width:] if not _is_blank(value)), None)
         if extra is not None:
@@ -88,24 +89,24 @@ def _open_workbook(path: Path) -> Iterator[Any]:
     except ImportError:
         raise MachineError(
             str(path),
-            "is an Excel workbook, and openpyxl, which reads them, is not installed",
+            "is an Excel workbook, but the package openpyxl is not installed",
             None,
-            "pip install 'holdfast[excel]', or save the sheet as CSV.",
+            "Install it with pip install 'holdfast[excel]', or save the sheet as CSV.",
         ) from None
     with unpack(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
-        # It warns of what it does not read: charts, validation, styles.
+        # openpyxl warns about content that it does not read: charts, validation, styles.
         warnings.simplefilter("ignore")
         if stream.read(len(_OLE)) == _OLE:
-            rule = "is an old Excel file, or one that a password protects"
+            rule = "is an old Excel file, or is protected by a password"
             raise DataError(str(path), rule, None, _SAVE_AGAIN)
         stream.seek(0)
         with reading_errors(str(path), DataError, "is not a readable Excel workbook", _SAVE_AGAIN):
-            # The sizes that a ZIP states are the most that is ever read of it.
+            # openpyxl never reads more than the sizes that the ZIP declares.
             with zipfile.ZipFile(stream) as parts:
                 unpacks = sum(part.file_size for part in parts.infolist())
             check_unpacked(str(path), path.stat().st_size, unpacks)
             stream.seek(0)
-            # Values as saved: nothing here computes a formula.
+            # Values as saved: openpyxl does not compute formulas.
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
         try:
             yield book
@@ -116,7 +117,7 @@ def _open_workbook(path: Path) -> Iterator[Any]:
 def _first_sheet(path: Path, book: Workbook) -> tuple[str, Iterator[Sequence[object]]]:
     """The name of the first sheet with cells, and its rows from the first that is not blank."""
     for sheet in book.worksheets:
-        # The sheet's own word for its size is often wrong, and rows are filled up to it.
+        # The declared size of a sheet is often wrong, and openpyxl pads rows to it.
         sheet.reset_dimensions()
         rows = sheet.iter_rows(values_only=True)
         for number, row in enumerate(rows, 1):
@@ -124,10 +125,10 @@ def _first_sheet(path: Path, book: Workbook) -> tuple[str, Iterator[Sequence[obj
             if not all(_is_blank(value) for value in row):
                 others = [name for name in book.sheetnames if name != sheet.title]
                 if others:
-                    because = f"it is the first with cells; not read: {', '.join(others)}"
+                    because = f"it is the first sheet with cells; not read: {', '.join(others)}"
                     notify(Decision("sheet", sheet.title, because))
                 return sheet.title, itertools.chain([row], rows)
-    raise DataError(str(path), "is empty", None, "It needs a header row and rows below it.")
+    raise DataError(str(path), "is empty", None, "Add a header row and rows below it.")
 
 
 def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
@@ -150,7 +151,7 @@ def _refuse_below(path: Path, sheet: str, row: int) -> None:
     if row > _LAST_ROW:
         raise DataError(
             f"{path}, sheet {sheet!r}",
-            f"goes on below row {_LAST_ROW:,}, the last of a sheet",
+            f"has cells below row {_LAST_ROW:,}, the last of a sheet",
             None,
             _SAVE_AGAIN,
         )
@@ -160,7 +161,7 @@ def _cell_text(value: object) -> str | None:
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, str) and "_x" in value:
-        # The format's own way to write a character that XML drops, a carriage return above all.
+        # The format's escape for a character that XML drops, such as a carriage return.
         return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
     return cell_text(value)
 

@@ -1,9 +1,9 @@
-"""CoNLL: one word a line with its tag in the last column, a blank line after each sentence.
+"""CoNLL: one word per line with its tag in the last column, a blank line after each sentence.
 
-The columns are parted by tabs where the first line of words has one, else by spaces. A line
+The columns are separated by tabs where the first line of words has one, else by spaces. A line
 whose first column is ``-DOCSTART-`` begins a document. A line at the beginning of a sentence that
-starts with ``#`` and has not as many columns as the words is a comment. Nothing is repaired: a line
-with more or fewer columns is refused by its number.
+starts with ``#`` and has another number of columns than the words is a comment. Nothing is
+repaired: a line with more or fewer columns is refused with its number.
 
 Source: Tjong Kim Sang and De Meulder 2003, cs/0306050; the file format of CoNLL-2000 to 2003.
 """
@@ -29,7 +29,7 @@ SUFFIX = ".conll"
 SHARED_SUFFIXES = (".txt", ".tsv")
 PREFIXED = re.compile(r"[BIESLU]-\S+")
 SPACES = re.compile(r"[ \t]+")
-# Lines of a text or a table that are looked at before it is taken for CoNLL.
+# Lines of a text or a table that are checked to recognise CoNLL.
 SAMPLED_LINES = 2000
 
 
@@ -45,20 +45,21 @@ class _Sentence:
 
 
 def is_conll_file(source: str | Path) -> bool:
-    """Whether the source is a file that ends in ``.conll``, also packed."""
+    """Whether the source is a file that ends in ``.conll``, also compressed."""
     path = source_path(source)
     return path.is_file() and _bare_name(path).endswith(SUFFIX)
 
 
 def may_be_conll(source: str | Path) -> bool:
-    """Whether the source is a file of an ending that CoNLL shares with other formats."""
+    """Whether the source is a file with an ending that CoNLL shares with other formats."""
     path = source_path(source)
     return path.is_file() and _bare_name(path).endswith(SHARED_SUFFIXES)
 
 
 def has_conll_content(source: str | Path, encoding: str | None = None) -> bool:
-    """Whether a ``.txt`` or ``.tsv`` begins with words and tags such as ``B-PER`` beside ``O``, in
-    as many columns each. Prose, a table with a header and tags without prefixes are none."""
+    """Whether a ``.txt`` or ``.tsv`` begins with words and tags such as ``B-PER`` and ``O``, in
+    the same number of columns each. Prose, a table with a header, and tags without prefixes do not
+    count."""
     if not may_be_conll(source):
         return False
     tags: set[str] = set()
@@ -81,8 +82,8 @@ def has_conll_content(source: str | Path, encoding: str | None = None) -> bool:
 
 
 def holds_sentences(source: str | Path, encoding: str | None = None) -> bool:
-    """Whether a ``.txt`` has a sentence a line: its lines have more words or fewer, where those of
-    CoNLL have as many columns each."""
+    """Whether a ``.txt`` has one sentence per line: the number of words differs between its lines,
+    while the lines of CoNLL have the same number of columns."""
     if not may_be_conll(source) or not _bare_name(source_path(source)).endswith(".txt"):
         return False
     with open_lines(source_path(source), encoding) as lines:
@@ -94,8 +95,8 @@ def holds_sentences(source: str | Path, encoding: str | None = None) -> bool:
 
 
 def read_sentences(source: str | Path, encoding: str | None) -> Raw:
-    """A row a line, whose ``tokens`` (a JSON list) are its words between white space; nothing for a
-    blank line."""
+    """One row per line, whose ``tokens`` (a JSON list) are its words between white space; null for
+    a blank line."""
     path = source_path(source)
 
     def sentences(lines: Iterator[str]) -> Iterator[tuple[str | None, int]]:
@@ -109,19 +110,19 @@ def read_sentences(source: str | Path, encoding: str | None) -> Raw:
 
 
 def sentence_rows(words: Sequence[str | None]) -> Batch:
-    """A row a sentence, whose words are a JSON list; ``None`` where there are none."""
+    """One row per sentence, with its words as a JSON list; ``None`` where there are no words."""
     return Batch({TOKENS: pa.array(words, pa.string())}, {TOKENS: {"nested"}})
 
 
 def read_conll(source: str | Path, encoding: str | None) -> Raw:
     """The sentences as rows: ``tokens`` and ``tags`` (the first and the last column, JSON lists),
     ``column_2`` … for those between, ``line`` of the first word, and ``document`` where the file
-    has ``-DOCSTART-``. A file of one column has no ``tags``."""
+    has ``-DOCSTART-``. A file with one column has no ``tags``."""
     path = source_path(source)
     with read_errors(path), open_lines(path, encoding) as lines:
         raw = store(map(_batch, batched(_sentences(path, lines))), str(path))
     if not len(raw):
-        raise DataError(str(path), "holds no words", None, "It needs a word and its tag a line.")
+        raise DataError(str(path), "holds no words", None, "Write one word and its tag per line.")
     return raw
 
 
@@ -131,7 +132,7 @@ def _bare_name(path: Path) -> str:
 
 
 def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, int]]:
-    """Each sentence with its characters."""
+    """Each sentence with its number of characters."""
     sentence: _Sentence | None = None
     tabs: bool | None = None
     width, first, document = 0, 0, 0
@@ -144,36 +145,36 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
                 yield sentence, sentence.size
             sentence = None
             continue
-        # One separator a file: a word may hold a space where tabs part the columns.
+        # One separator per file: a word may contain a space where tabs separate the columns.
         if tabs is None or not width:
             tabs = "\t" in content
         cells = content.split("\t") if tabs else _split_columns(content)
         comment = sentence is None and content.startswith("#")
         if comment and len(cells) != width:
-            # The first line with words is not known yet, or it has other columns than this one.
+            # It precedes the first line of words, or has another number of columns than that line.
             continue
-        # The first line of words says how many columns all have.
+        # The first line of words fixes the number of columns.
         if not width:
             width, first = len(cells), number
         if len(cells) != width:
             raise DataError(
                 f"{path}, line {number}",
-                f"has {len(cells)} column{'s' if len(cells) != 1 else ''} where line {first} has "
+                f"has {len(cells)} column{'s' if len(cells) != 1 else ''}, but line {first} has "
                 f"{width}",
                 content[:80],
-                "Give every word the same columns, its tag in the last, and part sentences by "
-                "blank lines.",
+                "Give every word the same number of columns, with its tag in the last one, and "
+                "separate sentences by blank lines.",
             )
         sentence = sentence or _Sentence(number, document)
         sentence.words.append(cells)
         sentence.size += len(content)
-        check_row(f"{path}, line {number}", sentence.size, "Part its sentences by blank lines.")
+        check_row(f"{path}, line {number}", sentence.size, "Separate its sentences by blank lines.")
     if sentence is not None:
         yield sentence, sentence.size
 
 
 def _split_columns(line: str) -> list[str]:
-    """The columns between tabs and spaces; a space that does not break belongs to its word."""
+    """The columns between tabs and spaces; a non-breaking space belongs to its word."""
     return [cell for cell in SPACES.split(line.rstrip("\r\n")) if cell]
 
 
@@ -181,7 +182,7 @@ def _batch(sentences: list[_Sentence]) -> Batch:
     columns: dict[str, pa.Array] = {}
     column_types: dict[str, set[ColumnType]] = {}
     width = len(sentences[0].words[0])
-    # Words alone, without tags, are what ``predict`` may be given.
+    # ``predict`` accepts words without tags.
     between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
     named = [(0, TOKENS), *([(width - 1, TAGS)] if width > 1 else []), *between]
     for place, name in named:
@@ -189,7 +190,7 @@ def _batch(sentences: list[_Sentence]) -> Batch:
             write_json_cell([word[place] for word in sentence.words]) for sentence in sentences
         ]
         columns[name], column_types[name] = pa.array(cells, pa.string()), {"nested"}
-    # Tags are judged once all are known; the line is needed to say where one is wrong.
+    # Tags are checked once all are known; errors then name the line.
     columns[LINE] = pa.array([str(sentence.line) for sentence in sentences], pa.string())
     column_types[LINE] = {"integer"}
     if any(sentence.document for sentence in sentences):

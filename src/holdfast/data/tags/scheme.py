@@ -1,14 +1,14 @@
-"""How tags mark entities: the scheme of a set of sentences, and where it is broken.
+"""Tagging schemes for entities: detect the scheme of a set of sentences, and where it is broken.
 
-| scheme | an entity | marks |
+| scheme | an entity | prefixes |
 |---|---|---|
 | ``IOB2`` | every entity begins with ``B-`` | B I |
-| ``IOB1`` | ``B-`` only parts two entities of one type that touch | B I |
+| ``IOB1`` | ``B-`` only separates two adjacent entities of one type | B I |
 | ``BIOES`` | as IOB2, its last word is ``E-``, a single one ``S-`` | B I E S |
 | ``plain`` | a run of one tag | none |
 
 A word outside of every entity is ``O``; BILOU writes ``L-`` for ``E-`` and ``U-`` for ``S-``. Where
-there is one type only, its name may be missing: ``B``, ``I`` and ``O`` (see ``are_untyped``).
+there is only one type, its name may be missing: ``B``, ``I`` and ``O`` (see ``are_untyped``).
 Source: Ramshaw and Marcus 1995 (cmp-lg/9505040), Ratinov and Roth 2009 for BILOU.
 """
 
@@ -21,14 +21,14 @@ from typing import Literal, NamedTuple
 Scheme = Literal["IOB1", "IOB2", "BIOES", "plain"]
 OUTSIDE = "O"
 MARKS = "BIESLU"
-# Of two names, the one that the rules below are written in.
+# BILOU letters, and the ones that the rules below use.
 CANONICAL_LETTER = {"L": "E", "U": "S"}
-# The type of entities whose tags name none, as seqeval calls it.
+# The type of entities whose tags name none, as in seqeval.
 UNTYPED = "_"
 
 
 class TagParts(NamedTuple):
-    """A tag in its parts: ``letter`` B, I, E or S (empty without a prefix, and for ``O``), and the
+    """A parsed tag: ``letter`` B, I, E or S (empty without a prefix, and for ``O``), and the
     ``entity`` type (empty for ``O``)."""
 
     letter: str
@@ -37,8 +37,8 @@ class TagParts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SchemeBreak:
-    """A tag that its scheme does not allow after ``before``, in the sentence at ``row`` (a place in
-    the list), at the word ``word``; ``better`` is what would be right."""
+    """A tag that its scheme does not allow after ``before``, in the sentence at ``row`` (an index
+    into the list), at the word ``word``; ``better`` is the correct tag."""
 
     row: int
     word: int
@@ -56,10 +56,10 @@ class DetectedScheme:
 
 
 def are_untyped(tags: Collection[str]) -> bool:
-    """Whether these, all tags of a set, are marks of one type that has no name. ``B`` and ``O`` are
-    among them then: ``U`` and ``L`` may as well be of upper and lower case, ``S`` a noun.
+    """Whether ``tags``, all tags of a set, are prefixes of one unnamed type. ``B`` and ``O`` must
+    be among them: ``U`` and ``L`` may also mean upper and lower case, ``S`` a noun.
 
-    >>> are_bare(["O", "B", "I"]), are_bare(["O", "U", "L"]), are_bare(["O", "B", "V"])
+    >>> are_untyped(["O", "B", "I"]), are_untyped(["O", "U", "L"]), are_untyped(["O", "B", "V"])
     (True, False, False)
     """
     distinct = set(tags)
@@ -67,11 +67,13 @@ def are_untyped(tags: Collection[str]) -> bool:
 
 
 def parse_tag(tag: str, bare: bool = False) -> TagParts:
-    """The parts of a tag; ``bare`` says that a letter alone is a mark.
+    """The parts of a tag; ``bare`` says that a letter by itself is a prefix.
 
-    >>> mark_of("B-PER"), mark_of("L-LOC"), mark_of("O"), mark_of("NOUN")
-    (Mark(letter='B', entity='PER'), Mark(letter='E', entity='LOC'), Mark(letter='', entity=''), \
-Mark(letter='', entity='NOUN'))
+    >>> parse_tag("B-PER"), parse_tag("L-LOC"), parse_tag("O")
+    (TagParts(letter='B', entity='PER'), TagParts(letter='E', entity='LOC'), \
+TagParts(letter='', entity=''))
+    >>> parse_tag("NOUN")
+    TagParts(letter='', entity='NOUN')
     """
     if tag == OUTSIDE:
         return TagParts("", "")
@@ -88,8 +90,8 @@ def entity_types(tags: Iterable[str], bare: bool = False) -> tuple[str, ...]:
 
 
 def tag_order(tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags as classes: ``O`` first, then type by type, B, I, E, S. A type has every mark that
-    any type has: a scheme is whole, and other rows may hold what these do not."""
+    """The tags as classes: ``O`` first, then type by type, B, I, E, S. Each type gets every prefix
+    that any type has, since other rows may contain tags that these rows lack."""
     distinct = set(tags)
     if are_untyped(distinct):
         return tuple(sorted(distinct, key=(OUTSIDE + MARKS).index))
@@ -104,20 +106,20 @@ def tag_order(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
-    """The scheme of sentences of tags. Marks beside tags without any are breaks of the marked
-    scheme; where IOB1 and IOB2 are both broken, the one with fewer breaks is meant."""
+    """The scheme of sentences of tags. Tags with a prefix decide: tags without one then break the
+    scheme. Where both IOB1 and IOB2 are broken, the one with fewer breaks is chosen."""
     tags = {tag for sentence in sentences for tag in sentence}
     bare = are_untyped(tags)
     parts_of_tag = {tag: parse_tag(tag, bare) for tag in tags}
     letters = {mark.letter for tag, mark in parts_of_tag.items() if tag != OUTSIDE}
-    # Without a single mark no tag can break a scheme.
+    # Without any prefix no tag can break a scheme.
     if letters <= {""}:
         return DetectedScheme("plain")
     schemes: tuple[Scheme, ...] = ("BIOES",) if letters & {"E", "S"} else ("IOB2", "IOB1")
     candidates = [
         DetectedScheme(one, tuple(_breaks(sentences, parts_of_tag, one))) for one in schemes
     ]
-    # A wrong tag breaks the scheme that is meant once, the other one nearly everywhere.
+    # A wrong tag breaks the right scheme once, the other one nearly everywhere.
     return min(candidates, key=lambda one: len(one.breaks))
 
 
@@ -137,7 +139,7 @@ def _breaks(
 
 
 def _better(now: TagParts, last: TagParts, tag: str, scheme: Scheme) -> str | None:
-    """What would be right in place of this tag; ``None`` where it is right."""
+    """The correct tag in place of this one; ``None`` where it is correct."""
     if not now.letter:
         if now.entity:
             return f"B-{now.entity}, I-{now.entity} or {OUTSIDE}"

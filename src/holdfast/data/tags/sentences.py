@@ -1,6 +1,6 @@
 """Sentences as lists of words with a tag each: CoNLL files, or rows with two lists.
 
-read → choose the two columns → leave out what is missing → check the tags → write.
+read → choose the two columns → drop rows with missing values → check the tags → write.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ LOOKED_AT = 20
 
 @dataclass(slots=True)
 class _Gathered:
-    """The sentences that stay, and what was left out."""
+    """The sentences that are kept, and the tallies of dropped ones."""
 
     rows: list[int] = field(default_factory=list)
     tags: list[list[str]] = field(default_factory=list)
@@ -80,14 +80,14 @@ class _Gathered:
 def read_tagged(
     source: str | Path, encoding: str | None, config: str | None = None, *, first: bool = False
 ) -> Raw:
-    """The source as rows with lists: a CoNLL file, or whatever ``read_source`` reads. A ``.tsv``
-    whose header names a column of words is a table, a ``.txt`` never is. ``first``: of a table the
-    first batch alone."""
+    """The source as rows with lists: a CoNLL file, or any source of ``read_source``. A ``.tsv``
+    whose header names a column of words is a table, a ``.txt`` never is. With ``first``, only the
+    first batch of a table."""
     if is_conll_file(source):
         return read_conll(source, encoding)
     if may_be_conll(source):
         bare = str(source).lower().removesuffix(".gz")
-        # A .tsv may be a table with a header; its first lines tell, then its names.
+        # A .tsv may be a table with a header: check its first lines, then its column names.
         if bare.endswith(".txt") or has_conll_content(source, encoding):
             return read_conll(source, encoding)
         if not usual_names(read_first_batch(source, encoding, None).names, TOKEN_NAMES):
@@ -98,9 +98,9 @@ def read_tagged(
 def tagged_shape(
     raw: Raw, text: Sequence[str] | None = None, label: str | None = None
 ) -> str | None:
-    """Why these rows are sentences of tagged words; ``None`` where nothing says so: a column of
-    lists of words and one of lists of as many tags in most rows, which have usual names or are
-    named."""
+    """Why these rows are sentences of tagged words, or ``None`` if they are not. They have a column
+    with lists of words and one with lists of equally many tags in most rows, and these columns
+    have usual names or are named."""
     words = list(text or usual_names(raw.names, TOKEN_NAMES))[:1]
     tags = [label] if label else usual_names(raw.names, TAG_NAMES)
     if not set(raw.names).issuperset(words) or not words:
@@ -108,26 +108,25 @@ def tagged_shape(
     first = raw.table.slice(0, LOOKED_AT)
     for name in (name for name in tags if name in raw.names and name != words[0]):
         cells = zip(*(first[column].to_pylist() for column in (words[0], name)), strict=True)
-        # A CSV file holds its lists as texts.
+        # A CSV file stores lists as texts.
         full = [(_list_or_none(one), _list_or_none(two)) for one, two in cells if one and two]
         full = [(one, two) for one, two in full if one != [] and two != []]
         alike = sum(bool(one and two and len(one) == len(two)) for one, two in full)
-        # Most rows say what all are meant to be; one that differs is then refused by its place.
+        # Most rows decide; a row that differs is then refused with its position.
         if alike and 2 * alike >= len(full):
             return f"each row has a list of words ({words[0]!r}) and as many tags ({name!r})"
     return None
 
 
 def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
-    """The columns of words, tags and groups: as given, else by their usual names, which goes into
-    the log.
+    """The columns of words, tags and groups: as given, else by their usual names, which is logged.
 
-    Raises ``DataError`` where a column is not there, or none has such a name.
+    Raises ``DataError`` where a column is missing, or none has such a name.
     """
     text, tags = options.text, options.label
     if text and len(text) > 1:
-        rule = "names one column of lists of words for this task"
-        raise DataError("--text", rule, ", ".join(text), "Name one.")
+        rule = "must name one column, with lists of words, for this task"
+        raise DataError("--text", rule, ", ".join(text), "Name one column.")
     words = text[0] if text else _choose_usual_column(raw, "text", TOKEN_NAMES)
     if tags is None and (options.need_label or usual_names(raw.names, TAG_NAMES)):
         tags = _choose_usual_column(raw, "label", TAG_NAMES)
@@ -145,13 +144,14 @@ def choose_tagged(raw: Raw, options: RowOptions) -> Columns:
 def load_tagged(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     """The sentences of a source with their tags.
 
-    Columns of the table: ``row``; ``text``, the words joined by spaces, by which copies are found;
+    Columns of the table: ``row``; ``text``, the words joined by spaces, for finding duplicates;
     ``tokens``, a list of words; ``tags``, a list of indices into ``names``; ``label``, the stratum
     of the split: the set of entity types; ``group``, where it is given. The ``classes`` of the
     options are the tags of a run, in the order of its outputs.
 
-    Raises ``DataError``: a row has not as many tags as words, a tag is unknown or breaks the scheme
-    of the others (with the line of a CoNLL file, else the row), or all words have one tag.
+    Raises ``DataError``: a row has another number of tags than words, a tag is unknown or breaks
+    the scheme of the others (with the line of a CoNLL file, else the row), or all words have the
+    same tag.
     """
     raw = read_rows(source, options, "words and tags", read_tagged)
     like = options.like
@@ -177,8 +177,8 @@ def load_tagged(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
 
 
 def untagged_table(raw: Raw, columns: Columns) -> Table:
-    """The sentences to be predicted: as ``load_tagged``, without tags. A row without words is not
-    among them."""
+    """The sentences to predict: as ``load_tagged``, without tags. Rows without words are
+    dropped."""
     plain = replace(columns, label=None, group=None)
     gathered = _gather(raw, plain)
     rows = _write(raw, plain, gathered, (), np.zeros(len(gathered.rows)))
@@ -186,19 +186,19 @@ def untagged_table(raw: Raw, columns: Columns) -> Table:
 
 
 def parse_words(raw: Raw, name: str, row: int, cell: str | None) -> list[str] | None:
-    """The words of a cell; ``None`` where there are none.
+    """The words of a cell; ``None`` where it is empty.
 
-    Raises ``DataError`` where it holds no list of texts.
+    Raises ``DataError`` where it does not hold a list of texts.
     """
     words = _parse_list(raw, name, row, cell)
     if not words:
         return None
     for place, word in enumerate(words):
         if not isinstance(word, str) or "\0" in word:
-            rule, value = "is no text", word
+            rule, value = "is not a text", word
             if isinstance(word, str):
-                rule, value = "holds a NUL character, which no text has", None
-            remedy = "Words are texts; write numbers in quotation marks."
+                rule, value = "holds a NUL character, which is not valid in text", None
+            remedy = "Write each word as a text, and numbers in quotation marks."
             raise DataError(_place(raw, row, name, place), rule, value, remedy)
     return words
 
@@ -210,9 +210,9 @@ def _parse_list(raw: Raw, name: str, row: int, cell: str | None) -> list[Any] | 
     if items is None:
         raise DataError(
             _place(raw, row, name),
-            "holds no list",
+            "does not hold a list",
             cell[:80],
-            'Write a JSON list, ["Anna", "lives", …], or give a CoNLL file.',
+            'Write a JSON list such as ["Anna", "lives", …], or give a CoNLL file.',
         )
     return items
 
@@ -226,7 +226,7 @@ def _list_or_none(cell: str | None) -> list[Any] | None:
 
 
 def _place(raw: Raw, row: int, name: str, word: int | None = None) -> str:
-    """Where a word is: by the line of a CoNLL file, else by its row."""
+    """The position of a word: the line of a CoNLL file, else its row."""
     if word is not None and from_conll(raw):
         return f"{raw.source}, line {int(raw.table[LINE][row].as_py()) + word}"
     at = f", word {word + 1}" if word is not None else ""
@@ -263,7 +263,7 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
     for start, cells, marks, groups in _blocks(raw, columns):
         for row, (cell, mark, group) in enumerate(zip(cells, marks, groups, strict=True), start):
             words = parse_words(raw, columns.text[0], row, cell)
-            # White space has no piece: there would be nothing to read.
+            # A word of white space has no token.
             if words is None or not any(map(str.strip, words)):
                 gathered.no_words.add_row(row)
                 continue
@@ -289,8 +289,8 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
     if len(tags) != len(words):
         raise DataError(
             _place(raw, row, name),
-            f"has {count_phrase(len(tags), 'tag')} for the {count_phrase(len(words), 'word')} of "
-            f"{columns.text[0]!r}",
+            f"has {count_phrase(len(tags), 'tag')} but "
+            f"{count_phrase(len(words), 'word')} in {columns.text[0]!r}",
             None,
             "Give each word one tag.",
         )
@@ -302,11 +302,13 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
                 _place(raw, row, name, place),
                 "is a number without a name",
                 tag,
-                "Write the tags themselves (B-PER, O), or give a data set whose features name "
-                "them.",
+                "Write the tags as texts (B-PER, O), or give a data set whose features name them.",
             )
         raise DataError(
-            _place(raw, row, name, place), "is no tag", tag, "Tags are texts: B-PER, O."
+            _place(raw, row, name, place),
+            "is not a valid tag",
+            tag,
+            "Write tags as texts, such as B-PER or O.",
         )
     return [tag.strip() for tag in tags]
 
@@ -335,7 +337,7 @@ def _tag_names(
             next(iter(counts)),
             "Choose another column of tags with --label.",
         )
-    # Each tag is an output of the network: a column of texts would make millions.
+    # Each tag is an output of the network: a column of free text would make millions.
     check_classes(where, len(counts))
     scheme = detect_scheme(gathered.tags)
     if scheme.breaks and labels != "exact":
@@ -348,16 +350,16 @@ def _broken_scheme_error(
     raw: Raw, columns: Columns, gathered: _Gathered, scheme: DetectedScheme
 ) -> DataError:
     first: SchemeBreak = scheme.breaks[0]
-    more = f"; it is the first of {len(scheme.breaks)}" if len(scheme.breaks) > 1 else ""
+    more = f" ({len(scheme.breaks)} breaks in total)" if len(scheme.breaks) > 1 else ""
     end = first.word == len(gathered.tags[first.row])
     word = first.word - 1 if end else first.word
     violation = f"ends with {first.before}" if end else f"has {first.tag} after {first.before}"
     return DataError(
         _place(raw, gathered.rows[first.row], str(columns.label), word),
-        f"{violation}, which {scheme.scheme}, the scheme of the other tags, does not have{more}",
+        f"{violation}, which {scheme.scheme}, the scheme of the other tags, does not allow{more}",
         None,
-        f"It should be {first.better}; or take the tags as they are, by the rules of conlleval, "
-        "with --set data.labels=exact.",
+        f"It should be {first.better}. To keep the tags as they are, to be read by the rules of "
+        "conlleval, use --set data.labels=exact.",
     )
 
 
@@ -367,18 +369,18 @@ def _scheme_decision(scheme: DetectedScheme, counts: Counter[str]) -> Decision:
     if scheme.scheme == "plain":
         because = f"{len(counts)} tags without a prefix: a run of one tag counts as one entity"
     else:
-        because = f"{len(types)} types of entity in {words:,} words: {', '.join(types[:12])}"
+        because = f"{len(types)} entity types in {words:,} words: {', '.join(types[:12])}"
         if types == (UNTYPED,):
-            because = f"one type of entity, without a name, in {words:,} words"
+            because = f"one unnamed entity type in {words:,} words"
     if scheme.breaks:
-        because += f"; {len(scheme.breaks)} tags break the scheme and are read as conlleval does"
+        because += f"; {len(scheme.breaks)} tags break the scheme and are read as in conlleval"
     return Decision("scheme of the tags", scheme.scheme, because)
 
 
 def _write(
     raw: Raw, columns: Columns, gathered: _Gathered, names: Sequence[str], places: Floats | Ints
 ) -> datasets.Dataset:
-    """The sentences on disk, block by block."""
+    """Write the sentences to disk, block by block."""
     index = {name: number for number, name in enumerate(names)}
     # Read a second time: the words of a large file are not held in memory.
     index_of_row = dict(zip(gathered.rows, range(len(gathered.rows)), strict=True))
@@ -409,30 +411,28 @@ def _write(
 
 def _report_left_out(columns: Columns, gathered: _Gathered, rows: int) -> None:
     fill = "Fill them in the source, if they matter."
-    without = f"without words in {columns.text[0]!r}: left out"
+    without = f"without words in {columns.text[0]!r}: dropped"
     gathered.no_words.report("missing_text", rows, without, fill, fixed=True)
-    without = f"without tags in {columns.label!r}: left out"
+    without = f"without tags in {columns.label!r}: dropped"
     gathered.no_tags.report("missing_label", rows, without, fill, fixed=True)
-    description = (
-        "with a word that is empty or white space: it is not read, and takes part in no loss"
-    )
+    description = "with a word that is empty or white space: the word is ignored, in the loss too"
     gathered.empty_words.report("empty_words", rows, description, fill)
 
 
 def _report_documents(raw: Raw, columns: Columns) -> None:
-    """Documents that a division by sentences takes apart. Groups are never taken unasked."""
+    """Log documents that a split by sentences would divide. Groups are never inferred."""
     if columns.group is None and DOCUMENT in raw.names and LINE in raw.names:
         count = len(raw.table[DOCUMENT].unique())
         because = (
-            f"the sentences are of {count} documents, whose names and topics recur on every side "
-            "of the division: a score on new documents may be lower"
+            f"the sentences are from {count} documents, and names and topics of a document occur "
+            "in several splits: a score on new documents may be lower"
         )
-        remedy = f"Add --group {DOCUMENT} to keep each document on one side."
+        remedy = f"Add --group {DOCUMENT} to keep each document in one split."
         notify(Finding("documents", "info", 0.0, count, (), because, remedy))
 
 
 def _report_rare_types(gathered: _Gathered, names: Sequence[str]) -> None:
-    """Types of entity that hardly any sentence holds: they cannot stand on every split."""
+    """Log entity types with too few sentences for every split."""
     bare = are_untyped(names)
     sentences_with = Counter(
         entity for tags in gathered.tags for entity in entity_types(tags, bare)
@@ -445,11 +445,11 @@ def _report_rare_types(gathered: _Gathered, names: Sequence[str]) -> None:
     if few:
         shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
         because = (
-            f"fewer than {FEW} sentences hold {count_phrase(len(few), 'type')} of entity: "
-            f"{shown}; what "
-            "is learnt or scored there says little"
+            f"fewer than {FEW} sentences contain {count_phrase(len(few), 'entity type')}: "
+            f"{shown}; the model can hardly "
+            "learn them, and their scores are unreliable"
         )
-        remedy = "Add sentences that hold them, or give them the tag of another type."
+        remedy = "Add sentences with these types, or merge them with another type."
         share = len(few) / len(sentences_with)
         notify(Finding("rare_entities", "warn", share, len(few), (), because, remedy))
 
@@ -462,7 +462,7 @@ def _choose_usual_column(raw: Raw, role: str, usual: Sequence[str]) -> str:
             raw.source,
             "has one column: words without tags",
             None,
-            "Put each word's tag behind it, parted by a tab or a space.",
+            "Write each word's tag behind it, separated by a tab or a space.",
         )
     if not candidates:
         raise DataError(
@@ -472,9 +472,9 @@ def _choose_usual_column(raw: Raw, role: str, usual: Sequence[str]) -> str:
             f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN.",
         )
     because = (
-        "it has a usual name"
+        "it is the only column with a usual name"
         if len(candidates) == 1
-        else f"the others: {', '.join(candidates[1:])}"
+        else f"it has a usual name; other candidates: {', '.join(candidates[1:])}"
     )
     notify(Decision(f"{content} column", candidates[0], because))
     return candidates[0]

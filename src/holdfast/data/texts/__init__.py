@@ -1,1 +1,1 @@
-"""Texts without labels, and words about texts."""
+"""General-purpose texts and text utilities."""

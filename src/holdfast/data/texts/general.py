@@ -1,4 +1,4 @@
-"""Known of texts in general: passages of English, words that give answers away, languages."""
+"""General resources on texts: English passages, phrases that leak answers, language detection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# Among the Unicode consortium's confusables (UTS 39).
+# From the Unicode consortium's confusables (UTS 39).
 LOOK_ALIKES = dict(
     zip(
         "АВЕЅІЈКМНОРСТУХасеһіјорѕухԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο",
@@ -23,8 +23,8 @@ _BETWEEN = re.compile(r"[\W_]+")
 
 
 def normal_text(text: str) -> str:
-    """The words of the text, case folded, with single spaces. A text without any word stays as it
-    is but for the space around it, so that ``":)"`` and ``":("`` differ.
+    """The words of the text, case-folded, with single spaces. A text without any word is only
+    stripped, so that ``":)"`` and ``":("`` differ.
 
     >>> normal_text("Great -- MOVIE!")
     'great movie'
@@ -34,7 +34,7 @@ def normal_text(text: str) -> str:
 
 BUILT_IN = "built-in"
 GENERAL_PASSAGES = Path(__file__).with_name("general.txt")
-# Tokens of a text on which no loss is read: a model of language guesses at what it is about first.
+# Tokens without a loss: at the beginning of a text a language model can only guess its topic.
 SKIPPED = 8
 
 
@@ -43,7 +43,7 @@ def passages() -> list[str]:
     return GENERAL_PASSAGES.read_text("utf-8").strip().split("\n\n")
 
 
-# One pattern for RE2 and Python alike: all texts are searched by the first.
+# One pattern for both RE2, which searches all texts, and Python.
 ASSISTANT_PHRASES = (
     r"(?i)\bas an? (?:ai|artificial intelligence)\b[^.\n]{0,30}"
     r"(?:model|assistant|i (?:do|can|am)\b)|\bas a (?:large )?language model\b|"
@@ -51,7 +51,7 @@ ASSISTANT_PHRASES = (
     r"<\|(?:im_start|im_end|endoftext|assistant|user|eot_id)\|>|"
     r"\[(?:your|recipient(?:'s)?|insert) (?:name|title|address|company|date|here)[a-z ]{0,20}\]"
 )
-# What hosted models say of themselves, and how they decline; at the beginning of an answer.
+# How hosted models describe themselves and refuse; at the beginning of an answer.
 REFUSAL = re.compile(
     r"\b(?:as an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant|system)|"
     r"as a (?:large )?language model|"
@@ -64,7 +64,7 @@ REFUSAL = re.compile(
     r"my (?:knowledge|training) (?:cut-?off|data (?:only )?goes))",
     re.IGNORECASE,
 )
-# A comma, or a word that no sentence ends with.
+# A comma, or a word that does not end a sentence.
 UNFINISHED = re.compile(
     r"(?:,|\b(?:and|or|but|the|a|an|of|to|in|for|with|that|which|is|are|by|from|as|on|at|because))"
     r"\s*\Z"
@@ -72,9 +72,9 @@ UNFINISHED = re.compile(
 
 
 def identify_language(text: str) -> tuple[str, float]:
-    """The ISO 639 code of a text's language and how probable it is, by py3langid.
+    """The ISO 639 code of a text's language and its probability, by py3langid.
 
-    >>> language_of("Der schnelle braune Fuchs springt über den faulen Hund.")[0]
+    >>> identify_language("Der schnelle braune Fuchs springt über den faulen Hund.")[0]
     'de'
     """
     code, probability = _identifier().classify(text)

@@ -1,1 +1,1 @@
-"""Adapters, and pretrained weights in few bits."""
+"""Adapters, and quantised pretrained weights."""

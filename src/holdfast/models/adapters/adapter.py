@@ -48,10 +48,10 @@ PEFT_TASKS = {"token_classification": "TOKEN_CLS"}
 def attach(
     network: Network, spec: AdapterSpec, *, base: str, commit: str | None = None, seed: int = 0
 ) -> None:
-    """Put an adapter into ``network.plain``, or ``network.backbone`` where there is none, and keep
-    it as ``network.adapter``. The pretrained weights stop learning; what is outside (a head)
-    goes on. ``base`` is the pretrained model's name or folder, ``commit`` the hub's. The global
-    generator stays as it is.
+    """Put an adapter into ``network.plain``, or ``network.backbone`` if there is none, and store it
+    as ``network.adapter``. The pretrained weights are frozen; modules outside (a head) are still
+    trained. ``base`` is the pretrained model's name or folder, ``commit`` the hub's. The global
+    generator is unchanged.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def attach(
         targets = find_targets(home, spec.kind, spec.targets)
         if targets.stacks and spec.kind in LOW_RANK:
             if spec.dropout:
-                rule = "is not possible on a mixture of experts"
+                rule = "does not support mixture-of-experts models"
                 raise RecipeError("model.adapter.dropout", rule, spec.dropout, "Leave it out.")
             # PEFT has no dropout on experts, which are no layers of their own.
             spec = replace(spec, dropout=0.0)
@@ -110,30 +110,30 @@ def attach(
 
 
 def home_of(network: Network) -> nn.Module:
-    """The module that an adapter is put into: a plain model of Transformers where the network holds
-    one, else its backbone."""
+    """The module that receives an adapter: the Transformers model if the network holds one, else
+    its backbone."""
     home: nn.Module | None = getattr(network, "plain", None)
     return network.backbone if home is None else home
 
 
 def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
-    """The spec with its open values filled in, and how it is shown."""
+    """The spec with its open values filled in, and its description."""
     low_rank = spec.kind in LOW_RANK
     for name in ("rank", "alpha", "dropout", "rate_ratio"):
         allowed = {"rank": low_rank or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
         if getattr(spec, name) is not None and not allowed.get(name, low_rank):
             raise RecipeError(
                 f"model.adapter.{name}",
-                f"is no setting of {spec.kind}",
+                f"is not a setting of {spec.kind}",
                 getattr(spec, name),
-                "Leave it out, or choose model.adapter.kind=lora.",
+                "Remove it, or choose model.adapter.kind=lora.",
             )
     if spec.kind == "prompt" and (spec.merge or spec.targets):
         raise RecipeError(
             "model.adapter",
-            "prompt cannot be merged and has no targets: it is read, not added to weights",
+            "prompt cannot be merged and has no targets: it is an input, not a change of weights",
             None,
-            "Leave merge and targets out, or choose model.adapter.kind=lora.",
+            "Remove merge and targets, or choose model.adapter.kind=lora.",
         )
     rank = spec.rank or (RANK if low_rank else PROMPT_VECTORS if spec.kind == "prompt" else None)
     spec = replace(
@@ -152,7 +152,7 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
 
 
 def task_type(network: Network, home: PreTrainedModel) -> str | None:
-    """PEFT's name for what the plain model does; ``None`` where it has none (images)."""
+    """PEFT's name for the model's task; ``None`` if it has none (images)."""
     if type(home).__name__.endswith("ForImageClassification"):
         return None
     if hasattr(network, "family"):
@@ -163,7 +163,7 @@ def task_type(network: Network, home: PreTrainedModel) -> str | None:
 
 
 def layers_with_adapter(home: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every adapted layer of PEFT's, with its name; none where PEFT is not installed."""
+    """Every layer that PEFT adapted, with its name; none if PEFT is not installed."""
     if find_spec("peft") is None:
         return
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -208,7 +208,7 @@ def _inject(
         except ValueError as error:
             raise ModelError(
                 type(home).__name__,
-                f"cannot carry {spec.kind}",
+                f"does not support {spec.kind} adapters",
                 str(error),
                 "Use --set model.adapter.kind=lora, or name other model.adapter.targets.",
             ) from error
@@ -222,9 +222,9 @@ def _reason(home: PreTrainedModel, spec: AdapterSpec, targets: Targets) -> str:
     if spec.targets:
         why = "set by you"
     elif spec.kind == "ia3":
-        why = "keys, values and the feed-forward part, as its authors did"
+        why = "keys, values and the feed-forward part, as in the paper"
     else:
-        why = "every linear layer of every block: on attention alone it learns less (2305.14314)"
+        why = "every linear layer of every block: on attention only it learns less (2305.14314)"
     return f"{count} layers of {family} ({names}): {why}"
 
 
@@ -235,7 +235,7 @@ def _prompt(home: PreTrainedModel, spec: AdapterSpec, task: str | None, seed: in
     if task is None or home.config.is_encoder_decoder:
         raise ModelError(
             type(home).__name__,
-            "cannot be tuned by a prompt here",
+            "does not support prompt tuning here",
             spec.kind,
             "Use --set model.adapter.kind=lora.",
         )
@@ -251,12 +251,12 @@ def _prompt(home: PreTrainedModel, spec: AdapterSpec, task: str | None, seed: in
 
 
 def add_prompt(module: nn.Module, count: int, seed: int) -> nn.Embedding:
-    """Have ``module`` read ``count`` learnt vectors before every text, as PEFT does (Lester and
+    """Make ``module`` read ``count`` learned vectors before every text, as PEFT does (Lester and
     others 2021, 2104.08691).
 
-    They start as the embeddings of words drawn at random, which the paper found better than
-    noise. What comes out has the vectors' places too: ``hidden`` states [B, count + T, H]; logits
-    of every token are cut back to [B, T, V].
+    They start as the embeddings of randomly drawn words, which the paper found better than noise.
+    The output includes the vectors' positions: ``hidden`` states [B, count + T, H]; logits of every
+    token are cut back to [B, T, V].
     """
     words: nn.Embedding = module.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(derive_seed(seed, "adapter"))
@@ -273,7 +273,7 @@ def add_prompt(module: nn.Module, count: int, seed: int) -> nn.Embedding:
 
 
 def extend_mask(mask: Tensor, count: int) -> Tensor:
-    """A mask [B, T] with ``count`` real places before it."""
+    """A mask [B, T] with ``count`` real positions before it."""
     return torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 
@@ -308,13 +308,13 @@ def _prepend_prompt(
 
 
 def _cached_tokens(kwargs: dict[str, Any]) -> int:
-    """Places that generation has in its cache: the vectors are among them by then."""
+    """Positions in the generation cache, which includes the vectors by then."""
     cache = kwargs.get("past_key_values")
     return int(cache.get_seq_length()) if cache is not None else 0
 
 
 def _cut_logits(module: nn.Module, args: tuple[object, ...], output: Any) -> None:
-    """Only a decoder's logits stand for the places that the vectors took."""
+    """Only a decoder's logits cover the positions of the vectors."""
     logits = getattr(output, "logits", None)
     count = getattr(module, PROMPT).num_embeddings
     if logits is not None and logits.ndim == 3 and logits.shape[1] > count:
@@ -322,20 +322,20 @@ def _cut_logits(module: nn.Module, args: tuple[object, ...], output: Any) -> Non
 
 
 def has_adapter_layers(plain: nn.Module) -> bool:
-    """Whether PEFT's layers are in the model, which can be switched off. One whose adapter was
-    merged into its weights has none."""
+    """Whether the model holds PEFT layers, which can be switched off. A model with a merged adapter
+    holds none."""
     return any(True for _ in layers_with_adapter(plain))
 
 
 def below_prompt(plain: Any) -> Any | None:
-    """The model that a soft prompt stands before; ``None`` where there is no such prompt."""
+    """The model behind a soft prompt; ``None`` if there is no such prompt."""
     learnt = getattr(plain, "active_peft_config", None)
     return plain.get_base_model() if learnt and learnt.is_prompt_learning else None
 
 
 @contextlib.contextmanager
 def adapter_off(plain: nn.Module) -> Iterator[None]:
-    """Switch the adapter's layers off for the length of the block."""
+    """Switch the adapter's layers off inside the block."""
     layers = [layer for _, layer in layers_with_adapter(plain)]
     try:
         for layer in layers:

@@ -46,7 +46,7 @@ KERNEL_ROWS, KERNEL_COLUMNS = 32, 64
 
 @dataclass(frozen=True, slots=True)
 class QuantizeSpec:
-    """``bits`` 4 or 8; ``kind`` (``nf4`` or ``fp4``) and ``double`` are of 4 bits alone."""
+    """``bits`` 4 or 8; ``kind`` (``nf4`` or ``fp4``) and ``double`` apply only to 4 bits."""
 
     bits: int
     kind: str = "nf4"
@@ -59,7 +59,7 @@ class QuantizeSpec:
 
     @property
     def config(self) -> dict[str, Any]:
-        """As ``BitsAndBytesConfig`` takes it."""
+        """The spec as ``BitsAndBytesConfig`` takes it."""
         if self.bits == 8:
             return {"load_in_8bit": True}
         return {
@@ -70,9 +70,9 @@ class QuantizeSpec:
 
 
 def load_settings(config: Mapping[str, object] | None) -> dict[str, Any]:
-    """What ``from_pretrained`` takes beside the rest; nothing without ``config``.
+    """Additional arguments of ``from_pretrained``; none without ``config``.
 
-    Raises ``MachineError`` where bitsandbytes is absent or refuses this machine.
+    Raises ``MachineError`` if bitsandbytes is missing or does not support this machine.
     """
     if not config:
         return {}
@@ -84,7 +84,8 @@ def load_settings(config: Mapping[str, object] | None) -> dict[str, Any]:
 
 
 def check_machine(bits: int) -> None:
-    """Quantise a small layer, multiply with it and go backwards: what works is not refused."""
+    """Quantise a small layer and run it forward and backward, so that a machine on which this works
+    is not refused."""
     try:
         with quiet_transformers():
             bnb: Any = importlib.import_module("bitsandbytes")
@@ -111,19 +112,18 @@ def check_machine(bits: int) -> None:
 
 
 def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
-    """Make a freshly quantised model fit to be trained around; the log says how much of it is
-    quantised.
+    """Prepare a newly quantised model for training; the log says how much of it is quantised.
 
-    bitsandbytes has a kernel for evaluation on processors that rounds to bfloat16, turns the
-    weights into its own form in place and has no backward pass: it is switched off here.
+    bitsandbytes has a kernel for evaluation on processors that rounds to bfloat16, changes the
+    layout of the weights in place and has no backward pass: it is switched off here.
 
-    Raises ``ModelError`` where the model has no layer that can be quantised.
+    Raises ``ModelError`` if the model has no layer that can be quantised.
     """
     layers = list(quantized_layers(plain))
     if not layers:
         raise ModelError(
             name,
-            "has no linear layer that can be quantised (convolutions cannot)",
+            "has no linear layer that can be quantised (convolutions cannot be)",
             type(plain).__name__,
             f"Leave {SETTING} out.",
         )
@@ -140,9 +140,10 @@ def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
 
 
 def keep_fitting_kernels(model: nn.Module) -> None:
-    """Leave bitsandbytes' evaluation kernel to the layers whose shape it takes: it fails on others.
+    """Use bitsandbytes' evaluation kernel only for layers whose shape it supports: it fails on
+    others.
 
-    A reloaded model so computes what plain libraries compute from the same folder.
+    A reloaded model then computes what plain libraries compute from the same folder.
     """
     for _, layer in quantized_layers(model):
         if layer.out_features % KERNEL_ROWS or layer.in_features % KERNEL_COLUMNS:
@@ -150,22 +151,22 @@ def keep_fitting_kernels(model: nn.Module) -> None:
 
 
 def compute_in(network: Weights, precision: str) -> None:
-    """Let the products of 4-bit layers run in ``float32`` or ``bfloat16``; those of 8-bit layers
-    have a precision of their own."""
+    """Set the precision of products with 4-bit layers to ``float32`` or ``bfloat16``; 8-bit layers
+    have a fixed precision."""
     for _, layer in quantized_layers(network):
         layer.compute_dtype = getattr(torch, precision)
 
 
 def quantized_layers(network: Weights) -> Iterator[tuple[str, Any]]:
-    """Every layer of bitsandbytes' own, with its name; PEFT's around them have the same names."""
+    """Every bitsandbytes layer, with its name; PEFT's wrappers have the same names."""
     for name, module in network.named_modules():
         if type(module).__name__ in CLASSES and type(module).__module__.startswith("bitsandbytes."):
             yield name, module
 
 
 def quantizable(plain: Any) -> list[Tensor]:
-    """The weights that would be quantised: those of linear layers, but for the last layer and what
-    the architecture wants kept precise (T5's second feed-forward layers)."""
+    """The weights that would be quantised: those of linear layers, except the last layer and those
+    that the architecture keeps precise (T5's second feed-forward layers)."""
     full_precision = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
     head = plain.get_output_embeddings()
     return [
@@ -183,7 +184,7 @@ def is_quantized(network: Weights) -> bool:
 
 
 def size_of(parameter: Tensor) -> int:
-    """How many weights a parameter holds: two lie in each byte of a 4-bit one."""
+    """The number of weights in a parameter: a 4-bit one holds two in each byte."""
     state = getattr(parameter, "quant_state", None)
     return int(parameter.numel() if state is None else state.shape.numel())
 
@@ -195,7 +196,7 @@ def weight_bytes(network: Weights) -> int:
 
 
 def scales_of(layer: Any) -> list[Tensor]:
-    """The tensors beside the levels of a quantised layer, wherever bitsandbytes keeps them now."""
+    """The scale tensors of a quantised layer, wherever bitsandbytes stores them."""
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
         return [layer.weight.SCB if layer.weight.SCB is not None else layer.state.SCB]
@@ -204,8 +205,8 @@ def scales_of(layer: Any) -> list[Tensor]:
 
 
 def frozen_tensors(network: Weights) -> Iterator[Tensor]:
-    """Every tensor that training must not change: weights that do not learn, and scales. Biases of
-    quantised layers are left out: bitsandbytes turns them to the precision of what it reads."""
+    """Every tensor that training must not change: frozen weights, and scales. Biases of quantised
+    layers are left out: bitsandbytes casts them to the precision of its input."""
     layers = [layer for _, layer in quantized_layers(network)]
     biases = {id(layer.bias) for layer in layers if layer.bias is not None}
     for parameter in network.parameters():
@@ -216,7 +217,7 @@ def frozen_tensors(network: Weights) -> Iterator[Tensor]:
 
 
 def plain_layer(layer: Any) -> nn.Linear:
-    """A quantised layer as a plain float32 one on the processor's memory."""
+    """A quantised layer as a plain float32 layer in main memory."""
     packed: Any = importlib.import_module("bitsandbytes.functional")
     weight = layer.weight
     if getattr(weight, "quant_state", None) is not None:
@@ -236,8 +237,8 @@ def plain_layer(layer: Any) -> nn.Linear:
 
 
 def plain_tensors(layer: nn.Module, plain: nn.Linear) -> dict[str, Tensor]:
-    """The weights of ``plain``, a dequantised ``layer``, as the unquantised model holds them:
-    GPT-2's lie the other way round."""
+    """The weights of ``plain``, a dequantised ``layer``, in the layout of the unquantised model:
+    GPT-2's are transposed."""
     state = {name: value.detach() for name, value in plain.state_dict().items()}
     if getattr(getattr(layer, "source_cls", None), "__name__", "") == "Conv1D":
         state["weight"] = state["weight"].t().contiguous()
@@ -245,8 +246,8 @@ def plain_tensors(layer: nn.Module, plain: nn.Linear) -> dict[str, Tensor]:
 
 
 def config_of(config: PretrainedConfig) -> dict[str, Any] | None:
-    """How a model of this configuration is quantised, as ``BitsAndBytesConfig`` takes it; ``None``
-    where it is not."""
+    """The quantisation of a model with this configuration, as ``BitsAndBytesConfig`` takes it;
+    ``None`` without one."""
     quantization = getattr(config, "quantization_config", None)
     if quantization is None:
         return None
@@ -259,7 +260,7 @@ def config_of(config: PretrainedConfig) -> dict[str, Any] | None:
 
 
 def remove_quantization(config: PretrainedConfig) -> Any:
-    """``config`` without the mark of a quantised model, for one that is so no longer."""
+    """``config`` without its quantisation entry, for a model that is no longer quantised."""
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config
     return config

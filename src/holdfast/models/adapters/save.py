@@ -1,4 +1,4 @@
-"""An adapter → a plain PEFT folder or merged weights; and such a folder → a model again."""
+"""Saving an adapter as a plain PEFT folder or as merged weights; loading such a folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PLAIN, PROMPTED = "base_model.model.", "base_model."
 
 
 def is_adapter_folder(folder: Path) -> bool:
-    """Whether PEFT wrote it, or we did as PEFT would."""
+    """Whether this is a PEFT folder, written by PEFT or in its format."""
     return (folder / CONFIG).is_file()
 
 
@@ -114,7 +114,7 @@ def save_adapter(
 def save_model(
     plain: PreTrainedModel, adapter: Adapter | None, folder: Path, tokenizer: Preprocessor
 ) -> None:
-    """Write a whole plain model as its adapter asks: a plain PEFT folder, or a plain model with
+    """Write a complete plain model as its adapter asks: a plain PEFT folder, or a plain model with
     the adapter, if any, merged in."""
     if adapter is not None and not adapter.spec.merge:
         save_adapter(adapter, folder, tokenizer)
@@ -134,9 +134,9 @@ def save_model(
 
 
 def merged_state(home: nn.Module) -> dict[str, Tensor]:
-    """The weights of the pretrained model with the adapter merged in, under their plain names,
-    in float32 on the processor's memory; ``home`` is left as it is. Quantised weights are merged
-    and written as what they stand for, and not quantised again."""
+    """The weights of the pretrained model with the adapter merged in, under their plain names, in
+    float32 in main memory; ``home`` is not changed. Quantised weights are dequantised, merged and
+    not quantised again."""
     packed = dict(quantized_layers(home))
     inside = tuple(f"{name}." for name in packed)
     state = {n: plain_tensor(v) for n, v in home.state_dict().items() if not n.startswith(inside)}
@@ -167,7 +167,7 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
 
 def _dequantized_layer(home: Any, layer: Any, base: nn.Module) -> Any:
     """PEFT's adapted ``layer`` around a plain copy of its quantised ``base``: PEFT's own merge of a
-    quantised one would round again."""
+    quantised layer would round again."""
     from peft import inject_adapter_in_model
 
     config = copy.deepcopy(home.peft_config["default"])
@@ -189,7 +189,7 @@ def merges(network: Network) -> bool:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Our own small file beside the adapter; empty where another program wrote the folder."""
+    """Holdfast's small file next to the adapter; empty if another program wrote the folder."""
     path = folder / FACTS
     if not path.is_file():
         return {}
@@ -200,13 +200,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
-    """The pretrained model through ``make.from_pretrained``, with the adapter of ``folder`` on it,
-    through plain PEFT, in evaluation mode; in float32, or held as it was in training.
+    """The pretrained model from ``make.from_pretrained`` with the adapter of ``folder``, through
+    plain PEFT, in evaluation mode; in float32, or quantised as in training.
 
     Raises
     ------
-    ModelError : the pretrained model is not where it was, or the folder cannot be read.
-    MachineError : it is quantised, and this machine cannot.
+    ModelError : the pretrained model is missing, or the folder cannot be read.
+    MachineError : it is quantised, and this machine does not support that.
     """
     facts = read_facts(folder)
     settings |= load_settings(facts.get("quantization"))
@@ -237,8 +237,8 @@ def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
 
 
 def base_folder(folder: Path) -> Path | None:
-    """The folder of the pretrained model that a saved adapter is put on; ``None`` where the saved
-    ``folder`` is a whole model, or its base is one of the hub, which its commit names."""
+    """The folder of an adapter's pretrained model; ``None`` if the saved ``folder`` is a complete
+    model, or if its base is a hub model, which its commit identifies."""
     if not is_adapter_folder(folder):
         return None
     with reading_errors(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
@@ -249,12 +249,12 @@ def base_folder(folder: Path) -> Path | None:
 
 
 def _base(name: str, folder: Path) -> str:
-    """Where the pretrained model is; the one that comes along may have moved with its package."""
+    """Where the pretrained model is; the embedded one may have moved with its package."""
     if read_facts(folder).get("model") == EMBEDDED and not Path(name).exists():
         return str(embedded_folder())
     return name
 
 
 def plain_tensor(value: Tensor) -> Tensor:
-    """A copy in float32 in the processor's memory."""
+    """A float32 copy in main memory."""
     return value.detach().to("cpu", torch.float32, copy=True).contiguous()

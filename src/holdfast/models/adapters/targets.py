@@ -1,4 +1,5 @@
-"""Where an adapter goes: the linear layers inside the repeated blocks, found by looking."""
+"""Where an adapter goes: the linear layers inside the repeated blocks, found by inspecting the
+modules."""
 
 from __future__ import annotations
 
@@ -83,7 +84,7 @@ def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) 
             type(module).__name__,
             "has no block of linear layers to adapt",
             None,
-            "Leave model.adapter out for this model.",
+            "Remove model.adapter for this model.",
         )
     if requested:
         names = _requested_layers(linear, requested)
@@ -94,7 +95,7 @@ def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) 
     if not names:
         raise ModelError(
             type(module).__name__,
-            "has no layer that this adapter is known to fit",
+            "has no layer that is known to suit this adapter",
             kind,
             f"Name some with {SETTING}, e.g. {linear[0]}.",
         )
@@ -103,7 +104,8 @@ def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) 
 
 
 def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The outermost lists of modules with linear layers in them; what is linear in their items."""
+    """The outermost lists of modules that contain linear layers; the linear layers of their
+    items."""
     lists: list[str] = []
     linear: dict[str, None] = {}
     stacks: dict[str, None] = {}
@@ -128,8 +130,8 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _stacks(blocks: nn.ModuleList) -> list[str]:
-    """Experts that a model keeps as one parameter [experts, out, in], and the router beside them
-    that is no ``nn.Linear``."""
+    """Experts that a model stores as one parameter [experts, out, in], and their router if it is
+    not an ``nn.Linear``."""
     names_in_order: list[str] = []
     for block in blocks:
         names = dict(block.named_parameters())

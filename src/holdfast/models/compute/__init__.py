@@ -1,1 +1,1 @@
-"""The same numbers in less time or memory."""
+"""The same results in less time or memory."""

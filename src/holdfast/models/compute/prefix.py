@@ -1,11 +1,12 @@
-"""The frozen first layers of a network: in evaluation mode, and skipped if their output is known.
+"""The frozen first layers of a network: they run in evaluation mode, and are skipped if their
+output is cached.
 
-A block that does not learn gives the same output for a row each time, as long as it does not draw
-dropout and does not depend on the other rows of a batch. Its output can then be kept, and the
-network entered behind it (1.9 times as fast in 2207.04993, which freezes more and more layers). The
-model's own forward runs all the same, embeddings, masks and positions included, so that nothing of
-an architecture is written down here: a frozen block hands on what it is given, and the last of them
-hands on what is known. What an architecture makes of that is asked of the model, not assumed.
+A frozen block gives the same output for a row each time, as long as it has no dropout and does not
+depend on the other rows of a batch. Its output can then be cached, and the network entered after it
+(1.9 times as fast in 2207.04993, which freezes more and more layers). The model's own forward still
+runs, including embeddings, masks and positions, so no architecture needs special code: a frozen
+block passes on its input, and the last one passes on the cached output. Whether an architecture
+allows this is tested on the model, not assumed.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ NOT_BLOCKS = ("embeddings", "pooler", "head")
 
 
 class _PrefixDone(BaseException):
-    """The last frozen block has answered; what follows is not needed. No ``Exception``, so that no
-    model's own handling takes it for an error."""
+    """The last frozen block has finished; the rest is not needed. Not an ``Exception``, so that no
+    model's error handling catches it."""
 
 
 def frozen_prefix(network: Network) -> list[Layer]:
-    """The layers before the first that learns, if a block is among them, else none.
+    """The layers before the first trained one, if they include a block; else none.
 
-    Embeddings alone are no prefix: adapters leave them frozen, and their dropout is wanted.
+    Embeddings alone are not a prefix: adapters leave them frozen, and their dropout is wanted.
     """
     frozen = list(itertools.takewhile(_is_frozen, network.layers()))
     return frozen if any(layer.name not in NOT_BLOCKS for layer in frozen) else []
 
 
 def train_mode(network: Network) -> None:
-    """Training mode for what learns, evaluation mode for the frozen prefix: it draws no dropout,
-    whether its outputs are kept or computed again."""
+    """Training mode for trained layers, evaluation mode for the frozen prefix: it has no dropout,
+    whether its outputs are cached or computed again."""
     network.train()
     for layer in frozen_prefix(network) if hasattr(network, "layers") else ():
         for module in layer.modules:
@@ -47,7 +48,7 @@ def train_mode(network: Network) -> None:
 
 @contextlib.contextmanager
 def evaluation_mode(network: Network) -> Iterator[None]:
-    """Evaluation mode; afterwards the mode that it was in."""
+    """Evaluation mode; the previous mode is restored afterwards."""
     was_training = network.training
     network.eval()
     try:
@@ -73,19 +74,19 @@ class Prefix:
             yield from layer.parameters()
 
     def mark(self) -> None:
-        """From now on ``is_unchanged`` tells of the weights as they are now."""
+        """Remember the current weights for ``is_unchanged``."""
         self._marks = self._mark()
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether no weight of it learns or has been written to since ``mark``."""
+        """Whether no weight of it is trained or was written to since ``mark``."""
         return self._marks == self._mark()
 
     def learn_forms(self, forward: Callable[[], object]) -> str | None:
-        """Learn the form of the blocks' outputs from one pass; the reason, where they cannot be
-        left out."""
+        """Learn the form of the blocks' outputs from one pass; returns the reason if they cannot be
+        skipped."""
         if any(isinstance(block, nn.ParameterList) for block in self.blocks):
-            return "an encoder-decoder is not entered half-way"
+            return "the first blocks of an encoder-decoder cannot be skipped"
         answers: list[tuple[int, Any]] = []
         with contextlib.ExitStack() as hooks:
             for at, block in enumerate(self.blocks):
@@ -99,12 +100,12 @@ class Prefix:
             return "its blocks are not each called once and in order"
         forms = [_form(out) for _, out in answers]
         if any(form is False for form in forms):
-            return "its blocks hand on more than their hidden states"
+            return "its blocks pass on more than their hidden states"
         self.forms = tuple(form for form in forms if form is not False)
         return None
 
     def output(self, forward: Callable[[], object]) -> Tensor:
-        """What the last frozen block gives in this pass [batch, …]; the pass ends there."""
+        """The output of the last frozen block in this pass [batch, …]; the pass ends there."""
         outputs: list[Tensor] = []
 
         def stop(
@@ -120,8 +121,8 @@ class Prefix:
 
     @contextlib.contextmanager
     def skipping(self, states: Tensor) -> Iterator[None]:
-        """Passes in this block begin behind the frozen blocks, which are not computed: the last of
-        them gives ``states`` [batch, …]."""
+        """Passes inside begin after the frozen blocks, which are not computed: the last of them
+        gives ``states`` [batch, …]."""
         # Other libraries wrap ``forward`` on the object too (Accelerate): theirs comes back
         # afterwards.
         before = [block.__dict__.get("forward") for block in self.blocks]

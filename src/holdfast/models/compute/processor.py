@@ -1,19 +1,19 @@
-"""How a network computes the same in less time or memory: linear layers in float32 through oneDNN,
-dropout whose masks are drawn sixteen bits a place, activations that are computed again. Nothing of
-it is saved: a layer keeps its class's weights, and the written folder is a plain one.
+"""The same computation in less time or memory: float32 linear layers through oneDNN, dropout masks
+from 16 random bits per element, gradient checkpointing. None of it is saved: a layer keeps its
+class's weights, and the written folder is a plain one.
 
-PyTorch multiplies float32 matrices on a processor with MKL, which on some processors (AMD's, above
-all) runs at half the speed of oneDNN, the library that PyTorch uses for bfloat16 anyway. The
-product is the same float32 arithmetic in another order of addition; no precision is given up.
+PyTorch multiplies float32 matrices on a processor with MKL, which on some processors (mainly AMD's)
+runs at half the speed of oneDNN, the library that PyTorch uses for bfloat16. The product is the
+same float32 arithmetic in another order of addition, at the same precision.
 
-For a mask PyTorch draws a floating-point number for every place, which took an eighth of a step of
-a small encoder. Here a 64-bit draw of the same generator serves four places, each of which is
-dropped where its 16 bits, read as a number, are below the share p · 65,536, rounded. What stays is
-divided by the share that stays after that rounding, so that the expectation is exact; p itself is
-met to within 1 in 130,000.
+For a dropout mask PyTorch draws a floating-point number per element, which took an eighth of a step
+of a small encoder. Here a 64-bit draw of the same generator serves four elements, each of which is
+dropped if its 16 bits, read as a number, are below the share p · 65,536, rounded. The other
+elements are divided by the share that remains after that rounding, so that the expectation is
+exact; p itself is met to within 1 in 130,000.
 
-With gradient checkpointing nothing is kept inside a block, and the backward pass computes it again.
-The gradient is the same; a step takes about a third longer and keeps one block's activations
+With gradient checkpointing no activation inside a block is kept, and the backward pass computes it
+again. The gradient is the same; a step takes about a third longer and keeps one block's activations
 instead of all (Chen and others 2016, 1604.06174).
 """
 
@@ -89,8 +89,8 @@ class _Linear(torch.autograd.Function):
 
 
 class OneDnnLinear(nn.Linear):
-    """``nn.Linear`` that multiplies with oneDNN where it may: float32, on a processor, outside
-    autocast. Anywhere else it is its parent."""
+    """``nn.Linear`` that multiplies with oneDNN where possible: float32, on a processor, outside
+    autocast. Elsewhere it behaves like its parent."""
 
     def forward(self, input: Tensor) -> Tensor:
         usable = (
@@ -119,9 +119,9 @@ def use_onednn(network: Weights) -> int:
 
 
 def _seconds(*calls: Callable[[], Tensor]) -> list[float]:
-    """Processor seconds of one call of each, the quickest of those that fit into the probe's time.
-    They take turns, so that whoever else uses the core slows them all; the time in which another
-    process had it is not theirs."""
+    """Processor seconds of one call of each, the fastest of those that fit into the probe's time.
+    They take turns, so that other load slows all of them; the time of other processes is not
+    counted."""
     best = [float("inf")] * len(calls)
     # Once unmeasured: oneDNN compiles its kernel at the first call.
     for call in calls:
@@ -137,9 +137,9 @@ def _seconds(*calls: Callable[[], Tensor]) -> list[float]:
 
 @contextmanager
 def quick_dropout() -> Iterator[None]:
-    """Inside, ``torch.nn.functional.dropout``, and with it every ``nn.Dropout``, draws so where it
-    draws on a processor. The masks come from PyTorch's own generator, so that seeds, checkpoints
-    and recomputed activations hold as before."""
+    """Inside, ``torch.nn.functional.dropout``, and every ``nn.Dropout``, draws its masks in this
+    way on a processor. The masks come from PyTorch's own generator, so that seeds, checkpoints and
+    recomputed activations work as before."""
     plain = nn.functional.dropout
 
     def dropout(
@@ -158,8 +158,8 @@ def quick_dropout() -> Iterator[None]:
 
 
 def scaled_mask(x: Tensor, p: float) -> Tensor:
-    """A mask of the shape and kind of ``x``: each place is by itself 0 with probability ``p``,
-    rounded to 65,536ths, and otherwise 1 ÷ (1 − that)."""
+    """A mask with the shape and type of ``x``: each element is independently 0 with probability
+    ``p``, rounded to 65,536ths, and otherwise 1 ÷ (1 − that)."""
     # Neither none nor all: what stays is divided by its share.
     dropped = min(LEVELS - 1, max(1, round(p * LEVELS)))
     places = x.numel()
@@ -178,13 +178,13 @@ SETTING = "train.checkpoint_activations"
 
 
 def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, ...]:
-    """Switch it on in the network's Transformers model, if ``enabled``.
+    """Switch gradient checkpointing on in the network's Transformers model, if ``enabled``.
 
-    Dropout draws the same again in the second pass. Evaluation is not touched.
+    Dropout draws the same masks in the second pass. Evaluation is not affected.
 
     Raises
     ------
-    ModelError : the architecture does not offer it.
+    ModelError : the architecture does not support it.
     """
     if not enabled:
         return ()
@@ -192,9 +192,9 @@ def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, .
     if model is None:
         raise ModelError(
             SETTING,
-            "is not offered by this architecture",
+            "is not supported by this architecture",
             type(network).__name__,
-            "Leave it out, and double train.accumulate instead.",
+            "Remove it, and double train.accumulate instead.",
         )
     if getattr(model.config, "use_cache", False):
         # Keys and values kept for generation cannot be computed again block by block.
@@ -205,7 +205,7 @@ def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, .
 
 
 def switch_checkpointing(model: nn.Module, on: bool) -> None:
-    """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
+    """Switch it under the method's old name or its new one (Transformers 5.20 and later)."""
     new = hasattr(model, "activation_checkpointing_enable")
     name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"
     # The older way needs an input that asks for a gradient, which frozen embeddings give none.
@@ -215,7 +215,7 @@ def switch_checkpointing(model: nn.Module, on: bool) -> None:
 
 
 def can_checkpoint(module: object) -> bool:
-    """Whether this is a Transformers model that offers it."""
+    """Whether this is a Transformers model that supports it."""
     return bool(getattr(module, "supports_gradient_checkpointing", False)) and hasattr(
         module, "gradient_checkpointing_enable"
     )

@@ -1,5 +1,5 @@
-"""A saved folder → a classifier or tagger, through plain Transformers classes alone, and the
-features that its last layer reads."""
+"""Loading a saved folder as a classifier or tagger, only through plain Transformers classes; and
+the features that its last layer reads."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 class PlainClassifier(nn.Module):
-    """A plain classification model whose ``forward`` takes what a tokenizer gives and returns
-    logits [B, C]. Differs from ``EncoderClassifier`` in that nothing of Holdfast computes."""
+    """A plain classification model whose ``forward`` takes the tokenizer's output and returns
+    logits [B, C]. Differs from ``EncoderClassifier`` in that it runs no code of Holdfast."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -59,11 +59,11 @@ def load_saved(
     """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
 
     Only Transformers' ``AutoTokenizer`` and the class that ``purpose`` names read it, without
-    remote code and from safetensors, so that what is scored is what anybody loads.
+    remote code and from safetensors, so that the scored model is the one that users load.
 
     Raises
     ------
-    ModelError : the folder is absent, incomplete, or not a classifier.
+    ModelError : the folder is missing, incomplete, or not a classifier.
     """
     import transformers
     from transformers import AutoTokenizer
@@ -82,7 +82,7 @@ def load_saved(
 
 def load_saved_tagger(folder: Path) -> SavedClassifier:
     """Load the folder of a tagger through plain Transformers (and PEFT); the network's logits are
-    [B, T, tags]. Raises ``ModelError`` where it is not whole."""
+    [B, T, tags]. Raises ``ModelError`` if it is incomplete."""
     saved = load_saved(folder, purpose="AutoModelForTokenClassification")
     check_fast(str(folder), saved.tokenizer)
     return saved
@@ -93,7 +93,7 @@ def check_fast(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.is_fast:
         raise ModelError(
             name,
-            "has a tokenizer that does not tell which pieces are of which word",
+            "has a tokenizer that does not map tokens to words",
             type(tokenizer).__name__,
             "Choose a model with a tokenizer.json.",
         )
@@ -127,7 +127,7 @@ def saved_model(
         return model, tuple(class_names.values())
     with reading_errors(str(folder), ModelError, rule, SAVED), quiet_transformers():
         model = read_saved(make, folder)
-    with reading_errors(str(folder), ModelError, "does not name its classes from 0 on"):
+    with reading_errors(str(folder), ModelError, "does not number its classes from 0"):
         names = model.config.id2label
         return model, tuple(str(names[index]) for index in range(len(names)))
 
@@ -141,8 +141,8 @@ def save_plain(network: PlainClassifier, folder: Path, tokenizer: Preprocessor) 
 
 
 def last_layer(plain: nn.Module) -> nn.Module | None:
-    """The layer of a plain classifier or tagger that reads its features; ``None`` where there is
-    none to be found. Of a model that carries mean pooling it is the layer that reads the mean."""
+    """The layer of a plain classifier or tagger that reads its features; ``None`` if none is found.
+    With mean pooling in the model it is the layer that reads the mean."""
     config: Any = plain.config
     family = FAMILIES.get(str(config.model_type))
     # The plain model inside PEFT's.
@@ -159,9 +159,9 @@ def last_layer(plain: nn.Module) -> nn.Module | None:
 
 @contextmanager
 def recording_features(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[Tensor]]:
-    """While this is open every pass through ``plain`` adds what its last layer read, [B, D]: of a
-    tagger the mean over a row's real tokens. Nothing is added where there is no such layer; one
-    that is not where a plain model has it is given."""
+    """Inside, every pass through ``plain`` adds the input of its last layer, [B, D]; for a tagger
+    the mean over a row's real tokens. Nothing is added without such a layer. ``layer`` gives one
+    that is not at its usual place."""
     layer, features = layer or last_layer(plain), list[Tensor]()
     masks: list[Tensor | None] = []
 

@@ -1,5 +1,5 @@
-"""A model's name and the classes or tags → a network ready to be trained, its tokenizer and the
-reasons."""
+"""From a model's name and the classes or tags to a network ready for training, its tokenizer and
+the reasons."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class PretrainedEncoder:
         self.max_length, self.length_decision = self._choose_length()
 
     def _choose_length(self) -> tuple[int, Decision]:
-        """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then
-        cuts there and yields what the model takes."""
+        """How many tokens a text is cut to, and why. The tokenizer, and any saved copy of it, then
+        cuts there and returns what the model takes."""
         source, options = self.source, self.options
         adapter = options.adapter
         if adapter and not adapter.merge and source.config.get(MEAN_POOLING_KEY):
@@ -123,8 +123,8 @@ class PretrainedEncoder:
         return length, because
 
     def plain(self, make: ModelFactory, also_new: str | None = None) -> nn.Module:
-        """The plain model. Its backbone must come from the file; what stands behind it may be
-        drawn, and so may the weights whose names begin with ``also_new``."""
+        """The plain model. Its backbone must come from the file; weights after it may be newly
+        initialised, and so may those whose names begin with ``also_new``."""
         base = f"{self.family.base}."
         plain: nn.Module = load_pretrained(
             make,
@@ -140,8 +140,8 @@ class PretrainedEncoder:
         return plain
 
     def finish(self, network: EncoderClassifier, problem: str) -> None:
-        """Say what the outputs mean, put the adapter on, where one is asked for, and have the
-        network compute once."""
+        """Record the meaning of the outputs, attach the adapter if requested, and run the network
+        once."""
         source, options, network.problem = self.source, self.options, problem
         if options.adapter:
             attach(
@@ -154,7 +154,7 @@ class PretrainedEncoder:
     def result(
         self, network: EncoderClassifier, log: Sequence[Decision | Finding], **settings: str
     ) -> LoadedClassifier:
-        """What was loaded, and what was decided of it."""
+        """The loaded model, with the decisions about it."""
         facts = describe(
             self.source,
             network,
@@ -194,7 +194,7 @@ def load_classifier(
     """
     from transformers import AutoModelForSequenceClassification
 
-    column = "Check the label column: a classifier needs something to tell apart."
+    column = "Check the label column: a classifier needs at least two classes."
     check_classes(classes, 1 if problem == REGRESSION else 2, column)
     if pooling not in POOLINGS:
         raise RecipeError(
@@ -248,7 +248,7 @@ def load_tagger(
 def assemble(
     plain: nn.Module, family: Family, classes: tuple[str, ...], pooling: str, seed: int
 ) -> EncoderClassifier:
-    """Take a plain classification model apart: its backbone, its own pooling if it is used."""
+    """Split a plain classification model: its backbone, and its own pooling if it is used."""
     from transformers.activations import ACT2FN
 
     config: Any = plain.config
@@ -281,10 +281,9 @@ def _rate(plain: nn.Module, path: str) -> float:
 
 
 def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The tokenizer as it reads lists of words: one of the byte-level kind must put a space before
-    each of them."""
+    """The tokenizer for lists of words: a byte-level one must put a space before each."""
     check_fast(source.name, tokenizer)
-    with loading(source.name, "has a tokenizer that reads no lists of words"):
+    with loading(source.name, "has a tokenizer that does not accept lists of words"):
         # A word alone begins a text to such a tokenizer, and gets other pieces than inside one.
         if getattr(tokenizer, "add_prefix_space", True):
             return tokenizer
@@ -296,7 +295,7 @@ def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) -> str:
-    """``"mean"`` or ``"own"``; ModernBERT's own head is told to take the mean."""
+    """``"mean"`` or ``"own"``; ModernBERT's own head is configured to use the mean."""
     family, config, adapter = encoder.family, encoder.config, encoder.options.adapter
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:

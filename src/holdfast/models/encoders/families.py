@@ -186,7 +186,7 @@ def family_of(model_type: str, name: str) -> Family:
         return FAMILIES[model_type]
     raise ModelError(
         name,
-        "has an architecture that cannot be made a text classifier here",
+        "has an architecture that is not supported as a text classifier",
         model_type,
         f"Choose an encoder of one of these architectures: {', '.join(sorted(FAMILIES))}.",
     )

@@ -1,1 +1,1 @@
-"""Generative models text."""
+"""Generative models for text."""

@@ -1,5 +1,5 @@
-"""Several models that generate text together: at each position the weighted mean of their
-probabilities of the next token. They must share one vocabulary."""
+"""An ensemble of generative models: at each position the weighted mean of their next-token
+probabilities. They must share one vocabulary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 class AveragedNetwork:
     """Networks that act as one generator. Its logits and its model for ``generate`` are those of
-    the mean; all else is the first network's.
+    the mean; everything else is the first network's.
 
     The logits are log Σ_m w_m softmax(z_m), [N, vocabulary] in float32: their softmax is the mean.
     """
@@ -62,15 +62,15 @@ def mean_logits(logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def processors_of(network: object, **inputs: Tensor) -> dict[str, Any]:
-    """The arguments that ``generate`` needs so that ``network`` writes: of one alone none."""
+    """The additional arguments of ``generate`` for ``network``; none for a single model."""
     if not isinstance(network, AveragedNetwork):
         return {}
     return {"logits_processor": network.processors(**inputs)}
 
 
 class _MeanProcessor:
-    """A processor of scores. The other models read all that is written again for each token: that
-    takes no state, so beams may change places."""
+    """A logits processor. The other models read the complete text again for each token: this needs
+    no state, so beams may change places."""
 
     def __init__(self, together: AveragedNetwork, inputs: dict[str, Tensor]) -> None:
         self._average = together

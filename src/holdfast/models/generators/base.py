@@ -41,11 +41,11 @@ LOGIT_BYTES_AT_ONCE = 64_000_000
 
 
 def check_generates(name: str, description: str, example: str) -> None:
-    """Raise ``ModelError`` where the embedded model, an encoder, is asked to write."""
+    """Raise ``ModelError`` if the embedded model, an encoder, is used as a generative model."""
     if name == "embedded":
         raise ModelError(
             "model.name",
-            "is an encoder, which writes no text",
+            "is an encoder, which cannot generate text",
             name,
             f"Name {description}: --model {example}, or a folder.",
         )
@@ -70,8 +70,8 @@ def pretrained_generator(
         prepare_quantized(plain, quantize, source.name)
     elif dtype != "float32":
         because = (
-            "set by you: the pretrained weights take 2 bytes each, are multiplied so, and stay as "
-            "they are; what learns is float32"
+            "set by you: the pretrained weights take 2 bytes each, are multiplied in bfloat16 and "
+            "stay frozen; trained weights are float32"
         )
         notify(Decision("model.dtype", dtype, because))
     return plain
@@ -110,18 +110,19 @@ def save_generator(network: Any, folder: Path, tokenizer: Preprocessor) -> None:
 
 
 def targets_at_once(vocabulary: int) -> int:
-    """Of how many target tokens the logits are computed together."""
+    """For how many target tokens the logits are computed together."""
     return max(1, LOGIT_BYTES_AT_ONCE // (4 * vocabulary))
 
 
 def chunked_losses(
     head: nn.Module, states: Tensor, expected: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each target in nats, float32 [N], and whether it was the likeliest [N].
+    """Cross-entropy of each target in nats, float32 [N], and whether it was predicted correctly
+    [N].
 
-    ``states`` [N, H] are what ``head`` reads, ``expected`` [N] the target tokens; the logits of
-    ``chunk_size`` targets are there at once. The gradient reaches states and head as that of
-    ``torch.nn.functional.cross_entropy`` of all logits does, but for the order of sums.
+    ``states`` [N, H] are the input of ``head``, ``expected`` [N] the target tokens; the logits of
+    ``chunk_size`` targets exist at once. The gradient reaches states and head as that of
+    ``torch.nn.functional.cross_entropy`` of all logits does, except for the order of sums.
     """
     parts: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(states), chunk_size):

@@ -1,4 +1,5 @@
-"""A name or folder → a causal language model ready to be trained, its tokenizer and the reasons."""
+"""From a name or folder to a causal language model ready for training, its tokenizer and the
+reasons."""
 
 from __future__ import annotations
 
@@ -104,14 +105,14 @@ class CausalNetwork(nn.Module):
 
     @property
     def chunks(self) -> bool:
-        """Whether ``losses_at`` can be asked."""
+        """Whether ``losses_at`` can be used."""
         return self.direct and not has_prompt(self)
 
     def losses_at(
         self, where: Tensor, expected: Tensor, together: int, **inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The loss of each target ``expected`` [N] at the flat positions ``where`` [N], and whether
-        it was the likeliest; see ``chunked_losses``."""
+        it was predicted correctly; see ``chunked_losses``."""
         states = self.backbone(**inputs, use_cache=False).last_hidden_state
         return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
 
@@ -183,7 +184,7 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
 
 
 def check_causal(name: str) -> None:
-    """Raise ``ModelError`` where ``name`` is no causal language model, by its files alone."""
+    """Raise ``ModelError`` if ``name`` is not a causal language model, by its files alone."""
     check_generates(name, DESCRIPTION, EXAMPLE)
     _config(find_model(name), None)
 
@@ -210,7 +211,7 @@ def _config(source: Source, dropout: float | None) -> Any:
     if not decoder or type(config) not in AutoModelForCausalLM._model_mapping:
         raise ModelError(
             source.name,
-            "is no causal language model",
+            "is not a causal language model",
             named or config.model_type,
             "Choose a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …), or "
             "another task.",
@@ -235,8 +236,8 @@ def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def _is_direct(plain: Any) -> bool:
-    """Whether the logits are the last layer of the hidden states and nothing more (Gemma-2 caps
-    them, Cohere scales them), asked of the model with eight tokens."""
+    """Whether the logits are exactly the last layer of the hidden states (Gemma-2 caps them, Cohere
+    scales them), tested on the model with eight tokens."""
     is_transformers = type(plain).__module__.startswith("transformers.")
     if not is_transformers or plain.base_model is plain:
         return False
@@ -251,8 +252,8 @@ def _is_direct(plain: Any) -> bool:
 
 
 def isolates_packed_examples(network: CausalNetwork) -> bool:
-    """Whether examples that share a line see themselves alone, asked of the model with two of
-    them. Some architectures (OPT, Falcon) do not read where one ends off the positions."""
+    """Whether packed examples attend only to themselves, tested on the model with two of them. Some
+    architectures (OPT, Falcon) do not infer the boundaries from the positions."""
     table: Any = network.word_embeddings.weight
     ids = (torch.arange(1, 13, device=table.device) * 7 % int(table.shape[0]))[None]
     positions = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
@@ -263,6 +264,6 @@ def isolates_packed_examples(network: CausalNetwork) -> bool:
 
 
 def has_prompt(network: CausalNetwork) -> bool:
-    """Whether a soft prompt stands before every text: only the whole model reads it."""
+    """Whether a soft prompt precedes every text: only the complete model reads it."""
     adapter = network.adapter
     return adapter is not None and adapter.spec.kind == "prompt"

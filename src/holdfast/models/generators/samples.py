@@ -1,5 +1,5 @@
-"""Texts that a causal language model generates, sampled with a seed: without a prompt, as samples
-of what it knows, and continuations of prompts."""
+"""Texts sampled from a causal language model with a seed: without a prompt, or as continuations of
+prompts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _generate(
     tokens: int,
     **sampling: float,
 ) -> list[str]:
-    """What the model writes after the texts ``inputs``, without these."""
+    """The text that the model generates after ``inputs``, without these."""
     ids = inputs["input_ids"]
     generated = model.generate(
         input_ids=ids,
@@ -85,11 +85,11 @@ def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
 def continue_prompts(
     name: str, prompts: Sequence[str], *, seed: int, temperature: float
 ) -> list[str]:
-    """What the model of this name or folder writes after each of the prompts, at most 60 tokens,
-    sampled at ``temperature`` from the likeliest words of share 0.95 (1904.09751).
+    """The model's continuation of each prompt, at most 60 tokens, sampled at ``temperature`` with
+    top-p 0.95 (1904.09751).
 
     Equal seeds, prompts and machines give equal texts. A prompt too long for the model loses its
-    beginning. Raises ``ModelError`` where it cannot be loaded.
+    beginning. Raises ``ModelError`` if the model cannot be loaded.
     """
     loaded = load_causal(name)
     model, tokenizer = loaded.network.plain, loaded.tokenizer

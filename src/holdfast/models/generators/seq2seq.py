@@ -1,4 +1,4 @@
-"""A name or folder → an encoder-decoder ready to be trained, its tokenizer and the reasons."""
+"""From a name or folder to an encoder-decoder ready for training, its tokenizer and the reasons."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TARGET_LENGTH = "model.max_target_length"
 
 @dataclass(frozen=True)
 class LoadedSeq2Seq(LoadedModel):
-    """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
-    sources and targets are cut to; ``settings`` are what the recipe must keep of the choices.
-    ``n_end_tokens`` tokens end a target; ``length_from_targets`` says that training targets have
-    still to decide how long one may be."""
+    """The result of ``load_seq2seq``. ``max_length`` and ``max_target_length`` are the tokens that
+    sources and targets are cut to; ``settings`` are the choices that the recipe must store.
+    ``n_end_tokens`` tokens end a target; ``length_from_targets``: training targets still determine
+    the longest target."""
 
     network: Seq2SeqNetwork
     max_length: int
@@ -99,8 +99,8 @@ def load_seq2seq(
 
 
 def limit_by_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
-    """The same with the limit that training targets of these ``sizes`` [rows] in tokens ask for:
-    the longest, up to what was loaded for. A limit that was asked for stays."""
+    """The same model with the limit from training targets of these ``sizes`` [rows] in tokens: the
+    longest, up to the limit at loading. A requested limit stays."""
     if not loaded.length_from_targets:
         return loaded
     limit, step = loaded.max_target_length, max(1, len(sizes) // SAMPLED_TARGETS)
@@ -119,7 +119,7 @@ def limit_by_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
 
 
 def align_special_tokens(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the model begin, end and pad its texts with the tokens that the tokenizer has.
+    """Make the model begin, end and pad its texts with the tokenizer's tokens.
 
     A model and a tokenizer that belong together agree already, and nothing changes.
     """
@@ -146,7 +146,7 @@ def align_special_tokens(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerB
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends a target: the last special one that the tokenizer adds, else its own.
 
-    Raises ``ModelError`` where there is none: a model could not learn to stop.
+    Raises ``ModelError`` if there is none: a model could not learn to stop.
     """
     last = tokenizer(text_target="a")["input_ids"][-1]
     if last in tokenizer.all_special_ids and last != tokenizer.unk_token_id:
@@ -188,7 +188,7 @@ def _config(source: Source, dropout: float | None) -> Any:
     if not config.is_encoder_decoder or headless:
         raise ModelError(
             source.name,
-            "is no encoder-decoder that writes text",
+            "is not an encoder-decoder that generates text",
             named or config.model_type,
             "Choose a sequence-to-sequence model (T5, Flan-T5, mT5, BART, Pegasus, Marian …), or "
             "another task.",

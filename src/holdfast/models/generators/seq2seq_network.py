@@ -59,7 +59,7 @@ class Seq2SeqNetwork(nn.Module):
 
     @property
     def backbone(self) -> nn.Module:
-        """The whole plain model: its head is pretrained like the rest, and mostly shared."""
+        """The complete plain model: its head is pretrained too, and usually shared."""
         model: nn.Module = self.plain
         return model
 
@@ -102,7 +102,7 @@ class Seq2SeqNetwork(nn.Module):
 
     @property
     def chunks(self) -> bool:
-        """Whether ``losses_at`` can be asked: nothing is added to the last layer's outputs."""
+        """Whether ``losses_at`` can be used: nothing is added to the last layer's outputs."""
         bias = getattr(self.plain, "final_logits_bias", None)
         return self.direct and (bias is None or not bool(bias.any()))
 
@@ -186,8 +186,8 @@ def load_saved_seq2seq(folder: Path) -> tuple[Seq2SeqNetwork, Any]:
 
 
 def _is_direct(network: Seq2SeqNetwork) -> bool:
-    """Whether the last layer may be given some of the states alone, asked with four target tokens
-    of which two are wanted: what follows it must not look at their places."""
+    """Whether the last layer may be applied to selected states only, tested with four target tokens
+    of which two are wanted: later steps must not depend on their positions."""
     if network.head is None:
         return False
     table = network.word_embeddings.weight

@@ -77,16 +77,16 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """``licence`` as the card names it, ``None`` where it says nothing; ``languages`` as it lists
-    them, none where it says nothing."""
+    """``licence`` as the card names it, ``None`` if it names none; ``languages`` as it lists them,
+    empty if it lists none."""
 
     licence: str | None = None
     languages: tuple[str, ...] = ()
 
 
 def card_of(source: Source) -> Card:
-    """The card in the model's folder; of a fetched one also the hub's, where it can be reached.
-    One that cannot be read says nothing."""
+    """The card in the model's folder; for a downloaded model also the hub's, if it can be reached.
+    An unreadable card gives nothing."""
     if source.commit is None or (source.folder / CARD).is_file():
         return card_here(source)
     from huggingface_hub import hf_hub_download
@@ -98,7 +98,7 @@ def card_of(source: Source) -> Card:
 
 
 def card_here(source: Source) -> Card:
-    """The card in the model's folder alone."""
+    """The card in the model's folder."""
     return _read(source.folder / CARD)
 
 

@@ -1,8 +1,8 @@
 """Error handling around Transformers' reading of a model folder, and limits on what a folder may
 claim.
 
-A configuration is a stranger's word: a number of layers, classes or positions costs memory before
-anything is compared with the weights. So it is compared with them first.
+A configuration is untrusted: a number of layers, classes or positions costs memory before anything
+is compared with the weights. So it is compared with them first.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ OTHER_FILES = ("tokenizer.json", "vocab.json", "chat_template.json")
 
 @contextlib.contextmanager
 def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[None]:
-    """Transformers reading a stranger's files: quiet, and whatever breaks is one ``ModelError``.
+    """Wrap Transformers' reading of untrusted files: quiet, and every error becomes one
+    ``ModelError``.
 
-    Raises ``ModelError`` that names the model and the reason; ``MachineError`` where memory ran
-    out.
+    Raises ``ModelError`` that names the model and the reason; ``MachineError`` if memory ran out.
     """
     try:
         with quiet_transformers(), _quiet_panics():
@@ -78,7 +78,7 @@ def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[N
     except pickle.UnpicklingError as error:
         raise ModelError(
             name,
-            "has a weights file that holds more than numbers; it was not loaded",
+            "has a weights file that holds more than numbers, so it was not loaded",
             reason(error),
             "Such a file can run code. Use a copy of the model in safetensors.",
         ) from error
@@ -88,7 +88,7 @@ def loading(name: str, rule: str = WEIGHTS, remedy: str = DAMAGED) -> Iterator[N
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise MachineError(
                 name,
-                "needs more memory to be loaded than there is",
+                "needs more memory to be loaded than is available",
                 reason(error),
                 "Choose a smaller model, or give the process more memory.",
             ) from error
@@ -107,19 +107,19 @@ def read_object(name: str, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(label, "is not a table of settings", value, BROKEN)
     if _depth(value) > MAX_DEPTH:
-        raise ModelError(label, f"is nested beyond {MAX_DEPTH} levels", None, BROKEN)
+        raise ModelError(label, f"is nested more than {MAX_DEPTH} levels deep", None, BROKEN)
     return value
 
 
 def check_files(name: str, folder: Path, pictures: bool = False) -> None:
-    """Refuse a folder whose small files are not what they must be, before anything reads them.
-    ``pictures``: an image model, whose processor scales to the sizes that it names."""
+    """Refuse a folder whose small files are invalid, before anything reads them. ``pictures``: an
+    image model, whose processor scales to the sizes that it names."""
     if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
         raise ModelError(
             name,
-            "holds a model and an adapter_config.json, which would put another model in its place",
+            "holds a model and an adapter_config.json, which would replace the model by another",
             str(folder),
-            "Take adapter_config.json out, or name the merged model.",
+            "Remove adapter_config.json, or name the merged model.",
         )
     for file in SMALL_FILES:
         if os.path.lexists(folder / file):
@@ -134,7 +134,7 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
 
 
 def check_claims(label: str, settings: Mapping[str, object], pictures: bool = False) -> None:
-    """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
+    """Refuse counts that cost memory or time, at any depth of a configuration."""
     for key, value in _numbers(settings):
         if LAYERS.search(key):
             rule, most = "layers", MAX_LAYERS
@@ -154,7 +154,7 @@ def check_claims(label: str, settings: Mapping[str, object], pictures: bool = Fa
 
 
 def check_size(name: str, folder: Path, make: ModelFactory, config: PretrainedConfig) -> None:
-    """Refuse a configuration of many more numbers than the weights files have bytes.
+    """Refuse a configuration with many more numbers than the weight files have bytes.
 
     The model is laid out without memory (PyTorch's ``meta`` device) and counted.
     """
@@ -196,7 +196,7 @@ def _check_parts(label: str, index: Mapping[str, object]) -> None:
 
 
 def check_computes(name: str, network: Network, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have the model read one word: a configuration may name what breaks only then."""
+    """Run the model on one word: some configuration errors show only then."""
     import torch
 
     with loading(name, "cannot compute: its config.json does not fit it"), torch.inference_mode():
@@ -235,8 +235,7 @@ def _check_file(label: str, path: Path, largest: int) -> None:
 
 @contextlib.contextmanager
 def _quiet_panics() -> Iterator[None]:
-    """Keep what a library in Rust writes to the terminal as it gives up off it: the same words are
-    in the error."""
+    """Keep messages of a failing Rust library off the terminal: the error holds the same words."""
     stream = sys.__stderr__
     try:
         number = stream.fileno() if stream is not None else -1

@@ -1,4 +1,4 @@
-"""Transformers without its bars, reports and warnings, for the length of one call."""
+"""Silence Transformers' progress bars, reports and warnings during one call."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAMES = ("transformers", "huggingface_hub", "bitsandbytes")
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence progress bars, loading reports and warnings of Transformers, the hub client and
-    bitsandbytes, which PEFT imports where it is installed.
+    bitsandbytes, which PEFT imports if it is installed.
 
-    What they say that matters (missing weights, another head) is checked and told by the caller.
-    Everything is as it was afterwards: no logging set-up outlives the block.
+    The caller checks and reports what matters (missing weights, another head). Everything is
+    restored afterwards, including the logging set-up.
     """
     hf_logging: Any = importlib.import_module("transformers.utils.logging")
     loggers = [logging.getLogger(name) for name in NAMES]

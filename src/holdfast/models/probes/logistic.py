@@ -1,9 +1,8 @@
-"""The minimum of a penalised logistic loss, by L-BFGS: one of several classes, or a yes or no a
-label.
+"""The minimum of a penalised logistic loss, by L-BFGS: multinomial, or binary for each label.
 
-A table [outputs, D + 1] holds the weights and, last, the free bias of each output. What
-scikit-learn's ``LogisticRegression`` minimises, without its import, which takes a second or two,
-and its checks at every fit, which take most of the time of one this small.
+A table [outputs, D + 1] holds the weights and, last, the unpenalised bias of each output. It
+minimises the loss of scikit-learn's ``LogisticRegression``, without its import, which takes a
+second or two, and its checks at every fit, which take most of the time of such a small fit.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def fit_sigmoids(
 
 
 def first_softmax(x: Array, y: Ints) -> Array:
-    """A table [C, D + 1] that answers with the smoothed frequencies of the classes."""
+    """A table [C, D + 1] that predicts the smoothed class frequencies."""
     # Half a row more of each class: none has a frequency of 0.
     counts = np.bincount(y) + 0.5
     table = np.zeros((len(counts), x.shape[1] + 1))

@@ -1,6 +1,6 @@
-"""The linear probe: a regularised linear model on fixed features. Of classes it is a logistic
-regression (``fit_probe``), of numbers a ridge regression (``fit_ridge``), of several labels one yes
-or no a label (``fit_labels``)."""
+"""The linear probe: a regularised linear model on fixed features. For classes it is logistic
+regression (``fit_probe``), for numbers ridge regression (``fit_ridge``), for several labels one
+binary logistic regression per label (``fit_labels``)."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ExtraRows:
-    """Rows that a probe learns from and is never judged by: ``features`` [m, D], ``labels`` [m]
-    class indices, ``weights`` [m] at least 0, a row of the others counting 1. They stand in the
-    training part of every fold, and in none that is held out."""
+    """Additional rows that a probe is fitted on but never scored on: ``features`` [m, D],
+    ``labels`` [m] class indices, ``weights`` [m] at least 0, where an ordinary row counts 1. They
+    are in the training part of every fold, and never held out."""
 
     features: Floats
     labels: Ints
@@ -199,7 +199,7 @@ def fit_probe(
 
 
 class PenaltyChoice(NamedTuple):
-    """A C, why, the losses seen on the way, and the out-of-fold logits [n, C] at it."""
+    """A C, its reason, the losses of all tried values, and the out-of-fold logits [n, C] at it."""
 
     c: float
     because: str
@@ -214,8 +214,8 @@ def choose_c(
     grid: Sequence[float] = C_GRID,
     extra_rows: ExtraRows | None = None,
 ) -> PenaltyChoice:
-    """The C of the smallest cross-validated log loss; rows ``extra_rows``, in the same units, are
-    learned from in every fold."""
+    """The C with the smallest cross-validated log loss; ``extra_rows``, in the same units, are in
+    the training part of every fold."""
     folds = stratified_folds(y, FOLDS, seed)
     fold_masks = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
     if not fold_masks:
@@ -274,15 +274,17 @@ def expand_classes(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
 
 
 def check_rows(x: Array, y: Ints, classes: int) -> None:
-    """Raise ``ModelError`` for rows that no head can be fitted to."""
+    """Raise ``ModelError`` for rows on which no head can be fitted."""
     if x.ndim != 2 or len(x) == 0 or len(x) != len(y):
         raise ModelError(
             "linear probe", "needs one row of features for each label", (x.shape, y.shape)
         )
     if not np.isfinite(x).all():
-        raise ModelError("linear probe", "met features that are not finite numbers")
+        raise ModelError("linear probe", "received features that are not finite numbers")
     if y.min() < 0 or y.max() >= classes:
-        raise ModelError("linear probe", f"met a label outside 0 to {classes - 1}", int(y.max()))
+        raise ModelError(
+            "linear probe", f"received a label outside 0 to {classes - 1}", int(y.max())
+        )
 
 
 HELD_OUT_SHARE = 0.2

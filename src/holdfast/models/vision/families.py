@@ -67,7 +67,7 @@ def vision_family(model_type: str, name: str) -> VisionFamily:
         return VISION_FAMILIES[model_type]
     raise ModelError(
         name,
-        "has an architecture that cannot be made an image classifier here",
+        "has an architecture that is not supported as an image classifier",
         model_type,
         f"Choose one of these architectures: {', '.join(sorted(VISION_FAMILIES))}.",
     )
@@ -102,4 +102,4 @@ def _blocks(backbone: nn.Module, family: VisionFamily) -> list[nn.Module]:
     for name in names:
         with contextlib.suppress(AttributeError):
             return list(backbone.get_submodule(name).children())
-    raise ModelError(family.name, "has no blocks where this version looks for them", names)
+    raise ModelError(family.name, "has no blocks where this version expects them", names)

@@ -1,5 +1,5 @@
-"""Image classifiers: a model's name and the classes → a network ready to be trained and its
-processor; a saved folder → the classifier, through plain libraries alone."""
+"""Image classifiers: from a model's name and the classes to a network ready for training and its
+processor; from a saved folder to the classifier, only through plain libraries."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class VisionClassifier(nn.Module):
         return [*image_layers(self.backbone, self.family), Layer("head", (self.head,))]
 
     def train(self, mode: bool = True) -> VisionClassifier:
-        """Training mode for what learns; frozen batch norms stay as they were pretrained."""
+        """Training mode for trained layers; frozen batch norms stay as they were pretrained."""
         super().train(mode)
         for module in self.backbone.modules() if mode else ():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -163,7 +163,7 @@ def use_channels_last(network: nn.Module) -> Decision | None:
         return None
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.layout = torch.channels_last  # type: ignore[assignment]
-    because = "convolutions on a processor take about an eighth less time so"
+    because = "convolutions on a CPU take about an eighth less time"
     return Decision("memory layout", "channels last", because)
 
 
@@ -203,12 +203,12 @@ def load_vision(
     if name == "embedded":
         raise ModelError(
             "model.name",
-            "is the embedded text model, and pictures need an image model",
+            "is the embedded text model, but images need an image model",
             name,
             "Name a folder or a hub model with --model, e.g. microsoft/resnet-50 or "
             "google/vit-base-patch16-224-in21k.",
         )
-    folders = "Check the folders: a classifier needs something to tell apart."
+    folders = "Check the folders: a classifier needs at least two classes."
     check_classes(classes, 2, folders)
     check_dropout(options.dropout)
     source = find_model(
@@ -234,7 +234,7 @@ def load_vision(
         plain, family, tuple(classes), options.dropout or 0.0, options.seed
     ).eval()
     if _channels(network.config) not in (1, 3):
-        rule = "reads pictures of other than 1 or 3 channels"
+        rule = "reads images with other than 1 or 3 channels"
         raise ModelError(name, rule, _channels(network.config))
     facts = describe(source, network, family.name, hidden_size=network.head.in_features)
     # Batch norms bear a higher rate.

@@ -1,20 +1,21 @@
-"""What a foreign log shows, as a few numbers: the facts that the rules for curves read, and how
-much better its metric is on the training rows than on validation, with its doubt.
+"""The numbers that the rules for curves read from another program's log, and the gap of its metric
+between training and validation rows, with its uncertainty.
 
-The gap of one look is the training rows' metric less that of validation, as a share of 1. Its
-interval says what the number of rows leaves open:
+The gap of an evaluation is the metric on the training rows minus that on the validation rows, as a
+share of 1. Its interval reflects the number of rows:
 
-- validation: Wilson's 95 % interval where the log tells how many rows stand behind a value, else
-  the value itself, two deviations of the curve's own wobble to either side. That takes the rows for
-  many: a log that hides how few they are looks surer than it is.
-- the training rows: their logged metric, two deviations of its wobble to either side. They are the
-  rows in question and no sample, but most programs measure them on the batches since the last look,
-  while the model moves and with dropout; so it is rather too low.
-- without a training metric, what their loss leaves possible: a wrong row has at most half of the
+- validation: Wilson's 95 % interval where the log says how many rows a value is measured on; else
+  the value itself, ± two standard deviations of the curve's own noise. That assumes many rows: a
+  log that hides how few they are looks more certain than it is.
+- training rows: their logged metric, ± two standard deviations of its noise. They are the rows in
+  question and no sample. But most programs measure them on the batches since the last evaluation,
+  while the model changes and with dropout, so the value is rather too low.
+- without a training metric: the range that their loss allows. A wrong row has at most half of the
   probability on its label, so its cross-entropy is at least ln 2, and of rows with a mean loss L at
-  most L / ln 2 are wrong. This holds for an accuracy beside a cross-entropy, so it is used where
-  validation obeys it at every look (that of several labels a row does not). Else the training rows
-  count as fitted where their loss is at its floor: 2 % of its start and of the validation loss.
+  most L / ln 2 are wrong. This holds for an accuracy with a cross-entropy, so it is used where the
+  validation rows obey it at every evaluation (with several labels per row they do not). Otherwise
+  the training rows count as fitted where their loss is near zero: 2 % of its first value and of the
+  validation loss.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ QUARTER = 0.25
 
 @dataclass(frozen=True, slots=True)
 class CurveFacts:
-    """The shapes of a log's curves. ``valid`` is there with at least two finite evaluations,
-    ``train`` likewise; ``metric`` and ``train_metric`` are the same metric on both sets.
-    ``rescaled`` is what was taken out where both losses change their scale."""
+    """The shapes of a log's curves. ``valid`` and ``train`` exist with at least two finite points
+    each. ``metric`` and ``train_metric`` are the same metric on both sets. ``rescaled`` is the
+    scale change that was removed, where both losses change their scale."""
 
     curves: Curves
     valid: CurveShape | None
@@ -48,12 +49,12 @@ class CurveFacts:
 
     @property
     def evaluations(self) -> int:
-        """Finite points of the validation series."""
+        """The number of finite points of the validation series."""
         return 0 if self.curves.valid is None else len(self.curves.valid.finite)
 
     @property
     def train_change(self) -> float | None:
-        """The training loss at the end less that at the best evaluation, as a share of the latter;
+        """The training loss at the end minus that at the best evaluation, as a share of the latter;
         ``None`` without a training loss or where that was 0."""
         if self.train is None or self.valid is None:
             return None
@@ -62,8 +63,8 @@ class CurveFacts:
 
     @property
     def metric_change(self) -> float | None:
-        """How much better the validation metric is at the end than at the loss's lowest point, in
-        its own unit; below 0 where it is worse. ``None`` without a metric beside a loss."""
+        """How much better the validation metric is at the end than where the loss was lowest, in
+        its own unit; below 0 where it is worse. ``None`` without both a metric and a loss."""
         if self.metric is None or self.valid is None or self.valid_is_metric:
             return None
         then = self.metric.value_at(float(self.valid.at[self.valid.low]))
@@ -79,34 +80,34 @@ class CurveFacts:
 
     @property
     def level_ratio(self) -> float | None:
-        """Training loss over validation loss at the end, where both have the same name."""
+        """Training loss ÷ validation loss at the end, where both have the same name."""
         if self.train is None or self.valid is None or not self.curves.comparable:
             return None
         return self.train.end / self.valid.end if self.valid.end > 0 else None
 
     @property
     def best(self) -> float:
-        """Where validation was best; 0 without one."""
+        """The position where validation was best; 0 without validation."""
         return 0.0 if self.valid is None else float(self.valid.at[self.valid.best])
 
     @property
     def without_losses(self) -> bool:
-        """Whether validation is known by a metric alone."""
+        """Whether validation is known only by a metric."""
         return self.curves.valid is None or self.valid_is_metric
 
     @property
     def valid_is_metric(self) -> bool:
-        """Whether the validation series is a metric that rises."""
+        """Whether the validation series is a metric where higher is better."""
         return self.curves.valid is not None and self.curves.valid.higher_is_better
 
     @property
     def unit(self) -> float:
-        """One point of the metric: a hundredth where it is a share, else 1."""
+        """One point of the metric: 0.01 where it is a share, else 1."""
         return 0.01 if self.metric_is_share else 1.0
 
     @property
     def metric_is_share(self) -> bool:
-        """Whether the validation metric lies in [0, 1], as it is or in per cent."""
+        """Whether the validation metric is in [0, 1], directly or in per cent."""
         series = self.curves.valid_metric
         if series is None or not len(series.finite):
             return False
@@ -115,8 +116,8 @@ class CurveFacts:
 
 
 def curve_facts(curves: Curves) -> CurveFacts:
-    """The facts of a log, whatever it holds."""
-    # First of all: to everything below another scale of the loss looks like a rise, or hides one.
+    """Compute the facts of a log."""
+    # First, since all later rules would mistake another scale of the loss for a rise, or miss one.
     curves, rescaled = one_scale(curves)
     valid, train = (None if s is None else shape_of(s) for s in (curves.valid, curves.train))
     metric, train_metric = (
@@ -127,16 +128,15 @@ def curve_facts(curves: Curves) -> CurveFacts:
 
 
 def as_share(series: Series) -> Series:
-    """A metric in per cent as a share of 1, so that both sets have one scale; others as they
-    are."""
+    """A metric in per cent as a share of 1, so that both sets have one scale; others unchanged."""
     percent = is_percentage(series.finite.values)
     return replace(series, values=series.values / 100) if percent else series
 
 
-FITTED = 0.95  # of the metric: the training rows are at their floor
-FLOOR_SHARE = 0.02  # of its start, and of the validation loss: a training loss at its floor
+FITTED = 0.95  # of the metric: the training rows are fitted
+FLOOR_SHARE = 0.02  # of its first value, and of the validation loss: a training loss near zero
 ACCURACY = re.compile(r"acc|match", re.IGNORECASE)
-# Losses of which a wrong row costs no certain amount.
+# Losses for which a wrong row has no known minimum.
 OTHER_LOSS = re.compile(r"mse|mae|mape|huber|hinge|err|l1|l2|ppl|perplexity", re.IGNORECASE)
 SLACK = 1e-3  # logs round their values
 NO_SHARE = re.compile(r"psnr|reward", re.IGNORECASE)
@@ -144,9 +144,10 @@ NO_SHARE = re.compile(r"psnr|reward", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class CurveGap:
-    """The metric of the ``train``ing rows (``None`` where it is not logged) and of ``valid``ation
-    as shares of 1, and the interval [``low``, ``high``] of their difference. ``fitted`` says that
-    the training rows are at their floor, ``least`` what they have at least."""
+    """The metric on training rows (``train``, ``None`` where it is not logged) and on validation
+    rows (``valid``) as shares of 1, and the interval [``low``, ``high``] of their difference.
+    ``fitted`` says that the training loss is near zero; ``least`` is the lowest possible training
+    metric."""
 
     train: float | None
     valid: float
@@ -156,43 +157,43 @@ class CurveGap:
 
     @property
     def value(self) -> float | None:
-        """Training less validation; ``None`` without a training metric."""
+        """Training minus validation; ``None`` without a training metric."""
         return None if self.train is None else self.train - self.valid
 
     @property
     def wide(self) -> bool:
-        """Whether even the lower bound is above the line."""
+        """Whether even the lower bound is above the threshold."""
         return self.low > GAP
 
     @property
     def open(self) -> bool:
-        """Whether it is above the line, but not beyond its doubt."""
+        """Whether the gap is above the threshold, but its lower bound is not."""
         return self.least - self.valid > GAP and not self.wide
 
     @property
     def narrow(self) -> bool:
-        """Whether even the upper bound is below the line."""
+        """Whether even the upper bound is below the threshold."""
         return self.high < GAP
 
     @property
     def fitted(self) -> bool:
-        """Whether 95 % of the training rows or more are right: their floor."""
+        """Whether 95 % of the training rows or more are correct."""
         return self.least >= FITTED
 
 
 def gap_at_end(facts: CurveFacts) -> CurveGap | None:
-    """The gap of the last look; ``None`` without a validation metric that is a share."""
+    """The gap at the last evaluation; ``None`` without a validation metric that is a share."""
     return None if facts.metric is None else _gap(facts, float(facts.metric.at[-1]))
 
 
 def gap_at_best(facts: CurveFacts) -> CurveGap | None:
-    """The gap of the best evaluation, of the validation loss where there is one."""
+    """The gap at the best evaluation, by the validation loss where there is one."""
     return _gap(facts, facts.best)
 
 
 def parted_since(facts: CurveFacts) -> float:
-    """Where the gap became wider than the line for good, by the logged metrics; where validation
-    was best without a training metric."""
+    """The position after which the gap stayed above the threshold, by the logged metrics; without a
+    training metric the position where validation was best."""
     if facts.metric is None or facts.train_metric is None:
         return facts.best
     places = facts.metric.at
@@ -202,7 +203,7 @@ def parted_since(facts: CurveFacts) -> float:
 
 
 def training_fitted(facts: CurveFacts) -> bool:
-    """Whether the training rows are at their floor: by their metric, or by what their loss says."""
+    """Whether the training rows are fitted: by their metric, or by what their loss implies."""
     gap = gap_at_end(facts)
     return gap.fitted if gap is not None else _loss_at_floor(facts)
 
@@ -213,16 +214,16 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
         return None
     if series is None or NO_SHARE.search(series.name) or not facts.metric_is_share:
         return None
-    # Shapes hold costs, which of a share is 1 − it.
+    # Shapes hold costs: of a share the cost is 1 − share.
     valid = 1 - facts.metric.cost_at(place)
     rows, wobble = facts.curves.valid_rows, ENOUGH * facts.metric.wobble
     low, high = valid - wobble, valid + wobble
     if rows and 0 <= valid <= 1:
         low, high = wilson(valid * rows, rows)
     if facts.train_metric is not None:
-        # The training metric at a look; smoothed where it is logged more often than looks are made,
-        # as single batches are.
-        # A metric of one batch of 32 rows wobbles by some 5 points.
+        # The training metric at an evaluation; smoothed where it is logged more often than
+        # evaluations are made, such as for single batches. The metric of one batch of 32 rows
+        # varies by some 5 points.
         often = len(facts.train_metric.cost) > 2 * len(facts.metric.cost)
         trained = facts.train_metric.value_at(place) if often else facts.train_metric.cost_at(place)
         train = 1 - trained
@@ -234,12 +235,12 @@ def _gap(facts: CurveFacts, place: float) -> CurveGap | None:
 
 
 def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
-    """What the training rows have at least, by their loss; 0 where it says nothing."""
+    """The lowest metric that the training loss allows; 0 where it says nothing."""
     name = "" if facts.curves.train is None else facts.curves.train.name
     obeys = ACCURACY.search(metric.name) is not None and not OTHER_LOSS.search(name)
     valid = facts.curves.valid
     if obeys and not facts.without_losses and valid is not None:
-        # Whether the validation rows have the loss that their wrong answers cost at least.
+        # Check that the validation loss is at least what the wrong validation rows cost.
         known, wrong = valid.finite, 1 - as_share(metric).finite.values
         obeys = len(known) > 0 and bool(
             np.all(
@@ -248,7 +249,7 @@ def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
             )
         )
     if loss is not None and obeys:
-        # By Markov's inequality: a row costs ln 2 or more where it is wrong, and never less than 0.
+        # By Markov's inequality: a row costs ln 2 or more where it is wrong, and never below 0.
         return max(0.0, 1 - max(0.0, loss) / math.log(2))
     return FITTED if _loss_at_floor(facts) else 0.0
 

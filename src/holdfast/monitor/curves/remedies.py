@@ -1,6 +1,6 @@
-"""What to try after a foreign log, as sentences with runnable ``--set`` strings: the tables of
-``monitor.remedies`` with the remedies that only a log has; and those for a log of the Hugging Face
-Trainer in its own words."""
+"""Remedies for another program's log, as instructions with runnable ``--set`` strings: the tables
+of ``monitor.remedies`` with remedies that only apply to a log. For a log of the Hugging Face
+Trainer they also name the ``TrainingArguments``."""
 
 from __future__ import annotations
 
@@ -17,54 +17,58 @@ from holdfast.monitor.remedies import MOST_VALID, REMEDIES, USUAL_VALID, Remedie
 
 OF_LOGS: Mapping[str, Remedy] = {
     **{name: REMEDIES[name] for name in ("regularize", "layer decay", "full precision")},
-    "more validation": Remedy("give validation more rows", MOST_VALID),
-    "more rows": Remedy("give it more training rows"),
-    "new rows": Remedy("give it more training rows: those it has are known already"),
+    "more validation": Remedy("use more rows for validation", MOST_VALID),
+    "more rows": Remedy("label more training rows"),
+    "new rows": Remedy("label more training rows: the present ones are already fitted"),
     "while it falls": Remedy(
-        "go on only while validation falls: the training rows are fitted already"
+        "continue only while the validation loss falls: the training rows are already fitted"
     ),
-    "training metric": Remedy("log the metric on the training rows too: the gap tells which it is"),
-    "best so far": Remedy("until then keep the state of the best evaluation"),
-    "end of a cycle": Remedy("judge at the end of a cycle, where the rate is lowest"),
+    "training metric": Remedy("log the metric on the training rows too: the gap decides"),
+    "best so far": Remedy("until then keep the checkpoint of the best evaluation"),
+    "end of a cycle": Remedy("evaluate at the end of a cycle, where the learning rate is lowest"),
     "no restarts": Remedy("or train without restarts", ("train.schedule=cosine",)),
     "two logs": Remedy("diagnose the parts before and after the jump as two logs"),
-    "temperature": Remedy("scale the logits by a temperature fitted on validation rows"),
-    "soft labels": Remedy("train towards softer labels", ("train.label_smoothing=0.1",)),
-    "metric": Remedy("choose the state by the metric that matters", ("train.metric=accuracy",)),
-    # Without a value: curves do not tell the peak that it must lie below.
-    "slower": Remedy("use a smaller learning rate"),
-    "warm up and clip": Remedy("warm up longer and clip", ("train.warmup=0.1", "train.clip=1.0")),
+    "temperature": Remedy("use temperature scaling, fitted on the validation rows"),
+    "soft labels": Remedy("use label smoothing", ("train.label_smoothing=0.1",)),
+    "metric": Remedy(
+        "choose the checkpoint by the metric that matters", ("train.metric=accuracy",)
+    ),
+    # Without a value: curves do not show the peak that it must be below.
+    "slower": Remedy("lower the learning rate"),
+    "warm up and clip": Remedy(
+        "warm up longer and clip gradients", ("train.warmup=0.1", "train.clip=1.0")
+    ),
     "evaluate precisely": Remedy("evaluate in full precision", ("train.precision=float32",)),
     "answers left": Remedy(
-        "check that every validation row has an answer left after it is cut to length"
+        "check that every validation row has target tokens left after truncation"
     ),
     "check labels": Remedy("check that labels and inputs belong together"),
-    "find copies": Remedy("look for copies between the training and the validation set"),
-    "find a giveaway": Remedy("look for a feature that gives the answer away"),
+    "find copies": Remedy("look for duplicates between the training and the validation set"),
+    "find a giveaway": Remedy("look for a feature that reveals the label"),
     "keep validation": Remedy(
-        "keep rows for validation and evaluate on them during the run", USUAL_VALID
+        "split off rows for validation and evaluate on them during the run", USUAL_VALID
     ),
     "name a column": Remedy("or name the column: holdfast diagnose LOG --set valid=COL"),
     "evaluate often": Remedy("evaluate more often", ("train.evaluations=20",)),
 }
 
-# Each finding, and the names of what helps; what has no words in the table is worked out.
+# Each finding, and the names of its remedies; names that are not in the table are computed.
 FINDINGS: Mapping[str, tuple[str, ...]] = {
     "rise": ("keep the best", "regularize", "layer decay", "more rows"),
-    # Nothing that fits training rows further that are known by heart.
+    # No remedy that fits memorized training rows even more closely.
     "gap": ("new rows", "regularize", "layer decay", "keep the best of several"),
     # Little is left to learn from the training rows, whatever the rate or the length of the run.
     "fitted": ("while it falls", "more rows"),
-    # A rise of the loss may be confidence alone, or more.
+    # The rise of the loss may be overconfidence only, or more.
     "unknown gap": ("training metric", "more validation", "best so far"),
     "restarts": ("end of a cycle", "no restarts"),
     "shift": ("two logs", "evaluate often"),
     "confidence": ("temperature", "soft labels", "metric", "lowest loss"),
     "diverging": ("slower", "warm up and clip", "full precision"),
-    # Training goes on and only the evaluation breaks.
+    # Training continues normally and only the evaluation fails.
     "broken evaluation": ("evaluate precisely", "answers left"),
     "falling": ("longer",),
-    # Not a larger rate: curves do not tell whether the peak was too low or too high.
+    # No higher rate: curves do not show whether the peak was too low or too high.
     "no progress": ("longer", "check labels"),
     "leak": ("find copies", "find a giveaway"),
     "no validation": ("keep validation", "name a column"),
@@ -75,12 +79,12 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def remedies_for(finding: str, curves: Curves) -> Remedies:
-    """What helps against a finding of a log, the likeliest first."""
+    """Remedies for a finding of a log, the most likely to help first."""
     return select_remedies(FINDINGS[finding], OF_LOGS, WORKED_OUT, curves)
 
 
 def _keep_best(curves: Curves) -> Remedies:
-    do = "stop at the best evaluation and keep that state"
+    do = "stop at the best evaluation and keep that checkpoint"
     return (Remedy(do, _until_best(curves), aim="best"),)
 
 
@@ -107,14 +111,14 @@ def _until_best(curves: Curves) -> tuple[str, ...]:
 
 
 def _epochs_at(curves: Curves, place: float | None) -> int | None:
-    """Whole epochs done at a position; programs that count from 0 have done one more."""
+    """Completed epochs at a position; programs that count from 0 have completed one more."""
     if place is None:
         return None
     if curves.axis == "epoch":
         first = min(
             s.positions[0] for s in (curves.train, curves.valid) if s is not None and len(s)
         )
-        # A setting counts epochs that are done.
+        # The setting counts completed epochs.
         return max(1, math.ceil(place) + (1 if first == 0 else 0))
     if curves.epochs is None or not len(curves.epochs):
         return None
@@ -131,8 +135,8 @@ WORKED_OUT: Mapping[str, Callable[[Curves], Remedies]] = {
 CALL = "TrainingArguments"
 BEST = re.compile(r"train\.(epochs|max_steps)=")
 
-# A setting of a recipe to arguments of ``transformers.TrainingArguments``; what is not here has
-# none (layer_decay needs an optimizer of one's own, the division is made before the trainer).
+# A setting of a recipe to arguments of ``transformers.TrainingArguments``. Settings that are not
+# listed have none (layer_decay needs a custom optimizer; the split is made before the trainer).
 THEIRS: dict[str, Callable[[str, Curves], tuple[str, ...]]] = {
     "train.epochs": lambda value, _: (f"num_train_epochs={value}",),
     "train.max_steps": lambda value, _: (f"max_steps={value}",),
@@ -151,8 +155,8 @@ THEIRS: dict[str, Callable[[str, Curves], tuple[str, ...]]] = {
 
 
 def in_their_words(remedies: Remedies, log: Curves) -> Remedies:
-    """The remedies with ``TrainingArguments(…)`` after their words where ``log`` is one of the
-    Hugging Face Trainer, else as they are; ``set`` stays."""
+    """Add ``TrainingArguments(…)`` to the words of each remedy where ``log`` is one of the Hugging
+    Face Trainer; else return them unchanged. ``set`` does not change."""
     if log.source != TRANSFORMERS:
         return remedies
     pairs = [(remedy, arguments(remedy, log)) for remedy in remedies]
@@ -162,7 +166,7 @@ def in_their_words(remedies: Remedies, log: Curves) -> Remedies:
 
 
 def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
-    """What a remedy is in ``transformers.TrainingArguments``, as ``name=value`` strings."""
+    """A remedy as ``name=value`` arguments of ``transformers.TrainingArguments``."""
     arguments_found: list[str] = []
     for setting in remedy.set:
         key, _, value = setting.partition("=")
@@ -184,6 +188,6 @@ def _best_by(metric: str, rises: bool) -> tuple[str, ...]:
 
 
 def _steps(share: float, log: Curves) -> str:
-    """A share of the plan in steps; as it is, which newer versions read as a share, where the plan
-    is not known."""
+    """A share of the plan in steps. Where the plan is not known, the share itself, which newer
+    versions accept."""
     return f"{share:g}" if log.planned_end is None else str(max(1, round(share * log.planned_end)))

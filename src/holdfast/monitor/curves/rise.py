@@ -1,4 +1,4 @@
-"""Rules for curves: the validation loss has risen since its lowest."""
+"""Rules for curves: the validation loss has risen above its lowest value."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from holdfast.core.curves import PERCENT_ABOVE
 from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (
@@ -24,23 +25,24 @@ from holdfast.monitor.curves.words import (
 )
 from holdfast.monitor.evidence import Harm
 from holdfast.monitor.limits import GAP
-from holdfast.monitor.symptom import TOO_LONG
+from holdfast.monitor.symptom import OVERCONFIDENT, TOO_LONG
 
-ROWS = 4.5  # of validation must have got worse: five
-HALF = 0.5  # of what was learned is given back: harm by the loss alone
+ROWS = 4.5  # validation rows that must have become wrong: five
+HALF = 0.5  # of what was learned is lost again: harm by the loss only
 
 
 def counts(shape: CurveShape) -> bool:
-    """Whether a rise is large enough to matter: against the level reached, or half of that against
-    it and a good part of what had been learned (a loss that hardly fell has little to give back).
+    """Whether a rise is large enough to matter: relative to the level reached; or by half of that
+    share where a good part of what was learned is lost (a loss that hardly fell can lose little).
     """
     halfway = shape.rise_share > MARGIN / 2 and shape.given_back > GIVEN_BACK
     return shape.rise_share > MARGIN or halfway
 
 
 def matters(facts: CurveFacts) -> bool:
-    """``counts``, and where a metric stands in for the loss: a point of it at least, and five rows
-    where their number is known (of four answers that change by chance all get worse once in 16)."""
+    """``counts``; and where a metric stands in for the loss, a rise of at least a point and of five
+    rows where their number is known (of four rows that change at random, all get worse once in
+    16)."""
     valid, series = shape(facts), facts.curves.valid
     if not facts.valid_is_metric or series is None or series.finite.values.min() < 0:
         return counts(valid)
@@ -49,39 +51,44 @@ def matters(facts: CurveFacts) -> bool:
 
 
 def _least_points(facts: CurveFacts) -> float:
-    """Points of the metric below which no answer is said to have got worse."""
+    """Points of the metric below which the predictions do not count as worse."""
     rows = facts.curves.valid_rows
     return max(1.0, 100 * ROWS / rows) if rows else 1.0
 
 
 def risen(facts: CurveFacts) -> Verdict | None:
-    """A rise that counts and is more than noise, in a course that is long enough."""
+    """A rise that is large enough and exceeds the noise, in a log that is long enough."""
     if facts.valid is None or len(facts.valid.cost) < FEWEST:
         return None
     valid = facts.valid
     if not matters(facts) or not valid.beyond_doubt:
         return None
     change = facts.train_change
-    rise_words = f"{valid_name(facts)} is {valid.rise_share:.0%} above its lowest at " + place(
-        facts, facts.best
+    rise_words = (
+        f"{valid_name(facts)} is {percent_phrase(valid.rise_share)} above its lowest at "
+        f"{place(facts, facts.best)}"
     )
     confidence = rise_confidence(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
         return verdict(
             facts,
             "diverging",
-            f"{rise_words}, and {train_name(facts)} rose by {change:.0%} too",
+            f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change)} too",
             confidence,
             since=valid.since,
             cause="the learning rate is too high",
             finding="diverging",
         )
     if _both(facts):
-        because = f"{rise_words}, and {train_name(facts)} rose by {change or 0:.0%} too"
+        because = f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change or 0)} too"
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     meanwhile = "the log has no training loss"
     if change is not None:
-        moved = f"fell by {-change:.0%}" if change < -0.01 else f"stayed ({change:+.0%})"
+        moved = (
+            f"fell by {percent_phrase(-change)}"
+            if change < -0.01
+            else f"hardly changed ({100 * change:+.0f} %)"
+        )
         meanwhile = f"{train_name(facts)} {moved}"
     label, words, worse = _harm(facts)
     because = f"{rise_words}, while {meanwhile}; {words}"
@@ -89,7 +96,7 @@ def risen(facts: CurveFacts) -> Verdict | None:
         return replace(verdict(facts, label, because, 0.0, finding="unknown gap"), harm=worse)
     cause, finding = TOO_LONG, "rise"
     if label == "miscalibrated":
-        cause, finding = "too confident, not less knowing", "confidence"
+        cause, finding = OVERCONFIDENT, "confidence"
     rise_verdict = verdict(
         facts, label, because, confidence, since=valid.since, cause=cause, finding=finding
     )
@@ -107,29 +114,32 @@ def _both(facts: CurveFacts) -> bool:
 
 
 def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
-    """Whether a rising loss is overfitting, confidence alone, or open, in words, and what got
-    worse: by the answers, else by the
-    gap of the metric, else by how much of what was learned is given back."""
+    """Whether a rising loss is overfitting, overconfidence only, or open; the reason; and what got
+    worse. Decided by the predictions, else by the gap of the metric, else by how much of what was
+    learned is lost."""
     if facts.valid_is_metric:
-        return "overfit", "the harm is to its answers", "answers"
+        return "overfit", "its predictions got worse", "answers"
     if facts.metric is None:
-        untold = "the log has no metric, so it cannot tell wrong answers from wrong certainty"
+        untold = (
+            "the log has no metric, so it cannot show whether predictions or only their "
+            "probabilities got worse"
+        )
         return "overfit", untold, None
     gap, answers = gap_at_end(facts), _answers(facts)
     known = "" if gap is None else f"; {gap_words(facts, gap)}"
     if answers < 0:
-        fell = f"{_metric(facts)} fell by {-answers:.1f} points, so the harm is to answers and "
-        return "overfit", f"{fell}certainty both{known}", "both"
-    holds = f"{_metric(facts)} holds ({answers:+.1f} points), so the harm is to certainty alone"
+        fell = f"{_metric(facts)} fell by {-answers:.1f} points, so both the predictions and "
+        return "overfit", f"{fell}their probabilities got worse{known}", "both"
+    holds = f"{_metric(facts)} held ({answers:+.1f} points), so only the probabilities got worse"
     words = f"{holds}{known}"
-    # The answers hold: overfit with a wide gap, confidence with a narrow one, else by the loss.
+    # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.
     if gap is not None and gap.wide:
         return "overfit", words, "certainty"
     if gap is not None and gap.narrow:
         return "miscalibrated", words, "certainty"
     back = shape(facts).given_back
-    open_gap = f"whether the gap is above {100 * GAP:.0f} points is open"
-    lost = "all" if back >= 1 else f"{back:.0%}"
+    open_gap = f"it is not known whether the gap is above {100 * GAP:.0f} points"
+    lost = "all" if back >= 1 else percent_phrase(back)
     if back > HALF:
         words = f"{words}; {open_gap}, but {lost} of what was learned is lost"
         return "overfit", words, "certainty"
@@ -150,20 +160,20 @@ def _metric(facts: CurveFacts) -> str:
 
 
 def perhaps_risen(facts: CurveFacts) -> Verdict | None:
-    """A rise that counts but may be noise, or one of those that come back."""
+    """A rise that is large enough, but may be noise or may reverse as earlier ones did."""
     valid = shape(facts)
     if not matters(facts):
         return None
-    grown = f"{valid_name(facts)} ends {valid.rise_share:.0%} above its lowest"
+    grown = f"{valid_name(facts)} ends {percent_phrase(valid.rise_share)} above its lowest"
     if valid.comes_back and valid.rise > valid.doubt:
         because = (
-            f"{grown}, but it has come back from a rise of {valid.recovered / valid.floor:.0%} "
-            f"before, as under a rate that restarts; a rise {RECOVERED:g} times as large, or the "
-            "end of the cycle, would tell"
+            f"{grown}, but it recovered from a rise of "
+            f"{percent_phrase(valid.recovered / valid.floor)} before, as with a learning rate that "
+            f"restarts; a rise {RECOVERED:g} times as large, or the end of the cycle, would decide"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     because = (
-        f"{grown}, but noise may show {valid.doubt / valid.floor:.0%}; "
+        f"{grown}, but noise may cause {percent_phrase(valid.doubt / valid.floor)}; "
         f"{evaluations_needed(facts, valid.doubt / valid.rise)}"
     )
     return verdict(facts, "inconclusive", because, 0.0, finding="noise")

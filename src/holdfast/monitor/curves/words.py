@@ -1,4 +1,4 @@
-"""How the rules for curves speak, how sure they are, and every number that they read."""
+"""Sentences, confidence and evidence of the rules for curves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from holdfast.core.curves import logged_position
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Verdict
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
@@ -20,7 +21,7 @@ RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
 def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
-    """The normal share below the rise, the choice of the lowest taken off, with its limit."""
+    """The normal probability below the rise, corrected for selecting the lowest, and capped."""
     most = 0.9 if facts.train is not None and facts.evaluations >= SETTLED else 0.8
     if shape.noise <= 0:
         return most
@@ -29,64 +30,69 @@ def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
 
 
 def valid_name(facts: CurveFacts) -> str:
-    """The validation series in a sentence."""
+    """The validation series as named in a sentence."""
     name = facts.curves.valid.name if facts.curves.valid else ""
     return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
 
 
 def train_name(facts: CurveFacts) -> str:
-    """The training series in a sentence, with what it is."""
+    """The training series as named in a sentence, with how it was measured."""
     return "the training loss" if facts.curves.clean else RUNNING
 
 
 def place(facts: CurveFacts, at: float) -> str:
-    """A position with the name of its axis."""
+    """A position with the name of its axis, such as ``epoch 3``."""
     return f"{facts.curves.axis} {logged_position(at):g}"
 
 
 def count_evaluations(count: int) -> str:
-    """A count of evaluations in words."""
+    """A count of evaluations, such as ``3 evaluations``."""
     return "1 evaluation" if count == 1 else f"{count} evaluations"
 
 
 def evaluations_needed(facts: CurveFacts, times: float) -> str:
-    """How many evaluations would make noise this many times narrower: the square, in vain beyond
-    ten times as many."""
+    """How many evaluations would reduce the noise by this factor: its square; above ten times as
+    many it says that more validation rows are needed instead."""
     evaluations = facts.evaluations * max(1.5, times**2)
     if evaluations > 10 * facts.evaluations:
         return (
-            f"even {10 * facts.evaluations} evaluations would not tell, more validation rows would"
+            f"even {10 * facts.evaluations} evaluations would not decide it; more validation rows "
+            "would"
         )
-    return f"about {math.ceil(evaluations)} evaluations of this noise would tell"
+    return f"about {math.ceil(evaluations)} evaluations with this noise would decide it"
 
 
 def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
-    """The gap of the last look in a sentence, and that of the best state."""
+    """The gap at the last evaluation as a clause, with the gap at the best evaluation."""
     series = facts.curves.valid_metric
     name = series.name if series is not None else "the metric"
     if gap.value is None:
-        last = f"{name} is {gap.valid:.1%} at the last evaluation"
+        last = f"{name} is {percent_phrase(gap.valid, 1)} at the last evaluation"
         if gap.least <= gap.valid:
-            return f"{last}, and the log has no such metric of the training rows"
-        return f"{last}, and by their loss at least {gap.least:.1%} of the training rows are right"
+            return f"{last}, and the log has no such metric on the training rows"
+        return (
+            f"{last}, and by their loss at least {percent_phrase(gap.least, 1)} of the training "
+            "rows are correct"
+        )
+    assert gap.train is not None
     points = f"{100 * gap.value:.0f} points"
     best = gap_at_best(facts)
     if best is not None and best.value is not None and facts.best != facts.curves.last:
-        points += f", {100 * best.value:.0f} at the best one, {place(facts, facts.best)}"
+        points += f"; {100 * best.value:.0f} at the best evaluation, {place(facts, facts.best)}"
     return (
-        f"at the last evaluation {name} is {gap.train:.1%} on the training rows and "
-        f"{gap.valid:.1%} on validation (a gap of {points})"
+        f"at the last evaluation {name} is {percent_phrase(gap.train, 1)} on training rows and "
+        f"{percent_phrase(gap.valid, 1)} on validation rows (gap {points})"
     )
 
 
 def gap_named(facts: CurveFacts) -> str:
-    """A wide gap after a label that is given beside it; else nothing."""
+    """A wide gap as an addition to another label's sentence; else an empty string."""
     gap = gap_at_end(facts)
     return f"; {gap_words(facts, gap)}" if gap is not None and gap.wide else ""
 
 
 def shape(facts: CurveFacts) -> CurveShape:
-    """The shape of the validation series, which every later rule has."""
+    """The shape of the validation series, which all later rules require."""
     assert facts.valid is not None  # `_too_little` came before
     return facts.valid
 
@@ -101,15 +107,14 @@ def verdict(
     cause: str | None = None,
     finding: str | None = None,
 ) -> Verdict:
-    """A verdict with the whole evidence behind it; ``finding`` names the finding whose remedies are
-    given."""
+    """Make a verdict with all evidence; ``finding`` names the finding whose remedies are given."""
     if facts.rescaled is not None:
         where, factor = place(facts, facts.rescaled.at), facts.rescaled.factor
-        because += f" (both losses step by a factor of {factor:.2f} at {where}, which is taken out)"
+        because += f" (both losses step by a factor of {factor:.2f} at {where}; this was removed)"
     remedies = () if finding is None else remedies_for(finding, facts.curves)
     return Verdict(
         label,
-        f"By the curves alone: {because}.",
+        f"From the curves only: {because}.",
         confidence,
         logged_position(since),
         cause,
@@ -119,7 +124,7 @@ def verdict(
 
 
 def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
-    """Every number that the rules read, whichever of them decided."""
+    """Every number that the rules read, whichever rule decided."""
     curves, valid, train = facts.curves, facts.valid, facts.train
     last = logged_position(curves.last)
     evidence = [Evidence("finite_evaluations", float(facts.evaluations))]
@@ -152,7 +157,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
         add("train_measured_in_evaluation_mode", float(curves.clean), None)
     if facts.rescaled is not None:
         add("losses_rescaled_by", facts.rescaled.factor, logged_position(facts.rescaled.at))
-    # The gap of the metric at the last evaluation and at the best, as shares of 1.
+    # The gap of the metric at the last evaluation and at the best one, as shares of 1.
     gaps = (
         ("gap_of_the_metric", gap_at_end(facts), last),
         ("gap_at_the_best_evaluation", gap_at_best(facts), facts.best),

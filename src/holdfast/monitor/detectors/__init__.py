@@ -1,9 +1,9 @@
-"""The detectors by name, a subject a file.
+"""The detectors by name, one subject per file.
 
-A detector is a function ``History -> Symptom | None``: silent unless a difference is beyond chance
-*and* large enough to matter. It is pure, and silent where the history is too short, broken, or
-lacks what it reads. Which of several symptoms becomes the verdict is no detector's business: that
-is ``monitor/judge.py``.
+A detector is a function ``History -> Symptom | None``. It returns a symptom only for a difference
+that is significant *and* large enough to matter. It is pure, and returns ``None`` where the history
+is too short, broken, or lacks what it reads. Detectors do not decide which of several symptoms
+becomes the verdict: that is ``monitor/judge.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows themselves: leaks, wrong labels, too few rows, too large a model for them."""
+"""Faults of the data: leakage, wrong labels, too few rows, too large a model for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Finding, Floats, softmax
 from holdfast.core.run_facts import LabelNoise
+from holdfast.core.wording import percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import is_overfit
 from holdfast.monitor.history import History
@@ -23,26 +24,26 @@ from holdfast.stats.lapse import lapse_rate
 from holdfast.stats.paired_tests import welch
 
 COPIED_TARGETS = "the targets copy the source"
-GIVEAWAY = "the label stands in the text"
-COPIES = "copies or leaks: validation rows are known from training"
+GIVEAWAY = "the text contains the label"
+COPIES = "leakage: validation rows are known from training"
 
 
 def leaking(history: History) -> Symptom | None:
     """``leaking`` where one of these holds:
 
-    - a finding says that half of the targets or more are their source (``target_is_source``), so
-      that whatever is learned is copying;
-    - a finding says that the label stands in the text (``label_giveaway``) and nine of ten
-      validation rows are right;
-    - validation is better than the train probe in evaluation mode, at the last two looks, beyond
-      chance and by more than the margin;
-    - a twentieth or more of the validation rows have a twin among the training rows: the same
-      row, or the same features on the untouched model;
-    - of the validation rows that were wrong when 85 % of the train probe was right, 60 % or more
-      (by the whole interval) are now fitted, net of the rows that were right then and are wrong
-      now. From there on it is memory that mends rows, and memory holds training rows; honest runs
-      mended up to 43 % of them. Predictions that merely change sides, as those of an overfitted
-      model do, lose about as many rows as they mend.
+    - a finding says that half of the targets or more equal their source (``target_is_source``), so
+      that the model learns to copy;
+    - a finding says that the text contains the label (``label_giveaway``), and nine of ten
+      validation rows are correct;
+    - the validation loss is below the loss on the training sample, both in evaluation mode, at the
+      last two evaluations, significantly and by more than the margin;
+    - a twentieth or more of the validation rows have a duplicate among the training rows: the same
+      row, or the same features in the base model;
+    - of the validation rows that were wrong when 85 % of the training sample was correct, 60 % or
+      more (by the whole interval) are now fitted, net of the rows that were correct then and are
+      wrong now. From that point on rows become correct by memory, and memory holds training rows;
+      in runs without leakage up to 43 % became correct. Where predictions merely flip, as in an
+      overfitted model, about as many rows become wrong as become correct.
     """
     rules = (_copied_targets, _leaking_column, _twins, _better_than_train, _repaired)
     return next(filter(None, (rule(history) for rule in rules)), None)
@@ -76,7 +77,7 @@ def _copied_targets(history: History) -> Symptom | None:
     if finding is None or finding.score < limits.COPIED or not history.snapshots:
         return None
     return _leak(
-        f"{finding.score:.0%} of the targets are equal to their source, so the model learns "
+        f"{percent_phrase(finding.score)} of the targets equal their source, so the model learns "
         "to copy",
         0.99,
         history.steps[0],
@@ -95,7 +96,7 @@ def _leaking_column(history: History) -> Symptom | None:
         return None
     low, high = wilson(float(hits[:, -1].sum()), len(hits))
     return _leak(
-        f"{finding.because}, and {right:.0%} of validation is right",
+        f"{finding.because}, and {percent_phrase(right)} of the validation rows are correct",
         0.9,
         history.steps[0],
         evidence_item("share_of_texts_that_give_their_label_away", float(finding.score)),
@@ -108,7 +109,7 @@ def _leaking_column(history: History) -> Symptom | None:
 def _better_than_train(history: History) -> Symptom | None:
     if not history.has_validation or not history.probe.size:
         return None
-    # Twice in a row: one look may be better by luck. The rows differ, so nothing is paired.
+    # Twice in a row: one evaluation may be better by chance. The rows differ, so nothing is paired.
     gaps = [welch(history.raw[:, k], history.probe[:, k], limits.ALARM_LEVEL) for k in (-2, -1)]
     if not all(gap.high < 0 and -gap.value > history.margin for gap in gaps):
         return None
@@ -128,7 +129,7 @@ def _twins(history: History) -> Symptom | None:
     if history.run_facts.copied_valid is None or not history.snapshots:
         return None
     twins, n = history.run_facts.copied_valid
-    # A single twin is a coincidence, however few the rows.
+    # A single duplicate is a coincidence, however few the rows.
     if twins < max(2, limits.TWINS * n):
         return None
     return _leak(
@@ -141,11 +142,12 @@ def _twins(history: History) -> Symptom | None:
 
 
 def _repaired(history: History) -> Symptom | None:
-    """Rows that are wrong once most of the training rows are right are mended by memory alone.
+    """Leakage where validation rows become correct that only memory could correct, once most of the
+    training rows are correct.
 
-    Of w rows wrong at that evaluation m are fitted now, and l of the right ones are wrong now.
-    Predictions that change sides by chance leave m − l near 0, however large m is; a leak mends and
-    loses nothing. So the share is (m − l)/w, with Wilson's limits of that count.
+    Of w rows wrong at that evaluation, m are fitted now, and l of the correct ones are wrong now.
+    Predictions that flip by chance leave m − l near 0, however large m is; with leakage rows become
+    correct and none are lost. So the share is (m − l)/w, with Wilson's limits of that count.
     """
     if not history.has_validation or history.valid_hits is None or history.probe_hits is None:
         return None
@@ -165,9 +167,10 @@ def _repaired(history: History) -> Symptom | None:
         return None
     step = history.steps[early]
     return _leak(
-        f"of the {n} validation rows that were wrong at step {step}, when {right[early]:.0%} of "
-        f"the training sample was right, {mended} now have a probability of 90 % or more, as if "
-        f"they had been trained on, and {lost} of the others are now wrong",
+        f"of the {n} validation rows that were wrong at step {step}, when "
+        f"{percent_phrase(right[early])} of the training sample was correct, {mended} now have a "
+        "probability of 90 % or more, as if they had been trained on, and "
+        f"{lost} of the others are now wrong",
         0.95,
         step,
         evidence_item("share_of_hard_valid_rows_fitted", net / n, low, high, history.last_step),
@@ -179,22 +182,23 @@ LEAST = 40
 
 
 def noisy_labels(history: History) -> Symptom | None:
-    """``noisy_labels`` where the whole 90 % interval of the share of wrong labels lies above 5 %,
-    by answers that are right about more rows than the commonest class is.
+    """``noisy_labels`` where the whole 90 % interval of the share of wrong labels is above 5 %,
+    estimated from predictions that are more accurate than the most frequent class.
 
-    The share is the lapse rate (``stats.lapse``) of a linear probe on the untouched model, over all
-    labelled training and validation rows, each answered by a fit that had not seen it. Where there
-    was no probe it is that of the run's own answers on the validation rows: the probabilities
-    averaged over the later half of the looks up to the best one. Temperature is fitted with it, so
-    an overfitted model, sure and often wrong, is in doubt and says nothing.
+    The share is the lapse rate (``stats.lapse``) of a linear probe on the base model, over all
+    labelled training and validation rows, each predicted by a fit that had not seen it. Without a
+    linear probe it is that of the run's own predictions on the validation rows: the probabilities
+    averaged over the later half of the evaluations up to the best one. The temperature is fitted
+    with it, so an overfitted model that is confident and often wrong gives a wide interval and no
+    symptom.
 
-    Answers near that baseline are ignorance, whatever their interval says: of the rows that the
-    commonest class gets wrong they must get a fifth right, beyond chance. (A small net with random
-    weights that was right about 26 % of pictures of ten classes gave 4 to 36 % of wrong labels.)
+    Predictions near that baseline know too little, whatever their interval: of the rows that the
+    most frequent class gets wrong they must get a fifth correct, significantly. (A small network
+    with random weights, 26 % accuracy on images of ten classes, gave 4 to 36 % of wrong labels.)
 
-    An interval that holds both 5 and 15 % tells nothing and stays silent; a run that still gets
-    better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
-    is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
+    An interval that contains both 5 and 15 % gives no symptom; neither does a run that still
+    improves, nor fewer than 40 rows. A run that is also plainly overfit gets this label only where
+    the whole interval is above 10 %: fewer wrong labels are named as its cause.
     """
     if not history.has_validation or (
         not history.is_at_plan_end and history.best > len(history.snapshots) - 3
@@ -208,9 +212,10 @@ def noisy_labels(history: History) -> Symptom | None:
         return None
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
     return Symptom(
-        because=f"about {noise.rate:.0%} of the labels ({noise.low:.0%} to {noise.high:.0%}) "
-        f"contradict {whose}, whose accuracy is {noise.right:.0%} on {noise.n:,} rows it was not "
-        f"fitted on (majority class {noise.base:.0%})",
+        because=f"about {percent_phrase(noise.rate)} of the labels "
+        f"({percent_phrase(noise.low)} to {percent_phrase(noise.high)}) contradict {whose}, whose "
+        f"accuracy is {percent_phrase(noise.right)} on {noise.n:,} rows it was not fitted on "
+        f"(majority class {percent_phrase(noise.base)})",
         strength=0.5 + limits.WRONG_LEVEL / 2,
         label=None if noise.low < limits.MANY_WRONG and overfitted else "noisy_labels",
         cause=WRONG_LABELS,
@@ -228,7 +233,7 @@ def noisy_labels(history: History) -> Symptom | None:
 
 
 def telling(noise: LabelNoise) -> bool:
-    """Whether wrong labels are beyond doubt, by answers that know something."""
+    """Whether wrong labels are certain, by predictions that are informative."""
     if noise.n < LEAST:
         return False
     beyond_chance = wilson(noise.right * noise.n, noise.n)[0] > noise.base
@@ -237,13 +242,13 @@ def telling(noise: LabelNoise) -> bool:
 
 
 def _noise_by_own_predictions(history: History) -> LabelNoise | None:
-    """What the run's own answers on the validation rows say; ``None`` without logits of classes, or
-    where validation was never better than the class frequencies."""
+    """The share of wrong labels by the run's own predictions on the validation rows; ``None``
+    without logits of classes, or where validation was never better than the class frequencies."""
     if history.labels is None or len(history.labels) < LEAST or not history.is_calibrated:
         return None
-    # Several states, averaged, since one state's sureness is partly its own noise: the later half
-    # of the looks up to the best, without the first of all and those at which validation was no
-    # better than the class frequencies.
+    # Average several checkpoints, since the confidence of one is partly its own noise: the later
+    # half of the evaluations up to the best, without the first of all and without those at which
+    # validation was no better than the class frequencies.
     means, chance = history.valid.mean(axis=0), history.chance or 0.0
     first = max(1, (history.best + 1) // 2)
     evaluations = [
@@ -253,7 +258,7 @@ def _noise_by_own_predictions(history: History) -> LabelNoise | None:
         return None
     probabilities: list[Floats] = []
     for snapshot in (history.snapshots[k] for k in evaluations):
-        # Probabilities after the best temperature [n, classes].
+        # Probabilities after temperature scaling [n, classes].
         temperature = snapshot.temperature if snapshot.temperature > 0 else 1.0
         scores = np.asarray(snapshot.valid_logits, dtype=np.float64) / temperature
         probabilities.append(softmax(scores))
@@ -262,34 +267,35 @@ def _noise_by_own_predictions(history: History) -> LabelNoise | None:
     right = float((mean.argmax(axis=1) == history.labels).mean())
     if right <= base:
         return None
-    # A float32 softmax may give exactly 0, which has no logarithm.
+    # A float32 softmax may give exactly 0, whose logarithm is infinite.
     scores, level = np.log(np.maximum(mean, 1e-12)), limits.OWN_PREDICTIONS_LEVEL
     lapse = lapse_rate(scores, history.labels, level=level)
     return LabelNoise(lapse.rate, lapse.low, lapse.high, right, base, lapse.n)
 
 
-# Not underfit: a run that has not fitted the rows that it has wants no more of them.
+# Not underfit: a run that has not fitted its rows does not need more of them.
 BY_FEW_ROWS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "inconclusive")
 
 
 def few_rows(history: History) -> Symptom | None:
-    """Speaks as a cause where the last doubling of its rows took 5 % or more off the validation
-    loss of a linear probe on the untouched model: then more rows would go on helping.
+    """A cause, without a label, where the last doubling of its rows took 5 % or more off the
+    validation loss of a linear probe on the base model: then more rows would help further.
 
-    The stronger, the more it took. It measures the rows and not the run, so it needs no step.
+    The blame grows with the gain. It measures the rows and not the run, so it has no step.
     """
     curve = history.run_facts.probe_curve
     if len(curve) < 2 or not history.snapshots:
         return None
     (rows, before), (full, after) = curve[-2], curve[-1]
-    # Two parts of one size, where there are very few rows, say nothing of more.
+    # Two parts of the same size, where there are very few rows, say nothing about more rows.
     if not before > 0 or full <= rows:
         return None
     gain = 1 - after / before
     if gain < limits.FEW_ROWS_GAIN:
         return None
     return Symptom(
-        because=f"going from {rows} to {full} rows took {gain:.0%} off the loss of a linear probe",
+        because=f"going from {rows} to {full} rows took {percent_phrase(gain)} off the loss of a "
+        "linear probe",
         cause=FEW_ROWS,
         blame=min(0.9, 4 * gain),
         explains=BY_FEW_ROWS,
@@ -306,8 +312,8 @@ BY_SIZE: tuple[Label, ...] = ("overfit", "memorizing", "diverging", "inconclusiv
 
 
 def too_large(history: History) -> Symptom | None:
-    """Speaks as a cause where more than 40 million parameters learn, and more than 150,000 for each
-    training row: the line above which full fine-tuning ends badly by chance (2006.04884)."""
+    """A cause, without a label, where more than 40 million parameters are trainable, and more than
+    150,000 per training row: above it full fine-tuning sometimes fails by chance (2006.04884)."""
     known = history.run_facts
     if not known.trainable or not known.train_rows or not history.snapshots:
         return None

@@ -1,5 +1,5 @@
-"""What a model remembers that it should not, or no longer does: rows known to the last one, answers
-written word for word, rows that were seen first, and what it knew before.
+"""What a model remembers and should not, and what it has forgotten: memorized rows, outputs copied
+verbatim, rows that were used first, and knowledge of the base model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Floats, Snapshot
-from holdfast.core.wording import p_value_phrase
+from holdfast.core.wording import p_value_phrase, percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_EVALUATIONS
 from holdfast.monitor.evidence import (
@@ -27,25 +27,25 @@ from holdfast.stats.auc import average_ranks
 from holdfast.stats.intervals import rate_gap, wilson
 from holdfast.stats.paired_tests import paired_t
 
-# In words, how sure, and with what evidence.
+# The reason, the confidence and the evidence.
 MemoryFinding = tuple[str, float, tuple[Evidence, ...]]
 
 
 def memorizing(history: History) -> Symptom | None:
-    """``memorizing`` where validation did not rise, the train probe is at its floor or answers of
-    training rows are completed to the word (``History.completions``), and unseen rows are far from
-    it at the last look:
+    """``memorizing`` where the validation loss did not rise, the training loss is near zero or
+    training outputs are completed verbatim (``History.completions``), and unseen rows are far
+    behind at the last evaluation. One of these must hold:
 
-    - 95 % of the train probe (of models that write, of its tokens) is right, and unseen rows are
-      far behind (``History.far_behind``); the sentence says how likely that is;
-    - where answers are not right or wrong (numbers): 95 % of the train probe is
-      fitted (given 90 % or more) and its mean loss below a quarter of validation's; that share lies
-      beyond validation's by 5 points, by the whole interval; and for nothing: since the first look
-      whose validation loss was as good as now's, three looks ago or more, the train probe fell to
-      a fiftieth or less.
+    - 95 % of the training sample (for generative models, of its tokens) is correct, and unseen rows
+      are far behind (``History.far_behind``); the sentence gives the probability;
+    - where predictions are not correct or wrong (numbers): 95 % of the training sample is fitted
+      (probability 90 % or more) and its mean loss is below a quarter of the validation loss; that
+      share exceeds the validation share by 5 points, by the whole interval; and since the first
+      evaluation with a validation loss as good as the current one, three evaluations ago or more,
+      the training loss fell to a fiftieth or less without any gain.
 
-    How many points of the gap are harm, and how many come with learning so few rows at all, no
-    history can tell: the sentence names the gap of the state that is kept.
+    A history cannot show which part of the gap is harm, and which part any model has after learning
+    so few rows: the sentence names the gap at the best checkpoint.
     """
     if not history.has_validation or not history.probe.size or history.has_risen:
         return None
@@ -58,7 +58,7 @@ def memorizing(history: History) -> Symptom | None:
     because, strength, evidence = by
     since, began = as_good_as_now(history), len(history.steps) - 1
     if history.accuracy_gap is None:
-        # Of rows that are not right or wrong the look after which nothing was gained, or the last.
+        # Without correct and wrong rows: the evaluation after the last gain, or the last one.
         began = min(since + 1, began)
     else:
         while began > 0 and is_at_floor(history.snapshots[began - 1]):
@@ -68,8 +68,8 @@ def memorizing(history: History) -> Symptom | None:
             began -= 1
     if not history.steps[began]:
         because += _before_training(history.snapshots[began])
-    # Where validation still gained at the last looks, or the last state is kept, no length of
-    # training is to blame.
+    # Where validation still improved at the last evaluations, or the last checkpoint is kept, the
+    # length of training is not to blame.
     last = history.kept_place == len(history.snapshots) - 1
     idle = since <= history.window_start and not last
     return Symptom(
@@ -96,15 +96,15 @@ def _answers(history: History) -> MemoryFinding | None:
     gap, rise = history.accuracy_gap, history.raw_above_best
     if gap is None or not history.far_behind:
         return None
-    train_words = f"the {gap.name} on training rows is {gap.train:.0%}"
-    gap_words = f"{train_words} and that on validation rows far below it"
+    train_words = f"the {gap.name} on training rows is {percent_phrase(gap.train)}"
+    gap_words = f"{train_words}, and that on validation rows is far below it"
     if rise.value <= history.raw_margin:
         return f"{gap_words}, though the validation loss hardly rose", limits.INTERVAL_LEVEL, ()
     means, step = history.raw.mean(axis=0), history.steps[history.raw_best]
     rose = f"from {means[history.raw_best]:.3f} to {means[-1]:.3f} since step {step}"
     p, evidence = "", [difference_evidence("valid_loss_above_best", rise, history.last_step)]
     if history.raw_rise.alarm_at is None:
-        # The interval beside it is of the last look alone.
+        # The interval in the same evidence is of the last evaluation only.
         p = f" ({p_value_phrase(history.raw_rise.p_value, OVER_EVALUATIONS)})"
         evidence.append(
             evidence_item("p_value_above_best", history.raw_rise.p_value, step=history.last_step)
@@ -117,8 +117,8 @@ def _answers(history: History) -> MemoryFinding | None:
     else:
         because = (
             f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} "
-            "points with a "
-            f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
+            f"points with a probability of {percent_phrase(gap.beyond)}; {rise.n} validation rows "
+            "prove neither this nor the "
             f"rise of the validation loss {rose}"
         )
     return f"{because}{p}", min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
@@ -138,9 +138,10 @@ def _fitted(history: History) -> MemoryFinding | None:
     if beyond[0] < limits.BEYOND or since > history.window_start or ratio > limits.TRAIN_LOSS_LEFT:
         return None
     return (
-        f"{fitted.mean():.0%} of the training sample is fitted against {known.mean():.0%} of the "
-        f"validation rows, and since step {history.steps[since]} the training loss fell to "
-        f"{ratio:.0%} of its value while the validation loss did not fall",
+        f"{percent_phrase(fitted.mean())} of the training sample is fitted, compared with "
+        f"{percent_phrase(known.mean())} of the validation rows, and since step "
+        f"{history.steps[since]} the training loss fell to {percent_phrase(ratio)} of its value "
+        "while the validation loss did not fall",
         limits.INTERVAL_LEVEL,
         (
             evidence_item(
@@ -155,8 +156,8 @@ def _fitted(history: History) -> MemoryFinding | None:
 
 
 def as_good_as_now(history: History) -> int:
-    """The first look whose validation loss is not above now's: neither beyond chance nor by more
-    than the margin."""
+    """The first evaluation whose validation loss is not above the current one: neither
+    significantly nor by more than the margin."""
     for evaluation in range(len(history.snapshots)):
         gap = history.gap(history.valid, evaluation, -1)
         if gap.low <= 0 and gap.value <= history.margin:
@@ -165,23 +166,24 @@ def as_good_as_now(history: History) -> int:
 
 
 def _before_training(snapshot: Snapshot) -> str:
-    """Of rows that were known before any update: a last layer that was fitted to them, or a model
-    that had met them. Then no step of the run is what memorized them."""
+    """Say that rows were memorized before any update, by a fitted last layer or by a model that had
+    seen them before. Then no step of the run memorized them."""
     gap = accuracy_gap_of(snapshot)
     assert gap is not None
     why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (
-        f"; at step 0, before the first update, {gap.name} was already {gap.train:.0%} on training "
-        f"rows{why} and {gap.valid:.0%} on validation rows"
+        f"; at step 0, before the first update, {gap.name} was already "
+        f"{percent_phrase(gap.train)} on training rows{why} and {percent_phrase(gap.valid)} on "
+        "validation rows"
     )
 
 
-BY_HEART = "answers of training rows are written word for word"
-COPYING = "it copies its source instead of answering"
-LOOPING = "its texts repeat themselves"
-COLLAPSE = "its texts collapse to one answer"
+BY_HEART = "training outputs are generated verbatim"
+COPYING = "the model copies its source"
+LOOPING = "the generated text repeats itself"
+COLLAPSE = "the generated texts collapse to one"
 BY_TEXTS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "diverging", "inconclusive")
-# What is counted, in the order in which it is named when several are frequent.
+# The counted faults, in the order in which they are named when several are frequent.
 FAULTS = (
     ("wrong_training_answer", BY_HEART),
     ("collapsed", COLLAPSE),
@@ -191,15 +193,15 @@ FAULTS = (
 
 
 def outputs(history: History) -> Symptom | None:
-    """Reads the shares of the last snapshot that has any, of validation rows and perhaps of train
-    rows; of a run by an older version, those of its test rows where it has none of validation.
+    """Faults of generated text, by their shares in the last snapshot that has them: of validation
+    rows, and of training rows where known. A run of an older version may have test rows only.
 
-    The first fault that a fifth of the texts on validation rows have (of copies of the source:
-    half, since a summary may quote) decides. Training answers on rows that are not theirs are
-    ``memorizing``; a text that loops, collapses or copies the source speaks as a cause. Where the
-    train rows show it as often, it is how the model writes and not what it has learned by heart.
-    With the number of texts (``n``) the share has an interval, whose lower limit must then lie
-    above half of the line.
+    The first fault that a fifth of the outputs on validation rows have decides (of source copies:
+    half, since a summary may quote). Training outputs on other rows are ``memorizing``. An output
+    that loops, collapses or copies the source is a cause without a label: where training rows show
+    it as often, it is how the model generates and not what it has memorized. Where the number of
+    outputs (``n``) is known, the share has an interval, whose lower limit must be above half of the
+    threshold.
     """
     shares = next((s.outputs for s in reversed(history.snapshots) if s.outputs), None) or {}
     split = "valid" if shares.get("valid") else "test"
@@ -216,7 +218,8 @@ def outputs(history: History) -> Symptom | None:
         evidence.append(evidence_item(f"train_share_{name}", train[name], step=history.last_step))
     by_heart = cause == BY_HEART
     return Symptom(
-        because=f"{unseen[name]:.0%} of the texts written for {split} rows: {cause}",
+        because=f"{percent_phrase(unseen[name])} of the outputs for "
+        f"{'validation' if split == 'valid' else split} rows: {cause}",
         strength=0.9 if by_heart else 0.0,
         label="memorizing" if by_heart else None,
         cause=cause,
@@ -228,29 +231,30 @@ def outputs(history: History) -> Symptom | None:
 
 
 def _is_frequent(shares: Mapping[str, float], name: str) -> bool:
-    """Whether a share reaches the line, by its interval too where the number is known."""
+    """Whether a share reaches its threshold, also by its interval where the number is known."""
     line = limits.COPIED if name == "source_copied" else limits.REPEATS
     low, _ = _limits(shares, name)
     return shares.get(name, 0.0) >= line and (low is None or low >= line / 2)
 
 
 def _limits(shares: Mapping[str, float], name: str) -> tuple[float | None, float | None]:
-    """Wilson's 95 % limits of a share, where the number of texts is known."""
+    """Wilson's 95 % limits of a share, where the number of outputs is known."""
     value, n = shares.get(name, 0.0), int(shares.get("n", 0))
     return wilson(value * n, n) if n else (None, None)
 
 
-FIRST_ROWS_CAUSE = "the rows seen first are fitted more than those seen later"
+FIRST_ROWS_CAUSE = "rows used first are fitted more than rows used later"
 BY_ORDER: tuple[Label, ...] = ("overfit", "memorizing", "underfit", "inconclusive")
 LEAST = 30
 
 
 def primacy(history: History) -> Symptom | None:
-    """Speaks as a cause where the fall of each row's loss goes with how early the row was first
-    used: Spearman's ρ of the first update against (loss now − loss at the start) at 0.2 or more,
-    and its 99.9 % interval (Fisher's z, with the variance 1.06 ÷ (n − 3) of Fieller, Hartley and
-    Pearson 1957) above 0. Only rows of the train probe that were used count, 30 at least, and only
-    of a run that has taken a twentieth off their loss: before that there is nothing to be fitted.
+    """A cause, without a label, where the fall of each row's loss correlates with how early the row
+    was first used: Spearman's ρ of the first update against (loss now − loss at the start) is 0.2
+    or more, and its 99.9 % interval (Fisher's z, with the variance 1.06 ÷ (n − 3) of Fieller,
+    Hartley and Pearson 1957) is above 0. Only rows of the training sample that were used count, 30
+    at least, and only in a run that has taken a twentieth off their loss: before that nothing has
+    been fitted.
     """
     first_use = history.run_facts.first_seen
     if not history.comparable or first_use is None or len(first_use) != len(history.probe):
@@ -280,7 +284,7 @@ def primacy(history: History) -> Symptom | None:
 
 
 def spearman(x: Floats, y: Floats, level: float = limits.ALARM_LEVEL) -> tuple[float, float, float]:
-    """ρ and its interval; NaN throughout where a side does not vary."""
+    """ρ and its interval; all NaN where one of the two does not vary."""
     from scipy.special import ndtri
 
     ranks = average_ranks(x), average_ranks(y)
@@ -293,16 +297,16 @@ def spearman(x: Floats, y: Floats, level: float = limits.ALARM_LEVEL) -> tuple[f
     return rho, math.tanh(middle - half), math.tanh(middle + half)
 
 
-OVERWRITTEN = "the new rows overwrite what the model knew"
+OVERWRITTEN = "fine-tuning overwrites what the base model knew"
 
 
 def forgetting(history: History) -> Symptom | None:
-    """``forgetting`` where the mean loss on the general probe is above its first by 5 % of it and
-    by the margin of 0.02, at the last two looks alike.
+    """``forgetting`` where the mean loss on the general-text set is above its first value by 5 % of
+    it and by the margin of 0.02, at each of the last two evaluations.
 
-    The rule stands on the size of the rise and on its standing twice. Where the snapshots keep the
-    probe's rows, the lower end of the rise's 95 % interval over them must be above 0 too; where
-    they keep the mean alone there is no interval. The confidence is never above 0.9.
+    The rule is based on the size of the rise and on seeing it twice. Where the snapshots keep the
+    rows of that set, the lower end of the rise's 95 % interval over them must also be above 0;
+    where they keep only the mean, there is no interval. The confidence is never above 0.9.
     """
     if not history.comparable:
         return None
@@ -315,7 +319,7 @@ def forgetting(history: History) -> Symptom | None:
     if not all(loss > line for _, loss in known[-2:]):
         return None
     since = next(step for i, (step, _) in enumerate(known) if all(x > line for _, x in known[i:]))
-    # The rise of the probe's rows since the first look, where they are known.
+    # The rise over the rows since the first evaluation, where they are known.
     start, end = (general_loss_rows(history.snapshots[snapshot]) for snapshot in (0, -1))
     gap = None if start is None or end is None else paired_t(end, start)
     if gap is not None and not gap.low > 0:
@@ -326,7 +330,7 @@ def forgetting(history: History) -> Symptom | None:
         evidence_item(name, rise, step=now) if gap is None else difference_evidence(name, gap, now)
     )
     return Symptom(
-        because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
+        because=f"the loss on general text is {rise:.3f} above its first value of {first:.3f}",
         strength=0.9,
         label="forgetting",
         cause=OVERWRITTEN,

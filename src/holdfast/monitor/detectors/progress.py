@@ -1,5 +1,5 @@
-"""How far the run has come: validation still falls, has stopped near its best, or the run ends with
-more to learn on the training rows themselves.
+"""Progress of a run: the validation loss still falls, has stopped near its best, or the run ended
+before the training rows were learned.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from holdfast.stats.paired_tests import newcombe, paired_t
 
 
 def learning(history: History) -> Symptom | None:
-    """``learning`` where the validation loss fell, beyond chance and by more than a trifle, against
-    three looks ago, and the raw loss has not risen meanwhile."""
+    """``learning`` where the validation loss fell significantly, and by more than a negligible
+    amount, since three evaluations ago, and the raw loss has not risen meanwhile."""
     if not history.has_validation or history.has_risen or not history.recent_change.high < 0:
         return None
     if -history.recent_change.value < history.trifle:
@@ -39,27 +39,27 @@ def learning(history: History) -> Symptom | None:
 
 
 def plateau(history: History) -> Symptom | None:
-    """``healthy`` where all of this holds:
+    """``healthy`` where all of these hold:
 
-    - nothing rose;
-    - the rows can exclude both that validation is above its best by more than the margin and that
-      it fell by more than the margin since three looks ago;
-    - they can exclude that its share of right answers fell by 10 points since the best look
-      (Newcombe's paired interval), and there are 36 of them: of fewer, even if none changed, one in
-      ten may (Clopper and Pearson's limit);
-    - the training rows are not at their floor, or unseen rows at most 10 points behind: to stand
-      against ``healthy`` such a gap need not be proven;
-    - it is better, beyond chance, than knowing nothing but the class frequencies (by its loss or
-      by its answers; see ``evidence.beats_chance``), or its loss is better than untrained;
-    - something was learned: the best state is significantly better than the first, or no worse
+    - no loss rose;
+    - the rows exclude both that validation is above its best by more than the margin and that it
+      fell by more than the margin since three evaluations ago;
+    - they exclude that accuracy fell by 10 points since the best evaluation (Newcombe's paired
+      interval), and there are at least 36 of them: of fewer, even if none changed, one in ten may
+      have (Clopper and Pearson's limit);
+    - the training loss is not near zero, or accuracy on unseen rows is at most 10 points lower: to
+      exclude ``healthy`` such a gap need not be proven;
+    - predictions are significantly better than the class frequencies (by loss or by accuracy; see
+      ``evidence.beats_chance``), or the loss is better than before training;
+    - something was learned: the best checkpoint is significantly better than the first, or no worse
       than a linear probe on the same rows.
 
-    Since the first look that was as good as the last.
+    It begins at the first evaluation that was as good as the last.
     """
     if not history.has_validation or history.has_risen or not _learned(history):
         return None
     hits = history.valid_hits
-    # A fall of the answers by 10 points would have shown in so many rows.
+    # With this many rows a fall of the accuracy by 10 points would have been visible.
     if len(history.raw) < limits.FEWEST_ROWS:
         return None
     if hits is not None and newcombe(hits[:, -1], hits[:, history.best])[0] <= -limits.GAP:
@@ -86,9 +86,9 @@ def plateau(history: History) -> Symptom | None:
 
 
 def better_than_chance(history: History) -> bool:
-    """Whether the last look is shown to know more than the class frequencies; true where answers
-    are not classes. A linear probe of the same rows knows no more where there is nothing to know,
-    so being as good as one proves nothing by itself."""
+    """Whether the last evaluation is significantly better than the class frequencies; true where
+    predictions are not classes. To be as good as a linear probe on the same rows proves nothing:
+    where there is nothing to learn, the probe is no better than the class frequencies either."""
     if history.predictions is None or history.labels is None:
         return True
     return beats_chance(history.predictions, history.valid[:, -1], history.labels)
@@ -104,22 +104,24 @@ def _learned(history: History) -> bool:
 
 
 TOO_SHORT = "too few steps"
-BETTER = "better than always giving the class frequencies"
+BETTER = "better than always predicting the class frequencies"
 
 
 def underfit(history: History) -> Symptom | None:
     """``underfit`` at the end of the plan, where one of these holds:
 
-    - the train probe is no better, or hardly, than always giving the class frequencies;
-    - validation is worse than a linear probe on the untouched model, on the same rows beyond chance
-      and by more than the margin, while the train probe is no better than at the best step;
-    - validation still falls steeply: it is at its lowest, and over the last quarter of the steps it
-      lost a tenth or more of its loss, beyond chance;
-    - the rate is too low (``rate_low`` says why), and half of the train probe's first loss is left
-      or validation has gained less than twice the margin.
+    - the training loss is not better, or hardly better, than that of the class frequencies;
+    - the validation loss is above that of a linear probe on the base model, on the same rows,
+      significantly and by more than the margin, while the training loss is no better than at the
+      best step;
+    - the validation loss still falls steeply: it is at its lowest, and over the last quarter of the
+      steps it fell significantly by a tenth or more;
+    - the learning rate is too low (``rate_low`` says why), and half of the first training loss is
+      left or validation has gained less than twice the margin.
 
-    Before the end a falling loss is ``learning``; where the plan is not known, always. Never where
-    the training rows are at their floor: they have nothing left to teach.
+    Before the end of the plan, and always where the plan is not known, a falling loss is
+    ``learning``. Never where the training loss is near zero: nothing is left to learn from the
+    rows.
     """
     if (
         not history.has_validation
@@ -139,8 +141,8 @@ def _chance(history: History) -> Symptom | None:
     assert chance is not None
     return _underfit(
         history,
-        f"the training loss ends at {loss:.3f}, {'hardly' if loss < chance else 'no'} {BETTER} "
-        f"({chance:.3f})",
+        f"the training loss ends at {loss:.3f}, "
+        f"{'hardly' if loss < chance else 'not'} {BETTER} ({chance:.3f})",
         0.95,
         evidence_item("train_probe_loss", loss, step=history.last_step),
         evidence_item("loss_of_the_class_frequencies", chance, step=history.last_step),
@@ -164,7 +166,7 @@ def _worse_than_probe(history: History) -> Symptom | None:
 
 
 def _steep(history: History) -> Symptom | None:
-    # Against the newest look that lies a quarter of the steps back; the first always does.
+    # Compare with the newest evaluation at least a quarter of the steps back; the first always is.
     line = history.last_step - (history.last_step - history.steps[0]) / 4
     snapshot = max(i for i, step in enumerate(history.steps) if step <= line)
     gap = history.gap(history.valid, -1, snapshot, limits.ALARM_LEVEL)
@@ -191,8 +193,8 @@ def _slow(history: History) -> Symptom | None:
     if slow is None or not short or history.above_best.low > 0:
         return None
     because = (
-        f"{history.loss_name} changed by {gained.value:+.3f} over the whole run and the "
-        f"training loss by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
+        f"{history.loss_name} changed by {gained.value:+.3f} over all steps and the training loss "
+        f"by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
     return _underfit(
         history,

@@ -1,5 +1,5 @@
-"""The learning rate: too high, where the loss is no number, climbs or jumps about; too low, where
-it falls slowly and straight; or simply unusual.
+"""The learning rate: too high, where the loss is not finite, climbs or jumps; too low, where it
+falls slowly and linearly; or outside the usual range.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ BY_HIGH_RATE: tuple[Label, ...] = (
 
 
 def rate_high(history: History) -> Symptom | None:
-    """``diverging``, or else the cause of another label.
+    """``diverging``, or the cause of another label.
 
-    ``diverging``: a loss is no number; or the train probe is significantly above where it started
-    by more than a tenth, or has given back more than half of what it had learned, and the same
-    size of rise already stood at the look before; or validation is significantly above its best
-    and the train probe got worse with it.
+    ``diverging``: a loss is not finite; or the training loss is significantly above its first value
+    by more than a tenth, or has lost more than half of what was gained, and a rise of that size was
+    already there at the previous evaluation; or the validation loss is significantly above its best
+    and the training loss got worse with it.
 
-    As a cause: the peak rate is above the usual ones; the train probe rose significantly between
-    looks, twice by more than a tenth or once by more than half; the gradient norm jumped to ten
-    times its median so far; or the raw validation loss is 3.5 times that of the class frequencies,
-    which takes logits out of all proportion.
+    As a cause: the peak rate is above the usual ones; the training loss rose significantly between
+    evaluations, twice by more than a tenth or once by more than half; the gradient norm jumped to
+    ten times its median so far; or the raw validation loss is 3.5 times that of the class
+    frequencies, which requires far too large logits.
     """
     if history.first_non_finite is not None:
         return _broken(history.first_non_finite, history)
@@ -49,7 +49,7 @@ def rate_high(history: History) -> Symptom | None:
     if climbed is None and not symptoms:
         return None
     found = Symptom(
-        because="the learning curves show a learning rate that is too high",
+        because="the learning curves show that the learning rate is too high",
         cause=TOO_HIGH,
         blame=0.95,
         explains=BY_HIGH_RATE,
@@ -80,7 +80,7 @@ def _broken(snapshot: Snapshot, history: History) -> Symptom:
         label="diverging",
         cause="rows or weights that were invalid before training"
         if begins
-        else f"{TOO_HIGH}, or the precision too low",
+        else f"{TOO_HIGH}, or the precision is too low",
         since_step=snapshot.step,
         evidence=(evidence_item("loss_not_a_number", 1.0, step=snapshot.step),),
         remedies=remedies_for("broken start" if begins else "diverging", history),
@@ -96,19 +96,19 @@ def _climbed(history: History) -> tuple[Difference, str, int] | None:
     since = history.steps[-2]
     start = history.gap(history.probe, -1, 0, limits.ALARM_LEVEL)
     if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
-        return start, "where it started", since
+        return start, "its first value", since
     best = history.gap(history.probe, -1, int(means.argmin()), limits.ALARM_LEVEL)
     back = max(small, limits.GAVE_BACK * (first - lowest))
     if best.low > 0 and _stays(means, lowest + back):
-        return best, "its lowest", since
+        return best, "its lowest value", since
     if history.has_validation and history.is_rising and history.probe_since_best.low > 0:
-        than = "that of the best step, and validation got worse too"
+        than = "its value at the best step, and validation got worse too"
         return history.probe_since_best, than, history.steps[history.best + 1]
     return None
 
 
 def _stays(means: Floats, level: float) -> bool:
-    """Whether the last two means are above a level: one bad look early in a run is common."""
+    """Whether the last two means are above a level: one bad evaluation early in a run is common."""
     return len(means) > 2 and bool(np.all(means[-2:] > level))
 
 
@@ -126,7 +126,7 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
             evidence_item("largest_rise_of_the_train_probe", max(bumps), step=history.last_step)
         )
     norms = [s.gradient_norm for s in history.snapshots if s.gradient_norm is not None]
-    # The largest ratio of a gradient norm to the median of those before it, three at least.
+    # The largest ratio of a gradient norm to the median of the norms before it, at least three.
     ratios = [
         norms[i] / max(float(np.median(norms[:i])), 1e-12)
         for i in range(3, len(norms))
@@ -146,12 +146,12 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
 
 
 def _bumps(history: History) -> list[float]:
-    """The rises of the train probe between two looks, beyond chance and by a tenth or more, each
-    in parts of the look before."""
+    """The significant rises of the training loss between two evaluations, by a tenth or more, each
+    as a share of the loss before."""
     means, bumps = history.probe_means, []
     for snapshot in range(1, len(means)):
         rise, before = float(means[snapshot] - means[snapshot - 1]), float(means[snapshot - 1])
-        # Beside the tenth a fixed margin: of a loss near 0 any tenth is noise.
+        # A fixed margin in addition to the tenth: of a loss near 0 any tenth is noise.
         large = rise > limits.BUMP * before + limits.MARGIN
         if large and history.gap(history.probe, snapshot, snapshot - 1, limits.ALARM_LEVEL).low > 0:
             bumps.append(rise / max(before, 1e-9))
@@ -159,10 +159,10 @@ def _bumps(history: History) -> list[float]:
 
 
 def nothing_learned(history: History) -> bool:
-    """Whether the last train probe is no better, or hardly, than always giving the class
-    frequencies. Those are of the validation rows: of one class alone they say nothing of training
-    rows, and a loss above them is no proof where the answers to validation rows follow their
-    labels, as those of a model that learned from balanced classes do."""
+    """Whether the last training loss is not better, or hardly better, than that of the class
+    frequencies. Those are of the validation rows: with a single class they say nothing about the
+    training rows. A loss above them is no proof either where the predictions on validation rows
+    follow their labels, as with a model trained on balanced classes."""
     chance, loss = history.chance, float(history.probe_means[-1])
     if not chance or not loss > limits.NOTHING_LEARNED_SHARE * chance:
         return False
@@ -176,9 +176,9 @@ BY_LOW_RATE: tuple[Label, ...] = ("underfit", "learning", "healthy", "inconclusi
 
 
 def rate_low(history: History) -> Symptom | None:
-    """Speaks as a cause where the train probe is not fitted yet and the peak rate is below the
-    usual ones; or half of its first loss or more is left and it falls in a straight line, measured
-    by the rates that were spent: a run that learns bends long before."""
+    """A cause, without a label, where the training sample is not fitted yet and the peak rate is
+    below the usual ones; or half of its first loss or more is left and it falls linearly in the sum
+    of the learning rates: a run that learns shows a bend long before."""
     if not history.comparable or not history.probe.size or history.at_floor:
         return None
     if (history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE:
@@ -195,7 +195,7 @@ def rate_low(history: History) -> Symptom | None:
     if distance is not None:
         signs.append(evidence_item("distance_of_the_weights", distance, step=history.last_step))
     return Symptom(
-        because="the loss falls slowly and straight",
+        because="the training loss falls slowly and linearly",
         cause=TOO_LOW,
         blame=blame,
         explains=BY_LOW_RATE,
@@ -205,10 +205,10 @@ def rate_low(history: History) -> Symptom | None:
 
 
 def straight(history: History) -> bool:
-    """Whether the train probe falls in a straight line against Σ rate × updates: the second half of
-    that brought at least 60 % of what the first did, and both fell. Four looks at least."""
+    """Whether the training loss falls linearly in Σ rate × updates: the second half of that sum
+    brought at least 60 % of what the first did, and both fell. Needs four evaluations."""
     means = history.probe_means
-    # Σ rate × updates up to each look, by the trapezoid rule.
+    # Σ rate × updates up to each evaluation, by the trapezoid rule.
     rates = np.nan_to_num(np.array([snapshot.learning_rate for snapshot in history.snapshots]))
     pieces = np.diff(np.array(history.steps)) * (rates[1:] + rates[:-1]) / 2
     clock = np.concatenate([[0.0], np.cumsum(pieces)])
@@ -220,6 +220,6 @@ def straight(history: History) -> bool:
 
 
 def left_over(history: History) -> float:
-    """What is left of the first loss of the train probe."""
+    """The share of the first training loss that is left."""
     first = float(history.probe_means[0])
     return float(history.probe_means[-1]) / first if first > 0 else 0.0

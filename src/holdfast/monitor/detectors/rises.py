@@ -1,21 +1,22 @@
-"""Validation got worse while training did not: overfitting, miscalibration, and the plain gap.
+"""Validation got worse while training did not: overfitting, miscalibration, and the accuracy gap.
 
-The raw validation loss decides whether anything got worse, since that is the curve that a person
-sees rise. Whether it is ``overfit`` or only ``miscalibrated`` is a question about the answers: raw
-cross-entropy is knowing plus being as sure as one should be (2501.19195), and on small data the
-second part goes wrong first, the commonest false alarm of early stopping.
+The raw validation loss decides whether anything got worse, since a reader sees that curve rise.
+Whether the run is ``overfit`` or only ``miscalibrated`` depends on the predictions. Raw
+cross-entropy is the sum of a refinement error and a calibration error (2501.19195). On small data
+the second rises first, which is the most frequent false alarm of early stopping.
 """
 
 from __future__ import annotations
 
 from holdfast.core.records import Evidence
-from holdfast.core.wording import p_value_phrase
+from holdfast.core.wording import p_value_phrase, percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import VERBATIM_EVIDENCE
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import overfit_remedies, remedies_for
 from holdfast.monitor.symptom import (
     FEW_ROWS,
+    OVERCONFIDENT,
     TOO_LONG,
     Symptom,
     clip_confidence,
@@ -24,35 +25,35 @@ from holdfast.monitor.symptom import (
 )
 from holdfast.stats.intervals import rate_gap
 
-# How the p-value of a rise is come by (``stats/sequential_rise.py``).
+# How the p-value of a rise is computed (``stats/sequential_rise.py``).
 OVER_EVALUATIONS = "test over all evaluations"
 HARMS = {
-    "both": "both its predictions and their probabilities got worse",
-    "answers": "its predictions got worse",
-    "certainty": "so far only its predicted probabilities got worse",
+    "both": "both the predictions and their probabilities got worse",
+    "answers": "the predictions got worse",
+    "certainty": "so far only the predicted probabilities got worse",
 }
 
 
 def overfit(history: History) -> Symptom | None:
-    """``overfit`` since the look after the best, where the loss rose (``History.rose``) and one of
-    these holds:
+    """``overfit`` since the evaluation after the best one, where the loss rose
+    (``History.has_risen``) and one of these holds:
 
-    - the answers got worse: the loss after the best temperature, or the share of right answers, is
-      worse than at its best by the limit that holds for every choice of the best;
-    - unseen rows are far behind the train probe (``History.far_behind``);
-    - the rows cannot tell whether it is, and more than half of what the best state had gained over
-      the class frequencies is lost again.
+    - the predictions got worse: the calibrated loss or the accuracy is worse than at its best, by
+      the limit that holds for every choice of the best;
+    - unseen rows are far behind the training sample (``History.far_behind``);
+    - the rows are too few to decide this, and more than half of the best checkpoint's gain over the
+      class frequencies is lost again.
 
-    Its own cause is time: strong where most of the run lies beyond the best step, weak where the
-    best was just now, so that few rows or a large model may explain it better.
+    Its own cause is the length of training: strong where most of the run is after the best step,
+    weak where the best step is recent, so that few rows or a large model may explain it better.
     """
     if not is_overfit(history):
         return None
     best = history.raw_best if history.raw_has_risen else history.best
-    # By steps: looks need not be evenly spaced.
+    # By steps: evaluations need not be evenly spaced.
     beyond = 1 - history.steps[best] / max(1, history.last_step)
     assert history.harm is not None
-    # A run whose last state is kept was not too long.
+    # A run whose last checkpoint is kept was not too long.
     last = history.kept_place == len(history.snapshots) - 1
     meanwhile = " while the training loss did not rise" if history.probe.size else ""
     return Symptom(
@@ -76,7 +77,7 @@ def overfit(history: History) -> Symptom | None:
 
 
 def is_overfit(history: History) -> bool:
-    """Whether the loss rose, and one of the three that ``overfit`` names holds."""
+    """Whether the loss rose, and one of the three conditions of ``overfit`` holds."""
     if not history.has_risen:
         return False
     if history.answers_worse:
@@ -89,8 +90,8 @@ def is_overfit(history: History) -> bool:
 
 
 def rise_words(history: History) -> str:
-    """``the validation loss is 1.204 above its best at step 40 (test over all looks, p = 0.003)``,
-    by the raw loss where that rose."""
+    """``the validation loss is 1.204 above its best at step 40 (test over all evaluations,
+    p = 0.003)``, by the raw loss where that rose."""
     if history.raw_has_risen:
         name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
     else:
@@ -100,12 +101,12 @@ def rise_words(history: History) -> str:
 
 
 def rise_p(history: History) -> float:
-    """The p-value of the rise that ``rise_words`` names."""
+    """The p-value of the rise that ``rise_words`` describes."""
     return history.raw_rise.p_value if history.raw_has_risen else history.rise.p_value
 
 
 def rise_evidence(history: History) -> tuple[Evidence, ...]:
-    """Both losses above their best, what the train probe did, and the metric."""
+    """Both losses relative to their best, the change of the training loss, and the metric."""
     wrong = history.error_rise
     evidence = [
         difference_evidence("valid_loss_above_best", history.raw_above_best, history.last_step),
@@ -135,16 +136,14 @@ def rise_evidence(history: History) -> tuple[Evidence, ...]:
     )
 
 
-OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
-
-
 def miscalibrated(history: History) -> Symptom | None:
-    """``miscalibrated`` where the raw loss rose (``History.raw_has_risen``), the answers did not
-    get worse, and the gap of right answers between train probe and validation is below 10 points
-    with a probability of 95 %: the model holds on unseen rows and is only too sure.
+    """``miscalibrated`` where the raw loss rose (``History.raw_has_risen``), the predictions did
+    not get worse, and the accuracy gap (training sample − validation) is below 10 points with a
+    probability of 95 %: the model generalizes and is only overconfident.
 
-    Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
-    the gap holds 10 points, the rows cannot tell this from ``overfit``.
+    Needs predictions that are correct or wrong, and the logits of every snapshot. Where the
+    interval of the gap contains 10 points, the rows are too few to distinguish this from
+    ``overfit``.
     """
     if not history.raw_has_risen or history.answers_worse or not history.is_calibrated:
         return None
@@ -154,7 +153,7 @@ def miscalibrated(history: History) -> Symptom | None:
     temperature = float(history.snapshots[-1].temperature)
     return Symptom(
         because=f"{rise_words(history)}, but neither accuracy nor the calibrated loss (temperature "
-        f"{temperature:.2f}) got significantly worse: it generalizes, and is overconfident",
+        f"{temperature:.2f}) got significantly worse: the model generalizes but is overconfident",
         strength=clip_confidence(1 - history.raw_rise.p_value),
         label="miscalibrated",
         cause=OVERCONFIDENT,
@@ -166,11 +165,11 @@ def miscalibrated(history: History) -> Symptom | None:
 
 
 def disparity(history: History) -> Symptom | None:
-    """Says by how much more often the train probe is answered rightly than validation, with
-    Newcombe's interval, where even its lower limit is 5 points or more.
+    """The accuracy gap (training sample − validation) with Newcombe's interval, where even its
+    lower limit is 5 points or more.
 
-    A gap alone is no fault, since every model that learns has one; so this only speaks as evidence
-    beside the label of another, and never of a cause.
+    A gap by itself is no fault, since every model that learns has one. So this is only evidence for
+    the label of another detector, and never a cause.
     """
     if not history.has_validation or history.valid_hits is None or history.probe_hits is None:
         return None
@@ -180,8 +179,8 @@ def disparity(history: History) -> Symptom | None:
         return None
     gap = float(train.mean() - valid.mean())
     return Symptom(
-        because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
-        "validation rows",
+        because=f"accuracy is {percent_phrase(train.mean(), 1)} on training rows and "
+        f"{percent_phrase(valid.mean(), 1)} on validation rows",
         evidence=(
             evidence_item("accuracy_train_probe_above_valid", gap, low, high, history.last_step),
         ),

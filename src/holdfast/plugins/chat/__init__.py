@@ -1,4 +1,4 @@
-"""Conversations with a language model."""
+"""Conversations with a run's generative model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 CHAT = Entry(
     "holdfast.plugins.chat.command",
-    "Talk to a language model and its start model.",
+    "Chat with a run's language model and its base model.",
     "holdfast chat runs/helper-1",
     "holdfast chat runs/helper-1 --message 'How do I reset it?' --start",
     "holdfast chat runs/helper-1 --json < questions.txt",

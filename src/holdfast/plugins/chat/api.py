@@ -20,11 +20,12 @@ def chat(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Talk:
-    """A conversation with a finished run's model, as ``holdfast chat`` has it:
-    ``chat(run).ask("…")`` gives ``answer`` and, with ``start``, what the model that it began from
-    says to the same (``start``). ``reset`` forgets what was said.
+    """Start a conversation with a finished run's model, as ``holdfast chat`` does.
+    ``chat(run).ask("…")`` returns ``answer`` and, with ``start``, the base model's answer to the
+    same message (``start``). ``reset`` clears the conversation.
 
-    Raises ``InputError`` where the command would exit with 2."""
+    Raises ``InputError`` where the command would exit with 2.
+    """
     from holdfast.plugins.chat.talk import GenerationOptions, Talk
 
     return Talk.of(Path(run), GenerationOptions(tokens, temperature, seed), start=start)

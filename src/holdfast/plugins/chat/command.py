@@ -1,4 +1,4 @@
-"""``holdfast chat``: talk to a run's language model, beside the one that it began from."""
+"""``holdfast chat``: chat with a run's language model and its base model."""
 
 from __future__ import annotations
 
@@ -26,52 +26,53 @@ from holdfast.training.machine.signals import ending_signals
 if TYPE_CHECKING:
     from holdfast.plugins.chat.talk import Reply, Talk
 
-HELP = """/help          this list
-/start         ask the start model too, or no longer
-/reset         forget what was said
-/save FILE     write what was said as JSON lines
-/quit          end; so does Ctrl-D. Ctrl-C stops an answer"""
-YOU, TUNED, START = "you", "tuned", "start"
+HELP = """/help          show this list
+/start         turn the base model's answers on or off
+/reset         clear the conversation
+/save FILE     write the conversation as JSON lines
+/quit          end the chat, like Ctrl-D; Ctrl-C stops an answer"""
+YOU, TUNED, START = "you", "tuned", "base"
 NAME_WIDTH, MAX_MESSAGE_LENGTH = 8, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
-    """How answers are made."""
+    """How answers are generated."""
 
     tokens: Annotated[
-        int | None, typer.Option(min=1, help="The longest answer, in tokens (the run's, else 128).")
+        int | None, typer.Option(min=1, help="Maximum new tokens (default: the run's, else 128).")
     ] = None
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 takes the likeliest word; above it, words are drawn.")
+        float, typer.Option(min=0.0, help="0: greedy decoding; above 0: sampling.")
     ] = 0.0
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
 
 
 OUTPUT = Helps(
-    as_json="One JSON object a message, on one line.", quiet="Say nothing beside the answers."
+    as_json="Print one JSON object per message, on one line.", quiet="Print only the answers."
 )
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run that writes text.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run of a generative model.")
+    ],
     message: Annotated[
-        list[str] | None, typer.Option(help="Ask this and end; again for the next turn.")
+        list[str] | None, typer.Option(help="Send this message and exit; repeat for more turns.")
     ] = None,
     start: Annotated[
         bool | None,
         typer.Option(
-            "--start/--no-start",
-            help="Ask the model that it began from too (on a terminal it is, unless you say no).",
+            "--start/--no-start", help="Also ask the base model (the default on a terminal)."
         ),
     ] = None,
     *,
     answers: AnswerOptions,
     output: Annotated[Output, OUTPUT],
 ) -> None:
-    """Talk to the model of RUN, and to the one that it began from.
+    """Chat with the model of RUN and with its base model.
 
-    Where standard input is no terminal, every line of it is a message.
+    If standard input is not a terminal, each of its lines is a message.
     """
     refuse_low_memory("torch")
     from holdfast.plugins.chat.talk import GenerationOptions, Talk
@@ -92,13 +93,13 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    """The piped messages, one a line; empty lines are skipped."""
+    """The piped messages, one per line; empty lines are skipped."""
     stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="\n")
     try:
         while line := stream.readline(MAX_MESSAGE_LENGTH + 1):
             if len(line) > MAX_MESSAGE_LENGTH:
                 rule = f"is longer than {MAX_MESSAGE_LENGTH:,} characters"
-                raise DataError("a message", rule, None, "Give one message a line.")
+                raise DataError("a message", rule, None, "Put one message on each line.")
             if line.strip():
                 yield line.strip()
     except UnicodeError as error:
@@ -119,16 +120,16 @@ def _line(reply: Reply) -> str:
 
 
 def _chat_loop(talk: Talk) -> None:
-    """Until the person ends it."""
+    """Read and answer messages until the user ends the chat."""
     import importlib.util
 
     if importlib.util.find_spec("readline") is not None:
-        # Its import gives ``input`` its editing and its history.
+        # Importing it gives ``input`` line editing and a history.
         importlib.import_module("readline")
-    # An interrupt stops an answer here; what asks the process to end still ends it.
+    # An interrupt stops only an answer here; other ending signals still end the process.
     for number in ending_signals():
         signal.signal(number, _leave)
-    typer.echo("/help lists what there is; Ctrl-D ends.")
+    typer.echo("/help lists the commands; Ctrl-D ends the chat.")
     while True:
         try:
             line = input(f"\n{YOU:>{NAME_WIDTH - 3}} > ").strip()
@@ -136,7 +137,7 @@ def _chat_loop(talk: Talk) -> None:
             typer.echo()
             return
         except KeyboardInterrupt:
-            typer.echo("\n(Ctrl-D ends)")
+            typer.echo("\n(Ctrl-D ends the chat)")
             continue
         if line in ("/quit", "/exit"):
             return
@@ -168,7 +169,7 @@ def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
         return
     (tuned if reply.start is None else other).end()
     if reply.forgotten:
-        typer.echo(f"({reply.forgotten} earlier messages no longer fit and were not read)")
+        typer.echo(f"({reply.forgotten} earlier messages no longer fit and were left out)")
 
 
 def _run_slash_command(talk: Talk, line: str) -> str:
@@ -179,15 +180,15 @@ def _run_slash_command(talk: Talk, line: str) -> str:
             return HELP
         case "/start":
             if talk.start_model is None:
-                return "The start model was not loaded."
+                return "The base model is not loaded."
             talk.start = not talk.start
-            return "The start model answers too." if talk.start else "The start model is not asked."
+            return f"The base model's answers are {'on' if talk.start else 'off'}."
         case "/reset":
             talk.reset()
-            return "What was said is forgotten."
+            return "The conversation is cleared."
         case "/save":
             return _save(talk, rest.strip())
-    return f"{name} is not known here.\n{HELP}"
+    return f"{name} is not a command.\n{HELP}"
 
 
 def _save(talk: Talk, name: str) -> str:
@@ -199,21 +200,21 @@ def _save(talk: Talk, name: str) -> str:
     path = Path(name)
     try:
         if path.exists() or path.is_symlink():
-            raise RecipeError(str(path), "is there already", None, "Name another file.")
+            raise RecipeError(str(path), "already exists", None, "Name another file.")
         write_text(path, "".join(f"{_line(reply)}\n" for reply in talk.replies))
     except (HoldfastError, OSError, ValueError) as error:
         return str(error)
-    return f"{len(talk.replies)} messages are in {name}."
+    return f"{len(talk.replies)} messages were written to {name}."
 
 
 def columns(text: str) -> int:
-    """The terminal columns that a text takes."""
+    """The number of terminal columns that a text takes."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 class _Column:
-    """Streamed words, wrapped to the terminal's width, after a name."""
+    """Streamed words after a name, wrapped to the terminal's width."""
 
     def __init__(self, name: str) -> None:
         self._name, self._width = name, width() - (NAME_WIDTH if name else 0)
@@ -224,7 +225,7 @@ class _Column:
             self._write(f"{self._name:>{NAME_WIDTH - 3}} | ")
 
     def add(self, text: str) -> None:
-        """Write complete words; the last one waits for its end."""
+        """Write complete words; the last word is held back until it is complete."""
         for character in printable(text):
             if character in " \n":
                 self._write_word(self._word)
@@ -236,7 +237,7 @@ class _Column:
                     self._column += 1
             else:
                 self._word += character
-                # A script without spaces, or a word that fills a line, is written as it comes.
+                # A script without spaces, or a word that fills a line, is written at once.
                 if columns(character) > 1 or columns(self._word) >= self._width:
                     self._write_word(self._word)
                     self._word = ""

@@ -46,13 +46,15 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.new_tokens is not None and not 1 <= self.new_tokens <= MAX_TOKENS:
             rule = f"must be from 1 to {MAX_TOKENS:,}"
-            raise RecipeError("--tokens", rule, self.new_tokens, "Name the longest answer.")
+            raise RecipeError(
+                "--tokens", rule, self.new_tokens, "Give the maximum number of new tokens."
+            )
         # Also refuses NaN.
         if not self.temperature >= 0:
             raise RecipeError("--temperature", "must be 0 or more", self.temperature, "E.g. 0.7.")
         if not 0 <= self.seed < 2**63:
             rule = "must be a whole number from 0 to 9,223,372,036,854,775,807"
-            raise RecipeError("--seed", rule, self.seed, "Name another.")
+            raise RecipeError("--seed", rule, self.seed, "Give another seed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +164,15 @@ class Talk:
 
     @classmethod
     def of(cls, run: Path, manner: GenerationOptions | None = None, *, start: bool = True) -> Talk:
-        """Raises ``RunError`` for what is no finished run, ``RecipeError`` for one whose model
-        writes no text."""
+        """Raises ``RunError`` if the folder is not a finished run, ``RecipeError`` if its model is
+        not generative."""
         task = str(open_run(run).get("task"))
         if task not in GENERATIVE_TASKS:
             raise RecipeError(
                 f"holdfast chat {run}",
-                "talks to a model that writes text, which this one does not",
+                "needs a generative model",
                 task,
-                f"Ask it for answers with: holdfast predict {run} -",
+                f"For predictions, use: holdfast predict {run} -",
             )
         folder, recipe = model_of(run), read_recipe(run / RECIPE)
         tuned = _tuned_speaker(task, folder, recipe, run)
@@ -180,7 +182,7 @@ class Talk:
             try:
                 start_speaker = _start_model(task, tuned, recipe)
             except HoldfastError as error:
-                decisions.append(Decision("start model", "not asked", str(error)))
+                decisions.append(Decision("base model", "not loaded", str(error)))
         return cls(tuned, start_speaker, manner or GenerationOptions(), tuple(decisions))
 
     def ask(
@@ -220,7 +222,7 @@ class Talk:
         return reply
 
     def reset(self) -> None:
-        """Forget what was said."""
+        """Clear the conversation."""
         self.replies.clear()
         for speaker in filter(None, (self.tuned, self.start_model)):
             speaker.turns.clear()

@@ -1,4 +1,4 @@
-"""Run folders and the store of a service, as pages in a browser."""
+"""Run folders and the store of a service, as web pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 DASHBOARD = Entry(
     "holdfast.plugins.dashboard.command",
-    "Runs and a service, as pages in a browser.",
+    "Show runs and a service in a browser.",
     "holdfast dashboard",
     "holdfast dashboard experiments/ --port 0",
     "holdfast dashboard runs --store service.db",

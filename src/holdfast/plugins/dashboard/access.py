@@ -32,7 +32,7 @@ LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 # Maximum browsers with a cookie; the oldest is dropped.
 MAX_SESSIONS = 64
 STATIC = "/static/"
-OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
+OTHER_HOST = "This page is only available on this machine, as 127.0.0.1 or localhost.\n"
 DAY_S = 86_400
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 POLICY = (
@@ -49,7 +49,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
 }
-"""What every answer bears: the page's own files and nothing else, in no frame."""
+"""The headers of every response: only the page's own files may load, and no frame."""
 
 
 class Access:
@@ -175,12 +175,12 @@ class PageGuard:
                 return RedirectResponse(address, 303, {"Set-Cookie": cookie})
         if not known_path or not access.has_session(headers.get("cookie")):
             return message_page(
-                "Not open yet",
-                "Open the address that `holdfast dashboard` printed in its terminal: it lets this "
-                "browser in, once. Each use prints a new one for the next browser.",
+                "This browser has no access yet",
+                "Open the address that `holdfast dashboard` printed in its terminal. It is valid "
+                "once; each use prints a new address for the next browser.",
                 401,
-                "If you came by that address from another page just now, go on here.",
-                ("/", "Go on"),
+                "If you have just opened that address through a link, continue here.",
+                ("/", "Continue"),
             )
         if scope["method"] not in SAFE_METHODS and not access.is_same_origin(
             host, headers.get("origin")

@@ -51,15 +51,15 @@ from holdfast.plugins.service.web.connection import (
 MAX_STREAMS, TICK_S = 32, 0.5
 KEYS = (
     ("Runs", "/", "search"),
-    ("Curves", "← →", "from look to look, Home and End to the ends"),
-    ("Try it", "Ctrl Enter", "ask the model"),
+    ("Curves", "← →", "move between evaluations; Home and End go to the first and the last"),
+    ("Try it", "Ctrl Enter", "predict"),
     ("Label", "1 … 9", "choose the label that shows this key"),
-    ("Label", "↑ ↓", "the label before or after"),
-    ("Label", "Enter", "store the chosen label, and go on"),
+    ("Label", "↑ ↓", "choose the previous or the next label"),
+    ("Label", "Enter", "store the chosen label and continue"),
     ("Label", "s", "skip this row"),
-    ("Label", "u", "take the last label back"),
-    ("Label", "?", "show what the model said"),
-    ("Everywhere", "Tab", "from one thing to the next; the first Tab skips to the content"),
+    ("Label", "u", "undo the last label"),
+    ("Label", "?", "show the model's prediction"),
+    ("Everywhere", "Tab", "move to the next element; the first Tab skips to the content"),
 )
 
 Handler = Callable[[Dashboard, Request], Any]
@@ -109,9 +109,9 @@ def _page(dashboard: Dashboard, handler: Handler) -> Callable[[Request], Any]:
             else:
                 page = await run_in_threadpool(handler, dashboard, request)
         except StoreError as error:
-            return error_page("The store does not answer", error, 503)
+            return error_page("The store cannot be reached", error, 503)
         except InputError as error:
-            return error_page("That cannot be shown", error, 400)
+            return error_page("This cannot be shown", error, 400)
         return page if isinstance(page, Response) else HTMLResponse(page)
 
     return answer
@@ -177,14 +177,14 @@ async def static(request: Request) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     detail = str(getattr(error, "detail", ""))
-    text = detail if detail and status != 405 else "There is no such page."
-    title = "Not found" if status == 404 else "That cannot be done"
+    text = detail if detail and status != 405 else "This page does not exist."
+    title = "Not found" if status == 404 else "This is not possible"
     return message_page(title, plain(text), status)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    text = f"A defect in Holdfast: {type(error).__name__}. Its terminal says where."
-    return message_page("That failed", text, 500)
+    text = f"A bug in Holdfast: {type(error).__name__}. The terminal shows the traceback."
+    return message_page("This failed", text, 500)
 
 
 HOST = "127.0.0.1"
@@ -200,12 +200,12 @@ def run_dashboard(
     """Serve pages over the runs below ``root`` until the user stops it. ``show_address`` is called
     with the address that opens it, and with a new one after each use. Port 0 is any free port.
 
-    Raises ``RunError`` where ``root`` is no folder, ``MachineError`` where the port is taken,
+    Raises ``RunError`` where ``root`` is not a folder, ``MachineError`` where the port is in use,
     ``StoreError`` where the store cannot be opened.
     """
     if not root.is_dir():
         rule = "is not a folder" if root.exists() else "does not exist"
-        raise RunError(str(root), rule, None, "Name the folder in which your runs are.")
+        raise RunError(str(root), rule, None, "Give the folder of your runs.")
     sock = local_socket(port)
     with sock:
         opened = None
@@ -248,7 +248,7 @@ def local_socket(port: int) -> socket.socket:
         sock.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             rule = "is in use by another program"
-            remedy = "Stop that program, or choose another port: --port 0 takes any."
+            remedy = "Stop that program, or choose another port; --port 0 chooses a free one."
         else:
             rule, remedy = f"cannot be used: {error}", "Choose another port, from 1024 to 65535."
         raise MachineError("--port", rule, port, remedy) from None

@@ -1,4 +1,4 @@
-"""``holdfast dashboard``: runs and a service, as pages in a browser."""
+"""``holdfast dashboard``: runs and a service as web pages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from holdfast.core.machine import refuse_low_memory
 
 def command(
     runs: Annotated[
-        Path, typer.Argument(metavar="[RUNS]", help="The folder of runs, or one run.")
+        Path, typer.Argument(metavar="[RUNS]", help="A folder of runs, or one run.")
     ] = Path("runs"),
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Of this machine; 0 takes any that is free.")
+        int, typer.Option(min=0, max=65_535, help="Listen on this local port; 0: a free one.")
     ] = 8081,
     store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The store of a service: a file of SQLite, or a URL."),
+        str | None, typer.Option(metavar="URL", help="Store of a service: an SQLite file or a URL.")
     ] = None,
 ) -> None:
-    """Look at runs while they go on, compare them, try their models, watch a service and label.
+    """Follow runs during training, compare them, try their models, monitor a service and label its
+    rows.
 
-    Only this machine can open it. Nothing is written into a run.
+    Only this machine can open the dashboard. It writes nothing into a run.
     """
     refuse_low_memory("numpy")
     from holdfast.core.errors import MachineError
@@ -39,4 +39,6 @@ def command(
         ) from None
 
     MessagePrinter(quiet=False).title(f"holdfast dashboard {runs}")
-    run_dashboard(runs, port, store, lambda url: typer.echo(f"Open once: {url}"))
+    run_dashboard(
+        runs, port, store, lambda url: typer.echo(f"Open this address (valid once): {url}")
+    )

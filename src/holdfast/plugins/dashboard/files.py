@@ -28,8 +28,7 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 def open_regular(path: Path) -> int:
     """A descriptor of a regular file at ``path``; the caller closes it.
 
-    Raises ``OSError`` where there is none or it is a link, ``RunError`` where it is no regular
-    file.
+    Raises ``OSError`` where it is missing or a link, ``RunError`` where it is not a regular file.
     """
     descriptor = os.open(path, FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -45,8 +44,8 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
             if size > max_bytes:
-                rule = f"is larger than the {max_bytes:,} bytes that are read of such a file"
-                raise RunError(str(path), rule, size, "Take it out of the run's folder.")
+                rule = f"is larger than the limit of {max_bytes:,} bytes"
+                raise RunError(str(path), rule, size, "Remove it from the run's folder.")
             return file.read(max_bytes)
 
 
@@ -67,9 +66,9 @@ def refuse_links(run: Path, names: Iterable[str]) -> None:
         if (run / name).is_symlink():
             raise RunError(
                 str(run / name),
-                "is a link, where a run has a file of its own",
+                "is a link, and a run must have its own file",
                 None,
-                "Put what it points to in its place, or remove the link.",
+                "Replace the link by the file, or remove it.",
             )
 
 
@@ -84,7 +83,7 @@ START_POSITION = "0-0"
 class NewLines:
     """The content after a position: ``lines``, the complete and valid ones, each with the position
     after it; ``position`` to continue from; ``restarted``, whether the file is another than the
-    position's, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
+    position's, so that ``lines`` begin at its start; ``skipped`` lines that are not a JSON object;
     ``more``, whether there is more to read at once."""
 
     lines: tuple[tuple[str, Mapping[str, Any]], ...]
@@ -99,8 +98,8 @@ def read_new_lines(
 ) -> NewLines:
     """The complete lines after ``position``; a line that is half written is left for the next call.
 
-    An invalid ``position`` means the start. Raises ``OSError`` where the file is gone or may not be
-    read, ``RunError`` where it is no regular file.
+    An invalid ``position`` means the start. Raises ``OSError`` where the file is missing or
+    unreadable, ``RunError`` where it is not a regular file.
     """
     descriptor = open_regular(path)
     try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Maximum waiting requests; each takes a second or so, of generative models longer.
+# Maximum waiting requests; each takes about a second, with generative models longer.
 MAX_WAITING = 4
 # An unused model is unloaded after this time [s].
 IDLE_S = 600.0
@@ -50,7 +50,7 @@ LABEL_TYPES: Mapping[tuple[str, bool], str] = {
 
 
 class Busy(Exception):
-    """Too many requests wait already."""
+    """Too many requests are already waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ClassProbability:
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """The prediction for one row: ``reasons`` are the words that carry it (the report's view of
+    """The prediction for one row: ``reasons`` are the words that support it (the report's view of
     them), ``seconds`` its duration, ``loaded`` whether the model had to be loaded first,
     ``label_type`` the type of a label of this task."""
 
@@ -165,14 +165,14 @@ def input_fields(run: Path) -> tuple[Field, ...]:
 def _value(field: Field, value: object) -> Any:
     if field.input_type == "picture":
         if not isinstance(value, bytes) or not value:
-            raise DataError("the picture", "is missing", None, "Choose a file.")
+            raise DataError("the image", "is missing", None, "Choose a file.")
         return value
     text = "" if value is None else str(value)
     if len(text) > MAX_CHARACTERS:
-        rule = f"is longer than the {MAX_CHARACTERS:,} characters that are tried here"
+        rule = f"is longer than the limit of {MAX_CHARACTERS:,} characters on this page"
         raise DataError(field.name, rule, len(text), "Use `holdfast predict` for long texts.")
     if field.input_type == "text" and not text.strip():
-        raise DataError(field.name, "is empty", None, "Write a text.")
+        raise DataError(field.name, "is empty", None, "Enter a text.")
     return text
 
 
@@ -185,7 +185,7 @@ def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
         )
         if suffix is None:
             known = "PNG, JPEG, WebP or GIF"
-            raise DataError("the picture", "is of no kind that is read", None, f"Give {known}.")
+            raise DataError("the image", "has an unknown format", None, f"Use {known}.")
         path = folder / f"given{suffix}"
         path.write_bytes(content)
         return [str(path)]
@@ -238,7 +238,7 @@ def answer_text(prediction: object, empty: str) -> str:
 
 
 def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The report's view of the words that carry the prediction, tested against random orders."""
+    """The report's view of the words that support the prediction, tested against random orders."""
     from holdfast.analyses.explain.explain import explain_row, row_reader
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.report.explanation import row_view
@@ -253,5 +253,5 @@ def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
     row = replace(row, texts=tuple(Path(one).name for one in row.texts) if row.grid else row.texts)
     explanation = Explanation("", "", "", (row,), 0, masking)
     return row_view(explanation.to_json(), row.picture), (
-        f"A word is taken away thus: {masking}." if not row.grid else f"{masking}.",
+        f"How a word is removed: {masking}." if not row.grid else f"{masking}.",
     )

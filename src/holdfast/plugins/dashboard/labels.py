@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.service.labelling import Labelling, LabelTask
 
 
-ABSTAINED = "nothing: it left this row to a person"
+ABSTAINED = "no prediction: left to an annotator"
 # Maximum labels with a keyboard key.
 MAX_KEYED = 9
 MAX_CELL_LENGTH = 20_000
@@ -47,10 +47,10 @@ IMAGE_TYPES: Mapping[str, str] = {
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 MAX_IMAGE_LENGTH = 4_000_000
 DRAW_REASONS: Mapping[str, str] = {
-    "uniform": "drawn evenly at random: it counts towards the honest number",
-    "unlike": "drawn evenly among those on which the two models differ",
-    "chosen": "chosen because its label teaches much",
-    "volunteered": "volunteered",
+    "uniform": "drawn uniformly at random, so its label counts towards the accuracy",
+    "unlike": "drawn uniformly from the rows on which the two models differ",
+    "chosen": "chosen because its label is informative (active learning)",
+    "volunteered": "chosen by an annotator",
 }
 
 
@@ -85,10 +85,10 @@ def apply_action(
     try:
         if action == "undo":
             label_task = labelling.undo(annotator)
-            message = "Taken back." if label_task else "There is nothing to take back."
+            message = "Undone." if label_task else "There is nothing to undo."
         elif action in ("store", "skip", "suggest"):
             if not (index.isascii() and index.isdecimal() and len(index) < 10):
-                raise DataError("the row", "is named by no number", index, "Take the next one.")
+                raise DataError("the row", "has no valid number", index, "Continue with the next.")
             row_index = int(index)
             if action == "store":
                 label = label_from_form(labelling.rule, form)
@@ -99,7 +99,7 @@ def apply_action(
                 message = "Skipped."
             else:
                 suggestion = labelling.suggestion(request, row_index, annotator)
-                message = "The model’s answer is shown."
+                message = "The model’s prediction is shown."
     except DataError as error:
         problem = f"{error.what}: {error.rule}. {error.remedy}"
     if suggestion is not None or (problem and action == "store"):
@@ -137,7 +137,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
             and not view.problem
             and (view.task is None or view.task["suggestion"] is None)
         ):
-            # So that reloading the page stores nothing twice.
+            # Reloading the page then stores nothing twice.
             return RedirectResponse(own_address("/label"), 303)
         if only_task:
             return render("parts/task.html.j2", view=view)
@@ -147,7 +147,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
 def task_view(label_task: LabelTask, suggestion: str | None = None) -> Mapping[str, Any]:
     """A row as the page shows it: ``cells`` are its columns, each with its name and a text or an
     image; ``suggestion`` is the prediction, once it was requested; ``tokens`` those of a row with a
-    tag a token."""
+    tag per token."""
     rule = label_task.rule
     tokens = label_task.row.get("tokens") if rule.label_type == "tags" else None
     if rule.label_type == "tags" and not isinstance(tokens, (list, tuple)):
@@ -180,23 +180,26 @@ def choices_with_keys(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def progress_view(labelling: Labelling) -> Mapping[str, Any]:
     """The labelling progress: ``share`` in percent; ``lines`` are numbers with their names."""
     progress = labelling.progress()
-    lines = [("labelled", f"{progress.labelled:,} of {progress.rows:,} rows whose text is kept")]
+    lines = [("labelled", f"{progress.labelled:,} of {progress.rows:,} rows with a stored text")]
     drawn_evenly = progress.by_draw.get("uniform", 0)
     if drawn_evenly:
-        lines.append(("drawn evenly", f"{drawn_evenly:,}"))
+        lines.append(("drawn uniformly", f"{drawn_evenly:,}"))
     if progress.skipped:
         lines.append(("skipped", f"{progress.skipped:,}"))
     if progress.several:
         lines.append(
-            ("by several people", f"{progress.several:,}, {progress.disagreed:,} differently")
+            (
+                "by several annotators",
+                f"{progress.several:,}, {progress.disagreed:,} with disagreement",
+            )
         )
     for model, estimate in progress.accuracy.items():
         accuracy_text = (
             f"{number(estimate.value, 'accuracy')} {interval(estimate, 'accuracy')}".strip()
         )
         if estimate.value is None:
-            accuracy_text = f"not told yet: {estimate.why}"
-        lines.append((f"{model} right, of rows drawn evenly", accuracy_text))
+            accuracy_text = f"not yet known: {estimate.why}"
+        lines.append((f"accuracy of {model} on rows drawn uniformly", accuracy_text))
     share = 100.0 * min(1.0, progress.labelled / progress.rows) if progress.rows else 0.0
     return {"labelled": progress.labelled, "rows": progress.rows, "share": share, "lines": lines}
 
@@ -214,7 +217,7 @@ def label_from_form(rule: LabelRule, form: Mapping[str, Sequence[str]]) -> Any:
         try:
             return float(values[-1].strip().replace(",", "."))
         except ValueError:
-            raise DataError("the label", "is no number", values[-1], "Write one.") from None
+            raise DataError("the label", "is not a number", values[-1], "Enter one.") from None
     return values[-1]
 
 
@@ -235,7 +238,7 @@ def _cell(value: object) -> str:
     if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
         text = " ".join(value)
     elif isinstance(value, (list, tuple)):
-        # A conversation: who said what.
+        # A conversation: roles and contents.
         text = "\n".join(
             f"{one.get('role', '')}: {one.get('content', '')}"
             if isinstance(one, dict)

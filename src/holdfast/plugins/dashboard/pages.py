@@ -1,4 +1,4 @@
-"""Templates → pages: every page of the dashboard is rendered here, from values alone."""
+"""Templates → pages: every page of the dashboard is rendered here, only from values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STATIC: Mapping[str, tuple[Path, str]] = {
 }
 # The base path of the page that is rendered.
 BASE: ContextVar[str] = ContextVar("base", default="")
-# In a page's own markup only: in texts of the data every quotation mark is escaped.
+# Matches only the page's own markup: in texts of the data every quotation mark is escaped.
 _OWN_ADDRESS = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
 MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 
-# A service view is cached for so many times its duration, and at least so long [s].
+# A service view is cached for this multiple of its duration, and at least for this time [s].
 REFRESH_RATIO, LEAST_S = 100.0, 1.0
 # Maximum cached runs, and trial rows.
 MAX_CACHED_RUNS, MAX_TRIAL_ROWS = 8, 200
@@ -111,7 +111,7 @@ def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
     """A run by its name; 404 where there is none."""
     summary, path = dashboard.runs.summary(name), dashboard.runs.path(name)
     if summary is None or path is None:
-        raise HTTPException(404, "There is no run of this name (any more).")
+        raise HTTPException(404, "The run does not exist, or was removed.")
     return summary, path
 
 
@@ -130,7 +130,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > max_bytes:
-            raise HTTPException(413, f"More than {max_bytes:,} bytes are not taken.")
+            raise HTTPException(413, f"The limit is {max_bytes:,} bytes.")
         parts.append(part)
     return b"".join(parts)
 
@@ -142,7 +142,7 @@ def error_page(title: str, error: HoldfastError, status: int) -> Response:
 
 
 def annotator_of(dashboard: Dashboard, request: Request) -> str:
-    """The annotator's name in this browser's cookie; empty where there is none."""
+    """The annotator's name in this browser's cookie; empty without one."""
     name = unquote(cookie_value(request.headers.get("cookie"), f"{dashboard.access.cookie}-who"))
     return name if name.isprintable() and len(name) <= MAX_NAME_LENGTH else ""
 

@@ -77,7 +77,7 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
             here="/",
         )
     if tab not in TABS:
-        raise HTTPException(404, "This run has no such page.")
+        raise HTTPException(404, "This run has no page of this name.")
     if part == "live":
         # An open page of the running run is told to reload.
         return '<div data-state="finished"></div>'
@@ -114,7 +114,7 @@ def compare_page(dashboard: Dashboard, request: Request) -> str:
     for name in requested:
         summary, path = summaries.get(name), dashboard.runs.path(name)
         if summary is None or path is None:
-            problems.append(f"{name}: there is no such run.")
+            problems.append(f"{name}: this run does not exist.")
             continue
         try:
             if not only_paired:
@@ -157,7 +157,7 @@ def data_page(dashboard: Dashboard, request: Request) -> str:
     summaries = dashboard.runs.list_runs(PATIENCE_S).summaries.values()
     for one in sorted(summaries, key=lambda one: -one.when):
         if one.state == "finished":
-            by_data.setdefault(one.data or "rows without a name", []).append(one)
+            by_data.setdefault(one.data or "unnamed data", []).append(one)
     views = [
         {
             "name": name,
@@ -200,7 +200,8 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
     name = request.query_params.get("run", "")
     summary, path = await run_in_threadpool(known_run, dashboard, name)
     if summary.state != "finished":
-        raise RunError(name, "is not finished, so there is no model to ask", None, "Wait for it.")
+        rule = "is not finished, so it has no model to try"
+        raise RunError(name, rule, None, "Wait until it is finished.")
     fields = await run_in_threadpool(input_fields, path)
     row: dict[str, Any] = {}
     with_reasons, trial, problem = True, None, ""
@@ -209,7 +210,7 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
         try:
             trial = await dashboard.model_trial.predict(path, row, with_reasons)
         except Busy:
-            problem = "Other questions are being answered; try again in a moment."
+            problem = "Other predictions are waiting; try again in a moment."
         except HoldfastError as error:
             problem = plain(str(error), 600)
     part = part_of(request) == "answer"
@@ -239,9 +240,10 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
     annotator = " ".join(form.get("who", [""])[-1].split())[:MAX_NAME_LENGTH]
     store = dashboard.store
     if trial_row is None or store is None:
-        raise DataError("this row", "is not known any more", None, "Ask the model again.")
+        raise DataError("this row", "is no longer in memory", None, "Predict it again.")
     if not annotator or not annotator.isprintable():
-        raise DataError("your name", "is missing", None, "Write one: it is stored with the label.")
+        remedy = "Enter your name: it is stored with the label."
+        raise DataError("your name", "is missing", None, remedy)
 
     def write() -> None:
         from holdfast.plugins.labelling.labels import LabelRule
@@ -259,8 +261,8 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
             # In the form that a service receives.
             row["image"] = base64.b64encode(picture).decode()
             if len(row["image"]) > MAX_STORED_IMAGE:
-                why = f"is larger than the {MAX_STORED_IMAGE:,} characters that a store is given"
-                raise DataError("the picture", why, len(row["image"]), "Make it smaller.")
+                why = f"is larger than the store's limit of {MAX_STORED_IMAGE:,} characters"
+                raise DataError("the image", why, len(row["image"]), "Make it smaller.")
         stored = Feedback(
             new_id(now), 0, label, annotator, now, model, "page", "volunteered", "seen", row=row
         )

@@ -43,9 +43,9 @@ from holdfast.report.view.headline import VERDICT_SENTENCES
 MAX_DRAWN = 50
 # The tabs of a finished run, and the parts of the report on each.
 TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "": ("Answer", ("folds", "score", "distilled", "episodes", "worth", "learning")),
+    "": ("Summary", ("folds", "score", "distilled", "episodes", "worth", "learning")),
     "right-and-wrong": (
-        "Right and wrong",
+        "Errors",
         (
             "generations",
             "outputs",
@@ -62,7 +62,7 @@ TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "data": ("Data", ("findings", "division", "examples", "memory", "forgetting")),
     "making": (
-        "How it was made",
+        "Training",
         ("gap", "capacity", "study", "decisions", "timeline", "settings", "facts", "load"),
     ),
 }
@@ -120,9 +120,9 @@ def thinned(run: RunFiles, best: object = None) -> RunFiles:
     note = {
         "event": "note",
         "step": 0,
-        "what": "looks that are drawn",
+        "what": "evaluations shown",
         "chosen": f"{len(kept_evaluations)} of {count(len(evaluations))}",
-        "because": "a page of all of them would be slow; events.jsonl has every one",
+        "because": "a page with all of them would be slow; events.jsonl has every one",
     }
     return replace(
         run, snapshots=tuple(kept_evaluations), left=run.left[-MAX_DRAWN:], notes=(*run.notes, note)
@@ -164,7 +164,7 @@ def unfinished_run_view(path: Path) -> Mapping[str, Any]:
         "run": run,
         "tone": VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         "label": label.replace("_", " ") or "no verdict yet",
-        "because": sentence(str(last.get("because") or "No look was judged so far.")),
+        "because": sentence(str(last.get("because") or "No evaluation has a verdict yet.")),
         "step": count(evaluations[-1]["step"]) if evaluations else "–",
         "looks": len(evaluations),
         "best": count(best),
@@ -194,7 +194,7 @@ def _read_events(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
             if new_lines.skipped:
                 problem = f"{EVENTS_FILE} has lines that cannot be read; they are left out"
     except FileNotFoundError:
-        problem = "it has written nothing yet"
+        problem = "the run has written nothing yet"
     except (OSError, RunError) as error:
         problem = f"{EVENTS_FILE} cannot be read: {error}"
     return events, position, problem
@@ -213,7 +213,7 @@ def _is_event(event: Mapping[str, Any]) -> bool:
 
 
 def event_text(event: Mapping[str, Any]) -> str:
-    """An event in a few words, for screen readers; empty where it is not of interest."""
+    """An event in a few words, for screen readers; empty for events that are not announced."""
     event_type, step = event.get("event"), count(event.get("step"))
     if event_type == "snapshot":
         loss = event.get("valid_loss") if _has_valid_loss(event) else None
@@ -263,7 +263,7 @@ def overlaid_curves(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
 
 def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
     """The paired test of the first run against each other one, on common stored test predictions:
-    ``verdict`` is "" where it could not be made, and ``because`` says why."""
+    ``verdict`` is "" where the test is not possible; ``because`` gives the reason."""
     return tuple(
         _paired_view(names[0], paths[0], name, path)
         for name, path in zip(names[1:], paths[1:], strict=True)
@@ -285,8 +285,8 @@ def _paired_view(name: str, first: Path, other: str, path: Path) -> Mapping[str,
     facts = [("Rows", f"{comparison_json['n']:,}")]
     if comparison_json["discordant"]:
         only = comparison_json["discordant"]
-        facts.append((f"Right only by {name}", f"{only['only_a']:,}"))
-        facts.append((f"Right only by {other}", f"{only['only_b']:,}"))
+        facts.append((f"Correct only for {name}", f"{only['only_a']:,}"))
+        facts.append((f"Correct only for {other}", f"{only['only_b']:,}"))
     because = comparison.because.replace("A minus B", f"{name} minus {other}")
     because = because.replace("A and B", f"{name} and {other}")
     because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")

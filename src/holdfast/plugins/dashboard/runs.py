@@ -27,7 +27,7 @@ from holdfast.report.numbers import interval, is_rate, metric_name, number
 
 # Levels of folders below the first: runs/, runs/project/, runs/project/part/.
 MAX_DEPTH = 3
-# The folder is scanned again after so many times the scan's duration, and a second.
+# The folder is scanned again after this multiple of the scan's duration, plus a second.
 RESCAN_RATIO = 20.0
 # A folder whose scan takes longer is scanned in the background [s].
 SLOW_SCAN_S = 0.2
@@ -77,7 +77,7 @@ class Runs:
         self._scan_seconds = 0.0
 
     def path(self, name: str) -> Path | None:
-        """The folder of the run with this name; ``None`` where there is none (any more)."""
+        """The folder of the run with this name; ``None`` where it does not exist."""
         if name not in self._run_folders:
             self._scan()
         folder = self._run_folders.get(name)
@@ -386,6 +386,6 @@ COLUMNS: Mapping[str, tuple[str, Callable[[Summary], Any], bool]] = {
     "score": ("Score", _better, True),
     "verdict": ("Verdict", lambda one: one.verdict or None, False),
     "state": ("State", lambda one: STATES.index(one.state), False),
-    "when": ("Last sign", lambda one: one.when, True),
+    "when": ("Last update", lambda one: one.when, True),
 }
-"""Of each column its title, what it is sorted by, and whether the largest comes first."""
+"""Each column's title, its sort key, and whether the largest comes first."""

@@ -1,5 +1,5 @@
-"""The state of a service from its store alone: traffic, latency, drift, the live comparison, the
-models that served, re-tests, deletions."""
+"""The state of a service, computed only from its store: traffic, latency, drift, the live
+comparison, the models that served, re-tests, deletions."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ ALARMING = frozenset({"alarm", "drift", "harm", "promotion failed"})
 VERDICTS: Mapping[str, str] = {"better": "good", "equivalent": "good", "worse": "bad"}
 NEXT: Mapping[str, str] = {
     "promote": "Promote the challenger: `holdfast promote RUN --store URL`.",
-    "keep": "Keep the model that serves.",
-    "either": "Take whichever is cheaper.",
-    "go on": "Go on: more rows will tell.",
-    "stop": "Stop: the budget is spent.",
+    "keep": "Keep the served model.",
+    "either": "The models are equivalent: choose the cheaper one.",
+    "go on": "Continue: more rows are needed.",
+    "stop": "Stop: the budget is used up.",
 }
 
 
@@ -77,9 +77,9 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
         "tiles": (
             (count(sum(traffic.requests)), f"requests, {title}"),
             (count(sum(traffic.rows)), f"rows, {title}"),
-            (_ms(_quantile(seconds, 0.5)), f"half took at most, {title}"),
-            (_ms(_quantile(seconds, 0.95)), f"95 of 100 took at most, {title}"),
-            (count(store.count_feedback()), "labels, in all"),
+            (_ms(_quantile(seconds, 0.5)), f"median latency, {title}"),
+            (_ms(_quantile(seconds, 0.95)), f"95th percentile of latency, {title}"),
+            (count(store.count_feedback()), "labels in total"),
         ),
         "traffic": columns("traffic", f"Requests, {title}", traffic.starts, traffic.requests),
         "latency": _latency_chart(traffic, title),
@@ -99,7 +99,7 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
         ],
         "deletions": [view for event_type, view in event_views if event_type == "deletion"],
         "events": [view for _, view in event_views[:EVENTS_SHOWN]],
-        "cut": f"The newest {MAX_CALLS:,} requests of it alone." * (len(calls) == MAX_CALLS),
+        "cut": f"Only the newest {MAX_CALLS:,} requests are shown." * (len(calls) == MAX_CALLS),
         "models_now": Counter(one[3] for one in calls).most_common(),
     }
 
@@ -129,7 +129,7 @@ def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]
     if not any(counts):
         return Markup("")
     height, gap, most = 180.0, 0.15, max(counts)
-    description = f"At most {most:,} in one part, {sum(counts):,} in all; the table has each."
+    description = f"At most {most:,} in one interval, {sum(counts):,} in total; see the table."
     drawings = []
     for size, width, labels in (("wide", 768.0, 4), ("narrow", 340.0, 2)):
         x = AxisScale(0, len(counts), 50.0, width - 8.0)
@@ -174,12 +174,10 @@ def _latency_chart(traffic: Traffic, title: str) -> Markup:
         tuple(i + 1 for i in with_calls),
         (None,) * len(with_calls),
         (
+            ChartSeries("Median", "valid", tuple(1e3 * traffic.median_s[i] for i in with_calls)),
             ChartSeries(
-                "Half of the requests",
-                "valid",
-                tuple(1e3 * traffic.median_s[i] for i in with_calls),
+                "95th percentile", "refined", tuple(1e3 * traffic.p95_s[i] for i in with_calls)
             ),
-            ChartSeries("95 of 100", "refined", tuple(1e3 * traffic.p95_s[i] for i in with_calls)),
         ),
         None,
         axis="part",
@@ -241,7 +239,7 @@ def _comparison_view(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _retest_row(event: Event) -> tuple[str, str, str, str]:
-    """A re-test: time, score, rows, and what it says."""
+    """A re-test: time, score, rows, and the result in a sentence."""
     body = event.body
     name = str(body.get("metric") or "")
     estimate = Estimate(body.get("value"), body.get("low"), body.get("high"))
@@ -250,7 +248,7 @@ def _retest_row(event: Event) -> tuple[str, str, str, str]:
 
 
 def _retest_chart(tests: Sequence[Event]) -> Markup:
-    """The re-tests of one metric in order, with the promised value."""
+    """The re-tests of one metric in order, with the lower limit of the test score."""
     names = [str(one.body.get("metric")) for one in tests]
     same_metric = [one for one, name in zip(tests, names, strict=True) if name == names[-1]]
     values = [one.body.get("value") for one in same_metric]
@@ -259,9 +257,9 @@ def _retest_chart(tests: Sequence[Event]) -> Markup:
     all_series = [
         ChartSeries(title, style, tuple(finite(one.body.get(key)) for one in same_metric))
         for title, style, key in (
-            ("Right", "valid", "value"),
-            ("At least", "train", "low"),
-            ("Promised", "refined", "promised"),
+            ("Accuracy", "valid", "value"),
+            ("Lower limit", "train", "low"),
+            ("Lower limit of the test score", "refined", "promised"),
         )
     ]
     steps = tuple(range(1, len(same_metric) + 1))
@@ -317,8 +315,8 @@ def _short(value: object) -> str:
     return plain(value, MAX_LENGTH)
 
 
-# Event types: rows unlike the reference, the description of the new distribution, accuracy below
-# the promised value.
+# Event types: rows unlike the reference, the description of the new distribution, error rate above
+# the allowed one.
 ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
 UNKNOWN = number(None, "error")
 MAX_ALARMS, MAX_TERMS, MAX_EXAMPLES = 10, 16, 5
@@ -342,7 +340,7 @@ def drift_view(
     elif summary.get("why"):
         because = plain(summary["why"], 300)
     else:
-        because = f"{count(rows)} rows are like those that the model was judged by"
+        because = f"no difference from the validation rows is shown in {count(rows)} rows"
     terms = [
         (plain(one.get("word"), 60), *(_rate(one.get(key), "accuracy") for key in ("now", "then")))
         for one in _objects(distribution.get("terms"))
@@ -366,32 +364,32 @@ def _alarm_sentence(event: Event) -> str:
     if event.kind != HARM:
         return plain(event.kind)
     sentence, error_share = (
-        "its answers are worse than was promised",
+        "the error rate is above the allowed one",
         _rate(body.get("wrong"), "error"),
     )
     if error_share == UNKNOWN:
         return sentence
     return (
-        f"{sentence}: {count(body.get('labels'))} labels of rows drawn evenly, "
-        f"of which {error_share} wrong"
+        f"{sentence}: {error_share} wrong of {count(body.get('labels'))} labelled rows that were "
+        "drawn uniformly"
     )
 
 
 def _drift_facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if summary.get("rows") is not None:
-        yield "Rows watched", count(summary["rows"])
+        yield "Rows monitored", count(summary["rows"])
     if summary.get("between_alarms") is not None:
         between = count(summary["between_alarms"])
-        yield "Clean rows between false alarms, at least on average", between
+        yield "Mean number of clean rows between false alarms, at least", between
     if "accuracy_estimated" in summary:
-        reason = f"cannot be said: {plain(summary.get('accuracy_why') or 'not known', 200)}"
+        reason = f"unknown: {plain(summary.get('accuracy_why') or 'no reason given', 200)}"
         known = summary["accuracy_estimated"] is not None
         accuracy = _estimate(summary, "accuracy_estimated", "accuracy") if known else reason
-        yield "Right, by estimate without labels", accuracy
+        yield "Accuracy, estimated without labels", accuracy
     if summary.get("accuracy_labelled") is not None:
-        yield "Right, by labels", _estimate(summary, "accuracy_labelled", "accuracy_labelled")
+        yield "Accuracy, from labels", _estimate(summary, "accuracy_labelled", "accuracy_labelled")
     if summary.get("labels") is not None:
-        yield "Labels of rows drawn evenly", count(summary["labels"])
+        yield "Labels of rows drawn uniformly", count(summary["labels"])
 
 
 def _estimate(summary: Mapping[str, Any], name: str, bounds_key: str) -> str:
@@ -410,6 +408,6 @@ def _objects(values: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _rate(value: Any, metric: str) -> str:
-    """A share as text; ``UNKNOWN`` for what is none."""
+    """A share as text; ``UNKNOWN`` for any other value."""
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number(float(value) if known and 0 <= value <= 1 else None, metric)

@@ -1,4 +1,4 @@
-"""Are arriving rows like those that a model was judged by, and is it as right about them?"""
+"""Drift: do new rows differ from a run's validation rows, and how accurate is its model on them?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 DRIFT = Entry(
     "holdfast.plugins.drift.command",
-    "Are new rows like those that a run was judged by?",
+    "Compare new rows with a run's validation rows (drift).",
     "holdfast drift runs/reviews-1 march.csv",
     "holdfast drift runs/reviews-1 march.csv --label stars --json",
     "holdfast drift runs/reviews-1 today.jsonl --fail-on harmful",

@@ -1,16 +1,17 @@
-"""How right the model is about new rows: by how sure it is of its answers, and by few labels.
+"""Accuracy on new rows: estimated from confidence without labels, and measured with a few labels.
 
-*Without labels* by confidence-based performance estimation (2505.05295): where the confidence c(x)
-is calibrated, the mean of P(right | c(x)) over new rows is the accuracy on them. Here P(right | c)
-is fitted to the reference rows, whose labels are known, and it holds for new rows only as far as
-these are alike: where they have moved but are still among rows that the reference has, each
-reference row counts by how much likelier its vector is among the new ones (PAPE, 2401.08348). Where
-they have left it, nothing in the reference says how right the model is there, and the estimate is
-**called invalid**. The interval holds the share that would be found right if new rows were
-labelled: percentiles over draws of reference rows (bootstrap) and over the luck of the new ones.
+*Without labels*, by confidence-based performance estimation (2505.05295): where the confidence c(x)
+is calibrated, the mean of P(correct | c(x)) over new rows is the accuracy on them. Here P(correct |
+c) is fitted to the reference rows, whose labels are known. It holds for new rows only as far as
+they resemble the reference. Where new rows have moved within the support of the reference, each
+reference row is weighted by how likely its vector is among the new ones (PAPE, 2401.08348). Where
+they have left the support, the reference says nothing about the accuracy there, and the estimate is
+**invalid**. The interval covers the share of correct predictions that labelling the new rows would
+give: percentiles over draws of reference rows (bootstrap) and over the sampling error of the new
+rows.
 
-*By labels*: the accuracy by few of them beside many answers, and whether rows have become harmful,
-that is, whether the model is wrong more often than it may be.
+*With labels*: the accuracy from a few labels together with many predictions, and whether the rows
+have become harmful, that is, whether the error rate exceeds the allowed one.
 """
 
 from __future__ import annotations
@@ -28,66 +29,65 @@ from holdfast.plugins.drift.watches import CONFIDENCE_LEVEL
 from holdfast.stats.intervals import clopper_pearson, normal_quantile, wilson
 from holdfast.stats.streams.means import Detector, share_above
 
-# Fewer rows tell nothing of P(right | confidence), fewer labels nothing by a normal interval.
+# Fewer rows cannot fit P(correct | confidence); with fewer labels a normal interval is invalid.
 MIN_ROWS = 30
 DRAWS = 400
 BINS = 200
-# The penalty on both, in rows' worth: what is calibrated already needs little. Of 1 to 40, errors
-# on CR and TREC (25 divisions each) fell with it, and intervals were too narrow from 10 on.
+# The penalty on both coefficients, in rows. Of the values 1 to 40, errors on CR and TREC (25 splits
+# each) fell as it grew, and intervals were too narrow from 10 on.
 PENALTY_ROWS = 5.0
-# Of that on the level: more drew a model that is surer or less sure throughout than it is right
-# (77 classes, right in 85 % at a confidence of a third) to a number that no label would give.
+# The share of that penalty on the intercept. A larger one biased the estimate for a model that is
+# over- or underconfident throughout (77 classes, 85 % correct at a confidence of a third).
 INTERCEPT_PENALTY = 0.1
 NEWTON, HALVINGS, STEP_TOLERANCE = 20, 10, 1e-6  # steps
 LOGIT_EDGE = 1e-6
-# Reference rows that still count after they are weighed, below which nothing is said; of fewer than
-# 60 rows half of them.
+# The least effective number of reference rows after weighting; half of them below 60 rows.
 MIN_EFFECTIVE_SHARE, MIN_EFFECTIVE_ROWS = 0.1, 30.0
-# Of new rows, that may lie where the reference has none.
+# The largest share of new rows that may lie where the reference has no rows.
 MAX_OUTSIDE = 0.05
-# What rows of a reference are rarely further from their nearest than.
+# Quantile of the nearest-neighbour distance beyond which a row is outside.
 NEAR_QUANTILE = 0.99
-# Of draws on either side of the interval at 95 %.
+# The share of draws beyond each end of the 95 % interval.
 TAIL = (1 - 0.95) / 2
-# Of wrong answers, beyond what the reference leaves plausible, before rows are called harmful.
+# How far the error rate may exceed what the reference leaves plausible before rows are harmful.
 TOLERANCE = 0.02
 
 
 def support_problem(weights: Floats, outside: float, new: int) -> str | None:
-    """Why the reference says nothing of new rows, which do not lie where it has rows; ``None``
-    where they do.
+    """Why the reference does not support an accuracy estimate for the new rows; ``None`` where it
+    does.
 
     ``outside`` is the share of ``new`` rows that are further from the reference than nearly all of
-    its own rows are from each other; it counts as far as it is sure (Clopper and Pearson's lower
-    limit at 95 %) and more than chance in choosing the reference explains: beside 30 rows of the
-    same law a tenth lies outside. Of the importance ``weights`` [m] of the reference rows it is
-    the effective number that counts, (Σw)² ÷ Σw².
+    its own rows are from each other. Its lower limit (Clopper and Pearson, 95 %) counts, and only
+    beyond what the sampling of the reference explains: with 30 reference rows, a tenth of new rows
+    of the same distribution lies outside. For the importance ``weights`` [m] of the reference rows
+    the effective number counts, (Σw)² ÷ Σw².
     """
     effective_rows = float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-300))
     surely_outside = clopper_pearson(round(outside * new), new)[0] if new else 0.0
     if surely_outside > allowed_outside(len(weights)):
-        return f"{100 * outside:.0f} % of the rows are unlike any row that it was judged by"
+        return f"{100 * outside:.0f} % of the new rows are unlike any reference row"
     if effective_rows < max(
         MIN_EFFECTIVE_SHARE * len(weights), min(MIN_EFFECTIVE_ROWS, len(weights) / 2)
     ):
         return (
-            f"only {effective_rows:.0f} of the {len(weights)} rows that it was judged by "
-            "are still like "
-            "those that arrive"
+            f"only {effective_rows:.0f} of the {len(weights)} reference rows still resemble "
+            "the new rows (effective sample size)"
         )
     return None
 
 
 def edge_index(rows: int) -> int:
-    """The place (0-based) in order of the distance, of so many ``rows``, beyond which new rows lie
-    outside: of fewer than 100 the last."""
+    """The 0-based position, in order of distance, of the reference row beyond which new rows lie
+    outside; with fewer than 100 ``rows``, the last one."""
     return math.ceil(NEAR_QUANTILE * (rows - 1))
 
 
 def allowed_outside(reference: int) -> float:
-    """The largest share of new rows outside that does not speak against a reference of so many
-    rows. The edge is a distance of half of them, and the share of the same law beyond the j-th
-    largest of h is Beta(j, h − j + 1): 16 % are plausible beyond the last of 30."""
+    """The largest share of new rows outside that is plausible for a reference with this number of
+    rows. The edge is a distance within one half of them, and for the same distribution the share
+    beyond the j-th largest of h is Beta(j, h − j + 1): with 30 rows in that half, 16 % are
+    plausible."""
     half = reference - reference // 2
     return max(MAX_OUTSIDE, share_above(half - 1 - edge_index(half), half, CONFIDENCE_LEVEL))
 
@@ -101,11 +101,12 @@ def estimate_accuracy(
     support: str | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """The accuracy on rows of confidence ``new`` [n], from reference rows of ``confidence`` [m] in
-    [0, 1] that were ``correct`` [m] (1 or 0), each counting by ``weights`` [m] (alike without).
+    """Estimate the accuracy on rows with confidence ``new`` [n], without labels.
 
-    A reference row or a new one whose confidence or label is NaN is left out. No number, with the
-    reason, below 30 of either, and where the ``support`` is gone.
+    It is fitted to reference rows with ``confidence`` [m] in [0, 1] that were ``correct`` [m] (1 or
+    0), weighted by ``weights`` [m] (equal by default). Rows whose confidence or label is NaN are
+    left out. The estimate is undefined, with the reason, below 30 rows of either set and where
+    ``support`` names a problem.
     """
     known = np.isfinite(confidence) & np.isfinite(correct)
     known_confidence, known_correct = (
@@ -120,10 +121,12 @@ def estimate_accuracy(
         return Estimate(None, why=support)
     if len(known_confidence) < MIN_ROWS:
         return Estimate(
-            None, why=f"{len(known_confidence)} rows with a known answer are fewer than {MIN_ROWS}"
+            None,
+            why=f"{len(known_confidence)} labelled reference rows; at least {MIN_ROWS} are needed",
         )
     if len(new_confidence) < MIN_ROWS:
-        return Estimate(None, why=f"{len(new_confidence)} rows are fewer than {MIN_ROWS}")
+        why = f"{len(new_confidence)} new rows with a confidence; at least {MIN_ROWS} are needed"
+        return Estimate(None, why=why)
     random, n = generator(seed, "accuracy without labels"), len(known_confidence)
     draws = random.multinomial(n, np.full(n, 1 / n), DRAWS)
     counts = np.concatenate([np.ones((1, n)), draws])
@@ -133,7 +136,7 @@ def estimate_accuracy(
     bin_logits, shares = _bins(logit(new_confidence))
     means = _expit(tables[:, :1] + tables[:, 1:] * bin_logits[None]) @ shares
     value = float(means[0])
-    # How many of so many rows are right is a matter of chance even where each chance is known.
+    # The number of correct rows varies by chance even where each probability is known.
     sampling_noise = np.sqrt(
         means[1:] * (1 - means[1:]) / len(new_confidence)
     ) * random.standard_normal(DRAWS)
@@ -142,7 +145,8 @@ def estimate_accuracy(
 
 
 def _bins(values: Floats) -> tuple[Floats, Floats]:
-    """Values in at most ``BINS`` groups of like ones: the mean of each and its share."""
+    """Group the values into at most ``BINS`` bins of neighbours: the mean of each bin and its
+    share."""
     order = np.sort(values)
     ends = np.unique(np.linspace(0, len(order), min(BINS, len(order)) + 1).round().astype(int))
     sizes = np.diff(ends)
@@ -150,11 +154,13 @@ def _bins(values: Floats) -> tuple[Floats, Floats]:
 
 
 def fit_logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Logistic regressions of ``y`` [m] on ``x`` [m], one for each line of ``weights`` [k, m]:
-    intercepts and slopes [k, 2], by Newton's steps; they are drawn towards 0 and 1 (a
-    calibrated confidence, on the logit scale) by a penalty worth ``PENALTY_ROWS`` rows, the
-    intercept by a tenth of that. A step that does not pay is halved: far from the top Newton's
-    overshoot."""
+    """Fit logistic regressions of ``y`` [m] on ``x`` [m], one for each row of ``weights`` [k, m],
+    by Newton's method: intercepts and slopes [k, 2].
+
+    A penalty worth ``PENALTY_ROWS`` rows draws the slopes towards 1, and a tenth of it draws the
+    intercepts towards 0 (a calibrated confidence on the logit scale). A step that does not lower
+    the loss is halved: far from the optimum Newton's method overshoots.
+    """
     penalty = np.array([INTERCEPT_PENALTY * PENALTY_ROWS, PENALTY_ROWS])
     coefficients = np.tile([0.0, 1.0], (len(weights), 1))
     loss = _loss(coefficients, x, y, weights, penalty)
@@ -186,14 +192,14 @@ def fit_logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
 
 
 def _loss(coefficients: Floats, x: Floats, y: Floats, weights: Floats, penalty: Floats) -> Floats:
-    """What ``fitted`` makes small, of each line [k]."""
+    """The penalized loss of each regression [k], which ``fit_logistic`` minimizes."""
     line = coefficients[:, :1] + coefficients[:, 1:] * x[None]
     rows = weights * (np.logaddexp(0.0, line) - y[None] * line)
     return np.asarray(rows.sum(axis=1) + ((coefficients - [0.0, 1.0]) ** 2 @ penalty) / 2)
 
 
 def logit(probability: Floats) -> Floats:
-    """log p ÷ (1 − p), of a chance kept ``EDGE`` from 0 and 1."""
+    """log p ÷ (1 − p), with p clipped to ``LOGIT_EDGE`` from 0 and 1."""
     p = np.clip(np.asarray(probability, dtype=np.float64), LOGIT_EDGE, 1 - LOGIT_EDGE)
     return np.asarray(np.log(p) - np.log1p(-p))
 
@@ -203,17 +209,17 @@ def _expit(line: Floats) -> Floats:
 
 
 def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Estimate:
-    """Prediction-powered accuracy (PPI++, 2311.01453) of ``n`` labelled rows, drawn evenly from the
-    traffic, and ``N`` others.
+    """Prediction-powered accuracy (PPI++, 2311.01453) from ``n`` labelled rows, drawn uniformly
+    from the traffic, and ``N`` unlabelled rows.
 
         λ · mean(confidence of the others) + mean(correct − λ · confidence of the labelled)
 
     ``correct`` [n] is 1 or 0, ``confidence`` [n] the predicted probability there, and ``others``
     [N] that of the rows without a label. The confidence need not be calibrated: its error is
-    measured on the labelled rows. λ in [0, 1] minimises the variance, Cov(correct, confidence) ÷
-    ((1 + n/N) Var(confidence)); at 0 it is the mean of the labels alone, so the estimate is never
+    measured on the labelled rows. λ in [0, 1] minimizes the variance, Cov(correct, confidence) ÷
+    ((1 + n/N) Var(confidence)). At λ = 0 it is the mean of the labels, so the estimate is never
     worse than that mean. Below 30 labels, or where all are equal, it is that mean with Wilson's
-    interval, since a normal one is too narrow. No label: no number.
+    interval, since a normal one is too narrow. Without labels it is undefined.
     """
     n, n_others = len(correct), len(others)
     if not n:
@@ -221,7 +227,7 @@ def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Est
     known = np.isfinite(confidence)
     if n < MIN_ROWS or not known.all() or not n_others or 0 in (correct.var(), confidence.var()):
         low, high = wilson(float(correct.sum()), n)
-        return Estimate(float(correct.mean()), low, high, note="of the labels alone")
+        return Estimate(float(correct.mean()), low, high, note="from the labels only")
     known_others = others[np.isfinite(others)]
     pooled = np.concatenate([confidence, known_others])
     cov = float(np.cov(correct, confidence)[0, 1])
@@ -238,11 +244,12 @@ def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Est
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HarmWatch:
-    """Is the model wrong more often than on the reference by more than ``TOLERANCE``? Drift without
-    a loss of accuracy raises no alarm here (Podkopaev and Ramdas, 2110.06177).
+    """Sequential test for harm: does the error rate exceed that of the reference by more than
+    ``TOLERANCE``? Drift without a loss of accuracy raises no alarm here (Podkopaev and Ramdas,
+    2110.06177).
 
     The bound is the largest error rate that the labelled reference rows leave plausible, plus the
-    tolerance. Labelled rows are tested against it sequentially, in the order in which labels come.
+    tolerance. Labelled rows are tested against it in the order in which the labels arrive.
     """
 
     allowed: float
@@ -252,7 +259,8 @@ class HarmWatch:
 
     @classmethod
     def of_reference(cls, correct: Floats) -> HarmWatch | None:
-        """Of the reference rows that were ``correct`` (1 or 0; NaN unknown); ``None`` below 30."""
+        """Build the test from reference rows that were ``correct`` (1 or 0; NaN unknown); ``None``
+        below 30."""
         known = correct[np.isfinite(correct)]
         if len(known) < MIN_ROWS:
             return None
@@ -261,8 +269,8 @@ class HarmWatch:
         return cls(allowed, Detector.of_bounds(np.array([allowed])))
 
     def add(self, wrong: Floats, limit: float) -> tuple[HarmWatch, int | None]:
-        """After more labelled rows (1 wrong, 0 right) [n], up to the first at which the evidence of
-        harm reaches ``limit``, labelled rows between alarms."""
+        """The test after more labelled rows [n] (1 wrong, 0 correct), up to the first row at which
+        the evidence of harm reaches ``limit``, in labelled rows between alarms."""
         errors = np.asarray(wrong, dtype=np.float64)
         detector, at = self.detector.add(errors[:, None], limit)
         rows, n_wrong = self.rows + len(errors[:at]), self.wrong + int(errors[:at].sum())
@@ -277,6 +285,6 @@ class HarmWatch:
         }
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> HarmWatch:
-        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        """This watch, with the same reference, in the state that ``to_json`` stored."""
         detector = Detector.from_json(saved["detector"])
         return replace(self, detector=detector, rows=int(saved["rows"]), wrong=int(saved["wrong"]))

@@ -24,18 +24,19 @@ def drift(
     label: str | None = None,
     encoding: str | None = None,
 ) -> Drifted:
-    """Do what ``holdfast drift`` does: are the rows of ``data`` like those that the run was judged
-    by, and how right is its model about them?
+    """Do what ``holdfast drift`` does: compare the rows of ``data`` with the run's validation rows,
+    and estimate the model's accuracy on them.
 
     Parameters
     ----------
     run : a finished run, its folder or a ``TrainedRun``.
     data : a file by its name, a data frame or a list of texts: rows in the order in which they
-        came, with labels or without.
-    between_alarms : clean rows between alarms that say since when rows differ.
+        arrived, with labels or without.
+    between_alarms : mean number of clean rows between false alarms.
 
-    Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
-    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    The other parameters are the options of the command. ``to_json()`` of the result is what
+    ``--json`` prints. Raises ``holdfast.core.errors.InputError`` where the command would exit with
+    2.
     """
     from holdfast.plugins.drift.drift import drift as drifted
 

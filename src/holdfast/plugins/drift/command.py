@@ -1,4 +1,4 @@
-"""``holdfast drift``: are these rows like those that a run was judged by?"""
+"""``holdfast drift``: compare new rows with a run's validation rows."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 VERDICTS = ("differ", "harmful")
 EXIT_VERDICT_REACHED = 3
 MAX_CLASSES = 6
-ASPECT_NAMES = {"inputs": "what is asked", "classes": "the mix of answers"}
+ASPECT_NAMES = {"inputs": "the inputs", "classes": "the shares of the predicted classes"}
 
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Rows in the order in which they came.")
+        str, typer.Argument(metavar="DATA", help="Rows in the order in which they arrived.")
     ],
     rows: DataOptions,
     between: Annotated[
-        int, typer.Option("--between-alarms", metavar="N", help="Clean rows between alarms.")
+        int, typer.Option("--between-alarms", metavar="N", help="Clean rows between false alarms.")
     ] = 100_000,
     fail_on: Annotated[
         list[str] | None,
@@ -40,18 +40,20 @@ def command(
     *,
     output: Output,
 ) -> None:
-    """Say whether the rows of DATA are like the validation rows of RUN, how right its model is
-    about them (without labels, or better with some), what has changed, and since which row."""
+    """Compare the rows of DATA with the validation rows of RUN to detect distribution shift.
+    Estimate the model's accuracy on them, without labels or with some, and report what changed
+    since which row."""
     refuse_low_memory("torch")
     for one in fail_on or ():
         if one not in VERDICTS:
-            raise RecipeError("--fail-on", "is no verdict", one, f"There is {', '.join(VERDICTS)}.")
+            remedy = f"Use {' or '.join(VERDICTS)}."
+            raise RecipeError("--fail-on", "is not a verdict", one, remedy)
     from holdfast.plugins.drift.drift import drift
 
     with output.heard(f"holdfast drift {run} {data}"):
         result = drift(run, data, rows.options(), between=between)
     output.show(result.to_json(), lambda columns: summary(result, columns))
-    # What is harmful differs too.
+    # A harmful change is a difference too.
     verdicts_met = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(
         result.verdict, set()
     )
@@ -60,7 +62,7 @@ def command(
 
 
 def summary(result: Drifted, columns: int) -> str:
-    """One sentence, then the accuracy, what has changed, and which rows show it."""
+    """The verdict in one sentence, then the accuracy, what has changed, and which rows show it."""
     block = result.to_json()
     filled = [(name, value) for name, value in _entries(block) if value]
     return "\n".join(
@@ -75,21 +77,20 @@ def summary(result: Drifted, columns: int) -> str:
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and what is to be said; empty where there is nothing."""
+    """Names and texts of the summary lines; an empty text is not shown."""
     out_of = f" of {block['of']:,}" if block["of"] > block["rows"] else ""
     reference = block["reference"]
-    yield "Rows", f"{block['rows']:,}{out_of}, against {reference['rows']:,} {reference['what']}"
+    rows_text = f"{block['rows']:,}{out_of}, compared with {reference['rows']:,} "
+    yield "Rows", f"{rows_text}{reference['what']}"
     yield "Accuracy", _accuracy(block["accuracy"])
     yield "Labels", _labels(block) if block["accuracy"]["labels"] else ""
     yield "Left out", _left_out(block["left_out"])
     if inputs := block["inputs"]:
-        area, outside = _percent(inputs["told_apart"]), 100 * inputs["outside"]
-        inputs_text = (
-            f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
-        )
-        yield "Inputs", f"{inputs_text}; {outside:.0f} % are unlike any old row"
+        area, outside = _auc(inputs["told_apart"]), 100 * inputs["outside"]
+        inputs_text = f"a classifier separates new rows from reference rows with AUC {area}"
+        yield "Inputs", f"{inputs_text}; {outside:.0f} % of new rows are unlike any reference row"
     alarms = [
-        f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}"
+        f"row {one['since']:,}, detected at row {one['at']:,} ({one['by']})"
         for one in block["alarms"][:3]
     ]
     yield "Since", "; then ".join(alarms)
@@ -98,59 +99,58 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for one in block["terms"]
     ]
     yield "Words", ", ".join(shares)
-    yield "No alarms", "; ".join(f"{name} ({why})" for name, why in block["unwatched"].items())
+    yield "Not tested", "; ".join(f"{name} ({why})" for name, why in block["unwatched"].items())
 
 
 def verdict_sentence(block: Mapping[str, Any]) -> str:
-    """The answer, first."""
+    """The verdict in one sentence."""
     reference_rows = block["reference"]["what"]
     if block["verdict"] == "alike":
-        return f"No difference from the {reference_rows} of the run is shown."
+        return f"No difference from the {reference_rows} of the run can be shown."
     if block["verdict"] == "harmful":
         allowed = 100 * block["harm"]["allowed"]
-        return f"Harmful: of the labelled rows more than {allowed:.0f} % are surely answered wrong."
+        return f"Harmful: the error rate on the labelled rows is shown to be above {allowed:.0f} %."
     *others, last = [ASPECT_NAMES.get(name, name) for name in block["differ"]]
     listed = f"{', '.join(others)} and {last}" if others else last
-    return f"The rows differ from the {reference_rows} of the run: in {listed}."
+    return f"Distribution shift: the rows differ from the {reference_rows} of the run in {listed}."
 
 
 def _accuracy(block: Mapping[str, Any]) -> str:
     before, now = block["before"], block["estimated"]
     if now["value"] is None:
-        estimate = f"cannot be told without labels: {now['why']}"
+        estimate = f"cannot be estimated without labels: {now['why']}"
     else:
         estimate = f"{_percent(now)} estimated without labels"
-    return estimate if before["value"] is None else f"{estimate}; it was {_percent(before)}"
+    if before["value"] is None:
+        return estimate
+    return f"{estimate}; on the reference rows {_percent(before)}"
 
 
 def _labels(block: Mapping[str, Any]) -> str:
     powered, harm = block["accuracy"]["powered"], block["harm"]
-    labels_text = f"{block['accuracy']['labels']:,}: {_percent(powered)} right"
-    labels_text += (
-        f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
-    )
+    labels_text = f"accuracy {_percent(powered)} on {block['accuracy']['labels']:,} labelled rows"
+    labels_text += f", {powered.get('note') or 'from labels and predictions (PPI++)'}"
     if harm is None:
         return labels_text
     limit = f"{100 * harm['allowed']:.1f} %"
     if harm["harmful"]:
-        return f"{labels_text}; surely more than {limit} wrong, since about row {harm['since']:,}"
-    return (
-        f"{labels_text}; not shown to be more than the {limit} wrong that the old rows "
-        "leave plausible"
-    )
+        since = f"since about row {harm['since']:,}"
+        return f"{labels_text}; error rate shown to be above the allowed {limit}, {since}"
+    return f"{labels_text}; error rate not shown to be above the allowed {limit}"
 
 
 def _left_out(block: Mapping[str, int]) -> str:
     rows, labels = block["without_text"], block["unknown_labels"]
     reasons = [f"{count_phrase(rows, 'row')} without a text"] if rows else []
-    reasons += [f"{count_phrase(labels, 'label')} that name no class of the run"] if labels else []
+    unknown = f"{count_phrase(labels, 'label')} that are not a class of the run"
+    reasons += [unknown] if labels else []
     return "; ".join(reasons)
 
 
 def _facts(block: Mapping[str, Any], columns: int) -> list[str]:
     if not block["facts"]:
         return []
-    lines = ["", "  Median of          then       now   P(now > then)"]
+    lines = ["", f"  {'Median of':<16}{'reference':>9} {'new':>9}   P(new > reference)"]
     for name, one in block["facts"].items():
         area = one["higher"]["value"]
         chance = "unknown" if area is None else f"{100 * area:.0f} %"
@@ -163,7 +163,7 @@ def _classes(block: Mapping[str, Any], columns: int) -> list[str]:
     if not block["classes"]:
         return []
     head = "!" if "classes" in block["differ"] else " "
-    lines = ["", f"  {head} Answered           then       now"]
+    lines = ["", f"  {head} {'Predicted class':<15}{'reference':>10}  {'new':>8}"]
     for one in block["classes"][:MAX_CLASSES]:
         name, then, now = one["class"][:20], one["then"]["value"], one["now"]["value"]
         lines.append(f"    {name:<16} {100 * then:>6.1f} %  {100 * now:>6.1f} %")
@@ -174,7 +174,7 @@ def _classes(block: Mapping[str, Any], columns: int) -> list[str]:
 def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
     if not block["examples"]:
         return []
-    lines = ["", "  Rows that look newest"]
+    lines = ["", "  Rows most unlike the reference"]
     for one in block["examples"]:
         text = " ".join(str(one["text"]).split())
         lines.append(shorten(f"    {one['row']}: {text}", columns))
@@ -183,5 +183,11 @@ def _examples(block: Mapping[str, Any], columns: int) -> list[str]:
 
 def _percent(block: Mapping[str, Any]) -> str:
     low, high = block.get("low"), block.get("high")
-    ends = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+    ends = "" if low is None or high is None else f" (95 % CI {100 * low:.1f}–{100 * high:.1f})"
     return f"{100 * block['value']:.1f} %{ends}"
+
+
+def _auc(block: Mapping[str, Any]) -> str:
+    low, high = block.get("low"), block.get("high")
+    limits = "" if low is None or high is None else f"95 % CI {low:.3f}–{high:.3f}; "
+    return f"{block['value']:.3f} ({limits}chance 0.500)"

@@ -1,5 +1,5 @@
-"""``holdfast drift``: are the rows of a file like those that a run was judged by, and how right is
-its model about them?"""
+"""``holdfast drift``: compare the rows of a file with a run's validation rows, and estimate the
+accuracy on them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from holdfast.plugins.drift.rows import hashed_word_vectors
 from holdfast.plugins.drift.run_rows import drift_rows, load_reference, predicted_classes
 from holdfast.runs.finished_run import FinishedRun
 
-# Rows that are asked about; of a model that writes, whose answers take longest.
+# Rows that are compared; fewer for generative models, whose outputs take longest.
 MAX_ROWS, MAX_GENERATED_ROWS, MIN_ROWS = 5000, 200, 20
-# Classes that a message names.
+# The number of classes that a message lists.
 MAX_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Drifted:
     """The drift report on the rows of ``data``. ``positions`` [n] are the 0-based rows of the file
-    that were compared, in their order. ``n_unread`` counts rows that the model cannot read,
-    ``n_unknown`` labels that name no class of the run."""
+    that were compared, in their order. ``n_unread`` counts rows without a text, ``n_unknown``
+    labels that are not a class of the run."""
 
     run: Path
     data: str
@@ -48,7 +48,7 @@ class Drifted:
     n_unknown: int = 0
 
     def __repr__(self) -> str:
-        # A prompt shows it: not the vectors of every row.
+        # Shown at a Python prompt, so without the vectors of every row.
         of = f"{len(self.positions):,} rows of {self.data}"
         return f"Drifted({self.verdict!r}, {of}, against {self.run})"
 
@@ -82,13 +82,13 @@ def drift(
     *,
     between: int = ROWS_BETWEEN_ALARMS,
 ) -> Drifted:
-    """The rows of a file, in its order, against the validation rows of a finished run.
+    """Compare the rows of a file, in its order, with the validation rows of a finished run.
 
-    Where the file has the run's label column, the labels that it gives are used. ``between`` is the
-    number of clean rows between alarms that tell since when rows differ.
+    Where the file has the run's label column, its labels are used. ``between`` is the mean number
+    of clean rows between false alarms.
 
-    Raises ``RunError`` for a folder that is no finished run or has no reference and no rows to make
-    one of, ``DataError`` for a file of fewer than 20 rows that can be read.
+    Raises ``RunError`` for a folder that is not a finished run, or has no reference and no rows to
+    compute one from, and ``DataError`` for a file with fewer than 20 readable rows.
     """
     if between < 1:
         raise RecipeError("drift.between_alarms", "must be at least 1", between, "Give 100000.")
@@ -100,15 +100,15 @@ def drift(
     notify(*request.decisions)
     table, count = request.table, len(request.table)
     if count < MIN_ROWS:
-        rule = f"has fewer than {MIN_ROWS} rows that can be read, from which nothing can be told"
+        rule = f"has too few readable rows: drift needs at least {MIN_ROWS}"
         raise DataError(data, rule, count, "Give more rows.")
     limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
     sample = np.arange(count)
     if count > limit:
         order = generator(0, "rows to look at").permutation(count)
         sample = np.sort(order[:limit])
-        because = f"{limit:,} say as much, and each must be answered"
-        notify(Decision("rows", f"{limit:,} of {count:,}, drawn evenly", because))
+        because = "a sample is enough for the tests, and each row needs a prediction"
+        notify(Decision("rows", f"{limit:,} of {count:,}, drawn uniformly at random", because))
         table = table.take(sample)
     positions = np.asarray(table.column("row"), dtype=np.int64)
     answers, vectors = predict_with_vectors(predictor, table)
@@ -140,14 +140,15 @@ def _file_labels(
     run_label: str | None,
 ) -> list[Any] | None:
     """The labels in the file's column ``label_option``, or else in the run's label column
-    ``run_label``; ``None`` where there is none, or where the predictions are no classes."""
+    ``run_label``; ``None`` where the column is missing, or where the predictions are not classes.
+    """
     column_name = label_option or run_label
     if classes and column_name in request.raw.names:
         column = request.raw.table.column(column_name)[:]
         return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
     if label_option is not None:
-        rule = "is not a column of the file" if classes else "needs classes"
-        raise DataError(f"--label {label_option}", rule, None, "Leave it out.")
+        rule = "is not a column of the file" if classes else "needs a run that predicts classes"
+        raise DataError(f"--label {label_option}", rule, None, "Leave out --label.")
     return None
 
 
@@ -157,8 +158,8 @@ def _prediction_errors(
     classes: Sequence[str],
     label_option: str | None,
 ) -> tuple[Floats | None, int]:
-    """Which answers the labels call wrong [n], NaN where there is none (``None`` where there is
-    none of any), and how many labels name no class."""
+    """Which predictions are wrong by the labels [n], NaN for rows without a label (``None`` where
+    no row has one), and the number of labels that are not a class."""
     spelled = match_spellings({str(x) for x in labels if x}, sorted(classes))
     spelled |= {name: name for name in classes}
     unknown = [str(one) for one in labels if one and spelled.get(str(one)) is None]
@@ -168,13 +169,13 @@ def _prediction_errors(
             + ", ".join(classes[:MAX_LISTED])
             + (", …" if len(classes) > MAX_LISTED else ".")
         )
-        rule = f"{len(unknown):,} of {len(labels):,} labels are no class of the run"
+        rule = f"{len(unknown):,} of {len(labels):,} labels are not a class of the run"
         if label_option is not None and len(unknown) == len(labels):
             raise DataError(
-                f"--label {label_option}", "holds no class of the run", unknown[0], known
+                f"--label {label_option}", "contains no class of the run", unknown[0], known
             )
         because = f"{rule}, e.g. {bounded_repr(unknown[0])}. {known}"
-        notify(Decision("labels", "those are not used", because))
+        notify(Decision("labels", "unknown labels are not used", because))
     names = [spelled.get(str(label)) if label else None for label in labels]
     pairs = zip(names, predictions, strict=True)
     errors = np.array(

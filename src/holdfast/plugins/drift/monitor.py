@@ -1,9 +1,11 @@
-"""A stream of rows watched from three sides: what comes in, which classes go out, and how sure the
-model is with other facts of rows and answers. One alarm, and then the new regime is what later rows
-are held against, so that one change is told once.
+"""Drift monitoring of a stream of rows: inputs, predicted classes and monitored statistics.
 
-The limit is given as clean rows between alarms. Each side has its share of it: with k sides each
-alarms at k times as many, so that together they come to the one that was asked for.
+Three sequential tests compare arriving rows with a reference: the input vectors, the shares of the
+predicted classes, and numbers such as confidence and length. After an alarm, later rows are
+compared with the new distribution, so that one change raises one alarm.
+
+The limit is the mean number of clean rows between false alarms, over all tests together. With k
+tests, each is allowed one false alarm in k times as many rows.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from holdfast.plugins.drift.watches import ClassWatch, NumberWatch
 
 FORMAT = 1
 ROWS_BETWEEN_ALARMS = 100_000
-# Rows that a new regime is known by.
+# Rows that describe a new distribution.
 NEW_REFERENCE_ROWS = 400
-# What tells of a change of the inputs.
-ROW_VECTORS = "the rows themselves"
-# Rows that are kept, to say of an alarm what it is about.
+# What an alarm of the inputs names in place of a statistic.
+ROW_VECTORS = "input vectors"
+# Recent rows that are kept to describe an alarm.
 RECENT_ROWS = 400
 INPUTS, CLASSES, NUMBERS = "inputs", "classes", "numbers"
 Watch = VectorWatch | ClassWatch | NumberWatch
@@ -38,10 +40,11 @@ Watch = VectorWatch | ClassWatch | NumberWatch
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Rows are not like the reference any more: noticed after row ``at``, since about row ``since``
-    (0-based, of all rows that were watched); ``side`` noticed, by ``by`` in words. ``levels`` are
-    the evidence of each side then, as clean rows between alarms. ``against`` what: the validation
-    rows, or the regime before."""
+    """A detected change: rows differ from the reference. It was detected after row ``at`` and began
+    at about row ``since`` (0-based, counted over all monitored rows). ``side`` is the test that
+    detected it, ``by`` the statistic in words. ``levels`` holds the evidence of each test at that
+    time, in clean rows between alarms. ``against`` names the reference: the validation rows, or the
+    distribution before."""
 
     at: int
     since: int
@@ -75,8 +78,9 @@ class DriftMonitor:
     def of_reference(
         cls, reference: Reference, between: int = ROWS_BETWEEN_ALARMS, seed: int = 0, rows: int = 0
     ) -> DriftMonitor:
-        """A monitor that has seen nothing, with ``between`` clean rows between alarms. Sides of
-        which the reference says too little are left out: ``unwatched`` says which, and why."""
+        """A monitor that has seen no row yet, with ``between`` clean rows between false alarms.
+        Tests for which the reference has too little data are left out; ``unwatched`` lists them
+        with the reason."""
         if between < 1:
             raise Defect("the rows between alarms", "must be at least 1", between)
         reference_rows = reference.rows
@@ -91,26 +95,28 @@ class DriftMonitor:
 
     @property
     def unwatched(self) -> dict[str, str]:
-        """What is not watched, and why."""
+        """The tests that are not run, with the reason."""
         reference_rows, reasons = self.reference.rows, {}
         if INPUTS not in self.watches:
-            few = f"{len(reference_rows)} reference rows are fewer than {MIN_REFERENCE_ROWS}"
+            few = f"{len(reference_rows)} reference rows; at least {MIN_REFERENCE_ROWS} are needed"
             reasons[INPUTS] = "rows have no vectors" if reference_rows.vectors is None else few
         if CLASSES not in self.watches:
             no_class = reference_rows.answers is None or len(self.reference.classes) < 2
-            reasons[CLASSES] = "answers are no classes" if no_class else "too few reference answers"
+            few = "too few reference predictions"
+            reasons[CLASSES] = "predictions are not classes" if no_class else few
         if NUMBERS not in self.watches:
             reasons[NUMBERS] = "fewer than 20 reference rows have a confidence or a length"
         return reasons
 
     @property
     def levels(self) -> dict[str, float]:
-        """The evidence of each side now, in clean rows between alarms as bold as it: an alarm comes
-        at ``between``."""
+        """The present evidence of each test, in clean rows between alarms with at least this
+        evidence. An alarm is raised at ``between``."""
         return {name: one.detector.level / len(self.watches) for name, one in self.watches.items()}
 
     def add(self, rows: DriftRows) -> DriftMonitor:
-        """After more rows, in their order. Each alarm on the way is added to ``alarms``."""
+        """The monitor after more rows, in their order. Alarms that they raise are appended to
+        ``alarms``."""
         monitor, remaining = self, rows
         while len(remaining):
             monitor, n_used = (
@@ -122,12 +128,12 @@ class DriftMonitor:
         return monitor
 
     def _test(self, rows: DriftRows) -> tuple[DriftMonitor, int]:
-        """The monitor after the rows up to the first alarm, and how many those were."""
+        """The monitor after the rows up to the first alarm, and the number of these rows."""
         limit, rows_until_alarm = self.between * max(1, len(self.watches)), rows
         watched = {name: watch.add(rows, limit) for name, watch in self.watches.items()}
         first = min((at for _, at in watched.values() if at is not None), default=None)
         if first is not None:
-            # The side that alarms first decides how many rows the others see.
+            # The test that raises an alarm first decides how many rows the others see.
             rows_until_alarm = rows.take(slice(0, first))
             watched = {
                 name: watch.add(rows_until_alarm, limit) for name, watch in self.watches.items()
@@ -153,7 +159,7 @@ class DriftMonitor:
             rows_since_reference = self.recent.vectors[-(self.rows - self.first_row) :]
             since = self.rows - watch.rows_since_change(rows_since_reference)
         alarm = Alarm(self.rows - 1, since, strongest, by, levels, self.reference.description)
-        # What came since the change is of the new regime already.
+        # Rows since the change already belong to the new distribution.
         known = self.recent.last(self.rows - since)
         return replace(self, alarms=(*self.alarms, alarm), gathering=known)
 
@@ -167,7 +173,7 @@ class DriftMonitor:
         if len(gathered) < NEW_REFERENCE_ROWS:
             return updated, len(part)
         if gathered.vectors is not None:
-            # As they are written down, so that a restart changes nothing.
+            # In the precision that is stored, so that a restart changes nothing.
             gathered = replace(
                 gathered, vectors=gathered.vectors.astype(np.float16).astype(np.float64)
             )
@@ -177,17 +183,18 @@ class DriftMonitor:
 
     @property
     def new_reference_rows(self) -> DriftRows | None:
-        """The rows that the present regime is known by; ``None`` where it is the first."""
+        """The rows that describe the present distribution; ``None`` while it is still the first
+        one."""
         return self.reference.rows if self.alarms and self.gathering is None else None
 
     @property
     def last_change(self) -> int:
-        """The row since which the present regime lasts, 0 where nothing ever changed."""
+        """The row at which the present distribution began; 0 where nothing has changed."""
         return self.alarms[-1].since if self.alarms else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the first reference, which is the run's; of arrived rows only what a new
-        regime is known by, and no text."""
+        """The whole state except the first reference, which belongs to the run. Of arrived rows it
+        holds only what describes a new distribution, and no text."""
         regime = self.new_reference_rows
         return {
             "format": FORMAT,
@@ -204,8 +211,8 @@ class DriftMonitor:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], reference: Reference) -> DriftMonitor:
-        """The monitor that ``to_json`` wrote down, of the run's ``reference``. Raises
-        ``ValueError`` for what is of another form or reference."""
+        """Restore the monitor that ``to_json`` stored, with the run's ``reference``. Raises
+        ``ValueError`` for another format or reference."""
         try:
             if saved["format"] != FORMAT:
                 raise ValueError(f"format {saved['format']}")

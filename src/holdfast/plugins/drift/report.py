@@ -1,8 +1,9 @@
-"""Rows that are all there, held against the reference: like it or not, in what, how far they are
-from it, how right the model is about them, and since which row.
+"""Comparison of new rows with the reference: whether they differ, in what, by how much, the
+accuracy on them, and since which row.
 
-How far: how well a classifier tells the two apart, how much each reference row counts among the
-new, and which new rows lie where the reference has none.
+The size of a difference: how well a classifier separates the two sets, how likely each reference
+row is among the new ones (importance weights), and which new rows lie outside the support of the
+reference.
 """
 
 from __future__ import annotations
@@ -42,19 +43,20 @@ from holdfast.stats.intervals import normal_quantile, wilson
 
 FOLDS = 5
 MIN_ROWS = 20
-# Vectors of length 1 that are no further apart are of one row, to the digits that are kept.
+# Unit vectors that are no further apart are the same row, in the precision that is stored.
 SAME_DISTANCE = 2e-3
-# A row counts at most so many times.
+# The largest importance weight of a row.
 MAX_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorComparison:
-    """``area`` is the probability that a new row scores higher than a reference row (0.5: no
-    difference); ``share`` the share of new rows by which the two sets differ (a lower estimate of
-    their total variation); ``old_scores`` [m] and ``scores`` [n] are the rows' scores, higher for
-    new rows; ``weights`` [m] of the reference rows, mean 1; ``outside`` [n], whether a new row lies
-    where the reference has none."""
+    """The comparison of two sets of vectors. ``area`` is the probability that a new row scores
+    higher than a reference row (AUC; 0.5: no difference). ``share`` is the share of new rows by
+    which the two sets differ (a lower estimate of their total variation). ``old_scores`` [m] and
+    ``scores`` [n] are the rows' scores, higher for new rows. ``weights`` [m] are the importance
+    weights of the reference rows, mean 1. ``outside`` [n] says whether a new row lies where the
+    reference has no rows."""
 
     area: Estimate
     share: Estimate
@@ -65,7 +67,8 @@ class VectorComparison:
 
 
 def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
-    """Compare ``reference`` vectors [m, d] with ``new`` ones [n, d]; ``None`` below 20 of either.
+    """Compare ``reference`` vectors [m, d] with ``new`` ones [n, d]; ``None`` where either has
+    fewer than 20 rows.
 
     Each row is scored by a linear discriminant that was fitted without it (5 folds).
     """
@@ -75,7 +78,8 @@ def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
     x = np.concatenate([reference, new]).astype(np.float64)
     y = np.repeat([0, 1], [m, n])
     folds = stratified_folds(y, FOLDS, 0)
-    # A row that is in both sets would be told by its copy in the other, the wrong way round.
+    # A row in both sets would get the wrong score through its duplicate in the other set, unless
+    # both are in one fold.
     nearest, distance = _nearest(reference, new)
     duplicate = distance < SAME_DISTANCE
     folds[m:][duplicate] = folds[:m][nearest[duplicate]]
@@ -94,8 +98,8 @@ def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
 
 
 def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
-    """The area under the ROC curve of cross-fitted scores. Its interval is DeLong's, √2 as wide:
-    scores of different folds hang together by the rows that their fits share, as in
+    """The area under the ROC curve (AUC) of cross-fitted scores. Its interval is DeLong's, widened
+    by √2: scores of different folds are correlated, since their fits share rows, as in
     ``quality.two_samples``."""
     labels = np.repeat([False, True], [len(old), len(new)])
     area = delong(labels, np.concatenate([old, new]), level)
@@ -109,7 +113,8 @@ def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
 
 
 def _differing_share(old: Floats, new: Floats) -> Estimate:
-    """Of the new rows that the classifier calls new, less those of the old that it does."""
+    """The share of new rows that the classifier calls new, minus the share of reference rows that
+    it calls new."""
     hit, false = float((new > 0).mean()), float((old > 0).mean())
     error = np.sqrt(2 * (hit * (1 - hit) / len(new) + false * (1 - false) / len(old)))
     half, gap = normal_quantile(0.95) * float(error), hit - false
@@ -117,8 +122,8 @@ def _differing_share(old: Floats, new: Floats) -> Estimate:
 
 
 def _importance_weights(scores: Floats, y: Ints) -> Floats:
-    """How much likelier each reference row [m] is among the new: the odds of a logistic curve of
-    the cross-fitted scores, at most ``MAX_WEIGHT``, of mean 1."""
+    """How likely each reference row [m] is among the new rows: the odds of a logistic regression on
+    the cross-fitted scores, at most ``MAX_WEIGHT``, with mean 1."""
     spread = max(float(scores.std()), 1e-12)
     scaled = (scores - scores.mean()) / spread
     is_reference = y == 0
@@ -129,9 +134,10 @@ def _importance_weights(scores: Floats, y: Ints) -> Floats:
 
 
 def rows_outside(reference: Floats, new: Floats, seed: int = 0) -> Ints:
-    """Which new rows [n] (0 or 1) are further from their nearest of one half of the reference than
-    99 % of the other half are (all, of fewer than 100): by cosine, or by distance where vectors are
-    not of one length."""
+    """Which new rows [n] (0 or 1) lie outside the support of the reference: further from their
+    nearest row of one half of the reference than 99 % of the other half are (than all of it, where
+    that half has fewer than 100 rows). The distance is Euclidean; for vectors of equal length it
+    orders rows as the cosine does."""
     order = generator(seed, "support").permutation(len(reference))
     base, rest = reference[order[: len(order) // 2]], reference[order[len(order) // 2 :]]
     limit = float(np.sort(_nearest(base, rest)[1])[edge_index(len(rest))])
@@ -139,7 +145,7 @@ def rows_outside(reference: Floats, new: Floats, seed: int = 0) -> Ints:
 
 
 def _nearest(base: Floats, rows: Floats) -> tuple[Ints, Floats]:
-    """The nearest of ``base`` to each row [n], and how far it is."""
+    """The index of the nearest row of ``base`` to each row [n], and the distance to it."""
     base_rows, new_rows = base.astype(np.float64), rows.astype(np.float64)
     squares = (base_rows**2).sum(axis=1)[None] + (new_rows**2).sum(axis=1)[:, None]
     squares = np.maximum(squares - 2 * new_rows @ base_rows.T, 0)
@@ -147,22 +153,23 @@ def _nearest(base: Floats, rows: Floats) -> tuple[Ints, Floats]:
     return nearest, np.sqrt(squares[np.arange(len(nearest)), nearest])
 
 
-# Of calling like rows different, over all that is looked at.
+# The probability of reporting a difference where there is none, over all tests together.
 ERROR_LEVEL = 0.01
-# Rows beyond these make a classifier no surer, only slower.
+# More rows make the classifier slower, but not more accurate.
 MAX_CLASSIFIER_ROWS = 2000
 MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReport:
-    """What ``compare_rows`` found. ``changed`` are the sides on which rows are surely not alike
-    (``inputs``, ``classes``, or a fact's name); ``alarms`` say since when, where rows stand in the
-    order in which they came.
+    """The result of ``compare_rows``. ``changed`` lists the aspects that differ significantly
+    (``inputs``, ``classes``, or the name of a monitored statistic); ``alarms`` say since when, if
+    the rows are in the order in which they arrived.
 
-    Each of ``classes`` is how often it is answered, ``then`` and ``now``. Of ``facts``, by name,
-    ``then`` and ``now`` are medians and ``higher`` the chance that a new row has more of it than an
-    old one (0.5: alike), ``moved`` where that is sure.
+    ``classes`` holds the share of each predicted class in the reference (``then``) and in the new
+    rows (``now``). ``facts`` holds the monitored statistics by name: ``then`` and ``now`` are
+    medians, ``higher`` is the probability that a new row has a larger value than a reference row
+    (0.5: no difference), and ``moved`` says whether that is significant.
     """
 
     rows: int
@@ -179,7 +186,7 @@ class DriftReport:
 
     @property
     def verdict(self) -> str:
-        """``alike`` or ``changed``; ``harmful`` where labels show that the model is worse."""
+        """``alike`` or ``differ``; ``harmful`` where labels show that the model is worse."""
         if self.harm is not None and self.harm["harmful"]:
             return "harmful"
         return "differ" if self.changed else "alike"
@@ -265,8 +272,8 @@ def compare_rows(
 
 
 def _compare_answers(reference: Reference, new: DriftRows) -> tuple[list[dict[str, Any]], float]:
-    """How often each class is answered, and the p-value of the shares being alike; none and 1 where
-    answers are not classes."""
+    """The share of each predicted class, and the p-value of equal shares; empty and 1 where
+    predictions are not classes."""
     names, old_answers, new_answers = reference.classes, reference.rows.answers, new.answers
     if old_answers is None or new_answers is None or not names:
         return [], 1.0
@@ -278,7 +285,7 @@ def _compare_answers(reference: Reference, new: DriftRows) -> tuple[list[dict[st
 
 
 def _class_shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str, Any]]:
-    """Every class, the one whose share moved most first."""
+    """Every class, sorted by the change of its share, largest first."""
     old, late = max(1, int(then.sum())), max(1, int(now.sum()))
     order = np.argsort(-np.abs(now / late - then / old), kind="stable")
     return [
@@ -304,7 +311,7 @@ def _compare_statistic(then: Floats, now: Floats, level: float) -> dict[str, Any
     moved = bool(len(old) > 1 and len(late) > 1 and (corrected.low > 0.5 or corrected.high < 0.5))
     area = Estimate(shown.value, shown.low, shown.high)
     if not np.isfinite([shown.value, shown.low, shown.high]).all():
-        area = Estimate(None, why="too few rows have it")
+        area = Estimate(None, why="too few rows have a value")
     before, after = (float(np.median(x)) if len(x) else float("nan") for x in (old, late))
     return {"then": before, "now": after, "higher": area, "moved": moved}
 
@@ -312,10 +319,10 @@ def _compare_statistic(then: Floats, now: Floats, level: float) -> dict[str, Any
 def _accuracies(
     reference: Reference, new: DriftRows, comparison: VectorComparison | None, changed: bool
 ) -> tuple[Estimate, Estimate]:
-    """Of the reference, and of the new rows without a label."""
+    """The accuracy on the reference rows, and the estimate for the new rows without labels."""
     correct = reference.correct
     if correct is None or not np.isfinite(correct).any():
-        why = "answers of this task are not right or wrong"
+        why = "predictions of this task are not correct or wrong"
         return Estimate(None, why=why), Estimate(None, why=why)
     known = correct[np.isfinite(correct)]
     before = _share_estimate(int(known.sum()), len(known))
@@ -324,7 +331,7 @@ def _accuracies(
         new.numbers.get(CONFIDENCE),
     )
     if reference_confidence is None or new_confidence is None:
-        return before, Estimate(None, why="answers have no confidence")
+        return before, Estimate(None, why="the predictions have no confidence")
     weights = support = None
     if comparison is not None:
         support = support_problem(
@@ -339,7 +346,7 @@ def _accuracies(
 def _labelled_accuracy(
     reference: Reference, new: DriftRows, errors: Floats | None, between: int
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What labels say of the accuracy, and whether rows are harmful."""
+    """The accuracy on labelled rows, and whether the error rate shows harm."""
     if errors is None or not np.isfinite(errors).any():
         return {"powered": None, "labels": 0}, None
     labelled = np.isfinite(errors)
@@ -356,7 +363,7 @@ def _labelled_accuracy(
 
 
 def _examples(rows: DriftRows, scores: Floats) -> list[dict[str, Any]]:
-    """The rows that look newest, each text once."""
+    """The rows most unlike the reference, each text once."""
     assert rows.texts is not None
     examples: dict[str, dict[str, Any]] = {}
     for row in map(int, np.argsort(-scores, kind="stable")):

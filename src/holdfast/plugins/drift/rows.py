@@ -1,8 +1,7 @@
-"""What drift is looked for in: rows of any task as arrays, facts and words of them, and what they
-are held against.
+"""Drift data: rows of any task as arrays, their monitored statistics and words, and the reference.
 
-A **reference** is what the model says of rows that it did not learn from, its validation rows. It
-is kept as a file of arrays, so that a server needs nothing but the run's folder.
+A **reference** holds the model's predictions of rows that it was not trained on, its validation
+rows. It is stored as a file of arrays, so that a server needs only the run's folder.
 """
 
 from __future__ import annotations
@@ -29,12 +28,13 @@ _NUMBER = "number:"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftRows:
-    """``n`` rows in the order in which they came, with what is known of each.
+    """``n`` rows in the order in which they arrived, with what is known of each.
 
-    ``vectors`` [n, d] are what the model's last layer reads, or what stands for it; ``answers`` [n]
-    indices of classes (−1: none given), ``numbers`` other facts of a row and its answer by their
-    names, [n] each, NaN where unknown: ``confidence`` in [0, 1], lengths, a predicted number.
-    ``texts`` [n] are there where they may be looked at; ``names`` [n] say which row each is.
+    ``vectors`` [n, d] are the inputs of the model's last layer, or word vectors in their place.
+    ``answers`` [n] are indices of predicted classes (−1: no prediction). ``numbers`` are the
+    monitored statistics by name, [n] each, NaN where unknown: ``confidence`` in [0, 1], lengths, a
+    predicted number. ``texts`` [n] are given where they may be shown; ``names`` [n] identify the
+    rows.
     """
 
     n: int
@@ -71,7 +71,7 @@ class DriftRows:
 
 
 def concatenate_rows(parts: Sequence[DriftRows]) -> DriftRows:
-    """Rows after one another; what one of them lacks, all do."""
+    """Concatenate rows. What one part lacks is left out of the result."""
     if len(parts) == 1:
         return parts[0]
 
@@ -98,7 +98,7 @@ def concatenate_rows(parts: Sequence[DriftRows]) -> DriftRows:
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """The rows that arriving rows are compared with: ``rows``; ``correct`` [n], whether each
-    prediction is correct (1 or 0, NaN where unknown; ``None`` where predictions are not right or
+    prediction is correct (1 or 0, NaN where unknown; ``None`` where predictions are not correct or
     wrong); the names of the ``classes``; in how many of ``n_texts`` texts each word occurs
     (``word_counts``); and ``description``, where the rows come from."""
 
@@ -113,7 +113,8 @@ class Reference:
         return len(self.rows)
 
     def of_traffic(self, rows: DriftRows, description: str) -> Reference:
-        """Arrived rows as what later ones are held against: whether they were right is unknown."""
+        """Arrived rows as the reference for later ones. Whether their predictions are correct is
+        unknown."""
         return replace(
             self,
             rows=rows,
@@ -125,8 +126,8 @@ class Reference:
 
 
 def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str, npt.NDArray[Any]]:
-    """Its arrays by name; ``words`` [n, d] are vectors of words, ``mark`` says of which run it is.
-    Vectors are float16; no text is among them, and words only where three rows hold them."""
+    """The reference as arrays by name. ``words`` [n, d] are word vectors, ``mark`` identifies the
+    run. Vectors are float16. No text is stored, and only words that at least three rows contain."""
     rows = reference.rows
     facts = {
         "format": FORMAT,
@@ -150,8 +151,8 @@ def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floats | None, str]:
-    """The reference, the vectors of its words, and of which run it is. Raises ``ValueError`` for
-    arrays of another form."""
+    """The reference, its word vectors, and the mark of its run. Raises ``ValueError`` for arrays of
+    another format."""
 
     def floats(name: str) -> Floats | None:
         values = arrays.get(name)
@@ -177,8 +178,8 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floa
 
 
 def unit_vectors(vectors: Any) -> npt.NDArray[np.float64]:
-    """Vectors [n, d] of length 1, to the three digits that a reference keeps: what was written
-    down and what arrives are then the same where rows are. One that is 0 or not finite stays so."""
+    """Vectors [n, d] scaled to length 1, in the precision of a stored reference (float16), so that
+    equal rows have equal vectors. A vector that is 0 or not finite stays so."""
     rows = np.asarray(vectors, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)
@@ -193,17 +194,17 @@ def monitored_statistics(
     confidence: Sequence[float | None],
     outside: object = None,
 ) -> dict[str, Floats]:
-    """By their names, [n] each, NaN where one is not known:
+    """The monitored statistics by name, [n] each, NaN where unknown:
 
-    - ``confidence`` of the answer (of a text the geometric mean of its tokens' probabilities, so
-      1 ÷ its perplexity);
-    - ``words`` of the text that was asked;
-    - of a number ``answer``; of a written text ``answer words`` and ``repetition``, the share of
-      its three-word runs that stood in it before; of tags ``tagged``, the share of words that bear
-      another than ``outside``; of several labels ``labels``, how many.
+    - ``confidence`` of the prediction (for generated text the geometric mean of the tokens'
+      probabilities, that is 1 ÷ perplexity);
+    - ``words`` of the input text;
+    - for numbers ``answer``; for generated text ``answer words`` and ``repetition``, the share of
+      its three-word runs that occurred before; for tags ``tagged``, the share of words with another
+      tag than ``outside``; for several labels ``labels``, their number.
 
-    A kind of fact is there where the first known answer is of its kind; class names are written
-    texts too, so that of classes the answers are not to be given.
+    The type of the first known prediction decides which statistics there are. Class names would
+    count as generated text, so pass no predictions for a classifier.
     """
 
     def answers(answer_type: type | UnionType, statistic: Callable[[Any], float | None]) -> Floats:
@@ -237,21 +238,21 @@ def _word_count(text: str) -> int:
 
 
 def repetition(text: str) -> float:
-    """The share of the runs of three words that stood in the text before: 0 says nothing twice."""
+    """The share of three-word runs that occurred earlier in the text; 0: no repetition."""
     words = text.casefold().split()
     runs = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 HASH_WIDTH = 256
-# Of a long text the beginning says what it is about.
+# Longer texts are cut: the beginning shows the topic.
 MAX_WORDS = 2000
-# A word that so few rows hold may name a person, and says nothing of the many.
+# A word in fewer rows may name a person, and says nothing about the distribution.
 MIN_WORD_ROWS = 3
 MAX_KEPT_WORDS = 5000
-# Of the prior of each word's share, in rows.
+# The weight of the prior of each word's share, in rows.
 PRIOR_ROWS = 10.0
-# Standard errors: with thousands of words tried, one of 30,000 is there by chance.
+# In standard errors: one word in 30,000 exceeds it by chance, and thousands are tested.
 MIN_Z = 4.0
 MAX_TERMS = 8
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -259,8 +260,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 @dataclass(frozen=True, slots=True)
 class DriftWord:
-    """A word, and the shares of new and of old rows that hold it; ``z`` is how sure the difference
-    is, in standard errors, above 0 where it is more frequent now."""
+    """A word and the shares of new (``now``) and reference rows (``then``) that contain it. ``z``
+    is the difference in standard errors, above 0 where the word is more frequent now."""
 
     word: str
     now: float
@@ -269,9 +270,9 @@ class DriftWord:
 
 
 def hashed_word_vectors(texts: Sequence[str]) -> Floats:
-    """Signed counts of hashed words [n, 256], logarithmic, each row of length 1 (0 without a
-    word): Weinberger and others (0902.2206). It needs no vocabulary, so that later texts are read
-    alike."""
+    """Signed counts of hashed words [n, 256], log-scaled, each row of length 1 (0 without a word):
+    feature hashing, Weinberger and others (0902.2206). It needs no vocabulary, so later texts get
+    comparable vectors."""
     vectors = np.zeros((len(texts), HASH_WIDTH))
     for row, text in enumerate(texts):
         for word, n in Counter(_words(text)).items():
@@ -296,11 +297,11 @@ def word_row_counts(texts: Sequence[str]) -> dict[str, int]:
 def changed_words(
     now: Mapping[str, int], rows: int, then: Mapping[str, int], before: int
 ) -> list[DriftWord]:
-    """The words that new rows hold more often, or less, than old ones, the surest first, at most
-    eight: from how many of ``rows`` and of ``before`` hold each.
+    """The words whose frequency changed most, by |z|, at most eight. ``now`` and ``then`` are the
+    numbers of texts that contain each word, of ``rows`` new and ``before`` reference texts.
 
-    The log odds of each word with an informative prior, its share in both, over its standard error
-    (Monroe, Colaresi and Quinn 2008), which keeps rare words from leading.
+    The log odds of each word with an informative prior, its share in both sets, over its standard
+    error (Monroe, Colaresi and Quinn 2008). The prior keeps rare words from ranking first.
     """
     changed = []
     for word in {*now, *then}:

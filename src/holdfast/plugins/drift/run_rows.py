@@ -1,6 +1,5 @@
-"""Rows as drift sees them (``plugins/drift``): what a run's model says of a table, and the run's
-reference, which is kept as ``reference.npz`` in its folder.
-"""
+"""A run's predictions as drift rows, and the run's reference, stored as ``reference.npz`` in its
+folder."""
 
 from __future__ import annotations
 
@@ -38,18 +37,18 @@ from holdfast.plugins.drift.rows import (
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"
-# Validation rows that are kept; of a model that writes, whose answers take longest.
+# Validation rows in a reference; fewer for generative models, whose outputs take longest.
 MAX_ROWS, MAX_GENERATED_ROWS = 1000, 100
 RESTORE_ROWS = (
-    "Put the rows that the run was made of back to where its recipe.yaml says, and ask once more: "
-    "the reference is then kept in the run's folder. Or train again."
+    "Put the run's data back where its recipe.yaml says, and run the command again: Holdfast then "
+    "stores the reference in the run's folder. Or train again."
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReference:
-    """A run's reference with the vectors of its own model (``None`` where it gives none), and
-    ``word_vectors`` [n, 256], the hashed words of the same rows, for models without vectors
+    """A run's reference with the vectors of its own model (``None`` where the model gives none),
+    and ``word_vectors`` [n, 256], the hashed words of the same rows, for models without vectors
     (``None`` for images)."""
 
     reference: Reference
@@ -57,25 +56,25 @@ class RunReference:
 
     @property
     def has_words_only(self) -> bool:
-        """Whether only words tell rows from others."""
+        """Whether rows can only be compared by their words."""
         return self.reference.rows.vectors is None
 
     def with_word_vectors(self) -> Reference:
-        """The reference with the vectors of words in the place of the model's."""
+        """The reference with word vectors in place of the model's vectors."""
         rows = replace(self.reference.rows, vectors=self.word_vectors)
         return replace(self.reference, rows=rows)
 
 
 def load_reference(finished_run: FinishedRun) -> RunReference:
-    """The run's reference: from its file, or made now of its validation rows and kept there.
+    """Load the run's reference from its file, or compute it from the validation rows and store it.
 
-    Raises ``RunError`` where neither the file nor the rows are there.
+    Raises ``RunError`` where neither the file nor the rows exist.
     """
     path = finished_run.run / REFERENCE
     if path.is_file():
         return _read_reference(path, finished_run)
     if not finished_run.has("valid"):
-        reason = "a version of Holdfast made the run that kept no answers to such rows"
+        reason = "the version of Holdfast that trained this run stored no validation predictions"
         raise _no_reference_error(
             path, reason, f"Train again with {finished_run.run / RECIPE} into another folder."
         )
@@ -84,7 +83,7 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     except (RunError, DataError) as error:
         raise _no_reference_error(path, str(error).split("\n")[0], RESTORE_ROWS) from error
     because = (
-        f"of {len(reference.reference)} validation rows, read again from the source "
+        f"computed from {len(reference.reference)} validation rows, read again from the source "
         f"of {finished_run.run}"
     )
     stream = io.BytesIO()
@@ -95,19 +94,20 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     try:
         write_atomically(path, lambda temporary: _write(temporary, stream.getvalue()))
     except (OSError, MachineError) as error:
-        because += f"; it is not kept, since {REFERENCE} cannot be written: {error}"
+        because += f"; it is not stored, because {REFERENCE} cannot be written: {error}"
     notify(Decision("reference", f"{len(reference.reference)} rows", because))
     return reference
 
 
 def _read_reference(path: Path, finished_run: FinishedRun) -> RunReference:
-    """The reference in the run's folder. Raises ``RunError`` where it is damaged, or of a model
-    that is not there any more."""
+    """Read the reference in the run's folder. Raises ``RunError`` where it is damaged, or belongs
+    to a model that has since been replaced."""
     result = finished_run.result
     if REFERENCE in ((result.get("seal") or {}).get("files") or {}):
         check_files(finished_run.run, result, [REFERENCE])
     remedy = (
-        f"Delete it: it is made again where the rows that {finished_run.run} was made of are there."
+        "Delete the file. Holdfast computes it again, if the data that "
+        f"{finished_run.run} was trained on still exists."
     )
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
@@ -115,7 +115,7 @@ def _read_reference(path: Path, finished_run: FinishedRun) -> RunReference:
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise RunError(str(path), "cannot be read", str(error)[:200], remedy) from error
     if mark != _model_mark(result):
-        raise RunError(str(path), "is of another run", None, remedy)
+        raise RunError(str(path), "belongs to another run", None, remedy)
     return RunReference(reference, words)
 
 
@@ -124,14 +124,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _model_mark(result: dict[str, Any]) -> str:
-    """What tells the model of a run from others: its weights' sums, the seal's first."""
+    """A mark that identifies the run's model: a hash of its weights' checksums, from the seal."""
     files = (result.get("seal") or {}).get("files") or {}
     sums = sorted(f"{k} {v['sha256']}" for k, v in files.items() if k.startswith("model/"))
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
 def _compute_reference(finished_run: FinishedRun) -> RunReference:
-    """Of at most ``MAX_ROWS`` validation rows, a fixed sample, read again from the run's source."""
+    """Compute the reference from at most ``MAX_ROWS`` validation rows, a fixed sample, read again
+    from the run's source."""
     predictions = finished_run.told("valid")
     task, seed = str(finished_run.result["task"]), int(finished_run.result.get("seed") or 0)
     limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
@@ -145,8 +146,10 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
     if predictions.confidence is not None:
         confidence = [float(p) if p == p else None for p in predictions.confidence]
     if finished_run.out_of_fold:
-        because = "its model learned from every row, and is surer of these than of new ones"
-        notify(Decision("vectors of the reference", "of words alone", because))
+        because = (
+            "the model was trained on every row, and is more confident of these than of new ones"
+        )
+        notify(Decision("reference vectors", "word vectors only", because))
     else:
         answers, vectors = predict_with_vectors(finished_run.predictor, table)
         if predicted is None:
@@ -157,7 +160,7 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
     correct = None if predictions.wrong is None else 1.0 - predictions.wrong
     reference = Reference(rows, classes, correct, word_row_counts(texts or ()), len(predictions))
     words = None if texts is None else hashed_word_vectors(texts)
-    # As it is written down, so that the first use says what later ones say.
+    # In the precision that is stored, so that the first use gives the same results as later ones.
     return RunReference(*from_arrays(to_arrays(reference, words, ""))[:2])
 
 
@@ -170,8 +173,8 @@ def drift_rows(
     vectors: Floats | None,
     names: tuple[str, ...] | None = None,
 ) -> DriftRows:
-    """What a model said of rows [n], as arrays: ``classes`` are those of answers that are one class
-    each (none of others), ``texts`` what it was asked, where it was a text."""
+    """A model's predictions of rows [n] as arrays. ``classes`` are the names where each prediction
+    is one class (empty otherwise); ``texts`` are the inputs, where they are texts."""
     answers: Ints | None = None
     if classes:
         class_index = {name: at for at, name in enumerate(classes)}
@@ -185,12 +188,12 @@ def drift_rows(
 def predicted_classes(
     task: str, names: Sequence[str], predictions: Sequence[object]
 ) -> tuple[str, ...]:
-    """The classes (``names``) of answers that are one class each; none of others."""
+    """The classes (``names``) where each prediction is one class; empty otherwise."""
     one_class = task in CLASSIFICATION_TASKS
     first = next((one for one in predictions if one is not None), None)
     return tuple(names) if one_class and isinstance(first, str) else ()
 
 
 def _no_reference_error(path: Path, reason: str, remedy: str) -> RunError:
-    rule = "is missing, and cannot be made: what arrives is held against validation rows"
+    rule = "is missing and cannot be computed: new rows are compared with validation rows"
     return RunError(str(path), rule, reason, remedy)

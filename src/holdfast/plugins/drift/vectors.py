@@ -1,18 +1,18 @@
-"""Have the vectors of rows moved? A classifier that learns, from rows that came before, which way
-arriving ones differ from the reference, and bets on each next row before it learns from it.
+"""Sequential test of row vectors: a classifier that learns from earlier rows how arriving rows
+differ from the reference, and bets on each next row before it learns from it.
 
 The betting form of the classifier two-sample test (Podkopaev and Ramdas, 2305.00143; Shekhar and
 Ramdas, 2112.09162). The classifier is a shrunken linear discriminant (Ledoit and Wolf 2004) between
-half of the reference and the rows that arrived; the other half takes no part in learning, and a
-row's payoff is its rank among that half (``watches``), so its mean is an area under the ROC curve
-whatever the classifier is. Rows are forgotten at three speeds: a change a thousand rows after the
-start is not outvoted by what came before it.
+half of the reference and the rows that arrived. The other half takes no part in learning. A row's
+payoff is its rank among that half (``watches``), so the mean payoff is an area under the ROC curve
+whatever the classifier is. There are three forgetting rates, so that a change a thousand rows after
+the start is not outweighed by the rows before it.
 
-**A row that came before is judged by a classifier without it.** What has learned where a row lies
-finds it there again, so that a stream that repeats itself (a replay of some hundred rows, say)
-would be told from any reference. Of a linear discriminant a row is taken back exactly, from each
-memory with the weight that it has there. Rows are the same where the signs of 64 random directions
-of the whitened space are.
+**A repeated row is scored by a classifier without it.** A classifier that has learned a row
+recognizes it, so a stream that repeats itself (a replay of some hundred rows, say) would look
+different from any reference. From a linear discriminant a row can be removed exactly, from each
+memory with the weight that it has there. Rows count as the same where the signs of 64 random
+directions of the whitened space are equal.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from holdfast.plugins.drift.rows import DriftRows
 from holdfast.plugins.drift.watches import in_tail, rank_bound, ranks, tail_bound, tail_size
 from holdfast.stats.streams.means import Detector
 
-# Rows, of which so many count: the weight of a row falls by 1 − 1/n with each later one.
+# Memory lengths n in rows: the weight of a row is multiplied by 1 − 1/n with each later row.
 MEMORIES = (50, 200, 1000)
-# The classifier learns after so many rows, and bets from so many on.
+# The classifier is fitted every FIT_EVERY rows, and bets once it has learned from MIN_LEARNED.
 FIT_EVERY, MIN_LEARNED = 16, 8
-# Wider vectors are projected at random onto so many directions.
+# Wider vectors are projected onto this number of random directions.
 MAX_WIDTH = 512
 RIDGE = 0.3
 SIGNS = 64
-# The last rows whose marks are kept: earlier ones weigh nothing in the longest memory.
+# The number of recent rows whose marks are kept: earlier ones have no weight in the longest memory.
 MAX_MARKS = 6 * MEMORIES[-1]
-# What a row weighs of all that was learned, below which it need not be taken back.
+# A row with a smaller share of all learned weight need not be removed.
 MIN_OWN_WEIGHT = 1e-4
 Marks = npt.NDArray[np.uint64]
 MIN_ROWS = 20
@@ -63,11 +63,11 @@ class Halves:
 
     @property
     def width(self) -> int:
-        """Of the vectors that ``project`` takes."""
+        """The width of the vectors that ``project`` takes."""
         return int(len(self.precision) if self.projection is None else len(self.projection))
 
     def project(self, vectors: Floats) -> tuple[Floats, Marks]:
-        """Vectors [n, width] as the halves are, [n, d], and the mark of each."""
+        """Vectors [n, width] in the space of the halves, [n, d], and the mark of each row."""
         raw = np.asarray(vectors, dtype=np.float64)
         rows = raw if self.projection is None else raw @ self.projection
         return rows, row_marks(rows - self.mean, self.signs)
@@ -104,7 +104,7 @@ class VectorWatch:
 
     @classmethod
     def of_reference(cls, vectors: Floats, seed: int = 0) -> VectorWatch:
-        """Of reference ``vectors`` [m, d], m at least ``MIN_ROWS``, whatever their order."""
+        """Build the test from reference ``vectors`` [m, d] (any order), m at least ``MIN_ROWS``."""
         halves = halve(vectors, seed)
         m, d = halves.rank_half.shape
         bounds = np.tile([rank_bound(m), tail_bound(m)], len(MEMORIES))
@@ -115,8 +115,8 @@ class VectorWatch:
         return cls(halves, detector, sums, counts, np.zeros(0, np.uint64), classifier)
 
     def add(self, new: DriftRows, limit: float) -> tuple[VectorWatch, int | None]:
-        """After more rows, up to the first at which the evidence reaches ``limit``. A row of which
-        nothing was read is NaN, and is left out, but counts."""
+        """The watch after more rows, up to the first row at which the evidence reaches ``limit``. A
+        row that could not be read is NaN and is left out, but counts."""
         unread = np.full((len(new), self.halves.width), np.nan)
         rows, marks = self.halves.project(unread if new.vectors is None else new.vectors)
         watch, start = self, 0
@@ -132,7 +132,7 @@ class VectorWatch:
 
     def payoffs(self, rows: Floats, marks: Marks) -> Floats:
         """Rank and tail payoffs [n, 2 · memories] by what was learned so far; NaN before that, and
-        for a row that was not read."""
+        for a row that could not be read."""
         payoffs = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
         classifier, weights = self.classifier, self._own_weights(marks)
         for k in range(len(MEMORIES)):
@@ -148,7 +148,7 @@ class VectorWatch:
         return payoffs
 
     def _own_weights(self, marks: Marks) -> Floats:
-        """How much of what each memory had learned is of the same row [n, memories]: the sum of its
+        """The weight of the same row in what each memory had learned [n, memories]: the sum of its
         weights over the sum of all others."""
         learned_marks = self.recent_marks[: len(self.recent_marks) - self.rows_since_fit]
         same = marks[:, None] == learned_marks
@@ -161,7 +161,8 @@ class VectorWatch:
 
     def _leave_one_out_payoffs(self, rows: Floats, weights: Floats) -> Floats:
         """The payoffs [n, 2 · memories] of rows, each by classifiers that had not learned from it:
-        the way of a mean c without a row x of weight a in C is w + a ÷ (C − a) · P (c − x)."""
+        the direction of a mean c without a row x of weight a in C is w + a ÷ (C − a) · P (c − x).
+        """
         classifier, halves = self.classifier, self.halves
         payoffs = np.full((len(rows), 2 * len(MEMORIES)), np.nan)
         pulls = rows @ halves.precision
@@ -179,10 +180,13 @@ class VectorWatch:
         return payoffs
 
     def rows_since_change(self, vectors: Floats) -> int:
-        """How many of the last ``vectors`` [n, d] are of the new kind: a bet could not begin before
-        the classifier had learned what is new, so the break in the mean of the ranks, by the
-        classifier that won most as it is now, is sought within two blocks around its begin. Before
-        the first of them stand rows of the reference, of which the mean is ½: all may be new."""
+        """How many of the last ``vectors`` [n, d] belong to the new distribution.
+
+        A bet could not begin before the classifier had learned the change. So the break in the mean
+        rank is searched within two blocks around the begin of the best bet, with the present
+        classifier of that memory. Rows of the reference, with a mean of ½, are put before the first
+        vector: all vectors may be new.
+        """
         rows_back = self.detector.rows - self.detector.since
         best = 2 * (self.detector.by // 2)
         rank_payoffs = self.payoffs(*self.halves.project(vectors))[:, best]
@@ -226,7 +230,7 @@ class VectorWatch:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What rows brought; the reference is not in it."""
+        """The state that rows have changed; the reference is not included."""
         return {
             "detector": self.detector.to_json(),
             "sums": encode_floats(self.sums),
@@ -240,7 +244,7 @@ class VectorWatch:
         }
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> VectorWatch:
-        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        """This watch, with the same reference, in the state that ``to_json`` stored."""
         directions, centres = (
             decode_floats(one).reshape(self.sums.shape) for one in saved["learned"]
         )
@@ -259,29 +263,29 @@ class VectorWatch:
 def make_classifier(
     halves: Halves, directions: Floats, centres: Floats, counts: Floats
 ) -> DirectionClassifier:
-    """With what the held half says of them."""
+    """A classifier with the scores of the reference's rank half."""
     scores = directions @ halves.rank_half.T
     return DirectionClassifier(directions, centres, counts, scores, np.sort(scores, axis=1))
 
 
 def row_marks(gaps: Floats, signs: Floats) -> Marks:
-    """A number for each vector [n, d] from the centre: the signs of its 64 directions [d, 64]."""
+    """A 64-bit mark for each vector [n, d], centred: the signs of its 64 projections [d, 64]."""
     bits = np.nan_to_num(gaps) @ signs > 0
     return np.packbits(bits, axis=1).view(np.uint64).reshape(-1)
 
 
 def encode_floats(values: Floats, dtype: str = "<f8") -> str:
-    """Numbers as a text of JSON, in order."""
+    """Encode numbers as base64 text for JSON, in order."""
     return base64.b64encode(np.ascontiguousarray(values).astype(dtype).tobytes()).decode()
 
 
 def decode_floats(text: str, dtype: str = "<f8") -> Floats:
-    """The numbers [n] that ``packed`` wrote down, float64."""
+    """Decode the numbers [n] that ``encode_floats`` wrote, as float64."""
     return np.frombuffer(base64.b64decode(text), dtype).astype(np.float64)
 
 
 def halve(vectors: Floats, seed: int) -> Halves:
-    """The two halves of reference vectors [m, d], at random by the seed."""
+    """Split reference vectors [m, d] into two random halves by the seed."""
     rows, projection = np.asarray(vectors, dtype=np.float64), None
     if rows.shape[1] > MAX_WIDTH:
         random_directions = generator(seed, "drift directions").standard_normal(
@@ -293,14 +297,14 @@ def halve(vectors: Floats, seed: int) -> Halves:
     fit_half, rank_half = rows[order[: len(order) // 2]], rows[order[len(order) // 2 :]]
     precision, mean = shrunken_precision(fit_half), fit_half.mean(axis=0)
     random_directions = generator(seed, "marks of rows").standard_normal((rows.shape[1], SIGNS))
-    # Where rows lie in one narrow cone their directions are alike until they are whitened.
+    # Rows in one narrow cone have similar directions until they are whitened.
     signs = np.linalg.cholesky(precision) @ random_directions
     return Halves(precision, mean, rank_half, projection, signs)
 
 
 def shrunken_precision(rows: Floats) -> Floats:
     """The inverse [d, d] of the covariance of rows [n, d], shrunken towards a multiple of the
-    identity as far as Ledoit and Wolf (2004) find best, and by ``RIDGE`` of its mean more."""
+    identity with the optimal intensity of Ledoit and Wolf (2004), plus ``RIDGE`` times its mean."""
     n, d = rows.shape
     gaps = rows - rows.mean(axis=0)
     cov = gaps.T @ gaps / n
@@ -310,6 +314,6 @@ def shrunken_precision(rows: Floats) -> Floats:
     distance = float(((cov - mean * np.eye(d)) ** 2).sum())
     noise = (float(((gaps**2).sum(axis=1) ** 2).sum()) / n - float((cov**2).sum())) / n
     share = min(1.0, max(0.0, noise / distance)) if distance > 0 else 1.0
-    # Directions that reference rows do not have at all are where a new kind of row may lie.
+    # A new kind of row may lie in a direction in which the reference rows do not vary at all.
     shrunken = (1 - share) * cov + (share + RIDGE) * mean * np.eye(d)
     return np.asarray(np.linalg.inv(shrunken))

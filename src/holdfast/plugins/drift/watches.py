@@ -1,20 +1,20 @@
-"""Answers and facts of rows, watched by bets that they have changed.
+"""Sequential tests of predicted classes and monitored statistics.
 
-A bet is a value in [0, 1] that a row gives, and a bound on its mean where nothing has changed. A
-reference is finite. Whoever holds a stream without end against it, row after row, tells the two
-apart in the end however alike they are, since the stream's mean becomes known ever better and the
-reference's does not. So what is tested is not "the same law" but
+Each test is a bet: a row pays a value in [0, 1], and the mean payoff has a bound where nothing has
+changed. The reference is finite. A test of "the same distribution" on an endless stream would
+reject in the end however alike the two are: the stream's mean becomes known ever better, the
+reference's does not. So the null hypothesis is not "the same distribution" but
 
-    the stream's mean is at most what ``m`` reference rows leave plausible for their own law,
+    the stream's mean is at most what ``m`` reference rows leave plausible for their distribution,
 
-an upper limit at the certainty ``CONFIDENCE_LEVEL``.
-What lies within it cannot be told from chance in choosing the reference, however long one waits.
+an upper confidence limit at ``CONFIDENCE_LEVEL``. A difference within this limit cannot be
+distinguished from the sampling error of the reference, however long the stream is.
 
-*Classes*: has the mix of answers moved? For each class two bets: that it is answered more often
-than the reference leaves plausible, and that it is answered less often (the multinomial, class by
-class). *Numbers*: how sure the model is, lengths, repetition, a predicted number. Each is held
-against its ranks among the reference, in both directions, at the mean and in the furthest tenth:
-the rank tests of distributions, as bets.
+*Classes*: have the shares of the predicted classes changed? Two tests for each class: it is
+predicted more often than the reference leaves plausible, or less often (the multinomial, class by
+class). *Numbers*: confidence, lengths, repetition, a predicted number. Each is ranked among the
+reference values, in both directions, at the mean and in the extreme tenth: rank tests of
+distributions in betting form.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from holdfast.core.records import Floats, Ints
 from holdfast.plugins.drift.rows import DriftRows
 from holdfast.stats.streams.means import Detector, mean_above, share_above
 
-# Of one bet, one-sided: that of 2.5 standard errors. A reference less typical than that, one of 160
-# for the direction in which it is least typical, gives alarms in clean traffic.
+# Of one test, one-sided: 2.5 standard errors. A less typical reference raises alarms on clean
+# traffic; for its least typical direction that is one reference in 160.
 CONFIDENCE_LEVEL = 0.99379
-# Of a uniform value.
+# The standard deviation of a uniform value in [0, 1].
 UNIFORM_SD = 1 / math.sqrt(12)
-# The tenth of the rows that is furthest out.
+# The extreme tenth of the rows.
 TAIL_SHARE = 0.1
 
 
 def ranks(values: Floats, reference: Floats) -> Floats:
-    """The share of the sorted ``reference`` [m] below each of ``values`` [n], ties counted half. It
+    """The share of the sorted ``reference`` [m] below each of ``values`` [n]; ties count half. It
     is uniform where both have the same distribution; its mean is the area under the ROC curve."""
     low = np.searchsorted(reference, values, side="left")
     high = np.searchsorted(reference, values, side="right")
@@ -49,33 +49,34 @@ def ranks(values: Floats, reference: Floats) -> Floats:
 
 
 def tail_size(m: int) -> int:
-    """How many of ``m`` rows are the furthest tenth: at least one."""
+    """The number of rows in the extreme tenth of ``m`` rows: at least one."""
     return max(1, round(TAIL_SHARE * m))
 
 
 def in_tail(values: Floats, reference: Floats) -> Floats:
-    """1 for values above all but the furthest tenth of the sorted ``reference``, else 0."""
+    """1 for values above all but the extreme tenth of the sorted ``reference``, else 0."""
     edge = reference[len(reference) - tail_size(len(reference))]
     return np.asarray(values > edge, dtype=np.float64)
 
 
 def rank_bound(m: int, confidence: float = CONFIDENCE_LEVEL) -> float:
-    """The largest plausible mean of ``ranks`` among ``m`` rows of the same law."""
+    """The largest plausible mean of ``ranks`` for ``m`` reference rows of the same distribution."""
     return min(0.5 + mean_above(m, UNIFORM_SD, confidence), 0.99)
 
 
 def tail_bound(m: int, confidence: float = CONFIDENCE_LEVEL) -> float:
-    """The largest plausible mean of ``in_tail``. Of rows of the same law the share above the j-th
-    largest of ``m`` is Beta(j, m − j + 1)."""
+    """The largest plausible mean of ``in_tail``. For rows of the same distribution, the share above
+    the j-th largest of ``m`` is Beta(j, m − j + 1)."""
     return min(share_above(tail_size(m) - 1, m, confidence), 0.99)
 
 
 def bonferroni_confidence(confidence: float, n_tests: int) -> float:
-    """The certainty of each of ``n_tests`` that keeps the chance of any error (Bonferroni)."""
+    """The confidence level of each of ``n_tests`` tests that keeps the overall error level
+    (Bonferroni)."""
     return 1 - (1 - confidence) / max(1, n_tests)
 
 
-# A bound of exactly 0 or 1 leaves nothing to bet on.
+# At a bound of exactly 0 or 1 no bet is possible.
 MIN_BOUND = 1e-6
 MIN_ROWS = 20
 DIRECTIONS = ("higher", "much higher", "lower", "much lower")
@@ -83,42 +84,43 @@ DIRECTIONS = ("higher", "much higher", "lower", "much lower")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColumnWatch(ABC):
-    """A ``detector`` with a column for each of the ``tests``, which say in words what they bet."""
+    """A ``detector`` with one column for each of the ``tests``, which are named in words."""
 
     detector: Detector
     tests: tuple[str, ...]
 
     @abstractmethod
     def payoffs(self, rows: DriftRows) -> Floats:
-        """What each bet wins by each row [n, bets], in [0, 1]; NaN where it is not bet on."""
+        """The payoff of each test for each row [n, tests], in [0, 1]; NaN where the value is
+        unknown."""
 
     def add(self, rows: DriftRows, limit: float) -> tuple[Self, int | None]:
-        """After more rows, up to the first at which the evidence reaches ``limit``; a row of which
-        nothing is known is not bet on, but counts."""
+        """The watch after more rows, up to the first row at which the evidence reaches ``limit``. A
+        row without known values is not tested, but counts."""
         detector, at = self.detector.add(self.payoffs(rows), limit)
         return replace(self, detector=detector), at
 
     @property
     def strongest_test(self) -> str:
-        """The bet that speaks loudest for a change: ``refund more often``, ``words lower``."""
+        """The test with the most evidence of a change: ``refund more often``, ``words lower``."""
         return self.tests[self.detector.by]
 
     def to_json(self) -> dict[str, Any]:
         return self.detector.to_json()
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> Self:
-        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        """This watch, with the same reference, in the state that ``to_json`` stored."""
         return replace(self, detector=Detector.from_json(saved))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassWatch(ColumnWatch):
-    """Bets on the mix of the answers among the classes."""
+    """Sequential tests of the shares of the predicted classes."""
 
     @classmethod
     def of_reference(cls, answers: Ints, names: Sequence[str]) -> ClassWatch | None:
-        """Of the classes that reference rows were answered [m]; ``None`` below ``MIN_ROWS`` rows or
-        two classes."""
+        """Build the tests from the predicted classes of the reference rows [m]; ``None`` below
+        ``MIN_ROWS`` rows or two classes."""
         known = answers[answers >= 0]
         if len(known) < MIN_ROWS or len(names) < 2:
             return None
@@ -146,8 +148,8 @@ class NumberWatch(ColumnWatch):
 
     @classmethod
     def of_reference(cls, numbers: Mapping[str, Floats]) -> NumberWatch | None:
-        """Of the facts that at least ``MIN_ROWS`` reference rows have, not all the same; ``None``
-        where there is none."""
+        """Build the tests for the statistics that at least ``MIN_ROWS`` reference rows have with
+        more than one value; ``None`` where no statistic qualifies."""
         known = {name: np.sort(x[np.isfinite(x)]) for name, x in sorted(numbers.items())}
         reference_values = {
             name: x for name, x in known.items() if len(x) >= MIN_ROWS and x[0] < x[-1]

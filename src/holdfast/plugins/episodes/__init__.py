@@ -1,4 +1,6 @@
-"""Tasks of few rows: episodes, the methods that learn a start from them, and what it scores."""
+"""Few-shot meta-learning: episodes from many small tasks, the methods that learn a base model from
+them, and its score on new tasks.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from holdfast.core.discovery import Entry
 
 META = Entry(
     "holdfast.plugins.episodes.command",
-    "From many small tasks to a start that adapts fast.",
+    "Learn a base model from many small tasks that adapts to a new one (few-shot).",
     "holdfast meta intents.csv",
     "holdfast meta reviews.csv --task-column product --set meta.shots=10",
     "holdfast meta alphabets/ --model my-resnet/ --set meta.method=prototypes",

@@ -33,17 +33,20 @@ def meta(
     resume: bool = False,
     quiet: bool = True,
 ) -> TrainedRun:
-    """Do what ``holdfast meta`` does: learn a start from many small tasks that adapts to a new one
-    in a few steps. ``folder / "model"`` of what it returns is the start, for ``train(…, model=…)``.
+    """Learn a base model from many small tasks, as ``holdfast meta`` does; it adapts to a new task
+    in a few steps.
+
+    Returns a run whose ``folder / "model"`` is that base model, for ``train(…, model=…)``.
 
     Parameters
     ----------
     source, labels, test : as for ``train``; ``test`` holds tasks (or classes) of their own.
-    task_column : the column that tells the tasks apart; left out, classes are divided, or in a
-        folder ``task/class/picture`` the tasks.
+    task_column : the column that separates the tasks; left out, the classes are split, or in a
+    folder
+        ``task/class/picture`` the tasks.
 
-    Others as the options of the command. ``result["meta"]`` says what was kept and why. Raises
-    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    The others are the options of the command. ``result["meta"]`` says which model was chosen and
+    why. Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
     """
     from holdfast.recipe import as_settings
 
@@ -57,13 +60,13 @@ def meta(
 def run_meta(
     request: TrainingRequest, *, quiet: bool = False, verbose: bool = False
 ) -> tuple[dict[str, Any], Path]:
-    """Learn the start that ``request`` asks for; the result and the run's folder."""
+    """Learn the base model for ``request``; returns the result and the run's folder."""
     from holdfast.plugins.episodes.meta import meta
 
     teller, full_teller = MessagePrinter(quiet, verbose), MessagePrinter(quiet)
 
     def notify(item: Decision | Finding) -> None:
-        # There is no outline of a run here that what needs a person could stand below.
+        # This run has no outline under which important decisions could be listed.
         person = isinstance(item, Finding) and needs_attention(item)
         (full_teller if person else teller)(item)
 

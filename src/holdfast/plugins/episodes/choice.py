@@ -1,6 +1,5 @@
-"""Which start is kept: every method learns from the same tasks and meets the same validation
-episodes, and one is kept in the place of the baseline only where a paired test says that it is
-better.
+"""Choice of the base model: every method trains on the same tasks and is scored on the same
+validation episodes. One replaces the baseline only where a paired test shows that it is better.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ from holdfast.training.checkpoint import CheckpointStore
 from holdfast.training.machine.machine import make_accelerator, use_threads
 
 FROZEN, TUNED = "frozen", "tuned"
-# Validation episodes for each probe episode.
+# Validation episodes for each training episode that is scored.
 VALID_PER_TRAIN_EPISODE = 4
 SCALED_CLASSES, SCALED_ROWS = 40, 5
-# By the row of the table of defaults: a network with batch norms is small and bears more.
+# By row of the table of defaults: a network with batch norms is small and tolerates more.
 LEARNING_RATES: Mapping[str | None, float] = {"resnet": 1e-3, "vision": 1e-4}
 TEXT_RATE = 5e-5
 EPISODES: Mapping[str | None, int] = {"resnet": 1000, "vision": 300}
@@ -59,7 +58,8 @@ EvaluationListener = Callable[[str, EpisodeEvaluation], None]
 @dataclass(slots=True)
 class Candidate:
     """A candidate: its method, its training (``None`` where it is frozen), and its scores on the
-    validation episodes."""
+    validation episodes.
+    """
 
     name: str
     method: StartMethod
@@ -68,7 +68,7 @@ class Candidate:
 
     @property
     def seconds(self) -> float:
-        """How long it learned, over all its processes in time."""
+        """Training time, summed over all processes of the run."""
         return self.training.evaluations[-1].seconds if self.training else 0.0
 
     @property
@@ -78,9 +78,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class MethodChoice:
-    """The ``selected`` candidate and the reason; the ``baseline`` that it was compared with (itself
-    where nothing was better); all ``candidates``, the frozen and the tuned embedding first; and
-    ``differences``, the paired differences of the others from the baseline by name."""
+    """The ``selected`` candidate with the reason; the ``baseline`` that it was compared with
+    (itself where nothing was better); all ``candidates``, the frozen and the tuned embedding first;
+    and ``differences``, the paired differences of the others from the baseline by name.
+    """
 
     selected: Candidate
     baseline: Candidate
@@ -90,15 +91,15 @@ class MethodChoice:
 
     @property
     def last_step(self) -> int:
-        """Of the kept candidate; 0 of one that is frozen."""
+        """The last step of the selected candidate; 0 for a frozen one."""
         return self.selected.training.evaluations[-1].step if self.selected.training else 0
 
 
 @dataclass(frozen=True, slots=True)
 class MetaBench:
-    """What all candidates share: the encoded rows, the network as it was loaded, and the ``folder``
-    in which their checkpoints are stored (``None``: none), under ``mark``, at most every
-    ``every_s``."""
+    """What all candidates share: the encoded rows, the loaded network, and the ``folder`` of their
+    checkpoints (``None``: none), stored under ``mark``, at most every ``every_s``.
+    """
 
     prepared: PreparedData
     rows: MetaRows
@@ -108,11 +109,11 @@ class MetaBench:
     every_s: float
 
     def reader(self, state: Mapping[str, Any] | None = None) -> FeatureReader:
-        """The network as it was loaded, or with a learned ``state``, and the rows."""
+        """A reader of the rows with the loaded network, or with a learned ``state``."""
         prepared, recipe = self.prepared, self.recipe
         use_threads(prepared.machine.threads)
         network: Any = copy_network(prepared.loaded.network)
-        # Said of what was prepared.
+        # Reported when the rows were prepared.
         with decisions_to(None):
             freeze_part(network, recipe.model.freeze)
         detach_trainable(network, prepared.loaded.network)
@@ -122,14 +123,14 @@ class MetaBench:
         network.to(device).eval()
         task = prepared.definition.make_task(prepared.loaded, prepared.rows, recipe, None)
         reader = FeatureReader(network, task.collate, prepared.examples, device)
-        # The scale is that of the start, whatever state the network is then put into.
+        # The scale is that of the base model, whatever state the network then gets.
         reader = with_scale(reader, *sample_rows(self.rows.pools[0], recipe.seed))
         if state is not None:
             network.load_state_dict(state)
         return reader
 
     def store(self, name: str) -> CheckpointStore:
-        """Where the course of a candidate is kept."""
+        """Where the training state of a candidate is stored."""
         folder = None if self.folder is None else self.folder / name
         return CheckpointStore(folder, self.every_s, f"{self.mark} {name}")
 
@@ -139,7 +140,7 @@ class MetaBench:
         return valid.episodes(self.rows.shape, recipe.meta.judge_episodes, recipe.seed, "valid")
 
     def plan(self) -> EpisodePlan:
-        """How a candidate learns."""
+        """How a candidate is trained."""
         shape, train, judge = self.rows.shape, self.rows.pools[0], self.validation_episodes()
         meta, seed = self.recipe.meta, self.recipe.seed
         probe = train.episodes(shape, max(5, len(judge) // VALID_PER_TRAIN_EPISODE), seed, "probe")
@@ -150,26 +151,26 @@ class MetaBench:
 
 
 def fill_settings(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple[Decision, ...]]:
-    """The recipe with the numbers of the learning filled in, and why."""
+    """The recipe with the training hyperparameters filled in, and the reasons."""
     architecture, decisions = prepared.loaded.defaults, []
     rate, episodes = recipe.train.learning_rate, recipe.meta.episodes
     if rate is None:
         rate = LEARNING_RATES.get(architecture, TEXT_RATE)
-        because = "small enough for a pretrained network to keep what it knows"
+        because = "low enough for a pretrained network to keep what it knows"
         because = (
-            "what small networks with batch norms bear" if architecture == "resnet" else because
+            "small networks with batch norms tolerate it" if architecture == "resnet" else because
         )
         decisions.append(Decision("train.learning_rate", f"{rate:g}", because))
     if episodes is None:
         episodes = EPISODES.get(architecture, TEXT_EPISODES)
-        because = "updates of each method that is tried; more may help a network drawn anew"
+        because = "updates of each trial; a randomly initialised network may need more"
         decisions.append(Decision("meta.episodes", str(episodes), because))
     train_settings = {"learning_rate": rate}
     return recipe.with_changes(train=train_settings, meta={"episodes": episodes}), tuple(decisions)
 
 
 def choose(bench: MetaBench, on_evaluation: EvaluationListener = lambda *_: None) -> MethodChoice:
-    """Try the baseline and the methods that the recipe names, and keep one."""
+    """Train the baseline and the methods that the recipe names, and select one."""
     requested = bench.recipe.meta.method
     names = {"auto": tuple(METHODS), BASELINE: ()}.get(str(requested), (str(requested),))
     frozen, tuned = baselines(bench, on_evaluation)
@@ -191,8 +192,9 @@ def choose(bench: MetaBench, on_evaluation: EvaluationListener = lambda *_: None
 
 
 def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Candidate, Candidate]:
-    """The features as they were loaded, and tuned on all training classes at once; each with the
-    head that does better on the validation episodes."""
+    """The features as loaded, and tuned on all training classes at once; each with the head that
+    scores higher on the validation episodes.
+    """
     reader, judge = bench.reader(), bench.validation_episodes()
     pool, width = bench.rows.pools[0], int(reader.network.head.in_features)
 
@@ -215,7 +217,7 @@ def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Cand
 def train_candidate(
     bench: MetaBench, name: str, method: StartMethod, on_evaluation: EvaluationListener
 ) -> Candidate:
-    """A method that learned from the training tasks, on the validation episodes."""
+    """A method trained on the training tasks, with its scores on the validation episodes."""
     reader = bench.reader()
     training = _train_method(bench, name, method, reader, on_evaluation)
     return Candidate(
@@ -257,23 +259,25 @@ def _select_baseline(
     gap = _paired_difference(bench, tuned, frozen, 1 - 2 * (1 - LEVEL))
     if gap.low > 0:
         return tuned, (
-            f"the features tuned on the training classes are right on {_signed_points(gap)} "
-            "more of the "
-            f"validation episodes' rows than those of the model as it is ({_interval_words(gap)})"
+            "on the validation episodes, the features tuned on the training classes "
+            f"have an accuracy {_signed_points(gap)} above those of the base model "
+            f"({_interval_words(gap)})"
         )
     return frozen, (
-        "tuning the features on the training classes was not proven better than the model as it is "
-        f"({_signed_points(gap)} on the validation episodes, {_interval_words(gap)})"
+        "tuning the features on the training classes is not shown to be better than "
+        f"the base model ({_signed_points(gap)} on the validation episodes, "
+        f"{_interval_words(gap)})"
     )
 
 
 def _comparison_decision(candidate: Candidate, gap: Difference, baseline: Candidate) -> Decision:
     because = (
-        f"{100 * candidate.accuracy:.1f} % right on {len(candidate.validation.accuracy)} "
-        "validation episodes, "
-        f"{_signed_points(gap)} against the {baseline.name} embedding ({_interval_words(gap)})"
+        f"accuracy {100 * candidate.accuracy:.1f} % on "
+        f"{len(candidate.validation.accuracy)} validation episodes, "
+        f"{_signed_points(gap)} compared with the {baseline.name} embedding "
+        f"({_interval_words(gap)})"
     )
-    verdict = "better" if gap.low > 0 else "not proven better"
+    verdict = "better" if gap.low > 0 else "not shown to be better"
     return Decision(f"tried {candidate.name}", verdict, because, prominent=True)
 
 
@@ -283,8 +287,8 @@ def _signed_points(gap: Difference) -> str:
 
 def _interval_words(gap: Difference) -> str:
     if not np.isfinite(gap.low):
-        return "the classes are too few for an interval"
-    return f"interval over classes {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+        return "too few classes for an interval"
+    return f"95 % CI over classes {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
 
 
 def _select(
@@ -295,30 +299,29 @@ def _select(
 ) -> tuple[Candidate, str]:
     if set_by_user:
         gap = differences[candidates[0].name]
-        beats = "beats" if gap.low > 0 else "is not proven better than"
+        beats = "beats" if gap.low > 0 else "is not shown to be better than"
         return candidates[0], (
-            f"set by you; it {beats} the {baseline.name} embedding with a head fitted anew "
-            f"({_signed_points(gap)}, {_interval_words(gap)})"
+            f"set in the recipe; it {beats} the {baseline.name} embedding with a new "
+            f"head ({_signed_points(gap)}, {_interval_words(gap)})"
         )
     winners = [arm for arm in candidates if differences[arm.name].low > 0]
     if not winners:
         return baseline, (
-            f"no method is proven better than the {baseline.name} embedding with a head fitted "
-            "anew to each task"
+            f"no method is shown to be better than the {baseline.name} embedding with "
+            "a new head fitted to each task"
             if candidates
-            else "set by you: the baseline"
+            else "set in the recipe: the baseline"
         )
     best = max(winners, key=lambda arm: differences[arm.name].value)
     gap = differences[best.name]
     return best, (
-        f"it beats the {baseline.name} embedding with a head fitted anew by "
-        f"{_signed_points(gap)} on the "
-        f"validation episodes ({_interval_words(gap)})"
+        f"it beats the {baseline.name} embedding with a new head by "
+        f"{_signed_points(gap)} on the validation episodes ({_interval_words(gap)})"
     )
 
 
 def sample_rows(pool: TaskPool, seed: int) -> tuple[Any, Any]:
-    """Some rows of some training classes, and their classes."""
+    """Sample rows of some training classes, with their classes."""
     rng = generator(seed, "scale")
     classes = [rows for task in pool.tasks for rows in task.rows]
     sample = rng.permutation(len(classes))[:SCALED_CLASSES]
@@ -327,7 +330,7 @@ def sample_rows(pool: TaskPool, seed: int) -> tuple[Any, Any]:
 
 
 def with_prototypes(bench: MetaBench, reader: FeatureReader) -> Any:
-    """The network with a last layer that names the training class of the nearest mean."""
+    """The network with a last layer that predicts the training class of the nearest mean."""
     network, pool = reader.network, bench.rows.pools[0]
     means = np.stack([reader.vectors(rows).mean(axis=0) for t in pool.tasks for rows in t.rows])
     with torch.no_grad():

@@ -26,7 +26,7 @@ from holdfast.terminal.layout import entries
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRowOptions(LabelledRowOptions):
-    """What the rows of the tasks are."""
+    """Options for the rows of the tasks."""
 
     test: Test = None
 
@@ -39,7 +39,9 @@ def command(
     source: Source,
     task_column: Annotated[
         str | None,
-        typer.Option(help="The column that tells the tasks apart; else classes are divided."),
+        typer.Option(
+            help="The column that separates the tasks; without it, the classes are split."
+        ),
     ] = None,
     model: Model = None,
     *,
@@ -48,8 +50,9 @@ def command(
     resume: Resume = False,
     output: Annotated[ResultOutput, OUTPUT],
 ) -> None:
-    """Learn a start from many small tasks that adapts to a new one in a few steps, and score it on
-    tasks that it never met."""
+    """Learn a base model from many small tasks that adapts to a new one in a few steps. Score it on
+    tasks that it was not trained on.
+    """
     refuse_low_memory("torch")
     from holdfast.plugins.episodes.api import run_meta
 
@@ -63,7 +66,7 @@ def command(
 
 
 def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
-    """The answer, what stands beside it, and what to type next."""
+    """The headline, the comparisons, and the next command."""
     from holdfast.report.answer.answer import answer
 
     answer_block, block = answer(result), result["meta"]
@@ -80,8 +83,8 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
             )
             entry_lines.append(("Tried", words))
     entry_lines += [
-        ("Kept", f"{block['kept']}: {block['because']}"),
-        ("Start", f"{run / 'model'}"),
+        ("Selected", f"{block['kept']}: {block['because']}"),
+        ("Model", f"{run / 'model'}"),
         ("Report", f"{run / 'report.html'}"),
         ("Next", f"holdfast train ROWS --model {run / 'model'}"),
     ]
@@ -92,7 +95,7 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
 
 
 def _points_with_interval(gap: Mapping[str, Any]) -> str:
-    """``+0.4 points (−1.2 to +2.0)``; without limits where nothing says how others differ."""
+    """``+0.4 points (−1.2 to +2.0)``; without limits where no interval can be computed."""
     words, low, high = f"{100 * gap['value']:+.1f} points", gap.get("low"), gap.get("high")
     if low is None or high is None:
         return words

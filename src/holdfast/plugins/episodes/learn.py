@@ -1,4 +1,6 @@
-"""A method over its training episodes: updates, looks at fixed episodes, the best state kept."""
+"""Training of a method on episodes: updates, evaluations on fixed episodes, and the best
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ DECAY = 0.01
 @dataclass(frozen=True, slots=True)
 class EpisodeEvaluation:
     """One evaluation: accuracy [episodes] and mean loss on fixed training and validation episodes,
-    the mean loss of the updates since the last evaluation, and the number of rows learned from."""
+    the mean loss of the updates since the last evaluation, and the number of rows learned from.
+    """
 
     step: int
     train_accuracy: float
@@ -48,8 +51,10 @@ class EpisodeEvaluation:
 @dataclass(frozen=True, slots=True)
 class EpisodePlan:
     """How a method is trained: ``updates`` at ``learning_rate`` (warm-up over a tenth of them, then
-    linear decay to 0), with ``evaluations`` after the first on ``train_episodes`` and
-    ``valid_episodes``."""
+    linear decay to 0).
+
+    ``evaluations`` after the first one use ``train_episodes`` and ``valid_episodes``.
+    """
 
     pool: TaskPool
     shape: Shape
@@ -61,7 +66,7 @@ class EpisodePlan:
     seed: int
 
     def rate_factor(self, index: int) -> float:
-        """The part of the rate that update ``index`` has, in (0, 1]."""
+        """The factor of the learning rate at update ``index``, in (0, 1]."""
         rising = max(1, round(WARMUP * self.updates))
         if index < rising:
             return (index + 1) / rising
@@ -69,7 +74,7 @@ class EpisodePlan:
 
     @property
     def evaluation_steps(self) -> tuple[int, ...]:
-        """The updates after which a look is taken, 0 among them."""
+        """The updates after which an evaluation takes place, including 0."""
         marks = np.linspace(0, self.updates, self.evaluations + 1).round().astype(int)
         return tuple(dict.fromkeys(marks.tolist()))
 
@@ -88,7 +93,7 @@ class MethodResult:
         return next(look for look in self.evaluations if look.step == self.best_step)
 
     def to_plain(self) -> dict[str, Any]:
-        """The same in tensors, numbers and texts, as a checkpoint holds it."""
+        """The same as tensors, numbers and texts, for a checkpoint."""
         evaluations = [
             {**asdict(evaluation), "accuracy": evaluation.accuracy.tolist()}
             for evaluation in self.evaluations
@@ -97,7 +102,7 @@ class MethodResult:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> MethodResult:
-        """What ``to_plain`` gave."""
+        """The inverse of ``to_plain``."""
         records = [one | {"accuracy": np.array(one["accuracy"])} for one in plain["looks"]]
         evaluations = [EpisodeEvaluation(**one) for one in records]
         return cls(evaluations, plain["best"], dict(plain["state"]))
@@ -110,10 +115,10 @@ def learn(
     store: CheckpointStore,
     on_evaluation: Callable[[EpisodeEvaluation], None] = lambda _: None,
 ) -> MethodResult:
-    """Run a method's course, or what is left of it, and put the network into its best state.
+    """Train a method, or finish its training, and restore its best state.
 
-    The network begins as it is. Whatever is drawn is drawn by the update's number, so that a course
-    that was killed and goes on from what ``store`` has ends as one that was not.
+    The network starts in its current state. All random draws depend on the update's number, so that
+    training resumed from ``store`` after an interruption ends with the same result.
     """
     network, head = reader.network, method.head
     optimizer = _clipping_optimizer(method, reader, plan.learning_rate)
@@ -162,8 +167,11 @@ def learn(
 def _progress(
     saved: Mapping[str, Any] | None, parts: Mapping[str, Any]
 ) -> tuple[MethodResult, int, float]:
-    """What was learned by ``saved``, its step, and the sum of the losses since its last evaluation;
-    ``parts`` are put into their states of then. Without ``saved``, the beginning."""
+    """The training state of ``saved``, its step, and the sum of the losses since its last
+    evaluation.
+
+    ``parts`` get their states of that time. Without ``saved``, the initial state.
+    """
     if saved is None:
         return MethodResult(), 0, 0.0
     training = MethodResult.from_plain(saved["learned"])

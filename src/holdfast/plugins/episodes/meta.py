@@ -1,11 +1,11 @@
-"""``holdfast meta``: a start that adapts to a new task in a few steps.
+"""``holdfast meta``: a base model that adapts to a new task in a few steps.
 
-load → treat → divide by task → refuse leaks → try the baseline and the methods on the training
-tasks → keep what a paired test on validation episodes proves better, else the baseline → save →
-score once on episodes of the test tasks → report.
+load → clean → split by task → refuse leaks → train the baseline and the methods on the training
+tasks → select what a paired test on validation episodes shows to be better, else the baseline →
+save → score once on episodes of the test tasks → report.
 
-It is no ordinary fit: what is learned has no classes of its own, and what is scored are tasks. So
-the run folder is written here, in the contract's shape (``result.py`` has the blocks).
+This is not an ordinary fit: the base model has no classes of its own, and the score is over tasks.
+The run folder is therefore written here, in the contract's form (``result.py`` has the blocks).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
-# What is noted of a look, by the names of ``EpisodeEvaluation``.
+# What is recorded of an evaluation, by the names of ``EpisodeEvaluation``.
 EVALUATION_FIELDS = ("train_accuracy", "train_loss", "valid_accuracy", "valid_loss", "update_loss")
 
 
@@ -81,19 +81,19 @@ def meta(
     held: Mapping[str, Any] = MappingProxyType({}),
     checkpoint_every_s: float = LEAST_SECONDS,
 ) -> dict[str, Any]:
-    """Learn a start from the tasks that the recipe names, into the folder ``run``; gives what
-    ``result.json`` holds.
+    """Learn a base model from the recipe's tasks into the folder ``run``; returns the content of
+    ``result.json``.
 
-    With ``resume`` the run that is there is continued,
-    by the settings that it began with; on a finished one nothing changes. Raises ``InputError``
-    where rows or settings are at fault, ``Interrupted`` on Ctrl-C and SIGTERM.
+    With ``resume`` an existing run is continued with its original settings; a finished one stays
+    unchanged. Raises ``InputError`` where rows or settings are at fault, ``Interrupted`` on Ctrl-C
+    and SIGTERM.
     """
     finished = finished_before(run, resume)
     if finished is not None:
-        notify(Decision("resumed", str(run), "it had come to its end", prominent=True))
+        notify(Decision("resumed", str(run), "it is already finished", prominent=True))
         return finished
     if process_count() > 1:
-        rule = "runs in one process: its tasks are small"
+        rule = "runs in one process only, since its tasks are small"
         remedy = "Start it without a launcher."
         raise MachineError("holdfast meta", rule, process_count(), remedy)
     if not resume:
@@ -107,17 +107,17 @@ def meta(
         if resumed:
             recipe = read_recipe(run / RECIPE)
             if recipe.meta.method is None:
-                remedy = "Continue it with the command that began it."
-                raise RunError(str(run), "is no run of holdfast meta", None, remedy)
+                remedy = "Continue it with the command that started it."
+                raise RunError(str(run), "is not a run of holdfast meta", None, remedy)
             notify_resumed(run, RECIPE)
         else:
             recipe = recipe.with_changes(data=paths)
         if recipe.meta.method is None:
             recipe = recipe.with_changes(meta={"method": "auto"})
         if recipe.meta.method not in ("auto", BASELINE, *METHODS):
-            rule = "is a method that was taken out: it lost wherever it was measured (docs/meta.md)"
+            rule = "was removed: it lost in every benchmark (docs/meta.md)"
             alternatives = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
-            remedy = f"{alternatives}; a finished run of it still predicts."
+            remedy = f"{alternatives}. A finished run of it still predicts."
             raise RecipeError("meta.method", rule, recipe.meta.method, remedy)
         with interruptible(run):
             return _run_meta(recipe, run, resumed, checkpoint_every_s)
@@ -136,7 +136,7 @@ def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[
     loaded, report = time.perf_counter(), current_listener()
     bench = MetaBench(prepared, rows, recipe, run / CHECKPOINTS / "meta", mark, every_s)
     with record_decisions(also_notify=True) as log:
-        # What is seen on the way is no decision of the run.
+        # Messages from the loading are no decisions of the run.
         choice = choose(bench, lambda name, look: report(_progress_decision(name, look, recipe)))
     trial_decisions, _ = decisions_and_findings(log)
     decisions = (*rows.decisions, *prepared.loaded.decisions, *setting_decisions, *trial_decisions)
@@ -150,7 +150,9 @@ def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[
         network.save(temporary, prepared.loaded.tokenizer)
     clock = time.perf_counter()
     test = score_tests(bench, choice, reader)
-    journal.note(choice.last_step, OPENED, "the start is chosen and is scored", at=test.opened_at)
+    journal.note(
+        choice.last_step, OPENED, "the base model is chosen and is scored", at=test.opened_at
+    )
     score_s = time.perf_counter() - clock
     outcome.write_splits(run / "splits.parquet", rows.records, rows.sources)
     write_predictions(run, rows, test)
@@ -162,7 +164,7 @@ def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[
 
 
 def absolute_recipe(rows: MetaRows) -> Recipe:
-    """The recipe that repeats the run from anywhere, with the columns that were worked out."""
+    """The recipe that repeats the run from any folder, with the columns that were worked out."""
     columns = rows.table.columns
     data = {"label": columns.label, "text": columns.text}
     return resolve_paths(rows.recipe, Path()).with_changes(data=data)
@@ -176,7 +178,7 @@ def with_training_labels(rows: MetaRows) -> Table:
 
 
 def rows_hash(rows: MetaRows) -> str:
-    """A hash of the rows, their tasks and their sides."""
+    """A hash of the rows, their tasks and their splits."""
     digest, table = hashlib.blake2b(digest_size=16), rows.table
     for name in ("text", "text_pair"):
         if name in table.rows.column_names:
@@ -188,16 +190,19 @@ def rows_hash(rows: MetaRows) -> str:
 
 
 def _begin(run: Path, recipe: Recipe, rows: str, resumed: bool) -> str:
-    """Write down what the run begins with, or compare it with what it began with: the mark of its
-    checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
-    whose recipes have more keys, goes on with it."""
+    """Record the run's rows and settings, or compare them with the recorded ones; returns the mark
+    of its checkpoints.
+
+    The recorded recipe is read from its file, so that a later version of Holdfast, whose recipes
+    have more keys, can continue the run.
+    """
     path, text = run / CHECKPOINTS / RUN_START, recipe.to_yaml()
     settings = settings_of(run) if resumed else settings_fingerprint(from_yaml(text))
     if resumed and path.is_file():
         with reading_errors(str(path), RunError, remedy="Start a new run with another --out."):
             saved = json.loads(path.read_text("utf-8"))
         if saved != {"rows": rows, "settings": settings}:
-            rule = "began with other rows or settings than there are now"
+            rule = "began with other rows or settings than the current ones"
             remedy = "Restore the source file and recipe.yaml, or start a new run."
             raise RunError(str(run), rule, None, remedy)
     if not resumed:
@@ -210,7 +215,7 @@ def _begin(run: Path, recipe: Recipe, rows: str, resumed: bool) -> str:
 def _progress_decision(name: str, evaluation: EpisodeEvaluation, recipe: Recipe) -> Decision:
     accuracy = f"{100 * evaluation.valid_accuracy:.1f} % on validation episodes"
     because = (
-        f"{100 * evaluation.train_accuracy:.1f} % on training ones; loss "
+        f"{100 * evaluation.train_accuracy:.1f} % on training episodes; loss "
         f"{evaluation.valid_loss:.3f}"
     )
     return Decision(f"{name}, {evaluation.step} of {recipe.meta.episodes}", accuracy, because)
@@ -219,14 +224,19 @@ def _progress_decision(name: str, evaluation: EpisodeEvaluation, recipe: Recipe)
 def _write_curves(
     journal: Journal, choice: MethodChoice, recipe: Recipe, decisions: Sequence[Decision]
 ) -> Verdict:
-    """The kept method's looks as the run's, those of others as notes, and the verdict on them."""
+    """Write the selected method's evaluations as the run's, those of others as notes, and the
+    verdict.
+    """
     for candidate in choice.candidates:
         if candidate is choice.selected or candidate.training is None:
             continue
         for evaluation in candidate.training.evaluations:
             figures = {name: getattr(evaluation, name) for name in EVALUATION_FIELDS}
             journal.note(
-                evaluation.step, f"{candidate.name} look", "a method that was tried", **figures
+                evaluation.step,
+                f"{candidate.name} evaluation",
+                "a method that was not selected",
+                **figures,
             )
     for evaluation in choice.selected.training.evaluations if choice.selected.training else []:
         journal.write(
@@ -250,9 +260,13 @@ def _write_curves(
 
 
 def _verdict(choice: MethodChoice, recipe: Recipe) -> Verdict:
-    """What the looks at fixed training and validation episodes show, by the rules for curves."""
+    """The verdict from the evaluations on fixed training and validation episodes, by the rules for
+    curves.
+    """
     if choice.selected.training is None:
-        return Verdict("inconclusive", "Nothing was trained: the model as it is was kept", 0.0)
+        return Verdict(
+            "inconclusive", "Nothing was trained: the base model was kept unchanged", 0.0
+        )
     evaluations = choice.selected.training.evaluations
     steps = np.array([evaluation.step for evaluation in evaluations], dtype=float)
 

@@ -1,9 +1,8 @@
-"""The ways to a start that adapts in a few steps, what each knows of a model (rows by position →
-features, by the network that learns), and what it makes of fixed episodes.
+"""Methods that learn a base model for few-shot tasks, how they read rows, and their scores on fixed
+episodes.
 
 - *Embedding*, the baseline of meta-learning: features, frozen or tuned in the ordinary way, and a
-  head that is fitted anew to each task (Chen et al. 2019, arXiv 1904.04232; Tian et al. 2020, arXiv
-  2003.11539).
+  new head for each task (Chen et al. 2019, arXiv 1904.04232; Tian et al. 2020, arXiv 2003.11539).
 - *Prototypes*: prototypical networks (Snell, Swersky and Zemel 2017, arXiv 1703.05175).
 """
 
@@ -38,8 +37,9 @@ class FeatureReader:
     """The encoded rows and the network that reads them.
 
     ``collate`` makes a batch of ``examples`` at some positions. Features are the exact input of the
-    network's last linear layer. ``scale`` stands before squared distances of features, so that
-    every method begins with distances of one size whatever the architecture: see ``spread``.
+    network's last linear layer. ``scale`` is a factor of squared distances between features, so
+    that every method starts with distances of one size whatever the architecture: see
+    ``distance_scale``.
     """
 
     network: Any
@@ -49,14 +49,14 @@ class FeatureReader:
     scale: float = 1.0
 
     def features(self, positions: Ints) -> Tensor:
-        """[n, D] of these rows, in the network's present mode and with its gradients."""
+        """[n, D] of these rows, in the network's current mode and with its gradients."""
         batch = self.collate(self.examples, np.asarray(positions).ravel())
         inputs = {k: v.to(self.device) for k, v in batch.items() if k != "labels"}
         features: Tensor = self.network.features(**inputs)
         return features.float()
 
     def vectors(self, positions: Ints) -> Floats:
-        """[n, D] of these rows, by the network as it is, which nothing learns from."""
+        """[n, D] of these rows from the network in its current state, without gradients."""
         rows = np.asarray(positions)
         vectors = np.zeros((0, 0), dtype=np.float32)
         self.network.eval()
@@ -72,18 +72,19 @@ class FeatureReader:
 
     @property
     def trainable(self) -> list[nn.Parameter]:
-        """The weights that learn, without the head, which is another in every task."""
+        """The trainable weights, without the head, since every task gets its own."""
         head = {id(p) for p in self.network.head.parameters()}
         return [p for p in self.network.parameters() if p.requires_grad and id(p) not in head]
 
 
-# Between a query row and its nearest prototype at the start: softmax is neither flat nor hard.
+# Between a query row and its nearest prototype at the start: softmax is neither flat nor saturated.
 DISTANCE = 8.0
 
 
 def distance_scale(vectors: Floats, labels: Ints) -> float:
-    """The scale at which the mean squared distance of rows to the means of other classes than
-    theirs is ``DISTANCE``. ``vectors`` [n, D], ``labels`` [n] of two classes or more."""
+    """The scale at which the mean squared distance of rows to the means of other classes is
+    ``DISTANCE``. ``vectors`` [n, D], ``labels`` [n] of two classes or more.
+    """
     classes = np.unique(labels)
     means = np.stack([vectors[labels == one].mean(axis=0) for one in classes])
     squared = ((vectors[:, None] - means[None]) ** 2).sum(axis=2)
@@ -93,10 +94,10 @@ def distance_scale(vectors: Floats, labels: Ints) -> float:
 
 
 def with_scale(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureReader:
-    """The reader with the ``spread`` of these rows at the start as its scale.
+    """The reader with the ``distance_scale`` of these rows before training.
 
-    Batch norms norm by the rows themselves here: in a network that was drawn anew their statistics
-    are not of any rows yet, and features grow a hundredfold in the first updates.
+    Batch norms normalise by these rows themselves: a randomly initialised network has no statistics
+    of rows yet, and its features grow a hundredfold in the first updates.
     """
     network, batch_norm = reader.network, nn.modules.batchnorm._BatchNorm
     if not any(isinstance(module, batch_norm) for module in network.modules()):
@@ -113,8 +114,11 @@ def with_scale(reader: FeatureReader, positions: Ints, labels: Ints) -> FeatureR
 
 @contextmanager
 def seeded(seed: int, *names: str | int) -> Iterator[None]:
-    """Inside, what torch draws (dropout) depends on this name alone, and outside nothing of it is
-    seen: so a run that is continued draws what an unbroken one draws."""
+    """A block in which torch's random draws (dropout) depend only on this name; the outer random
+    state does not change.
+
+    A resumed run therefore draws the same numbers as an uninterrupted one.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, *names))
         yield
@@ -157,17 +161,19 @@ class StartMethod(Protocol):
         """The loss in nats of one draw of the training tasks, and its gradient in the weights."""
 
     def query_logits(self, reader: FeatureReader, episode: Episode, vectors: Vectors) -> Floats:
-        """Logits [ways · queries, ways] of the query rows, after seeing the support rows alone. The
-        network is as it was afterwards. ``vectors`` gives what ``reader.vectors`` would."""
+        """Logits [ways · queries, ways] of the query rows, given only the support rows.
+
+        The network is unchanged afterwards. ``vectors`` returns what ``reader.vectors`` would.
+        """
 
 
-# Of the penalty on unit vectors: the weaker of two usual ones, as a few rows a class need.
+# The penalty on unit vectors: the weaker of two usual ones, since classes have only a few rows.
 RIDGE_STRENGTH = 10.0
 READOUTS = ("logistic", "centroid")
 
 
 def unit_length(vectors: Floats) -> Array:
-    """Each row divided by its length; a row of zeros stays one."""
+    """Each row divided by its length; a row of zeros stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float64)
 
@@ -188,11 +194,11 @@ def readout_logits(readout: str, support: Floats, labels: Ints, query: Floats) -
 
 
 class Embedding:
-    """A classifier of all training classes at once, of which the features are kept.
+    """A classifier of all training classes at once, whose features are kept.
 
     A batch has as many rows as an episode of the other methods, so that all see equally many. Where
-    the tasks have classes of their own, a row is told from the classes of its task alone. Its last
-    layer learns from zero at ``HEAD_RATE``. ``readout`` names the head that new tasks get.
+    the tasks have classes of their own, a row's loss covers only the classes of its task. The last
+    layer learns from zero at ``HEAD_RATE``. ``readout`` names the head of new tasks.
     """
 
     name = "embedding"
@@ -241,12 +247,12 @@ def distances(support: Tensor, query: Tensor) -> Tensor:
 
 
 class Prototypes:
-    """A class is the mean of its support rows, and a row is of the nearest class:
+    """A class is the mean of its support rows, and a row belongs to the nearest class:
 
         p(c | x) = softmax_c(−s ‖f(x) − mean_k f(x_ck)‖²),
 
-    trained on training episodes as it is used on new ones. ``s`` is fixed by the features at the
-    start (``reader.spread``), since those of unlike architectures have unlike size.
+    trained on training episodes as it is used on new ones. ``s`` is fixed by the features before
+    training (``distance_scale``), since architectures differ in the size of their features.
     """
 
     name = "prototypes"
@@ -275,7 +281,7 @@ class Prototypes:
         return (-reader.scale * squared_distances).numpy()
 
 
-# What ``auto`` holds against the baseline.
+# The methods that ``auto`` compares with the baseline.
 METHODS = {Prototypes.name: Prototypes}
 BASELINE = Embedding.name
 
@@ -296,8 +302,11 @@ def score_episodes(
     episodes: Sequence[Episode],
     vectors: Vectors | None = None,
 ) -> EpisodeScores:
-    """Meet each episode as a new task. Each row passes the network once, however many episodes it
-    is in (``vectors``, where they are known)."""
+    """Score each episode as a new task.
+
+    Each row passes the network once, however many episodes contain it (``vectors``, where they are
+    known).
+    """
     vectors_of = vectors or cached_vectors(reader, episodes)
     accuracy, losses, all_logits = [], [], []
     for episode in episodes:

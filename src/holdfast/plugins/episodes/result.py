@@ -1,7 +1,7 @@
-"""What a start leaves: what it scores on the episodes of the test tasks, their predictions, and the
+"""Results of a meta run: scores on the episodes of the test tasks, their predictions, and the
 blocks of ``result.json``.
 
-Episodes of the test tasks stand where ``train`` has test rows, and ``test`` counts them.
+Episodes of the test tasks take the place of ``train``'s test rows, and ``test`` counts them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from holdfast.recipe import Recipe
 from holdfast.stats.folds import mean_over_units
 from holdfast.stats.paired_tests import Difference
 
-# ±1.96 standard errors over episodes, as papers give it: it takes each for a new task.
+# ±1.96 standard errors over episodes, as papers report it: it treats each episode as a new task.
 Z_95 = 1.959963984540054
 COLUMNS = ("episode", "row", "label", "prediction", "loss", "shares", "classes")
 
 
 @dataclass(frozen=True, slots=True)
 class TestEpisodes:
-    """The test episodes and what was made of them: by the kept start, and by each baseline."""
+    """The test episodes with the scores of the selected model and of each baseline."""
 
     episodes: list[Episode]
     selected: EpisodeScores
@@ -47,7 +47,7 @@ class TestEpisodes:
 
 
 def score_tests(bench: MetaBench, choice: MethodChoice, reader: FeatureReader) -> TestEpisodes:
-    """The test episodes, met once by the start that is kept and by the baselines."""
+    """Score the test episodes once with the selected model and the baselines."""
     test, rows, meta = bench.rows.pools[2], bench.rows, bench.recipe.meta
     opened_at = outcome.now()
     episodes = test.episodes(rows.shape, meta.test_episodes, bench.recipe.seed, "test")
@@ -70,9 +70,11 @@ def score_tests(bench: MetaBench, choice: MethodChoice, reader: FeatureReader) -
 
 
 def write_predictions(run: Path, rows: MetaRows, test: TestEpisodes) -> None:
-    """A line for each query row of each episode: the episode's classes in ``classes``, and how
-    probable the kept start holds each, in ``shares``; ``probabilities`` would be of the run's own
-    classes."""
+    """Write a line for each query row of each episode.
+
+    The episode's classes are in ``classes``, and the selected model's probability of each in
+    ``shares``; ``probabilities`` would be of the run's own classes.
+    """
     import pyarrow as pa
     from scipy.special import softmax
 
@@ -104,10 +106,13 @@ def result_document(
     decisions: Sequence[Decision],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """``result.json`` but for the marks of its files and where it ran. ``seconds`` are those of the
-    whole (``total``), of the methods that learned (``train``) and of the test (``score``)."""
+    """``result.json`` without the hashes of its files and the machine.
+
+    ``seconds`` are those of the run (``total``), of the methods' training (``train``) and of the
+    test (``score``).
+    """
     training = choice.selected.training
-    # The units of the validation episodes that the kept method met.
+    # The units of the selected method's validation episodes.
     valid, count = rows.pools[1], len(choice.selected.validation.accuracy)
     valid_units = valid.unit_membership(valid.episodes(rows.shape, count, recipe.seed, "valid"))
     counts = {name: int((rows.split == at).sum()) for at, name in enumerate(SPLITS)}
@@ -144,7 +149,7 @@ def result_document(
 
 
 def _timing_block(choice: MethodChoice, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds, and how many rows the methods learned from in one."""
+    """Seconds, and how many rows per second the methods learned from."""
     trainings = [arm.training for arm in choice.candidates if arm.training]
     rows_learned = sum(training.evaluations[-1].rows for training in trainings)
     rate = rows_learned / seconds["train"] if seconds["train"] else 0.0
@@ -161,7 +166,7 @@ def _timing_block(choice: MethodChoice, seconds: Mapping[str, float]) -> dict[st
 def _meta_block(
     rows: MetaRows, requested: str | None, choice: MethodChoice, test: TestEpisodes
 ) -> dict[str, Any]:
-    """What was tried and kept, and the score with what it is held against."""
+    """What was tried and selected, and the score with its comparisons."""
     members, unit, baseline = test.members, test.unit, choice.baseline.name
     accuracy = test.selected.accuracy
     difference = mean_over_units(accuracy - test.baselines[baseline].accuracy, members)
@@ -215,10 +220,11 @@ def _estimate(
     values: Floats, members: Floats, unit: str, upper_bound: float = np.inf
 ) -> dict[str, Any]:
     """A mean over episodes, which is ``upper_bound`` at most, with its interval over other tasks or
-    classes of their kind."""
+    classes of their kind.
+    """
     mean, units = mean_over_units(values, members), f"{unit}es"
     if not np.isfinite(mean.low):
-        why = f"every episode has the same {units}: nothing says how others differ"
+        why = f"every episode has the same {units}, so the variation between others is unknown"
         return Estimate(mean.value, why=why).to_json()
     note = f"over {members.shape[1]} {units if unit == 'class' else f'{unit}s'}"
     limits = max(0.0, mean.low), min(upper_bound, mean.high)
@@ -232,7 +238,9 @@ def _score_block(scores: EpisodeScores, members: Floats, unit: str) -> dict[str,
 
 
 def _per_task(rows: MetaRows, test: TestEpisodes) -> list[dict[str, Any]]:
-    """Accuracy by test task; where there is one alone, by its classes (of query rows of each)."""
+    """Accuracy by test task; with a single test task, by its classes (and the query rows of
+    each).
+    """
     tasks, selected = rows.pools[2].tasks, test.selected
     if len(tasks) > 1:
         sizes = {task.name: len(task.classes) for task in tasks}

@@ -1,5 +1,6 @@
-"""Rows of many small tasks: read, told apart by task and class, divided so that no task is on two
-sides."""
+"""Rows of many small tasks: read, assigned to tasks and classes, and split so that no task is in
+two splits.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ Names = npt.NDArray[np.object_]
 Bools = npt.NDArray[np.bool_]
 
 SPLITS = ("train", "valid", "test")
-# Fewer test tasks than these shares give would say nothing of tasks to come.
+# Fewer test tasks than these shares give would say nothing about future tasks.
 SHARES = (0.6, 0.2, 0.2)
 UNITS_FOR_TWO = 6
 QUERIES = 15
@@ -49,10 +50,11 @@ MAX_LISTED = 5
 class MetaRows:
     """The rows as one table, and the ``pools`` of tasks (train, valid, test) by position in it.
 
-    ``recipe`` names the task and every number that was worked out. ``by`` says what is on one side
-    alone: ``task`` or ``class``. ``names`` [n] are the rows' classes (with their task, where tasks
-    are told apart). ``records`` are for ``splits.parquet``, ``sources`` the tables as they were
-    read."""
+    ``recipe`` names the task and every number that was worked out. ``by`` names the unit that stays
+    within one split: ``task`` or ``class``. ``names`` [n] are the rows' classes (with their task,
+    where there are several). ``records`` are for ``splits.parquet``, ``sources`` the tables as they
+    were read.
+    """
 
     recipe: Recipe
     table: Table
@@ -68,7 +70,7 @@ class MetaRows:
 
     @property
     def head(self) -> tuple[str, ...]:
-        """The classes of the training tasks, which the saved model's last layer tells apart."""
+        """The classes of the training tasks, which the saved model's last layer predicts."""
         tasks = self.pools[0].tasks
         if self.by == "class":
             return tuple(c for task in tasks for c in task.classes)
@@ -76,15 +78,15 @@ class MetaRows:
 
 
 def load_tasks(recipe: Recipe) -> MetaRows:
-    """Read the rows of ``data.path`` (and ``data.test``), and divide their tasks.
+    """Read the rows of ``data.path`` (and ``data.test``), and split their tasks.
 
-    Tasks are told apart by ``meta.task_column``; in a folder of pictures ``task/class/picture`` by
-    the first folder. Where there is one task alone, its classes are divided instead. Rows that copy
-    a row of a side that judges are left out, and of several copies all but one: a copy among the
-    query rows would answer itself.
+    ``meta.task_column`` separates the tasks; in an image folder ``task/class/picture`` the first
+    folder does. With a single task, its classes are split instead. Duplicates of a row of the
+    validation or test split are left out, and all but one of several duplicates: a query row with a
+    duplicate among the support rows would be trivial.
 
-    Raises ``RecipeError`` for a task or a setting that has no such thing, ``DataError`` where tasks
-    or rows are too few, or one stands on two sides.
+    Raises ``RecipeError`` for a task or a setting that does not apply, ``DataError`` where tasks or
+    rows are too few, or one is in two splits.
     """
     with within_limits(recipe.data):
         return _load_tasks(recipe)
@@ -110,7 +112,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     unit_names = _usable_units(unit, source_index, large_enough, by)
     divisions, split_decision = _split_units(unit_names, recipe, shape, by, table.source)
     split_of_unit = {name: at for at, part in enumerate(divisions) for name in part}
-    # Units that are too small have no side.
+    # Units that are too small belong to no split.
     split: Ints = np.array([split_of_unit.get(name, -1) for name in unit], dtype=np.int64)
     split, copy_findings = _remove_copies(split, groups, tasks, source_index, tables)
     train, valid, test = (_pool(tasks, classes, split == at, shape) for at in range(len(SPLITS)))
@@ -150,7 +152,9 @@ def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
 
 
 def _check_recipe(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
-    """The recipe with its task, its columns as they are read here; what has no place is refused."""
+    """The recipe with its task, and its columns as they are read here; settings that do not apply
+    are refused.
+    """
     data = recipe.data
     if data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
@@ -161,29 +165,31 @@ def _check_recipe(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     if recipe.task not in CLASSIFICATION_TASKS:
         raise RecipeError(
             "holdfast meta",
-            f"learns from rows with one class each, and does not exist for {recipe.task}",
+            f"learns from rows with one class each, and does not support {recipe.task}",
             None,
             f"Tasks: {', '.join(CLASSIFICATION_TASKS)}.",
         )
     if data.label_kind not in (None, "class"):
-        rule = "must be class: an episode asks which of some classes a row has"
+        rule = "must be class: episodes need one class a row"
         raise RecipeError("data.label_kind", rule, data.label_kind, "Leave it out.")
     unsupported = {
         "data.group": (
             data.group if data.group != recipe.meta.task_column else None,
-            "an episode's rows are of one task each",
+            "each episode takes its rows from one task",
         ),
-        "data.valid": (data.valid, "validation tasks are taken from the source"),
-        "data.mix": (data.mix, "one source holds the tasks, told apart by a column"),
-        "model.adapter.kind": (recipe.model.adapter.kind, "a start is a whole model"),
-        "methods": (recipe.methods or None, "the methods of an ordinary fit have no part in it"),
-        "enrich": (recipe.enrich or None, "rows are learned as they are"),
+        "data.valid": (data.valid, "validation tasks come from the source"),
+        "data.mix": (data.mix, "all tasks come from one source, separated by a column"),
+        "model.adapter.kind": (recipe.model.adapter.kind, "the learned base model is a full model"),
+        "methods": (recipe.methods or None, "methods of ordinary fits do not apply"),
+        "enrich": (recipe.enrich or None, "rows are not augmented"),
     }
     for key, (value, because) in unsupported.items():
         if value is not None:
-            raise RecipeError(key, f"has no place in holdfast meta: {because}", value, "Leave it.")
+            raise RecipeError(
+                key, f"does not apply to holdfast meta: {because}", value, "Leave it out."
+            )
     if recipe.model.quantize != "none":
-        rule = "must be none: every weight of a start may learn"
+        rule = "must be none: every weight of the base model may be trained"
         raise RecipeError("model.quantize", rule, recipe.model.quantize, "Leave it out.")
     data_settings: dict[str, Any] = {"group": recipe.meta.task_column}
     if recipe.task in LABELLED_TEXT_TASKS:
@@ -202,23 +208,23 @@ def _tasks_and_classes(table: Table, column: str | None) -> tuple[Names, Names]:
         paths = [Path(path).parts for path in table.column("path")]
         base = len(root.absolute().parts)
         if paths and all(len(parts) >= base + 3 for parts in paths):
-            # The second folder of each picture, where all lie in ``task/class/``.
+            # The second folder of each image, where all are in ``task/class/``.
             return labels, np.array([parts[base + 1] for parts in paths], dtype=object)
     return np.full(len(table), "", dtype=object), labels
 
 
 def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[Decision, ...]]:
-    """Ways, shots and queries, those that are not said from the rows."""
+    """Ways, shots and queries; those that were not given are derived from the rows."""
     decisions = []
     pairs, sizes = np.unique(
         [f"{t}\0{c}" for t, c in zip(tasks, classes, strict=True)], return_counts=True
     )
     queries, ways = meta.queries, meta.ways
     if queries is None:
-        # Nine classes of ten have so many rows beside the shots.
+        # Nine of ten classes have this many rows besides the shots.
         rows_left = int(np.quantile(sizes, 0.1)) - meta.shots
         queries = max(1, min(QUERIES, rows_left))
-        because = f"at most {QUERIES}, as far as the rows of nine classes in ten go"
+        because = f"at most {QUERIES}, as far as nine of ten classes have rows"
         decisions.append(Decision("meta.queries", str(queries), because))
     if ways is None:
         large = sizes >= meta.shots + queries
@@ -227,13 +233,13 @@ def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[D
         several = len(set(tasks)) > 1
         max_ways = int(counts[counts >= 2].min(initial=WAYS)) if several else int(counts[0]) // 3
         ways = max(2, min(WAYS, max_ways))
-        because = f"at most {WAYS}, and no more than every side has classes for"
+        because = f"at most {WAYS}, and no more than the classes of each split"
         decisions.append(Decision("meta.ways", str(ways), because))
     return Shape(ways, meta.shots, queries), tuple(decisions)
 
 
 def _large_enough_units(tasks: Names, classes: Names, shape: Shape, by: str) -> set[str]:
-    """The tasks or classes that episodes could be drawn from if all rows were on one side."""
+    """The tasks or classes from which episodes could be drawn if all rows were in one split."""
     all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
     if by == "task":
         return {task.name for task in all_tasks}
@@ -243,18 +249,19 @@ def _large_enough_units(tasks: Names, classes: Names, shape: Shape, by: str) -> 
 def _usable_units(
     unit: Names, source_index: Ints, large_enough: set[str], by: str
 ) -> tuple[list[str], list[str] | None]:
-    """The tasks or classes of the source's rows that episodes can be drawn from, and those of test
-    rows that were given; they share none."""
+    """The tasks or classes of the source's rows and of given test rows that are large enough for
+    episodes; the two share none.
+    """
     source_units = sorted(set(unit[source_index == 0]))
     test = sorted(set(unit[source_index == 1])) if (source_index == 1).any() else None
-    # Of those that are large enough alone: rows without a task are one each, by their place.
+    # Only of those that are large enough: rows without a task count as one task each.
     if test is not None and (shared := sorted(set(source_units) & set(test) & large_enough)):
         raise DataError(
             f"{by} {shared[0]!r}",
-            f"stands among the source's rows and among the test rows, with {len(shared) - 1} more: "
-            "what is learned there would be no new one here",
+            f"is in the source's rows and in the test rows, with {len(shared) - 1} "
+            f"more: a test {by} must not be seen in training",
             None,
-            "Take it out of one of the two.",
+            "Remove it from one of the two.",
         )
     return [name for name in source_units if name in large_enough], test
 
@@ -266,38 +273,40 @@ def _split_units(
     by: str,
     source: str,
 ) -> tuple[list[Sequence[str]], Decision]:
-    """The tasks or classes of each side."""
+    """The tasks or classes of each split."""
     (units, test), by_task, plural = unit_names, by == "task", PLURALS[by]
     split = recipe.data.split
     all_shares = SHARES if split == SplitShares() else (split.train, split.valid, split.test)
     shares = all_shares[: 2 if test is not None else 3]
-    # Two tasks a side show that tasks differ; one shows nothing.
+    # Two tasks per split show that tasks differ; one shows nothing.
     min_units = shape.ways if not by_task else 2 if len(units) >= UNITS_FOR_TWO else 1
     parts = split_units(units, shares, min_units, recipe.seed)
     if parts is None:
         n_needed = min_units * len(shares)
         raise DataError(
             source,
-            f"has {count_phrase(len(units), by, plural)} that episodes can be drawn from "
-            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and {n_needed} are "
-            "needed: episodes of training, validation and test share none",
+            f"has {count_phrase(len(units), by, plural)} large enough for episodes "
+            f"({shape.ways} classes at a time, with {shape.rows} rows a class), and "
+            f"{n_needed} are needed: episodes of training, validation and test share "
+            "none",
             None,
-            f"Give more {plural}, or ask for less with --set meta.ways, meta.shots or "
-            "meta.queries."
-            + ("" if not by_task else " Without --task-column, classes are divided."),
+            f"Add more {plural}, or need less with --set meta.ways, meta.shots or meta.queries."
+            + ("" if not by_task else " Without --task-column, Holdfast splits the classes."),
         )
     split_names = [*parts, *([] if test is None else [test])]
     counts = " / ".join(str(len(part)) for part in split_names)
-    because = f"a {by} is on one side alone, so that the score is of ones never met"
-    what = f"{plural} to learn from / to decide by / to score"
+    because = f"each {by} is in one split only, so that the score is for unseen {plural}"
+    what = f"{plural} for training / validation / test"
     return split_names, Decision(what, counts, because, prominent=True)
 
 
 def _remove_copies(
     split: Ints, groups: Ints, tasks: Names, source_index: Ints, tables: Sequence[Table]
 ) -> tuple[Ints, tuple[Finding, ...]]:
-    """Of copies those stay that are on the last side that has one, and of these one a task: what
-    is in two tasks under two names may teach both."""
+    """Of duplicates those in the last split that has one stay, and of these one a task.
+
+    A row in two tasks under two names may train both.
+    """
     last_split = np.full(int(groups.max(initial=-1)) + 1, -1, dtype=np.int64)
     np.maximum.at(last_split, groups, split)
     cleaned, copies_across, copies_within = split.copy(), [], []
@@ -305,7 +314,7 @@ def _remove_copies(
     for row in np.flatnonzero(split >= 0).tolist():
         mark = (int(groups[row]), str(tasks[row]))
         if split[row] < last_split[groups[row]]:
-            # Not seen: of classes that are divided all rows are of one task, on every side.
+            # Not reported: where classes are split, all rows are of one task, in every split.
             copies_across.append(row)
         elif mark in marks_so_far:
             copies_within.append(row)
@@ -315,14 +324,14 @@ def _remove_copies(
     rows = np.concatenate([table.column("row") for table in tables])
     findings = []
     for name, list_, words in (
-        ("copies_across_tasks", copies_across, "a row of a task that judges, or is scored"),
+        ("copies_across_tasks", copies_across, "a row of a validation or test task"),
         ("copies_within_tasks", copies_within, "another row of the same task"),
     ):
         if list_:
             marks = tuple(int(rows[i]) for i in list_ if source_index[i] == 0)[:100]
             verb, left = ("copies", "is") if len(list_) == 1 else ("copy", "are")
             because = f"{count_phrase(len(list_), 'row')} {verb} {words}, and {left} left out"
-            remedy = "Nothing to do: no episode holds a row twice."
+            remedy = "Nothing to do: no episode contains a row twice."
             share = len(list_) / len(split)
             severity: Any = "warn" if name == "copies_across_tasks" else "info"
             findings.append(
@@ -332,7 +341,7 @@ def _remove_copies(
 
 
 def _pool(tasks: Names, classes: Names, mask: Bools, shape: Shape) -> TaskPool:
-    """The tasks of the rows in ``mask`` that episodes can be drawn from."""
+    """The tasks of the rows in ``mask`` that are large enough for episodes."""
     rows_by_class: dict[str, dict[str, list[int]]] = {}
     for row in np.flatnonzero(mask).tolist():
         rows_by_class.setdefault(str(tasks[row]), {}).setdefault(str(classes[row]), []).append(row)
@@ -349,17 +358,17 @@ def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str)
             where = " in one task" if by == "task" else ""
             raise DataError(
                 source,
-                f"leaves no {shape.ways} classes of {shape.rows} rows for the {name} side{where}, "
-                "once copies are left out",
+                f"leaves no {shape.ways} classes of {shape.rows} rows for the {name} "
+                f"split{where}, after duplicates were left out",
                 None,
-                "Ask for less with --set meta.ways, meta.shots or meta.queries, or give more rows.",
+                "Need less with --set meta.ways, meta.shots or meta.queries, or add more rows.",
             )
 
 
 def _mark_too_small(
     pools: Sequence[TaskPool], split: Ints, unit: Names, shape: Shape, by: str
 ) -> tuple[list[Finding], Ints]:
-    """Rows that no episode can hold, since their class or task is too small: told, and marked."""
+    """Report and mark rows that no episode can contain, since their class or task is too small."""
     used = [rows for pool in pools for task in pool.tasks for rows in task.rows]
     unused = split != -2
     unused[np.concatenate(used)] = False
@@ -368,16 +377,16 @@ def _mark_too_small(
     names, n = sorted({str(name) for name in unit[unused]}), int(unused.sum())
     shown = ", ".join(names[:MAX_LISTED]) + (", …" if len(names) > MAX_LISTED else "")
     because = (
-        f"{count_phrase(n, 'row')} of {PLURALS[by]} with fewer than {shape.rows} rows a class in "
-        f"{shape.ways} classes take no part: {shown}"
+        f"{count_phrase(n, 'row')} of {PLURALS[by]} with fewer than {shape.rows} rows "
+        f"a class in {shape.ways} classes are not used: {shown}"
     )
-    remedy = "Give them more rows, or ask for less with --set meta.shots or meta.queries."
+    remedy = "Add rows to them, or need less with --set meta.shots or meta.queries."
     check, share = "too_few_rows_of_a_task", float(unused.mean())
     return [Finding(check, "warn", share, n, (), because, remedy)], np.where(unused, -3, split)
 
 
 def _records(tables: Sequence[Table], split: Ints, names: Sequence[str]) -> pa.Table:
-    """One line a source row."""
+    """One line for each source row."""
     import pyarrow as pa
 
     lines: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
-"""Tasks of few rows, their division, and the episodes that are drawn from them.
+"""Few-shot tasks, their split, and the episodes that are drawn from them.
 
-A **task** has classes, a class has rows (positions among the encoded rows). An **episode** is a
-task as somebody meets it who has a few rows of each of some classes: the *support* rows, from which
-a model may learn, and the *query* rows, which it then answers.
+A **task** has classes, a class has rows (positions among the encoded rows). An **episode**
+simulates a new task with a few labelled rows for some classes: the *support* rows, from which a
+model may learn, and the *query* rows, which it then predicts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class FewShotTask:
 @dataclass(frozen=True, slots=True)
 class Episode:
     """``classes`` [ways] of the task at ``task`` of its pool; ``support`` [ways, shots] and
-    ``query`` [ways, queries] positions, a row of the table a class."""
+    ``query`` [ways, queries] positions, one line of the table per class.
+    """
 
     task: int
     classes: Ints
@@ -66,13 +67,16 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class TaskPool:
-    """The tasks of one side."""
+    """The tasks of one split."""
 
     tasks: tuple[FewShotTask, ...]
 
     def draw(self, shape: Shape, seed: int, *names: str | int) -> Episode:
-        """The episode of this ``seed`` and name: a task, each as likely as any other; classes of
-        it; rows of these. The same arguments give the same episode, whatever was drawn before."""
+        """Draw the episode of this ``seed`` and name: a task, all with equal probability; classes
+        of it; rows of these.
+
+        The same arguments give the same episode, whatever was drawn before.
+        """
         rng = generator(seed, "episode", *names)
         at = int(rng.integers(len(self.tasks)))
         task = self.tasks[at]
@@ -85,9 +89,11 @@ class TaskPool:
         return [self.draw(shape, seed, name, index) for index in range(count)]
 
     def unit_membership(self, episodes: Sequence[Episode]) -> tuple[Floats, str]:
-        """Which units each episode is made of [episodes, units], and what a unit is: the ``task``,
-        where there are enough of them to say how tasks differ, or an episode takes all classes of
-        its task; else the ``class``."""
+        """Which units each episode is made of [episodes, units], and what a unit is.
+
+        The ``task``, where there are enough of them to show how tasks differ, or where an episode
+        takes all classes of its task; else the ``class``.
+        """
         ways = max((one.ways for one in episodes), default=0)
         all_classes = len(self.tasks) > 1 and any(len(t.classes) <= ways for t in self.tasks)
         by_task = len(self.tasks) >= TASKS_ENOUGH or all_classes
@@ -98,13 +104,15 @@ class TaskPool:
         return membership, "task" if by_task else "class"
 
 
-# Of fewer tasks an interval over tasks would be as wide as everything: t of 3 degrees is 3.2.
+# With fewer tasks an interval over tasks would be uselessly wide: t with 3 degrees of freedom is
+# 3.2.
 TASKS_ENOUGH = 5
 
 
 def usable_tasks(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTask, ...]:
-    """The tasks that episodes of this shape can be drawn from, with those of their classes that
-    have rows enough."""
+    """The tasks that are large enough for episodes of this shape, with those of their classes that
+    have enough rows.
+    """
     result = []
     for task in tasks:
         large_classes = [i for i, rows in enumerate(task.rows) if len(rows) >= shape.rows]

@@ -23,8 +23,10 @@ def export(
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Exported:
-    """Do what ``holdfast export`` does; ``folder`` of what it returns is where the file lies, and
-    ``facts`` what stands in its ``export.json``.
+    """Export a finished run's model, as ``holdfast export`` does.
+
+    Returns an object whose ``folder`` is the new folder, and whose ``facts`` are the content of its
+    ``export.json``.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ def export(
     to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
     quiet : no progress on standard error.
 
-    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    The others are the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.
     """
     from holdfast.core.decisions import decisions_to

@@ -1,5 +1,5 @@
-"""A classifier or tagger → ONNX or OpenVINO: written, proven, scored, timed, and the precision that
-is kept.
+"""Export of a classifier or tagger to ONNX or OpenVINO: written, verified, scored, timed, and the
+choice of precision.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
 from holdfast.training.machine.machine import flushed_subnormals
 
-# Texts whose length is looked at.
+# Texts whose length is measured.
 LENGTH_SAMPLE = 500
-# Tokens of a text where nothing is known of how long texts are.
+# Tokens of a text where the length of texts is unknown.
 DEFAULT_LENGTH = 33
 BATCHES = (1, 16)
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
@@ -78,7 +78,7 @@ ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 
 @dataclass(frozen=True)
 class WrittenForm:
-    """A form with what asks it, and the file that holds it (none of torch)."""
+    """An exported form with its engine, and the file that holds it (none for torch)."""
 
     form: ModelForm
     engine: Engine
@@ -88,29 +88,31 @@ class WrittenForm:
 def write_classifier(
     finished_run: FinishedRun, form: Format, int8: bool, folder: Path
 ) -> dict[str, Any]:
-    """Write everything but card and ``export.json`` into the folder ``folder``; the facts."""
+    """Write everything but card and ``export.json`` into the folder ``folder``; returns the
+    facts.
+    """
     run, result = finished_run.run, finished_run.result
     model = load_exportable_model(run, result)
     table, stored = validation_rows(finished_run)
     if result.get("wrapper"):
         because = (
-            "the layer over the columns beside the text is not in the file: its answers are those "
-            "of the plain part, whose score stands beside in result.json"
+            "the file does not hold the layer over feature columns: its predictions "
+            "are those of the text part, whose own score is in result.json"
         )
-        notify(Decision("exported", "the text part alone", because, prominent=True))
+        notify(Decision("exported", "the text part only", because, prominent=True))
         stored = None
     exportable = to_exportable(model, _image_shape(model, table))
     facts = file_facts(run, result, model)
     sizes = ", ".join(map(str, proof_lengths(exportable)))
     size_words = "one size" if exportable.tokens is None else f"lengths of {sizes}"
-    because = f"it is held against the model at batches of 1, 7 and 64 and {size_words}"
+    because = f"verified against the model at batch sizes 1, 7 and 64 and {size_words}"
     notify(Decision("file", form.file, because))
     with flushed_subnormals():
         forms, gap, obstacles = _write_forms(exportable, form, int8, folder, facts)
         scored_forms = _score_forms(model, exportable, table, stored, forms)
         measurements = _time_forms(scored_forms, exportable, _median_length(model, table))
     plain, *smaller_forms = (one for one in measurements.forms if one.engine == form.name)
-    selected, because = plain, "it was not to be made smaller: --int8 was not asked for"
+    selected, because = plain, "--int8 was not given"
     if int8:
         selected, because = choose_form(measurements, plain, smaller_forms, model.metric, obstacles)
     _finish_file(form, next(one for one in scored_forms if one.form is selected), folder, facts)
@@ -132,14 +134,14 @@ def write_classifier(
         "fastest": {"engine": best.engine, "precision": best.precision},
         "false_alarms": {
             "rate": FALSE_ACCEPTANCE_RATE,
-            "of": "files that are worse by one point, kept all the same",
+            "of": "files that are one point worse and are still kept",
             "measured_by": "benchmarks/export.py, simulated validation rows",
         },
     }
 
 
 def _image_shape(model: ExportableModel, table: Table | None) -> tuple[int, ...] | None:
-    """The shape of a picture as the processor makes it."""
+    """The shape of an image after the processor."""
     if model.task not in IMAGE_TASKS:
         return None
     saved = model.saved
@@ -155,8 +157,9 @@ def _image_shape(model: ExportableModel, table: Table | None) -> tuple[int, ...]
 def _write_forms(
     exportable: Exportable, form: Format, int8: bool, folder: Path, facts: Mapping[str, str]
 ) -> tuple[list[WrittenForm], OutputGap, dict[str, str]]:
-    """The model itself, the file, and every coarser form; how far the file lies from the model; why
-    a form could not be made."""
+    """The model itself, the file, and every form of lower precision; how far the file's logits
+    differ from the model's; why a form could not be written.
+    """
     source, int8_path = folder / ONNX_FILE, folder / INT8_FILE
     write_onnx(exportable, source, facts)
     obstacles: dict[str, str] = {}
@@ -179,7 +182,7 @@ def _write_forms(
         ModelForm("torch", FLOAT32), TorchEngine(exportable.saved, exportable.inputs)
     )
     forms = [torch_form, *exported_forms]
-    # In bfloat16 through torch, for comparison, where the model can compute so.
+    # In bfloat16 with torch, for comparison, where the model supports it.
     try:
         bfloat16_engine = TorchEngine(
             copy.deepcopy(exportable.saved).to(torch.bfloat16), exportable.inputs
@@ -218,8 +221,9 @@ def _score_forms(
     stored: list[Any] | None,
     forms: list[WrittenForm],
 ) -> list[WrittenForm]:
-    """Each form with how it did on the validation rows against the model itself, the first, and how
-    far its logits lie."""
+    """Each form with its result on the validation rows compared with the model itself, the first
+    form, and the difference of its logits.
+    """
     base, groups = None, None
     if table is not None:
         base = model.scores(stored or model.predictions(model.saved.network, table), table)
@@ -269,7 +273,7 @@ def _time_forms(
 
 
 def _median_length(model: ExportableModel, table: Table | None) -> int | None:
-    """Tokens of a usual text, the median; ``None`` for pictures."""
+    """The median number of tokens of a text; ``None`` for images."""
     if model.task in IMAGE_TASKS:
         return None
     if table is None:
@@ -287,7 +291,7 @@ def _median_length(model: ExportableModel, table: Table | None) -> int | None:
 
 
 def _finish_file(form: Format, best: WrittenForm, folder: Path, facts: Mapping[str, str]) -> None:
-    """Leave the kept file alone in the folder, under the format's name, with the facts inside."""
+    """Leave only the chosen file in the folder, under the format's name, with the facts inside."""
     precision = best.form.precision
     source = folder / (INT8_FILE if precision == INT8 else ONNX_FILE)
     if form.name == "onnx":
@@ -295,7 +299,7 @@ def _finish_file(form: Format, best: WrittenForm, folder: Path, facts: Mapping[s
         return
     for path in (*folder.glob("model*.xml"), *folder.glob("model*.bin")):
         path.unlink()
-    # What OpenVINO is to compute in.
+    # The precision in which OpenVINO computes.
     hint = "bf16" if precision == BFLOAT16 else "f32"
     write_openvino(source, folder / form.file, {**facts, "precision": hint})
     for path in folder.glob("model*.onnx*"):

@@ -23,31 +23,33 @@ def command(
         str,
         typer.Option(
             metavar="onnx|openvino|gguf",
-            help="onnx or openvino of a classifier or tagger, gguf of a language model.",
+            help="onnx or openvino for a classifier or tagger, gguf for a language model.",
         ),
     ],
     int8: Annotated[
         bool,
         typer.Option(
             "--int8",
-            help="Weights in eight bits, where that is no worse by a point and faster here.",
+            help="Use 8-bit weights if they are no worse by a point and faster on this machine.",
         ),
     ] = False,
     push: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Put it on the Hugging Face hub, as a private model."),
+        typer.Option(metavar="NAME", help="Upload it to the Hugging Face hub as a private model."),
     ] = None,
     space: Annotated[
-        bool, typer.Option("--space", help="With a demo: a page that asks the model.")
+        bool, typer.Option("--space", help="Add a demo Space: a page that queries the model.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The new folder; by default RUN/export/FORMAT.")
+        Path | None, typer.Option(help="The new folder; default RUN/export/FORMAT.")
     ] = None,
     *,
     output: Output,
 ) -> None:
-    """Write the model of RUN as a file that needs no Holdfast: proven against the saved model at
-    every batch and length, scored on the validation rows, timed on this machine."""
+    """Write the model of RUN as a file that runs without Holdfast. The file is verified against the
+    saved model at several batch sizes and lengths, scored on the validation rows, and timed on this
+    machine.
+    """
     refuse_low_memory("torch")
     from holdfast.plugins.export.export import export
 
@@ -57,19 +59,21 @@ def command(
 
 
 def summary(exported: Exported, columns: int) -> str:
-    """Where it lies, how near it is, how fast, and why this precision."""
+    """Where the file is, how close it is to the model, its speed, and why this precision."""
     facts = exported.facts
     lines = [f"{exported.folder}/{facts['file']}  ({facts['precision']})", ""]
-    sentences = [f"Largest difference of a logit from the model: {facts['max_logit_gap']:.1e}."]
+    sentences = [f"Largest logit difference from the model: {facts['max_logit_gap']:.1e}."]
     valid = facts.get("valid")
     if valid and valid["n"]:
-        changed = count_phrase(valid["changed"], "answer") if valid["changed"] else "no answer"
+        changed = (
+            count_phrase(valid["changed"], "prediction") if valid["changed"] else "no prediction"
+        )
         verb = "change" if valid["changed"] > 1 else "changes"
         rows = count_phrase(valid["n"], "validation row")
-        sentences.append(f"On {rows} {changed} {verb} (how right it is: {valid['metric']}).")
+        sentences.append(f"On {rows} {changed} {verb} (metric: {valid['metric']}).")
     elif valid:
         sentences.append(f"Not scored: {valid['why']}.")
-    sentences.append(f"Why {facts['precision']}: {facts['kept_because']}.")
+    sentences.append(f"{facts['precision']} was chosen because {facts['kept_because']}.")
     for one in sentences:
         lines += wrap(one, columns)
     if facts.get("speed"):
@@ -84,7 +88,7 @@ def _speed(facts: dict[str, object]) -> list[str]:
     assert isinstance(speed, dict)
     batches = list(speed["rows"][0]["ms"])
     head = "".join(f"{f'batch {batch}':>12}" for batch in batches)
-    lines = [f"Milliseconds a row ({timing_conditions(speed)})", f"  {'':22}{head}"]
+    lines = [f"Milliseconds per row ({timing_conditions(speed)})", f"  {'':22}{head}"]
     for row in speed["rows"]:
         cells = "".join(f"{row['ms'][batch]:12.2f}" for batch in batches)
         lines.append(f"  {row['engine'] + ' ' + row['precision']:22}{cells}")

@@ -1,8 +1,8 @@
-"""A causal language model → GGUF, read back by plain Transformers token for token, with a Modelfile
-for Ollama.
+"""Export of a causal language model to GGUF, verified token for token with plain Transformers, with
+a Modelfile for Ollama.
 
-The Jinja template of the tokenizer is not translated into that of Ollama but asked: rendered with
-marks for what people say, its text between the marks is what Ollama has to write.
+The tokenizer's Jinja template is not translated into Ollama's template language. It is rendered
+with marks in place of the turns; the text between the marks is what Ollama has to write.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from holdfast.plugins.export.model import merge_adapter
 from holdfast.plugins.export.proof import check_gap
 from holdfast.runs.finished_run import FinishedRun
 
-# Rows of the run that are read back beside the made ones.
+# Rows of the run that are read back in addition to the built-in texts.
 RUN_ROWS = 4
-# Tokens that are written after each text.
+# Tokens that are generated after each text.
 GENERATED_TOKENS = 20
-# Of any script and with what tokenizers trip over, so that a cut that differs is seen.
+# Texts of several scripts and with difficult cases for tokenizers, to expose any difference.
 TEXTS = (
     "The quick brown fox can't jump over 12345 lazy dogs.",
     "Ça déjà vu — 東京 и Москва, 😀!",
@@ -45,7 +45,9 @@ TEXTS = (
 
 
 def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[str, Any]:
-    """Write everything but card and ``export.json`` into the folder ``folder``; the facts."""
+    """Write everything but card and ``export.json`` into the folder ``folder``; returns the
+    facts.
+    """
     form = FORMATS["gguf"]
     model, tokenizer = _load_model(model_of(finished_run.run))
     check_decoder(model.config)
@@ -64,9 +66,8 @@ def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[st
         modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos),
     )
     because = (
-        f"read back by Transformers, it cut {comparison.texts} texts and wrote "
-        f"{comparison.tokens} tokens as "
-        "the model does"
+        f"Transformers read it back: it tokenised {comparison.texts} texts and "
+        f"generated {comparison.tokens} tokens as the model does"
     )
     notify(Decision("file", form.file, because))
     return {
@@ -75,13 +76,13 @@ def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[st
         "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
         "tokenizer": gguf_tokenizer.model,
         "chat_template": gguf_tokenizer.template is not None,
-        # Nothing here runs a GGUF file at its own speed.
+        # Nothing here runs a GGUF file at its native speed.
         "speed": None,
     }
 
 
 def _load_model(folder: Path) -> tuple[Any, Any]:
-    """The plain model of a saved folder, an adapter merged in, and its tokenizer."""
+    """The plain model of a saved folder with its adapter merged, and its tokenizer."""
     from transformers import AutoModelForCausalLM
 
     network, tokenizer = load_saved_causal(folder)
@@ -93,8 +94,9 @@ def _load_model(folder: Path) -> tuple[Any, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ReadBackResult:
-    """What was compared: ``texts`` cut into the same tokens, ``tokens`` written alike, and the
-    largest difference of a logit, as a share of the largest where that exceeds 1."""
+    """Result of the comparison: ``texts`` with equal tokens, ``tokens`` generated alike, and the
+    largest difference of a logit, as a share of the largest where that exceeds 1.
+    """
 
     texts: int
     tokens: int
@@ -103,7 +105,8 @@ class ReadBackResult:
 
 def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ()) -> ReadBackResult:
     """Load the file through ``AutoModelForCausalLM`` and ``AutoTokenizer`` and compare, token for
-    token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
+    token, on ``texts`` and some built-in ones. Raises ``ModelError`` at the first difference.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with (
@@ -122,9 +125,9 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         if expected_ids != read_ids:
             raise ModelError(
                 path.name,
-                f"cuts a text otherwise than the model's tokenizer does: {read_ids[:12]}",
+                f"tokenises a text differently from the model's tokenizer: {read_ids[:12]}",
                 expected_ids[:12],
-                "This tokenizer has no true GGUF form here.",
+                "Holdfast has no exact GGUF form for this tokenizer.",
             )
         if not expected_ids:
             continue
@@ -136,7 +139,7 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         if tokens_before != tokens_read:
             raise ModelError(
                 path.name,
-                f"writes other tokens than the model: {tokens_read[:12]}",
+                f"generates other tokens than the model: {tokens_read[:12]}",
                 tokens_before[:12],
             )
         tokens += len(tokens_before)
@@ -146,7 +149,7 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
 
 
 def _greedy_tokens(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-    """The likeliest tokens after ``ids`` [1, T], and the logits [V] of each [WRITTEN, V]."""
+    """The greedy tokens after ``ids`` [1, T], and the logits [V] of each [WRITTEN, V]."""
     token_ids, logits = [], []
     with torch.inference_mode():
         for _ in range(GENERATED_TOKENS):
@@ -163,9 +166,11 @@ SECOND_PROMPT = "\ue000again\ue000"
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The text before, between and after what is said; ``system`` stands around the system's words,
-    ``None`` where the template has no place for them, and ``default`` are those that the template
-    has where nobody gives any."""
+    """The template's text before, between and after the messages.
+
+    ``system`` surrounds the system message, ``None`` where the template has no place for one;
+    ``default`` is the template's own system message where none is given.
+    """
 
     begin: str
     system: tuple[str, str] | None
@@ -175,8 +180,9 @@ class Turns:
 
 
 def chat_turns(tokenizer: Any, template: str) -> Turns | None:
-    """How a template writes turns; ``None`` where it does more than write them one after the other
-    (it cuts or changes what is said)."""
+    """How a template renders turns; ``None`` where it does more than concatenate them (it cuts or
+    changes messages).
+    """
 
     def render(*turns: tuple[str, str], more: bool = False) -> str | None:
         messages = [{"role": role, "content": text} for role, text in turns]
@@ -186,7 +192,7 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
                     messages, chat_template=template, tokenize=False, add_generation_prompt=more
                 )
             )
-        # A template refuses what it has no place for with an error of its own.
+        # A template raises an error of its own for what it does not support.
         except Exception:
             return None
 
@@ -207,7 +213,7 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
     if first is not None and first.count(SYSTEM) == 1 and first.endswith(PROMPT + after):
         system_start, after_system = first.split(SYSTEM)
         between = after_system[: -len(PROMPT + after)]
-        # What stands before both kinds of turn begins the text.
+        # What precedes both kinds of turn opens the text.
         common = takewhile(lambda pair: pair[0] == pair[1], zip(system_start, before, strict=False))
         n_common = len(list(common))
         if between.endswith(before[n_common:]) and before[n_common:]:
@@ -219,7 +225,7 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
             begin, opening = system_start, before[len(system_start) :]
             system = ("", between[: len(between) - len(opening)])
         elif before.startswith(system_start) and before.endswith(between):
-            # A later turn has no system's words before it, not even the template's own.
+            # A later turn has no system message before it, not even the template's own.
             second_turn = (
                 render(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
             )
@@ -232,9 +238,12 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
 
 
 def modelfile(tokenizer: Any, template: str | None, file: str, adds_bos: bool) -> str:
-    """The text of a Modelfile for ``file``. Without a template, or with one that cannot be
-    translated, the prompt is passed on unchanged. ``adds_bos`` says that the tokenizer adds a start
-    token, so the template must not write it again."""
+    """The text of a Modelfile for ``file``.
+
+    Without a template, or with one that cannot be translated, the prompt is passed on unchanged.
+    ``adds_bos`` says that the tokenizer adds a start token, so the template must not write it
+    again.
+    """
     turns = chat_turns(tokenizer, template) if template else None
     body, default, stops = "{{ .Prompt }}", None, [str(tokenizer.eos_token or "")]
     if turns is not None:

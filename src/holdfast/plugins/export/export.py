@@ -1,9 +1,9 @@
-"""A finished run → a folder in another format: written, proven against the saved model, scored on
-the validation rows, timed on this machine, and pushed to the hub where that was asked, by somebody
-who is logged in.
+"""Export of a finished run to a folder in another format: written, verified against the saved
+model, scored on the validation rows, timed on this machine, and uploaded to the hub on request, by
+a user who is logged in.
 
-Everything is written into a hidden folder beside ``out`` and renamed at the end, so that an export
-that was broken off leaves nothing that looks like one.
+Everything is written into a hidden folder next to ``out`` and renamed at the end, so that an
+interrupted export leaves nothing that looks complete.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ EXPORT_FOLDER = "export"
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the ``folder``, its ``export.json`` as ``facts``, and the addresses on the
-    hub where it was pushed."""
+    """Result of an export: the ``folder``, its ``export.json`` as ``facts``, and the addresses on
+    the hub where it was uploaded.
+    """
 
     folder: Path
     facts: dict[str, Any]
@@ -59,8 +60,8 @@ def export(
 
     Raises
     ------
-    RecipeError : a format that there is not, or that is not for the run's task.
-    RunError : no finished run; ``out`` exists; nobody is logged in to push.
+    RecipeError : an unknown format, or one that does not support the run's task.
+    RunError : no finished run; ``out`` exists; nobody is logged in to upload.
     ModelError : the model has no form in this format, or its file computes something else.
     MachineError : a package is missing, the disk or the hub refuses.
     """
@@ -98,7 +99,7 @@ def export(
         for repository_type in repository_types:
             folder = out_folder if repository_type == "model" else out_folder / repository_type
             pushed[repository_type] = hub.push(folder, name, repository_type)
-        because = "what is pushed for the first time is for your eyes: its page on the hub opens it"
+        because = "a first upload is private: make it public on its hub page"
         notify(Decision("on the hub", "private", because, prominent=True))
     return Exported(out_folder, facts, pushed)
 
@@ -107,9 +108,9 @@ def _check_options(form: Format, int8: bool, space: bool) -> None:
     if form.name == "gguf" and int8:
         raise RecipeError(
             "--int8",
-            "is not for gguf, which llama.cpp makes smaller itself",
+            "is not for gguf; llama.cpp quantises its files itself",
             None,
-            "Leave it out, then: ollama create NAME -f Modelfile -q q8_0.",
+            "Leave it out, then run: ollama create NAME -f Modelfile -q q8_0.",
         )
     if form.name == "gguf" and space:
         raise RecipeError(
@@ -118,16 +119,16 @@ def _check_options(form: Format, int8: bool, space: bool) -> None:
 
 
 def _out_folder(run: Path, to: str, out: Path | None) -> Path:
-    """Where the export is to lie. Raises ``RunError`` where something is there."""
+    """The folder of the export. Raises ``RunError`` where it is not empty."""
     out_folder = run / EXPORT_FOLDER / to if out is None else out
     if "\0" in str(out_folder):
-        raise RunError(str(out_folder), "has a NUL character, which no path can have")
+        raise RunError(str(out_folder), "has a NUL character, which a path cannot contain")
     refuse_existing(out_folder, "an export")
     absolute = out_folder.absolute()
     if (run / "model").resolve() in (absolute.resolve(), *absolute.resolve().parents):
         raise RunError(
             str(out_folder),
-            "lies in the model folder of the run, which must stay as it is",
+            "is in the model folder of the run, which must stay unchanged",
             None,
             "Choose another --out.",
         )
@@ -137,19 +138,24 @@ def _out_folder(run: Path, to: str, out: Path | None) -> Path:
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 TRUE_VALUES = ("1", "ON", "YES", "TRUE")
-UNSET_OFFLINE = "Unset it, then run the command again; without --push the folder is written alone."
+UNSET_OFFLINE = (
+    "Unset it, then run the command again. Without --push Holdfast only writes the folder."
+)
 LOGIN = "Log in with `hf auth login` (or set HF_TOKEN), then run the command again."
-# What the hub puts into a repository by itself.
+# Files that the hub itself adds to a repository.
 HUB_FILES = {".gitattributes"}
 
 
 class Hub:
-    """The hub as the account that is logged in. ``api`` is huggingface_hub's."""
+    """The hub as seen by the logged-in account. ``api`` is huggingface_hub's."""
 
     def __init__(self, name: str, api: Any = None) -> None:
         if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
             raise RecipeError(
-                "--push", "is no name of a repository", name, "Give OWNER/NAME, e.g. ada/reviews."
+                "--push",
+                "is not a valid repository name",
+                name,
+                "Use OWNER/NAME, e.g. ada/reviews.",
             )
         offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in TRUE_VALUES), None)
         if offline and api is None:
@@ -160,13 +166,14 @@ class Hub:
         self._name = name
 
     def login(self) -> str:
-        """``OWNER/NAME``, once the hub has said who is logged in. Raises ``RunError`` where nobody
-        is."""
+        """``OWNER/NAME``, with the logged-in account as the owner where none is given. Raises
+        ``RunError`` where nobody is logged in.
+        """
         try:
             account = str(self._api.whoami()["name"])
         except Exception as error:
             raise RunError(
-                "--push", f"nobody is logged in at the hub: {first_line(error)}", None, LOGIN
+                "--push", f"nobody is logged in to the hub: {first_line(error)}", None, LOGIN
             ) from error
         return self._name if "/" in self._name else f"{account}/{self._name}"
 
@@ -178,8 +185,8 @@ class Hub:
         if files:
             raise RunError(
                 f"--push {name}",
-                f"is a {repository_type} on the hub that already holds something, which is "
-                "never overwritten",
+                f"is a {repository_type} on the hub that already has files, and "
+                "Holdfast never overwrites it",
                 sorted(files)[0],
                 "Choose another name.",
             )
@@ -203,9 +210,9 @@ class Hub:
         except Exception as error:
             raise MachineError(
                 f"--push {name}",
-                f"the hub did not take it: {first_line(error)}",
+                f"the hub refused it: {first_line(error)}",
                 None,
-                f"{folder} is whole; push it later with: hf upload {name} {folder}",
+                f"{folder} is complete; upload it later with: hf upload {name} {folder}",
             ) from error
         return str(address)
 

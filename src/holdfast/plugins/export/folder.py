@@ -1,6 +1,9 @@
-"""The folder of an export: what stands beside the model's file so that it can be used without
-Holdfast, the card, and the files of a Space: a small page that asks the exported model. It needs
-what ``predict.py`` needs and the standard library."""
+"""The folder of an export: the files next to the model that make it usable without Holdfast, the
+card, and the files of a Space.
+
+A Space is a small page that queries the exported model. It needs the packages of ``predict.py`` and
+the standard library.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from holdfast.core.files import write_text
 from holdfast.core.tasks import IMAGE_TASKS
 
 CARD, FACTS, PREDICT, REQUIREMENTS = "README.md", "export.json", "predict.py", "requirements.txt"
-# The weights of the saved model: not part of an export.
+# The weights of the saved model, which an export leaves out.
 WEIGHTS = ("model.safetensors", "config.json", "generation_config.json", CARD)
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 SECTION = re.compile(r"^## How to load it\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-# What the run did with texts before they were read, which the file does not do.
-CLEANED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
+# The cleaning that the run applied to texts, which the file does not apply.
+CLEANED = re.compile(r"^Texts (?:were|are) (?:treated|cleaned)\b.*$", re.MULTILINE)
 LIBRARY = re.compile(r"^library_name: .*$", re.MULTILINE)
 TEXTS_USE = """\
 It needs no Holdfast and no PyTorch:
@@ -65,14 +68,14 @@ CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "{PORT}"]
 
 
 def bundled_text(name: str) -> str:
-    """The text of a file that is put into exports."""
+    """The text of a file that is bundled with exports."""
     return (resources.files("holdfast.plugins.export") / "beside" / f"{name}.txt").read_text(
         "utf-8"
     )
 
 
 def copy_tokenizer(model: Path, folder: Path) -> None:
-    """The tokenizer's or processor's files of a saved model."""
+    """Copy the tokenizer's or processor's files of a saved model."""
     for path in sorted(model.iterdir()):
         named = path.name.startswith(("model", "adapter", "pytorch_model", "holdfast"))
         if path.is_file() and path.name not in WEIGHTS and not named:
@@ -80,7 +83,7 @@ def copy_tokenizer(model: Path, folder: Path) -> None:
 
 
 def write_predict(folder: Path, form: str, images: bool) -> None:
-    """``predict.py`` and what it needs."""
+    """Write ``predict.py`` and the files it needs."""
     name = "predict_pictures.py" if images else "predict_texts.py"
     write_text(folder / PREDICT, bundled_text(name))
     packages = ["pillow", "torch", "transformers>=5"] if images else ["tokenizers"]
@@ -88,8 +91,9 @@ def write_predict(folder: Path, form: str, images: bool) -> None:
 
 
 def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str]) -> str:
-    """The model's card with the lines ``usage`` in place of how the model is loaded, and the
-    measurements of the export. Without a card these sections stand alone."""
+    """The model's card with the lines ``usage`` in place of the loading section, and the
+    measurements of the export. Without a card, only these sections.
+    """
     card_path = model / CARD
     text = card_path.read_text("utf-8") if card_path.is_file() else "# A model made with Holdfast\n"
     text = LIBRARY.sub(f"library_name: {form}", text, count=1)
@@ -100,24 +104,25 @@ def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str])
         ["## How to use it", "", *usage, *text_cleaning, "", *_measurement_lines(facts), ""]
     )
     if section_match:
-        # As a function: the section holds backslashes of its own.
+        # A function, since the section contains backslashes.
         return SECTION.sub(lambda _: section + "\n", text, count=1)
     return f"{text.rstrip()}\n\n{section}"
 
 
 def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
     lines = [
-        "## What was measured of this file",
+        "## Measurements of this file",
         "",
-        f"Precision: {facts['precision']}: {facts['kept_because']}.",
+        f"Precision: {facts['precision']}, because {facts['kept_because']}.",
         "",
-        "Largest difference of a logit from the model that it was made of: "
-        f"{facts['max_logit_gap']:.1e} (as a share of the largest logit where that exceeds 1).",
+        "Largest logit difference from the original model: "
+        f"{facts['max_logit_gap']:.1e} (as a share of the largest logit where that "
+        "exceeds 1).",
     ]
     if speed := facts.get("speed"):
         rows = speed["rows"]
         batches = list(rows[0]["ms"])
-        head = " | ".join(f"ms a row at batch {batch}" for batch in batches)
+        head = " | ".join(f"ms per row at batch size {batch}" for batch in batches)
         speed_words = (
             f"Speed on {speed['cpu']}, {timing_conditions(speed)}; medians of interleaved repeats:"
         )
@@ -130,22 +135,28 @@ def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
 
 
 def timing_conditions(speed: Mapping[str, Any]) -> str:
-    """The threads and, of texts, the tokens that speed was measured with."""
+    """The threads and, for texts, the tokens that speed was measured with."""
     tokens = f", {speed['tokens']} tokens a text" if speed["tokens"] else ""
     return f"{speed['threads']} thread{'s' * (speed['threads'] != 1)}{tokens}"
 
 
 def usage_lines(form: str, task: str, name: str, threshold: bool) -> list[str]:
-    """How an export is used, as lines of Markdown; ``threshold`` whether it may give no answer."""
+    """Instructions for using an export, as lines of Markdown; ``threshold``: whether it may
+    abstain.
+    """
     if form == "gguf":
         return DECODER_USE.format(name=name).splitlines()
     text = IMAGES_USE if task in IMAGE_TASKS else TEXTS_USE
-    below = ["", "Below its threshold a prediction is `null`: ask a person."] if threshold else []
+    below = (
+        ["", "Below its threshold a prediction is `null`: pass these rows to a person."]
+        if threshold
+        else []
+    )
     return [*text.splitlines(), *below]
 
 
 def write_space(export: Path, folder: Path, title: str, images: bool) -> None:
-    """Write a whole Space into ``folder``: the export's files, the page and its Dockerfile."""
+    """Write a complete Space into ``folder``: the export's files, the page and its Dockerfile."""
     shutil.copytree(export, folder, ignore=shutil.ignore_patterns(SPACE, CARD, FACTS))
     app = bundled_text("app.py").replace("PICTURES = False", f"PICTURES = {images}")
     write_text(folder / "app.py", app.replace('TITLE = ""', f"TITLE = {json.dumps(title)}"))
@@ -158,7 +169,7 @@ def write_space(export: Path, folder: Path, title: str, images: bool) -> None:
         "pinned: false",
         "---",
         "",
-        f"A page that asks the model {title}. On your own machine: `python app.py`.",
+        f"A page that queries the model {title}. On your own machine: `python app.py`.",
         "",
     ]
     write_text(folder / CARD, "\n".join(front))

@@ -1,5 +1,6 @@
-"""The formats, which tasks each is for and what packages it needs; and what every one of them takes
-of a run: the facts in common and its validation rows."""
+"""Export formats with their tasks and packages, and what all of them need of a run: the common
+facts and its validation rows.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ READERS = (*CLASSIFICATION_TASKS, *TAGGING_TASKS)
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """``file`` is the model's file in the export's folder; ``tasks`` those that it is for;
-    ``packages`` what writing it imports."""
+    """``file`` is the model's file in the export's folder; ``tasks`` the supported tasks;
+    ``packages`` the imports that writing it needs.
+    """
 
     name: str
     file: str
@@ -41,19 +43,22 @@ FORMATS: dict[str, Format] = {
 
 
 def format_of(name: str, task: str) -> Format:
-    """The format called ``name``, for a model of ``task``. Raises ``RecipeError`` for one that
-    there is not, or that is not for the task, and ``MachineError`` where a package is missing."""
+    """The format called ``name``, for a model of ``task``.
+
+    Raises ``RecipeError`` for an unknown format or one that does not support the task, and
+    ``MachineError`` where a package is missing.
+    """
     if name not in FORMATS:
-        raise RecipeError("--to", "is no format", name, f"Choose one of: {', '.join(FORMATS)}.")
+        raise RecipeError("--to", "is not a format", name, f"Choose one of: {', '.join(FORMATS)}.")
     form = FORMATS[name]
     if task not in form.tasks:
         fitting = [one.name for one in FORMATS.values() if task in one.tasks]
         remedy = (
             f"Choose --to {' or --to '.join(fitting)}."
             if fitting
-            else "There is none for this task yet; its model/ folder loads in plain Transformers."
+            else "No format supports this task yet; its model/ folder loads in plain Transformers."
         )
-        raise RecipeError("--to", f"{name} is not for the task {task}", name, remedy)
+        raise RecipeError("--to", f"{name} does not support the task {task}", name, remedy)
     lacking = [one for one in form.packages if importlib.util.find_spec(one) is None]
     if lacking:
         raise MachineError(
@@ -83,9 +88,12 @@ def common_facts(
 
 
 def validation_rows(finished_run: FinishedRun) -> tuple[Table | None, list[Any] | None]:
-    """The run's validation rows and what it stored of its answers (``None`` where it stored none);
-    no rows where the run had none or they cannot be read, which is said."""
-    because = "none were set aside: rows that the model learned from were answered by others"
+    """The run's validation rows and its stored predictions for them (``None`` where it stored
+    none).
+
+    No rows where the run had none, or where they cannot be read; a decision then says so.
+    """
+    because = "none were set aside: the run was cross-fitted on all rows"
     if not finished_run.out_of_fold:
         try:
             if finished_run.has("valid"):

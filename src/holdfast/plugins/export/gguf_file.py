@@ -1,8 +1,8 @@
-"""A Llama-like language model → one GGUF file, as llama.cpp and Ollama read it: weights in float32,
-the tokenizer and its chat template inside.
+"""Llama-like language models as one GGUF file for llama.cpp and Ollama: weights in float32, the
+tokenizer and its chat template inside.
 
 Names and layout are those of llama.cpp's own converter: in the ``llama`` architecture the rows of
-query and key of each head are put from halves into pairs, since it rotates pairs.
+query and key of each head are reordered from halves into pairs, since it rotates pairs.
 """
 
 from __future__ import annotations
@@ -20,35 +20,37 @@ from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Floats
 
-# gguf.TokenType, which llama.cpp numbers.
+# gguf.TokenType, llama.cpp's numbering.
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 OTHER_CONVERTER = (
-    "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
+    "llama.cpp's own converter supports more tokenizers: convert_hf_to_gguf.py RUN/model."
 )
-# The tokens that GGUF knows by name.
+# The special tokens that have a name in GGUF.
 NAMED_TOKENS = ("bos", "eos", "unk", "pad")
-# llama.cpp's names of how a byte-level tokenizer cuts a text, by the regular expression.
+# llama.cpp's names for how a byte-level tokenizer splits a text, by the regular expression.
 PRE_TOKENIZERS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "llama-bpe",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+": "qwen2",
 }
-# The architectures that are written, by GGUF's names for them.
+# The supported architectures, with GGUF's names for them.
 DECODERS = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 
 
 def check_decoder(config: Any) -> str:
-    """GGUF's name of the architecture. Raises ``ModelError`` for one that is no such decoder, or
-    that has parts which are not written here."""
+    """GGUF's name of the architecture.
+
+    Raises ``ModelError`` for another architecture, or for one with unsupported parts.
+    """
     architecture = str(config.model_type)
     if architecture not in DECODERS:
         raise ModelError(
             "the model's architecture",
             "cannot be written as GGUF here",
             architecture,
-            f"There are: {', '.join(DECODERS)}. llama.cpp's own converter knows more: "
-            "convert_hf_to_gguf.py RUN/model.",
+            f"Supported are: {', '.join(DECODERS)}. llama.cpp's own converter "
+            "supports more: convert_hf_to_gguf.py RUN/model.",
         )
     rope = dict(getattr(config, "rope_parameters", None) or {})
     unsupported = {
@@ -71,8 +73,11 @@ def check_decoder(config: Any) -> str:
 
 
 def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokenizer:
-    """Write a plain causal language model (no adapter beside it) and its tokenizer; what was made
-    of the tokenizer. Raises ``ModelError`` where either cannot be written."""
+    """Write a plain causal language model (its adapter merged) and its tokenizer; returns the
+    converted tokenizer.
+
+    Raises ``ModelError`` where either cannot be written.
+    """
     import gguf
 
     config = model.config
@@ -102,7 +107,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
 
 
 def _hyperparameters(config: Any) -> dict[str, int | float]:
-    """What GGUF says of an architecture, by the names of its writer."""
+    """GGUF's hyperparameters of an architecture, by the names of its writer."""
     heads = int(config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     rope = dict(getattr(config, "rope_parameters", None) or {})
@@ -127,7 +132,7 @@ def _key_heads(config: Any) -> int:
 
 
 def _tensors(model: Any, architecture: str) -> Iterator[tuple[str, Floats]]:
-    """Each weight once, float32: a tied output layer is left out, which says that it is tied."""
+    """Each weight once, float32; a tied output layer is left out, which marks it as tied."""
     config = model.config
     heads = {".q_proj.": int(config.num_attention_heads), ".k_proj.": _key_heads(config)}
     for key, value in model.state_dict().items():
@@ -150,8 +155,10 @@ def permute_heads(rows: Floats, heads: int) -> Floats:
 
 @dataclass(frozen=True)
 class GgufTokenizer:
-    """``model`` is ``gpt2`` (byte-level) or ``llama`` (SentencePiece's), ``pre_tokenizer``
-    llama.cpp's name of how texts are split, ``special`` the ids of the named tokens."""
+    """A tokenizer in GGUF's form: ``model`` is ``gpt2`` (byte-level) or ``llama``
+    (SentencePiece's), ``pre_tokenizer`` llama.cpp's name of how texts are split, ``special`` the
+    ids of the named tokens.
+    """
 
     model: str
     pre_tokenizer: str
@@ -164,13 +171,13 @@ class GgufTokenizer:
     template: str | None
 
     def write(self, writer: Any) -> None:
-        """Put all of it into a ``gguf.GGUFWriter``."""
+        """Add everything to a ``gguf.GGUFWriter``."""
         writer.add_tokenizer_model(self.model)
         writer.add_tokenizer_pre(self.pre_tokenizer)
         writer.add_token_list(list(self.tokens))
         writer.add_token_types(list(self.token_types))
         if self.model == "llama":
-            # Merges are tried by the score of what they make, in the order of the vocabulary.
+            # Merges are ranked by the score of their result, in the order of the vocabulary.
             writer.add_token_scores([-float(i) for i in range(len(self.tokens))])
         writer.add_token_merges(list(self.merges))
         for name, number in self.special.items():
@@ -182,12 +189,14 @@ class GgufTokenizer:
 
 
 def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
-    """What GGUF holds of a tokenizer, filled up to the ``size`` of the model's table with tokens
-    that are not used. Raises ``ModelError`` for one that llama.cpp would read otherwise."""
+    """Convert a tokenizer, filled up to the ``size`` of the model's table with unused tokens.
+
+    Raises ``ModelError`` for a tokenizer that llama.cpp would read differently.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            "the tokenizer", "is not of the fast kind", type(tokenizer).__name__, OTHER_CONVERTER
+            "the tokenizer", "is not a fast tokenizer", type(tokenizer).__name__, OTHER_CONVERTER
         )
     backend_json = json.loads(backend.to_str())
     model, added = (
@@ -195,9 +204,11 @@ def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
         {int(one["id"]): one for one in backend_json.get("added_tokens", ())},
     )
     if model["type"] != "BPE":
-        raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER_CONVERTER)
+        raise ModelError("the tokenizer", "is not a BPE tokenizer", model["type"], OTHER_CONVERTER)
     if not model["merges"]:
-        raise ModelError("the tokenizer", "merges nothing, and llama.cpp reads none without merges")
+        raise ModelError(
+            "the tokenizer", "has no merges, and llama.cpp cannot read a tokenizer without them"
+        )
     is_sentencepiece = bool(model.get("byte_fallback"))
     pre_tokenizer = "default" if is_sentencepiece else _pre_tokenizer_name(backend_json)
     token_of_id = {number: token for token, number in model["vocab"].items()}
@@ -234,7 +245,7 @@ def _token_type(
 
 
 def _pre_tokenizer_name(backend_json: Mapping[str, Any]) -> str:
-    """llama.cpp's name of how a byte-level tokenizer cuts."""
+    """llama.cpp's name of how a byte-level tokenizer splits texts."""
     root = backend_json.get("pre_tokenizer") or {}
     steps = root.get("pretokenizers", [root])
     step_types = [str(one.get("type")) for one in steps]
@@ -247,7 +258,10 @@ def _pre_tokenizer_name(backend_json: Mapping[str, Any]) -> str:
         if pre_tokenizer:
             return pre_tokenizer
     raise ModelError(
-        "the tokenizer", "cuts texts in a way that has no name here", step_types, OTHER_CONVERTER
+        "the tokenizer",
+        "splits texts in a way that llama.cpp has no name for",
+        step_types,
+        OTHER_CONVERTER,
     )
 
 

@@ -1,9 +1,9 @@
-"""An exported graph: how it is written, and what asks it.
+"""Exported graphs: writing them, and engines that run them.
 
-*Written*: a network → one ONNX file for any number of rows of any length, with what it needs
-inside; the same in eight bits; and OpenVINO's two files of either. *Asked*: a function of a
-tokenizer's (or processor's) batch; and what the last layer of a classifier reads, as a second
-output of its graph.
+Writing: a network becomes one ONNX file for any number of rows of any length, with all metadata
+inside; the same with 8-bit weights; and OpenVINO's two files of either. Running: a function of a
+tokenizer's (or processor's) batch; and the input of a classifier's last layer, as a second output
+of its graph.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ from holdfast.core.records import Floats
 from holdfast.plugins.export.model import Exportable
 from holdfast.plugins.export.proof import synthetic_rows
 
-# A file of protocol buffers holds two GiB at most; larger weights lie beside it.
+# A protocol-buffer file holds two GiB at most; larger weights are in a file next to it.
 MAX_PROTOBUF_BYTES = 1_800_000_000
 WEIGHTS_FILE = "model.onnx.data"
-# Under what OpenVINO's files hold the facts.
+# The key under which OpenVINO's files hold the facts.
 RT_INFO_KEY = "holdfast"
 
 
 def write_onnx(exportable: Exportable, path: Path, facts: Mapping[str, str]) -> None:
-    """Trace the network with ``torch.export``, its batch and length left open, and write it with
-    ``facts`` as its metadata. Raises ``ModelError`` where its computation has no ONNX form."""
+    """Trace the network with ``torch.export``, with dynamic batch and length, and write it with
+    ``facts`` as its metadata. Raises ``ModelError`` where its computation has no ONNX form.
+    """
     dynamic = torch.export.Dim.DYNAMIC
     # One row and one token would be taken for constants.
     example = synthetic_rows(
@@ -61,17 +62,19 @@ def write_onnx(exportable: Exportable, path: Path, facts: Mapping[str, str]) -> 
             verbose=False,
         )
         model = program.model_proto
-    # Shapes of single values that the exporter's own folding has made untrue.
+    # Shapes of single values that the exporter's own folding has made invalid.
     del model.graph.value_info[:]
     model.producer_name = "holdfast"
     _save(model, path, facts)
 
 
 def quantise(source: Path, target: Path) -> None:
-    """Write ``target``, weights in eight bits, from the float32 ONNX file ``source``, by
-    onnxruntime's dynamic quantisation: what the weights multiply is quantised as it comes. Per
-    channel: one scale for a whole matrix costs three times the error (cosine 0.967 against 0.993 on
-    MiniLM). The metadata stays. Raises ``ModelError`` where the graph cannot be quantised."""
+    """Write ``target`` with 8-bit weights from the float32 ONNX file ``source``, by onnxruntime's
+    dynamic quantisation: the inputs of the products are quantised at run time.
+
+    Per channel: one scale for a full matrix costs three times the error (cosine 0.967 against 0.993
+    on MiniLM). The metadata stays. Raises ``ModelError`` where the graph cannot be quantised.
+    """
     with silenced(), reading_errors(str(source.name), ModelError, "cannot be quantised"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -79,8 +82,9 @@ def quantise(source: Path, target: Path) -> None:
 
 
 def move_with_facts(source: Path, target: Path, facts: Mapping[str, str]) -> None:
-    """Move an ONNX file to ``target`` in the same folder, with other ``facts``; every other file of
-    a model there goes."""
+    """Move an ONNX file to ``target`` in the same folder, with other ``facts``; every other model
+    file there is deleted.
+    """
     import onnx
 
     model = onnx.load(str(source))
@@ -108,8 +112,9 @@ def read_facts(path: Path) -> dict[str, str]:
 
 
 def write_openvino(source: Path, path: Path, facts: Mapping[str, str]) -> None:
-    """Write ``path`` (.xml) and its weights (.bin) in the precision of the ONNX file ``source``: by
-    itself OpenVINO would store halves. Raises ``ModelError`` where it cannot read the graph."""
+    """Write ``path`` (.xml) and its weights (.bin) in the precision of the ONNX file ``source``:
+    OpenVINO's default would store float16. Raises ``ModelError`` where it cannot read the graph.
+    """
     with silenced(), reading_errors("the model", ModelError, "cannot be written for OpenVINO"):
         import openvino
 
@@ -120,29 +125,31 @@ def write_openvino(source: Path, path: Path, facts: Mapping[str, str]) -> None:
         openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
-# A file that is held in memory once more.
+# A file that is in memory once more.
 MAX_BYTES_IN_MEMORY = 1_500_000_000
-# The last layer and what may stand between it and the logits, in a graph that computes in eight
-# bits too.
+# The last layer and what may stand between it and the logits, also in a graph that computes in
+# eight bits.
 PRODUCTS = ("MatMul", "Gemm", "FullyConnected", "MatMulInteger")
 BETWEEN = ("Add", "Mul", "Identity", "Cast", "Convert", "Result", "Squeeze", "Reshape")
 ROUNDED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "FakeQuantize")
-# Of every shape that it meets OpenVINO keeps a kernel with its memory, up to 5,000: a service that
-# is asked texts of all lengths grew by 1.5 MB a pass.
+# OpenVINO keeps a kernel with its memory for every shape that it meets, up to 5,000: a service with
+# texts of all lengths grew by 1.5 MB a pass.
 SERVING = {"CPU_RUNTIME_CACHE_CAPACITY": "64"}
 
 
 class Engine(ABC):
-    """A model behind its ``inputs``, by name. With ``features`` what the last layer reads is an
-    output of its own behind the logits, where the graph has it: ``outputs`` says how many there
-    are."""
+    """A model behind its ``inputs``, by name.
+
+    With ``features`` the input of the last layer is an output of its own after the logits, where
+    the graph has it; ``outputs`` is the number of outputs.
+    """
 
     inputs: tuple[str, ...]
     outputs: int = 1
 
     @abstractmethod
     def run_all(self, batch: Mapping[str, Tensor]) -> list[Floats]:
-        """Every output, float32, for what the model takes of a batch; the logits are the first."""
+        """Every output, float32, for the model's inputs in a batch; the logits are the first."""
 
     @final
     def run(self, batch: Mapping[str, Tensor]) -> Floats:
@@ -155,7 +162,7 @@ class Engine(ABC):
 
 
 class OnnxEngine(Engine):
-    """onnxruntime on the processor, with as many threads as torch has."""
+    """onnxruntime on the CPU, with as many threads as torch has."""
 
     def __init__(self, path: Path, *, features: bool = False) -> None:
         import onnxruntime
@@ -164,7 +171,8 @@ class OnnxEngine(Engine):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         if features:
-            # A service: threads that wait in a circle take the core from who reads requests.
+            # For a service: spinning threads would take the core from the thread that reads
+            # requests.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             onnx_with_features(path) if features else str(path),
@@ -180,8 +188,11 @@ class OnnxEngine(Engine):
 
 
 class OpenVinoEngine(Engine):
-    """OpenVINO on the processor. ``precision`` is what it computes in: left to itself it takes
-    bfloat16 wherever the processor has it, whatever the file says."""
+    """OpenVINO on the CPU.
+
+    ``precision`` is what it computes in: by default it takes bfloat16 wherever the processor has
+    it, whatever the file says.
+    """
 
     def __init__(self, path: Path, precision: str = "f32", *, features: bool = False) -> None:
         with silenced():
@@ -207,7 +218,7 @@ class OpenVinoEngine(Engine):
 
 
 class TorchEngine(Engine):
-    """A network, asked in its own precision."""
+    """A network that runs in its own precision."""
 
     def __init__(self, network: Any, inputs: tuple[str, ...]) -> None:
         self._network = network
@@ -222,8 +233,9 @@ class TorchEngine(Engine):
 
 
 def add_features(model: Any) -> None:
-    """Let a model of OpenVINO give its features behind the logits, where it has a plain last
-    layer."""
+    """Make an OpenVINO model return its features after the logits, where it has a plain last
+    layer.
+    """
     layer_input = model.outputs[0].get_node().input_value(0)
     while (node := layer_input.get_node()).get_type_name() not in PRODUCTS:
         inputs = [v for v in node.input_values() if v.get_node().get_type_name() != "Constant"]
@@ -234,8 +246,9 @@ def add_features(model: Any) -> None:
 
 
 def onnx_with_features(path: Path) -> bytes | str:
-    """An ONNX file that gives its features behind the logits; the path itself where there is no
-    plain last layer, or it is very large."""
+    """An ONNX file that returns its features after the logits; the path itself where there is no
+    plain last layer, or where the file is very large.
+    """
     import onnx
 
     if path.stat().st_size > MAX_BYTES_IN_MEMORY:
@@ -254,7 +267,7 @@ def onnx_with_features(path: Path) -> bytes | str:
     if node is None:
         return str(path)
     tensor_name = node.input[0]
-    # Eight bits are of the product's input, and the features are what was rounded.
+    # With eight bits the product's input is quantised, and the features are what was rounded.
     while (producer := node_of_output.get(tensor_name)) is not None and producer.op_type in ROUNDED:
         tensor_name = producer.input[0]
     graph.output.append(
@@ -266,11 +279,12 @@ def onnx_with_features(path: Path) -> bytes | str:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """No warning, no log line below an error, no bar and no line on standard output or standard
-    error from the block. Errors pass as they are."""
+    """Suppress warnings, log lines below errors, progress bars, standard output and standard error
+    of the block. Errors pass unchanged.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    # OpenVINO's telemetry asks a server each time it is imported.
+    # OpenVINO's telemetry contacts a server each time it is imported.
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     try:
         nowhere = io.StringIO()

@@ -1,10 +1,10 @@
-"""What was measured of each form of a model (how much worse its answers are, how long the same rows
-take on this machine, now), and which of them is kept.
+"""Measurements of each exported form (how much worse its predictions are, its speed on this
+machine), and the choice of the form to keep.
 
-A coarser file is held against the model on the same rows: is it no worse by a point? The difference
-is tested on one and a half imaginary rows more, which the coarser file alone gets wrong: without
-them, rows that all agree would leave no spread, and three of them would prove anything; with one, a
-rule that is discrete passes its level at some numbers of rows.
+A form of lower precision is compared with the model on the same rows: is it no worse by a point?
+The test adds one and a half imaginary rows that only the smaller file gets wrong. Without them,
+rows that all agree would leave no variance, and three of them would prove anything. With one, a
+discrete rule exceeds its level at some numbers of rows.
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ MARGIN = 0.01
 LEVEL = 0.95
 IMAGINARY_ROWS = 1.5
 # How often a file that is worse by exactly the margin is kept: the greatest share among 84 cells of
-# rows and changed answers, 20,000 simulated validation sets each (``benchmarks/export.py``).
+# rows and changed predictions, 20,000 simulated validation sets each (``benchmarks/export.py``).
 FALSE_ACCEPTANCE_RATE = 0.044
-# Scores that lie no further apart are of one answer: beyond what a file may differ by at most.
+# Scores no further apart than this count as one prediction: more than a file may differ by.
 SAME_SCORE = 2e-4
-# Rows beyond which nobody is told to go.
+# Above this number of rows no advice on more rows is given.
 MAX_ROWS = 10**7
 
 
 @dataclass(frozen=True, slots=True)
 class Inferiority:
     """``value`` is how much worse it is on average, ``high`` the one-sided upper limit, over ``n``
-    rows of which ``changed`` have another score. About ``rows_needed`` more rows would decide, if
-    they are like these; ``None`` where it is decided, or no number would."""
+    rows of which ``changed`` have another score.
+
+    About ``rows_needed`` more similar rows would decide; ``None`` where it is decided, or no number
+    would.
+    """
 
     value: float
     high: float
@@ -45,14 +48,15 @@ class Inferiority:
 
     @property
     def shown(self) -> bool:
-        """Whether it is no worse by the margin."""
+        """Whether it is shown to be no worse by the margin."""
         return self.high < MARGIN
 
 
 def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> Inferiority:
     """mean(base − other) of per-row scores in [0, 1], higher is better, [n] each, with its
     one-sided 95 % limit by Student's t over rows, or over ``groups`` [n] (whole numbers). No rows:
-    the value is NaN and the limit infinite."""
+    the value is NaN and the limit infinite.
+    """
     gap = np.asarray(base, dtype=np.float64) - np.asarray(other, dtype=np.float64)
     n = len(gap)
     if not n:
@@ -63,7 +67,7 @@ def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> I
     mean, size = float(gap.mean()), n / len(sizes)
     squared_deviations = float(((totals - mean * sizes) ** 2).sum()) / size**2
     high = _limit(mean, squared_deviations, len(sizes))
-    # Of numbers the last digits always differ.
+    # The last digits of numbers always differ.
     changed = int((np.abs(gap) > SAME_SCORE).sum())
     more = None
     if high >= MARGIN:
@@ -74,7 +78,8 @@ def inferiority(base: Floats, other: Floats, *, groups: Ints | None = None) -> I
 
 def _limit(mean: float, squared_deviations: float, units: int) -> float:
     """The upper limit of a mean over ``units`` rows (or groups), given the sum of squared
-    deviations from it; the imaginary rows are added."""
+    deviations from it; the imaginary rows are added.
+    """
     from scipy.special import stdtrit
 
     total = units + IMAGINARY_ROWS
@@ -84,8 +89,9 @@ def _limit(mean: float, squared_deviations: float, units: int) -> float:
 
 
 def _units_needed(mean: float, variance: float, units: int) -> int | None:
-    """The least number of units, to a fiftieth, with which the limit would fall below the margin if
-    mean and variance stay; ``None`` where it never would."""
+    """The least number of units, rounded up to a fiftieth, with which the limit would fall below
+    the margin if mean and variance stay; ``None`` where it never would.
+    """
     if mean >= MARGIN:
         return None
     units_needed = units
@@ -97,7 +103,7 @@ def _units_needed(mean: float, variance: float, units: int) -> int | None:
 
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
-# How often each batch is asked, at least and at most.
+# How often each batch is run, at least and at most.
 MIN_REPEATS, MAX_REPEATS = 7, 41
 # Seconds that the repeats of one batch may take, over all engines.
 TIME_BUDGET = 8.0
@@ -105,8 +111,9 @@ TIME_BUDGET = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds of each repeat by engine, [repeats] each; the engines took turns, so the same place
-    in two of them is one moment of the machine."""
+    """Seconds of each repeat by engine, [repeats] each; the engines take turns, so that the same
+    place in two of them is one moment of the machine.
+    """
 
     batch: int
     seconds: Mapping[str, Floats]
@@ -116,22 +123,26 @@ class Times:
         return 1000 * float(np.median(self.seconds[name])) / self.batch
 
     def ratio(self, name: str, base: str) -> tuple[float, float, float]:
-        """The median of the time of ``name`` ÷ that of ``base`` in the same turn, and an interval
-        of it: the order statistics between which the median lies 95 % of the time, at least."""
+        """The median of the time of ``name`` ÷ that of ``base`` in the same turn, with an interval:
+        the order statistics between which the median lies with at least 95 % probability.
+        """
         from scipy.stats import binom
 
         ratios = np.sort(self.seconds[name] / self.seconds[base])
         n = len(ratios)
-        # The greatest k with P(fewer than k of n lie below the median) at most 2.5 %; from 0 on.
+        # The greatest k with P(fewer than k of n lie below the median) at most 2.5 %; at least 0.
         cut = max(int(binom.ppf(0.025, n, 0.5)) - 1, 0)
         return float(np.median(ratios)), float(ratios[cut]), float(ratios[n - 1 - cut])
 
 
 @dataclass(frozen=True, slots=True)
 class ModelForm:
-    """The model in one engine and precision. ``valid`` is how much worse it is on the validation
-    rows than the model itself (``None``: not asked), ``gap`` the largest difference of a logit on
-    made rows, ``size`` the bytes of its file."""
+    """The model in one engine and precision.
+
+    ``valid`` is how much worse it is on the validation rows than the model itself (``None``: not
+    run), ``gap`` the largest difference of a logit on synthetic rows, ``size`` the bytes of its
+    file.
+    """
 
     engine: str
     precision: str
@@ -146,8 +157,9 @@ class ModelForm:
 
 @dataclass(frozen=True)
 class FormMeasurements:
-    """All forms, the model itself first, and the ``times`` of each; a form that writes nothing (of
-    torch) is beside the others for comparison."""
+    """All forms, the model itself first, and the ``times`` of each; a form without a file (of
+    torch) is for comparison only.
+    """
 
     forms: tuple[ModelForm, ...]
     times: tuple[Times, ...]
@@ -156,13 +168,14 @@ class FormMeasurements:
     cpu: str
 
     def to_json(self) -> dict[str, Any]:
-        """``speed`` of ``export.json``: what was measured with, and a line a form."""
+        """``speed`` of ``export.json``: the conditions, and a line for each form."""
         rows = [self.line(one) for one in self.forms]
         return {"cpu": self.cpu, "threads": self.threads, "tokens": self.tokens, "rows": rows}
 
     def line(self, form: ModelForm) -> dict[str, Any]:
-        """Milliseconds a row at each batch, times as fast as the model itself with an interval, and
-        how the form did on the validation rows."""
+        """Milliseconds per row at each batch size, the speed relative to the model itself with an
+        interval, and the form's result on the validation rows.
+        """
         base = self.forms[0].name
         line: dict[str, Any] = {"engine": form.engine, "precision": form.precision}
         line["ms"] = {str(t.batch): round(t.median_ms(form.name), 3) for t in self.times}
@@ -201,7 +214,7 @@ def measure(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
-    """Ask each engine in turn, one unmeasured turn first; as often as the budget allows."""
+    """Time the engines in turn, after one unmeasured turn; as often as the budget allows."""
     started = clock()
     for run in engines.values():
         run()
@@ -217,8 +230,9 @@ def measure(
 
 
 def faster(times: Sequence[Times], name: str, base: str) -> tuple[bool, str]:
-    """Whether ``name`` is faster than ``base``: surely at the first batch, and not surely slower at
-    any other; with the ratios in words."""
+    """Whether ``name`` is faster than ``base``: with confidence at the first batch size, and not
+    slower with confidence at any other; with the ratios in words.
+    """
     ratios, is_faster = [], True
     for place, one in enumerate(times):
         value, low, high = one.ratio(name, base)
@@ -234,9 +248,9 @@ def choose_form(
     metric: str,
     obstacles: Mapping[str, str],
 ) -> tuple[ModelForm, str]:
-    """The form that is written, with the reason: the first of ``smaller_forms`` that is no worse
-    and faster than ``plain``, else ``plain``. ``obstacles`` says why a form could not be
-    written."""
+    """The form to write, with the reason: the first of ``smaller_forms`` that is no worse and
+    faster than ``plain``, else ``plain``. ``obstacles`` says why a form could not be written.
+    """
     reasons = [f"{name} cannot be written: {why}" for name, why in obstacles.items()]
     for form in smaller_forms:
         obstacle, reason = _obstacle(measurements, form, plain, metric)
@@ -251,19 +265,22 @@ def _obstacle(
 ) -> tuple[bool, str]:
     valid, margin = form.valid, f"{100 * MARGIN:.0f} point"
     if valid is None or not valid.n:
-        return True, "there are no validation rows to judge it by"
+        return True, "there are no validation rows to compare it on"
     rows = f"{valid.n} validation rows"
-    limit = f"at most {100 * valid.high:.1f} points worse in {metric}, 95 %"
+    limit = f"at most {100 * valid.high:.1f} points worse in {metric} (95 % limit)"
     if valid.value >= MARGIN:
         return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
     if not valid.shown:
-        more = f"; {valid.rows_needed} more would settle it" if valid.rows_needed else ""
+        more = f"; about {valid.rows_needed} more rows would decide" if valid.rows_needed else ""
         return True, f"{rows} cannot show that it is no worse by {margin} ({limit}{more})"
     is_faster, ratios = faster(measurements.times, form.name, plain.name)
     accuracy_words = f"is no worse by {margin} on {rows} ({limit})"
     if not is_faster:
-        return True, f"it {accuracy_words}, but not surely faster on this machine: {ratios}"
+        return True, (
+            f"it {accuracy_words}, but it is not shown to be faster on this machine: {ratios}"
+        )
     return False, (
-        f"{accuracy_words}, and {ratios} as float32; of files that are worse by {margin} this rule "
-        f"keeps at most {100 * FALSE_ACCEPTANCE_RATE:.0f} in 100"
+        f"{accuracy_words}, and {ratios} as float32; this rule keeps at most "
+        f"{100 * FALSE_ACCEPTANCE_RATE:.0f} in 100 of the files that are {margin} "
+        "worse"
     )

@@ -1,6 +1,8 @@
-"""A finished run's model as it is exported: the plain function, what it answers with, and the facts
-that stand in the file beside the weights. The function reads its inputs by place, in float32, with
-no adapter beside it and no block that only carries another.
+"""The exported function of a finished run's model, its predictions, and the facts that the file
+holds in addition to the weights.
+
+The function takes its inputs by position, in float32, with the adapter merged and without blocks
+that only carry another.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ PICTURE = "pixel_values"
 
 
 class PositionalModel(nn.Module):
-    """``model`` as a function of its ``inputs`` in their order, to logits alone."""
+    """``model`` as a function of its ``inputs`` in their order, to logits only."""
 
     def __init__(self, model: nn.Module, inputs: Sequence[str]) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class PositionalModel(nn.Module):
 class WithoutCarrier(nn.Module):
     """A plain model whose last block only carries mean pooling, without that block.
 
-    The block costs its share of the time, and rounding to eight bits twice more; a graph can hold
+    The block costs its share of the time, and two more roundings to eight bits; a graph can compute
     the mean itself. With W₁, b₁ the dense layer that the carrier made linear and W₂, b₂ the last,
     the head is W₂W₁ x + W₂b₁ + b₂, in float64.
     """
@@ -87,10 +89,12 @@ class WithoutCarrier(nn.Module):
 
 @dataclass(frozen=True)
 class Exportable:
-    """``network`` is what is exported, a function of ``inputs`` by place; ``saved`` is the model as
-    it was saved, under the same door, that it is held against; ``tokens`` is the most that a text
-    may have (``None`` for a picture), ``vocabulary`` how many kinds of them there are, ``pad`` the
-    one that stands for nothing; ``shape`` is that of a picture (channels, height, width)."""
+    """``network`` is what is exported, a function of ``inputs`` by position; ``saved`` is the saved
+    model with the same interface, to compare with.
+
+    ``tokens`` is the maximum of a text (``None`` for an image), ``vocabulary`` the number of token
+    ids, ``pad`` the padding id; ``shape`` is that of an image (channels, height, width).
+    """
 
     network: PositionalModel
     saved: PositionalModel
@@ -106,8 +110,9 @@ class Exportable:
 def exportable_text_model(
     saved: Any, copied: Any, tokenizer: Any, max_length: int, *, each_token: bool = False
 ) -> Exportable:
-    """What is exported of a saved text classifier or tagger. ``saved`` is its plain model (or
-    PEFT's around one), ``copied`` a second copy, which is changed."""
+    """The exported form of a saved text classifier or tagger. ``saved`` is its plain model (or
+    PEFT's around one), ``copied`` a second copy, which is changed.
+    """
     config: Any = saved.config
     inputs = accepted_inputs(config)
     plain = merge_adapter(copied)
@@ -127,7 +132,7 @@ def exportable_text_model(
 
 
 def exportable_image_model(saved: Any, copied: Any, shape: tuple[int, ...]) -> Exportable:
-    """What is exported of a saved image classifier, for pictures of ``shape``."""
+    """The exported form of a saved image classifier, for images of ``shape``."""
     inputs = (PICTURE,)
     saved_network = PositionalModel(saved, inputs).eval()
     return Exportable(
@@ -137,7 +142,8 @@ def exportable_image_model(saved: Any, copied: Any, shape: tuple[int, ...]) -> E
 
 def merge_adapter(model: Any) -> Any:
     """The plain model with PEFT's adapter, if any, merged into its weights. Raises ``ModelError``
-    where it cannot be."""
+    where it cannot be merged.
+    """
     active = getattr(model, "active_peft_config", None)
     if active is None:
         return model
@@ -145,14 +151,14 @@ def merge_adapter(model: Any) -> Any:
     if active.is_prompt_learning:
         raise ModelError(
             "the adapter",
-            "is a learnt prompt, which is no change of weights that could be merged",
+            "is a learned prompt, which changes no weights and cannot be merged",
             name,
             "Train with another adapter, e.g. --set model.adapter.kind=lora.",
         )
     if any(getattr(p, "quant_state", None) is not None for p in model.parameters()):
         raise ModelError(
             "the adapter",
-            "stands on quantised weights, which are not merged here",
+            "is on quantised weights, which Holdfast does not merge",
             name,
             "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
         )
@@ -161,17 +167,19 @@ def merge_adapter(model: Any) -> Any:
 
 METRICS = {
     "class": "accuracy",
-    "several": "exact sets of labels",
-    "number": "the error, in deviations of the labels",
-    "tags": "words with the right tag",
+    "several": "exact match of label sets",
+    "number": "error, in standard deviations of the labels",
+    "tags": "words with the correct tag",
 }
 
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A run's model that can be evaluated through any engine. ``label_type`` is the type of its
-    labels (``tags`` for a tagger), ``saved`` the loaded model; ``use`` predicts and scores
-    tables."""
+    """A run's model that can be evaluated through any engine.
+
+    ``label_type`` is the type of its labels (``tags`` for a tagger), ``saved`` the loaded model;
+    ``use`` predicts and scores tables.
+    """
 
     task: str
     label_type: str
@@ -180,16 +188,17 @@ class ExportableModel:
 
     @property
     def metric(self) -> str:
-        """What its answers are compared by, in words."""
+        """The metric that compares its predictions, in words."""
         return METRICS[self.label_type]
 
     def predictions(self, network: Callable[..., Any], table: Table) -> list[Any]:
-        """An answer a row, as ``predict`` gives them, with ``network`` in the place of the saved
-        one's; columns beside the text are not read."""
+        """A prediction per row, as ``predict`` returns them, with ``network`` in place of the saved
+        one; feature columns are not read.
+        """
         saved = self.saved
         one: Any
         if self.task in IMAGE_TASKS:
-            # A service that asks a graph of texts need not load what reads pictures.
+            # A service that runs a graph on texts need not import the image libraries.
             from holdfast.tasks.images.task import FittedVision
 
             one = FittedVision(network, saved.processor, saved.classes, saved.channels)
@@ -199,7 +208,7 @@ class ExportableModel:
             return list(replace(self.use, models=[one]).predict(table).predictions)
 
     def scores(self, predictions: Sequence[Any], table: Table) -> Floats:
-        """How right each answer is, [n] in [0, 1]."""
+        """The score of each prediction, [n] in [0, 1]."""
         if self.label_type == "class":
             names = np.asarray(table.classes, dtype=object)[np.asarray(table.column("label"))]
             return np.array([a == b for a, b in zip(predictions, names, strict=True)], np.float64)
@@ -228,18 +237,18 @@ def _share_correct(predicted: Sequence[str], labels: Sequence[str]) -> float:
 
 
 def load_exportable_model(run: Path, result: dict[str, Any]) -> ExportableModel:
-    """The saved model of a run, loaded by plain libraries."""
+    """Load the saved model of a run with plain libraries."""
     task = str(result["task"])
     with flushed_subnormals():
         use: Any = task_definition(task).use_runs([run])
     label_type = getattr(use, "labels", "tags" if task in TAGGING_TASKS else "class")
     one = use.models[0]
-    # Of a model that reads columns beside the text, the text's part.
+    # Of a model with feature columns, only the text part.
     return ExportableModel(task, label_type, getattr(one, "text", one), use)
 
 
 def to_exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Exportable:
-    """What is written of it; ``shape`` is that of a picture."""
+    """The form to export; ``shape`` is that of an image."""
     saved = model.saved
     plain = saved.network.model.eval()
     copied = copy.deepcopy(plain)
@@ -251,8 +260,9 @@ def to_exportable(model: ExportableModel, shape: tuple[int, ...] | None) -> Expo
 
 
 def file_facts(run: Path, result: dict[str, Any], model: ExportableModel) -> dict[str, str]:
-    """What stands in the exported file: all that is needed to use it, as text. The temperature is
-    in the weights already, and said for the record."""
+    """The metadata of the exported file: all that is needed to use it, as text. The temperature is
+    already in the weights and recorded for information.
+    """
     saved = model.saved
     facts = {
         "task": model.task,

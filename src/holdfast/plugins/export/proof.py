@@ -1,8 +1,9 @@
-"""Whether an exported file computes what the model does, at every batch and length.
+"""Verification that an exported file computes the same as the model, at several batch sizes and
+lengths.
 
-Seven rows, of unlike length and drawn from a fixed seed, go through the model; the file is asked
-the first of them alone, all of them, and 64 in which they come round again. A row's answer may not
-depend on what stands beside it, so the model need not be asked the 64.
+Seven synthetic rows of different lengths, from a fixed seed, go through the model. The file runs on
+the first of them, on all of them, and on a batch of 64 in which they repeat. A row's output may not
+depend on the other rows of a batch, so the model need not run on the 64.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ Engine = Callable[[Mapping[str, Tensor]], Floats]
 
 @dataclass(frozen=True, slots=True)
 class OutputGap:
-    """How far a file's outputs lie from the model's: ``largest`` the greatest difference of a
-    logit, ``relative`` the same as a share of the largest logit where that exceeds 1,
-    ``shapes`` what was asked, batch × length."""
+    """How far a file's outputs differ from the model's: ``largest`` the greatest difference of a
+    logit, ``relative`` the same as a share of the largest logit where that exceeds 1, ``shapes``
+    the tested batch × length.
+    """
 
     largest: float
     relative: float
@@ -47,8 +49,9 @@ class OutputGap:
 
 
 def proof_lengths(exportable: Exportable) -> tuple[int, ...]:
-    """The lengths that are tried: no more than the model takes. Of a picture 1, which stands for
-    its one size."""
+    """The lengths to test, within the model's limit. For an image 1, which stands for its one
+    size.
+    """
     if exportable.tokens is None:
         return (1,)
     most = exportable.tokens
@@ -56,8 +59,9 @@ def proof_lengths(exportable: Exportable) -> tuple[int, ...]:
 
 
 def synthetic_rows(exportable: Exportable, batch: int, length: int) -> tuple[Tensor, ...]:
-    """Made rows, by place: the first ``batch`` of the seven (round again beyond them) at this
-    length. The first fills it; of the others the end is padding."""
+    """Synthetic rows, by position: the first ``batch`` of the seven (repeated beyond them) at this
+    length. The first fills it; the others are padded.
+    """
     row_numbers = np.arange(batch) % SYNTHETIC_ROWS
     generator = np.random.default_rng([SEED, length])
     if exportable.shape is not None:
@@ -70,7 +74,7 @@ def synthetic_rows(exportable: Exportable, batch: int, length: int) -> tuple[Ten
     values = {
         "input_ids": np.where(mask == 1, ids, exportable.pad),
         "attention_mask": mask,
-        # As of a pair whose second text begins in the middle.
+        # As for a pair whose second text begins in the middle.
         "token_type_ids": mask * (np.arange(length) >= (lengths // 2)[:, None]),
     }
     return tuple(
@@ -79,7 +83,7 @@ def synthetic_rows(exportable: Exportable, batch: int, length: int) -> tuple[Ten
 
 
 def synthetic_batch(exportable: Exportable, batch: int, length: int) -> dict[str, Tensor]:
-    """The same rows by name, as an engine is given them."""
+    """The same rows by name, as an engine takes them."""
     return dict(zip(exportable.inputs, synthetic_rows(exportable, batch, length), strict=True))
 
 
@@ -87,7 +91,8 @@ def logit_difference(
     exportable: Exportable, batch_rows: Mapping[str, Tensor], expected: Floats, actual: Floats
 ) -> tuple[float, float]:
     """The largest difference of a logit, and the same as a share of the largest logit where that
-    exceeds 1; of a tagger at the tokens that are no padding."""
+    exceeds 1; of a tagger at the tokens that are not padding.
+    """
     if exportable.each_token:
         is_token = batch_rows["attention_mask"].numpy() == 1
         expected, actual = expected[is_token], actual[is_token]
@@ -96,8 +101,9 @@ def logit_difference(
 
 
 def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
-    """The gap between the file behind ``engine`` and the model as it was saved, over every batch
-    and length."""
+    """The gap between the file behind ``engine`` and the saved model, over every batch size and
+    length.
+    """
     largest = relative = 0.0
     shapes: list[str] = []
     for length in proof_lengths(exportable):
@@ -114,7 +120,7 @@ def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
             largest_here = share = np.inf
             if actual.shape == expected.shape:
                 largest_here, share = logit_difference(exportable, batch_rows, expected, actual)
-            # NaN compares as false: it must not pass for a small one.
+            # NaN compares as false and must not pass for a small gap.
             if not np.isfinite(largest_here):
                 largest_here = share = np.inf
             largest, relative = max(largest, largest_here), max(relative, share)
@@ -123,12 +129,12 @@ def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
 
 
 def check_gap(file: str, gap: float) -> None:
-    """Raise ``ModelError`` where a file computes something else than the model."""
+    """Raise ``ModelError`` where a file's outputs differ from the model's."""
     if not gap <= TOLERANCE:
         raise ModelError(
             file,
-            f"differs from the model by more than {TOLERANCE:g} of the largest logit, so it is not "
-            "kept",
+            f"differs from the model by more than {TOLERANCE:g} of the largest logit, "
+            "so it is not kept",
             gap,
             "Please report it, with the model's name: its architecture is not exported faithfully.",
         )

@@ -1,2 +1,3 @@
 """Which rows to label next, and how labels are resolved: pure functions of predictions and
-labels."""
+labels.
+"""

@@ -1,4 +1,4 @@
-"""Labels: which ones are valid for a task, and which of several for one row counts."""
+"""Which labels are valid for a task, and which of several labels for one row counts."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ TYPE_BY_TASK: Mapping[str, LabelType] = {
     **dict.fromkeys(GENERATIVE_TASKS, "text"),
     **dict.fromkeys(IMAGE_TASKS, "class"),
 }
-# Characters of a new class, and of a text.
+# Maximum characters of a new class, and of a text.
 MAX_CLASS_LENGTH, MAX_TEXT_LENGTH = 200, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """The label type, the known classes or tags (``None``: not known), and whether a new class is
-    recorded or refused (``allow_new``): the served model cannot learn it by an update, so
-    collecting it must be a decision."""
+    """The label type, the known classes or tags (``None``: unknown), and whether a new class is
+    recorded or refused (``allow_new``).
+
+    The served model cannot learn a new class by an update, so collecting it must be a decision.
+    """
 
     label_type: LabelType
     classes: tuple[str, ...] | None = None
     allow_new: bool = False
 
     def check(self, label: Any, row: Mapping[str, Any] | None = None) -> Any:
-        """The label as it is stored: a class in its own spelling, whatever case and white space it
-        came in. Raises ``DataError`` for an invalid label."""
+        """The label as it is stored: a class in its known spelling, whatever case and white space
+        it came in. Raises ``DataError`` for an invalid label.
+        """
         if self.label_type == "class":
             return self._class(label)
         if self.label_type == "several":
             if not isinstance(label, list):
                 raise _label_error(
-                    "is no list of classes", label, 'Give a list: ["a", "b"], or [].'
+                    "is not a list of classes", label, 'Give a list: ["a", "b"], or [].'
                 )
             return list(dict.fromkeys(self._class(one) for one in label))
         if self.label_type == "tags":
@@ -49,17 +52,19 @@ class LabelRule:
         if self.label_type == "number":
             is_number = isinstance(label, (int, float)) and not isinstance(label, bool)
             if not is_number or not math.isfinite(label):
-                raise _label_error("is no number", label, "Give a finite number.")
+                raise _label_error("is not a number", label, "Give a finite number.")
             return label
         if not isinstance(label, str) or not label.strip() or len(label) > MAX_TEXT_LENGTH:
-            raise _label_error("is no text", label, "Write what the model should have written.")
+            raise _label_error(
+                "is not a text", label, "Write the text that the model should have generated."
+            )
         return label
 
     def _class(self, label: Any) -> str:
         is_plain = isinstance(label, (str, int, float)) and not isinstance(label, bool)
         name = str(label).strip() if is_plain else ""
         if not name:
-            raise _label_error("is no class", label, "Give the name of a class.")
+            raise _label_error("is not a class", label, "Give the name of a class.")
         classes = self.classes
         if classes is None or name in classes:
             return name
@@ -68,20 +73,24 @@ class LabelRule:
             return alike[0]
         if self.allow_new and len(name) <= MAX_CLASS_LENGTH:
             return name
-        raise _label_error("is no class of this model", label, suggest_name(name, classes))
+        raise _label_error("is not a class of this model", label, suggest_name(name, classes))
 
     def _tags(self, label: Any, row: Mapping[str, Any] | None) -> list[str]:
         if not isinstance(label, list) or not all(isinstance(one, str) and one for one in label):
-            raise _label_error("is no list of tags", label, 'Give a tag for each token: ["O", …].')
+            raise _label_error(
+                "is not a list of tags", label, 'Give a tag for each token: ["O", …].'
+            )
         tokens: Any = (row or {}).get("tokens")
         listed = isinstance(tokens, Sequence) and not isinstance(tokens, str)
         if listed and len(tokens) != len(label):
-            rule = f"has {len(label)} tags, and the row {len(tokens)} tokens"
+            rule = f"has {len(label)} tags, and the row has {len(tokens)} tokens"
             raise _label_error(rule, label, "Give a tag for each token.")
         for one in label:
             if self.classes is not None and one not in self.classes and not self.allow_new:
                 raise _label_error(
-                    "holds a tag that is none of this model", one, suggest_name(one, self.classes)
+                    "contains a tag that this model does not have",
+                    one,
+                    suggest_name(one, self.classes),
                 )
         return label
 

@@ -26,21 +26,23 @@ Bools = npt.NDArray[np.bool_]
 
 # The share of rows that are reserved for uniform draws.
 EVEN_SHARE = 0.2
-# Of each five rows the first is drawn uniformly, and two for a comparison where there is one.
+# Of every five rows the first is drawn uniformly, and two for a comparison where there is one.
 CYCLE = round(1 / EVEN_SHARE)
 COMPARED_TURNS = (1, 3)
-EVENLY_REASON = "drawn evenly at random: only such rows say how right the model is"
-DIFFER_REASON = "drawn evenly of the rows that the two compared models answer differently"
-INFORMATIVE_REASON = "the model is unsure of rows like this one, and few of them are labelled"
-UNSURE_REASON = "the model is among the least sure of it"
-ANY_REASON = "nothing tells rows apart yet, so it is any row"
-# The prior precision of a head's weights, in rows; chosen on seeds that no figure is from.
+EVENLY_REASON = "drawn uniformly at random: only such rows measure the accuracy"
+DIFFER_REASON = "drawn uniformly from the rows that the two compared models predict differently"
+INFORMATIVE_REASON = (
+    "predictions for similar rows are uncertain, and few of those rows are labelled"
+)
+UNSURE_REASON = "its prediction is among the least certain"
+ANY_REASON = "any row: nothing distinguishes the rows yet"
+# The prior precision of a head's weights, in rows; chosen on seeds that no reported figure uses.
 RIDGE = 0.3
 MIN_UNCERTAINTY = 1e-3
 # Rows with a higher cosine similarity are near-duplicates: one of them is enough.
 COPY_SIMILARITY = 0.99
 MAX_WIDTH = 512
-# The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
+# The inverse strength of the ridge penalty; chosen on seeds that no reported figure uses.
 C = 10.0
 MAX_STEPS = 60
 MIN_PROBABILITY = 1e-4
@@ -242,6 +244,6 @@ def random_sample_accuracy(correct: int, n: int) -> Estimate:
     """The accuracy on ``n`` uniformly drawn rows, with Wilson's interval."""
     if n < MIN_LABELS:
         return Estimate(
-            None, why=f"{n} of the {MIN_LABELS} evenly drawn rows it needs are labelled"
+            None, why=f"{n} of the {MIN_LABELS} uniformly drawn rows it needs are labelled"
         )
     return Estimate(correct / n, *wilson(correct, n))

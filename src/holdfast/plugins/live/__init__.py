@@ -1,2 +1,2 @@
-"""A model in service and a challenger, compared while they serve: anytime-valid evidence from
-labels or from outcomes."""
+"""Live comparison of the served model with a challenger: anytime-valid evidence from labels
+(shadow) or from outcomes (A/B test)."""

@@ -1,10 +1,10 @@
 """A/B test: each user is answered by one of two models, and outcomes are counted outside (clicks,
-sales). Which model brings more per user?
+sales). Which model has the higher mean outcome per user?
 
 The unit is the user, since repeated outcomes of one person are not independent. A user's arm is a
-hash of a salt and the user, so that every replica assigns the same at any time. Every user is
-observed for the same time after the first request, and compared when that time is over. Sibling:
-``shadow``, where labels give the correct answer, which needs far fewer rows.
+hash of a salt and the user, so that every replica makes the same assignment at any time. Every user
+is observed for the same time after the first request, and compared when that time is over. Sibling:
+``shadow``, where labels give the correct class; it needs far fewer rows.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Arms:
         return replace(self, entered=entered, mismatch=max(self.mismatch, evidence))
 
     def add_outcomes(self, in_challenger_arm: Bools, values: Floats) -> Arms:
-        """The state after more users whose time is over, in the order in which they came: whether
+        """The state after more users whose observation time is over, in order of arrival: whether
         each is the challenger's, and the total of the outcomes, both [n]. Users past the budget do
         not count."""
         arm, outcomes = np.asarray(in_challenger_arm, bool), np.asarray(values, dtype=np.float64)
@@ -134,8 +134,8 @@ class Arms:
         return after._with_verdict(effect, spread, rows)
 
     def _with_scale(self, values: Floats) -> tuple[Arms, int]:
-        """The state with the largest value, where these users determine it, and how many of them
-        that took."""
+        """The state with the largest value, where these users determine it, and how many users were
+        needed for that."""
         if self.most is not None:
             return self, 0
         largest = np.maximum.accumulate(np.maximum(values, self.largest))

@@ -1,14 +1,14 @@
-"""Shadow comparison: both models predict each request and one answer is shown. Which of the two is
-correct more often?
+"""Shadow comparison: both models predict each request, and one prediction is shown. Which of the
+two is correct more often?
 
 A row with equal predictions decides nothing, whatever its label. So the share of differing rows is
-counted on all rows, without labels, and labels are needed only for differing rows: at a share of 10
-% one such label is worth ten of rows drawn from all.
+counted on all rows, without labels, and labels are needed only for differing rows. At a share of 10
+%, one such label is worth ten of rows drawn from all.
 
-The labels must not depend on which answer was shown. Only labels of randomly drawn rows count (from
-all rows, or from the differing ones) whose annotator did not see the shown answer; ``apart`` counts
-the others by reason. Sibling: ``plugins.live.stream.PairStream``, for rows that are all labelled.
-``closer_prediction`` says which of two predictions for a row is better.
+The labels must not depend on which prediction was shown. Only labels of randomly drawn rows count
+(from all rows, or from the differing ones) whose annotator did not see the shown prediction;
+``apart`` counts the others by reason. Sibling: ``plugins.live.stream.PairStream``, for rows that
+are all labelled. ``closer_prediction`` says which of two predictions for a row is better.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class Shadow:
         return after
 
     def add_labels(self, signs: Ints) -> Shadow:
-        """The state after more labels that count, of differing rows, in the order in which they
-        came: 1 where the challenger's prediction is better, −1 where the shown one's is, 0 neither,
-        [n]. Labels past the budget do not count."""
+        """The state after more labels that count, of differing rows, in order of arrival: 1 where
+        the challenger's prediction is better, −1 where the shown one's is, 0 neither, [n]. Labels
+        past the budget do not count."""
         new_signs = np.asarray(signs, dtype=np.int64)
         if self.budget is not None and self.decided == "undecided":
             new_signs = new_signs[: max(self.budget - self.labels, 0)]
@@ -189,9 +189,9 @@ def answer_kind(task: str, label: Any) -> LabelType:
 def closer_prediction(task: str, label: Any, first: Any, second: Any) -> int:
     """1 where the ``first`` prediction is closer to the label, −1 where the second is, else 0.
 
-    A class is correct or not; sets of labels and tags are compared by the row's F1, numbers by
-    absolute error, texts by ROUGE-L. ``None`` (left to an annotator) counts as a wrong class, an
-    empty set or text, and as farther off than any number.
+    A class is correct or wrong; sets of labels and tags are compared by the row's F1, numbers by
+    absolute error, texts by ROUGE-L. ``None`` (no prediction below the threshold) counts as a wrong
+    class, an empty set or text, and as farther off than any number.
     """
     if first == second:
         return 0

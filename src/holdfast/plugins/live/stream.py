@@ -20,8 +20,8 @@ from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.rates import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-# Evidence that is reached by chance in at most 2.5 % of streams, for better and for worse, so 5 %
-# for both; and 5 % for each side of "equivalent", of which at most one can be wrong.
+# e-values: better and worse are each reached by chance in at most 2.5 % of streams, so 5 % for
+# both. Each side of "equivalent" has 5 %, since at most one of them can be wrong.
 WIN_EVIDENCE, SIDE_EVIDENCE = 40.0, 20.0
 ROWS_AT_ONCE = 20_000
 CLAIMS = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
@@ -52,9 +52,9 @@ def pair_peaks(
 def first_verdict(
     decided: Verdict, peaks: Floats, counts: Ints | Floats, side_evidence: float
 ) -> dict[str, Any]:
-    """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, where there was no verdict
-    before and now is one: the first, after so many of ``counts`` [rows]. ``side_evidence`` is the
-    evidence that each side of "equivalent" needs."""
+    """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, if a verdict is now reached for
+    the first time, after the given ``counts`` [rows]; else empty. ``side_evidence`` is the evidence
+    that each side of "equivalent" needs."""
     both = (peaks[:, 2] >= math.log(side_evidence)) & (peaks[:, 3] >= math.log(side_evidence))
     claims = [peaks[:, 0] >= math.log(WIN_EVIDENCE), peaks[:, 1] >= math.log(WIN_EVIDENCE), both]
     verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
@@ -142,19 +142,19 @@ class PairStream:
     def because(self) -> str:
         """The result so far, in a sentence."""
         counts_text = (
-            f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+            f"of {self.rows} rows, {self.wins} are correct only for the first model, "
+            f"{self.losses} only for the second"
         )
-        counts_text += " by the second"
         points = f"{100 * self.margin:g} points"
-        undecided = "not decided yet"
+        undecided = "inconclusive so far"
         if self.futile_at is not None:
             undecided = (
-                f"the first is not {points} better; whether they are alike is not decided yet"
+                f"the first model is not {points} better; equivalence is inconclusive so far"
             )
         sentences = {
-            "better": "the first is right more often",
-            "worse": "the second is right more often",
-            "equivalent": f"neither is {points} better than the other",
+            "better": "the first model is correct more often",
+            "worse": "the second model is correct more often",
+            "equivalent": f"neither model is {points} better than the other",
         }
         return f"{sentences.get(self.decided, undecided)} ({counts_text})"
 

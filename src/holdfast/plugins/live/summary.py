@@ -1,4 +1,5 @@
-"""The summary of a live comparison: one JSON for ``/comparison``, the dashboard and ``promote``."""
+"""The summary of a live comparison as one JSON document, for ``/comparison``, the dashboard and
+``promote``."""
 
 from __future__ import annotations
 
@@ -96,25 +97,27 @@ def _shadow_sentence(evidence: Shadow) -> str:
     points = 100 * evidence.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     counts_text = (
-        f"of {count_phrase(evidence.labels, 'labelled row')} on which the two differ the "
-        "challenger "
-        f"alone has {evidence.wins:,} right, the shown model alone {evidence.losses:,}"
+        f"on {count_phrase(evidence.labels, 'labelled row')} with different predictions, only the "
+        f"challenger is correct on {evidence.wins:,}, only the shown model on {evidence.losses:,}"
     )
     if evidence.decided == "equivalent":
         share, _, most = evidence.share
         if not evidence.labels or most <= evidence.margin:
             return (
-                f"neither is {margin} better: they answer differently on {100 * share:.3g} % of "
-                f"{count_phrase(evidence.rows, 'row')} only"
+                f"neither model is {margin} better: their predictions differ on only "
+                f"{100 * share:.3g} % of {count_phrase(evidence.rows, 'row')}"
             )
-        return f"neither is {margin} better than the other; {counts_text}"
+        return f"neither model is {margin} better than the other; {counts_text}"
     if evidence.decided != "undecided":
         return f"the challenger is {evidence.decided}: {counts_text}"
     if not evidence.rows:
-        return "no row that both answered is counted yet; one is serve.lag_s seconds later"
+        return (
+            "no row with predictions of both models is counted yet; a row is counted "
+            "serve.lag_s seconds after its request"
+        )
     if evidence.budget_spent:
-        return f"the budget of {evidence.budget:,} labels is spent without a verdict; {counts_text}"
-    return f"not decided yet; {counts_text}{_needed_text(rows_needed(evidence))}"
+        return f"the budget of {evidence.budget:,} labels is used up; no verdict: {counts_text}"
+    return f"inconclusive so far; {counts_text}{_needed_text(rows_needed(evidence))}"
 
 
 def _arms_sentence(evidence: Arms) -> str:
@@ -122,36 +125,37 @@ def _arms_sentence(evidence: Arms) -> str:
         requested = f"{100 * evidence.share:g} %"
         observed = evidence.entered[1] / max(sum(evidence.entered), 1)
         return (
-            f"no verdict: {100 * observed:.3g} % of {sum(evidence.entered):,} users came to "
-            f"the challenger where {requested} were asked for, which is no chance; whatever keeps "
-            "users of one arm from being counted makes any difference between the arms mean nothing"
+            f"no verdict because of a sample-ratio mismatch: the challenger has "
+            f"{100 * observed:.3g} % of {sum(evidence.entered):,} users instead of the requested "
+            f"{requested}; until the cause is found, no difference between the arms is valid"
         )
     if evidence.range is None:
         return (
-            "not compared yet: how large a value can be is learned from the first "
-            f"{SCALE_USERS} users ({evidence.tried:,} so far); serve.ab.most says it at once"
+            "not compared yet: the largest value is estimated from the first "
+            f"{SCALE_USERS} users ({evidence.tried:,} so far); set serve.ab.most to skip this"
         )
     if not min(evidence.sums.users):
-        return "nobody's time is over yet in both arms"
+        return "not compared yet: in one arm, no user's observation time is over"
     value, low, high = evidence.difference
     means = (
-        f"a user of the challenger brings {evidence.means[1]:.4g}, of the shown model "
-        f"{evidence.means[0]:.4g}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
-        f"by {count_phrase(evidence.sums.rows, 'user')}"
+        f"mean per user {evidence.means[1]:.4g} with the challenger, {evidence.means[0]:.4g} with "
+        f"the shown model; difference {value:+.3g} (95 % CI {low:+.3g} to {high:+.3g}) "
+        f"over {count_phrase(evidence.sums.rows, 'user')}"
     )
     if evidence.decided == "equivalent":
-        return f"they differ by less than {evidence.margin * evidence.range:.3g} a user: {means}"
+        margin = f"{evidence.margin * evidence.range:.3g}"
+        return f"the models differ by less than {margin} per user: {means}"
     if evidence.decided != "undecided":
         return f"the challenger is {evidence.decided}: {means}"
     if evidence.budget_spent:
-        return f"the budget of {evidence.budget:,} users is spent without a verdict: {means}"
-    return f"not decided yet: {means}{_needed_text(rows_needed(evidence))}"
+        return f"the budget of {evidence.budget:,} users is used up; no verdict: {means}"
+    return f"inconclusive so far: {means}{_needed_text(rows_needed(evidence))}"
 
 
 def rows_needed(evidence: Shadow | Arms) -> dict[str, int] | None:
     """About how many more would decide with a probability of 80 %, if future rows are like past
-    ones: ``labels`` of differing rows and the ``rows`` that yield so many, or ``users``. ``None``
-    where there is a verdict, where nothing can be said yet, or no number would suffice."""
+    ones: ``labels`` of differing rows and the ``rows`` that yield them, or ``users``. ``None``
+    where there is a verdict, where there is no data yet, or where no number would suffice."""
     if evidence.decided != "undecided":
         return None
     if isinstance(evidence, Arms):
@@ -182,8 +186,8 @@ def _needed_text(needed: Mapping[str, int] | None) -> str:
     if needed is None:
         return ""
     if "users" in needed:
-        return f"; about {needed['users']:,} more users would settle it"
+        return f"; about {needed['users']:,} more users would decide"
     return (
-        f"; about {needed['labels']:,} more labels of such rows would settle it (in some "
+        f"; about {needed['labels']:,} more labels of such rows would decide (from about "
         f"{needed['rows']:,} rows)"
     )

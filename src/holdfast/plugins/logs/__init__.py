@@ -1,4 +1,4 @@
-"""Logs that other programs write; ``reader`` lists them."""
+"""Training logs of other programs; ``reader`` lists the formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Log:
     """Everything numeric in a log, before columns are chosen.
 
-    ``columns`` are series by their name in the log. A metric whose name has no set belongs to
+    ``columns`` are series by their name in the log. A metric whose name has no split belongs to
     ``default_split``: Keras writes ``accuracy`` for training, fastai for validation. Others as in
     ``Curves``.
     """
@@ -61,16 +61,16 @@ def all_log_readers() -> Registry[LogReader]:
 
 
 def not_a_log(name: str, rule: str, value: object = None) -> DataError:
-    """The refusal of something that is no log, which says what one looks like."""
+    """The error for something that is not a log; it says what a log looks like."""
     known = "; ".join(dict.fromkeys(reader.description for reader in all_log_readers().values()))
     return DataError(
-        name, rule, value, f"A log holds a loss over steps or epochs, for example: {known}."
+        name, rule, value, f"A log has a loss over steps or epochs, for example: {known}."
     )
 
 
 DIAGNOSE = Entry(
     "holdfast.plugins.logs.command",
-    "What somebody's training log shows, and what to do.",
+    "Diagnose a training log: verdict, evidence and what to do.",
     "holdfast diagnose trainer_state.json",
     "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
     "holdfast diagnose runs/reviews-1 --html diagnosis.html",

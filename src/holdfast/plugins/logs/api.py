@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @in_python()
 def diagnose(path: str | Path, *, train: str | None = None, valid: str | None = None) -> Verdict:
-    """Do what ``holdfast diagnose`` does, and return the verdict.
+    """Diagnose a training log, as ``holdfast diagnose`` does, and return the verdict.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""From everything that a log holds to the few series that a verdict needs: what the name of a
-number says, which are chosen, each choice told, and how many validation rows stand behind them.
+"""Selection of the few series of a log that a verdict needs: what a name means, which series are
+selected, a decision for each, and the number of validation rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from holdfast.plugins.logs import Log, not_a_log
 
 VALID = ("val", "valid", "validation", "eval", "evaluation", "dev", "holdout", "test")
 TRAIN = ("train", "training", "tr", "learn")
-# In order of what best stands for the loss that was minimised.
+# In order of how well each stands for the loss that was minimised.
 LOSSES = (
     ("loss",),
     ("nll", "logloss", "mlogloss", "crossentropy", "xent", "ce", "deviance"),
@@ -28,14 +28,14 @@ LOSSES = (
     ("perplexity", "ppl"),
     ("error", "err", "merror", "wer", "cer"),
 )
-# Of classes, of texts, of masks and numbers, and others; the place is the rank.
+# Of classes, texts, masks, numbers, and others; the place is the rank.
 METRICS = (
     *("accuracy", "acc", "f1", "auc", "auroc", "aucpr", "map", "mcc", "matthews"),
     *("bleu", "sacrebleu", "rouge", "meteor", "chrf", "bertscore", "em", "match"),
     *("r2", "iou", "miou", "dice", "kappa", "pearson", "spearman", "spearmanr", "ndcg"),
     *("precision", "recall", "accuracies", "psnr", "ssim", "score", "scores", "reward", "rewards"),
 )
-# Two spellings of one metric: ``accuracy`` beside ``val_acc`` is the same on both sets.
+# Two spellings of one metric: ``accuracy`` and ``val_acc`` are the same on both sets.
 SYNONYMS = {
     "acc": "accuracy",
     "accuracies": "accuracy",
@@ -46,7 +46,7 @@ SYNONYMS = {
     "scores": "score",
 }
 STEMS = re.compile(r"(rouge|bleu|map|top|f1|auc|ndcg|acc)(\w?\d*\w*)$")
-# Set and kind in one word: ``valloss``, ``vacc``.
+# Split and kind in one word: ``valloss``, ``vacc``.
 SET_AND_METRIC = re.compile(r"^(train|val|valid|test|eval|dev|v|t)(loss|acc|accuracy)$")
 SET_LETTERS = {"v": "val", "t": "train"}
 NON_METRIC_WORDS = {
@@ -68,9 +68,11 @@ NEUTRAL_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class NameMeaning:
-    """A name taken apart. ``rank`` orders the kinds of one direction, best first; ``extra`` are the
-    words that neither name the set nor the kind; ``base`` is the name without its set, in one
-    spelling."""
+    """A name taken apart.
+
+    ``rank`` orders the kinds of one direction, best first; ``extra`` are the words that name
+    neither the split nor the kind; ``base`` is the name without its split, in one spelling.
+    """
 
     name: str
     split: Literal["train", "valid"] | None
@@ -82,7 +84,7 @@ class NameMeaning:
     base: str
 
     def cost(self) -> tuple[bool, int, int, bool]:
-        """By what the plainest name comes first."""
+        """Sort key: the plainest name comes first."""
         return self.is_test, self.rank, len(self.extra), self.per_step
 
 
@@ -92,7 +94,7 @@ def parse_name(name: str) -> NameMeaning | None:
     ranked_words = [
         (rank_of_word, word) for word in words if (rank_of_word := _metric_rank(word)) is not None
     ]
-    # ``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none.
+    # ``error_rate`` is a metric; ``loss_scale`` and ``reward_std`` are not.
     if not ranked_words or (NON_METRIC_WORDS & set(words) and not {"error", "rate"} <= set(words)):
         return None
     (rises, rank), metric_word = min(ranked_words)
@@ -126,7 +128,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _metric_rank(word: str) -> tuple[bool, int] | None:
-    """Whether it rises, and its rank; a loss sorts before a metric."""
+    """Whether higher is better, and its rank; a loss sorts before a metric."""
     for rank, names in enumerate(LOSSES):
         if word in names:
             return False, rank
@@ -140,16 +142,17 @@ def _metric_rank(word: str) -> tuple[bool, int] | None:
 
 MAX_POINTS = 20_000
 SETTINGS = ("train", "valid")
-# Names without their set; ``mean_squared_error`` is none of them.
+# Names without their split; ``mean_squared_error`` is not among them.
 ERRORS = ("error", "err", "merror", "error rate", "err rate")
 
 
 def choose_curves(log: Log, settings: Mapping[str, str], log_name: str) -> Curves:
-    """The curves of ``log``; ``settings`` name the columns ``train`` and ``valid`` where the user
-    did. Validation is a loss where there is one, else a metric that rises.
+    """Select the curves of ``log``; ``settings`` name the columns ``train`` and ``valid`` where the
+    user did.
 
-    Raises ``DataError`` where the log has neither a training loss nor anything on validation, and
-    ``RecipeError`` for an unknown setting.
+    Validation is a loss where there is one, else a metric that rises. Raises ``DataError`` where
+    the log has neither a training loss nor anything on validation, and ``RecipeError`` for an
+    unknown setting.
     """
     for key in settings:
         if key not in SETTINGS:
@@ -162,10 +165,10 @@ def choose_curves(log: Log, settings: Mapping[str, str], log_name: str) -> Curve
         columns, "valid", rises=False
     )
     valid = valid or _plainest(columns, "valid", rises=True)
-    # Neither is an error alone: the verdict says what cannot be judged without it.
+    # One of the two may be missing: the verdict says what cannot be judged without it.
     if train is None and valid is None:
         names = ", ".join(log.columns)
-        raise not_a_log(log_name, "has no column that is named like a loss or a metric", names)
+        raise not_a_log(log_name, "has no column with the name of a loss or a metric", names)
     train_metric, valid_metric = _metrics(columns)
     notify(*_series_decisions(columns, {"train": train, "valid": valid}, settings))
     if valid_metric is not None:
@@ -199,25 +202,27 @@ def choose_curves(log: Log, settings: Mapping[str, str], log_name: str) -> Curve
 
 def _thin_out(curves: Curves) -> Curves:
     """The curves with at most ``MAX_POINTS`` a series: every second, third … point, counted from
-    the last, so that series of one length keep the same positions. The time of a verdict grows with
-    the square of the points, and a course of 20,000 has told all that it can."""
+    the last, so that series of one length keep the same positions.
+
+    The time of a verdict grows with the square of the points, and more points add nothing.
+    """
     thinned: dict[str, Any] = {}
     for part in ("train", "valid", "train_metric", "valid_metric"):
         series: Series | None = getattr(curves, part)
-        # Rounded up: one point in two where there is one too many.
+        # Rounded up: every second point where there is one too many.
         step = 1 if series is None else -(-len(series) // MAX_POINTS)
         if series is not None and step > 1:
             positions = slice((len(series) - 1) % step, None, step)
             thinned[part] = replace(
                 series, positions=series.positions[positions], values=series.values[positions]
             )
-            because = f"{len(series):,} points; more than {MAX_POINTS:,} tell nothing further"
+            because = f"{len(series):,} points; more than {MAX_POINTS:,} add no information"
             notify(Decision(f"points of {series.name}", f"every {step}th", because))
     return replace(curves, **thinned)
 
 
 def _named_columns(log: Log) -> list[NameMeaning]:
-    """What every column means; a name without a set gets one."""
+    """The meaning of every column; a name without a split gets one."""
     filled_columns = [name for name, series in log.columns.items() if len(series)]
     meanings = [m for name in filled_columns if (m := parse_name(name)) is not None]
     splits_of_base: dict[str, set[str]] = {}
@@ -236,11 +241,11 @@ def _named_columns(log: Log) -> list[NameMeaning]:
 def _guess_split(
     bare: NameMeaning, twins: Collection[str], losses: Collection[str | None], log: Log
 ) -> Literal["train", "valid"]:
-    """The set of a name that says none.
+    """The split of a name that has none.
 
-    Beside the same name with one set it is of the other (``accuracy`` beside ``val_accuracy``);
-    and a metric beside losses that both name their set is of validation, as scripts that write
-    ``train_loss, val_loss, accuracy`` mean it. Else as its program has it.
+    With the same name in one split it belongs to the other (``accuracy`` with ``val_accuracy``).
+    With losses that both name their split, a metric is of validation, as in scripts that write
+    ``train_loss, val_loss, accuracy``. Else the program's default applies.
     """
     if twins == {"valid"}:
         return "train"
@@ -256,23 +261,29 @@ def _requested_column(
         return None
     name = settings[split]
     if name not in log.columns:
-        rule, remedy = f"is no numeric column of {log_name}", suggest_name(name, list(log.columns))
+        rule, remedy = (
+            f"is not a numeric column of {log_name}",
+            suggest_name(name, list(log.columns)),
+        )
         raise DataError(f"--set {split}={name}", rule, name, remedy)
     return parse_name(name) or NameMeaning(name, None, False, 0, False, False, (), name)
 
 
 def _plainest(columns: Sequence[NameMeaning], split: str, rises: bool) -> NameMeaning | None:
-    """The plainest name of a set: the loss itself before its parts, epochs before single steps."""
+    """The plainest name of a split: the loss itself before its parts, epochs before single
+    steps.
+    """
     candidates = [m for m in columns if m.split == split and m.rises == rises]
     if split == "train":
-        # Rates of errors are no loss: training minimises something smooth.
+        # Error rates are not losses: training minimises something smooth.
         candidates = [m for m in candidates if m.rank < len(LOSSES) - 1]
     return min(candidates, key=NameMeaning.cost, default=None)
 
 
 def _metrics(columns: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMeaning | None]:
-    """The same metric of the training and of the validation rows; a rate of errors where no metric
-    rises."""
+    """The same metric of the training and of the validation rows; an error rate where no metric
+    rises.
+    """
     error_rates = [m for m in columns if m.split == "valid" and m.base in ERRORS]
     plainest = min(error_rates, key=NameMeaning.cost, default=None)
     valid = _plainest(columns, "valid", rises=True) or plainest
@@ -291,7 +302,7 @@ def _series(log: Log, column: NameMeaning | None) -> Series | None:
 
 
 def _as_accuracy(log: Log, column: NameMeaning | None) -> Series | None:
-    """A metric as it is; a rate of errors as 1 − it (100 − it in per cent)."""
+    """A metric unchanged; an error rate as 1 − it (100 − it in per cent)."""
     series = _series(log, column)
     if series is None or series.higher_is_better:
         return series
@@ -308,14 +319,14 @@ def _series_decisions(
 ) -> Iterator[Decision]:
     for split, series in selected.items():
         if series is None:
-            yield Decision(f"{split} series", "none", f"no column is named like one of {split}")
+            yield Decision(f"{split} series", "none", f"no column has the name of a {split} series")
             continue
         others = [m.name for m in columns if m.split == split and m.name != series.name]
-        because = "asked for" if split in settings else "found by its name"
+        because = "set by you" if split in settings else "found by its name"
         if others and split not in settings:
             shown = ", ".join(others[:6]) + (" …" if len(others) > 6 else "")
-            because += f"; also there: {shown} (choose with --set {split}=…)"
-        shape = f"{series.name} (more is better)" if series.rises else series.name
+            because += f"; also available: {shown} (choose with --set {split}=…)"
+        shape = f"{series.name} (higher is better)" if series.rises else series.name
         yield Decision(f"{split} series", shape, because)
 
 
@@ -326,14 +337,17 @@ ROW_COLUMNS = {
 }
 MAX_FRACTION_ROWS = 5_000  # rows: above, any value is close to some fraction
 MIN_DISTINCT_VALUES = 4  # values that must all be fractions of the same number
-MAX_CHANCE = 0.01  # that they are by accident, over every number tried
+MAX_CHANCE = 0.01  # probability that they are by chance, over every number tried
 
 
 def validation_row_count(
     log: Log, valid: Series | None, metric: Series | None
 ) -> tuple[int, Decision] | None:
-    """The number with where it was found: a column that says so; the Trainer's rows a second times
-    its seconds; an accuracy whose values are all fractions of one number. ``None`` without."""
+    """The number of validation rows and its source; ``None`` where unknown.
+
+    The source is a column with the number; the Trainer's rows per second times its seconds; or an
+    accuracy whose values are all fractions of one number.
+    """
     counted = _row_column(log) or _rows_by_speed(log, valid) or _rows_by_fractions(metric)
     if counted is None:
         return None
@@ -353,8 +367,9 @@ def _row_column(log: Log) -> tuple[int, str] | None:
 
 
 def _rows_by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
-    """``eval_loss`` stands beside ``eval_runtime`` and ``eval_samples_per_second``; so do the
-    names of each of several evaluation sets."""
+    """``eval_loss`` comes with ``eval_runtime`` and ``eval_samples_per_second``, also for each of
+    several named evaluation sets.
+    """
     if valid is None:
         return None
     stem = valid.name.rpartition("_")[0]
@@ -362,7 +377,7 @@ def _rows_by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
         time = log.columns.get(f"{stem}_runtime")
         speed = log.columns.get(f"{stem}_samples_per_second")
         if time is not None and speed is not None and len(time) == len(speed):
-            # Both are logged rounded, to three or four decimals: the median takes most of that out.
+            # Both are logged rounded, to three or four decimals: the median removes most of that.
             rows = float(np.median(time.values * speed.values))
             named = f"{stem}_runtime times {stem}_samples_per_second"
             return (round(rows), named) if np.isfinite(rows) and rows >= 1 else None
@@ -371,11 +386,11 @@ def _rows_by_speed(log: Log, valid: Series | None) -> tuple[int, str] | None:
 
 
 def _rows_by_fractions(metric: Series | None) -> tuple[int, str] | None:
-    """The least number of rows of which every accuracy is a whole part, as far as its decimals go.
+    """The least number of rows n for which every accuracy is k / n, within its decimals.
 
     With d decimals a value v is k / n only where n v lies within n / 2·10⁻ᵈ of a whole number,
-    which m values do by accident with probability (n 10⁻ᵈ)ᵐ; summed over the numbers tried, this
-    must stay below 1 %. The true number may be a multiple: the interval is then too wide, not too
+    which m values do by chance with probability (n 10⁻ᵈ)ᵐ; summed over the numbers tried, this must
+    stay below 1 %. The true number may be a multiple: the interval is then too wide, not too
     narrow. A mean over batches of unequal size, or another metric, fits no number.
     """
     if metric is None or "acc" not in metric.name.lower():
@@ -385,17 +400,17 @@ def _rows_by_fractions(metric: Series | None) -> tuple[int, str] | None:
     values = values[(values > 0) & (values < scale)]
     if len(values) < MIN_DISTINCT_VALUES:
         return None
-    # The most decimals with which the values were written.
-    # Twelve: further ones of a float64 are its own rounding.
+    # The most decimals with which the values were written. Twelve: further ones of a float64 are
+    # rounding noise.
     decimals = max(len(f"{v:.12f}".rstrip("0").partition(".")[2]) for v in values)
     slack = 10.0**-decimals / scale
     accident = 0.0
     for rows in range(2, MAX_FRACTION_ROWS):
-        # Added up over all numbers tried: the search itself makes a fit by accident likelier.
+        # Summed over all numbers tried: the search itself makes a fit by chance more probable.
         accident += min(1.0, rows * slack) ** len(values)
         if accident > MAX_CHANCE:
             return None
         parts = rows * values / scale
         if np.all(np.abs(parts - np.round(parts)) <= rows * slack / 2 + 1e-9):
-            return rows, f"every value of {metric.name} is a whole part of that many"
+            return rows, f"every value of {metric.name} is a multiple of 1 ÷ that number"
     return None

@@ -1,4 +1,4 @@
-"""``holdfast diagnose``: what somebody's training log shows."""
+"""``holdfast diagnose``: the verdict on a training log."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NO_BREAK = "\x1f"
 PAGE_SUFFIXES = (".html", ".htm")
-# What stopping at the best would have saved is no advice where a run should have gone on, or where
-# nothing is known.
+# Savings by an earlier stop are no advice where a run should have continued, or where nothing is
+# known.
 UNFINISHED_LABELS = ("learning", "underfit", "inconclusive")
 
 
@@ -44,7 +44,9 @@ def command(
     *,
     output: JsonOutput,
 ) -> None:
-    """Say whether the run in LOG learned, overfits or diverged, since when, and what to do."""
+    """Diagnose a training log: whether the run learned, overfits or diverged, since when, and what
+    to do.
+    """
     refuse_low_memory("numpy")
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
 
@@ -68,8 +70,9 @@ def command(
 
 
 def _page(html: Path, log: Path, force: bool) -> OutputFile:
-    """The log is never written over, nor a file of a run or of a folder of logs; only an earlier
-    page there is, with ``force``."""
+    """The output file of the report. It never replaces the log, a file of a run or of a folder of
+    logs; only an earlier report, with ``force``.
+    """
     from holdfast.contract.run_folder import run_files_in
     from holdfast.core.outputs import check_output
 
@@ -82,7 +85,7 @@ def _page(html: Path, log: Path, force: bool) -> OutputFile:
 
 
 def diagnosis_document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The document that ``--json`` prints."""
     from holdfast.core.curves import logged_position
     from holdfast.core.records import to_json
 
@@ -101,14 +104,16 @@ def diagnosis_document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
 
 
 def early_stopping_savings(curves: Curves) -> dict[str, Any] | None:
-    """What stopping at the best evaluation would have saved: ``positions`` on the log's axis, their
-    ``share`` of the run so far, and ``seconds`` where the log has times; ``None`` without a best.
+    """What stopping at the best evaluation would have saved.
+
+    ``positions`` on the log's axis, their ``share`` of the run so far, and ``seconds`` where the
+    log has times; ``None`` without a best evaluation.
     """
     from holdfast.core.curves import logged_position
 
     if curves.best is None or curves.last is None:
         return None
-    # Steps count what was done; an epoch or a row stands for a stretch that ends there.
+    # Steps count finished work; an epoch or a row stands for an interval that ends there.
     first_positions = [
         float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)
     ]
@@ -126,7 +131,7 @@ def early_stopping_savings(curves: Curves) -> dict[str, Any] | None:
 
 
 def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
-    """The verdict for a person, ``columns`` wide."""
+    """The verdict as text, ``columns`` wide."""
     from holdfast.cli.charts import curve_chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
@@ -149,8 +154,8 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
 
     if curves.best is not None and curves.valid is not None:
         where = f"{curves.axis} {logged_position(curves.best):g}"
-        # Of a run of our own the kept state, which the raw loss did not choose.
-        checkpoint_words = "Kept state     " if curves.checkpoint is not None else "Best evaluation"
+        # For Holdfast's own runs the best checkpoint, which the raw loss did not choose.
+        checkpoint_words = "Best checkpoint" if curves.checkpoint is not None else "Best evaluation"
         finite = curves.valid.finite
         value = finite.values[finite.positions == curves.best]
         value_words = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
@@ -187,12 +192,13 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
 
 
 def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
-    """Settings of ``holdfast train``; a log of the Transformers trainer has its arguments in the
-    words of the remedy."""
+    """Settings of ``holdfast train``; for a log of the Transformers trainer, the remedy's text
+    names its arguments.
+    """
     from holdfast.core.curves import TRANSFORMERS
 
     if verdict.remedies:
-        yield "  What to try"
+        yield "  Next steps"
     for number, remedy in enumerate(verdict.remedies, 1):
         # An option and its value stay on one line.
         ours = () if curves.source == TRANSFORMERS else remedy.set

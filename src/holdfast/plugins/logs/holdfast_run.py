@@ -30,26 +30,29 @@ LOSSES = {"train_loss": "train_rows", "valid_loss": "valid_rows", "refined_loss"
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
-    """A run's own verdict, and the step of the state that it kept, where that is known."""
+    """A run's own verdict, and the step of its best checkpoint, where that is known."""
 
     verdict: Verdict
     best_step: int | None
 
 
 def read(path: Path) -> Log:
-    """The snapshots. Losses of both sets are means over fixed rows in evaluation mode. A snapshot
-    writes a loss that is not a number as ``null``; it is one again here if there were rows."""
+    """Read the evaluations of a run.
+
+    Losses of both sets are means over fixed rows in evaluation mode. An evaluation writes a loss
+    that is not a number as ``null``; it becomes NaN again here if there were rows.
+    """
     folder, file = (path, path / FILE) if path.is_dir() else (path.parent, path)
     if file.name == FILE:
         result = _finished_result(folder)
-        # The folder of another trainer's run never has sums: nothing is loaded from it.
+        # The folder of another trainer's run never has checksums: nothing is loaded from it.
         if result is not None and not is_sealed(result) and "trainer" not in result:
             notify(*unchecked_decisions([folder], "the run's files"))
         if unused := discarded_sentence(result or {}):
-            notify(Decision(DISCARDED, "step 0 is kept", unused))
+            notify(Decision(DISCARDED, "the model of step 0 is kept", unused))
     rows = [_row(event) for event in snapshot_events_on_branch(read_events(file, partial_end=True))]
     if not rows:
-        raise not_a_log(str(file), "holds no snapshot")
+        raise not_a_log(str(file), "contains no evaluation")
     seconds = rows[-1].get("seconds")
     return from_rows(rows, "holdfast", str(file), clean=True, seconds=seconds)
 
@@ -62,13 +65,14 @@ def accepts(path: Path) -> bool:
 
 
 def _finished_result(folder: Path) -> dict[str, Any] | None:
-    """``result.json`` of a finished run whose files are those that it ended with, ``None`` of
-    another; raises ``RunError`` where one was changed."""
+    """``result.json`` of a finished run whose files are unchanged since its end, ``None`` for other
+    folders; raises ``RunError`` where a file was changed.
+    """
     if not os.path.lexists(folder / RESULT):
         return None
     result = read_result(folder)
     check_files(folder, result, [FILE])
-    # Without its looks a run gives the verdict that it wrote down.
+    # Without its evaluations a run has only the verdict that it stored.
     check_files(
         folder,
         result,
@@ -92,10 +96,10 @@ def _row(event: Mapping[str, Any]) -> dict[str, Any]:
 def run_verdict(path: Path) -> RunVerdict | None:
     """The verdict of the run itself, where ``path`` is a run's folder or its ``events.jsonl``.
 
-    Made again from the rows that the run kept (``looks.npz``), else as the run wrote it down
-    (``result.json``, of an unfinished run the last verdict in ``events.jsonl``); ``None`` where
-    there is none, which is so for a log of means alone. A run of another trainer under the guard is
-    given as written: its remedies are in that trainer's words.
+    Computed again from the run's stored evaluations (``looks.npz``), else as the run stored it
+    (``result.json``, for an unfinished run the last verdict in ``events.jsonl``). ``None`` where
+    there is none, as for a log of means only. For another trainer's run under the guard the stored
+    verdict is returned: its remedies name that trainer's arguments.
     """
     folder = path if path.is_dir() else path.parent
     if path.is_file() and path.name != FILE:
@@ -105,12 +109,12 @@ def run_verdict(path: Path) -> RunVerdict | None:
     except RunError:
         raise
     except Exception as error:
-        # Files of a run that somebody changed: each can fail in its own way.
+        # The user may have changed files of the run: each can fail in its own way.
         raise RunError(
             str(folder),
-            f"holds no verdict that can be read ({type(error).__name__})",
+            f"contains no readable verdict ({type(error).__name__})",
             None,
-            "Name a series, e.g. --set valid=valid_loss, to judge its log as any other.",
+            "Name a series, e.g. --set valid=valid_loss, to diagnose its log like any other.",
         ) from error
 
 
@@ -121,8 +125,8 @@ def _read_verdict(folder: Path) -> RunVerdict | None:
         verdict = judge(evaluations.history, evaluations.run_facts, evaluations.best_step)
         comparison = (result.get("verdict") or {}).get("test_comparison")
         if comparison is not None:
-            # What the test rows said was worked out from their predictions, which are not asked
-            # again; older runs have none.
+            # The comparison with test rows came from predictions that are not computed again; older
+            # runs have none.
             verdict = confirm_on_test_rows(verdict, comparison)
         return RunVerdict(verdict, evaluations.best_step)
     if result:
@@ -136,15 +140,16 @@ def _read_verdict(folder: Path) -> RunVerdict | None:
         [event["step"] for event in snapshot_events_on_branch(events)],
     )
     if steps and steps[-1] > verdicts[-1]["step"]:
-        # The journal has a line for each change: the label still holds, its numbers are of then.
-        prefix = f"Said at step {verdicts[-1]['step']} and the same since: "
+        # The journal has a line for each change: the label still holds, its numbers are from that
+        # step.
+        prefix = f"Reported at step {verdicts[-1]['step']} and unchanged since: "
         last_verdict = replace(last_verdict, because=prefix + last_verdict.because)
     return RunVerdict(last_verdict, None)
 
 
 def _verdict(event: Mapping[str, Any]) -> Verdict:
     if event["label"] not in get_args(Label):
-        raise ValueError(f"no label {event['label']!r}")
+        raise ValueError(f"unknown label {event['label']!r}")
     return Verdict(
         label=event["label"],
         because=event["because"],

@@ -1,5 +1,6 @@
-"""Logs in JSON: of the Hugging Face Trainer, LLaMA-Factory, Keras, scikit-learn, XGBoost and
-LightGBM, and any file with one object a line."""
+"""Logs in JSON: Hugging Face Trainer, LLaMA-Factory, Keras, scikit-learn, XGBoost and LightGBM, and
+any file with one object a line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from holdfast.plugins.logs.text import (
 )
 
 STATE = "trainer_state.json"
-# The last entry sums the run up: its train_loss is the mean over all steps, not a point.
+# The last entry summarises the run: its train_loss is the mean over all steps, not a point.
 SUMMARY = ("train_runtime", "total_flos", "train_samples_per_second")
 LLAMA_FACTORY = "trainer_log.jsonl"
 PROGRESS = ("percentage", "total_steps", "elapsed_time", "remaining_time")
@@ -36,27 +37,30 @@ SKLEARN = {*SKLEARN_TRAIN, *SKLEARN_VALID, "loss_curve", "validation_scores"}
 
 
 def is_trainer_state(path: Path) -> bool:
-    """Whether this has a ``log_history``; it stands after the arguments, which may be long."""
+    """Whether the file has a ``log_history``; it comes after the arguments, which may be long."""
     if path.is_dir():
         return bool(_states(path))
     start = read_head(path, (".json",))
     if start is None or not start.startswith("{"):
         return False
-    # Larger ones are refused by the reader; nobody waits for them to be recognised.
+    # The reader refuses larger files, so they need not be recognised quickly.
     if '"log_history"' not in start and path.stat().st_size <= MAX_DOCUMENT_BYTES:
         start = path.read_text("utf-8", errors="replace")
     return '"log_history"' in start
 
 
 def read_trainer_state(path: Path) -> Log:
-    """The Hugging Face Trainer's ``trainer_state.json``, and that of what stands on it (TRL,
-    Axolotl): a state file, a checkpoint's folder, or a trainer's output folder: there the
-    checkpoint with the largest step, which holds the whole history. Entries of old versions
-    without ``step`` take their epoch as position."""
+    """The Hugging Face Trainer's ``trainer_state.json``, and that of trainers built on it (TRL,
+    Axolotl).
+
+    Accepts a state file, a checkpoint's folder, or a trainer's output folder: there the checkpoint
+    with the largest step, which holds the full history. Entries of old versions without ``step``
+    take their epoch as position.
+    """
     states = [path] if path.is_file() else _states(path)
     file = max(states, key=_step)
     if len(states) > 1:
-        because = f"the latest of {len(states)} states in the folder; it holds the whole history"
+        because = f"the latest of {len(states)} states in the folder; it holds the full history"
         notify(file_decision("trainer state", file.relative_to(path), because))
     state = read_document(file)
     history = state.get("log_history") if isinstance(state, dict) else None
@@ -71,7 +75,7 @@ def read_trainer_state(path: Path) -> Log:
         rows,
         TRANSFORMERS,
         str(file),
-        # The plan counts steps; entries of old versions have epochs alone.
+        # The plan counts steps; entries of old versions have only epochs.
         planned=planned if planned and planned > 0 and "step" in rows[-1] else None,
         seconds=next(
             (parse_number(e["train_runtime"]) for e in entries if "train_runtime" in e), None
@@ -85,7 +89,7 @@ def _states(folder: Path) -> list[Path]:
 
 
 def _step(state: Path) -> float:
-    """The state beside the checkpoints is written at the end of training."""
+    """The state next to the checkpoints is written at the end of training."""
     match = re.fullmatch(r"checkpoint-(\d+)", state.parent.name)
     return float(match[1]) if match else float("inf")
 
@@ -124,24 +128,27 @@ def is_lines(path: Path) -> bool:
 
 
 def read_lines(path: Path) -> Log:
-    """An object a line, or a list of objects; names are found as in a CSV. Nested objects are
-    flattened: ``{"train": {"loss": 1}}`` is the column ``train/loss``."""
+    """An object a line, or a list of objects; names are recognised as in a CSV.
+
+    Nested objects are flattened: ``{"train": {"loss": 1}}`` is the column ``train/loss``.
+    """
     start = read_head(path) or ""
     entries: Iterable[Any] = read_document(path) if start.startswith("[") else read_objects(path)
     if isinstance(entries, list) and not all(isinstance(row, dict) for row in entries):
-        raise not_a_log(str(path), "is a list, but not of objects")
+        raise not_a_log(str(path), "is a list, but not a list of objects")
     return from_rows((flatten(row, str(path)) for row in entries), "jsonl", str(path))
 
 
 def is_history(path: Path) -> bool:
-    """Whether this is a dictionary of lists, one at least named like a loss or a metric."""
+    """Whether this is a dictionary of lists, of which at least one has the name of a loss or a
+    metric.
+    """
     columns = _lists(_object(path, (".json", ".txt")))
     return bool(columns) and not SKLEARN & columns.keys() and any(map(parse_name, columns))
 
 
 def read_history(path: Path) -> Log:
-    """A Keras ``history.history`` as ``json.dump`` writes it; ``epoch`` beside it where it was
-    kept."""
+    """A Keras ``history.history`` as ``json.dump`` writes it, with ``epoch`` where it was saved."""
     value = read_document(path)
     epochs = value.get("epoch")
     columns = {k: v for k, v in _lists(value).items() if k != "epoch"}
@@ -150,7 +157,7 @@ def read_history(path: Path) -> Log:
 
 
 def is_sklearn(path: Path) -> bool:
-    """Whether an estimator's curve is named at its beginning."""
+    """Whether the file begins with the name of an estimator's curve."""
     start = read_head(path, (".json",))
     if not start or not start.startswith("{"):
         return False
@@ -160,8 +167,10 @@ def is_sklearn(path: Path) -> bool:
 
 def read_sklearn(path: Path) -> Log:
     """``loss_curve_`` and ``validation_scores_`` of an MLP, ``train_score_`` of gradient boosting.
-    An attribute's name says neither set nor kind, so each column gets both words before it:
-    scikit-learn's scores rise, its training curves are losses."""
+
+    An attribute's name says neither split nor kind, so each column gets both words before it:
+    scikit-learn's scores rise, its training curves are losses.
+    """
     columns = {}
     for name, values in _lists(read_document(path)).items():
         attribute = name if name.endswith("_") else f"{name}_"
@@ -169,7 +178,7 @@ def read_sklearn(path: Path) -> Log:
         prefix = "valid score: " if attribute in SKLEARN_VALID else prefix
         columns[prefix + name] = values
     log = from_rows(_rows(columns), "sklearn", str(path))
-    because = "the attributes of an estimator are not named after a set"
+    because = "the names of an estimator's attributes contain no split"
     notify(Decision("names", ", ".join(columns), because))
     return log
 
@@ -188,13 +197,13 @@ def read_boosting(path: Path) -> Log:
     ``set-metric``, as XGBoost prints them.
 
     Where XGBoost numbered the sets (``validation_0``, ``validation_1`` …) and there are several,
-    the first is taken as the training rows, which is how ``eval_set`` is given by custom.
+    the first is assumed to be the training rows, which is the convention for ``eval_set``.
     """
     sets = read_document(path)
     numbered = [name for name in sets if name.startswith(("validation_", "valid_"))]
     named = [name for name in sets if name.lower() in TRAIN]
     first = numbered[0] if len(numbered) > 1 and not named else None
-    # ``train, validation_0`` would name both sets; the bare number is enough beside train.
+    # ``train, validation_0`` would name both splits; the bare number is enough after train.
     titles = {name: name for name in sets}
     if first is not None:
         titles[first] = "train, set " + first.split("_", 1)[1]
@@ -205,24 +214,24 @@ def read_boosting(path: Path) -> Log:
     }
     log = from_rows(_rows(columns), "boosting", str(path))
     if first is not None:
-        because = "several numbered sets, and by custom the first holds the training rows"
+        because = "there are several numbered sets; by convention the first is the training set"
         notify(Decision("training rows", first, because))
     return log
 
 
 def _object(path: Path, suffixes: tuple[str, ...]) -> Any:
-    """The document of a file that begins as an object; ``None`` of any other."""
+    """The document of a file that begins as an object; ``None`` for any other file."""
     start = read_head(path, suffixes)
     if not start or not start.startswith("{"):
         return None
     try:
         return read_document(path)
-    except Exception:  # a broken document is another reader's to refuse
+    except Exception:  # another reader refuses a broken document
         return None
 
 
 def _lists(value: object) -> dict[str, list[Any]]:
-    """The named lists of a document; those of ``{"history": {…}}`` too."""
+    """The named lists of a document; also those of ``{"history": {…}}``."""
     if isinstance(value, dict) and isinstance(value.get("history"), dict):
         value = value["history"]
     if not isinstance(value, dict):
@@ -231,7 +240,7 @@ def _lists(value: object) -> dict[str, list[Any]]:
 
 
 def _rows(columns: dict[str, list[Any]], epochs: list[Any] | None = None) -> list[dict[str, Any]]:
-    """Lists side by side; a shorter one ends earlier."""
+    """Lists as columns; a shorter one ends earlier."""
     if epochs:
         columns = {**columns, "epoch": epochs[: max(map(len, columns.values()))]}
     return [

@@ -1,7 +1,7 @@
-"""A path to the curves of the log that lies there, by a table of every format of a log: how it is
-recognised, how it is read, what a person calls it.
+"""Reading the log at a path: the table of all log formats, with how each is recognised, read and
+described.
 
-A larger priority is asked first: a special format before the general one.
+A larger priority is tried first: a special format before the general one.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ REMEDY = "Name a training log; docs/diagnose.md lists the programs whose logs ar
 def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves:
     """The curves of the log at ``path``, a file or a folder, whichever program wrote it.
 
-    ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where nothing is
-    there, where it is no log, or where the log is broken, and says what a log looks like.
+    ``settings`` may name the columns ``train`` and ``valid``. Raises ``DataError`` where the path
+    is missing, is not a log, or where the log is broken, and says what a log looks like.
     """
     with record_decisions() as log:
         curves = choose_curves(read_log(path), settings or {}, str(path))
@@ -79,8 +79,11 @@ def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves
 
 
 def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple[Curves, Verdict]:
-    """The curves of the log at ``path`` and what they show. Of a run of Holdfast's own it is the
-    run's own verdict, unless ``settings`` name series: then these are judged as any log's."""
+    """The curves of the log at ``path`` and their verdict.
+
+    For Holdfast's own runs it is the run's own verdict, unless ``settings`` name series: then these
+    are judged as in any log.
+    """
     curves = read_curves(path, settings)
     own_run = run_verdict(path) if curves.source == "holdfast" and not settings else None
     if own_run is None:
@@ -89,7 +92,7 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
 
 
 def read_log(path: Path) -> Log:
-    """Everything numeric in the log at ``path``, by the most special reader that knows it."""
+    """Everything numeric in the log at ``path``, from the most special reader that accepts it."""
     with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
         exists, usable = path.exists(), path.is_file() or path.is_dir()
     if not exists:
@@ -99,15 +102,15 @@ def read_log(path: Path) -> Log:
     if path.is_file() and not path.stat().st_size:
         raise not_a_log(str(path), "is empty")
     with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
-        # The most special first: a general one may have to look through all that is there.
+        # The most special first: a general one may have to search all files.
         for reader in sorted(all_log_readers().values(), key=lambda one: -one.priority):
             if reader.accepts(path):
                 return reader.read(path)
-    raise not_a_log(str(path), "is not a log that Holdfast knows")
+    raise not_a_log(str(path), "is not a log format that Holdfast knows")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str]:
-    """``["train=loss"]`` as ``{"train": "loss"}``; the column may hold ``=`` itself."""
+    """``["train=loss"]`` as ``{"train": "loss"}``; the column itself may contain ``=``."""
     columns = {}
     for setting in settings:
         key, mark, value = setting.partition("=")

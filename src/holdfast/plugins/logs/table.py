@@ -1,4 +1,6 @@
-"""Rows of a log to series: which column is the axis, what is a number, what a resume rewrote."""
+"""Rows of a log to series: the axis column, parsing of numbers, and rows that a resumed run
+rewrote.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ STEPS = (
 )
 EPOCHS = ("epoch", "epochs", "current_epoch")
 MAX_POSITION = 2.0**53  # beyond it two neighbouring steps are one number
-# Below it sums of squares are still numbers.
+# Below it sums of squares stay finite.
 MAX_VALUE = 1e100
 # 160 MB. A million rows of ten columns take some ten seconds.
 MAX_NUMBERS = 10_000_000
@@ -35,7 +37,8 @@ TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
 def parse_number(value: object) -> float | None:
     """A cell as a number: also ``"0.5"``, ``"12 %"``, ``"NaN"``, ``"tensor(0.5)"``; ``None`` for an
-    empty cell and for what is no number."""
+    empty cell and for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     parsed = _float(value)
@@ -52,13 +55,16 @@ def parse_number(value: object) -> float | None:
 
 
 def file_decision(name: str, file: Path, because: str) -> Decision:
-    """That one file of a folder is read; its name may hold what moves a terminal's cursor."""
+    """The decision that one file of a folder is read; control characters in its name are
+    removed.
+    """
     return Decision(name, printable(str(file), 2 * MAX_NAME_LENGTH), because)
 
 
 def parse_duration(text: str) -> float | None:
-    """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with
-    ``"1 day, "`` before it. ``None`` for anything else."""
+    """``hours:minutes:seconds`` with any part from the left missing, in seconds; also with ``"1
+    day, "`` before it. ``None`` for anything else.
+    """
     days, _, rest = text.rpartition(",")
     parts = rest.strip().split(":")
     try:
@@ -77,12 +83,12 @@ def _float(value: float | str) -> float | None:
 
 
 class _ColumnNumbers:
-    """The numbers of one column as they stand in the log, with the rows that they stand in."""
+    """The numbers of one column, with the rows that they are from."""
 
     __slots__ = ("rows", "values")
 
     def __init__(self) -> None:
-        # Eight bytes a number; in a list of Python's it takes 32.
+        # Eight bytes a number; a Python list takes 32.
         self.rows = array("q")
         self.values = array("d")
 
@@ -91,11 +97,13 @@ class _ColumnNumbers:
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **facts: Any) -> Log:
-    """A log from its rows, oldest first; ``log_name`` names it in an error, ``facts`` are the other
-    fields of ``Log``. Each row is looked at once, and only its numbers are kept.
+    """Build a log from its rows, oldest first.
+
+    ``log_name`` names it in an error, ``facts`` are the other fields of ``Log``. Each row is read
+    once, and only its numbers are kept.
 
     Positions come from a step column, else an epoch column, else the row's number. Where positions
-    go back, the run was resumed (or begun again): what was logged from there on is replaced. Of
+    go back, the run was resumed (or restarted): what was logged from there on is replaced. Of
     several values at one step the last counts; those inside one epoch are averaged. A value beyond
     1e100 is taken as infinite.
 
@@ -113,10 +121,10 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **f
         if len(one_series):
             series[one_series.name] = one_series
     if not series:
-        raise not_a_log(log_name, "holds no number beside its positions")
+        raise not_a_log(log_name, "has no number except its positions")
     if n_replaced:
         replaced_words = f"the later ones, {n_replaced} values replaced"
-        because = "positions go back, so the run was resumed or begun again there"
+        because = "positions go back, so the run was resumed or restarted there"
         notify(Decision("rows written twice", replaced_words, because))
     if n_infinite:
         because = "no loss and no metric is that large: the training diverged there"
@@ -128,7 +136,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **f
 def _numbers(
     rows: Iterable[Mapping[str, Any]], log_name: str
 ) -> tuple[dict[str, _ColumnNumbers], int]:
-    """The numbers of every column, in the order in which the columns first stand."""
+    """The numbers of every column, in the order in which the columns first appear."""
     cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
     count = numbers = 0
     for row in rows:
@@ -142,14 +150,14 @@ def _numbers(
             numbers += 1
         count += 1
         if numbers > MAX_NUMBERS or len(cells) > MAX_COLUMNS:
-            rule = f"holds more than {MAX_NUMBERS:,} numbers or {MAX_COLUMNS:,} columns; "
+            rule = f"has more than {MAX_NUMBERS:,} numbers or {MAX_COLUMNS:,} columns; "
             rule += "keep every tenth line, or the columns of losses and metrics"
             raise not_a_log(log_name, rule)
     return cells, count
 
 
 def _unique_name(column: str, used_names: Mapping[str, Series]) -> str:
-    """The column's name without what would move a terminal's cursor; two stay two."""
+    """The column's name without control characters; two columns keep different names."""
     printable_name = printable(column, MAX_NAME_LENGTH)
     number_after = 2
     while printable_name in used_names:
@@ -159,7 +167,7 @@ def _unique_name(column: str, used_names: Mapping[str, Series]) -> str:
 
 
 def _axis(cells: Mapping[str, _ColumnNumbers], count: int) -> tuple[str, str | None]:
-    """The kind of axis and its column: the first known name that most rows fill."""
+    """The axis and its column: the first known name that most rows fill."""
     for axis, names in (("step", STEPS), ("epoch", EPOCHS)):
         for column, one in cells.items():
             if column.strip().lower() in names and 2 * len(one) > count:
@@ -172,12 +180,12 @@ def _positions(one: _ColumnNumbers, count: int, log_name: str, name: str) -> Flo
     values = np.frombuffer(one.values, dtype=np.float64)
     out_of_range = values[np.isfinite(values) & (np.abs(values) > MAX_POSITION)]
     if len(out_of_range):
-        remedy = "Mend that line, or take the column out: rows are then counted."
+        remedy = "Correct that line, or remove the column: rows are then counted."
         rule = f"has a {name.strip()} that no run can reach"
         raise DataError(log_name, rule, float(out_of_range[0]), remedy)
     at = np.full(count, np.nan)
     at[np.frombuffer(one.rows, dtype=np.int64)] = values
-    # A step of infinity is no place on an axis.
+    # A step of infinity has no place on an axis.
     at[np.isinf(at)] = np.nan
     return at
 
@@ -186,9 +194,10 @@ def _series(
     name: str, one: _ColumnNumbers, at: Floats | None, axis: str
 ) -> tuple[Series, int, int]:
     """A column as a series, how many of its points were replaced by later ones, and how many of its
-    values are beyond all bounds."""
+    values are beyond the bounds.
+    """
     rows = np.frombuffer(one.rows, dtype=np.int64)
-    # Written to below, which the log's own numbers must not be.
+    # A copy, since the log's own numbers must not be changed.
     values: Floats = np.frombuffer(one.values, dtype=np.float64).copy()
     places: Floats = rows.astype(np.float64) if at is None else at[rows]
     known = np.isfinite(places)
@@ -202,8 +211,9 @@ def _series(
 
 
 def _in_order(places: Floats, values: Floats, axis: str) -> tuple[Floats, Floats, int]:
-    """One value a position, positions rising: where they go back, what stands from there on is
-    forgotten. How many positions that were."""
+    """One value a position, positions rising: where they go back, later values replace what was
+    there. Also how many positions were replaced.
+    """
     at: list[float] = []
     values_at: list[list[float]] = []
     forgotten = 0

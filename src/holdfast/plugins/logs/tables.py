@@ -23,24 +23,26 @@ RATES = ("lr", "learning_rate")
 
 
 def is_table(path: Path) -> bool:
-    """Whether this has a first line of names."""
+    """Whether the first line is a header."""
     return bool(read_header(path))
 
 
 def read_csv(path: Path) -> Log:
-    """One row an evaluation, columns found by name; between them commas, semicolons, tabs or bars,
-    whichever the header has most."""
+    """One row an evaluation, columns found by name; separated by commas, semicolons, tabs or bars,
+    whichever the header has most.
+    """
     names = read_header(path)
     if not any(parse_name(name) for name in names):
         raise not_a_log(
-            str(path), "has no column that is named like a loss or a metric", ", ".join(names[:12])
+            str(path), "has no column with the name of a loss or a metric", ", ".join(names[:12])
         )
     return from_rows(read_table(path), "csv", str(path))
 
 
 def is_keras(path: Path) -> bool:
-    """``CSVLogger`` writes ``epoch``, then every name in the order of the alphabet, each metric
-    twice; three names alone (``epoch,loss,val_loss``) could come from anybody."""
+    """Whether this is Keras' ``CSVLogger``: ``epoch``, then every name in alphabetical order, each
+    metric twice; only three names (``epoch,loss,val_loss``) could come from any program.
+    """
     names = read_header(path)
     if len(names) < 4 or names[0] != "epoch" or not {"loss", "val_loss"} <= set(names):
         return False
@@ -74,14 +76,17 @@ def read_fastai(path: Path) -> Log:
 
 
 def is_ultralytics(path: Path) -> bool:
-    """Whether there are parts of a loss of both sets."""
+    """Whether there are parts of a loss of both splits."""
     names = read_header(path)
     return all(any(_is_part(name, split) for name in names) for split in ("train", "val"))
 
 
 def read_ultralytics(path: Path) -> Log:
-    """The parts of a set's loss are added up to ``train/loss`` and ``val/loss``, as the trainer
-    itself minimises their weighted sum (the logged parts already carry their weights)."""
+    """Sum the parts of a split's loss to ``train/loss`` and ``val/loss``.
+
+    The trainer itself minimises their weighted sum, and the logged parts already carry their
+    weights.
+    """
     log = from_rows(read_table(path), "ultralytics", str(path), default_split="valid")
     columns = dict(log.columns)
     for split in ("train", "val"):
@@ -89,7 +94,7 @@ def read_ultralytics(path: Path) -> Log:
         parts = [s for name, s in columns.items() if _is_part(name, split)]
         if not parts or total in columns:
             continue
-        # Only where every part was logged: a sum without one is another number.
+        # Only where every part was logged: a sum without one is another quantity.
         shared = parts[0].positions
         for part in parts[1:]:
             shared = np.intersect1d(shared, part.positions)
@@ -105,7 +110,9 @@ def _is_part(name: str, split: str) -> bool:
 
 
 def is_lightning(path: Path) -> bool:
-    """``CSVLogger`` writes ``metrics.csv``, where each row fills only its own cells."""
+    """Whether this is Lightning's ``CSVLogger``: ``metrics.csv``, where each row fills only its own
+    cells.
+    """
     if path.is_dir():
         return bool(_lightning_files(path))
     names = read_header(path)
@@ -118,7 +125,7 @@ def is_lightning(path: Path) -> bool:
     try:
         # The first evaluation shows it, and recognising a log must not take as long as reading it.
         return any("" in row.values() for row in islice(read_table(path), 50))
-    except DataError:  # a broken table is refused where it is read
+    except DataError:  # the reader refuses a broken table
         return False
 
 

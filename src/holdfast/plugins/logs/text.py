@@ -1,7 +1,7 @@
-"""Text files of logs: the first lines, tables with a header, objects one a line, documents.
+"""Text files of logs: first lines, tables with a header, one object a line, documents.
 
 Tables and objects are read line by line, so that a log of a million rows needs no more memory than
-its numbers; a document is one value, and has a largest size.
+its numbers. A document is one value and has a maximum size.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ MAX_LINE_LENGTH = 4_000_000
 MAX_DOCUMENT_BYTES = 32_000_000
 MAX_DEPTH = 40  # objects inside each other; trackers nest four
 MAX_NAME_LENGTH = 2000  # of a column, its outer names included
-MAX_FILES = 100_000  # that are looked at below a folder
+MAX_FILES = 100_000  # searched below a folder
 MAX_FOLDER_DEPTH = 12
 
 
 def read_head(path: Path, suffixes: tuple[str, ...] = ()) -> str | None:
-    """The first 64 KiB as text; ``None`` for a folder, another suffix, or bytes."""
+    """The first 64 KiB as text; ``None`` for a folder, another suffix, or binary content."""
     if not path.is_file() or (suffixes and path.suffix.lower() not in suffixes):
         return None
     with path.open("rb") as file:
         start = file.read(HEAD_BYTES)
-    # Text in UTF-16 too is refused here: no trainer writes it.
+    # UTF-16 text is refused here too: no trainer writes it.
     if b"\0" in start:
         return None
-    # The cut may fall inside a character.
+    # The cut may be inside a character.
     return start.decode("utf-8-sig", errors="replace").lstrip()
 
 
 def first_line_holds(path: Path, mark: str) -> bool:
-    """Whether ``mark`` stands in the first line of a file of JSON lines."""
+    """Whether the first line of a JSON-lines file contains ``mark``."""
     start = read_head(path, (".jsonl",))
     return bool(start) and mark in str(start).splitlines()[0]
 
 
 def read_header(path: Path) -> list[str]:
-    """The names in the first line of a table; empty where the file is no table."""
+    """The names in the first line of a table; empty where the file is not a table."""
     start = read_head(path, (".csv", ".tsv", ".txt", ".log"))
     if not start or start[0] in "{[":
         return []
@@ -64,8 +64,11 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table with a header; a cell that a short row lacks is absent, and a header
-    that stands again in the middle (a run begun again into the same file) is no row."""
+    """The rows of a table with a header.
+
+    A cell that a short row lacks is absent; a header that repeats in the middle (a run restarted
+    into the same file) is skipped.
+    """
     with _open(path) as file:
         lines = _lines(path, file)
         first = next((line for line in lines if line.strip()), None)
@@ -82,7 +85,9 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
 
 
 def read_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file with one a line; what a kill left of the last line is not one."""
+    """The objects of a file with one a line; an incomplete last line, left by a killed process, is
+    skipped.
+    """
     with _open(path, "\n") as file:
         lines = ((place, line) for place, line in enumerate(_lines(path, file), 1) if line.strip())
         any_read = False
@@ -92,7 +97,7 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 if any_read and next(lines, None) is None:
                     return
-                place_words, remedy = f"{path}, line {place}", "Write an object a line."
+                place_words, remedy = f"{path}, line {place}", "Write one object a line."
                 raise DataError(place_words, "is not JSON", line[:80], remedy) from error
             if not isinstance(value, dict):
                 raise not_a_log(f"{path}, line {place}", "is not an object", value)
@@ -101,11 +106,14 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_document(path: Path) -> Any:
-    """A whole JSON document; ``NaN`` and ``Infinity`` are numbers, as Python writes them."""
+    """A full JSON document; ``NaN`` and ``Infinity`` are numbers, as Python writes them."""
     size = path.stat().st_size
     if size > MAX_DOCUMENT_BYTES:
-        rule = f"is one JSON document of more than {MAX_DOCUMENT_BYTES // 10**6} MB, which is read "
-        rule += "whole; as CSV or as JSONL (an object a line) it may be of any size"
+        rule = (
+            f"is one JSON document of more than {MAX_DOCUMENT_BYTES // 10**6} MB, which "
+            "Holdfast reads "
+        )
+        rule += "at once; as CSV or as JSONL (one object a line) it may have any size"
         raise not_a_log(str(path), rule, size)
     try:
         with _open(path) as file:
@@ -119,7 +127,7 @@ def read_document(path: Path) -> Any:
 def flatten(value: dict[str, Any], log_name: str) -> dict[str, Any]:
     """Nested objects as one, their names joined with ``/``.
 
-    Raises ``DataError`` for what is nested beyond anything that a tracker writes.
+    Raises ``DataError`` for objects nested deeper than any tracker writes.
     """
     flattened: dict[str, Any] = {}
     stack: list[tuple[str, Iterator[tuple[str, Any]]]] = [("", iter(value.items()))]
@@ -143,9 +151,11 @@ def flatten(value: dict[str, Any], log_name: str) -> dict[str, Any]:
 
 
 def files_below(folder: Path, pattern: str) -> list[Path]:
-    """The files in ``folder`` and below it whose name fits ``pattern``, in order; links to folders
-    are not followed. Raises ``DataError`` for a folder that holds more than can be looked through
-    while somebody waits."""
+    """The files in ``folder`` and below it whose name matches ``pattern``, in order; links to
+    folders are not followed.
+
+    Raises ``DataError`` for a folder with too many files to search.
+    """
     files, folders, n_seen = [], [(os.fspath(folder), 0)], 0
     while folders:
         current, depth = folders.pop()
@@ -153,7 +163,7 @@ def files_below(folder: Path, pattern: str) -> list[Path]:
             for entry in entries:
                 n_seen += 1
                 if n_seen > MAX_FILES:
-                    rule = f"holds more than {MAX_FILES:,} files"
+                    rule = f"contains more than {MAX_FILES:,} files"
                     remedy = "Name the log itself, or the folder of one run."
                     raise DataError(str(folder), rule, None, remedy)
                 if entry.is_dir(follow_symlinks=False):
@@ -167,12 +177,12 @@ def files_below(folder: Path, pattern: str) -> list[Path]:
 def several_runs(
     path: Path, names: Sequence[str], remedy: str = "Name the folder of one of them."
 ) -> DataError:
-    """The refusal of a folder with more than one run: none of them is guessed."""
+    """The error for a folder with more than one run: Holdfast does not guess."""
     return DataError(str(path), "holds several runs", ", ".join(names[:12]), remedy)
 
 
 def _open(path: Path, newline: str = "") -> IO[str]:
-    """A regular file as text: a pipe would be waited for, and a device has no end."""
+    """Open a regular file as text: a pipe could block, and a device has no end."""
     if not path.is_file():
         raise not_a_log(str(path), "is not a regular file")
     return path.open(encoding="utf-8-sig", newline=newline)
@@ -192,5 +202,5 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 
 
 def _delimiter(line: str) -> str:
-    # Of a line with none of them the first.
+    # A line with none of them gets the first.
     return max(",;\t|", key=line.count)

@@ -19,8 +19,8 @@ from holdfast.plugins.logs.text import files_below, flatten, read_objects, sever
 
 HISTORY = "wandb-history.jsonl"
 EVENT_FILES = "*tfevents*"
-# What TensorBoard takes for "keep all"; by itself it keeps a sample of 10,000 scalars and of 10
-# tensors. Of the others one each is the least.
+# What TensorBoard takes for "keep all"; its default keeps a sample of 10,000 scalars and of 10
+# tensors. Of the others one each is the minimum.
 SIZE_GUIDANCE = {
     "scalars": 0,
     "tensors": 0,
@@ -29,21 +29,23 @@ SIZE_GUIDANCE = {
     "histograms": 1,
     "compressedHistograms": 1,
 }
-RESTART_REASON = "a run that is begun again writes another file; points go in order of their step"
+RESTART_REASON = "a restarted run writes another file; points are sorted by step"
 
 
 def is_mlflow(path: Path) -> bool:
-    """Whether there are runs' ``metrics`` in the folder, or up to two below it."""
+    """Whether the folder, or up to two levels below it, has runs' ``metrics``."""
     return path.is_dir() and bool(_mlflow_runs(path))
 
 
 def read_mlflow(path: Path) -> Log:
-    """A run's folder or its ``metrics``, or a folder above with one run in it:
-    ``mlruns/<experiment>/<run>/metrics/<name>``, plain text files. A line is
-    ``timestamp value step``, the time in milliseconds; MLflow itself is not needed."""
+    """A run's folder or its ``metrics``, or a folder above with one run in it.
+
+    ``mlruns/<experiment>/<run>/metrics/<name>`` are plain text files. A line is ``timestamp value
+    step``, the time in milliseconds; MLflow itself is not needed.
+    """
     runs = [run for run in _mlflow_runs(path) if any(run.iterdir())]
     if not runs:
-        raise not_a_log(str(path), "holds MLflow runs, but none with a metric")
+        raise not_a_log(str(path), "contains MLflow runs, but none with a metric")
     if len(runs) > 1:
         raise several_runs(path, [str(run.parent.relative_to(path)) for run in runs])
     (folder,) = runs
@@ -62,7 +64,7 @@ def read_mlflow(path: Path) -> Log:
                             f"{file}, line {place + 1}",
                             "is not `timestamp value step`",
                             " ".join(cells),
-                            "Give a folder MLflow wrote.",
+                            "Give a folder that MLflow wrote.",
                         )
                     first, last = min(first, values[0]), max(last, values[0])
                     # Early versions wrote no step.
@@ -109,19 +111,19 @@ def read_wandb(path: Path) -> Log:
 
 
 def _wandb_files(folder: Path) -> list[Path]:
-    """Each run once: ``latest-run`` is a link to one of them. The text is preferred."""
+    """Each run once: ``latest-run`` is a link to one of them. The text form is preferred."""
     return files_below(folder, HISTORY) or files_below(folder, "*.wandb")
 
 
 def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
-    """The history records of a log that W&B's own scanner opens."""
+    """The history records of a log, read with W&B's own scanner."""
     try:
         from wandb.proto import wandb_internal_pb2
         from wandb.sdk.internal.datastore import DataStore
     except ImportError as error:
         raise MachineError(
             str(file),
-            "is the binary form of a run, which only wandb decodes",
+            "is the binary form of a run, which only wandb can decode",
             None,
             "pip install wandb, or give the run's history as CSV.",
         ) from error
@@ -131,7 +133,7 @@ def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
         try:
             data = store.scan_data()
         except AssertionError:
-            # W&B asserts that the last record is whole; in a run that was killed it is not.
+            # W&B asserts that the last record is complete; in a killed run it is not.
             return
         if not data:
             return
@@ -149,8 +151,11 @@ def is_tensorboard(path: Path) -> bool:
 
 def read_tensorboard(path: Path) -> Log:
     """An event file, or a folder with those of one run, read by TensorBoard itself
-    (``holdfast[logs]``). Folders named after sets (``train``, ``validation``) are one run, and
-    their name stands before the tag. Every scalar is read, none sampled."""
+    (``holdfast[logs]``).
+
+    Folders named after splits (``train``, ``validation``) are one run, and their name precedes the
+    tag. Every scalar is read, not a sample.
+    """
     files = [path]
     if not path.is_file():
         event_files = files_below(path, EVENT_FILES)
@@ -170,7 +175,7 @@ def read_tensorboard(path: Path) -> Log:
             rows += [{"step": step, prefix + tag: value} for _, step, value in events]
             times += [time for time, _, _ in events]
     if not rows:
-        raise not_a_log(str(path), "holds event files without a scalar")
+        raise not_a_log(str(path), "contains event files without a scalar")
     seconds = max(times) - min(times) or None
     return from_rows(rows, "tensorboard", str(path), seconds=seconds)
 
@@ -182,7 +187,7 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
         raise MachineError(
-            str(file), "needs TensorBoard to be read", None, "pip install 'holdfast[logs]'"
+            str(file), "cannot be read without TensorBoard", None, "pip install 'holdfast[logs]'"
         ) from error
     accumulator = EventAccumulator(str(file), size_guidance=SIZE_GUIDANCE)
     accumulator.Reload()
@@ -193,8 +198,8 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
     for tag in tags["tensors"]:
         single = []
         for event in accumulator.Tensors(tag):
-            # Texts and histograms are tensors too; of one that claims another size than one
-            # number, whatever size, nothing is made.
+            # Texts and histograms are tensors too; a tensor that claims another size than one
+            # number is not parsed.
             if all(int(dim.size) == 1 for dim in event.tensor_proto.tensor_shape.dim):
                 value = make_ndarray(event.tensor_proto)
                 if value.size == 1 and value.dtype.kind == "f":

@@ -1,1 +1,1 @@
-"""Code that a model wrote, run on a table in a process of its own, under limits."""
+"""A sandbox for generated code: it runs on a table in its own process, under limits."""

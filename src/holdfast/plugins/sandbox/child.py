@@ -1,9 +1,10 @@
-"""The process that runs code: started alone (``python -I child.py``), it imports nothing of
-Holdfast, makes itself ready without starting a thread (``fork.py``), and lets a fork of itself run
-each program behind the fence.
+"""The process that runs code, started with ``python -I child.py``.
+
+It imports nothing of Holdfast, prepares itself without starting a thread (``fork.py``), and runs
+each program in a fork of itself behind the fence.
 
 It reads one JSON object a line: first the settings, then ``{"number", "code", "tables"}``; it
-answers each with ``{"number"}`` and ``"result"`` or ``"error"``.
+replies to each with ``{"number"}`` and ``"result"`` or ``"error"``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 
 def load_sibling(name: str) -> Any:
-    """A module of this folder, without the package around it."""
+    """Import a module of this folder without its package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -31,9 +32,9 @@ def load_sibling(name: str) -> Any:
 
 
 class Worker:
-    """One language, its modules loaded, and the limits that each program gets.
+    """One language with its modules loaded, and the limits of each program.
 
-    ``fence`` names the parts of the kernel's fence that hold on this machine: a program runs behind
+    ``fence`` names the parts of the kernel's fence that work on this machine: a program runs behind
     each of them or not at all.
     """
 
@@ -47,11 +48,11 @@ class Worker:
         self.network = self.fence.leave_network()
         self.runner = load_sibling("run_sql" if language == "sql" else "run_pandas")
         self.runner.prepare(load_sibling)
-        # Said at the start, where it is the machine's fault, and not at a program.
+        # Checked at the start, where it is the machine's fault, and not with a program.
         self.forking.require_one_thread()
 
     def answer(self, job: dict[str, Any]) -> dict[str, Any]:
-        """What the program gave, run in a fork that is dead when this returns."""
+        """The result of the program, run in a fork that is dead when this returns."""
         # Before the fork: behind the fence no file can be opened, not even a module's.
         self.runner.load_for(job["code"])
         reading, writing = os.pipe()
@@ -61,7 +62,7 @@ class Worker:
         os.close(writing)
         reply = self._read_reply(reading)
         os.close(reading)
-        # The fork may not have come to make its group.
+        # The fork may not have created its group yet.
         for kill in (os.killpg, os.kill):
             try:
                 kill(process, signal.SIGKILL)
@@ -79,27 +80,31 @@ class Worker:
             while unsent:
                 unsent = unsent[os.write(writing, unsent) :]
         finally:
-            # Past every handler of the parent's that the fork inherited, and never back into its
+            # Skips every handler of the parent's that the fork inherited, and never returns to its
             # loop.
             os._exit(0)
 
     def _outcome(self, job: dict[str, Any], writing: int) -> bytes:
         try:
-            # A group of its own, so that where no fence forbids it what it starts dies with it.
+            # A group of its own, so that its children die with it even where no fence forbids them.
             os.setpgid(0, 0)
             self.fence.enter(self.parts, self.seconds, self.memory_mb, writing)
         except (OSError, ValueError) as error:
-            return json.dumps({"error": f"the fence does not hold, not run: {error}"}).encode()
+            return json.dumps(
+                {"error": f"the program was not run, since the fence does not work: {error}"}
+            ).encode()
         try:
             tables = self.messages.tables_of(job["tables"])
             result = self.runner.run(job["code"], tables, self.seconds)
             return json.dumps({"result": result}, allow_nan=True).encode()
-        # ``exit()`` and an interrupt too are answers of the program's.
+        # ``exit()`` and an interrupt are results of the program too.
         except BaseException as error:
             return json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode()
 
     def _read_reply(self, reading: int) -> bytes | None:
-        """Until the fork has said all or too much; ``None`` where its time is over first."""
+        """Read until the fork has finished or sent too much; ``None`` where its time is over
+        first.
+        """
         reply = bytearray()
         deadline = time.monotonic() + self.seconds
         while len(reply) <= self.messages.MOST_BYTES:
@@ -114,7 +119,7 @@ class Worker:
 
 
 def main() -> None:
-    """Answer line by line until the input ends."""
+    """Reply line by line until the input ends."""
     settings = json.loads(sys.stdin.readline())
     try:
         worker = Worker(**settings)

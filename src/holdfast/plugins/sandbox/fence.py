@@ -1,20 +1,19 @@
-"""What a process gives up, for good, before it runs code that nobody has read.
+"""Permissions that a process gives up, irrevocably, before it runs unreviewed code.
 
-First what any system offers: processor time, memory, file size and the number of processes
-(``setrlimit``), the superuser's rights, and the network (a namespace of its own where the system
-grants one). Then the fence that the kernel keeps: what is inside Python, whatever it is, cannot
-undo it. Python's own doors (an audit hook) are shut too: a first line that says sooner and plainer
-what is refused, and no more than that, since code that reaches the interpreter's insides can take
-it off.
+First what any system offers: limits on processor time, memory, file size and the number of
+processes (``setrlimit``), the superuser's rights, and the network (a namespace of its own where the
+system grants one). Then the kernel's fence: nothing inside Python can undo it. Python's own audit
+hook also refuses access. It only serves to refuse earlier and with a clearer message, since code
+that reaches the interpreter's internals can remove it.
 
-The fence has two parts, both needed (``NEEDED``). Landlock (Linux 5.13) takes every right on
+The fence has two parts, both needed (``NEEDED``). Landlock (Linux 5.13) removes every right on
 files, links, devices and, where the kernel is new enough, TCP ports, signals and abstract sockets;
-nothing is allowed, so no path can be opened. A seccomp filter (BPF) is a list of the system calls
-that computing in memory needs; any other answers EPERM: no file, no socket, no process, no signal,
-no thread, no page that is both data and code. It writes to one descriptor alone.
+nothing is allowed, so no path can be opened. A seccomp filter (BPF) lists the system calls that
+computing in memory needs; any other returns EPERM: no file, no socket, no process, no signal, no
+thread, no page that is both data and code. It can write to one descriptor only.
 
-Standard library only, since the process that is fenced imports nothing of Holdfast. Started by
-itself (``python -I -S fence.py``) it fences that process and says as JSON what holds here.
+Standard library only, since the fenced process imports nothing of Holdfast. Started by itself
+(``python -I -S fence.py``) it fences that process and prints as JSON what works here.
 
 Sources: Linux, ``Documentation/userspace-api/landlock.rst`` and ``seccomp_filter.rst``,
 ``include/uapi/linux/{landlock,seccomp,filter,audit}.h``; the numbers of the calls are those of
@@ -34,11 +33,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# CLONE_NEWNET, CLONE_NEWIPC and CLONE_NEWUSER, which Python has names for from 3.12 on.
+# CLONE_NEWNET, CLONE_NEWIPC and CLONE_NEWUSER, which Python names from 3.12 on.
 NEW_NETWORK, NEW_IPC, NEW_USER = 0x40000000, 0x08000000, 0x10000000
 NOBODY = 65534
 MB = 1_000_000
-# Prefixes of Python's audit events (PEP 578) that are refused. Whatever a program needs is loaded
+# Prefixes of Python's audit events (PEP 578) that are refused. What a program needs is loaded
 # before, so that no file is opened, not even a module's.
 EVENTS = """
     open os. subprocess. socket. ctypes. shutil. tempfile. pty. urllib. http. ftplib. smtplib.
@@ -47,12 +46,14 @@ EVENTS = """
     sys.setprofile sys.settrace sys.addaudithook builtins.input builtins.breakpoint
 """
 REFUSED_EVENTS = tuple(EVENTS.split())
-# Loading a module looks into folders first; the kernel refuses that, and the module is not found.
+# Importing a module first searches folders; the kernel refuses that, and the module is not found.
 ALLOWED_EVENTS = ("os.listdir", "os.scandir")
 
 
 def leave_network() -> bool:
-    """Move this process, and those it starts, into a network without a device, where it may."""
+    """Move this process, and those it starts, into a network without a device, where the system
+    allows it.
+    """
     namespaces = NEW_NETWORK | NEW_IPC
     flags = namespaces if os.geteuid() == 0 else namespaces | NEW_USER
     try:
@@ -62,22 +63,24 @@ def leave_network() -> bool:
 
 
 def enter(parts: list[str], seconds: float, memory_mb: int, answer: int) -> None:
-    """Give everything up, for good, but the descriptor ``answer``. ``memory_mb`` comes on top of
-    what the process has mapped; ``parts`` are those of the kernel's fence that hold on this
-    machine. Raises ``OSError`` where one does not hold after all."""
+    """Give up all permissions, irrevocably, except the descriptor ``answer``.
+
+    ``memory_mb`` is added to what the process has mapped; ``parts`` are those of the kernel's fence
+    that work on this machine. Raises ``OSError`` where one does not work after all.
+    """
     import resource
 
     space = _mapped_bytes() + memory_mb * MB
-    # While files can still be opened, for it opens ``/dev/null``.
+    # While files can still be opened, since it opens ``/dev/null``.
     keep_one_descriptor(answer)
-    # Before the capabilities go: changing the user takes one.
+    # Before the capabilities are dropped: changing the user needs one.
     _leave_superuser()
     if sys.platform.startswith("linux"):
         drop_capabilities()
         keep_from_debuggers()
     if "landlock" in parts:
         landlock()
-    # The limit knows whole seconds.
+    # The limit is in full seconds.
     cpu = max(1, int(seconds + 0.999))
     # A program can catch the signal of the first limit, not that of the second.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
@@ -85,7 +88,7 @@ def enter(parts: list[str], seconds: float, memory_mb: int, answer: int) -> None
         resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     if "seccomp" in parts:
-        # Last: what comes above needs calls that the filter refuses.
+        # Last: the steps above need calls that the filter refuses.
         seccomp(answer)
     sys.addaudithook(refuse)
 
@@ -97,8 +100,11 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _leave_superuser() -> None:
-    """To be nobody. In a namespace that knows no such user, the superuser's rights are dropped
-    all the same (``drop_capabilities``)."""
+    """Become the user nobody.
+
+    In a namespace without such a user, the superuser's rights are dropped all the same
+    (``drop_capabilities``).
+    """
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):
             os.setgroups([])
@@ -121,15 +127,15 @@ DEATH_SIGNAL, DUMPABLE, SECCOMP, NO_NEW_PRIVILEGES = 1, 4, 22, 38
 FILTER, KILLED = 2, 9
 # Landlock, the same numbers on every architecture.
 CREATE_RULESET, RESTRICT_SELF, ASK_VERSION = 444, 446, 1
-# The rights of each version: a bit that a kernel does not know would be refused.
+# The rights of each version: a kernel refuses a bit that it does not know.
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 NETWORK_RIGHTS, SCOPES = 0b11, 0b11
 FIRST_WITH_NETWORK, FIRST_WITH_SCOPES = 4, 6
 # capset
 CAPABILITY_VERSION = 0x20080522
 
-# What computing in memory needs, by its number on x86_64 and on aarch64. A call is not on the list
-# because it is harmless, but because Python, NumPy or pandas make it.
+# The calls that computing in memory needs, by their numbers on x86_64 and on aarch64. A call is
+# listed because Python, NumPy or pandas make it, not because it is harmless.
 CALL_NUMBERS: dict[str, tuple[int, int | None]] = {
     "read": (0, 63),
     "close": (3, 57),
@@ -164,7 +170,7 @@ CALLS: dict[str, dict[str, int]] = {
     }
     for at, machine in enumerate(("x86_64", "aarch64"))
 }
-# Calls whose arguments are looked at.
+# Calls whose arguments are checked.
 WRITE = {"x86_64": 1, "aarch64": 64}
 # ``mmap`` and ``mprotect``.
 MAPPING = {"x86_64": (9, 10), "aarch64": (222, 226)}
@@ -184,17 +190,19 @@ class NotFenced(OSError):
 
 
 def keep_one_descriptor(descriptor: int) -> None:
-    """Nothing for the standard streams, and every other descriptor but ``descriptor`` closed."""
+    """Point the standard streams to nothing, and close every other descriptor except
+    ``descriptor``.
+    """
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    # Whatever was open before the fence stays open behind it.
+    # A descriptor that is open before the fence stays open behind it.
     os.closerange(3, descriptor)
     os.closerange(descriptor + 1, _most_descriptors())
 
 
 def _most_descriptors() -> int:
-    """One more than the highest that is open, or the limit where no folder tells."""
+    """One more than the highest open descriptor, or the limit where no folder lists them."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError, ValueError):
             return max(int(entry.name) for entry in os.scandir(folder)) + 1
@@ -204,7 +212,7 @@ def _most_descriptors() -> int:
 
 
 def drop_capabilities() -> None:
-    """A namespace of its own gives a process every right in it: give them back."""
+    """Drop all capabilities: a namespace of its own gives a process every one of them."""
     library = _library()
     header = struct.pack("Ii", CAPABILITY_VERSION, 0)
     if library.capset(header, bytes(24)) != 0:
@@ -212,19 +220,23 @@ def drop_capabilities() -> None:
 
 
 def keep_from_debuggers() -> None:
-    """No core, no tracing, no new rights by a program file; dead when the one that waits is."""
+    """No core dump, no tracing, no new rights by a program file; the process dies with its
+    parent.
+    """
     for option, value in ((NO_NEW_PRIVILEGES, 1), (DUMPABLE, 0), (DEATH_SIGNAL, KILLED)):
         _prctl(option, value)
 
 
 def landlock() -> int:
-    """Take every right on files for good; the version of Landlock that did. Raises ``NotFenced``
-    where the kernel has none, or a file can still be opened."""
+    """Remove every right on files, irrevocably; returns the version of Landlock.
+
+    Raises ``NotFenced`` where the kernel has none, or where a file can still be opened.
+    """
     library = _library()
-    # Sizes by their type: a bare int goes as 32 bits where no signature is known.
+    # Sizes with their type: a bare int is passed as 32 bits without a signature.
     version = library.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ASK_VERSION)
     if version < 1:
-        raise NotFenced(ctypes.get_errno(), "the kernel offers no Landlock")
+        raise NotFenced(ctypes.get_errno(), "the kernel has no Landlock")
     files = (1 << FILE_RIGHTS[min(version, max(FILE_RIGHTS))]) - 1
     network = NETWORK_RIGHTS if version >= FIRST_WITH_NETWORK else 0
     scopes = SCOPES if version >= FIRST_WITH_SCOPES else 0
@@ -233,36 +245,40 @@ def landlock() -> int:
     rules = struct.pack("QQQ", files, network, scopes)
     ruleset = library.syscall(CREATE_RULESET, rules, ctypes.c_size_t(size), 0)
     if ruleset < 0:
-        raise NotFenced(ctypes.get_errno(), "Landlock takes no rules")
+        raise NotFenced(ctypes.get_errno(), "Landlock accepts no rules")
     _prctl(NO_NEW_PRIVILEGES, 1)
     restricted = library.syscall(RESTRICT_SELF, ruleset, 0)
     reason = ctypes.get_errno()
     os.close(ruleset)
     if restricted != 0:
-        raise NotFenced(reason, "Landlock does not hold")
+        raise NotFenced(reason, "Landlock does not work")
     _must_fail("Landlock", lambda: os.open("/", os.O_RDONLY | os.O_DIRECTORY))
     return int(version)
 
 
 def seccomp(answer: int) -> None:
-    """Allow the calls of ``CALLS`` and writing to the descriptor ``answer``; refuse the rest, for
-    good. Raises ``NotFenced`` where the kernel or the architecture has no filter."""
+    """Allow the calls of ``CALLS`` and writing to the descriptor ``answer``; refuse the rest,
+    irrevocably.
+
+    Raises ``NotFenced`` where the kernel or the architecture has no filter.
+    """
     program = filter_of(architecture(), answer)
     buffer = ctypes.create_string_buffer(program)
     filter_struct = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))
     _prctl(NO_NEW_PRIVILEGES, 1)
     _prctl(SECCOMP, FILTER, filter_struct)
-    # Signal 0 does nothing, but is a call that is not on the list.
+    # Signal 0 has no effect, but its call is not on the list.
     _must_fail("seccomp", lambda: os.kill(0, 0))
 
 
 def filter_of(machine: str, answer: int) -> bytes:
     """The BPF program as bytes, 8 an instruction."""
-    # Calls have other numbers on other architectures: under a foreign one the list allows anything.
+    # Calls have other numbers on other architectures: under a foreign one the list would allow
+    # anything.
     lines = [(LOAD, 0, 0, ARCH), (EQUAL, 1, 0, ARCHITECTURE[machine]), (RETURN, 0, 0, KILL)]
     lines += [(LOAD, 0, 0, NUMBER)]
     if machine == "x86_64":
-        # The same calls by other numbers, which would pass for ones that are not listed.
+        # The same calls by other numbers, which would pass as calls not on the list.
         lines += [(BIT, 0, 1, X32), (RETURN, 0, 0, KILL)]
     lines += [
         (EQUAL, 0, 4, WRITE[machine]),
@@ -286,24 +302,24 @@ def filter_of(machine: str, answer: int) -> bytes:
 
 
 def architecture() -> str:
-    """This process's. Raises ``NotFenced`` where its calls are not known."""
+    """The architecture of this process. Raises ``NotFenced`` where its calls are unknown."""
     if not sys.platform.startswith("linux"):
         raise NotFenced(errno.ENOSYS, f"{sys.platform} has no seccomp")
     machine = os.uname().machine
     if machine not in ARCHITECTURE or struct.calcsize("P") != 8:
-        raise NotFenced(errno.ENOSYS, f"the calls of {machine} are not known")
+        raise NotFenced(errno.ENOSYS, f"the calls of {machine} are unknown")
     return machine
 
 
 def _must_fail(part: str, attempt: Callable[[], object]) -> None:
-    """A fence is tried out before it is relied on."""
+    """Test a part of the fence before relying on it."""
     try:
         attempt()
     except PermissionError:
         return
     except OSError as error:
-        raise NotFenced(error.errno, f"{part} does not hold") from error
-    raise NotFenced(0, f"{part} does not hold")
+        raise NotFenced(error.errno, f"{part} does not work") from error
+    raise NotFenced(0, f"{part} does not work")
 
 
 def _library() -> Any:
@@ -317,15 +333,17 @@ def _library() -> Any:
 
 
 def _prctl(option: int, *values: Any) -> None:
-    # The kernel reads five longs, and refuses where those that are not used are not 0.
+    # The kernel reads five longs, and refuses unless the unused ones are 0.
     arguments = [ctypes.c_ulong(v) if isinstance(v, int) else v for v in (*values, 0, 0, 0, 0)[:4]]
     if _library().prctl(option, *arguments) != 0:
         raise NotFenced(ctypes.get_errno(), f"prctl {option}")
 
 
 def probe() -> dict[str, str | None]:
-    """Fence this process for good, but for its standard output; why a part does not hold here, by
-    part, ``None`` where it does."""
+    """Fence this process irrevocably, except for its standard output.
+
+    Returns by part why it does not work here, ``None`` where it does.
+    """
     return {"landlock": _why_not(landlock), "seccomp": _why_not(lambda: seccomp(1))}
 
 
@@ -333,7 +351,7 @@ def _why_not(part: Callable[[], object]) -> str | None:
     try:
         part()
     except OSError as error:
-        # The number's text stands where the kernel answered; else the sentence alone.
+        # The number's text where the kernel replied; else only the sentence.
         meaning = os.strerror(error.errno) if error.errno else ""
         return f"{error.strerror} ({meaning})" if meaning else str(error.strerror)
     return None

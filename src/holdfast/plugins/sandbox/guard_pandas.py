@@ -1,9 +1,9 @@
-"""The checks of a pandas program while it runs: by what a value is, never by what it is called.
+"""Run-time checks of a pandas program: by what a value is, never by its name.
 
-Every attribute and every call of a program comes here (``read_pandas.py`` rewrites it so). A value
-that a program holds is then always one of these: data of Python, NumPy or pandas; a function on
-the lists; a lambda of its own; a listed method of such data. Nothing else can be reached, whatever
-names are bound to what, and what pandas calls by a name in text is compared with a list of its own.
+Every attribute access and every call of a program comes here (``read_pandas.py`` rewrites it so). A
+program's value is then always one of these: data of Python, NumPy or pandas; a function on the
+lists; a lambda of its own; a listed method of such data. Nothing else can be reached, whatever
+names are bound to what. What pandas calls by a name in text is compared with a list of its own.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ METHODS = (types.FunctionType, types.MethodDescriptorType)
 
 
 class ListedNames:
-    """What ``pd`` and ``np`` are to a program: the listed functions, nothing of the modules."""
+    """What ``pd`` and ``np`` are to a program: the listed functions, nothing else of the
+    modules.
+    """
 
     def __init__(self, listed: dict[str, Any]) -> None:
         self.listed = listed
 
 
 class ProgramGuard:
-    """The kinds of values and functions that are allowed, and the four checks.
+    """The allowed kinds of values and functions, and the four checks.
 
-    ``lists`` is the module ``read_pandas.py``, which has the words that are allowed.
+    ``lists`` is the module ``read_pandas.py``, which has the allowed words.
     """
 
     def __init__(self, lists: types.ModuleType) -> None:
@@ -39,7 +41,7 @@ class ProgramGuard:
         from pandas.core.window.rolling import BaseWindow
 
         self.lists = lists
-        # Methods that are called or not named at all, since their arguments are looked at.
+        # Methods that may be called but not passed as values, since their arguments are checked.
         self.guarded = {*lists.BY_NAME, "map", "query"}
         self.values = lists.ATTRIBUTES - self.guarded
         self.builtins = {name: getattr(builtins, name) for name in lists.BUILTINS}
@@ -47,10 +49,10 @@ class ProgramGuard:
         self.np = ListedNames({name: getattr(np, name) for name in lists.NUMPY})
         self.tables = (pd.DataFrame, pd.Series, pd.Index, np.ndarray, GroupBy, BaseWindow)
         self.data_types = (*self.tables, *_data_types(), *_accessors())
-        # A program makes no classes, so that what a class is is asked once.
+        # A program cannot define classes, so a class is checked only once.
         self.is_data_type: dict[type, bool] = {}
         spaces = (self.builtins, self.pd.listed, self.np.listed)
-        # By identity: an object that says it equals a function of the list is not one.
+        # By identity: an object could claim to equal a listed function.
         self.functions = {
             id(one): name for space in spaces for name, one in space.items() if callable(one)
         }
@@ -66,7 +68,7 @@ class ProgramGuard:
 
     def namespace(self, frames: dict[str, Any]) -> dict[str, Any]:
         """The globals of a program on these tables."""
-        # The names of the tables come first: they are a stranger's, and must not cover the others.
+        # The names of the tables come first: they are untrusted, and must not hide the others.
         self.space = {
             "df": next(iter(frames.values())),
             **frames,
@@ -81,13 +83,13 @@ class ProgramGuard:
         return self.space
 
     def attribute(self, owner: Any, name: str, /) -> Any:
-        """``owner.name``: data, or a listed function that a call may be given.
+        """``owner.name``: data, or a listed function that may be passed to a call.
 
-        One that calls by a name in text is no value: pandas would call it past the checks
-        (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
+        A method that calls by a name in text is not a value: pandas would call it without the
+        checks (``df.apply(pd.pivot_table, args=(…, 'to_csv'))``).
         """
         if name in self.guarded and isinstance(owner, ListedNames):
-            raise self.lists.Refused(f"{name} is called or not named at all")
+            raise self.lists.Refused(f"{name} may only be called, not passed as a value")
         return self.require_allowed(self._look_up(owner, name), name)
 
     def method(self, owner: Any, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -113,7 +115,7 @@ class ProgramGuard:
         return self.require_allowed(owner(*args, **kwargs), name)
 
     def table(self, owner: Any, /) -> Any:
-        """What the name of a table is given: an object of pandas or NumPy."""
+        """The value assigned to the name of a table: an object of pandas or NumPy."""
         if not isinstance(owner, self.tables):
             raise self.lists.Refused("the name of a table keeps its meaning")
         return owner
@@ -125,7 +127,7 @@ class ProgramGuard:
         return value
 
     def _look_up(self, owner: Any, name: str) -> Any:
-        """The attribute, found where it is known to be: on the class, or as a column."""
+        """The attribute, looked up only where it may be: on the class, or as a column."""
         if isinstance(owner, ListedNames):
             if name not in owner.listed:
                 raise self.lists.Refused(f"{name} is refused")
@@ -145,7 +147,7 @@ class ProgramGuard:
     def _is_data(self, value: Any) -> bool:
         value_type = type(value)
         if value_type not in self.is_data_type:
-            # By the type, never by ``isinstance``: an object may say that its class is another.
+            # By the type, never by ``isinstance``: an object may claim another class.
             self.is_data_type[value_type] = issubclass(value_type, self.data_types)
         return self.is_data_type[value_type]
 
@@ -163,11 +165,12 @@ class ProgramGuard:
     def _check_arguments(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], where: int
     ) -> None:
-        """Of a method (``where`` 0) or a function of pandas (1)."""
+        """Check the arguments of a method (``where`` 0) or a function of pandas (1)."""
         for value in (*args, *kwargs.values()):
             self._check_value(value, MAX_DEPTH)
         if name:
-            # None that chooses what compiles or evaluates; the name of an outcome is no such.
+            # Refuses keywords that choose what compiles or evaluates; the name of a result is none
+            # of these.
             for key in self.lists.REFUSED_KEYWORDS & set(kwargs):
                 if name not in self.lists.NAMED_AGGREGATIONS or not isinstance(kwargs[key], tuple):
                     raise self.lists.Refused(f"the keyword {key} is refused")
@@ -192,7 +195,7 @@ class ProgramGuard:
                 self._check_called(value, MAX_DEPTH)
 
     def _check_value(self, value: Any, depth: int) -> None:
-        """An argument: data, or what may be called; in containers too."""
+        """Check an argument: data, or something callable; in containers too."""
         if depth == 0:
             raise self.lists.Refused("arguments are nested too deeply")
         if not (self._is_data(value) or self._may_be_called(value)):
@@ -201,7 +204,7 @@ class ProgramGuard:
             self._check_value(inner, depth - 1)
 
     def _check_called(self, value: Any, depth: int) -> None:
-        """What pandas calls by itself: a listed name, a function that may be called, or several."""
+        """Check what pandas calls by itself: a listed name, an allowed function, or several."""
         if depth == 0:
             raise self.lists.Refused("arguments are nested too deeply")
         if isinstance(value, str):
@@ -218,7 +221,7 @@ class ProgramGuard:
 
 
 def _contents(value: Any) -> Iterator[Any]:
-    """What a container of Python holds; data of pandas holds what went through here before."""
+    """The items of a Python container; data of pandas contains only what was checked before."""
     if type(value) in (list, tuple, set, frozenset):
         yield from value
     elif issubclass(type(value), dict):
@@ -226,7 +229,9 @@ def _contents(value: Any) -> Iterator[Any]:
 
 
 def _data_types() -> tuple[type, ...]:
-    """Values that hold no way out: their listed attributes are data and methods on data."""
+    """Types that give no access to the outside: their listed attributes are data and methods on
+    data.
+    """
     import datetime
 
     import numpy as np

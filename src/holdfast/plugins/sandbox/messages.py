@@ -1,11 +1,11 @@
-"""What a process that runs code is given, the cell of a row's table, and what it may answer.
-Standard library only.
+"""Messages to and from the process that runs code, and the JSON form of a row's table. Standard
+library only.
 
 A cell is JSON in one of these forms: a list of objects, one a row; ``{"columns" | "header": […],
 "rows": [[…]]}``; an object of columns, ``{"name": […]}``; or ``{"tables": {name: any of these}}``.
 
-An answer is bytes of a stranger: a program that broke out of Python could have written them. So
-they are read within bounds, and anything else becomes an error of that program.
+A reply is untrusted: a program that broke out of Python could have written it. It is therefore read
+within bounds, and anything else becomes an error of that program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SINGLE_TABLE = "t"
 
 
 def tables_of(cell: str) -> dict[str, Table]:
-    """The tables of a cell by name; one alone is called ``t``. Raises ``ValueError``."""
+    """The tables of a cell by name; a single one is called ``t``. Raises ``ValueError``."""
     parsed = json.loads(cell)
     if isinstance(parsed, dict) and isinstance(parsed.get("tables"), dict):
         return {str(name): _table(table) for name, table in parsed["tables"].items()}
@@ -39,21 +39,22 @@ def _table(value: object) -> Table:
         return [str(c) for c in columns], rows
     values = [list(column) for column in value.values()]
     if len({len(column) for column in values}) > 1:
-        raise ValueError("the columns of a table are of one length")
+        raise ValueError("the columns of a table have the same length")
     return [str(c) for c in value], [list(row) for row in zip(*values, strict=True)]
 
 
-# A result of a hundred thousand short cells; more is no answer to a question about a table.
+# A result of a hundred thousand short cells; a question about a table has no larger result.
 MOST_BYTES = 4_000_000
 # A table is two lists deep, a table of grouped values four.
 MAX_DEPTH = 32
-# Results are compared as floating-point numbers too, which end here.
+# Results are also compared as floating-point numbers, whose range ends here.
 MAX_INTEGER = 10**308
 
 
 def parse(raw: bytes, max_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """``{"result": …}`` or ``{"error": text}``, whatever ``raw`` is, and its ``number``; an error
-    where ``raw`` is longer than ``max_bytes``."""
+    where ``raw`` is longer than ``max_bytes``.
+    """
     if not raw:
         return {"error": "the process was killed by its limits"}
     if len(raw) > max_bytes:
@@ -63,9 +64,9 @@ def parse(raw: bytes, max_bytes: int = MOST_BYTES) -> dict[str, Any]:
     except RecursionError:
         return {"error": "ValueError: the result is nested too deeply"}
     except (ValueError, MemoryError):
-        return {"error": "ValueError: the answer is damaged"}
+        return {"error": "ValueError: the reply is damaged"}
     if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
-        return {"error": "ValueError: the answer has no result"}
+        return {"error": "ValueError: the reply has no result"}
     number = {"number": answer.get("number")}
     if "error" in answer:
         return {**number, "error": str(answer["error"])[:300]}
@@ -74,7 +75,7 @@ def parse(raw: bytes, max_bytes: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def result_problem(result: object) -> str | None:
-    """Why ``result`` cannot be compared; ``None`` where it can. Its depth may be anything."""
+    """Why ``result`` cannot be compared; ``None`` where it can. Any depth is accepted."""
     level = [result]
     for _ in range(MAX_DEPTH):
         if any(isinstance(value, int) and abs(value) > MAX_INTEGER for value in level):
@@ -82,11 +83,11 @@ def result_problem(result: object) -> str | None:
         level = [item for value in level for item in _items(value)]
         if not level:
             return None
-    return f"the result is nested more than {MAX_DEPTH} deep"
+    return f"the result is nested more than {MAX_DEPTH} levels deep"
 
 
 def memory_bytes(result: object) -> int:
-    """About how many bytes a result takes here: 64 a value, and its letters."""
+    """The approximate memory of a result: 64 bytes a value, plus its characters."""
     n_bytes, pending = 0, [result]
     while pending:
         value = pending.pop()

@@ -1,8 +1,9 @@
-"""Execution accuracy: the share of rows whose written code gives what the reference's code gives.
+"""Execution accuracy: the share of rows whose generated code gives the same result as the
+reference's code.
 
-Both run on the row's table, in a process of their own (``plugins/sandbox``). Equal results are not
-equal programs: on a small table a wrong query can give the right rows, an empty result most easily
-(Zhong et al., 2010.02840). Exact match is the stricter sibling.
+Both run on the row's table, in their own process (``plugins/sandbox``). Equal results do not imply
+equal programs: on a small table a wrong query can give the correct rows, an empty result most
+easily (Zhong et al., 2010.02840). Exact match is the stricter sibling.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ _ORDERED = {
 def execution_metric(
     language: str, *, seconds: float = SECONDS, memory_mb: int = MEMORY_MB, unsafe: bool = False
 ) -> TextMetric:
-    """The metric for ``sql`` or ``pandas``, in [0, 1]. A row without a table, or whose reference
-    does not run, has none. What a reference gave is remembered, since it is asked at every look.
-    ``unsafe`` allows a machine whose kernel cannot keep the code in.
+    """The metric for ``sql`` or ``pandas``, in [0, 1].
 
-    Raises ``MachineError`` where the system cannot run code safely.
+    A row without a table, or whose reference does not run, has no score. Results of references are
+    cached, since every evaluation needs them. ``unsafe`` allows a machine whose kernel cannot
+    isolate the code. Raises ``MachineError`` where the system cannot run code safely.
     """
     check_machine(language, unsafe)
     reference_outcomes: dict[tuple[str, str], ProgramOutcome] = {}
@@ -48,7 +49,7 @@ def execution_metric(
             for i, (code, table) in enumerate(zip(generated.references, tables, strict=True))
             if table is not None
         }
-        # A process for each: equal questions about one table are asked once.
+        # A process for each: equal programs on one table run once.
         new = [
             pair for pair in dict.fromkeys(references.values()) if pair not in reference_outcomes
         ]
@@ -69,15 +70,16 @@ def execution_metric(
 
 
 def is_ordered(code: str, language: str) -> bool:
-    """Whether the code asks for an order, so that the order of its rows is part of its result."""
+    """Whether the code requests an order, so that the order of its rows is part of its result."""
     return bool(_ORDERED[language].search(code))
 
 
 def same_result(first: object, second: object, ordered: bool) -> bool:
-    """Equal values: numbers within a millionth of each other, whole or not; texts to the letter;
-    the rows of a list in any order unless ``ordered``. A missing value equals a missing value.
+    """Whether two results are equal: numbers within a millionth of each other, integer or not;
+    texts exactly; the rows of a list in any order unless ``ordered``. A missing value equals a
+    missing value.
 
-    Results are a stranger's, and this never raises: two that cannot be compared are not equal.
+    Results are untrusted, and this never raises: two that cannot be compared are not equal.
     """
     try:
         return _same(first, second, ordered)
@@ -91,10 +93,11 @@ def _same(first: Any, second: Any, ordered: bool) -> bool:
             return False
         if not ordered:
             first, second = sorted(first, key=_sort_key), sorted(second, key=_sort_key)
-        # The cells of a row have an order, whatever the rows have.
+        # The cells of a row have an order, even where its rows have none.
         return all(_same(a, b, True) for a, b in zip(first, second, strict=True))
     if _is_number(first) and _is_number(second):
-        # Sums in another order differ in the last digits, and SQL counts where pandas has floats.
+        # Sums in another order differ in the last digits, and SQL has integers where pandas has
+        # floats.
         return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return type(first) is type(second) and bool(first == second)
 
@@ -104,7 +107,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _sort_key(value: Any) -> Any:
-    """An order of values of any kind, in which nearly equal numbers are neighbours."""
+    """A sort key for values of any kind, under which nearly equal numbers are neighbours."""
     if isinstance(value, list):
         return (3, [_sort_key(item) for item in value])
     if _is_number(value):

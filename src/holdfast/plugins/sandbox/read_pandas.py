@@ -1,10 +1,11 @@
-"""A pandas program is read as a tree before anything runs, and rewritten so that each attribute and
-each call goes through the checks of ``guard_pandas.py``. Standard library only.
+"""Static checks of a pandas program: it is parsed before anything runs, and rewritten so that each
+attribute access and each call goes through the checks of ``guard_pandas.py``. Standard library
+only.
 
-The reading refuses what can be told from the text: kinds of nodes, names, attributes, what is
-assigned. It trusts no name for what stands behind it: that is looked at when the program runs.
+Parsing refuses what the text shows: kinds of nodes, names, attributes, assignment targets. It
+trusts no name for the value behind it: that is checked when the program runs.
 
-The words that a program may use stand here: nothing of them reads, writes, loads or evaluates.
+The words that a program may use are listed here: none of them reads, writes, loads or evaluates.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ NUMPY = _words(
     std sum unique var where
     """
 )
-# What calls its argument, which may be a text, and where that argument stands: as a method, and as
-# a function of pandas.
+# Methods and functions that call their argument, which may be a text, and its position: as a
+# method, and as a function of pandas.
 BY_NAME: dict[str, tuple[int, int]] = {
     "agg": (0, 0),
     "aggregate": (0, 0),
@@ -47,9 +48,9 @@ BY_NAME: dict[str, tuple[int, int]] = {
     "crosstab": (5, 5),
 }
 FUNCTION_KEYWORDS = ("func", "aggfunc")
-# What an axis is called; no method is.
+# Names of an axis; no method has them.
 AXES = ("index", "columns", "rows")
-# Their keywords that are columns of the outcome: ``agg(total=('points', 'sum'))``.
+# Their keywords are columns of the result: ``agg(total=('points', 'sum'))``.
 NAMED_AGGREGATIONS = ("agg", "aggregate")
 # What may be called by a name in text.
 CALLABLE_NAMES = frozenset(
@@ -61,7 +62,7 @@ CALLABLE_NAMES = frozenset(
         """
     )
 )
-# Keywords of no call: they choose what compiles or evaluates.
+# Keywords forbidden in every call: they choose what compiles or evaluates.
 REFUSED_KEYWORDS = frozenset(
     _words(
         """
@@ -104,9 +105,9 @@ NODES = _node_types(
     """
 )
 IMPORTS = (("pandas", "pd"), ("numpy", "np"))
-# What a program cannot name, since it begins with an underscore.
+# A program cannot use these names, since they begin with an underscore.
 ATTRIBUTE, METHOD, CALL, TABLE = "_attribute", "_method", "_call", "_table"
-# What a query compares: columns, constants and their sums; nothing is called or reached into.
+# A query may compare columns, constants and their sums; it may not call or access anything.
 QUERY = _node_types(
     """
     Expression BoolOp boolop UnaryOp unaryop BinOp operator Compare cmpop Name Load Constant
@@ -116,7 +117,7 @@ QUERY = _node_types(
 
 
 class Refused(Exception):
-    """The program asks for something that is not on the lists."""
+    """The program uses something that is not on the lists."""
 
 
 def read(
@@ -125,8 +126,11 @@ def read(
     is_method: Callable[[str], bool],
     tables: Iterable[str] = ("df",),
 ) -> ast.Module:
-    """The program's tree without its imports of pandas and NumPy; ``columns`` may be named as
-    ``df.column`` where no object of pandas has a method of that name. Raises ``Refused``."""
+    """The program's tree without its imports of pandas and NumPy.
+
+    ``columns`` may be written as ``df.column`` where no object of pandas has a method of that name.
+    Raises ``Refused``.
+    """
     if len(program) > MAX_PROGRAM_LENGTH:
         raise Refused("the program is too long")
     tree = ast.parse(program)
@@ -140,7 +144,7 @@ def read(
         raise Refused("there is nothing to run")
     every_column = (*columns, *_assigned_columns(tree))
     plain_columns = {name for name in every_column if name.isidentifier() and not is_method(name)}
-    # A program that could rebind them would pass off anything as a listed function.
+    # A program that could rebind them could replace a listed function.
     fixed = {*BUILTINS, "pd", "np"}
     for node in ast.walk(tree):
         _check(node, plain_columns, fixed)
@@ -150,7 +154,7 @@ def read(
 
 
 def check_query(text: object) -> None:
-    """A text that compares columns. Raises ``Refused``."""
+    """Check a text that compares columns. Raises ``Refused``."""
     if not isinstance(text, str):
         raise Refused("query takes one text")
     without_columns = _without_backticks(text)
@@ -168,10 +172,11 @@ def check_query(text: object) -> None:
 
 def _without_backticks(text: str) -> str | None:
     """The query with a plain word for each column in backticks, which may have any name and is one
-    word to pandas; ``None`` where it is not sure to begin and end there as it does here.
+    word to pandas.
 
-    A backtick inside a text is a letter to pandas: taken for the edge of a column, it would hide
-    what stands before the next one (``"`" == @x or "`"``).
+    ``None`` where it is uncertain that pandas finds the same beginning and end. A backtick inside a
+    text is a character to pandas: taken for the edge of a column, it would hide what stands before
+    the next one (``"`" == @x or "`"``).
     """
     if "`" not in text:
         return text
@@ -187,7 +192,7 @@ def _without_backticks(text: str) -> str | None:
         if character == "`" and not quote:
             quote = character
             continue
-        # Else in a text, or a comment, which would hide it.
+        # Otherwise inside a text or a comment, which would hide it.
         if character == "`" or (character == "#" and not quote):
             return None
         if character in "'\"":
@@ -212,7 +217,7 @@ def _check(node: ast.AST, columns: set[str], fixed: set[str]) -> None:
         raise Refused(f"{type(node).__name__} is refused")
     if isinstance(node, (ast.Name, ast.arg)):
         name = node.id if isinstance(node, ast.Name) else node.arg
-        # The names of the checks, and every way into the interpreter's insides, begin so.
+        # The names of the checks, and every access to the interpreter's internals, begin like this.
         if name.startswith("_"):
             raise Refused(f"the name {name} is refused")
         if name in fixed and not isinstance(getattr(node, "ctx", None), ast.Load):
@@ -237,12 +242,12 @@ def _check(node: ast.AST, columns: set[str], fixed: set[str]) -> None:
 
 
 def _check_target(target: ast.expr) -> None:
-    """``for x in`` and ``for name, (a, b) in``: names alone."""
+    """Check the targets of ``for x in`` and ``for name, (a, b) in``: only names."""
     if isinstance(target, ast.Tuple):
         for inner in target.elts:
             _check_target(inner)
     elif not isinstance(target, ast.Name):
-        raise Refused("a comprehension goes over names")
+        raise Refused("a comprehension iterates over names")
 
 
 class _Rewriter(ast.NodeTransformer):

@@ -1,7 +1,7 @@
-"""One pandas program on tables in memory. It knows no more of Holdfast than the files beside it.
+"""Runs one pandas program on tables in memory. Imports only the files of this folder.
 
-The program is read and rewritten (``read_pandas.py``), and checked while it runs
-(``guard_pandas.py``). What slips through meets the limits and the fence of ``fence.py``.
+The program is parsed and rewritten (``read_pandas.py``), and checked while it runs
+(``guard_pandas.py``). The limits and the fence of ``fence.py`` stop what passes these checks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Table = tuple[list[str], list[list[Any]]]
 
 MAX_CELLS = 100_000
 RESULT = "result"
-# What pandas loads late, by the word of a program that makes it: a fenced process loads nothing.
+# What pandas loads late, by the word of a program that triggers it: a fenced process loads nothing.
 NOT_LOADED = ("numba_", "_numba", "style", "style_render")
 LATE_MODULES = {
     "kendall": "scipy.stats",
@@ -29,8 +29,9 @@ _SIBLINGS: dict[str, Any] = {}
 
 
 def prepare(load_sibling: Callable[[str], Any]) -> None:
-    """Load pandas and use it once, so that what it loads late is there before the limits.
-    ``load_sibling`` loads the files of this folder."""
+    """Load pandas and use it once, so that its late imports happen before the limits.
+    ``load_sibling`` loads the files of this folder.
+    """
     import pandas as pd
     import pandas.core
     import pandas.io.formats
@@ -44,26 +45,26 @@ def prepare(load_sibling: Callable[[str], Any]) -> None:
     pd.to_datetime(pd.Series(["2020-01-02"])).dt.year.tolist()
     frame["a"].str.contains("x").value_counts()
     pd.crosstab(frame["a"], frame["b"])
-    # What pandas loads when a method is first called: a few files, some thousandths of a second.
-    # What needs a library of its own (a compiler, a style's templates) no program may ask for.
+    # What pandas loads when a method is first called: a few files, some milliseconds. Programs
+    # cannot use what needs another library (a compiler, a style's templates).
     for package in (pd.core, pd.io.formats):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name.rpartition(".")[2] not in NOT_LOADED:
                 with contextlib.suppress(ImportError):
                     importlib.import_module(module.name)
-    # Codecs and formats of Python's that are looked up by name.
+    # Codecs and formats that Python looks up by name.
     "a".encode("unicode_escape")
 
 
 def load_for(program: str) -> None:
-    """Load what this program will need and most do not."""
+    """Load what this program will need and most programs do not."""
     for word, module in LATE_MODULES.items():
         if word in program and importlib.util.find_spec(module.partition(".")[0]) is not None:
             importlib.import_module(module)
 
 
 def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
-    """What the last line gives: its value, or that of the name it assigns, in plain values."""
+    """The value of the last line, or of the name it assigns, in plain values."""
     import pandas as pd
 
     reader, guard = _SIBLINGS["reader"], _SIBLINGS["guard"]
@@ -84,7 +85,7 @@ def run(program: str, tables: dict[str, Table], seconds: float) -> Any:
 
 
 def is_method(name: str) -> bool:
-    """Whether an object of pandas, or NumPy, has something of this name that is no column."""
+    """Whether an object of pandas or NumPy has an attribute of this name that is not a column."""
     import numpy as np
     import pandas as pd
 
@@ -93,8 +94,9 @@ def is_method(name: str) -> bool:
 
 
 def plain_values(value: Any) -> Any:
-    """Numbers, texts and lists. A table is the list of its rows; a named index stays with them, one
-    of row numbers does not."""
+    """Numbers, texts and lists. A table is the list of its rows; a named index stays with them, an
+    index of row numbers does not.
+    """
     import numpy as np
     import pandas as pd
 
@@ -116,7 +118,7 @@ def plain_values(value: Any) -> Any:
         return None
     if isinstance(value, np.generic):
         value = value.item()
-    # NaN, the only number that is not itself.
+    # NaN is the only number that does not equal itself.
     if isinstance(value, float) and value != value:
         return None
     return value if isinstance(value, (bool, int, float, str)) else str(value)

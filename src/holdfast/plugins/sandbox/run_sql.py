@@ -1,4 +1,4 @@
-"""One SQL query on tables in memory: it reads, and can do nothing else. Standard library only."""
+"""Runs one read-only SQL query on tables in memory. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 Table = tuple[list[str], list[list[Any]]]
 
 MAX_ROWS = 10_000
-# SQLite's own bounds are a gigabyte: ``zeroblob`` in a query of a line would fill memory.
+# SQLite's own limit is a gigabyte: ``zeroblob`` in a short query would fill memory.
 MAX_VALUE_BYTES, MAX_QUERY_BYTES = 1_000_000, 100_000
-# Instructions of SQLite's machine between two looks at the clock.
+# Instructions of SQLite's virtual machine between two checks of the clock.
 CHECK_EVERY = 10_000
 READ_ACTIONS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
 REFUSED_FUNCTIONS = ("load_extension", "fts3_tokenizer", "readfile", "writefile", "edit")
@@ -25,7 +25,7 @@ def prepare(load_sibling: object) -> None:
 
 
 def load_for(query: str) -> None:
-    """No query needs more."""
+    """Nothing to load: no query needs more."""
 
 
 def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]:
@@ -33,7 +33,7 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection = sqlite3.connect(":memory:")
     for name, (columns, rows) in tables.items():
         _fill(connection, name, columns, rows)
-    # Sorting and grouping would else open a temporary file, which the fence refuses.
+    # Otherwise sorting and grouping would open a temporary file, which the fence refuses.
     connection.execute("PRAGMA temp_store=MEMORY")
     connection.commit()
     # The tables are filled: from here on nothing may write.
@@ -43,7 +43,7 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
     connection.set_authorizer(authorize)
-    # One more than may be: so it shows that there are more.
+    # One more than the maximum, to detect that there are more.
     result_rows = connection.execute(query).fetchmany(MAX_ROWS + 1)
     if len(result_rows) > MAX_ROWS:
         raise sqlite3.Error("too many rows")
@@ -53,7 +53,7 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
 def _fill(
     connection: sqlite3.Connection, name: str, columns: list[str], rows: list[list[Any]]
 ) -> None:
-    """Columns without a type keep each value as it is."""
+    """Create and fill a table; columns without a type keep each value unchanged."""
     marks = ", ".join("?" for _ in columns)
     connection.execute(f"CREATE TABLE {_quoted(name)} ({', '.join(map(_quoted, columns))})")
     cells = ([_sql_value(cell) for cell in row] for row in rows)
@@ -61,7 +61,7 @@ def _fill(
 
 
 def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
-    """Reading and harmless functions; nothing that writes, attaches or loads."""
+    """Allow reading and harmless functions; nothing that writes, attaches or loads."""
     if action in READ_ACTIONS:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION and str(second).lower() not in REFUSED_FUNCTIONS:

@@ -1,4 +1,6 @@
-"""Programs in, results out: the side of Holdfast, which never runs a line of them itself."""
+"""Runs programs in a separate process and returns their results; Holdfast's own process never
+executes any of their code.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ from holdfast.plugins.sandbox.messages import MOST_BYTES, memory_bytes, parse
 
 CHILD, FENCE = Path(__file__).with_name("child.py"), Path(__file__).with_name("fence.py")
 START_SECONDS = 120.0
-# The child ends a program by itself; this is for one that took the child with it.
+# The child ends a program by itself; this is for a program that stopped the child too.
 GRACE_SECONDS = 5.0
-# What a process may say, and the number of its answer.
+# The maximum size of a process's output, including the number of its reply.
 MAX_LINE_BYTES = MOST_BYTES + 1000
-# The results of one call are held at once: bytes of memory, some thousand large tables.
+# The results of one call are in memory at once: the bytes of some thousand large tables.
 MAX_TOTAL_BYTES = 256_000_000
 ENVIRONMENT = {"LANG": "C.UTF-8", **ONE_THREAD}
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramOutcome:
-    """What a program gave: its ``result`` in plain values, or the ``error`` that ended it."""
+    """The outcome of a program: its ``result`` in plain values, or the ``error`` that ended it."""
 
     result: Any = None
     error: str | None = None
@@ -53,15 +55,15 @@ def run_programs(
     memory_mb: int,
     unsafe: bool = False,
 ) -> list[ProgramOutcome]:
-    """Run each (code, tables as JSON) alone, ``language`` ``sql`` or ``pandas``, [n].
+    """Run each (code, tables as JSON) by itself, ``language`` ``sql`` or ``pandas``, [n].
 
     A program has ``seconds`` of time and ``memory_mb`` of memory, and nothing else: the kernel
-    gives it no file, no network, no other process (``fence.py``). One that asks for more is ended
-    and has an error; the next is not touched. Results that together take more than 256 MB are
-    errors too. With ``unsafe`` it runs where the kernel has no such
-    fence too, behind the parts that there are.
+    gives it no file, no network, no other process (``fence.py``). One that requests more is ended
+    with an error; the next is not affected. Results that together take more than 256 MB are errors
+    too. With ``unsafe`` it also runs where the kernel has no such fence, behind the available
+    parts.
 
-    Raises ``MachineError`` where the system cannot give such a process.
+    Raises ``MachineError`` where the system cannot provide such a process.
     """
     check_machine(language, unsafe)
     outcomes: list[ProgramOutcome] = []
@@ -75,39 +77,42 @@ def run_programs(
 
 
 def isolation(language: str, unsafe: bool = False) -> str:
-    """What keeps a program in on this machine, in words."""
+    """How programs are isolated on this machine, in words."""
     check_machine(language, unsafe)
     with _process(language, 1.0, 64) as process:
         network = process.network
     missing = {part: why for part, why in missing_fence_parts().items() if why is not None}
     if missing:
         return (
-            f"the kernel does not keep it in ({_reasons(missing)}), as generate.execute_unsafe "
-            "allows: only checks inside Python and limits on time and memory do"
+            f"the kernel does not isolate it ({_reasons(missing)}), as "
+            "generate.execute_unsafe allows; only checks inside Python and limits on "
+            "time and memory apply"
         )
-    network_note = ", in a network namespace of its own" if network else ""
+    network_note = ", in its own network namespace" if network else ""
     return (
         f"the kernel gives it no file, no network and no process (Landlock, seccomp){network_note}"
     )
 
 
 def check_machine(language: str, unsafe: bool = False) -> None:
-    """Refuse a system that cannot keep code in, unless ``unsafe``, and pandas where it is
-    absent."""
+    """Refuse a system that cannot isolate code, unless ``unsafe``, and pandas where it is
+    missing.
+    """
     if not sys.platform.startswith(("linux", "darwin")):
-        rule = "needs processes with limits, which this system has not"
+        rule = "needs processes with limits, which this system does not have"
         remedy = "Leave it out, or run on Linux."
         raise MachineError("generate.execute", rule, sys.platform, remedy)
     missing = {part: why for part, why in missing_fence_parts().items() if why is not None}
     if missing and not unsafe:
         raise MachineError(
             "generate.execute",
-            "runs code that nobody has read, and the kernel cannot keep it from your files here: "
-            f"it needs {' and '.join(missing)}",
+            "runs code that nobody has read, and the kernel cannot protect your "
+            f"files from it here: it needs {' and '.join(missing)}",
             _reasons(missing),
-            "Run on Linux 5.13 or newer (in a container: one that allows these calls), leave it "
-            "out, or say generate.execute_unsafe=true if you trust the code: then only checks "
-            "inside Python hold.",
+            "Run on Linux 5.13 or newer (in a container: one that allows these "
+            "calls), or leave it out. If you trust the code, set "
+            "generate.execute_unsafe=true: then only checks inside Python protect "
+            "you.",
         )
     if language == "pandas" and importlib.util.find_spec("pandas") is None:
         raise MachineError(
@@ -117,8 +122,9 @@ def check_machine(language: str, unsafe: bool = False) -> None:
 
 @functools.cache
 def missing_fence_parts() -> dict[str, str | None]:
-    """Why a part of the kernel's fence does not hold on this machine, by part; ``None`` where it
-    does. A process of its own puts it up and tries it out, once."""
+    """Why a part of the kernel's fence does not work on this machine, by part; ``None`` where it
+    does. A separate process sets it up and tests it, once.
+    """
     try:
         printed = subprocess.run(
             [sys.executable, "-I", "-S", "-B", str(FENCE)],
@@ -131,7 +137,7 @@ def missing_fence_parts() -> dict[str, str | None]:
         parts = json.loads(printed)
         return {part: parts[part] for part in NEEDED}
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
-        return dict.fromkeys(NEEDED, "it could not be tried out")
+        return dict.fromkeys(NEEDED, "it could not be tested")
 
 
 def _reasons(missing: dict[str, str]) -> str:
@@ -140,8 +146,9 @@ def _reasons(missing: dict[str, str]) -> str:
 
 @dataclass(slots=True)
 class _Process:
-    """A running child, whether it has a network of its own, how much it was asked, and what it said
-    beyond its last answer."""
+    """A running child: whether it has a network namespace of its own, how many requests it got, and
+    its output after the last reply.
+    """
 
     popen: subprocess.Popen[bytes]
     network: bool = False
@@ -153,7 +160,7 @@ class _Process:
 def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process]:
     with tempfile.TemporaryDirectory(prefix="holdfast-code-") as empty:
         inner = subprocess.Popen(
-            # Alone (-I): neither the user's variables nor the current folder add a module. No
+            # Isolated (-I): neither the user's variables nor the current folder add a module. No
             # bytecode (-B).
             [sys.executable, "-I", "-B", str(CHILD)],
             stdin=subprocess.PIPE,
@@ -161,7 +168,7 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
             stderr=subprocess.DEVNULL,
             cwd=empty,
             env=ENVIRONMENT,
-            # Out of the terminal's group: Ctrl-C reaches Holdfast alone, which then ends it.
+            # Not in the terminal's process group: Ctrl-C reaches only Holdfast, which then ends it.
             start_new_session=True,
         )
         try:
@@ -193,7 +200,7 @@ def _process(language: str, seconds: float, memory_mb: int) -> Iterator[_Process
 def _outcomes(
     process: _Process, programs: Sequence[tuple[str, str]], seconds: float
 ) -> Iterator[ProgramOutcome]:
-    """Outcomes up to the first program that takes the whole process with it, that one too."""
+    """Outcomes up to and including the first program that ends the process."""
     for code, tables in programs:
         reply = _request(process, {"code": code, "tables": tables}, seconds + GRACE_SECONDS)
         if reply is None:
@@ -203,8 +210,9 @@ def _outcomes(
 
 
 def _request(process: _Process, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-    """The answer to this question; ``None`` where the process is dead, too slow, or answers
-    another one, after which it is not asked again."""
+    """The reply to this request; ``None`` where the process is dead, too slow, or replies to
+    another request. It then gets no more requests.
+    """
     number = process.n_requests
     process.n_requests += 1
     numbered = message if number == 0 else {**message, "number": number}
@@ -216,18 +224,18 @@ def _request(process: _Process, message: dict[str, Any], seconds: float) -> dict
         return None
     deadline = time.monotonic() + seconds
     while (line := _line(process, deadline)) is not None:
-        # The process that answers has run a stranger's code: it is trusted no further than a file.
+        # The process has run untrusted code: its replies are trusted no more than a file.
         reply = parse(line, MAX_LINE_BYTES)
         if reply.get("number") == number:
             return reply
         if not isinstance(reply.get("number"), int) or reply["number"] > number:
             return None
-        # An answer to an earlier question that came late is nobody's any more.
+        # A late reply to an earlier request is ignored.
     return None
 
 
 def _line(process: _Process, deadline: float) -> bytes | None:
-    """One line; ``None`` where none came by the deadline and within bounds."""
+    """One line; ``None`` where none came before the deadline and within bounds."""
     stream, buffer = _require_stream(process.popen.stdout), process.unread
     while b"\n" not in buffer:
         seconds_left = deadline - time.monotonic()

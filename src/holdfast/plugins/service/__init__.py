@@ -1,4 +1,4 @@
-"""A finished run as a service: answers over HTTP, watched and compared."""
+"""A finished run as an HTTP service: predictions, monitoring and live comparison."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from holdfast.core.discovery import Entry
 
 SERVE = Entry(
     "holdfast.plugins.service.serve",
-    "A run over HTTP, for other programs.",
+    "Serve a run over HTTP (REST and OpenAI APIs).",
     "holdfast serve runs/reviews-1",
     "holdfast serve runs/reviews-1 --store service.db --precision auto",
     "holdfast serve runs/reviews-1 --host 0.0.0.0 --token-file token.txt",
 )
 PROMOTE = Entry(
     "holdfast.plugins.service.promote",
-    "A run takes the place of the model in service.",
+    "Replace the model in service by another run.",
     "holdfast promote runs/reviews-2 --store service.db",
     "holdfast promote runs/reviews-2 --store service.db --undo",
 )

@@ -1,5 +1,5 @@
-"""A run and a request to serve it → a service that can be started. Its parts are put together here:
-the model it serves, the challenger, and the follower of promotions."""
+"""Compose a service from a run and a request to serve it: the served model, the challenger, and the
+follower of promotions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def compose(
         token = _token(request)
     if request.precision not in PRECISIONS:
         raise RecipeError(
-            "--precision", "is not known", request.precision, f"There are: {', '.join(PRECISIONS)}."
+            "--precision", "is unknown", request.precision, f"Use {' or '.join(PRECISIONS)}."
         )
     for run in filter(None, (request.run, request.challenger)):
         need_run(run)
@@ -103,9 +103,9 @@ def _token(request: ServeRequest) -> str | None:
         return None
     raise RecipeError(
         f"--host {request.host}",
-        "can be reached by other machines, so that a token is needed",
+        "can be reached by other machines, so a token is required",
         None,
-        f"Name a file that holds one: --token-file FILE, e.g. made by {MAKE_TOKEN.format('FILE')}.",
+        f"Add --token-file FILE; create the file with: {MAKE_TOKEN.format('FILE')}",
     )
 
 
@@ -121,7 +121,7 @@ def _store(request: ServeRequest) -> Store | None:
     try:
         return open_store(str(folder.with_name(folder.name + ENDING)))
     except StoreError as error:
-        remedy = "Name another file or a URL: --store WHERE; or keep nothing: --store none."
+        remedy = "Give another file or a URL with --store, or store nothing with --store none."
         raise StoreError(error.what, error.rule, error.value, remedy) from error
 
 
@@ -157,7 +157,7 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
         # Nobody waits for it, and a defect must be reported.
-        service.log(f"drift is not watched, for a defect: {type(error).__name__}")
+        service.log(f"drift is not monitored because of a defect: {type(error).__name__}")
         return
     if service.observer_thread is not None:
         for observer in observers:
@@ -176,16 +176,16 @@ def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
     if current.model == first:
         # The folder of the command line; the stored one may have been moved.
         return ServedModel(first, run, current.before, current.since)
-    remedy = f"Bring it back, or go back: holdfast promote {current.run} --store … --undo"
+    remedy = f"Restore it, or undo the promotion: holdfast promote {current.run} --store … --undo"
     try:
         name_found = served_name(current.run)
     except InputError as error:
-        rule = f"was promoted in the place of {first}, and cannot be served"
+        rule = f"was promoted in place of {first}, but cannot be served"
         raise RecipeError(current.model, rule, str(error).splitlines()[0], remedy) from error
     if name_found != current.model:
-        rule = f"was promoted in the place of {first}, and its folder holds another model"
+        rule = f"was promoted in place of {first}, but its folder contains another model"
         raise RecipeError(current.model, rule, name_found, remedy)
-    log(f"{current.model} ({current.run}) was promoted in the place of {first}, and is served")
+    log(f"{current.model} ({current.run}) was promoted in place of {first}, and is served")
     return current
 
 
@@ -203,17 +203,14 @@ def build_router(
     compared; then no thread is left."""
     if challenger is not None and store is None:
         raise RecipeError(
-            "--challenger",
-            "needs a store, which is where the evidence is kept",
-            None,
-            "Add --store FILE or URL.",
+            "--challenger", "needs a store for the evidence", None, "Add --store FILE or URL."
         )
     current = current_model(run, store, log)
     first = served_name(run)
     if challenger is not None and served_name(challenger) == current.model:
         log(
-            f"the challenger {current.model} is what is served since its promotion: "
-            "nothing to compare"
+            f"the challenger {current.model} was promoted and is now the served model: "
+            "there is nothing to compare"
         )
         challenger = None
     shown, one_core = load(current.run, None), usable_cores() == 1
@@ -250,10 +247,10 @@ def _with_challenger(
         if settings.compare == "ab" and shown.facts.task in DECODER_TASKS:
             raise RecipeError(
                 "--set serve.compare",
-                f"cannot be ab for the task {shown.facts.task}: conversations are "
-                "answered by the served model alone, whoever asks",
+                f"cannot be ab for the task {shown.facts.task}: only the served model answers "
+                "conversations",
                 settings.compare,
-                "Use shadow, which compares the answers of /predict.",
+                "Use shadow, which compares the predictions of /predict.",
             )
     except BaseException:
         challenger.close()

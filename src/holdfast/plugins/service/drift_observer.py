@@ -1,12 +1,13 @@
-"""Drift detection as an observer of the service: inputs and predictions are monitored as they come.
+"""Drift detection as an observer of the service: inputs and predictions are monitored as they
+arrive.
 
 Each change raises one alarm, which is stored. Once enough rows of the new distribution are known,
-its description is stored too. The summary estimates accuracy without labels, or says why it cannot.
-Labels of rows drawn uniformly show whether the model has become worse.
+its description is stored too. The summary estimates accuracy without labels, or gives the reason
+why it cannot. Labels of rows drawn uniformly show whether the model has become worse.
 
-The reference lies in the run's folder. Where it is missing, the observers' thread computes it from
+The reference is in the run's folder. Where it is missing, the observers' thread computes it from
 the run's validation rows after the first request; no response waits for it (``LazyDriftObserver``).
-Where it cannot be computed, the service continues without drift detection and says why. When
+Where it cannot be computed, the service continues without drift detection and logs the reason. When
 another model is promoted, monitoring restarts with that model's reference.
 """
 
@@ -259,9 +260,9 @@ class DriftObserver:
             self._events.append((NEW_DISTRIBUTION, self._distribution_event(regime)))
 
     def _alarm_event(self, alarm: Alarm) -> dict[str, Any]:
-        when = f"since about row {alarm.since:,}, noticed at row {alarm.at:,}"
+        when = f"since about row {alarm.since:,}, detected at row {alarm.at:,}"
         by = "" if alarm.by == ROW_VECTORS else f" ({alarm.by})"
-        because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
+        because = f"{alarm.side} differ from the {alarm.against}{by} {when}"
         return {**alarm.to_json(), "because": because, "between_alarms": self._alarm_distance}
 
     def _distribution_event(self, rows: DriftRows) -> dict[str, Any]:
@@ -275,10 +276,12 @@ class DriftObserver:
         ]
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
         event = {key: comparison[key] for key in keys}
-        differences = ", ".join(comparison["differ"]) or "nothing that is sure"
-        event["because"] = (
-            f"{len(rows):,} rows of the new kind are known; they differ in: {differences}"
-        )
+        differences = ", ".join(comparison["differ"]) or "no difference is significant"
+        event["because"] = f"{len(rows):,} rows of the new distribution: {differences}"
+        if comparison["differ"]:
+            event["because"] = (
+                f"{len(rows):,} rows of the new distribution differ in: {differences}"
+            )
         event |= {"examples": examples, "since": self._monitor.last_change, "rows": len(rows)}
         result: dict[str, Any] = to_json(event)
         return result
@@ -307,7 +310,7 @@ class DriftObserver:
             recent.numbers.get(CONFIDENCE),
         )
         if reference.correct is None or reference_confidence is None or confidence is None:
-            return Estimate(None, why="answers of this task are not right or wrong")
+            return Estimate(None, why="predictions of this task are not correct or wrong")
         support = weights = None
         if reference.rows.vectors is not None and recent.vectors is not None:
             finite = np.isfinite(recent.vectors).all(axis=1)
@@ -403,18 +406,18 @@ class LazyDriftObserver:
             self._observer = self._load()
         except InputError as error:
             self._reason = str(error).split("\n")[0]
-            self._log(f"drift is not watched: {error}")
+            self._log(f"drift is not monitored: {error}")
             return
         if self._pending_state is not None:
             state, self._pending_state = self._pending_state, None
             try:
                 self._observer.restore(state)
             except ValueError as error:
-                self._log(f"drift begins anew: {error}")
+                self._log(f"drift starts again without its stored state: {error}")
 
     def observe(self, served: Served) -> None:
         if (model := self._model()) != self._model_name:
-            self._log(f"drift: from here on of {model}, which took the place of {self._model_name}")
+            self._log(f"drift: now monitoring {model}, which replaced {self._model_name}")
             if self._observer is not None:
                 self._pending_events += self._observer.events()
             self._model_name, self._observer, self._pending_state, self._reason = (
@@ -440,7 +443,7 @@ class LazyDriftObserver:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         if (stored_model := state.get("model", self._model_name)) != self._model_name:
-            raise ValueError(f"what is stored is of {stored_model}")
+            raise ValueError(f"the stored state belongs to {stored_model}")
         if self._observer is None:
             self._pending_state = dict(state)
         else:
@@ -453,7 +456,7 @@ class LazyDriftObserver:
     def summary(self) -> Mapping[str, Any]:
         if self._observer is not None:
             return {"watched": 1, **self._observer.summary()}
-        return {"watched": 0, "why": self._reason or "no request was seen yet"}
+        return {"watched": 0, "why": self._reason or "no request has arrived yet"}
 
 
 def drift_observers(
@@ -488,18 +491,17 @@ def drift_observers(
     if (run / REFERENCE).is_file():
         observer.start()
     else:
-        because = f"{run} has no {REFERENCE} yet; it is made when the first request was seen"
-        notify(Decision("drift", "watched from the first request on", because))
+        because = f"{run} has no {REFERENCE} yet; it is computed after the first request"
+        notify(Decision("drift", "monitored from the first request on", because))
     try:
         rows = (read_result(run).get("valid") or {}).get("n")
     except RunError:
         rows = None
     if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS:
         because_few = (
-            f"the run has {count_phrase(rows, 'validation row')} to compare them with, and "
-            "it takes "
-            f"{MIN_REFERENCE_ROWS}; the classes that are answered and how sure the model is are "
-            f"watched from {MIN_ROWS} rows on"
+            f"the run has {count_phrase(rows, 'validation row')}, and the test of the inputs needs "
+            f"{MIN_REFERENCE_ROWS}; predicted classes and confidence are monitored from "
+            f"{MIN_ROWS} validation rows on"
         )
-        notify(Decision("drift", "inputs are not watched", because_few, prominent=True))
+        notify(Decision("drift", "inputs are not monitored", because_few, prominent=True))
     return [observer]

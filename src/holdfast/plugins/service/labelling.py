@@ -1,12 +1,12 @@
 """The labelling page's requests: the next row, the model's prediction, a label, a skip, an undo.
 
-The queue is that of ``plugins/labelling``: a fifth is drawn uniformly at random, the rest where a
-label teaches most. It is made from the rows whose texts the service keeps, and refilled after
-``REFILL_AFTER_LABELS`` labels. Two annotators never have the same row: a row is leased for
-``LEASE_S`` seconds, whichever process shows the page. A row labelled through the endpoint may still
-be drawn uniformly, since a volunteered label represents no other row. While a challenger is
-compared, two of five rows are drawn uniformly from those with different predictions, the only ones
-that tell the two models apart.
+The queue is that of ``plugins/labelling`` (active learning): a fifth is drawn uniformly at random,
+the rest where a label is most informative. It is made from the rows whose texts the service stores,
+and refilled after ``REFILL_AFTER_LABELS`` labels. Two annotators never have the same row: a row is
+leased for ``LEASE_S`` seconds, whichever process shows the page. A row labelled through the
+endpoint may still be drawn uniformly, since a volunteered label represents no other row. While a
+challenger is compared, two of five rows are drawn uniformly from those with different predictions,
+the only ones that distinguish the two models.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LabelTask:
 class Progress:
     """Labels so far, each row once: how many by draw method, rows with several annotators and with
     disagreement, skipped rows, and for each model the accuracy on rows drawn uniformly. ``rows``
-    are those within the window whose text is kept."""
+    are those within the window whose text is stored."""
 
     rows: int
     labelled: int
@@ -117,7 +117,7 @@ class Labelling:
 
     def next_item(self, annotator: str) -> LabelTask | None:
         """The next row for this annotator, leased for a while; an unfinished row comes first.
-        ``None`` where no row is left: no text is kept, or all rows are labelled, skipped or
+        ``None`` where no row is left: no text is stored, or all rows are labelled, skipped or
         leased."""
         annotator = _checked_name(annotator)
         now = self._clock()
@@ -157,8 +157,9 @@ class Labelling:
         if not self._store.claim(
             request, index, _checked_name(annotator), now, now + self._lease_s
         ):
-            raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
-        return self._task((kept, Drawn(0, self._draw_method(request, index), "asked again")), now)
+            rule = "is being labelled by another annotator"
+            raise DataError("this row", rule, None, "Continue with the next row.")
+        return self._task((kept, Drawn(0, self._draw_method(request, index), "shown again")), now)
 
     def suggestion(self, request: str, index: int, annotator: str) -> StoredPrediction:
         """The model's prediction; the annotator's label of this row will record that it was seen.
@@ -232,7 +233,7 @@ class Labelling:
             return None
         if label is not None and label.suggestion == "seen" and key == _key(label):
             self._store.mark_seen(*key, annotator)
-        return self._task((kept, Drawn(0, self._draw_method(*key), "taken back")), now)
+        return self._task((kept, Drawn(0, self._draw_method(*key), "undone")), now)
 
     def progress(self) -> Progress:
         """The labels so far."""
@@ -281,8 +282,8 @@ class Labelling:
     def _kept_row(self, request: str, index: int) -> StoredRow:
         kept = self._store.stored_row(request, index)
         if kept is None:
-            rule = "is gone: it was deleted, or its time is over"
-            raise DataError("this row", rule, None, "Take the next one.")
+            rule = "no longer exists: it was deleted, or it expired"
+            raise DataError("this row", rule, None, "Continue with the next row.")
         return kept
 
     def _task(self, candidate: tuple[StoredRow, Drawn], now: float) -> LabelTask:
@@ -365,7 +366,7 @@ def label_pool(
     row_texts = [json.dumps(one.row, sort_keys=True) for one in rows]
     labelled_texts = {text for text, there in zip(row_texts, labelled, strict=True) if there}
     for row, text in enumerate(row_texts):
-        # A duplicate of a labelled text teaches nothing.
+        # A duplicate of a labelled text adds no information.
         eligible[row] &= text not in labelled_texts
         labelled_texts.add(text)
     vectors = _vectors(rows, model)
@@ -440,6 +441,9 @@ def _checked_name(annotator: str) -> str:
     name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise DataError(
-            "who labels", "has no name", annotator, f"Give 1 to {MAX_NAME_LENGTH} characters."
+            "the annotator's name",
+            "is missing or invalid",
+            annotator,
+            f"Give 1 to {MAX_NAME_LENGTH} characters.",
         )
     return name

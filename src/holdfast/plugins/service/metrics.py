@@ -40,30 +40,24 @@ class ServiceCounters(Collector):
         counter = partial(Counter, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
         self._requests = counter(
-            "holdfast_requests",
-            "Answers that were given, by endpoint and status",
-            ["endpoint", "status"],
+            "holdfast_requests", "Responses sent, by endpoint and status", ["endpoint", "status"]
         )
         self._seconds = histogram(
             "holdfast_request_seconds",
-            "From the read head of a request to its sent answer",
+            "Seconds from the headers of a request to its response",
             ["endpoint"],
             buckets=SECONDS,
         )
         self._rows = histogram(
-            "holdfast_request_rows",
-            "Rows of a request that was answered by the model",
-            buckets=ROWS,
+            "holdfast_request_rows", "Rows per request that the model predicted", buckets=ROWS
         )
-        self._refused = counter(
-            "holdfast_refused", "Requests that were refused, by reason", ["reason"]
-        )
+        self._refused = counter("holdfast_refused", "Refused requests, by reason", ["reason"])
         self._abstained = counter(
             "holdfast_rows_left_to_a_person",
-            "Rows without a prediction: below the threshold, or nothing to read",
+            "Rows without a prediction: below the threshold, or without a text",
         )
         self._gone = counter(
-            "holdfast_clients_gone", "Clients that hung up before their answer was ready"
+            "holdfast_clients_gone", "Clients that disconnected before their response was ready"
         )
         self._gauges, self._summaries, self._facts = gauges, summaries, facts
         self.registry.register(self)
@@ -99,14 +93,14 @@ class ServiceCounters(Collector):
     def collect(self) -> Iterable[Metric]:
         """The gauges that are computed at each scrape, in addition to the counters."""
         for name, value in self._gauges().items():
-            yield _gauge(f"holdfast_{name}", "Now", value)
+            yield _gauge(f"holdfast_{name}", "Present value", value)
         facts = self._facts()
-        help_text = "The model that answers"
+        help_text = "The model in service"
         info = GaugeMetricFamily("holdfast_model_info", help_text, labels=list(facts))
         info.add_metric(list(facts.values()), 1)
         yield info
         for observer, summary in self._summaries().items():
-            help_text = f"Said by the observer {observer}"
+            help_text = f"Reported by the observer {observer}"
             for name, value in list(numbers(summary))[:MAX_GAUGES]:
                 yield _gauge(f"holdfast_{observer}_{name}", help_text, value)
 

@@ -185,7 +185,7 @@ class ObserverThread:
                 if (state := self._store.state(self._key(observer))) is not None:
                     observer.restore(state)
             except (StoreError, ValueError) as error:
-                self._log(f"{observer.name} begins anew: {error}")
+                self._log(f"{observer.name} starts again without its stored state: {error}")
         self.observers.append(observer)
 
     def _key(self, observer: ServiceObserver) -> str:
@@ -210,7 +210,7 @@ class ObserverThread:
                 self.defects += 1
                 self.observers.remove(observer)
                 error_name = type(error).__name__
-                self._log(f"a defect switched the observer {observer.name} off: {error_name}")
+                self._log(f"the observer {observer.name} was stopped by a defect: {error_name}")
 
 
 def _deliver(item: Served | Feedback, observer: ServiceObserver) -> None:

@@ -89,16 +89,16 @@ class Replica:
 
 
 def app(arguments: Mapping[str, Any]) -> Any:
-    """What ``serve run`` and ``serve deploy`` start (a Ray Serve ``Application``).
+    """The Ray Serve ``Application`` that ``serve run`` and ``serve deploy`` start.
 
     Parameters
     ----------
-    arguments : ``run`` (needed), ``replicas`` (1), ``store`` (a URL that every replica reaches;
-        none unless named), ``token_file``, ``challenger``, ``precision``, ``threads``, ``hosts``
-        (names that requests may be for), ``set`` (``serve.KEY=VALUE``, with spaces between).
+    arguments : ``run`` (needed), ``replicas`` (1), ``store`` (a URL that every replica can reach;
+        no store by default), ``token_file``, ``challenger``, ``precision``, ``threads``, ``hosts``
+        (names that requests may be for), ``set`` (``serve.KEY=VALUE``, separated by spaces).
         Without a token only clients of the same machine are answered.
 
-    Raises ``RecipeError`` for what is no such argument, ``RunError`` for no finished run,
+    Raises ``RecipeError`` for an unknown argument, ``RunError`` for a run that is not finished,
     ``MachineError`` where Ray Serve is not installed.
     """
     checked = _checked_arguments(arguments)
@@ -173,7 +173,7 @@ def _checked_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _local_only(application: Asgi) -> Asgi:
-    """``application`` for clients of this machine alone: Ray decides where the proxies listen, and
+    """``application`` only for clients of this machine: Ray decides where the proxies listen, and
     other clients need a token."""
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:
@@ -189,7 +189,7 @@ def _local_only(application: Asgi) -> Asgi:
         fault = Fault(
             403,
             "this service",
-            "answers only clients of its own machine, since it has no token",
+            "only answers clients on its own machine, since it has no token",
             None,
             "Start it with token_file=FILE.",
             reason="token",

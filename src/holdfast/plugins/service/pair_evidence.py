@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ACCEPTED, REJECTED = "taken", "kept_aside"
 # The verdict seen from the other model.
 REVERSED = {"better": "worse", "worse": "better"}
-FORCE_HINT = "or promote it anyway with --force."
+FORCE_HINT = "or promote the run anyway with --force."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class PairEvidence:
     ``served_run`` is the folder of the served model.
 
     ``gate`` is the update's gate with ``from`` (the run that was updated), ``None`` where the run
-    is no update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference`` are
-    about the new run; ``None`` where the two were never compared in this store.
+    is not an update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference``
+    are about the new run; ``None`` where the two were never compared in this store.
     """
 
     model: str
@@ -71,7 +71,7 @@ class PairEvidence:
         because = (self.live or {}).get("because")
         if self.verdict == "worse":
             after = (
-                "; this live comparison is later evidence than its gate"
+                "; this live comparison is more recent than the gate's decision"
                 if self.decision == ACCEPTED
                 else ""
             )
@@ -79,7 +79,8 @@ class PairEvidence:
             raise RecipeError(self.model, rule, None, f"Keep the served model, {FORCE_HINT}")
         if self.decision == REJECTED:
             remedy = (
-                f"No live comparison overrides a rejection. Keep the served model, {FORCE_HINT}"
+                "A live comparison cannot override a rejection. Keep the served model, "
+                f"{FORCE_HINT}"
             )
             first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
             rule = f"was rejected by the gate as an update of {first}: {why}"
@@ -101,7 +102,7 @@ class PairEvidence:
         gate = self.gate or {}
         outcome = GATE_OUTCOMES.get(str(self.decision), str(self.decision))
         first = Path(gate["from"]).name
-        return f"the gate called it {outcome} as an update of {first}: {gate.get('because')}"
+        return f"the gate's result for this update of {first} is {outcome}: {gate.get('because')}"
 
     def _live_sentence(self) -> str:
         other = self.served
@@ -111,11 +112,11 @@ class PairEvidence:
             return none_found if shown else f"{none_found}, so nothing shows that it is better"
         return {
             "better": f"it is shown to be better than {other}",
-            "equivalent": f"it is shown to be as good as {other} within the margin, not better",
+            "equivalent": f"it is shown to be equivalent to {other} within the margin, not better",
             "worse": f"it is shown to be WORSE than {other}, and promoted because of --force",
         }.get(
             str(self.verdict),
-            f"it is not shown to be better than {other}: the comparison is undecided",
+            f"it is not shown to be better than {other}: the comparison is inconclusive so far",
         )
 
     def _is_served(self, run: Path) -> bool:
@@ -129,8 +130,8 @@ class PairEvidence:
 
 
 def may_replace(decision: str | None, verdict: str | None) -> bool:
-    """Whether a run may take the place of the served one without ``--force``, by what its gate
-    decided (``None``: it is no update) and what the live comparison that counts found (``None``:
+    """Whether a run may replace the served one without ``--force``, by its gate's decision
+    (``None``: it is not an update) and the verdict of the live comparison that counts (``None``:
     there is none).
 
     >>> [may_replace("undecided", one) for one in (None, "equivalent", "better")]

@@ -1,4 +1,4 @@
-"""``holdfast promote``: a run takes the place of the model that a store's servers serve."""
+"""``holdfast promote``: replace the model that a store's servers serve by another run."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ if TYPE_CHECKING:
 
 def command(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The run to serve; with --undo the one to go.")
+        Path, typer.Argument(metavar="RUN", help="The run to serve; with --undo the one to remove.")
     ],
     store: Annotated[
-        str, typer.Option(metavar="URL", help="The servers' store: a file of SQLite, or a URL.")
+        str, typer.Option(metavar="URL", help="The servers' store: an SQLite file or a URL.")
     ],
     undo: Annotated[
-        bool, typer.Option("--undo", help="Give its place back to the model before it.")
+        bool, typer.Option("--undo", help="Restore the model that was served before.")
     ] = False,
     instead_of: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="MODEL", help="Whose place, where the store has servers of several."
+            "--from", metavar="MODEL", help="Replace this model, if the store has several."
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even where the evidence is against it, or lacking.")
+        bool, typer.Option("--force", help="Promote even against the evidence, or without it.")
     ] = False,
     *,
     output: JsonOutput,
 ) -> None:
-    """Let RUN take the place of the model in service, as far as the live comparison has come, and
-    write down who did so when. It goes by the latest evidence about the two: the gate of the
-    update, and what a live comparison found since. Exit code 2 where that is against RUN (its gate
-    rejected it, or a comparison found it worse) or lacking (its gate is inconclusive, and no
-    comparison found it better), unless --force. Running servers change over within seconds and
-    lose no request; servers that are started again serve it too."""
+    """Replace the model in service by RUN, and record in the store who did so and when.
+
+    The latest evidence about the two models decides: the gate of the update, and a live comparison
+    since then. The exit code is 2 if the evidence is against RUN (its gate rejected it, or a
+    comparison found it worse) or missing (its gate is inconclusive, and no comparison found it
+    better), unless --force is given. Running servers switch within seconds and lose no request;
+    restarted servers serve RUN too.
+    """
     from holdfast.plugins.service.promotion import promote
     from holdfast.plugins.store.store import open_store
 
@@ -56,12 +58,12 @@ def command(
 def promotion_text(promotion: Promotion, store: str, columns: int) -> str:
     """The change, who made it, and the evidence; ``store`` is named without a password."""
     direction = "back to" if promotion.undo else "to"
-    lines = [("Serves", f"from {promotion.before} {direction} {promotion.after} ({promotion.run})")]
+    lines = [("Served", f"from {promotion.before} {direction} {promotion.after} ({promotion.run})")]
     lines += [("Evidence", line) for line in promotion.notes]
     if promotion.evidence is not None:
-        lines.append(("Compared", promotion.evidence["because"]))
+        lines.append(("Live test", promotion.evidence["because"]))
     lines.append(("By", f"{promotion.user}; event {promotion.number} of the store"))
     if not promotion.undo:
-        lines.append(("Take back", f"holdfast promote {promotion.run} --store {store} --undo"))
-    lines.append(("Servers", "those of this store change over within seconds"))
+        lines.append(("Undo", f"holdfast promote {promotion.run} --store {store} --undo"))
+    lines.append(("Servers", "the running servers of this store switch within seconds"))
     return "\n".join(entries(lines, columns))

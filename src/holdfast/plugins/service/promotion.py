@@ -120,20 +120,20 @@ def promote(
     force: bool = False,
     now: float | None = None,
 ) -> Promotion:
-    """Have ``run`` take the place of the model that the store's servers serve, or with ``undo``
-    give its place back to the one before it.
+    """Replace the model that the store's servers serve by ``run``, or with ``undo`` restore the
+    model before it.
 
-    Raises ``RunError`` for a run that is damaged, unfinished or not there, ``RecipeError`` where it
-    cannot stand for the other, is served already, or somebody else was quicker, and, unless
-    ``force``, where the latest evidence about the two is against it or lacking
-    (``pair_evidence.may_replace``). It is one event of the store: a process that is killed
-    meanwhile leaves the one or the other in service.
+    Raises ``RunError`` for a run that is damaged, unfinished or missing; ``RecipeError`` where it
+    is not compatible, is served already, or another promotion came first, and, unless ``force``,
+    where the latest evidence about the two is against it or missing
+    (``pair_evidence.may_replace``). A promotion is one event of the store, so a process that is
+    killed leaves either the old or the new model in service.
     """
     at = time.time() if now is None else now
     places = _places(store)
     if undo and instead_of is not None:
         remedy = "Leave it out: RUN is the run that is rolled back."
-        raise RecipeError("--from", "does not go with --undo", instead_of, remedy)
+        raise RecipeError("--from", "cannot be combined with --undo", instead_of, remedy)
     if undo:
         return _undo(store, run, places, at)
     result = open_run(run)
@@ -142,8 +142,8 @@ def promote(
     current = _place(store, places, model, run, instead_of)
     if current.model == model:
         if current.run == run.resolve():
-            raise RecipeError(model, "is the model that is served", None, "Name another run.")
-        note = (f"the same model, which lay in {current.run}",)
+            raise RecipeError(model, "is already served", None, "Name another run.")
+        note = (f"the same model, previously in {current.run}",)
         return _append(store, Promotion(current.model, model, run.resolve(), notes=note), at)
     _refuse_other(store, current, model, run, result)
     evidence = pair_evidence(store, current.model, current.run, model, result, at)
@@ -167,7 +167,7 @@ def _places(store: Store) -> list[ServedModel]:
     if not distinct:
         raise RecipeError(
             store.name,
-            "has never had a server, so there is nothing to take the place of",
+            "has no server, so there is no model to replace",
             None,
             "Start one: holdfast serve RUN --store …",
         )
@@ -181,7 +181,7 @@ def _place(
         matching = [one for one in places if requested in (one.model, one.model.rpartition("@")[0])]
         if len(matching) == 1:
             return matching[0]
-        raise RecipeError("--from", "names no model that is served", requested, _names(places))
+        raise RecipeError("--from", "is not a served model", requested, _names(places))
     matching = [one for one in places if one.model == model]
     latest = store.state(LATEST) or {}
     if latest.get("challenger") == model:
@@ -190,7 +190,7 @@ def _place(
         return (matching or places)[0]
     raise RecipeError(
         store.name,
-        "has servers of several models, and it is not clear whose place the run is to take",
+        "has servers of several models, and it is not clear which one to replace",
         None,
         f"{_names(places)} Name one with --from.",
     )
@@ -219,9 +219,9 @@ def _refuse_other(
         one, two = facts[-1].get(name), result.get(name)
         other = sorted(one or ()) != sorted(two or ()) if name == "classes" else one != two
         if other:
-            rule = f"cannot take the place of {current.model}, which has another "
+            rule = f"cannot replace {current.model}, which has another "
             rule += "task" if name == "task" else "set of classes"
-            raise RecipeError(model, rule, two, "Serve it on its own: holdfast serve RUN.")
+            raise RecipeError(model, rule, two, "Serve it separately: holdfast serve RUN.")
 
 
 def _undo(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> Promotion:
@@ -232,15 +232,13 @@ def _undo(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> 
     current = matching[0]
     if not current.before:
         rule = "was not promoted: servers were started with it"
-        raise RecipeError(current.model, rule, None, "There is none before it to go back to.")
+        raise RecipeError(current.model, rule, None, "There is no earlier model to restore.")
     model, previous = current.before[-1]
     result = open_run(previous)
     check_model(previous, result)
     if served_name(previous) != model:
-        rule = f"is not {model} any more, which was served before {current.model}"
-        remedy = (
-            f"Bring it back, or promote another run in its place. {RESULT_FILE} says which it is."
-        )
+        rule = f"is no longer {model}, which was served before {current.model}"
+        remedy = f"Restore that run (see {RESULT_FILE}), or promote another one."
         raise RunError(str(previous), rule, served_name(previous), remedy)
     return _append(store, Promotion(current.model, model, previous.resolve(), undo=True), at)
 
@@ -274,16 +272,16 @@ def _append(store: Store, promotion: Promotion, at: float, *, forced: bool = Fal
         return replace(promotion, number=number)
     raise RecipeError(
         promotion.after,
-        f"was not promoted: at the same moment something else took the place of {promotion.before}",
+        f"was not promoted: another promotion replaced {promotion.before} at the same moment",
         None,
-        f"{_names(_places(store))} Look at it, and promote again if you still want to.",
+        f"{_names(_places(store))} Check that model, and promote again if you still want to.",
     )
 
 
 class PromotionFollower:
     """Follows the promotions of a ``store`` for a server that was started with the model ``first``.
 
-    ``load`` makes an engine of a run, sharing the thread of another or alone. ``enrol`` is called
+    ``load`` makes an engine of a run, which may share another engine's thread. ``enrol`` is called
     where the store was recreated, to register this server again. Where a model cannot be loaded or
     is incompatible, the server continues with the current one, and the store and the log say why.
     """
@@ -321,13 +319,13 @@ class PromotionFollower:
             try:
                 self._check()
             except StoreError:
-                # The service reports that its store is gone; the next poll may find it.
+                # The service reports that its store cannot be reached; the next poll may reach it.
                 continue
             except Exception as error:
                 # The message of a defect may hold anything. A server that stopped following would
                 # not be noticed until a promotion has no effect.
                 self.failures += 1
-                self._log(f"a defect while promotions were looked for: {type(error).__name__}")
+                self._log(f"a defect while checking for promotions: {type(error).__name__}")
 
     def _check(self) -> None:
         if self._store.remade != self._remade:
@@ -353,7 +351,7 @@ class PromotionFollower:
             self.failures += 1
             expected_error = isinstance(error, HoldfastError)
             reason = str(error) if expected_error else f"a defect: {type(error).__name__}"
-            self._log(f"{promoted.model} was promoted and cannot be served: {reason}")
+            self._log(f"{promoted.model} was promoted but cannot be served: {reason}")
             body: dict[str, Any] = {"to": promoted.model, "still": self._lineup.facts.model}
             self._store.append(Event(FAILED, time.time(), {**body, "because": reason}))
             return
@@ -362,8 +360,7 @@ class PromotionFollower:
         self.changes += 1
         took = time.monotonic() - started
         self._log(
-            f"{promoted.model} was promoted and serves now, in the place of {replaced} "
-            f"({took:.1f} s)"
+            f"{promoted.model} was promoted and is now served instead of {replaced} ({took:.1f} s)"
         )
         # A comparison with a replaced model is pointless.
         self._lineup.end_comparison()
@@ -375,10 +372,8 @@ class PromotionFollower:
         if challenger is not None and challenger.facts.model == promoted.model:
             return challenger
         if (actual_name := served_name(promoted.run)) != promoted.model:
-            remedy = "Promote a run that is whole, or take the promotion back with --undo."
-            raise RunError(
-                str(promoted.run), f"is not {promoted.model} any more", actual_name, remedy
-            )
+            remedy = "Promote a complete run, or undo the promotion with --undo."
+            raise RunError(str(promoted.run), f"is no longer {promoted.model}", actual_name, remedy)
         engine = self._load(promoted.run, None)
         try:
             refuse_incompatible(self._lineup.facts, engine.facts)

@@ -18,8 +18,8 @@ from holdfast.plugins.store.records import Feedback, Row, StoredPrediction
 
 @dataclass(frozen=True, slots=True)
 class RowPrediction:
-    """The prediction for one row: ``prediction`` is JSON (``None``: left to an annotator, and
-    ``because`` says why), ``confidence`` in [0, 1] where the model has one, and the probability of
+    """The prediction for one row: ``prediction`` is JSON (``None``: left to an annotator, with the
+    reason in ``because``), ``confidence`` in [0, 1] where the model has one, and the probability of
     each class."""
 
     prediction: Any

@@ -1,4 +1,4 @@
-"""``holdfast serve``: a finished run over HTTP."""
+"""``holdfast serve``: serve a finished run over HTTP."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchem
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """Where it listens, what it keeps, and how it computes."""
+    """The address to listen on, what is stored, and how the model computes."""
 
-    host: Annotated[
-        str, typer.Option(help="Where to listen; other machines reach 0.0.0.0, with a token.")
-    ] = "127.0.0.1"
+    host: Annotated[str, typer.Option(help="Listen on this address; 0.0.0.0 needs a token.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="0: a free one, which is printed.")
+        int, typer.Option(min=0, max=65_535, help="Listen on this port; 0: a free one.")
     ] = 8080
     store: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|URL",
-            help="Where requests and labels are kept (none: nowhere); else RUN.store.db.",
+            help="Store requests and labels here (default RUN.store.db; none: nowhere).",
         ),
     ] = None
     challenger: Annotated[
@@ -42,34 +42,30 @@ class ServeOptions:
         typer.Option(metavar="RUN", help="Compare this run with the served one: docs/live.md."),
     ] = None
     token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Ask every caller for the token in this file."),
+        Path | None, typer.Option(metavar="FILE", help="Require the token in this file.")
     ] = None
     precision: Annotated[
-        str,
-        typer.Option(help="float32: as predict answers; auto: the quickest that export measured."),
+        str, typer.Option(help="float32, as in predict, or auto: the fastest that export measured.")
     ] = "float32"
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of the model; else all cores but one.")
+        int | None, typer.Option(min=1, help="Threads of the model (default: all cores but one).")
     ] = None
 
 
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     given: ServeOptions,
-    set_: Annotated[
-        list[str] | None, set_option("serve.log_texts, serve.max_rows …: docs/serve.md.")
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Say nothing but what befalls it.")
-    ] = False,
+    set_: Annotated[list[str] | None, set_option("Set serve.log_texts, serve.max_rows, …")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors.")] = False,
 ) -> None:
-    """Answer requests with RUN's model: POST /predict, /feedback, /explain; /metrics, /health.
+    """Serve predictions of RUN's model over HTTP: POST /predict, /feedback, /explain; GET /metrics,
+    /health.
 
-    One line says when it is ready. SIGTERM (or Ctrl-C) ends it when all is answered and stored.
+    One line is printed when the service is ready. SIGTERM (or Ctrl-C) stops it after all accepted
+    requests are answered and stored.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        rule = f"needs what is not installed: {', '.join(missing).replace('_', '-')}"
+        rule = f"needs packages that are missing: {', '.join(missing).replace('_', '-')}"
         raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")
     from holdfast.plugins.service.settings import serving
 
@@ -87,12 +83,12 @@ def command(
         store = running.service.store
         store_name = "no store" if store is None else store.name
         line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
-        typer.echo(printable(f"{running.address.url} answers: {line}; store: {store_name}"))
+        typer.echo(printable(f"{running.address.url} is ready: {line}; store: {store_name}"))
 
     teller = MessagePrinter(quiet)
     teller.title(f"holdfast serve {run}")
     request = ServeRequest(run, **asdict(given), settings=settings)
     running = compose(request, on_ready, log, teller)
-    teller.line(f"loading the model; until then {running.address.url} answers 503")
+    teller.line(f"loading the model; until it is ready, {running.address.url} responds with 503")
     if code := running.run():
         raise typer.Exit(code)

@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> Address:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise RecipeError(
-            f"--host {host}", "names no host", None, "E.g. 127.0.0.1, ::1 or 0.0.0.0."
+            f"--host {host}", "is not a valid host", None, "E.g. 127.0.0.1, ::1 or 0.0.0.0."
         ) from error
     family, socket_type, proto, _, address = addresses[0]
     sock = socket.socket(family, socket_type, proto)
@@ -86,16 +86,16 @@ def listen(host: str, port: int) -> Address:
 def _bind_error(option: str, host: str, error: OSError) -> RecipeError | MachineError:
     match error.errno:
         case errno.EADDRINUSE:
-            remedy = "Name another --port; 0 takes a free one."
-            return RecipeError(option, f"is taken on {host} by another program", None, remedy)
+            remedy = "Give another --port; 0 chooses a free one."
+            return RecipeError(option, f"is in use on {host} by another program", None, remedy)
         case errno.EACCES:
-            rule = "may be taken by the administrator alone, as all below 1024"
-            return RecipeError(option, rule, None, "Name a --port from 1024 on.")
+            rule = "is not permitted: ports below 1024 need administrator rights"
+            return RecipeError(option, rule, None, "Give a --port of 1024 or above.")
         case errno.EADDRNOTAVAIL:
-            rule = "is no address of this machine"
+            rule = "is not an address of this machine"
             return RecipeError(f"--host {host}", rule, None, "E.g. 127.0.0.1 or 0.0.0.0.")
     reason = os.strerror(error.errno or 0).lower()
-    return MachineError(option, f"cannot be listened on: {reason}", None, "Name another.")
+    return MachineError(option, f"cannot be listened on: {reason}", None, "Give another --port.")
 
 
 def connection_limit(requested: int) -> int:
@@ -106,7 +106,7 @@ def connection_limit(requested: int) -> int:
     limit = requested if soft == resource.RLIM_INFINITY else max(1, (soft - RESERVED_FILES) // 2)
     if requested <= limit:
         return requested
-    because = f"this process may hold {soft:,} files (ulimit -n), two for each connection at worst"
+    because = f"this process may open {soft:,} files (ulimit -n), up to two for each connection"
     notify(Decision("connections", f"{limit:,}", because))
     return limit
 
@@ -209,7 +209,7 @@ class RunningService:
 
     def _on_signal(self, number: int) -> None:
         if self._signal is not None:
-            self.service.log("ended at once by a second signal")
+            self.service.log("stopped at once by a second signal")
             os._exit(INTERRUPTED)
         self._signal = number
         self._exit_code = INTERRUPTED if number == signal.SIGINT else ENDED
@@ -217,7 +217,7 @@ class RunningService:
         if self.service.loaded_engine is None:
             # A model that is loading cannot be stopped, and no request was accepted yet.
             os._exit(self._exit_code)
-        self.service.log("ending: answering what was taken")
+        self.service.log("stopping: answering the requests that were accepted")
         drain_s = self.service.settings.drain_s
         asyncio.get_running_loop().call_later(drain_s, self._stop)
 

@@ -115,9 +115,9 @@ class Service:
         """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
         if self.loaded_engine is None or not self.ready:
             rule, retry_after_s = (
-                ("shuts down", 5) if self.draining else ("is loading its model", 1)
+                ("is shutting down", 5) if self.draining else ("is loading its model", 1)
             )
-            remedy = "Ask again after the seconds in Retry-After."
+            remedy = "Retry after the seconds in Retry-After."
             raise Fault(
                 503,
                 "this service",
@@ -278,7 +278,7 @@ class ServedChats:
         self._chats_engine, self._chats = engine, chats
 
     async def current(self) -> Chats | None:
-        """The conversations of the model in service; ``None`` where it is no language model."""
+        """The conversations of the model in service; ``None`` where it is not a language model."""
         if self._chats_engine is shown_of(self._engine):
             return self._chats
         async with self._lock:
@@ -316,10 +316,10 @@ class ExplanationQueue:
         """The explanations of ``holdfast explain --json`` for the rows. Raises ``QueueFull`` where
         too many requests wait, ``InputError`` for rows that cannot be read."""
         if not isinstance(engine, ModelEngine):
-            rule, remedy = "cannot be asked of this model", "Use holdfast explain."
+            rule, remedy = "is not available for this model", "Use holdfast explain."
             raise Fault(400, "/explain", rule, None, remedy, reason="not explained")
         if self._waiting >= MAX_WAITING:
-            raise QueueFull(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
+            raise QueueFull(SECONDS_A_ROW * self._waiting, "other explanations are waiting")
         self._waiting += 1
         try:
             async with self._turn:

@@ -20,8 +20,8 @@ _tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else 
 
 
 class AbPart(Part):
-    """Of an A/B test: the challenger's share of users, how long each is watched, within which a
-    user's value is held, and the salt of the hash; ``docs/live.md``."""
+    """The settings of an A/B test: the challenger's share of users, how long each user is observed,
+    the range that a user's value is clipped to, and the salt of the hash; see ``docs/live.md``."""
 
     share: float = Field(default=0.5, gt=0, lt=1)
     window_s: float = Field(default=86_400, gt=0, le=31_622_400)
@@ -37,7 +37,7 @@ class AbPart(Part):
 
 
 class Serving(Part):
-    """Every setting of the service beside its options; ``docs/serve.md`` tells of each.
+    """The settings of the service other than its options; ``docs/serve.md`` explains each.
 
     Sizes are in megabytes (10⁶ bytes), times in seconds unless their name says days.
     """
@@ -131,6 +131,6 @@ def _value(key: str, text: str) -> Any:
     try:
         return from_yaml(text)
     except TooMuchError as error:
-        raise RecipeError(f"--set {key}", str(error), text, "Write it shorter.") from None
+        raise RecipeError(f"--set {key}", str(error), text, "Shorten the value.") from None
     except yaml.YAMLError:
         return text

@@ -1,4 +1,4 @@
-"""What a service was asked, what it answered, what people said of it, and what befell it."""
+"""The store of a service: requests, predictions, labels, outcomes and events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 FORGET = Entry(
     "holdfast.plugins.store.forget",
-    "Delete what a request or a person left in a store.",
+    "Delete a request's or a person's data from a store.",
     "holdfast forget --store service.db --request 019a1ff678fcf46c",
     "holdfast forget --store postgresql://me@db/reviews --user anna",
 )

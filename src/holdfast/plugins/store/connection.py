@@ -1,8 +1,8 @@
-"""Opening a store: SQLite in a file, or a database by its URL; made where it is not there.
+"""Open a store: SQLite in a file, or a database by its URL; created where it does not exist.
 
-SQLite writes ahead, so that readers go on beside the one writer; a transaction that returned is on
-the disk; what is deleted is written over. A writer waits its turn from its first statement on:
-one that has read before it writes would be turned away instead.
+SQLite uses a write-ahead log, so that readers continue while one process writes. A transaction that
+returned is on the disk; deleted data is overwritten. A writer takes its lock with its first
+statement: one that had read before would be rejected instead of waiting.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from holdfast.core.errors import DataError, MachineError, StoreError, StoreGone
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 from holdfast.plugins.store import tables
 
-REMEDY = "Check that it is there, has room and may be written."
+REMEDY = "Check that it exists, has free space and is writable."
 # How long a writer waits for another one [s].
 PATIENCE = 10.0
-# Taken by whoever makes tables in PostgreSQL; any number that nobody else takes.
+# The advisory lock for creating tables in PostgreSQL; an arbitrary number.
 CREATION_LOCK = 0x486F6C6466617374
-# SQLAlchemy's names of what another try cannot mend: the record itself is at fault.
+# SQLAlchemy's errors for which a retry is useless: the record itself is invalid.
 RECORD_ERRORS = ("IntegrityError", "DataError", "StatementError")
 
 
 def file_of(where: str) -> Path | None:
-    """The file of a store in SQLite; ``None`` of another database."""
+    """The file of an SQLite store; ``None`` for another database."""
     if not is_url(where):
         return Path(where).expanduser().absolute()
     scheme, _, rest = where.partition("://")
@@ -43,10 +43,11 @@ def file_of(where: str) -> Path | None:
 
 
 def open_database(where: str) -> Engine:
-    """The database at a URL or in a file, with the tables of the store.
+    """Open the database at a URL or in a file, with the tables of the store.
 
-    Raises ``MachineError`` where a driver is not installed, ``StoreError`` where the database is
-    none, is another one, or was made by a newer Holdfast, ``StoreGone`` where it cannot be reached.
+    Raises ``MachineError`` where a driver is not installed; ``StoreError`` for a file that is not a
+    database, belongs to another program, or was created by a newer Holdfast; ``StoreGone`` where
+    the database cannot be reached.
     """
     path = file_of(where)
     if is_url(where) and path is None and where.startswith("sqlite"):
@@ -74,7 +75,7 @@ def open_database(where: str) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: all of it or nothing."""
+    """A transaction that writes everything or nothing."""
     with engine.connect() as connection:
         connection = connection.execution_options(holdfast_writes=True)
         with connection.begin():
@@ -83,33 +84,33 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translating_errors(where: str, *, opening: bool = False) -> Iterator[None]:
-    """Every fault of the database at ``where`` as one block without the password: ``StoreGone``
-    for what may pass, ``DataError`` for a record that it does not take."""
+    """Translate every error of the database at ``where`` into one without the password:
+    ``StoreGone`` for a temporary fault, ``DataError`` for a record that the database rejects."""
     database = mask_password(where)
     try:
         yield
     except ModuleNotFoundError as error:
         rule = "needs a driver that is not installed"
-        remedy = INSTALL if where.partition("://")[0] in DRIVERS else "Install it."
+        remedy = INSTALL if where.partition("://")[0] in DRIVERS else "Install the driver."
         raise MachineError(database, rule, error.name, remedy) from None
     except (SQLAlchemyError, OSError, ValueError) as error:
         message = without_password(str(getattr(error, "orig", None) or error), where)[:300]
         # The chain of exceptions holds the URL.
         if "file is not a database" in message or "malformed" in message:
-            raise StoreError(database, "is no store, or a damaged one", message, REMEDY) from None
+            raise StoreError(database, "is not a store, or is damaged", message, REMEDY) from None
         if opening and not isinstance(error, OSError):
-            # What it says may hold the password, cut at the wrong place.
-            rule, write = "is no URL of a database", "Write postgresql://NAME:PASSWORD@HOST/NAME"
-            remedy = f"{write}, with / @ : of a password as %2F %40 %3A."
+            # The message may hold a part of the password.
+            rule, write = "is not a database URL", "Write postgresql://NAME:PASSWORD@HOST/NAME"
+            remedy = f"{write}, and escape / @ : in the password as %2F %40 %3A."
             raise StoreError(database, rule, None, remedy) from None
         if isinstance(error, ValueError) or type(error).__name__ in RECORD_ERRORS:
-            rule = "does not take a record"
-            raise DataError(database, rule, message, "Leave out what it names.") from None
+            rule, remedy = "rejects a record", "Correct or leave out the value that it names."
+            raise DataError(database, rule, message, remedy) from None
         raise StoreGone(database, "cannot be used as a store", message, REMEDY) from None
 
 
 def make_tables(engine: Engine, where: str) -> None:
-    """The tables, where they are not there, and the mark by which this store is known."""
+    """Create the tables where they are missing, and the mark that identifies this store."""
     path = file_of(where)
     with translating_errors(where):
         if path is not None:
@@ -124,7 +125,7 @@ def make_tables(engine: Engine, where: str) -> None:
         if tables.facts.name not in existing and (
             existing & store_tables or (existing and path is not None)
         ):
-            rule = "holds tables of something else"
+            rule = "contains tables of another program"
             raise StoreError(
                 mask_password(where), rule, sorted(existing)[:5], "Name another store."
             )
@@ -135,7 +136,9 @@ def make_tables(engine: Engine, where: str) -> None:
             schema = connection.execute(schema_query).scalar()
             if schema is None or schema > tables.SCHEMA:
                 rule = (
-                    "was made by a newer Holdfast" if schema else "holds tables of something else"
+                    "was created by a newer version of Holdfast"
+                    if schema
+                    else "contains tables of another program"
                 )
                 remedy = "Update Holdfast, or name another store."
                 raise StoreError(mask_password(where), rule, schema, remedy)
@@ -147,23 +150,23 @@ def make_tables(engine: Engine, where: str) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """A file that nobody else reads: texts of people may stand in it."""
+    """Create a file that only its owner can read: it may hold users' texts."""
     name = str(path)
     if path.is_dir():
-        raise StoreError(name, "is a folder, and a store is a file", None, "Name a file in it.")
+        raise StoreError(name, "is a folder; a store is a file", None, "Name a file in it.")
     if not path.parent.is_dir():
-        rule = "cannot be made: there is no such folder"
-        raise StoreGone(name, rule, str(path.parent), "Make the folder, or name another file.")
+        rule = "cannot be created: its folder does not exist"
+        raise StoreGone(name, rule, str(path.parent), "Create the folder, or name another file.")
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _timeouts(path: Path | None) -> Mapping[str, Any]:
-    # SQLAlchemy, not the driver, says when a transaction begins.
+    # SQLAlchemy, not the driver, begins transactions.
     if path is not None:
         return {"timeout": PATIENCE, "isolation_level": None}
-    # A machine that is gone says nothing; by itself a system waits a quarter of an hour for it, and
-    # two hours where nothing was sent.
+    # A machine that is gone sends nothing; by default a system waits a quarter of an hour for it,
+    # and two hours where nothing was sent.
     seconds = int(PATIENCE)
     alive = {"keepalives_idle": seconds, "keepalives_interval": 5, "keepalives_count": 2}
     return {"connect_timeout": seconds, "tcp_user_timeout": 2000 * seconds, **alive}
@@ -181,6 +184,6 @@ def _begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get("holdfast_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     elif connection.dialect.name == "postgresql":
-        # Else a label waits for as long as somebody locks its table. Of this transaction alone:
-        # a pooler gives the connection to others behind it.
+        # Without it, a label waits as long as its table is locked. LOCAL to this transaction,
+        # since a pooler gives the connection to other clients.
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(1000 * PATIENCE)}")

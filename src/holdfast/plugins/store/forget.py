@@ -1,4 +1,4 @@
-"""``holdfast forget``: delete from a service's store what belongs to a request or a person."""
+"""``holdfast forget``: delete the data of a request or a person from a service's store."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ def command(
         str, typer.Option("--store", metavar="URL", help="The service's store: a file, or a URL.")
     ],
     request: Annotated[
-        str | None, typer.Option("--request", metavar="ID", help="All of one request.")
+        str | None, typer.Option("--request", metavar="ID", help="Delete one request.")
     ] = None,
     user: Annotated[
         str | None,
         typer.Option(
-            "--user", metavar="NAME", help="All requests of a user, as /predict named him."
+            "--user", metavar="NAME", help="Delete all requests of a user, as named in /predict."
         ),
     ] = None,
     who: Annotated[
-        str | None, typer.Option("--who", metavar="NAME", help="All labels that a person gave.")
+        str | None, typer.Option("--who", metavar="NAME", help="Delete all labels of an annotator.")
     ] = None,
     *,
     output: JsonOutput,
 ) -> None:
-    """Delete requests with their answers, texts, labels and outcomes, or the labels of a person.
+    """Delete requests with their predictions, texts, labels and outcomes, or all labels of an
+    annotator (right to erasure).
 
-    The bytes leave the store's files. What stays is an event that says when and how many, and a
-    number for each, by which `holdfast update` knows what it must not learn from again: rows that
-    an earlier update learned from are left out of the next one.
+    The bytes are erased from the store's files. Two things remain: an event with the time and the
+    counts, and a number for each deleted record. By these numbers `holdfast update` leaves out rows
+    that an earlier update was trained on.
     """
     named = {"request": request, "user": user, "who": who}
     given = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
-        rule = "needs one of --request, --user and --who"
+        rule = "needs exactly one of --request, --user and --who"
         options_given = ", ".join(f"--{name}" for name in given) or None
         raise RecipeError(
-            "what to forget", rule, options_given, "E.g. --request ID, as /predict gave it."
+            "holdfast forget", rule, options_given, "E.g. --request ID, as /predict returned it."
         )
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
@@ -73,13 +74,17 @@ def _summary(document: dict[str, Any]) -> str:
         if n and name in TABLE_WORDS
     ]
     if not deleted_words:
-        return "Nothing of it was there."
+        return "Nothing to delete was found."
     lines = [f"Deleted: {', '.join(deleted_words)}."]
     lines.append(
-        "Its bytes have left the store's files."
+        "The data is erased from the store's files."
         if document["erased"]
-        else "Another program is reading the store: the last bytes leave its files within a minute "
-        "where a service runs, else as soon as a program of Holdfast opens or closes it."
+        else "Another program is reading the store, so the last bytes are not erased yet. A "
+        "running service erases them within a minute; without one, the next Holdfast program that "
+        "opens or closes the store does."
     )
-    lines.append("Runs that learned from them know them still: `holdfast update` leaves them out.")
+    lines.append(
+        "Runs that were trained on this data still contain it; the next `holdfast update` leaves "
+        "it out."
+    )
     return "\n".join(lines)

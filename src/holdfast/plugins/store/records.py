@@ -1,7 +1,7 @@
-"""What stands in the store: frozen records, none of which knows a database.
+"""The records of the store: frozen, and independent of any database.
 
 Times are seconds since 1970 (UTC). A *request* is one call with one row or more; ``index`` is the
-place of a row in it, from 0. A *model* is named by ``NAME@MARK``: the folder's name and the
+position of a row in it, from 0. A *model* is named ``NAME@MARK``: the folder's name and the
 beginning of the run's seal, so that a folder that was moved is still the same model.
 """
 
@@ -15,32 +15,33 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Row = Mapping[str, Any]
-# Where a label came from: a call of the service, a file, a page for people, or another model.
+# Where a label came from: a call of the service, a file, the labelling page, or another model.
 Source = Literal["endpoint", "file", "page", "model"]
-# How a row came to be labelled: drawn evenly at random, of all rows or of those that two models
-# answer differently ("unlike"), chosen because it teaches much, or by whoever wished to. Only those
-# drawn evenly of all speak for all rows.
+# How a row was selected for labelling: drawn uniformly at random from all rows, or from those on
+# which two models differ ("unlike"), chosen as informative (active learning), or by the annotator.
+# Only rows drawn uniformly from all rows represent the traffic.
 Drawn = Literal["uniform", "unlike", "chosen", "volunteered"]
-# Whether who labelled had seen the model's answer, which pulls an answer towards itself.
+# Whether the annotator had seen the model's prediction, which biases the label towards it.
 Suggestion = Literal["hidden", "seen", "unknown"]
 
 
 def new_id(at: float | None = None) -> str:
-    """A name for a request [32 hexadecimal digits] that nobody can guess; later ones sort after
-    earlier ones, to the millisecond."""
+    """A request id [32 hexadecimal digits] that cannot be guessed. Later ids sort after earlier
+    ones, to the millisecond."""
     millis = int((time.time() if at is None else at) * 1000)
     return f"{millis:012x}{secrets.token_hex(10)}"
 
 
 def user_mark(user: str) -> str:
-    """A user as the store knows him: a hash [32 hexadecimal digits], the same each time."""
+    """The hash of a user's name that the store holds [32 hexadecimal digits]; always the same."""
     return hashlib.sha256(b"holdfast user\0" + user.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPrediction:
-    """What one model said of one row: ``shown`` is the answer that went out, others were asked in
-    its shadow. ``prediction`` is JSON, ``None`` below the threshold, ``because`` says why."""
+    """One model's prediction of one row. ``shown`` is true for the prediction that was returned,
+    false for a shadow model's. ``prediction`` is JSON; it is ``None`` below the threshold, and
+    ``because`` gives the reason."""
 
     index: int
     model: str
@@ -53,8 +54,9 @@ class StoredPrediction:
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """The text of a request's row, stored only where a service was told to, until ``expires_at``
-    (``None``: until it is deleted). ``vector`` is the model's feature vector, float16 in order."""
+    """The text of a request's row, stored only where the service is set to store texts, until
+    ``expires_at`` (``None``: until it is deleted). ``vector`` is the model's feature vector,
+    float16 in order."""
 
     index: int
     row: Row
@@ -64,8 +66,8 @@ class StoredText:
 
 @dataclass(frozen=True, slots=True)
 class StoredRequest:
-    """One call: when, by whom (a hash, ``None`` where no user was named), to which model, how long
-    it took [s], its predictions, and its texts where they are stored."""
+    """One call: its time, its user (a hash, ``None`` where no user was given), its model, its
+    duration [s], its predictions, and its texts where they are stored."""
 
     id: str
     at: float
@@ -92,7 +94,8 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who labels a row just now, until when, and whether he has ``seen`` the model's answer."""
+    """The annotator who labels a row now, until when, and whether the model's prediction was
+    ``seen``."""
 
     request: str
     index: int
@@ -103,9 +106,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What one person (or model) says is right for one row. ``row`` is there for rows whose text no
-    request left (a file, or a service that keeps no texts), until ``expires_at``; ``model`` is
-    whose answer was shown. ``id`` is given by the store."""
+    """The label that one annotator (or model) gave to one row. ``row`` is given for rows whose text
+    no request stored (a file, or a service that stores no texts), until ``expires_at``; ``model``
+    is the model whose prediction was shown. ``id`` is assigned by the store."""
 
     request: str
     index: int
@@ -123,8 +126,8 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class RequestOutcome:
-    """What came of a request outside: 1 for a click or a sale, an amount; ``at`` is when it was
-    told, and the request's own time is what it counts for."""
+    """The outcome of a request outside the service: 1 for a click or a sale, or an amount. ``at``
+    is when it was reported; it counts for the time of the request."""
 
     request: str
     value: float
@@ -134,8 +137,8 @@ class RequestOutcome:
 
 @dataclass(frozen=True, slots=True)
 class FirstRequest:
-    """The first request of a user (the stored hash) since some time, when it was, and which
-    ``model`` answered it."""
+    """The first request of a user (the stored hash) after a given time: its time, and the ``model``
+    that answered it."""
 
     user: str
     at: float
@@ -145,9 +148,9 @@ class FirstRequest:
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to the service: an alarm, a verdict of the comparison, a promotion, a
-    gate, a test, a deletion. ``kind`` names it, ``body`` is JSON. Events are never changed, except
-    that a text in one (``{"row": "REQUEST/INDEX", "text": …}``) is removed when it is deleted
-    elsewhere."""
+    gate, a test, a deletion. ``kind`` names it, ``body`` is JSON. Events are never changed, with
+    one exception: a text in an event (``{"row": "REQUEST/INDEX", "text": …}``) is removed when it
+    is deleted elsewhere."""
 
     kind: str
     at: float
@@ -157,7 +160,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Tombstones:
-    """What was deleted: names of requests, and labels as ``MARK-NUMBER`` (``Store.mark``)."""
+    """What was deleted: ids of requests, and labels as ``MARK-NUMBER`` (``Store.mark``)."""
 
     requests: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()

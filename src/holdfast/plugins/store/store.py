@@ -1,7 +1,7 @@
-"""``Store``: what a service writes and what everybody else reads of it.
+"""``Store``: what a service writes, and what other programs read of it.
 
-Every method is synchronous and may be called by any thread. What goes wrong in the database is a
-``StoreError``: whoever answers requests goes on without a store, and counts what was lost.
+Every method is synchronous and may be called from any thread. Database errors are ``StoreError``:
+the service continues without a store, and counts what was lost.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ from holdfast.plugins.store.records import (
 
 By = Literal["request", "user", "who", "label"]
 TOMBSTONE_KINDS = ("request", "label")
-# A fact of each deletion that is not scrubbed yet begins so.
+# The name of a fact for each deletion that is not scrubbed yet begins with this.
 PENDING_SCRUB = "scrub-"
-# The records that the store numbers as they come, and where they stand.
+# The records that the store numbers on arrival, and their tables.
 NUMBERED = {Feedback: tables.feedback, RequestOutcome: tables.outcomes, Event: tables.events}
 Numbered = TypeVar("Numbered", Feedback, RequestOutcome, Event)
-# Below the number of variables that SQLite takes in one statement.
+# Below the number of variables that SQLite accepts in one statement.
 MAX_VARIABLES = 10_000
-# Whatever a service answered is written or lost by then [s].
+# After this time every response of a service is written or lost [s].
 WRITE_DELAY_S = 3600.0
 
 
 class Store:
-    """The store at ``where``: a file of SQLite, or a URL. ``open_store`` makes one.
+    """The store at ``where``: an SQLite file or a URL. ``open_store`` creates one.
 
-    Several processes may use one store. A file that is deleted or replaced under it is made anew
-    (``remade`` counts that): its connections would go on writing into a file that has no name.
+    Several processes may use one store. A file that is deleted or replaced while in use is created
+    again (``remade`` counts that): open connections would otherwise write to a file without a name.
     """
 
     def __init__(self, where: str, engine: Engine) -> None:
@@ -77,12 +77,12 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Where it is, without a password."""
+        """Its location, without a password."""
         return mask_password(self._where)
 
     @property
     def mark(self) -> str:
-        """What this store is known by [8 hexadecimal digits], drawn when it was made."""
+        """The mark that identifies this store [8 hexadecimal digits], drawn when it was created."""
         if self._mark is None:
             fact = tables.facts.c
             (row,) = self._read(select(fact.value).where(fact.name == "mark"))
@@ -90,15 +90,15 @@ class Store:
         return self._mark
 
     def close(self) -> None:
-        """Give the connections back; what was deleted leaves the file first, where it is due."""
+        """Close the connections, after scrubbing deleted data where that is pending."""
         self.scrub_if_due()
         self._engine.dispose()
 
     # What a service writes.
 
     def add_requests(self, requests: Sequence[StoredRequest]) -> None:
-        """Calls with what was said, and their texts where they are kept; all or none. Of one that
-        was deleted meanwhile nothing is written."""
+        """Add calls with their predictions, and their texts where they are stored; all or none.
+        Requests that were deleted in the meantime are skipped."""
         with self._writing() as connection:
             deleted = _deleted_requests(connection, [one.id for one in requests])
             user_deletions = _user_deletions(connection, {one.user for one in requests if one.user})
@@ -114,7 +114,7 @@ class Store:
             _add_parts(connection, tables.texts, texts)
 
     def add_predictions(self, request: str, predictions: Sequence[StoredPrediction]) -> None:
-        """What another model said of a request that is there already."""
+        """Add another model's predictions to a stored request."""
         with self._writing() as connection:
             if not _deleted_requests(connection, [request]):
                 _add_parts(connection, tables.answers, [(request, one) for one in predictions])
@@ -122,7 +122,7 @@ class Store:
     def add_feedback(self, feedback: Feedback, request: StoredRequest | None = None) -> Feedback:
         """Add one label and return the record with its number. It is on disk when this returns,
         together with its ``request`` where that is not written yet, since a user's labels are found
-        by the user's requests. Raises ``DataError`` where the request was deleted."""
+        through the user's requests. Raises ``DataError`` where the request was deleted."""
         with self._writing() as connection:
             _require_request(connection, feedback.request, "label", request)
             return replace(feedback, id=_append(connection, feedback))
@@ -130,18 +130,18 @@ class Store:
     def add_outcome(
         self, outcome: RequestOutcome, request: StoredRequest | None = None
     ) -> RequestOutcome:
-        """What came of a request; as ``add_feedback``."""
+        """Add the outcome of a request; as ``add_feedback``."""
         with self._writing() as connection:
             _require_request(connection, outcome.request, "outcome", request)
             return replace(outcome, id=_append(connection, outcome))
 
     def append(self, event: Event) -> Event:
-        """Something that befell the service; the same record with its number."""
+        """Add an event of the service; return the record with its number."""
         with self._writing() as connection:
             return replace(event, id=_append(connection, event))
 
     def save_state(self, name: str, body: Mapping[str, Any], at: float) -> None:
-        """Remember ``body`` under a name, in the place of what was there."""
+        """Save ``body`` under a name, replacing what was saved there."""
         values = {"at": at, "body": dict(body)}
         insert = _insert(self._engine)(tables.states).values(name=name, **values)
         self._write(insert.on_conflict_do_update(index_elements=["name"], set_=values))
@@ -149,12 +149,12 @@ class Store:
     # What others read.
 
     def state(self, name: str) -> dict[str, Any] | None:
-        """What was remembered last under a name; ``None`` where nothing was."""
+        """What was last saved under a name; ``None`` where nothing was."""
         rows = self._read(select(tables.states.c.body).where(tables.states.c.name == name))
         return dict(rows[0].body) if rows else None
 
     def request(self, id: str) -> StoredRequest | None:
-        """A call with what was said and its texts; ``None`` where there is none."""
+        """A call with its predictions and texts; ``None`` where it does not exist."""
         matches = self.requests(ids=[id])
         return matches[0] if matches else None
 
@@ -166,8 +166,8 @@ class Store:
         since: float | None = None,
         limit: int = 1000,
     ) -> list[StoredRequest]:
-        """Calls in the order of their names, behind ``after``, with what was said and their texts:
-        those of ``ids``, or those that were asked at ``since`` or later."""
+        """Calls in the order of their ids, after the id ``after``, with their predictions and
+        texts: those of ``ids``, or those sent at ``since`` or later."""
         table = tables.requests
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         if ids is not None:
@@ -194,14 +194,14 @@ class Store:
         ]
 
     def stored_rows(self, limit: int = 5000) -> list[StoredRow]:
-        """The newest rows whose text is kept, the newest first, each with the answer that went
-        out."""
+        """The newest rows whose text is stored, newest first, each with the prediction that was
+        returned."""
         columns = tables.texts.c
         newest = _stored_rows_query().order_by(columns.request.desc(), columns.index).limit(limit)
         return [_stored_row(one) for one in self._read(newest)]
 
     def stored_row(self, request: str, index: int) -> StoredRow | None:
-        """One such row; ``None`` where its text is not kept."""
+        """One such row; ``None`` where its text is not stored."""
         columns = tables.texts.c
         rows = self._read(
             _stored_rows_query().where(columns.request == request, columns.index == index)
@@ -209,41 +209,41 @@ class Store:
         return _stored_row(rows[0]) if rows else None
 
     def feedback_by(self, who: str, *, source: str) -> list[Feedback]:
-        """The labels of one person from one source, in the order in which they came."""
+        """The labels of one annotator from one source, in order of arrival."""
         columns = tables.feedback.c
         return self._in_order(Feedback, columns.who == who, columns.source == source)
 
     def feedback_of(self, request: str, index: int) -> list[Feedback]:
-        """The labels of one row, in the order in which they came."""
+        """The labels of one row, in order of arrival."""
         columns = tables.feedback.c
         return self._in_order(Feedback, columns.request == request, columns.index == index)
 
     def feedback(self, *, after: int = 0, limit: int | None = 10_000) -> list[Feedback]:
-        """Labels in the order in which they came, behind number ``after``; ``None``: all."""
+        """Labels in order of arrival, after number ``after``; ``limit=None``: all."""
         return self._in_order(Feedback, tables.feedback.c.id > after, limit=limit)
 
     def outcomes(self, *, after: int = 0, limit: int = 10_000) -> list[RequestOutcome]:
-        """What came of requests, in the order in which it was told, behind number ``after``."""
+        """Outcomes of requests, in order of arrival, after number ``after``."""
         return self._in_order(RequestOutcome, tables.outcomes.c.id > after, limit=limit)
 
     def events(
         self, kind: str | None = None, *, after: int = 0, limit: int | None = 1000
     ) -> list[Event]:
-        """What befell the service, oldest first, behind number ``after``; of one kind or of all;
-        ``limit`` of them, or every one (``None``)."""
+        """Events of the service, oldest first, after number ``after``; of one kind or of all; at
+        most ``limit``, or every one (``None``)."""
         columns = tables.events.c
         conditions = [] if kind is None else [columns.kind == kind]
         return self._in_order(Event, columns.id > after, *conditions, limit=limit)
 
     def newest_events(self, limit: int = 1000) -> list[Event]:
-        """What befell the service last, oldest first."""
+        """The last events of the service, oldest first."""
         newest = select(tables.events).order_by(tables.events.c.id.desc()).limit(limit)
         rows = self._read(newest)
         return [Event(**_columns_of(row)) for row in reversed(rows)]
 
     def calls(self, since: float, limit: int) -> list[tuple[float, int, float, str]]:
-        """When calls came at ``since`` or later, how many rows each had, how long it took [s], and
-        of which model, the newest first."""
+        """Time, number of rows, duration [s] and model of the calls at ``since`` or later, newest
+        first."""
         columns = tables.requests.c
         query = select(columns.at, columns.rows, columns.seconds, columns.model).where(
             columns.at >= since
@@ -252,17 +252,17 @@ class Store:
         return [(row.at, row.rows, row.seconds, row.model) for row in rows]
 
     def states(self, beginning: str) -> dict[str, dict[str, Any]]:
-        """Everything that was remembered last under names that begin so."""
+        """Everything that was last saved under names with this beginning."""
         columns = tables.states.c
         rows = self._read(select(columns.name, columns.body).order_by(columns.name))
         return {row.name: dict(row.body) for row in rows if row.name.startswith(beginning)}
 
     def count_feedback(self) -> int:
-        """How many labels there are."""
+        """The number of labels."""
         return int(self._read(select(func.count()).select_from(tables.feedback))[0][0])
 
     def tombstones(self) -> Tombstones:
-        """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
+        """What was deleted so far, for programs that must delete their copies of rows too."""
         rows = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
         keys_of = {
             kind: frozenset(one.key for one in rows if one.kind == kind) for kind in TOMBSTONE_KINDS
@@ -270,18 +270,18 @@ class Store:
         return Tombstones(keys_of["request"], keys_of["label"])
 
     def select(self, statement: Any) -> list[Any]:
-        """The rows of a statement over ``plugins.store.tables``, for what no method reads."""
+        """The rows of a statement over ``plugins.store.tables``, for queries without a method."""
         return self._read(statement)
 
     # What goes away.
 
     def delete(self, at: float, *, by: By, value: str) -> dict[str, int]:
-        """Delete everything of a request, of a user (by the hash that is stored), what a person
-        labelled (``who``), or one label by its number; how many rows of each table went.
+        """Delete everything of a request, of a user (by the stored hash), of an annotator
+        (``who``), or one label by its number; return the number of deleted rows by table.
 
-        The event that stays says that it was done, by what and how many, and names nobody; a
-        tombstone keeps what was deleted from coming back. The bytes are gone from the file as soon
-        as no reader stands in the way: see ``scrub``.
+        The event that remains records the time, the kind of deletion and the counts, and names
+        nobody. A tombstone keeps deleted data from coming back. The bytes are erased from the file
+        as soon as no reader blocks that: see ``scrub``.
         """
         labels = tables.feedback.c
         mark = self.mark
@@ -302,7 +302,7 @@ class Store:
                 outcome = connection.execute(delete(tables.metadata.tables[name]).where(condition))
                 gone[name] = outcome.rowcount
             if by == "user":
-                # What other processes have not written yet: forgotten again within the hour.
+                # Blocks requests that other processes have not written yet; removed after an hour.
                 buried.append(("user", value))
             _add_tombstones(connection, buried, at)
             _erase(connection)
@@ -312,8 +312,8 @@ class Store:
         return gone
 
     def expire(self, now: float) -> int:
-        """Delete texts whose time is over, those that came with labels too; how many. The answers
-        and the labels stay."""
+        """Delete texts whose time is over, those of labels included; return the number. Predictions
+        and labels stay."""
         texts, labels = tables.texts, tables.feedback
         with self._writing() as connection:
             expired = delete(texts).where(texts.c.expires_at <= now)
@@ -331,22 +331,22 @@ class Store:
         return n_deleted
 
     def scrub_if_due(self) -> None:
-        """Scrub where it is due, whoever left it so. A store that cannot be used leaves it to the
-        next one who opens it."""
+        """Scrub where it is pending, whichever process left it so. Where the store cannot be used,
+        the next process that opens it scrubs."""
         with contextlib.suppress(StoreError):
             if self.pending_scrubs():
                 self.scrub(0.1)
 
     def pending_scrubs(self) -> list[str]:
-        """The deletions whose bytes may still stand in the store's files, by their marks: they are
-        written down with the deletion, so that no process that ends takes them along."""
+        """The marks of deletions whose bytes may still be in the store's files. They are stored
+        with the deletion, so that they survive the end of any process."""
         name = tables.facts.c.name
         return [one.name for one in self._read(select(name).where(name.like(f"{PENDING_SCRUB}%")))]
 
     def scrub(self, patience_s: float = 2.0) -> bool:
-        """Empty the file of SQLite in which what was deleted would still stand; of PostgreSQL, let
-        the place be used again. ``False`` where a reader is in the way for longer than
-        ``patience_s``: it stays due then, for whoever opens, closes or expires the store next."""
+        """Empty the SQLite file in which deleted data could remain; in PostgreSQL, free the space.
+        ``False`` where a reader blocks it for longer than ``patience_s``: it then stays pending
+        until the store is next opened, closed or expired."""
         owed, busy = self.pending_scrubs(), False
         with translating_errors(self._where), self._engine.connect() as connection:
             autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -358,7 +358,7 @@ class Store:
                 for name in ("texts", "feedback", "answers", "requests"):
                     autocommit.exec_driver_sql(f"VACUUM {name}")
         if owed and not busy:
-            # Of a deletion that came meanwhile nothing is known yet.
+            # Only the marks read before: a deletion in the meantime is still pending.
             with self._writing() as connection:
                 connection.execute(delete(tables.facts).where(tables.facts.c.name.in_(owed)))
         return not busy
@@ -366,15 +366,15 @@ class Store:
     # Who labels what, now.
 
     def claim(self, request: str, index: int, who: str, now: float, until: float) -> bool:
-        """Take a row for ``who`` alone, until then; ``False`` where another has it. Of two who ask
-        at once one gets it, in whichever process."""
+        """Reserve a row for ``who`` until the given time; ``False`` where another annotator has it.
+        Of two simultaneous claims one succeeds, in whichever process."""
         table = tables.claims
         with self._writing() as connection:
             insert = _insert(connection)(table).values(
                 request=request, index=index, who=who, until=until, seen=False
             )
             free = (table.c.until <= now) | (table.c.who == who)
-            # Who comes back to a row has not forgotten what he saw.
+            # An annotator who returns to a row has still seen the prediction.
             keep_seen = and_(table.c.who == who, table.c.seen)
             upsert = insert.on_conflict_do_update(
                 index_elements=["request", "index"],
@@ -384,42 +384,42 @@ class Store:
             return connection.execute(upsert.returning(table.c.who)).scalar() == who
 
     def mark_seen(self, request: str, index: int, who: str) -> None:
-        """``who`` has now seen the model's answer to the row that he labels."""
+        """Record that ``who`` has seen the model's prediction of a claimed row."""
         claimed = _claimed_by(tables.claims, request, index, who)
         self._write(tables.claims.update().where(claimed).values(seen=True))
 
     def release(self, request: str, index: int, who: str) -> None:
-        """Give a row back that ``who`` had taken."""
+        """Release a row that ``who`` had claimed."""
         self._write(tables.claims.delete().where(_claimed_by(tables.claims, request, index, who)))
 
     def claims(self, now: float) -> list[Claim]:
-        """Who labels which row now."""
+        """The claims that are valid now."""
         rows = self._read(select(tables.claims).where(tables.claims.c.until > now))
         return [Claim(**_columns_of(row)) for row in rows]
 
     def skip(self, request: str, index: int, who: str, at: float) -> None:
-        """``who`` would rather not label this row."""
+        """Record that ``who`` skipped this row."""
         values = {"request": request, "index": index, "who": who, "at": at}
         self._write(_insert(self._engine)(tables.skips).values(**values).on_conflict_do_nothing())
 
     def unskip(self, request: str, index: int, who: str) -> None:
-        """Take that back."""
+        """Undo a skip."""
         self._write(tables.skips.delete().where(_claimed_by(tables.skips, request, index, who)))
 
     def skipped(self) -> list[tuple[str, int, str, float]]:
-        """Request, index, who and when, oldest first."""
+        """Request, index, annotator and time of each skip, oldest first."""
         rows = self._read(select(tables.skips).order_by(tables.skips.c.at))
         return [(row.request, row.index, row.who, row.at) for row in rows]
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """One transaction: all of it or nothing."""
+        """One transaction that writes everything or nothing."""
         self._require_file()
         with translating_errors(self._where), writing(self._engine) as connection:
             yield connection
 
     def _write(self, statement: Any) -> None:
-        """One statement, which is a transaction of its own."""
+        """Execute one statement in its own transaction."""
         with self._writing() as connection:
             connection.execute(statement)
 
@@ -458,12 +458,12 @@ class Store:
 
 
 def open_store(where: str, *, make: bool = True) -> Store:
-    """The store in a file or at a URL, made where it is not there, unless ``make`` is off; see
-    ``open_database``. What an earlier process could not erase is erased now, where no reader stands
-    in the way."""
+    """Open the store in a file or at a URL, and create it where it does not exist, unless ``make``
+    is false; see ``open_database``. Data that an earlier process could not erase is erased now,
+    where no reader blocks that."""
     path = file_of(where)
     if not make and path is not None and not path.is_file():
-        raise StoreError(str(path), "is not there", None, "Name the store of the service.")
+        raise StoreError(str(path), "was not found", None, "Name the store of the service.")
     store = Store(where, open_database(where))
     store.scrub_if_due()
     return store
@@ -494,7 +494,7 @@ def _claimed_by(table: Any, request: str, index: int, who: str) -> Any:
 
 
 def _deletion_conditions(by: By, value: str) -> dict[str, Any]:
-    """The rows of each table that go, as a condition."""
+    """The rows of each table to delete, as a condition."""
     if by == "label":
         return {"feedback": tables.feedback.c.id == int(value)}
     if by == "who":
@@ -509,7 +509,7 @@ def _deletion_conditions(by: By, value: str) -> dict[str, Any]:
     for name in names:
         column = tables.metadata.tables[name].c.request
         conditions[name] = column == value if by == "request" else column.in_(ids)
-    # Last: the others are found by it.
+    # Last, since the others are found through it.
     return {**conditions, "requests": request_column == value}
 
 
@@ -525,8 +525,8 @@ def _deleted_requests(connection: Connection, requests: Sequence[str]) -> set[st
 def _require_request(
     connection: Connection, request: str, record_name: str, request_record: StoredRequest | None
 ) -> None:
-    """Make sure that a request is in the store; ``request_record`` is written where it is not there
-    yet. Raises ``DataError`` where the request was deleted, or the data of its user were."""
+    """Make sure that a request is in the store; ``request_record`` is written where it is missing.
+    Raises ``DataError`` where the request was deleted, or the data of its user were."""
     is_deleted = bool(_deleted_requests(connection, [request]))
     if request_record is not None and request_record.user:
         is_deleted = (
@@ -539,16 +539,16 @@ def _require_request(
     if is_deleted:
         raise DataError(
             f"the request {request}",
-            f"was deleted, and takes no {record_name}",
+            f"was deleted and accepts no {record_name}",
             None,
-            f"Ask again, and send the {record_name} of the new answer.",
+            f"Send the request again, and give the {record_name} of the new response.",
         )
     if request_record is not None:
         _add_calls(connection, [request_record])
 
 
 def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
-    """Requests; of one that came with its label already nothing is written again."""
+    """Add requests; one that was already added with its label is skipped."""
     if calls:
         once = _insert(connection)(tables.requests).on_conflict_do_nothing()
         names = ("id", "at", "model", "rows", "seconds", "user")
@@ -556,7 +556,7 @@ def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
 
 
 def _user_deletions(connection: Connection, users: set[str]) -> dict[str, float]:
-    """When the data of these users were deleted last."""
+    """When the data of these users were last deleted."""
     columns = tables.tombstones.c
     query = select(columns.key, columns.at).where(
         columns.kind == "user", columns.key.in_(sorted(users)[:MAX_VARIABLES])
@@ -574,9 +574,9 @@ def _add_tombstones(connection: Connection, entries: Sequence[tuple[str, str]], 
 
 
 def _erase(connection: Connection) -> None:
-    """Behind a deletion: take texts out of events (``{"row": "REQUEST/INDEX", "text": …}``) that
-    are not kept where they were asked any more, and write down that the bytes of it all are to
-    leave the files, whoever does it."""
+    """After a deletion: remove texts from events (``{"row": "REQUEST/INDEX", "text": …}``) that are
+    no longer stored with their request, and record that the bytes are still to be erased from the
+    files."""
     events, texts = tables.events, tables.texts.c
     query = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
     for event in connection.execute(query).all():
@@ -608,21 +608,21 @@ def _mappings_within(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _insert(connection: Connection | Engine) -> Any:
-    """``INSERT`` with what to do where a row is there already, which both databases know."""
+    """``INSERT`` with conflict handling, which both databases support."""
     return {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name].insert
 
 
 def _add_parts(
     connection: Connection, table: Table, parts: Sequence[tuple[str, StoredPrediction | StoredText]]
 ) -> None:
-    """What belongs to requests, by their names."""
+    """Add predictions or texts that belong to requests, with the request ids."""
     if parts:
         rows = [{"request": request, **asdict(part)} for request, part in parts]
         connection.execute(table.insert(), rows)
 
 
 def _append(connection: Connection, record: Feedback | RequestOutcome | Event) -> int:
-    """Write a record; its number."""
+    """Write a record and return its number."""
     table = NUMBERED[type(record)]
     values = {name: value for name, value in asdict(record).items() if name != "id"}
     inserted = connection.execute(table.insert().values(values).returning(table.c.id))

@@ -16,11 +16,11 @@ from sqlalchemy import (
     Table,
 )
 
-# Raised with every change of a table; a store of a higher number is refused.
+# Increased with every change of a table; a store with a higher number is refused.
 SCHEMA = 1
 
 metadata = MetaData()
-# SQLite gives out numbers by itself for INTEGER alone.
+# SQLite assigns numbers automatically only for INTEGER.
 Number = BigInteger().with_variant(Integer, "sqlite")
 
 facts = Table(
@@ -82,7 +82,7 @@ feedback = Table(
     Column("expires_at", Float),
     Index("feedback_who", "who"),
     Index("feedback_expire", "expires_at"),
-    # The number of a row that was deleted is never given out again.
+    # The number of a deleted row is never used again.
     sqlite_autoincrement=True,
 )
 
@@ -116,7 +116,7 @@ states = Table(
     Column("body", JSON, nullable=False),
 )
 
-# What was deleted, by names that say nothing of anybody: it must not come back.
+# What was deleted, by keys that identify nobody, so that it does not come back.
 tombstones = Table(
     "tombstones",
     metadata,
@@ -125,7 +125,7 @@ tombstones = Table(
     Column("at", Float, nullable=False),
 )
 
-# Who is labelling a row just now, and who would rather not.
+# Who is labelling a row now; below, who skipped it.
 claims = Table(
     "claims",
     metadata,
@@ -133,7 +133,7 @@ claims = Table(
     Column("index", Integer, primary_key=True, autoincrement=False),
     Column("who", String(256), nullable=False),
     Column("until", Float, nullable=False),
-    # Whether who labels it has seen the model's answer.
+    # Whether the annotator has seen the model's prediction.
     Column("seen", Boolean, nullable=False),
 )
 

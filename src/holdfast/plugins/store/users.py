@@ -1,5 +1,5 @@
-"""Users of a service: when each came first, and what came of their requests; for a comparison whose
-unit is the user."""
+"""Users of a service: their first requests, and the outcomes of their requests, for a comparison
+whose unit is the user."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class UserOutcome:
 def first_requests(
     store: Store, *, since: float, after: FirstRequest | None, until: float, limit: int = 1000
 ) -> list[FirstRequest]:
-    """Users in the order in which each came first (``since`` then on), behind ``after`` and up to
-    ``until``; of those who came at the same time, in the order of their names."""
+    """Users in the order of their first request at or after ``since``, following ``after`` and up
+    to ``until``; users with the same time in the order of their names."""
     first = func.min(requests.c.at)
     query = (
         select(requests.c.user, first.label("first"))
@@ -48,13 +48,13 @@ def first_requests(
         .where(columns.user.in_(list(first_times)), columns.at.in_(list(first_times.values())))
         .order_by(columns.id.desc())
     )
-    # Of two requests at the same time the one of the first name, which comes last here.
+    # Of two requests at the same time, the one with the smaller id, which comes last here.
     models = {(row.user, row.at): row.model for row in store.select(models_query)}
     return [FirstRequest(user, at, models.get((user, at), "")) for user, at in first_times.items()]
 
 
 def user_outcomes(store: Store, users: Sequence[str], since: float) -> list[UserOutcome]:
-    """What came of these users' requests that were asked at ``since`` or later."""
+    """The outcomes of these users' requests that were sent at ``since`` or later."""
     query = (
         select(requests.c.user, requests.c.at.label("asked"), outcomes.c.at, outcomes.c.value)
         .join(outcomes, outcomes.c.request == requests.c.id)

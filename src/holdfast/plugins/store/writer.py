@@ -1,4 +1,4 @@
-"""Writing to the store in a thread of its own, so that no answer waits for a disk."""
+"""Write to the store in a separate thread, so that no response waits for a disk."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from holdfast.plugins.store.records import Event, StoredRequest
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
-# How much waits at most: requests, rows of requests, and bytes of their texts.
+# Limits of the queue: requests, rows of requests, and bytes of their texts.
 MAX_REQUESTS = 10_000
 MAX_ROWS = 200_000
 MAX_BYTES = 64_000_000
-# So many rows are one transaction, and so long it is gathered [s].
+# The rows of one transaction, and how long they are gathered [s].
 BATCH_ROWS = 2_000
 GATHER_S = 0.05
-# How long to wait before another try [s]: the first time, and at most.
+# How long to wait before a retry [s]: the first time, and at most.
 FIRST_WAIT, MAX_WAIT = 0.1, 5.0
 EXPIRE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class WriteCounts:
-    """What became of requests: ``written``, still ``waiting``, ``lost`` for want of room or time,
-    ``refused`` by the database; ``failures`` of the store so far, ``away`` while it is gone, and
-    what it said ``last``; ``expired`` texts."""
+    """What happened to requests: ``written``, still ``waiting``, ``lost`` because the queue was
+    full or time ran out, ``refused`` by the database. Also the ``failures`` of the store so far,
+    ``away`` while it cannot be reached, its ``last`` error message, and the number of ``expired``
+    texts."""
 
     written: int = 0
     waiting: int = 0
@@ -45,15 +46,17 @@ class WriteCounts:
 
 
 class StoreWriter:
-    """Takes requests at once and writes them in order, many in a transaction.
+    """Accepts requests at once and writes them in order, many in one transaction.
 
-    Where the store is locked, full or gone, up to ``MAX_REQUESTS`` wait (and as many rows and
-    bytes of text as the limits above say); what comes beyond is lost and counted. It comes back by
-    itself, and an event ``store`` then says from when to when how many were lost. A record that
-    the database does not take costs none but itself. Texts expire here too, once a minute.
+    While the store is locked, full or unreachable, up to ``MAX_REQUESTS`` requests wait (with the
+    limits above on rows and bytes of text); further requests are lost and counted. Writing resumes
+    by itself, and an event ``store`` then records the period and the number of lost requests. A
+    record that the database rejects is skipped by itself. Texts are also expired here, once a
+    minute.
 
-    ``say`` hears one line where the store goes and where it comes back; ``prepare`` makes of each
-    request what is written of it (without personal data, say), in the thread.
+    ``log`` receives one line when the store becomes unreachable and one when it is back.
+    ``prepare`` turns each request into what is written of it (without personal data, for example),
+    in the thread.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class StoreWriter:
         self._counts = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
         self._last: str | None = None
         self._away = False
-        # When it went, or the first request was lost that no event tells of yet.
+        # When the store became unreachable, or the first request was lost that no event reports.
         self._since: float | None = None
         self._lost_told = 0
         self._changed = threading.Condition()
@@ -87,7 +90,7 @@ class StoreWriter:
         self._thread.start()
 
     def add(self, request: StoredRequest) -> bool:
-        """Have it written soon; ``False`` where it is lost since too much waits. Never blocks."""
+        """Queue a request; ``False`` where it is lost because the queue is full. Never blocks."""
         rows, size = _row_count(request), _request_bytes(request)
         with self._changed:
             has_room = (
@@ -102,25 +105,27 @@ class StoreWriter:
             self._waiting.append(request)
             self._rows += rows
             self._bytes += size
-            # The thread wakes by itself a moment later: a signal for each would cost each answer.
+            # The thread wakes by itself a moment later: a signal per request would slow responses.
             if len(self._waiting) == 1:
                 self._changed.notify_all()
             return True
 
     def counts(self) -> WriteCounts:
-        """What became of requests so far."""
+        """What happened to the requests so far."""
         with self._changed:
             waiting = len(self._waiting)
             return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._counts)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything that was put is written, or lost; whether it is, in time [s]."""
+        """Wait until every queued request is written or lost; return whether that happened within
+        ``timeout`` [s]."""
         with self._changed:
             self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout)
 
     def close(self, timeout: float = 10.0) -> int:
-        """Write what waits, for so long [s], and end; how many requests were lost with the end."""
+        """Write what is queued, for at most ``timeout`` [s], and stop; return the number of
+        requests that were lost."""
         self.flush(timeout)
         with self._changed:
             self._closing = True
@@ -158,7 +163,7 @@ class StoreWriter:
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[StoredRequest]:
-        """The next ones, which stay in their place until they are written."""
+        """The next requests; they stay in the queue until they are written."""
         if not self._closing and self._waiting:
             time.sleep(GATHER_S)
         batch: list[StoredRequest] = []
@@ -174,7 +179,7 @@ class StoreWriter:
     def _write(self, batch: list[StoredRequest]) -> None:
         n_written, n_refused = self._write_or_split(batch)
         with self._changed:
-            # A close that ran out of time has counted them as lost.
+            # A close that timed out has counted them as lost.
             for one in batch:
                 if not self._waiting or self._waiting[0] is not one:
                     return
@@ -185,7 +190,7 @@ class StoreWriter:
             self._counts["refused"] += n_refused
 
     def _write_or_split(self, batch: list[StoredRequest]) -> tuple[int, int]:
-        """How many were written, and how many the database does not take, whatever is tried."""
+        """How many requests were written, and how many the database rejects."""
         try:
             self._store.add_requests([self._prepare(one) for one in batch])
         except StoreGone:
@@ -215,12 +220,12 @@ class StoreWriter:
                 return
             self._away = True
             self._since = self._clock() if self._since is None else self._since
-        self._log(f"the store is gone, answers go on: {self._last}")
+        self._log(f"the store cannot be reached; requests are still answered: {self._last}")
 
     def _report_recovery(self) -> None:
         if self._store.remade > self._remade:
             self._remade = self._store.remade
-            self._log("the store's file was deleted or replaced: what stood in it is not here")
+            self._log("the store's file was deleted or replaced; its earlier records are missing")
         with self._changed:
             since, lost, away = self._since, self._counts["lost"] - self._lost_told, self._away
         if since is None:
@@ -230,8 +235,8 @@ class StoreWriter:
         with self._changed:
             self._away, self._since = False, None
             self._lost_told += lost
-        message = "the store is back" if away else "the store could not keep up"
-        self._log(f"{message}; requests lost meanwhile: {lost}")
+        message = "the store can be reached again" if away else "the store was too slow"
+        self._log(f"{message}; requests that were not stored: {lost}")
 
 
 def _one_line(error: Exception) -> str:

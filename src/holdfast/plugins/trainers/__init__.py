@@ -1,1 +1,1 @@
-"""The guard in other people's trainers: one adapter a library, one judge for all of them."""
+"""The guard in other libraries' trainers: one adapter per library, one set of rules for all."""

@@ -1,8 +1,8 @@
-"""A failure of the guard's own never ends somebody else's training.
+"""Failsafe callbacks: a failure of the guard never ends the user's training.
 
-Every hook of a callback passes through one place. Before the first step wrong use is refused, as an
-``InputError``. Whatever else fails, then or later, is told once, and the guard steps aside: it asks
-nothing more of the trainer, which goes on with the weights that it has.
+Every hook of a callback goes through one wrapper. Before the first step, wrong use is refused as an
+``InputError``. Any other failure, then or later, is reported once, and the guard disables itself:
+it calls the trainer no more, and training continues with its current weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FailsafeCallback:
                 setattr(cls, name, _failsafe(name, hook))
 
     def _output(self, *arguments: Any) -> Path:
-        """The trainer's folder, by what a hook was called with."""
+        """The trainer's folder, from the arguments of a hook."""
         raise NotImplementedError
 
 
@@ -56,12 +56,12 @@ def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
             self._watch, self._disabled = None, False
         if self._disabled:
             return default
-        # The end of a run forgets its watch before it is done.
+        # The end of a run clears its watch before it is done.
         watch = self._watch
         try:
             return hook(self, *arguments, **kwargs)
         except Exception as error:
-            # A disk that is full at the beginning is no wrong use.
+            # A full disk at the beginning is not wrong use.
             full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
             wrong_use = isinstance(error, InputError) and not full
             is_defect = not isinstance(error, (InputError, UserCodeError))

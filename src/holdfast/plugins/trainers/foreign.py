@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class UserCodeError(RuntimeError):
-    """An error in the user's rows, collator, model or loss while they were measured: no defect of
-    Holdfast."""
+    """An error of the user's rows, collator, model or loss during measurement: not a defect of
+    Holdfast.
+    """
 
 
 @contextmanager
@@ -41,11 +42,13 @@ def refuse_several_processes(count: int, sharded: bool = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ForeignRun:
-    """A run as its adapter describes it to the guard: the module that learns, how its rows are
-    measured, what is known of it, where the trainer writes, names for the report. ``log`` is the
-    form of its log (see ``core.curves``), in whose words remedies are told where there are any.
-    ``changes`` are the actions that the trainer lets others apply while it trains, by their class,
-    ``rate`` its peak learning rate."""
+    """A run as its adapter describes it to the guard.
+
+    The module that learns, how its rows are measured, its known facts, where the trainer writes,
+    and names for the report. ``log`` is the form of its log (see ``core.curves``), whose argument
+    names remedies use where there are any. ``changes`` are the actions that the trainer allows
+    during training, by their class, ``rate`` its peak learning rate.
+    """
 
     model: torch.nn.Module
     measure: Callable[[], tuple[Measurements, Measurements]]

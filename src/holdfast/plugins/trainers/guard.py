@@ -1,4 +1,4 @@
-"""``holdfast.Guard``: the guard of a run, for somebody else's trainer."""
+"""``holdfast.Guard``: the guard of a run, for another library's trainer."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ if TYPE_CHECKING:
 PATIENCE = 10
 EVALUATIONS = 20
 FOLDER = "holdfast"
-# Of a trainer that says no last step.
+# For a trainer that does not say its last step.
 UNKNOWN_END = 2**31
 
 
 class Guard:
-    """Watches a run of another trainer: verdicts, stopping, and the best state at the end.
+    """Monitor a run of another trainer: verdicts, early stopping, and the best checkpoint at the
+    end.
 
-    At each evaluation point of the trainer (at ``looks`` points of its own where the trainer never
+    At each evaluation of the trainer (at ``looks`` steps of its own where the trainer never
     evaluates) it measures a fixed sample of the training rows and all evaluation rows, row by row,
-    in evaluation mode, with the trainer's own collator and loss; it judges them with the code that
-    judges a run of Holdfast, and writes ``events.jsonl``, ``result.json`` and ``report.html``.
+    in evaluation mode, with the trainer's own collator and loss. It judges them with the code that
+    judges Holdfast's own runs, and writes ``events.jsonl``, ``result.json`` and ``report.html``.
 
-    Measuring leaves no trace: random generators and the mode of every module are put back. With
+    Measuring leaves no trace: random generators and the mode of every module are restored. With
     ``policy="off"`` the trained weights are, bit for bit, those of a run without the guard.
 
     Unlike ``EarlyStoppingCallback`` with ``load_best_model_at_end`` it compares losses row by row
@@ -56,26 +57,26 @@ class Guard:
 
     Parameters
     ----------
-    policy : ``"stop"`` stops the run and restores its best state; ``"off"`` only observes;
+    policy : ``"stop"`` stops the run and restores its best checkpoint; ``"off"`` only observes;
         ``"adapt"``, or a policy of your own (``holdfast.control.policy.Policy``), also acts as far
-        as the trainer lets it: rates and weight decay of ``transformers.Trainer`` and those built
-        on it. It cannot go back, so what fails is turned round from there on.
-    patience : evaluation points without improvement of the (refined) validation loss after which
-        the run stops; ``None``: it stops when it diverges or overfits and else never.
+        as the trainer allows: learning rates and weight decay of ``transformers.Trainer`` and of
+        trainers built on it. It cannot return to an earlier state, so it acts on the current one.
+    patience : evaluations without improvement of the (calibrated) validation loss after which the
+        run stops; ``None``: it stops only when it diverges or overfits.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
-        in (0, 1); exact copies stay on one side. Without it such a trainer is refused.
-    probe_rows : rows of the train probe; by default as many as there are evaluation rows, at least
-        50 and at most 500.
-    looks : evaluation points of the guard's own, where the trainer has none.
+        in (0, 1); exact duplicates stay in one split. Without it such a trainer is refused.
+    probe_rows : rows of the training sample; by default as many as there are evaluation rows, at
+        least 50 and at most 500.
+    looks : number of evaluations by the guard itself, where the trainer has none.
     folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.
-    seed : of the train probe and of rows held out.
-    advisor : decides in the place of all that; see ``holdfast.core.events.Advisor``.
-    choose : a history to the position of the state to keep, in the place of
-        the lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must give
-        the newest or the one that it gave before.
-    say : hears the changes of verdict and the guard's decisions, a line each; by default they go
-        to standard error. ``lambda line: None`` silences it.
+    seed : of the training sample and of held-out rows.
+    advisor : replaces the guard's decisions; see ``holdfast.core.events.Advisor``.
+    choose : a function from a history to the position of the best checkpoint, in place of the
+        lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must return the
+        newest position or the one that it returned before.
+    say : receives the changes of verdict and the guard's decisions, a line each; by default they
+        go to standard error. ``lambda line: None`` silences it.
 
     Examples
     --------
@@ -116,8 +117,9 @@ class Guard:
         self._advisor_start = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
 
     def callback(self) -> TrainerCallback:
-        """For ``callbacks=`` of a ``transformers.Trainer``, ``Seq2SeqTrainer``, TRL's
-        ``SFTTrainer`` or SetFit's ``Trainer``."""
+        """The callback for ``callbacks=`` of a ``transformers.Trainer``, ``Seq2SeqTrainer``, TRL's
+        ``SFTTrainer`` or SetFit's ``Trainer``.
+        """
         from holdfast.plugins.trainers.transformers import GuardCallback
 
         return GuardCallback(self)
@@ -125,11 +127,11 @@ class Guard:
     def lightning_callback(
         self, logits: Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]] | None = None
     ) -> Callback:
-        """For ``callbacks=`` of a Lightning ``Trainer``.
+        """The callback for ``callbacks=`` of a Lightning ``Trainer``.
 
-        ``logits`` takes the module and a batch and gives logits and labels of its rows; the
-        losses of all rows of a batch, and the loss after the best temperature, then come from one
-        pass. Without it every row goes alone through the module's ``training_step``.
+        ``logits`` takes the module and a batch and returns logits and labels of its rows; the
+        losses of all rows of a batch, and the calibrated loss, then come from one pass. Without it
+        every row goes through the module's ``training_step`` one at a time.
         """
         from holdfast.plugins.trainers.lightning import make_callback
 
@@ -138,50 +140,51 @@ class Guard:
 
     @property
     def history(self) -> tuple[Snapshot, ...]:
-        """The snapshots so far, oldest first."""
+        """The evaluations so far, oldest first."""
         return self._watch.engine.history if self._watch else ()
 
     @property
     def verdict(self) -> Verdict | None:
-        """What they show; ``None`` before the first look."""
+        """The verdict on them; ``None`` before the first evaluation."""
         return self._watch.engine.verdict if self._watch else None
 
     @property
     def best_step(self) -> int | None:
-        """The step of the state to keep; ``None`` before the first look."""
+        """The step of the best checkpoint; ``None`` before the first evaluation."""
         has_snapshots = self._watch is not None and self._watch.engine.snapshots
         return self._watch.engine.best.step if self._watch and has_snapshots else None
 
     @property
     def folder(self) -> Path | None:
-        """Where the files of the present or last run are; ``None`` before the first."""
+        """The folder of the current or last run; ``None`` before the first."""
         return self._watch.folder if self._watch else None
 
     @property
     def stopped_because(self) -> str | None:
-        """Why the guard ended the run; ``None`` where it did not."""
+        """Why the guard stopped the run; ``None`` where it did not."""
         return self._watch.engine.stop_because if self._watch else None
 
     def report(self) -> Path:
-        """Write ``result.json`` and ``report.html`` from what was seen so far, and give the path
-        of the page. Done by itself at the end of a run."""
+        """Write ``result.json`` and ``report.html`` from the evaluations so far, and return the
+        path of the report. Called automatically at the end of a run.
+        """
         from holdfast.plugins.trainers.result import write_result
         from holdfast.report.page import write_report
 
         if self._watch is None or not self._watch.engine.snapshots:
             raise RunError(
-                "the guard", "has seen no run yet", None, "Train with its callback, then ask again."
+                "the guard", "has not monitored a run yet", None, "Train with its callback first."
             )
         for left_out in write_result(self._watch, self.policy, self.seed):
             self._log(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
         return write_report(self._watch.folder)
 
     def promise(self, decision: Decision) -> None:
-        """A choice made before the run has a folder; written when it begins."""
+        """Store a decision made before the run has a folder; it is written when the run begins."""
         self._pending_decisions.append(decision)
 
     def begin(self, foreign_run: ForeignRun, state: dict[str, Any] | None) -> TrainerRun:
-        """Watch a new run, or go on with the one whose ``state`` a checkpoint kept."""
+        """Monitor a new run, or continue the one whose ``state`` a checkpoint stored."""
         from holdfast.plugins.trainers.watch import TrainerRun
 
         advisor = self._fresh_advisor(foreign_run)
@@ -201,7 +204,7 @@ class Guard:
         return watch
 
     def finish(self) -> None:
-        """The run is over: report which checkpoint it ends with, and write its report."""
+        """End the run: report its best checkpoint, and write its report."""
         from holdfast.plugins.trainers.result import decide_checkpoint
 
         assert self._watch is not None
@@ -213,9 +216,11 @@ class Guard:
     def step_aside(
         self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None:
-        """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the
-        ``watch``, or where there is none yet of a new folder in the trainer's ``output``. Raises
-        nothing: what cannot be noted is printed all the same."""
+        """Report a failure of the guard in ``hook``, and note it in ``events.jsonl``: of the
+        ``watch``, or where there is none yet, of a new folder in the trainer's ``output``.
+
+        Raises nothing: a failure that cannot be noted is printed all the same.
+        """
         from holdfast.plugins.trainers.watch import GUARD_DISABLED
         from holdfast.training.journal import Journal
 
@@ -238,7 +243,7 @@ class Guard:
                 _to_standard_error(line)
 
     def _fresh_advisor(self, foreign_run: ForeignRun) -> Advisor | None:
-        """A run begins with an advisor that remembers nothing of the one before."""
+        """A new advisor without memory of the run before."""
         if self.policy == "off":
             return None
         if self._advisor is not None:
@@ -252,16 +257,17 @@ class Guard:
         )
 
     def _stopping_rule(self) -> StoppingRule:
-        # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
-        # gain to come was never measured, so no run is stopped for want of it. Where refined losses
-        # tie, the plain loss decides.
+        # Other trainers begin with random heads and warm-ups. How well their first evaluations
+        # predict the coming gain was never measured, so no run is stopped for a lack of it. Where
+        # calibrated losses tie, the plain loss decides.
         return StoppingRule(
             {}, None, self._patience, lambda s: s.refined_loss + 1e-6 * s.valid_loss
         )
 
     def _run_folder(self, output: Path, name: str | None) -> Path:
-        """The folder of the run that goes on, or the first of ``folder``, ``folder-2`` … in which
-        no run has written."""
+        """The folder of the continued run, or the first of ``folder``, ``folder-2`` … in which no
+        run has written.
+        """
         first_folder = self._folder or output / FOLDER
         if name is not None:
             return first_folder.with_name(name)
@@ -273,8 +279,9 @@ class Guard:
 
 
 def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
-    """What a policy is told of somebody else's run: its plan, what its trainer lets others change,
-    and the rates that are known to work for a model of its size."""
+    """What a policy knows about another trainer's run: its plan, the changes that its trainer
+    allows, and the learning rates that are known to work for a model of its size.
+    """
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
     interval = max(1, planned // EVALUATIONS)

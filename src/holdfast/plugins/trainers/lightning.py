@@ -1,8 +1,8 @@
 """The guard as a callback of a Lightning ``Trainer``.
 
-Its looks are at the end of every validation, its state lies in Lightning's own checkpoints. A
-``LightningModule`` hides its loss in ``training_step``, so without more help each row goes alone
-through it, in evaluation mode; with ``logits`` given, whole batches go through that.
+It evaluates at the end of every validation; its state is in Lightning's own checkpoints. A
+``LightningModule`` hides its loss in ``training_step``, so each row goes through it by itself, in
+evaluation mode. With ``logits`` given, full batches go through that function.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ from holdfast.plugins.trainers.weights import without_side_effects
 from holdfast.training.task import Measurements
 
 Logits = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
-# What a torchmetrics metric remembers beside the states that it declares.
+# What a torchmetrics metric stores in addition to its declared states.
 METRIC_STATE = ("_update_count", "_computed", "_forward_cache")
 
 
 def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
-    """The callback. Its class is made here, since Lightning goes by two names (``lightning`` and
-    ``pytorch_lightning``) whose classes are strangers to each other, and may be absent."""
+    """The callback.
+
+    Its class is created here: Lightning has two package names (``lightning`` and
+    ``pytorch_lightning``) with unrelated classes, and may be missing.
+    """
     try:
         from lightning.pytorch import Callback
     except ImportError as error:
@@ -50,7 +53,7 @@ def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
 
 
 class _Hooks(FailsafeCallback):
-    """Lightning's events to the guard's."""
+    """Lightning's events, forwarded to the guard."""
 
     BEGINS = "on_train_start"
 
@@ -78,7 +81,7 @@ class _Hooks(FailsafeCallback):
             self._watch.note_gradient(float(get_total_norm(gradients)))
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        # The sanity check and `trainer.validate` are no part of the run.
+        # The sanity check and `trainer.validate` are not part of the run.
         if not self._watching or self._watch is None:
             return
         self._evaluate(trainer)
@@ -114,11 +117,12 @@ class _Hooks(FailsafeCallback):
 
 
 class ModuleRows:
-    """Measures the train probe and the evaluation rows of a Lightning run, from the trainer's own
-    loaders; says how their losses are computed.
+    """Measures the training sample and the evaluation rows of a Lightning run, from the trainer's
+    own loaders; says how their losses are computed.
 
-    Each row goes alone through ``training_step``; with ``logits`` whole batches go through that,
-    and ``formula`` (by the shapes alone, each logit at its label) gives the losses of their rows.
+    Each row goes through ``training_step`` by itself. With ``logits``, full batches go through that
+    function, and ``formula`` (by the shapes only, each logit at its label) computes the rows'
+    losses.
     """
 
     def __init__(self, guard: GuardHandle, trainer: Any, module: Any, logits: Logits | None):
@@ -126,8 +130,8 @@ class ModuleRows:
         self.train_rows = count_rows(getattr(train, "dataset", None), "the training rows")
         n_valid = count_rows(valid.dataset, "the evaluation rows")
         sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
-        loss_source = "your logits" if logits else "training_step, each row alone"
-        because = "a LightningModule's loss lies in there"
+        loss_source = "your logits" if logits else "training_step, one row at a time"
+        because = "a LightningModule's loss is defined in it"
         if logits:
             because = "given to lightning_callback"
         guard.promise(Decision("losses of rows", loss_source, because))
@@ -163,18 +167,18 @@ class ModuleRows:
         if not torch.is_tensor(loss) or loss.numel() != 1:
             raise DataError(
                 f"{type(self._module).__name__}.training_step",
-                "gives no loss to watch",
+                "returns no loss to monitor",
                 type(output).__name__,
-                "Return the loss, or say how the outputs come about: "
-                "guard.lightning_callback(logits=…).",
+                "Return the loss, or define the outputs: guard.lightning_callback(logits=…).",
             )
         return float(loss)
 
 
 @contextlib.contextmanager
 def without_logging(module: Any) -> Iterator[None]:
-    """A block in which ``self.log`` of a module says nothing and its metrics count nothing: what a
-    look does must not stand in the user's logs."""
+    """A block in which ``self.log`` of a module does nothing and its metrics count nothing: an
+    evaluation must not appear in the user's logs.
+    """
     metrics = [m for m in module.modules() if hasattr(m, "_defaults") and hasattr(m, "compute")]
     metric_states = []
     for metric in metrics:
@@ -200,9 +204,9 @@ def _validation_loader(trainer: Any) -> Any:
     if not loaders:
         raise DataError(
             "the Lightning Trainer",
-            "has no validation rows, so nobody can say whether it overfits",
+            "has no validation rows, so overfitting cannot be detected",
             None,
-            "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
+            "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set.",
         )
     return loaders
 
@@ -229,20 +233,23 @@ def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
 
 
 def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
-    """What the guard cannot do right, it does not do."""
+    """Refuse runs that the guard cannot handle correctly."""
     refuse_several_processes(trainer.world_size)
     if guard.hold_out is not None:
         raise RecipeError(
             "Guard(hold_out=…)",
-            "cannot divide the loaders of a Lightning Trainer",
+            "cannot split the loaders of a Lightning Trainer",
             guard.hold_out,
-            "Give it val_dataloaders=…; `torch.utils.data.random_split` divides.",
+            "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set.",
         )
     if trainer.global_step and not resumed:
         raise RunError(
             "the Lightning Trainer",
-            f"goes on at step {trainer.global_step}, and its checkpoint "
-            "holds no state of the guard",
+            f"resumes at step {trainer.global_step}, and its checkpoint holds no "
+            "state of the guard",
             None,
-            "Resume from a checkpoint that was written with the guard's callback, or train anew.",
+            (
+                "Resume from a checkpoint that was written with the guard's callback, or "
+                "train from the beginning."
+            ),
         )

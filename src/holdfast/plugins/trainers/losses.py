@@ -1,8 +1,8 @@
-"""Losses row by row from a foreign model's outputs and labels.
+"""Losses row by row from another trainer's outputs and labels.
 
-A trainer knows the mean loss of a batch; the guard needs the loss of every row. Which formula the
-model uses is not guessed from its name: of those that fit the shapes, the one whose weighted mean
-is the model's own loss on the same batch is taken, and where none is, ``find_formula`` says so.
+A trainer knows the mean loss of a batch; the guard needs the loss of every row. The model's formula
+is not guessed from its name: among the formulas that fit the shapes, ``find_formula`` takes the one
+whose weighted mean is the model's own loss on the same batch; it says so where there is none.
 
 | formula | logits, labels | loss of a row | its weight in the mean |
 |---|---|---|---|
@@ -13,7 +13,7 @@ is the model's own loss on the same batch is taken, and where none is, ``find_fo
 | ``tokens`` | [n, T, V], [n, T] | mean cross-entropy, each logit at its label | its tokens |
 
 Tokens whose label is −100 take no part; a row without any has the loss 0 and the weight 0. Losses
-are float32, in nats but for ``number``.
+are float32, in nats except for ``number``.
 """
 
 from __future__ import annotations
@@ -74,14 +74,16 @@ class Formula:
         )
 
     def metric_inputs(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What numbers are made of beside the losses [n, …]: logits, or tokens and right ones."""
+        """The input of metrics other than losses [n, …]: logits, or numbers of tokens and correct
+        tokens.
+        """
         if self.is_generative:
             flat, expected, counts = self._targets(logits, labels)
             return _zero_without_targets(counts[:, None], right_tokens(flat, expected, counts))
         return logits.float().reshape(len(labels), -1)
 
     def mean(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
-        """The weighted mean over the rows: what the model itself should call its loss."""
+        """The weighted mean over the rows, which should equal the model's own loss."""
         losses = self.losses(logits, labels)
         if not self.is_generative:
             return float(losses.mean())
@@ -89,7 +91,7 @@ class Formula:
         return float((losses * weights).sum() / weights.sum().clamp(min=1))
 
     def measure_batches(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Measurements:
-        """The numbers of a snapshot from the logits and labels of one batch after the other."""
+        """The measurements of an evaluation from the logits and labels of consecutive batches."""
         losses: list[torch.Tensor] = []
         metric_inputs: list[torch.Tensor] = []
         for logits, labels in batches:
@@ -100,7 +102,7 @@ class Formula:
         )
 
     def measure(self, losses: Floats, metric_inputs: Floats) -> Measurements:
-        """Losses [n] and what was kept [n, …] to the numbers of a snapshot."""
+        """The measurements of an evaluation from losses [n] and metric inputs [n, …]."""
         if self.is_generative:
             return measure_tokens(losses, metric_inputs)
         if not self.is_classification:
@@ -111,7 +113,7 @@ class Formula:
             )
         labels = recover_labels(metric_inputs, losses)
         temperature, refined = best_temperature(metric_inputs, labels)
-        # Nobody's answer is right whose logits are no numbers: their first class is no choice.
+        # A row with non-finite logits is never correct: their first class is not a prediction.
         correct = (metric_inputs.argmax(axis=1) == labels) & np.isfinite(losses)
         metrics = {"accuracy": float(correct.mean())}
         return Measurements(losses, metrics, refined, temperature, correct, metric_inputs)
@@ -131,12 +133,12 @@ class Formula:
 
 
 def _zero_without_targets(counts: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The values of rows that have targets; 0 for a row without any, of which there is no mean."""
+    """The values of rows that have targets; 0 for a row without any, whose mean is undefined."""
     return torch.where(counts > 0, values, torch.zeros_like(values))
 
 
 def losses_only(losses: Floats) -> Measurements:
-    """Numbers of losses about which nothing more is known; NaN without rows."""
+    """Measurements where only losses are known; NaN without rows."""
     mean = float(np.mean(losses)) if len(losses) else float("nan")
     return Measurements(losses, {}, mean, 1.0)
 
@@ -145,12 +147,12 @@ def find_formula(logits: Any, labels: Any, model_loss: float) -> Formula | None:
     """The formula whose mean over this batch is the model's own, ``model_loss``; ``None`` where
     none is.
 
-    Within 2·10⁻⁵ of it (a fiftieth where the logits are of half precision, in which some models
-    add up the loss). Rows of one class alone cannot tell weighted classes from plain ones.
+    Within 2·10⁻⁵ of it (a fiftieth where the logits are in half precision, in which some models sum
+    the loss). Rows of only one class cannot distinguish weighted classes from plain ones.
     """
     if not (torch.is_tensor(logits) and torch.is_tensor(labels)) or not np.isfinite(model_loss):
         return None
-    # Near 0 the rounding of a loss is no share of it, so there the bound is an absolute one.
+    # Near 0 rounding errors are not proportional to the loss, so there the bound is absolute.
     tolerance = LOSS_TOLERANCE.get(logits.dtype, HALF_PRECISION_TOLERANCE)
     for formula in _candidate_formulas(logits, labels):
         if abs(formula.mean(logits, labels) - model_loss) <= tolerance * max(abs(model_loss), 1e-3):
@@ -159,8 +161,9 @@ def find_formula(logits: Any, labels: Any, model_loss: float) -> Formula | None:
 
 
 def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
-    """The formula that the shapes allow, where nobody knows the model's own loss; tokens stand at
-    their labels, and several labels are 0 or 1. Raises ``DataError`` where none fits."""
+    """The formula that the shapes allow, where the model's own loss is unknown; tokens are aligned
+    with their labels, and several labels are 0 or 1. Raises ``DataError`` where none fits.
+    """
     # Backwards: with no loss to decide, ``tokens`` comes before ``next tokens``, and ``number``
     # before ``several``.
     for formula in reversed(_candidate_formulas(logits, labels)):
@@ -171,14 +174,14 @@ def aligned_formula(logits: torch.Tensor, labels: torch.Tensor) -> Formula:
         return Formula("several")
     raise DataError(
         "logits and labels",
-        "fit no loss that the guard knows",
+        "do not fit any loss that the guard knows",
         (tuple(logits.shape), tuple(labels.shape)),
         "Logits are [n, classes] or [n, T, classes], labels [n] or [n, T]; numbers have one shape.",
     )
 
 
 def _candidate_formulas(logits: torch.Tensor, labels: torch.Tensor) -> list[Formula]:
-    """Those whose shapes fit, the likelier first."""
+    """The formulas whose shapes fit, the more probable first."""
     integer_labels = not labels.is_floating_point()
     if logits.dim() == 3 and integer_labels and labels.shape == logits.shape[:2]:
         # A text of one token has no next one.

@@ -1,9 +1,9 @@
-"""What a watched run leaves: which checkpoint of another's trainer it ends with, and
-``result.json``, as far as the guard knows what the report reads.
+"""Results of a monitored run: the checkpoint that another trainer's run ends with, and
+``result.json``, as far as the guard knows what the report needs.
 
-The guard compares *calibrated* losses, those after each checkpoint's best temperature, but the
-model that it hands back is the user's own: no temperature is in it. So whatever names a calibrated
-loss says so, and gives the loss of the model as it is.
+The guard compares *calibrated* losses, after temperature scaling of each checkpoint, but the model
+that it returns is the user's own, without a temperature. Wherever a calibrated loss is reported, it
+is named as such and the loss of the unscaled model is given too.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.stats.temperature import recover_labels
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 
-NO_TEST = "the guard sees no test rows; score the restored model on rows of your own"
+NO_TEST = "the guard has no test rows; score the restored model on rows of your own"
 CALIBRATION_NOTE = (
-    "the guard leaves the trainer's model as it is and does not divide its logits. The validation "
-    "scores are those of {whose} as it is; a calibrated (refined) loss is one after temperature "
-    "scaling, by which checkpoints are compared"
+    "the guard leaves the trainer's model unchanged and does not divide its logits. "
+    "The validation scores are those of {whose} without scaling; a calibrated loss "
+    "is a loss after temperature scaling, by which checkpoints are compared"
 )
 
 
 def decide_checkpoint(
     watch: TrainerRun, choose: Callable[[Sequence[Snapshot]], int], *, restored: bool
 ) -> None:
-    """Report which checkpoint the run ends with, and why, with its figures and those of the last
-    evaluation and of the lowest losses; and what calibration its figures have."""
+    """Report the best checkpoint and why it was chosen, with its figures and those of the last
+    evaluation and of the lowest losses; and how calibration changes its figures.
+    """
     history, best_step = watch.engine.history, watch.engine.best.step
     position, best = next(
         (i, snapshot) for i, snapshot in enumerate(history) if snapshot.step == best_step
@@ -59,7 +60,7 @@ def decide_checkpoint(
     last = history[-1].step
     choice = f"step {best_step} of {last}"
     if not restored:
-        choice += "; the guard only observes, and the weights are those that the trainer leaves"
+        choice += "; the guard only observes, so the final weights are the trainer's"
     because = "the rule that was given, Guard(choose=…)"
     if choose is lowest_calibrated:
         because = explain_choice(history, position)
@@ -76,8 +77,9 @@ def decide_checkpoint(
 
 
 def calibration(best: Snapshot, *, restored: bool) -> dict[str, Any] | None:
-    """What temperature scaling would do to the best checkpoint on its validation rows; ``None``
-    for a model without logits of classes. ``restored``: whether the model that is left is it."""
+    """What temperature scaling would do to the best checkpoint on its validation rows; ``None`` for
+    a model without class logits. ``restored``: whether the final model is this checkpoint.
+    """
     if best.valid_logits is None or not best.valid_losses.size or not np.isfinite(best.temperature):
         return None
     return {
@@ -96,16 +98,17 @@ def _model_words(best: Snapshot, restored: bool) -> str:
 
 
 def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, ...]:
-    """Write ``result.json``, schema 1, of what was seen so far, and give what was left out.
+    """Write ``result.json``, schema 1, from the evaluations so far, and return what was left out.
 
-    The rows on which the best state was chosen flatter it, so nothing stands under ``test``.
+    The best checkpoint was chosen on these rows, which biases its score upwards, so ``test`` stays
+    empty.
     """
     engine, foreign_run, facts = watch.engine, watch.foreign_run, watch.foreign_run.run_facts
     history, best_step = engine.history, engine.best.step
     best = next((s for s in history if s.step == best_step), history[-1])
     assert engine.verdict is not None
     write_evaluations(watch.folder / EVALUATIONS_FILE, history, facts, best_step, __version__)
-    # In the words of the trainer; without what to set, since Holdfast sets nothing of it.
+    # In the trainer's words, without settings, since Holdfast sets nothing in it.
     log = Curves(foreign_run.log, "step", planned_end=facts.planned_steps)
     remedies = tuple(Remedy(one.do) for one in in_their_words(engine.verdict.remedies, log))
     valid = score_checkpoint(best, foreign_run.classes, seed)
@@ -152,7 +155,9 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
 
 
 def score_checkpoint(best: Snapshot, classes: tuple[str, ...], seed: int) -> Scores:
-    """The evaluation rows at the kept state, with intervals; every metric for a classifier."""
+    """The scores of the best checkpoint on the evaluation rows, with intervals; every metric for a
+    classifier.
+    """
     losses, logits = best.valid_losses, best.valid_logits
     if logits is None or not classes or not np.isfinite(logits).all():
         row_losses = loss_rows(losses, best.valid_tokens)

@@ -1,5 +1,5 @@
-"""The rows that a guard looks at: a fixed sample of the training rows, rows held out, and all of a
-``transformers.Trainer``, measured with its own collator and its own loss.
+"""The rows that the guard evaluates: a fixed sample of the training rows, held-out rows, and the
+rows of a ``transformers.Trainer``, measured with its own collator and its own loss.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
 MIN_ROWS = 2
-# Characters of what is compared, each read once before the first step: some seconds.
+# Characters that are compared, each read once before the first step: some seconds.
 MAX_COMPARED = 50_000_000
-# Values whose text is all that they hold.
+# Values whose text is their full content.
 PLAIN_TYPES = {str, bytes, bool, int, float, complex, type(None)}
 
 
@@ -45,27 +45,30 @@ def training_sample(train: int, valid: int, requested: int | None, seed: int) ->
 
 def evaluation_steps(steps: int, count: int) -> frozenset[int]:
     """About ``count`` steps, evenly over ``steps``, the last among them."""
-    # Of more looks than steps some round to 0, where the baseline look is.
+    # With more evaluations than steps some round to 0, where the baseline evaluation is.
     return frozenset(round((i + 1) * steps / count) for i in range(count)) - {0}
 
 
 def count_rows(dataset: Any, name: str) -> int:
-    """How many rows it has; refuses one that cannot be counted and read by position.
+    """The number of rows; refuses a data set that has no length or is not read by position.
 
-    >>> counted([1, 2, 3], "the training rows")
+    >>> count_rows([1, 2, 3], "the training rows")
     3
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        rule = "stream, so that no fixed sample of them can be measured again"
+        rule = "stream, so that no fixed sample of them can be measured repeatedly"
         remedy = "Give rows that have a length and are read by position, e.g. a `datasets.Dataset`."
         raise DataError(name, rule, type(dataset).__name__, remedy)
     return len(dataset)
 
 
 def count_copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
-    """How many evaluation rows stand among the training rows too, whatever their labels, and of how
-    many; ``None`` where reading them all would take too long, by the size of the first, or where a
-    row holds an object of which it cannot be told what is in it."""
+    """How many evaluation rows are among the training rows too, whatever their labels, and of how
+    many.
+
+    ``None`` where reading them all would take too long, by the size of the first, or where a row
+    holds an object with unknown content.
+    """
     first = _contents(valid[0]) if len(valid) else None
     if first is None or len(first) * (len(train) + len(valid)) > MAX_COMPARED:
         return None
@@ -79,21 +82,22 @@ def count_copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
 
 
 def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """``(training rows, held-out rows)``; exact copies stay on one side.
+    """``(training rows, held-out rows)``; exact duplicates stay in one split.
 
-    Whole groups of copies, in an order drawn from ``seed``, are held out until ``share`` of the
-    rows is reached; the labels take no part in the comparison, so that a text with two labels is a
-    copy of itself. What comes back is of the same kind where it is a ``datasets.Dataset``, else a
-    ``torch.utils.data.Subset``. Raises ``DataError`` where one side would have fewer than two rows.
+    Full groups of duplicates, in an order drawn from ``seed``, are held out until ``share`` of the
+    rows is reached. Labels take no part in the comparison, so that a text with two labels is its
+    own duplicate. The result is of the same kind for a ``datasets.Dataset``, else a
+    ``torch.utils.data.Subset``. Raises ``DataError`` where one split would have fewer than two
+    rows.
     """
     count = count_rows(dataset, "the training rows")
-    # A row of which it cannot be told what is in it is nobody's copy.
+    # A row with unknown content is nobody's duplicate.
     keys = [row_key(dataset[i]) or str(i).encode() for i in range(count)]
     held_out = held_out_positions(keys, share, seed)
     training = np.setdiff1d(np.arange(count), held_out)
     if min(len(held_out), len(training)) < MIN_ROWS:
-        rule = f"leave fewer than {MIN_ROWS} rows on a side when {share:g} of them are held out "
-        rule += "by whole groups of copies"
+        rule = f"leave fewer than {MIN_ROWS} rows in a split when {share:g} of them are held out "
+        rule += "by full groups of duplicates"
         remedy = "Give evaluation rows (`eval_dataset=`), or more training rows."
         raise DataError("the training rows", rule, count, remedy)
     if hasattr(dataset, "select"):
@@ -104,7 +108,7 @@ def hold_out(dataset: Any, share: float, seed: int) -> tuple[Any, Any]:
 
 
 def held_out_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
-    """Positions [n] to hold out, rising; equal keys are all in or all out."""
+    """Positions [n] to hold out, ascending; equal keys are all in or all out."""
     _, group = np.unique(np.array(keys, dtype="S16"), return_inverse=True)
     sizes = np.bincount(group)
     order = generator(seed, "hold_out").permutation(len(sizes))
@@ -114,7 +118,7 @@ def held_out_positions(keys: Sequence[bytes], share: float, seed: int) -> Ints:
 
 
 def row_key(row: Any) -> bytes | None:
-    """A digest of what a row holds beside its labels; ``None`` where that cannot be told."""
+    """A digest of a row without its labels; ``None`` where its content is unknown."""
     contents = _contents(row)
     if contents is None:
         return None
@@ -123,12 +127,12 @@ def row_key(row: Any) -> bytes | None:
 
 
 def _contents(row: Any) -> str | None:
-    """All that a row holds beside its labels; ``None`` where a part of it cannot be told."""
+    """The content of a row without its labels; ``None`` where a part of it is unknown."""
     if isinstance(row, Mapping):
         inputs = [(str(k), v) for k, v in row.items() if k not in LABELS]
         parts = sorted(inputs, key=lambda item: item[0]) or list(row.items())
     elif isinstance(row, (tuple, list)) and len(row) > 1:
-        # By the custom of PyTorch's data sets the label comes last.
+        # In PyTorch's data sets the label comes last by convention.
         parts = [(str(i), value) for i, value in enumerate(row[:-1])]
     else:
         parts = [("row", row)]
@@ -139,8 +143,9 @@ def _contents(row: Any) -> str | None:
 
 
 def _text_of(value: Any) -> str | None:
-    """All that a value holds, which its own text may not say: an array's leaves the middle out,
-    that of an object is a place in memory."""
+    """The full content of a value, which its own text may lack: an array's leaves the middle out,
+    an object's is a memory address.
+    """
     if type(value) in PLAIN_TYPES:
         return repr(value)
     if hasattr(value, "tolist"):
@@ -171,7 +176,7 @@ class LoaderRows:
         self.positions = np.arange(len(loader.dataset)) if positions is None else positions
 
     def spread_batch(self, size: int) -> tuple[int, Any]:
-        """One batch of rows from all over the set, which may be sorted by its classes."""
+        """One batch of rows spread over the set, which may be sorted by class."""
         at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
         return len(at), self._batch(self.positions[at])
 
@@ -188,8 +193,9 @@ class LoaderRows:
         predict: Callable[[Any], tuple[torch.Tensor, torch.Tensor]],
         row_loss: Callable[[Any], float],
     ) -> Measurements:
-        """The rows by ``formula`` from the logits and labels that ``predict`` gives of batches of
-        ``size``; without one each row by the loss of it ``row_loss``."""
+        """Measure the rows with ``formula`` from the logits and labels that ``predict`` returns for
+        batches of ``size``; without a formula, each row with ``row_loss``.
+        """
         if formula is None:
             return losses_only(np.array([row_loss(batch) for _, batch in self.batches(1)]))
         return formula.measure_batches(predict(batch) for _, batch in self.batches(size))
@@ -200,13 +206,13 @@ class LoaderRows:
 
 
 class TrainerRows:
-    """Measures the train probe and the evaluation rows of one trainer, of several sets by name the
-    first; says how their losses are computed.
+    """Measures the training sample and the evaluation rows of one trainer (of several named sets
+    the first); says how their losses are computed.
 
     The rows of a batch go through the model together, and the loss of each is computed from the
     logits by the formula whose mean is the model's own loss (label smoothing is left out). Where
     the trainer computes its loss in a way of its own, or no formula gives the model's number, each
-    row goes alone through ``trainer.compute_loss``; ``formula`` is then ``None``.
+    row goes through ``trainer.compute_loss`` by itself; ``formula`` is then ``None``.
     """
 
     def __init__(self, guard: GuardHandle, trainer: Any, train_loader: Any) -> None:
@@ -219,7 +225,7 @@ class TrainerRows:
         loader = trainer.get_eval_dataloader(name)
         n_valid = count_rows(loader.dataset, "the evaluation rows")
         if not n_valid:
-            raise DataError("the evaluation rows", "are none", 0, "Give eval_dataset=… some rows.")
+            raise DataError("the evaluation rows", "are empty", 0, "Give eval_dataset=… some rows.")
         self.trainer = trainer
         self.train_rows = len(train_loader.dataset)
         self.formula: Formula | None = None
@@ -239,7 +245,7 @@ class TrainerRows:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Of a classifier the classes in the order of the logits."""
+        """The classes of a classifier, in the order of the logits."""
         names = getattr(self.trainer.model.config, "id2label", None) or {}
         classifies = self.formula is not None and self.formula.is_classification
         return tuple(str(names[i]) for i in sorted(names)) if classifies else ()
@@ -253,14 +259,15 @@ class TrainerRows:
         return probe, valid
 
     def _find_formula(self) -> str:
-        """Decide how losses are computed, by one batch of evaluation rows; the model in evaluation
-        mode. Why."""
+        """Decide how losses are computed, from one batch of evaluation rows with the model in
+        evaluation mode; returns the reason.
+        """
         if reason := custom_loss_reason(self.trainer):
-            return f"{reason}, so each row goes alone through compute_loss"
+            return f"{reason}, so each row goes through compute_loss by itself"
         count, batch = self._valid.spread_batch(self._size)
         tensors = [value for value in dict(batch).values() if torch.is_tensor(value)]
         if not all(tensor.dim() > 0 and len(tensor) == count for tensor in tensors):
-            # A collator without padding lays its rows end to end.
+            # A collator without padding concatenates its rows.
             self._size = 1
             _, batch = self._valid.spread_batch(1)
         labels, outputs = self._forward(batch)
@@ -270,7 +277,7 @@ class TrainerRows:
         if self.formula is not None:
             return f"its mean over a batch is the model's own loss ({float(loss):.6g})"
         why = "no known formula gives the model's own loss"
-        return f"{why}, so each row goes alone through compute_loss"
+        return f"{why}, so each row goes through compute_loss by itself"
 
     def _predict(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         labels, outputs = self._forward(batch)
@@ -285,7 +292,7 @@ class TrainerRows:
         # TRL's trainers collect means of what passes through compute_loss, for their logs.
         inputs = self._to_device(batch)
         if _without_target(inputs.get("labels")):
-            # The mean over no targets is no number. In a batch such a row takes no part.
+            # The mean over no targets is undefined. In a batch such a row takes no part.
             return 0.0
         collected = copy.deepcopy(getattr(self.trainer, "_metrics", None))
         with user_code("compute_loss"):
@@ -302,20 +309,20 @@ class TrainerRows:
 
 
 def custom_loss_reason(trainer: Any) -> str:
-    """Why the loss of this trainer is not the model's own; empty where it is."""
+    """Why this trainer's loss is not the model's own; empty where it is."""
     if getattr(trainer, "compute_loss_func", None) is not None:
         return "the trainer has a compute_loss_func"
     owner = next(k for k in type(trainer).__mro__ if "compute_loss" in vars(k))
     loss_type = str(getattr(trainer.args, "loss_type", "nll"))
-    # Under ``nll`` TRL's own method gives the mean cross-entropy of the tokens and collects figures
-    # for its log.
+    # Under ``nll`` TRL's own method returns the mean cross-entropy of the tokens and collects
+    # figures for its log.
     if owner.__module__ == "trl.trainer.sft_trainer":
         return "" if loss_type == "nll" else f"the trainer's loss_type is {loss_type}"
     return "" if owner is Trainer else f"{owner.__name__} has a compute_loss of its own"
 
 
 def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
-    """What the trainer knows of its run."""
+    """What the trainer knows about its run."""
     model = trainer.model
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trainable = sum(size for size, learns in sizes if learns)
@@ -331,7 +338,7 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         "causal-lm": f"{size} decoder",
         "image-classification": "vision",
     }
-    # An adapter, or a head alone, takes other rates than the whole network.
+    # An adapter, or only a head, needs other learning rates than the full network.
     full_training = trainable >= MIN_FULL_SHARE * sum(size for size, _ in sizes)
     half = trainer.args.fp16 or trainer.args.bf16 or model.dtype != torch.float32
     return RunFacts(
@@ -344,13 +351,13 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
         trainable=trainable,
         usual_rates=LEARNING_RATE_REGIONS.get(regions[task]) if full_training else None,
         copied_valid=rows.n_copied,
-        # A setting that remedies name and that the trainer has already.
+        # A setting that remedies name and that the trainer already has.
         refused=() if half else ("train.precision=float32",),
     )
 
 
 def _without_target(labels: Any) -> bool:
-    """Whether every label of a batch is one that a cross-entropy passes over."""
+    """Whether cross-entropy ignores every label of a batch."""
     has_class_labels = torch.is_tensor(labels) and not labels.is_floating_point()
     return has_class_labels and labels.numel() > 0 and bool((labels == IGNORED).all())
 

@@ -1,10 +1,10 @@
-"""The guard in SetFit's ``Trainer``: a head of SetFit's own kind is fitted at each look.
+"""The guard in SetFit's ``Trainer``: a head of the model's kind is fitted at each evaluation.
 
 SetFit trains an encoder on pairs, then fits a classifier on its embeddings. The loss over pairs
-says little about the classes, so a look does what the end of SetFit's training does: it embeds the
-training texts with the encoder as it is, fits a copy of the model's head on them, and measures
-that head on the train probe and on the evaluation texts. The best encoder is put back before
-SetFit fits the head that stays.
+says little about the classes, so an evaluation does what the end of SetFit's training does: it
+embeds the training texts with the current encoder, fits a copy of the model's head on them, and
+measures that head on the training sample and on the evaluation texts. The best encoder is restored
+before SetFit fits the final head.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> Foreig
         Decision(
             "losses of rows",
             f"a {type(rows.head).__name__} on the embeddings",
-            "SetFit fits its head after its encoder; the guard fits one at each look",
+            "SetFit fits its head after its encoder; the guard fits one at each evaluation",
         )
     )
     trainable = sum(p.numel() for p in body.parameters() if p.requires_grad)
@@ -57,7 +57,7 @@ def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> Foreig
 
 
 class EmbeddedRows:
-    """The texts of SetFit's trainer, measured by a head fitted on their present embeddings."""
+    """The texts of SetFit's trainer, measured by a head fitted on their current embeddings."""
 
     def __init__(self, guard: GuardHandle, owner: Any) -> None:
         self._model = owner.model
@@ -74,7 +74,7 @@ class EmbeddedRows:
                 "the evaluation rows",
                 "hold no row, or a label that no training row has",
                 unknown_labels or None,
-                "Give evaluation rows of the classes that are trained.",
+                "Give evaluation rows of the trained classes.",
             )
         self._other_labels = np.searchsorted(self._values, other_labels)
         self._probe = training_sample(len(labels), len(other_labels), guard.probe_rows, guard.seed)
@@ -102,7 +102,7 @@ class EmbeddedRows:
 
 
 def _sklearn_head(model: Any) -> Any:
-    """The model's scikit-learn head; logistic regression, SetFit's default, for one of PyTorch."""
+    """The model's scikit-learn head; logistic regression, SetFit's default, for a PyTorch head."""
     from sklearn.base import is_classifier
     from sklearn.linear_model import LogisticRegression
 
@@ -119,8 +119,8 @@ def _sklearn_head(model: Any) -> Any:
 
 
 def _measure_head(head: Any, embedded: Floats, labels: Any) -> Measurements:
-    # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities is the
-    # probabilities again, so they stand for logits.
+    # Nearest neighbours and trees give probabilities of 0. The softmax of log-probabilities returns
+    # the probabilities, so they serve as logits.
     logits = np.log(np.maximum(head.predict_proba(embedded), MIN_PROBABILITY))
     losses = -logits[np.arange(len(labels)), labels]
     return CLASSES.measure(losses, logits)

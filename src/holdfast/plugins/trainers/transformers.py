@@ -1,16 +1,16 @@
 """The guard as a callback of ``transformers.Trainer`` and of the trainers built on it.
 
-Trainer.__init__
- └─ on_init_end      rows are held out, where that was asked for
-Trainer.train
- ├─ on_train_begin   refusals; the baseline look, or the state of the checkpoint
- ├─ on_log           gradient norms, as the trainer tells them
- ├─ on_step_end      a look, where the trainer never evaluates
- ├─ on_evaluate      a look, where it does
- ├─ on_save          the guard's state, into the checkpoint's folder
- └─ on_train_end     the last look, the best state, the report
+    Trainer.__init__
+     └─ on_init_end      rows are held out, where requested
+    Trainer.train
+     ├─ on_train_begin   refusals; the baseline evaluation, or the state of the checkpoint
+     ├─ on_log           gradient norms, as the trainer logs them
+     ├─ on_step_end      an evaluation, where the trainer never evaluates
+     ├─ on_evaluate      an evaluation, where it does
+     ├─ on_save          the guard's state, into the checkpoint's folder
+     └─ on_train_end     the last evaluation, the best checkpoint, the report
 
-What fails in one of them, but for refusals, is told and survived (``failures.py``).
+An error in one of them, except refusals, is reported and does not stop training (``failures.py``).
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ from holdfast.training.checkpoint import (
 
 STATE_FILE = "holdfast_guard.pt"
 MARK = "guard"
-# Its own, so that a checkpoint of another's trainer stays readable when that of our loop changes.
+# A version of its own, so that checkpoints of other trainers stay readable when that of Holdfast's
+# loop changes.
 FORMAT = b"holdfast checkpoint 2"
 
 
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
-    """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
+    """Write the state into the folder of the checkpoint of ``step``, which the trainer has just
+    written.
+    """
     stamped = {"step": step, **state}
     write_atomically(
         checkpoint / STATE_FILE, lambda path: write_sealed(path, stamped, MARK, FORMAT)
@@ -57,19 +60,19 @@ def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
-    """What ``write_state`` wrote, read without running code.
+    """Read what ``write_state`` wrote, without running code.
 
     Raises ``RunError`` where it is absent, broken or of another step: without it the history, the
-    patience and the best state of the run so far would be lost, and nobody would know.
+    patience and the best checkpoint of the run so far would be lost silently.
     """
     path = checkpoint / STATE_FILE
     if not path.exists():
         raise RunError(
             str(checkpoint),
-            "holds no state of the guard, so what it knew would be lost",
+            "holds no state of the guard, so its history would be lost",
             None,
-            "Resume from a checkpoint that was written with the guard's callback, train anew, or "
-            "resume without the callback.",
+            "Resume from a checkpoint that was written with the guard's callback, "
+            "train from the beginning, or resume without the callback.",
         )
     try:
         state = read_sealed(path, MARK, FORMAT)
@@ -77,17 +80,17 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         import torch
 
         # An older version wrote it, without a digest.
-        with reading_errors(str(path), RunError, remedy="Train anew."):
+        with reading_errors(str(path), RunError, remedy="Train from the beginning."):
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = {"step": state["step"], **state}
-        notice = f"{path} has no digest, so whether it is whole was not checked"
+        notice = f"{path} has no digest, so its integrity was not checked"
         warnings.warn(notice, stacklevel=1)
     except UnusableCheckpoint as error:
-        raise RunError(str(path), str(error), None, "Train anew.") from error
+        raise RunError(str(path), str(error), None, "Train from the beginning.") from error
     if state["step"] != step:
         raise RunError(
             str(path),
-            f"is of step {state['step']}, the checkpoint of step {step}",
+            f"is of step {state['step']}, but the checkpoint is of step {step}",
             None,
             "Resume from a checkpoint whose files belong together.",
         )
@@ -95,8 +98,10 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
 
 
 class GuardCallback(FailsafeCallback, TrainerCallback):
-    """What ``Guard.callback()`` gives. A callback is not told which trainer calls it, so it looks
-    for the trainer among its callers."""
+    """The return value of ``Guard.callback()``.
+
+    A callback is not told which trainer calls it, so it searches its callers for the trainer.
+    """
 
     SET_UP = ("on_init_end",)
     BEGINS = "on_train_begin"
@@ -124,7 +129,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         held_out_words = (
             f"{len(held_out)} of {len(training) + len(held_out)} training rows held out"
         )
-        because = f"the trainer had none (hold_out={share:g}); exact copies stay on one side"
+        because = f"the trainer had none (hold_out={share:g}); exact duplicates stay in one split"
         guard.promise(Decision("evaluation rows", held_out_words, because))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -148,7 +153,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         self._watch = self._guard.begin(foreign_run, saved_state)
         # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
-        # resumes there leaves it out.
+        # resumes there skips it.
         evaluation_missed = (
             _evaluation_strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
         )
@@ -173,7 +178,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._watch is not None:
-            # Only the trials of a search are written elsewhere, and a search is refused.
+            # Only trials of a search are written elsewhere, and a search is refused.
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_state(folder, state.global_step, self._watch.state_dict())
 
@@ -204,9 +209,11 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
 
 
 def peak_learning_rate(args: Any, scheduler: Any) -> float | None:
-    """The peak learning rate of a run, in the unit of its arguments; ``None`` where these do not
-    tell it: with an optimizer of the user's own, or a schedule that is none of Transformers',
-    which are factors from 0 to 1 of the rate that they begin with."""
+    """The peak learning rate of a run, in the unit of its arguments.
+
+    ``None`` where these do not give it: with an optimizer of the user's own, or with a schedule
+    that is not one of Transformers', which are factors from 0 to 1 of the initial rate.
+    """
     from torch.optim.lr_scheduler import LambdaLR
 
     inner = getattr(scheduler, "scheduler", scheduler)
@@ -217,15 +224,16 @@ def peak_learning_rate(args: Any, scheduler: Any) -> float | None:
 
 
 def trainer_changes(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callable[[Any], None]]:
-    """What can be changed of a run through its optimizer and schedule, which its checkpoints keep:
-    every rate times a factor, and the decay of what decays."""
+    """Changes of a run through its optimizer and schedule, which its checkpoints keep: every
+    learning rate times a factor, and the weight decay of decayed parameters.
+    """
 
     def scale(action: ScaleLearningRate) -> None:
         for group in optimizer.param_groups:
             for name in ("lr", "initial_lr"):
                 if name in group:
                     group[name] *= action.factor
-        # A schedule works out each rate from those that it began with.
+        # A schedule computes each rate from the initial ones.
         inner = getattr(scheduler, "scheduler", scheduler)
         if hasattr(inner, "base_lrs"):
             inner.base_lrs = [rate * action.factor for rate in inner.base_lrs]
@@ -241,9 +249,9 @@ def trainer_changes(optimizer: Any, scheduler: Any) -> Mapping[type[Any], Callab
 def calling_trainer(callback: Any) -> tuple[Any, str | None]:
     """The trainer that called ``callback``, and the checkpoint folder that it resumes from.
 
-    A ``TrainerCallback`` is told the model and the loaders, but neither the trainer (its rows, its
-    loss) nor the checkpoint. Both are local names of the functions that are waiting for the
-    callback to return, and that is where they are read.
+    A ``TrainerCallback`` receives the model and the loaders, but neither the trainer (its rows, its
+    loss) nor the checkpoint. Both are local variables of the functions that wait for the callback
+    to return, and are read there.
 
     Raises ``RunError`` where no ``transformers.Trainer`` is among the callers.
     """
@@ -257,7 +265,7 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
     if trainer is None:
         raise RunError(
             "the guard's callback",
-            "was called by something that is no transformers.Trainer",
+            "was not called by a transformers.Trainer",
             None,
             "Put guard.callback() into callbacks=[…] of a Trainer.",
         )
@@ -265,7 +273,7 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
 
 
 def _callers() -> Iterator[Mapping[str, Any]]:
-    """The local names of the functions that wait, the innermost first."""
+    """The local variables of the calling functions, the innermost first."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         yield frame.f_locals
@@ -273,7 +281,9 @@ def _callers() -> Iterator[Mapping[str, Any]]:
 
 
 def data_owner(trainer: Any) -> Any:
-    """Who holds the rows: SetFit keeps texts in a trainer around the one that trains."""
+    """The object that holds the rows: SetFit keeps texts in a trainer around the one that
+    trains.
+    """
     if not hasattr(trainer, "setfit_model"):
         return trainer
     import setfit
@@ -287,10 +297,11 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
     if owner.eval_dataset is None or (type(owner.eval_dataset) is dict and not owner.eval_dataset):
         raise DataError(
             f"the {type(owner).__name__}",
-            "has no evaluation rows, so nobody can say whether it overfits",
+            "has no evaluation rows, so overfitting cannot be detected",
             None,
-            "Give it eval_dataset=…, or let the guard hold some of its training rows out: "
-            "holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of the trainer.",
+            "Give it eval_dataset=…, or let the guard hold out some of its training "
+            "rows: holdfast.Guard(hold_out=0.15), its callback in callbacks=[…] of "
+            "the trainer.",
         )
     if owner is not trainer:
         from holdfast.plugins.trainers.setfit import setfit_run
@@ -303,7 +314,7 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
         run_facts=run_facts(trainer, rows, steps),
         output=Path(trainer.args.output_dir),
         trainer=type(trainer).__name__,
-        # Where it came from, or its class for one that came from nowhere.
+        # The name it was loaded from, or its class for a model that was not loaded.
         name=str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
         classes=rows.classes,
         rows_per_epoch=rows.train_rows,
@@ -317,12 +328,12 @@ def _evaluation_strategy(args: Any) -> str:
 
 
 def _refuse(trainer: Any, guard: GuardHandle) -> None:
-    """What the guard cannot do right, it does not do."""
+    """Refuse runs that the guard cannot handle correctly."""
     listed = trainer.callback_handler.callbacks
     if sum(isinstance(one, GuardCallback) and one._guard is guard for one in listed) > 1:
         raise RecipeError(
             "callbacks=[…]",
-            "holds two callbacks of one guard, which would both stop and restore",
+            "has two callbacks of one guard, which would both stop and restore",
             None,
             "Give it guard.callback() once.",
         )
@@ -331,7 +342,7 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
     if trainer.state.is_hyper_param_search:
         raise RunError(
             "the guard",
-            "watches one run, not the trials of a search",
+            "monitors one run, not the trials of a search",
             None,
             "Search without its callback, then train with it.",
         )
@@ -340,5 +351,8 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
             "load_best_model_at_end",
             "and the guard would both choose the final weights",
             True,
-            "Leave it out: the guard restores the best state. Or observe: Guard(policy='off').",
+            (
+                "Leave it out: the guard restores the best checkpoint. Or observe: "
+                "Guard(policy='off')."
+            ),
         )

@@ -1,7 +1,7 @@
-"""One watched run of a foreign trainer, as the guard's engine sees it.
+"""One monitored run of another trainer, as the guard's engine sees it.
 
-An adapter calls ``look`` at each evaluation point, reads ``engine.stop_because``, and calls
-``restore`` at the end. Nothing in here knows a library.
+An adapter calls ``evaluate`` at each evaluation, reads ``engine.stop_because``, and calls
+``restore`` at the end. This module depends on no library's trainer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
 from holdfast.training.task import snapshot_fields
 
-GUARD_DISABLED = "the guard stepped aside; training goes on without it"
+GUARD_DISABLED = "the guard disabled itself; training continues without it"
 
 
 class GuardHandle(Protocol):
@@ -47,19 +47,20 @@ class GuardHandle(Protocol):
 
 
 class TrainerRun:
-    """``training.engine.GuardedTrainer`` of a run whose trainer is somebody else's: its rows are
-    measured as its adapter says, its weights can be copied, and it can be stopped; what else of it
-    can be changed its adapter says too (``ForeignRun.changes``). All that its training depends on
-    is out of reach, so it cannot go back.
+    """The ``training.engine.GuardedTrainer`` of another library's trainer.
+
+    Its rows are measured by its adapter, its weights can be copied, and it can be stopped; the
+    adapter says what else can be changed (``ForeignRun.changes``). The rest of the training state
+    is out of reach, so it cannot return to an earlier point.
 
     Parameters
     ----------
-    folder : where ``events.jsonl`` goes; made at the first look.
-    foreign_run : the module that learns, how its rows are measured, what is known of it.
-    choose : the place in a history of the state to keep.
+    folder : where ``events.jsonl`` goes; created at the first evaluation.
+    foreign_run : the module that learns, how its rows are measured, its known facts.
+    choose : a function from a history to the position of the best checkpoint.
     advisor : decides about stopping, or ``None``: the guard then only observes, keeps no copy of
         the weights and changes nothing.
-    say : hears each change of verdict and each decision, as one line.
+    say : receives each change of verdict and each decision, as one line.
     """
 
     def __init__(
@@ -86,35 +87,36 @@ class TrainerRun:
 
     @property
     def appliers(self) -> Appliers:
-        """What the trainer lets others change; beside it a run can be stopped, and its best state
-        put back at the end."""
+        """The changes that the trainer allows, in addition to stopping and to restoring the best
+        checkpoint at the end.
+        """
         return self.foreign_run.changes
 
     @property
     def step(self) -> int:
-        """Of the present or last look."""
+        """The step of the current or last evaluation."""
         return self._position[0]
 
     @property
     def seconds(self) -> float:
-        """Wall time since the run began, over a resume too."""
+        """Wall time since the run began, including the time before a resume."""
         return self._seconds_before + time.perf_counter() - self._clock
 
     @property
     def device(self) -> str:
-        """Where the model is."""
+        """The device of the model."""
         return str(next(self.foreign_run.model.parameters()).device)
 
     def begin(self, decisions: Sequence[Decision]) -> None:
-        """Write what was decided on the way here; once, at the beginning of a run."""
+        """Write the decisions made so far; once, at the beginning of a run."""
         self._make_folder()
         size = f"{self._weights.megabytes:,.1f} MB"
         copy_words = f"a copy of {size} in host memory"
-        because = f"{self._weights.count:,} trainable parameters; it is put back at the end"
+        because = f"{self._weights.count:,} trainable parameters; restored at the end"
         if self._advisor is None:
             copy_words = "no copy"
             because = "the guard observes: it neither stops nor restores (policy='off')"
-        memory = [Decision("best state", copy_words, because)]
+        memory = [Decision("best checkpoint in memory", copy_words, because)]
         if not self._weights.tracked:
             because = f"two further copies of {size} would be needed"
             memory.append(Decision("distances of the weights", "not measured", because))
@@ -126,35 +128,35 @@ class TrainerRun:
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def decide(self, step: int, decision: Decision) -> None:
-        """Say a choice that was made without being asked, and write it down."""
+        """Report a decision and write it to the journal."""
         self.decisions.append(decision)
         self._journal.note(step, decision.what, decision.because, chosen=decision.chosen)
         self._log(f"{decision.what}: {decision.chosen} ({decision.because})")
 
     def note_gradient(self, norm: float) -> None:
-        """A gradient norm that the trainer told; the next look takes the mean of them."""
+        """Store a gradient norm that the trainer logged; the next evaluation takes their mean."""
         self._norms.append(norm)
 
     def evaluate(self, step: int, epoch: float, examples_seen: int, rate: float) -> None:
-        """One evaluation point. A second look at a step does nothing."""
+        """Run one evaluation. A second one at the same step does nothing."""
         snapshots = self.engine.snapshots
-        # A trainer evaluates each of several sets of evaluation rows, and says so each time.
+        # A trainer evaluates each of several sets of evaluation rows, with an event for each.
         if snapshots and snapshots[-1].step >= step:
             return
         self._position = (step, epoch, examples_seen, rate)
         self.engine.evaluate()
 
     def restore(self, step: int) -> None:
-        """Put the best state back into the model, where the guard may act."""
+        """Restore the best checkpoint, where the guard may act."""
         best = self.engine.best
         if self._advisor is None or not best.tensors:
             return
-        because = f"the state of step {best.step} is kept"
+        because = f"the best checkpoint is step {best.step}"
         if best.step == self.engine.snapshots[-1].step:
             self.engine.record(step, Continue(because, best.step))
             return
         self._weights.load(best.tensors)
-        # The run is over: this opens no branch, and every look stays part of its history.
+        # The run is over: this opens no branch, and every evaluation stays in its history.
         self.engine.record(step, RollBack(because, best.step))
 
     def observe(self) -> Snapshot:
@@ -174,7 +176,7 @@ class TrainerRun:
             relative_update=update,
             distance=distance,
             seconds=self.seconds,
-            # A resumed trainer may be given more steps; what earlier looks saw stays as it was.
+            # A resumed trainer may have more steps; earlier evaluations stay unchanged.
             planned_steps=self.foreign_run.run_facts.planned_steps,
         )
 
@@ -182,13 +184,13 @@ class TrainerRun:
         return SavedWeights(self.step, self._weights.copy() if self._advisor is not None else {})
 
     def restore_point(self) -> None:
-        """None: optimizer, schedule and rows are the trainer's."""
+        """Not available: optimizer, schedule and rows are the trainer's."""
 
     def restore_from(self, point: RestorePoint) -> None:
-        raise Defect("the guard", "has no restore point of another's trainer", point.weights.step)
+        raise Defect("the guard", "cannot restore a point of another trainer", point.weights.step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resume needs, in types that the weights-only loader reads."""
+        """Everything that a resume needs, in types that the weights-only loader reads."""
         best = self.engine.best
         return {
             **self.engine.state_dict(),
@@ -203,7 +205,7 @@ class TrainerRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken; later lines of the journal are forgotten."""
+        """Continue where ``state_dict`` was taken; later lines of the journal are discarded."""
         self.engine.load_state_dict(state)
         self.engine.best = SavedWeights(state["best_step"], state["best"])
         self.decisions = [Decision(*parts) for parts in state["decisions"]]
@@ -217,8 +219,8 @@ class TrainerRun:
         if "journal" in state:
             self._journal.restore(state["journal"])
             return
-        # An older version began it, whose state holds no journal. Its looks and actions are written
-        # again; earlier verdicts are not kept apart, and are left out.
+        # An older version began it, whose state holds no journal. Its evaluations and actions are
+        # written again; earlier verdicts were not stored, and are left out.
         self._journal.restore("")
         for decision in self.decisions:
             self._journal.note(0, decision.what, decision.because, chosen=decision.chosen)

@@ -1,5 +1,5 @@
-"""A model that somebody else trains: looked at without a trace, its weights copied to host memory,
-and how far they moved.
+"""A model that another trainer trains: evaluation without side effects, copies of its weights in
+host memory, and how far they moved.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from holdfast.training.snapshot import relative_change
 def without_side_effects(model: torch.nn.Module, seed: int) -> Iterator[None]:
     """A block in evaluation mode and without gradients, after which everything is as before.
 
-    Every module gets back the mode it had (a frozen batch norm may be in evaluation mode inside a
-    model that trains), and Python's, NumPy's and PyTorch's generators stand where they stood.
-    Inside, they stand at ``seed``: a collator that draws, such as the masks of a masked language
-    model, draws the same at every look, so that two looks are paired.
+    Every module gets back its mode (a frozen batch norm may be in evaluation mode inside a model
+    that trains), and Python's, NumPy's and PyTorch's generators return to their state. Inside, they
+    start at ``seed``: a collator that draws, such as the masks of a masked language model, draws
+    the same at every evaluation, so that two evaluations are paired.
     """
     modes = [(module, module.training) for module in model.modules()]
     generator_states = (random.getstate(), np.random.get_state(), random_state())
@@ -49,14 +49,16 @@ def without_side_effects(model: torch.nn.Module, seed: int) -> Iterator[None]:
 @contextlib.contextmanager
 def separate_generators(*collators: Any) -> Iterator[None]:
     """A block in which a collator with a generator of its own (one that was given a seed) draws
-    from a new one, so that the masks of training are those of a run without looks."""
+    from a new one, so that the masks of training are those of a run without evaluations.
+    """
     # Transformers wraps a collator in one that drops the columns that the model does not take.
     inner = [getattr(collator, "data_collator", collator) for collator in collators]
     seeded = [
         (c, c.generator) for c in {id(c): c for c in inner}.values() if hasattr(c, "generator")
     ]
     for collator, _ in seeded:
-        # Without one it makes one from its seed at the next batch: the same draws at every look.
+        # Without one it makes one from its seed at the next batch: the same draws at every
+        # evaluation.
         collator.generator = None
     try:
         yield
@@ -65,14 +67,14 @@ def separate_generators(*collators: Any) -> Iterator[None]:
             collator.generator = generator_before
 
 
-# Above this, the two further copies that distances need are not kept: a large model has one copy
-# of its best state, and that is all the memory the guard takes.
+# Above this, the two further copies for distances are not kept: of a large model the guard keeps
+# only one copy of the best checkpoint in memory.
 MAX_TRACKED_BYTES = 512_000_000
 
 
 class WeightCopies:
-    """The trainable state of ``model``: parameters with gradients (of a PEFT model, the adapter
-    alone), and the running statistics of batch norms.
+    """The trainable state of ``model``: parameters with gradients (of a PEFT model, only the
+    adapter), and the running statistics of batch norms.
 
     ``movement`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first call. Both are ``None``
     where the tensors take more than ``MAX_TRACKED_BYTES``.
@@ -94,22 +96,26 @@ class WeightCopies:
 
     @property
     def count(self) -> int:
-        """How many numbers learn."""
+        """The number of trainable parameters."""
         return sum(p.numel() for p in self._learning().values())
 
     def copy(self) -> dict[str, torch.Tensor]:
-        # Of a tensor that is in host memory ``cpu`` makes no copy.
+        # For a tensor in host memory ``cpu`` makes no copy.
         return {name: t.detach().cpu().clone() for name, t in self._changing().items()}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put a copy back into the model, in place: the optimizer's references stay valid.
+        """Load a copy back into the model, in place: the optimizer's references stay valid.
 
         Raises ``Defect``, before any weight is changed, where it is a copy of another model.
         """
         live = self._changing()
         unknown = [n for n, t in tensors.items() if n not in live or live[n].shape != t.shape]
         if unknown:
-            raise Defect("the copy of the best state", "holds what the model has not", unknown[0])
+            raise Defect(
+                "the copy of the best checkpoint",
+                "contains weights that the model does not have",
+                unknown[0],
+            )
         with torch.no_grad():
             for name, tensor in tensors.items():
                 live[name].copy_(tensor)

@@ -26,20 +26,21 @@ def update(
     quiet: bool = False,
 ) -> TrainedRun:
     """Do what ``holdfast update`` does once, and return the new run.
-    ``run.result["update"]["gate"]["outcome"]`` says whether it may take over: accepted, rejected or
-    inconclusive. A run that is not accepted is returned too, where the command exits with 3.
+    ``run.result["update"]["gate"]["outcome"]`` says whether it may replace the served run:
+    accepted, rejected or inconclusive. A run that is not accepted is returned too, where the
+    command exits with 3.
 
     Parameters
     ----------
-    run : the run that is served.
+    run : the served run.
     feedback : a file of labelled rows, a data frame, or the store of a service (its file or URL).
-    margin : in points, what may be lost on old rows; 2 to 5 by their number where it is not said.
-    start : ``warm`` (from the served model), ``anew``, or ``auto``: both are tried.
-    hold, own : shares: of the feedback that is kept out of training for the gate; of training rows
-        that a model may have labelled.
+    margin : allowed loss on old rows, in points; by default 2 to 5, by the number of rows.
+    start : ``warm`` (from the served model), ``anew`` (from the base model), ``auto`` (try both).
+    hold, own : shares: of the feedback held out for the gate; of training rows that a model may
+        have labelled.
 
-    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
-    with 2.
+    The other parameters are those of ``train``. Raises ``holdfast.core.errors.InputError`` where
+    the command would exit with 2.
     """
     from holdfast.data.memory.frames import frame_file, is_frame
     from holdfast.plugins.update.options import UpdateOptions, run_update

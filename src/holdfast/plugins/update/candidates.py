@@ -1,4 +1,4 @@
-"""From the served model, or from the start: which of the two an update learns from."""
+"""The start of an update: train from the served model or from the base model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from holdfast.core.files import write_json
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
 from holdfast.models.adapters.save import is_adapter_folder
+from holdfast.plugins.update.gate import signed_points
 from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
 
 Start = Literal["warm", "anew"]
 STARTS = ("auto", "warm", "anew")
-START_WORDS = {"warm": "from the served model", "anew": "from the start"}
+START_WORDS = {"warm": "from the served model", "anew": "from the base model"}
 
 
 @dataclass(frozen=True, slots=True)
 class StartChoice:
-    """The start that was chosen, why, and what each that was tried scored on the validation
-    rows."""
+    """The chosen start, the reason, and the validation scores of each start that was tried."""
 
     start: Start
     because: str
@@ -41,16 +41,16 @@ class StartChoice:
 def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:
     """Why training cannot start from the served model; ``None`` where it can."""
     if deleted:
-        return f"the served model learned from {deleted} rows that were deleted since"
+        return f"the served model was trained on {deleted} rows that were deleted since"
     if is_adapter_folder(run / MODEL):
-        return "the served model is an adapter beside another model"
+        return "the served model is an adapter on another model"
     if recipe.model.quantize != "none":
         return "the served model is quantized"
     return None
 
 
 def recipe_for_start(start: Start, recipe: Recipe, run: Path) -> Recipe:
-    """The recipe of the fit with this start."""
+    """The recipe that trains from this start."""
     if start == "anew":
         return recipe
     named = {"name": str((run / MODEL).resolve()), "revision": None, "layers": None}
@@ -58,12 +58,12 @@ def recipe_for_start(start: Start, recipe: Recipe, run: Path) -> Recipe:
 
 
 def check_start(requested: str, obstacle: str | None) -> None:
-    """Raise ``RecipeError`` for a start that there is not, or that cannot be."""
+    """Raise ``RecipeError`` for an unknown start, or one that is not possible."""
     if requested not in STARTS:
         rule = f"must be one of {', '.join(STARTS)}"
         raise RecipeError("--start", rule, requested, "Leave it out: both are tried.")
     if requested == "warm" and obstacle:
-        raise RecipeError("--start", f"cannot be warm: {obstacle}", requested, "Take --start anew.")
+        raise RecipeError("--start", f"cannot be warm: {obstacle}", requested, "Use --start anew.")
 
 
 def choose_start(
@@ -73,18 +73,18 @@ def choose_start(
     predict: Callable[[Start], Sequence[Any]],
     folder: Path,
 ) -> StartChoice:
-    """Choose the base model. Where neither was requested, both are tried: ``predict`` trains one
-    and predicts the validation rows. The predictions are stored below ``folder``, so that a killed
-    run trains neither again.
+    """Choose the model from which training starts. Where none was requested, both are tried:
+    ``predict`` trains one and predicts the validation rows. The predictions are stored below
+    ``folder``, so that a killed run does not train them again.
 
     The served model is chosen where it is shown to be better (paired, one-sided at 2.5 %). Where no
     difference can be shown, training starts from the original base model: it does not depend on
     earlier updates, and keeps nothing of rows that are deleted later.
     """
     if requested == "warm":
-        return StartChoice("warm", "asked for", {})
+        return StartChoice("warm", "requested", {})
     if requested == "anew" or obstacle:
-        return StartChoice("anew", obstacle or "asked for", {})
+        return StartChoice("anew", obstacle or "requested", {})
     folder.mkdir(parents=True, exist_ok=True)
     start_predictions = []
     starts: tuple[Start, ...] = ("warm", "anew")
@@ -103,16 +103,17 @@ def choose_start(
         "difference": {"value": comparison.value, "low": comparison.low, "high": comparison.high},
         "verdict": comparison.verdict,
     }
-    gap = f"{100 * comparison.value:+.1f} points for it on {comparison.n:,} validation rows"
-    limits = f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+    value, low, high = (
+        signed_points(one) for one in (comparison.value, comparison.low, comparison.high)
+    )
+    gap = f"{value} points (95 % CI {low} to {high}) on {comparison.n:,} validation rows"
+    warm = "training from the served model is"
     if comparison.verdict == "better":
-        return StartChoice("warm", f"{gap} ({limits})", scores)
+        return StartChoice("warm", f"{warm} better: {gap}", scores)
     if comparison.verdict == "worse":
-        return StartChoice(
-            "anew", f"the served model as a start is worse: {gap} ({limits})", scores
-        )
+        return StartChoice("anew", f"{warm} worse: {gap}", scores)
     because = (
-        f"starting from the served model is not shown to be better ({gap}, {limits}), and training "
+        f"{warm} not shown to be better ({gap}), and training "
         "from the base model keeps nothing of rows that are deleted later"
     )
     return StartChoice("anew", because, scores)
@@ -124,5 +125,5 @@ def row_groups(table: Table) -> Any:
 
 
 def plain_predictions(predictor: Predictor, table: Table) -> list[Any]:
-    """The answers as plain values."""
+    """The predictions as plain values."""
     return list(to_json(list(predictor.answer(table).predictions)))

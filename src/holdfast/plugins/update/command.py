@@ -34,54 +34,56 @@ NOT_ACCEPTED = 3
 
 @dataclass(frozen=True, slots=True)
 class FeedbackOptions:
-    """What is updated, by what, and when."""
+    """The run to update, the feedback, and the schedule."""
 
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run that is served.")]
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run in service.")]
     feedback: Annotated[
         str | None,
         typer.Option(metavar="FILE|URL", help="Labelled rows, or the store of the service."),
     ] = None
     every: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Again and again: 6h, 1d; needs --out.")
+        str | None, typer.Option(metavar="TIME", help="Repeat on a schedule (6h, 1d); needs --out.")
     ] = None
-    out: Annotated[Path | None, typer.Option(help="The new run's folder.")] = None
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class LearningOptions:
-    """How is learned from it, and what the gate allows."""
+    """How the update is trained, and what the gate allows."""
 
     margin: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="May be lost on old rows: 2 to 5 by their number."),
+        typer.Option(metavar="POINTS", help="Loss allowed on old rows; default 2 to 5."),
     ] = None
     start: Annotated[
-        str, typer.Option(metavar="auto|warm|anew", help="From the served model, or the start.")
+        str, typer.Option(metavar="auto|warm|anew", help="Start from the served or the base model.")
     ] = "auto"
     hold: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Of the feedback, kept out of training for the gate."),
+        typer.Option(metavar="SHARE", help="Share of the feedback held out for the gate."),
     ] = None
     own: Annotated[
-        float, typer.Option(metavar="SHARE", help="Most training rows that a model labelled.")
+        float, typer.Option(metavar="SHARE", help="Largest share of model-labelled rows.")
     ] = 0.2
     least: Annotated[
-        int, typer.Option(min=1, metavar="N", help="With --every: new rows that make a round.")
+        int, typer.Option(min=1, metavar="N", help="With --every: new rows needed for a round.")
     ] = 50
-    set_: Annotated[list[str] | None, set_option("Any key of the run's recipe.")] = None
+    set_: Annotated[list[str] | None, set_option("Set a key of the run's recipe.")] = None
     seed: Seed = None
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted one.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted update.")] = (
+        False
+    )
 
 
-OUTPUT = Helps(as_json="Print result.json; with --every a line a round.")
+OUTPUT = Helps(as_json="Print result.json; with --every one line per round.")
 
 
 def command(
     given: FeedbackOptions, learning: LearningOptions, output: Annotated[RunOutput, OUTPUT]
 ) -> None:
-    """Learn from feedback, and decide by evidence whether the new model may take over. Exit code:
-    0 where its gate accepts it, 3 where it is rejected or inconclusive; the run is complete then
-    too. --every goes on whatever the gate says."""
+    """Train an update of RUN on feedback, and test whether the new model may replace it. The exit
+    code is 0 if the gate accepts it, 3 if it is rejected or inconclusive; the run is complete in
+    both cases. --every continues whatever the gate decides."""
     refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.rounds import round_schedule
@@ -115,7 +117,7 @@ def command(
 
 
 def _store_name(feedback: str | None) -> str:
-    """The store that the feedback came of, without a password."""
+    """The store that the feedback comes from, without a password."""
     from holdfast.data.database_url import mask_password
     from holdfast.plugins.update.feedback import is_store
 
@@ -123,7 +125,7 @@ def _store_name(feedback: str | None) -> str:
 
 
 def _run_rounds(options: UpdateOptions, schedule: RoundSchedule, output: RunOutput) -> None:
-    """Update on a schedule, until it is ended."""
+    """Update on a schedule until the process is stopped."""
     from holdfast.plugins.update.options import run_update
     from holdfast.plugins.update.rounds import Rounds
 
@@ -137,7 +139,7 @@ def _run_rounds(options: UpdateOptions, schedule: RoundSchedule, output: RunOutp
 
     def print_round(line: Mapping[str, Any], result: Mapping[str, Any] | None) -> None:
         if output.as_json:
-            # A round is a line, so that whoever reads a pipe knows where its document ends.
+            # One line per round, so that a reader of a pipe knows where a document ends.
             typer.echo(json_text({"schema": 1, **(result or {}), "round": line}, indent=None))
         elif result is not None:
             folder = schedule.folder / line["run"]
@@ -150,7 +152,7 @@ def _run_rounds(options: UpdateOptions, schedule: RoundSchedule, output: RunOutp
 def summary_lines(
     result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
 ) -> list[str]:
-    """The answer first, at the width of a terminal."""
+    """The gate's decision first, then the details, wrapped to the terminal's width."""
     from holdfast.report.view.update import gate_sentence
 
     block = result["update"]

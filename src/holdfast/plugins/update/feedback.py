@@ -1,4 +1,4 @@
-"""Feedback, as a file or a store holds it → rows in the columns of a run."""
+"""Feedback from a file or a store, as rows in the columns of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 Bools = npt.NDArray[np.bool_]
-# What a file may say of a row beside its text and label.
+# Optional columns of a feedback file, and their values.
 SOURCE, DRAWN = "source", "drawn"
 MODEL, UNIFORM = "model", "uniform"
 
@@ -40,7 +40,7 @@ class FeedbackRows:
 
     ``unusable`` counts what cannot be used for training: labels of rows whose text was not stored,
     and labels that were replaced. ``disagreed`` counts rows on which annotators disagree. ``known``
-    are all numbers of feedback that the store still has; ``None`` for a file, which does not record
+    are all ids of feedback that the store still has; ``None`` for a file, which does not record
     deletions.
     """
 
@@ -59,7 +59,7 @@ class FeedbackRows:
 
 
 def is_store(where: str) -> bool:
-    """Whether this names a store: a URL, or a file of SQLite."""
+    """Whether ``where`` names a store: a URL, or an SQLite file."""
     from holdfast.data.database_url import is_url
 
     if is_url(where):
@@ -72,8 +72,8 @@ def is_store(where: str) -> bool:
 
 
 def read_feedback(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw]) -> FeedbackRows:
-    """The feedback in a file or a store. ``raw`` is the run's own source, whose columns count;
-    ``read`` reads a file as the task does.
+    """Read the feedback of a file or a store. ``raw`` is the run's own source, whose columns are
+    used; ``read`` reads a file as the task does.
 
     Raises ``DataError`` where a file lacks the run's columns, ``StoreError`` where a store cannot
     be reached.
@@ -85,7 +85,7 @@ def read_feedback(where: str, part: DataPart, raw: Raw, read: Callable[[str], Ra
 
 
 def needed_columns(part: DataPart, raw: Raw) -> tuple[str, ...]:
-    """The columns that a row must bring: those of its text, and of its label."""
+    """The columns that each row must have: those of the text, and the label."""
     texts = read_columns(part) or ()
     required = (*texts, part.label, part.target, part.messages)
     return tuple(dict.fromkeys(name for name in required if name and name in raw.names))
@@ -97,19 +97,22 @@ def _read_file(where: str, part: DataPart, raw: Raw, source: Raw) -> FeedbackRow
     for name, usual in _usual_names(part, needed):
         if name not in table.column_names and usual in table.column_names:
             table = table.rename_columns([name if c == usual else c for c in table.column_names])
-            decisions.append(Decision("column", f"{usual} as {name}", "the run calls it so"))
+            decisions.append(
+                Decision("column", f"{usual} as {name}", "the run's name for this column")
+            )
     lacking = [name for name in needed if name not in table.column_names]
     if lacking:
         raise DataError(
             where,
-            f"has no column {lacking[0]!r}, which the run reads",
+            f"has no column {lacking[0]!r}, which the run needs",
             ", ".join(source.names),
-            f"Give rows with {', '.join(needed)}.",
+            f"Give rows with the columns {', '.join(needed)}.",
         )
     n = table.num_rows
 
     def mask_where(column: str, word: str) -> Bools | None:
-        """Where the feedback's own ``column`` is ``word``; ``None`` where it has none."""
+        """Where the feedback's own ``column`` equals ``word``; ``None`` where the column is
+        missing."""
         if column not in table.column_names or column in raw.names:
             return None
         cells = table[column].to_pylist()
@@ -122,7 +125,7 @@ def _read_file(where: str, part: DataPart, raw: Raw, source: Raw) -> FeedbackRow
 
 
 def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The rows in the columns of a run, those that they lack empty."""
+    """The rows with the columns of a run; missing columns are empty."""
     import pyarrow as pa
 
     missing = pa.nulls(rows.num_rows, pa.string())
@@ -131,7 +134,7 @@ def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def _usual_names(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
-    """The run's names of columns, and what they are called where nothing is known of a run."""
+    """Pairs of the run's column names and the default names that a file may use for them."""
     texts = read_columns(part) or ()
     pairs = [(part.label, "label")] if part.label in needed else []
     if len(texts) == 1 and texts[0] in needed:
@@ -165,7 +168,7 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     }
     unusable = {"replaced": final_labels.replaced, "no_text": len(feedback) - len(used)}
     model_labelled = np.array([one.source == MODEL for one in used], dtype=bool)
-    # Who has seen the model's answer leans towards it.
+    # Annotators who have seen the model's prediction are biased towards it.
     uniform = np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool)
     ids = np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64)
     known = frozenset(one.id for one in all_feedback if one.id is not None)
@@ -187,7 +190,7 @@ def _request_rows(
 
 
 def _cell_text(value: object) -> str | None:
-    """A cell as a file would hold it."""
+    """A cell as it would be written in a file."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (list, dict, tuple)):
@@ -198,8 +201,8 @@ def _cell_text(value: object) -> str | None:
 def append_event(
     where: str | None, event_type: str, body: Mapping[str, Any], at: float, *, once: bool = False
 ) -> None:
-    """Append an event to the store, where the feedback is one; ``once``: unless it is among its
-    newest already."""
+    """Append an event to the store, where the feedback is a store; with ``once`` only if it is not
+    among the newest events already."""
     from holdfast.plugins.store.records import Event
     from holdfast.plugins.store.store import open_store
 

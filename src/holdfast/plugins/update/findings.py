@@ -1,14 +1,14 @@
-"""What is reported of feedback: rows in odd letters, and answers that differ less than those of
-people.
+"""Findings about feedback: rows with unusual scripts, and labels by a model that are less diverse
+than those by annotators.
 
-*Odd letters*: look-alikes within a word, and scripts that the run has never seen. Copies, leaks and
-corrections are told by normal forms, in which look-alike letters are Latin ones; this is what is
-reported of such rows, whether they copy another row or not.
+*Scripts*: look-alike letters within a word, and scripts that the run has never seen. Duplicates,
+leakage and corrections are detected on normalized texts, in which look-alike letters are Latin
+ones. These findings are reported whether or not such a row duplicates another.
 
-*How much the answers differ* that an update learns from: before it, after it, and those that a
-model gave. What learns from its own answers loses what is rare (Shumailov and others, 2305.17493);
-beside the rows that people labelled it does not (Gerstgrasser and others, 2404.01413), which is why
-old rows are replayed and rows labelled by a model are capped.
+*Diversity of labels*: before the update, after it, and of the labels that a model gave. A model
+trained on its own outputs loses rare cases (Shumailov and others, 2305.17493). Together with rows
+that people labelled it does not (Gerstgrasser and others, 2404.01413), which is why old rows are
+replayed and rows labelled by a model are capped.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SCRIPTS = (
 
 
 def mixed_words(table: Table) -> tuple[Ints, str]:
-    """The positions of rows with a word of Latin letters and of others that look like them, as
-    ``audit`` finds them, and the first such word with its code points; none: an empty text."""
+    """The positions of rows with a word that mixes Latin letters and look-alikes, as ``audit``
+    finds them, and the first such word with its code points (empty without one)."""
     texts = RowTexts(table)
     positions, first = [], ""
     for position in _matching_rows(texts, LOOK_ALIKE_PATTERN).tolist():
@@ -64,16 +64,16 @@ def _matching_rows(texts: RowTexts, pattern: str) -> Ints:
     return np.asarray(pc.indices_nonzero(pc.fill_null(matched, False)), dtype=np.int64)
 
 
-# A model's answers that are narrower than people's by this factor are told.
+# Labels by a model are reported where their diversity is below this share of the annotators'.
 NARROW_RATIO = 0.7
 MIN_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """``measure`` is how many classes there are in effect (exp of the entropy of their shares, in
-    nats; Hill 1973), or the share of distinct pairs of neighbouring words in written answers.
-    ``people`` and ``own`` are compared on samples of the same size."""
+    """The diversity of labels. ``measure`` is the effective number of classes (exp of the entropy
+    of their shares, in nats; Hill 1973), or the share of distinct pairs of neighbouring words in
+    generated text. ``people`` and ``own`` are compared on samples of the same size."""
 
     measure: str
     before: float | None
@@ -84,22 +84,23 @@ class Spread:
 
     @property
     def ratio(self) -> float | None:
-        """Own answers beside those of people; ``None`` where there are too few."""
+        """Diversity of the model's labels ÷ that of the annotators' labels; ``None`` with too few
+        rows."""
         if not self.people or self.own is None or self.rows < MIN_ROWS:
             return None
         return self.own / self.people
 
     def finding(self) -> Finding | None:
-        """A warning where a model's answers are narrower than those of people."""
+        """A warning where a model's labels are less diverse than those by annotators."""
         ratio = self.ratio
         if ratio is None or ratio >= NARROW_RATIO:
             return None
         because = (
-            f"the {self.rows:,} answers that a model gave differ less than those of people "
-            f"({self.measure}: {self.own:.3g} beside {self.people:.3g}): a model that learns from "
-            "itself loses what is rare"
+            f"the {self.rows:,} labels given by a model are less diverse than those by annotators "
+            f"({self.measure}: {self.own:.3g} compared with {self.people:.3g}): a model trained on "
+            "its own predictions loses rare cases"
         )
-        remedy = "Have people label some of them, or lower --own."
+        remedy = "Have annotators label some of these rows, or lower --own."
         return Finding("own_labels_narrow", "warn", 1 - ratio, self.rows, (), because, remedy)
 
     def to_json(self) -> dict[str, Any]:
@@ -114,8 +115,8 @@ def measure_spread(
     generated: bool,
     seed: int,
 ) -> Spread:
-    """The spread of the labels of old training rows, of rows that people labelled and of those that
-    a model did; ``generated`` where labels are texts."""
+    """Measure the diversity of the labels of old training rows, of rows labelled by annotators, and
+    of rows labelled by a model; ``generated`` where labels are texts."""
     measure = distinct_pairs if generated else effective_classes
     name = "share of distinct pairs of words" if generated else "classes in effect"
     all_annotator_labels = [*old_labels, *annotator_labels]
@@ -140,7 +141,8 @@ def measure_spread(
 
 
 def effective_classes(labels: Sequence[Any]) -> float | None:
-    """exp(−Σ p log p) over the classes; of several labels a row, over all of them. None: ``None``.
+    """exp(−Σ p log p) over the classes; with several labels per row, over all labels. ``None``
+    without labels.
 
     >>> effective_classes(["a", "b", "a", "b"])
     2.0

@@ -1,18 +1,20 @@
-"""The gate: is an updated model no worse where the old one was measured, and better on new rows?
+"""The gate: is an updated model no worse on the old rows, and better on new rows?
 
-Three questions, each of pairs of answers to the same rows, the new model's less the old one's:
+Three tests, each on pairs of predictions of the same rows, the new model's minus the old one's:
 
-- *old rows*: is it shown to lose less than a margin? A one-sided test at 5 % (non-inferiority).
-- *new rows*, drawn evenly and kept out of training: is it shown to be better? By its answers or by
-  its losses, each one-sided at 2.5 %.
-- *parts* of the old rows (classes, confirmed slices, groups): is it shown to be worse in one? Each
-  by its one-sided test, together at 5 % (Holm 1979).
+- *old rows*: is the loss shown to be smaller than a margin? A one-sided test at 5 %
+  (non-inferiority).
+- *new rows*, drawn uniformly and held out of training: is the model shown to be better? By its
+  predictions or by its losses, each one-sided at 2.5 %.
+- *subgroups* of the old rows (classes, confirmed slices, groups): is the model shown to be worse on
+  one? Each by its one-sided test, together at 5 % (Holm 1979).
 
-And one of the feedback itself, which old rows cannot see where the new ones are of another kind: is
-a class *called otherwise* in it? Of the rows that the served model calls so, fewer than a tenth are
-surely labelled so, where on old rows more than half were.
+A fourth criterion concerns the feedback itself, which old rows cannot show where new rows are of
+another kind: is a class *renamed* in it? Of the new rows that the served model predicts as the
+class, fewer than a tenth have this label (significantly), where on old rows more than half did.
 
-What is shown decides; what is not shown is no evidence, and says how many rows it would take.
+Only what is shown decides. What is not shown is no evidence against the model; the gate then
+reports how many rows would decide.
 """
 
 from __future__ import annotations
@@ -40,24 +42,24 @@ EvidenceOutcome = Literal["kept", "lost", "better", "no_gain", "worse", "open"]
 ALPHA, POWER = 0.05, 0.8
 # Standard normal quantiles at 1 − ALPHA and at POWER.
 Z_ALPHA, Z_POWER = 1.644854, 0.841621
-# Points: the least margin that is asked for unasked, and the most.
 OLD, NEW = "old validation rows", "new rows"
+# The smallest and the largest default margin, in points.
 MARGIN, MOST_MARGIN = 2.0, 5.0
-# A gain on new rows of which it is shown that it is smaller is none.
+# A gain on new rows that is shown to be smaller counts as no gain.
 GAIN = 0.02
-# Of two fits of one recipe on much the same rows, how many answers one alone has right.
+# The share of rows that only one of two fits of one recipe on similar rows predicts correctly.
 DISCORDANT = 0.07
 MAX_LISTED = 3
-# A class is called otherwise where its precision fell from above the one to below the other.
+# A class counts as renamed where its precision fell from above TRUSTED to below VANISHED.
 TRUSTED, VANISHED = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class GateRows:
     """The predictions on one set of rows: its ``description``, the ``pairs`` (new minus old), and
-    the group of each row [n] where rows have groups. ``gain`` [n], where there is one, is how much
-    smaller the new model's loss is, each at the temperature that suits it best on other rows
-    (``stats.temperature.cross_fitted_losses``), so that lower confidence alone is no gain."""
+    the group of each row [n] where rows have groups. ``gain`` [n], where it exists, is how much
+    smaller the new model's calibrated loss is, with temperatures fitted on other rows
+    (``stats.temperature.cross_fitted_losses``), so that lower confidence by itself is no gain."""
 
     description: str
     pairs: PairedRows
@@ -67,8 +69,8 @@ class GateRows:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """A class that is called otherwise in new rows: of ``n`` rows that the served model calls
-    ``name``, ``same`` are labelled so and ``most`` of them ``other``."""
+    """A class that seems to be renamed in new rows: of ``n`` rows that the served model predicts as
+    ``name``, ``same`` have this label and ``most`` have the label ``other``."""
 
     name: str
     other: str
@@ -78,10 +80,9 @@ class Renamed:
 
     def __str__(self) -> str:
         return (
-            f"of {count_phrase(self.n, 'new row')} that the served model calls {self.name!r}, "
-            f"{self.same} are labelled so and {self.most} {self.other!r}: the class "
-            "seems to be "
-            "called otherwise in the feedback"
+            f"of {count_phrase(self.n, 'new row')} that the served model predicts as "
+            f"{self.name!r}, the label is {self.name!r} in {self.same} and {self.other!r} in "
+            f"{self.most}: the class seems to be renamed in the feedback"
         )
 
 
@@ -139,7 +140,7 @@ class SubgroupResult:
 
     @property
     def worse(self) -> bool:
-        """Whether it is shown to be worse."""
+        """Whether the model is shown to be worse on the subgroup."""
         return self.p_value <= ALPHA and self.value < 0
 
     def to_json(self) -> dict[str, Any]:
@@ -169,8 +170,7 @@ class Gate:
     renamed: tuple[Renamed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """``gate`` of the block ``update``; ``outcome`` is the decision in the word that readers
-        know it by."""
+        """``gate`` of the block ``update``; ``outcome`` is the decision in the readers' term."""
         block = {
             "decision": self.decision,
             "outcome": GATE_OUTCOMES[self.decision],
@@ -197,17 +197,17 @@ def decide(
 
     Parameters
     ----------
-    old : pairs on the old rows: the new model beside the served one, then beside others that it may
-        not fall behind either (a line of updates, each a little worse, adds up).
-    new : pairs on new rows that no model learned from, beside the served model.
-    subgroups : parts of the rows of ``old[0]``.
-    renamed : classes that are called otherwise in the new rows (``renamed_classes``).
-    margin : what may be lost on old rows, as a share (of the labels' standard deviation where they
-        are numbers), above 0 and below 1.
+    old : pairs on the old rows: the new model compared with the served one, then with others that
+        it must not fall behind either (small losses would add up along a line of updates).
+    new : pairs on new rows that no model was trained on, compared with the served model.
+    subgroups : subgroups of the rows of ``old[0]``.
+    renamed : classes that are renamed in the new rows (``renamed_classes``).
+    margin : the allowed loss on old rows, as a share (of the labels' standard deviation for
+        numbers), above 0 and below 1.
 
-    *kept_aside* where the old rows are shown to be lost, a part is shown to be worse, a class is
-    called otherwise, or the new rows are shown to be no better; *taken* where everything is shown
-    that is asked for; else *undecided*.
+    *kept_aside* (rejected) where a loss on the old rows is shown, a subgroup is shown to be worse,
+    a class is renamed, or the new rows are shown to be no better; *taken* (accepted) where all
+    required criteria are shown; else *undecided* (inconclusive).
     """
     check_margin(100 * margin)
     retained = tuple(_judge_old_rows(one, margin) for one in old)
@@ -232,13 +232,13 @@ def decide(
 def renamed_classes(
     old: tuple[Sequence[Any], Sequence[Any]], new: tuple[Sequence[Any], Sequence[Any]]
 ) -> tuple[Renamed, ...]:
-    """Classes that are called otherwise in new rows. ``old`` and ``new`` are labels [n] and the
-    served model's answers [n].
+    """Classes that are renamed in new rows. ``old`` and ``new`` are labels [n] and the served
+    model's predictions [n].
 
-    The precision of an answer lay above a half on the old rows (Wilson's lower limit at 95 %) and
-    lies below a tenth on the new ones (the upper limit). A model that is often wrong on other rows
-    than it learned from is not that wrong about one class: below a tenth, its answers would be
-    worth more turned round. At least some 35 such answers are needed.
+    The precision of the class was above a half on the old rows (Wilson's lower limit at 95 %) and
+    is below a tenth on the new ones (the upper limit). Distribution shift does not make a model
+    that wrong about one class: below a tenth, inverted predictions would be better. At least some
+    35 predictions of the class are needed.
     """
     renamed = []
     for name in sorted({str(one) for one in new[1] if one is not None}):
@@ -262,7 +262,7 @@ def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[Sub
         groups = None if old.groups is None else old.groups[one.mask]
         comparison = judge_pairs(old.pairs.gap[one.mask], 1.0, groups)
         values.append(comparison.value)
-        # Of "not worse than before"; 1 where nothing can be said.
+        # The p-value of "not worse than before"; 1 where the test is not possible.
         if comparison.why or math.isnan(comparison.p_value):
             one_sided = 1.0
         else:
@@ -278,25 +278,28 @@ def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[Sub
 
 
 def default_margin(rows: int) -> float:
-    """The margin in points that so many old rows can keep: what two equal models with 7 %
-    discordant rows are shown to keep with a chance of 80 %, (1.645 + 0.842) √(0.07 ÷ n), at least 2
-    points and at most 5. It goes by the number of rows alone, so nothing that is seen moves it."""
+    """The default margin in points for this number of old rows: what two equal models with 7 %
+    discordant rows are shown to keep with 80 % power, (1.645 + 0.842) √(0.07 ÷ n), at least 2
+    points and at most 5. It depends on the number of rows only, so results cannot influence it."""
     shown = 100 * (Z_ALPHA + Z_POWER) * math.sqrt(DISCORDANT / max(rows, 1))
     return round(min(max(shown, MARGIN), MOST_MARGIN), 1)
 
 
 def check_margin(points: float) -> None:
-    """Raise ``RecipeError`` for a margin in points that is none."""
+    """Raise ``RecipeError`` for a margin in points that is not above 0 and below 100."""
     if not 0 < points < 100 or not math.isfinite(points):
         rule = "must lie between 0 and 100 points"
         raise RecipeError("--margin", rule, points, "E.g. --margin 2 for two points.")
 
 
 def rows_needed(gap: Floats, beyond: float) -> int | None:
-    """How many rows in all show a mean above ``beyond`` at 5 % one-sided with a chance of 80 %, if
-    mean d and variance v are as ``gap`` has them: (1.645 + 0.842)² v ÷ (d − beyond)². For right and
-    wrong answers v has one more row for each model that it alone has right: none seen is not none
-    there. ``None`` where d is not above ``beyond``."""
+    """How many rows in total show a mean above ``beyond`` at 5 % one-sided with 80 % power, if mean
+    d and variance v are those of ``gap``: (1.645 + 0.842)² v ÷ (d − beyond)².
+
+    For correct and wrong predictions, v counts one extra row for each model that only this model
+    predicts correctly, so that zero observed rows do not give zero variance. ``None`` where d is
+    not above ``beyond``.
+    """
     n = len(gap)
     if not n:
         return None
@@ -336,7 +339,7 @@ def _loss_is_lower(rows: GateRows) -> bool:
         return False
     gain = rows.gain
     if rows.groups is not None:
-        # A group counts by what its rows add up to.
+        # A group counts by the sum of its rows.
         gain = np.bincount(group_codes(rows.groups, len(gain)), gain).astype(np.float64)
     return bool(paired_t(gain, np.zeros(len(gain)), 1 - ALPHA).low > 0)
 
@@ -347,7 +350,7 @@ def _evidence(
     pairs = rows.pairs
     needed = rows_needed(pairs.gap, beyond) if outcome == "open" else None
     if needed is not None and needed <= judged.n:
-        # Just missed: chance decided, and as many rows again are a fair second look.
+        # Narrowly missed by chance: twice as many rows are a fair second test.
         needed = 2 * judged.n
     return GateEvidence(
         rows.description,
@@ -364,8 +367,20 @@ def _evidence(
     )
 
 
-def _signed_points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+def signed_points(value: float) -> str:
+    """A difference in points with its sign: ``+1.5``, ``−0.4``."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def _rows_text(evidence: GateEvidence) -> str:
+    """``300 old validation rows``."""
+    return f"{evidence.n:,} {evidence.description}"
+
+
+def _points_text(evidence: GateEvidence) -> str:
+    """The difference with its limits, which each hold at 95 % one-sided."""
+    low, high = signed_points(evidence.low), signed_points(evidence.high)
+    return f"{signed_points(evidence.value)} points (90 % CI {low} to {high}"
 
 
 def _margin_words(margin: float) -> str:
@@ -375,32 +390,25 @@ def _margin_words(margin: float) -> str:
 
 def _loss_reason(evidence: GateEvidence, margin: float) -> str:
     return (
-        f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} by "
-        f"{abs(100 * evidence.value):.1f} points "
-        f"(surely by more than {abs(100 * evidence.high):.1f}, and up to "
-        f"{abs(100 * evidence.low):.1f}; "
-        f"allowed are {_margin_words(margin)})"
+        f"worse on {_rows_text(evidence)}: {_points_text(evidence)}; "
+        f"margin {_margin_words(margin)})"
     )
 
 
 def _subgroup_reason(result: SubgroupResult) -> str:
     return (
         f"worse on {result.subgroup.subgroup_type} {result.subgroup.name} "
-        f"({_signed_points(result.value)} points on "
-        f"{count_phrase(result.n, 'row')}, p = {result.p_value:.2g})"
+        f"({signed_points(result.value)} points on {count_phrase(result.n, 'row')}, "
+        f"p = {result.p_value:.2g}, one-sided paired test with Holm's correction)"
     )
 
 
 def _no_gain_reason(evidence: GateEvidence) -> str:
     if evidence.outcome == "worse":
-        return (
-            f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} "
-            f"({_signed_points(evidence.value)} points)"
-        )
+        return f"worse on {_rows_text(evidence)}: {_points_text(evidence)})"
     return (
-        f"not better by as much as {_margin_words(GAIN)} on "
-        f"{count_phrase(evidence.n, 'row')} of {evidence.description} "
-        f"({_signed_points(evidence.value)}, at most {_signed_points(evidence.high)})"
+        f"shown to gain less than {_margin_words(GAIN)} on {_rows_text(evidence)}: "
+        f"{_points_text(evidence)})"
     )
 
 
@@ -408,21 +416,17 @@ def _inconclusive_reason(evidence: GateEvidence, margin: float) -> str:
     if evidence.test_obstacle:
         return f"{evidence.description}: {evidence.test_obstacle}"
     criterion = (
-        f"better on {evidence.description}"
-        if evidence.description == "new rows"
-        else f"within {_margin_words(margin)} on {evidence.description}"
+        "no improvement can be shown"
+        if evidence.description == NEW
+        else f"a loss of {_margin_words(margin)} or more cannot be excluded"
     )
-    observed = (
-        f"not shown to be {criterion}: {_signed_points(evidence.value)} points "
-        f"({_signed_points(evidence.low)} to {_signed_points(evidence.high)}) on "
-        f"{count_phrase(evidence.n, 'row')}"
-    )
+    observed = f"{criterion} on {_rows_text(evidence)}: {_points_text(evidence)})"
     if evidence.rows_needed is None:
-        return f"{observed}; at this difference no number of rows would show it"
+        return f"{observed}; with this difference, more rows would not decide"
     if evidence.description == NEW:
-        return f"{observed}; about {evidence.rows_needed - evidence.n:,} more would show it"
+        return f"{observed}; about {evidence.rows_needed - evidence.n:,} more rows would decide"
     return (
-        f"{observed}; about {evidence.rows_needed:,} such rows would show it, or set a "
+        f"{observed}; about {evidence.rows_needed:,} such rows would decide, or set a "
         "larger --margin"
     )
 
@@ -435,17 +439,13 @@ def _acceptance_reason(
 ) -> str:
     first = retained[0]
     subgroup_words = (
-        f"; none of {count_phrase(len(subgroups), 'part')} of them is shown to be worse"
+        f"; none of {count_phrase(len(subgroups), 'subgroup')} is shown to be worse"
         if subgroups
         else ""
     )
-    gain_words = (
-        f" (at least {_signed_points(gained.low)})" if gained.low > 0 else " (by its losses)"
-    )
+    gain_words = "" if gained.low > 0 else "; better by its calibrated loss"
     return (
-        f"{_signed_points(gained.value)} points on {count_phrase(gained.n, 'row')} of "
-        f"{gained.description}"
-        f"{gain_words}, {_signed_points(first.value)} on {count_phrase(first.n, 'row')} of "
-        f"{first.description} (at worst {_signed_points(first.low)}, allowed are "
-        f"{_margin_words(margin)}){subgroup_words}"
+        f"{_points_text(gained)}{gain_words}) on {_rows_text(gained)}; "
+        f"{_points_text(first)}; margin {_margin_words(margin)}) on {_rows_text(first)}"
+        f"{subgroup_words}"
     )

@@ -1,8 +1,8 @@
-"""Feedback and the rows of a finished run → the files from which its update learns.
+"""Join feedback with the rows of a finished run into the files that its update is trained on.
 
-The old validation and test rows stay what they were. Of the feedback a share that no model will
-learn from is set aside for the gate before anything else is looked at, by a hash of each text: what
-was set aside once is set aside in every later update. The rest joins the old training rows.
+The old validation and test rows stay unchanged. First, a share of the feedback is held out for the
+gate, and no model is trained on it. It is chosen by a hash of each text, so that a held-out text is
+held out in every later update. The rest joins the old training rows.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 
 Bools = npt.NDArray[np.bool_]
-# Of rows that were drawn evenly, and of a file that does not say how its rows came.
+# The gate's share of rows drawn uniformly, and of a file that does not record the sampling.
 GATE_SHARE_UNIFORM, GATE_SHARE_FILE = 0.5, 0.3
 MAX_MODEL_SHARE = 0.2
-# All old training rows are replayed up to so many, or so many times the new ones.
+# All old training rows are replayed up to MIN_REPLAYED, or REPLAY_TIMES the new ones.
 MIN_REPLAYED, REPLAY_TIMES = 20_000, 10
 MAX_LISTED = 100
-MORE_FEEDBACK = "Gather more feedback, and update then."
+MORE_FEEDBACK = "Gather more feedback before you update."
 FEEDBACK, GATE = "feedback", "gate"
 
 
@@ -62,7 +62,7 @@ FEEDBACK, GATE = "feedback", "gate"
 class JoinedRows:
     """``recipe`` is the run's recipe with the new rows. ``tables`` holds, by name, ``data``,
     ``valid``, ``test``, the rows held out for the ``gate``, and ``feedback``: which rows came from
-    which feedback. ``block`` counts what became of the feedback; ``deleted`` counts training rows
+    which feedback. ``block`` counts what happened to the feedback; ``deleted`` counts training rows
     of the run that were deleted since."""
 
     recipe: Recipe
@@ -74,7 +74,7 @@ class JoinedRows:
 
     @property
     def rows(self) -> tuple[int, int]:
-        """The training rows of the run, and of its update."""
+        """The numbers of training rows of the run and of its update."""
         replayed = self.block["replayed"]
         return replayed["of"], replayed["n"] + self.block["used"]
 
@@ -82,7 +82,7 @@ class JoinedRows:
 def join_feedback(
     run: Path, where: str, gate_share: float | None = None, max_model_share: float = MAX_MODEL_SHARE
 ) -> JoinedRows:
-    """The training rows of the update of ``run``, and the rows by which it is judged.
+    """The training rows of the update of ``run``, and the rows held out for the gate.
     ``gate_share`` is the share held out for the gate (``None``: the default), ``max_model_share``
     the largest share of training rows that a model may have labelled.
 
@@ -93,33 +93,33 @@ def join_feedback(
 
 
 def unseen_labelled_rows(run: Path, where: str) -> Table:
-    """The feedback that speaks for all that the model meets and that it has not learned from, in
-    the order in which it came."""
+    """The feedback that represents the traffic and that the model was not trained on, in the order
+    in which it arrived."""
     return _FeedbackJoin(run, where).unseen()
 
 
 def _refuse_run(finished_run: FinishedRun) -> None:
-    """Raise ``RunError`` for a run that has nothing to be judged by, or of a task whose rows cannot
-    be joined."""
+    """Raise ``RunError`` for a run without rows to compare on, or with a task whose rows cannot be
+    joined."""
     run, task = str(finished_run.run), finished_run.recipe.task
     if task in IMAGE_TASKS:
-        rule = f"is of {task}, whose pictures update cannot join"
-        raise RunError(run, rule, None, "Put the new pictures into its folder, and train again.")
+        rule = f"has the task {task}; update cannot join images"
+        raise RunError(run, rule, None, "Put the new images into its data folder, and train again.")
     if finished_run.out_of_fold or not (finished_run.result.get("valid") or {}).get("n"):
         raise RunError(
             run,
-            "has no validation rows that it did not learn from, by which an update could be judged",
+            "has no separate validation set to compare an update on",
             None,
-            "Update a run of holdfast train that sets validation rows aside (train.folds=0).",
+            "Update a run of holdfast train with a validation set (train.folds=0).",
         )
     test = finished_run.result.get("test") or {}
     if not test.get("n") or test.get("out_of_fold"):
-        rule = "has no test rows, and an update is scored on those of its run"
-        raise RunError(run, rule, None, "Update a run that has test rows.")
+        rule = "has no test set, and an update is scored on the test set of its run"
+        raise RunError(run, rule, None, "Update a run that has a test set.")
 
 
 class _Sources:
-    """The run's own files: as tables, and as they are written."""
+    """The run's own files: as tables, and as they were written."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -129,19 +129,19 @@ class _Sources:
             try:
                 labels_of_rows(self.tables["source"])
             except RecipeError:
-                rule = "is plain text, which has no answers that feedback could correct"
-                remedy = "Train again with the new texts in it."
+                rule = "is plain text without responses that feedback could correct"
+                remedy = "Add the new texts to it, and train again."
                 raise RunError(self.tables["source"].source, rule, recipe.task, remedy) from None
         self._raw: dict[str, Raw] = {}
 
     def read(self, source: str, encoding: str | None = None, config: str | None = None) -> Raw:
-        """Every cell of a file, as the run's task reads files."""
+        """Read every cell of a file, as the run's task reads files."""
         reader = read_tagged if self._recipe.task in TAGGING_TASKS else read_source
         with within_limits(self._recipe.data):
             return reader(source, encoding, config)
 
     def raw(self, split: str) -> Raw:
-        """The file that a side's rows came of, whole."""
+        """The file that the rows of a split came from, with all rows."""
         source = self.tables.get(split, self.tables["source"]).source
         if source not in self._raw:
             part = self._recipe.data
@@ -167,9 +167,7 @@ class _FeedbackJoin:
 
         feedback = self._feedback
         if not len(feedback):
-            raise DataError(
-                feedback.where, "holds no feedback that can be learned from", 0, MORE_FEEDBACK
-            )
+            raise DataError(feedback.where, "contains no feedback to train on", 0, MORE_FEEDBACK)
         rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
         row_numbers = np.asarray(table.column("row"), dtype=np.int64)
@@ -179,7 +177,7 @@ class _FeedbackJoin:
         self._report_scripts(table, positions, train)
         usable, duplicate_group, replaced = self._usable_rows(table, train)
         gate_mask = self._gate_rows(table, positions, usable, duplicate_group, gate_share)
-        # Nothing is learned from that copies a row of the gate.
+        # Duplicates of the gate's rows are not used for training.
         learnable = usable & ~np.isin(duplicate_group, duplicate_group[gate_mask])
         model_labelled = feedback.model_labelled[positions]
         train_mask = self._cap_model_labels(learnable, model_labelled, max_model_share, len(train))
@@ -214,19 +212,19 @@ class _FeedbackJoin:
         return JoinedRows(self._updated_recipe(), tables, block, len(deleted), findings, decisions)
 
     def _refuse_too_few(self, used: int, held: int) -> None:
-        """Raise ``DataError`` where no row is left to learn from, or none for the gate."""
+        """Raise ``DataError`` where no row is left for training, or none for the gate."""
         if not used or not held:
             raise DataError(
                 self._feedback.where,
-                "leaves too few rows: an update needs some to learn from and some to be judged by",
-                f"{used} to learn from, {held} to judge by",
+                "leaves too few rows: an update needs rows for training and rows for the gate",
+                f"{used} for training, {held} for the gate",
                 MORE_FEEDBACK,
             )
 
     def unseen(self) -> Table:
-        """Rows that were drawn evenly, labelled by people, and on no side of the run."""
+        """Rows that were drawn uniformly, labelled by annotators, and in no split of the run."""
         if not len(self._feedback):
-            raise DataError(self._feedback.where, "holds no feedback", 0, MORE_FEEDBACK)
+            raise DataError(self._feedback.where, "contains no feedback", 0, MORE_FEEDBACK)
         rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
         positions = feedback_positions[np.asarray(table.column("row"), dtype=np.int64)]
@@ -234,7 +232,7 @@ class _FeedbackJoin:
         return table.take(np.flatnonzero(new & self._fair_sample(positions)))
 
     def _fair_sample(self, positions: Ints) -> Bools:
-        """Which rows people labelled and were drawn evenly, or may have been."""
+        """Which rows annotators labelled and were drawn uniformly, or may have been."""
         feedback = self._feedback
         uniform = (
             np.ones(len(positions), bool)
@@ -244,7 +242,7 @@ class _FeedbackJoin:
         return uniform & ~feedback.model_labelled[positions]
 
     def _known_class_rows(self) -> tuple[pa.Table, Ints]:
-        """The rows whose label is a class of the run, and their places in the feedback."""
+        """The rows whose label is a class of the run, and their positions in the feedback."""
         rows, label = self._feedback.rows, self._recipe.data.label
         positions = np.arange(len(self._feedback))
         source = self._sources.tables["source"]
@@ -260,23 +258,22 @@ class _FeedbackJoin:
             if not known_mask.any():
                 raise DataError(
                     self._feedback.where,
-                    "holds no label that is a class of the run",
+                    "contains no label that is a class of the run",
                     names,
-                    f"The run's classes: {', '.join(source.classes[:20])}. A new class needs a run "
-                    "of its own: join the rows, and train again.",
+                    f"The run's classes: {', '.join(source.classes[:20])}. For a new class, join "
+                    "the rows and train a new run.",
                 )
             self._add_finding(
                 "unknown_label",
                 np.flatnonzero(~known_mask),
                 f"{count_phrase(unknown_labels.total(), 'row')} of the feedback have a "
-                "label that is no class "
-                f"of the run ({names}); they are left out",
-                "Correct them; a new class needs a run of its own: join the rows and train again.",
+                f"label that is not a class of the run ({names}); they are left out",
+                "Correct these labels. For a new class, join the rows and train a new run.",
             )
         return rows.take(positions[known_mask]), positions[known_mask]
 
     def _table(self, rows: pa.Table) -> Table:
-        """The feedback as the run reads rows, its texts treated alike."""
+        """The feedback as the run reads rows, with the same text cleaning."""
         import pyarrow as pa
 
         recipe, part = self._recipe, self._recipe.data
@@ -300,8 +297,8 @@ class _FeedbackJoin:
             path.unlink(missing_ok=True)
 
     def _usable_rows(self, table: Table, train: Table) -> tuple[Bools, Ints, set[int]]:
-        """Which rows may be used, the unit of each (near-copies are one), and the old training rows
-        that a new label replaces."""
+        """Which rows may be used, the duplicate group of each (near-duplicates share one), and the
+        old training rows that a new label replaces."""
         run_splits = find_known_rows([self._finished_run.run], table)
         usable = np.ones(len(table), dtype=bool)
         for split in ("valid", "test"):
@@ -312,10 +309,10 @@ class _FeedbackJoin:
                 self._add_finding(
                     f"feedback_copies_{split}",
                     np.flatnonzero(in_split),
-                    f"{count_phrase(int(in_split.sum()), 'row')} of the feedback copy "
-                    f"{split} rows of the "
-                    "run; they are left out, or what judges would be learned",
-                    "Nothing is to be done.",
+                    f"{count_phrase(int(in_split.sum()), 'row')} of the feedback duplicate "
+                    f"{'validation' if split == 'valid' else split} rows of the run; they are "
+                    "left out, since the update is evaluated on these rows",
+                    "No action is needed.",
                 )
         keys, labels = text_keys(table), [repr(one) for one in decode_labels(table)]
         usable &= self._consistent_labels(keys, labels, usable)
@@ -334,8 +331,7 @@ class _FeedbackJoin:
         if replaced:
             because = (
                 f"{count_phrase(len(replaced), 'training row')} of the run have another "
-                "label in the "
-                "feedback; the later label is learned, the earlier row is left out"
+                "label in the feedback; the update trains on the later label only"
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
         copies = find_duplicates(RowTexts(table), seed=self._recipe.seed)
@@ -343,7 +339,7 @@ class _FeedbackJoin:
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
     def _consistent_labels(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:
-        """Of copies with one label the last; none of copies whose labels differ."""
+        """Of duplicates with one label the last row; of duplicates with different labels none."""
         labels_of_text: dict[int, set[str]] = {}
         last_row: dict[int, int] = {}
         for i in np.flatnonzero(usable):
@@ -363,10 +359,9 @@ class _FeedbackJoin:
             self._add_finding(
                 "feedback_conflicts",
                 conflicting_rows,
-                f"{count_phrase(len(conflicting_rows), 'row')} of the feedback are copies "
-                "with different labels; "
-                "they are left out",
-                "Decide what each of these texts is, and give one label.",
+                f"{count_phrase(len(conflicting_rows), 'row')} of the feedback are duplicates "
+                "with different labels; they are left out",
+                "Decide on one label for each of these texts.",
             )
         return consistent
 
@@ -378,7 +373,7 @@ class _FeedbackJoin:
         duplicate_group: Ints,
         gate_share: float | None,
     ) -> Bools:
-        """The rows that the gate is decided by."""
+        """The rows held out for the gate."""
         feedback = self._feedback
         usual = GATE_SHARE_FILE if feedback.uniform is None else GATE_SHARE_UNIFORM
         share = usual if gate_share is None else gate_share
@@ -392,14 +387,14 @@ class _FeedbackJoin:
             usable & self._fair_sample(positions) & self._unseen & (draw[duplicate_group] < share)
         )
         sampling = (
-            "the file does not say how its rows came, so that it is taken for a fair sample of "
-            "what the model meets"
+            "the file does not record how its rows were drawn, so they are treated as a random "
+            "sample of the model's traffic"
             if feedback.uniform is None
-            else f"{int(feedback.uniform[positions].sum())} rows were drawn evenly at "
-            "random, and only these "
-            "speak for all that the model meets"
+            else f"{int(feedback.uniform[positions].sum())} rows were drawn uniformly at "
+            "random, and only these represent the model's traffic"
         )
-        because = f"{sampling}; {share:.0%} of them are set aside, and no model learns from them"
+        held_out = f"{100 * share:.0f} % of them are held out"
+        because = f"{sampling}; {held_out}, and no model is trained on them"
         row_count = count_phrase(int(rows.sum()), "row")
         self._decisions.append(Decision("rows for the gate", row_count, because, prominent=True))
         return rows
@@ -407,7 +402,7 @@ class _FeedbackJoin:
     def _cap_model_labels(
         self, train_mask: Bools, model_labelled: Bools, share: float, n_old: int
     ) -> Bools:
-        """With at most the allowed share of rows that a model labelled."""
+        """The training rows with at most the allowed share of rows that a model labelled."""
         model_rows = train_mask & model_labelled
         n_other = int((train_mask & ~model_labelled).sum()) + n_old
         limit = math.floor(share / (1 - share) * n_other) if share < 1 else len(model_labelled)
@@ -420,14 +415,14 @@ class _FeedbackJoin:
         capped = train_mask.copy()
         capped[removed] = False
         because = (
-            f"{n} rows were labelled by a model: at most {share:.0%} of the training rows may be, "
-            "since what learns from itself loses what is rare"
+            f"{n} rows were labelled by a model: at most {100 * share:.0f} % of the training rows "
+            "may be, since a model trained on its own predictions loses rare cases"
         )
         self._decisions.append(Decision("rows labelled by a model", str(limit), because, True))
         return capped
 
     def _origins_before(self) -> list[dict[str, Any]]:
-        """What the run wrote down of the rows that it had of feedback."""
+        """Which rows of the run came from feedback, as the run recorded it."""
         path = self._finished_run.run / f"{FEEDBACK}.parquet"
         if not path.is_file():
             return []
@@ -436,7 +431,7 @@ class _FeedbackJoin:
         return list(parquet.read_table(path).to_pylist())
 
     def _deleted_rows(self, train: Table, origins: Sequence[Mapping[str, Any]]) -> set[int]:
-        """The old training rows that came of feedback which the store does not have any more."""
+        """The old training rows that came from feedback which the store no longer has."""
         known = self._feedback.known
         if known is None:
             return set()
@@ -445,41 +440,40 @@ class _FeedbackJoin:
         positions = set(np.flatnonzero(np.isin(rows, sorted(deleted))).tolist())
         if positions:
             because = (
-                f"their feedback was deleted since {self._finished_run.run} had learned from them"
+                f"their feedback was deleted after {self._finished_run.run} was trained on them"
             )
             row_count = count_phrase(len(positions), "training row")
             self._decisions.append(Decision("deleted feedback", row_count, because, True))
         return positions
 
     def _replay_sample(self, train: Table, excluded: set[int], n_new: int) -> Table:
-        """The old training rows that are learned again: all, or a sample in which every class
-        is."""
+        """The old training rows that are replayed: all, or a sample that contains every class."""
         remaining = np.array([i for i in range(len(train)) if i not in excluded], dtype=np.int64)
         limit = max(MIN_REPLAYED, REPLAY_TIMES * n_new)
         if len(remaining) <= limit:
-            because = f"{len(remaining):,} are no more than {limit:,}"
+            because = f"{len(remaining):,} rows are within the limit of {limit:,}"
             self._decisions.append(Decision("replay", "all old training rows", because))
             return train.take(remaining)
         labels = np.asarray(train.column("label"))[remaining]
         order = generator(self._recipe.seed, "replay").permutation(len(remaining))
         _, first = np.unique(labels[order], return_index=True)
-        # One of each class whatever the draw, then in the order of the draw.
+        # One row of each class first, then in the order of the draw.
         ranked = np.concatenate([order[first], np.delete(order, first)])
         sample = np.sort(remaining[ranked[:limit]])
         because = (
-            f"of {len(remaining):,}: {REPLAY_TIMES} times the new rows, and at least "
+            f"of {len(remaining):,}: {REPLAY_TIMES} times the new rows, but at least "
             f"{MIN_REPLAYED:,}"
         )
         self._decisions.append(Decision("replay", f"{len(sample):,} old training rows", because))
         return train.take(sample)
 
     def _stored_rows(self, split: str, table: Table) -> pa.Table:
-        """The rows of a side as their file has them."""
+        """The rows of a split as their file holds them."""
         rows = self._sources.raw(split).table.take(np.asarray(table.column("row"), dtype=np.int64))
         return with_columns(rows, self._sources.raw("source").names)
 
     def _count_class_labels(self, table: Table, train_mask: Bools, train: Table) -> None:
-        """How many labels of each class are new, where there are classes."""
+        """Count the new and old labels of each class, where there are classes."""
         if not table.classes or not table.columns.one_class:
             return
         new_counts = np.bincount(
@@ -492,11 +486,11 @@ class _FeedbackJoin:
         }
 
     def _report_scripts(self, table: Table, positions: Ints, train: Table) -> None:
-        """Which rows are written in odd letters, whatever becomes of them."""
+        """Report rows with unusual scripts, whether they are used or not."""
         mixed, word = mixed_words(table)
-        checks = [("feedback_mixed_scripts", mixed, f"a word of letters of two scripts ({word})")]
+        checks = [("feedback_mixed_scripts", mixed, f"a word with letters of two scripts ({word})")]
         for script, rows in new_scripts(table, train).items():
-            what = f"letters of {script}, of which no training row of the run has any"
+            what = f"letters of the script {script}, which no training row of the run contains"
             checks.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
         for check, rows, what in checks:
             if len(rows):
@@ -504,13 +498,13 @@ class _FeedbackJoin:
                     f"{count_phrase(len(rows), 'row')} of the feedback "
                     f"{has_or_have(len(rows))} {what}"
                 )
-                remedy = "Look at these rows and their labels: to the model they are other texts."
+                remedy = "Check these rows and their labels: the model reads them as other texts."
                 self._add_finding(check, positions[rows], because, remedy, fixed=False)
 
     def _measure_spread(
         self, table: Table, train_mask: Bools, model_labelled: Bools, replayed: Table
     ) -> None:
-        """How much the answers of a model differ, where there are some."""
+        """Measure the diversity of labels by a model, where there are any."""
         if not (train_mask & model_labelled).any():
             return
         labels = decode_labels(table)
@@ -531,7 +525,8 @@ class _FeedbackJoin:
             self._findings.append(finding)
 
     def _feedback_block(self, n_model_labelled: int, max_model_share: float) -> dict[str, Any]:
-        """What became of the feedback: how its rows came, who labelled them, what is left out."""
+        """What happened to the feedback: how its rows were drawn, who labelled them, what is left
+        out."""
         feedback, counts = self._feedback, dict(self._counts)
         model_labelled = {
             "n": int(feedback.model_labelled.sum()),
@@ -550,7 +545,7 @@ class _FeedbackJoin:
         }
 
     def _updated_recipe(self) -> Recipe:
-        """The run's own recipe on other files: the division is the one that there is."""
+        """The run's own recipe on the joined files, with the existing split."""
         split = SplitShares(seed=_lineage_seed(self._recipe)).model_dump()
         data = dict.fromkeys(("config", "encoding", "valid", "test")) | {"split": split}
         return self._recipe.with_changes(data=data, cv={"folds": None})
@@ -564,12 +559,12 @@ class _FeedbackJoin:
 
 
 def _lineage_seed(recipe: Recipe) -> int:
-    """The seed of the division, which a line of updates keeps whatever seed each has."""
+    """The seed of the split, which stays the same along a line of updates."""
     return recipe.seed if recipe.data.split.seed is None else recipe.data.split.seed
 
 
 def _uniform_hash(seed: int, key: int) -> float:
-    """A number in [0, 1) that a text has in every update of a line of runs."""
+    """A number in [0, 1) that a text keeps in every update of a line of runs."""
     digest = hashlib.blake2b(f"{seed} gate {key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

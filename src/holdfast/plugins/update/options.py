@@ -1,17 +1,18 @@
-"""One update: what a person asks at whichever door → a recipe, its rows and the procedure, how long
-it trains, and its run with a person watching.
+"""One update: from the options to a recipe, its rows and the procedure; how long it trains; and its
+run with progress.
 
-An update takes the recipe of its run for other rows, as a rule more. Whatever a recipe counts in
-passes or as a share grows with them by itself (``train.epochs``, ``train.warmup``, schedules, the
-``train.evaluations`` over the course, ``train.patience`` among these). Three settings do not:
+An update uses the recipe of its run for other rows, usually more. Settings that count passes or
+shares grow with the rows by themselves (``train.epochs``, ``train.warmup``, schedules,
+``train.evaluations``, ``train.patience`` among these). Three settings do not:
 
 - ``train.max_steps`` bounds the updates: for n times the rows it leaves 1/n of the passes. It is
-  scaled with the rows, since the run was judged with so many passes;
+  scaled with the rows, since the run was evaluated with that many passes;
 - ``methods.contrast.steps``, a stage before the fine-tuning. It stays: ``train.epochs`` bounds all
-  phases together, and what the stage does not take is left to the fine-tuning;
-- ``train.max_minutes`` bounds the time that a person is willing to wait. It stays.
+  phases together, and the fine-tuning uses what the stage leaves;
+- ``train.max_minutes`` bounds the time that the user is willing to wait. It stays.
 
-Each is said, with what would change it. What is set for the update itself is taken as it is.
+Each is reported with the setting that would change it. Settings of the update itself are used
+unchanged.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
+from holdfast.recipe.plain_names import stored_key
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import read_search_start
 from holdfast.terminal.watch import train_with_progress
@@ -45,9 +47,9 @@ from holdfast.terminal.watch import train_with_progress
 
 @dataclass(frozen=True, slots=True)
 class UpdateOptions:
-    """What was asked; ``None`` and empty is what was not said. ``hold`` is the share set aside for
-    the gate, ``own`` the largest share of training rows that a model may have labelled, ``margin``
-    in points."""
+    """The options of an update; ``None`` and empty mean not given. ``hold`` is the share held out
+    for the gate, ``own`` the largest share of training rows that a model may have labelled,
+    ``margin`` is in points."""
 
     run: Path
     feedback: str | None = None
@@ -71,11 +73,11 @@ class UpdateStart:
 def start_update(options: UpdateOptions) -> UpdateStart:
     """Read and join the rows.
 
-    Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for what cannot be.
+    Raises ``RunError``, ``RecipeError``, ``DataError`` or ``StoreError`` for invalid input.
     """
     if options.feedback is None:
-        rule = "is missing: an update learns from rows that people labelled since"
-        remedy = "Name a file of rows with labels, or the store of the service (its URL or file)."
+        rule = "is missing: an update needs rows that were labelled after training"
+        remedy = "Name a file of labelled rows, or the store of the service (its URL or file)."
         raise RecipeError("--feedback", rule, None, remedy)
     if options.margin is not None:
         check_margin(options.margin)
@@ -103,7 +105,7 @@ def start_update(options: UpdateOptions) -> UpdateStart:
 
 
 def _continue_update(run: Path, out: Path) -> UpdateStart:
-    """The update of ``run`` that was begun in ``out``, of which no row is read again."""
+    """The update of ``run`` that was started in ``out``; no row is read again."""
     saved = read_search_start(out)
     if saved is None or saved.get("command") != "update":
         raise _not_an_update_error(out)
@@ -113,18 +115,18 @@ def _continue_update(run: Path, out: Path) -> UpdateStart:
 
 
 def _not_an_update_error(folder: Path) -> RunError:
-    """What is said of a folder that ``--resume`` names and that holds no update."""
-    rule = "is not an update that could be continued"
-    remedy = "Name the folder of the update with --out, or leave --resume out."
+    """The error for a folder that ``--resume`` names and that holds no update."""
+    rule = "is not an update that can be continued"
+    remedy = "Name the folder of the update with --out, or leave out --resume."
     return RunError(str(folder), rule, None, remedy)
 
 
 def _check_writable(run: Path) -> None:
-    """That the test rows are opened is written into the served run's folder: where that cannot be,
-    it is said before hours of training."""
+    """Check before training that the served run's folder is writable: each use of its test set is
+    recorded there."""
     openings = run / OPENINGS
     if not os.access(openings if openings.exists() else run, os.W_OK):
-        rule = "cannot be written, and that its test rows are opened again must be noted there"
+        rule = "cannot be written: each further use of its test set is recorded there"
         raise MachineError(str(run), rule, None, "Make it writable, or update a copy of the run.")
 
 
@@ -144,23 +146,24 @@ MAX_STEPS, CONTRAST_STEPS, MAX_MINUTES = (
 def scale_for_rows(
     recipe: Recipe, before: int, after: int, settings: Iterable[str] = ()
 ) -> tuple[Recipe, tuple[Decision, ...]]:
-    """The recipe of a run of ``before`` training rows for ``after`` rows, and what is to be said of
-    it; ``settings`` are the settings of the update (``KEY=VALUE``), of which none is changed.
+    """The recipe of a run with ``before`` training rows, adapted to ``after`` rows, and the
+    decisions to report. ``settings`` are the settings of the update (``KEY=VALUE``), of which none
+    is changed.
 
-    ``train.max_steps`` becomes ⌈steps · after ÷ before⌉, so that a row is passed as often as it
-    was. Nothing is changed or said for as many rows as before.
+    ``train.max_steps`` becomes ⌈steps · after ÷ before⌉, so that the number of passes stays the
+    same. With an equal number of rows nothing changes.
     """
-    set_keys = {setting.partition("=")[0].strip() for setting in settings}
+    set_keys = {stored_key(setting.partition("=")[0].strip()) for setting in settings}
     if before == after or before < 1:
         return recipe, ()
-    rows = f"{count_phrase(after, 'training row')} in the place of {before:,}"
+    rows = f"{count_phrase(after, 'training row')} instead of {before:,}"
     decisions = []
     steps, minutes = recipe.train.max_steps, recipe.train.max_minutes
     if steps is not None and MAX_STEPS not in set_keys:
         scaled = math.ceil(steps * after / before)
         because = (
-            f"{rows}: as many passes over them as the {steps:,} updates of the served run were; "
-            f"--set {MAX_STEPS}={steps} keeps the number"
+            f"{rows}: scaled from {steps:,} updates to keep the number of passes over the rows; "
+            f"--set {MAX_STEPS}={steps} keeps {steps:,}"
         )
         decisions.append(Decision(MAX_STEPS, f"{scaled:,}", because, prominent=True))
         recipe = recipe.with_changes(train={"max_steps": scaled})
@@ -177,7 +180,7 @@ def scale_for_rows(
         decisions.append(Decision(CONTRAST_STEPS, f"{stage['steps']:,}", because, prominent=True))
     if minutes is not None and MAX_MINUTES not in set_keys:
         because = (
-            f"{rows} in no more time, which may end the training before its passes are done; "
+            f"{rows} in the same time, which may stop training before all passes are done; "
             f"--set {MAX_MINUTES}=M changes it"
         )
         decisions.append(Decision(MAX_MINUTES, f"{minutes:g}", because, prominent=True))
@@ -192,8 +195,8 @@ def run_update(
     quiet: bool = False,
     verbose: bool = False,
 ) -> tuple[dict[str, Any], Path]:
-    """Do what ``holdfast update`` does once: the result, and the new run's folder."""
-    # What a default folder is called after.
+    """Run ``holdfast update`` once: the result, and the new run's folder."""
+    # The default folder is named after it.
     source = f"{options.run.resolve().name}-updated"
     if resume:
         out = out or default_folder(source, True)
@@ -218,12 +221,12 @@ def run_update(
 
 
 def _record_gate_decision(where: str | None, result: Mapping[str, Any], folder: Path) -> None:
-    """The gate's decision joins the events of the store that the feedback came of, once."""
+    """Append the gate's decision once to the events of the store that the feedback comes from."""
     block = result["update"]
     body = {"run": str(folder), "from": block["from"]}
     body |= {key: block["gate"][key] for key in ("decision", "because")}
     try:
         append_event(where, "gate", body, time.time(), once=True)
     except StoreError as error:
-        notice = f"the gate's decision was not written into the store: {error.what} {error.rule}"
+        notice = f"the gate's decision was not written to the store: {error.what} {error.rule}"
         sys.stderr.write(printable(f"holdfast update: {notice}") + "\n")

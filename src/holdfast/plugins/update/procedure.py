@@ -1,7 +1,8 @@
-"""``holdfast update`` as a procedure: both starts, one fit that is kept, the gate, then test rows.
+"""``holdfast update`` as a procedure: try both starts, keep one fit, decide by the gate, then score
+the test set.
 
-learn from each start → the better by validation rows → one fit into the run's folder → the
-gate, on old validation rows and on new rows kept out of training → the old test rows, once
+train from each start → the better one on the validation rows → one fit into the run's folder → the
+gate, on old validation rows and on new rows held out of training → the old test set, once
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ if TYPE_CHECKING:
 def subgroups_of_run(
     result: Mapping[str, Any], table: Table, columns: Mapping[str, Sequence[Any]]
 ) -> tuple[tuple[Subgroup, ...], tuple[str, ...]]:
-    """The classes of the rows, and the slices and groups that the run's ``result.json`` says were
-    confirmed; and those that cannot be found again in other rows (topics), in words. ``columns``
-    are those beside the text."""
+    """The subgroups of the rows: classes, and the slices and groups that the run's ``result.json``
+    confirms. Also the names of slices that cannot be found in other rows (topics). ``columns`` are
+    those other than the text."""
     subgroups, unknown = [], []
     if table.classes and table.columns.one_class:
         labels = np.asarray(table.column("label"))
@@ -96,10 +97,10 @@ TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class UpdateProcedure:
-    """What ``holdfast update`` was asked besides its recipe. ``run`` is the served one; ``margin``
-    is in points (``None``: by the number of rows); ``feedback`` counts what became of the feedback,
-    ``deleted`` the training rows of the served run that were deleted since; ``findings`` and
-    ``decisions`` are those of the feedback, as in JSON."""
+    """The options of ``holdfast update`` besides its recipe. ``run`` is the served run; ``margin``
+    is in points (``None``: by the number of rows); ``feedback`` counts what happened to the
+    feedback, ``deleted`` the training rows of the served run that were deleted since; ``findings``
+    and ``decisions`` are those of the feedback, as in JSON."""
 
     run: str
     margin: float | None = None
@@ -111,19 +112,19 @@ class UpdateProcedure:
     name: str = "update"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """See ``Procedure.asked``."""
+        """See ``Procedure.checked_recipe``."""
         if self.margin is not None:
             check_margin(self.margin)
         check_start(self.start, warm_start_obstacle(Path(self.run), recipe, self.deleted))
         return recipe
 
     def describe(self) -> Mapping[str, Any]:
-        """See ``Procedure.described``."""
+        """See ``Procedure.describe``."""
         return {key: value for key, value in to_json(self).items() if key != "name"}
 
     @classmethod
     def of(cls, saved: Mapping[str, Any]) -> UpdateProcedure:
-        """What an update that is continued was asked."""
+        """The options of an update that is continued."""
         return cls(**{one.name: saved[one.name] for one in fields(cls) if one.name != "name"})
 
     def learn(self, recipe: Recipe, divided: Divided) -> UpdateLearner:
@@ -140,7 +141,7 @@ class UpdateProcedure:
 
 
 class UpdateLearner:
-    """The learner of an update."""
+    """The learner of an update: both starts, the fit and the gate."""
 
     def __init__(self, procedure: UpdateProcedure, recipe: Recipe, divided: Divided) -> None:
         self._procedure, self._recipe, self.divided = procedure, recipe, divided
@@ -148,13 +149,14 @@ class UpdateLearner:
         self._block: dict[str, Any] = {}
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Any]) -> FittedModel:
-        """Choose the start, fit, decide."""
+        """Choose the start, fit, and decide by the gate."""
         assert into is not None
         valid = self.divided.splits.valid.table
         obstacle = warm_start_obstacle(self._run, self._recipe, self._procedure.deleted)
 
         def predict_validation(start: Start) -> list[Any]:
-            notify(Decision("fit", start, "tried on the training rows, judged by validation rows"))
+            because = "trained on the training rows, compared on the validation rows"
+            notify(Decision("fit", start, because))
             fitted = self._learning(start).fit()
             return plain_predictions(Predictor.of(fitted), valid)
 
@@ -178,7 +180,7 @@ class UpdateLearner:
             "start": to_json(choice),
             "gate": {**gate.to_json(), **gate_details},
         }
-        # Written down before the test rows are opened, which comes next.
+        # Recorded before the test set is used, which comes next.
         FinishedRun(self._run).reopen("update", [f"score of {into.run}"])
         return fitted
 
@@ -187,8 +189,8 @@ class UpdateLearner:
         return {"update": self._block}
 
     def score_blocks(self, scored: ScoringResult) -> Mapping[str, Any]:
-        """See ``UsesScore.score_blocks``: the served model's own score beside the new one's, and
-        their difference row by row."""
+        """See ``UsesScore.score_blocks``: the served model's own score, the new one's, and their
+        difference row by row."""
         old = FinishedRun(self._run)
         return {"update": {**self._block, "test": test_block(old, scored)}}
 
@@ -206,7 +208,7 @@ class UpdateLearner:
         first = first_run_of(self._run)
         if first != self._run:
             first_old = _GatePredictions.predict(Predictor.load(first), valid)
-            description = f"{OLD}, beside the first model"
+            description = f"{OLD}, compared with the first model"
             old.append(_gate_rows(description, valid, updated_old, first_old, seed))
         columns = SourceColumns(self._recipe.data)(valid)
         subgroups, unknown_subgroups = subgroups_of_run(
@@ -228,7 +230,7 @@ class UpdateLearner:
             margin=points / 100,
         )
         margin_reason = (
-            "asked for"
+            "requested"
             if requested_margin is not None
             else f"what {len(valid):,} validation rows can show"
         )
@@ -268,8 +270,8 @@ def _gate_rows(
 def _calibrated_losses(
     predictions: _GatePredictions, labels: Sequence[Any], groups: Ints | None, seed: int
 ) -> Floats | None:
-    """Of each row, at a temperature that other rows choose; ``None`` without probabilities of every
-    label."""
+    """The calibrated loss of each row, at a temperature fitted on other rows; ``None`` without
+    probabilities of every label."""
     label_index = {name: i for i, name in enumerate(predictions.names)}
     if predictions.probabilities is None or not set(labels) <= set(label_index):
         return None
@@ -279,7 +281,7 @@ def _calibrated_losses(
 
 
 def first_run_of(run: Path) -> Path:
-    """The first run of a line of updates, as far back as the folders are there."""
+    """The first run of a line of updates, as far back as the folders exist."""
     visited: set[Path] = set()
     while run not in visited:
         visited.add(run)
@@ -308,7 +310,7 @@ def test_block(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
 
 
 def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
-    """New less old on the test rows, by what the old run stored of them."""
+    """New minus old on the test rows, from the predictions that the old run stored."""
     import pyarrow as pa
 
     no_difference = {"value": None, "low": None, "high": None}
@@ -316,7 +318,7 @@ def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     if scored.outputs is not None:
         predictions = class_columns(scored.outputs, old.names)
     if table is None or "prediction" not in predictions:
-        return {**no_difference, "why": "the answers were not kept"}
+        return {**no_difference, "why": "the predictions were not stored"}
     try:
         stored, old_test = old.stored("test"), old.table("test")
     except HoldfastError as error:
@@ -330,7 +332,7 @@ def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     before = [keys[int(key)] for key in text_keys(rows)]
     after = pa.array(predictions["prediction"]).to_pylist()
     if any(one is None for one in (*before, *after)):
-        return {**no_difference, "why": "there are no answers to compare"}
+        return {**no_difference, "why": "predictions are missing"}
     pairs = pair_rows(label_type_of(rows), labels_of_rows(rows), after, before)
     comparison = judge_pairs(pairs.gap, 0.01, row_groups(rows))
     limits = {"value": comparison.value, "low": comparison.low, "high": comparison.high}

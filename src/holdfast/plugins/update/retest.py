@@ -1,9 +1,9 @@
-"""Is a served model still as good as it was scored? Asked again and again of labelled rows.
+"""Repeated test of a served model on labelled rows: is it still as accurate as on its test set?
 
-The rows are those that were drawn evenly and that no model learned from, in the order in which they
-came. One looks as often as one likes: the limits hold at every row at once (a confidence sequence,
-``stats.streams.betting_limits``), so a model that is as good as promised raises an alarm in at most
-2.5 % of services, however long they run.
+The rows were drawn uniformly and no model was trained on them; they are taken in the order in which
+they arrived. The test may be repeated at any time: the limits hold at every row at once (a
+confidence sequence, ``stats.streams.betting_limits``). A model that is as accurate as its test
+score raises an alarm in at most 2.5 % of services, however long they run.
 """
 
 from __future__ import annotations
@@ -38,22 +38,21 @@ class Retest:
 
     @property
     def alarm(self) -> bool:
-        """Whether the model is shown to be worse than was promised."""
+        """Whether the model is shown to be worse than the lower limit of its test accuracy."""
         return self.since is not None
 
     @property
     def because(self) -> str:
-        """The answer in a sentence."""
+        """The result in one sentence."""
         if self.reason is not None or self.value is None:
             return f"not re-tested: {self.reason}"
         observed = (
-            f"{100 * self.value:.1f} % right on {self.n:,} labelled rows "
-            f"({100 * (self.low or 0):.1f} to {100 * (self.high or 1):.1f} %)"
+            f"accuracy {100 * self.value:.1f} % on {self.n:,} labelled rows (95 % confidence "
+            f"sequence {100 * (self.low or 0):.1f}–{100 * (self.high or 1):.1f})"
         )
-        promised = f"promised were at least {100 * (self.promised or 0):.1f} %"
-        if self.alarm:
-            return f"{observed}: surely less than was promised; {promised}"
-        return f"{observed}; {promised}"
+        promised = f"{100 * (self.promised or 0):.1f} %, the lower limit of the test accuracy"
+        shown = "shown to be below" if self.alarm else "not shown to be below"
+        return f"{observed}, {shown} {promised}"
 
     def to_json(self) -> dict[str, Any]:
         block = {
@@ -72,12 +71,12 @@ class Retest:
 
 
 def retest(correct: Sequence[bool] | npt.NDArray[np.bool_], promised: float | None) -> Retest:
-    """``correct`` [n] says of each row, in the order in which they came, whether it was answered
-    right. The alarm is due from the first row at which the upper limit lies below ``promised``. No
-    row, or nothing promised: no alarm, and why."""
+    """Test the accuracy of the rows ``correct`` [n], in the order in which they arrived. The alarm
+    is raised at the first row at which the upper limit lies below ``promised``. Without rows or
+    without a promised accuracy there is no alarm, and the result holds the reason."""
     hits = np.asarray(correct, dtype=np.float64)
     if not len(hits):
-        why = "there is no labelled row that it has not learned from"
+        why = "there are no labelled rows that it was not trained on"
         return Retest(0, promised=promised, reason=why)
     if promised is None:
         return Retest(len(hits), reason="the run's test score has no lower limit")

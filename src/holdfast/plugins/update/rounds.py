@@ -1,11 +1,11 @@
-"""``holdfast update --every``: the same loop on a schedule, in one process.
+"""``holdfast update --every``: the update on a schedule, in one process.
 
-    wait → enough new feedback? → test the served model again → update, behind its gate → write it
-    down → wait
+    wait → enough new feedback? → test the served model again → update, behind its gate → record
+    it → wait
 
-What was done stands in ``rounds.jsonl`` of the folder, a line a round, and in the store's events
-where there is one. A process that was killed goes on where it was: the next time counts from the
-last line, and an update that was begun is continued.
+Each round is one line of ``rounds.jsonl`` in the folder, and an event of the store where there is
+one. A process that was killed continues: the next time counts from the last line, and an update
+that was started is continued.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RoundListener = Callable[[Mapping[str, Any], Mapping[str, Any] | None], None]
 
 
 def seconds_of(text: str) -> float:
-    """``90s``, ``30m``, ``6h``, ``1d`` or ``1w`` as seconds; raises ``RecipeError`` for others."""
+    """``90s``, ``30m``, ``6h``, ``1d`` or ``1w`` as seconds; raises ``RecipeError`` otherwise."""
     match = _TIME.fullmatch(text.strip().lower())
     seconds = float(match[1]) * UNITS[match[2]] if match else math.nan
     if not 0 < seconds <= MAX_INTERVAL:
@@ -62,7 +62,7 @@ def seconds_of(text: str) -> float:
 
 
 def format_time(at: float) -> str:
-    """A time in seconds since 1970 as a person reads it, in UTC."""
+    """A time in seconds since 1970 as a date and time in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -79,16 +79,16 @@ class RoundSchedule:
 def round_schedule(
     options: UpdateOptions, every: str, out: Path | None, min_new_rows: int
 ) -> RoundSchedule:
-    """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
+    """The schedule that ``--every`` requests. Raises ``RecipeError`` for invalid options."""
     seconds = seconds_of(every)
     if options.feedback is None:
-        rule = "needs feedback that grows"
+        rule = "needs feedback to update from"
         raise RecipeError("--every", rule, None, "Name a file or a store with --feedback.")
     if out is None:
-        rule = "needs a folder for its rounds, by which it goes on after a restart"
+        rule = "needs a folder for its runs, from which it continues after a restart"
         raise RecipeError("--every", rule, None, "Name it with --out.")
     if (out / RESULT).exists():
-        rule = "is a run, and --every writes runs below a folder"
+        rule = "is a run; --every needs a folder for several runs"
         raise RunError(str(out), rule, None, "Name another folder with --out.")
     open_run(options.run)
     return RoundSchedule(seconds, out, min_new_rows)
@@ -98,7 +98,7 @@ class Rounds:
     """The update loop. ``update_once`` makes one update in a folder (or continues it), ``log``
     receives a line for the log. ``on_round`` receives each recorded round: its line, and the result
     of its update (``None`` where it was skipped). A round updates the run that is in service at
-    that time. No decision of a gate ends the loop."""
+    that time. No decision of a gate stops the loop."""
 
     def __init__(
         self,
@@ -116,8 +116,8 @@ class Rounds:
         self._busy = False
 
     def run(self, max_rounds: int | None = None) -> None:
-        """Run until SIGTERM or Ctrl-C, or for ``max_rounds`` rounds. Either stops a waiting loop at
-        once; during an update it is an interrupt, and the update can be continued."""
+        """Run until SIGTERM or Ctrl-C, or for ``max_rounds`` rounds. A signal stops a waiting loop
+        at once; during an update it is an interrupt, and the update can be continued."""
         with disk_errors(self._schedule.folder):
             self._schedule.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -139,12 +139,12 @@ class Rounds:
                 done += 1
 
     def _next_due(self, due: float) -> float:
-        """``due``, or a time from now where it is later: a clock that was set back since the last
-        line, or was ahead when it was written, must not put the next round off by years."""
+        """``due``, or one interval from now if that is earlier. A clock that was set back since the
+        last line, or was ahead when it was written, must not delay the next round by years."""
         return min(due, self._clock() + self._schedule.interval)
 
     def _wait_until(self, due: float) -> bool:
-        """Until it is due; whether it came to that."""
+        """Wait until ``due``; ``False`` if the loop was stopped before."""
         due = self._next_due(due)
         if due > self._clock():
             self._log(f"next round: {format_time(due)}")
@@ -158,7 +158,7 @@ class Rounds:
         unfinished = self._unfinished_round()
         if unfinished is not None:
             folder = self._schedule.folder / str(unfinished["begun"])
-            self._log(f"continued: {folder}")
+            self._log(f"continuing {folder}")
             line_so_far = {
                 key: unfinished[key] for key in unfinished if key in ("count", "new", "retest")
             }
@@ -167,7 +167,7 @@ class Rounds:
         try:
             run = served_run(self._first)
             if run != self._options.run:
-                self._log(f"in service by now: {run}")
+                self._log(f"now in service: {run}")
                 self._options = replace(self._first, run=run)
             count = count_feedback(self._options)
         except (StoreError, InputError) as error:
@@ -183,9 +183,8 @@ class Rounds:
         }
         if new < self._schedule.min_new_rows:
             least = count_phrase(self._schedule.min_new_rows, "new row")
-            new_count = f"{count_phrase(new, 'row')} {'is' if new == 1 else 'are'} new"
-            new_count = "no row is new" if new <= 0 else new_count
-            self._record({**line, "skipped": f"{new_count}, and a round needs {least}"})
+            new_count = "no new rows" if new <= 0 else count_phrase(new, "new row")
+            self._record({**line, "skipped": f"{new_count}; a round needs at least {least}"})
             return
         numbers = [int(path.name) for path in self._schedule.folder.iterdir() if _is_round(path)]
         folder = self._schedule.folder / f"{max(numbers, default=0) + 1:0{DIGITS}d}"
@@ -193,18 +192,19 @@ class Rounds:
         self._update(folder, False, line)
 
     def _retest(self) -> Retest | None:
-        """The served model on labelled rows that it has not learned from."""
+        """Test the served model on labelled rows that it was not trained on."""
         try:
             test_result = retest_served_model(self._options)
         except InputError as error:
             self._log(f"not re-tested: {error.what} {error.rule}")
             return None
-        self._log(("alarm: " if test_result.alarm else "re-tested: ") + test_result.because)
+        status = "" if test_result.value is None else "re-tested: "
+        self._log(("alarm: " if test_result.alarm else status) + test_result.because)
         body = {**test_result.to_json(), "run": str(self._options.run)}
         try:
             append_event(self._options.feedback, "retest", body, self._clock())
         except StoreError as error:
-            self._log(f"not written into the store: {error.what} {error.rule}")
+            self._log(f"the re-test was not written to the store: {error.what} {error.rule}")
         return test_result
 
     def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
@@ -213,14 +213,14 @@ class Rounds:
         except Interrupted:
             raise
         except Exception as error:
-            # What is at fault may be right the next time: a file half written, too few rows, no
-            # memory left for now.
+            # The cause may be gone the next time: a file half written, too few rows, no free
+            # memory.
             fault = error if isinstance(error, InputError) else resource_error(error)
             if fault is not None:
                 self._record({**line, "skipped": f"{fault.what} {fault.rule}"})
                 return
-            # A defect ends the loop. Whoever starts it again must not meet it at once, and for
-            # ever: the round has its line.
+            # A defect stops the loop. The round is recorded, so that a restarted loop does not run
+            # into the same defect at once.
             self._record(
                 {**line, "skipped": f"an internal error stopped it: {type(error).__name__}"}
             )
@@ -239,7 +239,7 @@ class Rounds:
         )
 
     def _record(self, line: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> None:
-        """Write down what was done, and say it."""
+        """Append the round to ``rounds.jsonl``, and log it."""
         line = {"at": self._clock(), **line}
         path = self._schedule.folder / ROUNDS
         with disk_errors(path):
@@ -252,7 +252,7 @@ class Rounds:
                 stream.flush()
                 os.fsync(stream.fileno())
         if "begun" in line:
-            self._log(f"begun: {self._schedule.folder / line['begun']}")
+            self._log(f"started {self._schedule.folder / line['begun']}")
         elif "skipped" in line:
             self._log(f"skipped: {line['skipped']}")
         else:
@@ -265,8 +265,8 @@ class Rounds:
         return read_rounds(self._schedule.folder)
 
     def _unfinished_round(self) -> dict[str, Any] | None:
-        """The line of a round that was begun and has none of its end: its update was killed, or is
-        whole and was not written down. A round that failed has its line, and is not tried again."""
+        """The line of a round that was started but has no result: its update was killed, or is
+        complete and was not recorded. A round that failed has a result, and is not repeated."""
         lines = self._lines()
         name = lines[-1].get("begun") if lines else None
         if name is None or read_search_start(self._schedule.folder / str(name)) is None:
@@ -293,11 +293,11 @@ class Rounds:
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """The lines of ``rounds.jsonl``, oldest first; half a line (a kill) is none."""
+    """The lines of ``rounds.jsonl``, oldest first; an incomplete line (after a kill) is skipped."""
     path, lines = folder / ROUNDS, []
     if not path.is_file():
         return []
-    with reading_errors(str(path), RunError, remedy="Restore it, or take another --out."):
+    with reading_errors(str(path), RunError, remedy="Restore it, or use another --out."):
         for text in path.read_text("utf-8").splitlines():
             try:
                 line = json.loads(text)
@@ -309,7 +309,7 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
 
 
 def count_feedback(options: UpdateOptions) -> int:
-    """How many rows of feedback there have been so far; what was deleted counts on."""
+    """The number of feedback rows that ever existed; deleted rows still count."""
     from holdfast.data.source import read_source
     from holdfast.plugins.store.store import open_store
 
@@ -323,8 +323,8 @@ def count_feedback(options: UpdateOptions) -> int:
 
 
 def served_run(options: UpdateOptions) -> Path:
-    """The run now in service in place of the requested one, by the store that the feedback comes
-    from; else the requested run."""
+    """The run that is now in service in place of the requested one, by the store that the feedback
+    comes from; the requested run where there is none."""
     from holdfast.plugins.service.promotion import served_models
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
@@ -337,11 +337,11 @@ def served_run(options: UpdateOptions) -> Path:
 
 
 def retest_served_model(options: UpdateOptions) -> Retest:
-    """The served model on labelled rows, drawn evenly, that it has not learned from."""
+    """Test the served model on labelled rows, drawn uniformly, that it was not trained on."""
     table = unseen_labelled_rows(options.run, str(options.feedback))
     test = (FinishedRun(options.run).result.get("test") or {}).get("metrics") or {}
     if label_type_of(table) != "class":
-        why = "its answers are not right or wrong; the gate compares them"
+        why = "its predictions are not correct or wrong; the gate compares them"
         return Retest(len(table), reason=why)
     promised = (test.get("accuracy") or {}).get("low")
     predicted = plain_predictions(Predictor.load(options.run), table) if len(table) else []

@@ -1,4 +1,4 @@
-"""The checks, one subject a file, found by discovery (``quality/check.py`` is their contract)."""
+"""The checks, one subject per file, found by discovery (contract: ``quality/check.py``)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from holdfast.quality.check import CHECKS, Check
 
 
 def all_checks() -> Registry[Check[Any]]:
-    """The registry after every file of this room has been imported."""
+    """The registry after every file of this package has been imported."""
     import_modules(__name__)
     return CHECKS

@@ -1,4 +1,4 @@
-"""Treatments: what can be done about rows, found by discovery (``treatment.py``)."""
+"""Cleaning steps, found by discovery (contract: ``treatment.py``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from holdfast.quality.clean.treatment import TREATMENTS, Treatment
 
 
 def all_treatments() -> Registry[Treatment]:
-    """The registry after every file of this folder has been imported."""
+    """The registry of cleaning steps after every file of this folder has been imported."""
     import_modules(__name__)
     return TREATMENTS

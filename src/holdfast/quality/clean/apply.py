@@ -1,12 +1,12 @@
-"""Cleans rows and logs every change; ``revert`` undoes the changes of a log.
+"""Clean rows and log every change; ``revert`` undoes the changes of a log.
 
-``plan_cleaning`` orders the requested steps, ``clean_texts`` is all that may be done to rows of any
-split, and ``clean_rows`` applies every step to one split or to a file.
+``plan_cleaning`` orders the requested steps. ``clean_texts`` applies the steps that are allowed on
+rows of any split. ``clean_rows`` applies every step to one split or to a file.
 
 A line of the log is a JSON object: ``{"row": 3, "treatment": "encoding", "column": "text",
-"before": "cafÃ©", "after": "café", "why": "…"}``. Where a whole row was left out ``column`` and
-``after`` are null and ``before`` holds its cells; where personal data were taken out both are null,
-and ``"reversible": false``.
+"before": "cafÃ©", "after": "café", "why": "…"}``. If a row was removed, ``column`` and ``after``
+are null and ``before`` holds its cells. If personal data was removed, ``before`` and ``after`` are
+null and ``"reversible"`` is false.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from holdfast.quality.clean.treatment import (
     parse_settings,
 )
 
-# A text that changes for ever has two treatments that undo each other; none have been seen.
+# A text would change for ever if two steps undid each other; this has not been observed.
 MAX_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class CleaningPlan:
-    """Treatments with their settings, in the order in which they are applied."""
+    """Cleaning steps with their settings, in the order in which they are applied."""
 
     row: tuple[tuple[TextTreatment[Any], Any], ...] = ()
     table: tuple[tuple[TableTreatment[Any], Any], ...] = ()
@@ -49,12 +49,12 @@ class CleaningPlan:
         return (*(one.name for one, _ in self.row), *(one.name for one, _ in self.table))
 
     def for_answers(self) -> CleaningPlan:
-        """Those that texts to be written are treated by as well."""
+        """The steps that also clean target texts (answers)."""
         return CleaningPlan(tuple(pair for pair in self.row if pair[0].answers))
 
 
 def plan_cleaning(settings: Mapping[str, Mapping[str, object] | bool]) -> CleaningPlan:
-    """The treatments of ``treat: {NAME: {SETTING: …} | true | false}``.
+    """The cleaning steps of ``treat: {NAME: {SETTING: …} | true | false}``.
 
     Raises ``RecipeError`` for a name or a setting that does not exist.
     """
@@ -62,7 +62,7 @@ def plan_cleaning(settings: Mapping[str, Mapping[str, object] | bool]) -> Cleani
     for name in settings:
         if name not in known:
             remedy = suggest_name(name, list(known))
-            raise RecipeError("treat", "names an unknown treatment", name, remedy)
+            raise RecipeError("treat", "names an unknown cleaning step", name, remedy)
     treatments = sorted(
         (known[name] for name in settings if settings[name] is not False), key=_order
     )
@@ -78,8 +78,8 @@ def _order(treatment: Treatment) -> int:
 
 
 def _cleaning_steps(text: str, plan: CleaningPlan) -> Iterator[tuple[TextTreatment[Any], str, str]]:
-    """Each change of a text by the row treatments: which, the text before and after it. They are
-    repeated until nothing changes. A text of which nothing would be left stays as it is."""
+    """Each change of a text by the text steps: the step, and the text before and after it. The
+    steps repeat until nothing changes. A step that would leave an empty text is skipped."""
     for _ in range(MAX_ROUNDS):
         start = text
         for treatment, settings in plan.row:
@@ -92,7 +92,7 @@ def _cleaning_steps(text: str, plan: CleaningPlan) -> Iterator[tuple[TextTreatme
 
 
 def clean_text(text: str, plan: CleaningPlan) -> tuple[str, tuple[str, ...]]:
-    """The text after all row treatments, and which of them changed it."""
+    """The text after all text steps, and the names of the steps that changed it."""
     names: dict[str, None] = {}
     for treatment, _, after in _cleaning_steps(text, plan):
         text, names[treatment.name] = after, None
@@ -100,8 +100,8 @@ def clean_text(text: str, plan: CleaningPlan) -> tuple[str, tuple[str, ...]]:
 
 
 def clean_texts(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) -> dict[int, Any]:
-    """Of an Arrow column of texts, those that change: position → the text after it and the names
-    of the treatments. Texts that no pattern of a treatment matches are never looked at."""
+    """The texts of an Arrow column that change: position → the new text and the names of the steps.
+    Texts that match no step's pattern are not read."""
     candidates = candidate_positions(values, plan)
     changed = {}
     for position, text in zip(
@@ -114,7 +114,7 @@ def clean_texts(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) -> dict[
 
 
 def candidate_positions(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) -> list[int]:
-    """Where a text is that one of the treatments might change."""
+    """The positions of the texts that a step may change."""
     if not plan.row or not len(values):
         return []
     pattern = "|".join(f"(?:{treatment.pattern})" for treatment, _ in plan.row)
@@ -126,7 +126,7 @@ def candidate_positions(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) 
 def count_skipped(
     texts: Iterable[str | None], plan: CleaningPlan, counts: dict[str, Counter[str]]
 ) -> None:
-    """Add to ``counts`` how many texts each treatment leaves alone without a look, by why."""
+    """Add to ``counts`` how many texts each step skips, by reason."""
     skipping = [(one.name, one.skip_reason) for one, _ in plan.row if one.skip_reason is not None]
     for text in texts if skipping else ():
         for name, unread in skipping:
@@ -135,18 +135,18 @@ def count_skipped(
 
 
 def describe_skipped(counts: Mapping[str, int]) -> str:
-    """``not looked at: 3 (no capital letter), 1 (a program)``."""
-    return "not looked at: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
+    """The phrase ``skipped: 3 (no capital letter), 1 (a program)``."""
+    return "skipped: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
 
 
 def clean_rows(
     row_set: RowSet, plan: CleaningPlan, targets: Sequence[str] = ()
 ) -> tuple[RowSet, list[Change]]:
-    """The rows of one side after every treatment, and the changes in the order in which they were
-    made.
+    """The rows of one split after every cleaning step, and the changes in the order in which they
+    were made.
 
-    ``targets`` are columns of texts to be written. Rows keep the numbers that they have in
-    ``side.rows``, so that the treated side may be treated again.
+    ``targets`` are columns of target texts. Rows keep the numbers that they have in
+    ``row_set.rows``, so that the cleaned rows can be cleaned again.
     """
     changes: list[Change] = []
     columns = {name: list(cells) for name, cells in row_set.columns.items()}
@@ -154,7 +154,7 @@ def clean_rows(
         for name in names:
             changes += _clean_column(row_set, name, columns[name], treatments)
     hidden_cells = {(change.row, change.column) for change in changes if not change.reversible}
-    # A cell that held a secret shows it in what other treatments made of it, too.
+    # The changes of other steps to a cell with a secret would show the secret too.
     changes = [
         _without_values(one) if (one.row, one.column) in hidden_cells else one for one in changes
     ]
@@ -171,7 +171,7 @@ def _clean_column(
     changes = []
     for position in candidate_positions(pa.array(cells, pa.string()), plan):
         steps = list(_cleaning_steps(str(cells[position]), plan))
-        # What was changed and changed back is no change.
+        # A change that was reverted is not logged.
         if not steps or steps[-1][2] == cells[position]:
             continue
         cells[position] = steps[-1][2]
@@ -213,7 +213,7 @@ _KEYS = ("row", "treatment", "column", "before", "after", "why")
 
 
 def log_line(change: Change) -> str:
-    """One line of the log, without its end."""
+    """One line of the log, without the line break."""
     written = asdict(change)
     written["why"] = written.pop("because")
     if not written.pop("reversible"):
@@ -224,7 +224,7 @@ def log_line(change: Change) -> str:
 def read_log(lines: Iterable[str], where: str = "the log") -> list[Change]:
     """The changes of a log.
 
-    Raises ``DataError`` for a line that is none.
+    Raises ``DataError`` for a line that is not a change.
     """
     changes = []
     for number, text in enumerate(lines, 1):
@@ -248,35 +248,35 @@ def read_log(lines: Iterable[str], where: str = "the log") -> list[Change]:
 def _invalid_line(where: str, number: int) -> DataError:
     return DataError(
         f"{where}, line {number}",
-        "is no change of a row",
+        "is not a change of a row",
         None,
-        "Give the file of changes that was written beside the treated one.",
+        "Give the file of changes that was written next to the cleaned file.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RevertedRows:
-    """The rows as they were, but for the cells ``unrecoverable`` (row, column): these held personal
-    data, which were not written down."""
+    """The original rows, except for the cells ``unrecoverable`` (row, column): they held personal
+    data, which the log does not contain."""
 
     row_set: RowSet
     unrecoverable: tuple[tuple[int, str], ...]
 
 
 def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
-    """Undo the changes, the last first. ``side.rows`` are counted as the treated file has them: 0
-    to n − 1.
+    """Undo the changes, the last first. ``row_set.rows`` are numbered as in the cleaned file: 0 to
+    n − 1.
 
-    Raises ``DataError`` where a cell is not what the log says that it became: the file was changed
-    since.
+    Raises ``DataError`` if a cell differs from the value in the log: the file was changed after it
+    was cleaned.
     """
     removed = {change.row: change.before for change in changes if change.column is None}
     remaining = _source_rows(len(row_set), removed)
     position_of = {row: position for position, row in enumerate(remaining)}
     columns = {name: list(cells) for name, cells in row_set.columns.items()}
     lost: dict[tuple[int, str], None] = {}
-    # Columns that the source did not have, which only the counting of copies adds: nothing stood in
-    # any of their cells.
+    # Only the step that counts duplicates adds columns. Columns that the source did not have were
+    # empty in all rows.
     counted = [change for change in changes if change.treatment == "copies" and change.column]
     filled_columns = {change.column for change in counted if change.before is not None}
     added = {str(change.column) for change in counted} - filled_columns
@@ -286,7 +286,7 @@ def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
         if not change.reversible:
             lost[change.row, change.column] = None
             continue
-        # The record of a row that went holds what it was when it went.
+        # The record of a removed row holds its cells at the time of its removal.
         cells = removed.get(change.row)
         if isinstance(cells, Mapping):
             current = cells.get(change.column)
@@ -299,9 +299,9 @@ def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
         if current != change.after:
             raise DataError(
                 f"row {change.row}, column {change.column!r}",
-                "is not what the log of changes says",
+                "differs from the log of changes",
                 current,
-                "Give the treated file as it was written, with its own log.",
+                "Give the cleaned file as it was written, with its own log.",
             )
         if isinstance(cells, Mapping):
             removed[change.row] = {**cells, change.column: change.before}  # type: ignore[dict-item]
@@ -325,7 +325,7 @@ def _cell(record: object, name: str) -> str | None:
 
 
 def _source_rows(count: int, removed: Container[int]) -> list[int]:
-    """The rows of the source that the rows of a treated file are."""
+    """The row numbers in the source of the rows of a cleaned file."""
     remaining: list[int] = []
     row = 0
     while len(remaining) < count:

@@ -1,7 +1,7 @@
-"""HTML that was left in a text: tags go, entities become their characters.
+"""Remove leftover HTML from texts: tags are deleted, entities become their characters.
 
-Only names that HTML has are tags: ``<vector>`` of a program and ``<file_photo>`` of a chat stay.
-Markdown's marks go where that is asked.
+Only names of HTML elements count as tags: ``<vector>`` of a program and ``<file_photo>`` of a chat
+stay. Markdown is removed on request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INLINE = (
     "a|abbr|b|big|button|code|em|font|i|iframe|ins|kbd|label|q|s|samp|select|small|span|strike|"
     "strong|sub|sup|textarea|tt|u"
 )
-# Words in angle brackets, but for what they say of themselves.
+# Words in angle brackets, unless they have attributes.
 EMPTY = "img|input|link|meta|option"
 _INSIDE = r"(?:\s(?:[^<>\"']|\"[^\"<>]*\"|'[^'<>]*')*)?"
 TAG = re.compile(
@@ -46,20 +46,20 @@ _MAX_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """``markdown``: whether links, headings, bold, fences and code marks of Markdown go as well."""
+    """``markdown``: whether to remove Markdown links, headings, bold, fences and code marks too."""
 
     markdown: bool = False
 
 
 def entities(text: str) -> list[str]:
-    """The entities of a text that HTML knows."""
+    """The valid HTML entities of a text."""
     matches: list[str] = ENTITY.findall(text)
     return [one for one in matches if one[1] == "#" or one[1:] in html5]
 
 
 def strip_markup(text: str, settings: Markup | None = None) -> str:
-    """The text as a browser shows it, a line for each block; until nothing is left to undo, since
-    what was escaped twice is HTML again.
+    """The text as a browser shows it, with a line per block. It repeats until nothing changes,
+    because text that was escaped twice is HTML again.
 
     >>> strip_markup("Fish &amp; <b>chips</b><br/>now")
     'Fish & chips\\nnow'
@@ -74,13 +74,13 @@ def strip_markup(text: str, settings: Markup | None = None) -> str:
             text = pattern.sub(by, text)
         if text == before:
             break
-    # A block at an end leaves a line break there.
+    # A block at the beginning or end leaves a line break there.
     return text if text == original else text.strip("\n")
 
 
 def _without_hidden(text: str) -> str:
-    """The text with a space for each comment, program and style sheet. What is opened and never
-    closed stays, and is looked for once: a pattern would look as often as one is opened."""
+    """The text with a space for each comment, script and style sheet. An unclosed one stays, and
+    its end is searched for only once: a single pattern would search again for each opening."""
     parts, at, start = [], 0, 0
     unclosed: set[str] = set()
     while (opening := _OPENS.search(text, start)) is not None:
@@ -106,7 +106,7 @@ add_treatment(
         Markup,
         strip_markup,
         pattern=r"[<&#*_`\[]",
-        because="held HTML",
+        because="contained HTML",
         order=30,
         fixes=("markup",),
     )

@@ -1,4 +1,5 @@
-"""Treatments of the rows of a file: labels, missing cells, rows that go, sentences, copies."""
+"""Cleaning steps for the rows of a file: labels, missing cells, removed rows, boilerplate,
+duplicates."""
 
 from __future__ import annotations
 
@@ -18,14 +19,15 @@ from holdfast.quality.clean.treatment import Edit, NoSettings, RowSet, TableTrea
 
 
 def unify_labels(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
-    """Every label that differs from its class's most frequent spelling in case or space alone."""
+    """An edit for each label that differs from its class's most frequent spelling only in case or
+    space."""
     if row_set.label is None:
         return ()
     labels = row_set.columns[row_set.label]
     with decisions_to(None):
         spelled = merge_spellings(Counter(one for one in labels if one and one.strip()))
     return [
-        Edit(n, row_set.label, spelled[one], f"is written {spelled[one]!r} in most rows")
+        Edit(n, row_set.label, spelled[one], f"most rows write {spelled[one]!r}")
         for n, one in enumerate(labels)
         if one is not None and spelled.get(one, one) != one
     ]
@@ -36,14 +38,14 @@ add_treatment(TableTreatment("labels", NoSettings, unify_labels, order=70))
 
 @dataclass(frozen=True, slots=True)
 class FillMissing:
-    """``text`` and ``label`` stand where one is missing; where a value is empty, the row goes."""
+    """``text`` and ``label`` replace missing ones; without a value, the row is removed."""
 
     text: str = ""
     label: str = ""
 
 
 def handle_missing(row_set: RowSet, settings: FillMissing) -> Sequence[Edit]:
-    """An edit for each missing text, and for each missing label (also ``N/A`` and the like)."""
+    """An edit for each missing text and each missing label (including ``N/A`` and the like)."""
     required = [(name, settings.text) for name in row_set.text]
     required += [(row_set.label, settings.label)] if row_set.label is not None else []
     edits_of_row: dict[int, list[Edit]] = {}
@@ -56,7 +58,7 @@ def handle_missing(row_set: RowSet, settings: FillMissing) -> Sequence[Edit]:
                 edits_of_row.setdefault(n, []).append(
                     Edit(n, column, value or None, f"{name!r} is missing")
                 )
-    # A row that goes needs nothing filled in.
+    # A removed row needs no filled cells.
     return [
         edit
         for edits in edits_of_row.values()
@@ -77,22 +79,22 @@ add_treatment(
 
 @dataclass(frozen=True, slots=True)
 class DropRows:
-    """``drop``: rows of the source, counted from 0, as findings name them."""
+    """``drop``: rows of the source, counted from 0, as findings list them."""
 
     drop: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.drop:
             if type(row) is not int or row < 0:
-                rule = "is not the number of a row, counted from 0"
-                raise RecipeError("treat.rows.drop", rule, row, "Take the numbers of a finding.")
+                rule = "is not a row number, counted from 0"
+                raise RecipeError("treat.rows.drop", rule, row, "Use the row numbers of a finding.")
 
 
 def drop_rows(row_set: RowSet, settings: DropRows) -> Sequence[Edit]:
-    """An edit for each row that is named and is there."""
+    """An edit for each listed row that exists."""
     dropped = set(settings.drop)
     return [
-        Edit(n, None, None, "was named to be left out")
+        Edit(n, None, None, "is listed in treat.rows.drop")
         for n, row in enumerate(row_set.rows)
         if row in dropped
     ]
@@ -108,14 +110,14 @@ _LAST = re.compile(r"(?:[.!?\"')\]]\s+|\n)([^\n.!?]+[.!?]*)\s*\Z")
 
 
 def first_line(text: str) -> str | None:
-    """The first sentence or line of a text that has more; ``None`` where it is short or all."""
+    """The first sentence or line of a text; ``None`` if it is short or the complete text."""
     match = _FIRST.match(text)
     return _if_long(match[1], text) if match else None
 
 
 def last_line(text: str) -> str | None:
-    """The last sentence or line of a text that has more; ``None`` where it is short or all."""
-    # Only the end is searched: a pattern of sentences takes the square of a long text.
+    """The last sentence or line of a text; ``None`` if it is short or the complete text."""
+    # Only the end is searched: the pattern takes time quadratic in the length of the text.
     match = _LAST.search(text[-400:])
     return _if_long(match[1], text) if match else None
 
@@ -127,13 +129,13 @@ def _if_long(line: str, text: str) -> str | None:
 
 
 def min_boilerplate_texts(rows: int) -> float:
-    """In how many of so many texts a sentence must stand to be boilerplate."""
+    """In how many of ``rows`` texts a sentence must occur to be boilerplate."""
     return max(_LEAST_ROWS, _SHARE * rows)
 
 
 def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
-    """An edit for each text that opens or closes with a sentence of five words or more which at
-    least 20 texts and 1 % of them share; again and again, as signatures have several lines."""
+    """An edit for each text that begins or ends with a sentence of five words or more that at least
+    20 texts and 1 % of them share. It repeats, because signatures have several lines."""
     edits = []
     for name in row_set.text:
         before = [cell or "" for cell in row_set.columns[name]]
@@ -145,7 +147,7 @@ def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> S
             if current == last:
                 break
         edits += [
-            Edit(n, name, text, "opened or closed with a sentence of many texts")
+            Edit(n, name, text, "began or ended with a sentence that many texts share")
             for n, text in enumerate(current)
             if text != before[n]
         ]
@@ -184,9 +186,10 @@ add_treatment(
 
 @dataclass(frozen=True, slots=True)
 class DropCopies:
-    """``same``: ``written`` counts texts that are equal to the letter, ``normal`` also those that
-    differ in case, space and punctuation alone, ``near`` also verified near-copies. ``count`` names
-    a column to be added that says for how many rows one stands, so that its weight is not lost."""
+    """``same``: which texts are duplicates. ``written``: texts that are equal character for
+    character; ``normal``: also texts that differ only in case, space and punctuation; ``near``:
+    also verified near-duplicates. ``count`` names a new column with the number of rows that each
+    kept row represents, so that its weight is not lost."""
 
     same: str = "written"
     count: str = ""
@@ -196,11 +199,11 @@ class DropCopies:
 
         if self.same not in ("written", "normal", "near"):
             rule = "is not one of the known values"
-            raise RecipeError("treat.copies.same", rule, self.same, "written, normal or near.")
+            raise RecipeError("treat.copies.same", rule, self.same, "Use written, normal or near.")
 
 
 def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
-    """An edit for each row that copies an earlier one of the same label."""
+    """An edit for each row that duplicates an earlier row with the same label."""
     first: dict[Hashable, int] = {}
     copy_counts: dict[int, int] = {}
     before = _weights(row_set, settings.count)
@@ -209,10 +212,10 @@ def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
         first_row = first.setdefault(key, n)
         copy_counts[first_row] = copy_counts.get(first_row, 0) + before[n]
         if first_row != n:
-            edits.append(Edit(n, None, None, f"copies row {row_set.rows[first_row]}"))
+            edits.append(Edit(n, None, None, f"duplicates row {row_set.rows[first_row]}"))
     if settings.count:
         edits += [
-            Edit(n, settings.count, str(count), f"stands for {count_phrase(count, 'row')}")
+            Edit(n, settings.count, str(count), f"represents {count_phrase(count, 'row')}")
             for n, count in copy_counts.items()
             if settings.count not in row_set.columns or count != before[n]
         ]
@@ -220,7 +223,7 @@ def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
 
 
 def _weights(row_set: RowSet, column: str) -> list[int]:
-    """For how many rows each stands already, where copies of it were left out before."""
+    """How many rows each row already represents, if duplicates were removed before."""
     cells = row_set.columns.get(column) or [None] * len(row_set)
     return [int(cell) if cell and cell.isdecimal() else 1 for cell in cells]
 

@@ -1,4 +1,4 @@
-"""A table whose texts are treated row by row, the same whatever the side and whenever they come."""
+"""Clean the texts of a table row by row, identically for every split and for new rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from holdfast.quality.clean.apply import (
     count_skipped,
 )
 
-# Of a column: the position of a text that changes, the text after it, the treatments by name.
+# For a column: position of a changed text → the new text and the names of the steps.
 Changes = Mapping[int, tuple[str, tuple[str, ...]]]
 _BATCH = 10_000
 INPUT_COLUMNS, OUTPUT_COLUMNS, TURNS = ("text", "text_pair"), ("target",), "turns"
@@ -28,9 +28,9 @@ INPUT_COLUMNS, OUTPUT_COLUMNS, TURNS = ("text", "text_pair"), ("target",), "turn
 
 @dataclass(frozen=True, slots=True)
 class CleanedTable:
-    """A table and what was done to it: ``counts`` texts by treatment, ``rows`` of the source whose
-    texts changed, by treatment, at most a hundred each; ``skipped`` texts by treatment and why it
-    left them alone without a look."""
+    """A cleaned table with a record of the changes: ``counts`` of changed texts by step, ``rows``
+    of the source whose texts changed, by step (at most 100 each), and ``skipped`` texts by step and
+    reason."""
 
     table: Table
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -39,10 +39,10 @@ class CleanedTable:
 
 
 def clean_table(table: Table, plan: CleaningPlan) -> CleanedTable:
-    """The table with every text treated: what is read, and, by those treatments that are for them
-    too, what is to be written (targets, answers, texts that are learned whole).
+    """The table with every text cleaned: inputs by all steps, target texts (targets, answers, texts
+    without turns) by the steps that apply to them.
 
-    In bounded memory; the table itself where no text changes.
+    It uses bounded memory and returns the table itself if no text changes.
     """
     if not plan.row:
         return CleanedTable(table)
@@ -82,7 +82,7 @@ def _column_changes(batch: pa.Table, name: str, plan: CleaningPlan) -> dict[int,
     if name in OUTPUT_COLUMNS:
         return clean_texts(batch[name], plan.for_answers())
     if name == INPUT_COLUMNS[0] and TURNS in batch.column_names:
-        # A text without turns is not asked but learned.
+        # A text without turns is a target text, not an input.
         as_answer = clean_texts(batch[name], plan.for_answers())
         as_input = clean_texts(batch[name], plan)
         turns = batch[TURNS].to_pylist()
@@ -96,7 +96,7 @@ def _column_changes(batch: pa.Table, name: str, plan: CleaningPlan) -> dict[int,
 
 
 def _chat_changes(values: pa.ChunkedArray, plan: CleaningPlan) -> dict[int, Any]:
-    """Chats, as JSON: each turn by itself."""
+    """The changes of chats (JSON), cleaning each turn separately."""
     changed = {}
     for position, cell in enumerate(values.to_pylist()):
         turns = json.loads(cell) if cell else []
@@ -121,7 +121,7 @@ def _count_changes(
     counts: Counter[str],
     rows_of_treatment: dict[str, list[int]],
 ) -> None:
-    # A text that stands in its chat as well is one text.
+    # A text that is also in its chat counts once.
     by_row: dict[int, set[str]] = {}
     for changes in changes_of_column.values():
         for position, (_, names) in changes.items():
@@ -135,7 +135,7 @@ def _count_changes(
 
 
 def _changed_batches(rows: Any, parts: Sequence[Mapping[str, Changes]]) -> Iterator[pa.RecordBatch]:
-    """The rows, which come in Arrow's form, with their changes."""
+    """The rows, as Arrow batches, with their changes."""
     for number, changes_of_column in enumerate(parts):
         batch = rows[number * _BATCH : (number + 1) * _BATCH]
         for name, changes in changes_of_column.items():

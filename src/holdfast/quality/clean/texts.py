@@ -1,5 +1,5 @@
-"""Treatments of what a text is written in: unseen characters, wrong decodings, white space, letters
-of another script; and of what it should not hold: personal data and secrets."""
+"""Cleaning steps for texts: invisible characters, encoding damage, white space, look-alike letters,
+personal data and secrets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from holdfast.data.texts.general import LOOK_ALIKE_PATTERN, TO_LATIN
 from holdfast.quality.clean.treatment import NoSettings, TextTreatment, add_treatment
 from holdfast.quality.personal import ANY_HINT, PERSONAL_TYPES, find_personal
 
-# A tokenizer cuts words at characters that nobody sees, or makes unknown tokens of them. What means
-# something stays: tab and line breaks, the joiners of Persian and of emoji, marks of
-# direction in texts from right to left, and zero-width spaces in scripts that part words by them.
-# Between lines, and between words; the others stand inside them.
+# A tokenizer splits words at invisible characters or makes unknown tokens of them. Meaningful ones
+# stay: tab and line breaks, the joiners of Persian and of emoji, direction marks in right-to-left
+# texts, and zero-width spaces in scripts that separate words by them.
+# The first two patterns separate lines and words; the others occur inside words.
 _LINES = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 _WORDS = re.compile("[\x1c-\x1f]")
 _REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x9f\u00ad\u2060\ufeff\ufff9-\ufffb]")
@@ -29,7 +29,7 @@ INVISIBLE = (
 
 
 def remove_invisible(text: str, settings: NoSettings | None = None) -> str:
-    """The text without what cannot be seen and means nothing.
+    """The text without invisible characters that have no meaning.
 
     >>> remove_invisible("in\\u00advis\\u200bible\\ufeff")
     'invisible'
@@ -48,7 +48,7 @@ add_treatment(
         NoSettings,
         remove_invisible,
         pattern=INVISIBLE,
-        because="held characters that cannot be seen",
+        because="contained invisible characters",
         order=20,
         answers=True,
         default=True,
@@ -57,17 +57,18 @@ add_treatment(
 )
 
 
-# ftfy (Speer 2019) undoes a mix-up only where the text as it stands is improbable and what comes of
-# it is not; text in any script that is written as it should be stays. Marks of Windows-1252 that
-# were read as control characters (``\x97``) are the dashes and quotes that they were meant for.
+# ftfy (Speer 2019) undoes a wrong decoding only if the text is improbable as it is and probable
+# afterwards; correct text in any script stays. Windows-1252 characters that were read as control
+# characters (``\x97``) become the intended dashes and quotes.
 MAX_LAYERS = 6
-# A letter's bytes, each read alone, are several letters, or controls, or a letter and a space.
+# The bytes of a letter, read one by one, give several letters, control characters, or a letter and
+# a space.
 MISREAD = r"[\x{80}-\x{9f}]|[^\x00-\x7f][^\x00-\x7f]|[\x{c2}-\x{f4}][ \x1a]"
 _MAY_BE_MISREAD = re.compile("[\x80-\x9f]|[^\x00-\x7f][^\x00-\x7f]|[\xc2-\xf4][ \x1a]")
 
 
 def repair_encoding(text: str, settings: NoSettings | None = None) -> str:
-    """The text in its own letters; what was mixed up several times is undone as often.
+    """The text in its correct characters; repeated wrong decodings are all undone.
 
     >>> repair_encoding("schÃ¶n")
     'schön'
@@ -89,7 +90,7 @@ add_treatment(
         NoSettings,
         repair_encoding,
         pattern=MISREAD,
-        because="was decoded by the wrong table",
+        because="was decoded with the wrong encoding",
         order=10,
         answers=True,
         default=True,
@@ -98,7 +99,7 @@ add_treatment(
 )
 
 
-# White space as a reader sees it; not for programs, whose indentation means something.
+# White space as a reader sees it; not for programs, where indentation has a meaning.
 _WIDE = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
 _RUN = re.compile(f"[ \t{_WIDE}]+")
 _LINE_BREAK = re.compile(r" *(?:\r\n?|\n) *")
@@ -106,7 +107,7 @@ _EMPTY = re.compile(r"\n{3,}")
 
 
 def normalize_space(text: str, settings: NoSettings | None = None) -> str:
-    """The text with single spaces.
+    """The text with single spaces and at most one empty line in a row.
 
     >>> normalize_space("  one\\u00a0 two \\r\\n three ")
     'one two\\nthree'
@@ -121,14 +122,14 @@ add_treatment(
         normalize_space,
         pattern=r"[\t\r\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}]|  | \n|\n |\n\n\n|"
         r"^[ \n]|[ \n]$",
-        because="had white space that nobody sees",
+        because="had superfluous white space",
         order=40,
     )
 )
 
 
-# Only words with two Latin letters at least: a formula's Delta and a unit's mu are letters that no
-# Latin one looks like, and stay.
+# Only words with at least two Latin letters: the Delta of a formula and the mu of a unit do not
+# look like a Latin letter and stay.
 _LATIN = r"[A-Za-z\u00c0-\u024f]"
 MIXED = re.compile(
     rf"(?<!\w)(?=[\w'-]*{_LATIN}[\w'-]*{_LATIN})(?:{_LATIN}|['-](?=\w))*"
@@ -137,7 +138,7 @@ MIXED = re.compile(
 
 
 def unify_script(text: str, settings: NoSettings | None = None) -> str:
-    """The text with its mixed words in Latin letters.
+    """The text with words of mixed scripts in Latin letters.
 
     >>> unify_script("p\\u0430ypal")
     'paypal'
@@ -151,7 +152,7 @@ add_treatment(
         NoSettings,
         unify_script,
         pattern=LOOK_ALIKE_PATTERN,
-        because="had letters of another script that look like its own",
+        because="had look-alike letters of another script",
         order=50,
         fixes=("mixed_scripts",),
     )
@@ -160,7 +161,7 @@ add_treatment(
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """``only`` these kinds (``quality/personal.py`` names them); all where it is empty."""
+    """``only`` these types of personal data (``quality/personal.py``); all if empty."""
 
     only: tuple[str, ...] = ()
 
@@ -170,7 +171,7 @@ class Mask:
 
         for data_type in self.only:
             if data_type not in PERSONAL_TYPES:
-                rule = "is no kind of personal data"
+                rule = "is not a type of personal data"
                 raise RecipeError(
                     "treat.mask.only",
                     rule,
@@ -180,8 +181,8 @@ class Mask:
 
 
 def mask_personal(text: str, settings: Mask | None = None) -> str:
-    """The text with ``[EMAIL]`` in place of an address, and so on: the kinds of
-    ``quality/personal.py``. What is taken out is written nowhere, so it cannot be undone.
+    """The text with ``[EMAIL]`` in place of an address, and so on for the types of
+    ``quality/personal.py``. The removed values are not logged, so this cannot be undone.
 
     >>> mask_personal("write to jo@example.com")
     'write to [EMAIL]'
@@ -202,7 +203,7 @@ add_treatment(
         Mask,
         mask_personal,
         pattern=ANY_HINT,
-        because="held personal data or secrets",
+        because="contained personal data or secrets",
         order=60,
         answers=True,
         fixes=("personal_data",),

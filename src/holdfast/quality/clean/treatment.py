@@ -1,13 +1,13 @@
-"""The contract of a treatment: what it changes, in which order, and what its log can give back.
+"""The contract of a cleaning step: what it changes, in which order, and what its log can restore.
 
-Two types, by what they may read. A ``TextTreatment`` turns one text into another and learns
-nothing, so that it may be used on every split, and on rows that come later. A ``TableTreatment``
-compares rows with each other: it is given the rows of one split, never test rows, and no new row is
-cleaned by what it read.
+There are two types, by what they may read. A ``TextTreatment`` turns one text into another and
+learns nothing, so it may be used on every split and on later rows. A ``TableTreatment`` compares
+rows with each other: it reads the rows of one split, never test rows, and what it read is not used
+to clean new rows.
 
-Whoever names treatments in whatever order gets the same rows: they are applied by their ``order``,
-the row treatments again and again until a text no longer changes. Hence treating what was treated
-changes nothing.
+The order in which a recipe names the steps does not matter: they are applied by their ``order``,
+and the text steps repeat until a text no longer changes. Hence cleaning cleaned rows changes
+nothing.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class NoSettings:
-    """Of a treatment that has none."""
+    """The settings of a step that has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one row, as a line of the log holds it.
+    """One change of one row, as in a line of the log.
 
-    ``row`` of the source; ``column`` whose cell was ``before`` and is ``after``, or ``None`` where
-    the whole row (``before``, its cells) was left out. With ``reversible`` false both are ``None``:
-    what was there is not written anywhere.
+    ``row`` of the source; ``column`` whose cell was ``before`` and is ``after``. If ``column`` is
+    ``None``, the row was removed and ``before`` holds its cells. If ``reversible`` is false,
+    ``before`` and ``after`` are ``None``: the removed value is not logged.
     """
 
     row: int
@@ -47,21 +47,22 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TextTreatment(Generic[S]):
-    """A text in, a text out.
+    """A cleaning step that turns one text into another.
 
     Parameters
     ----------
-    name : the key below ``treat`` of a recipe.
+    name : the key under ``treat`` in a recipe.
     settings : a frozen dataclass of its settings, each with a default.
-    text : the text and the settings → the text; the same where nothing is to be done.
-    pattern : a pattern of RE2 that matches every text that may change, so that others cost nothing.
-    because : what was done, as a log says it.
-    order : treatments of lower order come first.
-    answers : whether texts to be written by a model are cleaned as well, not only inputs.
-    default : whether ``train`` does it by default.
+    text : the text and the settings → the new text; the same text if nothing changes.
+    pattern : an RE2 pattern that matches every text that may change, so that other texts cost
+        nothing.
+    because : the reason for the change, as written to the log.
+    order : steps of lower order come first.
+    answers : whether target texts are cleaned as well, not only inputs.
+    default : whether ``train`` applies it by default.
     fixes : the checks whose finding it resolves.
-    hides : whether what it takes out must not be written down.
-    skip_reason : why it skips a text without reading it, "" where it reads it; skipped texts are
+    hides : whether the removed values must not be logged.
+    skip_reason : why it skips a text without reading it, "" if it reads it; skipped texts are
         counted.
     """
 
@@ -82,8 +83,8 @@ class TextTreatment(Generic[S]):
 class RowSet:
     """The rows that a ``TableTreatment`` may read: those of one split, or of a file.
 
-    ``rows`` [n] are those of the source; ``columns`` every cell as written, [n] each, ``None``
-    where one is missing; ``text`` the columns that are read, ``label`` that of the labels.
+    ``rows`` [n] are row numbers of the source; ``columns`` every cell as written, [n] each,
+    ``None`` if it is missing; ``text`` the text columns, ``label`` the label column.
     """
 
     rows: Sequence[int]
@@ -99,7 +100,7 @@ class RowSet:
         return {name: cells[position] for name, cells in self.columns.items()}
 
     def texts(self) -> list[tuple[str, ...]]:
-        """The texts of each row, empty where one is missing."""
+        """The texts of each row; a missing text is empty."""
         return [
             tuple(cell or "" for cell in cells)
             for cells in zip(*(self.columns[name] for name in self.text), strict=True)
@@ -108,8 +109,8 @@ class RowSet:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a ``TableTreatment`` wants done: the cell of ``column`` at ``position`` becomes
-    ``after``, or, where ``column`` is ``None``, the row is left out."""
+    """An edit by a ``TableTreatment``: the cell of ``column`` at ``position`` becomes ``after``,
+    or, if ``column`` is ``None``, the row is removed."""
 
     position: int
     column: str | None
@@ -119,9 +120,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class TableTreatment(Generic[S]):
-    """Rows in, edits out; the parameters are those of a ``TextTreatment``.
+    """A cleaning step that turns rows into edits; the parameters are those of a ``TextTreatment``.
 
-    ``trains``: whether ``train`` can do it, on its training rows alone.
+    ``trains``: whether ``train`` can apply it, on its training rows only.
     """
 
     name: str
@@ -137,14 +138,14 @@ TREATMENTS: Registry[Treatment] = Registry("treatment", "treat")
 
 
 def add_treatment(treatment: Treatment) -> None:
-    """Register a treatment under its name."""
+    """Register a cleaning step under its name."""
     TREATMENTS.add(treatment.name, treatment)
 
 
 def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) -> Any:
-    """The settings of a treatment, as given or by default.
+    """The settings of a cleaning step, as given or by default.
 
-    Raises ``RecipeError`` for one that it does not have, or of another type.
+    Raises ``RecipeError`` for an unknown setting or one of the wrong type.
     """
     settings_fields = {one.name: one for one in fields(treatment.settings)}
     values = {} if isinstance(settings, bool) else dict(settings)
@@ -154,9 +155,9 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
             remedy = (
                 suggest_name(name, list(settings_fields))
                 if settings_fields
-                else "It has none: set it to true."
+                else f"The step has no settings: write treat.{treatment.name}: true."
             )
-            raise RecipeError(where, "is not a setting of this treatment", None, remedy)
+            raise RecipeError(where, "is not a setting of this cleaning step", None, remedy)
         default = settings_fields[name].default
         assert default is not MISSING
         if isinstance(default, tuple) and isinstance(value, (list, tuple)):

@@ -1,1 +1,1 @@
-"""The answer of a run in sentences."""
+"""The headline of a run and the advice whether to use the model."""

@@ -1,6 +1,4 @@
-"""The result of a run in one line, and whether to use the model: the same in the terminal and at
-the top of the report.
-"""
+"""The headline of a run and the advice whether to use the model, for terminal, report and card."""
 
 from __future__ import annotations
 
@@ -27,28 +25,28 @@ from holdfast.report.view.episodes import meta_answer
 from holdfast.report.view.folds import ADVICE, folds_answer
 from holdfast.report.view.update import update_advice
 
-NO_ADVICE = "Whether to use it cannot be said: score it on labelled rows with `holdfast evaluate`."
+NO_ADVICE = "Whether to use it is unknown: score it on labelled rows with `holdfast evaluate`."
 WORTH_VERDICTS: Mapping[str, tuple[str, Use]] = {
     "yes": ("Worth using", "yes"),
     "no": ("Do not use it", "no"),
     "undecided": ("Inconclusive", "unsettled"),
 }
 GENERATION_FAULTS = {
-    "repetition": "repeat themselves over and over",
+    "repetition": "repeat the same words over and over",
     "empty": "are empty",
-    "collapsed": "are the same text for unlike questions",
+    "collapsed": "are the same text for different inputs",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RunAnswer:
-    """``headline``: the score with its interval, and what it must beat; ``advice``: whether to use
-    the model, and by what; ``use`` the same as a word, to colour it by.
+    """``headline`` is the score with its interval and the baselines; ``advice`` says whether to use
+    the model, and why; ``use`` is the advice as one word, which sets the colour.
 
-    ``no``: it does no better than an answer that reads nothing, a comparison beyond chance is
-    against it, or what it writes is broken. ``unsettled``: the test rows cannot tell it from what
-    is simpler, or its verdict is that the rows leak. ``unknown``: nothing was measured, or nothing
-    stands beside it. Where the score is at or below a baseline's, the headline begins with that.
+    ``no``: the model is no better than a constant prediction, a significant comparison is against
+    it, or most of its outputs are broken. ``unsettled``: the test rows show no difference from a
+    simpler model, or the verdict is data leakage. ``unknown``: nothing was measured, or there is no
+    baseline. Where the score is not above a baseline's, the headline begins with that.
     """
 
     headline: str
@@ -57,28 +55,27 @@ class RunAnswer:
 
     @property
     def lines(self) -> tuple[str, str]:
-        """Both, in the order in which they are read."""
+        """Headline and advice."""
         return self.headline, self.advice
 
 
 def answer(result: Mapping[str, Any]) -> RunAnswer:
-    """The answer in ``result.json``, whatever its task; a pure function, tolerant of absent parts.
+    """Headline and advice from ``result.json``, for every task; tolerates absent parts.
 
-    - one class: accuracy in percent, the linear probe, the majority class;
-    - several labels: rows whose labels are all correct, then precision and recall over all labels;
-      judged by micro F1;
-    - a number: the mean error in the user's unit, beside the probe and the mean;
-    - written text: execution accuracy or exact match where that was scored and is above 0, else
-      ROUGE-L, else perplexity; beside the untuned model. What is empty,
-      repetitive or always the same in half of the rows is of no use, whatever its score;
-    - pictures as classes;
-    - an update: its gate's decision before the advice (``answer_update.py``);
-    - a start for new tasks: its accuracy on tasks that it never met, and whether a head that is
-      fitted anew to an ordinary embedding does as well.
+    - one class (texts or images): accuracy in percent, with linear probe and most frequent class;
+    - several labels: share of rows with all labels correct, then precision and recall over all
+      labels; compared by micro F1;
+    - a number: mean absolute error in the user's unit, with linear probe and training mean;
+    - generated text: execution accuracy or exact match where scored and above 0, else ROUGE-L, else
+      perplexity, with the untuned model. If half of the outputs are empty, repetitive or all the
+      same, the model is of no use, whatever its score;
+    - an update: the decision of its gate before the advice (``view/update.py``);
+    - a meta-learned model: its accuracy on new tasks, and whether a new head on the base model is
+      as good.
 
-    A number that is ``null`` is told with its ``why``, an absent interval with its reason; fewer
-    than 100 test rows are named. Percentages are whole, and get a decimal where whole ones would
-    hide a difference or round to all or nothing.
+    A ``null`` value is given with its ``why``, a missing interval with its reason. The number of
+    test rows is given below 100. Percentages are whole; they get a decimal where whole ones would
+    hide a difference, or would round to 0 or 100.
     """
     result = Block(result)
     folds = result.block("cv")
@@ -102,20 +99,20 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         unproven = is_inconclusive and better_baselines[0] not in GUESSES
         opening = "Not shown to be better than" if unproven else "No better than"
         if headline[1:2].islower():
-            # "accuracy 88 % …" inside a sentence; "ROUGE-L 0.41 …" stays.
+            # "accuracy 88 % …" after the colon; "ROUGE-L 0.41 …" stays.
             headline = f"{headline[:1].lower()}{headline[1:]}"
         headline = f"{opening} the {simpler}: {headline}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
     return RunAnswer(headline, f"{advice}{_rare_class(result)}", use)
 
 
-# Of such a class one row more or less is ten points of its recall.
+# Below this number one row changes the recall of a class by more than ten points.
 MIN_CLASS_ROWS = 10
 
 
 def _rare_class(result: Block) -> str:
-    """That a class has next to no test rows, of which a score over all rows says nothing: fewer
-    than ten, and a quarter of its even share or less; empty where none is so rare."""
+    """A sentence on a class too rare to show in the overall score: fewer than ten test rows, and
+    at most a quarter of an even share; empty without such a class."""
     classes = result.block("test").table("per_class")
     rows = {name: int(one.get("n") or 0) for name, one in classes.items()}
     if not rows or min(rows.values()) >= MIN_CLASS_ROWS:
@@ -128,19 +125,18 @@ def _rare_class(result: Block) -> str:
         return ""
     value, low, high = (f"{100 * one:.0f}" for one in (recall.value, recall.low, recall.high))
     has = f"{rows[name]} test row{'s' * (rows[name] > 1)}"
-    return f" Class {name!r} has {has}: its recall is {value} % (95 % CI {low}–{high})."
+    return f" Class {name!r} has only {has}; its recall is {value} % (95 % CI {low}–{high})."
 
 
 def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> tuple[str, Use]:
-    # First of all: texts that repeat themselves may still score above a baseline.
+    # First, because repetitive texts may still score above a baseline.
     broken = _generation_fault(result)
     if broken:
         return f"Do not use it: {broken}.", "no"
     if better_baselines and better_baselines[0] in GUESSES:
         return (
             f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores "
-            "as well, and "
-            "reads nothing.",
+            "as well, without reading the rows.",
             "no",
         )
     paired = paired_comparison(result)
@@ -153,9 +149,9 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     by = advantage_text(paired)
     if paired.apart and paired.gain < 0:
         return f"Do not use it: the {other} is better {by}.", "no"
-    # After what is bad in any case: a leak makes a number too good, never too bad.
+    # After the faults that count in any case: leakage makes a score too good, never too bad.
     if result.block("verdict").get("label") == "leaking":
-        return "Do not rely on this number before the leak below is settled.", "unsettled"
+        return "Do not rely on this score until the leakage below is resolved.", "unsettled"
     worth_advice = _worth_advice(result)
     if worth_advice is not None and worth_advice[1] != "yes":
         return worth_advice
@@ -179,8 +175,8 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
 
 
 def _worth_advice(result: Block) -> tuple[str, Use] | None:
-    """What ``worth`` says of a model that writes, which is asked beside its start model in more
-    ways than one; ``None`` where it has nothing to compare."""
+    """The advice from ``worth`` on a generative model, which is compared with its base model under
+    several prompts; ``None`` where nothing was compared."""
     block = result.block("worth")
     _, colon, reason = block.text("because").partition(": ")
     if not colon or block.get("verdict") not in WORTH_VERDICTS:
@@ -190,48 +186,51 @@ def _worth_advice(result: Block) -> tuple[str, Use] | None:
 
 
 def _includes_guess(score: Headline, other: float) -> bool:
-    """Whether the score's interval reaches what a guess gets."""
+    """Whether the score's interval includes the score of a constant prediction."""
     if score.name in LOWER_IS_BETTER:
         return score.value.high is not None and score.value.high >= other
     return score.value.low is not None and score.value.low <= other
 
 
 def _generation_fault(result: Block) -> str:
-    """What is wrong with half or more of the texts that were written; empty where nothing is."""
+    """A fault of at least half of the generated texts; empty where there is none."""
     generated = result.block("generations")
     counts = generated.block("counts", "test")
     n = counts.get("n") or 0
     fault = max(GENERATION_FAULTS, key=lambda name: counts.get(name) or 0)
     fault_count = counts.get(fault) or 0
     if n and 2 * fault_count >= n:
-        return f"{fault_count} of the {n} texts that it wrote {GENERATION_FAULTS[fault]}"
+        return f"{fault_count} of the {n} generated texts {GENERATION_FAULTS[fault]}"
     overlap = generated.block("scores", "test").estimate("rouge_l").value
     if n and overlap is not None and overlap <= 0:
-        return "its texts share no word in order with the references"
+        return "the generated texts share no words with the references (ROUGE-L 0)"
     return ""
 
 
-# What the decision is called that says so of a run that is diagnosed.
+# The name of the decision by which ``diagnose`` reports this for a run.
 DISCARDED = "fine-tuning discarded"
+# The name of the decision on the best checkpoint, and its name in older runs.
+CHECKPOINT_CHOICE = ("best checkpoint", "kept state")
 
 
 def discarded_sentence(result: Mapping[str, Any]) -> str | None:
-    """One sentence on what is kept in the place of the fine-tuned model; ``None`` where a later
-    step is kept, an average of weights, or where nobody chose (another trainer's run that was only
-    watched)."""
+    """A sentence on the model that was saved instead of the fine-tuned one. ``None`` where the best
+    checkpoint is a later step or an average of weights, or where Holdfast only observed another
+    trainer."""
     last = result.get("last_step")
     if result.get("best_step") != 0 or not isinstance(last, int) or last < 1:
         return None
     if result.get("policy") == "off":
         return None
-    # What was decided of the kept checkpoint; of another trainer's run nothing.
-    choices = [one for one in result.get("decisions") or () if one.get("what") == "kept state"]
+    # The decision on the best checkpoint; a run of another trainer has none.
+    decisions = result.get("decisions") or ()
+    choices = [one for one in decisions if one.get("what") in CHECKPOINT_CHOICE]
     kept_choice = str(choices[-1].get("chosen") or "") if choices else ""
     if "average" in kept_choice:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept_choice else ""
     saved = "the student before distillation" if result.get("distilled") else "the base model"
-    # An update may begin with the weights of the run that it is to replace.
+    # An update may begin with the weights of the served run.
     start = ((result.get("update") or {}).get("start") or {}).get("start")
     saved = "the served model" if start == "warm" else saved
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"

@@ -1,5 +1,5 @@
-"""The number of a run that a person is told: with its baselines, in the sentence that tells it, and
-in the paired comparison with what is simpler."""
+"""The headline score of a run with its baselines, and the paired comparison with the linear probe
+or the untuned model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from holdfast.report.run_files import Block
 # Whether to use the model.
 Use = Literal["yes", "unsettled", "no", "unknown"]
 FEW_TEST_ROWS = 100
-# What each baseline is called in a sentence, after "the"; those that read nothing by themselves.
+# Names of the baselines in a sentence, after "the"; first those that do not read the rows.
 GUESSES = {
-    "majority class": "majority class (baseline)",
+    "majority class": "most frequent class (baseline)",
     "training mean": "training mean (baseline)",
 }
 PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "untuned model"}
@@ -28,8 +28,8 @@ LOWER_IS_BETTER = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One number of the test rows, ``others`` its baselines' by name; ``text`` is the headline,
-    which begins with the metric's name, empty where the number is undefined."""
+    """One metric on the test rows; ``others`` are the baselines' values by name. ``text`` is the
+    headline, which begins with the metric's name; empty where the value is undefined."""
 
     name: str
     value: Estimate
@@ -37,7 +37,7 @@ class Headline:
     text: str
 
     def beaten_by(self) -> list[str]:
-        """The baselines that do at least as well, those that read nothing first."""
+        """The baselines that are at least as good; those that do not read the rows come first."""
         value = self.value.value
         if value is None:
             return []
@@ -47,11 +47,11 @@ class Headline:
 
 
 def headline_score(result: Mapping[str, Any]) -> Headline | None:
-    """The number of the task's kind; ``None`` where the test rows have no metric at all."""
+    """The headline metric of the task; ``None`` where the test rows have no metric."""
     result = Block(result)
     metrics_found = metrics(result.block("test"))
     if "entity_f1" in metrics_found:
-        # Told with what it is made of.
+        # Given with precision and recall.
         precision_recall = _precision_recall(
             metrics_found.get("entity_precision"), metrics_found.get("entity_recall")
         )
@@ -60,7 +60,7 @@ def headline_score(result: Mapping[str, Any]) -> Headline | None:
     if "accuracy" in metrics_found:
         return _share_headline(result, "accuracy", metrics_found["accuracy"])
     if "f1_micro" in metrics_found:
-        # Judged by micro F1, told by all labels of a row and by what F1 is made of.
+        # Compared by micro F1; the text gives the exact match, precision and recall.
         precision_recall = _precision_recall(
             metrics_found.get("precision_micro"), metrics_found.get("recall_micro")
         )
@@ -86,8 +86,9 @@ def _share_headline(
     closing: str = "",
     written_rows: int = 0,
 ) -> Headline:
-    """A share of the rows in percent (ROUGE as a fraction, as the tables have it); ``opening`` is
-    what it is called (the metric's name where empty), ``closing`` a sentence that follows."""
+    """A share of the rows in percent (ROUGE as a fraction, as in tables). ``opening`` is its name
+    (default: the metric's), ``closing`` a further sentence; ``written_rows`` counts the rows with
+    generated text."""
     others = _baseline_values(result, name)
     scale, unit = (1, "") if name == "rouge_l" else (100, " %")
     shown = _percent_format(value, others.values(), scale)
@@ -116,7 +117,7 @@ def _precision_recall(precision_estimate: Estimate | None, recall_estimate: Esti
 
 
 def _written_text_headline(result: Block, metrics_found: Mapping[str, Estimate]) -> Headline | None:
-    """The strictest score of written texts that any row reaches; without texts, perplexity."""
+    """The strictest score of the generated texts that is above 0; without texts, perplexity."""
     generated = result.block("generations")
     scores = generated.block("scores", "test")
     texts = {**metrics_found, **{name: scores.estimate(name) for name in scores}}
@@ -125,7 +126,7 @@ def _written_text_headline(result: Block, metrics_found: Mapping[str, Estimate])
         if value is None or value.value is None or (name != "rouge_l" and not value.value):
             continue
         start = "Execution accuracy" if name == "execution" else ""
-        # For how many test rows texts were written.
+        # The number of test rows with generated text.
         n = generated.block("counts", "test").whole("n")
         return _share_headline(result, name, value, start, written_rows=n or 0)
     if "perplexity" not in metrics_found:
@@ -134,7 +135,7 @@ def _written_text_headline(result: Block, metrics_found: Mapping[str, Estimate])
 
 
 def _measure_headline(result: Block, name: str, value: Estimate) -> Headline:
-    """A number that is no share, in its own unit."""
+    """A metric that is not a share, in its own unit."""
     others = _baseline_values(result, name)
     shown = _measure_format([value.value, *others.values()])
     text = ""
@@ -145,7 +146,7 @@ def _measure_headline(result: Block, name: str, value: Estimate) -> Headline:
 
 
 def _baseline_values(result: Block, name: str) -> dict[str, float]:
-    """The baselines' numbers by the baseline's name, the best first."""
+    """The baselines' values by the baseline's name, the best first."""
     block, untuned = result.block("baseline"), result.block("generations", "scores", "test_untuned")
     listed = block.blocks("all") or ([block] if block.get("what") else [])
     estimates = {
@@ -160,25 +161,25 @@ def _baseline_values(result: Block, name: str) -> dict[str, float]:
 
 
 def is_generation(result: Mapping[str, object]) -> bool:
-    """Whether the task writes text, so that the untuned model is what stands beside it."""
+    """Whether the task generates text, so that the baseline is the untuned model."""
     task = result.get("task")
     return task in GENERATIVE_TASKS or bool(result.get("generations"))
 
 
 def test_row_text(result: Mapping[str, Any]) -> str:
-    """``30 test rows``; ``30 rows out of fold`` where none were set aside; ``30 test episodes``."""
+    """``30 test rows``; ``30 out-of-fold rows`` without a test set; ``30 test episodes``."""
     test = Block(result).block("test")
     n = test.get("n") or 0
     if test.get("out_of_fold"):
-        return f"{plural(n, 'row')} out of fold"
+        return plural(n, "out-of-fold row")
     return plural(n, "test episode" if test.get("unit") == "episodes" else "test row")
 
 
 def _interval_text(
     value: Estimate, shown: Callable[[float], str], result: Block, written_rows: int = 0
 ) -> str:
-    """``(95 % CI 84–91)``, naming the rows where they are few, or why there is no interval;
-    ``written_rows`` are those whose texts were written to be scored, where not all were."""
+    """``(95 % CI 84–91)``, with the number of rows where they are few, or why there is no interval.
+    ``written_rows`` is the number of rows with generated text, where not all have one."""
     n, rows = result.block("test").get("n") or 0, test_row_text(result)
     if 0 < written_rows < n:
         n, rows = written_rows, f"{written_rows} of {rows}"
@@ -201,7 +202,7 @@ def _baseline_text(
 def _percent_format(
     value: Estimate, others: Collection[float], scale: int = 100
 ) -> Callable[[float], str]:
-    """Whole percentages, or one decimal where whole ones would mislead; the same digits of 1 where
+    """Whole percentages, or one decimal where whole ones would mislead; as a fraction where
     ``scale`` is 1."""
     values = [v for v in (value.value, *others) if v is not None]
     hides_difference = any(
@@ -213,7 +214,7 @@ def _percent_format(
 
 
 def _measure_format(values: Sequence[float | None]) -> Callable[[float], str]:
-    """Three figures of the first of the numbers, and as many decimals for the others."""
+    """Three significant digits for the first number, and as many decimals for the others."""
     first = next((abs(v) for v in values if v), 1.0)
     digits = min(12, max(0, 2 - math.floor(math.log10(first))))
     return lambda v: f"{v:,.{digits}f}"
@@ -221,7 +222,8 @@ def _measure_format(values: Sequence[float | None]) -> Callable[[float], str]:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The paired comparison with the probe or the untuned model: ``gain`` above 0 is better."""
+    """The paired comparison with the linear probe or the untuned model. This model is better where
+    ``gain`` is above 0; ``apart``: the difference is significant."""
 
     gain: float
     low: float | None
@@ -241,11 +243,11 @@ def paired_comparison(result: Mapping[str, Any]) -> Paired | None:
     if difference.value is None or (p is None and difference.low is None):
         return None
     metric = comparison.text("metric", "accuracy")
-    # The loss of a row that is written is a mean over its tokens: its unit is nats a token.
+    # The loss of a generated row is a mean over its tokens, in nats a token.
     metric = "token_loss" if metric == "loss" and is_generation(result) else metric
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     ends = [None if end is None else sign * end for end in (difference.low, difference.high)]
-    # Turning the sign turns the ends round.
+    # A change of sign swaps the ends.
     low, high = ends if sign > 0 else ends[::-1]
     includes_zero = low is None or high is None or low <= 0 <= high
     is_significant = p < 1 - difference.level if p is not None else not includes_zero
@@ -253,7 +255,7 @@ def paired_comparison(result: Mapping[str, Any]) -> Paired | None:
 
 
 def advantage_text(paired: Paired) -> str:
-    """``by 8.0 points (95 % CI 3.1 to 12.9)``, whichever is better."""
+    """``by 8.0 points (95 % CI 3.1 to 12.9)``, whichever model is better."""
     size = _format_amount(abs(paired.gain), paired)
     if paired.low is None or paired.high is None:
         return f"by {size}"

@@ -1,5 +1,5 @@
-"""Charts as inline SVG, drawn here so that the page needs no script and no network to show them.
+"""Charts as inline SVG, which need neither a script nor the network.
 
-Each chart is drawn twice, wide and narrow, and the style sheet shows the one that fits: text in a
-drawing that merely shrank could not be read on a phone.
+Each chart is drawn twice, wide and narrow, and the style sheet shows the one that fits: in a chart
+that only shrinks, the text would be too small on a phone.
 """

@@ -1,4 +1,4 @@
-"""Curves over steps: the lines, the best step, and at each look a band that tells its numbers."""
+"""Line charts over steps: the lines, the best step, and the values of each evaluation."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from holdfast.report.numbers import count, number
 
 TOP = 26.0
 BOTTOM = 40.0
-# So few looks that each gets a mark of its own, and so many that only some can be pointed at: a
-# page of thousands would be slow, and no finger parts them.
+# Up to ``FEW_POINTS`` evaluations, each gets a mark. With more than ``MOST_BANDS``, only some get
+# a tooltip: thousands would make the page slow, and nobody could point at one.
 FEW_POINTS, MOST_BANDS = 8, 20
 
 
@@ -43,7 +43,7 @@ class ChartSeries:
 
 @dataclass(frozen=True, slots=True)
 class DiscardedCurve:
-    """A stretch of a line that the run went back from, drawn faint beside it."""
+    """A part of a curve that a rollback discarded, drawn faint."""
 
     style: str
     steps: tuple[int, ...]
@@ -52,11 +52,11 @@ class DiscardedCurve:
 
 @dataclass(frozen=True, slots=True)
 class CurvesChart:
-    """A chart: ``metric`` says how its numbers are written, ``best`` is the step that was kept.
-    ``axis`` is what the positions count, ``mark`` what the best one is called, ``left`` what a
-    rollback took out of the run. It is drawn once in each of ``sizes``, of which the page shows the
-    one that fits; ``scripted`` says whether the page answers to keys. ``bridged`` lines go on over
-    positions without a value: each has positions of its own."""
+    """A chart. ``metric`` sets the format of its numbers; ``best`` is the step of the best
+    checkpoint, which is labelled ``mark``; ``axis`` names the unit of the positions; ``left`` are
+    the curves that a rollback discarded. The chart is drawn in each of ``sizes``; the page shows
+    the one that fits. ``scripted`` says whether the page supports keys. ``bridged`` lines continue
+    over positions without a value, since each line has its own positions."""
 
     key: str
     title: str
@@ -66,7 +66,7 @@ class CurvesChart:
     series: tuple[ChartSeries, ...]
     best: int | None
     axis: str = "step"
-    mark: str = "kept"
+    mark: str = "best checkpoint"
     sizes: tuple[tuple[str, float], ...] = SIZES
     scripted: bool = True
     left: tuple[DiscardedCurve, ...] = ()
@@ -107,7 +107,7 @@ def _value_range(chart: CurvesChart) -> tuple[float, float]:
     value_lists = [one.values for one in chart.series] + [one.values for one in chart.left]
     finite_values = [v for values in value_lists for v in values if v is not None and _finite(v)]
     low, high = min(finite_values), max(finite_values)
-    # A flat curve has no height of its own.
+    # A flat curve has no height, so it gets one.
     pad = 0.05 * (high - low) or 0.1 * (abs(high) or 1.0)
     if chart.percent:
         return max(0.0, low - pad), min(1.0, high + pad)
@@ -182,7 +182,7 @@ def _bands(chart: CurvesChart, x: AxisScale, y: AxisScale) -> list[Markup]:
 def _band(
     chart: CurvesChart, index: int, edges: Sequence[float], at: float, y: AxisScale, focusable: bool
 ) -> Markup:
-    # Looks that share a step would leave nothing to point at.
+    # Evaluations at the same step would have a band of width 0.
     width = max(edges[1] - edges[0], 1)
     catch = element(
         "rect", x=edges[0], y=y.end, width=width, height=y.start - y.end, class_="catch"
@@ -194,7 +194,7 @@ def _band(
             parts.append(_dot(series.style, at, y(value)))
     shown = " kept" if chart.steps[index] == chart.best else ""
     shown += " few" if len(chart.steps) <= FEW_POINTS else ""
-    # One stop of the Tab key a chart; the arrow keys go on from there.
+    # The Tab key stops once a chart; the arrow keys move from there.
     tab = "0" if focusable else "-1"
     return mark(_band_text(chart, index), at, y.end, *parts, style=f"band{shown}", tab=tab)
 
@@ -214,7 +214,7 @@ def _band_text(chart: CurvesChart, index: int) -> str:
     head = f"{chart.axis.capitalize()} {count(chart.steps[index])}" + (
         f", epoch {epoch:.2f}" if epoch else ""
     )
-    best_note = [f"the state that was {chart.mark}"] if chart.steps[index] == chart.best else []
+    best_note = [chart.mark] if chart.steps[index] == chart.best else []
     values = [
         f"{series.name}: {number(value if _finite(value) else None, chart.metric)}"
         for series in chart.series
@@ -231,12 +231,12 @@ def _description(chart: CurvesChart) -> str:
         if known:
             first, last = number(known[0], chart.metric), number(known[-1], chart.metric)
             ends.append(f"{series.name} goes from {first} to {last}")
-    best_sentence = f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
+    best_sentence = f" {chart.mark.capitalize()}: {chart.axis} {count(chart.best)}."
     best = "" if chart.best is None else best_sentence
     range_sentence = (
-        f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
+        f"{len(chart.steps)} evaluations, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
     )
-    keys = " Arrow keys move between the looks." if chart.scripted else ""
+    keys = " Arrow keys move between the evaluations." if chart.scripted else ""
     return range_sentence + "; ".join(ends) + "." + best + keys
 
 

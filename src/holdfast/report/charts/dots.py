@@ -1,4 +1,4 @@
-"""The dot-and-whisker chart: one number and its interval a line, on one scale."""
+"""The dot-and-whisker chart: one value with its interval on each line, on one scale."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Dot:
 
 
 def draw_dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup:
-    """Both sizes of the chart of ``lines``, whose numbers are of the metric ``metric``.
+    """The chart of ``lines`` in both sizes, with values of the metric ``metric``.
 
-    A line without a value says why in its place. Without any value there is no chart: empty.
+    A line without a value says why. Empty where no line has a value.
     """
     if all(one.estimate.value is None for one in lines):
         return Markup("")
@@ -53,7 +53,7 @@ def draw_dots(key: str, lines: Sequence[Dot], metric: str, title: str) -> Markup
 def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, about: str) -> Markup:
     wide = size == "wide"
     width = WIDE if wide else NARROW
-    # In the wide chart the texts stand beside the marks, so they must leave them room.
+    # The wide chart has its texts next to the marks, so the marks get the remaining width.
     texts = ("  ".join(filter(None, _value(one, metric))) for one in lines)
     words = max(LETTER * len(text) for text in texts) + 22
     left, right = (190.0, width - max(words, 176.0)) if wide else (10.0, width - 10.0)
@@ -65,7 +65,7 @@ def _draw(key: str, size: str, lines: Sequence[Dot], metric: str, title: str, ab
     pad = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
     low, high = low - pad, high + pad
     if is_rate(metric):
-        # A rate ends at 100 %, unless a stranger's run says otherwise.
+        # A rate ends at 100 %, unless a run of another tool has a larger value.
         low, high = max(0.0, low), max(min(1.0, high), *ends)
     marks = ticks(low, high, 6 if wide else 4)
     scale = AxisScale(marks[0], marks[-1], left, right)
@@ -124,7 +124,7 @@ def _mark(dot: Dot, scale: AxisScale, y: float, metric: str) -> Markup:
 
 
 def _value(dot: Dot, metric: str) -> tuple[str, str]:
-    """The number and its interval, which is empty where there is none."""
+    """The value and its interval; the interval is empty where there is none."""
     if dot.estimate.value is None:
         return "undefined", ""
     return number(dot.estimate.value, metric), interval(dot.estimate, metric)
@@ -134,5 +134,5 @@ def _dot_text(dot: Dot, metric: str) -> str:
     if dot.estimate.value is None:
         return f"undefined, {dot.estimate.why}"
     value, span = _value(dot, metric)
-    inside = f" ({100 * dot.estimate.level:.0f}\u00a0% interval {span})" if span else ""
+    inside = f" ({100 * dot.estimate.level:.0f}\u00a0% CI {span})" if span else ""
     return value + inside

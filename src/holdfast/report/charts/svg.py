@@ -1,4 +1,4 @@
-"""Elements, scales and ticks: what every chart is made of."""
+"""SVG elements, scales and ticks, shared by all charts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SIZES = (("wide", WIDE), ("narrow", NARROW))
 
 
 def element(name: str, *children: str, **attributes: str | float | None) -> Markup:
-    """An SVG element, everything escaped. ``class_`` is written ``class``, an underscore inside
-    an attribute's name is a hyphen, ``None`` leaves the attribute out."""
+    """An SVG element, everything escaped. ``class_`` becomes ``class``; other underscores in an
+    attribute name become hyphens; ``None`` leaves the attribute out."""
     written = Markup("").join(
         Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _number(value))
         for key, value in attributes.items()
@@ -45,8 +45,8 @@ def mark(
     tab: str | None = "0",
     between: str = ", ",
 ) -> Markup:
-    """What can be pointed at, at (x, y): its ``parts``, and ``words`` that tell its numbers, a line
-    each, which are read with ``between`` them. With ``tab`` 0 the Tab key reaches it."""
+    """An element with a tooltip at (x, y): its ``parts``, and ``words`` with a value on each line,
+    which screen readers read joined by ``between``. With ``tab`` 0 the Tab key reaches it."""
     return element(
         "g",
         element("title", words),
@@ -63,7 +63,7 @@ def mark(
 def svg_drawing(
     key: str, size: str, width: float, height: float, title: str, about: str, *children: str
 ) -> Markup:
-    """The SVG root: a named, described group that scales down but never up."""
+    """The SVG root: a group with title and description, which scales down but never up."""
     name, text = f"{key}-{size}-title", f"{key}-{size}-desc"
     return element(
         "svg",
@@ -82,7 +82,7 @@ def svg_drawing(
 
 @dataclass(frozen=True, slots=True)
 class AxisScale:
-    """A straight map from values [low, high] to pixels [start, end]."""
+    """A linear map from values [low, high] to pixels [start, end]."""
 
     low: float
     high: float
@@ -100,20 +100,20 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         return [low] if math.isfinite(low) else [0.0]
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
-    # 0.3 ÷ 0.1 is 2.9999999999999996: a hair must not cost a tick.
+    # 0.3 ÷ 0.1 is 2.9999999999999996: rounding must not cost a tick.
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 def integer_ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """The round whole numbers inside [low, high], for steps and counts."""
+    """Round integers inside [low, high], for steps and counts."""
     inside = [t for t in ticks(low, high, count) if low <= t <= high and t == int(t)]
     return inside or [low]
 
 
 def tick_labels(values: Sequence[float], percent: bool = False) -> list[str]:
-    """Labels with just the decimals that tell the ticks apart."""
+    """Labels with the fewest decimals that tell the ticks apart."""
     shown = [100 * v for v in values] if percent else list(values)
     gap = min((abs(b - a) for a, b in itertools.pairwise(shown)), default=1.0) or 1.0
     if max((abs(v) for v in shown), default=0) >= 1e6:
@@ -127,5 +127,5 @@ def _number(value: str | float) -> str:
     if isinstance(value, str):
         return value
     text = f"{value:.2f}".rstrip("0").rstrip(".")
-    # Of −0.001, which two decimals round to −0.
+    # −0.001 would round to −0.
     return "0" if text == "-0" else text

@@ -16,7 +16,7 @@
       text: item.querySelector(".text").textContent.toLowerCase(),
       all: item.textContent.toLowerCase(),
       said: said.split(", "),
-      // Of a right answer the label is not written twice.
+      // A correct prediction shows its label only once.
       label: right ? said.split(", ") : words(".label span:not(.muted)").split(", "),
       right: right,
       judged: right || item.classList.contains("is-wrong"),
@@ -84,7 +84,7 @@
     var right = judged.filter(function (row) { return row.right; });
     var words = shown.length + " of " + rows.length + " examples are shown";
     if (judged.length && !guessing()) {
-      words += "; the model is right on " + right.length + " of them";
+      words += "; " + right.length + " of " + judged.length + " predictions are correct";
     }
     told.textContent = words + ".";
   }
@@ -93,7 +93,7 @@
     var button = document.createElement("button");
     button.type = "button";
     button.className = "show";
-    button.textContent = "Show the answer";
+    button.textContent = "Show the prediction";
     button.addEventListener("click", function () {
       row.item.classList.add("open");
       row.item.focus();

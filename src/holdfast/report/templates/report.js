@@ -57,7 +57,7 @@
 
   function bind(root) {
     root.querySelectorAll(".hit").forEach(function (hit) {
-      // With a script the tooltip replaces the browser's own, so that there are not two.
+      // The script's tooltip replaces the browser's own, so that only one is shown.
       var title = hit.querySelector("title");
       hit.dataset.words = title.textContent;
       title.remove();
@@ -77,7 +77,7 @@
     });
   }
   bind(document);
-  // A part of a page that was drawn anew.
+  // A part of the page was redrawn.
   document.addEventListener("drawn", function (event) { hide(); bind(event.target); measure(); });
 
   function measure() {

@@ -1,1 +1,1 @@
-"""What the page shows, section by section: plain frozen values, worked out from ``RunFiles``."""
+"""The data of each section of the report: frozen values, computed from ``RunFiles``."""

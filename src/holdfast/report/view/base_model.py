@@ -1,5 +1,4 @@
-"""Was tuning a writer worth it, and what do its answers show: beside the model that it began
-from."""
+"""The sections "Comparison with the base model" and "Output quality" of a generative model."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ VERDICTS = {
     "more": "more often",
     "fewer": "less often",
     "not shown": "no difference shown",
-    "not asked": "start model not asked",
+    "not asked": "base model not run",
 }
 SETS = {
     "grammar": "grammar",
@@ -38,7 +37,7 @@ SETS = {
 
 
 def worth(run: RunFiles) -> Document | None:
-    """From ``worth`` of result.json; ``None`` where the task writes no text."""
+    """From ``worth`` of result.json; ``None`` where the task generates no text."""
     raw = run.part("worth")
     if not raw:
         return None
@@ -58,13 +57,13 @@ def worth(run: RunFiles) -> Document | None:
         if one.get("why") and one.get("value") is None
     ]
     notes += map(str, raw.block("left_out").values())
-    judged = f"The judge was tried first: {ability.get('because')}." if ability.get("able") else ""
+    judged = f"The judge was tested first: {ability.get('because')}." if ability.get("able") else ""
     more = (judged, general.text("because"), raw.text("false_alarms"))
     return Document.of(raw.text("because"), tuple(filter(None, more)), tables, _sentences(notes))
 
 
 def outputs(run: RunFiles) -> Document | None:
-    """From ``outputs`` of result.json; ``None`` where nothing was written."""
+    """From ``outputs`` of result.json; ``None`` where no text was generated."""
     raw = run.part("outputs")
     shares = [one for one in raw.blocks("shares") if one.get("n")]
     if not shares:
@@ -79,8 +78,8 @@ def outputs(run: RunFiles) -> Document | None:
         if split_shares
     ]
     more = (
-        "Words are looked for in small English lists, which see no irony and no quotation; the "
-        "words themselves are not shown here.",
+        "Words are matched against small English lists, which recognise neither irony nor "
+        "quotation. The words themselves are not shown here.",
         raw.text("false_alarms"),
     )
     notes = _sentences(map(str, raw.block("left_out").values()))
@@ -91,7 +90,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     metric = texts.text("metric")
     lines = tuple(
         (
-            f"The start model, {prompt_phrase(name, one)}",
+            f"Base model, {prompt_phrase(name, one)}",
             count(one["n"]),
             number(one.get("loss")),
             number(one.get("tuned_loss")),
@@ -105,7 +104,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
         for gap in (one.estimate("difference"),)
     )
     columns = (
-        "Against",
+        "Compared with",
         "rows",
         "its loss",
         "this model's loss",
@@ -114,7 +113,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )
-    return DocumentTable("Loss on the answers, and the texts written", columns, lines)
+    return DocumentTable("Loss on the references and text scores", columns, lines)
 
 
 def _win_rate_table(
@@ -122,7 +121,7 @@ def _win_rate_table(
 ) -> DocumentTable:
     lines = tuple(
         (
-            f"The start model, {prompt_phrase(name, start.get(name, {}))}",
+            f"Base model, {prompt_phrase(name, start.get(name, {}))}",
             *(count(one.get(key)) for key in ("wins", "ties", "losses")),
             f"{number(rate.value, 'accuracy')} {interval(rate, 'accuracy')}".strip(),
             p_value(one.get("p_adjusted")),
@@ -132,14 +131,14 @@ def _win_rate_table(
         for rate in (estimate(one),)
     )
     columns = (
-        "Against",
+        "Compared with",
         "wins",
         "ties",
         "losses",
-        "win rate, ties half",
+        "win rate (ties count half)",
         "p (exact sign test, Holm)",
     )
-    return DocumentTable(f"Whose answer is better, judged by {judge}", columns, lines)
+    return DocumentTable(f"Which output is better, judged by {judge}", columns, lines)
 
 
 def _general_table(raw: Block) -> DocumentTable:
@@ -155,9 +154,9 @@ def _general_table(raw: Block) -> DocumentTable:
         )
         for one in sets
     )
-    columns = ("Set", "pairs", "before", "after", "difference", "")
+    columns = ("Set", "pairs", "base model", "this model", "difference", "verdict")
     return DocumentTable(
-        "Pairs of short English sentences: the right one is likelier", columns, lines
+        "Pairs of short English sentences: share with the correct one more probable", columns, lines
     )
 
 
@@ -177,13 +176,13 @@ def _shares_table(name: str, shares: list[Block], meaning: Block) -> DocumentTab
         for one in shares
     )
     columns = (
-        "Answers that",
+        "Outputs that",
         "this model",
-        "start model",
+        "base model",
         "references",
         "difference",
         "p (McNemar’s exact test, Holm)",
-        "",
+        "verdict",
         "rows",
     )
     return DocumentTable(f"{name} ({count(shares[0].get('n'))})", columns, lines)
@@ -196,7 +195,7 @@ def _difference_text(difference: Estimate) -> str:
 
 
 def _rows_needed(rows: object) -> str:
-    return f"; about {count(rows)} more rows would settle it" if rows else ""
+    return f"; about {count(rows)} more rows would decide it" if rows else ""
 
 
 def _sentences(notes: Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,4 @@
-"""Can its confidence be trusted: how often predictions of a confidence were right, drawn against
-the diagonal (the reliability diagram) and as numbers."""
+"""The section "Calibration": accuracy by confidence, as a reliability diagram and a table."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationView:
-    """The diagram, its table (range, rows, confidence, accuracy) and the two numbers beside it."""
+    """The diagram, its table (range, rows, confidence, accuracy), the ECE and the temperature."""
 
     chart: Markup
     lines: tuple[tuple[str, str, str, str], ...]
@@ -40,7 +39,7 @@ class CalibrationView:
 
 
 def calibration(run: RunFiles) -> CalibrationView | None:
-    """From ``test.reliability``; ``None`` when the run has none."""
+    """From ``test.reliability``; ``None`` where the run has none."""
     test = run.part("test")
     bins = [
         Bin(raw["low"], raw["high"], int(raw["n"]), raw["confidence"], raw["accuracy"])
@@ -62,8 +61,8 @@ def calibration(run: RunFiles) -> CalibrationView | None:
 
 
 def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
-    """Ranges of probabilities as text, with as few decimals (0 to 4) as tell both ends of each
-    apart; where four do not, the range is one number."""
+    """Ranges of probabilities as text, with the fewest decimals (0 to 4) that tell the ends of each
+    range apart; where four do not, the range is one number."""
 
     def shown(decimals: int) -> list[tuple[str, str]]:
         return [(f"{100 * low:.{decimals}f}", f"{100 * high:.{decimals}f}") for low, high in ends]
@@ -80,7 +79,8 @@ def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:
-    """Both sizes of the diagram; a mark grows with its share of the rows. Empty without rows."""
+    """The diagram in both sizes; the area of a mark shows its share of the rows. Empty without
+    rows."""
     filled = [b for b in bins if b.n > 0]
     if not filled:
         return Markup("")
@@ -112,13 +112,13 @@ def _grid(x: AxisScale, y: AxisScale) -> Markup:
             tick(text, x.start - 7, y(at) + 4, "end"),
         ]
     parts.append(tick("confidence → ", (x.start + x.end) / 2, y.start + 36, "middle"))
-    parts.append(tick("↑ right", x.start + 6, y.end + 14))
+    parts.append(tick("↑ accuracy", x.start + 6, y.end + 14))
     return element("g", *parts, aria_hidden="true")
 
 
 def _mark(b: Bin, x: AxisScale, y: AxisScale, rows: int) -> Markup:
     at, over = x(b.confidence), y(b.accuracy)
-    # The eye compares areas, not radii.
+    # Readers compare areas, not radii.
     radius = 3 + 9 * (b.n / rows) ** 0.5
     dot = element("circle", cx=at, cy=over, r=radius, class_="dot bubble")
     return mark(_words(b), at, over, line(at, at, y(b.confidence), over, "miss"), dot)
@@ -127,5 +127,5 @@ def _mark(b: Bin, x: AxisScale, y: AxisScale, rows: int) -> Markup:
 def _words(b: Bin) -> str:
     return (
         f"Confidence {number(b.confidence, 'confidence')}\n"
-        f"right {number(b.accuracy, 'accuracy')}\n{plural(b.n, 'row')}"
+        f"accuracy {number(b.accuracy, 'accuracy')}\n{plural(b.n, 'row')}"
     )

@@ -1,5 +1,5 @@
-"""Whether the model is larger than the rows need: the sentence and the table of the report, and of
-``holdfast tune --set search=capacity``."""
+"""The section "Model size": is a smaller model as good? Also printed by ``holdfast tune --set
+search=capacity``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Block = Mapping[str, Any]
 
 
 def capacity(run: RunFiles) -> Document | None:
-    """``None`` where the run is of no search for the size."""
+    """``None`` where the run did not search for the model size."""
     block = run.part("capacity")
     return capacity_view(block) if block else None
 
 
 def capacity_view(block: Block) -> Document:
-    """The block ``capacity`` of ``result.json``: the answer, what it rests on, and the sizes."""
+    """The block ``capacity`` of ``result.json``: the answer, its basis, and the table of sizes."""
     is_accuracy = block["metric"] == "accuracy"
     points = 100 * block["margin"]
     margin = (
         f"{points:.2g} point{'' if points == 1 else 's'}" if is_accuracy else f"{points / 100:.2g}"
     )
     basis = (
-        f"{block['n']} rows, judged {block['judged']}; a size does as well where it is proven to "
-        f"be less than {margin} worse, and its time is that of the saved model, one row at a time, "
-        "on the machine of this run"
+        f"Based on {block['n']} rows, judged {block['judged']}. A size is as good where it is "
+        f"shown to be less than {margin} worse. Times are those of the saved model, one row at a "
+        "time, on the machine of this run"
     )
     names = {one["key"]: one["name"] for one in block["sizes"]}
     front = ", ".join(names[key] for key in block["pareto"])
@@ -36,26 +36,26 @@ def capacity_view(block: Block) -> Document:
     columns = (
         "Size",
         str(block["metric"]).capitalize(),
-        "Beside the whole",
+        "Difference from the full model",
         "Verdict",
         "Parameters",
-        "An answer",
+        "Time a row",
     )
-    table = DocumentTable("Every size", columns, lines, ("", "n", "n", "", "n", "n"), "region")
-    best = Passage(f"No other size beats these in both quality and time: {front}.")
+    table = DocumentTable("All sizes", columns, lines, ("", "n", "n", "", "n", "n"), "region")
+    best = Passage(f"No other size is better in both score and time than these: {front}.")
     return Document(
         (
             Passage(f"{block['because']}.", explained=True),
             Passage(f"{basis}."),
-            Details("Every size", (table, best)),
+            Details("All sizes", (table, best)),
         )
     )
 
 
 def _line(one: Block, by_rights: bool, chosen_key: str) -> tuple[str, ...]:
-    name = f"{one['name']} (kept)" if one["key"] == chosen_key else str(one["name"])
+    name = f"{one['name']} (chosen)" if one["key"] == chosen_key else str(one["name"])
     if not one["tried"]:
-        return (name, "", "", f"not tried: {one['why']}", "", "")
+        return (name, "", "", f"skipped: {one['why']}", "", "")
     scale = 100.0 if by_rights else 1.0
     value = f"{scale * one['value']:.1f} %" if by_rights else f"{one['value']:.4f}"
     gap, difference = "", one["difference"]

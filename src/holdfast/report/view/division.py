@@ -12,13 +12,13 @@ from holdfast.report.numbers import NBSP, count, plural
 from holdfast.report.run_files import Block, RunFiles
 
 SPLITS = ("train", "valid", "test", "dropped")
-SPLIT_NAMES = {"train": "Train", "valid": "Validation", "test": "Test", "dropped": "Dropped"}
+SPLIT_NAMES = {"train": "Training", "valid": "Validation", "test": "Test", "dropped": "Removed"}
 
 
 @dataclass(frozen=True, slots=True)
 class DivisionView:
-    """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each set,
-    rows, bar); ``noted``, rows with the same note, (set, note, rows, first row)."""
+    """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each split,
+    rows, bar); ``noted``, rows with the same note, (split, note, rows, first row)."""
 
     sentence: str
     bar: Markup
@@ -31,7 +31,7 @@ class DivisionView:
 
 
 def division(run: RunFiles) -> DivisionView:
-    """From ``division`` of result.json; an older run falls back to ``data`` and the split file."""
+    """From ``division`` of result.json; for older runs from ``data`` and ``splits.parquet``."""
     counts = {**run.split_counts, **run.part("data"), **run.part("division")}
     sizes = {part: int(counts.get(part) or 0) for part in SPLITS}
     total = sum(sizes.values())
@@ -57,30 +57,30 @@ def division(run: RunFiles) -> DivisionView:
 def _sentence(run: RunFiles, sizes: Mapping[str, int]) -> str:
     data = run.part("data")
     if not any(sizes.values()):
-        return "This run did not record how its rows were divided."
+        return "This run did not record its splits."
     usage = _split_usage(run, sizes)
     if data.get("rows") is None:
         return usage
     used = data.get("used") or sum(sizes[part] for part in SPLITS[:3])
     if used > data["rows"] or run.part("settings", "data").get("test"):
-        # The test rows came from a file of their own, which ``rows`` does not count.
+        # ``rows`` does not count test rows from a separate file.
         words = f"{plural(data['rows'], 'row')} read, and {count(sizes['test'])} test rows"
-        return f"{words} from their own source: {usage}"
+        return f"{words} from a separate source: {usage}"
     return f"{plural(data['rows'], 'row')} read, {count(used)} used: {usage}"
 
 
 def _split_usage(run: RunFiles, sizes: Mapping[str, int]) -> str:
-    """What the rows of each side are for; of a side without rows, what is done instead."""
-    validation = f"{count(sizes['valid'])} for every choice (validation)"
+    """How many rows each split has; for a split without rows, what replaces it."""
+    validation = f"{count(sizes['valid'])} for validation (every choice)"
     if run.part("valid").get("out_of_fold"):
         folds = run.part("valid").get("folds", "several")
-        validation = f"every choice is made out of fold on the same rows ({folds} folds)"
-    testing = f"{count(sizes['test'])} for the final score (test)"
+        validation = f"validation out of fold on the same rows ({folds} folds)"
+    testing = f"{count(sizes['test'])} for the test score"
     if run.part("test").get("out_of_fold"):
         folds = run.part("test").get("folds", "several")
-        testing = f"the score is out of fold on all rows ({folds} outer folds)"
+        testing = f"the test score out of fold on all rows ({folds} outer folds)"
     elif run.part("cv") and not sizes["test"]:
-        testing = "the score is out of fold on the same rows"
+        testing = "the test score out of fold on the same rows"
     return f"{count(sizes['train'])} for training, {validation} and {testing}."
 
 
@@ -89,11 +89,14 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
     if counts.get("copy_groups") is not None:
         groups = plural(counts["copy_groups"], "group")
         rows = plural(counts.get("rows_in_copies", 0), "row")
-        facts.append(f"{groups} of copies and near-copies, {rows} in all, kept on one side each.")
+        facts.append(
+            f"{groups} of duplicates and near-duplicates ({rows}); each group is in one split only."
+        )
     if counts.get("moved"):
-        facts.append(f"{plural(counts['moved'], 'row')} moved to stay with their copies or group.")
+        rows = plural(counts["moved"], "row")
+        facts.append(f"{rows} moved to the split of their duplicates or group.")
     if counts.get("dropped"):
-        facts.append(f"{plural(counts['dropped'], 'row')} dropped.")
+        facts.append(f"{plural(counts['dropped'], 'row')} removed.")
     return tuple(facts)
 
 
@@ -117,8 +120,8 @@ def _class_lines(
 
 
 def stacked_bar(parts: Sequence[tuple[str, int]], total: int) -> Markup:
-    """A bar as long as the sum of ``parts`` ÷ ``total``; hidden from screen readers, since the
-    same numbers always stand beside it. Empty for nothing."""
+    """A bar as long as the sum of ``parts`` ÷ ``total``; empty where ``total`` is 0. Hidden from
+    screen readers, since the same numbers are always next to it."""
     if total <= 0:
         return Markup("")
     boxes, at = [], 0.0

@@ -1,5 +1,5 @@
-"""What a start that was learned from many tasks (``holdfast meta``) is worth on new ones: its
-section, beside the baselines, and the answer of the run."""
+"""The section "Test score on new tasks" of ``holdfast meta``: the meta-learned model and its
+baselines on new tasks. Also the headline of such a run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from holdfast.report.numbers import count, interval
 from holdfast.report.run_files import Block, RunFiles
 
 METHOD_NAMES = {
-    "frozen": "the model as it is, a head fitted anew",
-    "tuned": "features tuned on all training classes, a head fitted anew",
+    "frozen": "base model, new head for each task",
+    "tuned": "fine-tuned on all training classes, new head for each task",
     "prototypes": "prototypical network",
     "anil": "ANIL",
     "maml": "first-order MAML",
     "reptile": "Reptile",
 }
 MAX_TASKS = 40
-ACCURACY_COLUMN = "Rows that are right"
+NO_ADVICE = "Whether to use it is unknown."
+ACCURACY_COLUMN = "Accuracy"
 
 
 def episodes(run: RunFiles) -> Document | None:
-    """``None`` where the run is none of ``holdfast meta``."""
+    """``None`` where the run is not one of ``holdfast meta``."""
     meta = run.part("meta")
     if not meta:
         return None
@@ -34,16 +35,16 @@ def episodes(run: RunFiles) -> Document | None:
     unit = "Task" if meta.get("by") == "task" else "Class"
     scores = DocumentTable(
         "Scores on test episodes",
-        ("Start", ACCURACY_COLUMN),
+        ("Model", ACCURACY_COLUMN),
         tuple(_score(name, one) for name, one in {kept_method: meta, **others}.items()),
         display="quiet",
     )
     trials = DocumentTable(
-        "On validation episodes",
-        ("Method", ACCURACY_COLUMN, "Against the baseline"),
+        "Scores on validation episodes",
+        ("Method", ACCURACY_COLUMN, "Difference from the baseline"),
         tuple(_trial_line(one, kept_method) for one in meta.blocks("tried")),
         display="quiet",
-        region="What was tried",
+        region="Methods compared",
     )
     by_task = DocumentTable(
         f"Test episodes by {unit.lower()}",
@@ -56,7 +57,7 @@ def episodes(run: RunFiles) -> Document | None:
         "quiet",
     )
     hidden = (
-        [Passage(f"{more} more stand in result.json.", "quiet")]
+        [Passage(f"{more} more are in result.json.", "quiet")]
         if (more := len(tasks) - MAX_TASKS) > 0
         else []
     )
@@ -64,8 +65,8 @@ def episodes(run: RunFiles) -> Document | None:
         (
             Passage(_sentence(meta, kept_method), explained=True),
             scores,
-            Details("Show what was tried", (trials,)),
-            Details(f"Show each {unit.lower()}, the hardest first", (by_task, *hidden)),
+            Details("Methods compared", (trials,)),
+            Details(f"Accuracy by {unit.lower()}, lowest first", (by_task, *hidden)),
         )
     )
 
@@ -75,15 +76,15 @@ def _sentence(meta: Block, kept_method: str) -> str:
     unit, plain = interval_block.text("over", "class"), interval_block.get("plain_half")
     units = f"{count(interval_block.get('units'))} {unit}{'es' if unit == 'class' else 's'}"
     sentence = (
-        f"{METHOD_NAMES.get(kept_method, kept_method)} was kept: {meta.get('because')}. Intervals "
-        "know that the "
-        f"{count(meta.get('episodes'))} test episodes are made of the same {units}"
+        f"chosen: {METHOD_NAMES.get(kept_method, kept_method)}; {meta.get('because')}. The "
+        f"intervals account for the {count(meta.get('episodes'))} test episodes being drawn from "
+        f"the same {units}"
     )
     if accuracy.low is not None and accuracy.high is not None and plain:
         wider = (accuracy.high - accuracy.low) / 2 / plain
         sentence += (
-            f"; taken for {count(meta.get('episodes'))} tasks each of its own they would be "
-            f"{wider:.0f} times narrower, and wrong"
+            f". If the episodes were treated as independent, the intervals would be {wider:.0f} "
+            "times narrower, and wrong"
         )
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -109,11 +110,11 @@ def _trial_line(one: Block, kept_method: str) -> tuple[str, str, str]:
 
 
 def meta_answer(meta: Block) -> tuple[str, str, Use]:
-    """Headline, advice and whether to use the start, of the block ``meta`` of a result."""
+    """Headline, advice and whether to use the model, from the block ``meta`` of a result."""
     accuracy = meta.estimate("accuracy")
     shots, classes = meta.get("shots"), meta.get("ways")
     if accuracy.value is None:
-        return "Not measured: no episodes were scored.", "It cannot be said.", "unknown"
+        return "Not measured: no episodes were scored.", NO_ADVICE, "unknown"
     rows = "row" if shots == 1 else "rows"
     span = interval(accuracy, "accuracy")
     interval_block = meta.block("interval")
@@ -125,24 +126,23 @@ def meta_answer(meta: Block) -> tuple[str, str, Use]:
     unseen = "tasks" if meta.get("by") == "task" else "classes"
     headline = (
         f"Accuracy {100 * accuracy.value:.1f} %{interval_text} on {unseen} it was not trained on, "
-        f"with {shots} "
-        f"labelled {rows} of each of {classes} classes."
+        f"with {shots} labelled {rows} for each of {classes} classes."
     )
     comparison = meta.block("against")
     gap, low, high = comparison.get("value"), comparison.get("low"), comparison.get("high")
     name = comparison.get("baseline")
-    head = "a new head fitted to each task"
+    head = "a new head for each task"
     if meta.get("method") == "embedding":
         if meta.get("kept") == "tuned":
             return (
                 headline,
-                f"No method did better than features tuned in the ordinary way with {head}: these "
-                "are kept.",
+                f"No meta-learning method was better than ordinary fine-tuning with {head}, so the "
+                "fine-tuned model was kept.",
                 "yes",
             )
         return (
             headline,
-            f"Keep the model as it is: nothing proved better than its own features with {head}.",
+            f"Keep the base model: no method was shown to be better than its features with {head}.",
             "no",
         )
     words = f"the {name} embedding with {head}"

@@ -1,4 +1,4 @@
-"""Row by row: the data map of the training rows, and those to look at."""
+"""The section "Data map of the training rows", and the rows to check first."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 
 
 MAX_MARKS = 1500
-# Rows of which fewer than this share were seen often enough are not drawn: the picture would show
-# how training began, not what the rows are like.
+# Without this share of rows seen in three epochs no map is drawn: it would show how training began,
+# not what the rows are like.
 MIN_CLEAR_SHARE = 0.5
 MAX_SUSPECTS = 12
 # Half the range of a probability: no standard deviation of one is larger.
 MAX_VARIABILITY = 0.5
 TYPE_MEANINGS = {
-    "easy": "right, and sure on average",
-    "memorized": "right at the end, learnt late",
-    "relearned": "right at the end, forgotten on the way",
-    "forgotten": "wrong at the end, right before",
-    "unlearnable": "never right",
-    "unclear": "seen too seldom",
+    "easy": "correct, with high confidence on average",
+    "memorized": "correct at the end, learned late",
+    "relearned": "correct at the end, forgotten in between",
+    "forgotten": "wrong at the end, correct before",
+    "unlearnable": "never correct",
+    "unclear": "seen in too few epochs",
 }
 SUSPECT_TYPES = ("unlearnable", "forgotten", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True)
 class DataMapView:
-    """``types`` are (style, name, what it means, rows); ``rows`` the first to look at: the row, its
-    label, its kind, confidence and margin."""
+    """``types`` are (style, name, meaning, rows); ``rows`` those to check first: row, label, type,
+    confidence and margin."""
 
     sentence: str
     chart: Markup
@@ -58,7 +58,7 @@ class DataMapView:
 
 
 def data_map(run: RunFiles) -> DataMapView | None:
-    """``None`` where the run kept no history of its rows."""
+    """``None`` where the run stored no history of its rows."""
     mapped = [line for line in run.examples if line["split"] == "train" and line["passes"]]
     if not mapped:
         return None
@@ -81,7 +81,7 @@ def data_map(run: RunFiles) -> DataMapView | None:
         if tally.get(example_type)
     ]
     suspects_text = (
-        ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
+        ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learned"
     )
     about = "; ".join(
         f"{example_type} ({TYPE_MEANINGS[example_type]}): {n}" for example_type, n in tally.items()
@@ -91,16 +91,16 @@ def data_map(run: RunFiles) -> DataMapView | None:
         chart=_map(shown, about),
         types=kinds,
         rows=tuple(_line(x) for x in _suspects(mapped)),
-        left_out=f"{plural(not_drawn, 'row')} more are not drawn." if not_drawn else "",
+        left_out=f"{plural(not_drawn, 'more row')} not drawn." if not_drawn else "",
     )
 
 
 def _too_few_passes(rows: Sequence[ExampleRow], unclear: int) -> str:
     passes = max(int(line["passes"]) for line in rows)
     return (
-        f"No map is drawn: {count(unclear)} of {plural(len(rows), 'training row')} were seen in "
-        f"fewer than three passes (the most were {plural(passes, 'pass', 'passes')}), and one or "
-        "two say how the training began, not what a row is like. More epochs make a map."
+        f"No data map: {count(unclear)} of {plural(len(rows), 'training row')} were seen in fewer "
+        f"than three epochs (at most {plural(passes, 'epoch')}). One or two epochs show how the "
+        "training began, not what a row is like. Train for more epochs to get a map."
     )
 
 
@@ -109,11 +109,11 @@ def _left_out(unclear: int) -> str:
         return ""
     rows = plural(unclear, "more row was", "more rows were")
     verb = "is" if unclear == 1 else "are"
-    return f" {rows} seen in fewer than three passes and {verb} left out."
+    return f" {rows} seen in fewer than three epochs and {verb} left out."
 
 
 def _sample(rows: Sequence[ExampleRow]) -> Sequence[ExampleRow]:
-    """Every row that is not easy, and evenly spaced easy ones, up to the most that are drawn."""
+    """Every row that is not easy, and evenly spaced easy rows, up to ``MAX_MARKS``."""
     if len(rows) <= MAX_MARKS:
         return rows
     not_easy = [line for line in rows if line["kind"] != "easy"][:MAX_MARKS]
@@ -147,8 +147,7 @@ def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
 
 
 def _map(rows: Sequence[ExampleRow], about: str) -> Markup:
-    """Both sizes of the data map: one mark a row, how sure the model was against how much that
-    changed."""
+    """The data map in both sizes: one mark for each row, mean confidence against variability."""
     if not rows:
         return Markup("")
     return Markup("").join(_draw(size, width, rows, about) for size, width in SIZES)

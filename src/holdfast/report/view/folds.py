@@ -1,4 +1,4 @@
-"""A cross-validated run: its answer in a sentence, and how sure its score is (``cv`` of
+"""The section "Cross-validation": the score with its interval, and each fold (``cv`` of
 ``result.json``)."""
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from holdfast.report.numbers import count, estimate, interval, metric_name, numb
 from holdfast.report.run_files import Block, RunFiles
 
 ADVICE = (
-    "No baseline was cross-validated with it, and no test rows were set aside: holdfast evaluate "
-    "scores the saved model on other labelled rows."
+    "No baseline was cross-validated and no test set was held out. To score the saved model on "
+    "other labelled rows, run holdfast evaluate."
 )
 
 
 def folds_answer(cv: Mapping[str, Any]) -> str:
-    """The score with its interval, and of how many folds it is."""
+    """The score with its interval, the baseline, and the number of folds."""
     name = str(cv["metric"])
     score = estimate(cv["metrics"].get(name))
     times = f", repeated {cv['repeats']} times" if cv["repeats"] > 1 else ""
@@ -35,14 +35,13 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
     baseline = f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
     text = (
         f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated on "
-        f"{of}, for a "
-        "model trained on all rows in the same way."
+        f"{of}, for a model trained on all rows with the same settings."
     )
     return text.replace("\u00a0", " ")
 
 
 def folds(run: RunFiles) -> Document | None:
-    """``None`` where a run was not cross-validated."""
+    """``None`` where the run was not cross-validated."""
     cv = run.part("cv")
     per_fold = cv.blocks("per_fold")
     if not per_fold:
@@ -62,7 +61,7 @@ def folds(run: RunFiles) -> Document | None:
             *([Passage(verdicts)] if verdicts else []),
             Figure(_chart(cv.block("metrics").estimate(name), per_fold, name)),
             Passage(_final_model(cv.block("final"))),
-            Details("Every metric and every fold", folded),
+            Details("All metrics and folds", folded),
         )
     )
 
@@ -79,7 +78,7 @@ def _metrics_table(metrics: Block) -> DocumentTable:
     estimates = ((key, metrics.estimate(key), metrics.block(key).text("how")) for key in metrics)
     return DocumentTable(
         "Metrics over all folds",
-        ("Metric", "All folds", "95 % interval", "By"),
+        ("Metric", "All folds", "95 % CI", "Method"),
         tuple(
             (metric_name(key), number(one.value, key), interval(one, key), how)
             for key, one, how in estimates
@@ -92,7 +91,7 @@ def _metrics_table(metrics: Block) -> DocumentTable:
 def _folds_table(per_fold: list[Block], name: str) -> DocumentTable:
     return DocumentTable(
         "Each fold",
-        ("Fold", "Rows", metric_name(name), "Kept step", "Verdict"),
+        ("Fold", "Rows", metric_name(name), "Best checkpoint", "Verdict"),
         tuple(
             (
                 _fold_name(one),
@@ -112,8 +111,8 @@ def _final_model(final: Block) -> str:
     if not final:
         return ""
     return (
-        f"The saved model learned from all {count(final.get('rows'))} rows and is the state of "
-        f"step {count(final.get('step'))} of {count(final.get('planned'))}: "
+        f"The saved model was trained on all {count(final.get('rows'))} rows. It is the checkpoint "
+        f"of step {count(final.get('step'))} of {count(final.get('planned'))}: "
         f"{final.get('because')}."
     )
 

@@ -1,4 +1,4 @@
-"""What a model writes: reference, trained and untuned model side by side, and what it repeats."""
+"""The section "Generated text": reference, output and output of the untuned model for each row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCE_LIMIT = 900
 
 @dataclass(frozen=True, slots=True)
 class GeneratedText:
-    """One row: what it was given, what it should write, and what the two models wrote."""
+    """One row: its input, its reference, and the outputs of the two models."""
 
     row: str
     source: str
@@ -34,8 +34,8 @@ class GeneratedText:
 
 @dataclass(frozen=True, slots=True)
 class GenerationsView:
-    """The section. ``scores`` and ``counts`` are tables with one column a side and model; a line of
-    ``counts`` is what is counted, then a number a column."""
+    """The section. ``scores`` and ``counts`` are tables with one column for each split and model; a
+    line of ``counts`` is what is counted, then a number for each column."""
 
     sentence: str
     score_columns: tuple[str, ...]
@@ -46,8 +46,7 @@ class GenerationsView:
 
 
 def generations(run: RunFiles) -> GenerationsView | None:
-    """From ``generations`` of result.json; ``None`` where the task writes no text or nothing was
-    generated."""
+    """From ``generations`` of result.json; ``None`` where no text was generated."""
     raw = run.part("generations")
     sides = (("Test rows", _texts(raw, "test")), ("Training rows", _texts(raw, "train")))
     if not any(texts for _, texts in sides):
@@ -97,13 +96,13 @@ def _texts(block: Block, split: str) -> tuple[GeneratedText, ...]:
 
 
 def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
-    how = "greedily" if beams in (1, None) else f"with {count(beams)} beams"
+    how = "greedy decoding" if beams in (1, None) else f"beam search with {count(beams)} beams"
     rows = " and ".join(
         plural(counts[split].get("n", 0), f"{name} row")
         for split, name in (("test", "test"), ("train", "training"))
         if split in counts
     )
-    return f"The same fixed sample for both models, written {how}: {rows}."
+    return f"Both models generated text for the same fixed sample, with {how}: {rows}."
 
 
 def _cut(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The top of the page: the answer, whether to use the model, and the verdict in plain words."""
+"""The top of the page: the score, whether to use the model, and the verdict."""
 
 from __future__ import annotations
 
@@ -13,31 +13,60 @@ from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sen
 from holdfast.report.public import base_name, public_name
 from holdfast.report.run_files import Block, RunFiles
 
-# label: (tone, the word shown beside the mark, the sentence)
+# label: (tone, sentence)
 VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
-    "learning": ("good", "Its validation loss fell during training."),
-    "healthy": ("good", "It converged, and its validation loss did not rise."),
-    "underfit": ("warn", "It has not learned enough yet."),
-    "overfit": ("warn", "It overfitted: it fits its training rows much better than new ones."),
-    "memorizing": ("warn", "It fits nearly all training rows, and scores lower on new ones."),
-    "miscalibrated": ("warn", "Its predicted probabilities became overconfident."),
+    "learning": ("good", "The validation loss fell during training."),
+    "healthy": ("good", "The run converged, and its validation loss did not rise."),
+    "underfit": ("warn", "Underfitting: the model has not learned enough yet."),
+    "overfit": ("warn", "Overfitting: the model fits the training rows much better than new rows."),
+    "memorizing": (
+        "warn",
+        "Memorization: the model fits nearly all training rows and scores lower on new rows.",
+    ),
+    "miscalibrated": ("warn", "Miscalibration: the predicted probabilities became overconfident."),
     "diverging": ("bad", "The training diverged."),
-    "leaking": ("bad", "The result is implausibly good: the data may leak."),
-    "noisy_labels": ("warn", "A notable share of the labels looks wrong."),
-    "forgetting": ("warn", "It lost some of what the base model knew."),
+    "leaking": ("bad", "Possible data leakage: the result is implausibly good."),
+    "noisy_labels": ("warn", "Noisy labels: a notable share of the labels looks wrong."),
+    "forgetting": ("warn", "Forgetting: the model lost some of what the base model knew."),
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),
 }
-# What stands before a label's sentence where the test rows do not confirm it, and after it.
-BY_VALIDATION, UNCONFIRMED = "By the validation rows: ", " The test rows do not confirm this."
-ABOUT_DISCARDED = " The verdict is about the discarded steps: "
-# A good course above a model of no use must not sound like one that is worth something.
-NO_FAULT = "The training itself shows no fault; its result is the score above."
+# Put before and after a label's sentence where the test rows do not confirm the label.
+BY_VALIDATION, UNCONFIRMED = "By the validation rows, ", " The test rows do not confirm this."
+ABOUT_DISCARDED = " The verdict is about the discarded steps. "
+# A good verdict on the training must not sound like praise for a model that is not worth using.
+NO_FAULT = "The training itself shows no fault. The score above is its result."
 HARMS = {
     "answers": "predictions",
     "certainty": "only predicted probabilities",
     "both": "predictions and their probabilities",
 }
-TONES = {"good": "Good", "warn": "Caution", "bad": "Bad", "unsure": "Unclear"}
+# Shown before the label. The tone adds a sign and a colour only.
+VERDICT = "Verdict"
+# Names of evidence for readers; any other name is shown with spaces.
+EVIDENCE_NAMES = {
+    "valid_above_best": "validation loss minus its lowest (calibrated)",
+    "valid_refined_loss_above_best": "validation loss minus its lowest (calibrated)",
+    "valid_loss_above_best": "validation loss minus its lowest (raw)",
+    "valid_recent_change": "recent change of the validation loss",
+    "valid_best_against_first": "lowest validation loss minus the first",
+    "valid_against_first": "validation loss minus the first",
+    "valid_last_quarter": "change of the validation loss in the last quarter",
+    "valid_above_linear_probe": "validation loss minus that of the linear probe",
+    "valid_loss_above_train_probe": "validation loss minus loss of the training sample",
+    "valid_accuracy": "validation accuracy",
+    "valid_accuracy_above_best": "validation accuracy minus its highest",
+    "accuracy_train_probe_above_valid": "accuracy gap (training − validation)",
+    "train_probe_loss": "loss of the training sample",
+    "train_probe_rise": "rise of the loss of the training sample",
+    "train_probe_change_since_best": "change of the training sample's loss since the lowest",
+    "train_rows": "training rows",
+    "probe_loss_gain_of_the_last_doubling": "gain of the linear probe's loss, rows doubled",
+    "p_value_above_best": "p of the rise above the lowest loss",
+    "best_temperature": "temperature",
+    "loss_of_the_class_frequencies": "loss of predicting the class frequencies",
+    "share_of_the_commonest_class": "share of the most frequent class",
+    "general_loss_above_first": "rise of the loss on general texts",
+}
 USE_TONES: Mapping[Use, str] = {
     "yes": "good",
     "unsettled": "unsure",
@@ -48,10 +77,10 @@ USE_TONES: Mapping[Use, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """``answer`` is empty on the page of a log or of another trainer's run: both have no test
-    rows. The verdict: ``tone`` colours it, ``tone_word`` and ``label`` say the same in words.
-    ``evidence`` are lines of name, value, interval and step; ``remedies`` what to do, with the
-    words of a command that does it."""
+    """The top of a page. ``answer`` is empty for a log and for another trainer's run: neither has
+    test rows. Of the verdict, ``tone`` sets sign and colour; ``tone_word`` stands before its
+    ``label``. ``evidence`` has lines of name, value, interval and step; ``remedies`` has pairs
+    of what to do and its command-line options."""
 
     title: str
     tone: str
@@ -69,23 +98,25 @@ class Headline:
 
 
 def headline(run: RunFiles) -> Headline:
-    """An unknown label (a newer run) is shown as it is, in the neutral tone. A good verdict is
-    green only over a model that is worth using: a run can go well and end at nothing. One that the
-    test rows do not confirm is neutral, and says so."""
+    """The top of a run's page.
+
+    An unknown label (from a newer version) is shown as it is, in the neutral tone. A good verdict
+    is green only for a model that is worth using: a run without faults may still give a useless
+    model. A verdict that the test rows do not confirm is neutral, and says so."""
     verdict, run_answer = run.part("verdict"), answer(run.result)
     label = verdict.text("label", "inconclusive")
     tone, verdict_sentence = VERDICT_SENTENCES.get(label, ("unsure", f"The verdict is “{label}”."))
     if run.result.get("policy") == "off" and label == "overfit":
-        # A guard that only observed another trainer kept no state.
-        verdict_sentence = "It overfitted, and its last checkpoint is the one that remains."
+        # A guard that only observed another trainer saved no best checkpoint.
+        verdict_sentence = "Overfitting: the model that remains is the last checkpoint."
     discarded_text = discarded_sentence(run.result)
     if tone == "good" and (discarded_text or run_answer.use == "no"):
         verdict_sentence = NO_FAULT
     tone, verdict_sentence = unless_unconfirmed(verdict, tone, verdict_sentence)
     if discarded_text:
-        verdict_sentence = f"{discarded_text}{ABOUT_DISCARDED}{lower_first(verdict_sentence)}"
-    # The guard never sees the test rows of another trainer: its verdict is what the page is about.
-    is_other_trainer, word = bool(run.result.get("trainer")), TONES[tone]
+        verdict_sentence = f"{discarded_text}{ABOUT_DISCARDED}{verdict_sentence}"
+    # The guard never sees test rows of another trainer, so the page is about the verdict only.
+    is_other_trainer, word = bool(run.result.get("trainer")), VERDICT
     if not is_other_trainer and tone == "good" and (discarded_text or run_answer.use != "yes"):
         tone, word = "unsure", "Verdict on the training"
     return Headline(
@@ -109,26 +140,26 @@ def headline(run: RunFiles) -> Headline:
 
 
 class RemedyJson(TypedDict):
-    """One remedy as a verdict's JSON has it: what to do, and the settings that do it."""
+    """A remedy in a verdict's JSON: what to do, and the settings that do it."""
 
     do: str
     set: list[str]
 
 
 def unless_unconfirmed(verdict: Mapping[str, object], tone: str, sentence: str) -> tuple[str, str]:
-    """Tone and sentence of a label, or of one that the run's test rows do not confirm."""
+    """Tone and sentence of a label; neutral, with a remark, if the test rows do not confirm it."""
     if verdict.get("test_agrees") is not False:
         return tone, sentence
     return "unsure", f"{BY_VALIDATION}{lower_first(sentence)}{UNCONFIRMED}"
 
 
 def lower_first(text: str) -> str:
-    """A sentence as it goes on behind a colon."""
+    """A sentence as it continues after other words."""
     return text[:1].lower() + text[1:]
 
 
 def title(run: RunFiles) -> str:
-    """The data and the base model, by the names that others know."""
+    """The data and the base model, by their public names."""
     return f"{data_name(run)} · {public_name(run.part().text('model', 'model'))}"
 
 
@@ -140,28 +171,28 @@ def data_name(run: RunFiles) -> str:
 
 
 def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
-    # "0 % sure" of having no verdict would say nothing.
+    # A confidence of 0 % in "inconclusive" would mislead.
     confidence = None if verdict.get("label") == "inconclusive" else verdict.get("confidence")
     agrees, compared = verdict.get("test_agrees"), verdict.block("test_comparison")
-    words = "agree with the validation rows" if agrees else "do not confirm it"
+    words = "yes, they agree with the validation rows" if agrees else "no"
     of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
-        ("Verdict’s confidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
+        ("Strength of evidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
         ("Since step", count(verdict.get("since_step"))),
-        ("Test rows", "–" if agrees is None else of_test),
+        ("Confirmed on test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
-        ("Kept step", count(run.result.get("best_step"))),
+        ("Best checkpoint", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),
-        ("Whole run", duration(run.part("timing").get("total_s"))),
+        ("Total time", duration(run.part("timing").get("total_s"))),
     ]
     return tuple((name, value) for name, value in facts if value != "–")
 
 
 def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """One number behind the verdict: its name, value, interval and step."""
-    step = raw.get("at_step")
+    """One piece of evidence for the verdict: its name, value, interval and step."""
+    step, name = raw.get("at_step"), str(raw.get("name", ""))
     return (
-        str(raw.get("name", "")).replace("_", " "),
+        EVIDENCE_NAMES.get(name, name.replace("_", " ")),
         evidence_value(raw.get("value")),
         interval_phrase(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
         "" if step is None else count(step),
@@ -169,11 +200,11 @@ def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def evidence_value(value: float | None) -> str:
-    """A number of any kind: a count without decimals, anything else with three."""
+    """A count without decimals, any other number with three."""
     is_integer = value is not None and abs(value) >= 10 and float(value).is_integer()
     return count(value) if is_integer else compact(value)
 
 
 def settings_words(settings: Iterable[str]) -> str:
-    """The command-line words that set ``settings``."""
+    """The command-line options that set ``settings``."""
     return " ".join(f"--set {setting}" for setting in settings)

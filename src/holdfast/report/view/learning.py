@@ -1,4 +1,4 @@
-"""Learning curves, and the gap between training and validation rows."""
+"""The sections "Learning curves" and "Generalization gap"."""
 
 from __future__ import annotations
 
@@ -31,16 +31,23 @@ from holdfast.report.view.score import cell, headline_metric
 FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"
 LINES = {"train": PROBE, "valid": VALID, "refined": REFINED}
+PHASE_NAMES = {
+    "start": "before training",
+    "contrast": "contrastive learning",
+    "finetune": "fine-tuning",
+}
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
 @dataclass(frozen=True, slots=True)
 class LearningView:
-    """Two charts and their table; ``legend`` lists (style, name) of the lines that have values,
-    ``evaluations`` are the table's lines: step, epoch, numbers, whether its checkpoint was kept.
-    ``went_back`` tells of the looks that a rollback took out of the run, empty where none did;
-    ``trials`` of each trial and whether it was kept, ``optimism`` what choosing among the looks is
-    worth."""
+    """Two charts and their table.
+
+    ``legend`` lists (style, name) of the lines with values. ``evaluations`` are the lines of the
+    table: step, epoch, numbers, whether this is the best checkpoint. ``went_back`` names the
+    evaluations that a rollback discarded; empty without a rollback. ``trials`` are sentences on
+    changes that the run tried; ``optimism`` one on how much the choice of the checkpoint inflates
+    the score."""
 
     loss: Markup
     accuracy: Markup
@@ -59,7 +66,7 @@ class LearningView:
 
 @dataclass(frozen=True, slots=True)
 class GapView:
-    """Train probe, validation and test of the kept state beside each other."""
+    """Scores of the best checkpoint on training sample, validation set and test set."""
 
     sentence: str
     chart: Markup
@@ -74,8 +81,8 @@ def learning(
     sizes: tuple[tuple[str, float], ...] = SIZES,
     scripted: bool = True,
 ) -> LearningView:
-    """Without looks, or without validation rows, says so in ``missing``. ``key`` begins the ids of
-    the charts, which are drawn in ``sizes``."""
+    """The section. ``missing`` says that a run has no evaluations, or no validation rows. ``key``
+    begins the ids of the charts, which are drawn in ``sizes``."""
     evaluations = sorted((s for s in run.snapshots if isinstance(s.get("step"), int)), key=_step)
     rate = _share_metric(evaluations)
     losses, rates = _lines(evaluations, rate)
@@ -86,7 +93,7 @@ def learning(
     stretches = _discarded_segments(run)
     loss = CurvesChart(
         f"{key}-loss",
-        "Loss over the run",
+        "Loss by step",
         "loss",
         tuple(map(_step, evaluations)),
         tuple(finite(evaluation.get("epoch")) for evaluation in evaluations),
@@ -105,7 +112,7 @@ def learning(
             for i, evaluation in enumerate(evaluations)
         ),
         best=count(best),
-        stopped=sentence(run.part().text("stopped_because")),
+        stopped=_stopped_sentence(run),
         phases=_phases(evaluations),
         missing=_missing(evaluations, losses[1]),
         rate=metric_name(rate),
@@ -119,7 +126,7 @@ def learning(
 def _lines(
     evaluations: list[Mapping[str, object]], rate: str
 ) -> tuple[list[ChartSeries], list[ChartSeries]]:
-    """The lines of the losses, and those of the rate."""
+    """The lines of the losses, and those of the metric ``rate``."""
     losses = [
         ChartSeries(name, style, _column(evaluations, f"{style}_loss"))
         for style, name in LINES.items()
@@ -138,12 +145,12 @@ def _rate_chart(
     rates: list[ChartSeries],
     stretches: list[list[Mapping[str, object]]],
 ) -> CurvesChart:
-    """The chart of the rate, over the same steps as that of the ``loss``."""
+    """The chart of the metric ``rate``, over the same steps as the chart of the ``loss``."""
     left = {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}
     return replace(
         loss,
         key=key,
-        title=f"{metric_name(rate)} over the run",
+        title=f"{metric_name(rate)} by step",
         metric=rate,
         series=_with_values(rates),
         left=_discarded_curves(stretches, left),
@@ -151,7 +158,7 @@ def _rate_chart(
 
 
 def gap(run: RunFiles) -> GapView:
-    """A set without rows keeps its column, and each number there says why it is missing."""
+    """The section. A set without rows keeps its column, and each number says why it is missing."""
     sets = [
         (PROBE, run.part("train_probe")),
         (FOLDS if run.part("valid").get("out_of_fold") else VALID, run.part("valid")),
@@ -167,7 +174,7 @@ def gap(run: RunFiles) -> GapView:
     ]
     test_note = "the test rows took no part in any choice"
     return GapView(
-        test="the test numbers are out of fold"
+        test="the test scores are out of fold"
         if run.part("test").get("out_of_fold")
         else test_note,
         sentence=_gap_sentence(scores_of_set[0][1].get(main), scores_of_set[1][1].get(main), main),
@@ -184,7 +191,7 @@ def gap(run: RunFiles) -> GapView:
 
 
 def _share_metric(evaluations: list[Mapping[str, Any]]) -> str:
-    """What share of answers, or of target tokens, is right; for numbers R²."""
+    """The metric of the second chart: a share of correct predictions or tokens; R² for numbers."""
     metrics_of = [
         evaluation.get("valid_metrics") or evaluation.get("train_metrics") or {}
         for evaluation in evaluations
@@ -198,15 +205,22 @@ def _rollback_sentence(left: int) -> str:
     if not left:
         return ""
     return (
-        f"The run rolled back: the curves of {left} evaluation{'s' * (left != 1)} it discarded are "
-        "drawn faint. Nothing was judged or chosen by them."
+        f"The run rolled back and discarded {left} evaluation{'s' * (left != 1)}, whose curves are "
+        "drawn faint. They took no part in any verdict or choice."
     )
+
+
+def _stopped_sentence(run: RunFiles) -> str:
+    because = run.part().text("stopped_because")
+    if not because:
+        return ""
+    return sentence(f"stopped at step {count(run.result.get('last_step'))}: {because}")
 
 
 def _trial_sentence(one: Block) -> str:
     return (
         f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
-        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Undone'}."
+        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Reverted'}."
     )
 
 
@@ -219,8 +233,8 @@ def _with_values(series: list[ChartSeries]) -> tuple[ChartSeries, ...]:
 
 
 def _discarded_segments(run: RunFiles) -> list[list[Mapping[str, Any]]]:
-    """The looks that are no part of the run any more, by the branch they were of, each with the
-    look before it, from which its line is drawn."""
+    """The evaluations that a rollback discarded, a list for each branch. Each list begins with the
+    evaluation before them, from which the line is drawn."""
     every = (*run.snapshots, *run.left)
     segments = []
     for branch in dict.fromkeys(map(branch_of, run.left)):
@@ -267,7 +281,10 @@ def _phases(evaluations: list[Mapping[str, object]]) -> tuple[str, ...]:
     for name in dict.fromkeys(names):
         steps = [_step(evaluation) for evaluation in evaluations if evaluation.get("phase") == name]
         first, last = count(min(steps)), count(max(steps))
-        ranges.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
+        ranges.append(
+            f"{PHASE_NAMES.get(name, name)}: "
+            + (f"step {first}" if first == last else f"steps {first}–{last}")
+        )
     return tuple(ranges) if len(ranges) > 1 else ()
 
 
@@ -281,10 +298,11 @@ def _missing(evaluations: list[Mapping[str, object]], valid: ChartSeries) -> str
 
 def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> str:
     if probe is None or valid is None or probe.value is None or valid.value is None:
-        return "The gap is undefined: it needs training rows and validation rows."
+        return "The generalization gap is undefined: it needs training rows and validation rows."
     difference = probe.value - valid.value
     gap = f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
     return (
-        f"At the kept checkpoint, {metric_words(name)} is {number(probe.value, name)} on training "
-        f"rows and {number(valid.value, name)} on validation rows: a gap of {gap}."
+        f"At the best checkpoint, {metric_words(name)} is {number(probe.value, name)} on training "
+        f"rows and {number(valid.value, name)} on validation rows: a generalization gap of "
+        f"{gap}."
     )

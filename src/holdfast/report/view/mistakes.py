@@ -1,4 +1,4 @@
-"""Where it is wrong: the confusion matrix, the scores of each class and the hardest rows."""
+"""The sections "Confusion matrix", "Metrics by class" and "Hardest rows"."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PER_CLASS = ("precision", "recall", "f1")
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrixView:
     """Rows are the true class. A line is (class, cells); a cell is (text, shade 0…8, diagonal).
-    ``numbered`` columns carry a number instead of a name; ``compact`` is for many classes."""
+    ``numbered`` columns have a number instead of a name; ``compact`` is for many classes."""
 
     classes: tuple[str, ...]
     lines: tuple[tuple[str, tuple[tuple[str, int, bool], ...]], ...]
@@ -39,8 +39,8 @@ class ConfusionMatrixView:
 
 @dataclass(frozen=True, slots=True)
 class MistakeRow:
-    """One test row that went wrong. ``text`` is cut at ``TEXT_LIMIT`` characters; ``image`` is the
-    address of a small copy of a picture, empty for other rows."""
+    """A hard test row. ``text`` is cut at ``TEXT_LIMIT`` characters; ``image`` is a thumbnail as a
+    data URI, empty for rows without an image."""
 
     row: str
     text: str
@@ -54,7 +54,8 @@ class MistakeRow:
 
 @dataclass(frozen=True, slots=True)
 class Hardest:
-    """Two lists: by loss, and wrong by confidence; ``numbers`` are neither wrong nor sure."""
+    """Two lists: rows by loss, and wrong rows by confidence. With ``numbers`` (regression) no row
+    is correct or wrong, and there is no confidence."""
 
     by_loss: tuple[MistakeRow, ...]
     confident: tuple[MistakeRow, ...]
@@ -66,7 +67,7 @@ def confusion_matrix(run: RunFiles) -> ConfusionMatrixView | None:
     """From ``test.confusion``, else counted from ``predictions.parquet``; else ``None``."""
     raw = run.part("test", "confusion")
     if _no_classes(run) or run.part("meta"):
-        # The classes of test episodes are none that the head of the saved start has.
+        # The classes of test episodes are not classes of the saved model.
         return None
     classes = raw.texts("classes") or run.part().texts("classes")
     counts = raw.get("counts") or _count_pairs(run.predictions, classes)
@@ -78,7 +79,7 @@ def confusion_matrix(run: RunFiles) -> ConfusionMatrixView | None:
             "result.json: test.confusion",
             "must have one count for each pair of classes",
             None,
-            "The file was changed by hand or by another tool; restore it.",
+            "The file was changed by hand or by another tool. Restore it.",
         )
     drawn, small = len(classes) <= MAX_CLASSES_DRAWN, len(classes) >= COMPACT_FROM
     return ConfusionMatrixView(
@@ -92,8 +93,7 @@ def confusion_matrix(run: RunFiles) -> ConfusionMatrixView | None:
 
 
 def class_scores(run: RunFiles) -> tuple[tuple[str, str, tuple[Cell, ...]], ...]:
-    """Each class in the run's order with its rows, precision, recall and F1; none where there are
-    no classes."""
+    """Each class in the run's order: its rows, precision, recall and F1; empty without classes."""
     return tuple(
         (name, count(raw.get("n")), tuple(cell(raw.estimate(key), key) for key in PER_CLASS))
         for name, raw in run.part("test").table("per_class").items()
@@ -108,8 +108,8 @@ def hardest(run: RunFiles) -> Hardest | None:
             tuple(map(_row, raw.blocks(key)[:MAX_HARDEST])) for key in ("loss", "confidently_wrong")
         )
         return Hardest(by_loss, confident, has_text=True, numbers=_no_classes(run) == REGRESSION)
-    # A query row of an episode was answered from a few rows: that it is wrong says nothing of its
-    # label, and it stands there once for each of its episodes.
+    # Episodes predict each query row from a few rows: an error says little about the row's label,
+    # and the row appears once for each of its episodes.
     if not run.predictions or run.part("generations") or run.part("meta"):
         return None
     wrong = [p for p in run.predictions if p.prediction != p.label]
@@ -119,7 +119,7 @@ def hardest(run: RunFiles) -> Hardest | None:
 
 
 def has_images(run: RunFiles) -> bool:
-    """Whether any of the hardest rows shows a picture."""
+    """Whether any of the hardest rows has an image."""
     hardest_rows = hardest(run)
     return hardest_rows is not None and any(
         row.image for row in (*hardest_rows.by_loss, *hardest_rows.confident)
@@ -127,7 +127,8 @@ def has_images(run: RunFiles) -> bool:
 
 
 def _no_classes(run: RunFiles) -> str:
-    """The problem of a text classification whose labels are no classes; else empty."""
+    """The problem (regression, multi-label) of a text classification without single classes; else
+    empty."""
     problem = run.part().text("problem")
     return problem if problem in (REGRESSION, MULTI_LABEL) else ""
 
@@ -145,7 +146,7 @@ def _line(
     name: str, index: int, counts: Sequence[int]
 ) -> tuple[str, tuple[tuple[str, int, bool], ...]]:
     total = sum(counts)
-    # What is there at all is never blank.
+    # A count above 0 is never blank.
     return name, tuple(
         (count(n), max(1, min(SHADES, round(SHADES * n / total))), i == index)
         if n
@@ -169,7 +170,7 @@ def _most_confused(
 def _row(raw: Block) -> MistakeRow:
     label, prediction = str(raw.get("label", "")), str(raw.get("prediction", ""))
     text, image = raw.text("text"), raw.text("image")
-    # A small JPEG inside the page; anything else is left out.
+    # Only small JPEG images are shown in the page.
     fits = len(image) <= PICTURE_LIMIT and image.startswith(PICTURE)
     return MistakeRow(
         row=str(raw.get("row", "–")),

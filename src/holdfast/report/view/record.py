@@ -1,4 +1,4 @@
-"""The record of the run: findings, decisions, timeline, settings, versions, how to load it."""
+"""The record of the run: findings, decisions, timeline, settings, versions, code to load it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDER = {"error": 0, "warn": 1, "info": 2}
 
 @dataclass(frozen=True, slots=True)
 class FindingLine:
-    """Something the audit saw, as text."""
+    """A finding of the audit, as text."""
 
     tone: str
     severity: str
@@ -52,7 +52,7 @@ def findings(run: RunFiles) -> tuple[FindingLine, ...]:
 
 
 def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
-    """Those of result.json, then the notes of events.jsonl that say something else."""
+    """The decisions of result.json, then the other notes of events.jsonl."""
     known: dict[tuple[str, str], ChoiceView] = {}
     for raw in [*run.part().blocks("decisions"), *run.notes]:
         subject, because = str(raw.get("what", "")), str(raw.get("because", ""))
@@ -62,7 +62,7 @@ def decisions(run: RunFiles) -> tuple[ChoiceView, ...]:
 
 
 def timeline(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
-    """Changes of verdict and actions in order, and why the run ended: the step, its kind, what
+    """Changes of the verdict and actions in order, then why the run stopped: step, kind, what
     happened and why."""
     lines, label = [], None
     for event in run.timeline or run.part().blocks("actions"):
@@ -74,16 +74,16 @@ def timeline(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
             lines.append((step, "verdict", str(label or "").replace("_", " "), because))
     if stopped := run.part().text("stopped_because"):
         last = count(run.result.get("last_step"))
-        lines.append((last, "end", "Training ended", sentence(stopped)))
+        lines.append((last, "end", "Training stopped", sentence(stopped)))
     return tuple(lines)
 
 
 def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """The resolved recipe, one table a section, dotted keys below it."""
+    """The resolved recipe: a table for each section, with dotted keys."""
     recipe: dict[str, Any] = {**(run.part("settings") or run.recipe)}
     alert = Block(recipe).block("alert")
     if alert.get("command") is not None:
-        # A command that alerts run may hold secrets; a recipe and older runs have it in full.
+        # The command of an alert may hold secrets; recipes and older runs hold it in full.
         recipe["alert"] = {**alert, "command": HIDDEN_VALUE}
     top = tuple((k, _value_text(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
@@ -104,7 +104,7 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
         *(
             (f"Probe: {key}", list(_flat(value)))
             for key, value in run.part().table("probes").items()
-            # These two have sections of their own.
+            # These two have their own sections.
             if key not in ("memorization", "forgetting")
         ),
     ]
@@ -112,8 +112,8 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 
 def loading(run: RunFiles, folder: str = "model") -> str:
-    """A few lines of plain ``transformers`` that load the saved model; empty for a run of another
-    trainer, which saves its model where it likes."""
+    """Code that loads the saved model with ``transformers`` only; empty for a run of another
+    trainer, which chooses where it saves its model."""
     if run.result.get("trainer"):
         return ""
     if auto_class := AUTO_MODELS.get(pipeline_name(str(run.result.get("task")))):
@@ -141,12 +141,13 @@ def loading(run: RunFiles, folder: str = "model") -> str:
 
 
 def _quantization_arguments(model: Block) -> str:
-    """How the pretrained model of an adapter is to be quantised again; empty where it is not."""
+    """The arguments that quantise the pretrained model of an adapter; empty where it was not
+    quantised."""
     if model.block("adapter").get("merge") or model.get("quantize") not in ("4bit", "8bit"):
         return ""
     if model["quantize"] == "8bit":
         return "load_in_8bit=True"
-    # As a literal: these lines are there to be copied, and the run may be a stranger's.
+    # As a literal: users copy these lines, and the run may come from somebody else.
     quant_type = json.dumps(str(model.get("quant_type")))
     return (
         f"load_in_4bit=True, bnb_4bit_quant_type={quant_type},\n        "
@@ -160,7 +161,7 @@ def _finding(raw: Block) -> FindingLine:
         tone=SEVERITIES.get(severity, "info"),
         severity=severity,
         check=str(raw.get("check", "")).replace("_", " "),
-        # Without rows it counts something else: settings, documents, types of entity.
+        # A finding without rows counts something else: settings, documents, types of entity.
         rows=plural(raw["count"], "row") if rows and raw.get("count") else "",
         examples=", ".join([*rows[:8], "…"] if len(rows) > 8 else rows),
         because=str(raw.get("because", "")),
@@ -171,15 +172,15 @@ def _finding(raw: Block) -> FindingLine:
 
 def _timing(run: RunFiles) -> Iterator[tuple[str, str]]:
     names = {
-        "total_s": "whole run",
+        "total_s": "total",
         "train_s": "training",
-        "evaluate_s": "evaluation in it",
-        "guard_s": "guard in it",
+        "evaluate_s": "evaluation (part of training)",
+        "guard_s": "guard (part of training)",
     }
     timing, memory = run.part("timing"), run.part().number("peak_memory_mb")
     yield from ((name, duration(timing[key])) for key, name in names.items() if key in timing)
     if (rows := timing.number("examples_per_s")) is not None:
-        yield "training rows a second", f"{rows:,.1f}"
+        yield "training rows per second", f"{rows:,.1f}"
     if memory is not None:
         yield "peak memory", f"{count(memory)}\u00a0MB"
 

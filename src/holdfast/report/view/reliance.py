@@ -1,5 +1,5 @@
-"""Before you rely on it: what the parts of the report found that a user of the model must know, at
-most five lines, each with the section that says more.
+"""The list "Before you rely on it": the most serious faults of the model, at most five lines, each
+with a link to its section.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MAX_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class RelianceLine:
-    """One thing to know: the ``section`` that says more, whether it is a fault (``warn``) or a way
-    to use the model (``info``), and the ``text``, a sentence."""
+    """A fault (``tone`` is ``warn``) or a way to use the model (``info``): the ``section`` with the
+    details, and the ``text``, a sentence."""
 
     section: str
     tone: str
@@ -27,16 +27,16 @@ class RelianceLine:
 
 @dataclass(frozen=True, slots=True)
 class Reliance:
-    """``lines``, the gravest first; ``rest`` says in one line what was looked for and not found,
-    and what could not be decided."""
+    """``lines``, the most serious first; ``rest`` names in one line the faults that were tested for
+    and not found, and the tests that were inconclusive."""
 
     lines: tuple[RelianceLine, ...]
     rest: str
 
 
 def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | None:
-    """By the blocks of ``result.json``, of a page by those whose sections are ``shown``; ``None``
-    where a run has none of them (older versions)."""
+    """From the blocks of ``result.json``; with ``shown`` only from those whose sections are on the
+    page. ``None`` where a run has none of them (older versions)."""
     checks = {one.key: one.reliance for one in report_sections() if one.reliance}
     findings = [
         (section, check, finding)
@@ -57,10 +57,10 @@ def reliance(run: RunFiles, shown: Collection[str] | None = None) -> Reliance | 
     shown_faults = faults[: MAX_LINES - len(use)]
     rest = []
     if left := len(faults) - len(shown_faults):
-        rest.append(f"{left} more below.")
+        rest.append(f"{left} more in the sections below.")
     if clean:
-        also = "also " if faults else ""
-        rest.append(f"Tested for {also}and not found: {', '.join(clean)}.")
+        opening = "Also tested and not found" if faults else "Tested and not found"
+        rest.append(f"{opening}: {', '.join(clean)}.")
     if undecided:
-        rest.append(f"Too few rows to decide: {', '.join(undecided)}.")
+        rest.append(f"Inconclusive, because of too few rows: {', '.join(undecided)}.")
     return Reliance((*shown_faults, *use), " ".join(rest))

@@ -1,4 +1,4 @@
-"""The test score with its interval, compared with baselines that need no fine-tuning."""
+"""The section "Test score": the score with its interval, compared with the baselines."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from holdfast.report.numbers import (
     interval,
     is_rate,
     metric_name,
+    metric_words,
     metrics,
     moment,
     number,
@@ -29,7 +30,7 @@ from holdfast.report.run_files import Block, RunFiles
 
 @dataclass(frozen=True, slots=True)
 class PairedView:
-    """The paired test of the fine-tune against the probe, on the same test rows."""
+    """The paired test of the fine-tuned model against the linear probe, on the same test rows."""
 
     verdict: str
     difference: str
@@ -41,7 +42,7 @@ class PairedView:
 
 @dataclass(frozen=True, slots=True)
 class Careless:
-    """What a careless random division would have reported, next to the honest number."""
+    """The score on a random split (``random_split``) and on the split of the run (``honest``)."""
 
     what: str
     chart: Markup
@@ -52,7 +53,8 @@ class Careless:
 
 @dataclass(frozen=True, slots=True)
 class ScoreView:
-    """The section. ``table`` has one line a metric; ``columns`` are this model and baselines."""
+    """The section. ``table`` has one line for each metric; ``columns`` are this model and its
+    baselines."""
 
     name: str
     cell: Cell
@@ -68,19 +70,25 @@ class ScoreView:
     how: str
 
 
-MEASURED_ONCE = "Measured once, on test rows that took no part in any choice."
+# Names of the baselines for readers, by ``what`` of their blocks.
+BASELINE_NAMES = {
+    "linear probe": "linear probe (baseline)",
+    "majority class": "most frequent class",
+}
+MEASURED_ONCE = "Scored once on the test set, whose rows took no part in any choice."
 OUT_OF_FOLD = (
     "There are no test rows: each row was predicted out of fold, by a model trained on the other "
-    "rows. The interval is for the model of all rows."
+    "folds. The interval is for the model trained on all rows."
 )
 EPISODES = (
-    "An episode is a task that the model was not trained on: a few rows of each class to learn "
-    "from, and others to predict."
+    "An episode is a task that the model was not trained on: it gets a few labelled rows of each "
+    "class and predicts other rows."
 )
 
 
 def score_view(run: RunFiles) -> ScoreView:
-    """Tolerates a run without test rows or baselines: each missing number says why."""
+    """The data of the section. A run may lack test rows or baselines: each missing number then says
+    why."""
     test = run.part("test")
     scores, baseline_scores = metrics(test), baselines(run)
     name = headline_metric(scores)
@@ -92,11 +100,11 @@ def score_view(run: RunFiles) -> ScoreView:
     ]
     rows, how = "test rows", MEASURED_ONCE
     if test.get("out_of_fold"):
-        rows, how = "rows out of fold", OUT_OF_FOLD
+        rows, how = "out-of-fold rows", OUT_OF_FOLD
     if test.get("unit") == "episodes":
         rows, how = "test episodes", EPISODES
     unknown = Estimate(None, why="not recorded")
-    # Of the model itself also why nothing was recorded.
+    # For the model itself the estimate also says why it has no value.
     shown = [value, *(scores_found.get(name) or unknown for _, scores_found in columns[1:])]
     chart_lines = [
         Dot(column_name, one, "main" if place == 0 else "other")
@@ -125,20 +133,20 @@ def score_view(run: RunFiles) -> ScoreView:
 
 
 def score_unless_folded(run: RunFiles) -> ScoreView | None:
-    """``None`` where folds are the score, without test rows: their own section says it."""
+    """``None`` where a run was cross-validated and has no test rows: see ``folds.py``."""
     folded = bool(run.part("cv")) and not run.part("test").get("n")
     return None if folded else score_view(run)
 
 
 def headline_metric(scores: Mapping[str, Estimate]) -> str:
-    """The metric shown in large: accuracy when there is one."""
+    """The metric shown first: accuracy where the run has it."""
     return next(
         (name for name in HEADLINE_METRICS if name in scores), next(iter(scores), "accuracy")
     )
 
 
 def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
-    """Every baseline's name and metrics, the chosen one first; an older run lists only one."""
+    """The name and metrics of each baseline, the chosen one first; older runs list only one."""
     main_baseline = run.part("baseline")
     listed = main_baseline.blocks("all")
     if main_baseline.get("what"):
@@ -149,15 +157,16 @@ def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
 
 
 def baseline_name(name: str) -> str:
-    """A baseline's name for a reader. A run may begin as another linear probe, which is none."""
-    return "linear probe (baseline)" if name == "linear probe" else name
+    """A baseline's name for a reader. A run may also begin with a linear probe as its last layer,
+    which is no baseline."""
+    return BASELINE_NAMES.get(name, name)
 
 
 def partial_scores(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
-    """What else the same model's test rows were scored by: the text part alone where columns stand
-    beside it, and the rows of each source by themselves."""
+    """Further scores of the same model on the test rows: of its text part only, where it also reads
+    columns, and on the rows of each source."""
     plain = run.part("plain_part", "test")
-    parts_found = [("the text part alone", metrics(plain))] if plain else []
+    parts_found = [("text only, without columns", metrics(plain))] if plain else []
     for name, block in run.part().table("sources").items():
         rows = plural(int(block.get("n") or 0), "row")
         parts_found.append((f"source {name}, {rows}", metrics(block)))
@@ -165,7 +174,7 @@ def partial_scores(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:
 
 
 def cell(value: Estimate, name: str) -> Cell:
-    """``value`` of the metric ``name`` as text."""
+    """``value`` of the metric ``name``, as text."""
     remark = value.why or value.note
     return Cell(number(value.value, name), interval(value, name), remark or "")
 
@@ -175,17 +184,17 @@ def _sentence(
 ) -> str:
     rows, which = test_row_text(run.result), "that took no part in any choice"
     if run.part("test").get("out_of_fold"):
-        which = "each by a model that had not learned from it"
+        which = "each predicted by a model that was not trained on it"
         rows += ","
     if value.value is None:
         return f"The score on {rows} is undefined: {value.why}."
-    metric = "accuracy" if name == "accuracy" else metric_name(name)
-    start = f"On {rows} {which}, its {metric} is {number(value.value, name)}"
+    metric = metric_words(name)
+    start = f"On {rows} {which}, the {metric} is {number(value.value, name)}"
     if not others or others[0][1].get(name) is None:
         return f"{start}."
     if name == "perplexity":
         baseline_value = number(others[0][1][name].value, name)
-        return f"{start}; that of the {others[0][0]} {baseline_value}.{_rouge_sentence(run)}"
+        return f"{start}; that of the {others[0][0]} is {baseline_value}.{_rouge_sentence(run)}"
     comparisons = [
         f"the {baseline.removesuffix(' (baseline)')} has {number(scores[name].value, name)}"
         for baseline, scores in others
@@ -195,15 +204,17 @@ def _sentence(
 
 
 def _rouge_sentence(run: RunFiles) -> str:
-    """ROUGE-L of the generated sample in a sentence; empty where nothing was generated."""
+    """ROUGE-L of the generated texts, as a sentence; empty where no text was generated."""
     scores = run.part("generations", "scores")
     tuned, untuned = (
         scores.block(split).estimate("rouge_l").value for split in ("test", "test_untuned")
     )
     if tuned is None:
         return ""
-    rouge = f" ROUGE-L of its texts is {number(tuned, 'rouge_l')}"
-    return f"{rouge}." if untuned is None else f"{rouge}, before {number(untuned, 'rouge_l')}."
+    rouge = f" ROUGE-L of the generated texts is {number(tuned, 'rouge_l')}"
+    if untuned is None:
+        return f"{rouge}."
+    return f"{rouge}, that of the untuned model {number(untuned, 'rouge_l')}."
 
 
 def _paired(run: RunFiles, name: str) -> PairedView | None:
@@ -228,7 +239,7 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
         difference=f"{format_value(difference.value)}{' points' if rate else ''}",
         span=f"{format_value(difference.low)} to {format_value(difference.high)}" if known else "",
         p=p_value(raw.get("p_value")),
-        # Runs by older versions do not name it.
+        # Runs by older versions do not name the test.
         test=raw.text("test", "paired test"),
         because=raw.text("because", difference.why or ""),
     )
@@ -238,10 +249,10 @@ def _baseline_run(raw: Block, name: str) -> Careless | None:
     if not raw:
         return None
     random_split, truth = raw.estimate("random_split"), raw.estimate("honest")
-    lines = [Dot("Honest division", truth, "main"), Dot("Random division", random_split, "warn")]
+    lines = [Dot("Split of this run", truth, "main"), Dot("Random split", random_split, "warn")]
     return Careless(
         what=baseline_name(raw.text("what", "linear probe")),
-        chart=draw_dots("careless", lines, name, "Honest against careless division"),
+        chart=draw_dots("careless", lines, name, "Score on two ways to split"),
         random_split=cell(random_split, name),
         honest=cell(truth, name),
         because=raw.text("because"),

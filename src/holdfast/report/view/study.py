@@ -1,4 +1,4 @@
-"""What a search of settings came to: the sentences, numbers and table of the report, and of
+"""The section "Hyperparameter search": its sentences, numbers and tables, also printed by
 ``holdfast tune``."""
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from holdfast.report.numbers import (
 from holdfast.report.run_files import RunFiles
 
 Block = Mapping[str, Any]
-# Settings of a trial that are named in a sentence; the table has all.
+# At most so many hyperparameters are named in a sentence; the table has all of them.
 MAX_SETTINGS_NAMED = 4
-STATES = {"pruned": "ended early", "failed": "failed"}
-# How the training of a trial ended. A label alone, beside a score, reads as if it judged the score.
+STATES = {"pruned": "pruned", "failed": "failed"}
+# Verdicts on the training of a trial. Next to a score, a bare label would seem to judge the score.
 VERDICT_WORDS = {
     "learning": "still improving",
     "healthy": "converged",
-    "underfit": "ended too early",
-    "overfit": "validation got worse",
+    "underfit": "stopped too early",
+    "overfit": "validation loss got worse",
     "memorizing": "training rows memorized",
     "miscalibrated": "overconfident",
-    "noisy_labels": "labels in doubt",
-    "forgetting": "forgot other text",
-    "inconclusive": "too few rows to say",
-    "leaking": "rows leak",
+    "noisy_labels": "labels look wrong",
+    "forgetting": "forgot other knowledge",
+    "inconclusive": "too few rows to judge",
+    "leaking": "data leakage",
     "diverging": "diverged",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """``answer`` is the one sentence; ``entries`` a name and what is to be said; ``chart`` what was
-    seen beside what is expected; ``lines`` the trials; ``space`` what was searched, and why."""
+    """``answer`` is one sentence; ``entries`` pairs of a name and a text; ``chart`` the validation
+    scores next to the expected test score; ``lines`` the trials; ``space`` the search space with
+    its reasons."""
 
     answer: str
     entries: tuple[tuple[str, str], ...]
@@ -59,7 +60,7 @@ class StudyView:
 
 
 def study(run: RunFiles) -> StudyView | None:
-    """``None`` where the run is of no search of settings."""
+    """``None`` where the run is not from a hyperparameter search."""
     block = run.part("study")
     if "trials_table" not in block or run.part("capacity"):
         return None
@@ -67,7 +68,7 @@ def study(run: RunFiles) -> StudyView | None:
 
 
 def study_view(block: Block, test: Estimate | None = None) -> StudyView:
-    """The block ``study`` of ``result.json`` in words; ``test`` is the score of the test rows."""
+    """The block ``study`` of ``result.json`` as text; ``test`` is the test score."""
     return StudyView(
         study_answer(block),
         tuple(_entries(block)),
@@ -84,18 +85,19 @@ def format_score(block: Block, value: float | None) -> str:
 
 
 def trial_settings(row: Block) -> str:
-    """The settings of a trial on a line."""
+    """The hyperparameters of a trial, on one line."""
     return _settings(row["settings"]) or "the default settings"
 
 
 def study_answer(block: Block) -> str:
-    """Which trial is kept, and why."""
+    """Which trial was chosen, and why."""
     best = block["best"]
     row = next(row for row in block["trials_table"] if row["trial"] == best)
     trials = plural(block["trials"], "trial")
     if block["noise"]:
-        kept_trial = "the default" if row["origin"] == "default" else f"trial {best}"
-        start = f"Of {trials}, none is shown to be better than {kept_trial}, which is kept."
+        kept_trial = "the default settings" if row["origin"] == "default" else f"trial {best}"
+        verb = "are" if row["origin"] == "default" else "is"
+        start = f"Of {trials}, none is shown to be better than {kept_trial}, which {verb} used."
         top = block.get("top") or {}
         if top.get("trial") in (None, best):
             return f"{start} {sentence(block['because'])}"
@@ -104,9 +106,9 @@ def study_answer(block: Block) -> str:
         return f"{start} {best_seen}. {sentence(block['because'])}"
     named = _settings(dict(list(row["settings"].items())[:MAX_SETTINGS_NAMED]))
     more = len(row["settings"]) - MAX_SETTINGS_NAMED
-    rest = f" and {plural(more, 'other setting')}" if more > 0 else ""
+    rest = f" and {plural(more, 'other hyperparameter')}" if more > 0 else ""
     settings_text = f" ({named}{rest})" if named else " (the default settings)"
-    return f"Of {trials} trial {best} won{settings_text}. {sentence(block['because'])}"
+    return f"Best of {trials}: trial {best}{settings_text}. {sentence(block['because'])}"
 
 
 def _entries(block: Block) -> Iterator[tuple[str, str]]:
@@ -114,26 +116,29 @@ def _entries(block: Block) -> Iterator[tuple[str, str]]:
     yield (
         "Expected",
         f"{metric_words(name)} {number(expected.value, name)} on new rows "
-        f"({interval(expected, name)}); seen: {format_score(block, block['seen'])}",
+        f"({interval(expected, name)}); validation score: {format_score(block, block['seen'])}",
     )
-    yield "Inflated", _optimism_text(estimate(block["optimism"]), is_rate(name))
-    yield "Mattered", _importance_text(block["importance"])
-    yield "Cheapest", _cheapest_text(block)
+    yield "Optimism", _optimism_text(estimate(block["optimism"]), is_rate(name))
+    yield "Effects", _importance_text(block["importance"])
+    yield "Cost", _cheapest_text(block)
     judged = block["judged_by"]
-    how = f", out of {judged['folds']} folds" if judged["folds"] > 1 else ""
-    yield "Judged by", f"{plural(judged['rows'], 'row')}{how}; the test rows chose nothing"
-    yield "Ended", f"{block['stopped_because']} ({duration(block['seconds'])} of trials)"
+    how = f", out of fold ({judged['folds']} folds)" if judged["folds"] > 1 else ""
+    yield (
+        "Chosen on",
+        f"{plural(judged['rows'], 'row')}{how}; the test rows took no part in the choice",
+    )
+    yield "Stopped", f"{block['stopped_because']} ({duration(block['seconds'])} of trials)"
 
 
 def _optimism_text(inflated: Estimate, rate: bool) -> str:
     if inflated.value is None:
-        return "cannot be told of one trial"
+        return "undefined for one trial"
     show, unit = (points, " points") if rate else (number, "")
     value = f"{show(inflated.value)}{unit}"
     if rate and points(inflated.value).lstrip("±+−") == "0.0":
         value = "0.0 points"
     span = f"{show(inflated.low)} to {show(inflated.high)}"
-    return f"by the choice among trials what was seen is {value} too good ({span})"
+    return f"the choice among trials inflates the validation score by {value} ({span})"
 
 
 def _importance_text(block: Block) -> str:
@@ -142,45 +147,46 @@ def _importance_text(block: Block) -> str:
     shares = block["shares"]
     shares_text = [f"{key} ({100 * shares[key]:.0f} %)" for key in block["matter"]]
     if not shares_text:
-        return "no setting beyond what chance shows"
-    return f"{', '.join(shares_text)} of the differences; the others no more than chance"
+        return "no hyperparameter has an effect larger than chance"
+    explained = f"{', '.join(shares_text)} of the differences between trials"
+    return f"{explained}; the others have no effect larger than chance"
 
 
 def _cheapest_text(block: Block) -> str:
     pareto = block["pareto"]
     if not pareto["several_forms"]:
-        return "every trial answers as fast and is as large: only the score differs"
+        return "all trials have the same speed and size: only the score differs"
     trials_text = [
-        f"trial {one['trial']}: {format_score(block, one['seen'])}, {one['latency_ms']:.3g} ms a "
-        "row, "
-        f"{one['size_mb']:.3g} MB"
+        f"trial {one['trial']}: {format_score(block, one['seen'])}, "
+        f"{one['latency_ms']:.3g} ms a row, {one['size_mb']:.3g} MB"
         for one in pareto["trials"][:3]
     ]
     return f"no trial is better in score, time and size than {'; '.join(trials_text)}"
 
 
 def _chart(block: Block, test: Estimate | None) -> Markup:
-    """What was seen of the best, the kept and the default, beside what is expected of the kept."""
-    lines = [Dot("expected on new rows", estimate(block["expected_test"]), "main")]
+    """The validation scores of the chosen, the best and the default trial, and the expected test
+    score of the chosen one."""
+    lines = [Dot("expected test score", estimate(block["expected_test"]), "main")]
     if test is not None and test.value is not None:
-        lines.append(Dot("test rows", test, "main"))
-    lines.append(Dot(f"seen: trial {block['best']}, kept", Estimate(block["seen"])))
-    for name, key in (("best seen", "top"), ("default", "default")):
+        lines.append(Dot("test score", test, "main"))
+    lines.append(Dot(f"validation: trial {block['best']}, chosen", Estimate(block["seen"])))
+    for name, key in (("best validation score", "top"), ("default", "default")):
         of = block.get(key)
         if of and of["trial"] != block["best"]:
             lines.append(Dot(f"{name}: trial {of['trial']}", Estimate(of["seen"])))
-    return draw_dots("study", lines, block["metric"], "What was seen, and what is expected")
+    return draw_dots("study", lines, block["metric"], "Validation scores and expected test score")
 
 
 def _line(block: Block, row: Block) -> tuple[str, ...]:
     latency, ended = row.get("latency_ms"), STATES.get(row["state"], "")
     verdicts = str(row["verdict"]).split(", ")
     return (
-        f"{row['trial']}{' (kept)' if row['trial'] == block['best'] else ''}",
+        f"{row['trial']}{' (chosen)' if row['trial'] == block['best'] else ''}",
         str(row["origin"]),
         "–" if row["state"] == "failed" else format_score(block, row["seen"]),
         number(row["loss"]),
-        # In words that say nothing of its score.
+        # Words that do not judge the score.
         ", ".join(VERDICT_WORDS.get(one, one.replace("_", " ")) for one in verdicts),
         duration(row["seconds"]),
         "–" if latency is None else f"{latency:.3g} ms",
@@ -190,7 +196,7 @@ def _line(block: Block, row: Block) -> tuple[str, ...]:
 
 
 def search_space(block: Block) -> Iterator[tuple[str, str, str]]:
-    """Each setting of the space: its key, its values, why they are these."""
+    """Each hyperparameter of the search space: its key, its values, and the reason for them."""
     for one in block["space"]:
         if "choices" in one:
             values = ", ".join(_plain(value) for value in one["choices"])

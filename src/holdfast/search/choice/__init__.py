@@ -1,1 +1,1 @@
-"""Which of several models."""
+"""Model selection among several pretrained models."""

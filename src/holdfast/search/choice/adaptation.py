@@ -1,11 +1,11 @@
-"""A model whose language or domain is not that of the rows: pretrained further on texts without
-labels, with words of its own, and kept only where that is shown to help.
+"""Domain and language adaptation: pretrain a model further on unlabelled texts, optionally with new
+tokens, and keep it only if that is shown to help.
 
-What is made is a plain folder that ``--model`` takes everywhere. The model as it was and as it
-became are both fine-tuned on the training rows, as ``train`` does it, by two seeds each; their
-losses of the validation rows, of which no text was read before, are compared row by row. No gain
-beyond chance: no folder. The interval is over rows; how far two seeds lie from the mean of all is
-not in it.
+The result is a plain folder that ``--model`` accepts everywhere. The original and the adapted model
+are both fine-tuned on the training rows, as ``train`` does it, with two seeds each. Their
+validation losses are compared row by row; no text of a validation row was read before. Without a
+significant gain there is no folder. The interval is over rows; it does not include the variance
+between seeds.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ LIMITS_OF_SENTENCES = "sentence_bert_config.json"
 
 @dataclass(frozen=True, slots=True)
 class AdaptationOptions:
-    """What is requested: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
-    pretraining (``None``: worked out), and the folder ``out``."""
+    """The adaptation options: a file of ``texts`` to pretrain on, at most ``words`` new tokens,
+    ``steps`` of pretraining (``None``: chosen automatically), and the folder ``out``."""
 
     out: Path
     texts: str | None = None
@@ -68,11 +68,12 @@ class AdaptationOptions:
 
 @dataclass(frozen=True, slots=True)
 class AdaptedModel:
-    """What became of ``model``: ``kept`` says whether it lies in ``folder``, ``because`` why.
+    """The result of adapting ``model``: ``kept`` says whether it was saved in ``folder``,
+    ``because`` why.
 
-    ``difference`` is by how much less a validation row costs it than the model as it was (value,
-    low, high), in ``unit``; ``words`` were added, and a word of the rows takes so many ``pieces``
-    before and after.
+    ``difference`` is the reduction of the mean validation loss against the original model (value,
+    low, high), in ``unit``; ``words`` were added, and ``pieces`` are the tokens per word of the
+    rows before and after.
     """
 
     model: str
@@ -113,42 +114,44 @@ class AdaptedModel:
 def adaptation_options(
     texts: str | Path | None, words: int, out: str | Path | None
 ) -> AdaptationOptions | None:
-    """The adaptation that the options request; ``None`` without any."""
+    """The adaptation that the options request; ``None`` if they request none."""
     if texts is None and not words and out is None:
         return None
     if words < 0:
-        raise RecipeError("--extend", "must be at least 0", words, "Say how many words, e.g. 200.")
+        raise RecipeError(
+            "--extend", "must be at least 0", words, "Give a number of words, e.g. 200."
+        )
     if out is None:
-        rule = "make a model, and nothing says where it is to lie"
+        rule = "make a model, but no output folder is given"
         raise RecipeError("--adapt and --extend", rule, None, "Add --out FOLDER.")
     return AdaptationOptions(Path(out), None if texts is None else str(texts), words)
 
 
 def check_adaptation(options: AdaptationOptions, task: str | None) -> None:
-    """Refuse what cannot be done, before anything is read; the task once it is known."""
+    """Refuse impossible options before anything is read; the task is checked once it is known."""
     if options.texts is None and not options.words:
-        rule = "is where an adapted model goes, and nothing says how to adapt it"
+        rule = "is the folder of an adapted model, but no adaptation is requested"
         remedy = "Add --adapt FILE with texts, or --extend N for new words."
         raise RecipeError("--out", rule, str(options.out), remedy)
     refuse_existing(options.out, "a model")
     if task is not None and task not in TASKS:
-        remedy = f"Leave them out; they are there for {' and '.join(TASKS)}."
-        raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
+        remedy = f"Remove them; they work for {' and '.join(TASKS)}."
+        raise RecipeError("--adapt and --extend", f"do not support {task}", None, remedy)
 
 
 def adapt_model(
     divided: Divided, recipe: Recipe, texts: Sequence[str], options: AdaptationOptions
 ) -> AdaptedModel:
-    """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
-    held out, and try it on the rows of a split.
+    """Adapt the model of a recipe to unlabelled ``texts``, none of which duplicates a held-out row,
+    and evaluate it on the rows of a split.
 
-    Raises ``ModelError`` where the model cannot be pretrained further, ``DataError`` where there
-    are too few texts, ``RunError`` where the folder is there.
+    Raises ``ModelError`` if the model cannot be pretrained further, ``DataError`` if there are too
+    few texts, ``RunError`` if the folder exists.
     """
     check_adaptation(options, recipe.task)
     if divided.table.has_pairs:
-        rule = f"are not built for pairs of texts ({recipe.task})"
-        raise RecipeError("--adapt and --extend", rule, None, "Leave them out.")
+        rule = f"do not support pairs of texts ({recipe.task})"
+        raise RecipeError("--adapt and --extend", rule, None, "Remove them.")
     with new_folder(options.out, "a model") as (folder, finish):
         pretraining, words = build_adapted(recipe, divided, texts, options, folder)
         difference, rows, unit = compare_adapted(divided, recipe, str(folder))
@@ -161,13 +164,14 @@ def adapt_model(
         kept = low > 0
         if kept:
             finish()
-    gap = f"{value:.4f} {unit} ({low:.4f} to {high:.4f})"
+    gap = f"{value:.4f} {unit} (95 % CI {low:.4f} to {high:.4f})"
     rows_text = f"on {count_phrase(rows, 'validation row')}"
     because = (
-        f"once fine-tuned it costs {gap} less a row than the model as it was, {rows_text}: kept"
+        f"after fine-tuning its validation loss is lower than the original model's by {gap}, "
+        f"{rows_text}: kept"
         if kept
-        else f"once fine-tuned it is not shown to be better than the model as it was: {gap} less a "
-        f"row, {rows_text}; nothing was written"
+        else "no improvement over the original model can be shown after fine-tuning: validation "
+        f"loss lower by {gap}, {rows_text}; nothing was written"
     )
     return AdaptedModel(
         recipe.model.name,
@@ -186,14 +190,15 @@ def adapt_model(
 def build_adapted(
     recipe: Recipe, divided: Divided, texts: Sequence[str], options: AdaptationOptions, folder: Path
 ) -> tuple[PretrainingResult | None, list[NewWord]]:
-    """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
+    """Save the adapted model in ``folder``; returns what its pretraining was, and its new
+    tokens."""
     model = recipe.model
     source = find_model(model.name, revision=model.revision, trust=model.trust_remote_code)
     masked = purpose_of(str(source.folder)) == "encoder"
     tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=masked)
     if masked and options.texts is not None and tokenizer.mask_token_id is None:
-        rule = "has no token that masks others, so it cannot be pretrained further"
-        raise ModelError(model.name, rule, None, "Leave --adapt out.")
+        rule = "has no mask token, so it cannot be pretrained further"
+        raise ModelError(model.name, rule, None, "Remove --adapt.")
     model_with_head, base, is_new = _load_model(source, masked, recipe.seed)
     words: list[NewWord] = []
     if options.words:
@@ -203,16 +208,16 @@ def build_adapted(
             model_with_head, tokenizer, new_words(tokenizer, all_texts, options.words)
         )
         word_list = ", ".join(word.token.strip() for word in words[:8]) or "none"
-        because = f"of the texts and training rows, those that save most tokens: {word_list}"
+        because = f"the words of texts and training rows that save most tokens: {word_list}"
         notify(Decision("new words", f"{len(words):,}", because, prominent=True))
         if not words and options.texts is None:
-            rule = "finds no word that the model takes apart and that stands in three places"
-            remedy = "Its words are those of the rows already: leave it out."
+            rule = "finds no word that the model splits into several tokens and that occurs 3 times"
+            remedy = "The model's vocabulary already fits the rows: remove it."
             raise DataError("--extend", rule, options.words, remedy)
     pretraining = None
     if options.texts is not None:
         steps = options.steps or min(MAX_STEPS, max(1, DEFAULT_PASSES * len(texts) // BATCH))
-        because = "masked tokens are said" if masked else "the next token is said"
+        because = "predicting masked tokens" if masked else "predicting the next token"
         notify(Decision("pretraining", f"{count_phrase(steps, 'update')}", because, prominent=True))
         pretraining = pretrain(
             model_with_head,
@@ -228,7 +233,7 @@ def build_adapted(
 
 
 def _load_model(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
-    """The model with a head that pretrains, the plain one that is saved, and which weights of the
+    """The model with a pretraining head, the plain model that is saved, and which weights of the
     first are new."""
     import transformers
 
@@ -269,7 +274,7 @@ def _save(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
 ) -> None:
-    """A plain folder, with what the first one said of lengths, licence and language."""
+    """Save a plain folder, with the lengths, licence and languages of the original."""
     if base is not model_with_head:
         size = model_with_head.get_input_embeddings().weight.shape[0]
         base.resize_token_embeddings(size, mean_resizing=False)
@@ -292,15 +297,15 @@ def _save(
 def compare_adapted(
     divided: Divided, recipe: Recipe, adapted: str
 ) -> tuple[tuple[float, float, float], int, str]:
-    """By how much less a validation row costs the adapted model than the other, both fine-tuned."""
+    """The reduction of the validation loss per row by adaptation, both models fine-tuned."""
     rows = []
     for name in (recipe.model.name, adapted):
         costs_by_seed = [_validation_costs(divided, recipe, name, seed) for seed in range(SEEDS)]
         rows.append(np.mean([costs for costs, _ in costs_by_seed], axis=0))
         units = costs_by_seed[0][1]
-        score_text = f"{np.nanmean(rows[-1]):.4f} a validation row once fine-tuned, {SEEDS} seeds"
-        label = "the model as it was" if name == recipe.model.name else "the adapted model"
-        notify(Decision(label, "tried", score_text, prominent=True))
+        score_text = f"mean validation loss {np.nanmean(rows[-1]):.4f}, {SEEDS} seeds"
+        label = "the original model" if name == recipe.model.name else "the adapted model"
+        notify(Decision(label, "fine-tuned", score_text, prominent=True))
     finite = np.isfinite(rows[0]) & np.isfinite(rows[1])
     base_losses, adapted_losses = rows[0][finite], rows[1][finite]
     groups = np.unique(units[finite], return_inverse=True)[1]
@@ -310,12 +315,12 @@ def compare_adapted(
         seed=generator(recipe.seed, "adapted or not"),
         groups=groups if len(np.unique(groups)) < len(groups) else None,
     )
-    unit = "bits a byte" if recipe.task in DECODER_TASKS else "nats"
+    unit = "bits per byte" if recipe.task in DECODER_TASKS else "nats"
     return (gap.value, gap.low, gap.high), int(finite.sum()), unit
 
 
 def _validation_costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
-    """What each validation row costs a fit of ``train`` [n], and the rows' units [n]."""
+    """The loss of each validation row in a fit of ``train`` [n], and the rows' units [n]."""
     seeded = recipe.with_changes(model={"name": name}).model_copy(
         update={"seed": recipe.seed + seed}
     )

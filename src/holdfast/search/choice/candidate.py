@@ -1,7 +1,5 @@
-"""A model that may be chosen: what it knows of the rows already, by its probes or a short
-fine-tune, and what else is known of it: its size, its licence and languages, and whether rows
-fit into what it reads.
-"""
+"""A candidate model: its score by a linear probe or a short fine-tune, and its size, licence,
+languages and whether rows fit into its context."""
 
 from __future__ import annotations
 
@@ -62,11 +60,11 @@ MANY_PIECES, MANY_UNKNOWN, MANY_CUT = 1.5, 0.01, 0.05
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """``parameters``; ``disk_mb`` of its weights files and ``memory_mb`` of its weights as loaded;
-    ``licence`` and ``languages`` of its card; ``max_length`` tokens that a row is cut to, and the
-    share of rows that are ``cut``; ``tokens_per_word`` and the share of tokens that are
-    ``unknown`` to its vocabulary; ``rows_in``, the rows' language. ``None`` where it is not known.
-    ``doubts`` say in words what does not fit."""
+    """Facts of a model. ``parameters``; ``disk_mb`` of its weight files and ``memory_mb`` of its
+    weights as loaded; ``licence`` and ``languages`` of its card; ``max_length`` tokens that a row
+    is cut to, and the share of rows that are ``cut``; ``tokens_per_word`` and the share of tokens
+    that are ``unknown`` to its vocabulary; ``rows_in``, the rows' language. ``None`` if unknown.
+    ``doubts`` are mismatches, in words."""
 
     parameters: int
     disk_mb: float | None
@@ -85,7 +83,7 @@ class ModelFacts:
 
 
 def model_facts(prepared: PreparedData, positions: Ints) -> ModelFacts:
-    """Of a candidate that was prepared, by the rows at these ``positions``."""
+    """The facts of a prepared candidate, by the rows at these ``positions``."""
     loaded, recipe = prepared.loaded, prepared.recipe
     pictures = recipe.task in IMAGE_TASKS
     model = recipe.model
@@ -117,8 +115,8 @@ def model_facts(prepared: PreparedData, positions: Ints) -> ModelFacts:
 def fertility(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[float | None, float]:
-    """Tokens a word, special ones apart (``None`` for writing without spaces), and the share of
-    tokens that stand for what the vocabulary has no piece for."""
+    """Tokens per word, without special tokens (``None`` for scripts without spaces), and the share
+    of unknown tokens."""
     words = [word for text in texts for word in WORD.findall(text)]
     # It says of a long text that a model would not read all of it, which is checked elsewhere.
     with quiet_transformers():
@@ -139,7 +137,7 @@ def fertility(
 
 
 def cut_share(examples: object) -> float | None:
-    """The share of rows whose end is not read; ``None`` where rows have no length."""
+    """The share of rows that are truncated; ``None`` if rows have no length."""
     cut_tokens = getattr(examples, "source_cut", getattr(examples, "cut", None))
     if cut_tokens is None or not len(cut_tokens):
         return None
@@ -147,23 +145,23 @@ def cut_share(examples: object) -> float | None:
 
 
 def find_doubts(facts: ModelFacts) -> tuple[str, ...]:
-    """What does not fit, in words."""
+    """Mismatches between model and rows, in words."""
     doubts = []
     if (other := language_mismatch(facts.languages, facts.rows_in)) is not None:
         doubts.append(other)
     if facts.tokens_per_word is not None and facts.tokens_per_word > MANY_PIECES:
         doubts.append(
-            f"{facts.tokens_per_word:.1f} tokens a word: its vocabulary is not of this language or "
-            "domain"
+            f"{facts.tokens_per_word:.1f} tokens per word: its vocabulary does not fit this "
+            "language or domain"
         )
     if facts.unknown is not None and facts.unknown > MANY_UNKNOWN:
-        doubts.append(f"{facts.unknown:.1%} of the tokens are unknown to it")
+        doubts.append(f"{facts.unknown:.1%} of the tokens are not in its vocabulary")
     if facts.cut is not None and facts.cut > MANY_CUT:
-        doubts.append(f"{facts.cut:.0%} of the rows are longer than its {facts.max_length} tokens")
+        doubts.append(f"{facts.cut:.0%} of the rows exceed its limit of {facts.max_length} tokens")
     return tuple(doubts)
 
 
-# A probe learns from no more rows, and of sentences from no more words: more would say little more.
+# The most rows, and the most words of tagged sentences, for a probe: more would add little.
 MAX_PROBE_ROWS, MAX_PROBE_WORDS = 600, 4000
 # A short fine-tune takes this share of the updates that ``train`` would.
 SHORT_FIT_SHARE, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
@@ -172,15 +170,15 @@ METRIC_WORDS = {
     "f1_micro": "micro F1",
     "r2": "R²",
     "entity_f1": "entity F1",
-    "bits_per_byte": "bits a byte",
+    "bits_per_byte": "bits per byte",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ShortFit:
-    """A short fine-tune: ``rows`` [validation rows] its scores (NaN for one of which nothing is
-    read), ``units`` which of them are copies or of one group, ``score`` their mean, after ``steps``
-    updates."""
+    """A short fine-tune: ``rows`` [validation rows] are its scores (NaN for a row that the model
+    does not read), ``units`` which of them are duplicates or in one group, ``score`` their mean,
+    after ``steps`` updates."""
 
     rows: Floats
     units: Ints
@@ -191,9 +189,9 @@ class ShortFit:
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """A model that was assessed: ``row_evidence`` row by row by a frozen probe, or by the texts
-    that it was to write, with ``evidence`` the score that it has by that; ``short`` where it was
-    fine-tuned for a while. Scores are as the metric has them."""
+    """An assessed model: ``row_evidence`` per row from a frozen probe, or from the loss of the
+    texts that a generative model should generate; ``evidence`` is the resulting score; ``short`` is
+    the short fine-tune, if there was one. Scores have the sign of the metric."""
 
     name: str
     facts: ModelFacts
@@ -205,31 +203,31 @@ class ModelCandidate:
 
     @property
     def frozen(self) -> FrozenEvidence | None:
-        """The probe of a model that does not write."""
+        """The probe of a model that is not generative."""
         return self.row_evidence if isinstance(self.row_evidence, FrozenEvidence) else None
 
     @property
     def texts(self) -> TextEvidence | None:
-        """The texts of a model that writes."""
+        """The text losses of a generative model."""
         return self.row_evidence if isinstance(self.row_evidence, TextEvidence) else None
 
     @property
     def evidence_text(self) -> str:
-        """What ``evidence`` is the score of."""
+        """What kind of score ``evidence`` is."""
         if isinstance(self.row_evidence, FrozenEvidence):
             return f"linear probe, {FOLDS}-fold cross-validation"
         return f"after {count_phrase(self.row_evidence.steps, 'update')} of LoRA"
 
     def decision(self) -> Decision:
-        """A line as soon as it was assessed: the next one takes seconds to minutes."""
+        """A line as soon as it was assessed, since the next one takes seconds to minutes."""
         evidence = self.row_evidence
         if isinstance(evidence, FrozenEvidence):
             text = (
-                f"a probe (best on layer {evidence.layer.name}) scores "
-                f"{evidence.score:.3f} out of fold"
+                f"a linear probe scores {evidence.score:.3f} out of fold (best layer: "
+                f"{evidence.layer.name})"
             )
         else:
-            text = f"{evidence.before:.3f} bits a byte, {evidence.after:.3f} {self.evidence_text}"
+            text = f"{evidence.before:.3f} bits per byte, {evidence.after:.3f} {self.evidence_text}"
         because = "; ".join([text, *self.facts.doubts])
         return Decision(f"candidate {self.name}", f"{self.seconds:.1f} s", because, prominent=True)
 
@@ -252,7 +250,7 @@ class ModelCandidate:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRows:
-    """The split rows that every candidate is assessed on, and for which task."""
+    """The split rows on which every candidate is assessed, and their task."""
 
     divided: Divided
     recipe: Recipe
@@ -274,7 +272,8 @@ class ChoiceRows:
 
     @property
     def metric(self) -> tuple[str, bool]:
-        """Its name, and whether more is better; where less is, scores have their sign turned."""
+        """Its name, and whether higher is better; if lower is better, the sign of the scores is
+        reversed."""
         return METRICS[self.label_type]
 
     @property
@@ -283,20 +282,20 @@ class ChoiceRows:
         return METRIC_WORDS[self.metric[0]]
 
     def prepare(self, name: str) -> tuple[PreparedData, Ints, Ints]:
-        """The rows as a candidate reads them, without what is added to them."""
+        """The rows as a candidate reads them, without added rows."""
         recipe = self.recipe.with_changes(model={"name": name})
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
     def extend(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
-        """With what a fit of ``train`` would learn from in addition."""
+        """With the rows that a fit of ``train`` would add."""
         known = self.divided.tables
         wide = with_general(prepared, known)
         return with_added(wide, train, valid, self.divided.unlabelled, known)
 
 
 def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
-    """What a model knows already. Raises what preparing it raises, ``DataError`` where the rows
-    hold nothing that could be predicted."""
+    """Assess a model before fine-tuning. Raises what preparing it raises, and ``DataError`` if the
+    rows hold nothing to predict."""
     start = time.perf_counter()
     prepared, train, valid = rows.prepare(name)
     evidence: FrozenEvidence | TextEvidence
@@ -308,8 +307,8 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
         folds = assign_folds(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
         evidence = frozen_evidence(prepared, positions, folds)
     if not np.isfinite(evidence.rows).any():
-        rule = f"hold nothing that {rows.metric_text} could be told of"
-        raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
+        rule = f"has no rows on which {rows.metric_text} can be measured"
+        raise DataError(prepared.rows.source, rule, None, "Add rows, or use other data.")
     facts = model_facts(prepared, positions)
     metric, higher = rows.metric
     estimated = estimate(
@@ -323,8 +322,8 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
 
 
 def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
-    """Of all rows at most 600, of sentences with a tag a word at most 4,000 words: a fixed sample
-    that hangs on no model, in the rows' order."""
+    """At most 600 rows, or for tagged sentences at most 4,000 words: a fixed sample that does not
+    depend on the model, in the rows' order."""
     order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(positions))
     sample = positions[order[:MAX_PROBE_ROWS]]
     if "tokens" in prepared.rows.rows.column_names:
@@ -336,7 +335,7 @@ def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
 
 
 def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> ShortFit:
-    """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
+    """A fit with a tenth of the updates of ``train``, 5 to 200, scored on validation rows."""
     start = time.perf_counter()
     planned_steps = sum(
         phase.steps for phase in make_training_plan(prepared, train, valid).plan.phases
@@ -354,7 +353,7 @@ def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints
 
 
 def validation_scores(label_type: str, fitted: FittedModel) -> Floats:
-    """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
+    """The scores of a fit's validation rows, higher is better, as in ``Candidate.rows``."""
     examples: Any = fitted.training_plan.valid
     losses, outputs = fitted.measure(examples)
     if label_type == "text":

@@ -1,17 +1,16 @@
-"""What a model knows of rows before any training, or after a few updates.
+"""Scores of a pretrained model on the rows before any training, or after a few updates.
 
-Of a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME
-as well. One pass over the rows serves all layers. A row is what the layer's states are on average
-over its places; for tags each word is its first piece. Folds keep copies and groups together.
+For a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME. One
+pass over the rows serves all layers. A row's features are the mean of the layer's states over its
+tokens; for tags each word is its first token. Folds keep duplicates and groups together.
 
-Of a model that writes: the bits that each byte of texts costs it, before and after a few updates of
-an adapter.
+For a generative model: the bits per byte of texts, before and after a few updates of an adapter.
 
-    bits a byte = Σ −log2 p(token | before) ÷ Σ UTF-8 bytes of the text that the tokens stand for
+    bits per byte = Σ −log2 p(token | before) ÷ Σ UTF-8 bytes of the text that the tokens stand for
 
-Perplexity counts tokens, and models split a text into other tokens; bytes are the same for all.
-Special tokens (an end, the turns of a chat) cost bits and stand for no byte. Lower is better;
-within this project's scores the sign is turned, so that higher is better everywhere.
+Perplexity counts tokens, and models tokenize differently; bytes are the same for all. Special
+tokens (an end, the turns of a chat) cost bits and stand for no byte. Lower is better; the scores in
+this project reverse the sign, so that higher is better everywhere.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ HEAD = "pooled"
 @dataclass(frozen=True, slots=True)
 class LayerScore:
     """One layer: the out-of-fold ``score`` of a probe on it, its shrunken ``h_score`` (``None``
-    where there is no class) and its ``log_evidence`` (LogME)."""
+    without classes) and its ``log_evidence`` (LogME)."""
 
     name: str
     score: float
@@ -76,11 +75,11 @@ class LayerScore:
 
 @dataclass(frozen=True, slots=True)
 class FrozenEvidence:
-    """``layers`` in their order, the last being what the head reads, ``best`` the place of the
-    one that a probe reads best. ``rows`` [n] are the scores of the rows that were requested (NaN
-    for one of which nothing is read), of each fold by the layer that is best on the other folds:
-    their mean has no luck of the choice among layers. ``units`` [n] say which rows are copies or of
-    one group; ``rows_per_s`` passed the network."""
+    """Probe scores of a frozen model. ``layers`` in their order, the last being the input of the
+    head, ``best`` the index of the one with the best probe. ``rows`` [n] are the scores of the
+    requested rows (NaN for a row that the model does not read), for each fold by the layer that is
+    best on the other folds: choosing the layer adds no selection bias to their mean. ``units`` [n]
+    say which rows are duplicates or in one group; ``rows_per_s`` is the speed of the network."""
 
     layers: tuple[LayerScore, ...]
     best: int
@@ -90,7 +89,7 @@ class FrozenEvidence:
 
     @property
     def score(self) -> float:
-        """Of a probe on the layer that other folds chose, out of fold."""
+        """The out-of-fold score of a probe on the layer that other folds chose."""
         return float(np.nanmean(self.rows))
 
     @property
@@ -99,12 +98,12 @@ class FrozenEvidence:
 
     @property
     def head(self) -> LayerScore:
-        """What the last layer reads."""
+        """The score of the last layer, the input of the head."""
         return self.layers[-1]
 
     @property
     def h_score(self) -> float | None:
-        """The mean over the layers; ``None`` where there is no class."""
+        """The mean over the layers; ``None`` without classes."""
         known = [layer.h_score for layer in self.layers if layer.h_score is not None]
         return float(np.mean(known)) if known else None
 
@@ -126,8 +125,8 @@ class FrozenEvidence:
 
 @dataclass(frozen=True, slots=True)
 class LayerFeatures:
-    """What the layers give of rows, one line each: of a text or image, or of each word. ``owner``
-    [lines] is the line's example, ``tags`` [lines] the word's tag."""
+    """The features of rows in each layer, one line per text, image or word. ``owner`` [lines] is
+    the line's example, ``tags`` [lines] the word's tag."""
 
     states: dict[str, Floats]
     owner: Ints
@@ -136,8 +135,8 @@ class LayerFeatures:
 
 
 def assign_folds(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
-    """A fold for every row [n], the same for rows of one unit, units of each label dealt in turn.
-    Fewer units than folds: a fold each."""
+    """A fold for every row [n], the same for rows of one unit, with each label spread over the
+    folds. With fewer units than folds, each unit is a fold."""
     _, first, of_row = np.unique(units, return_index=True, return_inverse=True)
     chance = generator(seed, "folds of the probe").permutation(len(first))
     order = np.lexsort((chance, labels[first]))
@@ -147,7 +146,7 @@ def assign_folds(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
 
 
 def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> FrozenEvidence:
-    """The evidence of ``positions`` among what is prepared; ``folds`` [n] of them."""
+    """The probe scores of the prepared rows at ``positions``; ``folds`` [n] are theirs."""
     examples: Any = prepared.examples.take(positions)
     features = pass_layers(prepared, examples)
     # A sentence of which no word is read is no example.
@@ -180,7 +179,7 @@ def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> Fro
 
 def out_of_fold_scores(rows: Floats, folds: Ints) -> Floats:
     """The scores [n] of each fold by the layer with the best mean of ``rows`` [layers, n] on the
-    other folds; the first of equals, and the best of all where there are no other rows."""
+    other folds: the first on a tie, and the best overall if there are no other rows."""
     scores = np.full(rows.shape[1], np.nan)
     for fold in np.unique(folds):
         in_fold = folds == fold
@@ -196,7 +195,7 @@ def out_of_fold_scores(rows: Floats, folds: Ints) -> Floats:
 def _targets(
     examples: LabelledExamples, features: LayerFeatures, label_type: str | None
 ) -> tuple[Floats, Ints | None]:
-    """What the probe learns [lines, C], and class indices [lines] where there are some."""
+    """The targets of the probe [lines, C], and class indices [lines] if there are classes."""
     labels = features.tags if features.tags is not None else np.asarray(examples.labels)
     if label_type == "several":
         return labels.astype(np.float64), None
@@ -210,8 +209,8 @@ def _targets(
 def score_rows(
     label_type: str | None, outputs: Floats, labels: npt.NDArray[Any], threshold: float
 ) -> Floats:
-    """The scores of rows [n] by what is ``outputs`` [n, C] of their ``labels``: of several those
-    that are said by more than ``threshold``, a number, or else the likeliest class."""
+    """The scores of rows [n] from ``outputs`` [n, C] and ``labels``: for several labels those above
+    ``threshold``, for a number the number, else the class with the highest probability."""
     if label_type == "several":
         return set_rows(outputs > threshold, labels)
     return (
@@ -232,7 +231,7 @@ def _sentence_rows(
 
 
 def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
-    """One pass of ``examples`` through the untouched network, in evaluation mode."""
+    """One pass of ``examples`` through the pretrained network, in evaluation mode."""
     import torch
 
     use_threads(prepared.machine.threads)
@@ -276,13 +275,13 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
 
 
 def _words(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The states [batch, places, width] of the first piece of each word."""
+    """The states [batch, places, width] of the first token of each word."""
     states = states[:, states.shape[1] - batch["input_ids"].shape[1] :]
     return states.flatten(0, 1)[batch["where"]]
 
 
 def _at_most(layers: Sequence[Layer]) -> list[Layer]:
-    """At most eight of them: the hooks of the others would cost memory, and say little more."""
+    """At most eight layers: hooks on more cost memory and add little."""
     if len(layers) <= MAX_LAYERS:
         return list(layers)
     places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MAX_LAYERS).round().astype(int)
@@ -295,10 +294,10 @@ MAX_ROWS, FEW_UPDATES = 300, 10
 
 @dataclass(frozen=True, slots=True)
 class TextEvidence:
-    """Bits a byte ``before`` any update and ``after`` ``steps`` of them; ``rows`` [validation rows]
-    are those after, each with its sign turned, NaN for one without a token of an answer; ``units``
-    say which of them are copies or of one group.
-    ``perplexity`` (per token of the model) is that before any update."""
+    """Bits per byte ``before`` any update and ``after`` ``steps`` updates. ``rows`` [validation
+    rows] are those after, with the sign reversed, NaN for a row without a target token; ``units``
+    say which of them are duplicates or in one group. ``perplexity`` (per token of the model) is
+    that before any update."""
 
     before: float
     after: float
@@ -318,8 +317,8 @@ class TextEvidence:
 
 
 def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvidence:
-    """Of at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are learned
-    from."""
+    """Measured on at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are
+    used for the updates."""
     order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(valid))
     sampled = np.sort(np.asarray(valid)[order[:MAX_ROWS]])
     settings = {"train.max_steps": FEW_UPDATES, "train.evaluations": 1, "control.policy": "off"}
@@ -346,8 +345,9 @@ def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvide
 def bits_per_byte_rows(
     examples: EncodedTokens | EncodedPairs, losses: Floats, outputs: Floats, tokenizer: Any
 ) -> Floats:
-    """Bits a byte of each row of the table, its sign turned: ``losses`` [examples] in nats a token,
-    ``outputs`` [examples, 2] its target tokens first. A row may have several examples, or none."""
+    """Bits per byte of each row of the table, with the sign reversed: ``losses`` [examples] in nats
+    per token, ``outputs`` [examples, 2] with the number of target tokens first. A row may have
+    several examples, or none."""
     nats = losses * outputs[:, 0].astype(np.float64)
     # Which row of the table each example is of, and how many rows there are.
     row_of_example = np.asarray(

@@ -1,12 +1,11 @@
-"""``holdfast choose``: which of several models to fine-tune on these rows, without fine-tuning all.
+"""``holdfast choose``: which of several pretrained models to fine-tune, without fine-tuning all.
 
-The rows are read and split as ``train`` would have it. Every candidate is loaded and measured for
-what it knows already (``evidence.py``): a classifier by a linear probe on each of its frozen
-layers, a model that writes by the bits a byte that texts cost it, before and after a few updates of
-LoRA. The best two are then fine-tuned for a short while, as ``train`` does it, judged by validation
-rows. ``order.py`` says which model comes first by both, and whether these rows show it. Test rows
-are never opened, and nothing is written but what ``adaptation.py`` makes of the chosen model, where
-that was requested.
+The rows are read and split as in ``train``. Every candidate is loaded and scored (``evidence.py``):
+a classifier by a linear probe on each of its frozen layers, a generative model by bits per byte,
+before and after a few updates of LoRA. The best two are then fine-tuned briefly, as in ``train``,
+and scored on validation rows. ``order.py`` ranks the models by both and says whether the rows show
+the difference. Test rows are never used. Nothing is written, except the adapted model of
+``adaptation.py`` if requested.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ if TYPE_CHECKING:
 SHORT_FITS = 2
 # Why no score after fine-tuning is given.
 NOT_PREDICTED = (
-    "the score after fine-tuning is not predicted: no interval for it has been shown to hold on "
-    "data sets that it was not fitted on"
+    "the score after fine-tuning is not predicted: no prediction interval was shown to be reliable "
+    "on new data sets"
 )
 CALIBRATED = "on no data sets, so no score after fine-tuning is predicted"
 
@@ -70,10 +69,10 @@ class Choice:
     """Which model to take: ``chosen``, and ``because`` in a sentence.
 
     ``told_apart`` says whether the 95 % interval of its lead over the next excludes 0. The
-    ``candidates`` stand best first, each with its measured ``evidence``. ``predicted``, in the same
-    order, has no value: a score after fine-tuning is not predicted, and ``why`` says why.
-    ``metric`` names the score. ``rows`` are those that were assessed. ``adapted`` is what became
-    of the chosen model, where it was to be adapted.
+    ``candidates`` are sorted best first, each with its measured ``evidence``. ``predicted``, in the
+    same order, has no value: the score after fine-tuning is not predicted, and ``why`` gives the
+    reason. ``metric`` names the score. ``rows`` are the assessed rows. ``adapted`` is the result of
+    the adaptation, if one was requested.
     """
 
     chosen: str
@@ -123,10 +122,10 @@ def choose_model(
     adaptation: AdaptationOptions | None = None,
 ) -> Choice:
     """Choose among ``models`` (names or folders) for the rows of a recipe; ``in_memory`` are rows
-    in memory, see ``prepare.sources``. The chosen one is then adapted, where that is requested.
+    in memory, see ``prepare.sources``. The chosen one is then adapted, if requested.
 
-    Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
-    ``ModelError`` where none can be used.
+    Raises what ``train`` raises for its rows and settings, ``RecipeError`` if no model is named,
+    ``ModelError`` if none can be used.
     """
     with run_environment(recipe, in_memory) as recipe:
         start, names = time.perf_counter(), _model_names(models)
@@ -162,7 +161,7 @@ def _model_names(models: Sequence[str]) -> list[str]:
 
 
 def _with_inferred_task(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe with the task that the rows, and the first model that can do it, say."""
+    """The recipe with the task inferred from the rows and the first model that can do it."""
     problems: list[InputError] = []
     for name in names:
         candidate_recipe = recipe.with_changes(model={"name": name})
@@ -178,7 +177,7 @@ def _with_inferred_task(recipe: Recipe, names: Sequence[str]) -> Recipe:
 def _assess_all(
     rows: ChoiceRows, names: Sequence[str]
 ) -> tuple[list[ModelCandidate], list[LeftOut]]:
-    """What each candidate knows already."""
+    """Assess each candidate before fine-tuning."""
     candidates: list[ModelCandidate] = []
     left_out: list[LeftOut] = []
     for name in names:
@@ -199,7 +198,7 @@ def _assess_all(
 
 
 def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[ModelCandidate]:
-    """The candidates, the best two of them fine-tuned for a short while."""
+    """The candidates, the best two of them with a short fine-tune."""
     best = sorted(
         range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].row_evidence.rows)
     )[:SHORT_FITS]
@@ -248,7 +247,7 @@ def _make_choice(
 def _select(
     rows: ChoiceRows, candidates: Sequence[ModelCandidate], ranking: ModelOrder
 ) -> tuple[int, str]:
-    """Which is taken, and why in a sentence."""
+    """The selected model, and why in a sentence."""
     scores, units = (
         np.stack([one.row_evidence.rows for one in candidates]),
         candidates[0].row_evidence.units,
@@ -257,39 +256,36 @@ def _select(
     score = _score_text(rows, candidates[best])
     lead = ranking.lead
     if lead is None:
-        return best, f"{candidates[best].name}, the only one that could be asked: {score}."
+        return best, f"{candidates[best].name}, the only usable candidate: {score}."
     second = ranking.order[1]
-    judged_by = "a short fine-tune of both" if ranking.by_short else "this score"
+    judged_by = "After a short fine-tune of both" if ranking.by_short else "By this score"
     count = count_phrase(lead.n, "validation row" if ranking.by_short else "row")
     gap_text = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
     if ranking.significant:
         return (
             best,
-            f"{candidates[best].name}: {score}. By {judged_by} it is {gap_text} better than "
-            + (f"{candidates[second].name}, the next."),
+            f"{candidates[best].name}: {score}. {judged_by} it is better than the next, "
+            f"{candidates[second].name}, by {gap_text}.",
         )
     margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.is_generative else 1.0)
     selected = cheapest_as_good(scores, units, [one.rows_per_s for one in candidates], margin)
     if selected == best:
         return best, (
-            f"{candidates[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show "
-            "that it is better "
-            f"than {candidates[second].name}, the next: difference {gap_text}."
+            f"{candidates[best].name}: {score}. Its lead over the next, {candidates[second].name}, "
+            f"is inconclusive: {gap_text}."
         )
     against = difference(scores[best], scores[selected], units)
     times = candidates[selected].rows_per_s / candidates[best].rows_per_s
     return selected, (
         f"{candidates[selected].name}: {_score_text(rows, candidates[selected])}. "
-        f"{candidates[best].name} scores "
-        f"{against.value:.3f} better (95 % CI {against.low:.3f} to {against.high:.3f}), which "
-        f"{count_phrase(against.n, 'row')} do not show to be a difference, and "
-        f"{candidates[selected].name} "
-        f"passes {times:.1f} times as many rows a second."
+        f"{candidates[best].name} scores better by {against.value:.3f} (95 % CI {against.low:.3f} "
+        f"to {against.high:.3f}, {count_phrase(against.n, 'row')}), which is inconclusive, and "
+        f"{candidates[selected].name} is {times:.1f} times as fast."
     )
 
 
 def _score_text(rows: ChoiceRows, candidate: ModelCandidate) -> str:
-    """What was measured of a candidate, with its interval."""
+    """A candidate's measured score, with its interval."""
     estimate = candidate.evidence
     span = (
         "no interval"

@@ -1,14 +1,15 @@
-"""Which of several models comes first on the same rows, and whether these rows show it.
+"""The ranking of several models on the same rows, and whether these rows show the difference.
 
-Two kinds of evidence, both of them measured. Every model has a score of each row: out of fold by a
-linear probe on its frozen layers, or, of a model that writes, after a few updates. Two models are
-compared row by row, so that what both find hard cancels. A short fine-tune of the best two is
-nearer to what they are chosen for: where its validation rows show a difference, it decides.
+There are two measured scores. Every model has a score per row: out of fold by a linear probe on its
+frozen layers, or for a generative model after a few updates. Two models are compared row by row, so
+that the difficulty of the rows cancels. A short fine-tune of the best two is closer to the intended
+use: if its validation rows show a difference, it decides.
 
-The score after a whole fine-tune is not predicted. A normal model of it, calibrated on two sets,
-moved a model's score with the log evidence of the other candidates, without a bound, and cut it
-off at 1: it said 1.000 (0.915 to 1) of rows on which the fine-tuned model had 0.898. What
-``benchmarks/choose.py`` measures by leaving one set out can show whether one may be given again.
+The score after a full fine-tune is not predicted. A normal model of it, calibrated on two data
+sets, moved a model's score with the log evidence of the other candidates, without a bound, and cut
+it off at 1: it predicted 1.000 (0.915 to 1) for rows on which the fine-tuned model scored 0.898.
+``benchmarks/choose.py`` measures, by leaving one data set out, whether a prediction can be given
+again.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ RESAMPLES = 100
 
 @dataclass(frozen=True, slots=True)
 class ModelOrder:
-    """``order`` [models]: positions, best first. ``lead`` is that of the first over the second with
-    its 95 % interval (``None``: there is one model), by the short fine-tunes where ``by_short``."""
+    """``order`` [models]: positions, best first. ``lead`` is the first model's lead over the second
+    with its 95 % interval (``None`` for one model), from the short fine-tunes if ``by_short``."""
 
     order: tuple[int, ...]
     lead: Difference | None
@@ -56,12 +57,12 @@ def rank_models(
     short: dict[int, Floats] | None = None,
     valid_units: Ints | None = None,
 ) -> ModelOrder:
-    """The order of models by ``rows`` [models, n], higher better, and by ``short`` (of two models,
-    by position, the scores [v] of their validation rows) where these show a difference.
+    """The ranking of models by ``rows`` [models, n], higher is better, and by ``short`` (for two
+    models, by position, the scores [v] of their validation rows) if these show a difference.
 
-    ``units`` [n] and ``valid_units`` [v] are of rows that are no evidence of their own (copies,
-    groups). A row that one model does not read (NaN) counts in no comparison; raises ``Defect``
-    where no row is left.
+    ``units`` [n] and ``valid_units`` [v] mark rows that are not independent (duplicates, groups). A
+    row that one model does not read (NaN) is left out of every comparison; raises ``Defect`` if no
+    row is left.
     """
     means = common_rows(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
@@ -79,7 +80,7 @@ def rank_models(
 
 
 def common_rows(rows: Floats) -> Floats:
-    """The columns of ``rows`` [models, n] that every model has a score of."""
+    """The columns of ``rows`` [models, n] for which every model has a score."""
     scores = np.asarray(rows, np.float64)
     common = np.asarray(scores[:, np.isfinite(scores).all(axis=0)])
     if not common.shape[1]:
@@ -88,7 +89,7 @@ def common_rows(rows: Floats) -> Floats:
 
 
 def difference(one: Floats, other: Floats, units: Ints) -> Difference:
-    """mean(one − other) over the rows that both have a score of, with Student's 95 % interval over
+    """mean(one − other) over the rows that both have a score for, with Student's 95 % interval over
     units (a jackknife); without limits for fewer than two units."""
     scored = np.isfinite(one) & np.isfinite(other)
     seed = generator(0, "difference of models")
@@ -103,14 +104,14 @@ def difference(one: Floats, other: Floats, units: Ints) -> Difference:
 
 
 def unit_codes(units: Ints) -> Ints:
-    """Whole numbers from 0 on."""
+    """Units as integers from 0."""
     return np.asarray(np.unique(units, return_inverse=True)[1], dtype=np.int64)
 
 
 def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estimate:
     """The mean of ``rows`` [n] with its 95 % interval: Wilson's over units for accuracy, else
-    Student's; answers out of ``folds`` have the wider one of ``metrics/score.py``, for the
-    probe that learns from all rows."""
+    Student's. Out-of-fold predictions (``folds``) have the wider interval of ``metrics/score.py``,
+    for a probe fitted on all rows."""
     scored = np.isfinite(rows)
     values, units = np.asarray(rows[scored], np.float64), unit_codes(units[scored])
     value = float(values.mean())
@@ -133,9 +134,9 @@ def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estim
 def cheapest_as_good(
     rows: Floats, units: Ints, rows_per_s: Sequence[float], margin: float = MARGIN
 ) -> int:
-    """The fastest model of those whose score is at most ``margin`` below the best one's ``rows``
-    [models, n], a difference whose interval includes 0; the best itself where none is faster by
-    half."""
+    """The fastest model whose score is at most ``margin`` below the best one's ``rows`` [models, n]
+    and whose difference has an interval that includes 0; the best itself if no model is at least
+    half again as fast."""
     means = common_rows(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
     best = cheapest = order[0]

@@ -1,20 +1,21 @@
-"""``holdfast cv``: every row is answered once a repeat by a model to which it was unknown, and a
-model of all rows comes out.
+"""``holdfast cv``: cross-validation. Each row is predicted once per repeat by a model that did not
+learn from it, and a model trained on all rows is saved.
 
-    folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
-      │      its held-out rows only score
+    folds ── each the same fit: training rows train, validation rows choose the number of steps and
+      │      the best checkpoint, held-out rows only score
       ├─ scores of the held-out rows → metrics with intervals (``scores.py``)
       ├─ evaluations on validation rows, joined → those of the fit on all rows
-      └─ at which share of their way they were best → where that fit ends
+      └─ the share of training at which they were best → where that fit stops
 
-All rows are folded. What copies or a group hold together is never parted; classes, each of several
-labels and ranges of numbers are held in proportion; by time each fold is answered by what is older,
-and by group, source or topic whole blocks are held out. A fold's validation rows, which decide
-steps and state, are taken from the next fold, so that no row judges in two folds of a repeat.
+All rows are folded. Duplicates and rows of one group stay in one fold. Folds are stratified by
+class, by each of several labels and by ranges of numbers. By time, each fold is predicted from
+older rows; by group, source or topic, complete blocks are held out. A fold's validation rows, which
+choose steps and checkpoint, come from the next fold, so that no row validates two folds of a
+repeat.
 
-The model of all rows is judged by nothing of its own: no row is left for it. With ``cv.nested``
-folds within each fold judge in the place of validation rows, and the model of all rows is
-cross-fitted in the same way (``fits/cross_fitting.py``).
+The model trained on all rows has no validation rows of its own. With ``cv.nested``, inner folds of
+each fold replace validation rows, and the model trained on all rows is cross-fitted in the same way
+(``fits/cross_fitting.py``).
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ if TYPE_CHECKING:
 
 
 Ages = npt.NDArray[np.float64]
-MORE_ROWS = "Choose fewer folds, add rows, or leave small classes out (data.rare=drop)."
+MORE_ROWS = "Choose fewer folds, add rows, or drop small classes (data.rare=drop)."
 
 
 @dataclass(frozen=True, slots=True)
 class FoldPlan:
-    """Every fold of every repeat, and in words how they came about."""
+    """Every fold of every repeat, and how they were made, in words."""
 
     folds: tuple[TrialFold, ...]
     how: str
@@ -75,10 +76,10 @@ class FoldPlan:
 
 
 def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: float) -> FoldPlan:
-    """The folds of all ``prepared`` rows; ``share`` is that of validation rows among those that a
-    fold does not hold (0: none).
+    """The folds of all ``prepared`` rows; ``share`` is the share of validation rows among the rows
+    outside a fold (0: none).
 
-    Raises ``SplitError`` where rows, classes, blocks or times are too few for so many folds.
+    Raises ``SplitError`` if rows, classes, blocks or times are too few for the number of folds.
     """
     seed = derive_seed(recipe.seed, "cross-validation")
     # Reported when the rows were split.
@@ -106,8 +107,8 @@ def _make_folds(
     assert cv.folds is not None
     if strategy.by == "time":
         if cv.repeats > 1:
-            rule = "go by time, of which there is one order: they cannot be dealt anew"
-            raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
+            rule = "must be 1 with folds by time, because rows have only one order in time"
+            raise RecipeError("--repeats", rule, cv.repeats, "Remove it.")
         return time_folds(units, _ages(prepared, divided, strategy), cv.folds)
     how_text = ""
     if strategy.blocks is not None:
@@ -115,7 +116,7 @@ def _make_folds(
         of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
         units = majority_blocks(of_row, blocks)
         labels = np.zeros(len(rows), dtype=np.int64)
-        how_text = f"whole {strategy.by}s held out; "
+        how_text = f"complete {strategy.by}s held out; "
     has_label_sets = "labels" in rows.rows.column_names and not how_text
     try:
         dealt_folds = make_folds(
@@ -143,8 +144,8 @@ def _ages(prepared: PreparedData, divided: Divided, strategy: SplitStrategy) -> 
 def _from_next_fold(
     prepared: PreparedData, folds: Folds, fold: Fold, share: float, seed: int
 ) -> Ints:
-    """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
-    units for it."""
+    """Rows of the next fold of the repeat, in complete units, stratified by class if a class has
+    enough units."""
     of_repeat = [one for one in folds if one.repeat == fold.repeat]
     rows = of_repeat[(fold.number + 1) % len(of_repeat)].held_out
     rows = np.intersect1d(rows, fold.train)
@@ -179,25 +180,25 @@ def _newest_units(prepared: PreparedData, ages: Ages, fold: Fold, share: float) 
 
 
 def _check_fold(prepared: PreparedData, fold: Fold, train: Ints) -> None:
-    """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
+    """Refuse a fold without training rows, or without training rows of a class that it predicts."""
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.one_class
     missing = np.setdiff1d(labels[fold.held_out], labels[train]) if one_class else labels[:0]
     if len(missing):
         class_name = f"the class {prepared.rows.classes[int(missing[0])]!r}"
-        rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
+        rule = f"is in fold {fold.number + 1} but has no training row outside it"
         raise SplitError(class_name, rule, None, MORE_ROWS)
     if not len(train):
-        raise SplitError("the rows", "leave nothing to learn from", None, MORE_ROWS)
+        raise SplitError("a fold", "leaves no training rows", None, MORE_ROWS)
 
 
 FOLDS = 5
-FOLDED = "a validation row of the division: folded as all others are"
+FOLDED = "a validation row of the split: folded like all others"
 
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """The procedure: so many ``folds``, dealt ``repeats`` times, carried out by an ``engine``."""
+    """The procedure: ``folds`` folds, ``repeats`` times, run by an ``engine``."""
 
     folds: int = FOLDS
     repeats: int = 1
@@ -210,9 +211,9 @@ class CrossValidation:
         return "cv"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """All rows are folded: none are set aside, unless test rows are given.
+        """All rows are folded: no test rows are set aside, unless a test file is given.
 
-        Raises ``RecipeError`` for what folds do not go together with.
+        Raises ``RecipeError`` for settings that are incompatible with folds.
         """
         _refuse_conflicts(recipe, self.nested)
         shares = {"test": 0.0} if recipe.data.test is None else {}
@@ -227,15 +228,15 @@ class CrossValidation:
         """Prepare all rows, and fold them."""
         given_parts = int("test" in divided.splits.records["split"].to_pylist())
         if recipe.data.valid is not None or len(divided.given) > given_parts:
-            rule = "divides the rows itself, and validation rows are given"
-            remedy = "Give all rows as one file, or leave data.valid out."
+            rule = "splits the rows itself, but validation rows are given"
+            remedy = "Give all rows as one file, or remove data.valid."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
         prepared, train, valid = prepare_divided(
             recipe, divided.splits, divided.findings, extend=False
         )
         if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
             raise RecipeError(
-                "--nested", against, None, "Leave it out: validation rows then judge."
+                "--nested", against, None, "Remove it: cv then selects on validation rows."
             )
         prepared = with_general(prepared, divided.tables)
         positions = np.union1d(train, valid)
@@ -257,9 +258,9 @@ def cross_validation_of(
     engine: str = "local",
     address: str | None = None,
 ) -> CrossValidation:
-    """What options say, else the recipe, else the usual.
+    """The procedure by the options, else the recipe, else the defaults.
 
-    Raises ``RecipeError`` for an engine that is none.
+    Raises ``RecipeError`` for an unknown engine.
     """
     make_engine(engine, address)
     cv = recipe.cv
@@ -280,15 +281,15 @@ def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
         "train.max_minutes": recipe.train.max_minutes is not None,
     }
     if conflicts := [name for name, there in blocking.items() if there]:
-        rule = f"does not go together with {' and '.join(conflicts)}"
-        remedy = "Leave it out."
+        rule = f"cannot be combined with {' and '.join(conflicts)}"
+        remedy = "Remove it."
         if "train.folds" in conflicts:
-            remedy = "Leave it out: --nested has folds within each fold choose."
+            remedy = "Remove it: --nested selects on inner folds of each fold."
         raise RecipeError("holdfast cv", rule, None, remedy)
 
 
 class FoldLearner:
-    """What cross-validation makes of a split: its folds, and then the model of all rows."""
+    """Cross-validation of a split: its folds, and then the model trained on all rows."""
 
     def __init__(self, procedure: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
         self._asked, self.learning, self.fold_plan = procedure, learning, plan
@@ -299,7 +300,7 @@ class FoldLearner:
         return self._blocks
 
     def plan(self) -> Mapping[str, Any]:
-        """The folds as they would be dealt."""
+        """The folds as they would be made."""
         fits = 1 + self.learning.folds
         return {
             "rows": len(self.learning.everything),
@@ -318,7 +319,7 @@ class FoldLearner:
         }
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
-        """The folds, one after another or many at a time, then the model of all rows."""
+        """Run the folds, one after another or in parallel, then train the model on all rows."""
         start, plan, context = (
             time.perf_counter(),
             self.fold_plan,
@@ -371,14 +372,14 @@ class FoldLearner:
         training_plan = make_training_plan(
             prepared, everything, judging_rows, (), checkpoints, cross_fitted=True
         )
-        # Weights that are tried at the end are judged by validation rows, and the model of all rows
-        # has none.
+        # Weight averages are compared on validation rows, and the model trained on all rows has
+        # none.
         weight_offers = [
             x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
         ]
         if weight_offers:
-            rule = "does not go together with weights tried at the end, which validation rows judge"
-            raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Leave it out.")
+            rule = "cannot be combined with weight averages, which need validation rows"
+            raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Remove it.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
         def fold_looks(
@@ -395,9 +396,9 @@ def join_evaluations(
     share: float,
     folds: int,
 ) -> FoldMeasurements:
-    """The folds' evaluations as evaluations of the fit on all rows, each at the same
-    share of the way; a fold that had stopped repeats its last one. The fit ends at the evaluation
-    that is nearest to this ``share``."""
+    """The folds' evaluations as evaluations of the fit on all rows, each at the same share of
+    training; a fold that had stopped repeats its last one. The fit stops at the evaluation nearest
+    to ``share``."""
     plan = training_plan.plan
     evaluations = []
     for step in plan.evaluate_at:
@@ -409,8 +410,8 @@ def join_evaluations(
         evaluations.append(_join_measured([done for _, done in pairs], places, training_plan))
     last_step = min(plan.evaluate_at, key=lambda step: abs(step / plan.steps - share))
     because = (
-        f"the {folds} folds were best at {share:.0%} of their way (the median), and no row is left "
-        "to judge the model of all rows"
+        f"the {folds} folds were best at {share:.0%} of training (the median), and the model "
+        "trained on all rows has no validation rows"
     )
     return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(evaluations), last_step, because)
 
@@ -447,7 +448,7 @@ def _join_measured(
 def _out_of_fold_predictions(
     context: SearchContext, pairs: Sequence[tuple[TrialFold, FitResult]]
 ) -> OutOfFoldPredictions:
-    """What the folds of the first repeat said, in the order of the rows."""
+    """The out-of-fold predictions of the first repeat, in the order of the rows."""
     import pyarrow as pa
 
     tables = [done.held_out_scores.predictions for one, done in pairs if one.repeat == 0]

@@ -1,8 +1,9 @@
-"""What the folds of a cross-validation say together: metrics with intervals, verdicts, spread.
+"""Combined scores of the folds of a cross-validation: metrics with intervals, verdicts, spread.
 
-The interval of a class's metrics is that of the pooled rows, counted as fewer and moved up to all
-rows (``metrics/score.py``); of every other task it is the corrected resampled t of the
-folds' scores (``stats/folds.py``). Which holds how often is in ``benchmarks/cross_validation.py``.
+For classes, the interval is that of the pooled rows, with a reduced effective number of rows and
+shifted to a model trained on all rows (``metrics/score.py``). For every other task it is the
+corrected resampled t of the folds' scores (``stats/folds.py``). ``benchmarks/cross_validation.py``
+measures how often each covers the true value.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ SHARES = (*RATES, *OVERLAPS, "balanced_accuracy", "entity_", "token_accuracy", "
 ROWS = "pooled rows"
 CORRECTED = "corrected resampled t"
 FOR = (
-    "for a model made in this way from all rows, of which the saved one is one: the folds' models "
-    "had fewer rows, so it is a careful guess about the saved model and no measurement of it"
+    "for models trained in this way on all rows, such as the saved one: the folds' models had "
+    "fewer rows, so this is a conservative estimate for the saved model, not a measurement of it"
 )
 
 
 def cv_block(
     context: SearchContext, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
+    """``cv`` of ``result.json``, and ``valid``, which holds the out-of-fold scores."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
     metrics = _estimates(context, pairs, fitted, folds)
@@ -94,7 +95,7 @@ def cv_block(
 def _estimates(
     context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int
 ) -> dict[str, Any]:
-    """Each metric with its interval, how that came about, and the corrected resampled t."""
+    """Each metric with its interval, the method of the interval, and the corrected resampled t."""
     training_plan = fitted.training_plan
     metric_bounds = {one.name: (one.low, one.high) for one in training_plan.extra_metrics}
     pooled = _pooled_estimates(context, pairs, fitted)
@@ -111,18 +112,18 @@ def _estimates(
 
 
 def _interval_methods(fits: int, folds: int) -> dict[str, str]:
-    """How the intervals come about."""
+    """How the intervals are computed."""
     return {
-        ROWS: f"each row counts once, as 1 ÷ {RATE_EFFECT:g} of a fresh one (of the loss as "
-        f"1 ÷ {1 + folds / (folds - 1):.2f}), since folds share rows",
-        CORRECTED: f"the spread of {fits} folds' scores, widened for the rows that they share "
+        ROWS: f"each row counts once, as 1 ÷ {RATE_EFFECT:g} of a new row (for the loss as "
+        f"1 ÷ {1 + folds / (folds - 1):.2f}), because the folds share training rows",
+        CORRECTED: f"the spread of {fits} folds' scores, widened for shared training rows "
         "(Nadeau and Bengio 2003)",
     }
 
 
 def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float | None:
-    """The share of the rows that were answered which have their most frequent class: what guessing
-    would score. ``None`` where an answer is none of a row's classes."""
+    """The share of the most frequent class among the predicted rows, which is the accuracy of
+    always predicting it. ``None`` if predictions are not classes."""
     if metric != "accuracy" or context.recipe.task not in CLASSIFICATION_TASKS:
         return None
     held_out = np.concatenate([one.held_out for one, _ in pairs if one.repeat == 0])
@@ -133,7 +134,7 @@ def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float 
 
 
 def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
-    """A fold that is done, in a line."""
+    """A finished fold, in a line."""
     scores = result.held_out_scores.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
@@ -142,9 +143,8 @@ def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
         fold.number + 1 if fold.repeat == 0 else f"{fold.number + 1}, repeat {fold.repeat + 1}"
     )
     because = (
-        f"{count_phrase(len(fold.held_out), 'row')} that chose nothing of it; kept the "
-        "state of step "
-        f"{result.best_step} of {result.planned}, in {result.seconds:.0f} s; "
+        f"scored on {count_phrase(len(fold.held_out), 'held-out row')}; best checkpoint: step "
+        f"{result.best_step} of {result.planned}; {result.seconds:.0f} s; "
         f"{result.verdict['label']}"
     )
     title = f"fold {fold_number}" if fold.repeat else f"fold {fold_number} of {folds}"
@@ -167,14 +167,14 @@ def folds_table(pairs: Pairs) -> pa.Table:
 
 
 def verdict_counts(fold_verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many folds have which verdict, and in a sentence."""
+    """How many folds have which verdict, and a sentence about them."""
     counts = Counter(str(one["label"]) for one in fold_verdicts)
     parts: list[str] = []
     for label, count in counts.most_common():
         since_steps = [one["since_step"] for one in fold_verdicts if one["label"] == label]
         known = [step for step in since_steps if step]
         word = label.replace("_", " ")
-        from_step = f" from step {int(np.median(known))} on" if known else ""
+        from_step = f" since step {int(np.median(known))}" if known else ""
         median = " (the median)" if len(set(known)) > 1 else ""
         count_text = (
             f"{count} of {count_phrase(len(fold_verdicts), 'fold')}" if not parts else str(count)
@@ -191,7 +191,7 @@ def _metrics_by_fold(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _complete_values(pairs: Pairs) -> dict[str, list[float]]:
-    """Each metric's value in every fold, where all have one."""
+    """Each metric's value in every fold, if all folds have one."""
     values_by_metric = {
         name: [one["value"] for one in folds] for name, folds in _metrics_by_fold(pairs).items()
     }
@@ -201,15 +201,15 @@ def _complete_values(pairs: Pairs) -> dict[str, list[float]]:
 def _fold_estimates(
     pairs: Pairs, bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
 ) -> dict[str, Estimate]:
-    """Every metric as the mean over the folds, with the corrected resampled t, within what the
-    metric can be; ``bounds`` are those of a user's own."""
+    """Every metric as the mean over the folds, with the corrected resampled t, clipped to the range
+    of the metric; ``bounds`` are those of a user's metric."""
     held_out_rows = float(np.mean([len(one.held_out) for one, _ in pairs]))
     training_rows = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
     estimates, values = {}, _complete_values(pairs)
     for name, folds in _metrics_by_fold(pairs).items():
         if name not in values:
             missing = [one.get("why") or "no reason given" for one in folds if one["value"] is None]
-            why = f"none in {len(missing)} of {len(folds)} folds: {missing[0]}"
+            why = f"undefined in {len(missing)} of {len(folds)} folds: {missing[0]}"
             estimates[name] = Estimate(None, why=why)
             continue
         t = corrected_t(np.array(values[name]), training_rows, held_out_rows, LEVEL)
@@ -219,8 +219,8 @@ def _fold_estimates(
 
 
 def _bounds(name: str) -> tuple[float, float]:
-    """The least and the most that a metric of ours can be: t knows nothing of them, and of three
-    folds is wide."""
+    """The smallest and the largest possible value of a built-in metric: t ignores them, and with
+    three folds it is wide."""
     if name in ("r2", "spearman", "mcc"):
         return (-math.inf if name == "r2" else -1.0), 1.0
     return 0.0, 1.0 if name.startswith(SHARES) else math.inf
@@ -229,7 +229,7 @@ def _bounds(name: str) -> tuple[float, float]:
 def _pooled_estimates(
     context: SearchContext, pairs: Pairs, fitted: FittedModel
 ) -> dict[str, Estimate]:
-    """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
+    """For classes: the scores of all rows at once, per repeat, and then their mean."""
     rows, training_plan = context.rows, fitted.training_plan
     label_sets = {"labels", "tags"} & set(rows.rows.column_names)
     has_probabilities = "probabilities" in pairs[0][1].held_out_scores.predictions.column_names
@@ -255,7 +255,7 @@ def _pooled_estimates(
 
 
 def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
-    """What the folds said, as the outputs of one model."""
+    """The folds' predictions as the outputs of one model."""
     import pyarrow as pa
 
     columns = pa.concat_tables([done.held_out_scores.predictions for done in folds])
@@ -270,7 +270,7 @@ def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
 
 
 def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
-    """One estimate, or the mean of those of several repeats; undefined where one is."""
+    """One estimate, or the mean over several repeats; undefined if one of them is."""
     first = estimates[0]
     if len(estimates) == 1 or any(one.value is None for one in estimates):
         return first
@@ -284,9 +284,9 @@ def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _nested_estimates(pairs: Pairs, folds: int) -> dict[str, Any]:
-    """Nested cross-validation's intervals: the folds within each fold stand in ``FitResult``.
-    They chose the state by the same losses, which are therefore too good by what choosing gains:
-    that moves the value a part of it towards the worse."""
+    """The intervals of nested cross-validation, from the inner folds in ``FitResult``. The inner
+    folds chose the checkpoint by the same losses, which are therefore too good by the selection
+    gain; the value is shifted by a part of it towards the worse."""
     if folds < 3:
         return {}
     outer = [done.held_out_scores.losses for _, done in pairs]
@@ -324,7 +324,7 @@ def _fold_row(fold: TrialFold, result: FitResult) -> dict[str, Any]:
 
 
 def _score_spread(pairs: Pairs, repeats: int) -> dict[str, Any]:
-    """How far the folds' scores lie apart, and the means of repeats, where there are some."""
+    """The spread of the folds' scores, and the means of repeats, if there are several."""
     spreads: dict[str, Any] = {}
     for name, values in _complete_values(pairs).items():
         by_repeat = np.array(values).reshape(repeats, -1).mean(axis=1)

@@ -1,2 +1,3 @@
-"""The rules of a search as pure functions of what its trials said of the validation rows: which
-setting to take, what to expect of it on rows to come, when to end, whom to drop, where to begin."""
+"""The decision rules of a search as pure functions of the trials' validation scores: which
+configuration to choose, which score to expect, when to stop, which trials to drop, where to begin.
+"""

@@ -1,10 +1,10 @@
-"""How much better than the default each trial is, once the luck of few rows is taken out.
+"""Shrinkage: how much better than the default each trial is, corrected for chance on few rows.
 
-The score of a row is the probability that it gave to what was right, exp(−loss): it moves where an
-answer turns from hardly wrong to hardly right, while accuracy jumps. On 60 rows of the recorded
-arena (``benchmarks/arena/table.py``, 200 draws a set) its differences are 0.36 to 0.40 times as
-noisy relative to what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3 points
-better on unseen rows than the best by accuracy (CR, TREC, BANKING77).
+The score of a row is the predicted probability of its correct label, exp(−loss). It changes where a
+prediction turns from slightly wrong to slightly correct, while accuracy jumps. On 60 rows of the
+recorded trials (``benchmarks/arena/table.py``, 200 draws a set) its differences are 0.36 to 0.40
+times as noisy relative to what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3
+points better on unseen rows than the best by accuracy (CR, TREC, BANKING77).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Shrunken:
     """The gains of K trials over the default, in shares of the score (0.01 is a point).
 
     ``measured`` [K] are the plain mean differences over the rows, ``errors`` [K] their standard
-    errors; ``mean`` [K] that of the true gain given all that was measured.
-    ``centres``, ``spreads`` and ``weights`` [G] are the law of settings as the trials showed it:
-    means and deviations of normal laws, and how likely each is.
+    errors; ``mean`` [K] the posterior mean of the true gain. ``centres``, ``spreads`` and
+    ``weights`` [G] are the estimated distribution of the settings' true gains: means and standard
+    deviations of normal distributions, and the weight of each.
     """
 
     keys: tuple[str, ...]
@@ -51,15 +51,16 @@ class Shrunken:
     weights: Floats
 
     def index(self, key: str) -> int:
-        """The place of a trial."""
+        """The index of a trial."""
         return self.keys.index(key)
 
 
 def probability_scores(losses: Mapping[str, Floats]) -> dict[str, Floats]:
-    """The score of each row of each trial (``probabilities``); a loss that is no number is 0.
+    """The score of each row of each trial (``probabilities``); a loss that is not a number scores
+    0.
 
-    ``losses`` [n] in nats, the same rows in the same order for each trial, best after the
-    temperature that suits the trial. Raises ``Defect`` for trials of other numbers of rows, or of
+    ``losses`` [n] in nats, the same rows in the same order for each trial, preferably calibrated
+    with the trial's temperature. Raises ``Defect`` if the trials have different numbers of rows, or
     none.
     """
     sizes = {len(rows) for rows in losses.values()}
@@ -71,9 +72,9 @@ def probability_scores(losses: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def probabilities(losses: Floats, ratio: bool | None = None) -> Floats:
-    """exp(−loss) of each row [n], in [0, 1]. No loss is below 0 but a row of a mean over tokens
-    (``ratio``; see ``stats/paired_tests.py``): there the rows of exp(−mean), 1 ÷ perplexity, to the
-    first order."""
+    """exp(−loss) of each row [n], in [0, 1]. A loss is below 0 only for a row of a mean over tokens
+    (``ratio``; see ``stats/paired_tests.py``): there it is the row's part of exp(−mean), 1 ÷
+    perplexity, to first order."""
     rows = np.asarray(losses, dtype=np.float64)
     if not ((rows < 0).any() if ratio is None else ratio):
         return np.exp(-rows)
@@ -85,20 +86,21 @@ def probabilities(losses: Floats, ratio: bool | None = None) -> Floats:
 def shrink_gains(scores: Mapping[str, Floats], default: str, units: Ints | None = None) -> Shrunken:
     """The gain of each trial over ``default``, by empirical Bayes over the trials.
 
-    A trial's measured gain is its true one and noise, D_k ~ N(δ_k, s_k² ÷ n) with s_k the spread of
-    its paired differences, row by row. The true gains are drawn from ¾ N(μ, τ²) − ¼ |N(0, 0.2²)|,
-    the second for settings that went wrong; μ and τ have a weak prior and are integrated out on a
-    grid (Efron and Morris 1973; Robbins 1956). So a gain is believed as far as the differences
-    between the trials are larger than their noise: of 64 settings that differ by luck alone none is
-    far from the default, and one trial is believed less than the same gain seen in many.
+    A trial's measured gain is its true gain plus noise, D_k ~ N(δ_k, s_k² ÷ n) with s_k the
+    standard deviation of its paired differences, row by row. The true gains are drawn from ¾ N(μ,
+    τ²) − ¼ |N(0, 0.2²)|, the second part for settings that failed; μ and τ have a weak prior and
+    are integrated out on a grid (Efron and Morris 1973; Robbins 1956). A gain therefore counts as
+    far as the differences between the trials exceed their noise: of 64 settings that differ only by
+    chance, none is far from the default, and a gain seen in one trial counts less than the same
+    gain seen in many.
 
-    Noise is taken as each trial's own. A common part of it (rows that the default gets wrong by bad
-    luck) was tried as one more thing to integrate out: it explained away what settings are worth,
-    and believed twice what lasts of the winner among 32.
+    Noise is modelled as independent between trials. A common part (rows that the default gets wrong
+    by chance) was tried as one more parameter to integrate out: it explained away true gains, and
+    overstated the winner's remaining gain among 32 by a factor of two.
 
-    The gain of the default is 0 by definition. ``units`` [n]: rows of one unit (a group, copies)
-    are no evidence of their own; without them each row is. Raises ``Defect`` where ``default`` is
-    no trial.
+    The gain of the default is 0 by definition. ``units`` [n]: rows of one unit (a group,
+    duplicates) are not independent; without units each row is. Raises ``Defect`` if ``default`` is
+    not a trial.
     """
     if default not in scores:
         raise Defect("the default of a search", "must be one of its trials", default)
@@ -135,8 +137,8 @@ def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
 
 
 def _wrong(gains: Floats, noise: Floats) -> Sequence[Floats]:
-    """Of a gain from −|N(0, 0.2²)| that is seen with the ``noise``: how likely that is, and the
-    mean of the true one, a normal law cut off above 0."""
+    """For a gain from −|N(0, 0.2²)| seen with ``noise``: its likelihood, and the mean of the true
+    gain, a normal distribution truncated above 0."""
     from scipy.special import log_ndtr
 
     total = WRONG_SPREAD**2 + noise

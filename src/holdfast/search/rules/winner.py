@@ -1,4 +1,4 @@
-"""Which setting a search takes, and what to expect of it on unseen rows."""
+"""The configuration that a search chooses, and its expected score on unseen rows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ MIN_GAIN = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The setting that a search takes: its ``key``, and ``because`` in a sentence.
+    """The configuration that a search chooses: its ``key``, and ``because`` in a sentence.
 
-    ``noise``: no trial is shown to be better than the default, or by too little to count; the
-    default is taken. ``most_promising`` is the trial of the largest expected ``gain`` over the
-    default, in shares of the score, and ``p_value`` that of "it is not better than the default",
+    ``noise``: no trial is shown to be better than the default, or only by too little; the default
+    is chosen. ``most_promising`` is the trial with the largest expected ``gain`` over the default,
+    in shares of the score, and ``p_value`` that of "it is not better than the default",
     ``p_average`` that of "the average trial is not" (both corrected; 1 for the default itself).
     """
 
@@ -81,14 +81,14 @@ def select_winner(
     for key in losses:
         if not costs.get(key, 0.0) > 0:
             cost_text = f"{key}: {costs.get(key)}"
-            raise Defect("the cost of a trial", "must be there and above 0", cost_text)
+            raise Defect("the cost of a trial", "must be above 0", cost_text)
     scores = probability_scores(losses)
     gains = shrink_gains(scores, default, units)
     best, base = int(np.argmax(gains.mean)), gains.index(default)
     rows = count_phrase(len(losses[default]), "validation row")
     if best == base:
         others = count_phrase(len(losses) - 1, "other setting")
-        because = f"of {others} none is expected to be better than it, by {rows}"
+        because = f"none of {others} is expected to be better, on {rows}"
         if len(losses) == 1:
             because = "no other setting was tried"
         return Winner(default, because, False, default, 0.0, 1.0, 1.0)
@@ -120,14 +120,13 @@ def select_winner(
 def p_values(
     scores: Mapping[str, Floats], default: str, units: Ints | None = None
 ) -> tuple[Floats, float]:
-    """Of each trial [K] the p-value of "not better than the default", and that of "the average
+    """For each trial [K] the p-value of "not better than the default", and that of "the average
     trial is not": one-sided paired t-tests of the ``scores`` by ``units``, corrected together.
 
-    Holm's procedure with weights: half of the level is for the average of the K − 1 trials, half
-    for each of them in equal parts. So a default that no trial is better than, of which the average
-    trial is no better either, is shown to be worse with the probability ``level`` at most. A single
-    trial is its own average. The p-value is 1 for the default itself, and for all where one row
-    shows nothing.
+    Holm's procedure with weights: half of the level is for the average of the K − 1 trials, the
+    other half for the trials in equal parts. So a default that no trial, and not the average trial,
+    improves on is declared worse with probability ``level`` at most. A single trial is its own
+    average. The p-value is 1 for the default itself, and for all if there is only one row.
     """
     others = [key for key in scores if key != default]
     if not others:
@@ -144,7 +143,7 @@ def p_values(
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The tests by which trials are better than the default, in words."""
+    """The tests that show trials to be better than the default, in words."""
 
     gains: Shrunken
     default: str
@@ -152,47 +151,46 @@ class _Evidence:
     average: float
 
     def test_text(self, place: int) -> str:
-        """Of one trial: its own, or that of the average trial."""
+        """The test of one trial: its own, or that of the average trial."""
         if self.p[place] <= self.average:
             return self._p_text(self.p[place])
         return f"{self.default} is worse than the average trial: {self._p_text(self.average)}"
 
     def selected_because(self, selected: int, lead: int, correct_gain: float | None) -> str:
-        """Why this trial is taken, where ``lead`` is the one of the largest expected gain."""
+        """Why this trial is chosen, where ``lead`` has the largest expected gain."""
         gains = self.gains
         because = (
-            f"it gives the labels {100 * gains.measured[selected]:+.1f} points more "
-            "probability than "
-            f"{self.default} ({self.test_text(selected)}), of which "
-            f"{100 * gains.mean[selected]:+.1f} are "
-            "expected to last"
+            f"its mean probability of the correct label differs from {self.default} by "
+            f"{100 * gains.measured[selected]:+.1f} points ({self.test_text(selected)}); "
+            f"{100 * gains.mean[selected]:+.1f} points are expected on unseen rows"
         )
         if correct_gain is not None:
-            because += f"; {100 * correct_gain:+.1f} points more of the validation rows are correct"
+            because += f"; validation accuracy {100 * correct_gain:+.1f} points"
         if selected != lead:
             because += (
                 f"; {gains.keys[lead]} is expected to be better by less than {100 * MIN_GAIN:g} "
-                "points, and costs more"
+                "points and costs more"
             )
         return because
 
     def kept_because(self, best: int, rows: str, correct_gain: float, level: float) -> str:
-        """Why the trial of the largest expected gain is not taken."""
+        """Why the trial with the largest expected gain is not chosen."""
         top, gain = self.gains.keys[best], float(self.gains.mean[best])
         if min(self.p[best], self.average) > level:
             return (
-                f"{top} is expected to be {100 * gain:.1f} points better, but {rows} do not show "
-                f"that it is better than {self.default} ({self._p_text(self.p[best])})"
+                f"{top} is expected to be better by {100 * gain:.1f} points, but {rows} do not "
+                f"show a difference from {self.default} ({self._p_text(self.p[best])})"
             )
         if correct_gain < 0:
             return (
-                f"{top} gives the labels more probability ({self.test_text(best)}), but predicts "
-                f"{-100 * correct_gain:.1f} points fewer of the validation rows correctly"
+                f"{top} has a higher mean probability of the correct label "
+                f"({self.test_text(best)}), but its validation accuracy is lower by "
+                f"{-100 * correct_gain:.1f} points"
             )
         return (
-            f"{top} is better than {self.default} ({self.test_text(best)}), but by an expected "
-            f"{100 * gain:.2f} points, and less than {100 * MIN_GAIN:g} is not worth "
-            "another setting"
+            f"{top} is better than {self.default} ({self.test_text(best)}), but only by an "
+            f"expected {100 * gain:.2f} points, less than the {100 * MIN_GAIN:g} points that "
+            "justify a change"
         )
 
     def _p_text(self, p_value: float) -> str:
@@ -202,23 +200,23 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """A number, and between which others it lies."""
+    """A number with its interval."""
 
     value: float
     low: float
     high: float
 
     def signed(self, sign: float) -> ScoreRange:
-        """Of ``sign`` times the number: of a loss, whose negative is the score."""
+        """The range of ``sign`` times the number: for a loss, whose negative is the score."""
         low, high = sorted((sign * self.low, sign * self.high))
         return ScoreRange(sign * self.value, low, high)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedScore(ScoreRange):
-    """The score to expect of the chosen setting on unseen rows, ``value`` with an interval, in the
-    unit of the score. ``measured`` is its score on the rows that chose it, and ``optimism`` by how
-    much that is too good: measured − value, with the interval that this leaves it."""
+    """The expected score of the chosen configuration on unseen rows, ``value`` with an interval, in
+    the unit of the score. ``measured`` is its score on the rows that chose it, and ``optimism`` the
+    selection bias: measured − value, with the resulting interval."""
 
     measured: float
     optimism: ScoreRange
@@ -279,7 +277,7 @@ def _selection_luck(
     losses: Mapping[str, Floats] | None,
     units: Ints | None,
 ) -> float:
-    """By how much the mean of ``selected`` is expected to fall on other rows."""
+    """The expected drop of the mean of ``selected`` on other rows."""
     if selected == default:
         return 0.0
     row_probabilities = probability_scores(losses) if losses is not None else rows

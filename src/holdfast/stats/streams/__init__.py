@@ -1,1 +1,1 @@
-"""Evidence on streams: rows arrive, and one may stop whenever one likes."""
+"""Sequential tests: rows arrive one by one, and the evidence is valid at any stopping time."""

@@ -1,24 +1,24 @@
-"""Means on a stream: rows arrive one after the other, and one may stop whenever one likes.
+"""Sequential tests of means: rows arrive one after the other, and one may stop at any time.
 
-Both of these stay valid at every row at once, so looking costs nothing. ``betting_limits`` is a
-confidence sequence of one fixed mean of bounded values. ``sums_evidence`` gives e-values against
-"on average not above a mean" for bounded paired differences whose law may drift, as traffic does.
-``benchmarks/streams.py`` has them beside others. ``ArmSums`` makes such differences of two groups
-that chance parts (an A/B test): users come one after the other, a coin of a known share sends each
-into an arm, and each brings a value once; where both models answer the same rows,
-``rates.win_evidence`` needs far fewer of them.
+The results are valid at every row at once, so checking them often costs nothing.
+``betting_limits`` is a confidence sequence of one fixed mean of bounded values. ``sums_evidence``
+gives e-values against "on average not above a mean" for bounded paired differences whose
+distribution may drift, as traffic does. ``benchmarks/streams.py`` compares them with others.
+``ArmSums`` provides such differences for two randomized groups (an A/B test): users come one after
+the other, each is assigned to an arm with a known probability, and each brings one value. If both
+models predict the same rows, ``rates.win_evidence`` needs far fewer of them.
 
-These answer "ever"; traffic asks "since when", again and again. An e-detector (Shin, Ramdas and
-Rinaldo, 2203.03532) starts a bet at every row and adds up what they won:
+These detect whether a change ever happened. For "since when", with repeated alarms, an e-detector
+(Shin, Ramdas and Rinaldo, 2203.03532) starts a bet at every row and adds up the winnings:
 
     M_n = (1 + λ (x_n − b)) (M_{n−1} + 1),    alarm at M_n ≥ c
 
-While every row's mean given the past is at most b, M_n − n is a supermartingale, so that the mean
-number of rows until an alarm is **at least c** whatever the law (Shiryaev and Roberts' statistic).
-The same holds of the average of many such M, over stakes λ and over several values of a row.
+While every row's mean given the past is at most b, M_n − n is a supermartingale. Therefore the mean
+number of rows until an alarm is **at least c** for any distribution (Shiryaev and Roberts'
+statistic). The same holds for the average of many such M, over stakes λ and several values of a
+row.
 
-Within a training run the rows are fixed and the model changes: that is
-``stats/sequential_rise.py``.
+Within a training run the rows are fixed and the model changes: use ``stats/sequential_rise.py``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from holdfast.core.records import Floats, Ints
 from holdfast.stats.intervals import rejection_limit
 from holdfast.stats.paired_tests import Bools
 
-# Elements of a table held at once: 8 MB of float64.
+# Elements of a table in memory at once: 8 MB of float64.
 CHUNK = 1_000_000
-# Of ``sums_evidence``: for large effects and small ones.
+# Stakes of ``sums_evidence``: for large effects and small ones.
 MEAN_STAKES: Floats = 0.7 * 0.5 ** np.arange(12.0)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """A confidence sequence: ``value`` is the running mean, and ``low`` and ``high`` hold the true
-    mean at all rows at once; each [rows], in the unit of the values. They never widen."""
+    """A confidence sequence: ``value`` is the running mean, and ``low`` and ``high`` contain the
+    true mean at all rows at once; each [rows], in the unit of the values. They never widen."""
 
     value: Floats
     low: Floats
@@ -56,16 +56,16 @@ def betting_limits(
 ) -> StreamLimits:
     """The hedged capital confidence sequence (Waudby-Smith and Ramdas, 2010.09686, theorem 3).
 
-    Whoever bets at fair odds that the mean is not m grows rich only if it is not. For each m of a
+    A bet at fair odds that the mean is not m gains much only if it is not. For each m of a
     grid on [low, high], with x and m on the scale [0, 1], the capitals
     K⁺ = ½ ∏ (1 + λ_i(m) (x_i − m)) and K⁻ = ½ ∏ (1 − λ_i(m) (x_i − m)) are followed, and m is
-    refused from the moment one of them reaches 1/alpha. The stake
+    rejected as soon as one of them reaches 1/alpha. The stake
     λ_i = √(2 log(2/alpha) ÷ (σ̂²_{i−1} i log(i + 1))), at most ½ ÷ m (½ ÷ (1 − m) for K⁻),
-    looks at earlier values alone. Limits are rounded outwards to the grid, so that its step should
-    be small beside the width one hopes for; time and memory grow with rows × grid.
+    uses only earlier values. Limits are rounded outwards to the grid, so its step should be small
+    compared with the expected width; time and memory grow with rows × grid.
 
     The values must have one conditional mean given the past; independent rows do. A value outside
-    [low, high] or NaN: a ``Defect``, since nothing is promised then. No values: empty.
+    [low, high] or NaN: a ``Defect``, because there is no guarantee then. No values: empty.
     """
     if not (-math.inf < low < high < math.inf):
         raise Defect("the range of a stream", "needs finite low < high", (low, high))
@@ -90,12 +90,12 @@ def betting_limits(
         gap, stake = x[part, None] - means, stakes[part, None]
         up = capital[0] + np.cumsum(np.log1p(np.minimum(stake, caps[0]) * gap), axis=0)
         down = capital[1] + np.cumsum(np.log1p(-np.minimum(stake, caps[1]) * gap), axis=0)
-        # Both capitals are monotone in m, so what lies beyond a refused m is refused.
+        # Both capitals are monotone in m, so everything beyond a rejected m is rejected.
         under[part] = np.where(up >= need, means, 0.0).max(axis=1)
         over[part] = np.where(down >= need, means, 1.0).min(axis=1)
         capital = np.stack([up[-1], down[-1]])
     mean = np.cumsum(x) / np.arange(1, len(x) + 1)
-    # A mean that was refused once stays refused, so limits only close in.
+    # A rejected mean stays rejected, so the limits only narrow.
     lower, upper = np.maximum.accumulate(under), np.minimum.accumulate(over)
     return StreamLimits(low + width * mean, low + width * lower, low + width * upper)
 
@@ -109,17 +109,18 @@ def sums_evidence(
     stakes: Floats = MEAN_STAKES,
 ) -> Floats:
     """The log e-value [times] of "paired differences are above ``mean`` on average" (Choe and
-    Ramdas, 2110.00115), from three numbers a stream, which a service keeps and asks of any mean.
+    Ramdas, 2110.00115), from three numbers per stream, which a service stores and tests for any
+    mean.
 
     With S = Σ (δ_i − mean), V = Σ (δ_i − γ_i)², γ_i the mean of earlier differences, c = 2·bound:
     e = mean over stakes λ of exp(λ S − ψ(λ) V), ψ(λ) = (−log(1 − c λ) − c λ) ÷ c². The null: at
-    every time the mean of E(δ_i | past) so far is at most ``mean``. The law may drift and rows may
-    depend on earlier ones. For "below" give −total and −mean; for both, halve alpha. It falls as
-    ``mean`` grows.
+    every time the mean of E(δ_i | past) so far is at most ``mean``. The distribution may drift and
+    rows may depend on earlier ones. For "below" give −total and −mean; for both, halve alpha. The
+    value decreases as ``mean`` grows.
 
     ``total`` Σ δ_i, ``spread`` V and ``rows``, each [times], in the unit of the differences, which
-    lie within ±``bound``. ``stakes`` are those on a scale of ±½ for the bound, fixed beforehand,
-    for large effects and small ones; any below 1 are valid.
+    lie within ±``bound``. ``stakes`` are relative to a bound of ±½, fixed in advance, for large
+    effects and small ones; any below 1 are valid.
     """
     scale = 2 * bound
     above = (np.asarray(total, float) - np.asarray(rows, float) * mean) / scale
@@ -136,27 +137,29 @@ def _stakes(x: Floats, alpha: float) -> Floats:
     # A first row of variance ¼, the largest on [0, 1], and of mean ½: without it the first stakes
     # would be infinite.
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
-    # A stake may look at earlier values alone: that makes the bet fair.
+    # A stake may use only earlier values: that makes the bet fair.
     earlier = np.concatenate([[0.25], variance[:-1]])[: len(x)]
     return np.asarray(np.sqrt(2 * math.log(2 / alpha) / (earlier * n * np.log1p(n))))
 
 
 HALVINGS = 60
-# Closer together and reaching less far than those for any stream: of five sets tried at gains of 1
-# to 20 points this and one of 8 needed the fewest users, 1.9 to 2.2 times those of a fixed z test.
+# Closer together and with a smaller range than those for any stream: of five sets tried at gains of
+# 1 to 20 points this and one of 8 needed the fewest users, 1.9 to 2.2 times those of a fixed z
+# test.
 ARM_STAKES: Floats = 0.7 * 2.0 ** (-np.arange(10.0) / 2)
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSums:
-    """What is known of two arms after some users, in a few sums; a value, ``add`` returns another.
+    """The state of two arms after some users, as a few sums; immutable, ``add`` returns another.
 
     A user's effect is δ = (y − ŷ) · (1 ÷ share in the second arm, −1 ÷ (1 − share) in the first),
-    with y the user's value on a scale of [0, 1] and ŷ the mean of all users before: whatever ŷ is,
-    its mean over the coin is the gain of the second arm for this user, so nothing is promised of
-    users, who may differ and drift. ŷ takes the size of y out of the spread, which is then that of
-    a comparison of two means. ``share`` is that of the second arm; ``users`` and ``totals`` Σ y are
-    of the first and the second; ``effect`` is Σ δ, ``spread`` Σ (δ − mean of earlier δ)².
+    with y the user's value on a scale of [0, 1] and ŷ the mean of all users before. For any ŷ, its
+    mean over the random assignment is the gain of the second arm for this user, so there is no
+    assumption about users, who may differ and drift. ŷ removes the size of y from the spread, which
+    is then that of a comparison of two means. ``share`` is that of the second arm; ``users`` and
+    ``totals`` Σ y are those of the first and the second; ``effect`` is Σ δ, ``spread`` Σ (δ − mean
+    of earlier δ)².
     """
 
     share: float = 0.5
@@ -171,12 +174,12 @@ class ArmSums:
 
     @property
     def rows(self) -> int:
-        """Users of both arms."""
+        """Number of users in both arms."""
         return sum(self.users)
 
     @property
     def bound(self) -> float:
-        """How far an effect can be from 0."""
+        """The largest possible absolute effect."""
         return 1 / min(self.share, 1 - self.share)
 
     @property
@@ -189,11 +192,11 @@ class ArmSums:
 
     def add(self, second: Bools, values: Floats) -> ArmSums:
         """The sums after more users, in their order: whether each is in the second arm, and its
-        value within [0, 1], both [n]. It equals adding them one by one."""
+        value within [0, 1], both [n]. The result is the same as adding them one by one."""
         return self.add_with_path(second, values)[1]
 
     def add_with_path(self, second: Bools, values: Floats) -> tuple[Floats, ArmSums]:
-        """``add``, and what the sums were on the way: effect, spread and rows [3, n] after each."""
+        """``add``, with the path of the sums: effect, spread and rows [3, n] after each user."""
         arm, y = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
         if arm.shape != y.shape or arm.ndim != 1:
             raise Defect("users of two arms", "must have one value each", (arm.shape, y.shape))
@@ -203,7 +206,7 @@ class ArmSums:
             return np.zeros((3, 0)), self
         rows = self.rows + np.arange(len(y))
         before = sum(self.totals) + np.concatenate([[0.0], np.cumsum(y)[:-1]])
-        # Of the first user of all nothing is known: the middle of the scale.
+        # Nothing is known before the first user: the middle of the scale.
         centre = np.where(rows > 0, before / np.maximum(rows, 1), 0.5)
         gap = (y - centre) * np.where(arm, 1 / self.share, -1 / (1 - self.share))
         effect = self.effect + np.cumsum(gap)
@@ -219,8 +222,8 @@ class ArmSums:
         return np.stack([effect, spread, rows + 1.0]), after
 
     def limits(self, alpha: float = 0.05) -> tuple[float, float]:
-        """The mean gains of the second arm so far that the evidence does not refuse: they hold the
-        true one at all looks at once with probability 1 − ``alpha``."""
+        """The mean gains of the second arm so far that the evidence does not reject: they contain
+        the true one at all times at once with probability 1 − ``alpha``."""
         if not self.rows:
             return -1.0, 1.0
         evidence_needed, centre = math.log(2 / alpha), self.effect / self.rows
@@ -245,17 +248,18 @@ def effect_evidence(
     return sums_evidence(total, square, n, arms.bound, mean, ARM_STAKES)
 
 
-# A stake of 0.9 ÷ b loses nine tenths at a row of value 0; each is half of the one before.
+# A stake of 0.9 ÷ b loses nine tenths on a row of value 0; each is half of the one before.
 STAKES, BOLDEST = 6, 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detector:
-    """Bets that the means of the values of a row, each in [0, 1], have risen above ``bounds`` [k].
+    """An e-detector of a rise of the means of a row's values, each in [0, 1], above ``bounds``
+    [k].
 
     ``evidence`` [k, stakes] are the M of each value and stake. ``run`` [k, stakes] are the log
     winnings of the best start of a bet so far and ``start`` [k, stakes] the row (0-based) of that
-    start: the estimate of since when, Page's. A value: ``add`` returns another one.
+    start: Page's estimate of the change point. Immutable: ``add`` returns another one.
     """
 
     bounds: Floats
@@ -266,7 +270,7 @@ class Detector:
 
     @classmethod
     def of_bounds(cls, bounds: Floats) -> Detector:
-        """A detector that has seen nothing. A bound that is not strictly between 0 and 1: a
+        """A detector before the first row. A bound that is not strictly between 0 and 1: a
         ``Defect``."""
         given = np.asarray(bounds, dtype=np.float64)
         if not np.all((given > 0) & (given < 1)):
@@ -276,30 +280,30 @@ class Detector:
 
     @property
     def stakes(self) -> Floats:
-        """λ [k, stakes], fixed beforehand."""
+        """λ [k, stakes], fixed in advance."""
         return BOLDEST / self.bounds[:, None] * 0.5 ** np.arange(STAKES)
 
     @property
     def level(self) -> float:
-        """The average M, to be held against the rows between alarms."""
+        """The average M, to be compared with the mean number of rows between alarms."""
         return float(self.evidence.mean()) if self.evidence.size else 0.0
 
     @property
     def since(self) -> int:
-        """The row (0-based) from which on the bet that won most was won."""
+        """The row (0-based) at which the bet with the largest winnings started."""
         return int(self.start.reshape(-1)[int(np.argmax(self.run))]) if self.run.size else 0
 
     @property
     def by(self) -> int:
-        """Which of the values won most."""
+        """The index of the value with the largest winnings."""
         return int(np.argmax(self.run)) // STAKES if self.run.size else 0
 
     def add(self, values: Floats, limit: float) -> tuple[Detector, int | None]:
         """The detector after rows ``values`` [n, k] in their order, up to the first at which the
-        level reaches ``limit``, and how many rows that was; ``None`` where none did.
+        level reaches ``limit``, and the number of rows up to that; ``None`` if none does.
 
-        NaN is a value that was not bet on, as where nothing is known of a row. A value outside
-        [0, 1]: a ``Defect``.
+        NaN is a value without a bet, for a row on which nothing is known. A value outside [0, 1]: a
+        ``Defect``.
         """
         x = np.asarray(values, dtype=np.float64)
         known = ~np.isnan(x)
@@ -330,7 +334,7 @@ class Detector:
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Detector:
-        """The detector that ``to_json`` wrote down."""
+        """The detector from the value of ``to_json``."""
         shape = (len(said["bounds"]), STAKES)
         return cls(
             np.array(said["bounds"], np.float64),
@@ -342,16 +346,16 @@ class Detector:
 
 
 def mean_above(m: int, deviation: float, level: float) -> float:
-    """By how much a mean may lie above the one of ``m`` rows of that standard ``deviation``: the
-    normal quantile of ``level`` times its error. ``share_above`` is its sibling for shares."""
+    """How far a mean may lie above the one of ``m`` rows with standard ``deviation``: the normal
+    quantile of ``level`` times its standard error. ``share_above`` is the sibling for shares."""
     from scipy.special import ndtri
 
     return float(ndtri(level)) * deviation / math.sqrt(m)
 
 
 def share_above(count: int, m: int, level: float) -> float:
-    """The largest share that is plausible where ``count`` of ``m`` rows have it: Clopper and
-    Pearson's one-sided limit at ``level``, below 1."""
+    """The largest plausible share if ``count`` of ``m`` rows have a property: Clopper and Pearson's
+    one-sided limit at ``level``, below 1."""
     from scipy.special import betaincinv
 
     if count >= m:

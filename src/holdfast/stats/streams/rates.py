@@ -1,11 +1,11 @@
-"""Rates on a stream, valid after every row, from counts alone: one rate, and which of two models is
-right more often.
+"""Sequential tests of rates, valid after every row, from counts only: one rate, and which of two
+models is correct more often.
 
-One rate: how often do two models differ, how many users fell into an arm. Two models answer the
-same rows, one row after the other; a row on which both are right, or both wrong, says nothing of
-which is better; what it says of "equally good" is that such rows are many. Siblings: ``means`` for
-values that are not −1, 0 or 1; ``intervals.wilson``, ``intervals.tango`` and
-``paired_tests.mcnemar`` where the number of rows is fixed beforehand.
+One rate: how often two models differ, or how many users are in an arm. Two models predict the same
+rows, one row after the other. A row on which both are correct, or both wrong, does not show which
+is better; but many such rows are evidence for "equally good". Siblings: ``means`` for values other
+than −1, 0 or 1; ``intervals.wilson``, ``intervals.tango`` and ``paired_tests.mcnemar`` for a fixed
+number of rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.intervals import rejection_limit
 
-# Beta(½, ½): near the narrowest at every rate, and never wider than the whole.
+# Beta(½, ½): close to the narrowest at every rate, and never wider than [0, 1].
 JEFFREYS = (0.5, 0.5)
 HALVINGS = 60
 
@@ -29,9 +29,9 @@ def rate_evidence(
     """The log e-value [rows] of "the rate is not ``rate``" after ``hits`` of ``rows``, both [rows].
 
     The likelihood ratio averaged over rates from Beta(a, b): B(h + a, n − h + b) ÷ (B(a, b) rate^h
-    (1 − rate)^(n − h)) (Robbins 1970; of several arms Lindon and Malek, 2011.03567). At the true
+    (1 − rate)^(n − h)) (Robbins 1970; for several arms Lindon and Malek, 2011.03567). At the true
     rate it is a martingale that begins at 1, so it reaches 1/α with probability α at most, however
-    often one looks. ``prior`` (a, b) is what rates are hoped for; any is valid.
+    often it is checked. ``prior`` (a, b) reflects the expected rates; any is valid.
     """
     from scipy.special import betaln, xlog1py, xlogy
 
@@ -45,8 +45,8 @@ def rate_evidence(
 
 
 def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float]:
-    """The rates that ``rate_evidence`` has not refused: they hold the true one at all rows at once
-    with probability 1 − ``alpha``. Without rows (0, 1)."""
+    """The rates that ``rate_evidence`` has not rejected: they contain the true one at all rows at
+    once with probability 1 − ``alpha``. Without rows (0, 1)."""
     if not 0 < alpha < 1:
         raise Defect("the error of a stream", "must lie strictly between 0 and 1", alpha)
     if not 0 <= hits <= rows:
@@ -59,7 +59,7 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
         return float(rate_evidence(np.array(hits), np.array(rows), rate)) >= evidence_needed
 
     def edge(outside: float) -> float:
-        # The evidence falls towards what was seen from either side.
+        # The evidence falls towards the observed rate from both sides.
         return (
             rejection_limit(is_rejected, outside, observed, HALVINGS)
             if is_rejected(outside)
@@ -69,22 +69,22 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
     return edge(0.0), edge(1.0)
 
 
-# Of the prior of P(the first wins | one of them does): Beta(6, 6) above ½. At 88 against 85 % with
-# 10 % discordant rows, 5 and 10 needed the fewest rows (1,400) of 1, 3, 5, 10, 15, 20, 30 and 50.
+# Prior of P(the first wins | one of them does): Beta(6, 6) above ½. At 88 against 85 % with 10 %
+# discordant rows, 5 and 10 needed the fewest rows (1,400) of 1, 3, 5, 10, 15, 20, 30 and 50.
 PRIOR = 6.0
-# Bets on the mean difference, from tiny effects to the largest stake that cannot lose everything.
+# Stakes on the mean difference, from tiny effects to the largest that cannot lose everything.
 STAKES = 24
 
 
 def win_evidence(wins: Ints, losses: Ints) -> Floats:
-    """The log e-value [rows] of "the first is right more often", after so many rows that only the
-    first (``wins``) or only the second (``losses``) has right, both [rows].
+    """The log e-value [rows] of "the first is correct more often", from the numbers of rows that
+    only the first (``wins``) or only the second (``losses``) predicts correctly, both [rows].
 
     The likelihood ratio against fair coins, averaged over win rates q from Beta(a, a) on (½, 1),
     a = ``PRIOR``: 2 B(w + a, l + a) I_½(l + a, w + a) ÷ (B(a, a) 2^{−w−l}) (Robbins 1970; the
-    beta-binomial mixture). Whatever stream of rows it is: as long as each discordant row is won
-    with at most ½ given the past, e is at most 1 on average at any time of stopping, and it reaches
-    1/α with probability α at most (Ville).
+    beta-binomial mixture). For any stream of rows: as long as each discordant row is won with
+    probability at most ½ given the past, e is at most 1 on average at any stopping time, and it
+    reaches 1/α with probability α at most (Ville).
     """
     from scipy.special import betainc, betaln
 
@@ -98,17 +98,17 @@ def win_evidence(wins: Ints, losses: Ints) -> Floats:
 def below_evidence(
     wins: Ints, losses: Ints, rows: Ints, margin: float, stakes: Floats | None = None
 ) -> Floats:
-    """The log e-value [rows] of "the first is right less than ``margin`` more often": evidence
+    """The log e-value [rows] of "the first is correct less than ``margin`` more often": evidence
     against a mean difference of ``margin`` or more, from counts [rows].
 
     The mean over fixed stakes λ of ∏ (1 − λ (δ_i − m)), δ_i = 1, 0 or −1 (betting, 2010.09686): a
-    product of three factors, so the counts are all that it reads. It is at most 1 on average at any
-    time of stopping, as long as the mean of each row given the past is at least the margin.
+    product of three factors, so it needs only the counts. It is at most 1 on average at any
+    stopping time, as long as the mean of each row given the past is at least the margin.
 
-    ``margin`` lies strictly between −1 and 1. ``stakes``, each below 1 ÷ (1 − margin), reach by
-    default from 1e-4 to 0.9 of that. With the same ones for all margins, evidence against a smaller
-    margin is never more than against a larger one, so one that is known from one side alone may
-    stand for it.
+    ``margin`` lies strictly between −1 and 1. ``stakes``, each below 1 ÷ (1 − margin), range by
+    default from 1e-4 to 0.9 of that. With the same stakes for all margins, the evidence against a
+    smaller margin never exceeds that against a larger one, so a margin that is known only from one
+    side may replace it.
     """
     from scipy.special import logsumexp
 

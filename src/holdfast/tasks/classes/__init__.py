@@ -1,1 +1,1 @@
-"""Text classification with one class a text."""
+"""Single-label text classification."""

@@ -1,6 +1,6 @@
-"""Using finished text classifiers: answers for other rows, and their score where labels are known.
+"""Predictions of finished text classifiers for other rows, and scores where labels are known.
 
-One class a text, several labels or a number: the run says which.
+The run says whether a text has one class, several labels or a number.
 """
 
 from __future__ import annotations
@@ -87,8 +87,11 @@ ANSWERED: dict[str, PredictionType] = {"class": "text", "several": "list", "numb
 
 @dataclass(frozen=True)
 class TextPredictor(SavedModels[TextModel]):
-    """Text classifiers of one kind of label, averaged by their ``weights``. ``recipe`` (of the
-    first) says how rows are read, and with ``scale`` how answers are scored."""
+    """Text classifiers of one label type, averaged by their ``weights``.
+
+    ``recipe`` (of the first model) says how rows are read, and with ``scale`` how outputs are
+    scored.
+    """
 
     label_kind: str
     recipe: Recipe
@@ -109,7 +112,7 @@ class TextPredictor(SavedModels[TextModel]):
         return replace(found, table=with_extra_columns(found.table, found.raw, asked))
 
     def extra_feature_columns(self) -> tuple[SideColumn, ...]:
-        """The columns beside the text that any of the models reads."""
+        """The feature columns that any of the models reads."""
         layers = [one.layer for one in self.models if isinstance(one, TextWithExtraFeatures)]
         return tuple({a.name: a for layer in layers for a in layer.required_columns}.values())
 
@@ -194,14 +197,19 @@ class TextPredictor(SavedModels[TextModel]):
 
     @staticmethod
     def plain_of(model: TextModel) -> Any:
-        """The module of a saved text classifier; raises ``RecipeError`` for one with more beside
-        it."""
+        """The module of a saved text classifier.
+
+        Raises ``RecipeError`` for a model with a layer over feature columns.
+        """
         if isinstance(model, TextWithExtraFeatures):
             raise RecipeError(
                 "predict.ensemble=soup",
-                "has no mean of runs that read side columns: each has a layer of its own over them",
+                (
+                    "cannot average the weights of runs with feature columns: each run "
+                    "has its own layer over them"
+                ),
                 None,
-                "Take predict.ensemble=stack or average.",
+                "Use predict.ensemble=stack or average.",
             )
         network: Any = model.network
         return network.model
@@ -209,7 +217,9 @@ class TextPredictor(SavedModels[TextModel]):
 
 @dataclass(frozen=True)
 class TextWithExtraFeatures:
-    """A text classifier with a layer over side columns; asked as its text part is."""
+    """A text classifier with a layer over feature columns; it has the interface of its text
+    part.
+    """
 
     text: TextModel
     layer: ExtraFeaturesLayer
@@ -232,7 +242,7 @@ class TextWithExtraFeatures:
 
 
 def both_parts(model: TextModel, table: Table) -> Outputs:
-    """A model's answers: of the text, and of the columns beside it where it reads some."""
+    """A model's outputs from the text, and from the feature columns where it reads some."""
     outputs = answer(model, table)
     if not isinstance(model, TextWithExtraFeatures):
         return outputs
@@ -242,12 +252,12 @@ def both_parts(model: TextModel, table: Table) -> Outputs:
 def add_extra_features(
     layer: ExtraFeaturesLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]
 ) -> Outputs:
-    """The text part's outputs with what the side columns of the rows say."""
+    """Add the logits from the rows' feature columns to the text part's outputs."""
     return with_logits(outputs, layer.add(outputs.logits, table, classes))
 
 
 def _with_layer(run: Path, model: TextModel) -> TextModel:
-    """The run's text part, with its layer over side columns where it has one."""
+    """The run's text part, with its layer over feature columns where it has one."""
     wrapper = open_run(run).get("wrapper")
     if not wrapper or wrapper.get("kind") != FOLDER:
         return model
@@ -256,12 +266,12 @@ def _with_layer(run: Path, model: TextModel) -> TextModel:
 
 
 def load_plain_model(run: Path) -> Any:
-    """The model of a finished run."""
+    """Load the model of a finished run."""
     return load_saved(model_of(run), 1).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> TextPredictor:
-    """Finished runs, one or the average of several."""
+    """Predictor for one finished run, or for the average of several."""
     label_kind = shared_label_kind(runs)
     least = 2 if label_kind == "class" else 1
     models = members(runs, lambda run: _with_layer(run, load_saved(model_of(run), least)))
@@ -272,7 +282,9 @@ def use_runs(runs: Sequence[Path]) -> TextPredictor:
 
 
 def use_fitted(fitted: FittedModel) -> TextPredictor:
-    """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
+    """Predictor for a fit's best checkpoint, in the user's unit and calibrated as its saved folder
+    would be.
+    """
     ready, loaded, network = (
         fitted.training_plan,
         fitted.training_plan.loaded,
@@ -296,7 +308,7 @@ def use_fitted(fitted: FittedModel) -> TextPredictor:
 
 @dataclass(frozen=True)
 class FittedText:
-    """A classifier that was not saved, as ``TextModel`` asks for one."""
+    """A classifier that was not saved, as a ``TextModel``."""
 
     network: Callable[..., Any]
     tokenizer: Any
@@ -309,14 +321,14 @@ def _outside(network: Callable[..., torch.Tensor], scale: Scale, **batch: torch.
 
 
 def label_kind_of(ready: TrainingPlan) -> str:
-    """The kind of label that a loaded network is made for: ``class``, ``several`` or ``number``."""
+    """The label type that a loaded network is made for: ``class``, ``several`` or ``number``."""
     network = ready.loaded.network
     assert isinstance(network, EncoderClassifier)
     return LABEL_KINDS.get(network.problem, "class")
 
 
 def shared_label_kind(runs: Sequence[Path]) -> str:
-    """The kind of label that all these runs learned.
+    """The label type that all these runs learned.
 
     Raises ``RecipeError`` where they differ.
     """
@@ -324,17 +336,17 @@ def shared_label_kind(runs: Sequence[Path]) -> str:
         need_run(run)
     kinds = {data_part(run).label_kind or "class" for run in runs}
     shapes = {_shape(data_part(run)) for run in runs}
-    for what, found in (("kind of label", kinds), ("number of columns, or template,", shapes)):
+    for what, found in (("label type", kinds), ("number of columns, or template,", shapes)):
         if len(found) > 1:
             raise RecipeError(
                 "several runs",
-                f"can be averaged only where their {what} is the same",
+                f"can be averaged only where all have the same {what}",
                 sorted(found),
-                "Give runs that were trained alike.",
+                "Name runs that were trained in the same way.",
             )
     return kinds.pop()
 
 
 def _shape(part: DataPart) -> str:
-    """How a run makes its texts: two runs on files that call the column otherwise are alike."""
+    """How a run builds its texts: two runs whose files name the column differently are alike."""
     return part.template or f"{len(part.text or ('text',))} column(s)"

@@ -1,5 +1,6 @@
-"""What stands beside a classifier: the majority class and the linear probe, the better of the two,
-and what the probe says against the labels."""
+"""Baselines of a classifier: most frequent class and linear probe, the better of the two, and the
+label noise that the probe's predictions show.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ PROBE = "linear probe"
 def majority_outputs(train_labels: Ints, classes: int, target: Outputs) -> Outputs:
     """The baseline that never reads a text, for the rows of ``target``.
 
-    Fitted on the training labels alone: every row gets the logits ln((n_c + 1) ÷ (n + classes)),
-    the training shares with one pseudo-row per class (Laplace), so that its loss is finite for a
-    class that training never saw. It predicts the commonest training class (the lower index on a
+    Fitted on the training labels only: every row gets the logits ln((n_c + 1) ÷ (n + classes)), the
+    training shares with one pseudo-row per class (Laplace). Its loss is therefore finite for a
+    class without training rows. It predicts the most frequent training class (the lower index on a
     tie). Of ``target`` only rows, labels and groups are used.
     """
     counts = np.bincount(train_labels, minlength=classes).astype(np.float64)
@@ -35,11 +36,12 @@ def majority_outputs(train_labels: Ints, classes: int, target: Outputs) -> Outpu
 
 
 def choose_baseline(validation: Mapping[str, Outputs]) -> Decision:
-    """Which baseline stands beside the model, chosen on validation rows, never on test rows.
+    """Choose the baseline to compare the model with, on validation rows, never on test rows.
 
     ``validation`` maps each baseline's name to its outputs for the same validation rows. The
     highest accuracy wins, then the lowest loss, then the earlier name of the mapping. Without
-    validation rows the linear probe is taken, since it can express the majority class as well.
+    validation rows the linear probe is chosen, since it can express the most frequent class as
+    well.
     """
     if not validation:
         raise Defect("choosing a baseline", "needs at least one")
@@ -54,7 +56,7 @@ def choose_baseline(validation: Mapping[str, Outputs]) -> Decision:
 
 def _merit(outputs: Outputs) -> tuple[float, float]:
     accuracy = float(np.mean(outputs.predictions == outputs.labels))
-    # Sorted rising: the highest accuracy, then the lowest loss.
+    # Sorted ascending: highest accuracy first, then lowest loss.
     return -accuracy, float(np.mean(outputs.losses))
 
 
@@ -68,8 +70,9 @@ def measured_probe(
     classes: int,
     seed: int,
 ) -> ProbeCurve:
-    """The probe's learning curve, and what its answers on rows it was not fitted on say against
-    the labels of training and validation rows."""
+    """The probe's learning curve, and the label noise of training and validation rows that the
+    probe's predictions show on rows it was not fitted on.
+    """
     curve = probe_curve(
         probe, features, labels, held_out, held_out_labels, classes=classes, seed=seed
     )

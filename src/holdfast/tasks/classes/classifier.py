@@ -1,4 +1,4 @@
-"""What all classifiers share when the parts are put together: listeners, saving, scoring, use."""
+"""What all classifiers share: listeners, saving, scoring and prediction."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
 def watched(
     metric: Metric | None, classes: tuple[str, ...]
 ) -> dict[str, Callable[[Outputs], float]]:
-    """The user's metric as every snapshot computes it; accuracy is always there."""
+    """The user's metric as every evaluation computes it; accuracy is always computed."""
     if metric is None or metric.name == "accuracy":
         return {}
 
@@ -95,13 +95,15 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
 
 
 def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
-    """The network of a classifier: with features, and a temperature when it is saved."""
+    """The network of a classifier: its features can be read, and a temperature folded in on
+    saving.
+    """
     assert isinstance(network, EncoderClassifier | VisionClassifier)
     return network
 
 
 def calibrated(fitted: FittedModel) -> Calibration:
-    """The temperature of the best state, by its logits of the validation rows."""
+    """The temperature of the best checkpoint, fitted to its logits of the validation rows."""
     training_plan = fitted.training_plan
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
@@ -111,7 +113,7 @@ def calibrated(fitted: FittedModel) -> Calibration:
 
 
 def kept_temperature(fitted: FittedModel) -> float:
-    """What the logits of the kept state are divided by, wherever they are used."""
+    """What the logits of the best checkpoint are divided by, wherever they are used."""
     return calibrated(fitted).temperature
 
 
@@ -120,8 +122,7 @@ M = TypeVar("M", bound=NamedModel)
 
 @dataclass(frozen=True, slots=True)
 class Tempered:
-    """A network whose outputs are divided by a temperature; for the rest of the house one like
-    any other."""
+    """A network whose outputs are divided by a temperature, with the interface of any network."""
 
     network: Callable[..., Any]
     temperature: float = 1.0
@@ -131,8 +132,11 @@ class Tempered:
 
 
 def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) -> ScoringResult:
-    """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
-    training rows; ``forward`` runs rows through any function from a batch to logits."""
+    """Score the reloaded model (``answer``) on the test rows, and the baselines that were fitted on
+    training rows.
+
+    ``forward`` runs rows through any function from a batch to logits.
+    """
     start = time.perf_counter()
     training_plan, table, temperature = (
         request.training_plan,
@@ -211,11 +215,11 @@ def _probe(request: ScoringRequest, forward: Forward) -> Answer:
 
 
 def probe_network(request: ScoringRequest) -> Callable[..., Any]:
-    """The untouched backbone with the linear probe on it, in the precision of the training: from a
+    """The untouched backbone with the linear probe as its head, in the training precision: from a
     tokenizer's batch to outputs [batch, …].
 
-    A second copy of a model is the largest thing that a run could still ask memory for, so this one
-    is made of the weights that are there.
+    A second copy of the model would need more memory than anything else in a run. This one
+    therefore uses the weights that are already in memory.
     """
     job = request.fitted.job
     (refit,) = request.fitted.listeners
@@ -233,7 +237,7 @@ def probe_network(request: ScoringRequest) -> Callable[..., Any]:
 
 
 def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, Outputs]:
-    """Validation rows and train probe, through the restored best state."""
+    """Scores of validation rows and training sample by the restored best checkpoint."""
     training_plan = request.training_plan
     probe = training_plan.probe
     valid_logits = _valid_logits(request.fitted, temperature)
@@ -250,7 +254,7 @@ def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, O
 
 
 def tell(split_rows: SplitRows) -> dict[str, Any]:
-    """What the kept state says of training or validation rows, calibrated."""
+    """Predictions of the best checkpoint for training or validation rows, calibrated."""
     fitted, table, temperature = (
         split_rows.fitted,
         split_rows.table,
@@ -266,8 +270,11 @@ def tell(split_rows: SplitRows) -> dict[str, Any]:
 
 
 def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
-    """Calibrated ones of the validation rows by the kept state; of cross-fitted ones as the folds
-    answered, at the class rates that the kept network's last layer was moved to."""
+    """Calibrated logits of the validation rows by the best checkpoint.
+
+    With cross-fitting they are the folds' predictions, at the class rates to which the final
+    network's last layer was moved.
+    """
     if fitted.job.out_of_fold is None:
         return fitted.measure(fitted.training_plan.valid)[1] / temperature
     logits = fitted.best_evaluation.valid_logits
@@ -277,13 +284,13 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
 
 
 def _add_extra_features(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
-    """The calibrated logits of these rows, with what their side columns say."""
+    """Add the logits from the rows' feature columns to these calibrated logits."""
     layer = fitted.extra_features.layer if fitted.extra_features else None
     return logits if layer is None else layer.add(logits, table, fitted.training_plan.task.classes)
 
 
 def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = None) -> Outputs:
-    """``table`` are the rows, where their groups count."""
+    """``table`` holds the rows; give it where their groups count."""
     groups = None if table is None else groups_of(table)
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
 
@@ -293,13 +300,13 @@ def _score(training_plan: TrainingPlan, outputs: Outputs) -> Scores:
 
 
 def part_block(training_plan: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
-    """The score of the text part alone, and the whole's paired difference to it."""
+    """The score of the text part, and the paired difference of the full model to it."""
     part = score(plain, training_plan.task.classes)
     return {"test": brief(part), "comparison": to_json(compare(both, plain))}
 
 
 def texts_of(table: Table) -> list[str]:
-    """The texts of a table as they are shown; the two of a pair with a mark between."""
+    """The texts of a table as they are displayed; a mark separates the two texts of a pair."""
     texts: list[str] = table.column("text")
     if not table.has_pairs:
         return texts
@@ -307,7 +314,7 @@ def texts_of(table: Table) -> list[str]:
 
 
 def _folds_block(fitted: FittedModel) -> dict[str, Any]:
-    """What ``valid`` says beside its numbers where no validation row was set aside."""
+    """What ``valid`` reports beside its numbers where no validation row was set aside."""
     folds = fitted.job.out_of_fold
     return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
 
@@ -318,8 +325,10 @@ def class_answers(
     table: Table,
     weights: Weights = None,
 ) -> ClassPredictions:
-    """What one model, or the mean of the probabilities of several (by their ``weights``), says of
-    rows. The logits of a mean are its logarithms: their softmax is the mean."""
+    """Predictions of one model, or of the mean of several models' probabilities (by ``weights``).
+
+    The logits of a mean are its logarithms: their softmax is the mean.
+    """
     if len(models) == 1:
         one = models[0]
         outputs = answer(one, table)
@@ -333,8 +342,11 @@ def class_answers(
 
 
 def scorer(answers: ClassPredictions, metrics: tuple[Metric, ...] = ()) -> Scorer:
-    """What scores the answers to labelled rows: all, or some by their positions. ``metrics`` are
-    the task's own."""
+    """A function that scores the predictions of labelled rows: all rows, or those at given
+    positions.
+
+    ``metrics`` are the task's own.
+    """
 
     def score_some(positions: Ints | None = None) -> Scores:
         return score(take_rows(answers.outputs, positions), answers.names, extra_metrics=metrics)
@@ -345,8 +357,11 @@ def scorer(answers: ClassPredictions, metrics: tuple[Metric, ...] = ()) -> Score
 def average(
     saved: Sequence[M], answer: Callable[[M, Table], Outputs], table: Table, weights: Weights = None
 ) -> tuple[tuple[str, ...], Floats]:
-    """The mean of the probabilities [n, classes] of several models, of equal ``weights`` or of
-    these, which add to 1; their order of the classes may differ."""
+    """The mean of several models' probabilities [n, classes].
+
+    ``weights`` sum to 1; without them all models count equally. The models may order their classes
+    differently.
+    """
     classes: tuple[str, ...] = ()
     total: Floats = np.zeros((len(table), 1))
     for place, one in enumerate(saved):
@@ -358,7 +373,7 @@ def average(
 
 
 def _unknown(table: Table) -> Table:
-    """The rows without their labels: indices of one model's classes mean nothing to another."""
+    """The rows without their labels: class indices of one model mean nothing to another."""
     if not (table.column("label") >= 0).any():
         return table
     rows = table.rows.remove_columns("label").add_column("label", [-1] * len(table))
@@ -378,7 +393,7 @@ def truncation(examples: EncodedTexts, loaded: LoadedModel) -> tuple[Finding, ..
             count,
             (),
             f"{count} training texts ({share:.1%}) are longer than "
-            f"{loaded.max_length} tokens; their ends are not read",
+            f"{loaded.max_length} tokens; the rest of each is not read",
             "Raise model.max_length if the model allows it, or shorten the texts.",
         ),
     )

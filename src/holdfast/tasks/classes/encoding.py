@@ -1,5 +1,6 @@
-"""Texts through a classifier: encoded, in batches for the loop, and answered by a saved model in
-its saved precision, which gives the only numbers that are reported."""
+"""Text encoding for classifiers: tokenised rows, batches for the loop, and outputs of a saved model
+in its saved precision. Reported numbers come only from those outputs.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from holdfast.data.table import Table
 
-# A tokenizer gives lists of Python numbers, 28 bytes and more each, until a block is packed.
+# A tokenizer returns lists of Python numbers, 28 bytes and more each, until a block is packed.
 ENCODE_ROWS = 4096
 # Tokens of a batch that a saved model reads.
 TOKENS = 1024
@@ -36,7 +37,7 @@ class EncodedTexts:
     """Token ids of all rows, flat: row i is ``ids[offsets[i]:offsets[i + 1]]``.
 
     ``cut`` [n] says which rows were longer than the limit; ``lengths`` [n] in tokens. ``weights``
-    [n] are how much each counts in the training loss, where not all count 1.
+    [n] are how much each row counts in the training loss, where not all count 1.
     """
 
     ids: Ints
@@ -67,8 +68,10 @@ class EncodedTexts:
         )
 
     def extended(self, others: EncodedTexts, weights: Floats) -> EncodedTexts:
-        """These, each of weight 1 where they have none, and after them ``others`` of ``weights``,
-        whose own weights are not read."""
+        """These rows, followed by ``others`` with ``weights``.
+
+        These rows get weight 1 where they have none; the weights of ``others`` itself are not read.
+        """
         types, own_weights = None, np.ones(len(self)) if self.weights is None else self.weights
         if self.types is not None and others.types is not None:
             types = np.concatenate([self.types, others.types])
@@ -93,9 +96,9 @@ def encode(
     max_length: int,
     labels: Ints | Floats | None = None,
 ) -> EncodedTexts:
-    """Tokenise every row, cut at ``max_length`` tokens (the longest first, in pairs).
+    """Tokenise every row, truncated at ``max_length`` tokens (in pairs the longest text first).
 
-    ``labels`` [n, …] stand in place of the table's classes, where a label is none.
+    ``labels`` [n, …] replace the table's classes for labels that are not classes.
     """
     ids: list[Ints] = []
     types: list[Ints] = []
@@ -128,7 +131,7 @@ def encode(
 
 
 def _were_cut(encoded: BatchEncoding) -> list[bool]:
-    """Which texts lost their end; a tokenizer in plain Python does not say."""
+    """Which texts were truncated; a pure-Python tokenizer does not report it."""
     encodings = getattr(encoded, "encodings", None)
     if not encodings:
         return [False] * len(encoded["input_ids"])
@@ -137,7 +140,7 @@ def _were_cut(encoded: BatchEncoding) -> list[bool]:
 
 @dataclass(frozen=True)
 class TextClassification(Classification):
-    """The task's side of the loop; see ``Classification``."""
+    """The task as the training loop sees it; see ``Classification``."""
 
     pad_id: int
     classes: tuple[str, ...]
@@ -163,8 +166,9 @@ class TextClassification(Classification):
 
 
 class TextModel(Protocol):
-    """A text classifier that is asked: ``network`` maps a tokenizer's batch to outputs
-    [batch, classes], a text is cut to ``max_length`` tokens."""
+    """A text classifier for inference: ``network`` maps a tokenizer's batch to outputs [batch,
+    classes]; a text is truncated to ``max_length`` tokens.
+    """
 
     @property
     def network(self) -> Callable[..., torch.Tensor]: ...
@@ -210,7 +214,8 @@ def run_texts(
     table: Table,
 ) -> tuple[EncodedTexts, Floats]:
     """The encoded rows and the network's output for each [n, outputs], float32, in the table's
-    order, whatever the outputs mean."""
+    order, whatever the outputs mean.
+    """
     import torch
 
     examples = encode(table, tokenizer, max_length)
@@ -234,7 +239,7 @@ def with_logits(outputs: Outputs, logits: Floats) -> Outputs:
 
 
 def _losses(logits: Floats, labels: Ints) -> Floats:
-    # In float32 the loss of a row that is sure to eight digits is exactly 0.
+    # In float32 the loss of a row with eight nines of confidence is exactly 0.
     wide = logits.astype(np.float64)
     # A row without a label (−1) would read the last class; its loss is NaN below.
     of_label = wide[np.arange(len(wide)), np.maximum(labels, 0)]

@@ -1,19 +1,19 @@
-"""Which side columns a fit keeps, and what they bring: ``data.features``.
+"""Selection of feature columns and what they add to the text: ``data.features``.
 
-The text part is trained as ever. The layer over the columns (``contract/extra_features.py``) is
-then fitted on the training rows *with what the text says of them held fixed*: not the trained
-network's own logits, which are too sure of rows that it learned from and would leave the columns
-nothing to explain, but those of the linear probe, each from a fit that had not seen the row. So a
-column counts by what it says beyond the text.
+The text part is trained as usual. The layer over the columns (``contract/extra_features.py``) is
+then fitted on the training rows *with the text's logits held fixed*. Those are not the trained
+network's own logits: it is overconfident on rows that it learned from, which would leave the
+columns nothing to explain. They are the linear probe's, each from a fit that had not seen the row.
+A column therefore counts by what it adds to the text.
 
-1. The penalty is the one of the smallest cross-validated loss. A column is kept where exchanging
-   its cells between rows raises that loss, and where chance is excluded: a permutation test of
-   what it says of the classes beyond the text (``unlike_chance``), by Holm's method for all columns
-   that are asked for. Where some say nothing, one of them or more is kept in ``ALPHA`` of all runs
-   at most; a weak column may be left out. The kept ones are fitted again.
-2. The gain must be there out of fold (paired, the lower end of a 95 % interval above 0), and on the
-   validation rows with the trained network's own logits the mean loss must fall. Else the columns
-   are not used, and the run says so.
+1. The penalty is the one with the smallest cross-validated loss. A column is kept where permuting
+   its cells between rows raises that loss, and where a permutation test of its association with
+   the classes given the text (``unlike_chance``) rejects, by Holm's method over all requested
+   columns. If some columns are pure noise, one or more of them is kept in ``ALPHA`` of all runs at
+   most; a weak column may be left out. The kept columns are fitted again.
+2. The gain must hold out of fold (paired, the lower end of a 95 % interval above 0), and the mean
+   loss of the validation rows must fall with the trained network's own logits. Otherwise the
+   columns are not used, and the run says so.
 """
 
 from __future__ import annotations
@@ -60,20 +60,21 @@ from holdfast.training.task import labels_of
 
 FOLDS = 5
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-# The probability that a column which says nothing of the classes is kept, over all of them.
+# The probability, over all columns, that a column without information on the classes is kept.
 ALPHA = 0.05
 PERMUTATION = "permutation test, Holm"
 EXCHANGES = 999
-# A column that tells nearly every row by itself is rather the label in disguise.
+# A column that predicts nearly every row by itself is probably the label in disguise.
 GIVEAWAY = 0.98
-# More rows than these make a proposal no surer, and the fits slower.
+# More rows than these do not make a proposal more reliable, and they make the fits slower.
 MOST_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class FoldLosses:
-    """Columns fitted out of fold: the penalty ``c``, the losses [n] at it, and for each column the
-    losses [n] when its cells are exchanged between rows."""
+    """Out-of-fold losses: the penalty ``c``, the losses [n] at it, and for each column the losses
+    [n] when its cells are permuted between rows.
+    """
 
     c: float
     losses: Floats
@@ -81,25 +82,30 @@ class FoldLosses:
 
 
 def requested_columns(given: tuple[str, ...] | bool | None) -> tuple[ColumnRequest, ...]:
-    """The columns that ``data.features`` names: none for ``false`` and for ``auto``, which only
-    proposes. Raises ``RecipeError`` for ``true``."""
+    """The columns that ``data.features`` names: none for ``false``, and none for ``auto``, which
+    only proposes.
+
+    Raises ``RecipeError`` for ``true``.
+    """
     if given is True:
         remedy = "Name them, [price, shop], or let auto propose some."
-        raise RecipeError("data.features", "does not say which columns", True, remedy)
+        raise RecipeError("data.features", "names no columns", True, remedy)
     return () if not given or given == (AUTO,) else parse_column_requests(given)
 
 
 def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[Column, ...]:
-    """The columns that ``data.features`` names, as the training ``rows`` say that they are read.
+    """The columns that ``data.features`` names, with types inferred from the training ``rows``.
 
-    Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
+    Raises ``DataError`` for a column that cannot be read as that type, ``RecipeError`` for one that
+    is missing.
+    """
     requests = requested_columns(given)
     check_has_columns(rows, requests)
     return tuple(fit_column(one, column_cells(rows, one.name)) for one in requests)
 
 
 def with_side(fitted: FittedModel) -> FittedModel:
-    """The fit with the side columns that it was asked for, where they prove useful."""
+    """The fit with the requested feature columns, where they prove useful."""
     training_plan, seed = fitted.training_plan, fitted.recipe.seed
     rows = training_plan.splits.train_rows.table
     columns = fitted_columns(fitted.recipe.data.features, rows)
@@ -118,26 +124,28 @@ def with_side(fitted: FittedModel) -> FittedModel:
     shown = _importance(columns, gains, p_values, selected)
     if not selected:
         least = p_value_phrase(float(p_values.min()), PERMUTATION)
-        because = f"no column tells more of the classes than with its cells exchanged ({least})"
+        because = f"no column predicts the classes better than its permuted cells ({least})"
         return _without(fitted, shown, because, None)
     last = first if selected == columns else cross_fitted(selected, rows, labels, text, seed)
     out = _paired(plain, last.losses, seed)
     brought = f"{out.value:+.4f} ({out.low:+.4f} to {out.high:+.4f}) nats out of fold"
     if not out.low > 0:
-        return _without(fitted, shown, f"they bring {brought}, which may be chance", out)
+        return _without(
+            fitted, shown, f"they lower the loss by {brought}, which chance may explain", out
+        )
     weight, bias = fit_extra_features(encode_columns(selected, rows), labels, text, last.c)
     layer, on_valid = _fitted_to(
         fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias)
     )
-    checked = f"{on_valid.value:+.4f} on the {on_valid.n} validation rows"
+    checked = f"by {on_valid.value:+.4f} on the {on_valid.n} validation rows"
     if not on_valid.value > 0:
-        because = f"they bring {brought}, but {checked}"
+        because = f"they lower the loss by {brought}, but {checked}"
         return _without(fitted, shown, because, out, on_valid)
     names = ", ".join(column.name for column in selected)
-    because = f"they bring {brought}, {checked}"
+    because = f"they lower the loss by {brought}, {checked}"
     if left_out := ", ".join(column.name for column in columns if column not in selected):
-        because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
-    decision = Decision("side columns", names, because, prominent=True)
+        because += f"; left out because chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
+    decision = Decision("feature columns", names, because, prominent=True)
     result = ExtraFeaturesResult(
         layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows)
     )
@@ -147,8 +155,10 @@ def with_side(fitted: FittedModel) -> FittedModel:
 def cross_fitted(
     columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
 ) -> FoldLosses:
-    """The layer over ``columns`` fitted on folds of the rows [n] and asked of the others, beside
-    the ``text`` logits [n, classes], which were made out of fold themselves."""
+    """Fit the layer over ``columns`` on folds of the rows [n] and apply it to the other rows.
+
+    ``text`` are logits [n, classes], which were made out of fold themselves.
+    """
     parts = [column.encode(column_cells(rows, column.name)) for column in columns]
     x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
     folds = _folds(labels, seed)
@@ -175,12 +185,13 @@ def cross_fitted(
 def unlike_chance(
     columns: Sequence[Column], rows: Table, labels: Ints, text: Floats, seed: int
 ) -> Floats:
-    """The p-value [columns] that a column says nothing of the classes beyond the ``text`` logits.
+    """The p-value of each column [columns] that it carries no information on the classes beyond the
+    ``text`` logits.
 
     With R = (label is k) − softmax(text + rates) [n, classes] and the column's centred numbers X,
-    ‖Xᵀ R‖², the slope of the loss where the column has no weight, is compared with that of cells
-    exchanged between rows: exact for a column that is independent of all else. The other columns
-    are not in R, so two that say the same are both told from chance.
+    ‖Xᵀ R‖², the slope of the loss where the column has no weight, is compared with that of permuted
+    cells: exact for a column that is independent of all else. The other columns are not in R, so
+    two columns with the same information both pass the test.
     """
     _, bias = fit_extra_features(np.zeros((len(labels), 0)), labels, text, 1.0)
     rest = -softmax(text + bias)
@@ -189,7 +200,7 @@ def unlike_chance(
     centred = [x - x.mean(axis=0) for x in numbers]
     slopes = np.array([((x.T @ rest) ** 2).sum() for x in centred])
     rng, beyond = generator(seed, "side columns, chance"), np.zeros(len(columns))
-    # So many that the smallest p-value can pass Holm's first step.
+    # Enough permutations that the smallest p-value can pass Holm's first step.
     count = max(EXCHANGES, math.ceil(2 * len(columns) / ALPHA))
     for _ in range(count):
         other = rest[rng.permutation(len(rest))]
@@ -208,7 +219,8 @@ def _asked(fits: Sequence[tuple[Floats, Floats]], folds: Ints, x: Floats, text: 
 
 def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     """The linear probe's logits of the training rows [n, classes], each from a fold that had not
-    seen the row; NaN where a class has one row only."""
+    seen the row; NaN where a class has one row only.
+    """
     from holdfast.training.observe import Observer
 
     training_plan, job = fitted.training_plan, fitted.job
@@ -227,10 +239,10 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
 def _fitted_to(
     fitted: FittedModel, layer: ExtraFeaturesLayer
 ) -> tuple[ExtraFeaturesLayer, Difference]:
-    """The layer calibrated beside the trained network, and what it brings on the validation rows.
+    """Calibrate the layer with the trained network, and measure its gain on the validation rows.
 
-    One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
-    its own. What ``rates`` moved stays moved by as much.
+    One temperature calibrates the sum. It is folded into the layer; the text part's folder keeps
+    its own. Shifts by ``rates`` keep their size.
     """
     training_plan, temperature = fitted.training_plan, kept_temperature(fitted)
     logits, labels = fitted.best_evaluation.valid_logits, labels_of(training_plan.valid)
@@ -300,13 +312,13 @@ def _without(
     out: Difference | None,
     valid: Difference | None = None,
 ) -> FittedModel:
-    decision = Decision("side columns", "none", because, prominent=True)
+    decision = Decision("feature columns", "none", because, prominent=True)
     result = ExtraFeaturesResult(None, decision, _block(False, shown, out, valid), ())
     return replace(fitted, extra_features=result)
 
 
 def _giveaways(columns: Sequence[Column], rows: Table) -> tuple[Finding, ...]:
-    """Columns that tell nearly every training row by themselves."""
+    """Findings for columns that predict nearly every training row by themselves."""
     findings = []
     for column in columns:
         right = _alone(column, rows)[0]
@@ -322,15 +334,16 @@ def _giveaway(name: str, right: float, rows: int) -> Finding:
         right,
         rows,
         (),
-        f"column {name!r} alone tells {right:.0%} of the rows out of fold: it may be the label by "
-        "another name, or be filled in after it",
-        "If it is not known when the model is used, it is no feature: leave it out.",
+        f"column {name!r} predicts {right:.0%} of the rows by itself, out of fold: it "
+        "may be the label by another name, or be filled in after the label",
+        "Leave it out if it is not available at prediction time.",
     )
 
 
 def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
-    """What a column by itself tells of the classes, out of fold: the share of rows that it has
-    right, and the log loss that it takes off that of the classes' rates."""
+    """What a column predicts by itself, out of fold: the share of rows that it classifies
+    correctly, and by how much it lowers the log loss of the class frequencies.
+    """
     x, labels = column.encode(column_cells(rows, column.name)), np.asarray(rows.column("label"))
     classes = int(labels.max()) + 1
     folds, nothing = _folds(labels, 0), np.zeros((len(labels), classes))
@@ -346,14 +359,15 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
 
 
 def _folds(labels: Ints, seed: int) -> Ints:
-    """A fold of every row [n]; a class's only row, which is in none, is dealt to one as well."""
+    """A fold for every row [n]; a class's only row, which no fold has, gets one as well."""
     folds = stratified_folds(labels, FOLDS, seed)
     return np.where(folds < 0, np.arange(len(folds)) % FOLDS, folds)
 
 
 def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
-    """What ``data.features=auto`` finds: columns of the source that tell the label out of fold, and
-    those that tell it too well."""
+    """Columns that ``data.features=auto`` finds in the source: those that predict the label out of
+    fold, and those that predict it too well.
+    """
     columns = table.columns
     used = tuple(filter(None, (*columns.text, columns.label, columns.group)))
     requests = candidate_columns(raw, used)
@@ -371,9 +385,10 @@ def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
             findings.append(_giveaway(one.name, right, len(table)))
         elif gain.low > 0:
             because = (
-                f"{one.name!r} ({column.kind}) alone takes {gain.value:.3f} ({gain.low:.3f} to "
-                f"{gain.high:.3f}) nats off the log loss of the classes' rates, out of fold"
+                f"{one.name!r} ({column.kind}) by itself lowers the log loss of the "
+                f"class frequencies by {gain.value:.3f} nats (95 % CI {gain.low:.3f} "
+                f"to {gain.high:.3f}), out of fold"
             )
-            remedy = f"Try it beside the text: --set data.features=[{one.name}]."
+            remedy = f"Add it to the text: --set data.features=[{one.name}]."
             findings.append(Finding("side_column", "info", 0.0, len(table), (), because, remedy))
     return tuple(findings)

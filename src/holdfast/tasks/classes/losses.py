@@ -1,4 +1,4 @@
-"""What every classification shares, whatever its rows are: one class out, cross-entropy."""
+"""Single-label classification losses: cross-entropy over classes, whatever the rows are."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ Metrics = Mapping[str, Callable[[Outputs], float]]
 
 
 class Classification(ABC):
-    """The task's side of the loop but for the batches, which a task with its own kind of rows
-    makes. ``metrics`` are named functions of ``Outputs`` that every snapshot computes on both sets.
+    """The task as the training loop sees it, without the batches, which each task with its own kind
+    of rows builds.
+
+    ``metrics`` are named functions of ``Outputs`` that every evaluation computes on both sets.
     """
 
     metrics: Metrics
@@ -46,14 +48,14 @@ class Classification(ABC):
         )
 
     def weights(self, examples: Examples, positions: Sequence[int] | Ints) -> Floats:
-        """Every row weighs the same, but for added rows that came with a weight."""
+        """Every row has weight 1, except added rows that came with a weight."""
         weights: Floats | None = getattr(examples, "weights", None)
         return np.ones(len(positions)) if weights is None else weights[positions]
 
     def join(
         self, outputs: Sequence[ClassifierOutput], batches: Sequence[Batch]
     ) -> tuple[ClassifierOutput, Batch]:
-        """Logits, features and labels of several parts, one after the other."""
+        """Concatenate logits, features and labels of several parts."""
         import torch
 
         output = ClassifierOutput(
@@ -69,8 +71,9 @@ class Classification(ABC):
     def measure(
         self, losses: Floats, kept: Floats, examples: Any, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """Accuracy, the watched metrics, and the loss after the best temperature; NaN throughout
-        when there are no rows."""
+        """Accuracy, the watched metrics, and the calibrated loss (after temperature scaling); all
+        NaN when there are no rows.
+        """
         if not len(losses):
             empty = {name: float("nan") for name in ("accuracy", *self.metrics)}
             return Measurements(losses, empty, float("nan"), 1.0, np.zeros(0, dtype=bool), kept)

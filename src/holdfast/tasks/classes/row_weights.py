@@ -1,6 +1,7 @@
-"""Weights with which groups of training rows and their classes no longer go together.
+"""Training-row weights that remove the association between groups and classes, and weights of
+sources.
 
-Rows of several sources in one table: how much each source weighs, and how each is scored.
+With several sources in one table: how much each source weighs, and its own score.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.tasks.lines import take_rows
 
 REWEIGH = "reweigh"
-# A rare pair weighs no more than so many rows: above it single rows would lead an update.
+# A rare pair weighs no more than this many rows: above it single rows would dominate an update.
 MOST = 10.0
 
 
 def with_groups_to_weigh(table: Table, raw: Raw, name: str) -> Table:
-    """The table with the cells of the column ``name`` of its source as the column ``reweigh``.
+    """The table with the cells of the source's column ``name`` as the column ``reweigh``.
 
-    Raises ``DataError`` where the column is not there.
+    Raises ``DataError`` where the column is missing.
     """
     check_present(raw, name)
     cells = raw.table[name].take(pa.array(table.column("row"), pa.int64())).to_pylist()
@@ -40,8 +41,9 @@ def with_groups_to_weigh(table: Table, raw: Raw, name: str) -> Table:
 
 def reweighed(groups: Ints, labels: Ints) -> Floats:
     """The weight of each row [n]: n_g n_y ÷ (n n_gy) (Kamiran and Calders 2012), at most ``MOST``,
-    then 1 on average. Where no pair reaches that limit, every class has the same share of the
-    weight in every group."""
+    then scaled to a mean of 1. Where no pair reaches that limit, every class has the same share of
+    the weight in every group.
+    """
     n = len(groups)
     both = np.unique(np.stack([groups, labels]), axis=1, return_inverse=True, return_counts=True)
     pair, count = np.asarray(both[1]).reshape(-1), both[2]
@@ -53,33 +55,35 @@ def reweighed(groups: Ints, labels: Ints) -> Floats:
 def group_weights(
     table: Table, column: str | None, enriched: bool
 ) -> tuple[Floats | None, tuple[Decision, ...]]:
-    """How much each training row weighs [n], and what is told of it; ``None`` where no ``column``
-    is asked for. Raises ``RecipeError`` beside ``enrich``, and for rows without a class."""
+    """The weight of each training row [n] and the decision about it; ``None`` without a ``column``.
+
+    Raises ``RecipeError`` in combination with ``enrich``, and for rows without a class.
+    """
     if column is None:
         return None, ()
     if REWEIGH not in table.rows.column_names:
-        rule = "is for text-classification with one class a text"
+        rule = "applies to text-classification with one class a text"
         raise RecipeError("data.reweigh", rule, column, "Leave it out.")
     if enriched:
-        rule = "weighs rows, and other forms of rows bear no weight"
-        remedy = "Leave one of them out; enrich.counterfactual alone often suffices."
+        rule = "cannot be combined: data.reweigh weighs rows, and augmented rows have no weight"
+        remedy = "Leave one of them out; enrich.counterfactual without data.reweigh often suffices."
         raise RecipeError("data.reweigh with enrich", rule, None, remedy)
     cells = np.asarray(table.column(REWEIGH), dtype=object).astype(str)
     names, groups = np.unique(cells, return_inverse=True)
     weights = reweighed(groups.reshape(-1), table.column("label"))
     shown = f"{weights.min():.3g} to {weights.max():.3g} over {len(names)} groups"
-    because = "rows of a group and class weigh as if groups and classes were independent"
+    because = "weights as if groups and classes were independent"
     return weights, (Decision("weights of groups", shown, because),)
 
 
 def source_weights(
     table: Table, weights: Mapping[str, float] | None, temperature: float | None
 ) -> tuple[Floats | None, tuple[Decision, ...]]:
-    """How much each training row weighs [n], 1 on average, by its source; ``None`` where all weigh
-    alike.
+    """The weight of each training row [n] by its source, 1 on average; ``None`` where all weigh the
+    same.
 
     ``weights`` multiply a source's rows. At the ``temperature`` T a source of n rows counts as
-    n^(1/T) (1907.05019): as many as it has at 1, all sources alike as T grows.
+    n^(1/T) (1907.05019): in proportion to its rows at 1, and all sources equally as T grows.
 
     Raises ``RecipeError`` where one of them is given and the rows' sources are not known.
     """
@@ -87,10 +91,10 @@ def source_weights(
         return None, ()
     if SOURCE not in table.rows.column_names:
         remedy = (
-            "Name the column of sources with data.source, which is read for text-classification "
-            "and which a file of validation rows needs too; or leave this out."
+            "Name the column of sources with data.source (for text-classification; a "
+            "validation file needs the column too), or leave this setting out."
         )
-        rule = "is of sources, and which source each row is of is not known"
+        rule = "needs the source of each row, which is not known"
         raise RecipeError(
             "data.weights" if weights else "data.temperature",
             rule,
@@ -101,22 +105,25 @@ def source_weights(
     names, place, counts = np.unique(sources, return_inverse=True, return_counts=True)
     for name in weights or {}:
         if name not in names:
-            rule, known = "names a source that is not there", ", ".join(map(str, names))
-            raise RecipeError("data.weights", rule, name, f"There are: {known}.")
+            rule, known = "names a source that does not exist", ", ".join(map(str, names))
+            raise RecipeError("data.weights", rule, name, f"The sources are: {known}.")
     each = np.array([float((weights or {}).get(name, 1.0)) for name in names])
     if temperature:
         each = each * counts ** (1 / temperature - 1)
     each = each * len(sources) / (each * counts).sum()
     shown = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, each, strict=True))
-    because = "a row's part in the updates, by its source; the linear probe takes rows alike"
+    because = "weight of a row in training, by its source; the linear probe weighs all rows equally"
     return np.asarray(each[place]), (Decision("weights of sources", shown, because),)
 
 
 def scores_by_source(
     outputs: Outputs, table: Table, classes: tuple[str, ...], folds: int = 0
 ) -> dict[str, dict[str, Any]] | None:
-    """Each source's rows among these, scored by themselves: ``{name: {n, metrics}}``; ``None``
-    where rows have no source. ``folds``: out of how many they were answered, 0 for none."""
+    """The score of each source's rows: ``{name: {n, metrics}}``; ``None`` where rows have no
+    source.
+
+    ``folds`` is the number of folds that predicted the rows, 0 for none.
+    """
     if SOURCE not in table.rows.column_names:
         return None
     sources = np.asarray(table.column(SOURCE), dtype=object)

@@ -1,4 +1,4 @@
-"""Text classification, put together: one class a text, several labels, or a number."""
+"""The text classification task: one class a text, several labels, or a number."""
 
 from __future__ import annotations
 
@@ -60,12 +60,13 @@ if TYPE_CHECKING:
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
-    """The rows of a source; ``like`` another table, with its columns and labels."""
+    """Read the rows of a source; ``like`` another table, with its columns and labels."""
     table = _with_side(_read(source, data, like), source, data, like)
     if data.reweigh is not None and like is None:
-        # The table with the groups by which its rows weigh; nobody weighs rows that are scored.
+        # The table with the groups by which its rows are weighed; rows that are scored have no
+        # weights.
         if table.columns.label_kind != "class":
-            rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
+            rule = f"is not available where data.label_kind is {table.columns.label_kind}"
             raise RecipeError("data.reweigh", rule, data.reweigh, "Leave it out.")
         raw = read_source(source, data.encoding, data.config)
         table = with_groups_to_weigh(table, raw, str(data.reweigh))
@@ -73,8 +74,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def _with_sources(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
-    """The table with the source of each row, where the column is there: a file of test rows may
-    lack it."""
+    """The table with the source of each row, where the column exists: a test file may lack it."""
     raw, name = read_source(source, data.encoding, data.config), str(data.source)
     if name not in raw.names and like is not None:
         because = f"{source} has no column {name!r}: its rows are scored together"
@@ -83,14 +83,15 @@ def _with_sources(table: Table, source: str, data: DataPart, like: Table | None)
 
 
 def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
-    """The table with the cells of the side columns that the recipe names, or with findings of the
-    columns that could be some (``auto``)."""
+    """The table with the cells of the recipe's feature columns, or with findings that propose
+    feature columns (``auto``).
+    """
     requests = requested_columns(data.features)
     if not requests and data.features != (AUTO,):
         return table
     if table.columns.label_kind != "class":
-        rule = f"does not exist where data.label_kind is {table.columns.label_kind}"
-        raise RecipeError("data.features", rule, None, "Leave it out: it needs a class a row.")
+        rule = f"is not available where data.label_kind is {table.columns.label_kind}"
+        raise RecipeError("data.features", rule, None, "Leave it out: it needs one class a row.")
     raw = read_source(source, data.encoding, data.config)
     if not requests:
         findings = proposals(table, raw) if like is None else ()
@@ -118,12 +119,12 @@ def _read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def label_type_of(label_kind: str | None) -> LabelType | None:
-    """What differs where a label is no class; ``None`` for classes."""
+    """The label type of labels that are not classes; ``None`` for classes."""
     return LABEL_TYPES.get(label_kind or "class")
 
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
-    """The recipe's model with a new head for the table's classes, labels or number."""
+    """Load the recipe's model with a new head for the table's classes, labels or number."""
     label_type, model = label_type_of(table.columns.label_kind), recipe.model
     loaded = load_classifier(
         model.name,
@@ -136,16 +137,16 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
 
 
 def refuse(recipe: Recipe) -> None:
-    """Settings that mean nothing for what a label is (``data.label_kind``) are refused."""
+    """Refuse settings that do not apply to the label type (``data.label_kind``)."""
     label_type = label_type_of(recipe.data.label_kind)
     if label_type is not None:
         problems.refuse(recipe, label_type)
     elif recipe.train.huber:
         raise RecipeError(
             "train.huber",
-            "does not exist for classes",
+            "does not apply to classes",
             recipe.train.huber,
-            "Leave it out, or learn numbers: --set data.label_kind=number.",
+            "Leave it out, or train a regression model: --set data.label_kind=number.",
         )
 
 
@@ -153,7 +154,7 @@ def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> Encod
     label_type = label_type_of(table.columns.label_kind)
     if label_type is None or not isinstance(loaded, LoadedText):
         return encode(table, loaded.tokenizer, loaded.max_length)
-    # In the user's unit; ``side`` turns them into that of a fit's training rows.
+    # In the user's unit; ``transform_examples`` turns them into that of a fit's training rows.
     labels = label_type.labels(table, Scale())
     return encode(table, loaded.tokenizer, loaded.max_length, labels)
 
@@ -213,7 +214,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
 
 
 def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
-    """What the kept state says of training or validation rows."""
+    """Predictions of the best checkpoint for training or validation rows."""
     label_type = label_type_of(label_kind_of(split_rows.fitted.training_plan))
     return (
         shared.tell(split_rows)
@@ -235,7 +236,7 @@ def check_examples(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Fi
 
 
 def listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
-    """The refitted head of the problem."""
+    """The listener that refits the head."""
     label_type = label_type_of(label_kind_of(training_plan))
     return (
         problems.listeners(training_plan, label_type)

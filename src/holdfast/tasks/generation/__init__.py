@@ -1,1 +1,1 @@
-"""What tasks that write text share."""
+"""Shared parts of the tasks that generate text."""

@@ -1,4 +1,4 @@
-"""What all tasks that write text share when the parts are put together."""
+"""What all tasks that generate text share: metrics, saving, scoring and prediction."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 
 def find_text_metric(name: str) -> Metric:
-    """What ``train.metric`` may name here, by its name and direction: a number of tokens, which
-    every snapshot measures, or of written texts (see ``watching``)."""
+    """Find the metric that ``train.metric`` names, with its name and direction.
+
+    It is a token metric, which every evaluation measures, or a metric of generated texts (see
+    ``samples.text_metric_of``).
+    """
     if name in WATCHED:
         return _criterion(name, WATCHED[name], float("inf"))
     if name in TEXT_METRICS or ".py:" in name:
@@ -44,7 +47,7 @@ def find_text_metric(name: str) -> Metric:
         return _criterion(metric.name, metric.higher_is_better, metric.high)
     raise RecipeError(
         "train.metric",
-        "is not measured at the snapshots of a task that writes text",
+        "is not a metric of a task that generates text",
         name,
         suggest_name(name, ["loss", "refined_loss", *WATCHED, *TEXT_METRICS]),
     )
@@ -61,7 +64,9 @@ def save_plain(folder: Path, fitted: FittedModel) -> dict[str, Any]:
 
 
 def other_rows(request: ScoringRequest) -> dict[str, Any]:
-    """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
+    """``valid`` and ``train_probe``: scores of the restored best checkpoint, in the training
+    precision.
+    """
     training_plan = request.training_plan
     everything = np.arange(len(training_plan.valid))
 
@@ -79,7 +84,7 @@ def other_rows(request: ScoringRequest) -> dict[str, Any]:
 
 
 def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:
-    """The scores of generated texts, saying of how many rows they are."""
+    """The scores of generated texts, with a note on how many rows they cover."""
     of = f"of {n} generated rows" if n == rows else f"of a fixed sample of {n} of {rows} rows"
     return {
         name: replace(estimate, note="; ".join([of, *filter(None, [estimate.note])]))
@@ -88,13 +93,13 @@ def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estima
 
 
 def texts_column(examples: Any, table: Table, name: str) -> list[str]:
-    """A column of the rows that are used."""
+    """The texts of a column, for the rows that are used."""
     column: list[str] = table.take(examples.kept).column(name)
     return column
 
 
 def the_runs(runs: Sequence[Path]) -> Recipe:
-    """The recipe of the first of the finished runs that write, by which all of them do."""
+    """The recipe of the first of these generative runs, which applies to all of them."""
     for run in runs:
         need_run(run)
     return read_recipe(runs[0] / RECIPE)
@@ -106,8 +111,10 @@ N = TypeVar("N")
 def together(
     networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]
 ) -> N | AveragedNetwork:
-    """One network, or several that write as one: at each place by the mean of their probabilities
-    of the next token. Raises ``RecipeError`` where their vocabularies or forms of a chat differ."""
+    """One network, or an ensemble of several that averages the probabilities of the next token.
+
+    Raises ``RecipeError`` where their vocabularies or chat templates differ.
+    """
     if len(networks) == 1:
         return networks[0]
     first = tokenizers[0]
@@ -115,18 +122,18 @@ def together(
         same = one.get_vocab() == first.get_vocab()
         if not same or one.chat_template != first.chat_template:
             raise RecipeError(
-                "the texts of several runs",
-                "can be averaged, token by token, only where their "
-                f"{'chat template' if same else 'vocabulary'} is the same",
+                "generated texts of several runs",
+                "can be averaged, token by token, only where all have the same "
+                f"{'chat template' if same else 'vocabulary'}",
                 None,
-                "Name runs of one model, or one run.",
+                "Name runs of one base model, or one run.",
             )
     return AveragedNetwork(networks)
 
 
 @dataclass(frozen=True)
 class GenerationPredictor(ABC):
-    """A model that writes, or several that write as one, and how it is asked by its task."""
+    """Predictor of a generative model, or of several that generate as one."""
 
     network: Any
     tokenizer: Any
@@ -138,23 +145,25 @@ class GenerationPredictor(ABC):
     @property
     @abstractmethod
     def task(self) -> TrainingTask:
-        """The task's side of the loop, as the losses of given answers are measured by."""
+        """The task as the training loop sees it; it measures the losses of given targets."""
 
     @abstractmethod
     def encoded(self, table: Table) -> tuple[Examples, Ints]:
-        """Labelled rows as they are measured, and the place in the table of each example."""
+        """Labelled rows as they are measured, and each example's place in the table."""
 
     @abstractmethod
     def measure(self, examples: Any, table: Table) -> TokenOutputs:
-        """The losses of their answers."""
+        """The losses of their target tokens."""
 
     @abstractmethod
     def scored(self, table: Table) -> Scores:
         """The score of labelled rows."""
 
     def scorer(self, table: Table) -> Scorer:
-        """What scores labelled rows by asking the model anew: a sample of some rows is other rows
-        than some rows of a sample."""
+        """A function that scores labelled rows with a new pass of the model.
+
+        A sample of some rows differs from the same rows of a larger sample.
+        """
 
         def score_some(positions: Ints | None = None) -> Scores:
             return self.scored(table if positions is None else table.take(positions))
@@ -162,7 +171,9 @@ class GenerationPredictor(ABC):
         return score_some
 
     def with_generation(self, max_tokens: int | None, temperature: float) -> Self:
-        """The same, whose texts have at most so many tokens."""
+        """The same predictor with at most this many generated tokens a text, at this
+        temperature.
+        """
         given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
         return replace(
             self, recipe=self.recipe.with_changes(generate=given), temperature=temperature
@@ -170,19 +181,20 @@ class GenerationPredictor(ABC):
 
     @property
     def networks(self) -> tuple[Any, ...]:
-        """Those that write as one."""
+        """The networks that generate as one."""
         return (
             self.network.networks if isinstance(self.network, AveragedNetwork) else (self.network,)
         )
 
     @property
     def weights(self) -> Sequence[float] | None:
-        """What each of several counts."""
+        """How much each of several networks counts."""
         return self.network.weights if isinstance(self.network, AveragedNetwork) else None
 
     def row_losses(self, table: Table) -> Floats:
         """The rows [n] of the mean loss over all tokens (``stats/paired_tests.py``); NaN where a
-        row has none."""
+        row has none.
+        """
         examples, places = self.encoded(table)
         outputs = self.measure(examples, table)
         # Examples are parts of rows: a long plain text has several.
@@ -190,11 +202,11 @@ class GenerationPredictor(ABC):
         return losses_at_rows(loss_rows(means, counts), np.unique(places), len(table))
 
     def with_weights(self, weights: Sequence[float]) -> Self:
-        """The same with these weights."""
+        """The same predictor with these weights."""
         return replace(self, network=AveragedNetwork(self.networks, weights))
 
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
-        """What each network gave to every token of the rows' answers."""
+        """The probability that each network gives to every token of the rows' targets."""
         examples, places = self.encoded(rows.table)
         probabilities, owner = token_chances(self.networks, self.task, examples, best_device())
         return Chances(probabilities, places[owner], len(rows), by_token=True)
@@ -209,14 +221,16 @@ class GenerationPredictor(ABC):
 
 
 def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
-    """The losses of examples as those of the ``n`` rows that they are of; NaN where none is."""
+    """The losses of examples as losses of the ``n`` rows they belong to; NaN where a row has
+    none.
+    """
     row_losses = np.full(n, np.nan)
     row_losses[places] = losses
     return row_losses
 
 
 def best_device() -> Any:
-    """A GPU where there is one: writing text on a processor is slow."""
+    """A GPU where there is one: generating text on a CPU is slow."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,5 +1,7 @@
-"""What a model that writes is worth beside the one that it began from, and what its answers show:
-``worth`` and ``outputs`` of a result, of the losses and texts that its score is made of anyway."""
+"""Comparison of a generative model with its base model: ``worth`` and ``outputs`` of a result.
+
+Both are computed from the losses and texts that the score needs anyway.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 BASELINE = "untuned model"
-# Rows whose answers are measured behind examples: each is several rows long.
+# Rows that are measured with few-shot examples: each is several rows long.
 FEW_SHOT_ROWS = 200
 
 
 def check_probes(recipe: Recipe) -> None:
-    """Refuse a judge or a classifier of texts that cannot be had, or that has no texts to look at,
-    before anything is trained.
+    """Refuse a judge or a text classifier that is unavailable, or that has no texts to read, before
+    any training.
 
     Raises ``ModelError`` or ``RecipeError``.
     """
@@ -53,7 +55,7 @@ def check_probes(recipe: Recipe) -> None:
         if given is not None and recipe.task not in GENERATIVE_TASKS:
             raise RecipeError(
                 f"probes.{key}",
-                f"looks at written texts, and {recipe.task} writes none",
+                f"reads generated texts, and {recipe.task} generates none",
                 given,
                 "Leave it out.",
             )
@@ -64,9 +66,9 @@ def check_probes(recipe: Recipe) -> None:
 
 
 def metric_of(recipe: Recipe) -> TextMetric:
-    """What texts are compared by: ``train.metric``, execution accuracy, or ROUGE-L."""
+    """The metric that compares texts: ``train.metric``, execution accuracy, or ROUGE-L."""
     metric = text_metric_of(recipe) or execution_of(recipe)
-    # A metric of a whole sample may have no number for one row.
+    # A corpus metric may be undefined for a single row.
     return metric if metric is not None and metric.of_rows is not None else TEXT_METRICS["rouge_l"]
 
 
@@ -83,10 +85,13 @@ def judge_of(recipe: Recipe, device: torch.device) -> Judge:
 def start_model(
     request: ScoringRequest, tuned: TokenOutputs, measure: Callable[[Network], TokenOutputs]
 ) -> tuple[Network, dict[str, Prompting], dict[str, str]]:
-    """The model that the run began from, on the run's device; a way that stands beside it, and what
-    was left out. Of a run that quantised it that is the unquantised model, which a user would have
-    without the run, and the quantised one stands beside it. Where memory does not hold the
-    unquantised one, the quantised one takes its place, and what was left out says so."""
+    """Load the base model on the run's device, with a second prompting to compare and what was left
+    out.
+
+    For a run that quantised the base model this is the unquantised model, which a user would have
+    without the run; the quantised one is the second prompting. Where memory cannot hold the
+    unquantised model, the quantised one replaces it, and what was left out says so.
+    """
     fitted, training_plan = request.fitted, request.training_plan
     untuned = fitted.base_network()
     if not is_quantized(untuned):
@@ -95,14 +100,14 @@ def start_model(
     need = count_parameters(untuned)[0] * of_dtype.element_size() / MB
     if need > (free := free_mb()):
         why = (
-            f"the unquantised start model takes about {need:,.0f} MB of memory, and {free:,.0f} MB "
-            "are there; the quantised one stands in its place"
+            f"the unquantised base model needs about {need:,.0f} MB of memory, and "
+            f"{free:,.0f} MB are free; the quantised one is used instead"
         )
         return untuned, {}, {"unquantised start model": why}
     references = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}
-    with stage("loading the unquantised start model"):
+    with stage("loading the unquantised base model"):
         loaded = training_plan.definition.load(
             training_plan.recipe.with_changes(model=unquantized),
             training_plan.splits.train_rows.table,
@@ -112,11 +117,13 @@ def start_model(
 
 @dataclass(frozen=True, slots=True)
 class WrittenTests:
-    """What scoring a model that writes has made: the losses of the test rows by the tuned model
-    (``outputs``) and by the start model (``before``), the texts of both sides' samples (``made``),
-    and of each side which texts the tuned and the start model ended themselves (``ended``);
-    ``beside`` are the start model's other ways to be asked, ``general`` its general tasks,
-    ``left_out`` what was left out and why."""
+    """Results of scoring a generative model.
+
+    The losses of the test rows by the fine-tuned model (``outputs``) and by the base model
+    (``before``), the texts of both splits' samples (``made``), and for each split which texts the
+    fine-tuned and the base model ended themselves (``ended``). ``beside`` are the base model's
+    other promptings, ``general`` its general tasks, ``left_out`` what was left out and why.
+    """
 
     outputs: TokenOutputs
     before: TokenOutputs
@@ -135,16 +142,18 @@ def writer_blocks(
     settings: Mapping[str, object],
     seed: int = 0,
 ) -> dict[str, Any]:
-    """``baseline``, ``generations``, ``worth`` and ``outputs`` of ``result.json``. The baseline is
-    the untuned model, with its ``start_scores``; ``answers`` are those of the training rows, and
-    ``settings`` say how texts were written."""
+    """``baseline``, ``generations``, ``worth`` and ``outputs`` of ``result.json``.
+
+    The baseline is the base model, with its ``start_scores``. ``answers`` are those of the training
+    rows, and ``settings`` say how texts were generated.
+    """
     recipe, device = request.training_plan.recipe, request.fitted.job.accelerator.device
     generated, extra = written.made, extra_metrics(recipe)
     plain = Prompting(written.before, written.outputs, generated["test"].untuned)
     worth = _worth(recipe, {PLAIN: plain, **written.beside}, written, device)
     against = compare_tokens(written.outputs, written.before, seed=seed)
     baseline = baseline_block({BASELINE: start_scores}, BASELINE, against)
-    # Its comparison has the p-value that ``worth`` judges it by.
+    # The baseline comparison has the p-value that the verdict of ``worth`` uses.
     baseline["comparison"]["p_adjusted"] = worth["start"].get(PLAIN, {}).get("p_adjusted")
     scores = {
         "test": score_generated(generated["test"], seed=seed, extra=extra),
@@ -163,7 +172,7 @@ def writer_blocks(
 def _worth(
     recipe: Recipe, promptings: Mapping[str, Prompting], written: WrittenTests, device: torch.device
 ) -> dict[str, Any]:
-    """``worth``; a judge that fails is said to have, for the run is trained."""
+    """``worth``; where the judge fails, the block says so, since the run is already trained."""
     left_out, generated = dict(written.left_out), written.made["test"]
     judge: Judge | None = None
     try:
@@ -187,7 +196,7 @@ def _outputs(
     ended: Mapping[str, tuple[Bools | None, Bools | None]],
     device: torch.device,
 ) -> dict[str, Any]:
-    """``outputs`` of the texts of both sides."""
+    """``outputs`` of the texts of both splits."""
     why: dict[str, str] = {}
     flags: Flags | None = None
     try:
@@ -196,9 +205,9 @@ def _outputs(
     except HoldfastError as error:
         why["flagged"] = str(error)
     if recipe.probes.classifier is None:
-        why["flagged"] = "no classifier is named (probes.classifier)"
+        why["flagged"] = "probes.classifier names no classifier"
     if any(pair[0] is None for pair in ended.values()):
-        why["cut"] = "texts that are continued have no end of their own"
+        why["cut"] = "continued texts have no end of their own"
     return outputs_block([_marked(s, generated[s], ended[s], flags) for s in generated], why)
 
 

@@ -1,10 +1,10 @@
-"""A few general tasks before and after tuning: which of two sentences a model of English finds
-likelier.
+"""General tasks before and after fine-tuning: which of two English sentences a model finds more
+probable.
 
-The small sets of sentence pairs were written for Holdfast. Each pair differs in a word or two, so
-that a model is asked nothing but which it finds likelier (Warstadt et al., 1912.00582); in
-``facts`` and ``opposites`` every wrong word is another pair's right one, so that a word's own
-frequency decides nothing.
+The small sets of sentence pairs were written for Holdfast. The sentences of a pair differ in a word
+or two, so that only their probabilities are compared (Warstadt et al., 1912.00582). In ``facts``
+and ``opposites`` every wrong word is another pair's correct one, so that a word's own frequency
+decides nothing.
 """
 
 from __future__ import annotations
@@ -236,8 +236,10 @@ LONGEST = 128
 
 
 def right_pairs(losses: Callable[[Sequence[str]], Floats]) -> dict[str, Bools]:
-    """Of each set, where the right sentence is the likelier one [pairs]; ``losses`` gives −log P of
-    whole sentences, in nats."""
+    """Of each set, where the correct sentence is the more probable one [pairs].
+
+    ``losses`` returns −log P of complete sentences, in nats.
+    """
     items = general_items()
     flat = [text for pairs in items.values() for pair in pairs for text in pair]
     table = np.asarray(losses(flat), dtype=np.float64).reshape(-1, 2)
@@ -252,7 +254,7 @@ def right_pairs(losses: Callable[[Sequence[str]], Floats]) -> dict[str, Bools]:
 def right_sentences(
     network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> dict[str, Bools]:
-    """The same of a causal language model: each sentence as a text of its own."""
+    """The same for a causal language model: each sentence is a text of its own."""
 
     def losses(texts: Sequence[str]) -> Floats:
         examples = encode(chats_from_prompts(texts, "text"), tokenizer, LONGEST)
@@ -266,8 +268,11 @@ def right_sentences(
 
 
 def compare_general(before: Mapping[str, Bools], after: Mapping[str, Bools]) -> dict[str, Any]:
-    """``general`` of ``worth``: every set and all together, McNemar's exact test for each set,
-    Holm over the sets; of all together the interval says what so few sentences can show."""
+    """``general`` of ``worth``: every set, and all sets together.
+
+    McNemar's exact test for each set, Holm over the sets. For all together the interval shows how
+    much loss this number of sentences can exclude.
+    """
     p_values = np.array([mcnemar(before[name], after[name], mid=False) for name in before])
     adjusted = holm(p_values)
     sets = [
@@ -309,12 +314,12 @@ def _verdict(value: float, p_value: float) -> str:
 def _sentence(everything: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> str:
     n, gap = everything["n"], everything["difference"]
     counts = [round(everything[state]["value"] * n) for state in ("before", "after")]
-    text = f"Of {n} pairs of short English sentences it knows the right one in {counts[1]}"
-    text += f" (before: {counts[0]})"
+    text = f"Of {n} pairs of short English sentences it prefers the correct one in {counts[1]}"
+    text += f" (base model: {counts[0]})"
     fell = [line["name"] for line in sets if line["verdict"] == "fell"]
     if everything["before"]["low"] <= 0.5:
-        return f"{text}; before tuning it was not better than chance: there was nothing to lose."
+        return f"{text}; the base model was not better than chance, so it had nothing to lose."
     if fell or everything["verdict"] == "fell":
         return f"{text}: it lost some of its English ({', '.join(fell) or 'all sets together'})."
     lost = max(0.0, -100 * gap["low"])
-    return f"{text}: no loss is shown, and one of more than {lost:.0f} points is excluded."
+    return f"{text}: no loss is shown, and a loss of more than {lost:.0f} points is excluded."

@@ -1,11 +1,9 @@
-"""Who answers better, the tuned model or another: a stated judge's verdict, pair by pair.
+"""Pairwise comparison of generated texts by a judge: the fine-tuned model against another.
 
 A judge is a metric of texts against their references, or a language model that the user names. A
-model is asked each pair twice, with the two answers in either order, and only a verdict that both
-orders agree on counts: what comes first is preferred by many (Wang et al., 2305.17926). Before it
+language model sees each pair twice, with the two texts in either order, and only a verdict on which
+both orders agree counts: models tend to prefer the first text (Wang et al., 2305.17926). Before it
 judges it must show that it can: it has to prefer a row's own reference to another row's.
-
-A language model as a judge, loaded from its name.
 """
 
 from __future__ import annotations
@@ -42,8 +40,9 @@ TEMPLATE = (
 
 
 class Judge(Protocol):
-    """``name`` is what a reader is told; ``prefer`` gives for each pair 1 (the first is better), −1
-    or 0 (a tie), [n]."""
+    """``name`` is shown to readers; ``prefer`` returns for each pair 1 (the first is better), −1 or
+    0 (a tie), [n].
+    """
 
     @property
     def name(self) -> str: ...
@@ -60,7 +59,9 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class MetricJudge:
-    """A metric of texts: the higher score of a row wins, equal ones (and rows without one) tie."""
+    """A metric of texts: the higher score of a row wins; equal scores (and rows without one)
+    tie.
+    """
 
     metric: TextMetric
 
@@ -99,8 +100,9 @@ def row_scores(metric: TextMetric, texts: Texts) -> Floats:
 
 @dataclass(frozen=True)
 class ModelJudge:
-    """A language model: ``scores`` gives, for prompts [n], how much likelier it goes on with
-    ``A`` than with ``B`` [n], in nats."""
+    """A language model as the judge: for prompts [n], ``scores`` returns by how much ``A`` is more
+    probable than ``B`` as the continuation [n], in nats.
+    """
 
     name: str
     scores: Callable[[Sequence[str]], Floats]
@@ -125,7 +127,7 @@ class ModelJudge:
         first: Sequence[str],
         second: Sequence[str],
     ) -> tuple[Floats, Floats]:
-        """Its scores with the first answer as A, and with the second as A."""
+        """Its scores with the first text as A, and with the second as A."""
         lines = list(zip(sources, references, first, second, strict=True))
         prompts = [prompt(s, r, a, b) for s, r, a, b in lines]
         prompts += [prompt(s, r, b, a) for s, r, a, b in lines]
@@ -134,14 +136,14 @@ class ModelJudge:
 
 
 def prompt(source: str, reference: str, first: str, second: str) -> str:
-    """What a model is asked; each text is cut in its middle beyond ``CHARACTERS``."""
+    """The judge's prompt; each text longer than ``CHARACTERS`` is cut in its middle."""
     texts = [_cut(text) for text in (source, reference, first, second)]
     names = ("source", "reference", "first", "second")
     return TEMPLATE.format(**dict(zip(names, texts, strict=True)))
 
 
 def metric_judge(name: str | None) -> MetricJudge | None:
-    """The metric of this name (``DEFAULT`` for none), or ``None`` where there is no such one."""
+    """The metric of this name (``DEFAULT`` for none), or ``None`` for an unknown name."""
     metric_name = name or DEFAULT
     return MetricJudge(TEXT_METRICS[metric_name]) if metric_name in TEXT_METRICS else None
 
@@ -149,9 +151,11 @@ def metric_judge(name: str | None) -> MetricJudge | None:
 def can_judge(
     judge: ModelJudge, sources: Sequence[str], references: Sequence[str]
 ) -> dict[str, Any]:
-    """Whether it prefers each row's own reference to the next row's: ``right`` of ``n`` rows, the
-    share with Wilson's interval, and ``able``, whether that is more than the quarter that a coin in
-    either order would reach (its interval's lower limit)."""
+    """Whether the judge prefers each row's own reference to the next row's.
+
+    ``right`` of ``n`` rows, the share with Wilson's interval, and ``able``: whether the interval's
+    lower limit exceeds the quarter that coin flips in either order would reach.
+    """
     others = [*references[1:], *references[:1]]
     differing = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]
     if not differing:
@@ -179,11 +183,11 @@ def can_judge(
 
 
 def win_rate(prefers: Ints) -> dict[str, Any]:
-    """Wins, losses and ties [n] of the first over the second, and what they say.
+    """Wins, losses and ties [n] of the first over the second, with the win rate and its test.
 
     ``value`` = (wins + ties ÷ 2) ÷ n with Wilson's limits, a tie counted as half a win: ties vary
-    less than Wilson reads off the rate, so the interval is on the wide side. ``p_value`` is the
-    exact sign test's over the pairs that are no ties, which is McNemar's exact test.
+    less than Wilson assumes, so the interval is conservative (wide). ``p_value`` is the exact sign
+    test's over the pairs that are not ties, which is McNemar's exact test.
     """
     from scipy.special import bdtr
 
@@ -212,7 +216,7 @@ def win_rate(prefers: Ints) -> dict[str, Any]:
 
 
 def judged(judge: Judge, generated: Generated, others: Sequence[str]) -> dict[str, Any]:
-    """The win rate of the tuned model's texts over ``others`` [n]."""
+    """The win rate of the fine-tuned model's texts over ``others`` [n]."""
     preferences = judge.prefer(
         generated.sources, generated.references, generated.texts, others, generated.tables
     )
@@ -225,7 +229,7 @@ def _cut(text: str) -> str:
 
 
 def load_judge(name: str, device: torch.device | str = "cpu") -> ModelJudge:
-    """Raises ``ModelError`` where ``name`` is no causal language model."""
+    """Load a causal language model as the judge; raises ``ModelError`` where ``name`` is none."""
     loaded = load_causal(name)
     network, tokenizer = loaded.network.to(device).eval(), loaded.tokenizer
 
@@ -238,8 +242,9 @@ def load_judge(name: str, device: torch.device | str = "cpu") -> ModelJudge:
 def prefers_a(
     network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]
 ) -> Floats:
-    """log P(A) − log P(B) as the next word after each prompt, [n], read at the first token in
-    which the two differ."""
+    """log P(A) − log P(B) as the next word after each prompt, [n], read at the first token in which
+    the two differ.
+    """
     import torch
 
     device: Any = network.word_embeddings.weight.device
@@ -247,7 +252,7 @@ def prefers_a(
     with torch.inference_mode(), quiet_transformers():
         for at, prompt in enumerate(prompts):
             shared, a, b = _parting(*(_ids(tokenizer, prompt, letter) for letter in "AB"))
-            # The end of what is asked is kept: there the answers stand.
+            # A long prompt keeps its end, which holds the texts to compare.
             ids = torch.tensor([shared[-room:]], device=device)
             logits = network(input_ids=ids)[0, -1].float()
             probabilities[at] = float(logits[a] - logits[b])
@@ -255,7 +260,7 @@ def prefers_a(
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, prompt: str, letter: str) -> list[int]:
-    """Ids of the prompt with an answer's letter after it, as a chat where there is a template."""
+    """Ids of the prompt followed by an answer's letter, as a chat where there is a template."""
     if tokenizer.chat_template:
         prompt_ids = prompt_tokens(tokenizer, [{"role": "user", "content": prompt + ": A or B?"}])
         ids: list[int] = tokenizer(letter, add_special_tokens=False)["input_ids"]
@@ -265,6 +270,6 @@ def _ids(tokenizer: PreTrainedTokenizerBase, prompt: str, letter: str) -> list[i
 
 
 def _parting(first: list[int], second: list[int]) -> tuple[list[int], int, int]:
-    """What two lists begin with alike, and the first items in which they differ."""
+    """The common prefix of two lists, and the first items in which they differ."""
     at = next(n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
     return first[:at], first[at], second[at]

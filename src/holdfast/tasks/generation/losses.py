@@ -1,4 +1,6 @@
-"""Losses of target tokens: per row, how many were right, and the numbers a snapshot keeps."""
+"""Token losses: cross-entropy of target tokens, correct tokens per row, and an evaluation's
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,17 @@ if TYPE_CHECKING:
     import torch
 
 
-# What PyTorch's cross-entropy passes over unasked.
+# The index that PyTorch's cross-entropy ignores by default.
 IGNORED = -100
-# What a snapshot of a generating task measures, and whether more of it is better.
+# What an evaluation of a generating task measures, and whether higher is better.
 WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkedOutput:
-    """What a pass gave that kept no logits: ``losses`` [targets] in nats, and whether each target
-    was the likeliest (``right`` [targets])."""
+    """Output of a forward pass that kept no logits: ``losses`` [targets] in nats, and whether each
+    target was the most probable token (``right`` [targets]).
+    """
 
     losses: torch.Tensor
     right: torch.Tensor
@@ -37,8 +40,9 @@ def token_losses(logits: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
 
 
 def mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Means [batch] over consecutive stretches of ``values`` [targets], ``counts`` [batch] long;
-    the order of the sum is fixed on every device."""
+    """Means [batch] over consecutive segments of ``values`` [targets] with ``counts`` [batch]
+    items; the order of the sum is fixed on every device.
+    """
     import torch
 
     means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
@@ -48,15 +52,17 @@ def mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 def right_tokens(
     logits: torch.Tensor, expected: torch.Tensor, counts: torch.Tensor
 ) -> torch.Tensor:
-    """How many target tokens each row has, and how many of them were the likeliest: [batch, 2]."""
+    """How many target tokens each row has, and how many of them were the most probable: [batch,
+    2].
+    """
     return right_of_each(logits.argmax(dim=-1) == expected, counts)
 
 
 def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """The same of ``right`` [targets], whether each was."""
+    """The same from ``right`` [targets], whether each was."""
     import torch
 
-    # A mean times its count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
+    # Mean times count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
     count = mean_of_each(right.float(), counts) * counts
     return torch.stack([counts.float(), count], dim=1)
 
@@ -64,7 +70,8 @@ def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 def measure_tokens(losses: Floats, kept: Floats) -> Measurements:
     """``token_loss`` (mean over all target tokens), ``perplexity`` = exp of it, and
     ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
-    rows. A generating task has no temperature, so the refined loss is the loss."""
+    rows. A generating task has no temperature, so the calibrated loss is the loss.
+    """
     if not len(losses):
         nothing = dict.fromkeys(WATCHED, float("nan"))
         none = np.zeros(0, dtype=np.int64)

@@ -1,9 +1,7 @@
-"""The shares of texts that bear a mark: the tuned model against the one that it began from.
+"""Shares of generated texts with a fault: the fine-tuned model against its base model.
 
-How often the comparisons of models that write find something where there is nothing to find, as
-``benchmarks/generators.py`` measured it.
-
-A classifier that a user names, asked which of some texts it flags.
+Also the false-alarm rates of the comparisons of generative models, as ``benchmarks/generators.py``
+measured them, and a text classifier that the user names and that flags texts.
 """
 
 from __future__ import annotations
@@ -38,9 +36,10 @@ LISTED = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marked:
-    """The texts of one ``side``, by their marks ([n] each, of the same names): ``rows`` [n] source
-    positions, the ``tuned`` model's, the ``start`` model's (``None`` where it was not asked), and
-    those of the ``references``."""
+    """The texts of one ``side``, by their faults ([n] each, of the same names): ``rows`` [n] source
+    positions, the ``tuned`` model's, the ``start`` model's (``None`` where it generated none), and
+    those of the ``references``.
+    """
 
     side: str
     rows: Ints
@@ -51,11 +50,14 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One mark on one side. ``difference`` is tuned − start over the same prompts with Newcombe's
-    interval; ``only_tuned`` and ``only_start`` are the prompts to which one model's answer bears
-    it; ``p_value`` is McNemar's, exact, ``p_adjusted`` Holm's over what could be told at all;
-    ``rows`` are source positions of the tuned model's marked answers, ``LISTED`` at most. The
-    fields stand as in ``result.json``."""
+    """One fault on one split.
+
+    ``difference`` is tuned − start over the same prompts with Newcombe's interval. ``only_tuned``
+    and ``only_start`` count the prompts where only that model's text has the fault. ``p_value`` is
+    McNemar's, exact; ``p_adjusted`` Holm's over the tests that could reject at all. ``rows`` are
+    source positions of the fine-tuned model's faulty texts, ``LISTED`` at most. The fields are
+    those of ``result.json``.
+    """
 
     mark: str
     side: str
@@ -74,13 +76,12 @@ class Share:
 
 
 def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
-    """Every mark on every side, tested as one family.
+    """Test every fault on every split, as one family.
 
-    McNemar's exact test asks whether the two models bear the mark equally often. With m discordant
-    prompts the smallest p-value is 2^(1 − m): a mark that could reach no level whatever the models
-    did is not counted against the others (Tarone 1990; m is fixed by the test's condition, so Holm
-    over the rest keeps the chance of a single false finding at ``ALPHA``). Prompts are read as
-    independent.
+    McNemar's exact test compares how often the two models have the fault. With m discordant prompts
+    the smallest possible p-value is 2^(1 − m). A test that could never reject is not counted
+    against the others (Tarone 1990; m is fixed by the test's condition, so Holm over the rest keeps
+    the chance of a single false finding at ``ALPHA``). Prompts are assumed independent.
     """
     starts = [
         (split, mark, (split.start or {}).get(mark)) for split in samples for mark in split.tuned
@@ -110,9 +111,9 @@ def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
 
 
 def family_of(least: npt.NDArray[np.float64], alpha: float = ALPHA) -> Bools:
-    """Which of k questions, by the smallest p-values that each can have [k], are a family that can
-    find something (Tarone 1990): those that reach alpha ÷ K, for the smallest K that at most K
-    questions reach."""
+    """Which of k tests, by their smallest possible p-values [k], form a family that can reject
+    (Tarone 1990): those that reach alpha ÷ K, for the smallest K that at most K tests reach.
+    """
     for size in range(1, len(least) + 1):
         reach: Bools = least <= alpha / size
         if int(reach.sum()) <= size:
@@ -123,8 +124,9 @@ def family_of(least: npt.NDArray[np.float64], alpha: float = ALPHA) -> Bools:
 def _compared(
     share: Share, tuned: Bools, start: Bools, p_value: float, adjusted: float, least: float
 ) -> Share:
-    """The share with its test against the start model's; ``least`` is the level that more rows
-    would have to reach."""
+    """The share with its test against the base model's; ``least`` is the level that more rows would
+    have to reach.
+    """
     gap = tuned.astype(np.float64) - start.astype(np.float64)
     value = float(gap.mean()) if share.n else 0.0
     verdict: Verdict = "not shown"
@@ -157,31 +159,30 @@ def rate(hits: Bools) -> Estimate:
 
 
 def sentence(shares: Sequence[Share]) -> str:
-    """What the test rows say, in one sentence."""
+    """The result on the test rows, in one sentence."""
     test_shares = [one for one in shares if one.side == "test"]
     if not test_shares or not test_shares[0].n:
-        return "No answers were written to test prompts."
+        return "No texts were generated for test prompts."
     n = test_shares[0].n
     if all(one.start is None for one in test_shares):
         borne = [one for one in test_shares if one.tuned.value]
         if not borne:
-            return f"None of {n} answers to test prompts shows a fault that was looked for."
+            return f"None of {n} generated texts for test prompts shows any of the checked faults."
         listed = ", ".join(f"{counted(one)} {MEANING[one.mark].partition(':')[0]}" for one in borne)
-        return f"Of {n} answers to test prompts, {listed}; the start model was not asked."
+        return f"Of {n} generated texts for test prompts, {listed}; the base model generated none."
     more = [one for one in test_shares if one.verdict == "more"]
     fewer = [one for one in test_shares if one.verdict == "fewer"]
     parts = [
-        f"{counted(one)} {MEANING[one.mark].partition(':')[0]} "
-        f"({_share(one.start, n)} of the start model's)"
+        f"{counted(one)} {MEANING[one.mark].partition(':')[0]} (base model: {_share(one.start, n)})"
         for one in (*more, *fewer)
     ]
     if not parts:
         return (
-            f"On {n} test prompts its answers show no fault more or less often than the start "
-            "model's."
+            "No fault is shown to be more or less frequent than in the base model's "
+            f"texts ({n} test prompts)."
         )
     lead = "It got worse" if more and not fewer else "It got better" if not more else "It changed"
-    return f"{lead}: of its {n} answers to test prompts {'; '.join(parts)}."
+    return f"{lead}: of its {n} generated texts for test prompts {'; '.join(parts)}."
 
 
 def counted(one: Share) -> str:
@@ -195,7 +196,9 @@ def _share(rate_: Estimate | None, n: int) -> str:
 def outputs_block(
     samples: Sequence[Marked], why: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """``outputs`` of ``result.json``; ``why`` says of marks that were not looked for why not."""
+    """``outputs`` of ``result.json``; ``why`` gives the reason for each fault that was not
+    checked.
+    """
     shares = compare_shares(samples)
     block: dict[str, Any] = to_json(
         {
@@ -211,12 +214,12 @@ def outputs_block(
 
 
 FALSE_ALARMS = (
-    "False alarms: of 2,000 runs of two equal models, 100 answers to prompts of either side, 2.5 % "
-    "had any share that differs (1.9 to 3.3)."
+    "False alarms: in 2,000 runs of two equal models, with 100 texts for the prompts "
+    "of each split, 2.5 % had any share that differs (95 % CI 1.9–3.3)."
 )
 JUDGED_ALARMS = (
-    "False alarms: of 2,000 runs of two equal models, 30 answers judged by coins against both ways "
-    "of asking, 3.4 % had a winner (2.6 to 4.2)."
+    "False alarms: in 2,000 runs of two equal models, with 30 texts judged by coin "
+    "flips against both promptings, 3.4 % had a winner (95 % CI 2.6–4.2)."
 )
 
 
@@ -229,17 +232,17 @@ _GOOD = re.compile(r"^(?:non|not|no|un)[-_ ]?(?:toxic|hate|offens|abus|insult|ha
 
 
 def spec_of(given: str) -> tuple[str, str | None]:
-    """A model and the label that is looked for, of ``NAME`` or ``NAME:LABEL``."""
+    """A model and the label to find, from ``NAME`` or ``NAME:LABEL``."""
     name, _, label = given.rpartition(":")
-    # A colon of a drive or in a path is no label's.
+    # A colon after a drive letter or in a path separates no label.
     return (name, label) if name and "/" not in label and "\\" not in label else (given, None)
 
 
 def check_classifier(given: str) -> list[int]:
-    """The numbers of the labels that flag a text, by the model's ``config.json`` alone.
+    """The numbers of the labels that flag a text, read from the model's ``config.json`` only.
 
-    Raises ``ModelError`` where there is no such model, ``RecipeError`` where none of its labels can
-    be told to be the one that is looked for.
+    Raises ``ModelError`` where the model is missing, ``RecipeError`` where no label can be
+    identified as the one to find.
     """
     name, label = spec_of(given)
     config = find_model(name).config
@@ -253,7 +256,7 @@ def check_classifier(given: str) -> list[int]:
     if not flagged:
         raise RecipeError(
             KEY,
-            "names a classifier of which no label can be told to be the one that is looked for"
+            "names a classifier without a label that Holdfast can identify as the one to find"
             if label is None
             else "names a label that the classifier does not have",
             given,
@@ -282,8 +285,9 @@ class Flags:
         self._model: Any = model.eval().to(device)
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Whether a text bears a label that is looked for with a probability of a half or more,
-        [n]; an empty one does not."""
+        """Whether a text has a label to find with a probability of 0.5 or more, [n]; an empty text
+        does not.
+        """
         import torch
 
         flagged = np.zeros(len(texts), dtype=bool)

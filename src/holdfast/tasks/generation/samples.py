@@ -1,5 +1,5 @@
-"""Texts at every evaluation point: a bounded, fixed sample of validation rows and of the train
-probe is written, measured, and looked through for copies.
+"""Generation during training: a bounded, fixed sample of validation rows and of the training sample
+is generated, measured and checked for copies at every evaluation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 TABLES = "tables"
-# Code that a model wrote is run by a plug-in.
+# A plug-in runs generated code.
 HOOKS = "holdfast.hooks"
 
 
@@ -38,9 +38,9 @@ Decisions = tuple[Decision, ...]
 
 
 def text_metric_of(recipe: Recipe) -> TextMetric | None:
-    """The metric of written texts that ``train.metric`` names, if it is one.
+    """The metric of generated texts that ``train.metric`` names, if it is one.
 
-    Raises ``RecipeError`` where no text is written, or code has no table to run on.
+    Raises ``RecipeError`` where no text is generated, or where code has no table to run on.
     """
     name = recipe.train.metric
     if name is None or (name not in TEXT_METRICS and ".py:" not in name):
@@ -48,22 +48,22 @@ def text_metric_of(recipe: Recipe) -> TextMetric | None:
     if not recipe.generate.rows:
         raise RecipeError(
             "train.metric",
-            f"{name} is of written texts, and generate.rows writes none",
+            f"{name} is a metric of generated texts, and generate.rows generates none",
             0,
-            "Raise generate.rows, or choose the state by loss.",
+            "Raise generate.rows, or choose the checkpoint by loss.",
         )
     return execution_of(recipe, needed=True) if name == EXECUTION else find_text_metric(name)
 
 
 def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
-    """Execution accuracy as ``generate.execute`` has it; ``None`` where code is not run."""
+    """Execution accuracy as ``generate.execute`` defines it; ``None`` where code is not run."""
     part = recipe.generate
     if part.execute is None and part.table is None and not needed:
         return None
     if part.execute is None or part.table is None:
         raise RecipeError(
             "generate.execute",
-            "and generate.table say together how written code is run",
+            "and generate.table belong together: both say how generated code is run",
             f"{part.execute}, {part.table}",
             "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
         )
@@ -77,16 +77,18 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
 
 
 def extra_metrics(recipe: Recipe) -> tuple[TextMetric, ...]:
-    """What is scored on generated rows beside the overlaps: a user's metric, execution accuracy."""
+    """Metrics of generated rows in addition to the overlaps: a user's metric, execution
+    accuracy.
+    """
     user_metric = text_metric_of(recipe) if ".py:" in str(recipe.train.metric) else None
     return tuple(metric for metric in (user_metric, execution_of(recipe)) if metric is not None)
 
 
 def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
-    """That using a finished run runs the file that its recipe names as a metric, in words.
+    """The decision that using this finished run executes the metric file that its recipe names.
 
-    Raises ``RunError`` where that file lies in the run's own folder: no run of yours began with it
-    there, and a folder that somebody sent may bring it along.
+    Raises ``RunError`` where that file lies in the run's own folder: no run of yours has its metric
+    there, and a folder from somebody else may bring one along.
     """
     spec = str(recipe.train.metric)
     if ".py:" not in spec:
@@ -95,17 +97,17 @@ def check_own_metric(run: Path, recipe: Recipe) -> tuple[Decision, ...]:
     if path.resolve().is_relative_to(run.resolve()):
         raise RunError(
             str(path),
-            "is a metric that came with the run's folder, and is not run",
+            "is a metric that came with the run's folder; Holdfast does not execute it",
             None,
-            "Read it first; then move it out, name its new place in the run's recipe.yaml and take "
-            '"seal" out of result.json.',
+            "Read it first. Then move it out of the folder, write its new path in "
+            'the run\'s recipe.yaml, and remove "seal" from result.json.',
         )
-    because = "the run's recipe names this Python file, and it is run with your rights"
+    because = "the run's recipe names this Python file, and it runs with your permissions"
     return (Decision("metric", spec, because),)
 
 
 def with_tables(table: Table, recipe: Recipe) -> Table:
-    """The rows with the tables that written code runs on, where it is run."""
+    """The rows with the tables that generated code runs on, where it is run."""
     column, data = recipe.generate.table, recipe.data
     if column is None:
         return table
@@ -113,7 +115,7 @@ def with_tables(table: Table, recipe: Recipe) -> Table:
 
 
 def watches(recipe: Recipe) -> bool:
-    """Whether texts are written at the evaluation points."""
+    """Whether texts are generated at the evaluations."""
     return text_metric_of(recipe) is not None or (
         recipe.generate.watch and recipe.generate.rows > 0
     )
@@ -122,7 +124,9 @@ def watches(recipe: Recipe) -> bool:
 def watched_positions(
     train: Examples, valid: Examples, probe_rows: int, recipe: Recipe
 ) -> dict[str, Ints]:
-    """Which examples of each side are written: of the validation rows, and of the train probe."""
+    """Which examples of each split are generated: of the validation rows and of the training
+    sample.
+    """
     rows, seed = recipe.generate.rows, recipe.seed
     probe = probe_positions(train.rows, probe_rows, seed)
     return {
@@ -134,8 +138,9 @@ def watched_positions(
 def writer(
     watch: WrittenSamples, accelerator: Accelerator
 ) -> Callable[[Any], GenerationMeasurements]:
-    """What the loop calls. Every process writes the whole sample, so that all choose alike;
-    nothing is drawn at random."""
+    """The function that the loop calls to generate. Every process generates the full sample, so
+    that all choose alike; decoding is deterministic.
+    """
 
     def write(network: Network) -> GenerationMeasurements:
         metrics, shares = {}, {}
@@ -143,7 +148,7 @@ def writer(
             for split, sample in watch.samples.items():
                 texts = sample.write(network, accelerator.device)
                 metrics[split] = _measured(watch.metric, sample, texts)
-                # The counts of copying ÷ rows, and n, how many rows these are shares of.
+                # The counts of copying ÷ rows, and n, the number of these rows.
                 counts = count_copies(sample.sources, sample.references, texts, watch.answers)
                 n = counts["n"]
                 shares[split] = {
@@ -165,28 +170,28 @@ def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> di
 def sample_decisions(
     recipe: Recipe, watch: WrittenSamples | None, train: Examples, evaluations: int, work: int
 ) -> Decisions:
-    """How written code is run, and what is written at the evaluation points."""
+    """The decisions on running generated code and on the texts at the evaluations."""
     decisions = (_written_at_looks(watch, train, evaluations, work),) if watch else ()
     language = recipe.generate.execute
     if execution_of(recipe) is None or language is None:
         return decisions
     because = (
-        "nobody has read it, and the answers of the rows are run as code too: "
+        "nobody has read it, and the references of the rows are run as code too: "
         f"{load_entry_point(HOOKS, 'isolation')(language, recipe.generate.execute_unsafe)}"
     )
     return (
         *decisions,
-        Decision("written code", f"{language} in a process of its own", because, prominent=True),
+        Decision("generated code", f"{language} in its own process", because, prominent=True),
     )
 
 
 def _written_at_looks(
     watch: WrittenSamples, train: Examples, evaluations: int, work: int
 ) -> Decision:
-    """What the texts at the evaluation points are for, and what they cost beside the training.
+    """What the texts at the evaluations are for, and what they cost relative to the training.
 
-    ``work`` is how many rows the training passes. A written token counts as a token of a forward
-    pass, which is the least it can cost: it is written alone.
+    ``work`` is how many rows the training passes. A generated token counts as a token of a forward
+    pass, which is its lowest possible cost: tokens are generated one at a time.
     """
     sizes = {split: len(sample.references) for split, sample in watch.samples.items()}
     length = float(train.lengths.mean())
@@ -194,9 +199,9 @@ def _written_at_looks(
     share = written / max(1.0, work * length)
     measured_name = watch.metric.name if watch.metric else "copies and repetition"
     because = (
-        f"{measured_name} is read off them at each of {evaluations} looks; up to "
-        f"{watch.new_tokens} tokens a text "
-        f"cost at least {share:.0%} of the training's work (generate.rows, train.evaluations)"
+        f"to measure {measured_name} at each of {evaluations} evaluations; up to "
+        f"{watch.new_tokens} tokens a text cost at least {share:.0%} of the "
+        "training's work (generate.rows, train.evaluations)"
     )
     sample_sizes = f"{sizes['valid']} validation and {sizes['train']} training rows"
-    return Decision("texts at evaluation points", sample_sizes, because)
+    return Decision("generated texts at evaluations", sample_sizes, because)

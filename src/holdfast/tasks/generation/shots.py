@@ -1,10 +1,10 @@
-"""The start model asked with examples before the question: which, and how they are put there.
+"""Few-shot prompts for the base model: which examples, and how they are placed.
 
-Examples are training rows, fixed by the seed before any test row is read, and the same for every
-question. A question beside which not all of them fit has fewer (Brown et al., 2005.14165).
+The examples are training rows, fixed by the seed before any test row is read, and the same for
+every prompt. A prompt without room for all of them gets fewer (Brown et al., 2005.14165).
 
-Pairs before a source: an encoder-decoder asked with examples, as Flan-T5 was trained to be
-(Chung et al., 2210.11416).
+For an encoder-decoder, example pairs stand before the source, as Flan-T5 was trained (Chung et al.,
+2210.11416).
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
 
 ROOM, LOOKED_AT = 2048, 64
-# Of the room, what all examples together may take.
+# The share of the room that all examples together may take.
 SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
     """``turns`` are the examples, one list of turns each; ``room`` is how many tokens examples,
-    question and answer may have together."""
+    prompt and answer may have together.
+    """
 
     turns: Sequence[list[Turn]]
     room: int
@@ -54,9 +55,9 @@ def shots_of(
     count: int,
     seed: int,
 ) -> Shots | str:
-    """At most ``count`` training rows as examples, or why there are none."""
+    """At most ``count`` training rows as examples, or the reason why there are none."""
     if form_of(train) == "text":
-        return "the rows are plain text, which asks nothing"
+        return "the rows are plain text, which has no prompts"
     if not count:
         return "probes.shots is 0"
     room = min(position_limit(config), ROOM)
@@ -68,13 +69,12 @@ def shots_of(
     sizes = [len(chat_tokens(tokenizer, chat)[0]) for chat in chats]
     places = fitting(sizes, SHARE * room, count)
     if not places:
-        return f"no training row is short enough to stand before another in {room} tokens"
+        return f"no training row is short enough to precede another within {room} tokens"
     return Shots([chats[at] for at in places], room)
 
 
 def fitting(sizes: Sequence[int], room: float, most: int) -> list[int]:
-    """The first of these sizes, ``most`` or as many fewer as it takes, of which each takes no more
-    than its part of the room."""
+    """How many of these sizes fit: ``most``, or fewer until none exceeds its part of the room."""
     for count in range(most, 0, -1):
         selected = [at for at, size in enumerate(sizes) if size <= room / count][:count]
         if len(selected) == count:
@@ -83,7 +83,7 @@ def fitting(sizes: Sequence[int], room: float, most: int) -> list[int]:
 
 
 def with_shots(turns: Sequence[Turn], shots: Shots, count: int) -> list[Turn]:
-    """A chat behind the first ``count`` examples; a system turn stays in front."""
+    """A chat after the first ``count`` examples; a system turn stays first."""
     system = [turn for turn in turns[:1] if turn["role"] == "system"]
     before = [turn for shot in shots.turns[:count] for turn in shot]
     return [*system, *before, *turns[len(system) :]]
@@ -92,7 +92,7 @@ def with_shots(turns: Sequence[Turn], shots: Shots, count: int) -> list[Turn]:
 def fitted_shots(
     chats: Sequence[Sequence[Turn]], shots: Shots, length: Callable[[list[Turn]], int]
 ) -> Ints:
-    """How many of the examples each chat can have before it, [n]."""
+    """How many of the examples fit before each chat, [n]."""
     return np.asarray(
         [
             next(
@@ -121,8 +121,11 @@ def table_with_shots(table: Table, shots: Shots, counts: Ints) -> Table:
 def encode_with_shots(
     table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int, shots: Shots
 ) -> tuple[EncodedTokens, EncodedTokens, Ints]:
-    """The rows as they are scored, the same answers behind examples, and how many examples each
-    row of the table has. The targets are the same tokens: those that ``max_length`` leaves."""
+    """The rows as they are scored, with the same targets after the examples, and how many examples
+    each row of the table has.
+
+    The targets are the same tokens: those that ``max_length`` keeps.
+    """
     alone = encode(table, tokenizer, max_length)
     chats = read_row_turns(table)
     counts = fitted_shots(chats, shots, lambda turns: len(chat_tokens(tokenizer, turns)[0]))
@@ -147,7 +150,8 @@ PAIR_ROOM, PAIRS_LOOKED_AT, PAIR_SHARE = 1024, 64, 0.75
 @dataclass(frozen=True, slots=True)
 class Behind:
     """The ``sources`` [n] with their examples before them, ``room`` tokens at most; ``shots`` is
-    how many examples there are, ``fewer`` how many sources had no room for all."""
+    how many examples there are, ``fewer`` how many sources had no room for all.
+    """
 
     sources: Sequence[str]
     room: int
@@ -164,10 +168,10 @@ def pairs_before(
     count: int,
     seed: int,
 ) -> Behind | str:
-    """``count`` training pairs before each of the ``sources``, or why there are none.
+    """``count`` training pairs before each of the ``sources``, or the reason why there are none.
 
     The pairs are fixed by the seed; ``positions`` are the model's (``None``: relative ones). A
-    source beside which not all pairs fit has fewer.
+    source without room for all pairs gets fewer.
     """
     if not count:
         return "probes.shots is 0"
@@ -182,7 +186,7 @@ def pairs_before(
     every = [f"{texts[at]}\n{targets[at]}\n\n" for at in order]
     shots = [every[at] for at in fitting([size(shot) for shot in every], PAIR_SHARE * room, count)]
     if not shots:
-        return f"no training pair is short enough to stand before a source in {room} tokens"
+        return f"no training pair is short enough to precede a source within {room} tokens"
     prompts, fewer = [], 0
     for source in sources:
         fitting_count = next(

@@ -1,8 +1,7 @@
-"""Generated texts of a bounded, fixed sample of rows: scores, counts, and what the report shows.
+"""Scores, copy counts and examples of generated texts, for a bounded, fixed sample of rows.
 
-Shared by every task that generates: the task brings the texts, this file the numbers.
-
-What generated texts repeat: training answers, their source, themselves, or nothing at all.
+Shared by every task that generates: the task brings the texts, this file computes the numbers. The
+copy counts say what texts repeat: training targets, their source, themselves, or one text for all.
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ __all__ = [
 class Generated:
     """Texts of some rows: ``rows`` source positions, the ``sources`` they were made from, their
     ``references``, the ``texts`` of the trained model and of the ``untuned`` one (``None`` where it
-    was not asked), ``groups`` or ``None``, the ``tables`` that written code runs on; all [n]."""
+    generated none), ``groups`` or ``None``, the ``tables`` that generated code runs on; all [n].
+    """
 
     rows: Ints
     sources: Sequence[str]
@@ -55,7 +55,9 @@ class Generated:
 
 
 def sample_positions(n: int, most: int, seed: int, *names: str) -> Ints:
-    """Which of ``n`` rows are generated: at most ``most``, fixed by the seed, in rising order."""
+    """Which of ``n`` rows are generated: at most ``most``, fixed by the seed, in ascending
+    order.
+    """
     order = generator(seed, "generation sample", *names).permutation(n)
     return np.sort(order[:most])
 
@@ -69,7 +71,8 @@ def score_generated(
     extra: Sequence[TextMetric] = (),
 ) -> dict[str, Estimate]:
     """The metrics of ``overlap_scores``, and the ``extra`` ones, for the trained model's texts or
-    the ``untuned`` one's."""
+    the ``untuned`` one's.
+    """
     texts = generated.untuned if untuned else generated.texts
     if texts is None:
         return {}
@@ -90,8 +93,9 @@ def generations_block(
     training_answers: Sequence[str],
     settings: Mapping[str, object],
 ) -> dict[str, Any]:
-    """``generations`` of ``result.json``: the first rows of both samples side by side, the counts
-    on both sides for both models, what the counts mean, and how the texts were made."""
+    """``generations`` of ``result.json``: the first rows of both samples, the counts on both splits
+    for both models, what the counts mean, and how the texts were generated.
+    """
     counts: dict[str, Any] = {}
     for split, generated in (("train", train), ("test", test)):
         arguments = (generated.sources, generated.references)
@@ -137,7 +141,7 @@ def _cut(text: str) -> str:
 
 _WORD = re.compile(r"\S+")
 _WHITE = re.compile(r"\s+")
-# Up to 20 characters ten times in a row, for scripts and models that write no white space.
+# Up to 20 characters ten times in a row, for scripts and models without white space.
 _STUCK = re.compile(r"(\S.{0,19}?)\1{9,}", re.DOTALL)
 COPIED_WORDS = 8
 LOOP_WORDS = 4
@@ -145,12 +149,12 @@ LOOP_TIMES = 3
 COLLAPSED_ROWS = 3
 
 COUNTS = {
-    "training_answer": "word for word a training answer",
-    "wrong_training_answer": "word for word a training answer, and not their own reference",
-    "source_copied": f"{COPIED_WORDS} words or more of the source in a row, or all of it",
+    "training_answer": "identical to a training target",
+    "wrong_training_answer": "identical to a training target, and not to their own reference",
+    "source_copied": f"{COPIED_WORDS} or more consecutive words of the source, or all of it",
     "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one piece over and over",
     "empty": "empty",
-    "collapsed": "the same text for several unlike references",
+    "collapsed": "the same text for several different references",
 }
 
 
@@ -160,13 +164,13 @@ def count_copies(
     generated: Sequence[str],
     training_answers: Sequence[str],
 ) -> dict[str, int]:
-    """How many of the ``generated`` texts [n] do each of ``COUNTS``, and ``n``.
+    """How many of the ``generated`` texts [n] match each of ``COUNTS``, and ``n``.
 
-    Texts are compared without regard to white space and case. On training rows a row that is word
-    for word a training answer may be its own (it learned it by heart) or another's
-    (``wrong_training_answer``). ``collapsed`` counts rows whose text stands for at least
-    ``COLLAPSED_ROWS`` rows, of which two references or more differ. ``source_copied`` does not
-    count what the reference itself copies of the source.
+    Texts are compared without regard to white space and case. On training rows, a text identical to
+    a training target may be its own (memorized) or another's (``wrong_training_answer``).
+    ``collapsed`` counts rows whose text occurs for at least ``COLLAPSED_ROWS`` rows, of which two
+    references or more differ. ``source_copied`` does not count what the reference itself copies of
+    the source.
     """
     answers = {normal(answer) for answer in training_answers}
     normal_references, texts = [normal(r) for r in references], [normal(text) for text in generated]
@@ -185,7 +189,7 @@ def count_copies(
 
 
 def copies_source(source: str, reference: str, text: str) -> bool:
-    """Whether ``text`` is its source, or holds a run of its words that the reference has not."""
+    """Whether ``text`` is its source, or holds a run of its words that the reference does not."""
     plain = normal(text)
     if not plain or plain == normal(reference):
         return False
@@ -197,7 +201,7 @@ def copies_source(source: str, reference: str, text: str) -> bool:
 
 
 def loops(text: str) -> bool:
-    """Whether the same words come back ``LOOP_TIMES`` times without end in sight."""
+    """Whether the same words repeat ``LOOP_TIMES`` times without an end."""
     words = _WORD.findall(text)
     runs = Counter(tuple(words[i : i + LOOP_WORDS]) for i in range(len(words) - LOOP_WORDS + 1))
     is_repeated = any(count >= LOOP_TIMES for count in runs.values())
@@ -206,7 +210,7 @@ def loops(text: str) -> bool:
 
 
 def normal(text: str) -> str:
-    """Lower-case, white space as one blank."""
+    """Lower-case, with each run of white space as one space."""
     return _WHITE.sub(" ", text).strip().lower()
 
 

@@ -1,8 +1,7 @@
-"""Losses of target tokens to numbers with intervals: what every generating model is scored by.
+"""Scores with intervals from the losses of target tokens, for every generative model.
 
-What several models that write give to each token that they should have written.
-
-What came of letting a model write.
+Also the probabilities that the models of an ensemble give to each target token, and the record of
+generated texts.
 """
 
 from __future__ import annotations
@@ -47,8 +46,9 @@ METRICS = ("loss", "token_loss", "perplexity", "token_accuracy")
 class TokenOutputs:
     """Some rows, teacher-forced: ``rows`` source positions; ``losses`` the mean loss of a row's
     target tokens, in nats; ``tokens`` how many these are; ``correct`` how many of them were the
-    likeliest; ``groups`` names or ``None``; all [n]. ``loss`` is the mean over all tokens, and
-    ``loss_rows`` [n] the rows of that mean (``stats/paired_tests.py``)."""
+    most probable; ``groups`` names or ``None``; all [n]. ``loss`` is the mean over all tokens, and
+    ``loss_rows`` [n] the rows of that mean (``stats/paired_tests.py``).
+    """
 
     rows: Ints
     losses: Floats
@@ -66,19 +66,19 @@ class TokenOutputs:
 
     @property
     def units(self) -> ResampledUnits:
-        """What is drawn in a resample: rows, or the groups they are in."""
+        """The resampling unit: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 
 def score_tokens(
     outputs: TokenOutputs, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
 ) -> Scores:
-    """``loss``: the mean over all target tokens, as snapshots have it (``token_loss`` is the same,
-    by its older name); ``perplexity`` = exp of it; ``token_accuracy``: the share of target tokens
-    that were the likeliest given those before.
+    """``loss``: the mean over all target tokens, as evaluations compute it (``token_loss`` is the
+    same, by its older name); ``perplexity`` = exp of it; ``token_accuracy``: the share of target
+    tokens that were the most probable given those before.
 
-    Intervals are BCa over rows, or Student's over groups, since a row's tokens belong together.
-    No rows, or a loss that is not finite: undefined.
+    Intervals are BCa over rows, or Student's over groups, since a row's tokens belong together. No
+    rows, or a loss that is not finite: undefined.
     """
     if not len(outputs.rows):
         return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
@@ -105,8 +105,10 @@ def compare_tokens(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The loss a token of the first less that of the second, paired row by row (below 0: the first
-    is better), as ``compare_losses`` has it. Raises ``Defect`` where the two do not hold the same
-    rows."""
+    is better), as ``compare_losses`` computes it.
+
+    Raises ``Defect`` where the two do not hold the same rows.
+    """
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
     return compare_losses(
@@ -115,7 +117,7 @@ def compare_tokens(
 
 
 def _numbers(table: Floats) -> Floats:
-    # A perplexity that float64 cannot hold is infinite, and no error.
+    # A perplexity that float64 cannot hold is infinite, not an error.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         loss, accuracy = table[:, 0] / table[:, 1], table[:, 2] / table[:, 1]
         return np.stack([loss, loss, np.exp(loss), accuracy], axis=1)
@@ -128,7 +130,8 @@ def measure_saved(
     network: Any, task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[Floats, Floats]:
     """Losses [n] and kept outputs [n, 2] of all examples, in their order and in the precision of
-    the weights, as a reloaded folder gives them."""
+    the weights, as a reloaded folder computes them.
+    """
     import torch
 
     network.to(device).eval()
@@ -148,7 +151,8 @@ def token_chances(
     networks: Sequence[Network], task: TrainingTask, examples: Examples, device: torch.device
 ) -> tuple[Floats, Ints]:
     """The probability that each of ``networks`` gives to every target token [tokens, networks], and
-    the example [tokens] that it is of; one network after the other."""
+    the example [tokens] that it belongs to; one network after the other.
+    """
     import torch
 
     order = list(batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS))
@@ -170,22 +174,24 @@ def token_chances(
     return np.column_stack(columns), np.concatenate(owner) if owner else np.zeros(0, np.int64)
 
 
-# Below it the likeliest token is always drawn, and the quotients are no numbers any more.
+# Below it the most probable token is always drawn, and the quotients overflow.
 COLDEST = 1e-6
 
 
 def drawing(temperature: float, top_p: float = 1.0) -> dict[str, Any]:
-    """What ``generate`` of Transformers is told to take the likeliest token, or above
-    ``temperature`` 0 to draw one; without what a model's own settings would add."""
+    """Arguments of Transformers' ``generate``: greedy decoding, or sampling for a ``temperature``
+    above 0; without what a model's own settings would add.
+    """
     if temperature < COLDEST:
         return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     return {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": None}
 
 
 class GeneratedTexts(NamedTuple):
-    """Texts in the order asked for: ``texts`` [n]; ``sure`` [n], the geometric mean of the
+    """Texts in the requested order: ``texts`` [n]; ``sure`` [n], the geometric mean of the
     probabilities of each text's tokens (NaN for an empty one); ``ended`` [n], whether the model
-    ended the text itself, rather than being stopped at the longest length."""
+    ended the text itself, rather than stopping at the maximum length.
+    """
 
     texts: Sequence[str]
     sure: Floats

@@ -1,5 +1,6 @@
-"""``worth`` of ``result.json``: the tuned model beside the one that it began from, asked plainly
-and with examples, on the same test rows.
+"""``worth`` of ``result.json``: the fine-tuned model against its base model on the same test rows.
+
+The base model is prompted zero-shot and few-shot.
 """
 
 from __future__ import annotations
@@ -32,19 +33,21 @@ ALPHA = 0.05
 PLAIN, EXAMPLES, QUANTIZED = "zero_shot", "few_shot", "quantized"
 CALLED = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "exact_match": "exact match"}
 NAMES = {
-    PLAIN: "the start model",
-    EXAMPLES: "the start model given {} examples",
-    QUANTIZED: "the quantised start model",
+    PLAIN: "the base model",
+    EXAMPLES: "the base model with {} examples (few-shot)",
+    QUANTIZED: "the quantised base model",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Prompting:
-    """One way to ask the start model: the losses of the answers that it is given (``outputs``) and
-    those of the tuned model on the same rows (``tuned``); the ``texts`` that it writes to the
-    generated sample; ``why`` where something of it is missing. ``shots`` is how many examples it
-    was given, ``fewer`` how many rows had room for less. One that is not ``judged`` stands beside
-    the others and has no part in the verdict."""
+    """One prompting of the base model: its losses on the given targets (``outputs``) and those of
+    the fine-tuned model on the same rows (``tuned``).
+
+    ``texts`` are what it generates for the sample; ``why`` says what is missing. ``shots`` is how
+    many examples it was given, ``fewer`` how many rows had room for less. A prompting that is not
+    ``judged`` is reported and has no part in the verdict.
+    """
 
     outputs: TokenOutputs | None = None
     tuned: TokenOutputs | None = None
@@ -66,9 +69,10 @@ def worth_block(
     seed: int = 0,
     why: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """``start`` (a paired comparison of losses each way), ``texts`` (the mean of ``metric``),
-    ``win_rate`` by the stated judge, ``general``, and the answer: ``verdict`` is yes, no or
-    undecided by the losses, Holm over both ways."""
+    """``start`` (a paired comparison of losses for each prompting), ``texts`` (the mean of
+    ``metric``), ``win_rate`` by the stated judge, ``general``, and the ``verdict``: yes, no or
+    undecided by the losses, Holm over both promptings.
+    """
     start = adjusted({name: _compared(name, way, seed) for name, way in promptings.items()})
     verdict, because, more = answer_of(start)
     ability = _ability(judge, generated)
@@ -97,9 +101,11 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
     facts = {"shots": way.shots, "fewer": way.fewer, **way.facts}
     facts |= {} if way.judged else {"judged": False}
     if way.outputs is None or way.tuned is None:
-        return {**facts, "n": 0, "why": way.why or "it was not asked"}
+        return {**facts, "n": 0, "why": way.why or "it was not run"}
     called = NAMES[name].format(way.shots)
-    comparison = compare_tokens(way.tuned, way.outputs, names=("tuned model", called), seed=seed)
+    comparison = compare_tokens(
+        way.tuned, way.outputs, names=("fine-tuned model", called), seed=seed
+    )
     gap = way.tuned.loss_rows - way.outputs.loss_rows
     p_value, value = comparison["p_value"], comparison["difference"].value
     more = None
@@ -117,8 +123,9 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
 
 
 def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The comparisons as JSON has them, each that is judged with its p-value after Holm's
-    correction for all of these (``p_adjusted``), where it has one."""
+    """The comparisons as JSON has them, each judged one with its p-value after Holm's correction
+    over all of these (``p_adjusted``), where it has one.
+    """
     plain: dict[str, dict[str, Any]] = to_json(dict(start))
     judged = [one for one in plain.values() if one.get("judged", True)]
     tested = [one for one in judged if one.get("p_value") is not None]
@@ -128,8 +135,9 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
-    """Yes, no or undecided; the sentence; and how many more rows would settle it; of ``adjusted``
-    comparisons."""
+    """Verdict (yes, no or undecided), sentence, and how many more rows would decide it, from
+    ``adjusted`` comparisons.
+    """
     tested = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
     if not tested:
         return "undecided", "There are no losses to compare.", None
@@ -146,20 +154,20 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
-        tail = f" (about {needed:,} more rows would settle it)" if needed else ""
-        return "undecided", f"Undecided: on {rows} test rows {listed}{tail}.", needed
+        tail = f" (about {needed:,} more rows would decide it)" if needed else ""
+        return "undecided", f"Inconclusive: on {rows} test rows {listed}{tail}.", needed
     return "yes", f"Yes: on {rows} test rows {listed}.", None
 
 
 def _against(called: str, gap: float, verdict: str) -> str:
     if verdict == "open":
-        return f"it cannot be told apart from {called}"
+        return f"no difference from {called} can be shown"
     direction = "lower" if verdict == "better" else "higher"
     return f"its loss is {direction} than that of {called} by {abs(gap):.3f} nats a token"
 
 
 def _written(promptings: Mapping[str, Prompting], generated: Generated) -> dict[str, Texts]:
-    """The texts of the tuned model and of each way."""
+    """The texts of the fine-tuned model and of each prompting."""
     every = {"tuned": generated.texts, **{name: way.texts for name, way in promptings.items()}}
     return {
         name: Texts(generated.references, texts, generated.sources, generated.tables)
@@ -171,7 +179,7 @@ def _written(promptings: Mapping[str, Prompting], generated: Generated) -> dict[
 def _row_scores(
     promptings: Mapping[str, Prompting], generated: Generated, metric: TextMetric
 ) -> dict[str, Floats]:
-    """The metric of every row and text: once, for code is run to get it."""
+    """The metric of every row and text, computed once, since it may have to run code."""
     if metric.of_rows is None:
         return {}
     return {
@@ -185,7 +193,7 @@ def _texts(
     metric: TextMetric,
     scores: Mapping[str, Floats],
 ) -> dict[str, Any]:
-    """The metric over the generated sample, for the tuned model and each way."""
+    """The metric over the generated sample, for the fine-tuned model and each prompting."""
     means: dict[str, float | None]
     if metric.of_rows is None:
         means = {
@@ -213,7 +221,7 @@ def _win_rates(
     if judge is None or not len(generated):
         return {}
     if ability is not None and not ability["able"]:
-        why = f"this judge cannot tell a right answer from a wrong one: {ability['because']}"
+        why = f"this judge cannot tell a correct text from a wrong one: {ability['because']}"
         nothing = Estimate(None, why=why).to_json()
         return {name: nothing for name, way in promptings.items() if way.texts is not None}
     rates = {
@@ -232,15 +240,15 @@ def _win_rates(
 
 
 def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:
-    """How the texts fare, after what the losses say."""
+    """The judge's result for the texts, after the verdict of the losses."""
     for name in (EXAMPLES, PLAIN):
         one = rates.get(name)
         if one is None or judge is None or one.get("value") is None:
             continue
-        rival = "with examples" if name == EXAMPLES else "asked plainly"
+        rival = "few-shot" if name == EXAMPLES else "zero-shot"
         counts = f"win {one['wins']}, tie {one['ties']} and lose {one['losses']} of {one['n']}"
         return (
-            f" Judged by {CALLED.get(judge.name, judge.name)}, its answers {counts} against the "
-            f"start model's, {rival}."
+            f" Judged by {CALLED.get(judge.name, judge.name)}, its texts {counts} "
+            f"comparisons with the base model's ({rival})."
         )
     return ""

@@ -1,5 +1,6 @@
-"""Image classification: pictures in, one class out, cross-entropy; through the loop, and through a
-saved model in its saved precision: the only numbers that are reported."""
+"""Image classification losses: cross-entropy over classes; batches for the loop, and outputs of a
+saved model in its saved precision. Reported numbers come only from those outputs.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """Pictures with a class index each. Every picture has the same size, so ``lengths`` [n] are all
-    the cost of one, in units of 16 × 16 pixels. ``places`` [n] are theirs among the ``pixels``,
-    which sides of one table share."""
+    """Images with a class index each.
+
+    Every image has the same size, so ``lengths`` [n] are all the cost of one, in units of 16 × 16
+    pixels. ``places`` [n] are their positions among the ``pixels``, which the splits of one table
+    share.
+    """
 
     pixels: PixelTensors
     places: Ints
@@ -48,7 +52,7 @@ class EncodedImages:
 
 
 def encode_images(table: Table, processor: BaseImageProcessor, channels: int) -> EncodedImages:
-    """Decode every picture of ``table`` through the model's processor, once where they fit."""
+    """Decode every image of ``table`` through the model's processor, once where they fit."""
     return EncodedImages(
         PixelTensors(table.column("path"), processor, channels),
         np.arange(len(table), dtype=np.int64),
@@ -59,16 +63,18 @@ def encode_images(table: Table, processor: BaseImageProcessor, channels: int) ->
 
 @dataclass(frozen=True)
 class ImageClassification(Classification):
-    """The task's side of the loop; see ``Classification``."""
+    """The task as the training loop sees it; see ``Classification``."""
 
     classes: tuple[str, ...]
     metrics: Metrics = field(default_factory=dict)
     name: str = "image-classification"
 
     def collate(self, examples: EncodedImages, positions: Sequence[int] | Ints) -> Batch:
-        """``pixel_values`` [batch, channels, H, W] and ``labels`` [batch]; of mixed pictures also
-        the classes ``partners`` [batch] of what is mixed in, and the ``shares`` [batch] that are of
-        the label."""
+        """``pixel_values`` [batch, channels, H, W] and ``labels`` [batch].
+
+        For mixed images also the classes ``partners`` [batch] of the second image, and the
+        ``shares`` [batch] of the label's own image.
+        """
         import torch
 
         indices = np.asarray(positions, dtype=np.int64)
@@ -85,7 +91,7 @@ TOKENS = 4096
 
 
 class VisionModel(Protocol):
-    """An image classifier that is asked: ``network`` maps ``pixel_values`` to logits."""
+    """An image classifier for inference: ``network`` maps ``pixel_values`` to logits."""
 
     @property
     def network(self) -> Callable[..., torch.Tensor]: ...
@@ -101,8 +107,10 @@ class VisionModel(Protocol):
 
 
 def answer_images(model: VisionModel, table: Table) -> Outputs:
-    """The model's logits for every picture of ``table``, float32, in the table's order. A row
-    without a known label (-1) has a NaN loss."""
+    """The model's logits for every image of ``table``, float32, in the table's order.
+
+    A row without a known label (-1) has a NaN loss.
+    """
     return forward_images(model.network, model.processor, model.channels, model.classes, table)
 
 

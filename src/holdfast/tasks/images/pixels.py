@@ -1,4 +1,4 @@
-"""Picture files to pixel tensors: what the model's own processor gives, computed once.
+"""Image files to pixel tensors: the output of the model's own processor, computed once.
 
 A processor resizes and crops to bytes, then rescales and normalises to floats. The bytes are kept
 in a memory-mapped file, where they are few enough; the floats are computed for each batch:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor
 
 
-# The training and validation rows of a run lie in one file.
+# One file holds the training and validation rows of a run.
 CACHE_BYTES = 5_000_000_000
 FREE_SHARE = 0.5
 TOLERANCE = 1e-5
@@ -36,7 +36,7 @@ PATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """From bytes to what the model reads: per channel a factor, a mean and a deviation."""
+    """Map bytes to the model's input: per channel a factor, a mean and a deviation."""
 
     rescale: float
     mean: tuple[float, ...]
@@ -61,11 +61,11 @@ class Affine:
 
 
 class PixelTensors:
-    """The pixels of some picture files, by position.
+    """The pixels of image files, by position.
 
-    ``affine`` is ``None`` where the processor does something else than resize, crop, rescale and
-    normalise: then it runs whole for each batch. ``shape`` is (channels, H, W) of one picture.
-    ``cached`` tells whether the bytes lie in a memory-mapped file.
+    ``affine`` is ``None`` where the processor does more than resize, crop, rescale and normalise:
+    then the full processor runs for each batch. ``shape`` is (channels, H, W) of one image.
+    ``cached`` tells whether the bytes are in a memory-mapped file.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class PixelTensors:
 
     @property
     def cost(self) -> int:
-        """Of one picture, in units of 16 × 16 pixels."""
+        """The cost of one image, in units of 16 × 16 pixels."""
         return max(1, int(self.shape[1] * self.shape[2]) // PATCH)
 
     def __call__(self, positions: Sequence[int] | Ints) -> torch.Tensor:
@@ -106,8 +106,10 @@ class PixelTensors:
         return self.affine(np.stack([self._part(int(i)) for i in positions]))
 
     def colours(self, positions: Sequence[int] | Ints) -> torch.Tensor:
-        """float32 [len(positions), channels, H, W] in [0, 1], before the model's own scaling; where
-        the processor does more than scale (``affine`` is ``None``) what the model reads."""
+        """float32 [len(positions), channels, H, W] in [0, 1], before the model's own scaling.
+
+        Where the processor does more than scale (``affine`` is ``None``), the model's input itself.
+        """
         import torch
 
         if self.affine is None:
@@ -120,7 +122,7 @@ class PixelTensors:
         return torch.from_numpy(np.ascontiguousarray(bytes_)).float().div_(255)
 
     def from_colours(self, values: torch.Tensor) -> torch.Tensor:
-        """What the model reads of pictures as ``colours`` gives them."""
+        """The model's input for images as ``colours`` returns them."""
         return values if self.affine is None else self.affine.of_colours(values)
 
     def _begin(self, limit: int) -> None:
@@ -133,7 +135,7 @@ class PixelTensors:
         file = scratch_file("pixels", ".u8")
         if size > min(limit, FREE_SHARE * shutil.disk_usage(file.parent).free):
             return
-        # Bytes, a quarter of the floats, and pages that the system may drop.
+        # Bytes, a quarter of the floats, in pages that the system may drop.
         memory = np.memmap(file, np.uint8, "w+", shape=(len(self._paths), *self.shape))
         for position in range(len(self._paths)):
             memory[position] = self._part(position)
@@ -146,8 +148,7 @@ class PixelTensors:
         part = self._run(0, do_rescale=False, do_normalize=False)
         if part.dtype != np.uint8 or self.affine is None:
             return False
-        # Asked of the processor itself on the first picture: settings alone do not say what its
-        # code does.
+        # Tested on the processor with the first image: its settings do not tell what its code does.
         return bool(np.abs(self.affine(part[None]).numpy()[0] - reference).max() <= TOLERANCE)
 
     def _exact_tensor(self, position: int) -> Any:
@@ -166,7 +167,7 @@ class PixelTensors:
             ) from error
         image = image if image.mode == self._mode else image.convert(self._mode)
         if self._mode == "L":
-            # Processors take a grey picture as an array with its channel named.
+            # Processors need the channel of a greyscale image to be named.
             settings["input_data_format"] = "channels_first"
             image = np.asarray(image)[None]
         return self._processor([image], return_tensors="np", **settings)["pixel_values"][0]
@@ -175,7 +176,7 @@ class PixelTensors:
         if position and values.shape != self.shape:
             raise ModelError(
                 "the image processor",
-                "gives pictures of unlike size",
+                "returns images of different sizes",
                 (self.shape, values.shape),
                 "Set do_resize, and height and width in size, in its preprocessor_config.json.",
             )

@@ -1,4 +1,4 @@
-"""Image classification, put together."""
+"""The image classification task."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
-    """The pictures of a source; ``like`` another table, with its classes."""
+    """Read the images of a source; ``like`` another table, with its classes."""
     if like is not None:
         columns, path = like.columns, like.columns.text[:1]
         return load_images(
@@ -85,14 +85,15 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """The folder's own parts for validation and test, where it has them."""
+    """The folder's own validation and test splits, where it has them."""
     with record_decisions() as log:
         return given_splits(str(data.path)), decisions_in(log)
 
 
 def load(recipe: Recipe, table: Table) -> LoadedVision:
-    """The recipe's model with a new head for the table's classes; on a processor in the layout that
-    is quick there."""
+    """Load the recipe's model with a new head for the table's classes; on a CPU in the memory
+    layout that is fast there.
+    """
     loaded = load_vision(recipe.model.name, table.classes, load_options(recipe))
     layout = use_channels_last(loaded.network) if device_type() == "cpu" else None
     return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
@@ -109,11 +110,11 @@ def make_task(
 
 
 def check_examples(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...]:
-    """Pictures that are decoded again for every batch, which takes longer."""
+    """Finding for images that are decoded again for every batch, which takes longer."""
     if examples.pixels.cached or not len(examples):
         return ()
     why = (
-        "they are too many to be kept decoded"
+        "they are too many to keep decoded"
         if examples.pixels.affine
         else "the model's processor does more than resize, crop and normalise"
     )
@@ -124,14 +125,14 @@ def check_examples(examples: EncodedImages, loaded: LoadedVision) -> tuple[Findi
             0.0,
             len(examples),
             (),
-            f"the pictures are decoded for every batch: {why}",
+            f"the images are decoded for every batch: {why}",
             "Free space in the temporary folder (TMPDIR), or make the files smaller.",
         ),
     )
 
 
 def score_rows(request: ScoringRequest) -> ScoringResult:
-    """Score the saved folder, reloaded in plain Transformers; the hardest rows are shown."""
+    """Score the saved folder, reloaded in plain Transformers, and show the hardest rows."""
     saved = load_saved_vision(request.run / MODEL)
     scored = shared.score_classifier(request, lambda table: answer_images(saved, table), _forward)
     hardest = {
@@ -153,9 +154,12 @@ class FittedVision:
 
 @dataclass(frozen=True)
 class ImagePredictor(SavedModels[VisionModel]):
-    """Image classifiers, averaged by their ``weights``: classes for a folder or a table of
-    pictures, or a list of paths, each with its ``path``; a picture that cannot be read has no
-    prediction, and ``because`` says so. ``part`` is what the first says of its data."""
+    """Image classifiers, averaged by their ``weights``.
+
+    They predict classes for a folder or a table of images, or a list of paths, each with its
+    ``path``. An image that cannot be read has no prediction, and ``because`` gives the reason.
+    ``part`` is the first run's data settings.
+    """
 
     part: DataPart
     prediction_type: PredictionType = "text"
@@ -166,7 +170,7 @@ class ImagePredictor(SavedModels[VisionModel]):
 
     def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
         raw, table, decisions = self._read(data, options)
-        because = dict.fromkeys(rows_left_out(table), "the picture cannot be read")
+        because = dict.fromkeys(rows_left_out(table), "the image cannot be read")
         return PredictionRequest(raw, table, because, decisions)
 
     def _read(
@@ -221,12 +225,12 @@ class ImagePredictor(SavedModels[VisionModel]):
 
 
 def load_plain_model(run: Path) -> Any:
-    """The model of a finished run."""
+    """Load the model of a finished run."""
     return load_saved_vision(model_of(run)).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> ImagePredictor:
-    """Finished runs, one or the average of several."""
+    """Predictor for one finished run, or for the average of several."""
     for run in runs:
         need_run(run)
     models = members(runs, lambda run: load_saved_vision(model_of(run)))
@@ -235,7 +239,7 @@ def use_runs(runs: Sequence[Path]) -> ImagePredictor:
 
 
 def use_fitted(fitted: FittedModel) -> ImagePredictor:
-    """The kept state of a fit, calibrated as its saved folder would be."""
+    """Predictor for a fit's best checkpoint, calibrated as its saved folder would be."""
     training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     temperature = shared.kept_temperature(fitted)
     assert isinstance(loaded, LoadedVision)
@@ -245,20 +249,20 @@ def use_fitted(fitted: FittedModel) -> ImagePredictor:
 
 
 def _what(source: str, table: Table) -> tuple[Decision, ...]:
-    """What the source was taken for."""
+    """The decision on how the source was read."""
     if table.columns.label != CLASS or not source_path(source).is_dir():
         return ()
     return (
         Decision(
             "source",
-            f"pictures of {len(table.classes)} classes",
-            f"{table.source} is a folder with one sub-folder of pictures a class",
+            f"images of {len(table.classes)} classes",
+            f"{table.source} is a folder with one sub-folder of images per class",
         ),
     )
 
 
 def _shown(entry: Mapping[str, object], table: Table) -> dict[str, Any]:
-    """A hard row with its picture in place of the mark of its content."""
+    """A hard row with its image in place of the hash of its content."""
     place = table.column("row").tolist().index(entry["row"])
     path = table.column("path")[place]
     return {**entry, "text": os.path.relpath(path, _base(table.source)), "image": thumbnail(path)}

@@ -1,1 +1,1 @@
-"""Several labels a text."""
+"""Multi-label text classification."""

@@ -1,5 +1,4 @@
-"""Text classification with several labels a text: its outputs, their scores, and what differs from
-one class when the parts are put together."""
+"""Multi-label text classification: outputs, scores, and what differs from one class a text."""
 
 from __future__ import annotations
 
@@ -28,13 +27,14 @@ from holdfast.tasks.number.losses import Scale
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 
 AVERAGES = ("f1_micro", "f1_macro", "precision_micro", "recall_micro", "loss")
-NEVER = "no label is held or answered here"
+NEVER = "no row here has a label or gets one predicted"
 
 
 @dataclass(frozen=True, slots=True)
 class SetOutputs:
-    """A model's answer for some rows: ``labels`` and ``logits`` [n, labels], ``losses`` [n] the
-    mean binary cross-entropy in nats. A label is answered where its logit is above 0."""
+    """A model's outputs for some rows: ``labels`` and ``logits`` [n, labels], ``losses`` [n] the
+    mean binary cross-entropy in nats. A label is predicted where its logit is above 0.
+    """
 
     rows: Ints
     labels: npt.NDArray[np.bool_]
@@ -44,25 +44,25 @@ class SetOutputs:
 
     @property
     def answers(self) -> npt.NDArray[np.bool_]:
-        """Which labels each row is given, [n, labels]."""
+        """Which labels each row is predicted to have, [n, labels]."""
         return np.asarray(self.logits > 0)
 
     @property
     def probabilities(self) -> Floats:
-        """Of each label by itself, float64, [n, labels]."""
+        """The probability of each label by itself, float64, [n, labels]."""
         from scipy.special import expit
 
         return np.asarray(expit(self.logits.astype(np.float64)))
 
     @property
     def confidence(self) -> Floats:
-        """How sure the least sure of a row's yes and no answers is, [n], from 0.5 to 1."""
+        """The lowest confidence among a row's yes and no predictions, [n], from 0.5 to 1."""
         chances = self.probabilities
         return np.asarray(np.maximum(chances, 1 - chances).min(axis=1))
 
     @property
     def units(self) -> ResampledUnits:
-        """What is drawn in a resample: rows, or the groups they are in."""
+        """The resampling unit: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 
@@ -74,9 +74,9 @@ def score_sets(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Scores:
-    """``f1_micro`` over all (row, label) answers; ``f1_macro`` the mean over the labels that are
-    held or answered; ``exact_match`` the share of rows whose whole set is right (Wilson);
-    precision and recall over all answers; ``loss``. ``per_class`` has each label by itself.
+    """``f1_micro`` over all (row, label) pairs; ``f1_macro`` the mean over the labels that some row
+    has or gets predicted; ``exact_match`` the share of rows whose complete set is correct (Wilson);
+    precision and recall over all predictions; ``loss``. ``per_class`` has each label by itself.
 
     Intervals are BCa over rows, or Student's over groups (``Resampling``). No rows: undefined.
     """
@@ -88,7 +88,7 @@ def score_sets(
     counted = (outputs.labels & outputs.answers, outputs.labels, outputs.answers)
     counts = np.concatenate([part.astype(np.float64) for part in counted], axis=1)
     rows = np.column_stack([counts, outputs.losses, np.ones(len(outputs.rows))])
-    why = NEVER, "the label is not held or answered"
+    why = NEVER, "no row here has the label or gets it predicted"
     metrics, each = rate_estimates(
         drawing, rows, lambda totals: _values(totals, k), AVERAGES, why, "label sets"
     )
@@ -100,8 +100,9 @@ def score_sets(
 
 
 def _values(totals: Floats, k: int) -> Floats:
-    """[resamples, 5 averages + 3 × labels] of sums [resamples, 3 × labels + 2]: hits, labelled and
-    answered of each label, the loss, and rows."""
+    """[resamples, 5 averages + 3 × labels] of sums [resamples, 3 × labels + 2]: correct, labelled
+    and predicted rows of each label, the loss, and rows.
+    """
     hits, labelled, predicted = (totals[:, i * k : (i + 1) * k] for i in range(3))
     each = f1_of(hits, labelled, predicted)
     some, known = np.isfinite(each), np.isfinite(each).sum(axis=1)
@@ -118,7 +119,7 @@ def _values(totals: Floats, k: int) -> Floats:
 
 
 class MultiLabelType:
-    """One yes or no a label."""
+    """Several labels a text: one yes or no for each label."""
 
     label_kind = "several"
     problem_type = MULTI_LABEL
@@ -146,7 +147,9 @@ class MultiLabelType:
         return raw
 
     def constant_outputs(self, labels: Floats, n: int) -> Floats:
-        """The training frequencies of the labels: those of more than half of the rows hold."""
+        """The training frequencies of the labels; labels of more than half of the rows are
+        predicted.
+        """
         return np.tile(frequency_logits(labels), (n, 1))
 
     def score_inputs(self, answers: RawOutputs, recipe: Recipe, scale: Scale) -> SetOutputs:
@@ -162,7 +165,7 @@ class MultiLabelType:
     def hardest(
         self, outputs: SetOutputs, texts: list[str], names: tuple[str, ...]
     ) -> dict[str, list[dict[str, Any]]]:
-        """The largest losses, and the wrong sets that were given with the most confidence."""
+        """The largest losses, and the wrong sets with the highest confidence."""
         wrong = (outputs.labels != outputs.answers).any(axis=1)
         labelled, predicted = (
             label_names(outputs.labels, names),
@@ -192,7 +195,7 @@ class MultiLabelType:
         }
 
     def decisions(self, scale: Scale) -> tuple[Decision, ...]:
-        because = "every label is its own yes or no; the loss makes its probability an honest one"
+        because = "each label has its own prediction, with a loss that favours calibration"
         return (Decision("threshold", "0.5", because),)
 
 

@@ -1,5 +1,4 @@
-"""Text classification whose labels are no classes: what several labels and a number share when the
-parts are put together."""
+"""Shared parts of text classification whose labels are not classes: several labels, or a number."""
 
 from __future__ import annotations
 
@@ -72,7 +71,7 @@ class RawOutputs:
 
 
 class LabelType(Protocol):
-    """What differs between several labels and a number. ``made`` are its outputs for scoring."""
+    """What differs between several labels and a number; its outputs are made for scoring."""
 
     label_kind: str
     problem_type: str
@@ -94,10 +93,10 @@ class LabelType(Protocol):
     def save(self, folder: Path, fitted: FittedModel) -> None: ...
 
     def from_saved(self, raw: Floats, scale: Scale) -> Floats:
-        """The saved model's output as the loop has it."""
+        """The saved model's output in the loop's unit."""
 
     def constant_outputs(self, labels: Floats, n: int) -> Floats:
-        """The output for n rows of who knows the training labels only."""
+        """The output of the constant baseline for n rows, from the training labels only."""
 
     def score_inputs(self, answers: RawOutputs, recipe: Recipe, scale: Scale) -> Any: ...
 
@@ -113,9 +112,9 @@ class LabelType(Protocol):
 
 
 def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
-    """What was loaded, with the unit of its numbers and the defaults of such a model."""
+    """The loaded model with the unit of its numbers and the defaults for such a model."""
     total, _ = count_parameters(loaded.network)
-    # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
+    # As for classes: an encoder's word embeddings stay pretrained, unless an adapter freezes more.
     words = recipe.model.freeze is None and recipe.model.adapter.kind is None
     return LoadedText(
         loaded.network,
@@ -140,7 +139,7 @@ def in_unit(examples: EncodedTexts, loaded: LoadedText) -> EncodedTexts:
 
 
 def refuse(recipe: Recipe, label_type: LabelType) -> None:
-    """Settings that mean nothing here are refused, not passed over."""
+    """Refuse settings that do not apply here."""
     given: dict[str, Any] = {"train.label_smoothing": recipe.train.label_smoothing}
     if label_type.label_kind != "number":
         given["train.huber"] = recipe.train.huber
@@ -148,14 +147,14 @@ def refuse(recipe: Recipe, label_type: LabelType) -> None:
         if value:
             raise RecipeError(
                 key,
-                f"does not exist where data.label_kind is {label_type.label_kind}",
+                f"is not available where data.label_kind is {label_type.label_kind}",
                 value,
                 "Leave it out.",
             )
 
 
 def find_metric(name: str) -> Metric:
-    """A criterion of text classification, whatever the labels are."""
+    """Find a metric of text classification, whatever the labels are."""
     for watched in WATCHED.values():
         if name in watched and not name.startswith("f1_macro"):
             return Metric(name, watched[name], 0.0, float("inf"), lambda outputs, classes: None)
@@ -163,7 +162,7 @@ def find_metric(name: str) -> Metric:
 
 
 def check_metric(metric: Metric | None, label_kind: str) -> None:
-    """Refuse a criterion of another kind of label."""
+    """Refuse a metric of another label type."""
     if metric is None:
         return
     others = {name for watched in WATCHED.values() for name in watched} - {"f1_macro"}
@@ -174,20 +173,20 @@ def check_metric(metric: Metric | None, label_kind: str) -> None:
         known = list(WATCHED.get(label_kind, {"accuracy": True, "f1_macro": True}))
         raise RecipeError(
             "train.metric",
-            f"is not measured where data.label_kind is {label_kind}",
+            f"is not available where data.label_kind is {label_kind}",
             metric.name,
             suggest_name(metric.name, ["loss", "refined_loss", *known]),
         )
 
 
 def listeners(training_plan: TrainingPlan, label_type: LabelType) -> tuple[HeadRefit, ...]:
-    """The head fitted to the pretrained features, which is the baseline and the start."""
+    """The head fitted to the pretrained features: the baseline, and the initial head."""
     seed = training_plan.recipe.seed
     first = bool(training_plan.recipe.methods["probe_first"])
 
     def fit(features: Floats, labels: Floats, extra_rows: ExtraRows | None = None) -> Probe:
         if extra_rows is not None:
-            # What a teacher said of unlabelled rows, each of which counts as a row of the table.
+            # A teacher's predictions for unlabelled rows; each counts as a row of the table.
             features = np.concatenate([features, extra_rows.features])
             labels = np.concatenate([labels, extra_rows.labels])
         return label_type.fit_probe(features, labels, seed)
@@ -198,7 +197,7 @@ def listeners(training_plan: TrainingPlan, label_type: LabelType) -> tuple[HeadR
 def predict_rows(
     label_type: LabelType, saved: SavedClassifier, table: Table, scale: Scale
 ) -> RawOutputs:
-    """The saved model's answers, in the form of the loop; labels are zeros where none are given."""
+    """The saved model's outputs in the form of the loop; labels are zeros where none are given."""
     outputs = len(saved.classes)
     examples, raw = run_texts(saved.network, saved.tokenizer, saved.max_length, outputs, table)
     known = {"labels", "value"} & set(table.rows.column_names)
@@ -207,14 +206,15 @@ def predict_rows(
 
 
 def loaded_text(training_plan: TrainingPlan) -> LoadedText:
-    """What was loaded for a label that is no class."""
+    """The loaded model of a label type that is not a class."""
     assert isinstance(training_plan.loaded, LoadedText)
     return training_plan.loaded
 
 
 def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
-    """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
-    training rows."""
+    """Score the saved folder, reloaded in plain Transformers, and the baselines that were fitted on
+    training rows.
+    """
     start = time.perf_counter()
     training_plan, table = request.training_plan, request.table
     names, scale = training_plan.task.classes, loaded_text(training_plan).scale
@@ -245,7 +245,9 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
 
 
 def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any]:
-    """``valid`` and ``train_probe``: the restored best state, in the precision of the training."""
+    """``valid`` and ``train_probe``: scores of the restored best checkpoint, in the training
+    precision.
+    """
     training_plan = request.training_plan
 
     def block(examples: Examples, positions: Ints) -> dict[str, Any]:
@@ -265,7 +267,7 @@ def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any
 
 
 def prediction_columns(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
-    """What the kept state says of training or validation rows."""
+    """Predictions of the best checkpoint for training or validation rows."""
     training_plan, examples, table = (
         split_rows.fitted.training_plan,
         split_rows.examples,
@@ -274,7 +276,7 @@ def prediction_columns(split_rows: SplitRows, label_type: LabelType) -> dict[str
     _, raw = split_rows.measure()
     labels, scale = labels_of(examples), loaded_text(training_plan).scale
     if np.array_equal(examples.rows, table.column("row")):
-        # As the source has them: what is learned from has the digits of float32.
+        # Labels as the source has them: those that are learned from have the digits of float32.
         labels = label_type.labels(table, scale)
     raw_outputs = RawOutputs(examples.rows, labels, raw)
     outputs = label_type.score_inputs(raw_outputs, training_plan.recipe, scale)
@@ -284,8 +286,9 @@ def prediction_columns(split_rows: SplitRows, label_type: LabelType) -> dict[str
 def _baseline(
     request: ScoringRequest, label_type: LabelType, outputs: Any
 ) -> tuple[dict[str, Any], Decision]:
-    """The linear probe and who knows the training labels only; the smaller validation loss is
-    the baseline."""
+    """Score the linear probe and the constant baseline; the one with the smaller validation loss is
+    the baseline.
+    """
     training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
     baselines = {
@@ -324,7 +327,7 @@ def _two(
 
 
 def facts(fitted: FittedModel) -> dict[str, Any]:
-    """``model_facts`` of a model whose labels are no classes: with the unit of its numbers."""
+    """``model_facts`` of a model whose labels are not classes: with the unit of its numbers."""
     model_facts, scale = plain_facts(fitted, {}), loaded_text(fitted.training_plan).scale
     # Its outputs are never divided by a temperature.
     model_facts.pop("temperature")
@@ -334,7 +337,7 @@ def facts(fitted: FittedModel) -> dict[str, Any]:
 def answers(
     models: Sequence[TextModel], table: Table, *, sets: bool, weights: Weights = None
 ) -> LabelSetPredictions | NumberPredictions:
-    """What one model says of rows, or the mean over several (by their ``weights``) of the labels'
+    """Predictions of one model, or the mean over several (by their ``weights``) of the labels'
     probabilities (``sets``) or of the numbers.
 
     Raises ``RecipeError`` when their labels differ; their order may.
@@ -353,7 +356,7 @@ def answers(
 def answers_of(
     names: tuple[str, ...], outputs: Sequence[Floats], *, sets: bool, weights: Weights = None
 ) -> LabelSetPredictions | NumberPredictions:
-    """What the networks' outputs [n, names], one a model, say of the rows together."""
+    """The joint predictions from the networks' outputs [n, names], one array per model."""
     wide = [raw.astype(np.float64) for raw in outputs]
     if not sets:
         return NumberPredictions(_mean([raw[:, :1] for raw in wide], weights))

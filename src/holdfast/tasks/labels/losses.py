@@ -1,4 +1,4 @@
-"""Texts with several labels each, or none: one yes or no a label, binary cross-entropy."""
+"""Multi-label losses: one yes or no for each label of a text, binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.training.task import ClassifierOutput
 
-# Name: whether higher is better; what every snapshot measures.
+# Name: whether higher is better; what every evaluation measures.
 WATCHED = {"f1_micro": True, "f1_macro": True, "exact_match": True}
 
 
@@ -43,7 +43,9 @@ def set_losses(logits: Floats, labels: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class LabelSets(TextClassification):
-    """The task's side of the loop; ``classes`` are the labels. A label holds from p = 0.5."""
+    """The task as the training loop sees it; ``classes`` are the labels. A label is predicted from
+    p = 0.5.
+    """
 
     name: str = "text-classification"
 
@@ -59,8 +61,9 @@ class LabelSets(TextClassification):
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTexts, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """Micro and macro F1 (over the labels that occur or are answered) and the share of rows
-        whose set is exactly right; NaN throughout when there are no rows."""
+        """Micro and macro F1 (over the labels that occur or are predicted) and the share of rows
+        whose set is exactly correct; all NaN when there are no rows.
+        """
         if not len(losses):
             return Measurements(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
         truth = examples.labels[np.asarray(positions, dtype=np.int64)] > 0.5

@@ -1,4 +1,4 @@
-"""Using a finished causal language model: its score on other rows, and what it writes to them."""
+"""Inference with a finished causal language model: scores on other rows, and generated texts."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ LOSS, EVERY_TOKEN = "loss", "every token"
 
 @dataclass(frozen=True)
 class CausalLMPredictor(GenerationPredictor):
-    """A model that answers the last question, or goes on with a text (``of_text``); scored by the
-    losses of the tokens that it should have written."""
+    """A model that answers the last turn of a chat, or continues a plain text (``of_text``); scored
+    by the losses of the target tokens.
+    """
 
     of_text: bool
 
@@ -66,7 +67,7 @@ class CausalLMPredictor(GenerationPredictor):
         return LabelledRequest(table, decisions)
 
     def predict(self, table: Table) -> TextPredictions:
-        """What it writes, with the geometric mean of its tokens' probabilities."""
+        """The generated texts, with the geometric mean of their tokens' probabilities."""
         tokenizer, generate = self.tokenizer, self.recipe.generate
         plain = form_of(table) == "text"
         ids = (
@@ -83,7 +84,7 @@ class CausalLMPredictor(GenerationPredictor):
             beams=generate.beams,
             temperature=self.temperature,
         )
-        # A text that is continued has no end of its own.
+        # A continued text has no end of its own.
         return TextPredictions(texts, sure, ~ended & (not plain))
 
     @property
@@ -105,12 +106,12 @@ class CausalLMPredictor(GenerationPredictor):
 
 
 def load_plain_model(run: Path) -> Any:
-    """The model of a finished run."""
+    """Load the model of a finished run."""
     return load_saved_causal(model_of(run))[0].plain
 
 
 def use_runs(runs: Sequence[Path]) -> CausalLMPredictor:
-    """Finished runs, one or the mean of several, token by token."""
+    """Predictor for one finished run, or for the mean of several, token by token."""
     recipe = the_runs(runs)
     networks, tokenizers = zip(*(load_saved_causal(model_of(run)) for run in runs), strict=True)
     tokenizer = tokenizers[0]
@@ -120,7 +121,7 @@ def use_runs(runs: Sequence[Path]) -> CausalLMPredictor:
 
 
 def use_fitted(fitted: FittedModel) -> CausalLMPredictor:
-    """The kept state of a fit."""
+    """Predictor for a fit's best checkpoint."""
     training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     of_text = any(d.what == LOSS and d.chosen == EVERY_TOKEN for d in training_plan.decisions)
     of_text = of_text or not loaded.tokenizer.chat_template
@@ -130,7 +131,7 @@ def use_fitted(fitted: FittedModel) -> CausalLMPredictor:
 
 
 def of_plain_text(run: Path) -> bool:
-    """Whether the run learned plain text."""
+    """Whether the run was trained on plain text."""
     decisions = open_run(run).get("decisions") or ()
     return any(d["what"] == LOSS and d.get("chosen") == EVERY_TOKEN for d in decisions)
 
@@ -138,7 +139,7 @@ def of_plain_text(run: Path) -> bool:
 def _rows(
     recipe: Recipe, data: str, options: InferenceOptions, *, need_answer: bool
 ) -> tuple[Table, Raw, tuple[Decision, ...]]:
-    """The rows of a file in the run's form, and the source as it is written."""
+    """The rows of a file in the run's form, and the source as it is displayed."""
     part, column_decisions = recipe.data, []
     encoding, decisions = encoding_for(part, data, options)
     group, dropped = group_for(part, data, encoding) if need_answer else (None, ())
@@ -147,7 +148,7 @@ def _rows(
 
     def view(raw: Raw) -> Raw:
         column_decisions.append(raw)
-        # A recipe may name columns of a file of plain text, which has one of its own.
+        # A recipe may name columns, while a file of plain text has its own single column.
         if names is None or (not options.text and not set(names) <= set(raw.names)):
             return raw
         return rename_columns(raw, names, options.text)

@@ -1,4 +1,4 @@
-"""Turns or plain text → token ids, and which of them the loss is read on."""
+"""Tokenisation of chats and plain text, and which tokens the loss is computed on."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 Span = tuple[int, int]
-# A template is a stranger's program. A chat of a thousand turns takes milliseconds and megabytes.
+# A template is untrusted code. A chat of a thousand turns takes milliseconds and megabytes.
 LONGEST_S, MOST_MEMORY = 5.0, 500_000_000
 
 
 def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_next: bool) -> str:
-    """The turns as the tokenizer's chat template writes them; ``answer_next`` adds what opens an
-    answer.
+    """Render the turns with the tokenizer's chat template; ``answer_next`` adds the text that opens
+    an answer.
 
-    Raises ``RecipeError`` where the template refuses the turns, or takes more than 5 seconds or
-    500 MB for them.
+    Raises ``RecipeError`` where the template refuses the turns, or takes more than 5 seconds or 500
+    MB for them.
     """
     try:
         with resource_bounds(LONGEST_S, MOST_MEMORY):
-            # Their annotation does not say that it is a text without ``tokenize``.
+            # The type annotation does not say that the result without ``tokenize`` is a text.
             text: str = tokenizer.apply_chat_template(  # type: ignore[assignment]
                 list(turns), tokenize=False, add_generation_prompt=answer_next
             )
@@ -42,16 +42,16 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_
             "the chat template",
             f"refuses a row: {first_line(error)}",
             [t["role"] for t in turns],
-            "State another with --set data.template=…, or leave the rows out that it refuses.",
+            "Set another with --set data.template=…, or remove the rows that it refuses.",
         ) from error
     return text
 
 
 def answers_in(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tuple[str, list[Span]]:
-    """The whole chat as text, and where its answers stand in it: each from the end of what opens
-    it to the end of what closes it, without the white space after.
+    """The full chat as text, and the spans of its answers: each from the end of its opening to the
+    end of its closing, without the white space after.
 
-    A template may write what came before an answer otherwise once the answer is there (some drop
+    A template may render the turns before an answer differently once the answer is there (some drop
     earlier thoughts): a turn whose beginning cannot be found again raises ``RecipeError``.
     """
     rendered = render(tokenizer, turns, answer_next=False)
@@ -60,7 +60,7 @@ def answers_in(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tup
         if turn["role"] != "assistant":
             continue
         before = render(tokenizer, turns[:at], answer_next=True)
-        # Some templates open an answer that is still to come in another way.
+        # Some templates open the next, missing answer differently.
         if not rendered.startswith(before):
             before = render(tokenizer, turns[:at], answer_next=False)
         last = at == len(turns) - 1
@@ -74,8 +74,8 @@ def answers_in(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> tup
 def chat_tokens(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], given: int = 0
 ) -> tuple[Ints, Mask]:
-    """Ids [n] of the chat, and the tokens of its answers [n], the one that ends them included; the
-    first ``given`` answers are part of what is asked.
+    """Ids [n] of the chat, and the mask of its answers' tokens [n], including the one that ends
+    each answer; the first ``given`` answers belong to the prompt.
 
     The chat is tokenised as one text, so that ids are those of ``apply_chat_template``; a token
     belongs to an answer when its last character does. No special token is added: the template has
@@ -95,15 +95,16 @@ def chat_tokens(
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[int]:
-    """Ids of the turns and of what opens the answer to them."""
+    """Ids of the turns and of the text that opens the answer to them."""
     text = render(tokenizer, turns, answer_next=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return ids
 
 
 def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Ints:
-    """Ids of a plain text, with the start token that the tokenizer adds by itself (once: a text
-    that begins with it keeps its own) and the end token it has."""
+    """Ids of a plain text, with the tokenizer's own start token (once: a text that begins with it
+    keeps its own) and end token, where it has them.
+    """
     start, end = tokenizer.bos_token, tokenizer.eos_token_id
     has_start = bool(start) and text.startswith(start)
     ids: list[int] = tokenizer(text, add_special_tokens=not has_start, verbose=False)["input_ids"]
@@ -113,15 +114,20 @@ def text_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> Ints:
 
 
 def blocks_of(ids: Ints, length: int) -> list[Ints]:
-    """The text cut into blocks of at most ``length`` tokens. Each begins with the last token of the
-    one before it, as context, so that every token but the first of the text is predicted once."""
+    """Split the text into blocks of at most ``length`` tokens.
+
+    Each begins with the last token of the block before it, as context, so that every token but the
+    first of the text is predicted once.
+    """
     return [ids[at : at + length] for at in range(0, max(0, len(ids) - 1), length - 1)]
 
 
 def _piecewise(
     tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]
 ) -> tuple[Ints, Mask]:
-    """For a tokenizer without character positions: the pieces between the answers by themselves."""
+    """For a tokenizer without character offsets: tokenise the pieces between the answers
+    separately.
+    """
     edges = [0, *(edge for span in spans for edge in span), len(text)]
     ids: list[int] = []
     inside: list[bool] = []
@@ -135,8 +141,8 @@ def _piecewise(
 def _unsteady(turns: Sequence[Turn]) -> RecipeError:
     return RecipeError(
         "the chat template",
-        "writes earlier turns otherwise once later ones follow, so that the "
-        "answers cannot be told apart",
+        "renders earlier turns differently when later ones follow, so that Holdfast "
+        "cannot locate the answers",
         [t["role"] for t in turns],
-        "State another: --set data.template=chatml.",
+        "Set another: --set data.template=chatml.",
     )

@@ -1,4 +1,4 @@
-"""A causal language model's losses on rows, and the texts that it writes to them."""
+"""Token losses of a causal language model, and the texts that it generates."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What is to be answered, [n] each: ``ids`` of the prompt; ``sources``, the same for a person;
-    ``references``, the known answers (empty where there are none). ``chat``: they are questions in
-    the chat template, not texts to be continued."""
+    """Prompts, [n] each: ``ids`` of the prompt; ``sources``, the same as text for readers;
+    ``references``, the known answers (empty where there are none). ``chat``: they are chats in the
+    template, not texts to be continued.
+    """
 
     ids: Sequence[Sequence[int]]
     sources: Sequence[str]
@@ -49,7 +50,7 @@ class Prompts:
 def token_outputs(
     losses: Floats, kept: Floats, examples: EncodedTokens, groups: Sequence[str] | None
 ) -> TokenOutputs:
-    """Measured examples, as they are scored; ``groups`` are those of the table's rows."""
+    """Measured examples in the form for scoring; ``groups`` are those of the table's rows."""
     names = None if groups is None else np.asarray(groups, dtype=object)[examples.positions]
     return TokenOutputs(
         examples.rows, losses, kept[:, 0].round().astype(np.int64), kept[:, 1], names
@@ -57,8 +58,9 @@ def token_outputs(
 
 
 def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:
-    """The prompts of chats up to their last answer; of plain texts the first tokens, which the
-    next ones answer."""
+    """The prompts of chats, up to their last answer; of plain texts the first tokens, with the next
+    ones as the reference.
+    """
     ids: list[Sequence[int]] = []
     sources, references = [], []
     for turns, text in zip(read_row_turns(table), table.column("text"), strict=True):
@@ -69,7 +71,7 @@ def prompts_of(table: Table, tokenizer: PreTrainedTokenizerBase) -> Prompts:
             references.append(turns[-1]["content"] if len(before) < len(turns) else "")
         else:
             token_ids = text_tokens(tokenizer, text)
-            # Of a short text half is kept, to compare what is written with.
+            # Of a short text half is kept as the reference.
             end = min(BEGINNING, max(1, len(token_ids) // 2))
             ids.append(token_ids[:end].tolist())
             sources.append(_decode(tokenizer, token_ids[:end]))
@@ -88,8 +90,9 @@ def whole_prompts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> l
 def answer_length(
     prompts: Prompts, tokenizer: PreTrainedTokenizerBase, requested: int | None
 ) -> int:
-    """How many tokens an answer may have: as asked, else those of the longest reference, within
-    bounds."""
+    """The maximum number of tokens of an answer: as requested, else that of the longest reference,
+    within bounds.
+    """
     if requested is not None:
         return requested
     longest = max(
@@ -99,7 +102,9 @@ def answer_length(
 
 
 def closing(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the chat template writes after an answer, without white space; empty without one."""
+    """The text that the chat template adds after an answer, without white space; empty without
+    one.
+    """
     if not tokenizer.chat_template:
         return ""
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
@@ -110,10 +115,11 @@ def stop_tokens(
     tokenizer: PreTrainedTokenizerBase, end: str, also: int | Sequence[int] | None = ()
 ) -> list[int]:
     """The tokens that end an answer: the tokenizer's, ``end`` where it is one token, and those
-    given."""
+    given.
+    """
     given = [also] if isinstance(also, int) else list(also or ())
     marks = tokenizer(end, add_special_tokens=False)["input_ids"]
-    # An end of several tokens stops nothing; the text is cut there when it is decoded.
+    # An end of several tokens cannot stop generation; the text is cut there when it is decoded.
     closing_ids = marks if len(marks) == 1 else []
     return sorted({i for i in (*given, tokenizer.eos_token_id, *closing_ids) if i is not None})
 
@@ -128,24 +134,25 @@ def write_answers(
     beams: int = 1,
     temperature: float = 0.0,
 ) -> GeneratedTexts:
-    """The model's answers [n], the likeliest token at each place (or beam search); above
-    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand. In a ``chat`` an
-    answer ends where its template closes it.
+    """Generate the model's answers [n].
 
-    A prompt that leaves no room keeps its end.
+    Decoding is greedy (or beam search); above ``temperature`` 0 tokens are sampled with PyTorch's
+    generators in their current state. In a ``chat`` an answer ends where its template closes it.
+
+    A prompt that leaves no room is cut from its beginning.
     """
     texts = [""] * len(ids)
     confidences = np.full(len(ids), np.nan)
     ended = np.zeros(len(ids), dtype=bool)
-    # Prompts of like length together: every padded place costs as much as a word.
+    # Prompts of similar length together: a padded position costs as much as a token.
     order = sorted(range(len(ids)), key=lambda n: -len(ids[n]))
     end = closing(tokenizer) if chat else ""
     room = position_limit(network.config)
-    # However long an answer may be, half of the model's places are left to the prompt.
+    # However long an answer may be, half of the model's positions are left to the prompt.
     new = min(new_tokens, max(1, room // 2))
     for start in range(0, len(order), TOGETHER):
         batch_rows = order[start : start + TOGETHER]
-        # The end of a prompt is kept: there stands what is asked.
+        # The end of a prompt is kept, since it holds the question.
         prompts = [list(ids[n])[-(room - new) :] for n in batch_rows]
         generated = _generate(network, tokenizer, prompts, new, beams, end, temperature)
         for n, (text, confidence, is_complete) in zip(batch_rows, generated, strict=True):
@@ -168,9 +175,9 @@ def _generate(
     plain = network.plain
     device: Any = network.word_embeddings.weight.device
     longest = max(map(len, prompts))
-    # Its places are masked, so that any token does.
+    # Padded positions are masked, so any token id will do.
     pad = tokenizer.pad_token_id or 0
-    # Padded on the left: what is written follows the last word of every prompt.
+    # Padded on the left: generation continues after the last token of every prompt.
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
@@ -213,14 +220,14 @@ def _text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, end: str) -> st
 def _ended(
     tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor, stops: Sequence[int], end: str
 ) -> bool:
-    """Whether an end stands in the answer: a token that stops it, or its template's words."""
+    """Whether the answer contains an end: a stop token, or the template's closing text."""
     if any(token in stops for token in ids.tolist()):
         return True
     return bool(end) and end in _decode(tokenizer, ids)
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor | Ints) -> str:
-    # Their annotation does not say that one line of ids gives one text.
+    # The type annotation does not say that one list of ids gives one text.
     text: str = tokenizer.decode(  # type: ignore[assignment]
         ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )

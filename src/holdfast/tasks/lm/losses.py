@@ -1,5 +1,6 @@
-"""Causal language modelling: each token predicted from those before it; of chats, the answers
-alone."""
+"""Causal language modelling: each token is predicted from those before it; in chats, only the
+tokens of answers count.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTokens:
-    """Examples, flat: example i is ``ids[offsets[i]:offsets[i + 1]]``; ``targets`` says on which of
-    its tokens the loss is read (never the first: nothing stands before it).
+    """Examples, flat: example i is ``ids[offsets[i]:offsets[i + 1]]``; ``targets`` marks the tokens
+    that the loss is computed on (never the first: no token precedes it).
 
     ``rows`` [n] is each example's source row; a long plain text has several. ``positions`` [n] is
-    its place in the table, ascending. Of the table's rows, ``cut`` says whose end was cut, and
-    ``table_rows`` where they stand in the source, both [rows of the table].
+    its place in the table, ascending. Of the table's rows, ``cut`` says whose end was truncated,
+    and ``table_rows`` their positions in the source, both [rows of the table].
     """
 
     ids: Ints
@@ -54,7 +55,7 @@ class EncodedTokens:
 
     @property
     def left_out(self) -> tuple[int, ...]:
-        """The source rows of which no target is left."""
+        """The source rows without a remaining target."""
         return tuple(np.delete(self.table_rows, self.positions).tolist())
 
     @property
@@ -68,9 +69,9 @@ class EncodedTokens:
         return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
 
     def extended(self, others: EncodedTokens, weights: Floats) -> EncodedTokens:
-        """These, and after them the rows of ``others``; each weighs as any other."""
+        """These examples, followed by the rows of ``others``; all have equal weight."""
         if (np.asarray(weights) != 1).any():
-            raise Defect("added rows", "of a language model weigh as any other")
+            raise Defect("added rows", "of a language model have equal weight")
         return EncodedTokens(
             ids=np.concatenate([self.ids, others.ids]),
             targets=np.concatenate([self.targets, others.targets]),
@@ -82,9 +83,11 @@ class EncodedTokens:
         )
 
     def as_probe(self, end: int | None, skipped: int) -> EncodedTokens:
-        """The same to measure what a model knows of these texts, not when it ends them: no loss is
-        read on the ``end`` token, which every tuning on answers makes likelier, nor on the first
-        ``skipped`` tokens of a row, which have next to nothing before them."""
+        """The same examples for measuring memorization of these texts, not of where they end.
+
+        No loss is computed on the ``end`` token, which all fine-tuning on answers makes more
+        probable, nor on the first ``skipped`` tokens of a row, which have almost no context.
+        """
         begins = np.r_[True, np.diff(self.positions) > 0][: len(self)]
         place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
         early = np.repeat(begins, self.lengths) & (place < skipped)
@@ -113,8 +116,11 @@ class EncodedTokens:
 
 
 def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedTokens:
-    """Tokenise every row. A chat is cut at ``max_length`` tokens, and left out where no token of an
-    answer remains; a plain text becomes blocks of that length, with no token lost."""
+    """Tokenise every row.
+
+    A chat is truncated at ``max_length`` tokens, and left out where no token of an answer remains.
+    A plain text becomes blocks of that length, and keeps every token.
+    """
     examples: list[tuple[Ints, Mask, int]] = []
     cut = np.zeros(len(table), dtype=bool)
     rows = np.asarray(table.column("row"), dtype=np.int64)
@@ -134,7 +140,7 @@ def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
 def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
     ids, offsets = joined([ids for ids, _, _ in examples])
     targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
-    # Blocks of a text mark every token; the first has nothing before it to be predicted from.
+    # Blocks of a text mark every token; the first has no context to be predicted from.
     targets[offsets[:-1]] = False
     positions = np.asarray([at for _, _, at in examples], dtype=np.int64)
     return EncodedTokens(ids, targets, offsets, rows[positions], positions, cut, rows)
@@ -142,17 +148,21 @@ def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> Enco
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """``logits`` [targets, vocabulary] at the places that predict a target, of all examples one
-    after the other."""
+    """``logits`` [targets, vocabulary] at the positions that predict a target, of all examples one
+    after the other.
+    """
 
     logits: torch.Tensor
 
 
 @dataclass(frozen=True)
 class CausalLM:
-    """The task's side of the loop. With ``pack``, short examples share a line of a batch; each
-    still sees itself alone. Training and evaluation go through the same code. With ``chunk`` the
-    logits of so many targets are there at once."""
+    """The task as the training loop sees it.
+
+    With ``pack``, short examples share a line of a batch; each still attends only to itself.
+    Training and evaluation use the same code. With ``chunk``, the logits of at most this many
+    targets are in memory at once.
+    """
 
     pad_id: int = 0
     pack: bool = False
@@ -161,11 +171,12 @@ class CausalLM:
     name: str = "causal-lm"
 
     def collate(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Batch:
-        """``input_ids`` and ``position_ids`` [lines, longest]; ``where`` [targets], the flat places
-        that predict a target; ``expected`` [targets]; ``counts`` [batch] targets of each example.
+        """``input_ids`` and ``position_ids`` [lines, longest]; ``where`` [targets], the flat
+        positions that predict a target; ``expected`` [targets]; ``counts`` [batch] targets of each
+        example.
 
-        Positions begin at 0 with every example, and at every token of padding; that is how
-        Transformers' models see where one ends. No mask is needed beside it: padding comes last.
+        Position ids restart at 0 with every example, and at every padding token; Transformers'
+        models separate examples by them. No mask is needed: padding comes last.
         """
         import torch
 
@@ -180,7 +191,7 @@ class CausalLM:
             tokens = examples.ids[start : start + size]
             ids[i, j : j + size], at[i, j : j + size] = tokens, np.arange(size)
             target_places = np.flatnonzero(examples.targets[start : start + size])
-            # A token is predicted at the place before its own.
+            # A token is predicted at the position before its own.
             where.append(i * shape[1] + j + target_places - 1)
             expected.append(tokens[target_places])
             counts.append(len(target_places))
@@ -195,8 +206,9 @@ class CausalLM:
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
     def forward(self, network: Any, batch: Batch) -> TokenOutput | ChunkedOutput:
-        """Logits where a target is predicted, or what was made of them, in the network's present
-        mode."""
+        """Logits of the positions that predict a target, or the losses made from them, in the
+        network's current mode.
+        """
         inputs = {n: batch[n] for n in ("input_ids", "position_ids") if n in batch}
         if self.chunk is not None:
             row_losses = network.losses_at(batch["where"], batch["expected"], self.chunk, **inputs)
@@ -213,7 +225,7 @@ class CausalLM:
         return mean_of_each(tokens, batch["counts"])
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
-        """The target tokens of each example."""
+        """The number of target tokens of each example."""
         indices = np.asarray(positions, dtype=np.int64)
         return examples.target_counts[indices].astype(np.float64)
 
@@ -222,7 +234,7 @@ class CausalLM:
         raise Defect(self.name, "has no loss that compares rows")
 
     def keep(self, output: TokenOutput | ChunkedOutput, batch: Batch) -> torch.Tensor:
-        """Targets of each example, and how many were the likeliest token [batch, 2]."""
+        """Targets of each example, and how many were the most probable token [batch, 2]."""
         if isinstance(output, ChunkedOutput):
             return right_of_each(output.right, batch["counts"])
         return right_tokens(output.logits, batch["expected"], batch["counts"])
@@ -230,13 +242,14 @@ class CausalLM:
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedTokens, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """See ``token_losses.measure_tokens``."""
+        """See ``losses.measure_tokens`` of ``tasks/generation``."""
         return measure_tokens(losses, kept)
 
 
 def _places(sizes: Ints, pack: bool) -> tuple[Ints, Ints]:
-    """Line and first column of each example: one a line, or packed, the longest first, into the
-    first line with room; no line is longer than the longest example."""
+    """Line and first column of each example: one example a line, or packed, the longest first, into
+    the first line with room. No line is longer than the longest example.
+    """
     if not pack:
         return np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64)
     line, column = np.zeros((2, len(sizes)), dtype=np.int64)

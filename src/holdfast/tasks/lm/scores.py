@@ -1,4 +1,6 @@
-"""A causal language model's test rows: losses, the untuned model beside it, and generated texts."""
+"""Scores of a causal language model's test rows: losses, comparison with the base model, and
+generated texts.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """Rows of one side to be answered: their places in the table, and the prompts."""
+    """Sampled rows of one split: their positions in the table, and the prompts."""
 
     table: Table
     positions: Any
@@ -82,13 +84,15 @@ class _Sample:
 
     @property
     def tables(self) -> list[str] | None:
-        """What written code runs on, where it is run."""
+        """The tables that generated code runs on, where it is run."""
         has_tables = TABLES in self.table.rows.column_names
         return self.table.column(TABLES) if has_tables else None
 
 
 def score_rows(request: ScoringRequest) -> ScoringResult:
-    """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
+    """Score the saved folder, reloaded in plain Transformers, and the base model on the same
+    rows.
+    """
     start = time.perf_counter()
     training_plan, table = request.training_plan, request.table
     device = request.fitted.job.accelerator.device
@@ -145,8 +149,9 @@ def _blocks(
     test: Scores,
     split_scores: Mapping[str, Scores],
 ) -> dict[str, Any]:
-    """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
-    other sides."""
+    """Blocks of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
+    other splits.
+    """
     recipe, rows = request.training_plan.recipe, request.training_plan.splits.train_rows.table
     settings = recipe.generate.model_dump()
     return {
@@ -160,7 +165,7 @@ def _blocks(
 
 
 def _other_rows(request: ScoringRequest) -> tuple[TokenOutputs, TokenOutputs]:
-    """Validation rows and train probe, through the restored best state."""
+    """Scores of validation rows and training sample by the restored best checkpoint."""
     training_plan, job = request.training_plan, request.fitted.job
     network = job.network.to(job.accelerator.device)
     assert isinstance(training_plan.valid, EncodedTokens)
@@ -199,13 +204,13 @@ def _sample(
 
 
 def sample_of(table: Table, positions: Ints, tokenizer: PreTrainedTokenizerBase) -> _Sample:
-    """The rows at these places of the table, as they are answered."""
+    """The rows at these positions of the table, as prompts."""
     sampled = table.take(positions)
     return _Sample(sampled, positions, prompts_of(sampled, tokenizer))
 
 
 def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: Recipe) -> Sample:
-    """The same for the evaluation points, of at most ``new`` tokens each."""
+    """The same for evaluations during training, of at most ``new`` tokens each."""
 
     def write(network: CausalNetwork | AveragedNetwork, device: torch.device) -> list[str]:
         generated = write_answers(
@@ -251,8 +256,8 @@ def _base_answers(
     tokenizer: PreTrainedTokenizerBase,
     samples: Mapping[str, _Sample],
 ) -> Mapping[str, GeneratedTexts | None]:
-    """The start model's texts for each sample, none where it has a learnt prompt."""
-    # A learnt prompt stands before every call of the model, and generation calls it for each token.
+    """The base model's texts for each sample, none where it has a prompt-tuning adapter."""
+    # Prompt tuning adds its tokens to every call of the model, and generation calls it per token.
     if has_prompt(untuned):
         return dict.fromkeys(samples)
     with stage("generating texts by the base model"):
@@ -265,8 +270,9 @@ def _base_answers(
 def _ends(
     sample: _Sample, tuned: GeneratedTexts, base_texts: GeneratedTexts | None
 ) -> tuple[Bools | None, Bools | None]:
-    """Which texts were ended by the tuned and by the start model; texts that are continued have no
-    end of their own."""
+    """Which texts the fine-tuned and the base model ended themselves; continued texts have no end
+    of their own.
+    """
     if not sample.prompts.chat:
         return None, None
     return tuned.ended, None if base_texts is None else base_texts.ended
@@ -279,13 +285,14 @@ def _few_shot(
     tuned: TokenOutputs,
     sample: _Sample,
 ) -> Prompting:
-    """The start model with training rows as examples: losses of a fixed sample of the test rows,
-    and the texts of the generated one."""
+    """The base model with training rows as examples: losses of a fixed sample of the test rows, and
+    the texts of the generated one.
+    """
     training_plan, table = request.training_plan, request.table
     recipe, length = training_plan.recipe, training_plan.loaded.max_length
     assert length is not None
     if has_prompt(untuned):
-        return Prompting(why="its learnt prompt stands where examples would")
+        return Prompting(why="its learned prompt takes the place of examples")
     shots = shots_of(
         training_plan.splits.train_rows.table,
         tokenizer,
@@ -338,7 +345,8 @@ def _predictions(
     table: Table, examples: EncodedTokens, losses: Floats, sample: _Sample, texts: list[str]
 ) -> dict[str, Any]:
     """The test rows: reference, the generated text of the sample, the mean loss over the row's
-    target tokens (null where none is left)."""
+    target tokens (null where none is left).
+    """
     written: list[str | None] = [None] * len(table)
     for position, text in zip(sample.positions, texts, strict=True):
         written[int(position)] = text
@@ -346,7 +354,7 @@ def _predictions(
 
 
 def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
-    """The losses of training or validation rows by the kept state; no text is written."""
+    """The losses of training or validation rows by the best checkpoint; no text is generated."""
     examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedTokens)
     losses, _ = split_rows.measure()

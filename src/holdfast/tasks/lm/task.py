@@ -1,4 +1,4 @@
-"""Causal language modelling, put together: chats, instructions and plain text."""
+"""The causal language modelling task: chats, instruction tuning and plain text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
-    """The rows of a source; ``like`` another table, with its columns and form."""
+    """Read the rows of a source; ``like`` another table, with its columns and form."""
     if like is None:
         return load_chats(source, data.row_options(label=data.label or data.target))
     options = data.row_options(text=like.columns.text, label=like.columns.label)
@@ -42,20 +42,25 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
-    """Rows of what a model knew before: plain text, or chats where the run's own rows are some."""
+    """Rows of general knowledge from before training: plain text, or chats where the run's own rows
+    are chats.
+    """
     table = load_chats(source, RowOptions(encoding=data.encoding))
     if form_of(table) != "text" and form_of(like) == "text":
         raise RecipeError(
             "data.general",
-            "holds chats, and the rows are plain text: the model has no template for them",
+            (
+                "holds chats, but the run's rows are plain text: the model has no chat "
+                "template for them"
+            ),
             source,
-            "Give general texts.",
+            "Use a file of plain text.",
         )
     return table
 
 
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
-    """The recipe's model, its tokenizer with the chat template that the rows are written in."""
+    """Load the recipe's model, and its tokenizer with the rows' chat template."""
     loaded = load_causal(recipe.model.name, load_options(recipe))
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
@@ -63,11 +68,11 @@ def load(recipe: Recipe, table: Table) -> LoadedCausal:
 
 
 def refuse(recipe: Recipe) -> None:
-    """Settings that mean nothing here are refused, not passed over."""
+    """Refuse settings that do not apply here."""
     smoothing = recipe.train.label_smoothing
     if smoothing:
         raise RecipeError(
-            "train.label_smoothing", "does not exist for causal-lm", smoothing, "Leave it out."
+            "train.label_smoothing", "does not apply to causal-lm", smoothing, "Leave it out."
         )
 
 
@@ -81,8 +86,8 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
     if config is not None:
         stops = stop_tokens(tokenizer, closing(tokenizer), config.eos_token_id)
         config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
-    because = "the questions are given; the token that ends an answer is learned with it"
-    return reason, Decision(LOSS, "the answers alone", because)
+    because = "the questions are given; the model also learns the token that ends an answer"
+    return reason, Decision(LOSS, "the answers only", because)
 
 
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
@@ -91,7 +96,7 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
             "train.pack",
-            "cannot be used with a learnt prompt, which stands before every line",
+            "cannot be used with prompt tuning, whose tokens precede every line",
             True,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
@@ -99,11 +104,14 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
         raise RecipeError(
             "train.pack",
             f"cannot be used with {loaded.facts['architecture']}: examples on one "
-            "line would read each other",
+            "line would attend to each other",
             True,
             "Leave it out.",
         )
-    because = "set by you; asked of the model: an example on a shared line sees itself alone"
+    because = (
+        "set in the recipe; a test on the model shows that an example on a shared line "
+        "attends only to itself"
+    )
     return (Decision("packing", "on", because),)
 
 
@@ -113,7 +121,7 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
 
 
 def transform_examples(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
-    """Raises ``DataError`` where nothing is left to learn from."""
+    """Return the examples; raises ``DataError`` where nothing is left to train on."""
     if len(rows) and not len(examples):
         raise DataError(
             rows.source,
@@ -127,11 +135,14 @@ def transform_examples(examples: EncodedTokens, loaded: LoadedCausal, rows: Tabl
 def choose_samples(
     loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples:
-    """The rows for which texts are written while the run learns, or at its end."""
+    """The rows for which texts are generated during training, or after it."""
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(
             "train.metric",
-            "is of written texts, which a learnt prompt cannot write before it is saved",
+            (
+                "is a metric of generated texts, which a model with prompt tuning cannot "
+                "generate before it is saved"
+            ),
             recipe.train.metric,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
@@ -160,7 +171,7 @@ def make_task(
 
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Finding, ...]:
-    """Training rows that were cut, or of which no answer is left."""
+    """Findings for training rows that were truncated, or of which no answer is left."""
     findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     if cut:
@@ -173,7 +184,7 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Findin
                 cut,
                 (),
                 f"{cut} training chats ({share:.1%}) are longer than "
-                f"{loaded.max_length} tokens; their ends are not learned",
+                f"{loaded.max_length} tokens; the rest of each is not trained on",
                 "Raise model.max_length if the model allows it, or shorten the chats.",
             )
         )
@@ -186,8 +197,8 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Findin
                 count / total,
                 count,
                 examples.left_out[:100],
-                f"{count} training rows ({count / total:.1%}) have no token of an answer within "
-                f"{loaded.max_length} tokens: left out",
+                f"{count} training rows ({count / total:.1%}) have no token of an "
+                f"answer within {loaded.max_length} tokens and are left out",
                 "Raise model.max_length, or shorten the questions.",
                 True,
             )

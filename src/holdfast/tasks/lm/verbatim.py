@@ -1,6 +1,7 @@
-"""Whether a model that writes goes on with the very words of a training row (2202.07646).
+"""Verbatim memorization: whether a generative model reproduces training rows word for word
+(2202.07646).
 
-A causal language model asked to go on from the first words of rows that it learned from.
+A causal language model is prompted with the first words of rows that it was trained on.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ MOST_ROWS = 50
 
 
 def parts_of(answer: str) -> tuple[str, list[str]] | None:
-    """The first eight words of an answer, as they are written, and the words that follow (24 at
-    most); ``None`` for one that is too short to tell."""
+    """The first eight words of an answer, with their white space, and the words that follow (24 at
+    most); ``None`` for an answer that is too short to test.
+    """
     words = answer.split()
     if len(words) < GIVEN + FEWEST:
         return None
@@ -41,14 +43,16 @@ def is_verbatim(written: str, expected: Sequence[str]) -> bool:
     return written.split()[: len(expected)] == list(expected)
 
 
-# Tokens of a word, about; more are written than compared.
+# Tokens per word, roughly; more are generated than compared.
 TOKENS_A_WORD = 2
 
 
 def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, seed: int) -> Verbatim:
-    """How many of at most fifty rows, drawn by chance, ``network`` completes to the word from the
-    first eight words of their answer (of a plain text, of itself). The rows are the same for every
-    network that is asked."""
+    """How many of at most fifty randomly drawn rows ``network`` completes word for word.
+
+    The prompt is the first eight words of the row's answer (of a plain text, of the text). The rows
+    are the same for every network.
+    """
     prompts, continuations, rows = [], [], []
     numbers, chats, texts = table.column("row"), read_row_turns(table), table.column("text")
     chat = False

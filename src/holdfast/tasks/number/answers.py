@@ -1,5 +1,4 @@
-"""Text classification where a text has a number (regression): its outputs, their scores, and what
-differs from one class when the parts are put together."""
+"""Text regression: outputs, scores, and what differs from one class a text."""
 
 from __future__ import annotations
 
@@ -27,14 +26,15 @@ from holdfast.tasks.number.losses import Numbers, Scale, number_losses
 
 METRICS = ("mae", "rmse", "r2", "spearman", "loss")
 WITHIN = {"mae": POSITIVE, "rmse": POSITIVE, "r2": (-math.inf, 1.0), "loss": POSITIVE}
-# Rows times resamples whose ranks may be counted: 2,000 resamples up to 10,000 rows.
+# Rows times resamples for rank correlations: 2,000 resamples up to 10,000 rows.
 RANKED_ROWS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class NumberOutputs:
-    """A model's answer for some rows: ``labels`` and ``answers`` [n] in the user's unit, float64;
-    ``losses`` [n] in squared deviations of the training rows."""
+    """A model's outputs for some rows: ``labels`` and ``answers`` (the predictions) [n] in the
+    user's unit, float64; ``losses`` [n] in squared deviations of the training rows.
+    """
 
     rows: Ints
     labels: Floats
@@ -44,7 +44,7 @@ class NumberOutputs:
 
     @property
     def units(self) -> ResampledUnits:
-        """What is drawn in a resample: rows, or the groups they are in."""
+        """The resampling unit: rows, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
 
@@ -60,7 +60,7 @@ def score_numbers(
     if not len(outputs.rows):
         return Scores(0, dict.fromkeys(METRICS, undefined("there are no rows")))
     if not (np.isfinite(outputs.answers).all() and np.isfinite(outputs.losses).all()):
-        nothing = undefined("an answer is not finite")
+        nothing = undefined("a prediction is not finite")
         return Scores(len(outputs.rows), dict.fromkeys(METRICS, nothing))
     gaps = outputs.answers - outputs.labels
     # Sums of squares of numbers far from 0 lose digits; a shift leaves their spread as it is.
@@ -82,7 +82,7 @@ def _values(totals: Floats) -> Floats:
     errors, squares, level, spread, losses, n = totals.T
     with np.errstate(divide="ignore", invalid="ignore"):
         around = spread - level**2 / n
-        # The spread of equal numbers is rounding, and an R² by it anything.
+        # The spread of equal numbers is rounding error, which makes R² arbitrary.
         r2 = np.where(around > 1e-12 * np.maximum(spread, 1e-300), 1 - squares / around, np.nan)
         return np.stack([errors / n, np.sqrt(squares / n), r2, losses / n], axis=1)
 
@@ -101,21 +101,22 @@ def _spearman(outputs: NumberOutputs, drawing: Resampling) -> Estimate:
     # A resample takes as many steps as there are rows.
     count = min(drawing.resamples, max(400, RANKED_ROWS // len(outputs.rows)))
     result = replace(drawing, resamples=count).bootstrap(correlation, "spearman", 300)
-    notes = [f"{count} resamples, for time"] if count < drawing.resamples else []
+    notes = [f"{count} resamples, to save time"] if count < drawing.resamples else []
     return drawing.estimate(result, 0, *notes, within=(-1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
     """The rows in ``order`` of a number; ``starts`` says where each distinct number begins in it,
-    ``place`` [n] which distinct number a row has."""
+    ``place`` [n] which distinct number a row has.
+    """
 
     order: Ints
     starts: Ints
     place: Ints
 
     def under(self, weights: Floats) -> Floats:
-        """Average ranks [r, n] where each row stands ``weights`` [r, n] times."""
+        """Average ranks [r, n] where each row occurs ``weights`` [r, n] times."""
         times = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         middle = np.cumsum(times, axis=1) - times / 2 + 0.5
         return np.asarray(middle[:, self.place])
@@ -130,8 +131,8 @@ def _ranked(values: Floats) -> _Ranked:
 def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
     n = weights.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Pearson's correlation of the ranks: every resample has ties, under which the shorter
-        # formula with squared differences of ranks is wrong.
+        # Pearson's correlation of the ranks: every resample has ties, for which the shorter formula
+        # with squared differences of ranks is wrong.
         one = first - (weights * first).sum(axis=1, keepdims=True) / n
         two = second - (weights * second).sum(axis=1, keepdims=True) / n
         joint = (weights * one * two).sum(axis=1)
@@ -140,7 +141,7 @@ def _pearson(first: Floats, second: Floats, weights: Floats) -> Floats:
 
 
 class NumberLabelType:
-    """One output, learnt in deviations of the training rows, saved in the user's unit."""
+    """One output, trained in standard deviations of the training rows, saved in the user's unit."""
 
     label_kind = "number"
     problem_type = REGRESSION
@@ -155,7 +156,7 @@ class NumberLabelType:
         if not std > 0:
             raise DataError(
                 table.source,
-                "has training rows of one number only, so there is nothing to learn",
+                "has the same number in all training rows, so there is nothing to learn",
                 float(values[0]),
                 "Choose another column with --label.",
             )
@@ -243,9 +244,8 @@ class NumberLabelType:
 
     def decisions(self, scale: Scale) -> tuple[Decision, ...]:
         because = (
-            "the numbers are learnt as deviations from the training rows' mean "
-            f"{scale.mean:.6g} in units of their standard deviation; the saved model gives them "
-            "in your unit"
+            f"trained in deviations from the training rows' mean {scale.mean:.6g}, in "
+            "units of their standard deviation; the saved model predicts in your unit"
         )
         return (Decision("unit of the numbers", f"{scale.std:.6g}", because),)
 

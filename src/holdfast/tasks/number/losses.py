@@ -1,5 +1,6 @@
-"""A number for each text: one output, squared or Huber's error in deviations of the training
-rows' numbers."""
+"""Regression losses: squared or Huber error of one output, in deviations of the training rows'
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from holdfast.training.task import ClassifierOutput
 
-# Name: whether higher is better; what every snapshot measures.
+# Name: whether higher is better; what every evaluation measures.
 WATCHED = {"mae": False, "rmse": False, "r2": True, "spearman": True}
 
 
@@ -65,7 +66,7 @@ def number_metrics(truth: Floats, answers: Floats) -> dict[str, float]:
 
 def rank_correlation(truth: Floats, answers: Floats) -> float:
     """Spearman's ρ of two lists [n]; NaN where either does not vary."""
-    # Average ranks, since labels such as stars are full of ties.
+    # Average ranks, since labels such as stars have many ties.
     first, second = average_ranks(truth), average_ranks(answers)
     first, second = first - first.mean(), second - second.mean()
     size = float(np.sqrt((first**2).sum() * (second**2).sum()))
@@ -74,8 +75,9 @@ def rank_correlation(truth: Floats, answers: Floats) -> float:
 
 @dataclass(frozen=True)
 class Numbers(TextClassification):
-    """The task's side of the loop. The network's output, and ``labels`` of the encoded rows, are
-    in the unit of ``scale``."""
+    """The task as the training loop sees it. The network's output, and ``labels`` of the encoded
+    rows, are in the unit of ``scale``.
+    """
 
     name: str = "text-classification"
     scale: Scale = Scale()

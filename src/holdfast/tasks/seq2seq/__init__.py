@@ -1,1 +1,1 @@
-"""A text for each text, by an encoder and a decoder."""
+"""Sequence-to-sequence with encoder-decoder models."""

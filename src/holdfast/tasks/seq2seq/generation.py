@@ -1,4 +1,4 @@
-"""An encoder-decoder on rows: the losses of given targets, and the texts that it writes itself."""
+"""Target losses of an encoder-decoder, and the texts that it generates."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How texts are made: ``beams`` (1 is greedy), at most ``max_new_tokens`` each; above
-    ``temperature`` 0 tokens are drawn, by PyTorch's generators as they stand."""
+    """Generation settings: ``beams`` (1 is greedy), at most ``max_new_tokens`` a text; above
+    ``temperature`` 0 tokens are sampled with PyTorch's generators in their current state.
+    """
 
     beams: int
     max_new_tokens: int
@@ -68,7 +69,7 @@ def write_texts(
     writing: GenerationOptions,
     device: torch.device,
 ) -> GeneratedTexts:
-    """The texts that the model writes for the sources at ``positions``, in that order."""
+    """The texts that the model generates for the sources at ``positions``, in that order."""
     import torch
 
     task = SequenceToSequence(int(tokenizer.pad_token_id))
@@ -108,13 +109,13 @@ def _generate(
         num_beams=1 if draws["do_sample"] else writing.beams,
         **draws,
         max_new_tokens=writing.max_new_tokens,
-        # A summariser's saved settings often hold its training task's lengths, which would stretch
-        # or cut these answers.
+        # A summariser's saved settings often hold the lengths of its training task, which would
+        # stretch or cut these texts.
         min_new_tokens=None,
         max_length=None,
         min_length=0,
     )
-    # The first one starts every answer: it is no choice of the model's.
+    # The first token starts every text: the model does not choose it.
     return ids[:, 1:]
 
 
@@ -128,7 +129,7 @@ def _certainty(
     import torch
 
     ended = _ends(network, ids)
-    # The first end token counts, for the model chose it; what fills the row up behind it does not.
+    # The first end token counts, since the model chose it; the padding after it does not.
     after = ended.cumsum(dim=1) - ended.long()
     labels = torch.where(after > 0, IGNORED, ids)
     given = labels != IGNORED

@@ -1,4 +1,4 @@
-"""Sequence-to-sequence: a source text in, a target text out, cross-entropy of each target token."""
+"""Sequence-to-sequence losses: cross-entropy of each target token, given the source text."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class EncodedPairs:
     """Token ids of all rows that are used, flat: the source of row i is
     ``source_ids[source_offsets[i]:source_offsets[i + 1]]``, its target likewise.
 
-    ``rows`` [n] source positions; ``kept`` [n] their positions in the table, ascending;
-    ``whole`` [n] tokens of the target before it was cut, its end among them. Of the table's rows,
-    ``table_rows`` are where they stand in the source, ``source_cut`` says whose source was cut,
-    ``target_sizes`` is how many tokens the tokenizer makes of the target, all [rows of the table].
+    ``rows`` [n] source positions; ``kept`` [n] their positions in the table, ascending; ``whole``
+    [n] tokens of the target before it was truncated, its end included. Of the table's rows,
+    ``table_rows`` are their positions in the source, ``source_cut`` says whose source was
+    truncated, ``target_sizes`` is how many tokens the tokenizer makes of the target, all [rows of
+    the table].
     """
 
     source_ids: Ints
@@ -59,22 +60,22 @@ class EncodedPairs:
 
     @property
     def left_out(self) -> tuple[int, ...]:
-        """The source positions of rows of whose target not one token is left."""
+        """The source positions of rows without a remaining target token."""
         return tuple(np.delete(self.table_rows, self.kept).tolist())
 
     @property
     def target_cut(self) -> npt.NDArray[np.bool_]:
-        """Whose target was cut [n]."""
+        """Whose target was truncated [n]."""
         return np.asarray(self.whole > self.target_lengths)
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of source and target together [n]: what a row costs."""
+        """Tokens of source and target together [n]: the cost of a row."""
         return np.asarray(np.diff(self.source_offsets) + self.target_lengths)
 
     @property
     def target_lengths(self) -> Ints:
-        """Target tokens [n], the one that ends the text among them."""
+        """Target tokens [n], including the one that ends the text."""
         return np.diff(self.target_offsets)
 
     def take(self, positions: Ints) -> EncodedPairs:
@@ -94,7 +95,8 @@ class EncodedPairs:
 
     def limited(self, limit: int, ending: int) -> EncodedPairs:
         """What encoding with this smaller limit of target tokens would give; the last ``ending``
-        tokens of a target end it, and stay."""
+        tokens of a target end it, and stay.
+        """
         lengths = self.target_lengths
         if not (lengths > limit).any():
             return self
@@ -115,9 +117,11 @@ def encode_pairs(
     end: int,
     need_target: bool = True,
 ) -> EncodedPairs:
-    """Tokenise every row, cut at the limits; ``end`` is the token that ends a target, added where
-    the tokenizer does not. A row is left out when its target has no token but special ones, unless
-    ``need_target`` is false."""
+    """Tokenise every row, truncated at the limits.
+
+    ``end`` is the token that ends a target, added where the tokenizer does not. A row is left out
+    when its target has only special tokens, unless ``need_target`` is false.
+    """
     sources: list[Ints] = []
     targets: list[Ints] = []
     indices: list[int] = []
@@ -139,7 +143,8 @@ def encode_pairs(
         cut += _longer(tokenizer, texts, read, max_length)
         sizes += [len(ids) for ids in target_ids]
         for i in range(len(texts)):
-            # A target that was cut ends all the same: the model must not learn to go on for ever.
+            # A truncated target still gets its end token: the model must not learn to continue
+            # forever.
             target = _ended(written[i], end, max_target_length)
             if need_target and not set(target) - special:
                 continue
@@ -171,7 +176,7 @@ def _longer(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], read: list[list[int]], limit: int
 ) -> list[bool]:
     """Which texts have more tokens than were read."""
-    # Only rows that fill the limit can have been cut: the others are not tokenised twice.
+    # Only rows that fill the limit can be truncated: the others are not tokenised twice.
     full = [i for i, ids in enumerate(read) if len(ids) >= limit]
     token_ids = _ids(tokenizer([texts[i] for i in full])) if full else []
     long = {i for i, ids in zip(full, token_ids, strict=True) if len(ids) > limit}
@@ -185,8 +190,11 @@ def _ended(target: list[int], end: int, limit: int) -> list[int]:
 
 @dataclass(frozen=True)
 class SequenceToSequence:
-    """The task's side of the loop. ``pad_id`` is the source's padding; −100 is the target's.
-    With ``chunk`` the logits of so many targets are there at once."""
+    """The task as the training loop sees it.
+
+    ``pad_id`` is the source's padding; −100 is the target's. With ``chunk``, the logits of at most
+    this many targets are in memory at once.
+    """
 
     pad_id: int
     chunk: int | None = None
@@ -195,8 +203,9 @@ class SequenceToSequence:
 
     def collate(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Batch:
         """``input_ids`` and ``attention_mask`` [batch, longest source], ``labels`` [batch, longest
-        target], padded on the right; ``where`` [targets], the flat places of ``labels`` that hold
-        a target, row by row; ``counts`` [batch] of each row."""
+        target], padded on the right; ``where`` [targets], the flat positions of ``labels`` that
+        hold a target, row by row; ``counts`` [batch] of each row.
+        """
         import torch
 
         indices = np.asarray(positions, dtype=np.int64)
@@ -211,8 +220,9 @@ class SequenceToSequence:
         }
 
     def forward(self, network: Any, batch: Batch) -> torch.Tensor | ChunkedOutput:
-        """The logits of every target token, row by row, [targets, vocabulary], or what was made of
-        them."""
+        """The logits of every target token, row by row, [targets, vocabulary], or the losses made
+        from them.
+        """
         inputs = {name: value for name, value in batch.items() if name != "counts"}
         if self.chunk is not None:
             row_losses = network.losses_at(
@@ -237,11 +247,11 @@ class SequenceToSequence:
         return examples.target_lengths[indices].astype(np.float64)
 
     def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
-        """Not asked: no loss of this task compares rows."""
+        """Never called: no loss of this task compares rows."""
         raise NotImplementedError("no loss of a generating task compares rows")
 
     def keep(self, output: torch.Tensor | ChunkedOutput, batch: Batch) -> torch.Tensor:
-        """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
+        """Target tokens of each row, and how many were the most probable, [batch, 2]."""
         if isinstance(output, ChunkedOutput):
             return right_of_each(output.right, batch["counts"])
         return right_tokens(output, target_tokens(batch), batch["counts"])
@@ -249,7 +259,7 @@ class SequenceToSequence:
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedPairs, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """See ``token_losses.measure_tokens``."""
+        """See ``losses.measure_tokens`` of ``tasks/generation``."""
         return measure_tokens(losses, kept)
 
 

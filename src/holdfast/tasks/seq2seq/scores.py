@@ -1,4 +1,4 @@
-"""Sequence-to-sequence: the test rows of a fitted run, scored beside the untuned model."""
+"""Scores of a sequence-to-sequence run's test rows, and the comparison with the base model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedPairs:
-    """Source and target tokens of every row of which something is left to learn."""
+    """Source and target tokens of every row with something left to learn."""
     return encode_pairs(
         table,
         loaded.tokenizer,
@@ -45,7 +45,7 @@ def encode_rows(table: Table, loaded: LoadedSeq2Seq, recipe: Recipe) -> EncodedP
     )
 
 
-NO_SENTENCES = "an encoder-decoder gives no sentence a likelihood of its own"
+NO_SENTENCES = "an encoder-decoder gives a sentence no likelihood of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,14 @@ class SampledRows:
 
     @property
     def tables(self) -> list[str] | None:
-        """What written code runs on, where it is run."""
+        """The tables that generated code runs on, where it is run."""
         return self.texts(TABLES) if TABLES in self.table.rows.column_names else None
 
 
 def score_rows(request: ScoringRequest) -> ScoringResult:
-    """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
+    """Score the saved folder, reloaded in plain Transformers, and the base model on the same
+    rows.
+    """
     start = time.perf_counter()
     training_plan, recipe = request.training_plan, request.training_plan.recipe
     loaded, task = training_plan.loaded, training_plan.task
@@ -132,8 +134,9 @@ def _blocks(
     others: Mapping[str, object],
     writing: GenerationOptions,
 ) -> dict[str, Any]:
-    """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
-    ``others``."""
+    """Blocks of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
+    ``others``.
+    """
     return {
         "classes": None,
         "test": {**test.to_json(), "opened_at": request.opened_at},
@@ -169,8 +172,9 @@ def _few_shot(
     test: SampledRows,
     writing: GenerationOptions,
 ) -> Prompting:
-    """The start model with training pairs before each source: the losses of the generated sample
-    and its texts."""
+    """The base model with training pairs before each source: the losses of the generated sample and
+    its texts.
+    """
     training_plan, recipe = request.training_plan, request.training_plan.recipe
     loaded, task = training_plan.loaded, training_plan.task
     assert isinstance(loaded, LoadedSeq2Seq)
@@ -217,7 +221,7 @@ def _sampled_splits(request: ScoringRequest) -> dict[str, SampledRows]:
 
 
 def writing_of(recipe: Recipe, longest_target: int) -> GenerationOptions:
-    """The recipe's ``generate``."""
+    """Generation settings from the recipe's ``generate``."""
     part = recipe.generate
     return GenerationOptions(part.beams, part.max_new_tokens or longest_target)
 
@@ -229,7 +233,7 @@ def scores_of(
     untuned: bool = False,
     extra: Sequence[TextMetric] = (),
 ) -> Scores:
-    """The losses of all rows, and the overlaps of the generated sample, which say so."""
+    """The losses of all rows, and the overlaps of the generated sample with a note on its size."""
     scores = score_tokens(outputs, seed=seed)
     overlaps = (
         score_generated(generated, seed=seed, untuned=untuned, extra=extra)
@@ -244,14 +248,15 @@ def _facts(fitted: FittedModel) -> dict[str, Any]:
     loaded = fitted.training_plan.loaded
     assert isinstance(loaded, LoadedSeq2Seq)
     model_facts = plain_facts(fitted, {})
-    # A model that writes texts for sources has none, and a second limit.
+    # A sequence-to-sequence model has no temperature, but a second length limit.
     model_facts.pop("temperature")
     return {**model_facts, "max_target_length": loaded.max_target_length}
 
 
 def _predictions(sample: SampledRows, outputs: TokenOutputs, texts: list[str]) -> dict[str, Any]:
-    """Every test row; the generated text where the row was in the sample, the loss where its
-    target has tokens."""
+    """Every test row; the generated text where the row was in the sample, the loss where its target
+    has tokens.
+    """
     written: list[str | None] = [None] * len(sample.table)
     for place, text in zip(sample.examples.kept[sample.sample], texts, strict=True):
         written[place] = text
@@ -259,7 +264,7 @@ def _predictions(sample: SampledRows, outputs: TokenOutputs, texts: list[str]) -
 
 
 def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
-    """The losses of training or validation rows by the kept state; no text is written."""
+    """The losses of training or validation rows by the best checkpoint; no text is generated."""
     examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedPairs)
     return texts_column_block(table, examples, split_rows.measure()[0], [None] * len(table))

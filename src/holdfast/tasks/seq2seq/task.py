@@ -1,4 +1,4 @@
-"""Sequence-to-sequence, put together."""
+"""The sequence-to-sequence task."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
-    """The pairs of a source; ``like`` another table, with its columns."""
+    """Read the pairs of a source; ``like`` another table, with its columns."""
     columns = like.columns if like is not None else None
     template = data.template or (columns.template if columns else None)
     options = data.row_options(
@@ -89,7 +89,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
-    """The recipe's model."""
+    """Load the recipe's model."""
     if recipe.generate.rows:
         need_packages()
     model = recipe.model
@@ -97,19 +97,19 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
 
 
 def fit_loaded(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
-    """The model with the length that the training targets ask for."""
+    """The model with the maximum target length that the training targets need."""
     return limit_by_targets(loaded, examples.target_sizes)
 
 
 def transform_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
-    """Rows with their targets cut at that length."""
+    """Rows with their targets truncated at that length."""
     return examples.limited(loaded.max_target_length, loaded.n_end_tokens)
 
 
 def choose_samples(
     loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples:
-    """The rows for which texts are written while the run learns, or at its end."""
+    """The rows for which texts are generated during training, or after it."""
     writing = writing_of(recipe, loaded.max_target_length)
     train, valid = splits.train, splits.valid
     assert isinstance(train, EncodedPairs)
@@ -142,7 +142,7 @@ def make_task(
 
 
 def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
-    """Sources and targets that were cut, and rows without anything to learn, all counted."""
+    """Findings for truncated sources and targets, and for rows without a target token."""
     n = max(1, len(examples))
     limits = (
         (
@@ -167,9 +167,8 @@ def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Findi
             count / n,
             count,
             (),
-            f"{count} training {length_name} ({count / n:.1%}) are longer than {limit} "
-            "tokens; their ends "
-            "are not read",
+            f"{count} training {length_name} ({count / n:.1%}) are longer than "
+            f"{limit} tokens; the rest of each is not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )
         for check, count, length_name, limit, key in limits
@@ -184,8 +183,8 @@ def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Findi
                 count / (n + count),
                 count,
                 examples.left_out[:100],
-                f"{count} training rows have a target of which no token is left: left out",
-                "Their letters are unknown to the tokenizer, or the limit is too small.",
+                f"{count} training rows are left out: no token of their target is left",
+                "Their characters are unknown to the tokenizer, or the limit is too small.",
                 True,
             )
         )
@@ -194,8 +193,11 @@ def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Findi
 
 @dataclass(frozen=True)
 class Seq2SeqPredictor(GenerationPredictor):
-    """A model that writes a text for each source; scored by its targets' losses and by the texts
-    that it writes. ``folder`` is the run's, where there is one."""
+    """Predictor that generates a text for each source.
+
+    It is scored by the losses of the targets and by the generated texts. ``folder`` is the run's,
+    where there is one.
+    """
 
     folder: Path | None = None
 
@@ -231,7 +233,9 @@ class Seq2SeqPredictor(GenerationPredictor):
         return LabelledRequest(with_tables(table, self.recipe), (*decisions, *dropped, *metric))
 
     def predict(self, table: Table) -> TextPredictions:
-        """The texts for the sources, with the geometric mean probability of their tokens."""
+        """The generated texts for the sources, with the geometric mean probability of their
+        tokens.
+        """
         recipe, examples = self.recipe, self.sources(table)
         writing = writing_of(recipe, recipe.model.max_target_length or 0)
         writing = replace(writing, temperature=self.temperature)
@@ -241,7 +245,7 @@ class Seq2SeqPredictor(GenerationPredictor):
         return TextPredictions(texts, sure, ~ended)
 
     def sources(self, table: Table) -> EncodedPairs:
-        """The sources as they are read."""
+        """The sources as the model reads them."""
         return _encode_saved(table, self.tokenizer, self.recipe, need_target=False)
 
     @property
@@ -270,19 +274,19 @@ class Seq2SeqPredictor(GenerationPredictor):
 
 
 def load_plain_model(run: Path) -> Any:
-    """The model of a finished run."""
+    """Load the model of a finished run."""
     return load_saved_seq2seq(model_of(run))[0].plain
 
 
 def use_runs(runs: Sequence[Path]) -> Seq2SeqPredictor:
-    """Finished runs, one or the mean of several, token by token."""
+    """Predictor for one finished run, or for the mean of several, token by token."""
     recipe = the_runs(runs)
     networks, tokenizers = zip(*(load_saved_seq2seq(model_of(run)) for run in runs), strict=True)
     return Seq2SeqPredictor(together(networks, tokenizers), tokenizers[0], recipe, runs[0])
 
 
 def use_fitted(fitted: FittedModel) -> Seq2SeqPredictor:
-    """The kept state of a fit."""
+    """Predictor for a fit's best checkpoint."""
     network = fitted.network.eval()
     assert isinstance(network, Seq2SeqNetwork)
     return Seq2SeqPredictor(network, fitted.training_plan.loaded.tokenizer, fitted.recipe)

@@ -1,1 +1,1 @@
-"""A tag for each word."""
+"""Token classification: a tag for each word."""

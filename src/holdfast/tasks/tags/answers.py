@@ -1,4 +1,4 @@
-"""Using trained taggers: tags for other sentences, and their score where tags are known."""
+"""Predictions of trained taggers for other sentences, and scores where tags are known."""
 
 from __future__ import annotations
 
@@ -65,8 +65,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TagPredictions:
-    """A tag for each word of a row. ``sure`` [n] is the probability of the least sure word's tag,
-    since a sentence is right where each of its words is; NaN where no word is read."""
+    """A tag for each word of a row.
+
+    ``sure`` [n] is the lowest probability among the words' tags, since a sentence is correct only
+    where all of its words are; NaN where no word is read.
+    """
 
     predictions: Sequence[list[str]]
     sure: Floats
@@ -82,8 +85,11 @@ class TagPredictions:
 
 @dataclass(frozen=True)
 class TagPredictor(SavedModels[TextModel]):
-    """Taggers of the same tags, averaged by their ``weights``. ``recipe`` (of the first) says how
-    rows are read; ``unread`` is the tag of a word that no model reads."""
+    """Taggers of the same tags, averaged by their ``weights``.
+
+    ``recipe`` (of the first) says how rows are read; ``unread`` is the tag of a word that no model
+    reads.
+    """
 
     recipe: Recipe
     unread: int
@@ -91,8 +97,11 @@ class TagPredictor(SavedModels[TextModel]):
     names: tuple[str, ...] = ()
 
     def read_rows(self, data: Data, options: InferenceOptions) -> PredictionRequest:
-        """A file as training reads it, with tags or without, or a ``.txt`` with a sentence a line;
-        or a list of lists of words, in which a text stands for its words between white space."""
+        """Read a file as training reads it, with or without tags, or a ``.txt`` with a sentence a
+        line.
+
+        Also reads a list of lists of words; a text in place of a list is split at white space.
+        """
         part = self.recipe.data
         decisions: tuple[Decision, ...] = ()
         if isinstance(data, str):
@@ -109,8 +118,9 @@ class TagPredictor(SavedModels[TextModel]):
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))
 
     def _words(self, raw: Raw, options: InferenceOptions) -> Sequence[str] | None:
-        """The column of words: the one that is asked for, else the run's where it is there; else
-        it is found by its name."""
+        """The column of words: the requested one, else the run's where it exists; else it is found
+        by its name.
+        """
         columns = self.recipe.data.text
         return options.text or (columns if columns and columns[0] in raw.names else None)
 
@@ -120,7 +130,7 @@ class TagPredictor(SavedModels[TextModel]):
         raw = read_tagged(data, encoding, first=True)
         group = part.group
         if group is not None and group not in raw.names:
-            because = f"there is no column {group!r} here: the intervals take every row for itself"
+            because = f"column {group!r} is missing here: the intervals treat rows as independent"
             group, decisions = None, (*decisions, Decision("groups", "none", because))
         tags = label_for(part, options)
         reading = RowOptions(
@@ -151,7 +161,9 @@ class TagPredictor(SavedModels[TextModel]):
         return self._outputs(table).losses
 
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
-        """What each gave to the true tag of every word that all of them read."""
+        """The probability that each model gives to the true tag of every word that all of them
+        read.
+        """
         table = rows.table
         outputs = [self._of(model, table) for model in self.models]
         keys = [_word_keys(one) for one, _ in outputs]
@@ -172,8 +184,11 @@ class TagPredictor(SavedModels[TextModel]):
         return network.model
 
     def _outputs(self, table: Table) -> TagOutputs:
-        """The mean of the models' probabilities. Models of other tokenizers or lengths read other
-        words: what one of them does not read, none does."""
+        """The mean of the models' probabilities.
+
+        Models with different tokenizers or lengths read different words: a word that one of them
+        does not read counts as unread.
+        """
         outputs = [self._of(model, table) for model in self.models]
         examples, logits = outputs[0]
         # A mean of probabilities, as for classes; its logarithm is scored like logits.
@@ -199,37 +214,37 @@ class TagPredictor(SavedModels[TextModel]):
 
 
 def load_plain_model(run: Path) -> Any:
-    """The model of a finished run."""
+    """Load the model of a finished run."""
     return load_saved_tagger(model_of(run)).network.model
 
 
 def use_runs(runs: Sequence[Path]) -> TagPredictor:
-    """Finished runs, one or the average of several."""
+    """Predictor for one finished run, or for the average of several."""
     for run in runs:
         need_run(run)
     models = members(runs, lambda run: load_saved_tagger(model_of(run)))
     names = models[0].classes
     same_names(models, names, "tags")
     unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
-    # A folder of another version may not say it; ``O`` stands first.
+    # Folders of older versions may lack it; ``O`` comes first.
     place = names.index(unread) if unread in names else 0
     return TagPredictor(models, read_recipe(runs[0] / RECIPE), place)
 
 
 def words_in(examples: Examples) -> EncodedWords:
-    """A side of a fit as this task encoded it."""
+    """A fit's split as this task encoded it."""
     assert isinstance(examples, EncodedWords)
     return examples
 
 
 def task_of(training_plan: TrainingPlan) -> TokenClassification:
-    """The task's side of the loop."""
+    """The task as the training loop sees it."""
     assert isinstance(training_plan.task, TokenClassification)
     return training_plan.task
 
 
 def use_fitted(fitted: FittedModel) -> TagPredictor:
-    """The kept state of a fit, calibrated as its saved folder would be."""
+    """Predictor for a fit's best checkpoint, calibrated as its saved folder would be."""
     training_plan, loaded = fitted.training_plan, fitted.training_plan.loaded
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
     assert isinstance(loaded, LoadedClassifier)
@@ -242,10 +257,11 @@ def use_fitted(fitted: FittedModel) -> TagPredictor:
 
 
 def calibrated(fitted: FittedModel) -> Calibration:
-    """The temperature of the kept state, by the words of the validation sentences; words of one
-    sentence stay together."""
+    """The temperature of the best checkpoint, fitted to the words of the validation sentences;
+    words of one sentence stay together.
+    """
     if fitted.job.out_of_fold is not None:
-        because = "every sentence was learned from, and none is left to fit one on"
+        because = "every sentence was used in training, and none is left to fit a temperature on"
         return Calibration(1.0, math.nan, math.nan, because)
     valid = words_in(fitted.training_plan.valid)
     logits = word_outputs(fitted.network.cpu().eval(), valid, task_of(fitted.training_plan))
@@ -256,20 +272,21 @@ def calibrated(fitted: FittedModel) -> Calibration:
 
 
 def kept_temperature(fitted: FittedModel) -> float:
-    """What the logits of the kept state are divided by, wherever they are used."""
+    """What the logits of the best checkpoint are divided by, wherever they are used."""
     return calibrated(fitted).temperature
 
 
 def unread_tag(names: tuple[str, ...], learnt: EncodedWords) -> int:
-    """The tag of a word that is not read, as its place in ``names``: ``O``, or the commonest of
-    the training words."""
+    """The tag of unread words, as its place in ``names``: ``O``, or the most frequent tag of the
+    training words.
+    """
     if OUTSIDE in names:
         return names.index(OUTSIDE)
     return int(np.bincount(learnt.tags).argmax())
 
 
 def raw_of_sentences(data: Sequence[object]) -> Raw:
-    """A list of lists of words, or of texts, whose words stand between white space."""
+    """A list of lists of words, or of texts that are split at white space."""
     return store(iter([sentence_rows([_cell(one) for one in data])]), "the list")
 
 
@@ -281,7 +298,7 @@ def _cell(sentence: object) -> str | None:
     if not isinstance(tokens, (list, tuple)):
         raise DataError(
             "the list",
-            "must hold a text or a list of words a sentence",
+            "must hold a text or a list of words for each sentence",
             type(sentence).__name__,
             'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].',
         )
@@ -295,7 +312,7 @@ def _word_keys(examples: EncodedWords) -> Ints:
 
 
 def _with_words(examples: EncodedWords, mask: npt.NDArray[np.bool_]) -> EncodedWords:
-    """The same with some of the words that are read."""
+    """The same sentences with only some of the read words."""
     sentence = np.repeat(np.arange(len(examples)), examples.read)[mask]
     read = np.bincount(sentence, minlength=len(examples))
     return replace(

@@ -1,6 +1,6 @@
-"""Entities in tags, and how many of them are found: the counts behind entity F1.
+"""Entity counts behind entity F1: entities labelled, predicted and found.
 
-An entity is a stretch of words with a type; it is found where a predicted one has the same first
+An entity is a span of words with a type; it is found where a predicted entity has the same first
 word, last word and type. Tags are read as conlleval and seqeval's default mode read them, whatever
 the scheme: an ``I-`` that follows another type or ``O`` begins an entity. ``L-`` and ``U-`` are
 read as ``E-`` and ``S-``, which seqeval's default mode does not; tags without prefixes make an
@@ -25,8 +25,9 @@ _CODES = {"B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """What each tag says, by its index: ``marks`` [tags] and ``types`` [tags], an index into
-    ``entities`` or −1 outside."""
+    """The meaning of each tag, by its index: ``marks`` [tags] and ``types`` [tags], an index into
+    ``entities`` or −1 outside.
+    """
 
     names: tuple[str, ...]
     entities: tuple[str, ...]
@@ -40,7 +41,7 @@ class TagTable:
         entities = entity_types(names, bare)
         place = {entity: number for number, entity in enumerate(entities)}
         marks = [parse_tag(name, bare) for name in names]
-        # A tag without a prefix goes on for as long as it stands.
+        # A tag without a prefix continues as long as it repeats.
         codes = [_CODES.get(m.letter, INSIDE) if m.entity else OUTSIDE for m in marks]
         types = [place.get(mark.entity, -1) for mark in marks]
         return cls(tuple(names), entities, np.array(codes), np.array(types))
@@ -49,7 +50,8 @@ class TagTable:
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Entities in the order of their words, each [entities]: the places of their first and last
-    word among all words, and their types."""
+    word among all words, and their types.
+    """
 
     first: Ints
     last: Ints
@@ -58,13 +60,14 @@ class Spans:
 
 def spans_of(tags: Ints, counts: Ints, table: TagTable) -> Spans:
     """The entities of the words ``tags`` [words] of consecutive sentences of ``counts`` [n] words.
-    No entity reaches over the end of a sentence."""
+    No entity crosses the end of a sentence.
+    """
     marks, types = table.marks[tags], table.types[tags]
-    # The words before each, with nothing before the first of a sentence; one more stands behind.
+    # The tag before each word, with none before the first of a sentence; one more follows the last.
     ends = np.cumsum(counts)
     cut = np.zeros(len(tags) + 1, dtype=bool)
     cut[np.concatenate([[0], ends])] = True
-    # Whether an entity begins or ends is settled by each pair of neighbours alone.
+    # Each pair of neighbouring tags decides by itself whether an entity begins or ends there.
     before, mark = np.append(OUTSIDE, marks), np.append(marks, OUTSIDE)
     type_before, type_here = np.append(-1, types), np.append(types, -1)
     other = cut | (type_before != type_here)
@@ -89,7 +92,7 @@ def entity_counts(truth: Ints, answers: Ints, counts: Ints, table: TagTable) -> 
     real, predicted = spans_of(truth, counts, table), spans_of(answers, counts, table)
     np.add.at(counts_by_type[:, 1], (sentence[predicted.first], predicted.types), 1)
     np.add.at(counts_by_type[:, 2], (sentence[real.first], real.types), 1)
-    # An entity is known by its first word alone, so that the ends and types settle the rest.
+    # The first word identifies an entity, so that comparing ends and types is enough.
     _, one, two = np.intersect1d(real.first, predicted.first, return_indices=True)
     same = (real.last[one] == predicted.last[two]) & (real.types[one] == predicted.types[two])
     hits = one[same]

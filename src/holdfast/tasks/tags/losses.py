@@ -1,9 +1,9 @@
-"""Token classification: words in, a tag each out, cross-entropy.
+"""Token classification losses: cross-entropy of a tag for each word.
 
-A word is read in pieces; its first piece carries the tag, the others are ignored, as in the fine-
-tuning of 1810.04805. Words beyond the model's length, and those that the tokenizer has no piece
-for, are not read: they take part in no loss, and are answered with the tag ``O``, or the commonest
-where there is none.
+A word is tokenised into pieces; its first piece carries the tag, the others are ignored, as in the
+fine-tuning of 1810.04805. Words beyond the model's length, and those without a piece, are not read:
+they take part in no loss, and are predicted as ``O``, or as the most frequent tag where there is no
+``O``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.models.base import Network
 
-# What every snapshot measures, and whether more of it is better.
+# What every evaluation measures, and whether higher is better.
 WATCHED = {"entity_f1": True, "accuracy": True}
 ENCODE_ROWS = 1024
 UNKNOWN = -1
@@ -41,9 +41,9 @@ class EncodedWords:
     ``places`` [read words] is the first piece of each word that is read, counted in its sentence,
     ``words`` [read words] which word of the sentence it is, ``tags`` [read words] its tag (−1 where
     unknown); those of row i are at ``starts[i]:starts[i + 1]``. ``rows`` [n] are source positions,
-    ``kept`` [n] places in the table, ascending: a sentence of which no word is read is left out
-    where it is to be learnt from. ``counts`` [n] are the words of each sentence, read or not, and
-    ``cut`` [n] those beyond the limit. ``table_rows`` [rows of the table] source positions.
+    ``kept`` [n] places in the table, ascending: a training sentence of which no word is read is
+    left out. ``counts`` [n] are the words of each sentence, read or not, and ``cut`` [n] those
+    beyond the limit. ``table_rows`` [rows of the table] source positions.
     """
 
     ids: Ints
@@ -64,12 +64,12 @@ class EncodedWords:
 
     @property
     def lengths(self) -> Ints:
-        """In pieces, [n]."""
+        """Lengths in pieces, [n]."""
         return np.diff(self.offsets)
 
     @property
     def read(self) -> Ints:
-        """Words that are read, [n]."""
+        """The number of words that are read, [n]."""
         return np.diff(self.starts)
 
     def take(self, positions: Ints) -> EncodedWords:
@@ -94,13 +94,14 @@ class EncodedWords:
 def encode_words(
     table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int, *, need_words: bool = True
 ) -> EncodedWords:
-    """Tokenise every sentence word by word, cut at ``max_length`` pieces. ``need_words`` leaves out
-    the sentences of which no word is read."""
+    """Tokenise every sentence word by word, truncated at ``max_length`` pieces. ``need_words``
+    leaves out the sentences of which no word is read.
+    """
     sentences_encoded: list[_Sentence] = []
     for start in range(0, len(table), ENCODE_ROWS):
         block = table.rows.with_format("arrow")[start : start + ENCODE_ROWS]
         sentences, tags = block["tokens"].to_pylist(), block["tags"].to_pylist()
-        # Every word that is read has a piece of its own, so that no more can be.
+        # Every word that is read has a piece of its own, so there cannot be more.
         truncated = [words[:max_length] for words in sentences]
         encoded = tokenizer(
             truncated,
@@ -158,7 +159,7 @@ def _encoded(
     read, first = np.unique(owner, return_index=True)
     first, read = first[read >= 0], read[read >= 0]
     known = tags or [UNKNOWN] * len(words)
-    # Below the limit the words after the last that is read have no pieces, and are not cut off.
+    # Below the limit, words after the last read one have no pieces; they are not truncated.
     after = len(words) - 1 - int(read.max(initial=UNKNOWN))
     types = encoded["token_type_ids"][i] if "token_type_ids" in encoded else None
     return _Sentence(
@@ -175,7 +176,7 @@ def _encoded(
 
 @dataclass(frozen=True)
 class TokenClassification:
-    """The task's side of the loop; ``classes`` are the tags. ``table`` says what each means."""
+    """The task as the training loop sees it; ``classes`` are the tags, ``table`` their meanings."""
 
     pad_id: int
     classes: tuple[str, ...]
@@ -223,17 +224,18 @@ class TokenClassification:
         return examples.read[np.asarray(positions, dtype=np.int64)].astype(np.float64)
 
     def join(self, outputs: Sequence[object], batches: Sequence[Batch]) -> tuple[Any, Batch]:
-        """Not asked: no loss of this task compares rows."""
+        """Never called: no loss of this task compares rows."""
         raise NotImplementedError("no loss of token classification compares rows")
 
     def keep(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """What a sentence counts, [batch, 5]: its words, those that are right, and its entities
-        that are found, predicted and labelled."""
+        """A sentence's counts, [batch, 5]: its words, the correct ones, and its entities that are
+        found, predicted and labelled.
+        """
         import torch
 
         truth, answers = batch["tags"].cpu().numpy(), output.argmax(dim=-1).cpu().numpy()
         counts = batch["counts"].cpu().numpy()
-        # Counted here, while the words are at hand: a snapshot keeps one line a sentence.
+        # Counted here, while the words are in memory: an evaluation keeps one line a sentence.
         right = np.add.reduceat(truth == answers, np.cumsum(counts) - counts)
         entities = entity_counts(truth, answers, counts, self.table)
         sums = entities.reshape(len(counts), 3, -1).sum(axis=2)
@@ -243,8 +245,9 @@ class TokenClassification:
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedWords, positions: Sequence[int] | Ints
     ) -> Measurements:
-        """Entity F1 over all sentences and the share of right words; a sentence is right where each
-        of its words is. NaN throughout when there are no rows."""
+        """Entity F1 over all sentences and the share of correct words; a sentence is correct where
+        all of its words are. All NaN when there are no rows.
+        """
         if not len(losses):
             return Measurements(losses, dict.fromkeys(WATCHED, float("nan")), float("nan"), 1.0)
         words, right, *sums = kept.astype(np.float64).T
@@ -257,17 +260,18 @@ class TokenClassification:
 
 
 def word_features(network: Any, batch: Batch) -> torch.Tensor:
-    """What the last layer reads of each word, its first piece's state [words, width], float32."""
+    """The last layer's input for each word, its first piece's state [words, width], float32."""
     inputs = {k: v for k, v in batch.items() if k not in ("where", "tags", "counts")}
     states: torch.Tensor = network.features(**inputs)
-    # A learnt prompt stands before the pieces.
+    # A learned prompt precedes the pieces.
     states = states[:, states.shape[1] - batch["input_ids"].shape[1] :]
     return states.flatten(0, 1)[batch["where"]].float()
 
 
 def word_logits(network: Any, features: torch.Tensor) -> torch.Tensor:
     """Logits of words [words, tags]; the last layer is computed in float32 whatever the precision,
-    as it is for whole texts."""
+    as it is for whole texts.
+    """
     import torch
 
     with torch.autocast(features.device.type, enabled=False):

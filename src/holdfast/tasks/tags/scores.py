@@ -1,4 +1,4 @@
-"""Tagged words to numbers with intervals: entity F1 by sentence, type by type, and the mistakes."""
+"""Scores of tagged words with intervals: entity F1 by sentence and by type, and the errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TOKENS = 1024
 METRICS = ("entity_f1", "entity_precision", "entity_recall", "accuracy", "loss")
-NOTHING = "no entity is labelled or predicted here"
+NOTHING = "no entity here is labelled or predicted"
 NO_ENTITY = "no entity"
 Network = Callable[..., "torch.Tensor"]
 
@@ -37,10 +37,10 @@ class TagOutputs:
     """A model's tags for some sentences: ``rows`` [n] source positions, ``counts`` [n] their words.
 
     Of all words, one sentence after the other: ``labels`` [words] (−1 where unknown), ``answers``
-    [words], and ``chances`` [words], the probability of each answer, NaN for a word that the model
-    does not read. ``losses`` [n] is the mean cross-entropy of a sentence's read words in nats, NaN
-    where none is read. ``read`` are the words that are read, each as a row of one class, in the
-    unit that intervals are resampled by.
+    [words] (the predictions), and ``chances`` [words], the probability of each prediction, NaN for
+    a word that the model does not read. ``losses`` [n] is the mean cross-entropy of a sentence's
+    read words in nats, NaN where none is read. ``read`` are the words that are read, each as a row
+    of one class, in the unit that intervals are resampled by.
     """
 
     rows: Ints
@@ -54,7 +54,7 @@ class TagOutputs:
 
     @property
     def units(self) -> ResampledUnits:
-        """Sentences, or the groups that they are of."""
+        """The resampling unit: sentences, or the groups they are in."""
         return ResampledUnits.by(self.groups, len(self.rows))
 
     @property
@@ -64,14 +64,14 @@ class TagOutputs:
 
     @property
     def confidence(self) -> Floats:
-        """How sure the least sure word of a sentence is [n]; NaN where none is read."""
+        """The lowest confidence among a sentence's words [n]; NaN where none is read."""
         known = np.isfinite(self.chances)
         least = np.full(len(self.rows), np.inf)
         np.minimum.at(least, self.sentences[known], self.chances[known])
         return np.where(np.isfinite(least), least, np.nan)
 
     def by_sentence(self, words: npt.NDArray[np.generic]) -> list[list[Any]]:
-        """What stands for each word, as a list a sentence."""
+        """The values of the words, as one list per sentence."""
         ends = np.cumsum(self.counts)
         return [list(words[end - n : end]) for end, n in zip(ends, self.counts, strict=True)]
 
@@ -90,7 +90,7 @@ def word_outputs(network: Network, examples: EncodedWords, task: TokenClassifica
             where = batch.pop("where")
             batch.pop("tags"), batch.pop("counts")
             logits = network(**batch).float()
-            # A learnt prompt stands before the pieces.
+            # A learned prompt precedes the pieces.
             logits = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :].flatten(0, 1)
             word_logits = logits[where].numpy()
             ends = np.cumsum(examples.read[batch_rows])[:-1]
@@ -100,8 +100,9 @@ def word_outputs(network: Network, examples: EncodedWords, task: TokenClassifica
 
 
 def tag_outputs(examples: EncodedWords, logits: Floats, table: Table, unread: int) -> TagOutputs:
-    """The answers for every sentence of ``examples``, which are encoded from ``table``; a word that
-    is not read gets the tag ``unread``."""
+    """The predictions for every sentence of ``examples``, which are encoded from ``table``; a word
+    that is not read gets the tag ``unread``.
+    """
     table = table.take(examples.kept)
     counts = examples.counts
     begins = np.cumsum(counts) - counts
@@ -159,30 +160,30 @@ def score_tags(
     resamples: int = RESAMPLES,
 ) -> Scores:
     """``entity_f1``, ``entity_precision`` and ``entity_recall`` over all entities (seqeval's micro
-    averages); ``accuracy``, the share of words with the right tag; ``loss``, the mean over
-    sentences of the mean of their words; ``ece`` of the words that are read. ``per_class`` has
-    each type of entity, ``confusion`` the words by type.
+    averages); ``accuracy``, the share of words with the correct tag; ``loss``, the mean over
+    sentences of the mean of their words; ``ece`` of the words that are read. ``per_class`` has each
+    type of entity, ``confusion`` the words by type.
 
-    Words that are not read count with the answer that they get. Intervals are BCa over sentences,
-    or Student's over groups: the words of a sentence belong together. No rows: undefined.
+    Words that are not read count with the tag that they get. Intervals are BCa over sentences, or
+    Student's over groups: the words of a sentence belong together. No rows: undefined.
     """
     if not len(outputs.rows):
         nothing = undefined("there are no rows")
         return Scores(0, dict.fromkeys((*METRICS, "ece"), nothing), {"per_class": {}})
     table = TagTable.of(names)
     types = len(table.entities)
-    # Sentences are drawn, never words: those of one sentence are right or wrong together.
+    # Sentences are resampled, never words: the errors of one sentence are dependent.
     drawing = Resampling(outputs.units, seed, level, resamples)
     metrics, each = rate_estimates(
         drawing,
         _counted(outputs, table),
         lambda totals: _values(totals, types),
         METRICS,
-        (NOTHING, "nothing of the kind is here"),
+        (NOTHING, "no such entity is labelled or predicted here"),
         "entities",
     )
     if metrics["loss"].value is None:
-        metrics["loss"] = undefined("nothing of the kind is here")
+        metrics["loss"] = undefined("no such entity is labelled or predicted here")
     labelled = spans_of(outputs.labels, outputs.counts, table)
     n = np.bincount(labelled.types, minlength=types)
     read = outputs.read
@@ -198,8 +199,9 @@ def score_tags(
 
 
 def _counted(outputs: TagOutputs, table: TagTable) -> Floats:
-    """What is summed over sentences: found, predicted and labelled entities of each type, right
-    words and words, the loss and one where there is a loss."""
+    """Sums over sentences: found, predicted and labelled entities of each type, correct words and
+    words, the loss and one where there is a loss.
+    """
     entities = entity_counts(outputs.labels, outputs.answers, outputs.counts, table)
     right = outputs.labels == outputs.answers
     hits = np.bincount(outputs.sentences, right, len(outputs.rows))
@@ -215,7 +217,7 @@ def _values(totals: Floats, types: int) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         totals_all = [part.sum(axis=1) for part in (correct, predicted, labelled)]
         f1 = f1_of(totals_all[0], totals_all[2], totals_all[1])
-        # Where there are entities on one side only, both are 0, as seqeval has them.
+        # Where only labels or only predictions have entities, both are 0, as in seqeval.
         precision, recall = (
             np.where(
                 totals_all[i] > 0,
@@ -229,7 +231,7 @@ def _values(totals: Floats, types: int) -> Floats:
 
 
 def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
-    """Words by the type of their label (lines) and of their answer, whatever the prefix."""
+    """Words by the type of their label (lines) and of their prediction, whatever the prefix."""
     classes = [*table.entities, NO_ENTITY]
     pairs = table.types[outputs.labels] % len(classes), table.types[outputs.answers] % len(classes)
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -240,12 +242,16 @@ def confusion_of(outputs: TagOutputs, table: TagTable) -> dict[str, Any]:
 def hardest_sentences(
     outputs: TagOutputs, sentences: list[list[str]], names: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The largest losses, and the wrong sentences whose least sure word is the surest; the words
-    with a wrong tag stand in brackets in ``text``, the entities in ``label`` and ``prediction``."""
+    """The largest losses, and the wrong sentences with the highest confidence of their least
+    certain word.
+
+    Words with a wrong tag are in brackets in ``text``; ``label`` and ``prediction`` list the
+    entities.
+    """
     table = TagTable.of(names)
     right = outputs.labels == outputs.answers
     wrong = np.bincount(outputs.sentences, ~right, len(outputs.rows)) > 0
-    # A sentence of which nothing is read has no loss to be hard by.
+    # A sentence without a read word has no loss.
     losses = np.nan_to_num(outputs.losses, nan=-np.inf)
     confidence = np.nan_to_num(outputs.confidence, nan=-np.inf)
     hits = outputs.by_sentence(right)
@@ -266,7 +272,7 @@ def hardest_sentences(
 
 
 def _spelled(tags: Ints, counts: Ints, table: TagTable, sentences: list[list[str]]) -> list[str]:
-    """The entities of each sentence in words: ``Anna (PER), New York (LOC)``."""
+    """The entities of each sentence as text: ``Anna (PER), New York (LOC)``."""
     spans = spans_of(tags, counts, table)
     sentence = np.repeat(np.arange(len(counts)), counts)
     begins = np.cumsum(counts) - counts

@@ -1,4 +1,4 @@
-"""Token classification, put together: a tag for each word of a sentence."""
+"""The token classification task: a tag for each word of a sentence (named entities)."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 
-# The probe's words: what its penalty is chosen on, and what it is fitted to.
+# Words for the linear probe: a sample to choose its penalty on, and the words it is fitted to.
 CHOSEN_ON, FITTED_TO = 2_000, 50_000
 PASS_TOKENS = 2048
 LISTED = 100
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
-    """The sentences of a source; ``like`` another table, with its columns and tags."""
+    """Read the sentences of a source; ``like`` another table, with its columns and tags."""
     columns = like.columns if like is not None else None
     if data.template:
         raise RecipeError(
             "data.template",
-            "does not exist for token-classification, which reads words",
+            "does not apply to token-classification, which reads words",
             data.template,
             "Leave it out; --text names the column of words.",
         )
@@ -94,18 +94,18 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 
 
 def load(recipe: Recipe, table: Table) -> LoadedClassifier:
-    """The recipe's model with a new layer of tags on every piece."""
+    """Load the recipe's model with a new layer of tags on every piece."""
     model = recipe.model
     loaded = load_tagger(model.name, table.names, load_options(recipe))
     total, _ = count_parameters(loaded.network)
-    # As for classes: the words of an encoder stay as pretrained, unless an adapter freezes more.
+    # As for classes: an encoder's word embeddings stay pretrained, unless an adapter freezes more.
     words = model.freeze is None and model.adapter.kind is None
     settings = {"freeze": "words"} if words else {}
     return replace(loaded, settings=settings, defaults=f"{model_size(total)} encoder")
 
 
 def refuse(recipe: Recipe) -> None:
-    """Settings that mean nothing here are refused, not passed over."""
+    """Refuse settings that do not apply here."""
     given: dict[str, Any] = {
         "train.huber": recipe.train.huber,
         "model.pooling": recipe.model.pooling if recipe.model.pooling == "mean" else None,
@@ -115,9 +115,7 @@ def refuse(recipe: Recipe) -> None:
     }
     for key, value in given.items():
         if value:
-            raise RecipeError(
-                key, "does not exist for token-classification", value, "Leave it out."
-            )
+            raise RecipeError(key, "does not apply to token-classification", value, "Leave it out.")
 
 
 def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedWords:
@@ -131,19 +129,21 @@ def make_task(
 
 
 def find_metric(name: str) -> Metric:
-    """What ``train.metric`` may name: a number that every snapshot measures."""
+    """Find the metric that ``train.metric`` names: one that every evaluation measures."""
     if name in WATCHED:
         return Metric(name, WATCHED[name], 0.0, 1.0, lambda outputs, classes: None)
     raise RecipeError(
         "train.metric",
-        "is not measured at the snapshots of token-classification",
+        "is not a metric of token-classification",
         name,
         suggest_name(name, ["loss", "refined_loss", *WATCHED]),
     )
 
 
 def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
-    """Words of training sentences that are not read, and tags that no training word has."""
+    """Findings for words of training sentences that are not read, and for tags without training
+    words.
+    """
     findings: list[Finding] = []
     names = loaded.network.classes
     total = max(1, int(examples.counts.sum()))
@@ -158,10 +158,11 @@ def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Fi
                 share,
                 len(long),
                 tuple(int(row) for row in long[:LISTED]),
-                f"{len(long)} training sentences have {words:,} words ({share:.1%}) beyond "
-                f"{loaded.max_length} pieces: they are not read; when predicted, such words get "
-                f"the tag {names[unread_tag(names, examples)]} unseen, and count so in every score",
-                "Part long sentences, or raise model.max_length if the model allows it.",
+                f"{len(long)} training sentences have {words:,} words ({share:.1%}) "
+                f"beyond {loaded.max_length} pieces, which the model does not read; "
+                "in predictions such words get the tag "
+                f"{names[unread_tag(names, examples)]}, and every score counts it",
+                "Split long sentences, or raise model.max_length if the model allows it.",
             )
         )
     without = np.setdiff1d(np.arange(len(names)), examples.tags)
@@ -172,21 +173,23 @@ def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Fi
         findings.append(
             Finding(
                 "tags_without_training_words",
-                # A mark that a learnt type never has (of amounts that are one word) costs nothing.
+                # Harmless: a prefix that a learned type never has (of amounts that are one word).
                 "info" if set(entity_types(missing, bare)) <= set(known) else "warn",
                 len(without) / len(names),
                 len(without),
                 (),
-                f"no training word has the tag {', '.join(missing[:12])}: it will never be "
-                "predicted",
-                "Add sentences that hold it, if it matters.",
+                f"no training word has the tag {', '.join(missing[:12])}, so the "
+                "model will never predict it",
+                "Add sentences that contain it, if the tag matters.",
             )
         )
     return tuple(findings)
 
 
 def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
-    """The last layer fitted to the pretrained features of the words: the baseline and the start."""
+    """The last layer fitted to the pretrained features of the words: the baseline, and the initial
+    layer.
+    """
     seed, classes = training_plan.recipe.seed, len(training_plan.task.classes)
 
     def fit(features: Floats, labels: Ints) -> Probe:
@@ -197,7 +200,8 @@ def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
 
 def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
     """The linear probe of words [words, width]; its penalty is chosen on a sample of them, since
-    the choice takes forty fits."""
+    the choice takes forty fits.
+    """
     if len(labels) <= CHOSEN_ON:
         return fit_probe(features, labels, classes=classes, seed=seed)
     some = generator(seed, "probe words").permutation(len(labels))[:CHOSEN_ON]
@@ -206,9 +210,11 @@ def fit_words(features: Floats, labels: Ints, classes: int, seed: int) -> Probe:
 
 
 def words_read(run: Run, examples: EncodedWords) -> tuple[Floats, Ints]:
-    """The features [words, width] and tags of the words of the sentences, in their order; of a
-    fixed random part of the sentences where there are more than ``FITTED_TO`` words. Every process
-    computes them all."""
+    """The features [words, width] and tags of the sentences' words, in their order.
+
+    Above ``FITTED_TO`` words they come from a fixed random sample of the sentences. Every process
+    computes them all.
+    """
     order = generator(run.plan.seed, "probe sentences").permutation(len(examples))
     enough = int(np.searchsorted(np.cumsum(examples.read[order]), FITTED_TO)) + 1
     some = examples.take(examples.kept[np.sort(order[:enough])])
@@ -235,8 +241,9 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
 
 
 def score_rows(request: ScoringRequest) -> ScoringResult:
-    """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
-    training words."""
+    """Score the saved folder, reloaded in plain Transformers, and the baselines that were fitted on
+    training words.
+    """
     start = time.perf_counter()
     training_plan, table, names = (
         request.training_plan,
@@ -244,7 +251,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         request.training_plan.task.classes,
     )
     unread = unread_tag(names, words_in(training_plan.train))
-    # What is scored is what anybody loads: the folder, not the network in memory.
+    # The folder is scored, as anybody loads it, not the network in memory.
     saved = load_saved_tagger(request.run / MODEL)
     outputs = _predict_words(training_plan, saved.network, table, unread)
     test = score_tags(outputs, names)
@@ -277,7 +284,7 @@ def _predict_words(
 
 
 def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dict[str, Any]:
-    """``valid`` and ``train_probe``, by the kept state."""
+    """``valid`` and ``train_probe``: scores of the best checkpoint."""
     training_plan, splits = request.training_plan, request.training_plan.splits
     network = request.fitted.network.cpu().eval()
     train = words_in(training_plan.train)
@@ -295,7 +302,7 @@ def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dic
 
 
 def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
-    """What the kept state says of training or validation sentences, calibrated."""
+    """Predictions of the best checkpoint for training or validation sentences, calibrated."""
     fitted, examples = split_rows.fitted, words_in(split_rows.examples)
     training_plan, names = fitted.training_plan, fitted.training_plan.task.classes
     network = fitted.network.cpu().eval()
@@ -309,14 +316,17 @@ def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
 def _baseline(
     request: ScoringRequest, outputs: TagOutputs, unread: int
 ) -> tuple[dict[str, Any], Decision]:
-    """The linear probe and the commonest tag; the one with the better entity F1 on the validation
-    rows is the baseline, by the smaller loss where they tie."""
+    """Score the linear probe and the most frequent tag.
+
+    The one with the better entity F1 on the validation rows is the baseline, or with the smaller
+    loss where they tie.
+    """
     training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
     counts = np.bincount(words_in(training_plan.train).tags, minlength=len(names)).astype(
         np.float64
     )
-    # One word more of each tag, so that a tag that no training word has costs no infinite loss.
+    # One word more of each tag, so that a tag without training words costs no infinite loss.
     shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
 
     def both(table: Table) -> dict[str, TagOutputs]:
@@ -332,14 +342,14 @@ def _baseline(
             for selected, x in logits_by_name.items()
         }
 
-    # Validation rows choose: a baseline that was the better of two on test rows would be too good.
+    # Chosen on validation rows: the better of two on test rows would be biased upwards.
     valid = both(training_plan.splits.valid_rows.table)
     on_valid = {selected: score_tags(made, names, resamples=1) for selected, made in valid.items()}
     selected = max(on_valid, key=lambda name: _merit(on_valid[name]))
     shown_f1 = ", ".join(f"{name} {_merit(scores)[0]:.3f}" for name, scores in on_valid.items())
     on_test = both(request.table)
     tests = {name: brief(score_tags(made, names)) for name, made in on_test.items()}
-    # Sentences of which nothing is read differ by nothing.
+    # Sentences without a read word have no difference.
     known = np.isfinite(outputs.losses)
     comparison = compare_losses(
         np.where(known, outputs.losses, 0.0),
@@ -363,7 +373,9 @@ def facts(fitted: FittedModel, saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _predictions(outputs: TagOutputs, names: tuple[str, ...]) -> dict[str, Any]:
-    """The columns of ``predictions.parquet``: lists of tags, and how sure each word's is."""
+    """The columns of ``predictions.parquet``: lists of tags, and the confidence of each word's
+    tag.
+    """
     import pyarrow as pa
 
     tags = np.asarray(names, dtype=object)

@@ -1,9 +1,9 @@
-"""Telling somebody that the verdict has changed: a command, a webhook.
+"""Alerts for a changed verdict: a command, a webhook.
 
-Neither can slow, stop or fail a run: both go out from a thread, with a time-out, a webhook with two
-more tries, and what failed is noted. A webhook's address is a secret, so a recipe names the
-environment variable that holds it and nothing else is ever written or printed; so is what a command
-holds, which stands in ``recipe.yaml`` alone.
+Neither can slow down, stop or fail a run: both are sent from a thread with a time-out, a webhook
+with two retries, and failures are recorded. A webhook's address is a secret, so a recipe names the
+environment variable that contains it, and the address is never written or printed. A command may
+also contain secrets, so it appears only in ``recipe.yaml``.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ VARIABLE = "env:"
 Note = Callable[[str, str], None]
 
 
-# What an alert says, by name.
+# The content of an alert, by name.
 Message = Mapping[str, str | int | float | None]
 
 
 class Alerts:
     """A listener that sends an alert when the verdict's label changes to one of ``on``.
 
-    The verdict of step 0 is no alert: nothing has been learned yet, and the data's own faults are
-    findings. What still holds at the first look after it is told then. The label that was told last
-    is part of a checkpoint, so a resumed run does not say it again.
-    What could not be delivered is a decision in the log, once the run is over.
+    The verdict of step 0 gives no alert: nothing has been learned yet, and faults of the data are
+    findings. If it still holds at the first evaluation after that, the alert is sent then. The last
+    alerted label is part of a checkpoint, so a resumed run does not repeat it. A failed delivery is
+    reported as a decision after the run.
     """
 
     name, place = "alerts", "tell"
@@ -85,13 +85,13 @@ class Alerts:
                 "cause": verdict.cause,
             }
             for sender in self._senders:
-                # A daemon: an address that never answers does not keep the process at its end.
+                # A daemon thread: an address that never responds does not block the process's exit.
                 thread = threading.Thread(target=self._send, args=(sender, message), daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
     def run_end(self, run: Run) -> None:
-        """Wait for what is under way, but not for ever, and say what did not arrive."""
+        """Wait a limited time for pending alerts, and report what was not delivered."""
         deadline = time.monotonic() + LAST_WAIT_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -118,9 +118,10 @@ class Alerts:
 def address_of(webhook: str) -> str:
     """The address in the environment variable that ``env:NAME`` names.
 
-    Raises ``RecipeError``, which never holds the address, where it is written out, the variable is
-    empty, or what it holds cannot be asked: no http(s), no host, a port that is none, a user's name
-    or password before the host, a space, a control character or a letter beyond ASCII.
+    Raises ``RecipeError``, which never contains the address, where the recipe contains the address
+    itself, the variable is empty, or its value is not a valid address: no http(s), no host, an
+    invalid port, a user name or password before the host, a space, a control character or a
+    non-ASCII letter.
     """
     name = webhook.removeprefix(VARIABLE)
     if name == webhook or not name.isidentifier():
@@ -143,22 +144,22 @@ def address_of(webhook: str) -> str:
 
 
 def _fault(address: str) -> str | None:
-    """What keeps an address from being asked, without a letter of it."""
+    """What is wrong with an address, without quoting it."""
     if not all("!" <= character <= "~" for character in address):
-        return "holds a space or a character that stands in no web address"
+        return "contains a space or a character that is not allowed in a web address"
     try:
         parts = urlsplit(address)
         host, port, user = parts.hostname, parts.port, parts.username
-        # What looks a name up refuses an empty part, or one of more than 63 letters.
+        # Name resolution refuses an empty part, or one of more than 63 letters.
         (host or "").encode("idna")
     except ValueError:
-        return "holds no http(s) address that can be read: its host or port is wrong"
+        return "contains no valid http(s) address: its host or port is wrong"
     if parts.scheme not in ("http", "https") or not host:
-        return "holds no http(s) address"
+        return "contains no http(s) address"
     if port == 0:
-        return "holds a port that no server has"
+        return "contains an invalid port"
     if user is not None:
-        return "holds a user's name before the host, which is not sent"
+        return "contains a user name before the host, which is not allowed"
     return None
 
 
@@ -166,7 +167,7 @@ def _command(command: str) -> Callable[[dict[str, Any]], None]:
     """A shell command that gets the alert as JSON on its standard input."""
 
     def run(message: Message) -> None:
-        # A session of its own: a shell that is killed leaves what it started running.
+        # A session of its own: killing the shell would leave its child processes running.
         with subprocess.Popen(
             command,
             shell=True,
@@ -189,16 +190,16 @@ def _command(command: str) -> Callable[[dict[str, Any]], None]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leaves a redirect unanswered, so that it counts as the refusal of a POST: followed, it would
-    become a GET without the alert, to whatever host it names."""
+    """Do not follow a redirect, so that it counts as a refused POST: followed, it would become a
+    GET without the alert, to any host that it names."""
 
     def redirect_request(self, *_: object) -> None:
         return None
 
 
 def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
-    """A POST of the alert as JSON; tried again after a time-out, a refusal or a 5xx answer. Only an
-    answer of 2xx counts as delivered."""
+    """A POST of the alert as JSON; retried after a time-out, a refusal or a 5xx response. Only a
+    2xx response counts as delivered."""
     opener = urllib.request.build_opener(_NoRedirect)
 
     def post(message: Message) -> None:
@@ -221,14 +222,14 @@ def _webhook(address: str) -> Callable[[dict[str, Any]], None]:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the address or the command, which may hold secrets."""
+    """What went wrong, without the address or the command, which may contain secrets."""
     if isinstance(error, urllib.error.HTTPError):
         redirect = ", a redirect, which is not followed" if 300 <= error.code < 400 else ""
-        return f"the webhook answered {error.code}{redirect}"
+        return f"the webhook responded with {error.code}{redirect}"
     if isinstance(error, http.client.HTTPException):
-        return "the webhook's answer is no HTTP"
+        return "the webhook's response is not HTTP"
     if isinstance(error, subprocess.CalledProcessError):
-        return f"the command ended with {error.returncode}"
+        return f"the command ended with exit code {error.returncode}"
     if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
-        return f"no answer within {TIMEOUT_S:g} s"
+        return f"no response within {TIMEOUT_S:g} s"
     return f"{type(error).__name__}"

@@ -1,9 +1,9 @@
-"""What each training row was like to learn: a data map made of the losses of the training itself.
+"""How each training row was learned: a data map from the losses of the training itself.
 
-No row is passed forward for it. Each pass over the training rows sees every row once, in training
-mode, and that is what is kept: how sure the model was of the row's own label, by how much, and
-whether it had it right (Swayamdipta and others 2020, 2009.10795; Pleiss and others 2020,
-2001.10528; Toneva and others 2019, 1812.05159).
+No additional forward pass is needed. Each epoch sees every training row once, in training mode, and
+three values are stored: the probability of the row's own label, its margin, and whether the
+prediction was correct (Swayamdipta and others 2020, 2009.10795; Pleiss and others 2020, 2001.10528;
+Toneva and others 2019, 1812.05159).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from holdfast.training.run import Run
 
 LEARNED_PROBABILITY = 0.5
-# Below this mean probability of its label a row was hard all along.
+# Below this mean probability of its label a row counts as hard.
 HARD_PROBABILITY = 0.5
 LEAST_PASSES = 3
-# Losses that are kept of each row, and of all: of more passes every second is kept, then every
-# fourth. Of more rows fewer are; below eight a row there is no trace.
+# The number of losses stored per row, and in total. With more passes every second is stored, then
+# every fourth. With more rows fewer per row are stored; below eight per row there is no trace.
 MOST_KEPT, MOST_NUMBERS, LEAST_KEPT = 64, 4_000_000, 8
 
 
 @dataclass(slots=True)
 class _Sums:
-    """Running sums over passes, one number a row."""
+    """Running sums over passes, one number per row."""
 
     passes: Floats
     confidence: Floats
@@ -48,23 +48,23 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class DataMap:
-    """One line a training row [n]; NaN where a row was never seen.
+    """One line per training row [n]; NaN where a row was never seen.
 
     ``confidence`` is the mean over passes of the probability of the row's label (of its target
     tokens: e to the minus mean loss), in [0, 1]; ``variability`` its standard deviation; ``aum``
     the mean of logit(label) − largest other logit (NaN without logits); ``last`` the probability
     at the last pass; ``loss_range`` the inter-quartile range of the losses over the passes in nats,
     how late and how far the row was learned (2411.05743; NaN below four passes); ``learnt_at``
-    the first pass from which it was right to the end (−1: never);
-    ``forgotten`` how often it went from right to wrong; ``kind`` is below.
+    the first pass from which it was correct to the end (−1: never); ``forgotten`` how often it
+    changed from correct to wrong; ``kind`` is below.
 
-    | kind | what |
+    | kind | meaning |
     |---|---|
-    | ``easy`` | right at the end, and sure on average |
-    | ``memorized`` | right at the end, yet unsure on average: learnt late |
-    | ``unlearnable`` | wrong at the end, and never right before |
-    | ``forgotten`` | wrong at the end, and right before |
-    | ``relearned`` | right at the end, unsure on average, and forgotten on the way |
+    | ``easy`` | correct at the end, and with high mean confidence |
+    | ``memorized`` | correct at the end, but with low mean confidence: learned late |
+    | ``unlearnable`` | wrong at the end, and never correct before |
+    | ``forgotten`` | wrong at the end, but correct before |
+    | ``relearned`` | correct at the end with low mean confidence, and forgotten in between |
     | ``unclear`` | seen in fewer than three passes |
     """
 
@@ -89,7 +89,7 @@ class _Traces:
         self.stride = 1
 
     def add(self, pass_number: int, rows: Ints, confidence: Floats) -> None:
-        """The probabilities of the labels of some rows in the pass ``pass_number``."""
+        """Add the label probabilities of some rows in the pass ``pass_number``."""
         capacity = len(self.losses)
         if not capacity:
             return
@@ -110,7 +110,7 @@ class _Traces:
         return ranges
 
 
-# What a checkpoint keeps of the data map of a run; one of an older version has no traces.
+# The state of a data map in a checkpoint; one of an older version has no traces.
 HistoryState = TypedDict(
     "HistoryState",
     {
@@ -124,10 +124,10 @@ HistoryState = TypedDict(
 
 
 class ExampleHistory:
-    """A listener that keeps the data map of a run; its state is part of a checkpoint.
+    """A listener that builds the data map of a run; its state is part of a checkpoint.
 
-    A phase whose loss compares rows (contrast) says nothing of single rows and is left out. With
-    several processes each row is seen by one of them a pass; they tell each other when it ends.
+    A phase whose loss compares rows (contrast) has no losses of single rows and is left out. With
+    several processes each row is seen by one of them per pass; they exchange the values at the end.
     """
 
     name, place = "example_history", "note"
@@ -147,7 +147,7 @@ class ExampleHistory:
         if batch is None or run.phase.compares_rows:
             return
         rows, values = np.asarray(batch.rows), _row_values(batch)
-        # What was added stands behind the training rows and is no part of the map.
+        # Added examples come after the training rows and are not part of the map.
         is_training_row = rows < len(self._rows)
         if not is_training_row.all():
             rows, values = rows[is_training_row], values[np.flatnonzero(is_training_row)]
@@ -190,7 +190,7 @@ class ExampleHistory:
             return None
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = sums.confidence / sums.passes
-            # Rounding may leave a variance of 0 just below it.
+            # Rounding may make a variance of 0 slightly negative.
             spread = np.sqrt(np.maximum(sums.squares / sums.passes - mean**2, 0.0))
             aum = sums.margin / sums.passes
         unseen = sums.passes == 0
@@ -208,8 +208,8 @@ class ExampleHistory:
         )
 
     def _add(self, rows: Ints, values: Floats) -> None:
-        """``values`` [rows, 3]: probability of the label, margin, right or wrong. A row that was
-        drawn twice counts twice, in the order of its draws."""
+        """Add ``values`` [rows, 3]: probability of the label, margin, correct or wrong. A row that
+        was drawn twice counts twice, in the order of its draws."""
         while len(rows):
             distinct, first = np.unique(rows, return_index=True)
             self._add_distinct(distinct, values[first])
@@ -232,8 +232,8 @@ class ExampleHistory:
 
 
 def evaluation_data_map(rows: Ints, history: Sequence[Snapshot]) -> DataMap | None:
-    """The same map of the validation rows, a look standing for a pass; the look before the first
-    step is left out. ``None`` without rows or without a look after that."""
+    """The same map for the validation rows, with an evaluation in place of a pass; the evaluation
+    before the first step is left out. ``None`` without rows or without a later evaluation."""
     import torch
 
     evaluations = [s for s in history if s.step and len(s.valid_losses) == len(rows)]
@@ -249,7 +249,7 @@ def evaluation_data_map(rows: Ints, history: Sequence[Snapshot]) -> DataMap | No
 
 
 def _row_values(batch: BatchLosses) -> torch.Tensor:
-    """Probability of the label, margin and right or wrong of each row [batch, 3]."""
+    """Label probability, margin and correct or wrong, for each row [batch, 3]."""
     import torch
 
     confidence = torch.exp(-batch.losses.detach().float())

@@ -1,13 +1,13 @@
-"""A listener that sends what a run logs to trackers, through Accelerate's.
+"""A listener that sends a run's metrics to experiment trackers, through Accelerate's.
 
-| tracker | gets |
+| tracker | receives |
 |---|---|
-| TensorBoard | numbers, and the verdict's words; in ``RUN/tracking/tensorboard`` |
+| TensorBoard | numbers, and the verdict's sentence; in ``RUN/tracking/tensorboard`` |
 | Weights & Biases | the same |
-| MLflow | numbers; its tracking server is the one that MLflow's own settings name |
+| MLflow | numbers; on the tracking server that MLflow's own settings name |
 
-Nothing is sent unless a recipe asks for it. What is sent are the numbers of the snapshots, the
-verdict and the settings, in which a path is shortened to its last part; no row, no environment.
+Nothing is sent unless a recipe requests it. The numbers of the snapshots, the verdict and the
+settings are sent, with paths shortened to their last part; no row, no environment.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ LABELS = get_args(Label)
 class TrackerListener:
     """Sends every snapshot once, whatever the number of resumes.
 
-    A tracker's steps rise, so a run that went back sends nothing until it is past where it was.
+    A tracker's steps must increase, so a run that went back sends nothing until it is past its
+    earlier position.
 
-    ``mark`` is a file that holds the last step sent and what a tracker needs to go on with the
-    same run. It is written before a step is sent: a run killed in between loses that step from its
-    tracker, and none is ever there twice.
+    ``mark`` is a file with the last step sent and what a tracker needs to continue the same run. It
+    is written before a step is sent: if the run is killed in between, this step is missing in the
+    tracker, and no step is there twice.
     """
 
     name, place = "track", "tell"
@@ -71,7 +72,7 @@ class TrackerListener:
         self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
 
     def log_test_metrics(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-        """The test rows' metrics, when they are known: once a run."""
+        """Send the metrics of the test rows, when they are known: once per run."""
         values = {f"test/{name}": metric["value"] for name, metric in metrics.items()}
         if not self._state.get("scored"):
             self._state["scored"] = True
@@ -100,7 +101,7 @@ def open_trackers(
     mark: Path,
     settings: Mapping[str, object],
 ) -> TrackerListener:
-    """Start the trackers ``tracker_names`` for the folder ``run``, or go on where ``mark`` says
+    """Start the trackers ``tracker_names`` for the folder ``run``, or continue where ``mark`` says
     they were."""
     state = read_mark(mark)
     if not state:
@@ -116,7 +117,7 @@ def open_trackers(
 def make_tracker(
     tracker_name: str, project: str, name: str, run: Path, state: Mapping[str, object]
 ) -> Any:
-    """One of Accelerate's trackers, not started yet; ``state`` is what a mark holds."""
+    """One of Accelerate's trackers, not started yet; ``state`` is the content of a mark."""
     from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
     if tracker_name == "tensorboard":
@@ -128,7 +129,7 @@ def make_tracker(
 
 
 def check_trackers(to: Sequence[str]) -> None:
-    """Raise ``MachineError``, with the command that installs it, for a package that is absent."""
+    """Raise ``MachineError``, with the install command, for a package that is missing."""
     for name in to:
         if importlib.util.find_spec(name) is None:
             raise MachineError(
@@ -159,8 +160,8 @@ def numbers(snapshot: Snapshot) -> dict[str, float | str]:
 
 
 def verdict_values(verdict: Verdict) -> dict[str, float | str]:
-    """The verdict as words, and as numbers for trackers that draw only those: ``number`` is the
-    place of the label in the contract's list, from 0."""
+    """The verdict as text, and as numbers for trackers that only plot those: ``number`` is the
+    position of the label in the contract's list, from 0."""
     return {
         "verdict/label": verdict.label,
         "verdict/because": verdict.because,
@@ -170,7 +171,7 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
 
 
 def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to plain values; a path that exists is shortened to its last part."""
+    """Dotted keys to plain values; an existing path is shortened to its last part."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -182,12 +183,12 @@ def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
 
 
 def read_mark(mark: Path) -> dict[str, Any]:
-    """What an earlier part of the run remembered; empty where there was none. Raises ``RunError``
-    where it cannot be read."""
+    """The state that an earlier part of the run stored; empty where there was none. Raises
+    ``RunError`` where it cannot be read."""
     if not mark.exists():
         return {}
     with reading_errors(
-        str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."
+        str(mark), RunError, remedy="Delete it: the tracker then begins a new run."
     ):
         state = parse_object(mark.read_text("utf-8"))
         MARK_SHAPE(state, "")

@@ -1,1 +1,1 @@
-"""What the machine decides and bounds."""
+"""Choices and limits that depend on the machine."""

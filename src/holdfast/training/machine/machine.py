@@ -1,11 +1,11 @@
-"""What the machine decides: threads, precision, matrix products. Decided once before step 0, with a
-reason, stored in the run's recipe, and reused on resume.
+"""Choices that depend on the machine: threads, precision, matrix products. They are made once
+before step 0, with a reason, stored in the run's recipe, and reused on resume.
 
-In float16 the loss is multiplied by a scale before the backward pass, and what comes of it divided
-again, so that small gradients do not vanish (1710.03740). float16 ends at 65,504, and a scale that
-is too large makes gradients infinite: then the update is skipped and the scale halved, which is
-told. After 2,000 updates without one it is doubled. All of this is PyTorch's ``GradScaler``, on any
-device.
+In float16 the loss is multiplied by a scale before the backward pass, and the gradients are divided
+by it again, so that small gradients do not vanish (1710.03740). float16 ends at 65,504, and too
+large a scale makes gradients infinite: then the update is skipped, the scale is halved, and a note
+says so. After 2,000 updates without an overflow it is doubled. All of this is PyTorch's
+``GradScaler``, on any device.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 
 PROBE_SECONDS = 0.25
-# oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape they meet,
-# and rows of many lengths make many shapes: at the default of 1,024 this took 300 MB of a run on
-# 400 rows, at 16 nothing was slower. Pictures have one size, and a convolutional net many kernels,
-# each wanted again in every step: at 16 a step of a small ResNet took 1.6 times as long.
+# oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape, and rows of
+# many lengths give many shapes: the default of 1,024 took 300 MB in a run on 400 rows, and with 16
+# nothing was slower. Images have one size, and a convolutional network many kernels, each needed
+# again in every step: with 16 a step of a small ResNet took 1.6 times as long.
 KERNEL_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
 KERNEL_CACHE_SIZE = "16"
-# Read by PyTorch when it is loaded.
+# PyTorch reads it when it is loaded.
 APPLE_FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
 @dataclass(frozen=True, slots=True)
 class MachineChoice:
-    """``threads`` for PyTorch, ``precision`` of the forward and backward pass, and who multiplies
-    float32 matrices: PyTorch's ``default`` or ``onednn``."""
+    """``threads`` for PyTorch, ``precision`` of the forward and backward pass, and the library for
+    float32 matrix products: PyTorch's ``default`` or ``onednn``."""
 
     threads: int
     precision: str
@@ -55,13 +55,13 @@ class MachineChoice:
 
 @contextmanager
 def flushed_subnormals() -> Iterator[None]:
-    """Inside, results of PyTorch and NumPy on a processor that are nearer to 0 than the smallest
-    normal number (1.2e-38 in float32) are 0.
+    """A context in which subnormal results of PyTorch and NumPy on a CPU become 0: numbers nearer
+    to 0 than the smallest normal number (1.2e-38 in float32).
 
-    Processors compute with such numbers many times slower, and the softmax of an attention whose
-    scores are not scaled (T5's) is full of them: a step of a small T5 took 2.8 times as long. It
-    holds for this thread, and for those that PyTorch starts from here on; on leaving this thread
-    is as before. Other devices have rules of their own.
+    CPUs compute with such numbers many times slower, and the softmax of an attention with unscaled
+    scores (T5's) gives many of them: a step of a small T5 took 2.8 times as long. It applies to
+    this thread, and to those that PyTorch starts from here on. On exit this thread is restored.
+    Other devices have their own rules.
     """
     import torch
 
@@ -82,8 +82,8 @@ def _flushes() -> bool:
 def choose_machine(
     threads: int | None, precision: str, matmul: str = "auto", *, one_size: bool = False
 ) -> MachineChoice:
-    """Fill in what the recipe leaves open. Sets PyTorch's thread count. ``one_size`` says that all
-    batches have the same shape."""
+    """Choose what the recipe leaves open, and set PyTorch's number of threads. ``one_size`` says
+    that all batches have the same shape."""
     for name in KERNEL_CACHES if not one_size else ():
         os.environ.setdefault(name, KERNEL_CACHE_SIZE)
     count, threads_because = _choose_threads(threads)
@@ -100,25 +100,25 @@ def choose_machine(
 
 
 def use_threads(count: int) -> None:
-    """How many threads PyTorch computes with from here on, in the whole process."""
+    """Set the number of threads that PyTorch uses from here on, in the whole process."""
     import torch
 
     torch.set_num_threads(count)
 
 
 def has_bfloat16(device: str) -> tuple[bool, str]:
-    """Whether ``device`` (cpu, cuda, mps) multiplies bfloat16 in hardware, and how we know."""
+    """Whether ``device`` (cpu, cuda, mps) multiplies bfloat16 in hardware, and the evidence."""
     import torch
 
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return fast, f"{torch.cuda.get_device_name()} {'has' if fast else 'lacks'} it"
+        return fast, f"{torch.cuda.get_device_name()} {'supports' if fast else 'lacks'} it"
     if device == "mps":
         return False, "not used on Apple GPUs"
     flags = _processor_flags() & {"amx_bf16", "avx512_bf16", "avx_ne_convert", "bf16", "svebf16"}
     flags -= {"avx_ne_convert"}
     shown = ", ".join(sorted(flags))
-    return bool(flags), f"processor flags: {shown}" if flags else "no such flag on this processor"
+    return bool(flags), f"CPU flags: {shown}" if flags else "the CPU has no such flag"
 
 
 def has_tensor_cores() -> bool:
@@ -129,7 +129,7 @@ def has_tensor_cores() -> bool:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """A block in which ``device`` multiplies in ``precision``."""
+    """A context in which ``device`` computes matrix products in ``precision``."""
     import torch
 
     half = torch.bfloat16 if precision == "float32" else getattr(torch, precision)
@@ -137,7 +137,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 
 def device_type() -> str:
-    """``cuda``, ``mps`` or ``cpu``: the best that PyTorch sees."""
+    """``cuda``, ``mps`` or ``cpu``: the best device that PyTorch finds."""
     import torch
 
     if torch.cuda.is_available():
@@ -146,27 +146,27 @@ def device_type() -> str:
 
 
 def runs_several_cpu_processes() -> bool:
-    """Whether a launcher started several processes that have the processor alone.
+    """Whether a launcher started several processes that use only the CPU.
 
-    Accelerate must be told: under plain ``torchrun`` it would take each for a run of its own.
+    Accelerate must be told: under plain ``torchrun`` it would treat each as a separate run.
     """
     return process_count() > 1 and device_type() == "cpu"
 
 
 def _device_decisions() -> tuple[Decision, ...]:
-    """What is to be known of a processor, and of an Apple GPU."""
+    """Decisions about the CPU, and about an Apple GPU."""
     if device_type() == "cpu" and _flushes():
-        because = "a processor takes many times as long with them"
-        return (Decision("numbers nearer to 0 than 1.2e-38", "0", because),)
+        because = "a CPU computes many times slower with them"
+        return (Decision("subnormal numbers (below 1.2e-38)", "0", because),)
     if device_type() != "mps":
         return ()
-    lacking = "4 and 8 bits, float16 with scaled losses and several processes are not there"
+    lacking = "4 and 8 bits, float16 with loss scaling and several processes are not supported"
     if os.environ.get(APPLE_FALLBACK) == "1":
-        because = f"an Apple GPU; what its back end lacks runs on the processor; {lacking}"
+        because = f"an Apple GPU; operations that it lacks run on the CPU; {lacking}"
         return (Decision("device", "mps", because),)
     because = (
-        f"an Apple GPU; what its back end lacks ends the run: set {APPLE_FALLBACK}=1 before "
-        f"Python starts, and it runs on the processor; {lacking}"
+        f"an Apple GPU; an operation that it lacks ends the run: set {APPLE_FALLBACK}=1 before "
+        f"Python starts to run such operations on the CPU; {lacking}"
     )
     return (Decision("device", "mps", because, prominent=True),)
 
@@ -176,19 +176,19 @@ def _choose_precision(requested: str) -> tuple[str, str]:
     if requested == "float16" and device != "cuda":
         raise MachineError(
             "train.precision",
-            "is float16, which needs a GPU of NVIDIA's or AMD's",
+            "is float16, which needs an NVIDIA or AMD GPU",
             device,
-            "Leave it out: what suits this machine is then chosen.",
+            "Remove the setting: Holdfast then chooses what suits this machine.",
         )
     if requested != "auto":
         return requested, "set in the recipe"
     fast, because = has_bfloat16(device)
     if fast:
-        return "bfloat16", f"bfloat16 is in hardware here ({because}); weights stay float32"
+        return "bfloat16", f"this machine supports bfloat16 ({because}); weights stay float32"
     if device == "cuda" and has_tensor_cores():
-        why = "float16 is; weights stay float32, and losses are scaled"
-        return "float16", f"bfloat16 is not in hardware here ({because}), and {why}"
-    return "float32", f"bfloat16 is not in hardware here ({because})"
+        why = "it supports float16; weights stay float32, and losses are scaled"
+        return "float16", f"this machine does not support bfloat16 ({because}), but {why}"
+    return "float32", f"this machine does not support bfloat16 in hardware ({because})"
 
 
 def _choose_matmul(requested: str) -> tuple[str, str]:
@@ -197,11 +197,11 @@ def _choose_matmul(requested: str) -> tuple[str, str]:
     if requested != "auto":
         return requested, "set in the recipe"
     if device_type() != "cpu":
-        return "default", "the products run on the accelerator"
+        return "default", "the accelerator computes the products"
     gain = measure_gain()
     if not gain:
         return "default", "this PyTorch has no oneDNN"
-    because = f"a probe measured oneDNN at {gain:.1f} times the default's speed in float32"
+    because = f"measured: oneDNN is {gain:.1f} times as fast as the default in float32"
     return ("onednn" if gain >= FASTER_BY else "default"), because
 
 
@@ -217,10 +217,10 @@ def _choose_threads(requested: int | None) -> tuple[int, str]:
     if cores == 1:
         return 1, "one core is usable"
     alone, together = _steps_per_second(1), _steps_per_second(cores)
-    # Several threads must pay clearly: on shared cores they spin while waiting for each other.
+    # Several threads must be clearly faster: on shared cores they spin while waiting.
     best = cores if together > 1.15 * alone else 1
-    speeds = f"{alone:.0f} small steps a second on 1 thread, {together:.0f} on {cores}"
-    return best, f"a half-second probe measured {speeds}"
+    speeds = f"{alone:.0f} small steps per second on 1 thread, {together:.0f} on {cores}"
+    return best, f"measured in half a second: {speeds}"
 
 
 def _steps_per_second(threads: int) -> float:
@@ -250,10 +250,10 @@ def _processor_flags() -> set[str]:
 
 def make_accelerator(precision: str) -> Accelerator:
     """Accelerate's view of devices and processes; autocast in ``precision``, and in float16 the
-    scaler of its losses.
+    gradient scaler.
 
-    Accelerate keeps one state a process and refuses another precision in it; a second run in the
-    same process starts that state anew.
+    Accelerate keeps one state per process and refuses another precision in it; a second run in the
+    same process resets that state.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -261,19 +261,19 @@ def make_accelerator(precision: str) -> Accelerator:
     mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(precision, "no")
     known = AcceleratorState._shared_state.get("_mixed_precision", mixed)
     if known != mixed:
-        # One precision a process is all that Accelerate allows; the run before this one is over.
+        # Accelerate allows one precision per process; the previous run is over.
         AcceleratorState._reset_state()
-    remedy = "Unset those of these variables that hold no value that Accelerate knows."
-    with reading_errors("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be followed", remedy):
+    remedy = "Unset those of these variables whose value Accelerate does not know."
+    with reading_errors("ACCELERATE_* and LOCAL_RANK", MachineError, "cannot be used", remedy):
         return Accelerator(mixed_precision=mixed, cpu=runs_several_cpu_processes())
 
 
-# Halved so often from the first scale, 65,536, nothing is left to halve: the loss itself overflows.
+# After so many halvings of the first scale, 65,536, the loss itself overflows.
 MOST_IN_A_ROW = 24
 
 
 class ScaleState(TypedDict, total=False):
-    """What a checkpoint keeps of a loss scale; nothing where there is none."""
+    """The state of a loss scale in a checkpoint; empty where there is none."""
 
     skipped: int
     in_a_row: int
@@ -281,9 +281,10 @@ class ScaleState(TypedDict, total=False):
 
 
 class LossScale:
-    """The scale of one run; without a ``scaler`` (any precision but float16) it does nothing.
+    """The loss scale of one run; without a ``scaler`` (any precision except float16) it does
+    nothing.
 
-    ``skipped`` counts the updates that were left out, ``in_a_row`` the newest of them.
+    ``skipped`` counts all skipped updates, ``in_a_row`` the most recent consecutive ones.
     """
 
     def __init__(self, scaler: torch.amp.GradScaler | None) -> None:
@@ -299,10 +300,10 @@ class LossScale:
     def step(
         self, optimizer: torch.optim.Optimizer, norm: float, number: int, journal: Journal
     ) -> bool:
-        """The optimizer's step, that of the update ``number``; gives ``False``, and says so in the
-        ``journal``, where the gradients (of this ``norm``) overflowed and it was left out.
+        """Take the optimizer's step of the update ``number``. Returns ``False``, with a note in the
+        ``journal``, where the gradients (of this ``norm``) overflowed and the step was skipped.
 
-        Raises ``TrainingError`` where one update after the other is left out.
+        Raises ``TrainingError`` where too many updates in a row are skipped.
         """
         if self._scaler is None:
             optimizer.step()
@@ -316,15 +317,15 @@ class LossScale:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         now = self._scaler.get_scale()
         because = (
-            f"its gradients are beyond what float16 holds at a loss scale of {before:,.0f}: the "
-            f"weights stay as they were, and the scale is {now:,.0f} from here on "
-            f"({self.skipped} so far)"
+            f"its gradients overflow float16 at a loss scale of {before:,.0f}: the weights are not "
+            f"changed, and the scale is {now:,.0f} from here on ({self.skipped} updates skipped so "
+            "far)"
         )
         journal.note(number, "update skipped", because, chosen="float16")
         if self.in_a_row >= MOST_IN_A_ROW:
             raise TrainingError(
                 f"step {number}",
-                f"gave gradients that float16 cannot hold, as did the {self.in_a_row - 1} updates "
+                f"gave gradients that overflow float16, as did the {self.in_a_row - 1} updates "
                 "before it",
                 None,
                 "Set train.precision=float32, or lower train.learning_rate.",
@@ -332,14 +333,14 @@ class LossScale:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """In types that the weights-only loader reads; empty without a scaler."""
+        """The state in types that the weights-only loader reads; empty without a scaler."""
         if self._scaler is None:
             return {}
         counts = {"skipped": self.skipped, "in_a_row": self.in_a_row}
         return {**counts, "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: ScaleState) -> None:
-        """Go on from such a state."""
+        """Continue from such a state."""
         if self._scaler is None or not state:
             return
         self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]

@@ -1,12 +1,13 @@
-"""A network that is spread over processes: each holds a part of every weight, its gradient and its
-optimizer's state (ZeRO, 1910.02054; PyTorch's ``fully_shard``, called FSDP2, 2304.11277).
+"""Sharding: each process holds a shard of every weight, its gradient and its optimizer state
+(ZeRO, 1910.02054; PyTorch's ``fully_shard``, called FSDP2, 2304.11277).
 
-The weights of a block are gathered just before it computes and let go after it. Gradients come back
-summed over all processes, each with its own part, so nothing of ours adds them up. What the loop
-copies (the weights at a look, the best state, a checkpoint) are parts too: nowhere is the whole.
+The weights of a block are gathered just before it computes and freed after it. Gradients arrive
+summed over all processes, as shards, so our code must not add them up. Copies that the loop makes
+(the weights of an evaluation, the best checkpoint, a resume checkpoint) are shards too: the full
+weights exist nowhere.
 
-All processes must pass as many batches as each other, since each pass gathers: one that has no rows
-left passes some again, and nothing comes of it.
+All processes must make the same number of passes, since each pass gathers weights. A process that
+has no rows left passes some again, without effect.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-# Methods of our networks, beside ``forward``, that compute with all weights.
+# Methods of our networks, other than ``forward``, that compute with all weights.
 PASSES = ("logits_at", "losses_at")
 
 
 def shard(network: Any, accelerator: Accelerator, precision: str, *, reshard: bool = True) -> None:
-    """Spread ``network`` over all processes, in place: block by block, then what is around them.
+    """Shard ``network`` over all processes, in place: block by block, then the remaining layers.
 
-    ``precision`` is that of the pass; gradients are summed in float32 whatever it is. With
-    ``reshard`` the weights of a block are let go after its forward pass and gathered again for the
-    backward one; without it they stay, for speed.
+    ``precision`` is that of the pass; gradients are always summed in float32. With ``reshard`` the
+    weights of a block are freed after its forward pass and gathered again for the backward pass;
+    without it they stay, for speed.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import (
@@ -45,14 +46,14 @@ def shard(network: Any, accelerator: Accelerator, precision: str, *, reshard: bo
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
     for module in blocks_of(network):
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
-    # The last layer is used by the network's own methods alone, within a pass.
+    # Only the network's own methods use the last layer, within a pass.
     fully_shard(network, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     for name in PASSES:
         if hasattr(network, name):
             register_fsdp_forward_method(network, name)
     for module in network.modules():
         if isinstance(module, FSDPModule):
-            # Sums, as of an update's rows; its own mean would be that over processes.
+            # Sum, like an update over its rows; its default is the mean over processes.
             module.set_force_sum_reduction_for_comms(True)
             module.set_gradient_divide_factor(1.0)
 
@@ -64,26 +65,26 @@ def blocks_of(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def is_sharded(network: object) -> bool:
-    """Whether ``shard`` has spread it."""
+    """Whether ``shard`` has sharded it."""
     # A run of one process must not load what several need.
     return hasattr(network, "set_force_sum_reduction_for_comms")
 
 
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a spread tensor, sharing its memory; any other as it is."""
+    """This process's shard of a sharded tensor, sharing its memory; any other unchanged."""
     part: Any = getattr(tensor, "to_local", None)
     return tensor if part is None else part()
 
 
 def gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """A spread tensor whole, on every process; any other as it is."""
+    """The full tensor of a sharded one, on every process; any other unchanged."""
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
 
 
 def gather_tensors(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
-    """Each tensor gathered from its parts, in the processor's memory, where ``keep``; one at a
-    time, so that no device holds them all. Every process must ask for the same."""
+    """Each tensor gathered from its shards, in CPU memory, where ``keep``; one at a time, so that
+    no device holds them all. Every process must call it with the same tensors."""
     tensors_whole: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         value = gather_tensor(tensor)
@@ -93,14 +94,14 @@ def gather_tensors(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str,
 
 
 def sum_over_processes(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
-    """These numbers added up over all processes, in float64."""
+    """The sums of these numbers over all processes, in float64."""
     table = torch.tensor(values, dtype=torch.float64, device=accelerator.device)
     total: torch.Tensor = accelerator.reduce(table, reduction="sum")
     return [float(value) for value in total]
 
 
 def gather_objects(here: list[T], world: int) -> list[T]:
-    """What each of ``world`` processes has, one after the other."""
+    """The objects of each of ``world`` processes, in their order."""
     if world == 1:
         return here
     from accelerate.utils import gather_object
@@ -110,7 +111,7 @@ def gather_objects(here: list[T], world: int) -> list[T]:
 
 
 def local_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's state with this process's parts in the place of spread tensors."""
+    """An optimizer's state with this process's shards in place of sharded tensors."""
     local_states = {
         number: {key: local_part(v) if torch.is_tensor(v) else v for key, v in one.items()}
         for number, one in state["state"].items()
@@ -119,7 +120,7 @@ def local_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spread_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimizer that was loaded with ``parts_of`` a state spread as its weights are."""
+    """Shard the state of an optimizer loaded with ``local_state`` like its weights."""
     from torch.distributed.tensor import DTensor
 
     for parameter, state in optimizer.state.items():
@@ -127,7 +128,7 @@ def spread_state(optimizer: torch.optim.Optimizer) -> None:
             continue
         shape = local_part(parameter.detach()).shape
         for key, value in state.items():
-            # A count of steps is of the whole.
+            # A count of steps is not sharded.
             if torch.is_tensor(value) and value.ndim and value.shape == shape:
                 state[key] = DTensor.from_local(
                     value,

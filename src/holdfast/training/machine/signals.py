@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the step; a second one stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP stop the loop after the current step; a second one stops at once."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def ending_signals() -> tuple[int, ...]:
-    """What ends this process from outside: SIGTERM of a batch system or ``kill``, SIGHUP of a
-    terminal that was closed. A SIGHUP that is ignored is none of them and stays ignored, as
-    ``nohup`` means it."""
+    """The signals that end this process from outside: SIGTERM of a batch system or ``kill``, SIGHUP
+    of a closed terminal. An ignored SIGHUP is not one of them and stays ignored, as ``nohup``
+    requires."""
     if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN:
         return (signal.SIGTERM,)
     return (signal.SIGTERM, HANGUP)
 
 
-# What Python calls for a signal; a number is one of its own two, ``None`` one that it did not set.
+# A handler as Python has it; a number is one of Python's two own, ``None`` one set elsewhere.
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 
 class StopSignals:
-    """A context in which ``stop_requested`` tells whether the user wants to stop.
+    """A context in which ``stop_requested`` says whether the user wants to stop.
 
-    Outside the main thread signals cannot be caught, and nothing is.
+    Outside the main thread signals cannot be caught, and this does nothing.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class StopSignals:
 
 @contextlib.contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` where the loop is not running, as Ctrl-C
-    does."""
+    """Let SIGTERM and SIGHUP raise ``KeyboardInterrupt`` like Ctrl-C, where the loop is not
+    running."""
     before = _set_handlers(ending_signals(), _interrupt)
     try:
         yield
@@ -71,7 +71,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _set_handlers(numbers: tuple[int, ...], handler: SignalHandler) -> dict[int, SignalHandler]:
-    """Set the handler; returns those from before."""
+    """Set the handler; return the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     previous = {number: signal.getsignal(number) for number in numbers}
@@ -82,13 +82,13 @@ def _set_handlers(numbers: tuple[int, ...], handler: SignalHandler) -> dict[int,
 
 def _restore_handlers(before: dict[int, SignalHandler]) -> None:
     for number, handler in before.items():
-        # ``None``: it was set by a program that embeds Python, and only that can put it back.
+        # ``None``: a program that embeds Python set it, and only that program can restore it.
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _leave_terminal(number: int) -> None:
-    """After SIGHUP the terminal may be gone, and a line printed to it would end the run with an
-    error before it is saved: what is printed goes nowhere from here on."""
+    """After SIGHUP the terminal may be closed, and printing to it would end the run with an error
+    before it is saved: discard all output from here on."""
     if number != HANGUP:
         return
     for descriptor in (1, 2):

@@ -6,7 +6,7 @@
 
   function say(text) {
     said.textContent = "";
-    // A region that is told the same words twice says nothing the second time.
+    // A live region announces the same text only once, unless it is cleared first.
     window.setTimeout(function () { said.textContent = text; }, 30);
   }
 
@@ -22,7 +22,7 @@
     place.dispatchEvent(new CustomEvent("drawn", { bubbles: true }));
   }
 
-  // Everything lies below a path that only this dashboard's browsers know.
+  // All addresses are below a path that only this dashboard's browsers know.
   var base = document.documentElement.dataset.base || "";
   function own(address) { return address.indexOf(base + "/") === 0 ? address : base + address; }
 
@@ -33,7 +33,7 @@
     });
   }
 
-  // News from the server, while somebody looks: a browser has six connections for all its tabs.
+  // Events from the server while the page is visible: a browser has six connections for all tabs.
   function listen(address, tell) {
     var source = null;
     function start() {
@@ -53,7 +53,7 @@
     start();
   }
 
-  // One drawing at a time; what comes meanwhile is one more afterwards.
+  // One redraw at a time; any requests in the meantime cause one more afterwards.
   function drawer(draw) {
     var busy = false, again = false;
     function go() {
@@ -88,7 +88,7 @@
       if (button) {
         var n = chosen().length;
         button.disabled = n < 2 || n > 6;
-        button.textContent = n >= 2 ? "Compare " + n + " runs" : "Compare the chosen";
+        button.textContent = n >= 2 ? "Compare " + n + " runs" : "Compare selected runs";
       }
     }
     var draw = drawer(function () {
@@ -130,7 +130,7 @@
     function here() { return live.firstElementChild ? live.firstElementChild.dataset : body.dataset; }
     var draw = drawer(function () {
       return fetched("/run/" + name.split("/").map(encodeURIComponent).join("/") + "?part=live").then(function (answer) {
-        if (answer.status === 404) { say("The run is gone."); return; }
+        if (answer.status === 404) { say("The run was removed."); return; }
         if (!answer.ok) return;
         swap(live, answer.text);
         if (here().state === "finished") window.location.reload();
@@ -152,7 +152,7 @@
     button.textContent = "Testing …";
     fetched(place.dataset.address).then(function (answer) {
       place.removeAttribute("aria-busy");
-      if (answer.ok) swap(place, answer.text); else button.textContent = "Test it";
+      if (answer.ok) swap(place, answer.text); else button.textContent = "Run the test";
     });
   }
 
@@ -161,7 +161,7 @@
     if (!place) return;
     var draw = drawer(function () {
       return fetched("/service?part=view&span=" + place.dataset.span).then(function (answer) {
-        // Whoever reads on in a table is not disturbed.
+        // Not while the focus is inside: a reader of a table is not disturbed.
         if (answer.ok && !place.contains(document.activeElement)) swap(place, answer.text);
       });
     });
@@ -183,10 +183,10 @@
         : { method: "POST", body: new URLSearchParams(new FormData(form)) };
       button.disabled = true;
       answer.classList.add("busy");
-      say("The model is asked.");
+      say("Predicting.");
       fetched(address + (file ? why : ""), options).then(function (found) {
         swap(answer, found.text);
-      }).catch(function () { say("The dashboard does not answer."); }).then(function () {
+      }).catch(function () { say("The dashboard cannot be reached."); }).then(function () {
         button.disabled = false;
         answer.classList.remove("busy");
       });
@@ -254,7 +254,7 @@
       });
     });
     place.addEventListener("keydown", function (event) {
-      // Enter on a chosen label stores it, as it does in a form without a script.
+      // Enter on a chosen label stores it, as in a form without scripts.
       if (event.key === "Enter" && event.target.matches(".labels input")) { event.preventDefault(); press("store"); }
     });
     var known = {

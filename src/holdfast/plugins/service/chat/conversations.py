@@ -91,7 +91,7 @@ class ChatResult:
 @dataclass(eq=False)
 class Conversation:
     """One accepted conversation: ``updates`` receives the answer piece by piece, then the result.
-    Whoever began one calls ``leave`` when the client stops reading."""
+    The caller that started one calls ``leave`` when the client stops reading."""
 
     id: str
     request: ChatRequest
@@ -184,7 +184,7 @@ class Chats:
         limits: ChatLimits | None = None,
     ) -> Chats | None:
         """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
-        ``None`` where it is no causal language model."""
+        ``None`` where it is not a causal language model."""
         from holdfast.tasks.generation.base import best_device
         from holdfast.tasks.lm.answers import CausalLMPredictor
 
@@ -240,12 +240,12 @@ class Chats:
         with self._changed:
             if self._draining or self._thread is None:
                 self.counts["refused_ending"] += 1
-                raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
+                raise ChatError(503, "The server is shutting down or not ready yet.", retry_after=5)
             waiting = len(self._waiting) + self._entering
             if waiting >= self.limits.max_waiting:
                 self.counts["refused_full"] += 1
                 turns = (waiting + len(self._running)) / self.limits.max_running
-                rule = f"{waiting} conversations wait already, which is as many as may."
+                rule = f"{waiting} conversations are already waiting, which is the limit."
                 after = min(60, max(1, math.ceil(self._mean_seconds * turns)))
                 raise ChatError(503, rule, code="full", retry_after=after)
             self._entering += 1
@@ -283,8 +283,8 @@ class Chats:
         )
         length, most = sum(map(len, texts)), self.context * MAX_TOKEN_CHARACTERS
         if length > most:
-            rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
-            rule += f"{self.context:,} places of this model."
+            rule = f"The prompt has {length:,} characters; more than {most:,} cannot fit this "
+            rule += f"model's context of {self.context:,} tokens."
             raise ChatError(400, rule, code="context_length_exceeded")
         try:
             # With exclusive use: a chat template runs within limits that hold for the whole
@@ -303,13 +303,13 @@ class Chats:
         if not self.trained_on_text:
             return prompt_tokens(self._tokenizer, request.turns)
         if len(request.turns) > 1 or request.turns[0]["role"] != "user":
-            rule = "This model was trained on plain text: it knows no turns and goes on with one "
-            rule += "text. Send one message of the user, or ask /v1/completions."
+            rule = "This model was trained on plain text and continues one text without turns. "
+            rule += "Send one user message, or use /v1/completions."
             raise ChatError(400, rule, param="messages")
         return whole_prompts([request.turns[0]["content"]], self._tokenizer)[0]
 
     def _answer_limit(self, request: ChatRequest, prompt: int) -> int:
-        """The longest answer to a prompt of so many tokens."""
+        """The largest number of new tokens for a prompt with this number of tokens."""
         most = self.context - prompt
         requested = request.tokens
         if most >= 1 and requested is None:
@@ -319,8 +319,8 @@ class Chats:
         requested_text = (
             f"an answer of up to {requested:,} tokens" if requested else "an answer of one token"
         )
-        rule = f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
-        rule += f"{requested_text} as many more. Shorten the messages or max_tokens."
+        rule = f"This model has a context of {self.context:,} tokens; the prompt has {prompt:,}, "
+        rule += f"which leaves no room for {requested_text}. Shorten the messages or max_tokens."
         raise ChatError(400, rule, param="messages", code="context_length_exceeded")
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -454,7 +454,7 @@ class Chats:
 
 
 def _no_token_yet(*_: Any) -> tuple[int, float]:
-    raise AssertionError("a token is chosen only once the text was taken on")
+    raise AssertionError("a token is chosen only after the text has joined")
 
 
 def _bytes_per_position(config: Any) -> int:

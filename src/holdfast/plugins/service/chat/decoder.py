@@ -66,18 +66,18 @@ class Decoder(Protocol):
 
 def decoder_of(model: Any) -> tuple[Decoder, Decision]:
     """The decoder for a causal model of Transformers in evaluation mode, and the reason:
-    ``PaddedBatch`` where two texts in one batch get the same logits as each alone."""
+    ``PaddedBatch`` where two texts in one batch get the same logits as each by itself."""
     try:
         with torch.inference_mode(), quiet_transformers():
             same_logits = _same_when_batched(model)
-        problem = "its answers differ beside others" if not same_logits else ""
+        problem = "its logits differ in a batch" if not same_logits else ""
     # Any error of a third-party architecture that is given a cache.
     except Exception as error:
         problem = f"its cache cannot be joined ({type(error).__name__})"
     if problem:
-        because = f"asked of the model: {problem}, so that each token reads its whole text again"
+        because = f"tested on the model: {problem}, so each token reads its text again"
         return UncachedDecoder(model), Decision(SUBJECT, "in turns", because)
-    because = "asked of the model: beside others a text gets the logits that it gets alone"
+    because = "tested on the model: a text gets the same logits in a batch as by itself"
     return PaddedBatch(model), Decision(SUBJECT, "in one batch", because)
 
 
@@ -228,7 +228,7 @@ def _pad_left(tensor: Tensor, width: int) -> Tensor:
 
 
 def _same_when_batched(model: Any) -> bool:
-    """Whether two texts that join one after the other get the same logits as each alone."""
+    """Whether two texts that join one after the other get the same logits as each by itself."""
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return False
     embeddings: Tensor = model.get_input_embeddings().weight

@@ -1,5 +1,5 @@
-"""Requests of OpenAI's API: ``ChatBody`` and ``CompletionBody`` → ``ChatRequest``, or ``ChatError``
-in the shape that OpenAI's clients read.
+"""Requests of OpenAI's API: parse ``ChatBody`` and ``CompletionBody`` into ``ChatRequest``, or
+raise ``ChatError`` in the shape that OpenAI's clients read.
 
 A field that would change the answer and is not supported is refused by name, never ignored. Fields
 for the client's own bookkeeping are accepted.
@@ -19,7 +19,7 @@ from holdfast.data.chats.turns import Turn, read_turns
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 500
 MAX_MESSAGES = 1_000
-# Neutral values that clients send by default, and names that say who asks and why.
+# Neutral values that clients send by default, and fields for the client's own bookkeeping.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -81,7 +81,7 @@ class ChatError(Exception):
 
 
 class StreamOptions(BaseModel):
-    """Whether a stream ends with the numbers of its tokens."""
+    """Whether a stream ends with its token counts."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -90,7 +90,7 @@ class StreamOptions(BaseModel):
 
 
 class Settings(BaseModel):
-    """What both endpoints take."""
+    """The fields that both endpoints accept."""
 
     # ``_checked`` checks other fields one by one.
     model_config = ConfigDict(extra="allow", strict=True)
@@ -149,7 +149,9 @@ def read_chat(body: object, *models: str) -> ChatRequest:
     """
     parsed = _checked(ChatBody, body, models)
     if parsed.max_tokens and parsed.max_completion_tokens:
-        rule = "max_tokens and max_completion_tokens are two names of one limit: send one."
+        rule = (
+            "max_tokens and max_completion_tokens are two names of the same limit: send only one."
+        )
         raise ChatError(400, rule, param="max_tokens")
     turns = _turns(parsed.messages)
     return ChatRequest("chat", turns=turns, **_shared_options(parsed, parsed.max_completion_tokens))
@@ -162,7 +164,7 @@ def read_completion(body: object, *models: str) -> ChatRequest:
     text = parsed.prompt if isinstance(parsed.prompt, str) else parsed.prompt[0]
     _refuse_unwritable(text, "prompt")
     if not text:
-        raise ChatError(400, "prompt is empty: there is nothing to go on with.", param="prompt")
+        raise ChatError(400, "prompt is empty: there is no text to continue.", param="prompt")
     return ChatRequest("text", text=text, **_shared_options(parsed, None))
 
 
@@ -184,10 +186,10 @@ def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
         )
         if value is None or name in BOOKKEEPING or is_neutral:
             continue
-        rule, code = "is no field of this endpoint: leave it out", "unknown_parameter"
+        rule, code = "is not a field of this endpoint: leave it out", "unknown_parameter"
         if name in NEUTRAL:
             allowed_values = " or ".join(repr(one) for one in neutral)
-            rule = f"cannot be done here, where it is {allowed_values}: leave it out"
+            rule = f"is not supported; it must be {allowed_values}, or left out"
             code = "unsupported_parameter"
         rule = f"{name[:100]} {rule} (found: {str(value)[:80]!r})."
         raise ChatError(400, rule, param=name[:100], code=code)
@@ -196,7 +198,7 @@ def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
 
 def unknown_model(name: str, served_name: str) -> ChatError:
     """404: a model other than the served one."""
-    rule = f"The model {name[:200]!r} does not exist here. This server has {served_name!r}."
+    rule = f"The model {name[:200]!r} does not exist. This server has {served_name!r}."
     return ChatError(404, rule, param="model", code="model_not_found")
 
 
@@ -218,7 +220,7 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
     for place, message in enumerate(messages):
         where = f"messages.{place}"
         if message.get("tool_calls") or message.get("function_call"):
-            rule = f"{where} calls a tool, which is not understood here."
+            rule = f"{where} calls a tool, which is not supported."
             raise ChatError(400, rule, param=where)
         # Rows of a file are read more leniently: other role names, no content at all.
         is_known = message.get("role") in ROLES and message.get("content") is not None
@@ -230,7 +232,7 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
         _refuse_unwritable(parsed[0]["content"], where)
         turns += parsed
     if turns[-1]["role"] not in ("user", "tool"):
-        rule = "must end with what is asked: a message of the user (or of a tool)"
+        rule = "must end with a user message (or a tool message)"
         last_role = turns[-1]["role"]
         raise ChatError(400, f"messages {rule} (found: {last_role!r}).", param="messages")
     return tuple(turns)
@@ -240,7 +242,7 @@ def _refuse_unwritable(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        rule = f"{where} holds half of a surrogate pair, which is no character."
+        rule = f"{where} contains half of a surrogate pair, which is not a character."
         raise ChatError(400, rule, param=where) from None
 
 

@@ -169,7 +169,7 @@ class ModelEngine:
         be known."""
         if not self.ready:
             raise QueueFull(
-                NOT_READY_RETRY_S, "it is ending" if self._draining else "it is not ready yet"
+                NOT_READY_RETRY_S, "shutting down" if self._draining else "not ready yet"
             )
         if expires_at <= time.monotonic():
             raise DeadlineExceeded
@@ -300,7 +300,7 @@ def _deliver_results(results: Mapping[WaitingRequest, RowPredictions | Exception
         request.abandoned = request.abandoned or isinstance(result, Exception)
         by_loop[request.caller.get_loop()].append((request.caller, result))
     for loop, pairs in by_loop.items():
-        # A closed loop has nobody who waits.
+        # Nothing waits on a closed loop.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_set_results, pairs)
 

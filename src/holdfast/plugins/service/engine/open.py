@@ -1,4 +1,4 @@
-"""A finished run → an engine that predicts rows."""
+"""Open a finished run as an engine that predicts rows."""
 
 from __future__ import annotations
 
@@ -39,19 +39,20 @@ def open_engine(
     share_with: ModelEngine | None = None,
     notify: DecisionListener = lambda _: None,
 ) -> ModelEngine:
-    """The engine of a finished run; not warm yet. ``notify`` hears what was decided, and why.
+    """The engine of a finished run; not warm yet. ``notify`` receives the decisions with their
+    reasons.
 
     Parameters
     ----------
-    precision : ``float32``, whose answers are those of ``predict``, or ``auto``, the form that
-        ``export`` measured and kept (made at the first time, in up to a minute).
-    threads : of the model; one core is left to requests where there are several.
-    beside : an engine whose thread is shared; this one is asked when that one has nothing to do.
+    precision : ``float32``, with the predictions of ``predict``, or ``auto``, the form that
+        ``export`` measured and kept (created at first use, in up to a minute).
+    threads : of the model; by default one core is left to requests where there are several.
+    share_with : an engine whose thread is shared; the new engine runs when that one has no work.
 
     Raises
     ------
-    RunError : no finished run, or one that was changed since.
-    RecipeError : another word for the precision, or more threads than there are cores.
+    RunError : the run is not finished, or was changed since.
+    RecipeError : an unknown precision, or more threads than there are cores.
     """
     # Switch threads often: the threads that parse requests wait for the interpreter often, and the
     # model's thread seldom needs it.
@@ -112,12 +113,12 @@ def _choose_threads(requested: int | None) -> Decision:
     environment_value, cores = os.environ.get("OMP_NUM_THREADS", ""), usable_cores()
     if requested is not None:
         refuse_too_many_threads("--threads", requested)
-        count, because = requested, "asked for"
+        count, because = requested, "requested"
     elif environment_value.isdigit() and int(environment_value) > 0:
         refuse_too_many_threads("OMP_NUM_THREADS", int(environment_value))
         count, because = int(environment_value), "OMP_NUM_THREADS is set"
     else:
         count = max(1, cores - 1)
-        because = f"of {cores} usable cores one is left to requests" if cores > 1 else "one core"
+        because = f"{cores} usable cores; one is left to requests" if cores > 1 else "one core"
     use_threads(count)
     return Decision("threads", str(count), because)

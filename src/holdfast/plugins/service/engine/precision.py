@@ -2,7 +2,7 @@
 measured and kept.
 
 A ``Graph`` maps a tokenizer's (or a processor's) batch to logits. While ``capturing_features`` is
-open it also collects the input of its last layer for the rows of each pass, [B, D].
+open, it also collects the inputs of its last layer for the rows of each pass, [B, D].
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ TEXT = "it was not what I had hoped for but the people were kind and 7 of 10 cam
 
 
 class Graph(Protocol):
-    """A batch → logits [B, C], of a tagger [B, T, C]. Where ``multiple`` is above 1 it caches
-    something for each shape, and lengths should be multiples of it."""
+    """Maps a batch to logits [B, C], for a tagger [B, T, C]. Where ``multiple`` is above 1, it
+    caches data for each shape, and lengths should be multiples of it."""
 
     multiple: int
 
@@ -114,24 +114,24 @@ def fastest_network(
     """The lean network of a text model where its outputs equal the saved one's, else the saved one;
     with the decision, where there was a choice."""
     lean_network = LeanNetwork(saved.model, tokenizer, max_length, tags=tags)
-    changes = ["no block that only carries the mean"] if lean_network.is_lean else []
+    changes = ["the pooling-only block is left out"] if lean_network.is_lean else []
     gain = measure_gain()
     if gain >= FASTER_BY:
         use_onednn(lean_network.network)
-        changes.append(f"products by oneDNN, {gain:.1f} times as fast here")
+        changes.append(f"matrix products by oneDNN are {gain:.1f} times as fast here")
     if not changes:
         return SavedNetwork(saved), None
     gap = largest_gap(saved, lean_network, tokenizer, max_length)
     because = f"{' and '.join(changes)}; probabilities within {gap:.0e} of the saved model's"
     if not gap <= TOLERANCE:
-        because = f"another form lies {gap:.1e} off, and at most {TOLERANCE:g} are allowed"
-        return SavedNetwork(saved), Decision("network", "as it was saved", because)
-    return lean_network, Decision("network", "the same function, lean", because)
+        because = f"the faster form differs by {gap:.1e}; at most {TOLERANCE:g} is allowed"
+        return SavedNetwork(saved), Decision("network", "as saved", because)
+    return lean_network, Decision("network", "equivalent faster form", because)
 
 
 def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> float:
     """The largest difference of the outputs of two networks on texts of several lengths, padded and
-    alone: of a probability, or of a number as a share of the largest."""
+    single: of a probability, or of a number as a share of the largest."""
     largest, words = 0.0, TEXT.split()
     for counts in ((1,), (3, 9, 27), (2 * max_length,)):
         batch = tokenizer(
@@ -201,7 +201,7 @@ def choose_precision(
         raise RecipeError(
             "--precision", "is unknown", precision, suggest_name(precision, PRECISIONS)
         )
-    model_use, because = predictor.model, "as `holdfast predict` answers"
+    model_use, because = predictor.model, "the same predictions as `holdfast predict`"
     if precision == AUTO and run is not None:
         exported = _exported_form(run, model_use, notify)
         if isinstance(exported, PrecisionChoice):
@@ -243,9 +243,9 @@ def _exported_form(
     run: Path, use: TaskPredictor, notify: DecisionListener
 ) -> PrecisionChoice | str:
     """The form that an export of the run kept, exported now where there is none; or the reason why
-    none is faster than the model itself."""
+    no form is faster than the model itself."""
     if not isinstance(use, TextPredictor | TagPredictor | ImagePredictor):
-        return "what export measures are classifiers and taggers, and this model writes"
+        return "export measures only classifiers and taggers; this model is generative"
     folders = [place for name in FORMATS if (place := run / EXPORT_FOLDER / name / FACTS).is_file()]
     if not folders:
         exported = _new_export(run, notify)
@@ -256,11 +256,11 @@ def _exported_form(
     for place in folders:
         facts = json.loads(place.read_text("utf-8"))
         if list(facts.get("labels") or ()) != list(use.models[0].classes):
-            raise RunError(str(place), "is not an export of this run", None, "Take it away.")
+            raise RunError(str(place), "is not an export of this run", None, "Remove it.")
         exported_ms = _ms_per_row(facts, str(facts["format"]), str(facts["precision"]))
         torch_ms = _ms_per_row(facts, "torch", FLOAT32)
         if not exported_ms < torch_ms:
-            description = f"{exported_ms:g} ms a row, the model itself {torch_ms:g}"
+            description = f"{exported_ms:g} ms per row, the model itself {torch_ms:g} ms"
             reasons.append(f"{place.parent} is not faster: {description}")
         elif fastest is None or exported_ms < fastest[0]:
             fastest = exported_ms, torch_ms, place, facts
@@ -274,8 +274,8 @@ def _exported_form(
         form = "bf16" if facts["precision"] == BFLOAT16 else "f32"
         network = EngineFile(OpenVinoEngine(path, form, features=True), multiple=8)
     because = (
-        f"{place.parent} keeps it ({facts['kept_because']}); {exported_ms:g} ms a row "
-        f"at batch {BATCH_SIZE} where it was made, the model itself {torch_ms:g}"
+        f"kept in {place.parent} ({facts['kept_because']}); {exported_ms:g} ms per row "
+        f"at batch size {BATCH_SIZE} when exported, the model itself {torch_ms:g} ms"
     )
     description = f"{facts['precision']} ({facts['format']})"
     return PrecisionChoice(_with_network(use, network), network, description, because)
@@ -300,7 +300,7 @@ def _new_export(run: Path, notify: DecisionListener) -> Path | str:
             f"{INSTALL_HINT}"
         )
     home = run / EXPORT_FOLDER / form
-    because = f"--precision auto takes what export measures; it is kept in {home}"
+    because = f"--precision auto uses the form that export measures; it is stored in {home}"
     notify(Decision("exporting", form, because, prominent=True))
     format_of(form, str(read_result(run)["task"]))
     try:

@@ -66,7 +66,7 @@ class EngineTurn:
 
     @classmethod
     def of_request(cls, request: WaitingRequest, places: range) -> EngineTurn:
-        """A turn of one request alone."""
+        """A turn with only one request."""
         costs = request.costs[places.start : places.stop]
         return cls([(request, places)], sum(costs), len(costs))
 
@@ -98,27 +98,24 @@ class RequestQueue:
             ("tokens", self.tokens, 0, self.limits.tokens),
         ):
             if waiting and waiting + extra > limit:
-                because = f"{waiting:,} {unit} are waiting, and at most {limit:,} may"
+                because = f"{waiting:,} {unit} are waiting; the limit is {limit:,}"
                 raise QueueFull(self._retry_after(self.tokens * pace), because)
 
     def add(self, request: WaitingRequest, now: float, pace: float) -> None:
         """Let a request wait. Raises ``QueueFull`` where too much is waiting already, or where the
         request would miss its deadline in the queue; ``DeadlineExceeded`` where it would miss it
-        even alone. A retry helps only in the first case. ``pace`` is seconds per token."""
+        even with an empty queue. A retry helps only in the first case. ``pace`` is in seconds per
+        token."""
         self.refuse(len(request.costs), pace)
         tokens = sum(request.costs)
         if now + tokens * pace > request.deadline:
             raise DeadlineExceeded
         wait_s = self.ahead(tokens) * pace
         if wait_s > self.limits.max_wait_s:
-            because = (
-                f"its turn would come in {wait_s:.1f} s, at most {self.limits.max_wait_s:g} s may"
-            )
+            because = f"the wait would be {wait_s:.1f} s; the limit is {self.limits.max_wait_s:g} s"
             raise QueueFull(self._retry_after(wait_s), because)
         if now + wait_s + tokens * pace > request.deadline:
-            because = (
-                f"it would be answered in {wait_s + tokens * pace:.1f} s, and its time is over then"
-            )
+            because = f"the response would take {wait_s + tokens * pace:.1f} s, after its deadline"
             raise QueueFull(self._retry_after(wait_s), because)
         request.tag, request.arrival = self._virtual_time, self._arrivals
         self._arrivals += 1

@@ -1,4 +1,4 @@
-"""The rows of a request: what a model reads of them, and its predictions."""
+"""The rows of a request: the model's inputs and its predictions."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ MAX_PIXELS = 200 * MILLION
 SAMPLE_WORDS = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
 # How an error refers to images that no file lists.
 FILE_LIST = "list"
-IMAGE_REMEDY = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
+IMAGE_REMEDY = "Send the bytes of complete image files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
 IMAGE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
-NO_TEXT = "there is nothing to read in this row"
+NO_TEXT = "this row has no text"
 
 
 def required_columns(predictor: Predictor) -> tuple[str, ...]:
@@ -171,14 +171,14 @@ def _refuse_total_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
     if sum(sizes) > MAX_PIXELS:
         raise DataError(
             REQUEST,
-            f"holds pictures of more than {MAX_PIXELS // MILLION} million pixels together",
+            f"contains images of more than {MAX_PIXELS // MILLION} million pixels in total",
             f"{sum(sizes) // MILLION} million",
-            "Send fewer pictures a request, or smaller ones.",
+            "Send fewer or smaller images per request.",
         )
 
 
 def _pixels(path: Path) -> int:
-    """Width by height from the file's header; 0 where it is no image, which is reported later."""
+    """Width by height from the file's header; 0 for other files, which are reported later."""
     try:
         with open_header(path) as source:
             return int(source.width * source.height)
@@ -191,16 +191,16 @@ def _pixels(path: Path) -> int:
 
 def _image_file(cell: Any, place: int) -> Path:
     """An image in its own file, which the caller removes."""
-    remedy = f'Send {{"{IMAGE}": "…"}} with the bytes of a picture file in base64.'
+    remedy = f'Send {{"{IMAGE}": "…"}} with the bytes of an image file in base64.'
     if not isinstance(cell, str):
-        raise DataError(f"row {place}", f"has no picture in {IMAGE!r}", None, remedy)
+        raise DataError(f"row {place}", f"has no image in {IMAGE!r}", None, remedy)
     encoded = cell.partition(",")[2] if cell.startswith("data:") else cell
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         content = b""
     if not content:
-        raise DataError(f"row {place}", "holds no picture in base64", cell[:40], remedy)
+        raise DataError(f"row {place}", "contains no base64-encoded image", cell[:40], remedy)
     path = scratch_file("picture", ".img")
     path.write_bytes(content)
     return path

@@ -1,4 +1,4 @@
-"""Rows of other tasks (tags, images, generated text, columns beside a text): read into tables by
+"""Rows of other tasks (tags, images, generated text, extra columns): read into tables by
 ``Predictor.ask``; the tables of several requests are predicted as one."""
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class TableHandler:
             try:
                 parsed = self.read(samples)
             except InputError:
-                # Columns beside the text that no sample row can fill.
+                # Extra columns that no sample row can fill.
                 return 1, 0.0
             tokens = sum(parsed.costs)
             seconds = run_on_model(partial(self._seconds_of, parsed)) if parsed.costs else 0.0

@@ -2,7 +2,7 @@
 
 ``Predictor.ask`` writes what it reads to disk, since a file may be larger than memory. For a
 request that would take longer than the model does. A row whose cells are plain texts is parsed here
-by the same functions; any other takes the slower path, and gets its errors there.
+by the same functions; any other takes the slower path, which also reports its errors.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ WARM_SECONDS = 6.0
 
 @dataclass(slots=True, eq=False)
 class ReadTexts:
-    """A request: ``ids`` and ``types`` of its rows with a text, longest first, their ``places`` [n]
-    in the request, ``because`` says why another row has no prediction. ``outputs`` and ``vectors``
-    receive the model's outputs, in the order of ``ids``."""
+    """A request: ``ids`` and ``types`` of its rows with a text, longest first, and their ``places``
+    [n] in the request. ``because`` is the reason why another row has no prediction. ``outputs`` and
+    ``vectors`` receive the model's outputs, in the order of ``ids``."""
 
     rows: int
     ids: list[Any]
@@ -279,7 +279,7 @@ def _nulled(column: Sequence[Any]) -> pa.Array:
 
 
 def _may_be_missing(column: Sequence[Any]) -> bool:
-    """Whether a text may be white space alone, of which Arrow may know other kinds than Python."""
+    """Whether a text may be only white space, which Arrow and Python may define differently."""
     return any(not (left := one.lstrip()) or not left[0].isascii() for one in column)
 
 

@@ -1,6 +1,6 @@
 """The state of a live comparison, updated with what the store received since the last update.
 
-The evidence is computed from the store's rows alone, in the order of their names and numbers, and a
+The evidence is computed only from the store's rows, in the order of their names and numbers, and a
 cursor stores how far was read. So any replica may update at any time: all compute the same numbers,
 and a restarted one continues.
 """
@@ -30,7 +30,7 @@ STARTED, VERDICT, LATEST = "comparison started", "verdict", "comparison"
 REQUESTS_PER_PAGE, LABELS_PER_PAGE, USERS_PER_PAGE = 500, 1000, 500
 # The leading digits of a request's id are its time in milliseconds.
 TIME_DIGITS = 12
-# Draw methods that depend on chance alone.
+# Draw methods that depend only on chance.
 RANDOM_DRAWS = ("uniform", "unlike")
 
 
@@ -69,7 +69,7 @@ class ComparisonState:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> ComparisonState:
-        """What ``to_json`` wrote down."""
+        """The state from ``to_json``."""
         setup = ComparisonSetup(**stored["setup"])
         evidence_class = Shadow if setup.way == "shadow" else Arms
         fields = {name: value for name, value in stored.items() if name in cls.__slots__}
@@ -81,7 +81,7 @@ class ComparisonState:
 
 def load_comparison(store: Store, setup: ComparisonSetup, now: float) -> ComparisonState:
     """The stored comparison, or a new one. The first replica stores when it began: users who came
-    before were answered by the shown model alone."""
+    before were answered only by the shown model."""
     if (stored := store.state(setup.key)) is not None:
         return replace(ComparisonState.of(stored), setup=setup)
 
@@ -182,7 +182,7 @@ def _add_labels(store: Store, state: ComparisonState, labels: list[Feedback]) ->
         ).hexdigest()
         reason = exclusion_reason(one)
         if reason is None and row_digest in counted:
-            reason = "a second label of a row that counts already"
+            reason = "a second label of a row that already counts"
         if pair[0] == pair[1]:
             alike += reason is None
             continue
@@ -246,18 +246,18 @@ def _is_challengers(setup: ComparisonSetup, users: list[FirstRequest]) -> Bools:
 def exclusion_reason(feedback: Feedback) -> str | None:
     """Why a label does not count, as text; ``None`` where it does.
 
-    People correct what looks wrong and pass over what looks right, so rows that somebody chose to
-    label are more often errors of the shown model: a challenger that is no better would win.
-    Annotators who see a prediction first are biased towards it, and the shown model would win.
+    People correct visible errors and pass over correct predictions. Rows that an annotator chose
+    are therefore more often errors of the shown model, and a challenger that is no better would
+    win. Annotators who see a prediction first are biased towards it, and the shown model would win.
     """
     if feedback.source == "model":
         return "labelled by a model"
     if feedback.drawn == "volunteered":
-        return "labelled by whoever wished to, which depends on the answer that was shown"
+        return "chosen by the annotator, which depends on the shown prediction"
     if feedback.drawn not in RANDOM_DRAWS:
-        return "chosen by what the shown model was unsure of"
+        return "chosen by the shown model's low confidence"
     if feedback.suggestion == "seen":
-        return "labelled with the shown answer in sight"
+        return "labelled after seeing the shown prediction"
     if feedback.suggestion == "unknown":
-        return "it is not known whether the shown answer was in sight"
+        return "unknown whether the annotator saw the shown prediction"
     return None

@@ -115,13 +115,13 @@ class ComparisonObserver:
                 self._update()
             except StoreError as error:
                 if not self._failing:
-                    self._log(f"the comparison waits for the store: {error}")
+                    self._log(f"the comparison is waiting for the store: {error}")
                 self._failing = True
             except Exception as error:
                 # The message of a defect may contain a text.
                 error_name = type(error).__name__
-                self._summary = {**self._summary, "off": f"a defect switched it off: {error_name}"}
-                self._log(f"a defect switched the comparison off: {error_name}")
+                self._summary = {**self._summary, "off": f"stopped by a defect: {error_name}"}
+                self._log(f"the comparison was stopped by a defect: {error_name}")
                 return
             pause = max(self._update_interval_s, MIN_IDLE_RATIO * (time.monotonic() - started))
 
@@ -196,7 +196,7 @@ class ShadowRunner:
                 except Exception as error:
                     # A defect of the challenger must not end the comparison without a message.
                     self.failed += 1
-                    self._log_once("failed", "the challenger did not answer", error)
+                    self._log_once("failed", "the challenger made no prediction", error)
                 else:
                     self.asked += 1
                     try:
@@ -206,7 +206,7 @@ class ShadowRunner:
                     except StoreError as error:
                         self.lost += 1
                         self._log_once(
-                            "lost", "the challenger's answers could not be stored", error
+                            "lost", "the challenger's predictions could not be stored", error
                         )
 
     def _next(self) -> Served | None:

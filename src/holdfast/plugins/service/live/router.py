@@ -22,7 +22,7 @@ from holdfast.plugins.store.records import Row
 
 POLL_INTERVAL_S = 0.01
 ComparisonMode = Literal["shadow", "ab"]
-REMEDY = "Train the challenger on the same task and classes, or compare the two on a file: "
+REMEDY = "Train the challenger for the same task and classes, or compare the two on a file: "
 
 
 class EngineRouter:
@@ -95,7 +95,7 @@ class EngineRouter:
 
     @contextmanager
     def _counting(self, choose: Callable[[], ServiceEngine]) -> Iterator[ServiceEngine]:
-        # Counted before anything is awaited: ``retire`` waits for these requests alone.
+        # Counted before anything is awaited: ``retire`` waits only for these requests.
         with self._lock:
             engine = choose()
             self._open_requests[id(engine)] += 1
@@ -149,7 +149,7 @@ class ComparisonSetup:
     """Two models (``NAME@MARK``) of one ``task``, and how they are compared.
 
     ``margin`` is a share: of rows, or of the range of outcomes. ``budget`` is in labels (shadow) or
-    users (ab). For ab alone: the challenger's ``share`` of users, how long each user is observed
+    users (ab). Only for ab: the challenger's ``share`` of users, how long each user is observed
     (``window_s``), the range ``least`` to ``most`` that values are clipped to, and the ``salt`` of
     the hash that assigns users. ``lag_s`` is how long a request or label may take to reach the
     store: younger ones wait, so that every replica counts the same rows in the same order.
@@ -192,9 +192,9 @@ def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
     subject = f"the challenger {challenger.model}"
     remedy = f"{REMEDY}holdfast compare {challenger.run} {shown.run} DATA"
     if shown.model == challenger.model:
-        raise RecipeError(subject, "is the model that is served", None, "Name another run.")
+        raise RecipeError(subject, "is the served model itself", None, "Name another run.")
     if shown.task != challenger.task:
-        rule = f"is of another task than the served {shown.model} ({shown.task})"
+        rule = f"has another task than the served {shown.model} ({shown.task})"
         raise RecipeError(subject, rule, challenger.task, remedy)
     shown_classes, challenger_classes = set(shown.classes or ()), set(challenger.classes or ())
     if shown_classes != challenger_classes:
@@ -209,5 +209,5 @@ def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
         )
         raise RecipeError(subject, rule, difference, remedy)
     if lacking := [name for name in challenger.columns if name not in shown.columns]:
-        rule = f"reads columns that requests to {shown.model} need not have"
+        rule = f"needs columns that requests to {shown.model} may not have"
         raise RecipeError(subject, rule, lacking, remedy)

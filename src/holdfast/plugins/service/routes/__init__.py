@@ -1,4 +1,4 @@
-"""Every endpoint of the service, one file a subject: a tuple ``ENDPOINTS`` and a line here."""
+"""Every endpoint of the service, one file per subject; each file has a tuple ``ENDPOINTS``."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ from holdfast.plugins.store.records import user_mark
 # Only these conversations are recorded and can be labelled; others have no complete answer.
 COMPLETE = ("stop", "length")
 ELSEWHERE = (
-    (404, "No language model, or another one"),
-    (504, "The answer was not ready in serve.chat_timeout_s"),
+    (404, "The served model is not a language model, or has another name"),
+    (504, "The answer was not ready within serve.chat_timeout_s"),
 )
 PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 DOCUMENT = {"chat": "chat.completion", "text": "text_completion"}
@@ -54,7 +54,7 @@ FinishReason = Literal["stop", "length"]
 
 
 class Usage(BaseModel):
-    """Tokens of what was asked and of the answer."""
+    """Token counts of the prompt and of the answer."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -62,14 +62,14 @@ class Usage(BaseModel):
 
 
 class Message(BaseModel):
-    """What the model says."""
+    """The model's message."""
 
     role: Literal["assistant"]
     content: str
 
 
 class ChatChoice(BaseModel):
-    """The one answer, and why it ended."""
+    """The answer, and why it ended."""
 
     index: int
     message: Message
@@ -77,7 +77,7 @@ class ChatChoice(BaseModel):
 
 
 class TextChoice(BaseModel):
-    """The one continuation, and why it ended."""
+    """The continuation, and why it ended."""
 
     index: int
     text: str
@@ -85,7 +85,7 @@ class TextChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """A whole answer; streamed it is ``chat.completion.chunk``, one a server-sent event."""
+    """A complete answer; when streamed, ``chat.completion.chunk`` in each server-sent event."""
 
     id: str
     object: Literal["chat.completion"]
@@ -96,7 +96,7 @@ class ChatCompletion(BaseModel):
 
 
 class TextCompletion(BaseModel):
-    """A whole continuation."""
+    """A complete continuation."""
 
     id: str
     object: Literal["text_completion"]
@@ -107,7 +107,8 @@ class TextCompletion(BaseModel):
 
 
 class Model(BaseModel):
-    """The model that is served; ``max_model_len`` tokens hold a prompt and its answer."""
+    """The served model; ``max_model_len`` is the maximum number of tokens of a prompt and its
+    answer."""
 
     id: str
     object: Literal["model"]
@@ -117,14 +118,14 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The list of it."""
+    """The list with the served model."""
 
     object: Literal["list"]
     data: list[Model]
 
 
 class Wrong(BaseModel):
-    """What is at fault: the field (``param``), a word for programs (``code``)."""
+    """An error: the field (``param``) and an error code for programs (``code``)."""
 
     message: str
     type: str
@@ -133,7 +134,7 @@ class Wrong(BaseModel):
 
 
 class WrongBody(BaseModel):
-    """An error as OpenAI's clients read it."""
+    """An error response in the format of OpenAI's API."""
 
     error: Wrong
 
@@ -165,7 +166,7 @@ async def answer(read: Callable[..., ChatRequest], service: Service, call: Call)
 
 
 async def models(service: Service, call: Call) -> Response:
-    """The one model that is served: a list of it, or by its name."""
+    """The served model: as a list, or by its name."""
     try:
         chats = await _chats(service)
         name = call.params.get("name", chats.name)
@@ -187,8 +188,8 @@ async def _chats(service: Service) -> Chats:
     task = service.facts.task
     chats = None if service.chats is None else await service.chats.current()
     if chats is None:
-        rule = f"This run is of the task {task}: it holds no conversations. "
-        rule += 'Ask POST /predict with {"texts": [...]}.'
+        rule = f"This run has the task {task}, which has no conversations. "
+        rule += 'Use POST /predict with {"texts": [...]}.'
         raise ChatError(404, rule, code="not_a_language_model")
     return chats
 
@@ -329,9 +330,11 @@ def _error_of(result: ChatResult) -> ChatError | None:
     if result.end_reason in COMPLETE:
         return None
     if result.end_reason == "deadline":
-        rule = "The answer was not ready in the time that a request has here."
+        rule = "The answer was not ready within the time limit of a request."
         return ChatError(504, rule, code="deadline", retry_after=5)
-    return ChatError(500, "The model could not answer; the server's log says why.", code="failed")
+    return ChatError(
+        500, "The model could not answer; the server's log has the reason.", code="failed"
+    )
 
 
 def _envelope(conversation: Conversation, object_type: str, model: str) -> dict[str, Any]:
@@ -368,7 +371,7 @@ ENDPOINTS = (
         "POST",
         "/v1/chat/completions",
         partial(answer, read_chat),
-        "An answer of a language model, as OpenAI's clients ask for it; streamed where asked",
+        "Chat completion in the format of OpenAI's API, optionally streamed",
         ChatBody,
         ChatCompletion,
         other_statuses=ELSEWHERE,
@@ -377,7 +380,7 @@ ENDPOINTS = (
         "POST",
         "/v1/completions",
         partial(answer, read_completion),
-        "A text gone on with by a language model",
+        "Text completion in the format of OpenAI's API",
         CompletionBody,
         TextCompletion,
         other_statuses=ELSEWHERE,
@@ -386,7 +389,7 @@ ENDPOINTS = (
         "GET",
         "/v1/models",
         models,
-        "The language model that is served",
+        "List the served language model",
         response_schema=Models,
         other_statuses=ELSEWHERE[:1],
     ),
@@ -394,7 +397,7 @@ ENDPOINTS = (
         "GET",
         "/v1/models/{name}",
         models,
-        "The same by its name",
+        "Describe the served language model",
         response_schema=Model,
         other_statuses=ELSEWHERE[:1],
     ),

@@ -46,10 +46,11 @@ DRAW_METHODS = get_args(Drawn)
 
 
 class FeedbackBody(RequestSchema):
-    """What is right for row `index` of request `id`, who says so, whether the model's answer had
-    been `seen` before, and how the row came to be labelled (`drawn`: "uniform" where chance alone
-    chose it, or every row has a label; "unlike" where chance chose it of those that two models
-    answer differently); or what came of the request outside (`outcome`)."""
+    """The correct label of row `index` of request `id`, the annotator (`who`), whether the
+    annotator had `seen` the model's prediction, and how the row was selected (`drawn`: "uniform" if
+    it was drawn at random from all rows, or every row is labelled; "unlike" if it was drawn at
+    random from the rows on which two models differ). Or the outcome of the request outside the
+    service (`outcome`)."""
 
     id: str = Field(min_length=1, max_length=MAX_ID_LENGTH)
     index: int = Field(default=0, ge=0)
@@ -61,8 +62,8 @@ class FeedbackBody(RequestSchema):
 
 
 class FeedbackAnswer(ResponseSchema):
-    """It is on the disk; `number` is its place among all. `row` says whether its row is kept with
-    it, so that a newer model can learn from it."""
+    """The label is stored; `number` is its position among all labels. `row` says whether the row's
+    text is stored with it, so that an update can train on it."""
 
     id: str
     index: int
@@ -82,14 +83,14 @@ async def feedback(service: Service, call: Call) -> Response:
         raise Fault(400, "/feedback", rule, None, remedy, reason="no store")
     request, index, annotator = _row_and_annotator(body)
     if (body.get("label") is None) == (body.get("outcome") is None):
-        rule = "must name a label or an outcome, one of them"
+        rule = "must have either a label or an outcome"
         raise bad_request(
             "the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.'
         )
     stored, row, to_store = await _stored_request(service, service.store, request, index)
     if index >= stored.rows:
-        rule = f"is beyond the request, which had {stored.rows:,} rows, numbered from 0"
-        raise bad_request("index", rule, index, "Name the place of the row in its request.")
+        rule = f"is out of range: the request had {stored.rows:,} rows, numbered from 0"
+        raise bad_request("index", rule, index, "Give the position of the row in its request.")
     at = time.time()
     item: Feedback | RequestOutcome
     if body.get("label") is None:
@@ -117,17 +118,17 @@ def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
     request, index, annotator = body.get("id"), body.get("index", 0), body.get("who")
     if not isinstance(request, str) or not 0 < len(request) <= MAX_ID_LENGTH:
         raise bad_request(
-            "id", "must be the id of an answer", request, "Send the id that /predict gave."
+            "id", "must be a request id", request, "Send the id that /predict returned."
         )
     if type(index) is not int or index < 0:
         raise bad_request(
-            "index", "must be a whole number from 0", index, "Name the place of the row."
+            "index", "must be a whole number from 0", index, "Give the position of the row."
         )
     if annotator is not None and (
         not isinstance(annotator, str) or not 0 < len(annotator) <= MAX_NAME_LENGTH
     ):
         rule = f"must be a text of 1 to {MAX_NAME_LENGTH} characters"
-        raise bad_request("who", rule, annotator, "Name who says so.")
+        raise bad_request("who", rule, annotator, "Name the annotator.")
     # The prefix that OpenAI's clients see.
     name = request.removeprefix("chatcmpl-").removeprefix("cmpl-")
     return name, index, UNKNOWN_ANNOTATOR if annotator is None else annotator
@@ -138,22 +139,28 @@ def _circumstances(body: dict[str, Any]) -> tuple[Suggestion, Any]:
     seen, drawn = body.get("seen"), body.get("drawn")
     if seen is not None and not isinstance(seen, bool):
         raise bad_request(
-            "seen", "must be true or false", seen, "Whether the answer was seen before."
+            "seen",
+            "must be true or false",
+            seen,
+            "Say whether the annotator had seen the prediction.",
         )
     if drawn is not None and drawn not in DRAW_METHODS:
         raise bad_request(
-            "drawn", f"must be one of {', '.join(DRAW_METHODS)}", drawn, "How the row was chosen."
+            "drawn",
+            f"must be one of {', '.join(DRAW_METHODS)}",
+            drawn,
+            "Say how the row was selected.",
         )
     return SUGGESTIONS[seen], drawn or "volunteered"
 
 
 def _outcome_value(value: Any) -> float:
     if not isinstance(value, (bool, int, float)):
-        raise bad_request("outcome", "is no number", value, "Send 1 or 0, or an amount.")
+        raise bad_request("outcome", "is not a number", value, "Send 1 or 0, or an amount.")
     try:
         return float(value)
     except OverflowError:
-        rule = "is beyond every number that can be held"
+        rule = "is outside the range of a float"
         raise bad_request("outcome", rule, None, "Send 1 or 0, or an amount.") from None
 
 
@@ -171,8 +178,8 @@ async def _stored_request(
     stored = await asyncio.to_thread(store.request, request)
     if stored is None:
         rule, remedy = (
-            "names no request that was answered here",
-            "Send the id of an answer of /predict.",
+            "is not the id of a request to this service",
+            "Send the id that /predict returned.",
         )
         raise Fault(404, "id", rule, request, remedy, reason="unknown id")
     return stored, None, None
@@ -196,10 +203,10 @@ ENDPOINTS = (
         "POST",
         "/feedback",
         feedback,
-        "What is right for a row, or what came of a request",
+        "Send the correct label of a row, or the outcome of a request",
         FeedbackBody,
         FeedbackAnswer,
-        other_statuses=((404, "No such request"),),
+        other_statuses=((404, "The request does not exist"),),
         error_schema=ErrorBody,
     ),
 )

@@ -28,13 +28,13 @@ from holdfast.plugins.service.web.faults import Fault
 PAGE = Path(__file__).parent / "page.html"
 # The subjects of observers, and what to do where there is no observer.
 SUBJECTS = {
-    "drift": "It begins soon after the service is ready; else its log says why.",
+    "drift": "Monitoring starts soon after the service is ready; otherwise see its log.",
     "comparison": "Start the service with --challenger RUN.",
 }
 
 
 class Health(ResponseSchema):
-    """Whether it lives, or is ready."""
+    """Whether the service is alive, or ready."""
 
     live: bool | None = None
     ready: bool | None = None
@@ -42,7 +42,7 @@ class Health(ResponseSchema):
 
 
 class ModelWords(ResponseSchema):
-    """What answers: the columns that it reads, its classes, and why it computes as it does."""
+    """The served model: its input columns, its classes, its precision and the reason for it."""
 
     model: str
     task: str
@@ -60,7 +60,7 @@ class OpenApi(ResponseSchema):
 
 
 class ObserverWords(ResponseSchema):
-    """What each observer of this subject says."""
+    """The summary of each observer of this subject."""
 
     observers: dict[str, dict[str, Any]]
 
@@ -74,7 +74,7 @@ async def ready(service: Service, call: Call) -> Response:
     """Whether a request would be answered; 503 while the model loads and during shutdown."""
     if service.ready:
         return as_json({"ready": True})
-    because = "it shuts down" if service.draining else "the model is loading"
+    because = "the service is shutting down" if service.draining else "the model is loading"
     return as_json({"ready": False, "because": because}, 503, {"Retry-After": "1"})
 
 
@@ -103,7 +103,7 @@ async def observed(subject: str, service: Service, call: Call) -> Response:
     summaries = service.observer_summaries().items()
     if matching := {name: dict(summary) for name, summary in summaries if name.startswith(subject)}:
         return as_json({"observers": matching})
-    rule = "is watched by nobody here"
+    rule = "is not monitored by this service"
     raise Fault(404, subject, rule, None, SUBJECTS[subject], reason="not watched")
 
 
@@ -147,7 +147,7 @@ ENDPOINTS = (
         "GET",
         "/health/live",
         live,
-        "Whether the process lives",
+        "Check that the process is alive",
         response_schema=Health,
         without_token=True,
     ),
@@ -155,23 +155,28 @@ ENDPOINTS = (
         "GET",
         "/health/ready",
         ready,
-        "Whether requests are answered",
+        "Check that requests are answered",
         response_schema=Health,
         other_statuses=((503, "Not ready"),),
         without_token=True,
     ),
     Endpoint(
-        "GET", "/model", model, "What answers", response_schema=ModelWords, error_schema=ErrorBody
+        "GET",
+        "/model",
+        model,
+        "Describe the served model",
+        response_schema=ModelWords,
+        error_schema=ErrorBody,
     ),
-    Endpoint("GET", "/metrics", metrics, "Numbers for Prometheus", media="text/plain"),
+    Endpoint("GET", "/metrics", metrics, "Metrics for Prometheus", media="text/plain"),
     *(
         Endpoint(
             "GET",
             f"/{subject}",
             partial(observed, subject),
-            f"What is known of the {subject}",
+            f"Summary of the {subject}",
             response_schema=ObserverWords,
-            other_statuses=((404, "Nobody watches it"),),
+            other_statuses=((404, "It is not monitored"),),
             error_schema=ErrorBody,
         )
         for subject in SUBJECTS
@@ -183,7 +188,7 @@ PAGES = (
         "GET",
         "/openapi.json",
         openapi,
-        "This document",
+        "This OpenAPI document",
         response_schema=OpenApi,
         error_schema=ErrorBody,
     ),

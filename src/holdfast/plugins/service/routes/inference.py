@@ -1,9 +1,9 @@
 """``/v2``: the Open Inference Protocol (https://github.com/kserve/open-inference-protocol, REST).
 
-A column of the model is an input tensor of its name with as many items as rows; a model of one
-column takes an input of any name. Texts are BYTES. The outputs are ``label``, ``confidence`` and,
-for classes, ``probabilities`` and ``answered``: BYTES have no null, so that a row that is left to a
-person has an empty label, and ``answered`` is false.
+Each column of the model is an input tensor with its name and one item per row; a model with one
+column accepts any input name. Texts are BYTES. The outputs are ``label``, ``confidence`` and, for
+classes, ``probabilities`` and ``answered``. BYTES has no null, so a row that is left to an
+annotator has an empty label, and ``answered`` is false.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODEL_PATH = "/v2/models/{name}"
 
 
 class TensorAsked(ResponseSchema):
-    """A tensor: `shape` counts its `data`, row after row."""
+    """A tensor: `shape` gives the dimensions of its `data`, in row-major order."""
 
     name: str
     shape: list[int]
@@ -47,13 +47,13 @@ class TensorAsked(ResponseSchema):
 
 
 class OutputAsked(ResponseSchema):
-    """A tensor that is asked for."""
+    """A requested output tensor."""
 
     name: str
 
 
 class InferBody(ResponseSchema):
-    """What `infer` of the Open Inference Protocol takes."""
+    """The request of `infer` in the Open Inference Protocol."""
 
     inputs: list[TensorAsked]
     outputs: list[OutputAsked] | None = None
@@ -62,7 +62,7 @@ class InferBody(ResponseSchema):
 
 
 class InferAnswer(ResponseSchema):
-    """What it gives."""
+    """The response of `infer`."""
 
     model_name: str
     model_version: str
@@ -79,7 +79,7 @@ class TensorFacts(ResponseSchema):
 
 
 class ModelFacts(ResponseSchema):
-    """What is known of a model."""
+    """The metadata of a model."""
 
     name: str
     versions: list[str]
@@ -89,7 +89,7 @@ class ModelFacts(ResponseSchema):
 
 
 class ServerFacts(ResponseSchema):
-    """What is known of the server."""
+    """The metadata of the server."""
 
     name: str
     version: str
@@ -97,7 +97,7 @@ class ServerFacts(ResponseSchema):
 
 
 class ModelReady(ResponseSchema):
-    """Whether a model answers."""
+    """Whether a model is ready."""
 
     name: str
     ready: bool
@@ -146,7 +146,7 @@ async def infer(service: Service, call: Call) -> Response:
     """Predict the rows."""
     facts = _requested_model(service, call)
     if b"inference-header-content-length" in call.headers:
-        rule = "asks for the binary extension, which this server does not have"
+        rule = "requests the binary extension, which is not supported"
         raise bad_request("Inference-Header-Content-Length", rule, None, "Send tensors as JSON.")
     body = call.json()
     requested = _requested_outputs(body, facts)
@@ -204,7 +204,7 @@ def _requested_outputs(body: dict[str, Any], facts: EngineFacts) -> set[str] | N
     if outputs is None:
         return None
     known = [one["name"] for one in _outputs(facts)]
-    remedy = f"There are: {', '.join(known)}."
+    remedy = f"Known outputs: {', '.join(known)}."
     if not isinstance(outputs, list):
         raise bad_request("outputs", "must be a list", outputs, remedy)
     names = [one.get("name") if isinstance(one, dict) else None for one in outputs]
@@ -215,11 +215,12 @@ def _requested_outputs(body: dict[str, Any], facts: EngineFacts) -> set[str] | N
 
 
 def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
-    """Each input tensor as a list with one value a row."""
+    """Each input tensor as a list with one value per row."""
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         rule = "must be a list with a tensor for each column"
-        raise bad_request("inputs", rule, inputs, f"This model reads: {', '.join(facts.columns)}.")
+        remedy = f"Columns of this model: {', '.join(facts.columns)}."
+        raise bad_request("inputs", rule, inputs, remedy)
     columns: dict[str, list[Any]] = {}
     for place, tensor in enumerate(inputs):
         where = f"inputs[{place}]"
@@ -229,12 +230,12 @@ def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
         if len(facts.columns) == 1 and len(inputs) == 1:
             (name,) = facts.columns
         if name in columns:
-            raise bad_request(where, "has the name of an earlier input", name, "Send each once.")
+            raise bad_request(where, "occurs more than once", name, "Send each input once.")
         columns[name] = _values(tensor, where)
     if len({len(values) for values in columns.values()}) > 1:
         counts = {name: len(values) for name, values in columns.items()}
         raise bad_request(
-            "inputs", "have different numbers of rows", counts, "Send a value a row in each."
+            "inputs", "have different numbers of rows", counts, "Send one value per row in each."
         )
     return columns
 
@@ -245,27 +246,30 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
     if parameters is not None and not isinstance(parameters, dict):
         raise bad_request(f"{where}.parameters", "must be an object", parameters, "Leave it out.")
     if parameters and "binary_data_size" in parameters:
-        rule = "asks for the binary extension, which this server does not have"
+        rule = "requests the binary extension, which is not supported"
         raise bad_request(f"{where}.parameters", rule, None, "Send tensors as JSON.")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         known = ", ".join(DATATYPES)
-        raise bad_request(f"{where}.datatype", "is not known", datatype, f"There are: {known}.")
+        remedy = f"Known types: {known}."
+        raise bad_request(f"{where}.datatype", "is unknown", datatype, remedy)
     valid_shape = isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape)
     if not valid_shape or not shape or len(shape) > 2:
         raise bad_request(f"{where}.shape", "must be [rows] or [rows, items]", shape, "E.g. [1].")
     if not isinstance(data, list):
-        raise bad_request(f"{where}.data", "must be a list", data, "Send the items row after row.")
+        raise bad_request(
+            f"{where}.data", "must be a list", data, "Send the items in row-major order."
+        )
     flat = data
     if len(shape) == 2 and all(isinstance(one, list) for one in data):
         flat = [item for one in data for item in one]
     if len(flat) != math.prod(shape):
-        rule = f"has {len(flat):,} items, and its shape {shape} has {math.prod(shape):,}"
-        raise bad_request(f"{where}.data", rule, None, "Make both agree.")
+        rule = f"has {len(flat):,} items, but its shape {shape} has {math.prod(shape):,}"
+        raise bad_request(f"{where}.data", rule, None, "Make data and shape agree.")
     types = DATATYPES[datatype]
     for item in flat:
         if not isinstance(item, types) or (isinstance(item, bool) and datatype != "BOOL"):
             raise bad_request(
-                f"{where}.data", f"holds an item that is no {datatype}", item, "Send others."
+                f"{where}.data", f"contains an item that is not {datatype}", item, "Correct it."
             )
     if len(shape) == 1 or shape[1] == 1:
         return flat
@@ -309,14 +313,14 @@ def _label_text(prediction: Any, as_json: bool) -> str:
 
 
 _endpoint = partial(Endpoint, error_body=inference_body, error_schema=InferenceError)
-_model_endpoint = partial(_endpoint, other_statuses=((404, "No such model"),))
+_model_endpoint = partial(_endpoint, other_statuses=((404, "The model does not exist"),))
 ENDPOINTS = (
     _endpoint("GET", "/v2", server, "Which server this is", response_schema=ServerFacts),
     _endpoint(
         "GET",
         "/v2/health/live",
         live,
-        "Whether it lives",
+        "Check that the server is alive",
         response_schema=Health,
         without_token=True,
     ),
@@ -324,7 +328,7 @@ ENDPOINTS = (
         "GET",
         "/v2/health/ready",
         ready,
-        "Whether all models are ready",
+        "Check that the model is ready",
         response_schema=Health,
         other_statuses=((503, "Not ready"),),
         without_token=True,
@@ -333,9 +337,9 @@ ENDPOINTS = (
         _model_endpoint(method, begin + path, handle, summary, takes, gives)
         for begin in (MODEL_PATH, f"{MODEL_PATH}/versions/{{version}}")
         for method, path, handle, summary, takes, gives in (
-            ("GET", "", model, "What goes into a model, and comes out", None, ModelFacts),
-            ("GET", "/ready", model_ready, "Whether it answers", None, ModelReady),
-            ("POST", "/infer", infer, "Answers for tensors", InferBody, InferAnswer),
+            ("GET", "", model, "Inputs and outputs of a model", None, ModelFacts),
+            ("GET", "/ready", model_ready, "Check that a model is ready", None, ModelReady),
+            ("POST", "/infer", infer, "Predict from tensors", InferBody, InferAnswer),
         )
     ),
 )

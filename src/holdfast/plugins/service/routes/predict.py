@@ -34,8 +34,8 @@ EXAMPLE = {"texts": '{"texts": ["…"]}', "rows": '{"rows": [{…}]}'}
 
 
 class RowsAsked(RequestSchema):
-    """Rows: `text` or `texts` for a model of one text, `row` or `rows` by the columns of its
-    training data; one of the four."""
+    """Rows to predict: `text` or `texts` for a model with one text column, `row` or `rows` with the
+    columns of its training data; exactly one of the four."""
 
     text: str | None = None
     texts: list[str] | None = None
@@ -44,13 +44,14 @@ class RowsAsked(RequestSchema):
 
 
 class PredictBody(RowsAsked):
-    """What `/predict` takes; `user` is who it is for, and is stored as a hash."""
+    """The request of `/predict`; `user` is the user it is for, and is stored as a hash."""
 
     user: str | None = Field(default=None, min_length=1, max_length=MAX_USER_LENGTH)
 
 
 class PredictionSchema(ResponseSchema):
-    """What is said of one row; null where the model leaves it to a person, with `because`."""
+    """The prediction for one row; null where the model leaves it to an annotator, with the reason
+    in `because`."""
 
     prediction: Any
     confidence: float | None
@@ -59,7 +60,7 @@ class PredictionSchema(ResponseSchema):
 
 
 class PredictAnswer(ResponseSchema):
-    """`id` is what feedback names, `model` who answered."""
+    """`id` is the request id for feedback, `model` the model that predicted."""
 
     id: str
     model: str
@@ -67,7 +68,7 @@ class PredictAnswer(ResponseSchema):
 
 
 class ExplainAnswer(ResponseSchema):
-    """What carries each answer; see `holdfast explain --json`."""
+    """The explanation of each prediction; see `holdfast explain --json`."""
 
     model: str
     explanation: dict[str, Any]
@@ -80,7 +81,7 @@ async def predict(service: Service, call: Call) -> Response:
     if user is not None:
         if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_LENGTH:
             rule = f"must be a text of 1 to {MAX_USER_LENGTH} characters"
-            raise bad_request("user", rule, user, "Name who it is for, or leave it out.")
+            raise bad_request("user", rule, user, "Name the user, or leave it out.")
         user = user_mark(user)
     rows = rows_of(body, service.facts, service.settings)
     request, predictions = await answer_rows(service, call, rows, user)
@@ -104,7 +105,8 @@ def known_body(call: Call, path: str, fields: tuple[str, ...]) -> dict[str, Any]
     body = call.json()
     if unknown := [name for name in body if name not in fields]:
         remedy = f"Known: {', '.join(fields)}."
-        raise bad_request("the body", f"names what {path} does not know", unknown[:5], remedy)
+        rule = f"has fields that {path} does not know"
+        raise bad_request("the body", rule, unknown[:5], remedy)
     return body
 
 
@@ -141,7 +143,7 @@ def rows_of(
     """
     fields = [name for name in ROW_FIELDS if body.get(name) is not None]
     if len(fields) != 1:
-        rule = "names no rows" if not fields else "names rows in several ways"
+        rule = "has no rows" if not fields else "gives rows in more than one field"
         field_list = " or ".join(f'"{name}"' for name in ROW_FIELDS)
         raise bad_request("the body", rule, fields or list(body)[:10], f"Send one of {field_list}.")
     (name,) = fields
@@ -149,11 +151,11 @@ def rows_of(
     if not isinstance(values, list):
         raise bad_request(name, "must be a list", values, f"Send {EXAMPLE[name]}.")
     if not values:
-        raise bad_request(name, "is empty", None, "Send one row at least.")
+        raise bad_request(name, "is empty", None, "Send at least one row.")
     max_rows = settings.max_rows if max_rows is None else max_rows
     if len(values) > max_rows:
-        rule = f"holds more than the {max_rows:,} rows that are taken"
-        raise bad_request(name, rule, len(values), "Send less.")
+        rule = f"has more rows than the limit of {max_rows:,}"
+        raise bad_request(name, rule, len(values), "Send fewer rows per request.")
     if name in ("texts", "text"):
         return _rows_from_texts(values, facts, settings.max_characters)
     return tuple(_checked_row(row, place, facts, settings) for place, row in enumerate(values))
@@ -165,14 +167,14 @@ def _rows_from_texts(
     column = facts.columns[0]
     if len(facts.columns) != 1:
         columns = ", ".join(facts.columns)
-        rule = f"cannot stand for rows of this model, which reads the columns {columns}"
+        rule = f"cannot be used with this model, which reads the columns {columns}"
         raise bad_request("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
     if facts.task in TAGGING_TASKS:
-        rule = f"cannot be sent to a model of tokens ({facts.task}), whose rows are lists"
+        rule = f"cannot be used with the task {facts.task}, whose rows are lists of tokens"
         raise bad_request("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise bad_request(f"texts[{place}]", "is no text", text, "Send a string a row.")
+            raise bad_request(f"texts[{place}]", "is not a text", text, "Send one string per row.")
         if len(text) > max_characters:
             raise _too_long(f"texts[{place}]", len(text), max_characters)
     return tuple({column: text} for text in texts)
@@ -181,12 +183,14 @@ def _rows_from_texts(
 def _checked_row(row: Any, index: int, facts: EngineFacts, settings: Serving) -> dict[str, Any]:
     where = f"rows[{index}]"
     if not isinstance(row, dict):
-        raise bad_request(where, "is no object", row, "Send an object a row, by column.")
+        raise bad_request(where, "is not an object", row, "Send one object per row, by column.")
     for column in facts.columns:
         if column not in row:
-            rule = f"has no column {column!r}, which the model reads"
+            rule = f"has no column {column!r}, which the model needs"
             close = difflib.get_close_matches(column, list(row)[:100], n=1)
-            remedy = f"Rename {close[0]!r} to {column!r}." if close else "Add it; null is no text."
+            remedy = (
+                f"Rename {close[0]!r} to {column!r}." if close else "Add it; null means no text."
+            )
             raise bad_request(where, rule, list(row)[:10], remedy)
         cell = row[column]
         if isinstance(cell, str) and len(cell) > settings.max_characters:
@@ -195,7 +199,7 @@ def _checked_row(row: Any, index: int, facts: EngineFacts, settings: Serving) ->
 
 
 def _too_long(where: str, length: int, limit: int) -> Fault:
-    rule = f"has more than the {limit:,} characters that are taken"
+    rule = f"has more characters than the limit of {limit:,}"
     remedy = "Shorten it, or start the service with --set serve.max_characters=N."
     return bad_request(where, rule, length, remedy)
 
@@ -205,7 +209,7 @@ ENDPOINTS = (
         "POST",
         "/predict",
         predict,
-        "Answers for one row or many",
+        "Predict one row or many",
         PredictBody,
         PredictAnswer,
         error_schema=ErrorBody,
@@ -214,7 +218,7 @@ ENDPOINTS = (
         "POST",
         "/explain",
         explain,
-        "Why the model says what it says of a few rows",
+        "Explain the predictions of a few rows",
         PredictBody,
         ExplainAnswer,
         error_schema=ErrorBody,

@@ -45,15 +45,15 @@ WITH_BODY = ("POST", "PUT", "PATCH")
 UNKNOWN_ENDPOINT = "unknown"
 REFS = "#/components/schemas/{model}"
 REFUSALS = {
-    400: "The request is at fault: what, which rule, the value found, what to do",
+    400: "The request is invalid: what, which rule, the value found, what to do",
     401: "The token is missing or wrong",
-    403: "Another site's page, or a foreign name of this service",
-    405: "Another method",
-    408: "It did not arrive in time",
+    403: "A page of another site, or an unknown name of this service",
+    405: "The method is not allowed",
+    408: "The request did not arrive in time",
     413: "The body is too long",
-    415: "Not JSON, or packed",
-    500: "A defect of Holdfast; its number stands in the log",
-    503: "Full, loading or ending: ask again after Retry-After",
+    415: "The body is not JSON, or is compressed",
+    500: "A defect of Holdfast; its number is in the log",
+    503: "Full, loading or shutting down: retry after Retry-After",
 }
 BODY_ONLY = (408, 413, 415)
 
@@ -148,8 +148,8 @@ class Application:
         if isinstance(error, QueueFull):
             return queue_full(error.retry_after)
         if isinstance(error, (DeadlineExceeded, TimeoutError)):
-            rule, limit = "could not be answered in its time", self.service.settings.timeout_s
-            remedy = "Send fewer rows a request, or start the service with "
+            rule, limit = "was not answered in time (seconds)", self.service.settings.timeout_s
+            remedy = "Send fewer rows per request, or start the service with "
             remedy += "--set serve.timeout_s=SECONDS."
             return Fault(503, "this request", rule, limit, remedy, reason="late", retry_after_s=1)
         known = error if isinstance(error, HoldfastError) else resource_error(error)
@@ -157,8 +157,8 @@ class Application:
             return fault
         number = secrets.token_hex(6)
         self.service.log(f"a defect in {name} ({number}): {_trace(error)}")
-        rule = "has a defect, which is not in your request"
-        remedy = "The service's log says under this number where."
+        rule = "has a defect; your request is not the cause"
+        remedy = "The service's log has the traceback under this number."
         return Fault(500, "Holdfast", rule, number, remedy, reason="defect")
 
     def count(self, name: str, scope: Scope, status: int, started: float) -> None:
@@ -216,11 +216,12 @@ def _method_not_allowed(scope: Scope, error: HTTPException) -> Fault:
     allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
     path, remedy, headers = str(scope["path"])[:200], f"Use {allowed}.", {"Allow": allowed}
     method = scope["method"]
-    return Fault(405, path, "is not asked so", method, remedy, reason="method", headers=headers)
+    rule = "does not accept this method"
+    return Fault(405, path, rule, method, remedy, reason="method", headers=headers)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
-    rule, remedy = "is no endpoint of this service", "GET /openapi.json lists them."
+    rule, remedy = "is not an endpoint of this service", "GET /openapi.json lists the endpoints."
     raise Fault(404, str(scope["path"])[:200], rule, None, remedy, reason="path")
 
 
@@ -254,7 +255,7 @@ def openapi_document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, An
         "info": {
             "title": "Holdfast",
             "version": __version__,
-            "description": "A fine-tuned model: answers, reasons, feedback and health.",
+            "description": "A fine-tuned model: predictions, explanations, feedback and health.",
         },
         "paths": paths,
         "components": {"schemas": schemas.get("$defs", {})},

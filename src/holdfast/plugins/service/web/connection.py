@@ -57,7 +57,7 @@ SLOW = Fault(
     "this request",
     "did not arrive in time",
     None,
-    "Send head and body at once, or start the service with --set serve.read_s=SECONDS.",
+    "Send headers and body at once, or start the service with --set serve.read_s=SECONDS.",
     reason="slow",
 )
 BROKEN = Fault(
@@ -71,7 +71,7 @@ BROKEN = Fault(
 NO_HOST = Fault(
     400,
     "Host",
-    "must stand once in a request of HTTP/1.1 (RFC 9112, 3.2)",
+    "must occur exactly once in an HTTP/1.1 request (RFC 9112, 3.2)",
     None,
     "Send the name of this service, e.g. Host: localhost.",
     reason="host",
@@ -79,25 +79,25 @@ NO_HOST = Fault(
 FOREIGN = Fault(
     400,
     "the request line",
-    "names another host than Host does, or no path",
+    "has another host than Host, or no path",
     None,
-    "Ask for the path alone, e.g. GET /health/live.",
+    "Request only the path, e.g. GET /health/live.",
     reason="host",
 )
 CODED = Fault(
     400,
     "Transfer-Encoding",
-    "names a coding that is not taken: a packed body can unpack to any size",
+    "is not supported: a compressed body can expand to any size",
     None,
-    "Send the body as it is, with Content-Length or Transfer-Encoding: chunked.",
+    "Send the body uncompressed, with Content-Length or Transfer-Encoding: chunked.",
     reason="media type",
 )
 CROWDED = Fault(
     503,
     "this service",
-    "has as many connections as it takes",
+    "has reached its limit of connections",
     None,
-    "Ask again after the seconds in Retry-After, and keep connections open between requests.",
+    "Retry after the seconds in Retry-After, and keep connections open between requests.",
     reason="connections",
     retry_after_s=1,
 )

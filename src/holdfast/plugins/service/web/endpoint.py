@@ -1,12 +1,12 @@
-"""``Endpoint``, the description of an endpoint, ``Call``, one request to it, and responses as bytes
-(``as_json``, ``as_text``).
+"""``Endpoint`` describes an endpoint, ``Call`` is one request to it; ``as_json`` and ``as_text``
+make responses.
 
 A body is limited in size and must be strict JSON (RFC 8259, and RFC 7493 on names). Python's own
-parser accepts NaN, numbers beyond every float, the last of several equal names and lone surrogates.
-Each would change its value on the way to the model or the store; all are refused.
+parser accepts NaN, numbers outside the range of a float, the last of several equal names and lone
+surrogates. Each would change its value on the way to the model or the store; all are refused.
 
-The OpenAPI description is made from an endpoint's schemas. They are not run over every response: a
-test checks real responses against them, and a row costs no check that its reader does not need.
+The OpenAPI description is made from an endpoint's schemas. Responses are not validated against them
+at run time; a test checks real responses.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ JSON = "application/json"
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 ).encode
-# No other site's page may guess a content type, and nothing is cached.
+# Browsers must not guess a content type, and nothing is cached.
 SAFETY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 BODY = "the body"
 REMEDY = 'Send JSON such as {"texts": ["…"]}.'
 # Only escapes can produce these: UTF-8 has no surrogates, and JSON no raw control characters.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NUL = "\\u0000"
-# Bytes of each body that every connection may send, whatever the others do.
+# Bytes of each body that are free of the shared budget.
 FREE_BYTES = 65_536
 MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
@@ -146,7 +146,7 @@ def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
         headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     )
     if media_type and media_type not in MEDIA_TYPES and not media_type.endswith("+json"):
-        rule = "names what this endpoint does not read"
+        rule = "is not supported by this endpoint"
         remedy = "Send JSON, with Content-Type: application/json."
         raise Fault(
             415, "Content-Type", rule, media_type, remedy, reason="media type", closing=True
@@ -156,9 +156,9 @@ def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
         raise Fault(
             415,
             "Content-Encoding",
-            "is not taken: a packed body can unpack to any size",
+            "is not supported: a compressed body can expand to any size",
             coding.decode("latin-1"),
-            "Send the body as it is.",
+            "Send the body uncompressed.",
             reason="media type",
             headers={"Accept-Encoding": "identity"},
             closing=True,
@@ -170,8 +170,8 @@ def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
 
 def too_long(length: int | None, max_bytes: int) -> Fault:
     """413, after which the connection is closed."""
-    rule = f"is longer than the {max_bytes:,} bytes that are taken"
-    remedy = "Send fewer rows a request, or start the service with --set serve.max_body_mb=N."
+    rule = f"is longer than the limit of {max_bytes:,} bytes"
+    remedy = "Send fewer rows per request, or start the service with --set serve.max_body_mb=N."
     return Fault(413, BODY, rule, length, remedy, reason="body", closing=True)
 
 
@@ -192,13 +192,13 @@ class BodyBudget:
             nonlocal reserved
             more = max(0, length - FREE_BYTES) - reserved
             if self.held_bytes + more > self.max_bytes:
-                rule = f"takes {self.max_bytes:,} bytes of bodies that are still arriving"
+                rule = f"accepts {self.max_bytes:,} bytes of request bodies at a time"
                 raise Fault(
                     503,
                     "this service",
-                    f"{rule}, which is reached",
+                    f"{rule}, and this limit is reached",
                     None,
-                    "Ask again after the seconds in Retry-After, or start the service with "
+                    "Retry after the seconds in Retry-After, or start the service with "
                     "--set serve.max_bodies_mb=N.",
                     reason="bodies",
                     retry_after_s=1,
@@ -241,7 +241,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        rule = f"is not UTF-8: byte {error.start} cannot stand there"
+        rule = f"is not UTF-8: byte {error.start} is invalid"
         raise bad_request(BODY, rule, body[error.start : error.start + 4], REMEDY) from None
     try:
         value = json.loads(
@@ -256,9 +256,8 @@ def read_json(body: bytes) -> dict[str, Any]:
         rule = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise bad_request(BODY, rule, None, REMEDY) from None
     except ValueError as error:
-        raise bad_request(
-            BODY, f"is not JSON that is taken: {str(error)[:200]}", None, REMEDY
-        ) from None
+        rule = f"is not accepted as JSON: {str(error)[:200]}"
+        raise bad_request(BODY, rule, None, REMEDY) from None
     if not isinstance(value, dict):
         raise bad_request(BODY, "must be a JSON object", value, REMEDY)
     try:
@@ -267,15 +266,15 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise bad_request(BODY, str(error), None, "Send a flatter, smaller document.") from None
     if _NUL in text and "\0" in (raw := _all_texts(value)):
         place = raw.index("\0")
-        rule = "holds a NUL character, which no text has"
-        raise bad_request(BODY, rule, raw[max(0, place - 20) : place + 20], "Take it out.")
+        rule = "contains a NUL character"
+        raise bad_request(BODY, rule, raw[max(0, place - 20) : place + 20], "Remove it.")
     if _HALF.search(text):
         try:
             _all_texts(value).encode()
         except UnicodeEncodeError as error:
-            rule = "holds half of a character (a lone surrogate)"
+            rule = "contains half of a character (a lone surrogate)"
             escape = f"\\u{ord(error.object[error.start]):04x}"
-            raise bad_request(BODY, rule, escape, "Send whole characters.") from None
+            raise bad_request(BODY, rule, escape, "Send complete characters.") from None
     return value
 
 
@@ -299,30 +298,30 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:
-            raise ValueError(f"the name {name[:40]!r} stands twice in one object")
+            raise ValueError(f"the name {name[:40]!r} occurs twice in one object")
         result[name] = value
     return result
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is beyond every number that can be held")
+        raise ValueError(f"{text[:40]} is outside the range of a float")
     return value
 
 
 class ResponseSchema(BaseModel):
-    """An answer: fields may be added."""
+    """A response; fields may be added."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
 
 class RequestSchema(BaseModel):
-    """A question: no field is unknown."""
+    """A request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
@@ -337,6 +336,6 @@ class ErrorParts(ResponseSchema):
 
 
 class ErrorBody(ResponseSchema):
-    """An answer that is none."""
+    """An error response."""
 
     error: ErrorParts

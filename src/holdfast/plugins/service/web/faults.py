@@ -1,7 +1,7 @@
-"""``Fault``: an error response with the same parts as on the command line.
+"""``Fault``: an error response with the same parts as an error on the command line.
 
-The four parts of an error are those of ``core/errors.py``; the status says who is at fault: 4xx the
-caller, 503 nobody (retry), 500 a defect of Holdfast.
+The four parts of an error are those of ``core/errors.py``. The status tells the cause: 4xx the
+request, 503 a temporary state (retry), 500 a defect of Holdfast.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def bad_request(what: str, rule: str, value: object = None, remedy: str = "") ->
 
 def queue_full(retry_after_s: float = RETRY_AFTER_S) -> Fault:
     """503: the queue is full."""
-    rule = "has as many rows waiting as it takes"
-    remedy = "Ask again after the seconds in Retry-After."
+    rule = "has reached its limit of waiting rows"
+    remedy = "Retry after the seconds in Retry-After."
     return Fault(
         503, "this service", rule, None, remedy, reason="full", retry_after_s=retry_after_s
     )

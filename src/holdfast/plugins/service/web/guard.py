@@ -29,7 +29,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # 128 bits are 32 hexadecimal digits.
 MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 16, 1024
-# RFC 6750: what may stand behind ``Bearer``.
+# RFC 6750: the characters of a bearer token.
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 MAKE_TOKEN = "(umask 077; openssl rand -hex 32 > {})"
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(?::(?P<port>\d{1,5}))?")
@@ -84,8 +84,8 @@ class AccessRules:
         # HTTP/1.0 need not send it; a browser always does.
         if not value or host_name(value) in self.hosts:
             return
-        rule, names = "is no name of this service", " or ".join(sorted(self.hosts)[:6])
-        remedy = f"Ask it by {names}, or start it with --set serve.hosts=NAME."
+        rule, names = "is not a name of this service", " or ".join(sorted(self.hosts)[:6])
+        remedy = f"Use {names}, or start the service with --set serve.hosts=NAME."
         raise Fault(403, "Host", rule, value, remedy, reason="host", closing=True)
 
     def check_origin(self, method: str, headers: dict[bytes, bytes]) -> None:
@@ -103,8 +103,8 @@ class AccessRules:
             sender_host = sender.lower().partition("://")[2]
             if (own_host and sender_host == own_host) or host_name(sender_host) in self.proxy_names:
                 return
-        rule = "is another site than this service, whose pages may not write here"
-        remedy = "Send it from the service's own page, or from a program."
+        rule = "is another site, whose pages may not write to this service"
+        remedy = "Send the request from the service's own page, or from a program."
         raise Fault(403, "Origin", rule, sender, remedy, reason="origin", closing=True)
 
     def check_token(self, headers: dict[bytes, bytes]) -> None:
@@ -118,7 +118,7 @@ class AccessRules:
         raise Fault(
             401,
             "Authorization",
-            "does not hold the token" if given else "is missing",
+            "does not contain the token" if given else "is missing",
             None,
             "Send Authorization: Bearer TOKEN, the token of the service's --token-file.",
             reason="token",
@@ -132,10 +132,10 @@ def _digest(token: bytes) -> bytes:
 
 def read_token(path: Path) -> str:
     """The token; a decision warns about a file that others can read. Raises ``RecipeError`` for a
-    file that is missing, holds no token, one of fewer than 16 characters, or may be written by
+    file that is missing, has no token, a token of fewer than 16 characters, or is writable by
     others."""
     option = f"--token-file {path}"
-    how_to_make = f"Make one: {MAKE_TOKEN.format(path)}"
+    how_to_make = f"Create it: {MAKE_TOKEN.format(path)}"
     if not path_exists(path):
         raise RecipeError(
             option, "does not exist", None, f"{missing_path_remedy(path)} {how_to_make}"
@@ -149,27 +149,27 @@ def read_token(path: Path) -> str:
         mode = os.fstat(file.fileno()).st_mode
         raw = file.read(MAX_TOKEN_LENGTH + 3)
     if stat.S_ISREG(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH):
-        rule = "may be written by others, who could set the token"
+        rule = "is writable by other users, who could set the token"
         raise RecipeError(option, rule, oct(mode & 0o777), f"chmod 600 {path}")
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     # The content is never shown, not even where it is invalid.
     token = lines[0].strip().decode("latin-1")
-    bad_character = "holds a character that no token has: letters, digits and -._~+/ are some"
+    bad_character = "contains an invalid character; use letters, digits and -._~+/"
     for wrong, rule in (
-        (len(lines) > 2 or any(line.strip() for line in lines[1:]), "holds more than one line"),
+        (len(lines) > 2 or any(line.strip() for line in lines[1:]), "contains more than one line"),
         (not token, "is empty"),
-        (len(token) > MAX_TOKEN_LENGTH, f"holds more than {MAX_TOKEN_LENGTH:,} characters"),
+        (len(token) > MAX_TOKEN_LENGTH, f"contains more than {MAX_TOKEN_LENGTH:,} characters"),
         (not _TOKEN_FORM.fullmatch(token), bad_character),
     ):
         if wrong:
             raise RecipeError(option, rule, None, how_to_make)
     if len(token) < MIN_TOKEN_LENGTH:
-        rule = f"holds a token of fewer than {MIN_TOKEN_LENGTH} characters, which can be guessed"
+        rule = f"contains a token of fewer than {MIN_TOKEN_LENGTH} characters, which can be guessed"
         raise RecipeError(option, rule, len(token), how_to_make)
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         because = (
-            f"its mode is {oct(mode & 0o777)}, so that every user of this machine knows the "
-            f"token; chmod 600 {path}"
+            f"its mode is {oct(mode & 0o777)}, so other users of this machine can read the "
+            f"token; run chmod 600 {path}"
         )
         notify(Decision("token file", "readable by others", because, prominent=True))
     return token

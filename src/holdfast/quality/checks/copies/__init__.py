@@ -1,1 +1,1 @@
-"""Checks for rows that are alike."""
+"""Checks for similar rows: duplicates, near-duplicates, paraphrases, templates."""

@@ -1,9 +1,8 @@
-"""Rows of another file that stand inside a longer row of the source: runs of eight words that two
-texts share.
+"""Rows of another file that are contained in a longer row of the source: shared 8-word runs.
 
-A run of eight words that many rows share is a form (an instruction's frame, a footer), and says
-nothing of two of them. Of the others a text is contained in a row where seven tenths of its runs
-stand there; the rest is for those that begin in a form and end in the text.
+A run of eight words that many rows share belongs to a template (an instruction's frame, a footer)
+and is ignored. A text counts as contained in a row if the row has at least 70 % of the text's other
+runs. The missing 30 % allow for runs that begin in a template and end in the text.
 """
 
 from __future__ import annotations
@@ -26,29 +25,30 @@ from holdfast.quality.views import TableCopies, TableRows, needs_other_file
 
 RUN_WORDS = 8
 MIN_RUN_SHARE = 0.7
-# Runs that so many rows of either table hold belong to a form.
+# A run that more rows of the source contain belongs to a template.
 MAX_RUN_ROWS = 5
-# Runs that a text must have to be looked for: 15 words; less may be a quotation.
+# Fewest runs of a text that is searched for: 15 words. A shorter match may be a quotation.
 MIN_RUNS = 8
-# Texts that are looked through at once: memory holds their runs.
+# Texts searched at a time: their runs are held in memory.
 BLOCK_TEXTS = 50_000
-# Of a larger file so many rows are looked for, spread evenly.
+# Of a larger file this many rows are searched for, evenly spaced.
 MAX_ROWS_SEARCHED = 100_000
 
 
 @check(
     TableCopies,
-    cannot_see="Rows of fewer than 15 words, what is said in other words, and, of files of "
-    "more than 100,000 rows, those between the ones that are looked for.",
-    error_rate="Runs are compared exactly; a long quotation that both quote by right counts "
-    "too. Held against their own test rows TREC and SAMSum have none, BANKING77 one (rightly), "
-    "an instruction set 25 of 400, which share the text that they ask about.",
+    cannot_see="Rows of fewer than 15 words, and paraphrases. In files of more than 100,000 rows "
+    "it searches for evenly spaced rows only and misses the others.",
+    error_rate="Runs are compared exactly, so a long quotation that both texts share is "
+    "reported too. Compared with their own test rows, TREC and SAMSum have none and BANKING77 has "
+    "one, a true one. An instruction set has 25 of 400; these share the text they ask about.",
     skip_reason=needs_other_file,
 )
 def contained_rows(copied: TableCopies) -> CheckResult | None:
-    """Lists the source rows that hold a row of another table inside a longer text: seven tenths of
-    its runs of eight words, but for runs that more than five rows share. Copies and near-copies are
-    ``leaks``. Score: the largest share of another table's rows that are held so."""
+    """Lists the source rows that contain a row of another table inside a longer text: at least
+    70 % of its 8-word runs. Runs that more than five source rows share are ignored. The check
+    ``leaks`` lists duplicates and near-duplicates. Score: the largest share of another table's rows
+    that are contained in this way."""
     all_rows, source = copied.all_rows, copied.rows
     outer_texts = learned_texts(source.table)
     rows, shares, sentences, examples = [], [0.0], [], []
@@ -64,12 +64,12 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
         shares.append(len(contained) * step / len(table))
         sentences.append(
             f"{len(contained)} of the {count_phrase(len(table), 'row')} of {table.source} "
-            f"({shares[-1]:.1%}) {'stands' if len(contained) == 1 else 'stand'} inside a longer row"
+            f"({shares[-1]:.1%}) {'is' if len(contained) == 1 else 'are'} contained in a longer row"
         )
         examples += [
             CheckExample(
                 int(source.ids[contained.outer[n]]),
-                f"{contained.share[n]:.0%} of the other's runs of {RUN_WORDS} words stand here",
+                f"contains {contained.share[n]:.0%} of the {RUN_WORDS}-word runs of the other row",
                 int(searched_rows.ids[contained.inner[n]]),
                 table.source,
             )
@@ -80,10 +80,10 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
     row_positions = np.unique(np.concatenate(rows))
     return result(
         source.ids[row_positions][:MAX_ROWS_LISTED],
-        f"{'; '.join(sentences)} here: {MIN_RUN_SHARE:.0%} or more of their runs of {RUN_WORDS} "
-        "words",
-        "Take these rows, or the parts that they share, out of the training rows: a model has read "
-        "what it is then asked.",
+        f"{'; '.join(sentences)} of the source: {MIN_RUN_SHARE:.0%} or more of their "
+        f"{RUN_WORDS}-word runs",
+        "Remove these rows, or the shared parts, from the training rows: otherwise the model is "
+        "tested on text that it saw in training.",
         score=min(1.0, max(shares)),
         severity="error" if max(shares) >= SERIOUS_SHARE else "warn",
         count=len(row_positions),
@@ -92,7 +92,7 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
 
 
 def learned_texts(table: Table) -> list[str]:
-    """All that is learned of each row: the text, and the target or every turn of a chat."""
+    """All text of each row that a model learns: the text, and the target or every chat turn."""
     texts = TableRows(table).texts
     names = table.rows.column_names
     if "target" in names:
@@ -108,8 +108,8 @@ def learned_texts(table: Table) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Contained:
-    """``inner`` [m] positions of texts that stand inside the texts at ``outer`` [m]; ``share`` [m]
-    of their runs do."""
+    """Positions ``inner`` [m] of texts that are contained in the texts at ``outer`` [m], and the
+    ``share`` [m] of their runs that the outer text has."""
 
     inner: Ints
     outer: Ints
@@ -120,8 +120,8 @@ class Contained:
 
 
 def find_contained(inner: Sequence[str], outer: Sequence[str]) -> Contained:
-    """The texts of ``inner`` that stand inside one of ``outer``, each with the one that holds most
-    of it."""
+    """The texts of ``inner`` that are contained in one of ``outer``, each with the outer text that
+    has most of its runs."""
     parts = [
         _contained_in_block(inner, outer[start : start + BLOCK_TEXTS], start)
         for start in range(0, max(1, len(outer)), BLOCK_TEXTS)
@@ -137,14 +137,15 @@ def find_contained(inner: Sequence[str], outer: Sequence[str]) -> Contained:
 
 
 def _contained_in_block(inner: Sequence[str], outer: Sequence[str], first: int) -> Contained:
-    """As ``find_contained``; the first of ``outer`` is called ``first``."""
+    """``find_contained`` for one block of outer texts; ``first`` is the position of its first."""
     keys, owner = _runs([*inner, *outer])
     is_inner = owner < len(inner)
     different, run_index = np.unique(keys, return_inverse=True)
     outer_counts = np.bincount(run_index[~is_inner], minlength=len(different))
     is_rare = outer_counts[run_index] <= MAX_RUN_ROWS
     run_counts = np.bincount(owner[is_inner & is_rare], minlength=len(inner))
-    # A join of runs: each of an inner text with all outer ones that hold it, COMMON at most.
+    # Join on runs: each run of an inner text with the outer texts that have it, MAX_RUN_ROWS at
+    # most.
     outer_runs = np.flatnonzero(~is_inner & is_rare)
     outer_runs = outer_runs[np.argsort(run_index[outer_runs], kind="stable")]
     ends = np.cumsum(np.bincount(run_index[outer_runs], minlength=len(different)))
@@ -160,7 +161,7 @@ def _contained_in_block(inner: Sequence[str], outer: Sequence[str], first: int) 
 
 
 def _best_containers(inner: Ints, outer: Ints, run_counts: Ints) -> Contained:
-    """Of each inner text the outer one that shares most of its runs, where that is enough."""
+    """For each inner text the outer text that shares most of its runs, if the share is enough."""
     if not len(inner):
         nothing = np.zeros(0, dtype=np.int64)
         return Contained(nothing, nothing, np.zeros(0))
@@ -174,7 +175,7 @@ def _best_containers(inner: Ints, outer: Ints, run_counts: Ints) -> Contained:
 
 
 def _runs(texts: Sequence[str]) -> tuple[U64, I64]:
-    """A 64-bit key of every run of eight words, each once a text, and the text it is in."""
+    """A 64-bit key of every 8-word run, once per text, and the position of its text."""
     read = read_texts(list(texts))
     counts = np.diff(read.starts)
     if len(read.words) < RUN_WORDS:
@@ -182,7 +183,7 @@ def _runs(texts: Sequence[str]) -> tuple[U64, I64]:
     hashes = content_keys(to_arrow(read.vocabulary))[read.words]
     keys = np.zeros(len(hashes) - RUN_WORDS + 1, dtype=np.uint64)
     for step in range(RUN_WORDS):
-        # A polynomial in an odd number: the same words in another order are another run.
+        # A polynomial hash with an odd base: the same words in another order are another run.
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + hashes[step : step + len(keys)]
     owner = np.repeat(np.arange(len(counts)), counts)
     within_text = owner[: len(keys)] == owner[RUN_WORDS - 1 :]

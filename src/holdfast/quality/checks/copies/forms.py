@@ -1,4 +1,4 @@
-"""Rows that are many and say little: one text but for its numbers, a few forms of all."""
+"""Tables with little variety: rows from one template, and few effective rows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from holdfast.quality.views import Embedded, TableRows
 
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _LEAST_ROWS, _SHARE, _LEAST_WORDS = 20, 0.01, 4
-# Beyond this, texts that agree but for numbers are near-copies, which another check finds.
+# Longer texts that differ only in numbers are near-duplicates, which another check finds.
 _MAX_CHARACTERS = 300
 
 
 @check(
     TableRows,
-    cannot_see="Templates whose slots hold names or words; near-copies show most of those.",
-    error_rate="Eleven real sets: found in each where one row in twenty was made of one "
-    "template; nothing found in them as they are.",
+    cannot_see="Templates whose slots hold names or words; near_duplicates finds most of those.",
+    error_rate="Eleven real data sets: found in each where one row in twenty was made from one "
+    "template; nothing reported on the unmodified sets.",
     applies_to=has_texts,
 )
 def template_rows(rows: TableRows) -> CheckResult | None:
-    """Reports texts, of four words to 300 characters, that at least 20 rows and 1 % of them share
-    but for their numbers. Score: the share of rows made so."""
+    """Reports templates: texts that at least 20 rows and 1 % of the rows share except for their
+    numbers. A template has at least four words and at most 300 characters. Score: the share of rows
+    that come from a template."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for position, text in matching_texts(rows, "[0-9]"):
         if len(text) > _MAX_CHARACTERS:
@@ -40,7 +41,7 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     templates = [
         (template, members)
         for template, members in groups.items()
-        # Plain copies are found by others.
+        # Other checks find exact duplicates.
         if len({text for _, text in members}) >= min_rows
         and sum(word.strip(".,;:!?") not in ("", "0") for word in template.split()) >= _LEAST_WORDS
     ]
@@ -54,15 +55,15 @@ def template_rows(rows: TableRows) -> CheckResult | None:
         for _, members in templates[:3]
     )
     examples = tuple(
-        CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))
+        CheckExample(int(ids[members[0][0]]), "differ only in numbers", int(ids[members[1][0]]))
         for _, members in templates[:20]
     )
     return result(
         ids[positions[:100]],
-        f"{count_phrase(len(positions), 'row')}{rows.sample_note} are one of "
-        f"{count_phrase(len(templates), 'text')} but for numbers: {shown}",
-        "They count as one row each for what can be learned, and parted between the sides they "
-        "leak: name a column that tells them apart (--group), or keep a few.",
+        f"{count_phrase(len(positions), 'row')}{rows.sample_note} come from "
+        f"{count_phrase(len(templates), 'template')} and differ only in numbers: {shown}",
+        "Keep a few rows of each template, or give the rows of a template a common group (--group) "
+        "so that no template is in two splits. A template teaches about as much as one row.",
         score=len(positions) / len(rows.sample),
         count=len(positions),
         examples=examples,
@@ -78,16 +79,17 @@ _MIN_GROWTH = 0.2
 
 @check(
     Embedded,
-    cannot_see="Whether the world that the rows come from is as narrow as they are.",
-    error_rate="Silent on CR, MR, TREC and BANKING77, whole and in samples of 100 rows (43 to "
-    "194 rows, growth 0.35 to 0.88), and on samples of news, novels, code and medical talks.",
+    cannot_see="Whether the rows of the application are as uniform as these.",
+    error_rate="Reports nothing on CR, MR, TREC and BANKING77, complete or in samples of 100 rows "
+    "(43 to 194 effective rows, growth 0.35 to 0.88), nor on samples of news, novels, code and "
+    "medical talks.",
 )
 def low_diversity(view: Embedded) -> CheckResult | None:
-    """Reports a table of 100 rows or more whose rows say as much as fewer than 15 that have nothing
-    in common (the Vendi score of the vectors): rows made from a few forms. It adds how many words
-    the second half of the rows brings that the first has not, where they are few (exponent of
-    Heaps' law below 0.2, over 2,000 words or more): a small vocabulary alone is no fault. Score:
-    how far below the limit the rows are."""
+    """Reports a table of 100 rows or more with fewer than 15 effective rows (the Vendi score of
+    the vectors): the rows come from a few templates. If the vocabulary hardly grows (exponent of
+    Heaps' law below 0.2, over 2,000 words or more), it also states how many new words the second
+    half of the rows adds. A small vocabulary by itself is not reported. Score: how far below the
+    limit the number of effective rows is."""
     n = len(view.rows.table)
     effective = effective_rows(view.vectors) if n >= _LEAST_TABLE else _MIN_EFFECTIVE_ROWS
     if effective >= _MIN_EFFECTIVE_ROWS:
@@ -96,12 +98,12 @@ def low_diversity(view: Embedded) -> CheckResult | None:
     few = ""
     if words >= _LEAST_RUNNING_WORDS and growth < _MIN_GROWTH:
         more = 100 * (2**growth - 1)
-        few = f", and the second half of them brings {more:.0f} % more words than the first"
+        few = f", and their second half adds only {more:.0f} % new words to the first"
     return result(
         (),
-        f"{count_phrase(n, 'row')} say as much as {effective:.0f} that have nothing in common{few}",
-        "Gather rows from more places or people: more of the same teaches little, and a test on "
-        "the same forms promises too much.",
+        f"{count_phrase(n, 'row')} have the variety of {effective:.0f} dissimilar rows{few}",
+        "Collect rows from more sources or authors. More rows of the same kind teach little, and a "
+        "test on the same templates overestimates the accuracy.",
         score=1 - effective / _MIN_EFFECTIVE_ROWS,
         severity="info",
         count=n,
@@ -110,13 +112,13 @@ def low_diversity(view: Embedded) -> CheckResult | None:
 
 def effective_rows(vectors: Vectors) -> float:
     """The Vendi score (Friedman and Dieng 2022, 2210.02410): exp of the entropy, in nats, of the
-    eigenvalues of the rows' similarity matrix ÷ n. It is 1 where all rows are alike and n where no
-    row resembles another, but never above the dimension.
+    eigenvalues of the rows' similarity matrix ÷ n. It is 1 if all rows are identical and n if no
+    row is similar to another, but never above the dimension.
 
-    The similarity is the cosine after the mean of all rows is taken off, or the score of a space
-    that uses a narrow cone of itself would say that all texts are alike. The non-zero eigenvalues
-    of the n × n matrix are those of the d × d one, which is what is computed. ``vectors`` [n, d];
-    fewer than two different rows: 1.
+    The similarity is the cosine after the mean of all rows is subtracted. Otherwise, in a space
+    that uses only a narrow cone, the score would call all texts similar. The non-zero eigenvalues
+    of the n × n matrix equal those of the d × d matrix, which is what is computed. ``vectors``
+    [n, d]; with fewer than two different rows the score is 1.
     """
     directions = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     length = np.linalg.norm(directions, axis=1)
@@ -130,9 +132,9 @@ def effective_rows(vectors: Vectors) -> float:
 
 def vocabulary_growth(texts: Sequence[str], seed: int) -> tuple[float, int]:
     """The exponent β of Heaps' law V = K·Nᵝ (Heaps 1978) between half of the running words and all
-    of them, the rows in random order; and the running words N. β = log2(V(N) ÷ V(N/2)): 1 where
-    every word is new, 0 where no new one comes. English rows have 0.4 to 0.8; rows that are made
-    from a few forms far less."""
+    of them, with the rows in random order; and the number of running words N. β = log2(V(N) ÷
+    V(N/2)): 1 if every word is new, 0 if none is. English rows have 0.4 to 0.8; rows made from a
+    few templates have far less."""
     rows = [_WORD_OF_TEXT.findall(text.casefold()) for text in texts]
     order = generator(seed, "vocabulary growth").permutation(len(rows))
     words = [word for at in order.tolist() for word in rows[at]]

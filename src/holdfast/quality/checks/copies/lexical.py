@@ -1,4 +1,4 @@
-"""Rows that copy others word for word: all words, all but a few, or a share that was asked for."""
+"""Duplicates by words: exact duplicates, near-duplicates, and looser ones on request."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from holdfast.quality.pairs import (
 )
 from holdfast.quality.views import TableCopies, TableRows
 
-# Groups of which the examples are chosen, and words from which on a text is more than an answer.
+# Groups that examples are chosen from, and the fewest words of a preferred example.
 MAX_GROUPS_COMPARED, MIN_WORDS_SHOWN = 1000, 3
 
 
 @check(
     TableCopies,
-    cannot_see="Copies with another word in them (near_duplicates), and copies in other words.",
-    error_rate="Exact: the texts are the same but for case, space and punctuation. Short "
-    "answers such as 'yes' may repeat by right.",
+    cannot_see="Duplicates with a changed word (see near_duplicates), and paraphrases (see "
+    "semantic_copies).",
+    error_rate="Exact: the texts are equal except for case, space and punctuation. Short answers "
+    "such as 'yes' may repeat legitimately.",
 )
 def exact_duplicates(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows whose normal form (``duplicates/normalise.py``: without case, space and
-    punctuation) another row of the table has too, the largest group first. Score: the rows that one
-    of each text would make superfluous, as a share of all."""
+    """Lists the rows that another row of the table repeats, ignoring case, space and punctuation
+    (``duplicates/normalise.py``), the largest group first. Score: the share of rows that are
+    redundant, i.e. the rows beyond the first of each text."""
     rows = copied.rows
     forms = copied.all_rows.duplicates.exact[copied.all_rows.span("source")]
     _, group, sizes = np.unique(forms, return_inverse=True, return_counts=True)
@@ -43,7 +44,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     share = extra / len(forms)
     contents = copied.all_rows.duplicates.contents[copied.all_rows.span("source")]
     to_the_letter = len(contents) - len(np.unique(contents))
-    # The first two rows of groups, those that say more than a word or two first.
+    # The first two rows of each group; texts of three words or more come first.
     first: dict[int, int] = {}
     second: dict[int, int] = {}
     for at in order.tolist():
@@ -54,13 +55,12 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
     return result(
         rows.ids[order[:MAX_ROWS_LISTED]],
-        f"{count_phrase(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but "
-        "for case, "
-        "space and punctuation, so that "
-        f"{count_phrase(extra, 'row repeats', 'rows repeat')} another, "
-        f"{to_the_letter} of them to the letter",
-        "Keep one row of each, or leave them: train puts copies on one side of its division. "
-        f"A random division would not{copied.split_inflation_text(forms)}.",
+        f"{count_phrase(texts, 'text occurs', 'texts occur')} in {len(repeated)} rows (ignoring "
+        "case, space and punctuation), so that "
+        f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row, "
+        f"{to_the_letter} of them character for character",
+        "Keep one row of each text, or keep them all: train assigns duplicates to the same split. "
+        f"A random split would not{copied.split_inflation_text(forms)}.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
@@ -73,16 +73,16 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
 
 @check(
     TableCopies,
-    cannot_see="Which of the two labels is wrong, and conflicts between texts of which more "
-    "than one word in eight differs.",
-    error_rate="Of BANKING77's 8 pairs 2 have a label that is wrong by our reading; in the "
-    "others the differing word decides (a card, a transfer), and both are right.",
+    cannot_see="Which of the two labels is wrong, and conflicts between texts that differ in more "
+    "than one word in eight.",
+    error_rate="BANKING77 has 8 such pairs. In 2 a label is wrong, by our reading; in the other 6 "
+    "the differing word decides (a card, a transfer) and both labels are correct.",
     applies_to=has_classes,
 )
 def conflicting_near_duplicates(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows of verified near-copies whose labels differ, the most alike first; texts that
-    are the same but for case, space and punctuation are ``conflicting_labels``. Score: the share of
-    the labelled rows."""
+    """Lists verified near-duplicates whose labels differ, the most similar first. The check
+    ``conflicting_labels`` lists texts that differ only in case, space and punctuation. Score: the
+    share of the labelled rows."""
     rows, ids, labels = copied.rows, copied.rows.ids, copied.rows.labels
     pairs = differently_labelled(_near_pairs(copied), labels)
     if not len(pairs):
@@ -94,28 +94,29 @@ def conflicting_near_duplicates(copied: TableCopies) -> CheckResult | None:
         f"{count_phrase(len(pairs), 'pair')} of texts that differ in few words "
         f"{'has' if len(pairs) == 1 else 'have'} different labels, e.g. row {ids[a]} "
         f"{classes[labels[a]]!r}, row {ids[b]} {classes[labels[b]]!r}",
-        "Read both: correct the label that is wrong, and leave what the differing word decides.",
+        "Read both texts of each pair. Correct a wrong label; keep both labels where the differing "
+        "word changes the class.",
         score=len(row_positions) / max(1, int((labels >= 0).sum())),
         # The same words in another order seldom mean another class.
         severity="warn" if pairs.similarity.max() >= 1 else "info",
         count=len(row_positions),
         examples=pair_examples(
-            pairs, ids, ids, "nearly the same text, another label", max_examples=MAX_EXAMPLES
+            pairs, ids, ids, "near-duplicates, different labels", max_examples=MAX_EXAMPLES
         ),
     )
 
 
 @check(
     TableCopies,
-    cannot_see="Copies with more than one word in eight changed, texts of fewer than five "
-    "words, and the same said in other words (semantic_duplicates).",
-    error_rate="Every pair is verified word by word. Rows made from one template with one "
-    "word of each replaced may be meant so.",
+    cannot_see="Duplicates with more than one word in eight changed, texts of fewer than five "
+    "words, and paraphrases (see semantic_copies).",
+    error_rate="Every pair is verified word by word. Rows from one template that differ in one "
+    "word may be intended.",
 )
 def near_duplicates(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows that are verified near-copies of another row of the table (the rule of
-    ``duplicates/criterion.py``: at most one word in eight differs), the most alike first. Score:
-    the share of the rows that are."""
+    """Lists the rows that are verified near-duplicates of another row of the table: at most one
+    word in eight differs (``duplicates/criterion.py``). The most similar come first. Score: the
+    share of such rows."""
     pairs, ids = _near_pairs(copied), copied.rows.ids
     if not len(pairs):
         return None
@@ -126,10 +127,10 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
     share = near_count / len(forms)
     return result(
         ids[ranked_rows(pairs)[:MAX_ROWS_LISTED]],
-        f"{count_phrase(near_count, 'row differs', 'rows differ')} from another in at most "
-        "one word in "
-        f"eight ({count_phrase(len(pairs), 'pair')} of texts)",
-        "Look at the examples. train puts them on one side of its division; a random division "
+        f"{count_phrase(near_count, 'row is a near-duplicate', 'rows are near-duplicates')} of "
+        "another row: at most one word in eight differs "
+        f"({count_phrase(len(pairs), 'pair')} of texts)",
+        "Review the examples. train assigns near-duplicates to the same split. A random split "
         f"would not{copied.split_inflation_text(copies.groups[span])}.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
@@ -139,7 +140,7 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
 
 
 def _near_pairs(copied: TableCopies) -> SimilarPairs:
-    """The near-copies within the table, the most alike first."""
+    """The near-duplicate pairs within the table, the most similar first."""
     stop, pairs = (
         copied.all_rows.span("source").stop,
         copied.all_rows.duplicates.near_duplicate_pairs(),
@@ -149,23 +150,23 @@ def _near_pairs(copied: TableCopies) -> SimilarPairs:
 
 
 def needs_loose_share(copied: TableCopies) -> str:
-    """Why nothing was looked for."""
-    return "" if copied.loose_copies is not None else "not asked for: --set audit.loose=0.3"
+    """Why loose near-duplicates were not searched for; empty if they were."""
+    return "" if copied.loose_copies is not None else "not requested: --set audit.loose=0.3"
 
 
 @check(
     TableCopies,
-    cannot_see="Texts of fewer than five words, and the same said in other words "
-    "(semantic_copies). Of texts with three tenths of their words replaced it found 97 in 100 "
-    "among a million, and 26 of 30 among 230.",
-    error_rate="Every pair is verified word by word. Questions of one form differ as little as "
-    "copies do, and whether a pair is a copy it cannot tell: it is for looking.",
+    cannot_see="Texts of fewer than five words, and paraphrases (see semantic_copies). Of texts "
+    "with 30 % of their words replaced it found 97 in 100 among a million texts, and 26 of 30 "
+    "among 230.",
+    error_rate="Every pair is verified word by word. But questions of one form differ as little "
+    "as duplicates do, and the check cannot tell them apart. Review its list.",
     skip_reason=needs_loose_share,
 )
 def loose_copies(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows that differ from another row, of the table or of a file that it is held
-    against, in at most the share of the words that ``audit.loose`` names, and are no near-copies
-    (``near_duplicates``, ``leaks``). Score: the share of the rows."""
+    """Lists loose near-duplicates: rows that differ from another row, of the table or of a file
+    given with ``--against``, in at most the share of words set by ``audit.loose``. It omits what
+    ``near_duplicates`` and ``leaks`` list. Score: the share of the rows."""
     loose, all_rows = copied.loose_copies, copied.all_rows
     if loose is None:
         return None
@@ -178,7 +179,7 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     pairs = sort_by_similarity(pairs)
     row_positions = [row for row in ranked_rows(pairs) if row < span.stop]
     across = len(np.unique(pairs.first[pairs.second >= span.stop]))
-    files = f", {across} of them from a row of another file" if across else ""
+    files = f"; for {across} of them that row is in another file" if across else ""
     examples = []
     for n in range(min(MAX_EXAMPLES, len(pairs))):
         name = all_rows.table_name(int(pairs.second[n]))
@@ -193,14 +194,11 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
         )
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another in "
-        "more than "
-        "one word "
-        f"in eight and at most {loose.share:.0%} of the words "
-        f"({count_phrase(len(pairs), 'pair')} of "
-        f"texts){files}",
-        "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
-        "(--group), so that no side tests what another has learned.",
+        f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another row in "
+        f"more than one word in eight and at most {loose.share:.0%} of the words "
+        f"({count_phrase(len(pairs), 'pair')} of texts){files}",
+        "Review the examples: rows from one template are not duplicates. Give real duplicates a "
+        "common group (--group) so that no split tests what another was trained on.",
         score=len(row_positions) / len(ids),
         severity="info",
         count=len(row_positions),

@@ -1,4 +1,4 @@
-"""Rows that say the same in other words: within the table, with another label, in another file."""
+"""Paraphrases: within the table, with different labels, and across files."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples
 from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded, TableRows
 
-_LIKENESS = "agreement {:.2f}"
+_LIKENESS = "similarity {:.2f}"
 _CANNOT_SEE = (
-    "What the encoder does not see: languages that it was not trained on, words beyond its limit. "
-    "Of sentences translated to another language and back it lists a third."
+    "What the encoder cannot read: languages that it was not trained on, and words beyond its "
+    "token limit. Of sentences translated to another language and back it lists a third."
 )
 _ERROR_RATE = (
-    "Of 27 pairs drawn from those of CR, MR, TREC and BANKING77 with an agreement of 0.92 to 0.95, "
-    "where the doubtful ones are, 26 were judged to say the same."
+    "We judged 27 random pairs of CR, MR, TREC and BANKING77 with a similarity of 0.92 to 0.95, "
+    "the doubtful range: 26 have the same meaning."
 )
 
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def semantic_copies(view: Embedded) -> CheckResult | None:
-    """Lists the rows that say what another row says in other words: pairs whose agreement
-    (``duplicates/semantic.py``) is 0.92 or more and that are no copies word for word. Each row is
-    compared with its ten nearest. Score: the share of rows in such pairs."""
+    """Lists paraphrases: pairs of rows with an adjusted cosine similarity of 0.92 or more that are
+    neither duplicates nor near-duplicates by words. The adjustment makes it 0 for random rows of
+    the table and 1 for equal texts (``duplicates/semantic.py``). Each row is compared with its ten
+    nearest rows. Score: the share of rows in such pairs."""
     pairs = view.paraphrases
     if not len(pairs):
         return None
     rows, ids, texts = paired_rows(pairs), view.rows.ids, view.rows.texts
-    # The plainest example is one in the middle: the first differ by hardly a word.
+    # The clearest example is one in the middle: the first pairs hardly differ.
     a, b = int(pairs.first[len(pairs) // 2]), int(pairs.second[len(pairs) // 2])
     return result(
         ids[rows],
-        f"{count_phrase(len(rows), 'row')} say what another says in other words "
-        f"({count_phrase(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more "
-        "by the vectors "
-        f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
-        f"{excerpt(texts[b])}",
-        "They count as fewer rows than they are. Where they are forms of one question, give them a "
-        "group (--group), so that no side tests what another has learned.",
+        f"{count_phrase(len(rows), 'row is a paraphrase', 'rows are paraphrases')} of other rows "
+        f"({count_phrase(len(pairs), 'pair')} with adjusted cosine similarity ≥ {MIN_AGREEMENT} "
+        f"in the vectors of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} "
+        f"and {excerpt(texts[b])}",
+        "Give paraphrases of one question a common group (--group) so that no split tests what "
+        "another was trained on. Paraphrases teach less than as many independent rows.",
         score=len(rows) / len(view.rows.table),
         severity="info",
         examples=pair_examples(pairs, ids, ids, _LIKENESS),
@@ -50,16 +50,16 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
 @check(
     Embedded,
     cannot_see=_CANNOT_SEE,
-    error_rate=f"{_ERROR_RATE} Which of the labels is wrong, or whether the classes overlap, it "
-    "cannot tell.",
+    error_rate=f"{_ERROR_RATE} It cannot tell which label is wrong, or whether the classes "
+    "overlap.",
     applies_to=has_classes,
 )
 def semantic_conflicts(view: Embedded) -> CheckResult | None:
-    """Lists the pairs of ``semantic_copies`` whose labels differ: one of the two may be wrong, or
-    the classes overlap. Score: the share of rows in such pairs."""
+    """Lists paraphrases (``semantic_copies``) whose labels differ: one label may be wrong, or the
+    classes overlap. Score: the share of rows in such pairs."""
     wording = (
-        "rows say the same in other words under different labels",
-        "Read these pairs: correct a label, or write down what parts the two classes.",
+        "paraphrases",
+        "Read these pairs. Correct wrong labels, or write down what distinguishes the two classes.",
     )
     return conflicts_result(
         view.paraphrases, view.rows, _LIKENESS, wording, "info", quote_texts=True
@@ -68,8 +68,9 @@ def semantic_conflicts(view: Embedded) -> CheckResult | None:
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def semantic_leaks(view: Embedded) -> CheckResult | None:
-    """Lists the rows that say what a row of another file says in other words; copies word for word
-    are leaks of their own. Score: the largest share of a file's rows that are met so."""
+    """Lists the rows that have a paraphrase in another file. The check ``leaks`` lists duplicates
+    by words. Score: the largest share of another file's rows that have a paraphrase in the
+    source."""
     rows, ids = view.rows, view.rows.ids
     pairs_by_file: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, (table, vectors) in view.others.items():
@@ -85,9 +86,11 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
         _LIKENESS,
         (
             "rows",
-            f"in other words (agreement {MIN_AGREEMENT} or more by the vectors of {view.encoder})",
+            "a paraphrase of a row",
+            "paraphrases of rows",
+            f" (adjusted cosine similarity ≥ {MIN_AGREEMENT} in the vectors of {view.encoder})",
         ),
-        "Divide by what the rows are forms of (--group): a score on such rows says little about "
-        "new ones.",
+        "Split by group (--group) so that all forms of one text are in one file: a score on "
+        "paraphrases of training rows says little about new rows.",
         "info",
     )

@@ -1,4 +1,4 @@
-"""Names of classes: written in two ways, like a missing value, contradicted by their rows."""
+"""Class names: spelling variants, names of missing values, names that their rows contradict."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _MISSING = {"nan", "null", "n/a", "#n/a", "<na>", "undefined"}
 
 @check(
     TableRows,
-    cannot_see="Classes that mean the same in other words.",
-    error_rate="Accuses two classes that only case parts; none on CR, MR, TREC, BANKING77.",
+    cannot_see="Classes whose names are synonyms.",
+    error_rate="Wrong where two different classes differ only in case. Reports nothing on CR, MR, "
+    "TREC and BANKING77.",
     applies_to=has_classes,
 )
 def label_variants(rows: TableRows) -> CheckResult | None:
-    """Reports classes that differ only in case or in spaces, hyphens and underscores between
-    letters, and spellings that were merged when the file was read. Numbers are left alone. Score:
-    their share of the classes; 0 for what was merged."""
+    """Reports classes whose names differ only in case or in spaces, hyphens and underscores, and
+    spellings that Holdfast merged when it read the file. Names without a letter are ignored.
+    Score: their share of the classes; 0 for merged spellings."""
     table = rows.table
     groups: dict[str, list[str]] = defaultdict(list)
     for name in table.classes:
@@ -39,7 +40,7 @@ def label_variants(rows: TableRows) -> CheckResult | None:
         merged = spelling_decision(table.decisions)
         if merged is None:
             return None
-        remedy = "Write each class in one way, so that other programs read the same classes."
+        remedy = "Use one spelling per class, so that other programs read the same classes."
         merged_result = result(
             (), merged.because, remedy, score=0.0, severity="info", count=merged.rows
         )
@@ -50,8 +51,8 @@ def label_variants(rows: TableRows) -> CheckResult | None:
     shown = "; ".join(" = ".join(map(repr, names)) for names in variants[:5])
     return result(
         (),
-        f"classes that seem to be one written in several ways: {shown}",
-        "Write each class in one way.",
+        f"some classes seem to be spelling variants of one class: {shown}",
+        "Use one spelling per class.",
         score=len(variant_names) / len(table.classes),
         count=count,
     )
@@ -59,13 +60,14 @@ def label_variants(rows: TableRows) -> CheckResult | None:
 
 @check(
     TableRows,
-    cannot_see="Names of its own for an unknown label, such as 'other'.",
-    error_rate="Accuses a class that is really called so; none on CR, MR, TREC, BANKING77.",
+    cannot_see="Other names for an unknown label, such as 'other'.",
+    error_rate="Wrong where a class really has such a name. Reports nothing on CR, MR, TREC and "
+    "BANKING77.",
     applies_to=has_classes,
 )
 def missing_as_class(rows: TableRows) -> CheckResult | None:
     """Reports classes named like a missing value (``nan``, ``null``, ``n/a``, ``<na>`` …). ``none``
-    and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
+    and ``NA`` are ignored, because they are often real classes. Score: their share of the rows."""
     table = rows.table
     counts = rows.class_counts
     missing_classes = [
@@ -79,7 +81,7 @@ def missing_as_class(rows: TableRows) -> CheckResult | None:
         (),
         f"{count_phrase(count, 'row')} {has_or_have(count)} a class named like a missing "
         f"value: {shown}",
-        "Leave the cell empty where the label is not known.",
+        "Leave the label cell empty where the label is unknown.",
         score=count / len(table),
         count=count,
     )
@@ -92,16 +94,17 @@ SHOWN = 4
 
 @check(
     Embedded,
-    cannot_see="Names that the model does not know, and two names for one thing.",
-    error_rate="Nothing on BANKING77; of 20 pairs of its names that were exchanged 16 were told.",
+    cannot_see="Names that the model does not know, and two names for the same concept.",
+    error_rate="Reports nothing on BANKING77. Of 20 pairs of swapped names of BANKING77 it found "
+    "16.",
     applies_to=has_classes,
 )
 def names_against_rows(view: Embedded) -> CheckResult | None:
-    """Reports classes whose rows lie nearer to more than half of the other names than to their own
-    (``quality/names.py``), and pairs of classes whose rows lie nearer to each other's name: names
-    that were exchanged. Only classes that are named in words and have 10 rows, three of them at
-    least, and only where the names as a whole agree with the rows: where they do not, the model
-    does not know what they mean. Score: the share of the names that are contradicted.
+    """Reports classes whose rows are closer to more than half of the other class names than to
+    their own (``quality/names.py``), and pairs of classes whose rows are closer to each other's
+    name (swapped names). It needs three classes or more that are named in words and have 10 rows
+    each. It reports only if the names, taken together, fit the rows; otherwise the model does not
+    know what they mean. Score: the share of the names that are contradicted.
     """
     classes, labels = view.rows.table.classes, view.rows.labels
     counts = np.bincount(labels[labels >= 0], minlength=len(classes))
@@ -122,8 +125,7 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     if not agreement.agree:
         return None
     class_indices = list(words_of_class)
-    # Pairs of names of which each lies nearer to the other's rows than to its own, and nearest of
-    # all to them.
+    # Pairs of classes where each one's nearest name is the other's.
     centres = np.stack([vectors[name_labels == k].mean(axis=0) for k in range(len(names))])
     name_similarity = centred(centres) @ centred(names).T
     best = name_similarity.argmax(axis=1)
@@ -136,17 +138,17 @@ def names_against_rows(view: Embedded) -> CheckResult | None:
     return result(
         ids[wrong_rows],
         _describe_names(pairs, wrong, [classes[k] for k in class_indices]),
-        "See whether these classes carry the right names: names are read by people, and learned "
-        "from as rows.",
+        "Check that these classes have the correct names. Both readers and methods that use class "
+        "names rely on them.",
         score=len(wrong) / len(words_of_class),
     )
 
 
 def _describe_names(pairs: list[tuple[int, int]], wrong: list[int], names: list[str]) -> str:
-    sentences = [f"{names[a]!r} and {names[b]!r} seem exchanged" for a, b in pairs[:SHOWN]]
+    sentences = [f"{names[a]!r} and {names[b]!r} seem to be swapped" for a, b in pairs[:SHOWN]]
     exchanged = {k for pair in pairs for k in pair}
     rest = [repr(names[k]) for k in wrong if k not in exchanged]
     if rest:
         shown = list_phrase(rest, SHOWN, ", ", " …")
-        sentences.append(f"the rows of {shown} lie nearer to most other names than to their own")
+        sentences.append(f"the rows of {shown} are closer to most other names than to their own")
     return "; ".join(sentences)

@@ -1,4 +1,4 @@
-"""Classes of too few rows, or of far more than others; and whether more rows would bring more."""
+"""Class sizes: imbalance, classes with few rows, and the gain expected from more rows."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _MAX_CLASS_RATIO = 20
 
 @check(
     TableRows,
-    cannot_see="Whether the skew is that of the world.",
-    error_rate="Counts: never wrong about the rows.",
+    cannot_see="Whether the imbalance is the same in the application.",
+    error_rate="Exact: it counts rows.",
     applies_to=has_classes,
 )
 def class_imbalance(rows: TableRows) -> CheckResult | None:
-    """Warns where one class holds 80 % of the rows or more, or 20 times those of another.
+    """Warns about class imbalance: one class has at least 80 % of the rows, or at least 20 times
+    the rows of another class.
 
-    Silent with fewer than two classes present. Score: the share of the largest class.
+    Reports nothing if fewer than two classes are present. Score: the share of the largest class.
     """
     table = rows.table
     counts = rows.class_counts
@@ -41,14 +42,15 @@ def class_imbalance(rows: TableRows) -> CheckResult | None:
     share = float(counts.max() / counts.sum())
     if share < _MAX_CLASS_SHARE and counts.max() < _MAX_CLASS_RATIO * smallest:
         return None
-    # The first of equally rare ones; classes without a row are not among them.
+    # The first of equally rare classes; classes without rows do not count.
     rarest = table.classes[counts.tolist().index(smallest)]
     return result(
         (),
         f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
-        f"{smallest}: always answering {table.classes[largest]!r} is right {share:.0%} of the time",
-        "Read macro F1 and the scores by class beside the accuracy; where rare classes count as "
-        "much, answer so: --set methods.balance.by=none --set methods.balance.target=half.",
+        f"{smallest}: always predicting {table.classes[largest]!r} has an accuracy of {share:.0%}",
+        "Read macro F1 and the scores per class in addition to the accuracy. If rare classes "
+        "matter as much as frequent ones, add --set methods.balance.by=none --set "
+        "methods.balance.target=half.",
         score=share,
         count=int(counts.max()),
     )
@@ -60,13 +62,13 @@ _MIN_CLASS_ROWS = 20
 @check(
     TableRows,
     cannot_see="Whether the few rows are typical.",
-    error_rate="Counts: never wrong about the rows.",
+    error_rate="Exact: it counts rows.",
     applies_to=has_classes,
 )
 def thin_classes(rows: TableRows) -> CheckResult | None:
-    """Says which classes have fewer than 20 rows: at 15 % for the test, at most three of them.
+    """Lists the classes with fewer than 20 rows. A 15 % test set has at most three rows of each.
 
-    Silent where no class is so small. Score: the share of the classes that are.
+    Reports nothing if every class has 20 rows or more. Score: the share of such classes.
     """
     table = rows.table
     counts = rows.class_counts
@@ -78,8 +80,8 @@ def thin_classes(rows: TableRows) -> CheckResult | None:
         (),
         f"classes with fewer than {_MIN_CLASS_ROWS} rows: "
         f"{list_phrase(class_counts, 5, ', ', ' and {} more')}",
-        "See whether one is another class misspelt; add rows of the others, and do not trust the "
-        "score of a single one of them.",
+        "Check whether one is a misspelling of another class. Add rows to the others, and do not "
+        "rely on the score of a single small class.",
         score=len(thin) / len(table.classes),
         severity="info",
         count=int(counts[thin].sum()),
@@ -92,15 +94,15 @@ def _is_divided_by_class(table: Table) -> bool:
 
 @check(
     ThoroughRows,
-    cannot_see="Whether the classes are meant.",
-    error_rate="Counts by the rule of train: never wrong about the rows.",
+    cannot_see="Whether the classes are intended.",
+    error_rate="Exact: it counts by the rule of train.",
     applies_to=_is_divided_by_class,
 )
 def undividable_classes(view: ThoroughRows) -> CheckResult | None:
-    """Reports classes of fewer than three different texts (but for case, space and punctuation),
-    which cannot stand on three sides: `train` refuses them. An error where a class has one text
-    alone; two are enough where the test rows are a file of their own. Score: the share of the
-    classes that are.
+    """Reports classes with fewer than three different texts (ignoring case, space and
+    punctuation). They cannot be in all three splits, so `train` refuses them. It is an error if a
+    class has only one text; two texts are enough if the test rows come from their own file. Score:
+    the share of such classes.
     """
     table = view.rows.table
     labels = np.asarray(table.column("label"))
@@ -123,10 +125,10 @@ def undividable_classes(view: ThoroughRows) -> CheckResult | None:
     rows = np.flatnonzero(np.isin(labels, small))
     return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
-        f"classes of fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
-        "as each side of its division needs "
-        "one" + ("" if has_single_text else " (with --test FILE two do)"),
-        "Where such a label is another one written otherwise, write it in one way; else add rows"
+        f"classes with fewer than {RARE_BELOW} different texts: {shown}. train refuses them, "
+        "because each split needs one text per class"
+        + ("" if has_single_text else " (with --test FILE two are enough)"),
+        "If such a label is a spelling variant of another one, unify them. Otherwise add rows"
         f"{drop}.",
         score=len(small) / len(texts_of_class),
         severity="error" if has_single_text or remaining < 2 else "warn",
@@ -136,34 +138,34 @@ def undividable_classes(view: ThoroughRows) -> CheckResult | None:
 
 SPLITS, HELD_OUT_SHARE = 6, 0.2
 TRAINING_SHARES = (0.125, 0.25, 0.5, 1.0)
-# What one doubling brings of what the one before it brought: 2 to the minus 0.4.
+# The gain of one doubling divided by the gain of the doubling before: 2 to the minus 0.4.
 GAIN_DECAY = 0.75
-# Of the standard error of a share of n rows, and of the gain itself.
+# Standard error: a multiple of that of a share of n rows, and a share of the gain.
 NOISE_FACTOR, GAIN_ERROR = 0.6, 0.25
 LEAST_ROWS = 100
-# Rows times classes: beyond, the fits take longer than their answer is worth.
+# Rows times classes: above this the fits take longer than their result is worth.
 MAX_ROWS_TIMES_CLASSES = 100_000
 MIN_GAIN = 0.01
 
 
 @check(
     Embedded,
-    cannot_see="What rows of a new kind, or a tuned model, would bring; the probe is linear.",
-    error_rate="Its 90 % interval held what twice the rows brought in 61 of 64 draws of 200 to "
-    "1,600 rows of CR, MR and TREC.",
+    cannot_see="The gain from rows of a new kind, or of a fine-tuned model: the probe is linear.",
+    error_rate="In 61 of 64 samples of 200 to 1,600 rows of CR, MR and TREC, its 90 % interval "
+    "contained the gain that twice the rows gave.",
     applies_to=has_classes,
 )
 def too_few_rows(view: Embedded) -> CheckResult | None:
-    """Reports what twice the rows would bring to a linear probe, where even the low end of the 90 %
-    interval is a point of accuracy or more. Silent from 100,000 rows times classes on. Score: the
-    gain that is expected."""
+    """Reports the accuracy that a linear probe is expected to gain from twice the rows, if the low
+    end of the 90 % interval is at least one point. Reports nothing above 100,000 rows times
+    classes. Score: the expected gain."""
     predictions, classes = view.fold_predictions, len(view.rows.table.classes)
     if predictions is None or len(predictions.labelled_rows) * classes > MAX_ROWS_TIMES_CLASSES:
         return None
     growth_estimate = estimate_growth(
         view.probe_features, view.rows.labels, classes=classes, c=predictions.c, seed=view.seed
     )
-    # Nothing is gained above all rows right.
+    # The accuracy cannot exceed 1.
     if growth_estimate is None or min(growth_estimate.low, 1 - growth_estimate.accuracy) < MIN_GAIN:
         return None
     n = len(predictions.labelled_rows)
@@ -172,13 +174,12 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
         100 * min(one, max_gain)
         for one in (growth_estimate.gain, growth_estimate.low, growth_estimate.high)
     )
-    points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
+    points = f"{gain:.1f} points (90 % interval {low:.1f} to {high:.1f})"
     return result(
         (),
         f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; "
-        "twice as many "
-        f"would bring about {points} points",
-        "Label more rows before trying other settings; fine-tuning gains from them too.",
+        f"twice as many rows would add about {points}",
+        "Label more rows before you try other settings. Fine-tuning gains from them too.",
         score=min(1.0, growth_estimate.gain),
         severity="info",
         count=n,
@@ -187,9 +188,9 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
 
 @dataclass(frozen=True)
 class GrowthEstimate:
-    """``accuracy`` is that of the probe; ``gain`` is what twice the rows would add to it, with the
-    interval ``low`` to ``high``, all in [−1, 1]. ``points`` are pairs (rows, error rate), fewest
-    rows first."""
+    """The expected ``gain`` in the probe's ``accuracy`` from twice the rows, with the interval
+    ``low`` to ``high``, all in [−1, 1]. ``points`` are pairs (rows, error rate), fewest rows
+    first."""
 
     accuracy: float
     gain: float
@@ -201,17 +202,17 @@ class GrowthEstimate:
 def estimate_growth(
     vectors: Floats, labels: Ints, *, classes: int, c: float, seed: int, level: float = 0.90
 ) -> GrowthEstimate | None:
-    """Foretell from the gains of the last three doublings of n labelled rows what the next brings.
+    """Predict the gain from doubling n labelled rows from the gains of the last three doublings.
 
-    Where the error falls as a + b n^−α, each doubling brings 2^−α of what the last one did; over a
-    few doublings that holds though no one law fits a whole curve (Viering and Loog 2103.10948:
-    piecewise). α was 0.4 on CR, MR and TREC between 12 and 3,200 rows, and three gains are too few
-    to fit it anew, so the gain foretold is the mean of the three, each carried on with that α.
-    Gains are means over six divisions into four fifths and one, nested in each, at the audit's C.
+    If the error falls as a + b n^−α, each doubling gains 2^−α times what the previous one did. Over
+    a few doublings that holds although no single law fits an entire curve (Viering and Loog
+    2103.10948: piecewise). α was 0.4 on CR, MR and TREC between 12 and 3,200 rows. Three gains are
+    too few to estimate α, so each is extrapolated with that α, and the prediction is their mean.
+    Gains are means over six random 80/20 splits with nested training sets, at the audit's C.
 
-    The interval is normal; its variance is that of noise, (0.6)² e (1 − e) ÷ n for an error e, and
-    (a quarter of the gain)². ``None`` for fewer than 100 labelled rows, or a smallest part without
-    two rows of two classes.
+    The interval is normal; its variance is that of noise, (0.6)² e (1 − e) ÷ n for an error e, plus
+    (a quarter of the gain)². ``None`` for fewer than 100 labelled rows, or if the smallest training
+    set has fewer than two classes.
     """
     from scipy.special import ndtri
 

@@ -1,4 +1,4 @@
-"""Labels that other rows speak against: the same text, what most rows say, two classes mixed."""
+"""Doubtful labels: conflicting labels of equal texts, contradicted labels, overlapping classes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from holdfast.quality.views import Embedded, TableRows, normalize_pair, text_bat
 @check(
     TableRows,
     cannot_see="Conflicts between texts that differ by more than case, space and punctuation.",
-    error_rate="Exact: the texts are the same; which of the labels is wrong it cannot tell.",
+    error_rate="Exact: the texts are equal. It cannot tell which label is wrong.",
     applies_to=has_classes,
 )
 def conflicting_labels(rows: TableRows) -> CheckResult | None:
-    """Lists the rows whose text, but for case, space and punctuation, stands elsewhere with another
-    label. Exact: hashes only choose the candidates. Score: their share of the labelled rows."""
+    """Lists the rows whose text also occurs with another label (ignoring case, space and
+    punctuation). Exact: hashes only select the candidates. Score: their share of the labelled
+    rows."""
     table = rows.table
     candidates = _candidates(table)
     if not len(candidates):
@@ -46,7 +47,7 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
     return result(
         ids[positions],
         f"{len(groups)} text{plural} different labels in {len(positions)} rows, e.g. {example}",
-        "Correct the labels of these rows, or take the doubtful ones out.",
+        "Correct the labels of these rows, or remove the doubtful rows.",
         score=len(positions) / len(table),
     )
 
@@ -60,7 +61,7 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
     labels = table.column("label")
     labelled = np.flatnonzero(labels >= 0)
     _, group = np.unique(hashes[labelled], return_inverse=True)
-    # A hash has several labels where its lowest and its highest differ: two passes, no groups.
+    # A hash has several labels if its lowest and its highest label differ: two passes, no groups.
     lowest = np.full(len(labelled), len(table.classes), dtype=np.int64)
     highest = np.full(len(labelled), -1, dtype=np.int64)
     np.minimum.at(lowest, group, labels[labelled])
@@ -69,29 +70,30 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
 
 
 SHOWN = 12
-# Of labels that are contradicted no more often than doubt explains, so many that have so little of
-# the probability are named.
+# If labels are contradicted no more often than uncertainty explains, at most this many rows are
+# listed, each with a score of at least this.
 MAX_LISTED_BELOW_CHANCE, MIN_SCORE_BELOW_CHANCE = 3, 0.95
-# A label that the other rows give less than one chance in ten, with another above one half.
+# The label has a probability below 0.1 given the other rows, another class above 0.5.
 MIN_SCORE, MIN_OTHER_PROBABILITY = 0.9, 0.5
 MIN_LAPSE_RATE = 0.005
 
 
 @check(
     Embedded,
-    cannot_see="Wrong labels that are consistent, and those of rows like no other.",
-    error_rate="With 10 % of the labels exchanged at 1,600 rows the average precision is "
-    "0.96 on BANKING77, 0.89 on TREC, 0.68 on CR and 0.45 on MR; on BANKING77 and TREC the "
-    "share that is stated was within 4 points (8 at 5 %), on CR and MR none is.",
+    cannot_see="Consistently wrong labels, and wrong labels of rows that resemble no other row.",
+    error_rate="With 10 % of the labels of 1,600 rows replaced, the average precision is 0.96 on "
+    "BANKING77, 0.89 on TREC, 0.68 on CR and 0.45 on MR. On BANKING77 and TREC the estimated share "
+    "of wrong labels was within 4 points of the truth (8 points with 5 % replaced). On CR and MR "
+    "the check states no share.",
     applies_to=has_classes,
 )
 def label_problems(view: Embedded) -> CheckResult | None:
-    """Reports the rows whose label gets less than a tenth of the probability, and another class
-    more than half, from fits that had not seen the row. The share of those rows that is wrong is
-    stated where the data say it (``rank_labels``), and the finding is then a warning; else it is a
-    ranking only, and of labels that are contradicted no more often than doubt explains (the 90 %
-    interval of the share of wrong ones reaches below 0.5 %) it has the first three of less than a
-    twentieth. Score: the estimated share of wrong labels."""
+    """Lists the rows whose label has an out-of-fold probability below 0.1 while another class has
+    more than 0.5. If the data allow an estimate (``rank_labels``), it states the share of these
+    labels that are wrong, and the finding is a warning. Otherwise it is only a ranking. If labels
+    are contradicted no more often than uncertainty explains (the 90 % interval of the share of
+    wrong labels reaches below 0.5 %), it lists at most three rows with a probability below 0.05.
+    Score: the estimated share of wrong labels."""
     if view.fold_predictions is None:
         return None
     ranking = rank_labels(view.fold_predictions)
@@ -109,9 +111,9 @@ def label_problems(view: Embedded) -> CheckResult | None:
     examples = [
         CheckExample(
             int(ids[ranking.order[at]]),
-            f"its label {classes[ranking.given[at]]!r} has a probability of "
-            f"{1 - ranking.score[at]:.2g} by the other rows, {classes[ranking.suggested[at]]!r} "
-            f"of {top_probability[at]:.2g}",
+            f"given the other rows, its label {classes[ranking.given[at]]!r} has a probability of "
+            f"{1 - ranking.score[at]:.2g}, {classes[ranking.suggested[at]]!r} one of "
+            f"{top_probability[at]:.2g}",
         )
         for at in doubtful[:SHOWN]
     ]
@@ -121,8 +123,8 @@ def label_problems(view: Embedded) -> CheckResult | None:
     return result(
         ids[ranking.order[doubtful]],
         because,
-        "Look at them, the first ones first, and correct those that are wrong: label_issues of "
-        "--json has every row in this order. Nothing is changed for you.",
+        "Review these rows in the given order and correct wrong labels. label_issues in the output "
+        "of --json ranks all rows. Holdfast changes no label.",
         score=ranking.lapse.rate,
         severity=severity,
         examples=examples,
@@ -132,44 +134,45 @@ def label_problems(view: Embedded) -> CheckResult | None:
 def _describe_contradicted(
     ranking: LabelRanking, examples: list[CheckExample], count: int | None
 ) -> tuple[Severity, str]:
-    """What ``count`` contradicted labels come to; ``None`` where doubt explains as many."""
+    """The severity and sentence for ``count`` contradicted labels; ``None`` if uncertainty explains
+    as many."""
     if count is None:
         rows = "; ".join(f"row {one.row}: {one.note}" for one in examples)
         return "info", (
-            f"of {count_phrase(len(ranking.order), 'label')} these are the likeliest to be wrong "
-            f"({rows}); no more labels are contradicted by the other rows than doubt explains, so "
-            "they may all be right"
+            f"of {count_phrase(len(ranking.order), 'label')} these are the most likely to be wrong "
+            f"({rows}). The other rows contradict no more labels than uncertainty explains, so all "
+            "labels may be correct"
         )
-    because = f"{count_phrase(count, 'row')} whose label the other rows contradict"
+    because = f"the other rows contradict the label of {count_phrase(count, 'row')}"
     precision, lapse = ranking.precision(count), ranking.lapse
     if precision is None:
         return "info", (
-            f"{because}; a ranking only: these rows do not tell what is wrong from what is hard, "
-            "so no share of wrong ones can be stated"
+            f"{because}. This is only a ranking: the data cannot separate wrong labels from hard "
+            "rows, so Holdfast states no share of wrong labels"
         )
     return "warn", (
-        f"{because}, of which {precision:.0%} are expected to be wrong; of all labels "
-        f"{lapse.rate:.1%} ({lapse.low:.1%}–{lapse.high:.1%})"
+        f"{because}; an estimated {precision:.0%} of these labels are wrong, and "
+        f"{lapse.rate:.1%} of all labels (90 % interval {lapse.low:.1%}–{lapse.high:.1%})"
     )
 
 
 LEAST_ROWS = 10
-# Of the rows of each class that are answered as the other, and of those of one class alone.
+# Least share of each class's rows that is predicted as the other class.
 MIN_CONFUSION = 0.3
 MIN_AMBIGUOUS_PROBABILITY, PAIRS_SHOWN, EXAMPLES = 0.3, 4, 6
 
 
 @check(
     Embedded,
-    cannot_see="Two classes alone, and rows that only a tuned model would tell apart.",
-    error_rate="Nothing on 2,000 rows of TREC and of BANKING77.",
+    cannot_see="Tables with only two classes, and rows that only a fine-tuned model can separate.",
+    error_rate="Reports nothing on 2,000 rows of TREC and of BANKING77.",
     applies_to=has_classes,
 )
 def overlapping_classes(view: Embedded) -> CheckResult | None:
-    """Reports pairs of classes of which three in ten rows of each, or more, are taken for the other
-    by fits that had not seen them; of three classes or more, of 10 rows each. The rows named are
-    those that get 30 % or more for both in every one of the divisions: ambiguous, whoever labels
-    them. Score: the share of all rows that are of such a pair."""
+    """Reports pairs of overlapping classes: out-of-fold models predict at least 30 % of each class
+    as the other. It needs three classes or more, and 10 rows in each class of a pair. It lists the
+    ambiguous rows: both classes have a probability of 30 % or more in every repeat. Score: the
+    share of all rows that are in such a pair of classes."""
     predictions, classes = view.fold_predictions, view.rows.table.classes
     if predictions is None or len(classes) < 3:
         return None
@@ -189,7 +192,7 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         return None
     pairs.sort(key=lambda pair: (-min(confusion_rates[pair], confusion_rates[pair[::-1]]), pair))
     in_pair = np.isin(labels, list({k for pair in pairs for k in pair}))
-    # Of each pair the rows that are undecided in every division.
+    # For each pair the rows that are ambiguous in every repeat.
     ambiguous = {}
     for pair in pairs:
         p = np.exp(predictions.runs[:, labelled][:, :, list(pair)]).min(axis=(0, 2))
@@ -207,7 +210,7 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
         ids[rows],
         f"{_describe_pairs(pairs, confusion_rates, classes)}: "
         f"{count_phrase(len(rows), 'row')} could be of either class",
-        "Join the classes, or say in words what tells them apart and label the rows again.",
+        "Merge the classes, or define what distinguishes them and label the rows again.",
         score=float(in_pair.sum() / n),
         severity="info",
         count=int(in_pair.sum()),
@@ -218,10 +221,11 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
 def _describe_pairs(
     pairs: list[tuple[int, int]], confusion_rates: Floats, classes: Sequence[str]
 ) -> str:
-    """How often each class of the first pairs is taken for the other, and how many pairs follow."""
+    """How often each class of the first pairs is predicted as the other, and how many pairs are
+    not shown."""
     shown = "; ".join(
-        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "
-        f"{confusion_rates[b, a]:.0%} the other way"
+        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are predicted as {classes[b]!r} and "
+        f"{confusion_rates[b, a]:.0%} vice versa"
         for a, b in pairs[:PAIRS_SHOWN]
     )
     if len(pairs) <= PAIRS_SHOWN:

@@ -1,1 +1,1 @@
-"""Checks for what gives a label away."""
+"""Checks for label leakage, shortcuts and bias."""

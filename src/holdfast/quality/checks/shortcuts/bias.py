@@ -1,4 +1,4 @@
-"""Labels that depend on who a row is about, or where it is from, more than on what it says."""
+"""Bias: label rates that differ by slice or by identity term, and effects of swapped terms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALPHA = 0.01
 _LEAST_ROWS = 30
 _MOST_VALUES = 12
 _MIN_GAP = 0.1
-# Beyond this a column says what the label is, which is another finding.
+# Above this share the column leaks the label, which another check reports.
 _LEAKAGE_SHARE = 0.95
 _MIN_UNEXPLAINED_GAP = 0.05
 _MIN_CHANGE = 0.02
@@ -29,8 +29,8 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _RateGap:
-    """Of the ``rows`` [n] that have ``name`` in common ``hits`` of ``size`` are of the class
-    ``label``; of all others ``other_hits`` of ``other_size``."""
+    """The label rates of a slice: of its ``rows`` [n], ``hits`` of ``size`` are of the class
+    ``label``; of all other rows ``other_hits`` of ``other_size``."""
 
     name: str
     rows: Bools
@@ -56,16 +56,18 @@ class _RateGap:
 @check(
     Embedded,
     cannot_see="Why the rates differ, and slices that no column names.",
-    error_rate="By design at most 1 % over all columns and classes (Fisher, Holm).",
+    error_rate="At most 1 % false positives over all columns and classes, by design (Fisher's "
+    "exact test, Holm).",
     applies_to=has_classes,
 )
 def label_slices(view: Embedded) -> CheckResult | None:
-    """Reports slices, by the value of a side column, whose label rates differ from the other rows'
-    by 10 points or more: rates with Wilson's limits, the gap with Newcombe's, each question at
-    Fisher's exact test, adjusted for all of them by Holm's method at 1 %.
+    """Reports slices (rows with one value of another column) whose label rate differs from that of
+    the other rows by 10 points or more. It gives Wilson's interval for each rate and Newcombe's for
+    the gap. Each comparison uses Fisher's exact test, adjusted over all comparisons by Holm's
+    method at 1 %.
 
-    Columns of 2 to 12 values of at least 30 rows; one whose value names the label for 95 % of its
-    rows gives it away, which is another finding. Score: the largest gap.
+    It reads columns of 2 to 12 values and values of at least 30 rows. It skips a slice of which 95
+    % have one label: that is leakage, which another check reports. Score: the largest gap.
     """
     slices = []
     for name in view.rows.other_columns.names:
@@ -73,7 +75,7 @@ def label_slices(view: Embedded) -> CheckResult | None:
         distinct, counts = np.unique(values[values != None].astype(str), return_counts=True)  # noqa: E711
         large = distinct[counts >= _LEAST_ROWS]
         if len(large) >= 2 and len(distinct) <= _MOST_VALUES:
-            # Of two values the second says what the first does.
+            # With two values, the second mirrors the first.
             shown = large[:1] if len(distinct) == 2 else large
             slices += [(f"{name} {str(value)!r}", values == value) for value in shown]
     return _rate_differences(view, slices)
@@ -81,17 +83,18 @@ def label_slices(view: Embedded) -> CheckResult | None:
 
 @check(
     Embedded,
-    cannot_see="Groups that the list of words does not name, in languages other than English, "
-    "or that rows are about without a word of it.",
-    error_rate="By design at most 1 % over all words and classes (Holm); none on CR.",
+    cannot_see="Groups that are not in its list of English words, and rows about a group that do "
+    "not name it.",
+    error_rate="At most 1 % false positives over all words and classes, by design (Holm). Reports "
+    "nothing on CR.",
     applies_to=has_classes,
 )
 def identity_rates(view: Embedded) -> CheckResult | None:
-    """Reports words for who somebody is (``quality/identity.py``) whose rows have other label
-    rates than the rest, by the rule of ``label_slices``, and more so than the rows' content
-    explains: with the word replaced by *person* a probe that was fitted on other rows expects
-    rates that are still 5 points away, by a t test of the paired differences (Holm, 1 %).
-    Score: the largest gap."""
+    """Reports identity terms (``quality/identity.py``) whose rows have other label rates than the
+    rest, by the rule of ``label_slices``, beyond what the content explains. To measure that, it
+    replaces the term by *person* and predicts the rows with an out-of-fold probe. The observed
+    rates must still differ from the predicted ones by 5 points (t test of the paired differences,
+    Holm, 1 %). Score: the largest gap."""
     slices = [
         (term, rows)
         for terms in TERMS.values()
@@ -103,22 +106,22 @@ def identity_rates(view: Embedded) -> CheckResult | None:
 
 @check(
     Embedded,
-    cannot_see="What the model makes of it once it is tuned, and swaps that are not listed.",
-    error_rate="By design at most 1 % over all swaps and classes (Holm); none in 5 small "
-    "tables with labels drawn at random.",
+    cannot_see="The bias of the fine-tuned model, and swaps that are not in its list.",
+    error_rate="At most 1 % false positives over all swaps and classes, by design (Holm). Reports "
+    "nothing on 5 small tables with random labels.",
     applies_to=has_classes,
 )
 def start_model_bias(view: Embedded) -> CheckResult | None:
-    """Reports swaps of one word for its counterpart (he and she, …) that alone move what a linear
-    probe on the start model's vectors answers: the mean change of a class's probability over the
-    rows that hold such a word, each by a probe fitted without the row, from the first word of a
-    pair to the second.
+    """Reports word swaps (he → she, …) that change the predictions of a linear probe on the base
+    model's vectors. The change is the mean difference of a class's probability from the first word
+    of a pair to the second, over the rows that contain one of them. Each row is predicted by an
+    out-of-fold probe.
 
-    Reported are 2 points or more that another draw of the labels would not bring about: a probe
-    leans on every direction a little, by chance, so the test is of what the labels put on this one
-    (``ContentProbes.direction_p_values``), adjusted for all swaps and classes (Holm, 1 %); the
-    interval is that of the mean over the rows. At most 120 rows a swap. Score: the largest
-    change."""
+    It reports changes of 2 points or more that random labels would not produce. Any probe depends a
+    little on every direction by chance. So the test asks how much weight the labels put on this
+    direction (``ContentProbes.direction_p_values``), adjusted over all swaps and classes (Holm,
+    1 %). The interval is that of the mean over the rows. It uses at most 120 rows per swap. Score:
+    the largest change."""
     probes = view.content_probes
     if probes is None:
         return None
@@ -139,20 +142,20 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
         return None
     significant.sort(key=lambda one: (-one[0], one[1], one[2]))
     classes = view.rows.table.classes
-    # Of two classes one falls as the other rises.
+    # With two classes, one falls as the other rises.
     if len(classes) == 2:
         significant = [one for one in significant if one[2] == 1] or significant
     shown = "; ".join(
-        f"{name.replace(' and ', ' → ')} moves {classes[label]!r} by "
+        f"{name.replace(' and ', ' → ')} changes the probability of {classes[label]!r} by "
         f"{_points_with_limits(*_mean_limits(change))} over {count_phrase(len(change), 'row')}"
         for _, name, label, change in significant[:_SHOWN]
     )
     return result(
         (),
-        f"a probe on {view.encoder} answers otherwise when only a word for a person is "
-        f"swapped: {shown}",
-        "Compare the tuned model's answers on such pairs before it decides about people; more "
-        "rows of both kinds under each label take the difference away.",
+        f"a linear probe on the vectors of {view.encoder} changes its predictions if only an "
+        f"identity term is swapped: {shown}",
+        "Compare the fine-tuned model's predictions on such pairs before it decides about people. "
+        "More rows of both groups under each label reduce the difference.",
         score=min(1.0, significant[0][0]),
         severity="info",
         count=len({name for _, name, _, _ in significant}),
@@ -185,8 +188,8 @@ def _rate_differences(
         limits = rate_gap(one.hits, one.size, one.other_hits, one.other_size)
         sentences.append(
             f"{one.name}: {one.hits / one.size:.0%} of {count_phrase(one.size, 'row')} are "
-            f"{classes[one.label]!r} ({low:.0%} to {high:.0%}), "
-            f"{one.other_hits / one.other_size:.0%} of the others, a gap of "
+            f"{classes[one.label]!r} (95 % CI {low:.0%} to {high:.0%}), "
+            f"{one.other_hits / one.other_size:.0%} of the other rows, a gap of "
             f"{_points_with_limits(one.gap, *limits)}{unexplained.get((one.name, one.label), '')}"
         )
         of_class = np.flatnonzero(one.rows & (labels == one.label))
@@ -195,8 +198,8 @@ def _rate_differences(
     return result(
         (),
         f"label rates differ: {'; '.join(sentences)}",
-        "If the world is not like that, gather rows of the rarer kind; report the score of "
-        "each slice by itself.",
+        "If the rates do not differ in the application, collect rows of the rarer kind. Report the "
+        "score of each slice separately.",
         score=abs(significant[0].gap),
         severity="info",
         count=len({one.name for one in significant}),
@@ -207,8 +210,8 @@ def _rate_differences(
 def _rate_gaps(
     view: Embedded, slices: list[tuple[str, Bools]], given_content: bool
 ) -> list[_RateGap]:
-    """Each slice against the other rows, class by class, where both have rows enough; without those
-    slices that give the label away, unless ``given_content``."""
+    """The gap between each slice and the other rows, by class, where both have enough rows. Slices
+    that leak the label are omitted unless ``given_content``."""
     labels, classes = view.rows.labels, view.rows.table.classes
     labelled = labels >= 0
     gaps: list[_RateGap] = []
@@ -218,7 +221,7 @@ def _rate_gaps(
             continue
         if not given_content and np.bincount(inside).max() >= _LEAKAGE_SHARE * len(inside):
             continue
-        # Of two classes the second says it all.
+        # With two classes, the second one is enough.
         for label in range(len(classes) == 2, len(classes)):
             hits, other_hits = int((inside == label).sum()), int((outside == label).sum())
             gaps.append(_RateGap(name, rows, label, hits, len(inside), other_hits, len(outside)))
@@ -226,7 +229,7 @@ def _rate_gaps(
 
 
 def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[str, int], str]:
-    """What is left of the gaps of these terms when the content is taken off, in words."""
+    """The part of these gaps that the content does not explain, as a phrase per term and class."""
     if not gaps or (probes := view.content_probes) is None:
         return {}
     forms = {term: forms for terms in TERMS.values() for term, forms in terms.items()}
@@ -248,7 +251,7 @@ def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[
         (
             one.name,
             one.label,
-        ): f", {_points_with_limits(*_mean_limits(gap))} beyond what its content explains"
+        ): f", of which the content does not explain {_points_with_limits(*_mean_limits(gap))}"
         for one, gap, p in zip(gaps, residuals, adjusted, strict=True)
         if p <= _ALPHA and abs(float(gap.mean())) >= _MIN_UNEXPLAINED_GAP
     }
@@ -257,12 +260,12 @@ def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[
 def _probability_changes(
     view: Embedded, probes: ContentProbes, pairs: tuple[tuple[str, str], ...]
 ) -> list[tuple[Floats, float]]:
-    """For each class the change of its probability from the first words of the pairs to the second,
-    [rows], and the p-value of a change by chance; nothing where too few rows hold one."""
+    """For each class the change [rows] of its probability from the first words of the pairs to the
+    second, and the p-value of the change; empty if too few rows contain one of the words."""
     texts, known = view.rows.texts, view.rows.labels >= 0
     first = contains_any(texts, [a for a, _ in pairs]) & known
     second = contains_any(texts, [b for _, b in pairs]) & known
-    # A row with both would be moved both ways.
+    # A row with both words would change in both directions.
     rows: Ints = np.flatnonzero(first ^ second)[:_MAX_SWAP_ROWS]
     if len(rows) < _LEAST_ROWS:
         return []
@@ -294,4 +297,4 @@ def _mean_limits(values: Floats) -> tuple[float, float, float]:
 
 
 def _points_with_limits(value: float, low: float, high: float) -> str:
-    return f"{100 * value:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * value:+.1f} points (95 % CI {100 * low:+.1f} to {100 * high:+.1f})"

@@ -1,4 +1,4 @@
-"""The label given away without the text being understood: written in it, or by another column."""
+"""Label leakage: the label written in the text, or predicted by another column."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _BETWEEN = re.compile(r"[\W_]+")
 
 @check(
     TableRows,
-    cannot_see="A giveaway in only some rows of a class, or one that other classes share.",
-    error_rate="Nothing on CR, MR, TREC and BANKING77, which have none.",
+    cannot_see="A shortcut in only some rows of a class, or one that other classes share.",
+    error_rate="Reports nothing on CR, MR, TREC and BANKING77, which have no such shortcut.",
     applies_to=has_classes,
 )
 def label_giveaway(rows: TableRows) -> CheckResult | None:
-    """Reports a class whose name opens or closes at least half of its texts and at most 2 % of the
-    others'; or an opening or closing word of its own for *every* class, in 95 % of its texts; or
-    something that stands anywhere in *every* text of a class, and in at most one in 500 others: a
-    word, a word with its case and punctuation, or a character that is no letter or digit.
+    """Reports texts that contain their label, in three forms. (1) A class name begins or ends at
+    least half of the texts of its class and at most 2 % of the others. (2) *Every* class has its
+    own first or last word, in 95 % of its texts. (3) Some word, token or symbol occurs in *every*
+    text of a class and in at most one in 500 other texts.
 
-    Looks at up to 20,000 rows spread over the table and only at classes of 20 rows or more there. A
-    keyword that is only frequent is no giveaway: it may be what the class is about. So may a word
-    of the class's name, which must stand in all of 50 texts. What gives away a class among many is
-    a warning; where half of the rows are given away, or all classes but one, it is an error. Score:
-    the share of its class's texts that give it away; for what stands inside, of all texts.
+    It reads up to 20,000 rows spread over the table, and only classes with 20 rows or more among
+    them. A keyword that is only frequent does not count: it may be the topic of the class. A word
+    of the class's name may be its topic too, so it must occur in all of at least 50 texts. The
+    finding is a warning; it is an error if half of the rows, or all classes but one, are affected.
+    Score: the share of the class's texts that have the shortcut; for form 3, of all texts.
     """
     table = rows.table
     # Spread over the table, as files are often sorted by class.
@@ -78,7 +78,7 @@ def _class_name_leak(
             has[~in_class].mean() if (~in_class).any() else 0.0,
         )
         if share >= _MIN_IN_CLASS and elsewhere_share <= _MAX_ELSEWHERE:
-            because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
+            because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with the class name"
             return _leak_result(float(share), int(has[in_class].sum()), because)
     return None
 
@@ -93,7 +93,7 @@ def _class_word_leak(
         in_class = [words[n] for n in np.flatnonzero(labels == index)]
         word, count = Counter(row[end] if row else "" for row in in_class).most_common(1)[0]
         share = count / len(in_class)
-        # One class without such a word is enough: openings are then no code for labels.
+        # One class without such a word is enough to show that the words do not encode the label.
         if len(in_class) < _LEAST_ROWS or share < _MIN_MARKED_SHARE or not word or word in marks:
             return None
         marks[word] = share
@@ -101,7 +101,7 @@ def _class_word_leak(
     if len(marks) < 2:
         return None
     shown = ", ".join(map(repr, list(marks)[:4]))
-    because = f"nearly every text {place} with a word that only its class has ({shown})"
+    because = f"nearly every text {place} with a word that only its class uses there ({shown})"
     return _leak_result(min(marks.values()), hits, because)
 
 
@@ -122,13 +122,13 @@ def _leak_inside_texts(table: Table, labels: np.ndarray, texts: list[str]) -> Ch
         for c, marks in marks_of_class.items()
     ]
     shown = list_phrase(sentences, _SHOWN, more="; and {} more classes")
-    because = f"something stands in every text of a class and in next to no other: {shown}"
+    because = f"every text of a class contains a word or symbol that hardly any other has: {shown}"
     return _leak_result(count / int(rows.sum()), count, because, "error" if serious else "warn")
 
 
 def _marks_of(index: int, name: str, texts: list[str], labels: np.ndarray) -> list[str]:
-    """What stands in every text of a class and in next to no other; words before characters, the
-    longest first."""
+    """Words and symbols that occur in every text of a class and in hardly any other; the longest
+    first."""
     first, *in_class = np.flatnonzero(labels == index).tolist()
     shared_tokens = _text_tokens(texts[first])
     for at in in_class:
@@ -154,8 +154,8 @@ def _marks_of(index: int, name: str, texts: list[str], labels: np.ndarray) -> li
 
 
 def _text_tokens(text: str) -> set[str]:
-    """The words of a text, with and without case and punctuation, and its characters that are no
-    letters or digits."""
+    """The words of a text, with and without case and punctuation, and its characters that are
+    neither letters nor digits."""
     marks = {character for character in set(text) if not character.isalnum()}
     return {*_words(text), *text.split(), *marks}
 
@@ -166,7 +166,7 @@ def _leak_result(
     return result(
         (),
         because,
-        "Take that word out of the texts: real ones will not have it.",
+        "Remove it from the texts: new texts will not contain it.",
         score=share,
         severity=severity,
         count=count,
@@ -174,7 +174,7 @@ def _leak_result(
 
 
 LEAST_ROWS = 50
-# Of what the commonest class leaves open, this share must be told.
+# Least share of the majority-class baseline's errors that the column must remove.
 MIN_PREDICTED_SHARE = 0.8
 SHOWN = 4
 _LAST_PART = re.compile(r"[\\/][^\\/]*$")
@@ -183,16 +183,18 @@ _DIGITS = re.compile(r"\d+")
 
 @check(
     TableRows,
-    cannot_see="Columns that tell the class only together, and the order of the file itself.",
-    error_rate="A second column of labels is named too; none of 40 columns of random values, "
-    "numbers, ids and paths was.",
+    cannot_see="Columns that predict the class only in combination, and the order of the rows in "
+    "the file.",
+    error_rate="It also reports a second column of labels. It reported none of 40 columns of "
+    "random values, numbers, ids and paths.",
     applies_to=has_classes,
 )
 def telling_columns(rows: TableRows) -> CheckResult | None:
-    """Reports columns beside the text from which the class is told without reading it: from the
-    value, from the folder of a path, from what surrounds the digits of an id, or from the row that
-    comes next in the order of its numbers or dates. A row never tells itself. At least four fifths
-    of what the commonest class leaves open must be told, of 50 rows or more. Score: that share.
+    """Reports columns other than the text that predict the class without it: by their value, by
+    the folder of a path, by the characters around the digits of an id, or by the neighbouring rows
+    in the order of the column's numbers or dates. A row never predicts itself. Over 50 rows or
+    more, the column must remove at least 80 % of the errors of the majority-class baseline. Score:
+    that share.
     """
     labels = rows.labels
     labelled = np.flatnonzero(labels >= 0)
@@ -217,34 +219,34 @@ def telling_columns(rows: TableRows) -> CheckResult | None:
     shown = list_phrase([f"{name!r} by {how}" for _, name, how, _ in leaking], SHOWN)
     return result(
         rows.ids[at],
-        f"the class is told without the text by a column beside it: {shown}",
-        "Keep it out of the text and of side columns, unless it will be known of new rows too.",
+        f"a column other than the text predicts the class without it: {shown}",
+        "Do not use it as a feature or in the text, unless it is available at prediction time.",
         score=min(1.0, leaking[0][0]),
         severity="info",
     )
 
 
 def _column_predictors(values: Sequence[str | None], y: Ints) -> Iterator[tuple[str, np.ndarray]]:
-    """Ways to tell the class, and which rows they tell rightly [n]."""
+    """Ways to predict the class from the column, and which rows each predicts correctly [n]."""
     values_ = [value or "" for value in values]
     if len(set(values_)) < 2:
         return
     yield "its value", _group_predicts(values_, y)
     folders = [_LAST_PART.sub("", value) for value in values_]
     if folders != values_:
-        yield "the folder it names", _group_predicts(folders, y)
+        yield "the folder in it", _group_predicts(folders, y)
     masks = [_DIGITS.sub("0", value) for value in values_]
     if masks != values_ and len(set(masks)) > 1:
-        yield "what surrounds its digits", _group_predicts(masks, y)
+        yield "the characters around its digits", _group_predicts(masks, y)
     numbers = [tuple(int(part) for part in _DIGITS.findall(value)) for value in values_]
-    # As many numbers in each: an order that means something.
+    # The order is meaningful only if all values have the same number of numbers.
     alike = all(numbers) and len({len(each) for each in numbers}) == 1
     if alike and len(set(numbers)) > len(y) / 2:
         yield "its order", _order_predicts(numbers, y)
 
 
 def _group_predicts(values: Sequence[str], y: Ints) -> np.ndarray:
-    """Right where the other rows of the same value are mostly of the row's class."""
+    """1 if the row's class is the most frequent one among the other rows with its value, else 0."""
     value_index = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
     table = np.zeros((value_index.max() + 1, y.max() + 1), dtype=np.int64)
     np.add.at(table, (value_index, y), 1)
@@ -255,7 +257,7 @@ def _group_predicts(values: Sequence[str], y: Ints) -> np.ndarray:
 
 
 def _order_predicts(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
-    """Right where both neighbours in the order are of the row's class, or the only one is."""
+    """1 if both neighbours in the order (or the only one) are of the row's class, else 0."""
     order = sorted(range(len(y)), key=lambda at: (numbers[at], at))
     sorted_y = y[order]
     same = sorted_y[1:] == sorted_y[:-1]

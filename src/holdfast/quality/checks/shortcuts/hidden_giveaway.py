@@ -1,5 +1,5 @@
-"""Something beside the content that tells the label (a mark, an id, a form, a length), where the
-content of a text does not explain it."""
+"""Spurious features that predict the label (a symbol, an id, a format, a length) although the
+content of the texts does not explain them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from holdfast.quality.fold_predictions import log_softmax
 from holdfast.quality.views import Embedded, Vectors
 
 MOST_ROWS = 20_000
-# Of the cues that are asked about, the broadest first; each costs a second at most.
+# Most candidates that are examined, the most frequent first; each takes a second at most.
 MAX_CANDIDATES = 40
-# Of the rows with the cue, and of each of the classes that are most alike.
+# Most rows with the cue, most rows of each similar class, and most classes.
 ROWS_WITH_CUE, ROWS_PER_RIVAL, RIVALS = 30, 60, 12
-# Rows of the class without the cue, from which on those with it are not needed.
+# With this many rows of the class without the cue, the rows with it are not needed.
 MIN_ROWS_WITHOUT_CUE = 30
-# The likeliest, of many classes the second too.
+# The cue's class may have rank 1; one more rank for every six classes.
 CLASSES_PER_RANK = 6
-# In nats of log odds, above the class's own share; and how much more than any other word.
+# In nats of log odds above the class's share; the ratio is to removing any other word.
 MIN_LOG_ODDS, MIN_PULL_AT_TOP, MIN_PULL, MIN_PULL_RATIO = 1.5, 0.3, 1.0, 1.5
 MIN_PLAIN_PULL = 0.6
-# Of fewer rows no probe knows what a word means: question words of TREC were accused at 250.
+# On fewer rows a probe cannot learn what a word means: at 250 rows, question words of TREC were
+# reported.
 LEAST_ROWS = 500
-# What cross-validation chose on sets of six classes and of 77.
+# Chosen by cross-validation on data sets of 6 and of 77 classes.
 FEW_CLASSES, C_OF_FEW, C_OF_MANY = 8, 0.01, 0.1
 SHOWN = 4
 SERIOUS_SHARE = 0.5
@@ -46,20 +47,21 @@ SERIOUS_SHARE = 0.5
 
 @check(
     Embedded,
-    cannot_see="A cue in less than a quarter of a class, one that two classes share or wrong "
-    "labels blur, one that also looks like content; a word, of fewer than 500 rows or 20 that "
-    "have it.",
-    error_rate="Of 100 planted in 30 to 100 % of a class, of 27 kinds, 96 were found (25 of "
-    "CR, 25 of MR, 24 of TREC, 22 of BANKING77). Nothing on these sets as they are, nor on 600 "
-    "to 2,500 rows of TREC and BANKING77; with the names of BANKING77's classes hidden it took "
-    "two words of their content for giveaways.",
+    cannot_see="A cue in less than a quarter of a class, one that two classes share or that wrong "
+    "labels obscure, and one that looks like content. A word in fewer than 20 rows, or in a table "
+    "of fewer than 500 rows.",
+    error_rate="Of 100 shortcuts of 27 kinds, planted in 30 to 100 % of a class, it found 96 (25 "
+    "in CR, 25 in MR, 24 in TREC, 22 in BANKING77). It reports nothing on the unmodified sets, nor "
+    "on 600 to 2,500 rows of TREC and BANKING77. With the class names of BANKING77 hidden, it "
+    "reported two words that are real content.",
     applies_to=has_classes,
 )
 def hidden_giveaway(view: Embedded) -> CheckResult | None:
-    """Reports cues (``quality/cues.py``) that stand in at least a quarter of a class and, to 97 %,
-    in no other, and that its content does not explain (``ContentModel.explains``); and classes
-    whose texts have an even number of characters far more, or less, often than the others'. An
-    error where a cue gives away more than half of all rows. Score: the share of rows given away.
+    """Reports shortcuts: cues (``quality/cues.py``) in at least a quarter of a class that the
+    content does not explain (``ContentModel.explains``). At least 97 % of the rows with the cue
+    must be of that class. It also reports classes whose texts have an even number of characters far
+    more or less often than the others'. It is an error if the cues mark more than half of all rows.
+    Score: the share of marked rows.
     """
     table, labels = view.rows.table, view.rows.labels
     texts = view.rows.texts
@@ -82,9 +84,9 @@ def hidden_giveaway(view: Embedded) -> CheckResult | None:
     )
     return result(
         ids[rows],
-        f"something beside the content tells the class: {shown}",
-        "A model would read it off and fail where it is missing: take it out of the texts, or "
-        "write it into those of every class.",
+        f"shortcut: a feature that is not content predicts the class: {shown}",
+        "Remove it from the texts, or add it to the texts of every class. Otherwise the model may "
+        "rely on it and fail where it is missing.",
         score=share,
         severity="error" if share > SERIOUS_SHARE else "warn",
         examples=examples,
@@ -93,7 +95,7 @@ def hidden_giveaway(view: Embedded) -> CheckResult | None:
 
 def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
     if one.cue.cue_type == "even":
-        return f"{one.cue} in {one.share:.0%} of class {classes[one.label]!r}, unlike the others"
+        return f"{one.cue} in {one.share:.0%} of class {classes[one.label]!r}, unlike other classes"
     return (
         f"{one.cue} in {one.count} of {one.count / one.share:.0f} texts of class "
         f"{classes[one.label]!r} and in {len(one.rows) - one.count} others"
@@ -102,9 +104,9 @@ def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class ContentModel:
-    """What is asked: ``texts``, their ``vectors`` [n, d] and ``labels`` [n], the names of the
-    ``classes`` and the
-    encoder."""
+    """Decides whether the content of the texts explains a cue: from the ``texts``, their
+    ``vectors`` [n, d] and ``labels`` [n] (−1 if unknown), the names of the ``classes`` and the
+    encoder ``embed``."""
 
     texts: Sequence[str]
     vectors: Vectors
@@ -116,17 +118,20 @@ class ContentModel:
     def explains(self, candidate: CueCandidate) -> bool:
         """Whether a model that never saw the cue expects it in this class.
 
-        A probe is fitted on rows without the cue, against the eleven classes most like its own;
-        where fewer than 30 rows of its class lack it, rows with the cue taken out join them. The
-        content explains the cue where the name of the class has it; or the cue alone has the class
-        as its likeliest (of six classes or more also as its second), by 1.5 nats of log odds beyond
-        the class's share, and taking it out of a text lowers them by 0.3 nats on average; or by
-        0.6 where it is a word of letters alone, and else by 1 and half as much again as taking out
-        any one word does.
+        A probe is fitted on rows without the cue, to separate its class from the eleven most
+        similar classes. If fewer than 30 rows of its class lack the cue, rows with the cue removed
+        are added. The content explains the cue in any of these cases:
 
-        A word of fewer than 20 rows is taken for content, and of fewer than 500 rows in all one
-        that less than 80 % of the class have: no probe knows better. A form or a length is never
-        explained: no content can be taken out.
+        - the class name contains the cue;
+        - the probe ranks the class first for the cue as a text (with six classes or more also
+          second), by 1.5 nats of log odds above the class's share, and removing the cue from a text
+          lowers the log odds by 0.3 nats on average;
+        - removing the cue lowers the log odds by 0.6 nats, if it is a word of letters only;
+        - for any other cue, by 1 nat and by 1.5 times what removing a random word does.
+
+        A word in fewer than 20 rows counts as content. So does, in a table of fewer than 500 rows,
+        a word that less than 80 % of the class have: no probe can decide these cases. A format or a
+        length is never explained: it has no content to remove.
         """
         if not candidate.cue.is_content:
             return False
@@ -173,7 +178,8 @@ class ContentModel:
     def _probe(
         self, candidate: CueCandidate, masked: Vectors, rng: np.random.Generator
     ) -> tuple[Probe, float]:
-        """A probe of the class, which is its first, against those most like it, and its share."""
+        """A probe that separates the class (its class 0) from the most similar classes, and the
+        class's share of the training rows."""
         without_cue = self.labels >= 0
         without_cue[candidate.rows] = False
         present = [k for k in np.unique(self.labels[without_cue]) if k != candidate.label]
@@ -188,7 +194,7 @@ class ContentModel:
         }
         rivals = sorted(present, key=lambda k: (-similarity[k], k))[: RIVALS - 1]
         parts, marks = [class_vectors], [np.zeros(len(class_vectors), dtype=np.int64)]
-        # Of one rival as many rows as of the class itself.
+        # With one or two rivals, as many rows of each as of the class.
         max_rival_rows = ROWS_PER_RIVAL if len(rivals) > 2 else 4 * ROWS_PER_RIVAL
         for place, k in enumerate(rivals, 1):
             rows = rng.permutation(np.flatnonzero(without_cue & (self.labels == k)))[

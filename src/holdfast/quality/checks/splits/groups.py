@@ -1,4 +1,4 @@
-"""Rows that belong together: a group in two files, and a column that nobody named as one."""
+"""Group leakage: a group in two files, and columns that look like an undeclared group."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from holdfast.quality.views import Embedded, TableCopies, Vectors, needs_other_f
 
 
 def needs_group_and_file(copied: TableCopies) -> str:
-    """Why there is nothing to see."""
+    """Why the check is skipped; empty if it runs."""
     if not copied.all_rows.tables["source"].has_groups:
-        return "no column of groups is named: --group COL"
+        return "no group column is given: --group COL"
     return needs_other_file(copied)
 
 
 @check(
     TableCopies,
-    cannot_see="Groups without a column: --group names it, and unnamed_groups proposes one.",
-    error_rate="Exact. Two files may use one name for two groups.",
+    cannot_see="Groups without a column. --group names the column; unnamed_groups suggests one.",
+    error_rate="Exact. Two files may use one name for two different groups.",
     skip_reason=needs_group_and_file,
 )
 def shared_groups(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows whose group, by the column that ``--group`` names, has rows in another table
-    too. Score: the largest share of another table's rows that are of such a group."""
+    """Lists the rows whose group (the column given by ``--group``) also has rows in another table.
+    Score: the largest share of another table's rows that are in such a group."""
     all_rows = copied.all_rows
     source = all_rows.tables["source"]
     if not source.has_groups:
@@ -61,10 +61,10 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
     return result(
         copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
         f"{count_phrase(int(any_shared.sum()), 'row')} "
-        f"{'is' if any_shared.sum() == 1 else 'are'} of groups "
-        f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
-        "Put each group into one file: a model that knows the group answers its rows better than "
-        "those of a new one. train --test FILE --group leaves such rows out of the training part.",
+        f"{'is' if any_shared.sum() == 1 else 'are'} in groups ({source.columns.group!r}) that "
+        f"another file also contains: {'; '.join(sentences)}",
+        "Put each group into one file only: a model predicts rows of a known group better than "
+        "rows of a new one. train --test FILE --group removes such rows from the training set.",
         score=max(shares),
         severity="error" if max(shares) >= SERIOUS_SHARE else "warn",
         count=int(any_shared.sum()),
@@ -81,7 +81,7 @@ def _group_examples(copied: TableCopies, other: Table, shared: set[str]) -> list
     return [
         CheckExample(
             int(ids[source_groups.index(group)]),
-            f"both of group {group!r}",
+            f"both in group {group!r}",
             int(other_ids[other_groups.index(group)]),
             other.source,
         )
@@ -89,10 +89,10 @@ def _group_examples(copied: TableCopies, other: Table, shared: set[str]) -> list
     ]
 
 
-# Fewer values divide rows into slices; nearly one a row groups nothing.
+# Fewer values define slices, not groups; nearly one value per row groups nothing.
 MIN_GROUPS, MAX_GROUP_SHARE = 8, 0.6
 MIN_FILLED_SHARE = 0.9
-# Of the similarity of two rows of one class; between two random ones of CR it is 0.11, ± 0.11.
+# Least difference in cosine similarity. Two random rows of one class of CR have 0.11 ± 0.11.
 MIN_DIFFERENCE = 0.05
 PERMUTATIONS = 99
 MAX_ROWS = 4000
@@ -100,8 +100,9 @@ MAX_ROWS = 4000
 
 @dataclass(frozen=True, slots=True)
 class GroupLikeness:
-    """Mean similarity of two rows that share a value, ``within``, and of such pairs when values are
-    exchanged among the rows of a class, ``between``; ``rank`` is how many exchanges came near."""
+    """Mean similarity of two rows that share a value, ``within``, and its mean after permuting the
+    values among the rows of each class, ``between``. ``rank`` counts the permutations with at least
+    ``within``."""
 
     within: float
     between: float
@@ -113,24 +114,25 @@ class GroupLikeness:
 
 
 def needs_unnamed_columns(embedded: Embedded) -> str:
-    """Why there is nothing to see."""
+    """Why the check is skipped; empty if it runs."""
     if embedded.rows.table.has_groups:
-        return "the column of groups is named"
+        return "a group column is given"
     return "" if embedded.rows.other_columns.names else "there are no other columns"
 
 
 @check(
     Embedded,
-    cannot_see="Groups whose rows are no more alike to the model than others of their class, "
+    cannot_see="Groups whose rows the model finds no more similar than other rows of their class, "
     "columns of fewer than 8 values, and groups without a column.",
-    error_rate="One column of values dealt out at random in a hundred passes the test, and "
-    "fewer the least difference. A topic or a rating passes rightly, and may be no group.",
+    error_rate="One in a hundred columns of random values passes the test, and fewer also have the "
+    "least difference. A topic or a rating passes legitimately and may not be a group.",
     skip_reason=needs_unnamed_columns,
 )
 def unnamed_groups(embedded: Embedded) -> CheckResult | None:
-    """Proposes a column as the group: many values, repeated, whose rows are more alike than others
-    of their class by 0.05 of cosine similarity and in none of 99 exchanges (a permutation test
-    within classes, p = 0.01). The column of the largest difference. Score: that difference."""
+    """Suggests a group column: one with many repeated values, whose rows are more similar than
+    other rows of their class. The mean cosine similarity must be higher by 0.05, and higher than in
+    all of 99 permutations within classes (p = 0.01). It suggests the column with the largest
+    difference. Score: that difference."""
     rows, table = embedded.rows, embedded.rows.table
     if table.has_groups:
         return None
@@ -147,26 +149,27 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
                 candidates.append((name, likeness_, int(codes.max()) + 1))
     if not candidates:
         return None
-    # The first of those that are equally far apart.
+    # max takes the first of equal differences.
     name, likeness_, count = max(candidates, key=lambda one: one[1].difference)
     return result(
         (),
         f"rows that share a value of the column {name!r} ({count_phrase(count, 'value')}) are more "
-        f"alike than others of their class: a similarity of {likeness_.within:.2f}, where "
-        f"{likeness_.between:.2f} is usual; a random division puts them on both sides",
-        f"If they are related (one user, source, conversation), add --group {name}: each value "
-        "then falls on one side.",
+        f"similar than other rows of their class: mean cosine similarity {likeness_.within:.2f} "
+        f"instead of {likeness_.between:.2f}. A random split puts such rows into several splits",
+        f"If they are related (same user, source or conversation), add --group {name}: the rows of "
+        "each value then stay in one split.",
         score=min(1.0, likeness_.difference),
         count=count,
     )
 
 
 def group_likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> GroupLikeness:
-    """How alike rows [n, d] of one code [n] are (−1: none), against exchanges within labels [n]."""
+    """How similar rows [n, d] with one code [n] are (−1: no code), compared with permutations of
+    the codes within labels [n]."""
     random = generator(seed, "groups")
     known = np.flatnonzero(codes >= 0)
     if len(known) > MAX_ROWS:
-        # Whole groups, so that there are pairs left.
+        # Sample complete groups, so that pairs remain.
         order = random.permutation(int(codes.max()) + 1)[codes[known]]
         known = np.sort(known[np.argsort(order, kind="stable")[:MAX_ROWS]])
     x, code, mark = vectors[known], codes[known], labels[known]
@@ -178,7 +181,7 @@ def group_likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Gr
 
 
 def _mean_similarity(x: Vectors, code: Ints) -> float:
-    """Mean cosine similarity of two rows of one code: (‖Σx‖² − k) ÷ k (k − 1) of each k rows."""
+    """Mean cosine similarity of two rows with one code: (‖Σx‖² − k) ÷ k (k − 1) for k rows."""
     _, place, sizes = np.unique(code, return_inverse=True, return_counts=True)
     sums = np.zeros((len(sizes), x.shape[1]))
     np.add.at(sums, place, x)
@@ -187,7 +190,7 @@ def _mean_similarity(x: Vectors, code: Ints) -> float:
 
 
 def _permute_within(code: Ints, label: Ints, random: np.random.Generator) -> Ints:
-    """The codes, dealt out anew among the rows of each mark."""
+    """The codes, permuted at random among the rows of each label."""
     exchanged = code.copy()
     for value in np.unique(label):
         at = np.flatnonzero(label == value)
@@ -196,7 +199,7 @@ def _permute_within(code: Ints, label: Ints, random: np.random.Generator) -> Int
 
 
 def _group_codes(values: list[str | None]) -> Ints | None:
-    """A number for each value [n], −1 for none; ``None`` where the column groups nothing."""
+    """A number for each value [n], −1 for an empty cell; ``None`` if the column is no group."""
     filled = [value for value in values if value]
     distinct = dict.fromkeys(filled)
     if len(filled) < MIN_FILLED_SHARE * len(values) or not len(distinct) >= MIN_GROUPS:

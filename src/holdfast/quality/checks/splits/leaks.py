@@ -1,4 +1,4 @@
-"""Rows on two sides: copies in another file, and across the parts that a column names."""
+"""Leakage between splits: duplicates in another file, and across the splits that a column names."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from holdfast.quality.leaks import pair_leaks
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE, pair_examples
 from holdfast.quality.views import OtherColumns, TableCopies, TableRows, needs_other_file
 
-# Words from which on a text is no answer such as "None.", which many rows give by right.
+# Shorter texts, such as the answer "None.", may legitimately repeat.
 MIN_WORDS = 3
 _LIKENESS = "similarity {:.2f}"
 
 
 @check(
     TableCopies,
-    cannot_see="The same said in other words, texts of fewer than five words with a word "
-    "changed, and what a file that was not named holds.",
-    error_rate="Every pair is verified word by word. Whether a text repeated by chance (a "
-    "greeting, a short answer) is a leak, it cannot tell: texts of one or two words make it a "
-    "warning, no error.",
+    cannot_see="Paraphrases, texts of fewer than five words with a changed word, and files that "
+    "were not given.",
+    error_rate="Every pair is verified word by word. It cannot tell leakage from a text that "
+    "repeats by chance (a greeting, a short answer). Texts of one or two words therefore give a "
+    "warning, not an error.",
     skip_reason=needs_other_file,
 )
 def leaks(copied: TableCopies) -> CheckResult | None:
-    """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
-    largest share of another table's rows that the source holds too."""
+    """Lists the rows that are verified duplicates or near-duplicates of a row of another table.
+    Score: the largest share of another table's rows that the source also contains."""
     all_rows, ids = copied.all_rows, copied.rows.ids
     source_labels, contents = (
         all_rows.tables["source"].column("label"),
@@ -51,13 +51,13 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         conflicting = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
         labels = f", {conflicting} of them with another label" if conflicting else ""
         price = copied.inflation.from_leaks(all_rows, pairs) if copied.inflation else None
-        cost = f", which would lift an accuracy measured on them by {price}" if price else ""
+        cost = f"; they would inflate an accuracy measured on that file by {price}" if price else ""
         sentences.append(
             f"{len(copied_rows)} of the {count_phrase(len(table), 'row')} of {table.source} "
-            f"({shares[-1]:.1%}) stand here, {int(same[copied_rows].sum())} of them to the letter"
-            f"{labels}{cost}"
+            f"({shares[-1]:.1%}) are in the source, {int(same[copied_rows].sum())} of them "
+            f"character for character{labels}{cost}"
         )
-        # The plainest are the most alike, and of these the longest.
+        # The clearest examples are the most similar pairs, and of these the longest.
         lengths = np.array([len(text) for text in table.column("text")])
         order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
         alike = SimilarPairs(pairs.source[order], pairs.other[order], pairs.similarity[order])
@@ -70,10 +70,11 @@ def leaks(copied: TableCopies) -> CheckResult | None:
     source = np.unique(np.concatenate(sources))
     return result(
         ids[source[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} "
-        f"a row of another file: {'; '.join(sentences)}",
-        "Take them out of one of the two. train --test FILE leaves such rows out of the training "
-        "part by itself, and lists them.",
+        f"{count_phrase(len(source), 'row is a duplicate', 'rows are duplicates')} or "
+        f"near-{'duplicate' if len(source) == 1 else 'duplicates'} of rows of another file: "
+        f"{'; '.join(sentences)}",
+        "Remove them from one of the two files. train --test FILE removes such rows from the "
+        "training set automatically and lists them.",
         score=max(shares),
         severity="error" if max(substantial) >= SERIOUS_SHARE else "warn",
         count=len(source),
@@ -98,24 +99,25 @@ HELD_OUT_NAMES = {
 
 
 def needs_split_column(copied: TableCopies) -> str:
-    """Why there is nothing to see."""
+    """Why the check is skipped; empty if it runs."""
     if split_column(copied.rows.other_columns) is not None:
         return ""
     return (
-        f"no column names sides ({', '.join(SPLIT_COLUMN_NAMES[:3])}, with train among its values)"
+        f"no split column ({', '.join(SPLIT_COLUMN_NAMES[:3])}, …, with train among its values) "
+        "was found"
     )
 
 
 @check(
     TableCopies,
-    cannot_see="Sides that a column of another name, or with other words in it, divides; "
-    "copies in other words.",
-    error_rate="Every pair is verified word by word; a text repeated by chance counts too.",
+    cannot_see="Splits in a column of another name or with other values; paraphrases.",
+    error_rate="Every pair is verified word by word. A text that repeats by chance is reported "
+    "too.",
     skip_reason=needs_split_column,
 )
 def split_leaks(copied: TableCopies) -> CheckResult | None:
-    """Lists the validation and test rows, by a column of the source that says so, that copy or
-    nearly copy a training row. Score: the largest share of either side that does."""
+    """Lists the validation and test rows, according to a split column of the source, that are
+    duplicates or near-duplicates of a training row. Score: the largest such share of a split."""
     column = split_column(copied.rows.other_columns)
     if column is None:
         return None
@@ -141,16 +143,17 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
     examples = tuple(
         CheckExample(
             int(ids[at]),
-            f"{splits[at]}, of a training row; similarity {nearest.similarity[at]:.2f}",
+            f"{splits[at]} row and training row, similarity {nearest.similarity[at]:.2f}",
             int(ids[nearest.copy_of[at]]),
         )
         for at in order[:MAX_EXAMPLES].tolist()
     )
     return result(
         ids[order[:MAX_ROWS_LISTED]],
-        f"by the column {column!r}, {' and '.join(sentences)} copy or nearly copy a training row",
-        "Take the training rows that they copy out, or let train divide the rows by itself: it "
-        "puts copies on one side.",
+        f"according to the column {column!r}, {' and '.join(sentences)} duplicate or nearly "
+        "duplicate a training row",
+        "Remove these training rows, or let train make the split: it assigns duplicates to the "
+        "same split.",
         score=max(shares),
         severity="error" if max(shares) >= SERIOUS_SHARE else "warn",
         count=len(copied_positions),
@@ -159,7 +162,7 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
 
 
 def split_column(columns: OtherColumns) -> str | None:
-    """The column that names sides: usually called so, each of its values a side, train among
+    """The split column: it has a usual name, each of its values names a split, and train is among
     them."""
     for name in columns.names:
         if name.strip().lower() in SPLIT_COLUMN_NAMES:

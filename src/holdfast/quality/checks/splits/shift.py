@@ -1,4 +1,4 @@
-"""Whether other rows come from the same place, and from the same time or a later one."""
+"""Distribution shift between files, and the order of their dates."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _Shift:
-    """What parts the table from another: its name, the classifier's answer, words, and sentences
-    on labels and topics. ``rows_here`` and ``rows_there`` are the positions that were compared."""
+    """How another table differs: its name, the classifier's result, words, and sentences on labels
+    and topics. ``rows_here`` and ``rows_there`` are the compared positions."""
 
     name: str
     two_sample: TwoSampleResult
@@ -52,18 +52,18 @@ class _Shift:
 
 @check(
     Embedded,
-    cannot_see="A shift in what the labels mean, and one that the encoder does not see.",
-    error_rate="At most one in a hundred files of the same place: none in 160 random divisions "
-    "of CR, MR, TREC and BANKING77 into 600 and 250 rows.",
+    cannot_see="A shift in the meaning of the labels, and a shift that the encoder cannot see.",
+    error_rate="At most 1 % of files from the same distribution. It reported none of 160 random "
+    "splits of CR, MR, TREC and BANKING77 into 600 and 250 rows.",
 )
 def shift(view: Embedded) -> CheckResult | None:
-    """Reports another file whose rows differ from the table's: where a classifier on the vectors
-    tells rows it was not fitted on apart better than chance, or the shares of labels or of topics
-    (clusters of both files together) differ.
+    """Reports a file whose distribution differs from the table's: an out-of-fold classifier on the
+    vectors separates the two better than chance, or the shares of labels or of topics (clusters of
+    both files together) differ.
 
-    Up to 2,000 distinct rows of each file. The three tests of each file share an error of 1 % over
-    all files (Bonferroni). A warning where the area under the ROC curve is 0.65 or more: then the
-    score there is one of other data. Score: 2 · area − 1, or 0 where only shares differ.
+    It reads up to 2,000 distinct rows of each file. The three tests of each file share an error
+    rate of 1 % over all files (Bonferroni). It is a warning from an AUC of 0.65 on: then a score on
+    that file is a score on different data. Score: 2 · AUC − 1, or 0 if only shares differ.
     """
     tests = 3 * max(1, len(view.others))
     shifts = [
@@ -80,15 +80,15 @@ def shift(view: Embedded) -> CheckResult | None:
     last = strongest.rows_there[np.argsort(-strongest.two_sample.other, kind="stable")[:_SHOWN]]
     return result(
         ids[unlike] if area >= _CLEAR_AREA else (),
-        "; ".join(_sentence(one) for one in shifts),
-        "Ask which of the files is like what the model will meet, and test on rows of that kind; "
-        "a score there says little about the other.",
+        ". ".join(_sentence(one) for one in shifts),
+        "Decide which file resembles the data in the application, and test on such rows. A score "
+        "on one file says little about the other.",
         score=max(0.0, 2 * area - 1),
         severity="warn" if area >= _CLEAR_AREA else "info",
         count=len(shifts),
-        # The rows of both files that are most unlike the other file, side by side.
+        # The rows of both files that are least like the other file, as pairs.
         examples=(
-            CheckExample(int(ids[a]), "each the least like the other file", int(b), strongest.name)
+            CheckExample(int(ids[a]), "each least like the other file", int(b), strongest.name)
             for a, b in zip(unlike[:_SHOWN], shown.column("row")[last], strict=False)
         ),
     )
@@ -102,7 +102,7 @@ def _compare(
     rows_there = _subsample(other.distinct, view.seed, name)
     if min(len(rows_here), len(rows_there)) < MIN_SET_ROWS:
         return None
-    # One side of the interval alone is asked for.
+    # Only the lower limit of the interval is used.
     two_sample = classifier_two_sample_test(
         view.vectors[rows_here], vectors[rows_there], view.seed, 1 - 2 * alpha
     )
@@ -121,7 +121,7 @@ def _compare(
     ]
     if proportions_p_value(counts[0], counts[1]) <= alpha:
         shares = np.abs(counts[0] / len(rows_here) - counts[1] / len(rows_there)).sum() / 2
-        sentences.append(f"{shares:.0%} of the rows would have to change their topic")
+        sentences.append(f"topics: {shares:.0%} of the rows would have to change topic to match")
     if two_sample.area.low <= 0.5 and not sentences:
         return None
     terms = discriminating_words(
@@ -141,7 +141,7 @@ def _subsample(positions: Ints, seed: int, name: str) -> Ints:
 def _label_counts(
     one: TableRows, other: TableRows, rows_here: Ints, rows_there: Ints
 ) -> tuple[list[str], Ints, Ints] | None:
-    """The class names, and the rows of each on both sides; ``None`` where a side has none."""
+    """The class names, and the rows of each in both tables; ``None`` if a table has no classes."""
     names = sorted({*one.table.classes, *other.table.classes})
     places = {name: at for at, name in enumerate(names)}
     counts = []
@@ -158,47 +158,48 @@ def _label_counts(
 def _largest_differences(names: list[str], one: Ints, other: Ints) -> str:
     a, b = one / one.sum(), other / other.sum()
     order = np.argsort(-np.abs(a - b), kind="stable")[:2]
-    return ", ".join(f"{names[at]!r} {a[at]:.0%} here and {b[at]:.0%} there" for at in order)
+    return ", ".join(f"{names[at]!r} {b[at]:.0%} instead of {a[at]:.0%}" for at in order)
 
 
 def _sentence(one: _Shift) -> str:
     area = one.two_sample.area
-    parts = [f"rows of {one.name} are told from these with an area of {area.value:.2f} "]
-    parts[0] += f"(from {area.low:.2f}; 0.5 is chance)"
+    parts = [f"{one.name}: a classifier separates its rows from the source with an AUC of "]
+    parts[0] += f"{area.value:.2f} (lower limit {area.low:.2f}, chance 0.5)"
     if one.terms:
         parts.append(
             "words: "
             + ", ".join(
-                f"{term.word!r} {term.one:.0%} here and {term.other:.0%} there"
+                f"{term.word!r} in {term.other:.0%} instead of {term.one:.0%} of the rows"
                 for term in one.terms[:_SHOWN]
             )
         )
-    return ", ".join([*parts, *one.sentences])
+    return "; ".join([*parts, *one.sentences])
 
 
-# A column in which as many of the cells are dates is one of dates.
+# A column counts as dates if this share of its cells are dates.
 MIN_DATES_SHARE = 0.95
 MIN_DATES = 20
 
 
 def needs_shared_column(copied: TableCopies) -> str:
-    """Why there is nothing to see."""
+    """Why the check is skipped; empty if it runs."""
     shared = {name for columns in copied.other_columns.values() for name in columns.names}
     if needs_other_file(copied) or shared & {*copied.rows.other_columns.names}:
         return needs_other_file(copied)
-    return "no column beside the texts stands in both files"
+    return "the files share no column other than the text"
 
 
 @check(
     TableCopies,
-    cannot_see="Dates in another form than 2024-01-31, and rows without dates.",
-    error_rate="Exact in what it compares; whether time matters for the task it cannot tell.",
+    cannot_see="Dates in a format other than 2024-01-31, and rows without dates.",
+    error_rate="Exact. It cannot tell whether time matters for the task.",
     skip_reason=needs_shared_column,
 )
 def time_order(copied: TableCopies) -> CheckResult | None:
-    """Compares the dates of the source with those of another table, by a column that both have:
-    ISO 8601 dates or times. Warns where half of the other's rows or more are older than the newest
-    of the source. Score: that share. Silent where the other table begins after the source ends."""
+    """Compares the dates (ISO 8601 dates or times) of the source and another table in a column that
+    both have. It warns if half or more of the other table's rows are older than the newest row of
+    the source. Reports nothing if the other table begins after the source ends. Score: that
+    share."""
     worst: tuple[float, str, str, Floats, Floats] | None = None
     for name in copied.others:
         other_columns = copied.other_columns.get(name, OtherColumns())
@@ -221,23 +222,23 @@ def time_order(copied: TableCopies) -> CheckResult | None:
     source = copied.all_rows.tables[name].source
     return result(
         copied.rows.ids[newer][:MAX_ROWS_LISTED],
-        f"by {column!r}, {share:.0%} of the rows of {source} ({_span(there)}) are older than the "
-        f"newest row here ({_span(here)}): a score on them tells how well it does on days that it "
-        "has seen, not on those to come",
-        "Where it is to be used on later rows, hold it against rows that are newer than all of "
-        "these.",
+        f"according to {column!r}, {share:.0%} of the rows of {source} ({_span(there)}) are older "
+        f"than the newest row of the source ({_span(here)}). A score on them measures the model on "
+        "a period that it was trained on, not on later data",
+        "If the model will be used on later rows, test it on rows that are newer than all rows of "
+        "the source.",
         score=share,
         count=len(newer),
     )
 
 
 def parse_dates(values: Sequence[str | None]) -> Floats | None:
-    """Seconds since 1970 of a column [n], NaN where a cell is empty or none; ``None`` where it is
-    no column of dates."""
+    """Seconds since 1970 of a column [n], NaN for a cell that is empty or no date; ``None`` if the
+    column does not hold dates."""
     if len(values) < MIN_DATES:
         return None
     filled_values = [value.strip() for value in values if value and value.strip()]
-    # A number such as 20240131 is a date to the standard, and an id to most files.
+    # The standard reads a number such as 20240131 as a date; in most files it is an id.
     if len(filled_values) < MIN_DATES_SHARE * len(values) or not all(
         "-" in value for value in filled_values[:MIN_DATES]
     ):
@@ -251,7 +252,7 @@ def _seconds(value: str | None) -> float:
         moment = datetime.datetime.fromisoformat((value or "").strip())
     except ValueError:
         return float("nan")
-    # Without a zone a time is taken as it is: columns are compared with themselves.
+    # A time without a zone is read as UTC: a column is compared only with itself.
     return moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp()
 
 

@@ -1,4 +1,4 @@
-"""Texts to be written by a model: that refuse, break off, or say the question again."""
+"""Checks of target texts and chat replies: refusals, truncated answers, echoed questions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BEGINNING_CHARACTERS = 250
 
 
 def has_answers(table: Table) -> bool:
-    """Where a row has a text to be written."""
+    """Whether the rows have a target text or chat turns."""
     return any(name in table.rows.column_names for name in ("target", "turns"))
 
 
 def sampled_answers(rows: TableRows) -> list[tuple[int, str]]:
-    """Position and text of each answer of the rows looked at: the targets, or what an assistant
-    says."""
+    """Position and text of each answer of the sampled rows: the targets, or the assistant's
+    turns."""
     table = rows.table.take(rows.sample)
     positions = rows.sample.tolist()
     if "target" in table.rows.column_names:
@@ -40,14 +40,14 @@ def sampled_answers(rows: TableRows) -> list[tuple[int, str]]:
 
 @check(
     TableRows,
-    cannot_see="Refusals in other words or languages; whether one is due.",
-    error_rate="Silent on the 12,000 summaries of SAMSum and the 4,210 answers of a set of "
-    "instructions, which have none; two of two planted were found.",
+    cannot_see="Refusals in other words or languages; whether a refusal is appropriate.",
+    error_rate="Reports nothing on the 12,000 summaries of SAMSum and the 4,210 answers of an "
+    "instruction set, which have no refusals. It found two of two planted refusals.",
     applies_to=has_answers,
 )
 def refusals(rows: TableRows) -> CheckResult | None:
-    """Lists the rows whose answer begins by refusing or by speaking of itself as a language model.
-    Score: their share of the rows."""
+    """Lists the rows whose answer begins with a refusal or with a phrase like "as a language
+    model". Score: their share of the rows."""
     notes: dict[int, str] = {}
     for position, answer in sampled_answers(rows):
         match = REFUSAL.search(answer[:_BEGINNING_CHARACTERS])
@@ -57,7 +57,7 @@ def refusals(rows: TableRows) -> CheckResult | None:
         rows,
         list(notes.items()),
         "an answer that refuses or speaks as a language model",
-        "Unless the model is to refuse so, leave them out: `treat.rows`.",
+        "Remove these rows (`treat.rows`), unless the model should learn such refusals.",
     )
 
 
@@ -68,15 +68,16 @@ _LEAST_ROWS, _MIN_COMPLETE_SHARE, _LENGTH_QUANTILE = 50, 0.8, 0.5
 
 @check(
     TableRows,
-    cannot_see="Answers that break off after a noun or at the end of a sentence, code, lists.",
-    error_rate="SAMSum's 12,000 summaries: two named, both end on a comma; 4,210 answers to "
-    "instructions: none.",
+    cannot_see="Answers that break off after a noun or at the end of a sentence; code; lists.",
+    error_rate="In SAMSum's 12,000 summaries it reports two, and both end with a comma. In 4,210 "
+    "answers to instructions it reports none.",
     applies_to=has_answers,
 )
 def cut_answers(rows: TableRows) -> CheckResult | None:
-    """Lists the rows whose answer is prose of two sentences and more, longer than half of the
-    others, and ends on a comma or on a word that no sentence ends with, where eight in ten such
-    answers end with a mark. Fewer than 50 such answers: silent. Score: their share of the rows."""
+    """Lists the rows whose answer seems truncated: it has two sentences or more, is longer than
+    half of the other answers, and ends with a comma or with a word that cannot end a sentence. It
+    needs 50 such prose answers, 80 % of which end with a punctuation mark. Score: their share of
+    the rows."""
     prose = [(position, text) for position, text in sampled_answers(rows) if _PROSE.search(text)]
     if len(prose) < _LEAST_ROWS:
         return None
@@ -92,12 +93,12 @@ def cut_answers(rows: TableRows) -> CheckResult | None:
     return text_finding(
         rows,
         list(notes.items()),
-        "an answer that breaks off in a sentence",
-        "Complete them or leave them out: `treat.rows`.",
+        "an answer that breaks off in the middle of a sentence",
+        "Complete these answers, or remove the rows (`treat.rows`).",
     )
 
 
-# Words of a question that an answer may begin with by right are fewer.
+# An answer may legitimately begin with a shorter question.
 MIN_ECHO_WORDS = 8
 
 
@@ -107,13 +108,13 @@ def _has_turns(table: Table) -> bool:
 
 @check(
     TableCopies,
-    cannot_see="Answers that say the question again in other words, or after words of their own.",
-    error_rate="Exact; 'Repeat after me' is answered so by right.",
+    cannot_see="Answers that paraphrase the question, or repeat it after other words.",
+    error_rate="Exact. For prompts such as 'Repeat after me' an echo is correct.",
     applies_to=_has_turns,
 )
 def echoed_answers(copied: TableCopies) -> CheckResult | None:
-    """Lists the chats of which an answer is the question before it, or begins with all of it where
-    it has eight words or more; but for case, space and punctuation. Score: their share."""
+    """Lists the chats in which an answer repeats the question before it, or begins with it if the
+    question has eight words or more (ignoring case, space and punctuation). Score: their share."""
     rows = copied.rows
     echoing = [
         at for at, cell in enumerate(rows.table.column("turns")) if _echoes(json.loads(cell))
@@ -123,10 +124,9 @@ def echoed_answers(copied: TableCopies) -> CheckResult | None:
     share = len(echoing) / len(rows.ids)
     return result(
         rows.ids[echoing[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(echoing), 'chat has', 'chats have')} an answer that is its "
-        "question, or "
-        "begins with all of it: the model learns to repeat",
-        "Take the question out of these answers, unless repeating is the task.",
+        f"{count_phrase(len(echoing), 'chat has', 'chats have')} an answer that repeats its "
+        "question or begins with it: the model learns to echo",
+        "Remove the question from these answers, unless repeating is the task.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(echoing),

@@ -1,4 +1,4 @@
-"""Texts far from the usual length, and in tokens: more than a model reads, in small pieces."""
+"""Unusual text lengths, texts beyond the model's token limit, and a tokenizer that does not fit."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from holdfast.quality.single import text_finding
 from holdfast.quality.views import TableRows, Tokenized
 
 _LEAST_ROWS = 100
-# A median absolute deviation times this estimates a standard deviation of normal values.
+# The median absolute deviation of normal values times this estimates their standard deviation.
 _NORMAL = 1.4826
 _MIN_DEVIATIONS, _MIN_RATIO = 6.0, 20.0
 
 
 @check(
     TableRows,
-    cannot_see="A text that is cut but not short; whether a short one says enough.",
-    error_rate="Eleven real sets: a text of 400 copies of itself is found in all of nine sets "
-    "of even lengths, in 0.71 and 0.44 of two uneven ones, and in none where "
-    "lengths differ most (novels); as they are it names 6 rows in 56,000.",
+    cannot_see="A truncated text that is not short; whether a short text is long enough.",
+    error_rate="Eleven real data sets with planted texts that repeat themselves 400 times. In nine "
+    "sets with similar lengths it finds all of them, in two with varied lengths 71 % and 44 %, and "
+    "where lengths vary most (novels) none. In the unmodified sets it lists 6 of 56,000 rows.",
     applies_to=has_texts,
 )
 def text_lengths(rows: TableRows) -> CheckResult | None:
-    """Lists the rows whose number of characters is more than 6 robust standard deviations (of its
-    logarithm, around the median) and 20 times from the usual one. Fewer than 100 rows: silent.
-    Score: their share of the rows."""
+    """Lists the rows with an unusual number of characters: more than 6 robust standard deviations
+    (of the logarithm) and more than a factor of 20 away from the median. It needs 100 rows. Score:
+    their share of the rows."""
     if len(rows.sample) < _LEAST_ROWS:
         return None
     lengths = pc.utf8_length(rows.sampled).to_numpy().astype(float)
@@ -45,10 +45,10 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
     return text_finding(
         rows,
         notes,
-        f"texts of a length far from the usual {typical} characters ({short} shorter, "
+        f"a length far from the median of {typical} characters ({short} shorter, "
         f"{len(places) - short} longer)",
-        "Look at them: a short one may be cut or empty of meaning, a long one several rows that a "
-        "missing quote has joined. `treat.rows` leaves rows out.",
+        "Review them. A short text may be truncated or meaningless; a long one may be several rows "
+        "that a missing quotation mark has joined. `treat.rows` removes rows.",
         "info",
     )
 
@@ -59,12 +59,12 @@ _SERIOUS_CUT_SHARE = 0.05
 @check(
     Tokenized,
     cannot_see="Whether the part that is cut matters.",
-    error_rate="Counts of the model's own tokens: never wrong about them.",
+    error_rate="Exact: it counts the model's own tokens.",
     applies_to=has_texts,
 )
 def truncated_texts(view: Tokenized) -> CheckResult | None:
-    """Says how many texts have more tokens than the model's limit, and which share of all tokens is
-    cut; a warning from one row in twenty on. Score: the share of the rows."""
+    """Counts the texts with more tokens than the model's limit, and the share of all tokens that is
+    truncated. It is a warning from 5 % of the rows on. Score: the share of the rows."""
     over = np.flatnonzero(view.lengths > view.limit)
     if not len(over):
         return None
@@ -75,12 +75,11 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
-        f"{count_phrase(len(over), 'text')} ({share:.1%}) are longer than the {view.limit} "
-        "tokens that "
-        f"{view.model} reads: {cut:.1%} of all tokens are cut, of the longest text "
-        f"{view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
-        "If what matters stands at the end, read more (model.max_length), take a model that does, "
-        "or shorten the texts.",
+        f"{count_phrase(len(over), 'text is', 'texts are')} longer ({share:.1%} of the rows) than "
+        f"the {view.limit} tokens that {view.model} reads: {cut:.1%} of all tokens are truncated, "
+        f"in the longest text {view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
+        "If the end of the texts matters, raise model.max_length, use a model with a longer "
+        "context, or shorten the texts.",
         score=share,
         severity="warn" if share >= _SERIOUS_CUT_SHARE else "info",
         count=len(over),
@@ -88,9 +87,9 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     )
 
 
-# What one token holds, with its share of the spaces, for text of the kind that a vocabulary was
-# made of: 3.7 to 5.0 characters over English reviews, questions, news, novels, encyclopedia and
-# medical notes, with the vocabularies of BERT and GPT-2 alike.
+# Characters per token, spaces included, for text of the kind that a vocabulary was made from: 3.7
+# to 5.0 on English reviews, questions, news, novels, encyclopedia and medical notes, for the
+# vocabularies of both BERT and GPT-2.
 USUAL_CHARACTERS_PER_TOKEN = (3.7, 5.0)
 _MIN_CHARACTERS_PER_TOKEN = 3.5
 _TOKENS_PER_WORD = (1.05, 1.5)
@@ -98,7 +97,7 @@ _MIN_UNKNOWN = 0.01
 _SERIOUS_UNKNOWN, _SERIOUS_CHARACTERS_PER_TOKEN = 0.05, 2.0
 _MIN_TOKENS = 500
 _SHOWN = 5
-# Scripts without spaces hold a word in a character or two, whatever the vocabulary.
+# Scripts without spaces write a word in one or two characters, whatever the vocabulary.
 _DENSE = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 )
@@ -106,19 +105,19 @@ _DENSE = re.compile(
 
 @check(
     Tokenized,
-    cannot_see="A field whose words are common but mean other things, and what the model has "
-    "learned beyond its vocabulary.",
-    error_rate="With the vocabularies of BERT and GPT-2 silent on 13 English sets (CR, MR, "
-    "TREC, BANKING77, news, novels, encyclopedia, medical talks and others); reports Spanish, "
-    "Python code and random strings.",
+    cannot_see="A domain whose common words have other meanings, and what the model learned beyond "
+    "its vocabulary.",
+    error_rate="With the vocabularies of BERT and GPT-2 it reports nothing on 13 English data sets "
+    "(CR, MR, TREC, BANKING77, news, novels, encyclopedia, medical talks and others). It reports "
+    "Spanish, Python code and random strings.",
 )
 def domain_mismatch(view: Tokenized) -> CheckResult | None:
-    """Reports texts that the model reads in small pieces: fewer than 3.5 characters a token, where
-    text of its own kind has 3.7 to 5.0; or of whose tokens 1 % or more are the unknown one.
+    """Reports texts that do not fit the model's tokenizer: fewer than 3.5 characters per token
+    (text of its own domain has 3.7 to 5.0), or 1 % or more unknown tokens.
 
-    Under 500 tokens it says nothing; nor of the pieces where a tenth of the characters are of a
-    script without spaces. A warning below 2 characters a token or from 5 % unknown. Score: the
-    share of unknown tokens, or how far the pieces fall short of 3.5.
+    It needs 500 tokens. It ignores characters per token if a tenth of the characters are of a
+    script without spaces. It is a warning below 2 characters per token or from 5 % unknown tokens
+    on. Score: the share of unknown tokens, or how far characters per token fall short of 3.5.
     """
     texts = view.rows.texts
     tokens = np.maximum(0, view.lengths - view.special)
@@ -140,10 +139,10 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     if small:
         fertility = total / max(1, int(view.words.sum()))
         sentences.append(
-            f"one token of {view.model} holds {characters_per_token:.1f} characters "
+            f"a token of {view.model} covers {characters_per_token:.1f} characters "
             f"({USUAL_CHARACTERS_PER_TOKEN[0]} to {USUAL_CHARACTERS_PER_TOKEN[1]:.1f} "
-            f"in the English that it was made for) and a word takes {fertility:.1f} tokens "
-            f"({_TOKENS_PER_WORD[0]} to {_TOKENS_PER_WORD[1]})"
+            f"in the English text that it was made for) and a word needs {fertility:.1f} tokens "
+            f"(usually {_TOKENS_PER_WORD[0]} to {_TOKENS_PER_WORD[1]})"
         )
     if unknown >= _MIN_UNKNOWN:
         sentences.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
@@ -151,9 +150,9 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     return result(
         ids[worst],
         " and ".join(sentences),
-        "Take a model made for such texts (language, code, field). If it must be this one, "
-        "raise model.max_length, as a text takes more tokens, and train it on plain texts of "
-        "this kind first.",
+        "Use a model made for such texts (language, code, domain). If you must use this one, "
+        "raise model.max_length, because a text needs more tokens, and first train it on "
+        "unlabelled texts of this kind.",
         score=min(1.0, max(unknown, shortfall)),
         severity="warn"
         if unknown >= _SERIOUS_UNKNOWN

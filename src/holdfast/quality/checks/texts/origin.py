@@ -1,4 +1,4 @@
-"""Rows that are no part of the table: of another subject, of a machine that says nothing."""
+"""Rows that do not belong in the table: off-topic rows and machine-made filler."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _SHOWN = 10
 
 
 def needs_references(view: Embedded) -> str:
-    """Why rows cannot be compared with texts of a known sort."""
+    """Why rows cannot be compared with reference texts; empty if they can."""
     if len(view.vectors) < LEAST_ROWS:
-        return f"under {LEAST_ROWS} rows"
-    return "" if view.references else "no other sentences were read by the model"
+        return f"fewer than {LEAST_ROWS} rows"
+    return "" if view.references else "the model has read no reference texts"
 
 
 @check(
     Embedded,
-    cannot_see="Rows of another subject in the words and form of the table; most, where they "
-    "are more than 15 % of it; rows that are more like the table than they look.",
-    error_rate="Of 50 sentences of other subjects planted into 1,500 rows, three draws a set, "
-    "it lists 94 % in CR, 95 % in MR, 87 % in TREC and 96 % in BANKING77; into 200 rows 80 to "
-    "96 %. Without a plant it lists 1.7 % of the rows of CR, 2.4 % of MR, 1.2 % of TREC and "
-    "1.6 % of BANKING77.",
+    cannot_see="Off-topic rows in the words and form of the table, and off-topic rows that the "
+    "model finds similar to it. If more than 15 % of the rows are off-topic, it misses most.",
+    error_rate="Of 50 sentences on other subjects planted in 1,500 rows, three draws per data set, "
+    "it lists 94 % in CR, 95 % in MR, 87 % in TREC and 96 % in BANKING77; in 200 rows 80 to "
+    "96 %. Without planted sentences it lists 1.7 % of the rows of CR, 2.4 % of MR, 1.2 % of TREC "
+    "and 1.6 % of BANKING77.",
     skip_reason=needs_references,
 )
 def off_topic_rows(view: Embedded) -> CheckResult | None:
-    """Lists the rows that lie far from what the table is about: which a probe finds more like
-    sentences of many other subjects than like the table (``quality/reference_texts.py``), and of
-    which two scores, in robust deviations above their medians, sum to 4 or more: the distance from
-    the mean of the rows, and the probe's log-odds. The 15 % farthest rows teach neither. Under 50
-    rows it says nothing. Score: their share of the rows.
+    """Lists off-topic rows. A linear probe must find the row more similar to sentences on many
+    other subjects than to the table (``quality/reference_texts.py``). And two scores, in robust
+    standard deviations above their medians, must sum to 4 or more: the distance from the mean of
+    the rows, and the probe's log-odds. The 15 % most distant rows are used for neither the mean
+    nor the probe. It needs 50 rows. Score: their share of the rows.
 
-    Far from the mean alone, at 3.5 deviations, found a third of such rows in MR and next to none in
-    CR and TREC.
+    The distance from the mean by itself, at 3.5 deviations, found a third of such rows in MR and
+    hardly any in CR and TREC.
     """
     if needs_references(view):
         return None
@@ -59,9 +59,9 @@ def off_topic_rows(view: Embedded) -> CheckResult | None:
         view,
         deviation,
         (deviation >= _MIN_DEVIATION) & (log_odds >= 0),
-        "lie far from what the others are about",
-        "Read them: take out those that do not belong to your task.",
-        "{:.1f} deviations from the others",
+        "probably off-topic",
+        "Read them and remove the rows that do not belong to your task.",
+        "{:.1f} robust standard deviations",
     )
 
 
@@ -69,7 +69,7 @@ def list_rows(
     view: Embedded, scores: Floats, selected: Bools, condition: str, remedy: str, note: str
 ) -> CheckResult | None:
     """The result of a check that lists the ``selected`` [n] rows, highest ``scores`` [n] first;
-    ``condition`` describes them, ``note`` is the format of a score. ``None`` without any row."""
+    ``condition`` follows "are", ``note`` is the format of a score. ``None`` without any row."""
     positions = np.flatnonzero(selected)
     if not len(positions):
         return None
@@ -77,9 +77,9 @@ def list_rows(
     ids, texts = view.rows.ids, view.rows.texts
     return result(
         ids[positions],
-        f"{count_phrase(len(positions), 'row')} {condition}, by the vectors of "
-        f"{view.encoder}, e.g. row "
-        f"{ids[positions[0]]}: {excerpt(texts[positions[0]])}",
+        f"{count_phrase(len(positions), 'row is', 'rows are')} {condition}, according to the "
+        f"vectors of {view.encoder}, e.g. row {ids[positions[0]]}: "
+        f"{excerpt(texts[positions[0]])}",
         remedy,
         score=len(positions) / len(scores),
         severity="info",
@@ -95,20 +95,20 @@ _MIN_LOG_ODDS = 2.5
 
 @check(
     Embedded,
-    cannot_see="Machine-made texts that say something, and filler in other languages or in "
-    "the middle of a longer text; tables that are filler themselves.",
-    error_rate="Of 50 such sentences, none of which it knows, planted into 1,500 rows, three "
-    "draws a set, it lists all in CR, TREC and BANKING77 and 97 % in MR; into 200 rows 89 to "
-    "100 %. Without a plant it lists 0.4 % of the rows of CR, 1.6 % of MR, none of TREC and "
-    "0.1 % of BANKING77.",
+    cannot_see="Machine-made texts with real content, filler in other languages or in the middle "
+    "of a longer text, and tables that consist of filler.",
+    error_rate="Of 50 filler sentences that are not its references, planted in 1,500 rows, three "
+    "draws per data set, it lists all in CR, TREC and BANKING77 and 97 % in MR; in 200 rows 89 to "
+    "100 %. Without planted sentences it lists 0.4 % of the rows of CR, 1.6 % of MR, none of TREC "
+    "and 0.1 % of BANKING77.",
     skip_reason=needs_references,
 )
 def machine_filler(view: Embedded) -> CheckResult | None:
     """Lists the rows that read like filler of a language model ("plays a pivotal role in today's
-    fast-paced world"): whose log-odds to be one of 50 such sentences and not a row of this table
-    are 2.5 or more, were both as many. The probe that says so was fitted without the row, and
-    without the 15 % of rows most like such sentences (``quality/reference_texts.py``). Under 50
-    rows it says nothing. Score: their share of the rows.
+    fast-paced world"). Their log-odds, at equal priors, of being one of 50 such sentences rather
+    than a row of this table are 2.5 or more. The linear probe is fitted without the row, and
+    without the 15 % of rows most similar to such sentences (``quality/reference_texts.py``). It
+    needs 50 rows. Score: their share of the rows.
     """
     if needs_references(view):
         return None
@@ -119,29 +119,30 @@ def machine_filler(view: Embedded) -> CheckResult | None:
         view,
         odds,
         odds >= _MIN_LOG_ODDS,
-        "read like filler that a language model writes",
-        "Read them: sentences that would fit anywhere add little; look at where these rows come "
-        "from.",
+        "probably filler written by a language model",
+        "Read them and check their source: sentences that fit any context teach little.",
         "log-odds {:.1f}",
     )
 
 
-# Nothing else is said of machine-made texts: what tells them apart in one collection fails in the
-# next, and an accusation that is wrong costs more than one that is missing.
+# No other check detects machine-made texts: what identifies them in one collection fails in the
+# next, and a false positive costs more than a miss.
 _PHRASES = re.compile(ASSISTANT_PHRASES)
 
 
 @text_check(
-    "words that a language model says of itself, or left to be filled in",
-    "They were made by a machine: if rows should be people's, look at where these come from, "
-    "and leave them out (`treat.rows`).",
+    "phrases of a language model about itself, chat-template marks, or an unfilled placeholder",
+    "A language model wrote these rows. If people should have written them, check their source and "
+    "remove them (`treat.rows`).",
     pattern=ASSISTANT_PHRASES,
-    cannot_see="All other machine-made texts, which are nearly all of them.",
-    error_rate="Of 3,283 texts made by machines it finds 49 (1.5 %), in essays alone; of "
-    "2,128 by people none, and of 48,000 others three, letters with gaps that were asked for.",
+    cannot_see="Almost all machine-made texts: most contain none of these phrases.",
+    error_rate="It finds 49 of 3,283 machine-made texts (1.5 %), all of them essays. It reports "
+    "none of 2,128 texts by people, and three of 48,000 other texts: letters whose placeholders "
+    "were requested.",
 )
 def model_phrases(text: str) -> str | None:
-    """Lists the rows with what only a language model says (``as an AI language model``), marks of
-    chat templates, or a gap to be filled in (``[Your Name]``). Score: their share of the rows."""
+    """Lists the rows with phrases that only language models use (``as an AI language model``),
+    marks of chat templates, or unfilled placeholders (``[Your Name]``). Score: their share of the
+    rows."""
     match = _PHRASES.search(text)
     return excerpt_around(text, *match.span()) if match else None

@@ -1,4 +1,4 @@
-"""The same again: within a text, and at the beginning or end of many."""
+"""Repetition within a text, and boilerplate at the beginning or end of many texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from holdfast.quality.views import ThoroughRows
 
 _MIN_WORD_REPEATS = 6
 _SAME_WORD = re.compile(r"(?<!\w)(\w{2,})(?:[\s,.!?;:-]+\1(?!\w)){5,}", re.IGNORECASE)
-# Shares of characters, as Rae et al. (2112.11446, table A1) have them.
+# Shares of characters from Rae et al. (2112.11446, table A1).
 _MAX_LINE_SHARE = 0.30
 _LEAST_WORDS = 50
 _RUN_WORDS, _MAX_RUN_SHARE = 10, 0.30
@@ -22,39 +22,40 @@ _MIN_REPEATED_SHARE = 0.35
 
 @check(
     ThoroughRows,
-    cannot_see="What is said again in other words, and repetition in scripts without spaces.",
-    error_rate="Eleven real sets, 1,500 texts each: recall 0.90 to 1.00 of planted repetition. "
-    "Of the 61 rows in 56,000 that it names as they are 40 do repeat themselves; 21, where "
-    "question and answer were one text, have an answer that takes up its question.",
+    cannot_see="Repetition in other words, and repetition in scripts without spaces.",
+    error_rate="Eleven real data sets, 1,500 texts each: recall 0.90 to 1.00 of planted "
+    "repetition. In the unmodified sets it lists 61 of 56,000 rows. Of these, 40 repeat "
+    "themselves; in 21, which hold question and answer in one text, the answer restates the "
+    "question.",
     applies_to=has_texts,
 )
 def repetition(view: ThoroughRows) -> CheckResult | None:
-    """Lists the rows in which a word stands six times in a row; repeated lines of three words or
-    more make 30 % of the characters; or, in texts of 50 words and more, 30 % of the words stand in
-    runs of ten words that occur before. Score: their share of the rows."""
+    """Lists the rows that repeat themselves: a word occurs six times in succession; or repeated
+    lines of three words or more make up 30 % of the characters; or, in texts of 50 words or more,
+    30 % of the words are in 10-word runs that occurred before. Score: their share of the rows."""
     all_notes = ((position, _repetition_note(text)) for position, text in sampled_texts(view.rows))
     notes = [(position, note) for position, note in all_notes if note is not None]
     return text_finding(
         view.rows,
         notes,
         "a text that repeats itself",
-        "Look at them: they may be cut from a broken page or a stuck program. `treat.rows` leaves "
-        "rows out.",
+        "Review them: they may come from a broken page or a program in a loop. `treat.rows` "
+        "removes rows.",
     )
 
 
 def _repetition_note(text: str) -> str | None:
-    # Six times a word of two letters, with a space between.
+    # The shortest match: a word of two letters, six times, with spaces between.
     if len(text) < 3 * _MIN_WORD_REPEATS - 1:
         return None
     words = text.split()
     distinct = len(set(words))
-    # In a text that repeats nothing these searches would find nothing.
+    # Without enough repeated words the search cannot find anything.
     if len(words) - distinct >= _MIN_WORD_REPEATS - 1:
         match = _SAME_WORD.search(text)
         if match is not None:
             shown = excerpt_around(text, *match.span(), 0)[:80]
-            return f"the word {match[1]!r} again and again: {shown}"
+            return f"the word {match[1]!r} repeats: {shown}"
     if "\n" in text:
         note = _repeated_lines(text)
         if note is not None:
@@ -70,7 +71,7 @@ def _repeated_lines(text: str) -> str | None:
     if repeated < _MAX_LINE_SHARE * len(text):
         return None
     line, n = lines.most_common(1)[0]
-    return f"a line {n} times: {line[:60]!r}"
+    return f"a line occurs {n} times: {line[:60]!r}"
 
 
 def _repeated_runs(words: list[str]) -> str | None:
@@ -84,19 +85,20 @@ def _repeated_runs(words: list[str]) -> str | None:
         known_runs.add(run)
     if covered < _MAX_RUN_SHARE * len(words):
         return None
-    return f"{covered / len(words):.0%} of its words stand in it before, in runs of {_RUN_WORDS}"
+    return f"{covered / len(words):.0%} of its words are in repeated {_RUN_WORDS}-word runs"
 
 
 @check(
     ThoroughRows,
-    cannot_see="Sentences in the middle of texts, and those of which a word differs.",
-    error_rate="Eleven real sets: found in each where it was planted into one row in twenty; "
-    "nothing found in them as they are.",
+    cannot_see="Sentences in the middle of texts, and sentences that differ in a word.",
+    error_rate="Eleven real data sets: found in each where it was planted in one row in twenty; "
+    "nothing reported on the unmodified sets.",
     applies_to=has_texts,
 )
 def boilerplate(view: ThoroughRows) -> CheckResult | None:
-    """Reports sentences or lines of five words or more that open or close at least 20 texts and 1 %
-    of them, whose other words differ. Score: the share of rows with any."""
+    """Reports boilerplate: sentences or lines of five words or more that begin or end at least 20
+    texts and 1 % of all texts. The texts must differ otherwise. Score: the share of rows with
+    boilerplate."""
     rows = view.rows
     first_lines: dict[str, list[int]] = {}
     last_lines: dict[str, list[int]] = {}
@@ -109,7 +111,7 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     frequent: list[tuple[str, str, list[int]]] = []
     for place, lines in (("begin", first_lines), ("end", last_lines)):
         for line, positions in lines.items():
-            # Copies of a whole text are no boilerplate.
+            # Duplicates of a complete text are not boilerplate.
             distinct = {texts[position] for position in positions}
             if len(distinct) >= min_rows:
                 frequent.append((place, line, positions))
@@ -129,9 +131,10 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     )
     return result(
         ids[sorted(affected)[:100]],
-        f"the same sentence stands in many texts{rows.sample_note}: {list_phrase(sentences, 3)}",
-        "If it is no part of what is to be learned, `treat.boilerplate` of audit --fix takes it "
-        "out; if new texts have it too, it does no harm.",
+        f"many texts{rows.sample_note} begin or end with the same sentence: "
+        f"{list_phrase(sentences, 3)}",
+        "Remove the sentence with `treat.boilerplate` of audit --fix if the model should not learn "
+        "it. If new texts have it too, it does no harm.",
         score=len(affected) / len(rows.sample),
         severity="info",
         count=len(affected),
