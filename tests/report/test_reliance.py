@@ -112,7 +112,7 @@ def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     wide = {"verdict": "not shown", "auc": {"value": 0.63, "low": 0.48, "high": 0.75}}
     undecided = {**CLEAN, "probes": {"memorization": wide}}
     assert "Inconclusive, because of too few rows: memorized training rows." in told(undecided).rest
-    swap = {"axes": [{"axis": "region", "status": "inconclusive"}]}
+    swap = {"axes": [{"axis": "region", "status": "undecided"}]}
     undecided = {**CLEAN, "fairness": {**CLEAN["fairness"], "swap": swap}}
     assert ": differences between groups." in told(undecided).rest
 

@@ -236,7 +236,7 @@ def _differences(run: RunFiles) -> str | None:
     if changes:
         names = first_two(changes)
         parts.append(f"its predictions change when a text names another group ({names})")
-    if not parts and any(one.get("status") == "inconclusive" for one in axes):
+    if not parts and any(one.get("status") == "undecided" for one in axes):
         return UNDECIDED
     return " and ".join(parts) or (CLEAN if groups.get("columns") or axes else None)
 
