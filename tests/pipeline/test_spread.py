@@ -138,7 +138,7 @@ def test_parts_are_continued_by_as_many_processes(
         CheckpointStore(tmp_path, mark="m", part=(1, wrote[1])).save(3, {"step": 3})
         names = {path.name for path in tmp_path.iterdir()}
         assert names == {"step-00000003.pt", f"part-00000003-1of{wrote[1]}.pt"}
-    with pytest.raises(RunError, match=f"a run on {wrote[1]} processes") as raised:
+    with pytest.raises(RunError, match=f"a run on {wrote[1]} process") as raised:
         CheckpointStore(tmp_path, mark="m", part=reads).load()
     assert f"with {wrote[1]}" in raised.value.remedy
 

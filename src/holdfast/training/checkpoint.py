@@ -29,6 +29,7 @@ from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import reason
 from holdfast.core.records import Decision
+from holdfast.core.wording import count_phrase
 
 LEAST_SECONDS = 5.0
 COST_SHARE = 0.02
@@ -151,12 +152,14 @@ class CheckpointStore:
         count = self._part[1]
         one_process = count > 1 and not counts and any(self._folder.glob(NAMES))
         if one_process or counts - {count}:
-            process_count = 1 if one_process else max(counts - {count})
+            processes = count_phrase(
+                1 if one_process else max(counts - {count}), "process", "processes"
+            )
             raise RunError(
                 str(self._folder),
-                f"contains checkpoints of a run on {process_count} processes",
+                f"contains checkpoints of a run on {processes}",
                 count,
-                f"Continue it with {process_count} processes, or start a new run.",
+                f"Continue it with {processes}, or start a new run.",
             )
 
     def read_run_info(self) -> dict[str, Any] | None:
