@@ -125,7 +125,9 @@ def test_the_watch_sees_what_it_is_for(
     fault: str,
 ) -> None:
     """Planted faults, done by the worker in the place of a door."""
-    monkeypatch.setattr(fuzz, "MOST_S", 0.5)
+    if fault == "hangs":
+        # The others end by themselves, on a busy machine too.
+        monkeypatch.setattr(fuzz, "MOST_S", 0.5)
     monkeypatch.setattr(fuzz, "MOST_MB", 600.0)
 
     def planted(random: Random, root: Path, folder: Path) -> Any:
