@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,14 @@ def _option_as_key(option: str) -> str:
     return option.lstrip("-").replace("-", "_")
 
 
+def _grouped(known: Iterable[str]) -> dict[str, list[str]]:
+    """The known commands by the title of their group, in the order of the list."""
+    names = {*known}
+    groups = {title: [one for one in group if one in names] for title, group in GROUPS.items()}
+    listed = {name for group in groups.values() for name in group}
+    return {**groups, OTHERS: sorted(names - listed)}
+
+
 class Commands(Mapping[str, Any]):
     """Every command by its name. Looking a command up imports its module."""
 
@@ -260,8 +269,7 @@ class Commands(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         known = {**COMMANDS, **entry_points_by_name(GROUP)}
-        listed = [name for names in GROUPS.values() for name in names]
-        return iter([*(name for name in listed if name in known), *sorted({*known} - {*listed})])
+        return itertools.chain.from_iterable(_grouped(known).values())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -282,16 +290,13 @@ class Group(typer.core.TyperGroup):
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         # Their lines are enough: listing imports no command.
-        names = list(self.commands)
-        listed = {name for group in GROUPS.values() for name in group}
-        others = tuple(name for name in names if name not in listed)
         # One width for all groups, so that their second columns are aligned.
-        column = max(map(len, names))
-        for title, group in {**GROUPS, OTHERS: others}.items():
-            shown = [(f"{name:<{column}}", self._line(name)) for name in group if name in names]
-            if shown:
+        column = max(map(len, self.commands))
+        for title, names in _grouped(self.commands).items():
+            if names:
                 with formatter.section(title):
-                    formatter.write_dl(shown)
+                    lines = [(f"{name:<{column}}", self._line(name)) for name in names]
+                    formatter.write_dl(lines)
 
     def _line(self, name: str) -> str:
         try:

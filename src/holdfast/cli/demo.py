@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from holdfast.cli.options import Out, Output
-from holdfast.core.labels import TITLES
+from holdfast.core.labels import verdict_title
 from holdfast.core.machine import refuse_low_memory
 
 WIDTH = 29
@@ -66,11 +66,17 @@ def comparison_lines(result: dict[str, Any], run: Path, columns: int) -> list[st
         _row("", "Baseline run", "Holdfast"),
         _row("Accuracy, own test rows", _rate(block["random_split"]), _rate(score)),
         _row("Accuracy, new sources", _rate(block["honest"]), _rate(score)),
-        _row("Verdict, new sources", _title(verdict), _title(result["verdict"])),
+        _row(
+            "Verdict, new sources",
+            verdict_title(verdict["label"]),
+            verdict_title(result["verdict"]["label"]),
+        ),
         "",
         *textwrap.wrap(block["because"], columns),
         "",
-        *textwrap.wrap(f"Baseline run: {_title(verdict)}: {verdict['because']}", columns),
+        *textwrap.wrap(
+            f"Baseline run: {verdict_title(verdict['label'])}: {verdict['because']}", columns
+        ),
         "",
         f"  Its log     {run / block['log']}",
         "              (try: holdfast diagnose LOG)",
@@ -89,8 +95,3 @@ def _rate(estimate: dict[str, Any]) -> str:
     low, high = estimate.get("low"), estimate.get("high")
     span = "" if low is None or high is None else f" (CI {100 * low:.0f}–{100 * high:.0f})"
     return f"{100 * estimate['value']:.1f} %{span}"
-
-
-def _title(verdict: dict[str, object]) -> str:
-    label = str(verdict["label"])
-    return TITLES.get(label, label)

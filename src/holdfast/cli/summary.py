@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
-from holdfast.core.labels import TITLES
-from holdfast.core.wording import count_phrase
+from holdfast.core.labels import verdict_title
+from holdfast.core.wording import count_phrase, lower_first
 from holdfast.terminal.layout import entries, entry, format_seconds, run_lines
 
 if TYPE_CHECKING:
@@ -68,14 +68,10 @@ def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = 
 def _verdict(verdict: VerdictJson, scope: str) -> str:
     """The verdict's title and reason; ``scope`` names what it is about where that is not the saved
     model."""
-    title = TITLES.get(verdict["label"], verdict["label"])
+    title = verdict_title(verdict["label"])
     doubt = " (not confirmed by the test rows)" if verdict.get("test_agrees") is False else ""
     cause = f" Likely cause: {verdict['cause']}." if verdict.get("cause") else ""
-    because = str(verdict["because"])
-    # "Overfitting: the loss rose …", but "AUC 0.6 …" and "R² 0.4 …" stay.
-    if because[1:2].islower():
-        because = f"{because[:1].lower()}{because[1:]}"
-    return f"{title}{scope}{doubt}: {because}{cause}"
+    return f"{title}{scope}{doubt}: {lower_first(verdict['because'])}{cause}"
 
 
 def _next_step(verdict: VerdictJson) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,6 @@ Label = Literal[
     "inconclusive",
 ]
 VERDICTS: tuple[Label, ...] = get_args(Label)
-# How a sentence about a run begins with its verdict.
 TITLES: Mapping[str, str] = {
     "learning": "Still learning",
     "healthy": "Healthy",
@@ -33,6 +32,12 @@ TITLES: Mapping[str, str] = {
     "forgetting": "Forgetting",
     "inconclusive": "Inconclusive",
 }
+
+
+def verdict_title(label: str) -> str:
+    """A verdict as a sentence about a run begins with it; a label of a newer version as it is."""
+    return TITLES.get(label, label)
+
 
 # A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
 OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})

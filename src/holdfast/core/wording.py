@@ -16,7 +16,7 @@ def count_phrase(count: int, noun: str, plural: str = "") -> str:
 
 
 def has_or_have(count: int) -> str:
-    """``has`` of one, ``has_or_have`` of others."""
+    """``has`` for one, ``have`` for any other count."""
     return "has" if count == 1 else "have"
 
 
@@ -48,6 +48,17 @@ def p_value_phrase(value: float, test: str) -> str:
 def percent_phrase(share: float, digits: int = 0) -> str:
     """``88 %`` for the share 0.88, with ``digits`` decimals."""
     return f"{share:.{digits}%}".replace("%", " %")
+
+
+def signed(value: float, form: str = "+.1f") -> str:
+    """``+1.5``, ``−0.4``: a number in the format ``form``, with a true minus sign."""
+    return f"{value:{form}}".replace("-", "−")
+
+
+def lower_first(text: str) -> str:
+    """A sentence or heading as it continues after a colon: "the loss rose"; "ROUGE-L" and "R²"
+    stay."""
+    return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 
 # Said wherever rows are named: whoever opens the file sees a header on line 1.

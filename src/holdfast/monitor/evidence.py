@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
-from holdfast.core.wording import percent_phrase
+from holdfast.core.wording import percent_phrase, signed
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import evidence_item
 from holdfast.stats.intervals import fisher_above, gap_probability, rate_gap
@@ -146,7 +146,8 @@ class AccuracyGap:
         return (
             f"{self.name} is {percent_phrase(self.train)} on training rows and "
             f"{percent_phrase(self.valid)} on validation rows (gap {round(100 * self.value)} "
-            f"points, {percent_phrase(limits.INTERVAL_LEVEL)} CI {_signed(low)} to {_signed(high)})"
+            f"points, {percent_phrase(limits.INTERVAL_LEVEL)} CI {signed(low, 'd')} to "
+            f"{signed(high, 'd')})"
         )
 
     @property
@@ -157,11 +158,6 @@ class AccuracyGap:
     def evidence(self, name: str) -> Evidence:
         """The gap with its interval as an evidence item."""
         return evidence_item(name, self.value, self.low, self.high, self.step)
-
-
-def _signed(points: int) -> str:
-    """A number of points with a true minus sign."""
-    return str(points).replace("-", "−")
 
 
 def accuracy_gap_of(snapshot: Snapshot) -> AccuracyGap | None:

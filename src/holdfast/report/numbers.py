@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Required, TypedDict
 
 from holdfast.core.records import Estimate
+from holdfast.core.wording import lower_first
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -151,8 +152,7 @@ def metric_name(name: str) -> str:
 
 def metric_words(name: str) -> str:
     """The metric's name in a sentence: "entity F1", "accuracy"; "ROUGE-1" and "R²" stay."""
-    heading = metric_name(name)
-    return heading[:1].lower() + heading[1:] if heading[1:2].islower() else heading
+    return lower_first(metric_name(name))
 
 
 def number(value: float | None, name: str = "") -> str:

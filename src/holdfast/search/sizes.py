@@ -15,6 +15,7 @@ import numpy as np
 from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
+from holdfast.core.wording import signed
 from holdfast.models.depth import depth_of
 from holdfast.search.context import SearchContext, timing_batches
 from holdfast.stats.paired_tests import by_groups
@@ -321,7 +322,7 @@ def _gap_text(standing: SizeStanding, has_accuracy: bool) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−") if value == value else "unknown"
+    return signed(value, "+.2g") if value == value else "unknown"
 
 
 def _speed_text(costs: Mapping[str, Cost], key: str) -> str:

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 
-from holdfast.core.labels import TITLES
+from holdfast.core.labels import verdict_title
 from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.report.numbers import EVALUATION_METRICS
@@ -129,8 +129,7 @@ def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
     """The verdict's title, the step since when it holds, and the reason, wrapped."""
     since = f" since step {verdict.since_step}" if verdict.since_step is not None else ""
     cause = f" Likely cause: {verdict.cause}." if verdict.cause else ""
-    title = TITLES.get(verdict.label, verdict.label)
-    text = printable(f"{title}{since}: {verdict.because}{cause}")
+    text = printable(f"{verdict_title(verdict.label)}{since}: {verdict.because}{cause}")
     return textwrap.wrap(text, columns - 2, initial_indent="  ", subsequent_indent="    ")
 
 

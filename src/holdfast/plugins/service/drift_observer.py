@@ -276,12 +276,9 @@ class DriftObserver:
         ]
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
         event = {key: comparison[key] for key in keys}
-        differences = ", ".join(comparison["differ"]) or "no difference is significant"
-        event["because"] = f"{len(rows):,} rows of the new distribution: {differences}"
-        if comparison["differ"]:
-            event["because"] = (
-                f"{len(rows):,} rows of the new distribution differ in: {differences}"
-            )
+        differences = ", ".join(comparison["differ"])
+        outcome = f" differ in: {differences}" if differences else ": no difference is significant"
+        event["because"] = f"{len(rows):,} rows of the new distribution{outcome}"
         event |= {"examples": examples, "since": self._monitor.last_change, "rows": len(rows)}
         result: dict[str, Any] = to_json(event)
         return result

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from holdfast.analyses.compare.verdict import MIN_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
-from holdfast.core.wording import GATE_OUTCOMES, count_phrase
+from holdfast.core.wording import GATE_OUTCOMES, count_phrase, signed
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import paired_t
@@ -369,7 +369,7 @@ def _evidence(
 
 def signed_points(value: float) -> str:
     """A difference in points with its sign: ``+1.5``, ``−0.4``."""
-    return f"{100 * value:+.1f}".replace("-", "−")
+    return signed(100 * value)
 
 
 def _rows_text(evidence: GateEvidence) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.wording import lower_first
 from holdfast.report.answer.score import (
     GUESSES,
     LOWER_IS_BETTER,
@@ -98,10 +99,7 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
         unproven = is_inconclusive and better_baselines[0] not in GUESSES
         opening = "Not shown to be better than" if unproven else "No better than"
-        if headline[1:2].islower():
-            # "accuracy 88 % …" after the colon; "ROUGE-L 0.41 …" stays.
-            headline = f"{headline[:1].lower()}{headline[1:]}"
-        headline = f"{opening} the {simpler}: {headline}"
+        headline = f"{opening} the {simpler}: {lower_first(headline)}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
     return RunAnswer(headline, f"{advice}{_rare_class(result)}", use)
 

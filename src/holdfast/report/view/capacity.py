@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.core.wording import signed
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.run_files import RunFiles
 
@@ -60,17 +61,12 @@ def _line(one: Block, by_rights: bool, chosen_key: str) -> tuple[str, ...]:
     value = f"{scale * one['value']:.1f} %" if by_rights else f"{one['value']:.4f}"
     gap, difference = "", one["difference"]
     if difference is not None:
-        gap = _signed(scale * difference["value"])
+        gap = signed(scale * difference["value"], "+.2g")
         if difference["low"] is not None:
-            gap += (
-                f" ({_signed(scale * difference['low'])} to {_signed(scale * difference['high'])})"
-            )
+            low, high = (signed(scale * difference[end], "+.2g") for end in ("low", "high"))
+            gap += f" ({low} to {high})"
         gap += " points" if by_rights else ""
     speed = f"{one['latency_ms']:.2g} ms"
     if one["key"] != "whole":
         speed += f", {one['speed']:.1f} times as fast"
     return (name, value, gap, one["verdict"] or "", f"{one['parameters']:,}", speed)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−")

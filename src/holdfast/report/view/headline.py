@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from holdfast.core.wording import interval_phrase
+from holdfast.core.wording import interval_phrase, lower_first
 from holdfast.report.answer.answer import answer, discarded_sentence
 from holdfast.report.answer.score import Use
 from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
@@ -151,11 +151,6 @@ def unless_unconfirmed(verdict: Mapping[str, object], tone: str, sentence: str) 
     if verdict.get("test_agrees") is not False:
         return tone, sentence
     return "unsure", f"{BY_VALIDATION}{lower_first(sentence)}{UNCONFIRMED}"
-
-
-def lower_first(text: str) -> str:
-    """A sentence as it continues after other words."""
-    return text[:1].lower() + text[1:]
 
 
 def title(run: RunFiles) -> str:

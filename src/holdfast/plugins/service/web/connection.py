@@ -193,11 +193,18 @@ class BoundedConnection(HttpToolsProtocol):
             raise _HeadRefused
         self.in_head = False
         self.head_bytes = 0
-        crowded = len(self.connections) > self.limits.max_connections
-        if crowded and not self.url.startswith(ALWAYS_ANSWERED):
+        if self._is_surplus() and not self.url.startswith(ALWAYS_ANSWERED):
             self.limits.on_refused(CROWDED)
             self.app = _crowded
         super().on_headers_complete()
+
+    def _is_surplus(self) -> bool:
+        """Whether more connections are open than the limit admits. One that was refused no longer
+        counts, even before it is closed: otherwise all that arrive at once would be refused."""
+        if len(self.connections) <= self.limits.max_connections:
+            return False
+        refused = sum(getattr(one, "app", None) is _crowded for one in self.connections)
+        return len(self.connections) - refused > self.limits.max_connections
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
