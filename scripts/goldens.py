@@ -453,7 +453,8 @@ def _make(out: Path, place: Path, source: Path, only: str) -> None:
     told = ran([sys.executable, "-c", SIGNATURES])
     _keep(out, "signatures", json.loads(OF_MACHINE.sub(r"\1 AMOUNT", told.stdout)), "")
     listed = ran([sys.executable, "-m", "holdfast", "--help"]).stdout
-    commands = re.findall(r"^  ([a-z]+)  ", listed.partition("Commands:")[2], re.M)
+    # Options begin with a dash; every other line of two columns is a command.
+    commands = sorted(re.findall(r"^  ([a-z]+)  ", listed, re.M))
     texts = [listed]
     texts += [ran([sys.executable, "-m", "holdfast", one, "--help"]).stdout for one in commands]
     _keep(out, "help", {"commands": commands}, "\n".join(texts))
