@@ -44,6 +44,10 @@ PROCESSES.inherit_no_signals()
 PROCESSES.take_in_orphans()
 
 
+# Everything that collection makes stays to the end: see ``pytest_collection_finish``.
+gc.disable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PROCESSES, "processes")
 
@@ -53,8 +57,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # garbage, as each training of transformers does, need not walk through them again.
     if len(session.items) > 1000:
         importlib.import_module("transformers.trainer")
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 BROWSER = [
