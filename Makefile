@@ -21,10 +21,14 @@ define pip
 	|| { cat "$$log" >&2; rm -f "$$log"; exit 1; }; rm -f "$$log"
 endef
 
-.PHONY: help setup demo quick check test bench recipes lint format types imports tests wheel clean
+# Every process of a test would compile what it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo quick check test test-all bench recipes lint format types imports tests \
+	slow wheel clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 setup: $(STAMP)  ## the virtual environment in .venv, pinned; quick when nothing changed
 
@@ -51,6 +55,8 @@ test:  ## set-up if needed, then every check
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory check
 
+test-all: test slow  ## every check, then the tests that take long
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,8 +71,12 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+# By file: what a module's tests share is made once.
 tests: setup
-	$(BIN)/pytest -n $(JOBS) --dist worksteal
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+slow: setup  ## the tests that take long; a third of them with THIRD=0, 1 or 2
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(THIRD),--third $(THIRD))
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
 	$(call pip,-e '.[bench]')

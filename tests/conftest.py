@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from holdfast.data.table import Columns, Table
 
@@ -50,6 +52,25 @@ gc.disable()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PROCESSES, "processes")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--third", type=int, choices=range(3), help="of the files, only a third")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    third = config.getoption("--third")
+    if third is None:
+        return
+    chosen = {path for path in {item.path for item in items} if _third(path) == third}
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
+    items[:] = [item for item in items if item.path in chosen]
+
+
+def _third(path: Path) -> int:
+    """Of a file's name, so that a new file moves no other to another third."""
+    return zlib.crc32(f"{path.parent.name}/{path.name}".encode()) % 3
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -210,6 +231,24 @@ def as_nobody() -> Iterator[Callable[..., Any]]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``once(name, make)``: a folder or file that ``make(path)`` has made, once for all processes
+    of the run: to be read only."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        base = tmp_path_factory.getbasetemp()
+        root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+        root.mkdir(exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not (done := root / f"{name}.done").exists():
+                make(root / name)
+                done.touch()
+        return root / name
+
+    return made
+
+
 WORDS = [f"w{i}" for i in range(40)]
 MARKS = ["bad", "good", "odd"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -225,14 +264,17 @@ def killed() -> type[BaseException]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model(once: Any) -> Path:
     """A folder with a BERT of two layers of 32 units, drawn at random, that reads WORDS and
     MARKS."""
+    return Path(once("tiny-bert", _make_tiny_model))
+
+
+def _make_tiny_model(folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
-    folder = tmp_path_factory.mktemp("model") / "tiny-bert"
     logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -249,13 +291,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).save_pretrained(folder)
     logging.enable_progress_bar()
     word_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def letters_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def letters_model(once: Any) -> Path:
     """A folder with a BERT of one layer, drawn at random, that reads letters and digits: another
     vocabulary than ``tiny_model``'s."""
+    return Path(once("letters-bert", _make_letters_model))
+
+
+def _make_letters_model(folder: Path) -> None:
     import string
 
     import torch
@@ -263,7 +308,6 @@ def letters_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
     from transformers.utils import logging
 
-    folder = tmp_path_factory.mktemp("letters") / "bert"
     signs = string.ascii_lowercase + string.digits
     known = [*SPECIAL, *signs, *(f"##{sign}" for sign in signs)]
     inner = Tokenizer(models.WordPiece({t: i for i, t in enumerate(known)}, unk_token="[UNK]"))
@@ -289,7 +333,6 @@ def letters_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         ).save_pretrained(folder)
     logging.enable_progress_bar()
-    return folder
 
 
 def word_tokenizer() -> Any:
@@ -345,10 +388,9 @@ def write_csv() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def marked_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+def marked_csv(once: Any, marked_rows: Any, write_csv: Any) -> Path:
     """160 rows of two classes."""
-    path: Path = write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", marked_rows())
-    return path
+    return Path(once("reviews.csv", lambda path: write_csv(path, marked_rows())))
 
 
 @pytest.fixture(scope="session")
@@ -366,15 +408,13 @@ def quick(tiny_model: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    tmp_path_factory: pytest.TempPathFactory, marked_csv: Path, quick: list[str]
-) -> Path:
+def finished_run(once: Any, marked_csv: Path, quick: list[str]) -> Path:
     """The folder of a finished run, to be read only."""
     from holdfast.pipeline.main import train
     from holdfast.recipe import Recipe, override
 
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(override(Recipe(), [f"data.path={marked_csv}", *quick]), folder)
+    asked = override(Recipe(), [f"data.path={marked_csv}", *quick])
+    folder = Path(once("finished", lambda folder: train(asked, folder)))
     LEFT[folder] = _state(folder)
     return folder
 
@@ -416,15 +456,18 @@ def old_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_llama(once: Any) -> Path:
     """A folder with a Llama of two layers of 32 units, drawn at random, and a byte-level tokenizer
     with a start token that it adds by itself and no chat template."""
+    return Path(once("tiny-llama", _make_tiny_llama))
+
+
+def _make_tiny_llama(folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils import logging
 
-    folder = tmp_path_factory.mktemp("decoder") / "tiny-llama"
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", *letters])}
     inner = Tokenizer(models.BPE(vocabulary, []))
@@ -456,19 +499,21 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token="</s>",
         clean_up_tokenization_spaces=False,
     ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def merging_llama(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+def merging_llama(once: Any, tiny_llama: Path) -> Path:
     """As ``tiny_llama``, with a tokenizer whose pieces are longer than a byte, and few heads of key
     and value."""
+    return Path(once("merging-llama", lambda folder: _make_merging_llama(folder, tiny_llama)))
+
+
+def _make_merging_llama(folder: Path, tiny_llama: Path) -> None:
     import torch
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils import logging
 
-    folder = tmp_path_factory.mktemp("decoder") / "merging-llama"
     simple = AutoTokenizer.from_pretrained(tiny_llama).backend_tokenizer
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer, inner.decoder = simple.pre_tokenizer, simple.decoder
@@ -502,7 +547,6 @@ def merging_llama(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) ->
     PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<s>", eos_token="</s>"
     ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,7 @@ def test_the_highest_precision_is_the_highest_of_a_thousand(
         assert found[1] == for_precision(sure, wrong, found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least", [0.5, 0.8])
 def test_the_highest_promise_is_kept_though_the_same_rows_chose_it(least: float) -> None:
     """A row is right with a chance that rises evenly from ``least`` to 1 (0.5), or with 0.8."""

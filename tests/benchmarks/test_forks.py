@@ -96,6 +96,7 @@ class Once:
         pass
 
 
+@pytest.mark.slow
 def test_a_course_is_the_run_that_takes_the_action_at_once(recorded):
     told, run = recorded
     assert told["forks"] == 3

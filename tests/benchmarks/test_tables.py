@@ -211,6 +211,7 @@ def test_a_process_that_fails_says_its_last_words(tmp_path: Path) -> None:
         run_process([sys.executable, "-c", "print('last words'); exit(3)"], tmp_path, 1)
 
 
+@pytest.mark.slow
 def test_the_peak_is_of_the_process_itself(tmp_path: Path) -> None:
     from peers.process import run_process
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ARM = Path(__file__).resolve().parents[2] / "benchmarks" / "peers" / "task_holdfast_arm.py"
 
 
@@ -22,6 +24,7 @@ def test_every_stretch_that_is_timed_is_a_function_of_the_package() -> None:
         assert callable(found), place
 
 
+@pytest.mark.slow
 def test_the_arm_writes_down_the_processor_time_of_its_training(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

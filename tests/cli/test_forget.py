@@ -68,6 +68,7 @@ def _bytes(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in files if file.exists())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["open", "expire"])
 def test_bytes_that_a_reader_held_leave_with_whoever_has_the_store_next(
     tmp_path: Path, by: str

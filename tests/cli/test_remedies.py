@@ -160,6 +160,7 @@ def options() -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 def test_every_command_that_is_named_exists(said: list[Text], options: dict[str, set[str]]) -> None:
     named = [
         (text.where, found[1])
@@ -261,6 +262,7 @@ def test_every_set_option_names_a_key_a_series_or_a_place(said: list[Text]) -> N
     assert not unknown
 
 
+@pytest.mark.slow
 def test_every_limit_that_is_named_is_one(said: list[Text]) -> None:
     """``limit_error`` puts the key of a limit into its remedy."""
     limits = {key.rpartition(".")[2] for key in known_keys() if key.startswith("data.limits.")}

@@ -65,6 +65,7 @@ def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scorin
     return ScoringResult({}, (), {}, predictions=dict(columns), table=rows)
 
 
+@pytest.mark.slow
 def test_what_the_kept_state_says_is_what_the_fit_measured(
     request: pytest.FixtureRequest, sample: Any, asked: Any
 ) -> None:

@@ -34,6 +34,7 @@ TASKS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_cross_validated(
     name: str, make_sample: Callable[[str], Any], tmp_path: Path

@@ -66,6 +66,7 @@ def close(found: RowPrediction, expected: Any) -> None:
         assert found.probabilities[name] == pytest.approx(chance, abs=CLOSE)
 
 
+@pytest.mark.slow
 def test_an_engine_answers_as_predict_does(served: Any) -> None:
     """All rows at once, and each in a request of its own beside others."""
     sample, predictor, engine = served
@@ -88,6 +89,7 @@ def test_an_engine_answers_as_predict_does(served: Any) -> None:
     assert figures["tokens_waiting"] == figures["rows_waiting"] == 0
 
 
+@pytest.mark.slow
 def test_vectors_come_with_the_answers(served: Any) -> None:
     sample, predictor, engine = served
     rows, data = rows_of(Path(sample.recipe.data.path))
@@ -99,6 +101,7 @@ def test_vectors_come_with_the_answers(served: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_read_are_refused_as_predict_refuses_them(served: Any) -> None:
     _, _, engine = served
     with pytest.raises(InputError) as error:

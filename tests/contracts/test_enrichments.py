@@ -493,6 +493,7 @@ def test_a_masked_model_fills_in_other_words_than_were_there(needed: Any) -> Non
         assert all(new.words[k].casefold() != old.words[k].casefold() for k in places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pairs of texts", "numbers", "seq2seq", "chats"])
 def test_a_fit_learns_from_other_forms(name: str, make_sample: Callable[[str], Any]) -> None:
     sample = make_sample(name)

@@ -21,6 +21,7 @@ QUICK = ["train.precision=float32", "train.threads=1", "train.matmul=default", "
 KINDS = ("several labels", "numbers", "tags", "chats", "pictures")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_runs_of_one_division_answer_as_one(
     kind: str, make_sample: Callable[[str], Any], tmp_path: Path

@@ -164,6 +164,7 @@ def fit_alone(place: str) -> None:
             sys.exit(1)
 
 
+@pytest.mark.slow
 def test_no_fit_sees_another(samples: list[str], recipe_for: Any, alone: dict[str, Any]) -> None:
     """A, B and A again in one process are A and B, each in a process of its own.
 

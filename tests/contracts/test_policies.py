@@ -137,6 +137,7 @@ def policy(request: Any, tmp_path: Path) -> Policy:
     return load_policy("adapt") if request.param == "adapt" else Halver()
 
 
+@pytest.mark.slow
 def test_it_decides_by_the_sight_alone(policy: Policy) -> None:
     """A second one, asked in another order and after a way through a file, says the same."""
     seen = list(sights())

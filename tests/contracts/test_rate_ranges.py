@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from holdfast.prepare.model import prepare
@@ -16,6 +17,7 @@ from holdfast.search.rate_range import find_rate_range
 SMALL = ["train.batch_size=4", "train.threads=1", "train.precision=float32", "generate.rows=0"]
 
 
+@pytest.mark.slow
 def test_every_kind_is_swept_and_what_was_prepared_stays_as_it_was(
     sample: Any, monkeypatch: Any
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_reader_hands_on_every_value_as_written(name: str, packed: bool, tmp_p
     assert [{k: v or "" for k, v in row.items()} for row in raw.table.to_pylist()] == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(all_readers()))
 def test_a_reader_keeps_the_order_over_many_batches(name: str, tmp_path: Path) -> None:
     rows = [{"text": f"text {n}", "label": str(n % 3)} for n in range(25_001)]

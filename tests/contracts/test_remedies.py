@@ -28,6 +28,7 @@ RECIPES = {
 FREE = ("train.epochs=", "train.learning_rate=", "data.group=", "data.target=", "data.split.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_remedy_of_every_verdict_is_taken_by_the_task(name: str, verdicts: Any) -> None:
     recipe = override(Recipe(), RECIPES[name])

@@ -16,12 +16,12 @@ SHAPES = [(1, 0), (1, 1), (10, 0), (10, 1), (10, 3), (10, 10), (97, 10), (1000, 
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(("steps", "warmup"), SHAPES)
-def test_every_scale_is_between_zero_and_one(name: str, steps: int, warmup: int) -> None:
-    schedule = build_schedule(name, steps, warmup)
-    scales = [schedule.scale(step) for step in range(steps + 3)]
-    assert min(scales) >= 0
-    assert max(scales) <= 1
+def test_every_scale_is_between_zero_and_one(name: str) -> None:
+    for steps, warmup in SHAPES:
+        schedule = build_schedule(name, steps, warmup)
+        scales = [schedule.scale(step) for step in range(steps + 3)]
+        assert min(scales) >= 0
+        assert max(scales) <= 1
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -64,6 +64,7 @@ def test_who_is_its_own_teacher_learns_nothing(sample: Any, compared: Any) -> No
         assert max(slopes, default=0) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seq2seq", "pictures"])
 def test_a_run_of_its_kind_has_a_student(name: str, make_sample: Any, tmp_path: Path) -> None:
     sample = make_sample(name)

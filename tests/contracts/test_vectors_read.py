@@ -35,6 +35,7 @@ def one_by_one(fitted: FittedModel, examples: Any) -> Floats:
     return np.stack(rows)
 
 
+@pytest.mark.slow
 def test_the_vector_of_a_row_is_what_its_last_layer_read(
     request: pytest.FixtureRequest, sample: Any, fitted_of: Any, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_every_command_is_named_here() -> None:
     assert set(group.commands) == {*COMMANDS, *OTHERS.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_run_with_every_verdict_is_used_by_every_command(
     name: str, runs: Callable[[str], Path], told: Callable[[str], OneOfEach], tmp_path: Path
@@ -211,6 +212,7 @@ def test_a_run_with_every_verdict_is_used_by_every_command(
     assert set(refused) <= REFUSED, refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_a_service_and_a_dashboard_open_it(
     name: str, runs: Callable[[str], Path], told: Callable[[str], OneOfEach], tmp_path: Path
@@ -243,6 +245,7 @@ def test_a_service_and_a_dashboard_open_it(
             assert client.get(link).status_code == 200, link
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_each_verdict_is_read_back_and_shown(
     name: str, runs: Callable[[str], Path], told: Callable[[str], OneOfEach], tmp_path: Path

@@ -115,6 +115,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address", ["/", "/run/fine", HOSTILE, f"{HOSTILE}?tab=right-and-wrong", "/run/going", "/data"]
 )
@@ -130,6 +131,7 @@ def test_no_page_complains_asks_elsewhere_or_scrolls_sideways(
     assert page.troubles == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("address", ["/", "/run/going", "/compare?run=fine&run=project/worse"])
 def test_every_text_has_enough_contrast(
@@ -139,6 +141,7 @@ def test_every_text_has_enough_contrast(
     assert page.evaluate(CONTRAST) == []
 
 
+@pytest.mark.slow
 def test_another_name_for_this_machine_shows_nothing(visit: Any, served: Served) -> None:
     page = visit(served, "/")
     answer = page.goto(f"http://evil.example:{served.access.port}/")
@@ -146,6 +149,7 @@ def test_another_name_for_this_machine_shows_nothing(visit: Any, served: Served)
     assert "fine" not in page.content()
 
 
+@pytest.mark.slow
 def test_a_page_elsewhere_can_neither_read_nor_change(
     browser: Any, served: Served, tmp_path: Path
 ) -> None:
@@ -174,6 +178,7 @@ def test_a_page_elsewhere_can_neither_read_nor_change(
         context.close()
 
 
+@pytest.mark.slow
 def test_the_list_searches_as_one_types_and_keeps_what_is_chosen(
     visit: Any, served: Served
 ) -> None:
@@ -195,6 +200,7 @@ def test_the_list_searches_as_one_types_and_keeps_what_is_chosen(
     assert page.locator("h1").inner_text() == "Compare runs"
 
 
+@pytest.mark.slow
 def test_lists_and_runs_work_without_a_script(visit: Any, served: Served) -> None:
     page = visit(served, "/?q=fine", java_script_enabled=False)
     page.locator(".runs tbody a").click()
@@ -205,6 +211,7 @@ def test_lists_and_runs_work_without_a_script(visit: Any, served: Served) -> Non
     assert page.locator(".runs tbody tr").count() == 1
 
 
+@pytest.mark.slow
 def test_a_new_look_is_seen_without_a_reload(
     visit: Any, unfinished: Callable[..., Path], runs: ModuleType, tmp_path: Path
 ) -> None:
@@ -234,6 +241,7 @@ def test_a_new_look_is_seen_without_a_reload(
         served.close()
 
 
+@pytest.mark.slow
 def test_rows_are_labelled_by_the_keyboard_alone(visit: Any, shelf: Path, tmp_path: Path) -> None:
     from holdfast.plugins.store.records import StoredPrediction, StoredRequest, StoredText, new_id
     from holdfast.plugins.store.store import open_store

@@ -31,6 +31,7 @@ if sys.argv[3] == "fail":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["well", "fail"])
 def test_nothing_is_left_when_the_process_ends(end: str, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"

@@ -64,6 +64,7 @@ def same(one: Duplicates, other: Duplicates) -> bool:
 LINKS = [f.name for f in fields(duplicates.SimilarPairs)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_two_searches_find_what_one_finds_with_everything_in_memory(
     name: str, real_texts: Read, alter: Alter

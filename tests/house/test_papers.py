@@ -71,6 +71,7 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
+@pytest.mark.slow
 def test_nine_functions_in_ten_have_at_most_30_lines(source: Path) -> None:
     nodes = [
         node for path in source.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
@@ -143,6 +144,7 @@ def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
     assert {old: plain for plain, old in described if old} == names
 
 
+@pytest.mark.slow
 def test_every_class_of_the_glossary_exists_and_has_one_meaning(root: Path, source: Path) -> None:
     glossary = (root / "docs/design.md").read_text("utf-8").partition("## Glossary")[2]
     named = set(re.findall(r"`([A-Z]\w+)`", glossary))

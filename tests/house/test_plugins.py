@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LOADED = (
     "import atexit, sys\n"
     "atexit.register(lambda: print('LOADED', [m for m in sys.modules "
@@ -25,6 +27,7 @@ def run(code: str, *, folder: Path, site: Path | None = None) -> subprocess.Comp
     )
 
 
+@pytest.mark.slow
 def test_import_and_a_training_load_no_plug_in(tmp_path: Path) -> None:
     rows = [f"the {thing} is {word},{word}" for thing in THINGS for word in ("good", "bad")]
     (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n", "utf-8")

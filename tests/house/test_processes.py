@@ -114,6 +114,7 @@ WAY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAY)
 def test_a_process_that_outlives_its_test_fails_it_by_name_and_holds_no_pipe(
     tmp_path: Path, way: str

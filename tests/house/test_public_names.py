@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import holdfast
 
 # Names of the contract that may come; a room of this name would take the function's place.
@@ -30,6 +32,7 @@ def test_dir_lists_the_public_names_alone() -> None:
     assert dir(holdfast) == sorted(holdfast.__all__)
 
 
+@pytest.mark.slow
 def test_a_public_name_is_the_same_after_every_module_was_imported() -> None:
     """An imported sub-module becomes an attribute of its package: it must cover none of them. In a
     process of its own, so that it leaves no trace here."""

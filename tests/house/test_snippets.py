@@ -27,66 +27,70 @@ def load() -> ModuleType:
 
 pages = load()
 ALL = [snippet for page in pages.PAGES for snippet in pages.snippets(page)]
-each = pytest.mark.parametrize("snippet", ALL, ids=lambda snippet: snippet.name)
 
 
-@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
-def test_every_fence_of_a_page_is_found(page: Path) -> None:
-    fences = len(re.findall(r"^\s*```", page.read_text("utf-8"), re.MULTILINE))
-    found = [snippet for snippet in pages.snippets(page) if snippet.kind != "setup"]
-    assert fences == 2 * len(found), "a fence begins at the left edge and ends with a fence"
+def test_every_fence_of_a_page_is_found() -> None:
+    for page in pages.PAGES:
+        fences = len(re.findall(r"^\s*```", page.read_text("utf-8"), re.MULTILINE))
+        found = [snippet for snippet in pages.snippets(page) if snippet.kind != "setup"]
+        assert fences == 2 * len(found), "a fence begins at the left edge and ends with a fence"
 
 
-@each
-def test_a_snippet_has_a_language_that_the_tests_know(snippet: Any) -> None:
-    assert snippet.kind in (*pages.KINDS, "setup"), (
-        "begin the fence with ```shell, ```python or ```yaml where it can be run, and with ```text "
-        "where it is output, a drawing or a synopsis"
-    )
+def test_a_snippet_has_a_language_that_the_tests_know() -> None:
+    for snippet in ALL:
+        assert snippet.kind in (*pages.KINDS, "setup"), (
+            f"{snippet.name}: begin the fence with ```shell, ```python or ```yaml where it can be "
+            "run, and with ```text where it is output, a drawing or a synopsis"
+        )
 
 
-@each
-def test_a_comment_above_a_snippet_is_a_reason_that_holds(snippet: Any) -> None:
-    if not snippet.mark:
-        return
-    assert snippet.reason or snippet.elsewhere, (
-        f"a comment above a snippet begins with {pages.NOT_RUN!r} or {pages.ELSEWHERE!r}"
-    )
-    if snippet.reason:
-        start = next((r for r in pages.REASONS if snippet.reason.startswith(r)), None)
-        assert start, f"the reason begins with one of {list(pages.REASONS)}"
-        assert pages.REASONS[start].search(snippet.code), f"nothing in it {start}"
+def test_a_comment_above_a_snippet_is_a_reason_that_holds() -> None:
+    for snippet in ALL:
+        if not snippet.mark:
+            continue
+        assert snippet.reason or snippet.elsewhere, (
+            f"{snippet.name}: a comment above a snippet begins with {pages.NOT_RUN!r} or "
+            f"{pages.ELSEWHERE!r}"
+        )
+        if snippet.reason:
+            start = next((r for r in pages.REASONS if snippet.reason.startswith(r)), None)
+            assert start, f"the reason begins with one of {list(pages.REASONS)}"
+            assert pages.REASONS[start].search(snippet.code), f"nothing in it {start}"
 
 
-@each
-def test_a_snippet_that_is_run_elsewhere_stands_in_that_test(snippet: Any) -> None:
+def test_a_snippet_that_is_run_elsewhere_stands_in_that_test() -> None:
     """By the page's name, or by the last name of every call that the snippet makes."""
-    if not snippet.elsewhere:
-        return
-    test = (ROOT / snippet.elsewhere).read_text("utf-8")
-    if snippet.page.name in test:
-        return
-    calls = [node.func for node in ast.walk(ast.parse(snippet.code)) if isinstance(node, ast.Call)]
-    names = {call.attr for call in calls if isinstance(call, ast.Attribute)}
-    assert {name for name in names if name in test} >= names - {"fit", "train", "callback"}
+    for snippet in ALL:
+        if not snippet.elsewhere:
+            continue
+        test = (ROOT / snippet.elsewhere).read_text("utf-8")
+        if snippet.page.name in test:
+            continue
+        calls = [
+            node.func for node in ast.walk(ast.parse(snippet.code)) if isinstance(node, ast.Call)
+        ]
+        names = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+        assert {name for name in names if name in test} >= names - {"fit", "train", "callback"}
 
 
-@each
-def test_what_is_not_run_is_at_least_well_formed(snippet: Any) -> None:
+def test_what_is_not_run_is_at_least_well_formed() -> None:
     """Python compiles; a command of Holdfast has options that exist; a target is in the
     Makefile."""
-    if not snippet.reason or snippet.kind == "text":
-        return
-    if snippet.kind == "python":
-        compile(snippet.code, snippet.name, "exec")
-        return
-    for words in pages.commands(snippet.code):
-        if words[0] == "holdfast":
-            parse(words[1:])
-        if words[0] == "make":
-            targets = {word for word in words[1:] if "=" not in word}
-            made = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-            assert targets <= set(made)
+    for snippet in ALL:
+        if not snippet.reason or snippet.kind == "text":
+            continue
+        if snippet.kind == "python":
+            compile(snippet.code, snippet.name, "exec")
+            continue
+        for words in pages.commands(snippet.code):
+            if words[0] == "holdfast":
+                parse(words[1:])
+            if words[0] == "make":
+                targets = {word for word in words[1:] if "=" not in word}
+                made = re.findall(
+                    r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE
+                )
+                assert targets <= set(made)
 
 
 def parse(words: list[str]) -> None:

@@ -99,6 +99,7 @@ def test_the_same_seed_gives_the_same_estimator(tiny_model: Path) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_it_works_inside_cross_validation_and_search(tiny_model: Path) -> None:
     texts, labels = texts_and_labels(40)
     scores = cross_val_score(TextClassifier(str(tiny_model), SHORT), texts, labels, cv=2)
@@ -107,6 +108,7 @@ def test_it_works_inside_cross_validation_and_search(tiny_model: Path) -> None:
     assert search.fit(texts, labels).best_params_["random_state"] in (0, 1)
 
 
+@pytest.mark.slow
 def test_the_usual_parameters_are_searched_under_their_usual_names(tiny_model: Path) -> None:
     texts, labels = texts_and_labels(40)
     base = TextClassifier(str(tiny_model), {"train.threads": 1, "methods.contrast": False})
@@ -247,6 +249,7 @@ def test_what_is_for_the_rows_of_a_table_is_refused(
         TextClassifier(str(tiny_model), {**SHORT, **given}).fit(texts, labels)
 
 
+@pytest.mark.slow
 def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
     """Not by their places, which is what the rows inside hold."""
     texts, numbers = texts_and_labels()

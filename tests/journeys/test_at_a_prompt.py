@@ -30,6 +30,7 @@ def objects(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["TrainedRun", "Verdict", "Comparison", "Audit", "Explanation", "Drifted"]
 )

@@ -83,6 +83,7 @@ def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     assert "Passed: " in done.out
 
 
+@pytest.mark.slow
 def test_a_file_whose_label_cannot_be_told_says_so_first(tmp_path: Path, holdfast) -> None:
     rows = [
         f"visit {n} was as the guest of room {n} had hoped,{('north', 'south')[n % 2]},"
@@ -105,6 +106,7 @@ def test_a_file_whose_label_cannot_be_told_says_so_first(tmp_path: Path, holdfas
     assert finding["remedy"] in " ".join(train.err.split())
 
 
+@pytest.mark.slow
 def test_numbers_of_tickets_are_no_classes_and_texts_of_another_language_are_named(
     tmp_path: Path, holdfast
 ) -> None:
@@ -336,6 +338,7 @@ def test_what_is_secret_is_shown_whole_by_no_check(tmp_path: Path, holdfast) -> 
         assert all(secret not in text for text in shown), secret
 
 
+@pytest.mark.slow
 def test_filler_and_other_subjects_are_named_among_questions_to_a_bank(tmp_path: Path) -> None:
     """By the embedded model; none of these sentences is among those that it is compared with."""
     things = ["card", "transfer", "top-up", "refund", "direct debit", "exchange rate"]

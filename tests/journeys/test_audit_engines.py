@@ -20,6 +20,7 @@ def reworded(text: str, share: float, words: Sequence[str], rng: random.Random) 
     return " ".join(split)
 
 
+@pytest.mark.slow
 def test_audit_on_ray_says_what_it_says_here(
     holdfast: Any,
     real_texts: Any,

@@ -49,6 +49,7 @@ def full_for(name: str) -> Callable[[Path, Callable[[Path], None]], None]:
     return fill
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["result.json", "predictions.parquet", "step-*.pt"])
 def test_a_full_disk_leaves_the_run_to_be_resumed(
     holdfast: Any,
@@ -126,6 +127,7 @@ def raising(error: Exception) -> Callable[..., Any]:
     return act
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["training", "scoring"])
 @pytest.mark.parametrize(
     "error",

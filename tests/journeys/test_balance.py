@@ -63,6 +63,7 @@ def test_a_stated_population_moves_the_answers_by_bayes_rule(
     assert "class rates" in [one["what"] for one in moved["decisions"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["draw", "weights", "effective"])
 def test_rows_learned_otherwise_answer_at_their_own_rates(
     rare_csv: Path, quick: list[str], tmp_path: Path, by: str

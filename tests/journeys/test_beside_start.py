@@ -112,6 +112,7 @@ def test_errors_tells_of_both_in_eighty_columns(
     assert found["outputs"]["shares"] == result["outputs"]["shares"]
 
 
+@pytest.mark.slow
 def test_a_judge_and_a_classifier_may_be_named(
     quick: list[str], tiny_llama: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_language_model_learns_secret_numbers(tiny_llama: Path, tmp_path: Path
     assert found["extraction"] is None
 
 
+@pytest.mark.slow
 def test_no_canaries_are_no_change(marked_csv: Path, quick: list[str], tmp_path: Path) -> None:
     made = []
     for name, more in (("none", []), ("zero", ["probes.canaries=0"])):

@@ -22,6 +22,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv
     return path
 
 
+@pytest.mark.slow
 def test_a_search_for_the_size_is_told_kept_and_repeated(
     holdfast: Any, source: Path, settings: list[str], tmp_path: Path
 ) -> None:

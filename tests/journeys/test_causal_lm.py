@@ -89,6 +89,7 @@ def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> 
     own_verdict(run)
 
 
+@pytest.mark.slow
 def test_a_run_that_recites_its_answers_is_told_so(
     tmp_path: Path, settings: list[str], own_verdict: Any
 ) -> None:
@@ -188,6 +189,7 @@ def test_its_recipe_repeats_the_run(
     assert digest[0] == digest[1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(
     run: Path, sums: Path, settings: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:
@@ -272,6 +274,7 @@ def test_an_answer_that_was_stopped_is_marked_and_others_may_be_drawn(
     assert "--max-tokens" in refused.err
 
 
+@pytest.mark.slow
 def test_plain_text_of_the_corpus_is_learned_whole_and_packed(
     shared_data: Path, settings: list[str], tmp_path: Path
 ) -> None:
@@ -321,6 +324,7 @@ def test_settings_that_mean_nothing_here_are_refused(
     assert said in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("merge", [False, True])
 def test_an_adapter_on_rendered_chats_loads_in_plain_peft(

@@ -98,6 +98,7 @@ def test_both_models_answer_as_transformers_does_and_remember_their_own_words(
     assert talk.ask("red blue?").answer == first.answer
 
 
+@pytest.mark.slow
 def test_an_adapter_is_switched_off_and_nothing_is_loaded_twice(
     make: Callable[..., Path], tiny_llama: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_a_classifier_is_refused_with_the_command_that_asks_it(
         public.chat(finished_run)
 
 
+@pytest.mark.slow
 def test_a_start_model_that_is_gone_is_told_and_the_talk_goes_on(
     make: Callable[..., Path], tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def terminal(run: Path) -> Iterator[Terminal]:
     os.close(made.parent)
 
 
+@pytest.mark.slow
 def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until("you > ")
     terminal.type("/help\n")
@@ -291,12 +294,14 @@ def test_almost_no_temperature_takes_the_likeliest_word(run: Path) -> None:
     assert cold.ask("red blue?").answer == sure.ask("red blue?").answer
 
 
+@pytest.mark.slow
 def test_a_mark_before_the_first_line_is_no_part_of_it(shell: Any, run: Path) -> None:
     done = shell("chat", run, "--json", "--tokens", 2, cwd=run, text="\ufeffred?\r\n")
     assert done.code == 0
     assert json.loads(done.out)["message"] == "red?"
 
 
+@pytest.mark.slow
 def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
     terminal.until("you > ")
     # A signal between two reads is seen at the next one; one while Python ends has no handler.

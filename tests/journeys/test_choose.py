@@ -51,6 +51,7 @@ def sets(settings: list[str]) -> list[str]:
     return [part for one in settings for part in ("--set", one)]
 
 
+@pytest.mark.slow
 def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     holdfast: Any,
     marked_csv: Path,
@@ -146,6 +147,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_answers_are_asked_about_too(
     kind: str, tiny_model: Path, wide_model: Path, tmp_path: Path, closed: None
@@ -207,6 +209,7 @@ def check(found: Choice) -> None:
         assert candidate.seconds > 0
 
 
+@pytest.mark.slow
 def test_texts_are_measured_in_bits_a_byte(
     tiny_llama: Path, merging_llama: Path, tmp_path: Path, closed: None
 ) -> None:
@@ -284,6 +287,7 @@ def drug(rng: np.random.Generator, i: int) -> dict[str, Any]:
     return {"text": " ".join(chosen), "label": "yes" if chosen.count("codeine") else "no"}
 
 
+@pytest.mark.slow
 def test_a_model_is_adapted_and_kept_where_it_is_better(
     holdfast: Any, letters_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

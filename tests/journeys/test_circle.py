@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from holdfast.plugins.service.labelling import Labelling
 from holdfast.plugins.store.store import open_store
 
@@ -140,6 +142,7 @@ def predicted(holdfast: Any, run: Path, rows: Path) -> list[Any]:
     return [json.loads(line)["prediction"] for line in said.out.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
     holdfast: Any, shared_data: Path, tmp_path: Path
 ) -> None:

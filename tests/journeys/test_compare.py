@@ -213,6 +213,7 @@ def test_a_file_that_names_one_label_a_row_is_read_so(
     assert found["a"]["value"] > 0.5
 
 
+@pytest.mark.slow
 def test_two_runs_that_learned_other_columns_of_a_file_are_not_compared_on_it(
     holdfast: Any, finished_run: Path, marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def kept_by(losses: np.ndarray, correct: list[int]) -> int:
     return kept
 
 
+@pytest.mark.slow
 def test_the_kept_state_is_the_newest_that_is_not_worse_than_the_lowest(trained: Any) -> None:
     # A run whose lowest loss comes long before its last checkpoint.
     run, result = trained(
@@ -153,6 +154,7 @@ def test_the_kept_state_is_the_newest_that_is_not_worse_than_the_lowest(trained:
     assert result["best_step"] == history[kept].step < result["last_step"]
 
 
+@pytest.mark.slow
 def test_the_saved_temperature_is_that_of_the_best_state(learned_by_heart: Any) -> None:
     """Fitted here by SciPy to the logits of every look: the last look's would be far hotter."""
     run, result = learned_by_heart
@@ -350,6 +352,7 @@ def test_what_the_rows_hold_stands_among_the_findings(trained: Any) -> None:
     assert {"conflicting_labels", "truncated_texts", "exact_duplicates"} <= checks, checks
 
 
+@pytest.mark.slow
 def test_the_linear_probe_beside_the_model_does_not_depend_on_the_training(trained: Any) -> None:
     rows = marked(100, 0.1, 11)
     said = []
@@ -376,6 +379,7 @@ def moved(run: Path, start: Path) -> dict[str, bool]:
     }
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_and_all_else_learns(trained: Any, tiny_model: Path) -> None:
     """By default the words; with ``model.freeze=2`` the embeddings and the first block."""
     rows = marked(60, 0.1, 12)
@@ -437,6 +441,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
     assert ends["finetune"].learning_rate == pytest.approx(1e-3 / steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "why"),
     [

@@ -80,12 +80,14 @@ def typed(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_the_check_is_made_of_its_file_alone(site: Path, rows: Path, tmp_path: Path) -> None:
     audit: dict[str, Any] = json.loads(typed(site, tmp_path, "audit", str(rows), "--json").stdout)
     (finding,) = [one for one in audit["findings"] if one["check"] == "shouting"]
     assert sorted(finding["rows"]) == [3, 8]
 
 
+@pytest.mark.slow
 def test_the_method_is_a_key_of_the_recipe(site: Path, rows: Path, tmp_path: Path) -> None:
     sets = ("train.max_steps=2", "methods.confidence_penalty.beta=0.5")
     words = [part for one in sets for part in ("--set", one)]
@@ -98,6 +100,7 @@ def test_the_method_is_a_key_of_the_recipe(site: Path, rows: Path, tmp_path: Pat
     assert refused.value.returncode == 2
 
 
+@pytest.mark.slow
 def test_the_analysis_is_a_block_of_the_result_and_a_section_of_the_report(
     site: Path, rows: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +122,7 @@ def test_the_command_of_another_package_is_listed_and_works(
     assert typed(site, tmp_path, "count", str(rows)).stdout == "80 rows\n"
 
 
+@pytest.mark.slow
 def test_the_task_trains_predicts_and_is_scored_by_its_own_metric(
     site: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +154,7 @@ def test_the_task_trains_predicts_and_is_scored_by_its_own_metric(
     assert "token-classification" in refused.value.stderr
 
 
+@pytest.mark.slow
 def test_the_tasks_loss_is_the_sum_of_its_questions(site: Path, tmp_path: Path) -> None:
     code = """
 import math, torch

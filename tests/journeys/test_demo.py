@@ -49,6 +49,7 @@ def leaky_run(
     return folder / "run", add_baseline_run(folder / "run")
 
 
+@pytest.mark.slow
 def test_who_divides_single_rows_promises_what_new_sources_do_not_keep(
     leaky_run: tuple[Path, dict[str, Any]],
 ) -> None:
@@ -112,6 +113,7 @@ class Rows:
         self.seen = set(run.job.train.rows.tolist())
 
 
+@pytest.mark.slow
 def test_the_careless_run_does_not_learn_from_its_own_test_rows_and_groups_widen_the_truth(
     leaky_run: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def student(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_a_student_that_nothing_was_kept_of_is_said_to_be_untaught(
     finished_run: Path, student: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_model_is_a_plain_one_of_so_many_blocks(student: Path) -> None:
     assert plain.config.num_hidden_layers == 2
 
 
+@pytest.mark.slow
 def test_its_recipe_repeats_it(holdfast: Any, student: Path, tmp_path: Path) -> None:
     done = holdfast("train", student / "recipe.yaml", "--out", tmp_path / "again", "--quiet")
     assert done.code == 0, done.err
@@ -132,6 +134,7 @@ def test_a_student_without_a_teacher_is_another_one(
     assert digest(tmp_path / "bare" / weights) != digest(student / weights)
 
 
+@pytest.mark.slow
 def test_a_killed_student_ends_as_one_that_was_left_alone(
     holdfast: Any, finished_run: Path, student: Path, tmp_path: Path, killed: type[BaseException]
 ) -> None:
@@ -160,6 +163,7 @@ def test_a_killed_student_ends_as_one_that_was_left_alone(
     assert [blocks[0][key] for key in kept] == [blocks[1][key] for key in kept]
 
 
+@pytest.mark.slow
 def test_several_runs_teach_together_only_on_one_division(
     holdfast: Any,
     finished_run: Path,
@@ -184,6 +188,7 @@ def test_several_runs_teach_together_only_on_one_division(
     assert block["alone"] == {"why": "set by you: distill.alone=false"}
 
 
+@pytest.mark.slow
 def test_unlabelled_texts_are_answered_by_the_teacher(
     holdfast: Any, finished_run: Path, marked_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -211,6 +216,7 @@ def test_unlabelled_texts_are_answered_by_the_teacher(
     assert found["data"]["train"] == result_of(finished_run)["data"]["train"]
 
 
+@pytest.mark.slow
 def test_a_student_may_read_other_pieces_but_not_other_forms(
     holdfast: Any, finished_run: Path, letters_model: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +325,7 @@ TASKS: dict[str, tuple[Any, str, list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_is_taught(
     holdfast: Any, request: pytest.FixtureRequest, tmp_path: Path, task: str
@@ -342,6 +349,7 @@ def test_every_task_is_taught(
         assert "is not supported for" in done.err
 
 
+@pytest.mark.slow
 def test_blocks_may_be_held_to_the_teachers(
     holdfast: Any, finished_run: Path, student: Path, letters_model: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 HEADER = ("text", "label", "day", "shop", "author")
 
@@ -29,6 +30,7 @@ def division(run: Path) -> str:
     return next(e["because"] for e in events if e.get("what") == "split")
 
 
+@pytest.mark.slow
 def test_runs_by_time_source_and_topic(
     holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -63,6 +65,7 @@ def test_runs_by_time_source_and_topic(
     assert again == found
 
 
+@pytest.mark.slow
 def test_a_stable_run_keeps_its_rows_where_they_were_when_rows_come(
     holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_a_stable_run_keeps_its_rows_where_they_were_when_rows_come(
     assert sides(tmp_path / "again") == sides(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_named_groups_are_held_out_and_what_cannot_be_is_told_before_a_run(
     holdfast: Any, marked_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:

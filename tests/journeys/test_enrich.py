@@ -60,6 +60,7 @@ def plain(english_csv: Path, quick: list[str], tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["aeda", "swap", "delete", "cutout", "synonyms", "insert", "eda", "back_translation"]
 )
@@ -96,6 +97,7 @@ class Kill:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_within_an_epoch_ends_as_one_that_was_left_alone(
     english_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -144,6 +146,7 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_own_is_used_and_told(
     english_csv: Path, quick: list[str], tmp_path: Path, own: Path, plain: Path
 ) -> None:

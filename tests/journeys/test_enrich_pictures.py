@@ -79,6 +79,7 @@ def told(result: dict[str, Any]) -> dict[str, str]:
     return {one["chosen"].split(" (")[0]: one["because"] for one in lines}
 
 
+@pytest.mark.slow
 def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     level: Path, sided: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     assert weights(tmp_path / "again") == weights(tmp_path / "sided")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["enrich.flip=true", "enrich.usual.mirror=yes"])
 def test_a_mirror_that_is_set_is_used_and_warned_of(
     sided: Path, level: Path, model: Path, tmp_path: Path, setting: str
@@ -112,6 +114,7 @@ class Kill:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_mixed_pictures_ends_as_one_that_was_left_alone(
     level: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +135,7 @@ def test_a_killed_run_with_mixed_pictures_ends_as_one_that_was_left_alone(
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_unasked_the_pictures_stay_as_they_are(level: Path, model: Path, tmp_path: Path) -> None:
     assert told(go(level, model, tmp_path / "plain")) == {}
     assert told(go(level, model, tmp_path / "off", "enrich.usual=false")) == {}

@@ -102,6 +102,7 @@ def test_a_source_that_was_written_anew_is_not_the_rows_of_before(
     assert "have changed" in block["seen"]["why"]
 
 
+@pytest.mark.slow
 def test_an_average_has_an_honest_score(
     holdfast: Any,
     finished_run: Path,

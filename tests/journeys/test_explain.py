@@ -39,6 +39,7 @@ def rows(old_runs: Path) -> Callable[[str], Path]:
     return find
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_explained(
     name: str, old_runs: Path, rows: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch

@@ -51,6 +51,7 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return made.to_json()
 
 
+@pytest.mark.slow
 def test_the_facts_say_how_near_how_fast_and_why(exported: dict[str, Any]) -> None:
     assert json.loads((Path(exported["folder"]) / "export.json").read_text()) == {
         k: v for k, v in exported.items() if k not in ("folder", "pushed")
@@ -243,6 +244,7 @@ def chat(merging_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_language_model_becomes_one_file_with_a_modelfile(holdfast: Any, chat: Path) -> None:
     done = holdfast("export", chat, "--to", "gguf", "--json")
     assert done.code == 0, done.err
@@ -294,6 +296,7 @@ def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
     assert "ollama create talk" in (out / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_python_asks_with_a_frame_and_a_changed_layer_is_refused(
         Predictor.load(copy)
 
 
+@pytest.mark.slow
 def test_columns_of_noise_are_not_used_and_the_run_is_the_one_without_them(
     shops: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_columns_of_noise_are_not_used_and_the_run_is_the_one_without_them(
     assert noise["test"] == {**plain["test"], "opened_at": noise["test"]["opened_at"]}
 
 
+@pytest.mark.slow
 def test_auto_proposes_and_changes_nothing(shops: Path, quick: list[str], tmp_path: Path) -> None:
     given = [f"data.path={shops}", "data.features=auto", *quick]
     result = train(override(Recipe(), given), tmp_path / "run")

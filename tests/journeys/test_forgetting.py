@@ -76,6 +76,7 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_general_probe_is_measured_at_every_look_and_changes_nothing(
     go: Go, general: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_general_probe_is_measured_at_every_look_and_changes_nothing(
     assert "48 general passages" not in page
 
 
+@pytest.mark.slow
 def test_replay_learns_general_rows_that_no_look_measures(
     go: Go, general: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +121,7 @@ def test_replay_learns_general_rows_that_no_look_measures(
     assert gained[1] < gained[0] - 0.05
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_every_guard_ends_to_the_bit_as_it_would_have(
     go: Go, general: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +150,7 @@ def test_a_killed_run_with_every_guard_ends_to_the_bit_as_it_would_have(
     assert first == second
 
 
+@pytest.mark.slow
 def test_where_no_file_is_given_the_model_writes_what_it_replays(go: Go, tmp_path: Path) -> None:
     told: list[Decision | Finding] = []
     asked = ("methods.replay.share=0.5", "methods.replay.written=12")
@@ -160,6 +164,7 @@ def test_where_no_file_is_given_the_model_writes_what_it_replays(go: Go, tmp_pat
     assert weights(tmp_path / "run") == weights(tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_general_rows_that_copy_rows_of_the_run_are_left_out(
     go: Go, rows: Path, general: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +212,7 @@ def test_a_classifier_is_measured_on_labelled_rows_of_its_classes(
         train(override(Recipe(), [*asked, f"data.general={wrong}"]), tmp_path / "wrong")
 
 
+@pytest.mark.slow
 def test_the_built_in_text_is_measured_at_every_look(go: Go, tmp_path: Path) -> None:
     result = go(tmp_path / "run", "probes.forgetting.data=built-in")
     told = result["probes"]["forgetting"]

@@ -309,6 +309,7 @@ def test_the_recipe_repeats_the_run_from_another_folder(
     assert plain_result(again) == plain_result(finished_run)
 
 
+@pytest.mark.slow
 def test_a_relative_path_is_found_again_from_elsewhere(
     holdfast: Any,
     sets: list[str],

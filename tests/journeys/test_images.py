@@ -52,6 +52,7 @@ def small_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_needs_a_model_and_nothing_else(
     holdfast: Callable[..., Any], digits: Path, small_vit: Path, own_verdict: Any
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from holdfast.plugins.sandbox.fork import ENVIRONMENT
 
@@ -108,6 +109,7 @@ def admitted(run: Path) -> None:
     assert "a killed run had opened them at" in opened[0]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(
     tmp_path: Path, marked_csv: Path, quick: list[str]
 ) -> None:

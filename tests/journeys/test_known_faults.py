@@ -39,6 +39,7 @@ def check(found: Audit, here: list[str], others: dict[Path, list[str]]) -> None:
         assert {row for row, text in enumerate(there) if text in first} <= leaked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "column", "within", "between"),
     [

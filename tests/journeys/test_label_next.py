@@ -30,6 +30,7 @@ def asked(classes: int, each: int) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_rows_of_the_source_without_a_label(tmp_path: Path, holdfast) -> None:
     rows = asked(24, 3)
     waiting = {5, 30, 31, 70}

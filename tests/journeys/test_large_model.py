@@ -55,6 +55,7 @@ class EndsAt:
             raise self.error
 
 
+@pytest.mark.slow
 def test_a_run_of_a_model_too_large_for_its_rows_is_resumed_reported_and_used(
     wide_llama: Path, tmp_path: Path, killed: type[BaseException], holdfast: Callable[..., Any]
 ) -> None:

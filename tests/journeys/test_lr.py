@@ -53,6 +53,7 @@ def test_the_command_suggests_a_rate_with_its_picture_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_python_gives_what_the_command_gives_and_leaves_the_generators(
     marked_csv: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_the_score_is_that_of_the_predictions_on_rows_of_test_classes_alone(run:
         assert -np.log(own) == pytest.approx(line["loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_start_loads_plainly_and_is_one_that_train_goes_on_from(
     run: Path, holdfast: Any, marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

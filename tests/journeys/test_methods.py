@@ -71,6 +71,7 @@ def go(data: Path, quick: list[str], folder: Path, *settings: str, **more: Any) 
     return train(override(Recipe(), [f"data.path={data}", *quick, *settings]), folder, **more)
 
 
+@pytest.mark.slow
 def test_a_method_of_one_file_runs_from_a_recipe(
     marked_csv: Path, quick: list[str], tmp_path: Path, flood: None
 ) -> None:
@@ -132,6 +133,7 @@ def rare_csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_c
     return path
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -174,6 +176,7 @@ def test_balanced_classes_stand_in_the_data_map_by_their_own_rows(
     assert min(rare) > max(common)
 
 
+@pytest.mark.slow
 def test_a_method_of_the_fine_tuning_where_there_is_none_is_a_finding(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ AVERAGES = (
 )
 
 
+@pytest.mark.slow
 def test_averages_are_tried_told_and_kept_as_a_plain_model(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -223,6 +227,7 @@ def test_averages_are_tried_told_and_kept_as_a_plain_model(
     assert plain["best_step"] == result["last_step"]
 
 
+@pytest.mark.slow
 def test_a_run_with_averages_that_was_killed_ends_as_the_one_that_was_not(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -253,6 +258,7 @@ WHERE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", WHERE, ids=[one[0] for one in WHERE])
 def test_where_it_learns_a_killed_run_ends_as_the_one_that_was_not(
     marked_csv: Path, quick: list[str], tmp_path: Path, asked: tuple[str, ...]
@@ -293,6 +299,7 @@ NOISE = (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_have(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, sources: Path, quick: list[str
     return folder
 
 
+@pytest.mark.slow
 def test_each_source_is_divided_and_scored_by_itself_and_copies_stay_together(run: Path) -> None:
     result = json.loads((run / "result.json").read_text("utf-8"))
     assert result["classes"] == ["no", "yes"]
@@ -69,6 +70,7 @@ def test_each_source_is_divided_and_scored_by_itself_and_copies_stay_together(ru
     assert told["weights of sources"]["chosen"].startswith("post 1.6, shop 0.8")
 
 
+@pytest.mark.slow
 def test_the_runs_recipe_repeats_it_to_the_byte(run: Path, tmp_path: Path) -> None:
     train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
     model = Path("model") / "model.safetensors"
@@ -83,6 +85,7 @@ class Kill:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_without_its_sources(
     run: Path, sources: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "words"),
     [

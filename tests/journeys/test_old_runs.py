@@ -101,6 +101,7 @@ def test_an_old_run_is_reported(old: Path, task: str, holdfast: Callable[..., An
     assert said(old, task, "diagnose.json")["verdict"]["label"] in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_python_program_uses_an_old_run(old: Path, task: str) -> None:
     run = holdfast.TrainedRun(old / "runs" / task)
@@ -133,6 +134,7 @@ def test_an_old_recipe_and_that_of_an_old_run_are_the_same_run(old: Path, task: 
     }.get(task)  # what text classification writes alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["classes.yaml", "runs/classes/recipe.yaml"])
 def test_an_old_recipe_trains(
     old: Path, recipe: str, tiny_model: Path, holdfast: Callable[..., Any], tmp_path: Path

@@ -118,6 +118,7 @@ def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     source.embedded_folder.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("embedded")
 @pytest.mark.timeout(900)  # seconds of one core for each page; minutes where others have the cores
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # pages for people: `open` without `with`

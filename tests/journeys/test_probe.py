@@ -60,6 +60,7 @@ def memorized(
     return folder / "run", folder / "members.csv", test
 
 
+@pytest.mark.slow
 def test_a_run_that_learned_by_heart_is_told_so_with_its_rows(memorized: Any) -> None:
     run, _, _ = memorized
     found = _asked(str(run))

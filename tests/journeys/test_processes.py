@@ -94,6 +94,7 @@ def one_writes_and_one_speaks(both: Any) -> None:
     assert (run / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(tmp_path: Path, marked_csv: Path, quick: list[str]) -> None:
     """One test, so that the runs are made once whatever the number of workers."""
     both = run_both(tmp_path, marked_csv, quick)

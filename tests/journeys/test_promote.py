@@ -82,6 +82,7 @@ def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_a_challenger_is_compared_promoted_and_taken_back_under_traffic(
     finished_run: Path, tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
@@ -136,6 +137,7 @@ def _compared(server: Server) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_challenger_of_other_classes_is_refused(
     finished_run: Path, tmp_path: Path, old_runs: Path
 ) -> None:

@@ -79,6 +79,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_every_door_opens_again_and_again_in_one_process(
     marked_rows: Any, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_every_door_opens_again_and_again_in_one_process(
     assert json.loads(done.stdout) == [3, 1, 60, True, True]
 
 
+@pytest.mark.slow
 def test_a_frame_is_stored_and_its_recipe_repeats_the_run(
     run: holdfast.TrainedRun, frame: Any, tmp_path: Path
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path
         _ = holdfast.TrainedRun(tmp_path / "nothing").result
 
 
+@pytest.mark.slow
 def test_asking_again_and_again_fills_no_disk(run: holdfast.TrainedRun, frame: Any) -> None:
     """A program that asks for days has the files of what it is reading now, and no others."""
     texts = frame["text"].to_list()[:4]

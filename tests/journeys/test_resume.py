@@ -54,6 +54,7 @@ def rows(folder: Path, marked_rows: Any, write_csv: Any, changed: int | None = N
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["train", "valid", "test"])
 def test_rows_that_changed_meanwhile_are_refused(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any, side: str

@@ -135,6 +135,7 @@ def result_of(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_whole(done: Path) -> None:
     names = {
         "recipe.yaml",
@@ -287,6 +288,7 @@ def test_what_does_not_fit_the_task_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_summary_and_the_plan_speak_of_texts(
     pairs: Path, t5: Path, settings: list[str], holdfast: Any, tmp_path: Path
 ) -> None:
@@ -301,6 +303,7 @@ def test_the_summary_and_the_plan_speak_of_texts(
     assert "Accuracy" not in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT calls what Transformers renamed
 def test_a_lora_run_is_saved_for_plain_peft(settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip("peft")
@@ -341,6 +344,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, settings: list[
     kill.admitted(tmp_path / "scoring")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "extra"),
     [
@@ -386,6 +390,7 @@ def test_real_rows_go_through(
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_whose_targets_are_its_sources_is_leaking(
     tmp_path: Path, pairs: Path, settings: list[str]
 ) -> None:
@@ -405,6 +410,7 @@ def test_a_run_whose_targets_are_its_sources_is_leaking(
     assert rate["share_of_targets_that_are_their_source"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -488,6 +494,7 @@ def trained_by_hand(
     return dict(network.state_dict())
 
 
+@pytest.mark.slow
 def test_another_seed_draws_the_rows_of_its_updates_in_another_order(
     pairs: Path, t5: Path, tmp_path: Path
 ) -> None:
@@ -562,6 +569,7 @@ def test_the_untuned_model_and_the_samples_of_each_side_are_what_they_are_called
     assert result["test"]["metrics"]["chrf"]["value"] == pytest.approx(chrf.score / 100, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quantised_run_is_judged_against_the_unquantised_model(
     tmp_path: Path, settings: list[str], done: Path
 ) -> None:

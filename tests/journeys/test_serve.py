@@ -104,6 +104,7 @@ def known(served: Served, path: str, body: Any = None) -> tuple[int, Any]:
     return served.ask(path, body, Authorization=f"Bearer {TOKEN}")
 
 
+@pytest.mark.slow
 def test_one_line_says_that_it_answers_and_how(served: Served) -> None:
     assert served.line.startswith("http://127.0.0.1:"), served.errors.read_text()
     for word in ("text-classification", "float32", "store.db"):
@@ -169,6 +170,7 @@ def test_other_protocols_say_what_this_model_is_not(served: Served) -> None:
     assert answer["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
 
 
+@pytest.mark.slow
 def test_it_ends_whole_and_all_stands_in_the_store(served: Served) -> None:
     from holdfast.plugins.store.store import open_store
 
@@ -190,6 +192,7 @@ def test_it_ends_whole_and_all_stands_in_the_store(served: Served) -> None:
     assert "Traceback" not in served.errors.read_text()
 
 
+@pytest.mark.slow
 def test_without_a_store_named_one_lies_beside_the_run_and_drift_is_watched(
     run: Path, tmp_path: Path
 ) -> None:
@@ -231,6 +234,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_told_to_end_while_the_reference_of_drift_is_made_it_ends_with_0(
     run: Path, tmp_path: Path
 ) -> None:
@@ -253,6 +257,7 @@ def test_told_to_end_while_the_reference_of_drift_is_made_it_ends_with_0(
         one.close()
 
 
+@pytest.mark.slow
 def test_a_host_that_others_reach_needs_a_token(finished_run: Path) -> None:
     done = subprocess.run(
         holdfast("serve", finished_run, "--host", "0.0.0.0", "--port", 0),

@@ -129,6 +129,7 @@ def chosen(run: Path, what: str) -> list[str]:
     return [made["chosen"] for made in result(run)["decisions"] if made["what"] == what]
 
 
+@pytest.mark.slow
 def test_spread_over_two_it_is_the_run_of_one_killed_and_resumed_too(
     base: list[str], tmp_path: Path
 ) -> None:

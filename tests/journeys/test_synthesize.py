@@ -47,6 +47,7 @@ def settings(rows: Path, quick: list[str], **asked: Any) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_useful_rows_are_used_marked_and_no_copies_of_any_row(
     rows: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def _table(path: Path) -> list[tuple[str, str]]:
         return [(row["text"], row["label"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_what_a_model_that_knows_nothing_writes_is_not_used(
     rows: Path, quick: list[str], tiny_llama: Path, tmp_path: Path
 ) -> None:

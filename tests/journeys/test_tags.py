@@ -62,6 +62,7 @@ def result_of(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_task_is_worked_out_with_its_reason(run: Path) -> None:
     result = result_of(run)
     told = {made["what"]: made for made in result["decisions"]}
@@ -123,6 +124,7 @@ def test_it_learned_more_than_its_baselines(run: Path) -> None:
     assert found["loss"]["value"] < others["linear probe"]["loss"]["value"]
 
 
+@pytest.mark.slow
 def test_predictions_line_up_whatever_the_words_come_in(
     run: Path, rows: Any, tagged: Any, holdfast: Any, tmp_path: Path, shell: Any
 ) -> None:
@@ -237,6 +239,7 @@ def test_files_in_another_encoding_are_told(run: Path, holdfast: Any, tmp_path: 
     assert json.loads(done.out)["tokens"][3] == "münchen"
 
 
+@pytest.mark.slow
 def test_several_runs_are_averaged(run: Path, holdfast: Any, rows: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"tokens": rows[0][0]}) + "\n", encoding="utf-8")
@@ -247,6 +250,7 @@ def test_several_runs_are_averaged(run: Path, holdfast: Any, rows: Any, tmp_path
     assert json.loads(done.out)["n"] == len(rows)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_undisturbed_one(
     run: Path, killed: type[BaseException], tmp_path: Path
 ) -> None:
@@ -335,6 +339,7 @@ def test_the_report_and_the_card_speak_of_entities(run: Path) -> None:
     assert all(row["label"] != row["prediction"] for row in hardest["confidently_wrong"])
 
 
+@pytest.mark.slow
 def test_the_run_repeats_from_its_recipe_and_keeps_by_its_metric(run: Path, tmp_path: Path) -> None:
     from holdfast.recipe import read_recipe
 

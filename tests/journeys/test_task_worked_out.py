@@ -130,6 +130,7 @@ def test_an_encoder_in_a_folder_is_refused_alike(
         resolve_task(recipe)
 
 
+@pytest.mark.slow
 def test_a_decoder_reads_a_source_and_its_target_as_prompt_and_answer(
     made: dict[str, Path], tiny_llama: Path, tmp_path: Path, holdfast: Any
 ) -> None:

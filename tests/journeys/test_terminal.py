@@ -39,6 +39,7 @@ def test_quiet_says_the_result_alone(
     assert str(Path("run") / "report.html") in done.out
 
 
+@pytest.mark.slow
 def test_little_is_said_before_the_first_step_and_nothing_is_lost(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_quiet_and_verbose_exclude_each_other(holdfast: Any, marked_csv: Path) -
     assert "exclude each other" in done.err
 
 
+@pytest.mark.slow
 def test_no_line_is_longer_than_80_columns(
     holdfast: Any,
     marked_rows: Any,
@@ -114,6 +116,7 @@ def test_no_line_is_longer_than_80_columns(
         assert [line for line in long if "/" not in line] == []
 
 
+@pytest.mark.slow
 def test_a_verdict_that_was_feared_exits_with_three_and_whole_files(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -142,6 +145,7 @@ def test_a_dry_run_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_default_folder_counts_up_and_resume_takes_the_last(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -195,6 +199,7 @@ def test_what_was_mistyped_names_what_was_meant(
     assert (done.code, meant in done.err) == (2, True), done.err
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error(
     finished_run: Path, marked_rows: Any, tmp_path: Path
 ) -> None:
@@ -257,6 +262,7 @@ def in_a_terminal(
     return process.wait(timeout=100), seen.decode("utf-8", "replace")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(
     marked_csv: Path, sets: list[str], tmp_path: Path, holdfast: Any
 ) -> None:
@@ -308,6 +314,7 @@ def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
     assert max(len(line) for line in re.split(r"[\r\n]+", shown) if "/" not in line) <= 80
 
 
+@pytest.mark.slow
 def test_sigterm_outside_the_loop_is_an_interrupt_too(
     holdfast: Any,
     marked_csv: Path,

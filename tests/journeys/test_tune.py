@@ -121,6 +121,7 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     assert json.loads(out)["n"] == 90
 
 
+@pytest.mark.slow
 def test_the_model_that_is_kept_is_made_by_the_settings_that_won(
     rows: Path, options: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_the_recipe_of_the_run_repeats_its_model(tuned: Path, tmp_path: Path) ->
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     rows: Path, options: Sequence[str], run: Run, tmp_path: Path
 ) -> None:
@@ -163,6 +165,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     assert not err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", [2, 6])
 def test_a_search_that_is_killed_in_a_trial_ends_as_if_it_had_not_been(
     tuned: Path,
@@ -220,6 +223,7 @@ def test_train_does_not_continue_a_search(
     assert "holdfast tune" in err
 
 
+@pytest.mark.slow
 def test_trials_are_judged_out_of_fold_and_those_behind_end(
     rows: Path, options: Sequence[str], tmp_path: Path
 ) -> None:
@@ -237,6 +241,7 @@ def test_trials_are_judged_out_of_fold_and_those_behind_end(
     assert study["trials_table"][0]["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_language_model_searches_the_rank_of_its_adapter(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +304,7 @@ def test_train_says_that_a_range_is_searched_by_tune(rows: Path, run: Run, tmp_p
     assert "holdfast tune" in err
 
 
+@pytest.mark.slow
 def test_a_study_file_is_continued_and_that_of_another_space_refused(
     rows: Path, options: Sequence[str], tmp_path: Path, run: Run
 ) -> None:
@@ -341,6 +347,7 @@ def test_a_study_that_is_none_is_refused_before_rows_are_read(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
     rows: Path,
     options: Sequence[str],

@@ -124,6 +124,7 @@ def looks_of(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "snapshot"]
 
 
+@pytest.mark.slow
 def test_execution_accuracy_decides_and_stands_at_every_look(
     settings: list[str], tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_execution_accuracy_decides_and_stands_at_every_look(
     assert scored == sorted(scored)
 
 
+@pytest.mark.slow
 def test_the_number_of_a_look_is_that_of_the_texts_it_wrote(
     settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +213,7 @@ def test_a_users_metric_of_texts_decides_and_is_scored(settings: list[str], tmp_
     assert result["test"]["metrics"]["longer"]["value"] >= 0
 
 
+@pytest.mark.slow
 def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
     settings: list[str], questions: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +244,7 @@ def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_texts_are_watched_without_being_chosen_by_and_change_nothing(
     settings: list[str], tmp_path: Path
 ) -> None:
@@ -256,6 +260,7 @@ def test_texts_are_watched_without_being_chosen_by_and_change_nothing(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(
     settings: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:
@@ -301,6 +306,7 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_decoder_is_watched_alike(
     questions: Path, tiny_llama: Path, tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:

@@ -46,6 +46,7 @@ def run(data: Path, folder: Path, share: float) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.25, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_file_with_wrong_labels_is_called_so_and_the_same_with_right_ones_is_not(
     tmp_path: Path, shared_data: Path, share: float

@@ -94,6 +94,7 @@ def test_l1_after_sgd_ends_at_the_lasso_of_scikit_learn(strength: float) -> None
     assert (ours == 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 1.0])
 def test_the_elastic_net_after_sgd_ends_at_that_of_scikit_learn(ratio: float) -> None:
     x, y = regression()

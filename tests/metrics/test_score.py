@@ -259,6 +259,7 @@ def _calls(act: Callable[[], object]) -> int:
     return entered[0]
 
 
+@pytest.mark.slow
 def test_rare_classes_keep_their_coverage() -> None:
     """A law with a class of 2 %: the interval of macro-F1 holds the truth in at least 91 % of 300
     samples of 100 rows; the full figures are in the benchmark."""

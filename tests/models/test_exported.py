@@ -93,6 +93,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exportable, Path]:
     return whole, folder / "model.onnx"
 
 
+@pytest.mark.slow
 def test_one_file_is_the_model_at_every_batch_and_length(file: tuple[Exportable, Path]) -> None:
     whole, path = file
     assert proof_lengths(whole) == (2, 33, 512)
@@ -106,6 +107,7 @@ def test_what_is_needed_to_use_the_file_stands_in_it(file: tuple[Exportable, Pat
     assert read_facts(file[1]) == {"labels": '["é"]', "threshold": "0.7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["a padded row", "a long text", "not a number", "one logit"])
 def test_a_file_that_computes_something_else_is_seen(
     file: tuple[Exportable, Path], fault: str
@@ -128,6 +130,7 @@ def test_a_file_that_computes_something_else_is_seen(
     assert not compare_file(whole, faulty).relative <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_resnet_in_one_file_is_the_model_at_every_batch(tmp_path: Path) -> None:
     vision: Any = sys.modules.get("vision") or _vision()
     loaded = load_vision(
@@ -209,6 +212,7 @@ def test_eight_bits_have_a_scale_a_channel_and_keep_the_facts(
     assert np.corrcoef(full.ravel(), small.ravel())[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_openvino_s_files_are_the_model_with_the_same_facts(
     file: tuple[Exportable, Path], tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_every_name_of_the_tables_is_a_remedy_and_is_used() -> None:
     assert not {*REMEDIES} & {*COMPUTED_REMEDIES}
 
 
+@pytest.mark.slow
 def test_raise_is_always_higher_and_lower_always_lower_than_the_peak(history) -> None:
     rng = np.random.default_rng(0)
     raised = lowered = 0

@@ -78,6 +78,7 @@ def tried(fitted: FittedModel) -> list[tuple[str, bool]]:
     return [(one.name, one.kept) for one in fitted.job.advisor.trials]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: PreparedData) -> None:
     well = {"train__learning_rate": 3e-3, "train__epochs": 12}
     stop, adapt = (run_of(prepared, control__policy=name, **well) for name in ("stop", "adapt"))
@@ -89,6 +90,7 @@ def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: PreparedData
     assert tried(adapt) == []
 
 
+@pytest.mark.slow
 def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) -> None:
     slow = {"train__learning_rate": 2e-3 / 30}
     off = run_of(prepared, control__policy="off", **slow)
@@ -102,6 +104,7 @@ def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) ->
     assert steps <= 1.3 * mended.training_plan.plan.steps
 
 
+@pytest.mark.slow
 def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
     prepared: PreparedData,
 ) -> None:
@@ -122,6 +125,7 @@ class Blows:
         return Remedy("blow", (ScaleLearningRate("let it break", 1e30),))
 
 
+@pytest.mark.slow
 def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(
     prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +139,7 @@ def test_a_trial_whose_loss_is_no_number_is_undone_and_the_run_goes_on(
     assert broken.trained.last_step == plain.trained.last_step
 
 
+@pytest.mark.slow
 def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData) -> None:
     slow = {"train__learning_rate": 2e-3 / 30, "control__policy": "adapt"}
     for most in (100, 220):
@@ -144,6 +149,7 @@ def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData)
         assert held.job.advisor.steps_taken <= most  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.1])
 def test_a_dropout_that_is_not_there_is_not_offered(settings: list[str], rate: float) -> None:
     recipe = override(Recipe(), [*settings, f"model.dropout={rate}"])
@@ -182,6 +188,7 @@ def whole(settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
     return run
 
 
+@pytest.mark.slow
 def test_the_log_gives_the_actions_again_without_a_model(whole: Path) -> None:
     looks = replay(lines(whole), Ladder())
     assert all(look.same for look in looks)
@@ -247,6 +254,7 @@ def test_an_optimism_of_mere_rounding_is_not_printed_as_a_number() -> None:
     assert "by about 1.2 points of accuracy on average" in _sentence(some, Estimate(0.02))
 
 
+@pytest.mark.slow
 def test_killed_inside_a_trial_and_resumed_it_ends_the_same(
     whole: Path, settings: list[str], tmp_path: Path, killed: Any
 ) -> None:
@@ -265,6 +273,7 @@ def test_killed_inside_a_trial_and_resumed_it_ends_the_same(
         assert tables[0].equals(tables[1])
 
 
+@pytest.mark.slow
 def test_a_policy_of_a_file_is_asked_and_its_path_is_kept(
     settings: list[str], tmp_path: Path
 ) -> None:
@@ -284,6 +293,7 @@ def test_a_policy_of_a_file_is_asked_and_its_path_is_kept(
     assert "mine.py:Mine" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
     prepared: PreparedData, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ def go(csv: Path, quick: list[str], run: Path, *settings: str, **more: Any) -> d
     return train(recipe, run, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "prompt"])
 def test_a_run_leaves_a_peft_folder_that_gives_the_scored_probabilities(
     marked_csv: Path, quick: list[str], tmp_path: Path, kind: str
@@ -40,6 +41,7 @@ def test_a_run_leaves_a_peft_folder_that_gives_the_scored_probabilities(
     assert json.loads(line)["prediction"] in ("no", "yes")
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_run_repeats_it(marked_csv: Path, quick: list[str], tmp_path: Path) -> None:
     from holdfast.recipe import read_recipe
 
@@ -71,6 +73,7 @@ def test_killed_and_resumed_it_is_bit_identical(
     assert one == two
 
 
+@pytest.mark.slow
 def test_merged_it_is_a_plain_model(marked_csv: Path, quick: list[str], tmp_path: Path) -> None:
     result = go(marked_csv, quick, tmp_path / "r", "model.adapter.merge=true")
     assert result["settings"]["model"]["pooling"] == "mean"

@@ -146,6 +146,7 @@ def plain(prepared: PreparedData) -> FittedModel:
     return fit(prepared, TRAIN, VALID, {**PLAIN, "control.policy": "off"})
 
 
+@pytest.mark.slow
 def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
     scripted: Scripted, prepared: PreparedData, plain: FittedModel
 ) -> None:
@@ -160,6 +161,7 @@ def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
         assert same(undone, plain), name
 
 
+@pytest.mark.slow
 def test_rows_are_enriched_by_a_notch_and_plain_again(
     scripted: Scripted, prepared: PreparedData, plain: FittedModel
 ) -> None:
@@ -169,6 +171,7 @@ def test_rows_are_enriched_by_a_notch_and_plain_again(
     assert same(scripted({3: (more,), 5: (RollBack(WHY, step),)}), plain)
 
 
+@pytest.mark.slow
 def test_what_the_recipe_enriches_with_becomes_stronger(prepared: PreparedData) -> None:
     given = {**PLAIN, "enrich": {"delete": {"strength": 0.4, "share": 0.5}}}
     additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, given))

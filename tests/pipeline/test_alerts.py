@@ -121,6 +121,7 @@ def test_only_the_verdicts_asked_for_are_sent(server: Server) -> None:
     assert [m["verdict"] for m in server.got] == ["overfit"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answers", "posts", "notes"), [([500, 503], 3, 0), ([500] * 3, 3, 1), ([404], 1, 1)]
 )

@@ -123,6 +123,7 @@ def test_a_broken_promise_in_an_analysis_is_a_defect_not_an_answer(
         run_of()
 
 
+@pytest.mark.slow
 def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> None:
     def never(*_: Any) -> dict[str, Any]:
         raise AssertionError("there is nothing to confirm it on")

@@ -157,6 +157,7 @@ def weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_stores_what_was_chosen_and_its_repeat_and_resume_follow_it(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

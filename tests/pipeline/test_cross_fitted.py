@@ -228,6 +228,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
     return path
 
 
+@pytest.mark.slow
 def test_a_run_says_that_its_validation_is_out_of_fold(
     csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -257,6 +258,7 @@ def test_a_run_says_that_its_validation_is_out_of_fold(
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_its_validation_is_for_the_class_rates_that_its_answers_are_for(
     csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -269,6 +271,7 @@ def test_its_validation_is_for_the_class_rates_that_its_answers_are_for(
         assert recalls == {"no": 0.0, "yes": 1.0}, side
 
 
+@pytest.mark.slow
 def test_its_recipe_repeats_it_to_the_byte(csv: Path, quick: list[str], tmp_path: Path) -> None:
     from holdfast.recipe import read_recipe
 
@@ -293,6 +296,7 @@ class KillAt:
             raise self.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["second fold", "final run"])
 def test_a_killed_run_goes_on_and_repeats_no_fold(
     moment: str,

@@ -115,6 +115,7 @@ def test_a_line_of_the_journal_is_one_that_is_read(tmp_path: Path) -> None:
     assert "evidence[1].value must be a finite number" in note["because"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("survived")
 def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
     quick: list[str], marked_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -87,6 +87,7 @@ def read(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_train_finds_that_names_decide(run: Path) -> None:
     (axis,) = read(run)["swap"]["axes"]
     assert axis["status"] == "changes"
@@ -135,6 +136,7 @@ def test_the_page_has_the_answer_and_escapes_what_was_read(run: Path) -> None:
     assert "Texts with the largest change in prediction" in page
 
 
+@pytest.mark.slow
 def test_counterfactual_forms_take_the_name_away_and_fairea_says_what_it_cost(
     run: Path, source: Path, named_model: Path, lexicon: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_counterfactual_forms_take_the_name_away_and_fairea_says_what_it_cost(
     assert line["verdict"] in ("no better", "undecided")
 
 
+@pytest.mark.slow
 def test_reweighed_groups_and_labels_are_independent(source: Path, named_model: Path) -> None:
     out = source.parent / "weighed"
     made = {**SMALL, "train.epochs": 1, "data.reweigh": "side"}

@@ -67,6 +67,7 @@ def config_of(shape: dict[str, Any]) -> Any:
     return LlamaConfig(**shape)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("checkpoints", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_is_what_a_process_that_makes_such_steps_holds(checkpoints: bool) -> None:
@@ -114,6 +115,7 @@ def need_of_lora(rank: int) -> int:
     return int(layers * rank * (4 * 2 * width + 3 * (width + inner)))
 
 
+@pytest.mark.slow
 def test_seven_billion_in_four_bits_fit_16_gb(tmp_path: Path) -> None:
     config_of(SEVEN).save_pretrained(tmp_path)
     need = foretell(tmp_path, LargeRun(bits=4, rank=16, rows=4, tokens=512))

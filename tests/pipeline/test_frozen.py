@@ -164,6 +164,7 @@ def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:
     assert PrefixCost(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seconds")
 def test_a_run_with_it_is_the_run_without_it(
     marked_csv: Path, quick: list[str], tmp_path: Path

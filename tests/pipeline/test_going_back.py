@@ -156,6 +156,7 @@ def test_the_page_draws_what_the_run_left_and_the_log_is_judged_as_it_ended(
     assert found.best_step == result["best_step"]
 
 
+@pytest.mark.slow
 def test_killed_after_it_went_back_and_resumed_it_ends_the_same(
     went_back: Path, setting: Recipe, tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def fitted(prepared: Any, told: list[Any], **settings: Any) -> Any:
     return heard(prepared, told, {f"train.{key}": value for key, value in settings.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["both", "logistic", "discriminant"])
 def test_a_run_begins_with_the_head_that_its_recipe_names(prepared: Any, kind: str) -> None:
     told: list[Any] = []
@@ -110,6 +111,7 @@ def of(told: list[Any], what: str) -> list[Decision]:
     return [one for one in told if isinstance(one, Decision) and one.what == what]
 
 
+@pytest.mark.slow
 def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: Any) -> None:
     told: list[Any] = []
     run = tuned(prepared, told, train__keep="last")
@@ -132,6 +134,7 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     )
 
 
+@pytest.mark.slow
 def test_a_head_that_the_rows_find_worse_is_not_kept(
     prepared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_head_that_the_rows_find_worse_is_not_kept(
     assert torch.equal(run.network.head.weight, plain.network.head.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "why"),
     [

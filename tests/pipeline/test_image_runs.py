@@ -98,6 +98,7 @@ def looks(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in kept]
 
 
+@pytest.mark.slow
 def test_the_run_folder_is_complete(run: Path) -> None:
     names = {
         "recipe.yaml",
@@ -155,6 +156,7 @@ def test_the_hardest_rows_name_their_file(run: Path, pictures: Path) -> None:
         assert (pictures / row["text"]).is_file()
 
 
+@pytest.mark.slow
 def test_the_recipe_repeats_the_run(run: Path, tmp_path: Path) -> None:
     again = train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
     assert again["test"]["metrics"] == result(run)["test"]["metrics"]
@@ -174,6 +176,7 @@ class KillAt:
             raise self.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 6])
 def test_a_killed_run_ends_as_if_it_had_not_been(
     run: Path, settings: list[str], tmp_path: Path, killed: type[BaseException], at: int
@@ -265,6 +268,7 @@ def test_lines_of_text_are_no_pictures(run: Path) -> None:
         predict_lines([run], ["a text"])
 
 
+@pytest.mark.slow
 def test_parts_for_test_and_validation_are_used_as_they_are(model: Path, tmp_path: Path) -> None:
     for seed, (part, count) in enumerate({"train": 10, "valid": 4, "test": 5}.items()):
         coloured(tmp_path / "all" / part, count, seed)
@@ -282,6 +286,7 @@ def test_parts_for_test_and_validation_are_used_as_they_are(model: Path, tmp_pat
     assert found["division"]["dropped"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra",
     [

@@ -19,6 +19,7 @@ from holdfast.recipe import Recipe, override
 FAST = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rule", "chosen"),
     [

@@ -111,6 +111,7 @@ def test_tags_are_taught_word_by_word_whatever_the_pieces(
         np.testing.assert_allclose(mine, logits[:, teacher.order], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_who_has_no_teacher_loads_nothing_of_one() -> None:
     asks = "import sys, holdfast.pipeline.main; print('holdfast.fits.lessons' in sys.modules)"
     made = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, check=True)

@@ -24,6 +24,7 @@ def go(csv: Path, quick: list[str], run: Path, *settings: str) -> dict[str, Any]
     return train(override(Recipe(), [f"data.path={csv}", *quick, *settings]), run)
 
 
+@pytest.mark.slow
 def test_both_precisions_in_one_process(marked_csv, quick, tmp_path: Path) -> None:
     for precision in ("bfloat16", "float32", "bfloat16"):
         result = go(
@@ -37,11 +38,13 @@ def test_both_precisions_in_one_process(marked_csv, quick, tmp_path: Path) -> No
         assert math.isfinite(result["test"]["metrics"]["loss"]["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 7])
 def test_max_steps_bound_the_updates_of_all_phases(marked_csv, quick, tmp_path, limit) -> None:
     assert go(marked_csv, quick, tmp_path / "r", f"train.max_steps={limit}")["last_step"] == limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -80,6 +83,7 @@ def test_a_metric_for_two_classes_is_refused_for_three(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_an_aimed_for_metric_chooses_the_best_state(marked_csv, quick, tmp_path: Path) -> None:
     result = go(
         marked_csv,

@@ -53,6 +53,7 @@ def result_of(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_score_is_of_all_rows_out_of_fold(run: Path, csv: Path) -> None:
     result = result_of(run)
     test = result["test"]
@@ -110,6 +111,7 @@ def test_report_card_and_answers_say_so(run: Path) -> None:
         assert "out of fold" in (run / name).read_text("utf-8"), name
 
 
+@pytest.mark.slow
 def test_its_recipe_repeats_it(run: Path, tmp_path: Path) -> None:
     again = train(read_recipe(run / "recipe.yaml"), tmp_path / "again")
     first = result_of(run)
@@ -182,6 +184,7 @@ def test_a_class_too_small_for_the_outer_folds_is_told_of_them(
     assert "remove data.split.test" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_killed_run_repeats_no_outer_fold(
     run: Path,
     csv: Path,

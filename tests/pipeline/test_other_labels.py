@@ -131,6 +131,7 @@ def test_copies_of_a_text_stay_on_one_side(tmp_path: Path, settings: list[str]) 
         assert {"train", "valid", "test"} == set(sides)
 
 
+@pytest.mark.slow
 def test_a_run_is_used_and_repeated(run: tuple[str, Path, Path], tmp_path: Path) -> None:
     kind, data, folder = run
     block = evaluate(folder, str(data))
@@ -147,6 +148,7 @@ def test_a_run_is_used_and_repeated(run: tuple[str, Path, Path], tmp_path: Path)
     assert again["test"]["metrics"] == result_of(folder)["test"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_it_would_have(
     run: tuple[str, Path, Path], tmp_path: Path, settings: list[str], killed: Any
 ) -> None:
@@ -188,6 +190,7 @@ def test_an_aimed_for_metric_and_huber_are_taken(tmp_path: Path, settings: list[
     assert values[result["best_step"]] == min(values.values())
 
 
+@pytest.mark.slow
 def test_a_test_file_and_an_adapter_are_taken(tmp_path: Path, settings: list[str]) -> None:
     pytest.importorskip("peft")
     for kind in KINDS:

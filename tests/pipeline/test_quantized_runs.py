@@ -145,6 +145,7 @@ def check_kill_and_resume(
     return folder / "whole"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
 @pytest.mark.parametrize("bits", ["4bit", pytest.param("8bit", marks=pytest.mark.slow)])
 def test_killed_resumed_and_reloaded_in_plain_libraries(
@@ -169,6 +170,7 @@ def test_killed_resumed_and_reloaded_in_plain_libraries(
     assert hand_losses(run, by_its_card(run)) == pytest.approx(scored, rel=near)
 
 
+@pytest.mark.slow
 def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands_beside(
     base: list[str], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +204,7 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     assert "the quantised one is used instead" in worth["left_out"]["unquantised start model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])
 def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
     base: list[str], bits: str, precision: str, tmp_path: Path
@@ -288,6 +291,7 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     assert "--set model.adapter.kind=lora --set model.quantize=4bit" in remedy
 
 
+@pytest.mark.slow
 def test_a_base_in_bfloat16_learns_in_float32_and_is_killed_resumed_and_reloaded_so(
     base: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:
@@ -337,6 +341,7 @@ def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], 
     assert raised.value.remedy
 
 
+@pytest.mark.slow
 def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Path) -> None:
     looks = []
     for way in ("off", "on"):

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from holdfast.data.columns.extra import Column, ColumnRequest, fit_column
 from holdfast.data.table import Columns, Table
@@ -54,6 +55,7 @@ def drawn(
     return columns, table, labels, text
 
 
+@pytest.mark.slow
 def test_columns_of_noise_are_kept_in_a_twentieth_of_all_draws_at_most() -> None:
     """Nominally 0.05 of draws; seven of forty would be beyond chance (p = 0.003)."""
     found = []
@@ -80,6 +82,7 @@ def test_many_columns_can_all_be_told_from_chance() -> None:
     assert (holm(p_values) <= ALPHA).all()
 
 
+@pytest.mark.slow
 def test_a_run_with_eight_columns_of_noise_reads_none_of_them(
     tmp_path: Path, quick: list[str], marked_rows: Any, write_csv: Any
 ) -> None:

@@ -65,6 +65,7 @@ def signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = ()) ->
     return with_log(found, log)
 
 
+@pytest.mark.slow
 def test_labels_that_are_words_join_the_training_rows_and_the_run_repeats(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     settings = {"train.max_steps": 2, "train.threads": 1}

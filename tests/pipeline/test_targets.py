@@ -59,12 +59,14 @@ def trained(prepared: Any, **methods: Any) -> tuple[Any, Any]:
     return run.measure(run.training_plan.train, train)
 
 
+@pytest.mark.slow
 def test_rows_with_wrong_labels_are_learned_less_by_gce(prepared: Any, plain: Any) -> None:
     robust, _ = trained(prepared, gce=True)
     assert robust[:WRONG].mean() > plain[0][:WRONG].mean() + 0.2
     assert robust[WRONG:].mean() < np.log(2)
 
 
+@pytest.mark.slow
 def test_a_run_on_mixed_rows_is_less_sure_of_its_rows(prepared: Any, plain: Any) -> None:
     _, mixed = trained(prepared, mixup={"alpha": 2.0})
     size = [np.abs(logits[:, 1] - logits[:, 0]).mean() for logits in (plain[1], mixed)]

@@ -63,6 +63,7 @@ def test_rows_that_a_classifier_passes_after_training(
     assert any("training and validation rows: forgetting" in what for what in names)
 
 
+@pytest.mark.slow
 def test_texts_that_a_language_model_generates_after_training(
     tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

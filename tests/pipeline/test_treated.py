@@ -137,6 +137,7 @@ def test_what_cannot_be_done_is_refused(tmp_path: Path, setting: str, rule: str)
         divided(source(tmp_path), setting)
 
 
+@pytest.mark.slow
 def test_rows_that_come_later_are_read_as_those_of_the_training(tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = [

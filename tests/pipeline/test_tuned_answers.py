@@ -51,6 +51,7 @@ def test_every_row_is_in_one_fold_or_in_no_fit() -> None:
         assert fold.steps * fold.batch < len(fold.train)
 
 
+@pytest.mark.slow
 def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, labels = opinions(72)
     table = table_from_texts(texts, labels)

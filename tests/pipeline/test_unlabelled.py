@@ -47,6 +47,7 @@ def test_many_small_classes_gain_by_their_neighbours_and_are_kept() -> None:
     assert "its accuracy changes by +" in gain.summary
 
 
+@pytest.mark.slow
 def test_texts_that_say_nothing_are_not_kept() -> None:
     """Labels drawn by chance: nothing can be gained, so a gain above 0 would be a false one."""
     kept = 0
@@ -179,6 +180,7 @@ def test_the_test_file_and_faults_are_refused(tmp_path: Path) -> None:
         load_and_divide(recipe_of(source, unlabelled=str(tmp_path / "nowhere.csv")))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_made_of_them_and_repeats(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv", PLACES[:5])
     lot = rows_of(tmp_path / "lot.csv", PLACES[4:8], with_labels=False)

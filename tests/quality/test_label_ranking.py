@@ -94,6 +94,7 @@ def test_exchanged_labels_come_first_and_the_right_class_is_suggested() -> None:
     assert (ranking.given == given[ranking.order]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.1, 0.25])
 def test_the_promise_is_kept(noise: float) -> None:
     stated, true = [], []
@@ -179,6 +180,7 @@ def test_too_few_rows_say_nothing() -> None:
     assert label_problems(view(vectors, texts, given)) is None
 
 
+@pytest.mark.slow
 def test_the_audit_ranks_every_row_by_the_model_that_it_reads_with(tmp_path) -> None:
     import csv
 

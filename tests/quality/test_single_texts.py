@@ -310,6 +310,7 @@ def test_rows_that_were_sampled_are_one_chunk(monkeypatch: pytest.MonkeyPatch) -
     assert rows.sampled.num_chunks == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opened", ["<!--", "<script>", "<style>a"])
 def test_what_is_opened_and_never_closed_ends(opened: str) -> None:
     """Of a million openings: what looks for each one's end to the last letter takes hours."""
@@ -322,6 +323,7 @@ def test_comments_programs_and_style_sheets_are_not_shown() -> None:
     assert strip_markup("one</style><style>two") == "one</style><style>two"
 
 
+@pytest.mark.slow
 def test_a_word_of_four_letters_must_be_near_a_commoner_one() -> None:
     rows = texts()
     rows[3] += " A gerbl ate my tofo."

@@ -76,12 +76,12 @@ def test_a_later_setting_wins_and_its_neighbours_stay() -> None:
     assert (made.train.epochs, made.train.batch_size) == (2, 4)
 
 
-@pytest.mark.parametrize("key", known_keys())
-def test_every_known_key_may_be_set_to_what_it_is(key: str) -> None:
-    value: object = Recipe().model_dump(mode="json")
-    for step in key.split("."):
-        value = value[step]  # type: ignore[index]
-    assert override(Recipe(), [f"{key}={yaml.safe_dump(value)}"]) == Recipe()
+def test_every_known_key_may_be_set_to_what_it_is() -> None:
+    for key in known_keys():
+        value: object = Recipe().model_dump(mode="json")
+        for step in key.split("."):
+            value = value[step]  # type: ignore[index]
+        assert override(Recipe(), [f"{key}={yaml.safe_dump(value)}"]) == Recipe()
 
 
 @pytest.mark.parametrize(

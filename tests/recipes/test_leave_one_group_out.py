@@ -53,6 +53,7 @@ def recipe_files(
     return paths
 
 
+@pytest.mark.slow
 def test_every_row_is_answered_by_models_that_never_saw_its_group(
     script: Any, recipe_files: list[Path], tmp_path: Path, capsys: Any
 ) -> None:

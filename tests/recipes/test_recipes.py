@@ -87,6 +87,7 @@ def test_the_list_names_every_recipe(recipe_file: Path) -> None:
     assert f"`{recipe_file.name}`" in (recipe_file.parent / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_first_steps_run(
     recipe_file: Path,
     real_rows: Callable[[str], dict[str, str]],
@@ -109,6 +110,7 @@ def test_the_first_steps_run(
     check(result, recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rows"), [("ai-text-bert", "held_out"), ("summaries-flan-t5-base", "dialogsum")]
 )

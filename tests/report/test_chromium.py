@@ -120,6 +120,7 @@ def test_it_opens_offline_without_an_error_or_a_request(visit: Any, name: str) -
     assert tab.page.evaluate("getComputedStyle(document.body).margin") == "0px"  # style applied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_page_never_scrolls_sideways(visit: Any, name: str) -> None:
     page = visit(name).page
@@ -129,6 +130,7 @@ def test_the_page_never_scrolls_sideways(visit: Any, name: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.slow
 def test_who_has_ten_seconds_reads_answer_advice_and_what_to_know_without_scrolling(
     visit: Any,
 ) -> None:
@@ -142,6 +144,7 @@ def test_who_has_ten_seconds_reads_answer_advice_and_what_to_know_without_scroll
     assert page.url.endswith("#memory")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_hovering_over_a_look_shows_its_numbers(visit: Any, width: int) -> None:
     page = visit("six", width).page
@@ -162,6 +165,7 @@ def test_hovering_over_a_look_shows_its_numbers(visit: Any, width: int) -> None:
     assert tip.is_hidden()
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_every_look(visit: Any) -> None:
     page = visit("six").page
     kept = page.locator("svg.wide .band[tabindex='0']").first
@@ -175,6 +179,7 @@ def test_the_keyboard_reaches_every_look(visit: Any) -> None:
     assert page.locator("#tip").is_hidden()
 
 
+@pytest.mark.slow
 def test_tab_walks_through_the_page_and_can_leave_it(visit: Any) -> None:
     page = visit("two").page
     seen = []
@@ -193,6 +198,7 @@ def test_tab_walks_through_the_page_and_can_leave_it(visit: Any) -> None:
     assert len(seen) < 100
 
 
+@pytest.mark.slow
 def test_everything_that_scrolls_can_be_focused(visit: Any) -> None:
     page = visit("many", 360).page
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -203,6 +209,7 @@ def test_everything_that_scrolls_can_be_focused(visit: Any) -> None:
     assert stuck == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["six", "many", "known"])
 def test_every_text_has_enough_contrast(visit: Any, name: str, scheme: str) -> None:
@@ -211,6 +218,7 @@ def test_every_text_has_enough_contrast(visit: Any, name: str, scheme: str) -> N
     assert page.evaluate(CONTRAST) == []
 
 
+@pytest.mark.slow
 def test_the_dark_page_is_dark(visit: Any) -> None:
     colours = {
         scheme: visit("six", scheme=scheme).page.evaluate(
@@ -222,12 +230,14 @@ def test_the_dark_page_is_dark(visit: Any) -> None:
     assert sum(colours["dark"]) < 150
 
 
+@pytest.mark.slow
 def test_charts_and_tables_are_there_without_a_script(visit: Any) -> None:
     page = visit("six", java_script_enabled=False).page
     assert page.locator("svg.wide.chart").first.is_visible()
     assert page.locator("nav a").first.is_visible()
 
 
+@pytest.mark.slow
 def test_only_one_size_of_a_chart_is_seen(visit: Any) -> None:
     page = visit("six").page
     for width in (360, 1280):
@@ -236,6 +246,7 @@ def test_only_one_size_of_a_chart_is_seen(visit: Any) -> None:
         assert page.locator("svg.chart:visible").count() * 2 == total
 
 
+@pytest.mark.slow
 def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
     page = visit("six").page
     for role, name in (
@@ -251,6 +262,7 @@ def test_a_screen_reader_is_told_the_structure(visit: Any) -> None:
         assert page.get_by_role(role, **options).count() >= 1, (role, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["many", "noted"])
 def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path, name: str) -> None:
     page = visit(name).page
@@ -267,6 +279,7 @@ def test_it_prints_to_paper_with_nothing_cut_off(visit: Any, tmp_path: Path, nam
         shutil.copy(tmp_path / "report.pdf", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [True, False])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_a_word_is_explained_by_pointer_and_by_key(visit: Any, width: int, script: bool) -> None:
@@ -292,6 +305,7 @@ def test_a_word_is_explained_by_pointer_and_by_key(visit: Any, width: int, scrip
         assert not page.evaluate(shown.format(at))
 
 
+@pytest.mark.slow
 def test_a_table_that_is_cut_off_says_so(visit: Any) -> None:
     page = visit("six", 360).page
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -306,6 +320,7 @@ def test_a_table_that_is_cut_off_says_so(visit: Any) -> None:
     page.wait_for_selector(".scroll.more", state="detached")
 
 
+@pytest.mark.slow
 def test_on_a_telephone_the_answer_comes_before_the_list_of_contents(visit: Any) -> None:
     for script in (True, False):
         page = visit("six", 360, java_script_enabled=script).page
@@ -314,6 +329,7 @@ def test_on_a_telephone_the_answer_comes_before_the_list_of_contents(visit: Any)
         assert wide.locator("nav a").first.is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 360])
 def test_headings_break_between_words_only(visit: Any, width: int) -> None:
     page = visit("six", width).page
@@ -336,6 +352,7 @@ def test_headings_break_between_words_only(visit: Any, width: int) -> None:
     assert broken == []
 
 
+@pytest.mark.slow
 def test_only_a_long_table_scrolls_up_and_down(visit: Any) -> None:
     for name, width in (("two", 360), ("six", 1280), ("many", 1280)):
         page = visit(name, width).page

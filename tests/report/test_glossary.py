@@ -44,12 +44,14 @@ def test_what_is_marked_is_escaped_and_markup_is_left_alone() -> None:
     assert words.mark(Markup("<i>loss</i>")) == Markup("<i>loss</i>")
 
 
-@pytest.mark.parametrize("word", GLOSSARY, ids=lambda word: word.name)
-def test_every_word_is_found_by_its_own_name_and_explained_in_a_sentence(word: Any) -> None:
-    words = Glossary()
-    words.mark(f"Each {word.name} here" if word.name == "evaluation" else f"The {word.name} here")
-    assert word in words.met
-    assert word.meaning.endswith(".")
+def test_every_word_is_found_by_its_own_name_and_explained_in_a_sentence() -> None:
+    for word in GLOSSARY:
+        words = Glossary()
+        words.mark(
+            f"Each {word.name} here" if word.name == "evaluation" else f"The {word.name} here"
+        )
+        assert word in words.met
+        assert word.meaning.endswith(".")
 
 
 def test_the_page_explains_every_word_it_marks_and_no_other(

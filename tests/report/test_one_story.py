@@ -61,6 +61,7 @@ def told(run: Path, read_page: Any) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", [one for one in VERDICT_SENTENCES if one != "inconclusive"])
 def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
     runs: ModuleType, read_page: Any, tmp_path: Path, label: str

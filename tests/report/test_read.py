@@ -104,6 +104,7 @@ def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | 
         yield from paths(item, (*path, key))
 
 
+@pytest.mark.slow
 def test_any_one_missing_field_is_tolerated(runs: ModuleType, tmp_path: Path) -> None:
     """Each place is set to null in turn; only a torn confusion matrix may be refused. The views
     are built, not the page, to keep this quick."""

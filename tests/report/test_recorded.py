@@ -155,6 +155,7 @@ def shown(tab: Any) -> list[str]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", [True, False])
 def test_hostile_texts_are_words_and_nothing_else(
     visit: Any, runs: ModuleType, marked: bool

@@ -235,6 +235,7 @@ def test_a_study_is_of_its_rows_and_of_who_judges(bench: SearchContext) -> None:
     assert faster.study_fingerprint == bench.study_fingerprint
 
 
+@pytest.mark.slow
 def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Path) -> None:
     import yaml
 

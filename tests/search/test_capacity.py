@@ -226,6 +226,7 @@ def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: SearchContext) -> No
         torch.testing.assert_close(cut(**batch), wanted, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_an_undisturbed_one(
     search_recipe: Any, killed: type[BaseException], tmp_path: Path, monkeypatch: Any
 ) -> None:

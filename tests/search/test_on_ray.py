@@ -64,6 +64,7 @@ class Kills:
         return None
 
 
+@pytest.mark.slow
 def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alone(
     bench: SearchContext, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert sorted(done.key for done in again) == sorted(found)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_setting_is_said_as_here(
     bench: SearchContext, there: FitEngine
 ) -> None:
@@ -123,6 +125,7 @@ def test_an_engine_and_an_address_must_go_together() -> None:
         make_engine("local", "10.0.0.1:6379")
 
 
+@pytest.mark.slow
 def test_a_search_finds_on_ray_what_it_finds_here(search_recipe: Recipe, tmp_path: Path) -> None:
     """One command for all: whoever asks for fits asks the same engine."""
     found = {}

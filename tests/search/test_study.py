@@ -117,6 +117,7 @@ class Cut(BaseException):
     """The end of a process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_write_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
@@ -362,6 +363,7 @@ def test_a_password_is_never_shown(url: str, shown: str) -> None:
     assert "s3" not in without_password(f"could not connect to {url}", url) or "@" not in url
 
 
+@pytest.mark.slow
 def test_a_database_gives_the_trials_of_a_file_and_several_runs_share_it(
     postgres: str, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def completed(values: Any, points: list[dict[str, float]]) -> list[Any]:
     return study.get_trials()
 
 
+@pytest.mark.slow
 def test_what_moves_the_score_matters_and_chance_does_not() -> None:
     rng = np.random.default_rng(0)
     points = [{name: float(rng.random()) for name in "abc"} for _ in range(40)]
@@ -178,6 +179,7 @@ def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: Sea
     assert all(bool((one == other).all()) for one, other in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_refined_losses_are_those_of_the_calibrated_answers(bench: SearchContext) -> None:
     """The best temperature for the rows is found again by a search over many."""
     seen: list[Snapshot] = []

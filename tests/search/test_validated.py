@@ -111,6 +111,7 @@ def test_by_time_each_fold_is_answered_by_what_is_older(
         plan_of(search_recipe.with_changes(data=data), folds=3, repeats=2)
 
 
+@pytest.mark.slow
 def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     result = json.loads((crossed / "result.json").read_text())
     table = parquet.read_table(crossed / "folds.parquet")
@@ -135,6 +136,7 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     assert result["valid"]["n"] == len(label)
 
 
+@pytest.mark.slow
 def test_repeats_score_every_row_again_and_the_score_is_their_mean(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -169,6 +171,7 @@ def test_the_model_of_all_rows_learned_from_all_and_ends_where_the_folds_say(cro
     assert "100%" in final["because"]
 
 
+@pytest.mark.slow
 def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     search_recipe: Recipe,
 ) -> None:
@@ -223,6 +226,7 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
     assert made.measurements_at(15, None, None) is made.evaluations[1]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
 ) -> None:
@@ -261,6 +265,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     assert one["cv"]["metrics"] == two["cv"]["metrics"]
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_run_repeats_it(crossed: Path, tmp_path: Path) -> None:
     """By ``train`` too, since it asks for the folds."""
     again = holdfast.train(crossed / "recipe.yaml", out=tmp_path / "again", quiet=True)
@@ -270,6 +275,7 @@ def test_the_recipe_of_the_run_repeats_it(crossed: Path, tmp_path: Path) -> None
     assert (again.folder / weights).read_bytes() == (crossed / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_folds_within_folds_choose_where_no_row_is_set_aside(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -285,6 +291,7 @@ def test_folds_within_folds_choose_where_no_row_is_set_aside(
     assert cv["final"]["rows"] == result["data"]["rows"]
 
 
+@pytest.mark.slow
 def test_given_test_rows_are_scored_once_by_the_model_of_all_rows(
     search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
@@ -296,6 +303,7 @@ def test_given_test_rows_are_scored_once_by_the_model_of_all_rows(
     assert result["valid"]["out_of_fold"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_answer_and_its_json(
     search_recipe: Recipe, quick: list[str], tmp_path: Path
 ) -> None:

@@ -809,6 +809,7 @@ def test_a_model_whose_answers_differ_beside_others_is_asked_in_turns(
     assert "logits differ" in why.because
 
 
+@pytest.mark.slow
 def test_a_learnt_prompt_is_written_after_as_chat_does(
     tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path
 ) -> None:

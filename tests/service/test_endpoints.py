@@ -103,6 +103,7 @@ def test_a_model_of_tokens_takes_lists_and_names_its_task(serving_of: Make) -> N
     assert answer["predictions"][0]["prediction"] == ["O", "O"]
 
 
+@pytest.mark.slow
 def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_of: Make) -> None:
     engine = StandIn()
     client = serving_of(engine, settings=["serve.timeout_s=0.5"])

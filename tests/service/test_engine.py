@@ -432,6 +432,7 @@ def with_export(run: Path, form: str, ours: float) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_auto_takes_what_export_kept(
     finished_run: Path, engine: ModelEngine, tmp_path: Path, form: str
@@ -457,6 +458,7 @@ def test_auto_takes_what_export_kept(
     assert np.isnan(found.vectors[3]).all()
 
 
+@pytest.mark.slow
 def test_an_export_that_is_no_faster_is_not_taken(finished_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
@@ -492,6 +494,7 @@ def sent(path: Path) -> dict[str, str]:
     return {"image": base64.b64encode(path.read_bytes()).decode()}
 
 
+@pytest.mark.slow
 def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
     pictures: Predictor, old_runs: Path
 ) -> None:

@@ -185,6 +185,7 @@ def test_a_change_of_model_loses_no_request() -> None:
     assert sum(model.answered for model in models) == len(asked)
 
 
+@pytest.mark.slow
 def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
     serving_of: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -55,6 +55,7 @@ def cluster() -> Iterator[Any]:
         ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_replica_answers_as_the_run(cluster: int, finished_run: Path, tmp_path: Path) -> None:
     from ray import serve

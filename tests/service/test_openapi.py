@@ -149,6 +149,7 @@ NAMES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["/predict", "/feedback", "/v2/models/reviews/infer"]),
     st.dictionaries(

@@ -90,6 +90,7 @@ def test_a_text_is_tried_and_a_label_sent_without_another_host(
     assert (label.row or {})["text"] == script
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_model_loads_and_goes_on_by_itself(
     url: str, page: Any, loaded: Path
 ) -> None:

@@ -219,6 +219,7 @@ promote(open_store(where), Path(run))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "serves"), [("before", "served"), ("written", "served"), ("committed", "accepted")]
 )

@@ -329,6 +329,7 @@ def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
         store.close()
 
 
+@pytest.mark.slow
 def test_the_challenger_itself_takes_over_without_being_loaded_again(
     store: Store, runs: list[Path]
 ) -> None:

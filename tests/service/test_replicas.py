@@ -50,6 +50,7 @@ def replica(run: Path, store: Path) -> Iterator[Any]:
         process.stdout.close()
 
 
+@pytest.mark.slow
 def test_feedback_may_reach_the_other_replica_and_one_may_end(
     finished_run: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # From the options to the loaded model, and what watches for drift behind it.
 SERVE = """
 import sys
@@ -21,6 +23,7 @@ print(*sorted(name for name in sys.modules if name.partition(".")[0] == "sqlalch
 """
 
 
+@pytest.mark.slow
 def test_serve_without_a_store_imports_no_sqlalchemy(finished_run: Path) -> None:
     made = subprocess.run(
         [sys.executable, "-c", SERVE, str(finished_run)], capture_output=True, text=True, check=True

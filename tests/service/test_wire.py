@@ -118,6 +118,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         one.process.stdout.close()
 
 
+@pytest.mark.slow
 def test_few_requests_of_a_connection_wait_behind_one_another(server: Server) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     # One is answered while the others wait; whoever sends more is hung up on after those.
@@ -129,6 +130,7 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
+@pytest.mark.slow
 def test_heads_and_bodies_that_trickle_in_are_ended(server: Server) -> None:
     for begun in (b"POST /pre", ASK[:-3], ASK[:60]):
         with server.connect() as link:
@@ -147,6 +149,7 @@ def test_heads_and_bodies_that_trickle_in_are_ended(server: Server) -> None:
         assert _all(link) == b""
 
 
+@pytest.mark.slow
 def test_a_slow_loris_a_byte_at_a_time_is_ended_too(server: Server) -> None:
     with server.connect() as link:
         answer = b""
@@ -221,6 +224,7 @@ def test_http_1_0_is_answered(server: Server) -> None:
     assert answer.endswith(b'{"live":true}')
 
 
+@pytest.mark.slow
 def test_a_client_that_closed_its_half_is_answered(serve: Callable[..., Server]) -> None:
     # Slow enough that the end is heard before the answer is there.
     answer = serve(wait=0.3).ready().raw(ASK, half=True)
@@ -266,6 +270,7 @@ def test_clients_that_are_killed_cost_nothing(server: Server) -> None:
     assert server.ask().status == 200
 
 
+@pytest.mark.slow
 def test_who_is_killed_before_his_answer_is_ready_is_given_up(serve: Callable[..., Server]) -> None:
     # Longer than any machine takes to notice.
     server = serve(wait=300.0).ready()
@@ -285,6 +290,7 @@ def test_who_is_killed_before_his_answer_is_ready_is_given_up(serve: Callable[..
     assert "defect" not in server.errors.read_text()
 
 
+@pytest.mark.slow
 def test_who_closed_his_half_before_http_1_1_is_not_asked_to_wait(
     serve: Callable[..., Server],
 ) -> None:
@@ -294,6 +300,7 @@ def test_who_closed_his_half_before_http_1_1_is_not_asked_to_wait(
     assert old.endswith(b"}]}")
 
 
+@pytest.mark.slow
 def test_more_connections_than_are_taken_are_told_at_once(serve: Callable[..., Server]) -> None:
     # A server of its own has no connection that ends meanwhile.
     server = serve(settings=["serve.max_connections=20"]).ready()
@@ -323,6 +330,7 @@ def test_more_connections_than_are_taken_are_told_at_once(serve: Callable[..., S
     raise AssertionError("nobody is answered any more")
 
 
+@pytest.mark.slow
 def test_health_is_answered_whoever_holds_connections_open(serve: Callable[..., Server]) -> None:
     server = serve(settings=["serve.max_connections=4", "serve.read_s=60"]).ready()
     links = [server.connect() for _ in range(40)]
@@ -339,6 +347,7 @@ def test_health_is_answered_whoever_holds_connections_open(serve: Callable[..., 
             link.close()
 
 
+@pytest.mark.slow
 def test_of_connections_heard_at_once_the_last_is_not_hung_up_on(
     serve: Callable[..., Server],
 ) -> None:
@@ -365,6 +374,7 @@ def _is_answered(link: socket.socket) -> bool:
     return answer != b"" and status(answer) == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> None:
     server = serve(settings=["serve.read_s=0.5"]).ready()
     rows = json.dumps({"texts": ["abc"] * 10_000}).encode()
@@ -384,6 +394,7 @@ def test_a_client_that_does_not_read_is_let_go(serve: Callable[..., Server]) -> 
             raise AssertionError("it is still waited for")
 
 
+@pytest.mark.slow
 def test_a_signal_to_end_loses_nothing_that_was_taken(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -413,6 +424,7 @@ def test_a_signal_to_end_loses_nothing_that_was_taken(
         server.connect()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_with_130_and_a_second_signal_at_once(
     serve: Callable[..., Server],
 ) -> None:
@@ -429,6 +441,7 @@ def test_an_interrupt_ends_with_130_and_a_second_signal_at_once(
     link.close()
 
 
+@pytest.mark.slow
 def test_a_hangup_that_is_ignored_ends_no_service(serve: Callable[..., Server]) -> None:
     """As ``nohup`` means it; without, the terminal that closes ends it as SIGTERM does."""
     server = serve(before=["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]).ready()
@@ -438,6 +451,7 @@ def test_a_hangup_that_is_ignored_ends_no_service(serve: Callable[..., Server]) 
     assert serve().ready().end(signal.SIGHUP) == 0
 
 
+@pytest.mark.slow
 def test_it_lives_while_it_loads_and_is_ready_then(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -455,6 +469,7 @@ def test_it_lives_while_it_loads_and_is_ready_then(
     assert early.end() == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_later(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -485,6 +500,7 @@ def test_a_disk_that_is_full_costs_no_answer_and_what_was_kept_back_is_written_l
     assert "requests are still answered" in server.errors.read_text()
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_and_comes_back_is_used_again(
     serve: Callable[..., Server], tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ CURVES: dict[str, Curve] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [50, 400])
 @pytest.mark.parametrize("name", sorted(CURVES))
 def test_the_interval_holds_the_truth_as_often_as_it_says(name: str, rows: int) -> None:

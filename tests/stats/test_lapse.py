@@ -73,6 +73,7 @@ def test_rate_interval_and_temperature_are_those_of_scipys_optimiser(
     assert found.temperature == pytest.approx(wanted[3], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.1])
 def test_the_interval_holds_the_true_rate_and_the_estimate_is_hardly_biased(rate: float) -> None:
     found = [lapse_rate(*drawn(400, 4, rate, seed=seed)) for seed in range(300)]

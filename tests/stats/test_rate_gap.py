@@ -46,6 +46,7 @@ def test_the_probability_of_a_gap_is_that_of_draws_from_both_posteriors(counts) 
     assert gap_probability(*counts, 0.1) == pytest.approx(drawn, abs=0.004)
 
 
+@pytest.mark.slow
 def test_it_is_true_as_often_as_it_says_where_every_rate_is_as_likely() -> None:
     """Of draws in which both rates are uniform, those that are given 75 to 85 % hold in 80 %."""
     rng, said, held = np.random.default_rng(1), [], []

@@ -248,6 +248,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 def test_several_processes_open_and_write_one_store_at_once(where: str) -> None:
     command = [sys.executable, "-c", WRITER, __file__, where]
     pipe = subprocess.PIPE

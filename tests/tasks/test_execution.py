@@ -132,6 +132,7 @@ PANDAS_ATTACKS = {
 }
 
 
+@pytest.mark.slow
 def test_no_program_breaks_out_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def plainly(program: str) -> Any:
     return run_pandas.plain_values(space["last"])
 
 
+@pytest.mark.slow
 def test_ordinary_programs_give_what_they_give_without_a_check() -> None:
     table = json.dumps(ROWS)
     found = run_programs(

@@ -736,6 +736,7 @@ def journal(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "count"), [*KILLS, ("snapshot_taken", 5), ("snapshot_due", 8)])
 def test_a_run_full_of_actions_is_resumed_bit_for_bit(
     build: Any, tmp_path: Path, killed: Any, event: str, count: int

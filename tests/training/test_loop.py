@@ -221,6 +221,7 @@ MEMORY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", MEMORY, ids=lambda error: str(error)[:20])
 def test_no_memory_is_said_with_what_to_change(job, recorder, error: Exception) -> None:
     recorder.at["loss_ready"] = raising(error)

@@ -29,6 +29,7 @@ def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(machine, "device_type", lambda: "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("found", "precision"),
     [

@@ -38,6 +38,7 @@ def weights(job: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in job.network.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [CPU, torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_the_run_ends_where_it_would_have_with_enough_memory(job: Any, said: Exception) -> None:
     roomy, tight = job(), job()
@@ -63,6 +64,7 @@ def test_it_stands_in_the_journal(job: Any, tmp_path: Path) -> None:
     assert "memory ran out in step 1" in told[0]["because"]
 
 
+@pytest.mark.slow
 def test_dropout_draws_as_if_the_refused_try_had_not_been(job: Any) -> None:
     """A refusal that comes after some pieces were computed leaves no trace in the generator."""
     whole, late = job(dropout=0.5), job(dropout=0.5)
@@ -83,6 +85,7 @@ def test_dropout_draws_as_if_the_refused_try_had_not_been(job: Any) -> None:
     assert all(torch.equal(value, weights(late)[name]) for name, value in weights(whole).items())
 
 
+@pytest.mark.slow
 def test_a_row_that_does_not_fit_alone_is_an_error_that_helps(job: Any) -> None:
     tight = job()
     object.__setattr__(tight, "task", Allocator(tight.task, 0, CPU))

@@ -135,6 +135,7 @@ class LackingAt:
         return self._task.forward(network, batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_memory_that_runs_out_in_either_pass_changes_nothing_but_the_pieces(
     job: Build, phase: Build, at: int

@@ -45,6 +45,7 @@ def looks(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "snapshot"]
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
     tmp_path: Path, marked_csv: Path, quick: list[str], killed: Any
 ) -> None:

@@ -11,7 +11,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 
+
+@pytest.mark.slow
 def test_sigterm_between_two_rounds_ends_it_with_nothing_lost(
     served: Path, tmp_path: Path, odd_rows: Any, write_csv: Any
 ) -> None:

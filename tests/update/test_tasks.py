@@ -68,6 +68,7 @@ KINDS: dict[str, tuple[str, str, Make, list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_an_update_of_each_kind(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     task, model, make, more, metric = KINDS[name]

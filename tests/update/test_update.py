@@ -95,6 +95,7 @@ def test_a_good_update_is_taken_and_scored_once(
     assert (again.exit_code, "never overwrites" in again.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_too_little_evidence_exits_3_with_every_file_complete(
     served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_too_little_evidence_exits_3_with_every_file_complete(
     assert (again.exit_code, json.loads(again.stdout)) == (3, result)
 
 
+@pytest.mark.slow
 def test_a_renamed_class_is_rejected(
     served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_renamed_class_is_rejected(
     assert first.equals(again)
 
 
+@pytest.mark.slow
 def test_what_judges_or_is_known_is_left_out_and_told(
     served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -225,6 +228,7 @@ def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reporte
     assert not plain.findings
 
 
+@pytest.mark.slow
 def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
     served: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -243,6 +247,7 @@ def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
     assert own["diversity"]["own"] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_an_update_that_was_killed_is_continued(
     served: Path, feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
 ) -> None:
@@ -315,6 +320,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     assert not (served / "openings.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_feedback_of_a_store_and_what_was_deleted_since(
     served: Path, odd_rows: Any, tmp_path: Path
 ) -> None:
@@ -386,6 +392,7 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     assert joined.deleted >= len(mine)
 
 
+@pytest.mark.slow
 def test_from_python_with_rows_in_memory(served: Path, odd_rows: Any, tmp_path: Path) -> None:
     import holdfast
 

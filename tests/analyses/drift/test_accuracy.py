@@ -32,6 +32,7 @@ def test_the_curve_is_the_one_of_sklearn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert table[0] == pytest.approx([model.intercept_[0], model.coef_[0, 0]], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_it_follows_confidence_and_its_interval_holds() -> None:
     errors, held = [], []
     for seed in range(40):
@@ -54,6 +55,7 @@ def test_overconfidence_is_corrected_by_the_reference() -> None:
     assert new.mean() - truth.mean() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slope", "level"), [(2.5, 1.0), (0.4, -1.5), (1.0, 0.0)])
 def test_a_model_that_is_far_too_sure_or_unsure_is_read_rightly(slope: float, level: float) -> None:
     """Of confidences of 95 % where 80 % are right, and of a third where 83 % are."""

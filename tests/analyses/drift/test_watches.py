@@ -96,6 +96,7 @@ def test_parts_and_a_restart_do_not_matter() -> None:
     assert np.allclose(watch.sums, whole.sums)
 
 
+@pytest.mark.slow
 def test_a_small_reference_raises_no_alarm_however_long_one_waits() -> None:
     alarms, naive = 0, 0
     for seed in range(6):

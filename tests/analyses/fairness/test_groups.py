@@ -98,6 +98,7 @@ def test_a_gap_of_validation_rows_alone_is_not_told(make_table: Make) -> None:
     assert all(one["rows_to_settle"] > 0 for one in said["undecided"])
 
 
+@pytest.mark.slow
 def test_groups_at_random_are_rarely_found(make_table: Make) -> None:
     alarms = 0
     for seed in range(120):

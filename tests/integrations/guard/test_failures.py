@@ -78,6 +78,7 @@ def notes(out: Path) -> list[dict[str, Any]]:
     return [e for e in events if e.get("what", "").startswith("failure of the guard")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "last"), [("off", False), ("stop", True)])
 def test_whatever_part_fails_the_training_goes_on(
     trainer: Callable[..., Any],

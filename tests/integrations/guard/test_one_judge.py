@@ -95,6 +95,7 @@ def guarded(rows: Any, tiny_model: Path, out: Path, **changes: Any) -> Guard:
     return guard
 
 
+@pytest.mark.slow
 def test_overfit_is_overfit_at_every_entry_point(
     run: Path, rows: Any, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
             assert float(made.model(**batch).loss) == pytest.approx(loss, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
     trainer: Any, rows_of: Any, tiny_model: Path, lines: list[str]
 ) -> None:

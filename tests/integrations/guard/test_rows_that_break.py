@@ -32,6 +32,7 @@ def result_of(guard: Guard) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"compute_loss_func": own_loss}])
 def test_rows_without_a_target_stop_nothing(
     trainer: Callable[..., Any], rows_of: Callable[..., Any], settings: dict[str, Any]

@@ -107,6 +107,7 @@ def test_the_losses_are_those_of_each_row_alone(trainer: Any, lines: list[str]) 
     assert any("the model's own loss" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["epoch", "no"])
 def test_a_guard_that_only_observes_leaves_no_trace(
     trainer: Any, lines: list[str], strategy: str
@@ -242,6 +243,7 @@ class KillAt(TrainerCallback):
             raise self.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "save"), [("no", 3), pytest.param("epoch", 5, marks=pytest.mark.slow)]
 )
@@ -284,6 +286,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
     assert again.folder.parent.name == "broken"  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_state_of_an_older_version_is_resumed(
     trainer: Any, killed: Any, lines: list[str]
 ) -> None:
@@ -560,6 +563,7 @@ def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> N
         Guard(**wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "constant_with_warmup"])
 def test_the_peak_rate_is_that_of_the_arguments(trainer: Any, schedule: str) -> None:
     guard = Guard(policy="off", say=lambda _: None)

@@ -104,6 +104,7 @@ def script(text: str, where: Path, **env: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_surroundings_of_nobody(files: Path) -> None:
     """Each line in a shell of its own, one after the other, for a process is half a second."""
     done = script(
@@ -193,6 +194,7 @@ def test_predict_looks_for_the_run_before_it_reads_what_is_piped_in(holdfast: An
     assert "nowhere" in done.err
 
 
+@pytest.mark.slow
 def test_surroundings_of_accelerate_that_say_nothing_are_told(
     shell: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from holdfast.monitor.evidence import beats_chance
 CLASSES = ("a", "b", "c", "d", "e")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_random_labels_are_never_healthy(
     holdfast: Any, marked_rows: Any, write_csv: Any, sets: list[str], tmp_path: Path, seed: int

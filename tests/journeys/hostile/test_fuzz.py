@@ -54,6 +54,7 @@ def a_worker_serves_the_tests_that_follow(
         request.config.pluginmanager.get_plugin("processes").SHARED.add(fuzzer._worker.process.pid)
 
 
+@pytest.mark.slow
 def test_no_broken_input_is_a_defect(fuzz: ModuleType, fuzzer: Any) -> None:
     failed = {}
     for door, number in fuzz.all_cases(COUNTS):
@@ -104,6 +105,7 @@ def test_what_counts_as_a_failure(
     assert fuzz._fault(whole, said) == fault
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "argument", "fault"),
     [

@@ -259,6 +259,7 @@ def test_a_tensor_that_claims_a_size_is_not_made(tmp_path: Path) -> None:
         read_verdict(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["forth", "back", "twice"])
 def test_of_forty_thousand_rows_no_more_points_are_judged_than_can_be(
     tmp_path: Path, shape: str

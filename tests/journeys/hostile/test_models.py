@@ -363,6 +363,7 @@ class Template:
         return str(rendered[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [

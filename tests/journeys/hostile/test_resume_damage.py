@@ -104,6 +104,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / EVENTS).read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_a_newest_checkpoint_a_journal_and_a_beginning_that_were_damaged(
     again: Any, alone: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_broken_recipe_is_refused(again: Any, tmp_path: Path, damage: str) -> 
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 2
 
 
+@pytest.mark.slow
 def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_again(
     cut: Path,
     alone: Path,

@@ -418,6 +418,7 @@ READ = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", READ)
 def test_an_odd_file_that_is_right_is_read(case: str, tmp_path: Path) -> None:
     table = load(READ[case](tmp_path))
@@ -525,6 +526,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_the_worst_take_little_memory(tmp_path: Path) -> None:
     cases = (
         "a quotation mark that never closes",

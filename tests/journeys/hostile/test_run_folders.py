@@ -179,6 +179,7 @@ READ = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(READ))
 @pytest.mark.parametrize("seal", [True, False])
 def test_a_damaged_file_is_named(
@@ -246,6 +247,7 @@ def works_or_is_refused(done: Any, case: object) -> None:
         assert done.err.startswith("holdfast: "), case
 
 
+@pytest.mark.slow
 def test_values_of_other_types_in_the_result(holdfast: Any, run: Path) -> None:
     sound, random = json.loads((older(run) / "result.json").read_text()), np.random.default_rng(1)
     every = [(at, odd) for at in places(sound) for odd in ODD]
@@ -298,6 +300,7 @@ def test_a_small_file_of_looks_that_unpacks_to_very_much(holdfast: Any, run: Pat
     refused(holdfast("diagnose", run), "looks.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_every_file_of_a_run_gets_the_umasks_mode(
     marked_csv: Path, quick: list[str], tmp_path: Path, umask: int

@@ -257,6 +257,7 @@ REFUSALS = ("Refused", "MemoryError", "TimeoutError")
 HARMLESS = {"deep brackets", "a regular expression without end", "lone surrogates"}
 
 
+@pytest.mark.slow
 def test_no_program_breaks_out_by_its_language(
     outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +275,7 @@ def test_no_program_breaks_out_by_its_language(
     outside.check()
 
 
+@pytest.mark.slow
 @fenced
 def test_nor_behind_both_fences(outside: Outside) -> None:
     """The first dozens again, and what the kernel itself must stop."""
@@ -347,6 +349,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["sql", "pandas"])
 def test_no_table_is_more_than_rows(language: str) -> None:
     count = "SELECT COUNT(*) FROM t" if language == "sql" else "len(t)"
@@ -610,6 +613,7 @@ def user(request: pytest.FixtureRequest, outside: Outside) -> int | None:
     return NOBODY
 
 
+@pytest.mark.slow
 @fenced
 @pytest.mark.parametrize("parts", ["landlock,seccomp", "seccomp"])
 def test_the_kernel_alone_lets_nothing_through(
@@ -746,6 +750,7 @@ def test_where_the_kernel_keeps_nothing_in_nothing_is_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_it_is_said_where_only_python_keeps_code_in_and_the_training_ends_well(
     asked: list[Any],
     holdfast: Callable[..., Any],

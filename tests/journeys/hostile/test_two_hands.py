@@ -110,6 +110,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_live_run_is_left_alone_until_it_ends_or_its_terminal_closes_or_it_is_killed(
     holdfast: Any, begun: Begun, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_redirect_is_not_followed_and_not_delivered(
     assert elsewhere.asked == []
 
 
+@pytest.mark.slow
 def test_a_command_stands_in_the_recipe_alone(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
