@@ -64,7 +64,7 @@ def test_too_few_rows_say_how_many_would_be_needed(history) -> None:
     train, valid = [CHANCE, 0.4, 0.3, 0.25], [CHANCE, 0.50, 0.42, 0.43]
     verdict = judge(history(train, valid, n=15, noise=0.4, seed=3))
     assert verdict.label == "inconclusive"
-    assert "validation rows would decide it" in verdict.because
+    assert "validation rows would decide" in verdict.because
     needed = {e.name: e.value for e in verdict.evidence}["validation_rows_needed"]
     assert needed is not None
     assert needed > 15
@@ -153,7 +153,7 @@ def test_a_wide_gap_at_the_floor_that_few_rows_cannot_prove_is_not_healthy(class
     verdict = judge(classified([0.5, 1, 2, 3, 4], [0.0] + [1.5] * 4, n=50))
     assert "accuracy is 100 % on training rows and 86 % on validation rows" in verdict.because
     assert verdict.label == "inconclusive"
-    assert "would decide it" in verdict.because
+    assert "would decide" in verdict.because
 
 
 def test_losing_knowledge_is_overfitting_of_the_answers(classified) -> None:

@@ -104,7 +104,9 @@ def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_
     assert "label_giveaway: " in said
     assert "near_duplicates" not in said
     assert "odd_rows" not in said
-    notify(Decision("alert", "failed", "the command left with 1"))
+    notify(Decision("best checkpoint", "step 3", "its loss is the lowest"))
+    assert capsys.readouterr().err == ""
+    notify(Decision("alert", "failed", "the command left with 1", prominent=True))
     assert "alert: failed" in capsys.readouterr().err
 
 

@@ -124,7 +124,7 @@ def _entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if one.value is not None
     ]
     if scores:
-        yield "Scores", "; ".join(scores).replace("\u00a0", " ")
+        yield "Scores", "; ".join(scores)
     final = cv["final"]
     rows = count_phrase(final["rows"], "row")
     step = f"step {final['step']} of {final['planned']}"

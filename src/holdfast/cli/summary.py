@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.labels import verdict_title
-from holdfast.core.wording import count_phrase, lower_first
+from holdfast.core.wording import count_phrase, lower_first, main_clause
 from holdfast.terminal.layout import entries, entry, format_seconds, run_lines
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = 
         "",
         *entry("Result", run_answer.headline, columns),
         *entry("Advice", run_answer.advice, columns),
-        *entry("Verdict", _verdict(result["verdict"], scope), columns),
+        *entry("Verdict", _verdict(result["verdict"], scope, verbose), columns),
         "",
         *entries(remarks, columns),
         "",
@@ -65,13 +65,14 @@ def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = 
     ]
 
 
-def _verdict(verdict: VerdictJson, scope: str) -> str:
-    """The verdict's title and reason; ``scope`` names what it is about where that is not the saved
-    model."""
+def _verdict(verdict: VerdictJson, scope: str, verbose: bool) -> str:
+    """The verdict's title and reason, with every measurement if ``verbose``; ``scope`` names what
+    it is about where that is not the saved model."""
     title = verdict_title(verdict["label"])
     doubt = " (not confirmed by the test rows)" if verdict.get("test_agrees") is False else ""
     cause = f" Likely cause: {verdict['cause']}." if verdict.get("cause") else ""
-    return f"{title}{scope}{doubt}: {lower_first(verdict['because'])}{cause}"
+    because = verdict["because"] if verbose else main_clause(verdict["because"])
+    return f"{title}{scope}{doubt}: {lower_first(because)}{cause}"
 
 
 def _next_step(verdict: VerdictJson) -> Iterator[tuple[str, str]]:
@@ -136,7 +137,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if value.value is not None
     ]
     if shown:
-        yield "Scores", "; ".join(shown).replace("\u00a0", " ")
+        yield "Scores", "; ".join(shown)
 
 
 def _warnings(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -147,4 +148,4 @@ def _warnings(result: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     reliance_lines = reliance(RunFiles(result))
     for line in reliance_lines.lines if reliance_lines else ():
         if line.tone == "warn":
-            yield "Warning", line.text.replace("\u00a0", " ")
+            yield "Warning", line.text

@@ -55,6 +55,12 @@ def signed(value: float, form: str = "+.1f") -> str:
     return f"{value:{form}}".replace("-", "−")
 
 
+def main_clause(because: str) -> str:
+    """The reason itself, without the measurements that follow it after a semicolon; the report has
+    them."""
+    return f"{because.partition('; ')[0].rstrip('.')}."
+
+
 def lower_first(text: str) -> str:
     """A sentence or heading as it continues after a colon: "the loss rose"; "ROUGE-L" and "R²"
     stay."""

@@ -150,6 +150,6 @@ def _with_rows_needed(
 ) -> Symptom:
     """The symptom with the number of validation rows that would decide, where it is known."""
     if needed:
-        because += f"; about {needed:,} validation rows would decide it"
+        because += f" (about {needed:,} validation rows would decide)"
         evidence = (*evidence, evidence_item("validation_rows_needed", float(needed)))
     return Symptom(because, label="inconclusive", evidence=evidence, remedies=remedies)

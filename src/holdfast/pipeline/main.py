@@ -227,6 +227,6 @@ def _is_intact(run: Path) -> bool:
     except RunError as error:
         if not (run / CHECKPOINTS).exists():
             raise
-        notify(Decision(RESULT, "computed again", f"{error.what} {error.rule}"))
+        notify(Decision(RESULT, "computed again", f"{error.what} {error.rule}", prominent=True))
         return False
     return True

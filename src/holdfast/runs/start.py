@@ -141,9 +141,9 @@ def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any
             "cannot be checked, and earlier choices now count as set in the recipe"
         )
         recorded = asdict(run_start)
-        notify(Decision(RUN_START, "made again", because))
+        notify(Decision(RUN_START, "made again", because, prominent=True))
     else:
-        notify(Decision(RUN_START, "taken from a checkpoint", f"it {fault}"))
+        notify(Decision(RUN_START, "taken from a checkpoint", f"it {fault}", prominent=True))
     if path.is_dir():
         raise RunError(
             str(path), "is a folder, but must be a file", None, "Remove or rename the folder."

@@ -4,13 +4,14 @@ curves on one scale, with the metric and the verdict."""
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 from holdfast.core.labels import verdict_title
 from holdfast.core.printable import printable
 from holdfast.core.records import Snapshot, Verdict
+from holdfast.core.wording import lower_first, main_clause
 from holdfast.report.numbers import EVALUATION_METRICS
+from holdfast.terminal.layout import wrap
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 NOT_FINITE = "×"
@@ -95,7 +96,9 @@ def _negated(value: float) -> float:
     return -value
 
 
-def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns: int) -> list[str]:
+def curve_summary(
+    history: Sequence[Snapshot], verdict: Verdict | None, columns: int, verbose: bool = False
+) -> list[str]:
     """Learning curves in lines of at most ``columns`` characters: one row of blocks each for the
     loss on the training sample, the validation loss, the calibrated validation loss (which
     decides) if there is one, and the metric; then the verdict with its reason.
@@ -121,16 +124,18 @@ def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns:
     return [
         *lines,
         *_metric_line(history, max_blocks),
-        *(verdict_lines(verdict, columns) if verdict else []),
+        *(verdict_lines(verdict, columns, verbose) if verdict else []),
     ]
 
 
-def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
-    """The verdict's title, the step since when it holds, and the reason, wrapped."""
+def verdict_lines(verdict: Verdict, columns: int, verbose: bool = False) -> list[str]:
+    """The verdict's title, the step since when it holds, and the reason, wrapped; with every
+    measurement if ``verbose``."""
     since = f" since step {verdict.since_step}" if verdict.since_step is not None else ""
     cause = f" Likely cause: {verdict.cause}." if verdict.cause else ""
-    text = printable(f"{verdict_title(verdict.label)}{since}: {verdict.because}{cause}")
-    return textwrap.wrap(text, columns - 2, initial_indent="  ", subsequent_indent="    ")
+    because = verdict.because if verbose else main_clause(verdict.because)
+    text = printable(f"{verdict_title(verdict.label)}{since}: {lower_first(because)}{cause}")
+    return wrap(text, columns - 2, "  ", "    ")
 
 
 def blocks(values: Sequence[float], low: float, high: float) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Where the second column begins.
 COLUMN = 12
+NBSP = "\u00a0"
 # A terminal that is narrower is written as if it had this width: no chart or table fits into less.
 MIN_WIDTH = 40
 
@@ -31,9 +32,10 @@ def wrap(
 ) -> list[str]:
     """Wrap ``text`` into lines of at most ``columns`` characters, at most ``max_lines`` of them.
     The first line begins with ``first``, the others with ``rest`` (default: ``first``). A word with
-    a hyphen is never broken; a word longer than a line is broken only with ``long_words``."""
-    return textwrap.wrap(
-        text,
+    a hyphen is never broken, nor a number from its ``%``; a word longer than a line is broken only
+    with ``long_words``."""
+    lines = textwrap.wrap(
+        text.replace(" %", f"{NBSP}%"),
         columns,
         initial_indent=first,
         subsequent_indent=first if rest is None else rest,
@@ -42,6 +44,7 @@ def wrap(
         max_lines=max_lines,
         placeholder=" …",
     )
+    return [line.replace(NBSP, " ") for line in lines]
 
 
 def shorten(text: str, max_characters: int) -> str:

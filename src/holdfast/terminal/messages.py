@@ -34,11 +34,13 @@ class MessagePrinter:
         self._open_findings: list[Finding] = []
 
     def __call__(self, item: Decision | Finding) -> None:
-        if not (self._verbose or self._outline_printed):
-            if isinstance(item, Finding):
-                self._open_findings += [item] if needs_attention(item) else []
+        if not self._verbose:
+            if isinstance(item, Decision) and not item.prominent:
                 return
-            if not item.prominent:
+            if isinstance(item, Finding) and not needs_attention(item):
+                return
+            if isinstance(item, Finding) and not self._outline_printed:
+                self._open_findings.append(item)
                 return
         if isinstance(item, Decision):
             self.line(f"{item.what}: {item.chosen}", item.because)

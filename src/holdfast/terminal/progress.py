@@ -190,7 +190,7 @@ class RunDisplay:
         if unremarkable and not self._verbose:
             return
         step_line = [f"  step {run.step}"] if self._live is not None else []
-        self._print([*step_line, *verdict_lines(verdict, width())])
+        self._print([*step_line, *verdict_lines(verdict, width(), self._verbose)])
 
     def _report_actions(self, run: Run) -> None:
         """Print the actions since the last evaluation; the reason for a stop is in the summary."""
@@ -215,7 +215,7 @@ class RunDisplay:
         assert self._live is not None
         assert self._bar is not None
         verdict = run.verdict if self._verdicts else None
-        curves = Text("\n".join(curve_summary(run.history, verdict, width())))
+        curves = Text("\n".join(curve_summary(run.history, verdict, width(), self._verbose)))
         self._live.update(Group(self._bar, curves))
 
     def _speed(self, run: Run) -> str:

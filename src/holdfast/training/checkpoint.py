@@ -349,5 +349,9 @@ class SealedFile:
         try:
             return read_sealed(self._path, self._mark, self._form)
         except UnusableCheckpoint as error:
-            notify(Decision(subject, "not used", f"{self._path.name} {error}{consequence}"))
+            notify(
+                Decision(
+                    subject, "not used", f"{self._path.name} {error}{consequence}", prominent=True
+                )
+            )
             return None

@@ -120,7 +120,7 @@ def restore_journal(
             f"{NAME} {problem}; its lines up to step {step} come from the checkpoint, and the "
             "lines that a killed run wrote after it are lost"
         )
-        decisions.append(Decision("journal", "written again", because))
+        decisions.append(Decision("journal", "written again", because, prominent=True))
         notify(decisions[-1])
     journal.note_decisions(step, *decisions)
 

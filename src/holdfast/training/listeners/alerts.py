@@ -97,7 +97,9 @@ class Alerts:
             thread.join(max(0.0, deadline - time.monotonic()))
         late = sum(thread.is_alive() for thread in self._threads)
         if late:
-            self._failed.append(Decision("alert", "not delivered", f"{late} took too long"))
+            self._failed.append(
+                Decision("alert", "not delivered", f"{late} took too long", prominent=True)
+            )
         for failure in self._failed:
             run.journal.decide(run.step, failure)
 
@@ -112,7 +114,7 @@ class Alerts:
             sender(message)
         except Exception as error:
             # An alert never fails a run, and a thread's traceback would print the address.
-            self._failed.append(Decision("alert", "not delivered", _reason(error)))
+            self._failed.append(Decision("alert", "not delivered", _reason(error), prominent=True))
 
 
 def address_of(webhook: str) -> str:
