@@ -277,7 +277,7 @@ def report() -> str:
         "points: of each set the mean (runs), over all ± one standard error over runs. *goes on*: "
         "above by more than one standard error; *loses*: below on every set over two seeds, not "
         "run further; *nothing there*: the default has no fine-tuning there that it could change; "
-        "*refused*: the method does not exist for that network "
+        "*refused*: the method does not apply to that network "
         "(`python benchmarks/methods.py`).",
         "The whole of MiniLM:",
         screen(whole, COLUMNS),

@@ -113,7 +113,7 @@ class Numbers:
 
     @property
     def all_special_ids(self) -> list[int]:
-        raise RecipeError("enrich", "does not exist for a stand-in", None, "Leave it out.")
+        raise RecipeError("enrich", "does not apply to a stand-in", None, "Leave it out.")
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ def test_rows_of_every_kind_change_and_what_is_to_be_learned_does_not(
 def test_rows_whose_words_are_bound_are_refused(
     name: str, make_sample: Callable[[str], Any]
 ) -> None:
-    with pytest.raises(RecipeError, match="does not exist for these rows") as caught:
+    with pytest.raises(RecipeError, match="does not apply to these rows") as caught:
         forms_of(make_sample(name))
     assert caught.value.what == "enrich.aeda"
 

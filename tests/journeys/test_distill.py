@@ -185,7 +185,7 @@ def test_several_runs_teach_together_only_on_one_division(
     assert done.code == 0, done.err
     block = result_of(tmp_path / "both")["distilled"]
     assert block["teacher"]["runs"] == ["finished", "same"]
-    assert block["alone"] == {"why": "set by you: distill.alone=false"}
+    assert block["alone"] == {"why": "set in the recipe: distill.alone=false"}
 
 
 @pytest.mark.slow

@@ -364,7 +364,7 @@ def test_the_run_repeats_from_its_recipe_and_keeps_by_its_metric(run: Path, tmp_
         ("train.metric=f1_macro", "is not a metric"),
         ("model.pooling=mean", "does not apply to token-classification"),
         ("data.template={tokens}", "does not apply to token-classification"),
-        ("methods.contrast=true", "does not exist for"),
+        ("methods.contrast=true", "does not apply to"),
     ],
 )
 def test_settings_that_mean_nothing_here_are_refused(

@@ -78,7 +78,7 @@ def test_without_methods_the_phases_are_the_ordinary_ones() -> None:
 @pytest.mark.parametrize("task", ["seq2seq", "causal-lm", "token-classification"])
 @pytest.mark.parametrize("name", ["balance", "contrast"])
 def test_what_needs_classes_is_refused_where_a_row_has_none(task: Any, name: str) -> None:
-    with pytest.raises(RecipeError, match=f"does not exist for {task}"):
+    with pytest.raises(RecipeError, match=f"does not apply to {task}"):
         resolve_settings(Recipe(task=task, methods={name: True}), 5_000_000, 600, "small decoder")
 
 

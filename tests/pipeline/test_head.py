@@ -90,7 +90,7 @@ def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
     number = override(
         Recipe(task="text-classification"), ["data.label_kind=number", "train.head=logistic"]
     )
-    with pytest.raises(RecipeError, match="does not exist for number"):
+    with pytest.raises(RecipeError, match="does not apply to number"):
         resolve_settings(number, 10_000_000, 100, "small encoder")
 
 

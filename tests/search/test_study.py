@@ -57,7 +57,7 @@ def searching(
         TrialFold(np.arange(ROWS, 2 * ROWS), part)
         for part in np.array_split(np.arange(ROWS), folds)
     ]
-    rule = Decision("sampler", "tpe", "set by you")
+    rule = Decision("sampler", "tpe", "set in the recipe")
     how = TrialPlan(SPACE, DEFAULT, 0.0, points, grid, made, "loss", most, 0, rule, rule, ())
     return SearchLoop(of, how, Pruning("none"), **more)
 

@@ -272,7 +272,7 @@ def test_the_sampler_and_the_pruner_are_chosen_with_a_reason() -> None:
     assert choose_sampler("auto", numbers, 32).chosen == "gp"
     mixed = Space((*numbers, *choices))
     assert choose_sampler("auto", mixed, 32).chosen == "tpe"
-    assert choose_sampler("grid", mixed, 32).because == "set by you"
+    assert choose_sampler("grid", mixed, 32).because == "set in the recipe"
     assert choose_pruner("auto", 0).chosen == "verdict"
     assert choose_pruner("auto", 5).chosen == "race"
 

@@ -69,9 +69,12 @@ def _verdict(verdict: VerdictJson, scope: str, verbose: bool) -> str:
     """The verdict's title and reason, with every measurement if ``verbose``; ``scope`` names what
     it is about where that is not the saved model."""
     title = verdict_title(verdict["label"])
-    doubt = " (not confirmed by the test rows)" if verdict.get("test_agrees") is False else ""
+    disputed = verdict.get("test_agrees") is False
+    doubt = " (not confirmed by the test rows)" if disputed else ""
     cause = f" Likely cause: {verdict['cause']}." if verdict.get("cause") else ""
-    because = verdict["because"] if verbose else main_clause(verdict["because"])
+    # A dispute is understood by the numbers of both sides only.
+    full = verbose or disputed
+    because = verdict["because"] if full else main_clause(verdict["because"])
     return f"{title}{scope}{doubt}: {lower_first(because)}{cause}"
 
 

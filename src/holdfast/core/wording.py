@@ -67,13 +67,13 @@ def lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 
-# Said wherever rows are named: whoever opens the file sees a header on line 1.
+# Used wherever rows are named: in an editor, line 1 of the file is the header.
 ROW_NUMBERS = "Row numbers count from 0 and leave the header out."
 
-# How the start model of a model that writes was asked, by the names of ``worth.start``.
+# How the base model of a generative model was prompted, by the names of ``worth.start``.
 PROMPT_NAMES = {
-    "zero_shot": "asked plainly",
-    "few_shot": "given {} examples",
+    "zero_shot": "zero-shot",
+    "few_shot": "few-shot with {} examples",
     "quantized": "quantised as in training",
 }
 

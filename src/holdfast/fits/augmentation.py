@@ -116,7 +116,7 @@ def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> No
     else:
         return
     raise RecipeError(
-        f"enrich.{name}", f"does not exist for these rows: {why}", recipe.task, "Leave it out."
+        f"enrich.{name}", f"does not apply to these rows: {why}", recipe.task, "Leave it out."
     )
 
 

@@ -252,7 +252,7 @@ def _head_setting(recipe: Recipe) -> str | None:
         return "both"
     if recipe.train.head is not None:
         label_words = recipe.data.label_kind or recipe.task
-        rule = f"does not exist for {label_words}: it needs one class per row"
+        rule = f"does not apply to {label_words}: it needs one class per row"
         raise RecipeError("train.head", rule, recipe.train.head, "Leave it out.")
     return None
 
@@ -299,14 +299,14 @@ def _enrichments(recipe: Recipe) -> dict[str, dict[str, Any] | bool]:
 def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     one_class, method = recipe.data.label_kind in (None, "class"), all_methods()[name]
     if method.needs_one_answer and not one_class:
-        rule = f"does not exist for data.label_kind={recipe.data.label_kind}: it needs classes"
+        rule = f"does not apply to data.label_kind={recipe.data.label_kind}: it needs classes"
         raise RecipeError(f"methods.{name}", rule, None, "Leave it out.")
     if not method.needs_classes or (recipe.task in (None, *CLASSIFICATION_TASKS) and one_class):
         return
     label_words = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(
         f"methods.{name}",
-        f"does not exist for {label_words}: it needs one class per row",
+        f"does not apply to {label_words}: it needs one class per row",
         None,
         "Leave it out.",
     )

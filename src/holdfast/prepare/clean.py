@@ -40,7 +40,7 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     if recipe.task not in TEXT_TASKS:
         plan_cleaning(requested)
         if any(given is not False for given in requested.values()):
-            rule = f"does not exist for {recipe.task}"
+            rule = f"does not apply to {recipe.task}"
             raise RecipeError("treat", rule, ", ".join(requested), "Leave it out.")
         return recipe, CleaningPlan()
     for name in default_treatments():

@@ -168,7 +168,7 @@ def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with its cleaning steps named; refuses settings that its task does not allow."""
     features = recipe.data.features
     if features and recipe.task not in LABELLED_TEXT_TASKS:
-        rule = f"does not exist for {recipe.task}: it needs single texts with one class each"
+        rule = f"does not apply to {recipe.task}: it needs single texts with one class each"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, task_definition(recipe.task).find_metric)
     return resolve_cleaning(recipe)

@@ -109,7 +109,7 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
         rule = "and data.path cannot be set together"
         raise RecipeError("data.mix", rule, recipe.data.path, "Remove one of them.")
     if recipe.task not in (None, *LABELLED_TEXT_TASKS):
-        rule = f"does not exist for {recipe.task}: it mixes texts with one class each"
+        rule = f"does not apply to {recipe.task}: it mixes texts with one class each"
         raise RecipeError("data.mix", rule, None, "Combine the files yourself.")
     for key in ("text", "label", "source", "group", "template", "config"):
         if getattr(recipe.data, key) is not None:

@@ -165,7 +165,7 @@ class Predictor:
         if probabilities and not self.names:
             raise RecipeError(
                 "predict.probabilities",
-                "does not exist for this run: its predictions are not classes",
+                "does not apply to this run: its predictions are not classes",
                 True,
                 "Leave it out.",
             )

@@ -48,7 +48,7 @@ class Dimension:
     log: bool = False
     choices: tuple[Any, ...] = ()
     when: SettingCondition | None = None
-    because: str = "set by you"
+    because: str = "set in the recipe"
 
     def contains(self, value: object) -> bool:
         """Whether ``value`` is one of its values."""

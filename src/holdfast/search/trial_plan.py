@@ -50,7 +50,7 @@ MAX_KEYS_FOR_GP = 6
 def choose_sampler(requested: str, space: Space, trials: int | None) -> Decision:
     """The sampler, with its reason: as requested, or by space and number of trials."""
     if requested != "auto":
-        return Decision("sampler", requested, "set by you")
+        return Decision("sampler", requested, "set in the recipe")
     if space.finite and trials is not None and space.grid_size(trials + 1) <= trials:
         because = f"the space has {count_phrase(space.grid_size(), 'point')}: each is tried once"
         return Decision("sampler", "grid", because)
@@ -101,7 +101,7 @@ MIN_EVALUATIONS = 3
 def choose_pruner(requested: str, folds: int) -> Decision:
     """The pruner, with its reason."""
     if requested != "auto":
-        return Decision("pruner", requested, "set by you")
+        return Decision("pruner", requested, "set in the recipe")
     if folds:
         because = "after each fold, trials are compared row by row, and those behind are stopped"
         return Decision("pruner", "race", because)
@@ -275,7 +275,9 @@ def plan_trials(
     pruner = choose_pruner(part.pruner, part.folds)
     seed = context.recipe.seed if part.seed is None else part.seed
     default = default_point(space, facts.default)
-    origin = "set by you" if space.user_defined else "the default for these rows and this model"
+    origin = (
+        "set in the recipe" if space.user_defined else "the default for these rows and this model"
+    )
     searched = [
         Decision(
             f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"

@@ -153,7 +153,9 @@ def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
         return NoAnswer("models of plain text have no predictions to compare")
     teacher = Predictor.load(runs)
     baseline = (
-        _train_without_teacher(fitted) if settings.alone else "set by you: distill.alone=false"
+        _train_without_teacher(fitted)
+        if settings.alone
+        else "set in the recipe: distill.alone=false"
     )
     lessons = fitted.training_plan.prepared.lessons
     assert isinstance(lessons, Lessons)

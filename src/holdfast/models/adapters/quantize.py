@@ -132,7 +132,7 @@ def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
     n_quantized = sum(size_of(layer.weight) for _, layer in layers)
     total = sum(map(size_of, plain.parameters()))
     because = (
-        f"set by you: {n_quantized:,} of {total:,} parameters, in {len(layers)} linear "
+        f"set in the recipe: {n_quantized:,} of {total:,} parameters, in {len(layers)} linear "
         "layers, take "
         f"{BYTES[spec.bits]:.2g} bytes each and stay as they are; the rest is float32"
     )

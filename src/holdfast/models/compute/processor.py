@@ -200,7 +200,7 @@ def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, .
         # Keys and values kept for generation cannot be computed again block by block.
         model.config.use_cache = False
     switch_checkpointing(model, on=True)
-    because = "set by you: each block is computed twice, and only its input is kept"
+    because = "set in the recipe: each block is computed twice, and only its input is kept"
     return (Decision(SETTING, "true", because),)
 
 

@@ -313,7 +313,7 @@ def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) ->
     pooling = "own" if requested == "own" or obstacle else "mean"
     if family.has_mean_pooling and pooling == "mean":
         config.classifier_pooling = "mean"
-    because = "set by you"
+    because = "set in the recipe"
     if requested == "auto":
         because = (
             f"its own head is used: {obstacle}"

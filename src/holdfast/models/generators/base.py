@@ -70,8 +70,8 @@ def pretrained_generator(
         prepare_quantized(plain, quantize, source.name)
     elif dtype != "float32":
         because = (
-            "set by you: the pretrained weights take 2 bytes each, are multiplied in bfloat16 and "
-            "stay frozen; trained weights are float32"
+            "set in the recipe: the pretrained weights take 2 bytes each, are multiplied in "
+            "bfloat16 and stay frozen; trained weights are float32"
         )
         notify(Decision("model.dtype", dtype, because))
     return plain

@@ -214,7 +214,7 @@ def _lengths(
             )
     limit = positions or NO_LIMIT
     if requested is not None:
-        first = Decision("model.max_length", str(requested), "set by you")
+        first = Decision("model.max_length", str(requested), "set in the recipe")
     else:
         stated = min(stated_limit(tokenizer.model_max_length or None), limit)
         if stated < DEFAULT_SOURCE_LENGTH:
@@ -224,6 +224,6 @@ def _lengths(
             because = because if stated < NO_LIMIT else because.partition(" takes")[0] + " sets it"
             first = Decision("model.max_length", str(DEFAULT_SOURCE_LENGTH), because)
     if requested_target is not None:
-        return first, Decision(TARGET_LENGTH, str(requested_target), "set by you")
+        return first, Decision(TARGET_LENGTH, str(requested_target), "set in the recipe")
     most = str(min(limit, DEFAULT_TARGET_LENGTH))
     return first, Decision(TARGET_LENGTH, most, "at most, until training targets are known")

@@ -95,7 +95,7 @@ def find_model(
         )
     weights, decisions = _weights(name, folder), [*allowed]
     if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
-        decisions.append(Decision("model.revision", revision, "set by you"))
+        decisions.append(Decision("model.revision", revision, "set in the recipe"))
     if weights == "pytorch":
         because = (
             "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "

@@ -123,7 +123,7 @@ def choose_max_length(
     positions = position_limit(config) - reserved
     if requested is not None:
         if MIN_LENGTH <= requested <= positions:
-            return requested, Decision(SETTING, str(requested), "set by you")
+            return requested, Decision(SETTING, str(requested), "set in the recipe")
         raise RecipeError(
             SETTING,
             f"must be between 4 and the model's {positions} positions",

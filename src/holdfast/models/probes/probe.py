@@ -183,7 +183,9 @@ def fit_probe(
         empty = Probe(np.zeros((1, x.shape[1])), np.zeros(1), c or DEFAULT_C, "one class")
         return expand_classes(empty, rows.present, classes, y)
     choice = (
-        PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, extra_rows=rows.extra_rows)
+        PenaltyChoice(c, "set in the recipe")
+        if c
+        else choose_c(x, y, seed, extra_rows=rows.extra_rows)
     )
     table = fit_softmax(
         all_rows.x,

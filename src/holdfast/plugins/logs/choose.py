@@ -322,7 +322,7 @@ def _series_decisions(
             yield Decision(f"{split} series", "none", f"no column has the name of a {split} series")
             continue
         others = [m.name for m in columns if m.split == split and m.name != series.name]
-        because = "set by you" if split in settings else "found by its name"
+        because = "set in the recipe" if split in settings else "found by its name"
         if others and split not in settings:
             shown = ", ".join(others[:6]) + (" …" if len(others) > 6 else "")
             because += f"; also available: {shown} (choose with --set {split}=…)"
