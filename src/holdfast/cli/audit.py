@@ -13,7 +13,7 @@ from holdfast.cli.options import Force, Output, set_option
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
-from holdfast.core.wording import ROW_NUMBERS, count_phrase
+from holdfast.core.wording import ROW_NUMBERS, SEVERITY_TITLES, count_phrase
 from holdfast.terminal.layout import shorten, width, wrap
 from holdfast.terminal.streams import json_text
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from holdfast.core.records import Finding
 
 SEVERITY_MARKS = {"error": "!!", "warn": "! ", "info": "  "}
-SEVERITY_TITLES = {
-    "error": "Errors: fix these before training",
-    "warn": "Warnings: check these before training",
-    "info": "Notes",
-}
 # Examples of a finding in the terminal; the page has more.
 MAX_EXAMPLES = 2
 MAX_CHARACTERS = 160

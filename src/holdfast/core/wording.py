@@ -67,6 +67,12 @@ def lower_first(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}" if text[1:2].islower() else text
 
 
+# Headings of findings by their severity.
+SEVERITY_TITLES = {
+    "error": "Errors: fix these before training",
+    "warn": "Warnings: check these before training",
+    "info": "Notes",
+}
 # Used wherever rows are named: in an editor, line 1 of the file is the header.
 ROW_NUMBERS = "Row numbers count from 0 and leave the header out."
 

@@ -92,7 +92,7 @@ def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
     if task == CLASSES and purpose in GENERATIVE_TASK_OF:
         return (
             task,
-            f"{because}; to generate texts instead, use --task {GENERATIVE_TASK_OF[purpose]}",
+            f"{because}; to generate texts instead, use --set task={GENERATIVE_TASK_OF[purpose]}",
         )
     return task, because
 
@@ -109,7 +109,7 @@ def _with_decided_task(
     recipe: Recipe, task: str, because: str
 ) -> tuple[Recipe, tuple[Decision, ...]]:
     resolved = recipe.model_copy(update={"task": task})
-    return resolved, (Decision("task", task, f"{because} (--task chooses another)"),)
+    return resolved, (Decision("task", task, f"{because} (--set task=NAME chooses another)"),)
 
 
 def _not_generative_error(name: str, task: str, because: str) -> RecipeError:

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from markupsafe import Markup, escape
 
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import SEVERITY_TITLES, count_phrase
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, asset, environment, standalone
@@ -36,11 +36,6 @@ class FindingJson(TypedDict):
 
 Examples = Mapping[int, Sequence[Mapping[str, Any]]]
 
-LEVELS = {
-    "error": "Errors: these would spoil the training or the test score",
-    "warn": "Warnings: check these before training",
-    "info": "Notes",
-}
 NO_ERRORS = "No errors were found that would spoil training on these rows."
 WORDS = {"error": "error", "warn": "warning", "info": "note"}
 # Longer lists of row numbers are cut.
@@ -89,7 +84,7 @@ def audit_answer(document: Mapping[str, Any]) -> str:
         others = [one for one in document["findings"] if one is not no_label]
         more = audit_answer({**document, "findings": others})
         return f"No label was found ({no_label['because']}). {more}"
-    counts = {level: _findings_of(document, level) for level in LEVELS}
+    counts = {level: _findings_of(document, level) for level in SEVERITY_TITLES}
     errors, warnings = len(counts["error"]), len(counts["warn"])
     if errors:
         more = f" Check {count_phrase(warnings, 'warning')} too." if warnings else ""
@@ -189,7 +184,7 @@ def _problems_by_level(
                 for place, one in _findings_of(document, severity)
             ],
         )
-        for severity, title in LEVELS.items()
+        for severity, title in SEVERITY_TITLES.items()
     ]
     return [(title, problems) for title, problems in views_of_level if problems]
 

@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 DASHBOARD = Entry(
     "holdfast.plugins.dashboard.command",
-    "Show runs and a service in a browser.",
+    "Show runs and a service in a browser",
     "holdfast dashboard",
     "holdfast dashboard experiments/ --port 0",
     "holdfast dashboard runs --store service.db",

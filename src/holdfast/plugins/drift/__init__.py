@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 DRIFT = Entry(
     "holdfast.plugins.drift.command",
-    "Compare new rows with a run's validation rows (drift).",
+    "Compare new rows with a run's validation rows (drift)",
     "holdfast drift runs/reviews-1 march.csv",
     "holdfast drift runs/reviews-1 march.csv --label stars --json",
     "holdfast drift runs/reviews-1 today.jsonl --fail-on harmful",

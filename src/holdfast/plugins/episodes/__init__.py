@@ -8,7 +8,7 @@ from holdfast.core.discovery import Entry
 
 META = Entry(
     "holdfast.plugins.episodes.command",
-    "Learn a base model from many small tasks that adapts to a new one (few-shot).",
+    "Learn a base model for few-shot tasks from many small ones",
     "holdfast meta intents.csv",
     "holdfast meta reviews.csv --task-column product --set meta.shots=10",
     "holdfast meta alphabets/ --model my-resnet/ --set meta.method=prototypes",

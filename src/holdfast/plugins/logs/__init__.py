@@ -70,7 +70,7 @@ def not_a_log(name: str, rule: str, value: object = None) -> DataError:
 
 DIAGNOSE = Entry(
     "holdfast.plugins.logs.command",
-    "Diagnose a training log: verdict, evidence and what to do.",
+    "Diagnose a training log: verdict, evidence and what to do",
     "holdfast diagnose trainer_state.json",
     "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
     "holdfast diagnose runs/reviews-1 --html diagnosis.html",

@@ -1,0 +1,38 @@
+"""The list of commands in ``holdfast --help``."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from holdfast.cli.commands import GROUPS, Commands
+from holdfast.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def listed() -> dict[str, str]:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
+    return dict(re.findall(r"^  ([a-z]+) +(\S.*)$", shown, re.M))
+
+
+def test_every_command_stands_in_its_group_with_one_line_that_fits(listed: dict[str, str]) -> None:
+    assert list(listed) == list(Commands()) == [name for names in GROUPS.values() for name in names]
+    for name, line in listed.items():
+        assert re.match("[A-Z][a-z-]+,? ", line), name
+        assert not line.endswith("."), name
+        assert line.count("(") == line.count(")"), f"{name}: goes on in the next line"
+
+
+def test_a_mistyped_command_option_or_key_names_the_nearest_of_its_kind() -> None:
+    for words, nearest in (
+        (["tarin", "x.csv"], "train"),
+        (["train", "x.csv", "--lable", "y"], "--label"),
+        (["train", "x.csv", "--set", "train.epoch=3"], "train.epochs"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code != 0
+        assert f"Did you mean {nearest!r}?" in f"{done.output}{done.exception}" or (
+            f"Did you mean {nearest}?" in f"{done.output}{done.exception}"
+        )
