@@ -154,6 +154,9 @@ def _run_tests(source: Path, tests: Sequence[str], told: Path, aloud: bool) -> N
         [
             "-x",
             "-q",
+            # The tests that take long, too.
+            "-m",
+            "",
             "-p",
             "no:cacheprovider",
             "-W",
