@@ -143,7 +143,7 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
 def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:
     for more, rule in (
         ("data.text=text", "applies to one table"),
-        ("task=seq2seq", "does not exist"),
+        ("task=seq2seq", "does not apply"),
     ):
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")

@@ -167,7 +167,7 @@ def test_a_killed_run_ends_as_it_would_have(
         ("several", "train.metric=mae", "is not available"),
         ("number", "train.metric=accuracy", "is not available"),
         ("number", "train.label_smoothing=0.1", "is not available"),
-        ("several", "methods.contrast.steps=5", "does not exist"),
+        ("several", "methods.contrast.steps=5", "does not apply"),
         ("several", "train.huber=1", "is not available"),
     ],
 )
