@@ -1,6 +1,8 @@
 # One command everywhere: what runs here is what runs in CI.
 PYTHON ?= python3
 JOBS ?= 2
+# Its earlier name works on.
+PACKAGE ?= $(ROOM)
 VENV := .venv
 BIN := $(VENV)/bin
 # The stamp's name holds the hash of what decides the environment: it changes when they do.
@@ -46,8 +48,8 @@ $(STAMP) $(LIGHT):
 demo: $(if $(wildcard $(STAMP)),,$(LIGHT))  ## the main job on real data that ships with the project
 	$(BIN)/holdfast demo
 
-quick: setup  ## one room's work within a minute: its tests, the house, types (ROOM=stats)
-	$(BIN)/python scripts/quick.py $(ROOM) --jobs $(JOBS)
+quick: setup  ## one package within a minute: its tests, architecture, types (PACKAGE=stats)
+	$(BIN)/python scripts/quick.py $(PACKAGE) --jobs $(JOBS)
 
 check: lint types imports tests  ## lint, types, import contract, tests
 
@@ -61,7 +63,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: setup  ## put the code into the house's form
+format: setup  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,11 +1,11 @@
-"""What to run after each change in one room: ``make quick`` and ``make quick ROOM=stats``.
+"""What to run after each change in one package: ``make quick`` and ``make quick PACKAGE=stats``.
 
-Form, types, the import contract, the house's tests and the tests of the room, until the first
-failure, within ``BUDGET`` seconds on two cores. A room whose tests have outgrown that fails here
+Form, types, the import contract, the house's tests and the tests of the package, until the first
+failure, within ``BUDGET`` seconds on two cores. A package whose tests have outgrown that fails here
 with the slowest of them named, so that somebody makes them smaller instead of waiting. Without a
-room it takes those in which git sees changes. ``make check`` stays the one that counts.
+package it takes those in which git sees changes. ``make check`` stays the one that counts.
 
-    python scripts/quick.py            # the rooms that were changed
+    python scripts/quick.py            # the packages that were changed
     python scripts/quick.py stats data
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, TESTS = ROOT / "src" / "holdfast", ROOT / "tests"
 BUDGET = 60
-# Rooms whose tests do not lie in a folder of their name, or not only there.
+# Packages whose tests do not lie in a folder of their name, or not only there.
 ELSEWHERE = {
     "api": ("tests/journeys/test_python_door.py",),
     "contract": ("tests/pipeline/test_folder.py",),
@@ -45,7 +45,7 @@ ELSEWHERE = {
     "recipe": ("tests/recipe", "tests/recipes/test_check.py"),
     "runs": ("tests/pipeline/test_predictor.py",),
 }
-# Kits that hold a family of the room to its promises.
+# Kits that hold a family of the package to its promises.
 KITS = {
     "analyses": ("tests/contracts/test_analyses.py", "tests/report/test_reliance.py"),
     "tasks": ("tests/contracts/test_kinds.py", "tests/contracts/test_predictors.py"),
@@ -65,25 +65,25 @@ SLOWEST = re.compile(r"^ *([\d.]+)s (?:call|setup|teardown) +(\S.*)$", re.MULTIL
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
-def rooms() -> tuple[str, ...]:
-    """Every room: a folder with code or data, or a module at the top."""
+def packages() -> tuple[str, ...]:
+    """Every package: a folder with code or data, or a module at the top."""
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name[0] != "_"}
     modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "_version", "__main__"}
     return tuple(sorted(folders | modules))
 
 
-def tests_of(room: str) -> tuple[str, ...]:
-    """Files and folders, from the project's folder, that hold ``room``'s tests."""
-    return (*ELSEWHERE.get(room, (f"tests/{room}",)), *KITS.get(room, ()))
+def tests_of(package: str) -> tuple[str, ...]:
+    """Files and folders, from the project's folder, that hold ``package``'s tests."""
+    return (*ELSEWHERE.get(package, (f"tests/{package}",)), *KITS.get(package, ()))
 
 
 def changed(run: Run) -> tuple[str, ...]:
-    """The rooms in which git sees changes; those of the last commit where there are none."""
+    """The packages in which git sees changes; those of the last commit where there are none."""
     paths = _lines(run(["git", "status", "--porcelain", "--untracked-files=all"]), cut=3)
     if not paths:
         paths = _lines(run(["git", "show", "--name-only", "--format=", "HEAD"]))
-    known = set(rooms())
-    return tuple(sorted({room for path in paths if (room := _room(path)) in known}))
+    known = set(packages())
+    return tuple(sorted({package for path in paths if (package := _package(path)) in known}))
 
 
 def _lines(done: subprocess.CompletedProcess[str], cut: int = 0) -> list[str]:
@@ -91,7 +91,7 @@ def _lines(done: subprocess.CompletedProcess[str], cut: int = 0) -> list[str]:
     return [line[cut:].split(" -> ")[-1] for line in done.stdout.splitlines() if line]
 
 
-def _room(path: str) -> str:
+def _package(path: str) -> str:
     parts = path.split("/")
     inside = parts[2:] if parts[:2] == ["src", "holdfast"] else parts[1:]
     return inside[0].removesuffix(".py") if inside else ""
@@ -99,7 +99,7 @@ def _room(path: str) -> str:
 
 def commands(chosen: Sequence[str], jobs: int) -> list[list[str]]:
     """What is run, cheapest first."""
-    tests = [path for room in chosen for path in tests_of(room)]
+    tests = [path for package in chosen for path in tests_of(package)]
     bin_ = Path(sys.executable).parent
     return [
         [str(bin_ / "ruff"), "check", "--quiet", "."],
@@ -139,13 +139,15 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("rooms", nargs="*", help="by default those that git sees changes in")
+    parser.add_argument("packages", nargs="*", help="by default those that git sees changes in")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
-    unknown = [room for room in given.rooms if room not in rooms()]
+    unknown = [package for package in given.packages if package not in packages()]
     if unknown:
-        parser.error(f"no room is called {', '.join(unknown)}; there are {', '.join(rooms())}")
-    return check(given.rooms or changed(_run), given.jobs, _run)
+        parser.error(
+            f"no package is called {', '.join(unknown)}; there are {', '.join(packages())}"
+        )
+    return check(given.packages or changed(_run), given.jobs, _run)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def source(root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rooms(source: Path) -> set[str]:
-    """Every room: a folder with code, or a module at the top, but for ``_version``."""
+def packages(source: Path) -> set[str]:
+    """Every package: a folder with code, or a module at the top, but for ``_version``."""
     folders = {path.parent.name for path in source.glob("*/*.py")}
     modules = {path.stem for path in source.glob("*.py")} - {"__init__", "_version", "__main__"}
     return folders | modules

@@ -9,7 +9,7 @@ import pytest
 
 import holdfast
 
-# Names of the contract that may come; a room of this name would take the function's place.
+# Names of the contract that may come; a package of this name would take the function's place.
 PLANNED = {"audit"}
 CHANGED = """
 import importlib, inspect, pkgutil
@@ -24,8 +24,8 @@ print("the same")
 """
 
 
-def test_no_public_name_is_a_room(rooms: set[str]) -> None:
-    assert not (set(holdfast.__all__) | PLANNED) & rooms
+def test_no_public_name_is_a_package(packages: set[str]) -> None:
+    assert not (set(holdfast.__all__) | PLANNED) & packages
 
 
 def test_dir_lists_the_public_names_alone() -> None:

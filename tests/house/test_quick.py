@@ -1,4 +1,4 @@
-"""``make quick``: every room has tests to run, and a room that outgrows the budget is told so."""
+"""``make quick``: every package has tests to run; one that outgrows the budget is reported."""
 
 from __future__ import annotations
 
@@ -45,14 +45,16 @@ def clock(seconds: float) -> Any:
     return lambda: next(times)
 
 
-def test_every_room_has_tests_that_exist(quick: ModuleType, root: Path, rooms: set[str]) -> None:
-    assert rooms <= set(quick.rooms())
-    for room in quick.rooms():
-        missing = [path for path in quick.tests_of(room) if not (root / path).exists()]
-        assert missing == [], f"{room}: tell scripts/quick.py where its tests lie"
+def test_every_package_has_tests_that_exist(
+    quick: ModuleType, root: Path, packages: set[str]
+) -> None:
+    assert packages <= set(quick.packages())
+    for package in quick.packages():
+        missing = [path for path in quick.tests_of(package) if not (root / path).exists()]
+        assert missing == [], f"{package}: tell scripts/quick.py where its tests lie"
 
 
-def test_a_rooms_work_is_form_types_contract_house_and_its_own_tests(quick: ModuleType) -> None:
+def test_a_packages_work_is_form_types_contract_house_and_its_own_tests(quick: ModuleType) -> None:
     shell = Shell(said="1 passed\n")
     assert quick.check(["stats"], 2, shell, clock(10)) == 0
     programs = [Path(command[0]).name for command in shell.ran]
@@ -60,7 +62,7 @@ def test_a_rooms_work_is_form_types_contract_house_and_its_own_tests(quick: Modu
     assert {"tests/house", "tests/stats", "-x"} <= set(shell.ran[-1])
 
 
-def test_a_room_that_passes_the_budget_fails_and_names_its_slowest(
+def test_a_package_that_passes_the_budget_fails_and_names_its_slowest(
     quick: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert quick.BUDGET == 60
@@ -79,7 +81,7 @@ def test_it_stops_at_the_first_failure(
     assert "stats imports pipeline" in capsys.readouterr().out
 
 
-def test_the_rooms_of_changed_files_are_found(quick: ModuleType) -> None:
+def test_the_packages_of_changed_files_are_found(quick: ModuleType) -> None:
     told = (
         " M src/holdfast/stats/trend.py\nR  a.py -> tests/split/test_x.py\n"
         "?? src/holdfast/api.py\n M README.md\n"
@@ -97,6 +99,6 @@ def test_the_rooms_of_changed_files_are_found(quick: ModuleType) -> None:
 
 
 def test_the_makefile_and_the_pages_name_it(root: Path) -> None:
-    assert "scripts/quick.py $(ROOM)" in (root / "Makefile").read_text("utf-8")
+    assert "scripts/quick.py $(PACKAGE)" in (root / "Makefile").read_text("utf-8")
     for page in ("README.md", "CONTRIBUTING.md"):
         assert "make quick" in (root / page).read_text("utf-8"), page

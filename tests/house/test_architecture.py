@@ -23,14 +23,14 @@ def tree(text: str) -> list[str]:
     return re.findall(r"^[├└]── ([\w.]+)/?", drawing, re.MULTILINE)
 
 
-def test_the_contract_names_every_room(root: Path, rooms: set[str]) -> None:
+def test_the_contract_names_every_package(root: Path, packages: set[str]) -> None:
     named = {layer.strip("()") for layer in contract(root)}
-    assert rooms <= named, f"not named in the import contract: {sorted(rooms - named)}"
+    assert packages <= named, f"not named in the import contract: {sorted(packages - named)}"
 
 
-def test_the_contract_demands_only_rooms_that_exist(root: Path, rooms: set[str]) -> None:
+def test_the_contract_demands_only_packages_that_exist(root: Path, packages: set[str]) -> None:
     demanded = {layer for layer in contract(root) if not layer.startswith("(")}
-    assert demanded <= rooms, f"named, but not there: {sorted(demanded - rooms)}"
+    assert demanded <= packages, f"named, but not there: {sorted(demanded - packages)}"
 
 
 def test_the_design_draws_the_folders_that_exist(root: Path, source: Path) -> None:
@@ -45,7 +45,7 @@ def holds_something(folder: Path) -> bool:
     return any(path.is_file() and "__pycache__" not in path.parts for path in folder.rglob("*"))
 
 
-def test_the_design_draws_the_rooms_in_the_order_of_the_contract(root: Path) -> None:
+def test_the_design_draws_the_packages_in_the_order_of_the_contract(root: Path) -> None:
     order = [layer.strip("()") for layer in reversed(contract(root))]
     text = (root / "docs" / "design.md").read_text("utf-8")
     drawn = [name.removesuffix(".py") for name in tree(text)]
@@ -54,11 +54,11 @@ def test_the_design_draws_the_rooms_in_the_order_of_the_contract(root: Path) -> 
 
 
 def knowledge(root: Path) -> dict[str, set[str]]:
-    """The table of docs/design.md: a room, and the rooms it knows; no entry where it says all."""
+    """The table of docs/design.md: a package and those it imports; no entry where it says all."""
     text = (root / "docs" / "design.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|.*\| ([^|]*) \|$", text, re.MULTILINE)
-    lists = {room: known for room, known in rows if known != "all above"}
-    return {room: set(re.findall(r"\w+", known)) for room, known in lists.items()}
+    lists = {package: known for package, known in rows if known != "all above"}
+    return {package: set(re.findall(r"\w+", known)) for package, known in lists.items()}
 
 
 @pytest.fixture(scope="module")
@@ -66,26 +66,27 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("holdfast", exclude_type_checking_imports=True, cache_dir=None)
 
 
-def test_a_room_knows_only_what_the_table_says(root: Path, graph: grimp.ImportGraph) -> None:
+def test_a_package_knows_only_what_the_table_says(root: Path, graph: grimp.ImportGraph) -> None:
     allowed = knowledge(root)
     assert "core" in allowed, "the table of docs/design.md was not found"
     strangers = {
         f"{importer} imports {imported}"
         for importer in graph.modules
         for imported in graph.find_modules_directly_imported_by(importer)
-        if room(importer) in allowed and room(imported) not in {room(importer), "", "_version"}
-        if room(imported) not in allowed[room(importer)]
+        if package(importer) in allowed
+        and package(imported) not in {package(importer), "", "_version"}
+        if package(imported) not in allowed[package(importer)]
     }
     assert not strangers
 
 
-def test_the_table_describes_every_room(root: Path, rooms: set[str]) -> None:
+def test_the_table_describes_every_package(root: Path, packages: set[str]) -> None:
     text = (root / "docs" / "design.md").read_text("utf-8")
     described = set(re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
-    assert rooms <= described, f"not in docs/design.md: {sorted(rooms - described)}"
+    assert packages <= described, f"not in docs/design.md: {sorted(packages - described)}"
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     return f"{module}.".split(".")[1]
 
 
