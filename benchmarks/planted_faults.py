@@ -173,7 +173,7 @@ def _run_tests(source: Path, tests: Sequence[str], told: Path, aloud: bool) -> N
 @functools.cache
 def forking() -> Any:
     """``plugins/sandbox/fork.py``, without the package around it."""
-    path = ROOT / "src" / "holdfast" / "tasks" / "code" / "fork.py"
+    path = ROOT / "src" / "holdfast" / "plugins" / "sandbox" / "fork.py"
     spec = importlib.util.spec_from_file_location("forking", path)
     assert spec is not None
     assert spec.loader is not None

@@ -118,7 +118,7 @@ def test_the_analysis_is_a_block_of_the_result_and_a_section_of_the_report(
 def test_the_command_of_another_package_is_listed_and_works(
     site: Path, rows: Path, tmp_path: Path
 ) -> None:
-    assert "Count the rows of a file." in typed(site, tmp_path, "--help").stdout
+    assert "Count the rows of a file" in typed(site, tmp_path, "--help").stdout
     assert typed(site, tmp_path, "count", str(rows)).stdout == "80 rows\n"
 
 

@@ -19,6 +19,7 @@ import pytest
 
 import holdfast
 from holdfast.core.errors import DataError, InputError, RecipeError, RunError
+from holdfast.core.labels import verdict_title
 from holdfast.data.scratch import scratch_file
 from holdfast.report.answer.answer import answer
 
@@ -187,7 +188,7 @@ def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
     shown = run._repr_html_()
     accuracy = run.result["test"]["metrics"]["accuracy"]["value"]
     assert f"{100 * accuracy:.1f}\u00a0%" in shown
-    assert run.verdict["label"] in shown
+    assert verdict_title(run.verdict["label"]) in shown
     assert answer(run.result).headline in html.unescape(shown)
     assert "<script" not in shown
     assert shown.count("<figure") == 2

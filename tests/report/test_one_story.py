@@ -77,7 +77,7 @@ def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
             assert f" {sentence}" not in text, place
             assert "The test rows do not confirm this." in text, place
     top = headline(read_run(run))
-    assert (top.tone, top.label) == ("unsure", label.replace("_", " "))
+    assert (top.tone, top.label) == ("unsure", TITLES[label])
     words = "no (Fisher's exact test, p\u00a0=\u00a00.020)"
     assert ("Confirmed on test rows", words) in top.facts
 

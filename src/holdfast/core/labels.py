@@ -36,7 +36,7 @@ TITLES: Mapping[str, str] = {
 
 def verdict_title(label: str) -> str:
     """A verdict as a sentence about a run begins with it; a label of a newer version as it is."""
-    return TITLES.get(label, label)
+    return TITLES.get(label, label.replace("_", " "))
 
 
 # A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, logged_position
+from holdfast.core.labels import verdict_title
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -94,7 +95,7 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
         title=name,
         tone=tone,
         tone_word=VERDICT,
-        label=verdict["label"].replace("_", " "),
+        label=verdict_title(verdict["label"]),
         sentence=sentence,
         because=verdict["because"],
         facts=_fact_lines(log, document),

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.errors import HoldfastError, RunError
+from holdfast.core.labels import verdict_title
 from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
@@ -163,7 +164,7 @@ def unfinished_run_view(path: Path) -> Mapping[str, Any]:
     return {
         "run": run,
         "tone": VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
-        "label": label.replace("_", " ") or "no verdict yet",
+        "label": verdict_title(label) or "no verdict yet",
         "because": sentence(str(last.get("because") or "No evaluation has a verdict yet.")),
         "step": count(evaluations[-1]["step"]) if evaluations else "–",
         "looks": len(evaluations),
@@ -219,7 +220,7 @@ def event_text(event: Mapping[str, Any]) -> str:
         loss = event.get("valid_loss") if _has_valid_loss(event) else None
         return f"Step {step}" + (f": validation loss {loss:.4g}" if loss is not None else "")
     if event_type == "verdict":
-        return f"Verdict at step {step}: {str(event.get('label')).replace('_', ' ')[:60]}"
+        return f"Verdict at step {step}: {verdict_title(str(event.get('label')))[:60]}"
     if event_type == "action":
         return f"At step {step}: {str(event.get('action')).replace('_', ' ')[:60]}"
     return ""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import first_line
+from holdfast.core.labels import verdict_title
 from holdfast.core.lock import LOCK_FILE as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
@@ -150,7 +151,7 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         metric=metric_and_score[0],
         score=metric_and_score[1],
         score_source=score_source,
-        verdict=label.replace("_", " "),
+        verdict=verdict_title(label),
         tone=tone,
         step=result.get("last_step"),
         findings=tuple(
@@ -189,7 +190,7 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         score_source=f"{count(evaluation.get('valid_rows'))} validation rows, so far"
         if metric
         else "",
-        verdict=label.replace("_", " "),
+        verdict=verdict_title(label),
         tone=VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         step=evaluation.get("step") if isinstance(evaluation.get("step"), int) else None,
     )

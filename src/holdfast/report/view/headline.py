@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from holdfast.core.labels import verdict_title
 from holdfast.core.wording import interval_phrase, lower_first
 from holdfast.report.answer.answer import answer, discarded_sentence
 from holdfast.report.answer.score import Use
@@ -126,7 +127,7 @@ def headline(run: RunFiles) -> Headline:
         use_tone="" if is_other_trainer else USE_TONES[run_answer.use],
         tone=tone,
         tone_word=word,
-        label=label.replace("_", " "),
+        label=verdict_title(label),
         sentence=verdict_sentence,
         because=verdict.text("because", "The run gave no reason."),
         facts=_fact_lines(run, verdict),
