@@ -22,6 +22,7 @@ from holdfast.analyses.analysis import all_analyses
 from holdfast.cli.main import app
 from holdfast.core.actions import ACTIONS, RollBack, to_record
 from holdfast.core.errors import HoldfastError
+from holdfast.core.labels import verdict_title
 from holdfast.core.records import Finding, Verdict, to_json
 from holdfast.core.run_files import read_events, read_result, seal_folder, seal_model, write_result
 from holdfast.models.adapters.save import base_folder
@@ -237,7 +238,7 @@ def test_a_service_and_a_dashboard_open_it(
     ) as client:
         listed = client.get(dashboard.access.url)
         assert listed.status_code == 200
-        assert "memorizing" in listed.text
+        assert "Memorizing" in listed.text
         base = re.escape(dashboard.access.base)
         links = set(re.findall(rf'href="({base}/runs?/[^"]+)"', listed.text))
         assert links
@@ -269,5 +270,5 @@ def test_each_verdict_is_read_back_and_shown(
         for command in ("report", "diagnose"):
             assert outcome(command, copy, tmp_path / verdict.label / command)[0] == 0
         page = (copy / "report.html").read_text("utf-8")
-        assert verdict.label.replace("_", " ") in page
+        assert verdict_title(verdict.label) in page
     read_events(copy / "events.jsonl")

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.core.labels import verdict_title
 from holdfast.core.records import Estimate
 from holdfast.report.answer.score import GUESSES
 from holdfast.report.charts.dots import Dot, draw_dots
@@ -98,7 +99,7 @@ def _folds_table(per_fold: list[Block], name: str) -> DocumentTable:
                 count(one.get("n")),
                 number(one.block("metrics").estimate(name).value, name),
                 f"{count(one.get('best_step'))} of {count(one.get('planned_steps'))}",
-                one.block("verdict").text("label").replace("_", " "),
+                verdict_title(one.block("verdict").text("label")),
             )
             for one in per_fold
         ),

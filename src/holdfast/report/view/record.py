@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.labels import verdict_title
 from holdfast.core.tasks import pipeline_name
 from holdfast.core.wording import HIDDEN_VALUE
 from holdfast.report.numbers import compact, count, duration, plural, sentence
@@ -71,7 +72,7 @@ def timeline(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
             lines.append((step, "action", str(event.get("action", "")), because))
         elif event.get("label") != label:
             label = event.get("label")
-            lines.append((step, "verdict", str(label or "").replace("_", " "), because))
+            lines.append((step, "verdict", verdict_title(str(label or "")), because))
     if stopped := run.part().text("stopped_because"):
         last = count(run.result.get("last_step"))
         lines.append((last, "end", "Training stopped", sentence(stopped)))
