@@ -128,6 +128,13 @@ SAMPLES: dict[str, tuple[str, str, Callable[[Path], str], list[str]]] = {
         _classes,
         [*LORA, "model.adapter.merge=true"],
     ),
+    "classes, a decoder": ("text-classification", "tiny_llama", _classes, SHORT),
+    "tags, an encoder-decoder": (
+        "token-classification",
+        "tiny_t5",
+        _tags,
+        ["data.labels=exact", *SHORT],
+    ),
     "pairs of texts": (
         "text-classification",
         "tiny_model",

@@ -33,6 +33,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"type_vocab_size": 1},
     "xlm-roberta": {"type_vocab_size": 1},
+    "mpnet": {},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
     "deberta-v2": {

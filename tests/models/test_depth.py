@@ -13,11 +13,11 @@ from transformers.utils import logging
 from holdfast.core.errors import RecipeError
 from holdfast.models.depth import select_blocks, shorten, stated_depth
 from holdfast.models.encoders.classifier import assemble
-from holdfast.models.encoders.families import family_of
+from holdfast.models.encoders.families import FAMILIES
 from holdfast.models.encoders.network import EncoderClassifier, plain_model
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
-from holdfast.models.vision.families import vision_family
+from holdfast.models.vision.families import VISION_FAMILIES
 from holdfast.models.vision.vision import VisionClassifier
 
 SMALL: dict[str, Any] = {
@@ -65,7 +65,7 @@ def encoder(model_type: str) -> EncoderClassifier:
     config = of(model_type, num_labels=3, **small, **more)
     torch.manual_seed(0)
     plain = transformers.AutoModelForSequenceClassification.from_config(config)
-    return assemble(plain, family_of(model_type, "m"), ("a", "b", "c"), "own", 0).eval()
+    return assemble(plain, FAMILIES[model_type], ("a", "b", "c"), "own", 0).eval()
 
 
 def test_spread_blocks_reach_from_the_first_to_the_last() -> None:
@@ -152,7 +152,7 @@ def pictures(model_type: str, **settings: Any) -> VisionClassifier:
     plain = transformers.AutoModelForImageClassification.from_config(
         transformers.AutoConfig.for_model(model_type, **settings)
     )
-    return VisionClassifier(plain, vision_family(model_type, "m"), ("a", "b")).eval()
+    return VisionClassifier(plain, VISION_FAMILIES[model_type], ("a", "b")).eval()
 
 
 def test_a_model_of_pictures_is_shorter_where_its_blocks_are_alike() -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from holdfast.contract.fit import FittedModel
     from holdfast.data.table import Splits
     from holdfast.models.encoders.checkpoint import PlainClassifier
-    from holdfast.models.encoders.network import EncoderClassifier
+    from holdfast.models.encoders.general import TextNetwork
     from holdfast.runs.predictor import Predictor
 
 TRAIN_SHARE = 0.82
@@ -268,7 +268,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _keep(self, fitted: FittedModel) -> None:
-        from holdfast.models.encoders.network import EncoderClassifier
+        from holdfast.models.encoders.general import TextNetwork
         from holdfast.stats.temperature import best_temperature
         from holdfast.training.task import labels_of
 
@@ -276,9 +276,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         assert logits is not None
         self.temperature_, _ = best_temperature(logits, labels_of(training_plan.valid), smoothing=1)
         network, loaded = fitted.network.cpu().eval(), training_plan.loaded
-        assert isinstance(network, EncoderClassifier)
+        assert isinstance(network, TextNetwork)
         assert loaded.max_length is not None
-        self.network_: EncoderClassifier | PlainClassifier = network
+        self.network_: TextNetwork | PlainClassifier = network
         self.tokenizer_, self.max_length_ = loaded.tokenizer, loaded.max_length
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
         # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.

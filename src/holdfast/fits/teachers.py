@@ -29,7 +29,7 @@ from holdfast.data.table import Table
 from holdfast.methods.teacher import InnerStateLoss, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import select_blocks
-from holdfast.models.encoders.network import EncoderClassifier
+from holdfast.models.encoders.general import TextNetwork
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import TextPredictor
@@ -288,12 +288,13 @@ def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
 # The submodule names of values in a block, and of queries and keys.
 QUERY_KEY_NAMES = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
 QUERY_KEY_NAMES["value_proj"] = ("query_proj", "key_proj")
+QUERY_KEY_NAMES["v"] = ("q", "k")
 NOT_READ = ("labels", "where", "tags", "counts")
 
 
 def load_inside_teacher(
     run: Path, prepared: PreparedData, differs: str | None
-) -> EncoderClassifier | None:
+) -> TextNetwork | None:
     """The network of the run with its blocks, where the recipe distils from them.
 
     Raises ``RecipeError`` where they cannot be compared with the student's.
@@ -323,13 +324,11 @@ def load_inside_teacher(
     if recipe.distill.attention:
         _attention_modules(network)
         _attention_modules(prepared.loaded.network)
-    assert isinstance(network, EncoderClassifier)
+    assert isinstance(network, TextNetwork)
     return network
 
 
-def inside_losses(
-    recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier
-) -> InnerStateLoss:
+def inside_losses(recipe: Recipe, teacher: TextNetwork, student: TextNetwork) -> InnerStateLoss:
     """The additional losses of a fit whose network is ``student``."""
     teacher_blocks, student_blocks = _blocks(teacher), _blocks(student)
     distill, spread = recipe.distill, recipe.model.layers_kept
@@ -379,17 +378,18 @@ def _block_pairs(
     ]
 
 
-def _blocks(network: EncoderClassifier) -> list[Any]:
+def _blocks(network: TextNetwork) -> list[Any]:
     return [one.modules[0] for one in network.layers() if one.name.startswith("block.")]
 
 
 def _attention_modules(network: Any) -> Mapping[str, Any]:
     """The queries, keys and values of the last block."""
-    family, block = network.family, _blocks(network)[-1]
-    place = family.block.value if family.block is not None else ""
+    family, block = getattr(network, "family", None), _blocks(network)[-1]
+    place = family.block.value if family is not None and family.block is not None else ""
     parent, _, name = place.rpartition(".")
     if name not in QUERY_KEY_NAMES:
-        rule = f"is not possible: {family.name} has no separate queries, keys and values"
+        model = network.config.model_type if family is None else family.name
+        rule = f"is not possible: {model} has no separate queries, keys and values that are known"
         raise RecipeError("distill.attention", rule, None, "Leave it out.")
     query, key = QUERY_KEY_NAMES[name]
     submodules = {"query": query, "key": key, "value": name}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
@@ -109,9 +109,11 @@ class HeadRefit:
                 features, labels, extra_rows=ExtraRows(added_features, added_labels, added.weights)
             )
         if sets_head and probe is not None:
+            head: Any = run.network.head
             with torch.no_grad():
-                for name, value in _tensors(probe).items():
-                    getattr(run.network.head, name).copy_(value)
+                for name, value in _tensors(as_layer(probe, features, head)).items():
+                    if getattr(head, name) is not None:
+                        getattr(head, name).copy_(value)
 
     def _measure(self, run: Run, probe: Probe, features: Floats, labels: Ints) -> None:
         if self._measure_baseline is None:
@@ -157,6 +159,17 @@ def _tensors(probe: Probe) -> dict[str, torch.Tensor]:
 
     parts = {"weight": probe.weight, "bias": probe.bias}
     return {n: torch.as_tensor(np.asarray(v), dtype=torch.float32) for n, v in parts.items()}
+
+
+def as_layer(probe: Probe, features: Floats, head: Any) -> Probe:
+    """The probe as the weights of the layer ``head``. For one without a bias, as decoders have,
+    W + b μᵀ ÷ ‖μ‖² takes the place of W and b, with μ the mean of its ``features`` [n, D]: the
+    logits of a row f change by b (μᵀf ÷ ‖μ‖² − 1), those of the mean by nothing."""
+    if head.bias is not None:
+        return probe
+    mean = np.asarray(features, dtype=np.float64).mean(axis=0)
+    weight = probe.weight + np.outer(probe.bias, mean) / (mean @ mean)
+    return replace(probe, weight=weight, bias=np.zeros_like(probe.bias))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,14 +229,18 @@ class RefittedHead:
         added: Any = job.added_examples
         extra_rows = None if added is None else ExtraRows(read(added), added.labels, added.weights)
         head: Any = run.network.head
+        features = read(job.train)
         probe = fit_head(
-            read(job.train),
+            features,
             labels_of(job.train),
             classes=head.out_features,
             seed=run.plan.seed,
             extra_rows=extra_rows,
         )
-        head_values = {"head.weight": probe.weight, "head.bias": probe.bias}
+        probe = as_layer(probe, features, head)
+        head_values = {"head.weight": probe.weight}
+        if head.bias is not None:
+            head_values["head.bias"] = probe.bias
         dtype = head.weight.dtype
         tensors = {name: torch.as_tensor(value, dtype=dtype) for name, value in head_values.items()}
         because = f"the features of step {step} with the {probe.because}"

@@ -17,6 +17,7 @@ from torch import nn
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.encoders.families import MEAN_POOLING_KEY
+from holdfast.models.encoders.general import GeneralClassifier
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
@@ -96,13 +97,13 @@ def _stacks(network: Network) -> list[Stack]:
             _stack_of(encoder_decoder.encoder, COUNTS),
             _stack_of(encoder_decoder.decoder, DECODER_COUNTS),
         ]
-    if isinstance(network, (CausalNetwork, VisionClassifier)):
-        body = network.backbone
+    if isinstance(network, (CausalNetwork, GeneralClassifier, VisionClassifier)):
+        body: Any = network.backbone
         if isinstance(network, VisionClassifier):
-            if network.family.inside is not None:
+            if network.family is not None and network.family.inside is not None:
                 raise _no_list(network.family.name, "its blocks are in stages of different widths")
-            body = body.get_submodule(network.family.base)
-        count = int(network.config.num_hidden_layers)
+            body = body.base_model
+        count = int(getattr(network.config, "num_hidden_layers", 0))
         for holder in body.modules():
             for name, child in holder.named_children():
                 if isinstance(child, nn.ModuleList) and len(child) == count:

@@ -74,6 +74,83 @@ def _with_weights(modules: list[nn.Module]) -> list[nn.Module]:
     return [m for m in modules if isinstance(m, nn.Dropout) or any(True for _ in m.parameters())]
 
 
+def walked_layers(plain: Any) -> list[Layer]:
+    """The layers of a Transformers model of any architecture, found by walking its modules:
+    embeddings, the blocks of each list (an encoder's, then a decoder's), then the pooler: what has
+    weights outside the backbone. A last norm belongs to the last block. Every weight is in exactly
+    one layer, a shared one in the first that has it. A backbone without a list of blocks is one
+    block."""
+    base: nn.Module = plain.base_model
+    stacks = _block_lists(base)
+    seen: set[int] = set()
+    before, after = _around(base, stacks) if stacks else ([], [])
+    groups = [("embeddings", before)]
+    blocks = [[block] for stack in stacks for block in stack] or [[base]]
+    blocks[-1] += after
+    groups += [(f"block.{index}", modules) for index, modules in enumerate(blocks)]
+    inside = {id(module) for module in base.modules()}
+    groups.append(("pooler", [] if plain is base else _outside(plain, inside)))
+    layers = [Layer(name, tuple(_unseen(modules, seen))) for name, modules in groups]
+    return [layer for layer in layers if layer.modules]
+
+
+def _block_lists(base: nn.Module) -> list[nn.ModuleList]:
+    """The outermost lists of modules, but for those with less than a tenth of the weights of the
+    largest: stems, and what is not a stack of blocks."""
+    outer: dict[str, nn.ModuleList] = {}
+    for name, module in base.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{n}.") for n in outer):
+            outer[name] = module
+    sizes = {name: sum(p.numel() for p in one.parameters()) for name, one in outer.items()}
+    largest = max(sizes.values(), default=0)
+    return [one for name, one in outer.items() if 10 * sizes[name] >= largest > 0]
+
+
+def _around(
+    module: nn.Module, stacks: Sequence[nn.ModuleList]
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """What has weights of its own before and after the stacks of blocks in a module."""
+    own = list(module.parameters(recurse=False))
+    before: list[nn.Module] = [nn.ParameterList(own)] if own else []
+    after: list[nn.Module] = []
+    held = {id(stack) for stack in stacks}
+    passed = False
+    for name, child in module.named_children():
+        if any(id(inner) in held for inner in child.modules()):
+            first, last = ([], []) if id(child) in held else _around(child, stacks)
+            (after if passed else before).extend(first)
+            after += last
+            passed = True
+        else:
+            (after if passed or _LAST.match(name) else before).append(child)
+    return before, after
+
+
+def _outside(module: nn.Module, inside: set[int]) -> list[nn.Module]:
+    """The largest modules of ``module`` that hold nothing of the backbone, whose modules are
+    ``inside``."""
+    if id(module) in inside:
+        return []
+    if not any(id(inner) in inside for inner in module.modules()):
+        return [module]
+    return [one for child in module.children() for one in _outside(child, inside)]
+
+
+def _unseen(modules: Sequence[nn.Module], seen: set[int]) -> list[nn.Module]:
+    """The modules whose weights are in no layer yet, and those weights of the others; ``seen``
+    grows by them."""
+    found: list[nn.Module] = []
+    for module in modules:
+        own = list(module.parameters())
+        new = [p for p in own if id(p) not in seen]
+        if len(new) == len(own) and (own or isinstance(module, nn.Dropout)):
+            found.append(module)
+        elif new:
+            found.append(nn.ParameterList(new))
+        seen.update(map(id, new))
+    return found
+
+
 def freeze(network: Network, what: int | float | str | None) -> Decision | None:
     """Freeze the first layers, or the layers that a pattern names. All others are trained.
 
@@ -198,18 +275,19 @@ def parameter_groups(
     return groups
 
 
-def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
+def new_head(features: int, outputs: int, seed: int, bias: bool = True) -> nn.Linear:
     """The new linear layer [outputs, features] that replaces a classifier's pretrained one: weights
-    normal with standard deviation 0.02, bias zero."""
+    normal with standard deviation 0.02, bias zero or none."""
     # skip_init leaves the global generator as it is: a run's other draws do not depend on the
     # number of classes.
     make: Any = nn.utils.skip_init
-    head: nn.Linear = make(nn.Linear, features, outputs)
+    head: nn.Linear = make(nn.Linear, features, outputs, bias=bias)
     generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
     weights = torch.randn(head.weight.shape, generator=generator) * HEAD_STD
     with torch.no_grad():
         head.weight.copy_(weights)
-        head.bias.zero_()
+        if bias:
+            head.bias.zero_()
     return head
 
 

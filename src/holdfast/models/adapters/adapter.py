@@ -155,7 +155,7 @@ def task_type(network: Network, home: PreTrainedModel) -> str | None:
     """PEFT's name for the model's task; ``None`` if it has none (images)."""
     if type(home).__name__.endswith("ForImageClassification"):
         return None
-    if hasattr(network, "family"):
+    if hasattr(network, "problem"):
         return PEFT_TASKS.get(getattr(network, "problem", ""), "SEQ_CLS")
     if home.config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"

@@ -13,14 +13,21 @@ from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import attach
-from holdfast.models.base import LoadedModel, ModelFactory, decisions_in
+from holdfast.models.base import LoadedModel, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
 from holdfast.models.encoders.families import (
+    FAMILIES,
     MEAN_POOLING_KEY,
     Family,
-    family_of,
     strip_carrier,
     why_not_mean,
+)
+from holdfast.models.encoders.general import (
+    GeneralClassifier,
+    TextNetwork,
+    architecture_of,
+    last_linear,
+    reads_padding,
 )
 from holdfast.models.encoders.network import (
     REGRESSION,
@@ -30,6 +37,7 @@ from holdfast.models.encoders.network import (
     EachToken,
     EncoderClassifier,
     MeanPool,
+    mean_pool,
 )
 from holdfast.models.loading.checks import check_computes, loading
 from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
@@ -38,6 +46,7 @@ from holdfast.models.loading.tokenizer import (
     accepted_inputs,
     choose_max_length,
     forget_limits,
+    give_pad,
     limit_inputs,
     load_tokenizer,
 )
@@ -74,28 +83,48 @@ class LoadedClassifier(LoadedModel):
     """What ``load_classifier`` and ``load_tagger`` give; ``max_length`` is the number of tokens a
     text is cut to."""
 
-    network: EncoderClassifier
+    network: TextNetwork
     max_length: int
 
 
 class PretrainedEncoder:
-    """A pretrained encoder before its weights are read: where it is, its family, its configuration
-    with the names of the outputs (``classes``), its tokenizer, and how many tokens it reads.
-    ``by_words``: it reads lists of words."""
+    """A pretrained model before its weights are read: where it is, its family (``None``: any other
+    architecture), its configuration with the names of the outputs (``classes``), its tokenizer, and
+    how many tokens it reads. ``make`` is the ``AutoModelFor…`` class that is trained; ``by_words``:
+    it reads lists of words."""
 
     def __init__(
-        self, name: str, classes: Sequence[str], options: LoadOptions, by_words: bool = False
+        self,
+        name: str,
+        classes: Sequence[str],
+        options: LoadOptions,
+        make: Any,
+        by_words: bool = False,
     ) -> None:
-        self.options, trust = options, options.trust_remote_code
+        self.options, self.make, trust = options, make, options.trust_remote_code
         check_dropout(options.dropout)
         self.source = find_model(name, revision=options.revision, trust=trust)
-        self.family = family_of(str(self.source.config.get("model_type")), name)
         self.config = configuration(self.source, options.dropout, DROPOUTS)
+        self.architecture = architecture_of(self.source, make, self.config)
+        self.family = FAMILIES.get(str(self.config.model_type))
         name_classes(self.config, classes)
-        self.tokenizer = load_tokenizer(self.source, trust)
+        self.tokenizer = load_tokenizer(self.source, trust, need_pad=self.family is not None)
+        if self.family is None:
+            self._set_pad()
         if by_words:
             self.tokenizer = _by_words(self.source, self.tokenizer)
         self.max_length, self.length_decision = self._choose_length()
+
+    def _set_pad(self) -> None:
+        """A causal model often has no padding token, and finds the end of a text by it."""
+        missing, token = self.tokenizer.pad_token is None, give_pad(self.tokenizer)
+        if token is None:
+            rule, remedy = "has a tokenizer without a padding token", "Choose another model."
+            raise ModelError(self.source.name, rule, None, remedy)
+        if missing:
+            because = "the tokenizer has it; no weights are added"
+            notify(Decision("padding token", token, because))
+        self.config.pad_token_id = self.tokenizer.pad_token_id
 
     def _choose_length(self) -> tuple[int, Decision]:
         """How many tokens a text is cut to, and why. The tokenizer, and any saved copy of it, then
@@ -122,24 +151,41 @@ class PretrainedEncoder:
         limit_inputs(self.tokenizer, accepted_inputs(self.config))
         return length, because
 
-    def plain(self, make: ModelFactory, also_new: str | None = None) -> nn.Module:
-        """The plain model. Its backbone must come from the file; weights after it may be newly
-        initialised, and so may those whose names begin with ``also_new``."""
-        base = f"{self.family.base}."
+    def plain(self) -> nn.Module:
+        """The plain model. Its backbone must come from the file; weights after it, and those of a
+        pooler, may be newly initialised."""
+        base = f"{self.architecture.base_model_prefix}."
         plain: nn.Module = load_pretrained(
-            make,
+            self.make,
             self.source,
             self.config,
-            f"a {self.family.name}",
+            f"a {self.name}",
             seed=self.options.seed,
-            new=lambda key: (
-                not key.startswith(base) or (also_new is not None and key.startswith(also_new))
-            ),
+            new=lambda key: not key.startswith(base) or key.startswith(f"{base}pooler."),
         )
-        strip_carrier(plain, self.family)
+        if self.family is not None:
+            strip_carrier(plain, self.family)
         return plain
 
-    def finish(self, network: EncoderClassifier, problem: str) -> None:
+    @property
+    def name(self) -> str:
+        """The architecture, as people write it."""
+        return str(self.config.model_type) if self.family is None else self.family.name
+
+    def general(self, classes: Sequence[str], problem: str) -> GeneralClassifier:
+        """The network of an architecture that is not in ``families.py``."""
+        plain, seed = self.plain(), self.options.seed
+        last = last_linear(plain, len(classes), self.source.name)
+        network = GeneralClassifier(plain, last, tuple(classes), problem, seed)
+        if problem == REGRESSION and network.head.bias is None:
+            rule = "cannot predict numbers: its last layer has no bias that could hold their mean"
+            remedy = "Choose an encoder, or make classes of the numbers."
+            raise ModelError(self.source.name, rule, self.name, remedy)
+        because = f"the pooling of {self.name}; its layers were found by walking its modules"
+        notify(Decision("model.pooling", "own", because))
+        return network
+
+    def finish(self, network: TextNetwork, problem: str) -> None:
         """Record the meaning of the outputs, attach the adapter if requested, and run the network
         once."""
         source, options, network.problem = self.source, self.options, problem
@@ -150,15 +196,19 @@ class PretrainedEncoder:
         network.eval()
         if source.name != "embedded":
             check_computes(source.name, network, self.tokenizer)
+        if self.family is None and reads_padding(network, self.tokenizer):
+            because = "this architecture does not mask it everywhere: a text's prediction may "
+            because += "change slightly with the longest text of its batch"
+            notify(Decision("padding", "changes outputs", because))
 
     def result(
-        self, network: EncoderClassifier, log: Sequence[Decision | Finding], **settings: str
+        self, network: TextNetwork, log: Sequence[Decision | Finding], **settings: str
     ) -> LoadedClassifier:
         """The loaded model, with the decisions about it."""
         facts = describe(
             self.source,
             network,
-            network.family.name,
+            self.name,
             pooling=network.pooling,
             hidden_size=int(network.config.hidden_size),
         )
@@ -200,16 +250,20 @@ def load_classifier(
         raise RecipeError(
             "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
         )
-    encoder = PretrainedEncoder(name, classes, options)
-    encoder.config.problem_type = problem
+    network: TextNetwork
     with record_decisions() as log:
+        encoder = PretrainedEncoder(name, classes, options, AutoModelForSequenceClassification)
+        encoder.config.problem_type = problem
         notify(*encoder.source.decisions)
         with loading(encoder.source.name, "has a config.json that cannot be used"):
             selected_pooling = _choose_pooling(pooling, encoder, len(classes))
         notify(encoder.length_decision)
-        pooler = f"{encoder.family.base}.pooler."
-        plain = encoder.plain(AutoModelForSequenceClassification, also_new=pooler)
-        network = assemble(plain, encoder.family, tuple(classes), selected_pooling, options.seed)
+        if encoder.family is None:
+            network = encoder.general(classes, problem)
+        else:
+            network = assemble(
+                encoder.plain(), encoder.family, tuple(classes), selected_pooling, options.seed
+            )
         encoder.finish(network, problem)
     return encoder.result(network, log, pooling=network.pooling)
 
@@ -228,19 +282,25 @@ def load_tagger(
     """
     from transformers import AutoModelForTokenClassification
 
-    encoder = PretrainedEncoder(name, tags, options, by_words=True)
-    plain = encoder.plain(AutoModelForTokenClassification)
-    dropout_name = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
-    network = EncoderClassifier(
-        plain.get_submodule(encoder.family.base),
-        EachToken(getattr(plain, "head", None)),
-        encoder.family,
-        tuple(tags),
-        _rate(plain, dropout_name),
-        options.seed,
-    )
+    network: TextNetwork
     with record_decisions() as log:
+        encoder = PretrainedEncoder(
+            name, tags, options, AutoModelForTokenClassification, by_words=True
+        )
         notify(*encoder.source.decisions, encoder.length_decision)
+        if encoder.family is None:
+            network = encoder.general(tags, TOKENS)
+        else:
+            plain = encoder.plain()
+            dropout_name = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
+            network = EncoderClassifier(
+                plain.get_submodule(encoder.family.base),
+                EachToken(getattr(plain, "head", None)),
+                encoder.family,
+                tuple(tags),
+                _rate(plain, dropout_name),
+                options.seed,
+            )
         encoder.finish(network, TOKENS)
     return encoder.result(network, log)
 
@@ -253,7 +313,7 @@ def assemble(
 
     config: Any = plain.config
     backbone: Any = plain.get_submodule(family.base)
-    pool: MeanPool | ArchitecturePool = MeanPool()
+    pool: MeanPool | ArchitecturePool = mean_pool(family, backbone)
     if pooling == "own" or family.has_mean_pooling:
         name = family.activation
         key = getattr(config, name.removeprefix("config:")) if name.startswith("config:") else name
@@ -297,6 +357,11 @@ def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
 def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) -> str:
     """``"mean"`` or ``"own"``; ModernBERT's own head is configured to use the mean."""
     family, config, adapter = encoder.family, encoder.config, encoder.options.adapter
+    if family is None:
+        if requested == "mean":
+            rule = f"cannot be the mean in a plain {encoder.name}: no block is known to carry it"
+            raise ModelError("model.pooling", rule, requested, "Use --set model.pooling=own.")
+        return "own"
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
         obstacle = (

@@ -5,8 +5,9 @@ All paths are those of Transformers' plain ``…ForSequenceClassification`` clas
 saved folder is loaded with. One more encoder block computes the layer-normed mean exactly, but for
 rounding:
 
-- zero query and key make the attention uniform over the real tokens; a value and an output of
-  √SCALE · identity each make it add SCALE · mean to the first token's own state h;
+- zero query and key make the attention uniform over the real tokens (in MPNet, as its bias by
+  relative position weighs them for the first one, each head a share of the width); a value and an
+  output of √SCALE · identity each make it add SCALE · mean to the first token's own state h;
 - the layer norm after it forgets h: LN(SCALE · mean + h) = LN(mean) up to |h| ÷ (SCALE · |mean|);
 - a zero feed-forward part leaves that as it is;
 - what follows is made linear. tanh(ε x) ÷ ε = x up to ε² x² ÷ 3. Where the activation g is ReLU
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.errors import Defect, ModelError
+from holdfast.core.errors import Defect
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -65,6 +66,8 @@ class Family:
     cannot_carry : the reason, where ``block`` is ``None``.
     count : the configuration's key for the number of blocks.
     tail : backbone modules after the last block.
+    position_bias : the backbone's module that adds a learned bias by relative position to the
+        scores of every block's attention; the mean that a block carries is weighted by it.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Family:
     count: str = "num_hidden_layers"
     tail: tuple[str, ...] = ()
     has_mean_pooling: bool = False
+    position_bias: str | None = None
 
 
 _BLOCK = BlockLayout(
@@ -117,6 +121,16 @@ FAMILIES: dict[str, Family] = {
     "roberta": _ROBERTA,
     "xlm-roberta": replace(_ROBERTA, name="XLM-RoBERTa"),
     "camembert": replace(_ROBERTA, name="CamemBERT"),
+    "mpnet": replace(
+        _ROBERTA,
+        name="MPNet",
+        base="mpnet",
+        embeddings=("embeddings", "encoder.relative_attention_bias"),
+        block=BlockLayout(
+            "attention.attn.v", "attention.attn.o", "attention.LayerNorm", "output.LayerNorm"
+        ),
+        position_bias="encoder",
+    ),
     "distilbert": Family(
         "DistilBERT",
         "distilbert",
@@ -178,18 +192,6 @@ FAMILIES: dict[str, Family] = {
         has_mean_pooling=True,
     ),
 }
-
-
-def family_of(model_type: str, name: str) -> Family:
-    """The family of a configuration's ``model_type``; ``name`` is the model's, for the message."""
-    if model_type in FAMILIES:
-        return FAMILIES[model_type]
-    raise ModelError(
-        name,
-        "has an architecture that is not supported as a text classifier",
-        model_type,
-        f"Choose an encoder of one of these architectures: {', '.join(sorted(FAMILIES))}.",
-    )
 
 
 # A millionth is left of the first token's own state, about what float32 resolves.

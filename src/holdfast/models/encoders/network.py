@@ -61,12 +61,42 @@ class MeanPool(nn.Module):
 
     The norm is what one more encoder block computes anyway when it carries the mean in a plain
     architecture (see ``models/encoders/families.py``); trained with it, the saved model is the same
-    model.
+    model. ``bias`` is the backbone's module that weighs tokens by their relative position, where
+    the block would apply it (MPNet): the mean of a head's share of H is then Σⱼ softmax(b(j))ⱼ hⱼ
+    over the real tokens j, b(j) the head's bias of token j for the first one.
     """
 
+    def __init__(self, bias: nn.Module | None = None) -> None:
+        super().__init__()
+        # In a tuple, so that its weights stay the backbone's alone.
+        self._bias = () if bias is None else (bias,)
+
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        mean = masked_mean(hidden, mask)
+        if self._bias:
+            mean = _biased_mean(hidden, mask, self._bias[0])
+        else:
+            mean = masked_mean(hidden, mask)
         return nn.functional.layer_norm(mean, mean.shape[-1:], eps=NORM_EPSILON)
+
+
+def _biased_mean(hidden: Tensor, mask: Tensor | None, bias: Any) -> Tensor:
+    """[B, T, H] and [B, T] → [B, H], each head's share of H weighted by its bias."""
+    wide = hidden if hidden.dtype == torch.float64 else hidden.float()
+    buckets = bias.relative_position_bucket(torch.arange(wide.shape[1], device=wide.device))
+    scores = bias.relative_attention_bias(buckets).to(wide.dtype)  # [T, heads]
+    scores = scores.expand(len(wide), -1, -1)
+    if mask is not None:
+        scores = scores.masked_fill(mask.unsqueeze(-1) == 0, -math.inf)
+    weights = scores.softmax(dim=1)
+    shares = wide.reshape(*wide.shape[:2], weights.shape[-1], -1)
+    mean: Tensor = (shares * weights.unsqueeze(-1)).sum(dim=1).flatten(1)
+    return mean
+
+
+def mean_pool(family: Family, backbone: nn.Module) -> MeanPool:
+    """The mean that a plain folder of this family carries."""
+    place = family.position_bias
+    return MeanPool(None if place is None else backbone.get_submodule(place))
 
 
 class ArchitecturePool(nn.Module):

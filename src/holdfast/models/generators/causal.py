@@ -26,7 +26,7 @@ from holdfast.models.layers import blocks_in_order
 from holdfast.models.loading.checks import architectures, loading
 from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.source import Source, find_model, read_config
-from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
+from holdfast.models.loading.tokenizer import choose_max_length, give_pad, load_tokenizer
 from holdfast.models.loading.weights import configuration, describe
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ DROPOUTS = (
     "attn_pdrop",
     "dropout",
 )
-SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
 
 
 class CausalNetwork(nn.Module):
@@ -169,7 +168,7 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
         notify(*source.decisions)
         plain = pretrained_generator(AutoModelForCausalLM, source, config, DESCRIPTION, options)
         notify(reason)
-        _give_pad(plain, tokenizer)
+        _set_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):
         network = CausalNetwork(plain).eval()
     facts = describe(
@@ -219,16 +218,11 @@ def _config(source: Source, dropout: float | None) -> Any:
     return config
 
 
-def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _set_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """A padding token that the vocabulary already has; none is added."""
-    pad_token = tokenizer.pad_token
+    pad_token = give_pad(tokenizer)
     if pad_token is None:
-        vocabulary = tokenizer.get_vocab()
-        spare = next((token for token in SPARE_PADS if token in vocabulary), None)
-        pad_token = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
-        if pad_token is None:
-            return
-        tokenizer.pad_token = pad_token
+        return
     if plain.generation_config is not None:
         plain.generation_config.pad_token_id = tokenizer.pad_token_id
     because = "the tokenizer has it; no weights are added, and no loss is read off padding"

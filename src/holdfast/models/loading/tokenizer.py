@@ -23,6 +23,23 @@ NO_LIMIT = 1_000_000
 MIN_LENGTH = 4  # two special tokens, and two of a text
 # Below this a text is tokenised whole, as ever: an article is far below, a novel just reaches it.
 LONG = 1_000_000
+SPARE_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|PAD_TOKEN|>")
+# Their table of positions begins after the padding index.
+POSITIONS_AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 # Of tokens wanted, so that what is cut off cannot reach back to those that are read.
 TOKEN_MARGIN = 2
 # Far above the mean of any language; English has some four.
@@ -63,6 +80,18 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
             "The tokenizer belongs to another model.",
         )
     return tokenizer
+
+
+def give_pad(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The padding token; where there is none, one that the vocabulary already has becomes it.
+    ``None`` where no token can."""
+    if tokenizer.pad_token is None:
+        vocabulary = tokenizer.get_vocab()
+        spare = next((token for token in SPARE_PADS if token in vocabulary), None)
+        found = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if found is not None:
+            tokenizer.pad_token = found
+    return tokenizer.pad_token
 
 
 def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -145,10 +174,12 @@ def choose_max_length(
 
 
 def position_limit(config: PretrainedConfig) -> int:
-    """The positions that tokens can take. RoBERTa's family numbers them from the padding index
-    plus one, so that of its 514 rows only 512 are positions."""
-    positions = int(config.max_position_embeddings)
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+    """The positions that tokens can take; ``NO_LIMIT`` where they are relative. RoBERTa and its kin
+    number them from the padding index plus one, so that of 514 rows only 512 are positions."""
+    positions = int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
+    if positions < 0:  # XLNet's way to say that it has no limit
+        return NO_LIMIT
+    if config.model_type in POSITIONS_AFTER_PADDING:
         return positions - int(config.pad_token_id) - 1
     return positions
 

@@ -1,4 +1,5 @@
-"""The image architectures that Holdfast knows, and where each keeps its parts.
+"""The image architectures that Holdfast knows by name, and where each keeps its parts; of others
+the layers are found by walking their modules.
 
 All paths are those of Transformers' plain ``…ForImageClassification`` classes.
 """
@@ -59,18 +60,6 @@ VISION_FAMILIES: dict[str, VisionFamily] = {
     "swin": _SWIN,
     "swinv2": replace(_SWIN, name="Swin V2", base="swinv2"),
 }
-
-
-def vision_family(model_type: str, name: str) -> VisionFamily:
-    """The family of a configuration's ``model_type``; ``name`` is the model's, for the message."""
-    if model_type in VISION_FAMILIES:
-        return VISION_FAMILIES[model_type]
-    raise ModelError(
-        name,
-        "has an architecture that is not supported as an image classifier",
-        model_type,
-        f"Choose one of these architectures: {', '.join(sorted(VISION_FAMILIES))}.",
-    )
 
 
 def image_layers(plain: nn.Module, family: VisionFamily) -> list[Layer]:

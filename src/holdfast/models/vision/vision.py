@@ -19,7 +19,8 @@ from holdfast.core.records import Decision
 from holdfast.models.adapters.save import merged_state, save_adapter
 from holdfast.models.base import Adapter, Layer, LoadedModel
 from holdfast.models.encoders.checkpoint import saved_model
-from holdfast.models.layers import new_head
+from holdfast.models.encoders.general import architecture_of, last_linear
+from holdfast.models.layers import new_head, walked_layers
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
@@ -33,7 +34,7 @@ from holdfast.models.loading.weights import (
     load_pretrained,
     name_classes,
 )
-from holdfast.models.vision.families import VisionFamily, image_layers, vision_family
+from holdfast.models.vision.families import VISION_FAMILIES, VisionFamily, image_layers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -49,7 +50,8 @@ class VisionClassifier(nn.Module):
     """An image classifier: ``head(dropout(features))``.
 
     ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
-    [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
+    [B, D] is that layer's exact input, whatever the architecture; ``family`` is ``None`` for one
+    that is not known by name. A batch norm that is frozen stays
     in evaluation mode; one that learns keeps its running statistics up to date. ``layout`` is the
     order in memory that images are brought into (see ``use_channels_last``).
     """
@@ -63,15 +65,16 @@ class VisionClassifier(nn.Module):
     def __init__(
         self,
         plain: nn.Module,
-        family: VisionFamily,
+        family: VisionFamily | None,
         classes: tuple[str, ...],
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        last: Any = plain.get_submodule(family.last)
+        self.last = family.last if family else last_linear(plain, len(classes), "the model")
+        last: Any = plain.get_submodule(self.last)
         self.backbone = plain
-        self.backbone.set_submodule(family.last, nn.Identity())
+        self.backbone.set_submodule(self.last, nn.Identity())
         self.dropout = nn.Dropout(dropout)
         self.family = family
         self.classes = classes
@@ -91,7 +94,9 @@ class VisionClassifier(nn.Module):
 
     def layers(self) -> list[Layer]:
         """The layers in the order of the computation: embeddings, blocks, head."""
-        return [*image_layers(self.backbone, self.family), Layer("head", (self.head,))]
+        family, body = self.family, self.backbone
+        below = walked_layers(body) if family is None else image_layers(body, family)
+        return [*below, Layer("head", (self.head,))]
 
     def train(self, mode: bool = True) -> VisionClassifier:
         """Training mode for trained layers; frozen batch norms stay as they were pretrained."""
@@ -117,7 +122,7 @@ class VisionClassifier(nn.Module):
         is no positive number, ``MachineError`` when the folder cannot be written."""
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
-        adapter, name = self.adapter, self.family.last
+        adapter, name = self.adapter, self.last
         last = {
             f"{name}.weight": (self.head.weight / temperature).detach().float().cpu(),
             f"{name}.bias": (self.head.bias / temperature).detach().float().cpu(),
@@ -188,7 +193,7 @@ def load_vision(
 
     Parameters
     ----------
-    name : a folder, or a hub model's name: ResNet, ConvNeXt, ViT or Swin.
+    name : a folder, or a hub model's name.
     classes : the class names in the order of the logits; at least two, all different.
     options : the dropout is before the head, and ``None`` is none; no code of the model's own is
         run.
@@ -218,17 +223,24 @@ def load_vision(
         reads="image processor",
         files=PROCESSOR_FILES,
     )
-    family = vision_family(str(source.config.get("model_type")), name)
     processor = load_processor(source.folder)
     config = configuration(source)
+    architecture = architecture_of(source, AutoModelForImageClassification, config)
+    family = VISION_FAMILIES.get(str(config.model_type))
+    description = family.name if family else str(config.model_type)
     _name_outputs(config, classes)
+    # All but the last layer must come from the file; of an architecture that is not known by name,
+    # all of its backbone.
+    base = f"{architecture.base_model_prefix}."
     plain = load_pretrained(
         AutoModelForImageClassification,
         source,
         config,
-        f"a {family.name}",
-        # All but the last layer must come from the file.
-        new=lambda key: key.startswith(family.last) or key.endswith(COMPUTED),
+        f"a {description}",
+        new=lambda key: (
+            (key.startswith(family.last) if family else not key.startswith(base))
+            or key.endswith(COMPUTED)
+        ),
     )
     network = VisionClassifier(
         plain, family, tuple(classes), options.dropout or 0.0, options.seed
@@ -236,9 +248,9 @@ def load_vision(
     if _channels(network.config) not in (1, 3):
         rule = "reads images with other than 1 or 3 channels"
         raise ModelError(name, rule, _channels(network.config))
-    facts = describe(source, network, family.name, hidden_size=network.head.in_features)
+    facts = describe(source, network, description, hidden_size=network.head.in_features)
     # Batch norms bear a higher rate.
-    defaults = "resnet" if family.name == "ResNet" else "vision"
+    defaults = "resnet" if description == "ResNet" else "vision"
     return LoadedVision(network, processor, None, source.decisions, facts, defaults=defaults)
 
 

@@ -24,7 +24,7 @@ from holdfast.core.records import Floats, to_json
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.table import Table
 from holdfast.models.encoders.families import FAMILIES, MEAN_POOLING_KEY, Family, strip_carrier
-from holdfast.models.encoders.network import MeanPool
+from holdfast.models.encoders.network import mean_pool
 from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
 from holdfast.tasks import task_definition
@@ -78,7 +78,7 @@ class WithoutCarrier(nn.Module):
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None
         self.backbone = backbone
-        self.pool = MeanPool()
+        self.pool = mean_pool(family, backbone)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids and mask [B, T] → logits [B, C]."""

@@ -54,7 +54,7 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table, decisions_in
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
-from holdfast.models.encoders.network import EncoderClassifier
+from holdfast.models.encoders.general import TextNetwork
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes import classifier as shared
@@ -323,7 +323,7 @@ def _outside(network: Callable[..., torch.Tensor], scale: Scale, **batch: torch.
 def label_kind_of(ready: TrainingPlan) -> str:
     """The label type that a loaded network is made for: ``class``, ``several`` or ``number``."""
     network = ready.loaded.network
-    assert isinstance(network, EncoderClassifier)
+    assert isinstance(network, TextNetwork)
     return LABEL_KINDS.get(network.problem, "class")
 
 

@@ -30,7 +30,7 @@ from holdfast.metrics.comparison import compare
 from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.models.base import Network
-from holdfast.models.encoders.network import EncoderClassifier
+from holdfast.models.encoders.general import TextNetwork
 from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.models.vision.vision import VisionClassifier
@@ -94,11 +94,11 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     return {"temperature": temperature, "calibration": calibration}
 
 
-def classifier(network: Network) -> EncoderClassifier | VisionClassifier:
+def classifier(network: Network) -> TextNetwork | VisionClassifier:
     """The network of a classifier: its features can be read, and a temperature folded in on
     saving.
     """
-    assert isinstance(network, EncoderClassifier | VisionClassifier)
+    assert isinstance(network, TextNetwork | VisionClassifier)
     return network
 
 
