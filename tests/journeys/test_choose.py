@@ -228,6 +228,36 @@ def test_texts_are_measured_in_bits_a_byte(
         assert one.short is not None
 
 
+def test_without_names_the_encoders_of_this_machine_are_compared(
+    holdfast: Any,
+    marked_csv: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import constants
+
+    cache, mine = tmp_path / "hub", tmp_path / "mine"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    shutil.copytree(tiny_model, mine / "tiny")
+    snapshot = cache / "models--some--encoder" / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    snapshot.mkdir()
+    (snapshot / "config.json").write_text('{"model_type": "bert"}', "utf-8")
+    monkeypatch.setenv("HOLDFAST_MODELS", str(mine))
+    quick = sets(["model.max_length=24", "train.max_steps=2"])
+    done = holdfast("choose", marked_csv, "--json", *quick)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert {one["name"] for one in found["models"]} == {"embedded", str(mine / "tiny")}
+    assert [one["name"] for one in found["left_out"]] == ["some/encoder"]
+    assert "has no tokenizer" in found["left_out"][0]["because"]
+    (mine / "tiny" / "model.safetensors").unlink()
+    broken = holdfast("choose", marked_csv, *quick)
+    assert broken.code == 2
+    assert "has no weights" in broken.err
+
+
 def test_no_model_at_all_is_refused_with_every_reason(
     holdfast: Any, marked_csv: Path, tmp_path: Path
 ) -> None:
@@ -235,7 +265,6 @@ def test_no_model_at_all_is_refused_with_every_reason(
     assert done.code == 2
     assert "nowhere" in done.err
     assert "./neither" in done.err
-    assert holdfast("choose", marked_csv).code == 2
     assert holdfast("choose", marked_csv, "--models", " , ").code == 2
     with pytest.raises(RecipeError, match="names no model"):
         package.choose(marked_csv, models=[])

@@ -206,7 +206,7 @@ def choose(
     source: Any,
     labels: Any = None,
     *,
-    models: str | Path | Sequence[str | Path],
+    models: str | Path | Sequence[str | Path] | None = None,
     task: str | None = None,
     text: str | Sequence[str] | None = None,
     label: str | None = None,
@@ -225,7 +225,8 @@ def choose(
 
     Parameters
     ----------
-    models : names or folders; those that do not fit the rows are in ``left_out``.
+    models : names or folders; without any, the encoders of texts on this machine. Those that do not
+        fit the rows are in ``left_out``.
     adapt : a file of unlabelled texts, to pretrain the chosen model on.
     extend : how many words of the rows may be added to its vocabulary.
     out : the folder of the adapted model, if validation rows show that it is better.
@@ -240,10 +241,11 @@ def choose(
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(None, task, seed, settings)
-    named = [models] if isinstance(models, (str, Path)) else models
+    listed = [models] if isinstance(models, (str, Path)) else models
+    named = None if listed is None else list(map(str, listed))
     adapting = adaptation_options(adapt, extend, out)
     with decisions_to(MessagePrinter(quiet, verbose=False)):
-        return choose_model(request.recipe(), list(map(str, named)), request.in_memory, adapting)
+        return choose_model(request.recipe(), named, request.in_memory, adapting)
 
 
 @in_python()

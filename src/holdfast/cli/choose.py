@@ -45,15 +45,16 @@ def command(
         str,
         typer.Option(
             metavar="NAME[,NAME]...",
-            help="Base models, separated by commas: folders, Hugging Face names, or embedded.",
+            help="Base models, separated by commas: folders, Hugging Face names, or embedded. "
+            "Default: the encoders on this machine.",
         ),
-    ],
+    ] = "",
+    *,
     rows: RowOptions,
     set_: Annotated[
         list[str] | None, set_option("Set a key of the recipe, e.g. model.max_length=128.")
     ] = None,
     seed: Seed = None,
-    *,
     adapted: AdaptOptions,
     output: ResultOutput,
 ) -> None:
@@ -70,7 +71,8 @@ def command(
     request = rows.request(source, seed=seed, settings=set_ or [])
     adapting = adaptation_options(adapted.adapt, adapted.extend, adapted.out)
     with output.heard(f"holdfast choose {source}"):
-        choice = choose_model(request.recipe(), models.split(","), adaptation=adapting)
+        named = models.split(",") if models else None
+        choice = choose_model(request.recipe(), named, adaptation=adapting)
     output.show(choice.to_json(), lambda columns: choice_text(choice, columns))
 
 

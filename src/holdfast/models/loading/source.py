@@ -8,6 +8,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +36,7 @@ TOKENIZER_FILES = (
 )
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
 HUB_TIMEOUT_S = 15
+COMMIT = re.compile("[0-9a-f]{40}")
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
 UNREACHABLE = "the hub is not reachable"
 TRUST = "--set model.trust_remote_code=true"
@@ -148,10 +150,15 @@ def _folder(name: str, revision: str | None) -> Path:
 
 
 def _download(name: str, revision: str | None) -> Path:
-    """The hub's files in the local cache; a cached copy works offline."""
-    from huggingface_hub import HfApi, snapshot_download
+    """The hub's files in the local cache; a cached copy works offline. The files of a commit never
+    change, so the hub is not asked for one that is cached."""
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 
     with quiet_transformers():
+        if revision is not None and COMMIT.fullmatch(revision):
+            cached = try_to_load_from_cache(name, "config.json", revision=revision)
+            if isinstance(cached, str) and weights_format(Path(cached).parent) is not None:
+                return Path(cached).parent
         try:
             # Of the calls that list files this one does not try again for half a minute offline.
             files = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
@@ -232,12 +239,20 @@ def _remote_code(
     return decisions
 
 
-def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
+def weights_format(folder: Path) -> Literal["safetensors", "pytorch"] | None:
+    """Which kind of file holds the weights in a folder; ``None`` if there are none."""
     formats: dict[str, Literal["safetensors", "pytorch"]]
     formats = {"model.safetensors": "safetensors", "pytorch_model.bin": "pytorch"}
-    for file, weights_format in formats.items():
+    for file, name in formats.items():
         if (folder / file).is_file() or (folder / f"{file}.index.json").is_file():
-            return weights_format
+            return name
+    return None
+
+
+def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
+    found = weights_format(folder)
+    if found is not None:
+        return found
     raise ModelError(
         name,
         "has no weights that can be read safely",

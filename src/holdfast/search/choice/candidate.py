@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -250,11 +250,13 @@ class ModelCandidate:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRows:
-    """The split rows on which every candidate is assessed, and their task."""
+    """The split rows on which every candidate is assessed, and their task. ``revisions`` are those
+    of candidates of the hub, by name."""
 
     divided: Divided
     recipe: Recipe
     label_type: str
+    revisions: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, divided: Divided) -> ChoiceRows:
@@ -283,7 +285,10 @@ class ChoiceRows:
 
     def prepare(self, name: str) -> tuple[PreparedData, Ints, Ints]:
         """The rows as a candidate reads them, without added rows."""
-        recipe = self.recipe.with_changes(model={"name": name})
+        model: dict[str, Any] = {"name": name}
+        if self.revisions.get(name):
+            model["revision"] = self.revisions[name]
+        recipe = self.recipe.with_changes(model=model)
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
     def extend(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:

@@ -11,7 +11,7 @@ the difference. Test rows are never used. Nothing is written, except the adapted
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from holdfast.core.errors import InputError, ModelError, RecipeError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import count_phrase
+from holdfast.models.loading.local import FOLDERS, local_encoders
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
@@ -117,19 +118,21 @@ class Choice:
 
 def choose_model(
     recipe: Recipe,
-    models: Sequence[str],
+    models: Sequence[str] | None,
     in_memory: Mapping[str, pa.Table] = MappingProxyType({}),
     adaptation: AdaptationOptions | None = None,
 ) -> Choice:
-    """Choose among ``models`` (names or folders) for the rows of a recipe; ``in_memory`` are rows
-    in memory, see ``prepare.sources``. The chosen one is then adapted, if requested.
+    """Choose among ``models`` (names or folders; ``None``: the encoders of texts on this
+    machine) for the rows of a recipe; ``in_memory`` are rows in memory, see ``prepare.sources``.
+    The chosen one is then adapted, if requested.
 
     Raises what ``train`` raises for its rows and settings, ``RecipeError`` if no model is named,
     ``ModelError`` if none can be used.
     """
     with run_environment(recipe, in_memory) as recipe:
-        start, names = time.perf_counter(), _model_names(models)
-        recipe = _with_inferred_task(recipe, names)
+        start = time.perf_counter()
+        listed, skipped = _models(models)
+        recipe = _with_inferred_task(recipe, listed)
         if adaptation is not None:
             check_adaptation(adaptation, recipe.task)
             recipe = recipe.with_changes(data={"unlabelled": adaptation.texts})
@@ -141,8 +144,9 @@ def choose_model(
             # it would from ``data.unlabelled``.
             without_texts = divided.recipe.with_changes(data={"unlabelled": None})
             divided = replace(divided, recipe=without_texts, unlabelled=())
-        rows = ChoiceRows.of(divided)
-        candidates, left_out = _assess_all(rows, names)
+        rows = replace(ChoiceRows.of(divided), revisions=listed)
+        candidates, left_out = _assess_all(rows, list(listed))
+        left_out = [*skipped, *left_out]
         fine_tuned = _fine_tune_best(rows, candidates)
         choice = _make_choice(rows, fine_tuned, left_out, time.perf_counter() - start)
         if adaptation is None:
@@ -152,15 +156,23 @@ def choose_model(
         return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
 
 
-def _model_names(models: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in models if name.strip()))
-    if not names:
+def _models(named: Sequence[str] | None) -> tuple[dict[str, str | None], list[LeftOut]]:
+    """The candidates with their revisions, and what is on this machine but cannot be used."""
+    if named is not None:
+        names = [name.strip() for name in named if name.strip()]
+        if names:
+            return dict.fromkeys(names), []
         remedy = "Name one or more, with commas between: --models embedded,bert-base-uncased"
         raise RecipeError("--models", "names no model", None, remedy)
-    return names
+    found, skipped = local_encoders()
+    count = count_phrase(len(found), "encoder")
+    because = f"--models names none: the embedded one, {FOLDERS}, and the Hugging Face cache"
+    notify(Decision("candidates", f"{count} on this machine", because, prominent=True))
+    left_out = [LeftOut(one.name, one.because) for one in skipped]
+    return {one.name: one.revision for one in found}, left_out
 
 
-def _with_inferred_task(recipe: Recipe, names: Sequence[str]) -> Recipe:
+def _with_inferred_task(recipe: Recipe, names: Iterable[str]) -> Recipe:
     """The recipe with the task inferred from the rows and the first model that can do it."""
     problems: list[InputError] = []
     for name in names:

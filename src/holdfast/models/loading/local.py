@@ -1,0 +1,134 @@
+"""The encoders of texts on this machine: the embedded one, those that the user names, those in the
+folders of ``HOLDFAST_MODELS``, and those in the Hugging Face cache. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.core.discovery import path_exists
+from holdfast.core.errors import ModelError
+from holdfast.models.loading.card import purpose_of
+from holdfast.models.loading.checks import read_object
+from holdfast.models.loading.source import Source, find_model
+
+FOLDERS = "HOLDFAST_MODELS"
+CONFIG = "config.json"
+NO_PURPOSE = "is no encoder of texts"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that can be loaded without a network: its ``name`` as ``model.name`` takes it, and
+    for one of the hub its ``revision`` (a commit)."""
+
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedModel:
+    """A model that is on this machine but cannot be used, and why."""
+
+    name: str
+    because: str
+
+
+def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[SkippedModel]]:
+    """The usable encoders on this machine in a fixed order: the embedded one, the ``named`` ones,
+    those of ``HOLDFAST_MODELS`` by path, those of the cache by name; and the skipped ones.
+
+    Raises
+    ------
+    ModelError : a model that the user names, or a folder of ``HOLDFAST_MODELS``, is missing or
+        cannot be used. One that only lies in the cache is skipped instead.
+    """
+    usable = {"embedded": LocalModel("embedded")}
+    skipped: list[SkippedModel] = []
+    for name in (*named, *map(str, _named_folders())):
+        if name != "embedded":
+            find_encoder(name)
+            usable.setdefault(name, LocalModel(name))
+    for model, snapshot in _cached():
+        try:
+            find_encoder(str(snapshot))
+        except ModelError as error:
+            because = error.rule if error.value is None else f"{error.rule} ({error.value})"
+            skipped.append(SkippedModel(model.name, because.splitlines()[0]))
+        else:
+            usable.setdefault(model.name, model)
+    return list(usable.values()), skipped
+
+
+def find_encoder(name: str) -> Source:
+    """The files of an encoder that trains as a classifier. Raises ``ModelError`` where they are
+    incomplete, hold weights as pickles only, bring code, or are not an encoder's."""
+    source = find_model(name)
+    if source.weights != "safetensors":
+        rule, remedy = "has no weights in safetensors", "Save it with safe_serialization=True."
+        raise ModelError(name, rule, None, remedy)
+    _check_parts(source)
+    purpose = purpose_of(str(source.folder))
+    if purpose != "encoder" or not _is_known(source):
+        found = purpose if purpose != "encoder" else source.config.get("model_type")
+        raise ModelError(name, NO_PURPOSE, found, "Name an encoder, such as a BERT.")
+    return source
+
+
+def _is_known(source: Source) -> bool:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
+    )
+
+    return source.config.get("model_type") in CLASSIFIERS
+
+
+def _check_parts(source: Source) -> None:
+    """All parts of the weights must be there, and not empty."""
+    index = source.folder / "model.safetensors.index.json"
+    parts: Iterable[object] = ("model.safetensors",)
+    if index.is_file():
+        named: Any = read_object(source.name, index).get("weight_map")
+        parts = sorted(set(named.values())) if isinstance(named, dict) else ()
+    for part in parts:
+        path = source.folder / str(part)
+        if not path.is_file() or not path.stat().st_size:
+            rule, remedy = "lacks a part of its weights", "Use a complete copy of the model."
+            raise ModelError(source.name, rule, str(part), remedy)
+
+
+def _named_folders() -> Iterator[Path]:
+    """The model folders of ``HOLDFAST_MODELS``: each entry is one, or a folder of such."""
+    for entry in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
+        folder = Path(entry).expanduser()
+        if not (path_exists(folder) and folder.is_dir()):
+            rule, remedy = "names a folder that does not exist", f"Correct or unset {FOLDERS}."
+            raise ModelError(FOLDERS, rule, entry, remedy)
+        inside = [folder] if (folder / CONFIG).is_file() else sorted(folder.iterdir())
+        found = [one.resolve() for one in inside if (one / CONFIG).is_file()]
+        if not found:
+            rule = "names a folder that is no model and holds none (no config.json)"
+            raise ModelError(FOLDERS, rule, entry, f"Correct or unset {FOLDERS}.")
+        yield from found
+
+
+def _cached() -> Iterator[tuple[LocalModel, Path]]:
+    """The models of the Hugging Face cache by name, with their folders: the commit of their main
+    branch, else the only one that is there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    if not cache.is_dir():
+        return
+    for place in sorted(cache.glob("models--*")):
+        main = place / "refs" / "main"
+        snapshots = sorted((place / "snapshots").glob("*"))
+        commit = main.read_text("utf-8").strip() if main.is_file() else None
+        if commit is None and len(snapshots) == 1:
+            commit = snapshots[0].name
+        if commit is not None and (place / "snapshots" / commit / CONFIG).is_file():
+            name = "/".join(place.name.split("--")[1:])
+            yield LocalModel(name, commit), place / "snapshots" / commit
