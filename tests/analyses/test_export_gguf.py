@@ -45,6 +45,7 @@ def decoder(kind: str, size: int, **changes: Any) -> Any:
         return AutoModelForCausalLM.from_config(config).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [

@@ -17,6 +17,7 @@ def stored(one: Shadow) -> Shadow:
     return Shadow.from_json(json.loads(json.dumps(one.to_json())))
 
 
+@pytest.mark.slow
 def test_a_shadow_wins_on_the_row_on_which_a_stream_of_all_labelled_rows_does() -> None:
     rng = np.random.default_rng(3)
     signs = rng.choice([1, -1, 0], 3000, p=[0.07, 0.03, 0.9])
@@ -35,6 +36,7 @@ def test_a_shadow_wins_on_the_row_on_which_a_stream_of_all_labelled_rows_does() 
     assert turned.decided == "worse"
 
 
+@pytest.mark.slow
 def test_at_once_and_one_by_one_are_the_same() -> None:
     rng = np.random.default_rng(8)
     signs = rng.choice([1, -1, 0], 200, p=[0.5, 0.3, 0.2])

@@ -93,6 +93,7 @@ def test_a_language_is_named_where_it_is_sure() -> None:
     assert Language("de").holds(facts).tolist() == [True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("planted", "named"),
     [

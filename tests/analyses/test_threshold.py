@@ -121,6 +121,7 @@ def test_the_rows_that_it_asks_for_are_about_enough() -> None:
     assert np.mean([one is not None for one in made]) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "below"), [(40, 0.95), (200, 0.99), (200, 0.9), (5, 0.9)])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_highest_precision_is_the_highest_of_a_thousand(

@@ -19,6 +19,7 @@ def test_macro_f1_is_that_of_scikit_learn() -> None:
         assert macro_f1(truth, said, 9) == pytest.approx(macro_f1(*both))
 
 
+@pytest.mark.slow
 def test_the_rule_that_is_held_out_is_the_rule_that_ships(shared_data: object) -> None:
     from verdict_parts import histories
 

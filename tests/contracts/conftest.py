@@ -250,7 +250,13 @@ def make_sample(
     return make
 
 
-@pytest.fixture(params=SAMPLES)
+# One sample of each task is tried at once; what differs in the adapter or the architecture, later.
+LATER = {name for name in SAMPLES if "," in name}
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.slow] if n in LATER else []) for n in SAMPLES]
+)
 def sample(request: pytest.FixtureRequest, make_sample: Callable[[str], Sample]) -> Sample:
     """Each sample in turn, made once a session; no test may change it."""
     return make_sample(request.param)

@@ -277,6 +277,7 @@ RULES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("branches", [0, 1, 2])
 def test_a_checkpoint_with_a_higher_loss_and_a_lower_accuracy_than_another_is_never_kept(

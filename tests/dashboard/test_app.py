@@ -44,6 +44,7 @@ def attributes(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", PAGES)
 def test_every_page_is_whole_escaped_and_asks_for_nothing_foreign(asked: Any, address: str) -> None:
     answer = asked.get(address)

@@ -45,6 +45,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate(timeout=10)
 
 
+@pytest.mark.slow
 def test_it_prints_where_it_is_and_ends_quietly_when_it_is_stopped(shelf: Path) -> None:
     with started(str(shelf)) as (process, url):
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
@@ -58,6 +59,7 @@ def test_it_prints_where_it_is_and_ends_quietly_when_it_is_stopped(shelf: Path) 
         assert process.wait(100) == 0
 
 
+@pytest.mark.slow
 def test_another_port_of_this_machine_is_sent_no_cookie_and_can_set_none(shelf: Path) -> None:
     """A browser sends a cookie to every port of its host: here another server asks for it."""
     got: list[str | None] = []

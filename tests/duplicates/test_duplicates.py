@@ -114,6 +114,7 @@ def typing_error(a: str, b: str) -> bool:
     return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
+@pytest.mark.slow
 def test_all_pairs_of_5000_rows_give_the_same_links_as_the_search(
     real_texts: Read, alter: Alter
 ) -> None:
@@ -151,6 +152,7 @@ def rearranged(text: str, rng: random.Random) -> str:
 # --- what the issue asks for ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_texts_with_a_tenth_of_their_words_replaced_are_found(
     name: str, real_texts: Read, alter: Alter

@@ -184,6 +184,7 @@ def oracle(rows: Sequence[str], share: float) -> dict[tuple[int, int], float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.3])
 def test_loose_copies_are_the_pairs_that_counting_words_finds(share: float) -> None:
     """Different texts of words without punctuation: every form is its own text."""

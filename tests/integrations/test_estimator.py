@@ -56,6 +56,7 @@ def test_classes_keep_the_labels_type_and_order(fitted: TextClassifier) -> None:
     assert fitted.score(texts, labels) > 0.8
 
 
+@pytest.mark.slow
 def test_a_column_of_probabilities_is_that_of_its_class(tiny_model: Path) -> None:
     """Of more than ten classes, whose names as texts would stand otherwise: 10 before 2."""
     texts, _ = texts_and_labels(66)
@@ -92,6 +93,7 @@ def test_a_pickled_estimator_answers_the_same(fitted: TextClassifier) -> None:
     np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_estimator(tiny_model: Path) -> None:
     texts, labels = texts_and_labels(40)
     first = TextClassifier(str(tiny_model), SHORT).fit(texts, labels).predict_proba(texts)
@@ -141,6 +143,7 @@ def test_a_clone_has_the_parameters_and_nothing_learned(fitted: TextClassifier) 
     assert not hasattr(copy, "network_")
 
 
+@pytest.mark.slow
 def test_a_data_frame_has_one_answer_a_row(fitted: TextClassifier) -> None:
     pd = pytest.importorskip("pandas")
     texts, labels = texts_and_labels()
@@ -158,6 +161,7 @@ def test_a_data_frame_has_one_answer_a_row(fitted: TextClassifier) -> None:
     assert again.predict(texts[:5]).tolist() == told
 
 
+@pytest.mark.slow
 def test_more_than_ten_classes_keep_their_order_when_saved(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return write(tmp_path / "train.csv", rows), write(tmp_path / "test.csv", test)
 
 
+@pytest.mark.slow
 def test_the_whole_command(files, tmp_path: Path, holdfast) -> None:
     train, test = files
     page = tmp_path / "audit.html"

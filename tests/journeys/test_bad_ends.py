@@ -75,6 +75,7 @@ def test_a_full_disk_leaves_the_run_to_be_resumed(
     assert json.loads(again.out)["test"]["n"] == 24
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_size_stops_the_model_from_being_saved_half(
     holdfast: Any,
     marked_csv: Path,

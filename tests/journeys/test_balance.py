@@ -40,6 +40,7 @@ def logits(run: Path) -> np.ndarray:
     return np.log(pq.read_table(run / "predictions.parquet")["probabilities"].to_pylist())
 
 
+@pytest.mark.slow
 def test_a_stated_population_moves_the_answers_by_bayes_rule(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

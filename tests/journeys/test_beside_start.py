@@ -140,6 +140,7 @@ def test_a_judge_and_a_classifier_may_be_named(
     assert "flagged" in {share["mark"] for share in result["outputs"]["shares"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

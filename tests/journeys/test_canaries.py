@@ -16,6 +16,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
 
+@pytest.mark.slow
 def test_what_was_planted_often_is_given_away_and_stands_on_no_side(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

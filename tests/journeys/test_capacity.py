@@ -47,6 +47,7 @@ def test_a_search_for_the_size_is_told_kept_and_repeated(
     assert (run / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_rows_by_time_are_judged_by_the_newest(
     holdfast: Any, settings: list[str], tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:

@@ -175,6 +175,7 @@ def test_the_saved_folder_gives_the_scored_losses_in_plain_transformers(
             assert float(model(input_ids=ids, labels=labels).loss) == pytest.approx(loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_its_recipe_repeats_the_run(
     run: Path, tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:
@@ -358,6 +359,7 @@ def test_an_adapter_on_rendered_chats_loads_in_plain_peft(
             )
 
 
+@pytest.mark.slow
 def test_a_run_on_plain_text_goes_on_from_a_beginning(
     tiny_llama: Path, settings: list[str], tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:

@@ -169,6 +169,7 @@ def test_other_answers_are_asked_about_too(
     assert best.short is not None
 
 
+@pytest.mark.slow
 def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
     from PIL import Image
     from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
@@ -367,6 +368,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert {path.name for path in tmp_path.iterdir()} == {"given"}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_adapted_is_refused(
     holdfast: Any, marked_csv: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

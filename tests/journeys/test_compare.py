@@ -57,6 +57,7 @@ def test_a_run_against_answers_that_are_wrong(
     assert turned["difference"]["high"] == pytest.approx(-found["difference"]["low"])
 
 
+@pytest.mark.slow
 def test_predict_writes_what_compare_reads(
     holdfast: Any, finished_run: Path, fresh: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_two_runs_without_data_are_compared_on_their_test_rows(
     assert found["a"]["value"] == pytest.approx(result["test"]["metrics"]["accuracy"]["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "metric", "label"),
     [
@@ -139,6 +141,7 @@ def test_pictures(holdfast: Any, old_runs: Path) -> None:
     assert found["difference"]["value"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -188,6 +191,7 @@ def test_from_python(finished_run: Path, fresh: Path) -> None:
     assert found.to_json()["difference"]["value"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["several", "number"])
 def test_models_of_two_tasks_are_refused(holdfast: Any, old_runs: Path, name: str) -> None:
     """Answers of another kind would be wrong without exception, which says nothing of a model."""
@@ -232,6 +236,7 @@ def test_two_runs_that_learned_other_columns_of_a_file_are_not_compared_on_it(
     assert "different labels of the same rows" in done.err
 
 
+@pytest.mark.slow
 def test_rows_of_two_sources_are_the_same_by_what_they_hold(
     finished_run: Path, marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

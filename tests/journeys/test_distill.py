@@ -117,6 +117,7 @@ def test_its_recipe_repeats_it(holdfast: Any, student: Path, tmp_path: Path) -> 
         assert digest(tmp_path / "again" / name) == digest(student / name)
 
 
+@pytest.mark.slow
 def test_a_student_without_a_teacher_is_another_one(
     holdfast: Any, student: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_student_may_read_other_pieces_but_not_other_forms(
     assert told["teacher outputs"] == "computed at every update"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused_in_words(
     holdfast: Any, finished_run: Path, marked_csv: Path, tmp_path: Path
 ) -> None:

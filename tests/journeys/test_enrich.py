@@ -191,6 +191,7 @@ def test_what_is_asked_for_wrongly_is_refused_before_a_row_is_read(
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_enrichment_that_changes_nothing_is_a_finding(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_the_table_says_who_counts_how_much_and_why(
     assert "ensemble" not in alone
 
 
+@pytest.mark.slow
 def test_what_cannot_be_put_together_is_refused_with_the_way_out(
     holdfast: Any,
     finished_run: Path,

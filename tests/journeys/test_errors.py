@@ -126,6 +126,7 @@ def test_changed_test_rows_are_asked_and_counted(
     assert (run / "openings.jsonl").read_text("utf-8").count("\n") == 2
 
 
+@pytest.mark.slow
 def test_topics_of_frozen_vectors_are_a_question_of_their_own(
     failing_run: Path, holdfast: Callable[..., Any]
 ) -> None:

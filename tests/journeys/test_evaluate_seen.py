@@ -76,6 +76,7 @@ def test_rows_that_are_new_say_nothing(
     assert "!!" not in holdfast("evaluate", finished_run, path).out
 
 
+@pytest.mark.slow
 def test_a_source_that_is_gone_leaves_exact_copies_and_a_reason(
     holdfast: Any, marked_rows: Any, write_csv: Any, sets: list[str], tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_source_that_is_gone_leaves_exact_copies_and_a_reason(
     assert "not fully known" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_a_source_that_was_written_anew_is_not_the_rows_of_before(
     holdfast: Any, marked_rows: Any, write_csv: Any, sets: list[str], tmp_path: Path
 ) -> None:

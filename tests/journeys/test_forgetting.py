@@ -198,6 +198,7 @@ def test_what_cannot_be_measured_or_replayed_is_refused(
         assert not (tmp_path / name / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_classifier_is_measured_on_labelled_rows_of_its_classes(
     marked_csv: Path, marked_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_the_built_in_text_is_measured_at_every_look(go: Go, tmp_path: Path) -> 
     assert weights(tmp_path / "plain") == weights(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_classifier_says_what_neighbours_it_kept_and_takes_no_built_in_text(
     marked_csv: Path, quick: list[str], tmp_path: Path, capfd: Any
 ) -> None:

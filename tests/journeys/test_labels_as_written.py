@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 SPELLINGS = {"yes": ["Yes", "Yes", "Yes", "yes ", "YES"], "no": ["No", "No", "no"]}
 
@@ -47,6 +48,7 @@ def test_two_classes_come_of_five_spellings(
     assert blocks[0]["metrics"] == blocks[1]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_test_file_is_read_in_the_spelling_of_the_source(
     holdfast: Any, sets: list[str], marked_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:

@@ -186,6 +186,7 @@ def test_the_page_says_what_it_is_worth_and_what_was_tried(run: Path, holdfast: 
         assert "is a base model for many tasks" in refused.err
 
 
+@pytest.mark.slow
 def test_the_command_tells_tasks_apart_by_a_column(
     holdfast: Any, tasks_csv: Path, tiny_model: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_the_command_tells_tasks_apart_by_a_column(
     assert Path("again", weights).read_bytes() == Path("out", weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_folders_of_pictures_are_tasks_and_classes(
     holdfast: Any, small_resnet: Path, tmp_path: Path
 ) -> None:
@@ -252,6 +254,7 @@ def test_folders_of_pictures_are_tasks_and_classes(
     AutoModelForImageClassification.from_pretrained("out/model")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     run: Path,
     classes_csv: Path,
@@ -343,6 +346,7 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_a_class_with_too_few_rows_takes_no_part_and_is_named(
     holdfast: Any, tiny_model: Path, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -450,6 +454,7 @@ def test_an_old_run_of_a_method_that_was_taken_out_still_predicts_and_reports(
     assert "Chosen: first-order MAML" in (old / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_given_test_rows_are_the_test_tasks(
     holdfast: Any, classes_csv: Path, tiny_model: Path, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -487,6 +492,7 @@ def test_rows_without_a_task_are_no_task_that_stands_on_two_sides(
         load_tasks(override(Recipe(), [*settings, f"data.test={tasks_csv}"]))
 
 
+@pytest.mark.slow
 def test_python_does_what_the_command_does(
     classes_csv: Path, tiny_model: Path, tmp_path: Path, run: Path
 ) -> None:

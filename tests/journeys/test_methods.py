@@ -161,6 +161,7 @@ def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
     assert weights(tmp_path / "whole") != weights(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_balanced_classes_stand_in_the_data_map_by_their_own_rows(
     rare_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
@@ -352,6 +353,7 @@ def test_what_contradicts_itself_is_refused(
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_what_does_nothing_beside_another_is_a_finding(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def test_a_column_called_otherwise_is_named(
     assert [line["body"] for line in lines] == texts
 
 
+@pytest.mark.slow
 def test_an_encoding_is_the_file_s_own(
     holdfast: Any, marked_rows: Any, sets: list[str], tmp_path: Path
 ) -> None:
@@ -261,6 +262,7 @@ def test_errors_advise_options_that_exist(
         assert "--encoding" in unknown.err
 
 
+@pytest.mark.slow
 def test_a_workbook_is_trained_on_and_predicted(
     holdfast: Any, marked_rows: Any, sets: list[str], tmp_path: Path
 ) -> None:
@@ -281,6 +283,7 @@ def test_a_workbook_is_trained_on_and_predicted(
     assert written["n"].type == pa.int64()
 
 
+@pytest.mark.slow
 def test_a_pipe_is_read_within_the_run_s_limits(
     holdfast: Any, old_runs: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_frame_is_stored_and_its_recipe_repeats_the_run(
     assert again.result["test"]["metrics"] == run.result["test"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_dict_and_a_list_of_settings_are_the_same_run(
     run: holdfast.TrainedRun, frame: Any, quick: list[str], tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_dict_and_a_list_of_settings_are_the_same_run(
         holdfast.train(frame, settings="train.epochs=5")
 
 
+@pytest.mark.slow
 def test_other_tables_and_given_test_rows_are_taken(
     frame: Any, quick: list[str], marked_rows: Any, tmp_path: Path
 ) -> None:

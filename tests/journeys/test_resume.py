@@ -82,6 +82,7 @@ def test_test_rows_in_a_file_of_their_own_may_not_change_either(
         train(Recipe(), run, resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_anew(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_run_without_a_checkpoint_starts_anew(
     assert looks[-1] == result["last_step"]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_aloud(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
@@ -106,6 +108,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(
     assert any(f"{newest.name} is damaged" in line for line in told)
 
 
+@pytest.mark.slow
 def test_settings_are_those_that_the_run_began_with(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
@@ -121,6 +124,7 @@ def test_settings_are_those_that_the_run_began_with(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_named_in_place_of_its_rows_is_told_how_it_goes_on(
     start: Any, tmp_path: Path, marked_rows: Any, write_csv: Any, holdfast: Any
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_folder_that_is_no_run_is_not_continued(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
+@pytest.mark.slow
 def test_off_never_stops_and_still_restores_the_best(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def test_predictions_hold_every_test_row(done: Path) -> None:
     assert all("wants" in row["label"] for row in table)
 
 
+@pytest.mark.slow
 def test_plain_transformers_gives_the_scored_losses_and_texts(done: Path, pairs: Path) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -200,6 +201,7 @@ def test_plain_transformers_gives_the_scored_losses_and_texts(done: Path, pairs:
                 assert text.strip() == row["prediction"]
 
 
+@pytest.mark.slow
 def test_predict_and_evaluate_use_the_run(done: Path, pairs: Path, holdfast: Any) -> None:
     predicted = holdfast("predict", done, pairs)
     lines = [json.loads(line) for line in predicted.out.splitlines()]
@@ -247,6 +249,7 @@ def test_it_stands_beside_its_start_model_given_pairs(done: Path) -> None:
     assert "encoder-decoder" in worth["left_out"]["general"]
 
 
+@pytest.mark.slow
 def test_several_runs_write_by_the_mean_of_their_tokens(
     done: Path, pairs: Path, holdfast: Any
 ) -> None:
@@ -267,6 +270,7 @@ def test_several_runs_write_by_the_mean_of_their_tokens(
         assert found["members"][0]["valid_loss"] == pytest.approx(stored, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

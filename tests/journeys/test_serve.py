@@ -112,6 +112,7 @@ def test_one_line_says_that_it_answers_and_how(served: Served) -> None:
     assert known(served, "/health/ready")[1] == {"ready": True}
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_predict(served: Served, finished_run: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": one}) + "\n" for one in TEXTS))

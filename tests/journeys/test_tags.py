@@ -196,6 +196,7 @@ def test_words_beyond_the_limit_get_o_unseen(run: Path, holdfast: Any, tmp_path:
     assert set(said[:read]) != {"O"}
 
 
+@pytest.mark.slow
 def test_a_text_with_a_sentence_a_line_is_tagged(
     run: Path, rows: Any, tagged: Any, holdfast: Any, tmp_path: Path
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_text_with_a_sentence_a_line_is_tagged(
     assert [*said[:3], *said[4:]] == wanted
 
 
+@pytest.mark.slow
 def test_other_tagged_rows_are_scored_as_predict_tags_them(
     run: Path, tagged: Any, holdfast: Any, tmp_path: Path
 ) -> None:
@@ -229,6 +231,7 @@ def test_other_tagged_rows_are_scored_as_predict_tags_them(
     assert 0 < unseen["n"] < block["n"] == 30
 
 
+@pytest.mark.slow
 def test_files_in_another_encoding_are_told(run: Path, holdfast: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_bytes("anna\nlives\nin\nm\xfcnchen\n".encode("cp1252"))
@@ -273,6 +276,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert result_of(tmp_path / "run")["verdict"] == result_of(run)["verdict"]
 
 
+@pytest.mark.slow
 def test_an_adapter_is_a_plain_folder_of_peft(
     run: Path, settings: list[str], tmp_path: Path, holdfast: Any
 ) -> None:
@@ -302,6 +306,7 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_documents_stay_on_one_side(
     settings: list[str], rows: Any, tmp_path: Path, holdfast: Any
 ) -> None:
@@ -388,6 +393,7 @@ def test_one_tag_only_is_refused_before_anything_is_written(tmp_path: Path, hold
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_python_door_takes_lists(settings: list[str], rows: Any, tmp_path: Path) -> None:
     import holdfast
 
@@ -427,6 +433,7 @@ def test_the_saved_temperature_is_that_of_the_validation_words(run: Path, rows: 
     assert result_of(run)["model_facts"]["temperature"] != pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_baseline_is_chosen_on_validation_rows(
     run: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

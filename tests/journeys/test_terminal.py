@@ -19,6 +19,7 @@ import pytest
 HOLDFAST = Path(sys.executable).parent / "holdfast"
 
 
+@pytest.mark.slow
 def test_json_is_one_document_and_nothing_else(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -30,6 +31,7 @@ def test_json_is_one_document_and_nothing_else(
     assert "\r" not in done.out + done.err
 
 
+@pytest.mark.slow
 def test_quiet_says_the_result_alone(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -68,6 +70,7 @@ def test_little_is_said_before_the_first_step_and_nothing_is_lost(
     assert len(again.err.splitlines()) > len(done.err.splitlines()) + 20
 
 
+@pytest.mark.slow
 def test_a_look_shows_raw_and_tempered_loss_and_what_is_right(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:
@@ -296,6 +299,7 @@ def test_on_a_terminal_a_bar_runs_and_ctrl_c_stops_it_cleanly(
     assert holdfast("predict", run, marked_csv).code == 2
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_outline_the_curves_and_the_answer_stay(
     marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:

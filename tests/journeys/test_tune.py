@@ -372,6 +372,7 @@ def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
     assert json.loads(out)["study"]["trials"] == 1
 
 
+@pytest.mark.slow
 def test_minutes_end_a_search_after_its_first_trial(
     rows: Path, options: Sequence[str], tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_predict_a_file_and_a_pipe_alike(
     assert (tmp_path / "p.jsonl").read_text("utf-8") == by_file.out
 
 
+@pytest.mark.slow
 def test_two_runs_are_averaged(
     holdfast: Any,
     finished_run: Path,
@@ -220,6 +221,7 @@ def test_diagnose_says_that_a_run_bears_no_sums(
     assert "the run's files: not checked" in done.err
 
 
+@pytest.mark.slow
 def test_a_run_that_is_named_as_a_model_says_where_its_model_is(
     holdfast: Any, finished_run: Path, marked_csv: Path
 ) -> None:

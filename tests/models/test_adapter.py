@@ -76,6 +76,7 @@ def test_three_steps_move_what_learns_and_nothing_else(
     assert moved == {n for n, p in network.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "distilbert"])
 def test_plain_peft_on_the_plain_model_gives_the_same_logits(
@@ -95,6 +96,7 @@ def test_plain_peft_on_the_plain_model_gives_the_same_logits(
     assert far(plain(**taken).logits.detach(), want) <= 1e-4
 
 
+@pytest.mark.slow
 def test_our_own_reload_gives_the_same_and_the_classes(
     kind: str, make_model: Any, batch: Any, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_our_own_reload_gives_the_same_and_the_classes(
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", INSIDE)
 def test_merged_is_unmerged(
     kind: str, carrying: str, make_model: Any, batch: Any, tmp_path: Path

@@ -122,6 +122,7 @@ def far(got: torch.Tensor, want: torch.Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "ia3"])
 def test_plain_peft_and_the_merged_model_give_the_same_logits(
     name: str, kind: str, tmp_path: Path
@@ -139,6 +140,7 @@ def test_plain_peft_and_the_merged_model_give_the_same_logits(
         assert far(logits(again.eval(), name), logits(network.plain, name)) <= 1e-4
 
 
+@pytest.mark.slow
 def test_only_the_adapter_learns_and_three_steps_move_it_alone(name: str, tmp_path: Path) -> None:
     network = Network(auto(name).from_pretrained(write(name, tmp_path / "base"))).train()
     attach(network, AdapterSpec("lora"), base="base")

@@ -43,6 +43,7 @@ def relative_difference(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("pooling", ["auto", "own"])
 def test_plain_reload_gives_the_logits_of_the_trained_network(
@@ -64,6 +65,7 @@ def test_plain_reload_gives_the_logits_of_the_trained_network(
     assert load_saved(tmp_path / "saved").classes == CLASSES
 
 
+@pytest.mark.slow
 def test_a_reloaded_tokenizer_reads_pairs_of_texts_as_in_training(
     architecture: str, make_model: Any, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_folder_that_is_no_saved_classifier_is_refused(make_model: Any, tmp_pa
         load_saved(make_model("bert"))
 
 
+@pytest.mark.slow
 def test_the_embedded_model_is_saved_as_it_was(batch: Any, tmp_path: Path) -> None:
     loaded = load_classifier("embedded", CLASSES)
     with torch.no_grad():

@@ -32,6 +32,7 @@ def gradients(network: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.
     return found | {"logits": logits.detach()}
 
 
+@pytest.mark.slow
 def test_a_step_from_kept_states_is_the_whole_step(
     carrying: str, make_model: Any, batch: Any
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_forward_that_was_there_before_is_there_after(make_model: Any, batch: 
     del prefix.blocks[0].__dict__["forward"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["unfrozen", "written"])
 def test_weights_that_changed_are_noticed(change: str, make_model: Any) -> None:
     prefix = Prefix(frozen_prefix(frozen(make_model, "bert").network))

@@ -35,6 +35,7 @@ def gap(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_a_plain_reload_gives_the_logits_of_every_token(
     architecture: str, temperature: float, make_model: Any, batch: Any, tmp_path: Path

@@ -155,6 +155,7 @@ def test_a_strangers_model_that_is_whole_is_read(strangers: dict[str, Path], kin
         SAVED[kind](strangers[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(LOAD))
 @pytest.mark.parametrize(
     ("damage", "said"),

@@ -367,6 +367,7 @@ def test_a_run_that_was_to_go_on_is_learning_where_a_finished_one_underfits() ->
     assert judge_curves(curves(line, line, planned_end=60)).label == "learning"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [8, 20, 60])
 @pytest.mark.parametrize("noise", [0.02, 0.08])
 def test_independent_noise_around_a_flat_end_is_seldom_called_overfit(points, noise) -> None:

@@ -51,6 +51,7 @@ def test_the_recipe_of_a_run_repeats_it(marked_csv: Path, quick: list[str], tmp_
     assert first["settings"]["model"]["adapter"] == second["settings"]["model"]["adapter"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_bit_identical(
     marked_csv: Path, quick: list[str], tmp_path: Path, killed: type[BaseException]
 ) -> None:

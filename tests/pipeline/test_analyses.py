@@ -41,6 +41,7 @@ def run_of(tmp_path: Path, marked_csv: Path, quick: list[str]) -> Any:
     return make
 
 
+@pytest.mark.slow
 def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
     asking: Any, run_of: Any
 ) -> None:
@@ -74,6 +75,7 @@ def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
     assert seen["losses"].mean() == pytest.approx(result["test"]["metrics"]["loss"]["value"])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any) -> None:
     def refuse(session: Any) -> None:
         raise RunError("the rows", "cannot be asked this", None, "Ask another.")
@@ -87,6 +89,7 @@ def test_what_cannot_be_asked_says_why_and_costs_no_run(asking: Any, run_of: Any
     assert "third" not in result
 
 
+@pytest.mark.slow
 def test_a_defect_in_an_analysis_costs_no_run_and_is_told(
     asking: Any, run_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_finished_run_finds_and_confirms_what_its_training_did(
     assert alike({key: stored[key] for key in made}, made)
 
 
+@pytest.mark.slow
 def test_a_source_that_changed_is_refused(run_of: Any, marked_csv: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.csv"
     moved.write_bytes(marked_csv.read_bytes())

@@ -80,6 +80,7 @@ def test_it_learns_from_all_rows_and_is_judged_by_all(fitted: FittedModel) -> No
     assert fitted.trained.examples_seen == pytest.approx(3 * passed, rel=0.15)
 
 
+@pytest.mark.slow
 def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     prepared: PreparedData, fitted: FittedModel
 ) -> None:
@@ -124,6 +125,7 @@ def exchanged(prepared: PreparedData, one: int, other: int) -> PreparedData:
     return replace(prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks))
 
 
+@pytest.mark.slow
 def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> None:
     """Two rows of one fold with each other's label are answered as before, to the bit, at every
     look; rows of the other folds are not."""
@@ -157,6 +159,7 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> 
         assert not np.array_equal(before.valid_logits[elsewhere], after.valid_logits[elsewhere])
 
 
+@pytest.mark.slow
 def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: PreparedData) -> None:
     asked: list[tuple[Any, Any]] = []
 
@@ -209,6 +212,7 @@ def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: FittedModel) 
     assert step_of_fold(first, plan, steps) == steps[0]
 
 
+@pytest.mark.slow
 def test_it_is_a_value(prepared: PreparedData) -> None:
     settings = {**USUAL, **PLANS["both"]}
     one, two = (cross_fit(prepared, np.arange(ROWS), 2, settings) for _ in range(2))

@@ -193,6 +193,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert looks(tmp_path / "r") == looks(run)
 
 
+@pytest.mark.slow
 def test_the_best_state_brings_its_running_statistics(tmp_path: Path, pictures: Path) -> None:
     """The saved model gives the validation loss of the state that was kept, batch norms and all."""
     from holdfast.data.images.table import load_images
@@ -301,6 +302,7 @@ def test_settings_of_the_loop_hold_for_pictures(
     assert math.isfinite(found["test"]["metrics"]["loss"]["value"])
 
 
+@pytest.mark.slow
 def test_the_plan_is_shown_without_writing(settings: list[str]) -> None:
     plan = preview(override(Recipe(), settings))
     assert sum(plan["division"].values()) == 90

@@ -80,6 +80,7 @@ def fitted_too_long(csv: Path, model: Path, run: Path, *settings: str) -> dict[s
     return train(override(Recipe(), [f"data.path={csv}", *long, *FAST, *settings]), run)
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_not_measured_keeps_the_lowest_calibrated_loss_and_says_both_figures(
     unlearnable: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_plan_that_was_not_measured_keeps_the_lowest_calibrated_loss_and_says_
     assert result["settings"]["train"]["keep"] == "lowest"
 
 
+@pytest.mark.slow
 def test_a_run_that_only_did_harm_keeps_its_probe_and_says_that_fine_tuning_was_discarded(
     unlearnable: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +127,7 @@ def test_keep_last_keeps_what_training_ended_with(
     assert result["settings"]["train"]["keep"] == "last"
 
 
+@pytest.mark.slow
 def test_a_metric_that_was_asked_for_keeps_its_best_evaluation_and_says_which_it_was(
     unlearnable: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

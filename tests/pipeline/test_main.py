@@ -98,6 +98,7 @@ def test_an_aimed_for_metric_chooses_the_best_state(marked_csv, quick, tmp_path:
     assert values[result["best_step"]] == max(values.values())
 
 
+@pytest.mark.slow
 def test_frozen_words_do_not_move_and_the_rest_does(marked_csv, quick, tmp_path, tiny_model):
     from safetensors.torch import load_file
 
@@ -114,6 +115,7 @@ def test_frozen_words_do_not_move_and_the_rest_does(marked_csv, quick, tmp_path,
     assert any(moved.values())
 
 
+@pytest.mark.slow
 def test_what_was_decided_is_heard_and_written(marked_csv, quick, tmp_path: Path) -> None:
     told: list[Any] = []
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick])

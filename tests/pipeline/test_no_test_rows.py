@@ -126,6 +126,7 @@ def learning(csv: Path, quick: list[str], *settings: str) -> LearningRows:
     return learning_rows(divided.recipe, divided)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folds", [0, 2])
 def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     folds: int, csv: Path, quick: list[str], tmp_path: Path

@@ -180,6 +180,7 @@ def test_settings_of_another_problem_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_aimed_for_metric_and_huber_are_taken(tmp_path: Path, settings: list[str]) -> None:
     data = source(tmp_path, "number")
     more = ["train.metric=mae", "train.huber=1", "train.keep=lowest"]

@@ -355,6 +355,7 @@ def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Pat
     assert looks[0] == pytest.approx(looks[1], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -374,6 +375,7 @@ def test_losses_that_need_all_logits_are_not_chunked(
     assert ready.recipe.train.chunk_loss == "off"
 
 
+@pytest.mark.slow
 def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
     base: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def test_words_and_descriptions_that_the_user_gives_are_used(tmp_path: Path) -> 
     assert decided(found)["class descriptions"][0] == "2 classes"
 
 
+@pytest.mark.slow
 def test_faults_of_names_and_descriptions_are_refused(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     with pytest.raises(RecipeError, match="no row has"):

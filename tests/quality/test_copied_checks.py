@@ -245,6 +245,7 @@ def clustered(n: int, seed: int, pull: float) -> tuple[Any, list[str], Any]:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), groups, labels
 
 
+@pytest.mark.slow
 def test_a_column_of_related_rows_is_proposed_and_one_of_chance_is_not() -> None:
     found = 0
     for seed in range(20):

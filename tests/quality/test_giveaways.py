@@ -58,6 +58,7 @@ def test_a_topic_s_own_words_are_content() -> None:
     assert found(texts, labels) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "give"),
     [

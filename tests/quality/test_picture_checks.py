@@ -128,6 +128,7 @@ UNSEEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fact", SEEN)
 def test_a_mark_of_half_of_a_class_gives_it_away(fact: str, tmp_path: Path) -> None:
     def save(image, to, name, i):
@@ -236,6 +237,7 @@ def recompressed(image):
     return Image.open(file).convert("RGB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"), [(red, "top left corner (255, 0, 0)"), (recompressed, "JPEG compression")]
 )

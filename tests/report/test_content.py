@@ -111,6 +111,7 @@ def test_every_look_is_in_the_table_behind_the_curves(runs: ModuleType, tmp_path
     assert source.count("(best)</th>") == 1
 
 
+@pytest.mark.slow
 def test_too_many_classes_for_a_matrix_still_list_the_confusions(
     read_page: Any, runs: ModuleType, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_an_interval_that_is_unreliable_says_so(
     assert score.count("<li>Unreliable below 100 rows</li>") == 1, "a remark once a table"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "low", "high", "p", "words"),
     [

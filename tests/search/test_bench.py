@@ -255,6 +255,7 @@ def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Pa
     assert again["test"] | {"opened_at": 0} == result["test"] | {"opened_at": 0}
 
 
+@pytest.mark.slow
 def test_a_killed_procedure_goes_on_and_repeats_no_fit(
     search_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
 ) -> None:

@@ -102,6 +102,7 @@ def plain(tried: tuple[TrialResult, ...]) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
 def test_one_worker_and_one_seed_give_the_same_trials(tmp_path: Path, sampler: str) -> None:
     first = done(searching(trials(str(tmp_path / "a.journal"), sampler)))

@@ -216,6 +216,7 @@ def wait_for(true: Callable[[], bool]) -> None:
     raise AssertionError("it did not come to be")
 
 
+@pytest.mark.slow
 def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     open_chats: Callable[..., Chats],
     predictor: Predictor,
@@ -748,6 +749,7 @@ def alone(plain: Any, prompt: list[int], new: int) -> list[int]:
     return [int(token) for token in made[0, len(prompt) :]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["window", "bloom", "gpt2"])
 @pytest.mark.parametrize("make", [PaddedBatch, UncachedDecoder])
 def test_texts_that_join_and_leave_are_written_as_each_alone(kind: str, make: Any) -> None:

@@ -109,6 +109,7 @@ def test_texts_are_read_as_predict_reads_them(
     compare(said(engine, more), by_predict(predictor, more, tmp_path))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

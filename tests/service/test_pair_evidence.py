@@ -99,6 +99,7 @@ def answered(
             store.add_feedback(label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", LIVE)
 @pytest.mark.parametrize("gate", GATES)
 def test_who_is_served_after_each_gate_and_comparison(
@@ -135,6 +136,7 @@ def test_who_is_served_after_each_gate_and_comparison(
     assert served_models(store)[served].model == served
 
 
+@pytest.mark.slow
 def test_a_comparison_with_another_run_hides_no_finding(store: Store, runs: Path) -> None:
     served, new = served_name(runs / "served"), served_name(runs / "accepted")
     compared(store, served, new, "worse")

@@ -226,6 +226,7 @@ def compared(store: Store, shown: str, challenger: str, right: str) -> None:
     update_comparison(store, setup, time.time())
 
 
+@pytest.mark.slow
 def test_what_is_shown_to_be_worse_needs_force_and_the_verdict_is_written_down(
     store: Store, runs: list[Path]
 ) -> None:

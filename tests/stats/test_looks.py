@@ -46,6 +46,7 @@ def _look(
     return rise_at_evaluation(losses, plan, seed=np.random.default_rng(seed), **others)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_runs_that_never_rise_are_rarely_called_rising_at_any_look() -> None:
     """400 runs of twelve looks, against the 99 % limit of a rate of 5 %."""
     rng, runs = np.random.default_rng(0), 400
@@ -69,6 +70,7 @@ def test_looking_at_each_state_with_a_plain_test_would_cry_wolf_there() -> None:
     assert alarms / runs > 0.15
 
 
+@pytest.mark.slow
 def test_a_rise_that_a_fixed_test_finds_in_90_of_100_runs_is_found_in_72() -> None:
     rng, runs = np.random.default_rng(1), 300
     paths = (_path(rng, rise=2.93) for _ in range(runs))
@@ -136,6 +138,7 @@ def test_two_looks_are_a_plain_one_sided_paired_test() -> None:
     assert result.boundary == pytest.approx(stats.t.ppf(0.95, 29), abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_rise_holds_although_the_best_was_chosen() -> None:
     rng, runs, held, naive = np.random.default_rng(8), 200, 0, 0
     for i in range(runs):
@@ -148,6 +151,7 @@ def test_the_interval_of_the_rise_holds_although_the_best_was_chosen() -> None:
     assert naive / runs < 0.95
 
 
+@pytest.mark.slow
 def test_the_interval_holds_a_true_rise() -> None:
     rng, runs = np.random.default_rng(9), 200
     unit = np.sqrt(7 * 2 * np.exp(0.5) / 60)

@@ -201,6 +201,7 @@ def test_a_second_and_a_late_answer_are_nobodys(
     assert [one.result for one in found] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_compared_counts_as_wrong() -> None:
     """On the whole way: a metric over such programs, as references and as written texts."""
     pytest.importorskip("pandas")

@@ -58,6 +58,7 @@ def test_sql_gives_what_sqlite_gives() -> None:
     assert [one.result for one in found] == [[["ann"], ["cid"]], [[3, 5]], [["bob"]]]
 
 
+@pytest.mark.slow
 def test_pandas_gives_what_pandas_gives() -> None:
     import pandas as pd
 
@@ -173,6 +174,7 @@ def test_its_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 LATE = "df['points'].corr(df['points'], method='spearman')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "program"), [("sql", "SELECT 1"), ("pandas", LATE)])
 def test_the_process_that_forks_has_one_thread(language: str, program: str) -> None:
     """By the kernel's count, whatever its libraries would start, late ones too."""
@@ -305,6 +307,7 @@ def made_table(row: dict[str, Any], rng: np.random.Generator) -> str:
     return json.dumps({"columns": row["columns"], "rows": rows})
 
 
+@pytest.mark.slow
 def test_real_pandas_and_sql_of_one_question_agree(shared_data: Path) -> None:
     """WikiSQL has both for each question: on the same table they must give the same values."""
     path = shared_data / "text2code" / "wikisql_test.jsonl.gz"

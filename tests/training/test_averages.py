@@ -192,6 +192,7 @@ def test_training_itself_is_to_the_bit_the_one_without(
         assert (one.distance, one.gradient_norm) == (two.distance, two.gradient_norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [5, 6, 9, 11, 12])
 def test_killed_and_resumed_the_averages_are_those_of_the_run_that_was_not(
     job: Any, phase: Any, tmp_path: Any, killed: Any, step: int

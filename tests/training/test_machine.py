@@ -66,6 +66,7 @@ def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "OMP_NUM_THREADS" in choice.decisions[0].because
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alone", "together", "threads"), [(100, 190, 2), (100, 110, 1), (100, 40, 1)]
 )

@@ -127,6 +127,7 @@ def test_every_row_is_computed_once(made: Any, tmp_path: Path) -> None:
     assert counter.rows == len(work.train) + len(work.valid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [False, True], ids=["files kept", "files lost"])
 def test_killed_and_resumed_it_ends_bit_identical(
     made: Any, tmp_path: Path, killed: Any, lost: bool

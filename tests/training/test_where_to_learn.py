@@ -153,6 +153,7 @@ def test_where_it_joined_a_run_under_way_is_its_beginning_and_is_remembered() ->
     assert asked == [0.0, 0.5, 0.25] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 6, 7, 8])
 def test_killed_and_resumed_the_same_layers_learn(
     layered: Any, tmp_path: Any, killed: Any, step: int

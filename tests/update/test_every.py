@@ -139,6 +139,7 @@ def begun_by(folder: Path) -> None:
     (folder / "checkpoints" / "search.yaml").write_text("command: update\n")
 
 
+@pytest.mark.slow
 def test_an_update_that_fails_half_way_is_not_tried_at_every_moment(loop: Any) -> None:
     """It leaves a folder that could be continued: the next round begins anew, a time later."""
     tried: list[tuple[str, bool, float]] = []
@@ -219,6 +220,7 @@ def test_no_memory_for_a_round_ends_no_loop(loop: Any) -> None:
     assert all("was given no more memory" in line["skipped"] for line in lines)
 
 
+@pytest.mark.slow
 def test_an_update_without_its_page_is_done(loop: Any) -> None:
     """A defect in the report costs the report, and no round after it."""
 
@@ -256,6 +258,7 @@ def test_a_kill_before_the_line_of_an_update_writes_it_and_repeats_nothing(loop:
     assert "no new rows" in skipped["skipped"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decision", ["kept_aside", "undecided"])
 def test_no_decision_of_a_gate_ends_the_loop(loop: Any, decision: str) -> None:
     heard: list[tuple[Any, Any]] = []

@@ -59,6 +59,7 @@ def feedback(tmp_path: Path, odd_rows: Any, write_csv: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_good_update_is_taken_and_scored_once(
     served: Path, feedback: Path, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_it_is_told_where_nothing_can_be_written_or_said(
     assert "the guard disabled itself; training continues without it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_next_training_is_watched_again(
     trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_judge_of_train_knows_the_peak_of_its_recipe(run: Path) -> None:
     assert read_evaluations(run / EVALUATIONS_FILE).run_facts.peak_rate == RATE
 
 
+@pytest.mark.slow
 def test_copies_of_validation_rows_in_training_leak(
     rows: Any, tiny_model: Path, tmp_path: Path
 ) -> None:

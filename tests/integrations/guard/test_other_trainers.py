@@ -42,6 +42,7 @@ def same(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: list[str]) -> None:
     from datasets import Dataset
@@ -141,6 +142,7 @@ def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
     assert same(weights(watched.model), weights(plain.model))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_setfit_trains_with_a_head_fitted_at_each_look(
     tiny_model: Path, tmp_path: Path, marked_rows: Any, lines: list[str]

@@ -73,6 +73,7 @@ def test_no_rate_is_blamed_for_what_was_broken_before_the_first_update(
     assert not any("rate" in one["do"] for one in verdict["remedies"])
 
 
+@pytest.mark.slow
 def test_full_precision_is_no_remedy_for_a_run_that_has_it(trainer: Callable[..., Any]) -> None:
     told = []
     for settings in ({}, {"bf16": True}):
@@ -86,6 +87,7 @@ def test_full_precision_is_no_remedy_for_a_run_that_has_it(trainer: Callable[...
     assert told == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 24])
 def test_evaluation_rows_of_one_class_say_nothing_of_training_rows(
     trainer: Callable[..., Any], rows_of: Callable[..., Any], count: int
@@ -155,6 +157,7 @@ def test_an_empty_dict_of_evaluation_sets_is_no_evaluation_set(trainer: Callable
         made.train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
     trainer: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool

@@ -156,6 +156,7 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
     assert [e["action"] for e in events if e["event"] == "action"] == ["Stop", "RollBack"]
 
 
+@pytest.mark.slow
 def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the_others(
     noisy: Any, lines: list[str]
 ) -> None:
@@ -185,6 +186,7 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
     assert any(line.startswith("best checkpoint: ") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
     noisy: Any, lines: list[str]
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
     assert f"are those of {whose}" in result["calibration"]["because"]
 
 
+@pytest.mark.slow
 def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
     noisy: Any, lines: list[str]
 ) -> None:
@@ -498,6 +501,7 @@ class Halve:
         return Remedy("half the rate", changes)
 
 
+@pytest.mark.slow
 def test_a_policy_changes_what_the_trainer_lets_it_change(trainer: Any, lines: list[str]) -> None:
     plain, halved, policy = Rates(), Rates(), Halve()
     for rates, chosen in ((plain, "stop"), (halved, policy)):

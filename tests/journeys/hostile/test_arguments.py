@@ -48,6 +48,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", STRANGE, ids=lambda value: ascii(value)[:20])
 def test_no_argument_is_a_defect(files: Path, holdfast: Callable[..., Any], value: str) -> None:
     for line in (
@@ -123,6 +124,7 @@ def test_surroundings_of_nobody(files: Path) -> None:
     assert "are not UTF-8" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_is_json_in_every_encoding(files: Path) -> None:
     import json
 

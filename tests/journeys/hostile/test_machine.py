@@ -72,6 +72,7 @@ def test_ulimit_is_named(marked_csv: Path, tmp_path: Path, megabytes: int) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_whose_words_nobody_reads_ends_well(
     holdfast: Any,
     marked_csv: Path,

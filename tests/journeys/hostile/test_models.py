@@ -188,6 +188,7 @@ def test_a_tokenizer_of_another_shape(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: json.dumps(claim)[:40])
 def test_a_configuration_that_claims_what_is_not_there(folder: Path, claim: dict[str, Any]) -> None:
     path = folder / "config.json"

@@ -172,6 +172,7 @@ def test_any_broken_beginning_is_seen(cut: Path, tmp_path: Path, damage: str) ->
     assert _read(path)[1]
 
 
+@pytest.mark.slow
 def test_without_checkpoint_and_beginning_it_starts_anew_and_says_what_is_lost(
     again: Any, alone: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +250,7 @@ def test_rows_may_move_and_a_result_that_is_broken_before_the_report_is_made_aga
     assert not (run / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_rows_in_memory_whose_file_is_broken(
     marked_rows: Any, quick: list[str], tmp_path: Path, killed: Any
 ) -> None:

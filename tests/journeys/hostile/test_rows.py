@@ -297,6 +297,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_hostile_file_is_refused_by_name(case: str, tmp_path: Path, holdfast: Any) -> None:
     words, make = REFUSED[case]
@@ -469,6 +470,7 @@ def test_what_is_predicted_is_json(tmp_path: Path, holdfast: Any, finished_run: 
     assert (first["x"], first["y"]) == ("inf", ["inf", "-inf", None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 @pytest.mark.parametrize(
     "case",

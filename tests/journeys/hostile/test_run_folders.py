@@ -100,6 +100,7 @@ def cut(path: Path, share: float = 0.5) -> None:
     path.write_bytes(data[: int(share * len(data))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", sorted(MODELS))
 def test_a_changed_model_answers_nothing(holdfast: Any, run: Path, rows: Path, damage: str) -> None:
     name, change = MODELS[damage]
@@ -275,6 +276,7 @@ def test_values_of_other_types_in_the_events(holdfast: Any, run: Path) -> None:
         works_or_is_refused(holdfast("diagnose", run), (i, at, odd))
 
 
+@pytest.mark.slow
 def test_looks_of_other_types(holdfast: Any, run: Path) -> None:
     with np.load(older(run) / "looks.npz", allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}
@@ -291,6 +293,7 @@ def test_looks_of_other_types(holdfast: Any, run: Path) -> None:
             works_or_is_refused(holdfast("diagnose", run, "--json"), name)
 
 
+@pytest.mark.slow
 def test_a_small_file_of_looks_that_unpacks_to_very_much(holdfast: Any, run: Path) -> None:
     with np.load(older(run) / "looks.npz", allow_pickle=False) as kept:
         arrays = {name: kept[name] for name in kept.files}

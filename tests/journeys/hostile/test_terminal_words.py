@@ -39,6 +39,7 @@ def test_a_header_cannot_write_to_the_terminal(holdfast: Any, tmp_path: Path, se
     assert "\\x1b[2J" in done.err
 
 
+@pytest.mark.slow
 def test_labels_and_file_names_cannot_either(holdfast: Any, tmp_path: Path, sets: Any) -> None:
     path = write(tmp_path, f"text,label\n{rows(NASTY)}", f"re{CLEAR}views.csv")
     for options in (["--dry-run"], ["--out", "run", "--verbose"]):

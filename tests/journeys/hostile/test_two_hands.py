@@ -161,6 +161,7 @@ def whole(run: Path) -> None:
     assert not (run / LOCK_FILE).exists()
 
 
+@pytest.mark.slow
 def test_two_threads_of_one_program_cannot_make_one_run(
     marked_csv: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +188,7 @@ def test_two_threads_of_one_program_cannot_make_one_run(
     assert made.result["test"]["n"] == 24
 
 
+@pytest.mark.slow
 def test_two_runs_that_start_together_without_out_get_two_folders(
     holdfast: Any,
     marked_csv: Path,
@@ -253,6 +255,7 @@ def test_a_run_goes_nowhere_else(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_link_to_an_empty_folder_is_that_folder(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path
 ) -> None:

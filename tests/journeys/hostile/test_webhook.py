@@ -177,6 +177,7 @@ def test_a_command_stands_in_the_recipe_alone(
     assert "recipe.yaml" in json.loads(done.out)["settings"]["alert"]["command"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--dry-run"], ["--out", "run"]], ids=["dry-run", "train"])
 def test_a_file_that_a_recipe_runs_is_named_first(
     holdfast: Any, marked_csv: Path, sets: list[str], tmp_path: Path, options: list[str]
