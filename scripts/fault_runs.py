@@ -6,7 +6,8 @@
 `enter` marks the functions that have a fault, runs every test once in a clone of the commit, and
 keeps in WORK which test enters which function, in whatever process. `find` plants one fault after
 the other in clones and runs the tests of a tier that enter its function, the quickest files first,
-until one fails. Tests that fail without a fault, or that do not enter the function, find nothing.
+until one fails; it must pass without the fault. Tests that failed in `enter`, or that do not enter
+the function, find nothing.
 
 OUT has a JSON line for each fault and tier: ``found``, the test that failed first, and seconds.
 Finished lines are not run again.
@@ -74,7 +75,8 @@ def pytest_fixture_setup(fixturedef):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     if CHOSEN:
-        chosen = json.loads(open(CHOSEN).read())
+        with open(CHOSEN) as file:
+            chosen = json.load(file)
         items[:] = sorted((i for i in items if i.nodeid in chosen), key=lambda i: chosen[i.nodeid])
 
 def pytest_runtest_logreport(report):
@@ -278,22 +280,29 @@ def _one(
     base = options.work / place.name
     lists, reports = Path(f"{base}.chosen"), Path(f"{base}.reports")
     lists.write_text(json.dumps(chosen), "utf-8")
-    reports.write_text("", "utf-8")
-    try:
-        source.path.write_bytes(text)
+
+    def run(arguments: list[str]) -> str | None:
+        reports.write_text("", "utf-8")
         code = tests(
             place,
-            ["-x", "-m", TIERS[options.tier], "--timeout", "200", *files],
+            ["-x", "-m", TIERS[options.tier], "--timeout", "200", *arguments],
             log=f"{base}.log",
             limit=str(LONGEST),
             HOLDFAST_ENTRIES=os.devnull,
             HOLDFAST_CHOSEN=str(lists),
             HOLDFAST_REPORTS=str(reports),
         )
+        return next(_failed(reports), None if code in (0, 5) else f"pytest ended with {code}")
+
+    try:
+        source.path.write_bytes(text)
+        by = run(files)
     finally:
         source.path.write_bytes(before)
-    failed = list(_failed(reports))
-    by = failed[0] if failed else None if code in (0, 5) else f"pytest ended with {code}"
+    if by is not None and "::" in by:
+        lists.write_text(json.dumps({by: 0}), "utf-8")
+        if run([by.partition("::")[0]]) is not None:
+            raise Lost(f"{by} fails without a fault.")
     return result | {"found": by is not None, "by": by, "s": round(time.monotonic() - start)}
 
 
