@@ -128,12 +128,14 @@ def _peer(
     from holdfast.models.loading.source import embedded_folder
 
     rows = {name: asdict(rows) for name, rows in parts.named().items()}
+    settings = dict(arm.settings)
     job = {
-        "model": str(embedded_folder()),
+        # By default what Holdfast starts from.
+        "model": settings.pop("model", None) or str(embedded_folder()),
         "seed": seed,
         "classes": parts.classes,
         "rows": rows,
-        "settings": dict(arm.settings),
+        "settings": settings,
     }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     script = HERE / SCRIPTS[arm.system]

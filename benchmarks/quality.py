@@ -1,0 +1,236 @@
+"""Held-out accuracy on ten sets of eight kinds: our default against early stopping, SetFit and the
+linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpnet-base-v2).
+
+    python benchmarks/quality.py --part frozen            # probes on both encoders' vectors
+    python benchmarks/quality.py --part minilm --jobs 2   # tuned from MiniLM
+    python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
+    python benchmarks/quality.py --part setfit --jobs 2
+    python benchmarks/quality.py --tables                 # the tables of what is there
+
+The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
+system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the
+probes are fitted on all of them (``all``), which need no validation rows, and on the training rows.
+Every process has one thread. Cells that are there are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from cells import NOT_RUN, RESULTS, Cell, grid, publish, run_cells, stored
+from filelock import FileLock
+from peers.arms import Arm, run_arm
+from peers.process import commit
+from peers.rows import Parts, labelled_counts
+from peers.sets import SETS, parts_of
+from peers.strong import cache_folder, strong_folder
+from peers.tables import gap, markdown, points, spread
+
+NAME = "quality"
+SIZES = (50, 100, 400, 1600)
+SEEDS = 5
+MINILM, STRONG = "minilm", "strong"
+PROBES = {f"probe, {encoder}": encoder for encoder in (MINILM, STRONG)}
+STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
+# Sets on which SetFit is run: it takes as long as all others together.
+SETFIT_SETS = ("cr", "trec", "packages")
+BATCH = 32
+
+
+def arms() -> dict[str, Arm]:
+    """The tuned systems by name."""
+    strong = str(strong_folder())
+    return {
+        "default, minilm": Arm("holdfast", {"model.name": "embedded"}),
+        "early stopping, minilm": Arm("trainer", STOPPING),
+        "default, strong": Arm("holdfast", {"model.name": strong}),
+        "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
+        "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
+    }
+
+
+def cells(part: str) -> list[dict[str, Any]]:
+    """The cells of a part, seed by seed."""
+    two = [f"{name}, {{}}" for name in ("default", "early stopping")]
+    if part == "frozen":
+        return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
+    if part == "setfit":
+        return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
+    names = [one.format(part) for one in two]
+    if part == STRONG:
+        return grid(seed=range(3), rows=(100, 400), data=SETS, arm=names)
+    usual = grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names)
+    few = grid(seed=range(2), rows=(50, 1600), data=SETS, arm=names)
+    return [*usual, *few]
+
+
+@functools.lru_cache(maxsize=4)
+def rows_of(data: str, rows: int, seed: int) -> Parts | None:
+    """The rows of a cell; ``None`` where the set has fewer."""
+    try:
+        return parts_of(data, labelled_counts(rows), seed)
+    except ValueError:
+        return None
+
+
+def run_one(cell: Cell) -> dict[str, Any] | None:
+    parts = rows_of(cell["data"], cell["rows"], cell["seed"])
+    if parts is None:
+        return None
+    if cell["arm"] in PROBES:
+        return probe(parts, PROBES[cell["arm"]], cell)
+    answer = run_arm(arms()[cell["arm"]], parts, seed=cell["seed"], threads=1)
+    return answer.result
+
+
+def probe(parts: Parts, encoder: str, cell: Cell) -> dict[str, Any]:
+    """The closed-form head of the default on frozen vectors: its accuracy on the test rows, fitted
+    on the training rows and on all labelled rows, and what cross-validation says of the latter."""
+    from holdfast.models.probes.head_fit import fit_head
+
+    vectors, classes = vectors_of(encoder, cell["data"]), parts.classes
+    place = {name: index for index, name in enumerate(classes)}
+    known = parts.whole().train
+    test = np.stack([vectors[text] for text in parts.test.texts])
+    right = np.array([place.get(label, -1) for label in parts.test.labels])
+    result: dict[str, Any] = {}
+    for name, rows in (("train", parts.train), ("all", known)):
+        x = np.stack([vectors[text] for text in rows.texts])
+        y = np.array([place[label] for label in rows.labels])
+        start = time.process_time()
+        head = fit_head(x, y, classes=len(classes), seed=cell["seed"])
+        result[f"{name}_s"] = round(time.process_time() - start, 3)
+        result["accuracy" if name == "train" else "accuracy_all"] = float(
+            (head.logits(test).argmax(axis=1) == right).mean()
+        )
+        if name == "all" and head.held_out is not None:
+            held = np.isfinite(head.held_out).all(axis=1)
+            found = head.held_out[held].argmax(axis=1) == y[held]
+            result |= {"cv": float(found.mean()), "cv_rows": int(held.sum())}
+    return result | {"commit": commit()}
+
+
+@functools.lru_cache(maxsize=2)
+def vectors_of(encoder: str, data: str) -> dict[str, np.ndarray]:
+    """The features of every text of a set's cells, float32, computed once and kept."""
+    path = cache_folder() / f"{encoder}-{data}.npz"
+    with FileLock(f"{path}.lock"):
+        texts = list(dict.fromkeys(_texts(data)))
+        if path.exists():
+            stored = np.load(path, allow_pickle=False)
+            known = dict(zip(stored["texts"].tolist(), stored["vectors"], strict=True))
+            if set(texts) <= set(known):
+                return known
+        vectors = _encode(encoder, texts)
+        np.savez(path, texts=np.array(texts), vectors=vectors)
+    return dict(zip(texts, vectors, strict=True))
+
+
+def _texts(data: str) -> Iterable[str]:
+    for rows in SIZES:
+        for seed in range(SEEDS):
+            parts = rows_of(data, rows, seed)
+            for side in () if parts is None else parts.named().values():
+                yield from side.texts
+
+
+def _encode(encoder: str, texts: Sequence[str]) -> np.ndarray:
+    import torch
+
+    from holdfast.models.encoders.classifier import load_classifier
+
+    torch.set_num_threads(1)
+    name = "embedded" if encoder == MINILM else str(strong_folder())
+    loaded = load_classifier(name, ("a", "b"))
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    found: np.ndarray | None = None
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for first in range(0, len(order), BATCH):
+            places = order[first : first + BATCH]
+            batch = loaded.tokenizer(
+                [texts[i] for i in places], padding=True, truncation=True, return_tensors="pt"
+            )
+            features = loaded.network.features(**batch).numpy()
+            if found is None:
+                found = np.empty((len(texts), features.shape[1]), dtype=np.float32)
+            found[places] = features
+    assert found is not None
+    seconds = time.perf_counter() - start
+    print(f"{encoder}: {len(texts)} texts in {seconds:.0f} s", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=["frozen", MINILM, STRONG, "setfit"], default="frozen")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--tables", action="store_true")
+    given = parser.parse_args()
+    if not given.tables:
+        todo = [c for c in cells(given.part) if rows_of(c["data"], c["rows"], c["seed"])]
+        run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
+    publish(NAME, report())
+
+
+def report() -> str:
+    done = stored(RESULTS / f"{NAME}.jsonl")
+    records = [{**json.loads(key), **result} for key, result in done.items()]
+    return "\n\n".join(["## Held-out quality", by_size(records), by_set(records)])
+
+
+def by_size(records: Sequence[Mapping[str, Any]]) -> str:
+    """Means over sets and seeds; differences to early stopping from MiniLM on the same rows."""
+    lines = []
+    names = [*PROBES, "default, minilm", "early stopping, minilm", "setfit, minilm"]
+    names += ["default, strong", "early stopping, strong"]
+    reference = "early stopping, minilm"
+    for size in SIZES:
+        base = _by_rows(records, size, reference)
+        for name in names:
+            found = _by_rows(records, size, name)
+            both = sorted(set(found) & set(base))
+            against = (
+                NOT_RUN
+                if not both or name == reference
+                else points(
+                    gap([found[k] for k in both], [base[k] for k in both], f"{name} {size}")
+                )
+            )
+            cells_run = f"{len(found)}"
+            lines.append([str(size), name, cells_run, spread(list(found.values()), 100), against])
+    return markdown(["Rows", "System", "Cells", "Accuracy, %", f"minus {reference}"], lines)
+
+
+def _by_rows(
+    records: Sequence[Mapping[str, Any]], size: int, name: str
+) -> dict[tuple[str, int], float]:
+    figure = "accuracy_all" if name in PROBES else "accuracy"
+    return {
+        (r["data"], r["seed"]): r[figure] for r in records if r["rows"] == size and r["arm"] == name
+    }
+
+
+def by_set(records: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy of each system by set at 100 and 400 rows."""
+    names = list(dict.fromkeys(r["arm"] for r in records))
+    lines = []
+    for size in SIZES:
+        for data in SETS:
+            shown = []
+            for name in names:
+                found = [v for (d, _), v in _by_rows(records, size, name).items() if d == data]
+                shown.append(spread(found, 100))
+            lines.append([str(size), data, *shown])
+    return markdown(["Rows", "Set", *names], lines)
+
+
+if __name__ == "__main__":
+    main()
