@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
@@ -160,18 +161,27 @@ def last_layer(plain: nn.Module) -> nn.Module | None:
 @contextmanager
 def recording_features(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[Tensor]]:
     """Inside, every pass through ``plain`` adds the input of its last layer, [B, D]; for a tagger
-    the mean over a row's real tokens. Nothing is added without such a layer. ``layer`` gives one
-    that is not at its usual place."""
+    the mean over a row's real tokens, for a classifier that reads every token (a decoder) that of
+    the token it answers at, the last one that is no padding. Nothing is added without such a layer.
+    ``layer`` gives one that is not at its usual place."""
     layer, features = layer or last_layer(plain), list[Tensor]()
-    masks: list[Tensor | None] = []
+    inputs: dict[str, Tensor | None] = {}
+    inner: Any = plain.get_base_model() if hasattr(plain, "get_base_model") else plain  # type: ignore[operator]
+    classifies = type(inner).__name__.endswith("ForSequenceClassification")
 
     def begin(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, Tensor | None]) -> None:
-        masks[:] = [kwargs.get("attention_mask")]
+        inputs.clear()
+        inputs.update(kwargs)
 
     def read(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         states = args[0].detach().float()
-        mask = masks[0] if masks else None
-        if states.dim() == 3:
+        mask, ids = inputs.get("attention_mask"), inputs.get("input_ids")
+        if states.dim() == 3 and classifies and ids is not None:
+            # As Transformers finds it, whatever the mask; a soft prompt stands before the tokens.
+            places = torch.arange(ids.shape[1], device=ids.device)
+            last = (places * (ids != inner.config.pad_token_id)).argmax(dim=1)
+            states = states[:, -ids.shape[1] :][torch.arange(len(ids), device=ids.device), last]
+        elif states.dim() == 3:
             # A soft prompt stands before the real tokens.
             length = states.shape[1] if mask is None else mask.shape[1]
             states = masked_mean(states[:, -length:], mask)
