@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,13 +68,8 @@ def command(
     texts_or_data = piped_texts(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)
     with output.heard():
-        explanation = explain(
-            run,
-            texts_or_data,
-            options,
-            rows=rows,
-            progress=lambda done, total: line("rows explained", done, total),
-        )
+        progress = partial(line, "rows explained")
+        explanation = explain(run, texts_or_data, options, rows=rows, progress=progress)
     line.close()
     if target is not None:
         _write(target, explanation)

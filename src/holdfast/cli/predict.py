@@ -99,9 +99,8 @@ def command(
         write_lines(predicted, sys.stdout)
     else:
         write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
-    report_missing_predictions(
-        predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet
-    )
+    missing = predicted.without_text, predicted.below, predicted.cut
+    report_missing_predictions(*missing, len(predicted), quiet)
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:

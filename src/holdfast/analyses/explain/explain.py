@@ -133,9 +133,8 @@ def explain_rows(
     explained_rows = {}
     for place in range(len(explained_table)):
         with predictor.alone():
-            explained_rows[int(explained_table.column("row")[place])] = explain_row(
-                read_row_at(place)
-            )
+            explained = explain_row(read_row_at(place))
+        explained_rows[int(explained_table.column("row")[place])] = explained
         progress(place + 1, len(explained_table))
     rows_in_order = []
     for row in range(n_rows):
