@@ -1,5 +1,5 @@
-"""all-mpnet-base-v2 (109 million weights, Apache-2.0), the strong encoder of the benchmarks: from
-the folder that ``HOLDFAST_STRONG`` names, else put together from the five packages that carry it."""
+"""all-mpnet-base-v2 (109 million weights, Apache-2.0), the strong encoder of the benchmarks: the
+folder that ``HOLDFAST_STRONG`` names, else put together from the five packages that carry it."""
 
 from __future__ import annotations
 

@@ -126,7 +126,9 @@ def test_numbers_of_tickets_are_no_classes_and_texts_of_another_language_are_nam
 def test_outputs_and_inputs_are_not_confused(files, holdfast) -> None:
     train, _ = files
     before = train.read_bytes()
-    for arguments in (("--html", train, "--force"), ("--against", train)):
+    link = train.with_name("link.csv")
+    link.symlink_to(train)
+    for arguments in (("--html", train, "--force"), ("--against", train), ("--against", link)):
         done = holdfast("audit", train, *arguments)
         assert done.code == 2, done.out
     assert train.read_bytes() == before
