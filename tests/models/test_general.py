@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError
+from holdfast.models.base import AdapterSpec
 from holdfast.models.encoders.checkpoint import load_saved, load_saved_tagger
 from holdfast.models.encoders.classifier import load_classifier, load_tagger
 from holdfast.models.encoders.general import GeneralClassifier
 from holdfast.models.layers import freeze
+from holdfast.models.loading.options import LoadOptions
 
 CLASSES = ("bad", "fine", "good")
 TEXTS = ["the film was good", "the book is very very long , dull and bad", "a", "it is a fine film"]
@@ -202,6 +204,28 @@ def test_its_vectors_are_means_over_real_tokens(loaded: Any) -> None:
         mask = torch.ones_like(states[..., :1])
     assert torch.allclose(means, (states * mask).sum(1) / mask.sum(1), atol=1e-5)
     assert torch.allclose(depths[:, 1], means, atol=1e-5)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("kind", ["llama", "bart", "ernie"])
+def test_with_an_adapter_the_saved_folder_gives_its_logits(
+    kind: str, merge: bool, tmp_path: Path
+) -> None:
+    """Bart's last layer stands in a part with another layer, which is saved with it."""
+    spec = AdapterSpec("lora", rank=2, merge=merge)
+    folder = folder_of(kind, tmp_path / kind)
+    loaded = load_classifier(str(folder), CLASSES, LoadOptions(adapter=spec))
+    with torch.no_grad():
+        for parameter in loaded.network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        logits = loaded.network(**batch_of(loaded))
+    loaded.network.save(tmp_path / "model", loaded.tokenizer)
+    saved = load_saved(tmp_path / "model")
+    again = saved.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        plain = saved.network(**again)
+    assert torch.allclose(plain, logits, atol=1e-4 * float(logits.abs().max()))
 
 
 @pytest.mark.parametrize("kind", ["llama", "t5", "xlnet", "squeezebert"])

@@ -130,10 +130,12 @@ class GeneralClassifier(nn.Module):
             for name, value in self.head.named_parameters()
         }
         if self.adapter is not None and not self.adapter.spec.merge:
-            # Named as PEFT names a part that is saved whole.
+            # PEFT saves a part of the model whole: with the last layer all that stands in it.
             owner = self.last.partition(".")[0]
+            part: Any = self.backbone.get_submodule(owner)
+            extra = {f"{owner}.{name}": value for name, value in part.state_dict().items()} | last
             save_adapter(
-                self.adapter, folder, tokenizer, extra=last, modules=[owner], classes=self.classes
+                self.adapter, folder, tokenizer, extra=extra, modules=[owner], classes=self.classes
             )
             return
         plain = self.with_last(last)
