@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.dashboard.service_view import traffic_by_part
+from holdfast.plugins.dashboard.service_view import columns, service_view, traffic_by_part
 from holdfast.plugins.store.records import (
     Event,
     StoredPrediction,
@@ -139,6 +140,28 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
     assert re.search(r'class="figure">40<', text)
     assert text.count('class="column"') >= 1
     assert "40.0\u00a0ms" in text
+
+
+def test_a_metric_is_drawn_over_time_from_its_second_retest_on(store: Store) -> None:
+    def retest(at: float, value: float) -> None:
+        store.append(Event("retest", at, {"metric": "accuracy", "n": 100, "value": value}))
+
+    retest(NOW, 0.9)
+    assert service_view(store, NOW)["trend"] == ""
+    retest(NOW + 1, 0.8)
+    assert "Re-tests" in service_view(store, NOW)["trend"]
+
+
+def test_the_numbers_of_a_column_chart_stand_level_with_their_lines() -> None:
+    drawn = columns("traffic", "Requests", (NOW, NOW + 60), (3, 8))
+    for axes in ET.fromstring(f"<all>{drawn}</all>").iter("g"):
+        lines = [float(line.attrib["y1"]) for line in axes.findall("line")]
+        numbers = [float(one.attrib["y"]) for one in axes.findall("text[@text-anchor]")]
+        assert len(numbers) > 1
+        # A text is placed by its baseline, and its digits are about 9 high.
+        assert [below - line for below, line in zip(numbers, lines, strict=True)] == pytest.approx(
+            [4.5] * len(lines), abs=1.5
+        )
 
 
 def test_a_store_that_is_gone_is_a_page_that_says_so(

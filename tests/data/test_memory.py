@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.memory.texts import labelled_rows, table_from_texts
 
 TEXTS = [f"text number {n}" for n in range(6)]
 
@@ -34,6 +34,14 @@ def test_pairs_and_groups_are_kept() -> None:
     table = table_from_texts([(t, "second") for t in TEXTS], [0, 1] * 3, groups=[7] * 6)
     assert table.column("text_pair") == ["second"] * 6
     assert table.column("group") == ["7"] * 6
+
+
+def test_groups_are_kept_where_no_labels_are_given() -> None:
+    groups = ["a", "a", "b", "b", "c", "c"]
+    table = labelled_rows(TEXTS, None, groups, (), "label")
+    assert table.to_pydict() == {"text": TEXTS, "group": groups}
+    with pytest.raises(DataError, match="there are 2 groups"):
+        labelled_rows(TEXTS, None, ["a", "b"], (), "label")
 
 
 def test_a_missing_label_is_left_out_and_counted() -> None:

@@ -57,6 +57,8 @@ def test_usual_names_are_found_with_a_reason(tmp_path: Path, source: str, target
     assert table.columns.text == (source,)
     assert table.columns.label == target
     assert all(decision.because for decision in table.decisions)
+    chosen = {decision.what: decision.chosen for decision in table.decisions}
+    assert chosen == {"source column": source, "target column": target}
     assert table.column("target")[3] == "short 3 x"
     assert set(table.column("label")) == {0}
     assert table.classes == ("all",)

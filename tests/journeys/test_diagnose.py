@@ -96,6 +96,18 @@ def test_the_terminal_shows_verdict_chart_and_remedies_in_80_columns(
     assert max(map(len, done.err.splitlines())) <= 80
 
 
+def test_the_chart_has_colours_on_a_terminal_unless_the_user_wants_none(
+    diagnose: Any, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in diagnose(log).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = diagnose(log).out
+    assert "█ val_loss" in plain
+    assert "\x1b" not in plain
+
+
 def test_every_real_log_fits_80_columns(diagnose: Any, shared_data: Path) -> None:
     for path in sorted((shared_data / "trainer_states").glob("*.json"))[::2]:
         done = diagnose(path)

@@ -50,6 +50,7 @@ def test_the_same_in_other_words_is_found_with_conflicts_and_leaks() -> None:
     view = seen([*texts, *again], [*labels, *["no"] * 10])
     found = all_checks()["semantic_copies"](view)
     assert found.finding.rows == (*range(10), *range(120, 130))
+    assert found.finding.score == pytest.approx(20 / 130)
     assert {(e.row, e.other_row) for e in found.examples} == {(n, 120 + n) for n in range(10)}
     conflicts = all_checks()["semantic_conflicts"](view)
     assert conflicts.finding.rows == tuple(sorted([*range(1, 10, 2), *range(121, 130, 2)]))
