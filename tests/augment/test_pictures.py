@@ -157,6 +157,20 @@ def test_an_operation_keeps_shape_and_range(name: str) -> None:
         assert found.max() <= 1
 
 
+def test_the_strongest_shift_is_a_third_of_its_side() -> None:
+    ours = pictures(1)[..., :9, :12]
+    across, along = (OPERATIONS[name](ours, np.ones(1)) for name in ("shift_x", "shift_y"))
+    assert torch.allclose(across[..., :-4], ours[..., 4:], atol=1e-5)
+    assert torch.allclose(along[..., :-3, :], ours[..., 3:, :], atol=1e-5)
+
+
+def test_the_strongest_shear_moves_each_line_by_nearly_a_pixel_more() -> None:
+    ours = pictures(1)[..., :9, :9]
+    found = OPERATIONS["shear_x"](ours, np.ones(1))
+    for k in range(4):
+        assert torch.allclose(found[..., 4 + k, : 9 - k], ours[..., 4 + k, k:], atol=0.04)
+
+
 def test_a_square_is_blanked_with_the_mean() -> None:
     ours = pictures(50, 16)
     found = Erase(strength=0.25).change(ours, rngs(50))

@@ -11,6 +11,7 @@ from scipy.stats import binomtest, chisquare
 
 from holdfast.augment.texts import wordnet as wordnet_room
 from holdfast.augment.texts.model_forms import like_first
+from holdfast.augment.texts.user_function import load_function
 from holdfast.augment.texts.word_edits import (
     MARKS,
     Aeda,
@@ -24,7 +25,7 @@ from holdfast.augment.texts.word_edits import (
     split,
 )
 from holdfast.augment.texts.wordnet import PLACES, wordnet
-from holdfast.core.errors import MachineError
+from holdfast.core.errors import MachineError, RecipeError
 
 TEXT = "the quick brown fox jumps over a very lazy dog near this small old river bank"
 WORDS = TEXT.split()
@@ -182,6 +183,13 @@ def test_eda_does_one_of_four_things(english: wordnet_room.WordNet) -> None:
         len(Eda(strength=0.1).change(text, rng(seed)).split()) - 11 for seed in range(200)
     )
     assert {-1, 0, 1} <= set(sizes)
+
+
+@pytest.mark.parametrize("spec", ["mine.py", "mine.py:", ":flip", ":", ""])
+def test_half_a_function_is_refused_with_how_to_write_one(spec: str) -> None:
+    with pytest.raises(RecipeError, match="is not a function") as caught:
+        load_function(spec)
+    assert caught.value.remedy == "Write module:function or path.py:function."
 
 
 def test_without_wordnet_the_error_names_the_package(

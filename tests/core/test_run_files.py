@@ -99,7 +99,7 @@ def test_files_that_are_added_changed_or_gone(tmp_path: Path) -> None:
         check_files(run, result, ["looks.npz"])
     (run / "recipe.yaml").unlink()
     with pytest.raises(RunError, match="is missing"):
-        check_files(run, result, ["recipe.yaml"])
+        check_files(run, result, ["never-there.npz", "recipe.yaml"])
 
 
 def test_a_run_without_a_seal_is_not_checked(tmp_path: Path) -> None:

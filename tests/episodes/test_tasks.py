@@ -82,6 +82,7 @@ def test_no_unit_is_on_two_sides_and_none_is_lost() -> None:
         parts = split_units(names, (0.6, 0.2, 0.2), 1, seed)
         assert parts is not None
         assert sorted(name for part in parts for name in part) == sorted(names)
+        assert all(list(part) == sorted(part, key=names.index) for part in parts)
     assert split_units(names, (0.6, 0.2, 0.2), 1, 0) != split_units(names, (0.6, 0.2, 0.2), 1, 1)
 
 

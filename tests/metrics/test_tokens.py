@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens, score_tokens
+from holdfast.tasks.generation.token_scores import (
+    TokenOutputs,
+    compare_tokens,
+    score_tokens,
+    token_chances,
+)
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 
 
 def outputs(losses: list[float], tokens: list[int], correct: list[int], groups=None):
@@ -92,6 +100,15 @@ def test_the_same_model_cannot_be_told_from_itself() -> None:
 def test_other_rows_are_refused() -> None:
     with pytest.raises(Defect, match="same rows"):
         compare_tokens(outputs([1.0], [1], [1]), outputs([1.0, 2.0], [1, 1], [1, 1]))
+
+
+def test_without_examples_no_token_has_a_chance() -> None:
+    none = np.zeros(0, np.int64)
+    examples = EncodedTokens(none, none > 0, np.zeros(1, np.int64), none, none, none > 0, none)
+    networks: Any = [torch.nn.Identity(), torch.nn.Identity()]
+    chances, owner = token_chances(networks, CausalLM(), examples, torch.device("cpu"))
+    assert chances.shape == (0, 2)
+    assert owner.tolist() == []
 
 
 def test_one_row_has_no_interval() -> None:

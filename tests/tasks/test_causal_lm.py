@@ -19,6 +19,7 @@ from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.models.generators.causal import CausalNetwork, isolates_packed_examples
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
+from holdfast.tasks.lm.generation import stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.training.task import losses_by_row
 
@@ -277,6 +278,13 @@ def test_a_text_begins_once_and_ends_once(tokenizer: Any) -> None:
     for text in ("ab", "<s>ab"):
         ids = text_tokens(tokenizer, text).tolist()
         assert (ids[0], ids[-1], ids.count(start), ids.count(end)) == (start, end, 1, 1)
+
+
+def test_what_ends_an_answer_is_listed_once_and_ascending(tokenizer: Any) -> None:
+    end = tokenizer.eos_token_id
+    assert stop_tokens(tokenizer, "</s>", [9, 4]) == sorted([end, 4, 9])
+    assert stop_tokens(tokenizer, "x", [end]) == sorted([end, *tokenizer("x")["input_ids"][1:]])
+    assert stop_tokens(tokenizer, "of several tokens", None) == [end]
 
 
 @pytest.mark.parametrize("length", [2, 3, 5, 50])

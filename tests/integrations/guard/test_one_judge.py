@@ -145,6 +145,7 @@ def test_copied_rows_are_counted_whatever_their_labels() -> None:
     assert count_copied_rows(range(MAX_COMPARED), valid) is None
     picture = [{"pixel_values": np.zeros((3, 224, 224)), "label": 0}]
     assert count_copied_rows(picture * 200, picture) is None
+    assert count_copied_rows(picture * 40, picture * 40) is None
 
 
 class Images:
