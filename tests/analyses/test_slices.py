@@ -236,6 +236,15 @@ def test_the_space_of_words_is_latent_semantic_analysis() -> None:
     assert not space([["never", "seen"]]).any()
 
 
+def test_of_too_many_words_the_most_frequent_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.analyses.slices.topics.MAX_WORDS", 3)
+    rows = [["rare", "sound"], ["rare", "film", "plot"], *[["film", "sound", "plot"]] * 4]
+    for words in (rows, rows[::-1]):
+        space = WordSpace.fit(words)
+        assert space is not None
+        assert set(space.column_of) == {"film", "sound", "plot"}
+
+
 def test_a_topic_is_named_by_the_words_that_tell_it_from_the_others() -> None:
     words = [["cheap", "phone", "the"]] * 9 + [["good", "film", "the"]] * 9
     named = terms_of(words, np.repeat([0, 1], 9), 2)

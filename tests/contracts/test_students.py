@@ -25,7 +25,10 @@ def own_teacher(sample: Any) -> Any:
     loaded, task = sample.loaded, sample.recipe.task
     outputs = np.arange(len(sample.task.classes))
     model = SimpleNamespace(
-        network=loaded.network, processor=loaded.tokenizer, classes=sample.task.classes
+        network=loaded.network,
+        tokenizer=loaded.tokenizer,
+        processor=loaded.tokenizer,
+        classes=sample.task.classes,
     )
     if task == "text-classification":
         return TextTeacher(model, outputs)  # type: ignore[arg-type]
@@ -62,6 +65,11 @@ def test_who_is_its_own_teacher_learns_nothing(sample: Any, compared: Any) -> No
     else:
         assert (losses == 0).all()
         assert max(slopes, default=0) == 0
+
+
+def test_who_is_its_own_teacher_can_read_every_batch(sample: Any) -> None:
+    prepared: Any = SimpleNamespace(loaded=sample.loaded, rows=sample.table)
+    assert own_teacher(sample).differs(prepared) is None
 
 
 @pytest.mark.slow

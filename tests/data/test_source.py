@@ -56,6 +56,24 @@ def test_a_missing_file_is_not_taken_for_a_hub_name(tmp_path: Path) -> None:
             read_source(source, None, None)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b.csv", "a\ud800.csv", 5000 * "a" + ".csv"],
+    ids=["a NUL", "half a surrogate pair", "too long"],
+)
+def test_a_name_that_no_system_accepts_is_not_called_missing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is not a valid path|name too long") as caught:
+        read_source(str(tmp_path / name), None, None)
+    assert "Check the name" in caught.value.remedy
+
+
+def test_a_link_to_itself_is_not_called_missing(tmp_path: Path) -> None:
+    loop = tmp_path / "reviews.csv"
+    loop.symlink_to(loop)
+    with pytest.raises(DataError, match="cannot be accessed"):
+        read_source(loop, None, None)
+
+
 def test_an_unknown_ending_lists_the_known(tmp_path: Path) -> None:
     (tmp_path / "reviews.doc").write_text("x")
     with pytest.raises(DataError, match=r"(?s)\.doc.*\.csv.*\.parquet"):

@@ -198,6 +198,12 @@ def test_a_folder_without_a_log_and_a_path_without_anything_are_refused(tmp_path
         read_curves(tmp_path / "nowhere.csv")
 
 
+def test_a_folder_may_be_named_as_a_file_is(tmp_path: Path) -> None:
+    for name in ("run.json", "run.jsonl", "run.log"):
+        write(tmp_path / name / "wandb-history.jsonl", '{"_step": 1, "val_loss": 2}\n')
+        assert read_curves(tmp_path / name).source == "wandb"
+
+
 def test_a_line_that_a_kill_cut_off_ends_the_log(tmp_path: Path) -> None:
     curves = read_curves(write(tmp_path / "a.jsonl", '{"step": 1, "val_loss": 2}\n{"step": 2, "va'))
     assert curves.points == 1

@@ -98,6 +98,7 @@ def test_training_on_for_nothing_is_memorizing(history):
     verdict = judge(history(train, [CHANCE, 0.42, 0.40, 0.40, 0.40, 0.40], noise=0.02), PLAN)
     assert verdict.label == "memorizing", verdict.because
     assert verdict.since_step in (200, 300)
+    assert verdict.remedies[0].do == "train only up to the best step"
 
 
 def test_validation_below_the_train_probe_leaks(history):

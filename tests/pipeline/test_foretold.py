@@ -132,6 +132,14 @@ def test_more_rows_or_no_checkpoints_take_more() -> None:
     assert foretell(config, LargeRun(checkpoints=False)).activations > 1.5 * one
 
 
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_attention_takes_no_table_of_tokens_by_tokens(checkpoints: bool) -> None:
+    few, many = (
+        foretell(config_of(SMALL), LargeRun(tokens=n, checkpoints=checkpoints)) for n in (256, 512)
+    )
+    assert many.activations == pytest.approx(2 * few.activations, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("plan", "rule"),
     [

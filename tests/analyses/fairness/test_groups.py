@@ -77,6 +77,18 @@ def test_every_figure_is_fairlearns(make_table: Make) -> None:
     assert larger == pytest.approx(odds)
 
 
+def test_the_gap_between_two_groups_is_told(make_table: Make) -> None:
+    labels, answers, groups = rows(90, 0, 0.1)
+    groups = ["g0" if group == "g0" else "others" for group in groups]
+    (table,) = block(told(make_table, labels, answers), groups)["columns"]
+    oracle = MetricFrame(
+        metrics=accuracy_score, y_true=labels, y_pred=answers, sensitive_features=groups
+    )
+    gaps = {one["measure"]: one for one in table["gaps"]}
+    assert gaps["accuracy"]["gap"] == pytest.approx(oracle.difference())
+    assert gaps["accuracy"]["most"] == oracle.by_group.idxmax()
+
+
 def test_a_worse_group_is_found_on_validation_and_confirmed_on_test(make_table: Make) -> None:
     labels, answers, groups = rows(600, 1, 0.3)
     found = find_gaps(told(make_table, labels, answers, "valid"), [Grouping("who", groups)])
