@@ -2,6 +2,7 @@
 
     python scripts/fault_runs.py enter FAULTS WORK [--commit C]
     python scripts/fault_runs.py find FAULTS WORK OUT [--commit C] [--tier quick|slow] [--only ID,…]
+        [--earlier OUT]
 
 `enter` marks the functions that have a fault, runs every test once in a clone of the commit, and
 keeps in WORK which test enters which function, in whatever process. `find` plants one fault after
@@ -10,7 +11,7 @@ until one fails; it must pass without the fault. Tests that failed in `enter`, o
 the function, find nothing.
 
 OUT has a JSON line for each fault and tier: ``found``, the test that failed first, and seconds.
-Finished lines are not run again.
+Finished lines are not run again. The test that found a fault in an earlier OUT is run first.
 """
 
 from __future__ import annotations
@@ -227,14 +228,16 @@ class Entered:
                 # While modules are loaded: every test may see it.
                 self.tests[fault].update(self.slow)
 
-    def order(self, fault: str, slow: bool) -> dict[str, int]:
-        """The tests of a tier that enter a fault's function, by file, the quickest files first."""
+    def order(self, fault: str, slow: bool, first: str | None) -> dict[str, int]:
+        """The tests of a tier that enter a fault's function, by file, the quickest files first, but
+        for the ``first`` of all."""
         files: dict[str, list[str]] = defaultdict(list)
         for test in sorted(self.tests[fault]):
             if self.slow[test] == slow:
                 files[test.partition("::")[0]].append(test)
         cost = {f: sum(self.seconds.get(t, 0.0) for t in names) for f, names in files.items()}
         ordered = [test for file in sorted(files, key=lambda f: cost[f]) for test in files[file]]
+        ordered.sort(key=lambda test: test != first)
         return {test: n for n, test in enumerate(ordered)}
 
 
@@ -269,7 +272,8 @@ def find(options: argparse.Namespace) -> int:
 def _one(
     record: Record, entered: Entered, place: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
-    chosen = entered.order(record["id"], options.tier == "slow")
+    first = options.found_by.get(record["id"])
+    chosen = entered.order(record["id"], options.tier == "slow", first)
     result: dict[str, Any] = {"id": record["id"], "tier": options.tier, "tests": len(chosen)}
     if not chosen:
         return result | {"found": False, "by": None, "s": 0}
@@ -327,9 +331,12 @@ def main() -> int:
             command.add_argument("out", type=Path)
             command.add_argument("--tier", choices=sorted(TIERS), default="quick")
             command.add_argument("--only", default="")
+            command.add_argument("--earlier", type=Path)
     options = parser.parse_args()
     options.faults, options.work = options.faults.resolve(), options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
+    earlier = _records(options.earlier) if getattr(options, "earlier", None) else []
+    options.found_by = {one["id"]: one["by"] for one in earlier if one["found"]}
     try:
         return int(options.run(options))
     except Lost as error:

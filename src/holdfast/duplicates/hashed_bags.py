@@ -116,8 +116,6 @@ def arrow_blocks(texts: Sequence[str]) -> Iterator[Any]:
     bytes."""
     for begin in range(0, len(texts), BLOCK_TEXTS):
         block = arrow_slice(texts, begin, min(begin + BLOCK_TEXTS, len(texts)))
-        if not len(block):
-            continue
         sizes = np.cumsum(pc.binary_length(block).to_numpy(zero_copy_only=False), dtype=np.int64)
         edges = np.flatnonzero(np.diff(sizes // BLOCK_CHARACTERS) > 0) + 1
         for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(block)], strict=True):
