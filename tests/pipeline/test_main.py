@@ -71,6 +71,8 @@ def test_max_minutes_ends_a_run_with_everything_in_place(marked_csv, quick, tmp_
     assert result["last_step"] == 1
     assert "max_minutes" in result["stopped_because"]
     assert [action["action"] for action in result["actions"]] == ["Stop"]
+    rows, timing = looks(tmp_path / "r")[-1]["examples_seen"], result["timing"]
+    assert timing["examples_per_s"] == pytest.approx(rows / timing["train_s"], rel=0.05)
     assert (tmp_path / "r" / "report.html").is_file()
 
 

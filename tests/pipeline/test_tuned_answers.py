@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import holdfast.analyses.audit.fold_predictions as module
 from holdfast.analyses.audit.fold_predictions import (
@@ -15,7 +18,7 @@ from holdfast.analyses.audit.fold_predictions import (
 )
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision
+from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.views import TableRows
 from holdfast.recipe import Recipe, override
@@ -88,6 +91,29 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     assert "3 fits" in cost.chosen
     assert "the 2.0 s that reading" in cost.because
     assert cost.prominent
+
+
+def test_a_row_without_a_label_is_answered_by_every_fit_and_any_other_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.array([0, 1] * 30 + [-1, -1])
+    asked = np.zeros(len(labels), dtype=int)
+
+    class Fitted:
+        """It knows the class of each row, and takes rows without a label for the second."""
+
+        def measure(self, examples: object, positions: Ints) -> tuple[None, Floats]:
+            asked[positions] += 1
+            return None, np.where(labels[positions, None] == 0, [4.0, 0.0], [0.0, 4.0])
+
+    loaded = SimpleNamespace(network=torch.nn.Linear(1, 1), defaults=None)
+    rows: Any = SimpleNamespace(labels=labels, table=SimpleNamespace(classes=("good", "bad")))
+    monkeypatch.setattr(module, "prepare", lambda *_: SimpleNamespace(loaded=loaded, examples=None))
+    monkeypatch.setattr(module, "class_count", lambda _: 2)
+    monkeypatch.setattr(module, "fit", lambda *_: Fitted())
+    answers = tuned_log_probabilities(rows, Recipe(), "embedded", 2.0, lambda *_: None)
+    assert asked.tolist() == [1] * 60 + [3, 3]
+    assert answers.argmax(axis=1).tolist() == [0, 1] * 30 + [1, 1]
 
 
 def test_rows_that_cannot_be_tuned_for_are_refused() -> None:

@@ -32,6 +32,12 @@ def test_a_recipe_survives_writing_and_reading(tmp_path: Path) -> None:
     assert read_recipe(path) == made
 
 
+def test_names_in_any_letters_can_be_read_in_the_file() -> None:
+    made = override(Recipe(), ["data.path=größe/отзывы.csv", "data.label=評価"])
+    assert "path: größe/отзывы.csv\n" in made.to_yaml()
+    assert "label: 評価\n" in made.to_yaml()
+
+
 def test_it_is_frozen() -> None:
     with pytest.raises(ValidationError):
         Recipe().seed = 3  # type: ignore[misc]

@@ -98,6 +98,17 @@ def test_a_round_is_due_a_time_after_the_last_and_needs_new_rows(loop: Any) -> N
     assert any("next round: 1970-01-01 01:16:40 UTC" in line for line in loop.said)
 
 
+def test_a_round_gets_the_next_number_however_the_disk_lists_the_others(
+    loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0002", "0011"):
+        (loop.folder / name).mkdir(parents=True)
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(listed(path), reverse=True)))
+    loop(120).run(1)
+    assert loop.done == [("0012", False)]
+
+
 def test_a_restart_goes_on_where_it_was(loop: Any) -> None:
     loop(120).run(1)
     loop.clock.now += 600
