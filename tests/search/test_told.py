@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
-from holdfast.search.context import SearchContext, run_job, strata
+from holdfast.search.context import SearchContext, run_job, strata, timing_batches
 from holdfast.search.job import FitJob
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import TrialResult
@@ -177,6 +177,16 @@ def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: Sea
     assert latency_ms(bench, {}) > 0
     after = bench.prepared({}).loaded.network.parameters()
     assert all(bool((one == other).all()) for one, other in zip(before, after, strict=True))
+
+
+def test_answers_are_timed_on_rows_of_medium_length(bench: SearchContext) -> None:
+    prepared = bench.prepared({})
+    lengths = np.asarray(prepared.examples.lengths)
+    _, batches = timing_batches(prepared, 4)
+    timed = [int(batch["attention_mask"].sum()) for batch in batches]
+    assert len(timed) == 4
+    assert min(timed) <= np.median(lengths) <= max(timed)
+    assert len(timing_batches(prepared, 1000)[1]) == len(lengths)
 
 
 @pytest.mark.slow

@@ -349,6 +349,17 @@ def test_a_request_that_breaks_the_model_breaks_no_other(engine: ModelEngine) ->
     assert said(engine, [{"text": "fine"}]).answers[0].prediction
 
 
+def test_a_request_that_breaks_the_model_alone_is_not_tried_again(engine: ModelEngine) -> None:
+    class Breaks(Held):
+        def __call__(self, **batch: Any) -> Any:
+            self.asked += len(batch["input_ids"])
+            raise RuntimeError("broken")
+
+    with Breaks(engine) as held, pytest.raises(RuntimeError, match="broken"):
+        said(engine, [{"text": "alone"}])
+    assert held.asked == 1
+
+
 def test_the_lean_network_is_the_saved_one(engine: ModelEngine, predictor: Predictor) -> None:
     """Batches of all shapes, within a millionth in float32."""
     form: Any = engine._handler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def asked(k: int, vectors: bool = True, **more: Any) -> StoredRequest:
     vector = rng.standard_normal(8).astype("<f2").tobytes() if vectors else None
     said = StoredPrediction(0, MODEL, "good", p, {"good": p, "bad": 1 - p})
     said = StoredPrediction(**{**{n: getattr(said, n) for n in said.__slots__}, **more})
-    kept = StoredText(0, {"text": f"text {k}"}, vector, None)
+    kept = StoredText(0, {"text": f"text {k}", "title": "a title"}, vector, None)
     return StoredRequest(f"{k:032d}", 1e9 + k, MODEL, 1, 0.01, None, (said,), (kept,))
 
 
@@ -204,9 +205,15 @@ def test_copies_are_not_chosen_twice_and_rows_without_vectors_have_a_queue(
 ) -> None:
     store = open_store(str(tmp_path / "copies.db"))
     calls = [asked(k, vectors=False) for k in range(N)]
+    # Another client names the columns in another order.
+    turned = [
+        replace(text, row=dict(reversed([*text.row.items()])))
+        for one in calls
+        for text in one.texts
+    ]
     copies = [
-        StoredRequest(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.predictions, one.texts)
-        for k, one in enumerate(calls)
+        StoredRequest(f"{N + k:032d}", 2e9, MODEL, 1, 0.0, None, one.predictions, (text,))
+        for k, (one, text) in enumerate(zip(calls, turned, strict=True))
     ]
     store.add_requests([*calls, *copies])
     desk = Labelling(store, clock=clock)

@@ -114,6 +114,25 @@ def test_what_it_cannot_keep_up_with_is_left_out_whole_and_counted(store: Store)
         shadowing.close()
 
 
+def test_after_requests_that_waited_too_long_the_challenger_goes_on(store: Store) -> None:
+    challenger = Contrary(wait=0.1)
+    shadowing = ShadowRunner(challenger, store, lambda: False, patience_s=0.05)
+
+    def answered_later() -> int:
+        # More than one: on a loaded machine a request may wait too long again.
+        shadowing.put(served("later", ["x"]))
+        return shadowing.asked
+
+    try:
+        for name in ("slow", "waits behind it"):
+            shadowing.put(served(name, ["x"]))
+        until(lambda: shadowing.dropped == 2)
+        challenger.wait = 0.0
+        until(answered_later, 10.0)
+    finally:
+        shadowing.close()
+
+
 def test_a_challenger_with_a_defect_is_told_once_and_costs_nobody_else(store: Store) -> None:
     said: list[str] = []
     shadowing = ShadowRunner(Contrary(), store, lambda: False, log=said.append)

@@ -114,6 +114,15 @@ def test_without_copies_and_groups_nothing_moves(make_table: Make) -> None:
     assert splits.findings == ()
 
 
+def test_copies_across_sources_name_the_sources_in_order(make_table: Make) -> None:
+    sources = ["web", "shop", "post", "news", "mail", "forum", "chat", "blog"]
+    table = make_table(corpus(20) * len(sources), labels_for(20) * len(sources))
+    named = table.rows.add_column("source", [one for one in sources for _ in range(20)])
+    found = checks(split_table(replace(table, rows=named), seed=0))["copies_across_sources"]
+    assert "160 rows in 20 groups" in found.because
+    assert "(blog, chat, forum, mail, news, post, shop, web)" in found.because
+
+
 def test_a_chain_that_was_cut_says_how_many_of_its_pairs_were_really_parted(
     make_table: Make,
 ) -> None:
