@@ -168,10 +168,10 @@ def _tune(name: str, folder: Path) -> None:
 def record(cell: Cell) -> Result:
     """What choosing measures of a base model, and what fine-tuning it gives on test rows."""
     from holdfast.fits.fit import fit
+    from holdfast.prepare.probe_evidence import FOLDS, assign_folds, frozen_evidence
     from holdfast.prepare.rows import load_and_divide
     from holdfast.search.choice.candidate import ChoiceRows as ChosenRows
     from holdfast.search.choice.candidate import short_fit
-    from holdfast.search.choice.evidence import FOLDS, assign_folds, frozen_evidence
     from holdfast.search.choice.order import estimate
 
     rows, tested = rows_of(cell["data"], cell["seed"])
@@ -220,7 +220,7 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     one that is best out of fold; by the normal equations, where the product decomposes them."""
 
     from holdfast.models.probes.transferability import ridge_out_of_fold
-    from holdfast.search.choice.evidence import FOLDS, assign_folds, pass_layers
+    from holdfast.prepare.probe_evidence import FOLDS, assign_folds, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)

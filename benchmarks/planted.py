@@ -155,8 +155,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "machine-decisions-untold",
         "what was decided for the machine is not told",
         "contract/fit.py",
-        "(*self.machine.decisions, *self.decisions)",
-        "self.decisions",
+        "(*self.machine.decisions, *chosen, *self.decisions)",
+        "(*chosen, *self.decisions)",
         (f"{TERMINAL}::test_little_is_said_before_the_first_step_and_nothing_is_lost",),
     ),
     (

@@ -27,6 +27,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # A question with a defect costs a user no run; here it fails the test.
 os.environ.setdefault("HOLDFAST_DEFECTS", "raise")
+# No test depends on the models that lie on a machine, or on what was measured there.
+EMPTY = tempfile.TemporaryDirectory(prefix="holdfast-tests-")
+os.environ["HF_HUB_CACHE"] = str(Path(EMPTY.name) / "hub")
+os.environ["HOLDFAST_CACHE"] = str(Path(EMPTY.name) / "cache")
+os.environ.pop("HOLDFAST_MODELS", None)
 
 
 def beside(name: str) -> Any:

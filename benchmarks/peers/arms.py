@@ -67,8 +67,8 @@ def write_recipe(parts: Parts, folder: Path, seed: int) -> Path:
             csv.writer(file).writerows([("text", "label"), *lines])
     recipe = folder / "recipe.yaml"
     recipe.write_text(
-        f"seed: {seed}\ndata: {{path: train.csv, valid: valid.csv, test: test.csv, text: text, "
-        "label: label}\n",
+        f"seed: {seed}\nmodel: {{name: embedded}}\ndata: {{path: train.csv, valid: valid.csv, "
+        "test: test.csv, text: text, label: label}\n",
         encoding="utf-8",
     )
     return recipe

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from holdfast.models.loading.source import embedded_folder
 from holdfast.plan.language import detect_language
+from holdfast.prepare.probe_evidence import assign_folds
 from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts
-from holdfast.search.choice.evidence import assign_folds
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
 GERMAN = [

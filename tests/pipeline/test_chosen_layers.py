@@ -16,14 +16,9 @@ from torch import nn
 
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.fits.frozen import (
-    LayerEvidence,
-    choose_layers,
-    count_frozen,
-    pooled,
-    relative_gradient,
-)
+from holdfast.fits.frozen import LayerEvidence, choose_layers, count_frozen, relative_gradient
 from holdfast.models.base import Layer
+from holdfast.models.layer_outputs import pooled
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 

@@ -21,6 +21,7 @@ from holdfast.models.generators.causal import load_causal
 from holdfast.models.layers import freeze
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.report.answer.answer import answer
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
@@ -187,6 +188,31 @@ def test_a_run_with_it_is_the_run_without_it(
         assert found == pytest.approx(expected, rel=1e-4)
     losses = [told[name]["test"]["metrics"]["loss"]["value"] for name in ("kept", "plain")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_frozen_encoder_is_held_against_the_most_frequent_class(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    own = [one for one in quick if not one.startswith("methods.contrast")]
+    settings = ["model.freeze=backbone", "train.epochs=1", "train.evaluations=1"]
+    recipe = override(Recipe(), [f"data.path={marked_csv}", *own, *settings])
+    result = train(recipe, tmp_path / "run")
+    baseline = result["baseline"]
+    assert [one["what"] for one in baseline["all"]] == ["majority class"]
+    scores = (result["test"], baseline["test"])
+    tuned, guess = (one["metrics"]["accuracy"]["value"] for one in scores)
+    assert baseline["comparison"]["difference"]["value"] == pytest.approx(tuned - guess)
+    said = answer(result)
+    assert "linear probe" not in f"{said.headline} {said.advice}"
+    assert "most frequent class" in said.headline
+
+
+def test_contrast_has_nothing_to_train_in_a_frozen_encoder(
+    marked_csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, "model.freeze=backbone"])
+    with pytest.raises(RecipeError, match="keeps as pretrained"):
+        train(recipe, tmp_path / "run")
 
 
 def test_yaml_s_on_and_off_are_words() -> None:

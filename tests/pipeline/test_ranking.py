@@ -9,7 +9,7 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.choice.evidence import out_of_fold_scores
+from holdfast.prepare.probe_evidence import out_of_fold_scores
 from holdfast.search.choice.order import cheapest_as_good, difference, estimate, rank_models
 
 

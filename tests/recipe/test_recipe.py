@@ -203,9 +203,18 @@ def test_what_can_only_be_a_path_is_one_even_where_nothing_is(
     assert found == (str(tmp_path / value) if is_path else value)
 
 
-def test_embedded_is_never_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "embedded").mkdir()
-    assert resolve_paths(Recipe(), tmp_path).model.name == "embedded"
+@pytest.mark.parametrize("name", ["auto", "embedded"])
+def test_a_model_of_that_name_is_never_a_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    recipe = override(Recipe(), [f"model.name={name}"])
+    assert resolve_paths(recipe, tmp_path).model.name == name
+
+
+def test_candidates_are_found_from_any_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    recipe = override(Recipe(), ["model.candidates=[mine,owner/name]"])
+    found = resolve_paths(recipe, tmp_path).model.candidates
+    assert found == (str(tmp_path / "mine"), "owner/name")
 
 
 @pytest.mark.parametrize("template", ["summarize: {dialogue}", "{a} {b}", "{a}"])

@@ -119,6 +119,14 @@ def test_of_an_update_that_began_warm_the_served_model_is_what_is_left() -> None
     )
 
 
+def test_of_a_frozen_encoder_nothing_is_discarded_but_its_last_layer_was_best_as_fitted() -> None:
+    result: dict[str, Any] = {"settings": {"model": {"freeze": "backbone"}}}
+    unused(result)
+    sentence = discarded_sentence(result) or ""
+    assert sentence.startswith("The encoder stays as pretrained, with a linear probe as its last")
+    assert "discarded" not in sentence
+
+
 @pytest.mark.parametrize(
     "edit",
     [

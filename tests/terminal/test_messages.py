@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import count_phrase, has_or_have
+from holdfast.core.wording import count_phrase, has_or_have, seconds_phrase
 from holdfast.runs.start import ModelOutline, RowsOutline
-from holdfast.terminal.layout import COLUMN, entry, format_seconds, short_count
+from holdfast.terminal.layout import COLUMN, entry, short_count
 from holdfast.terminal.messages import MessagePrinter, finding_lines, model_lines, row_lines
 
 ROWS = RowsOutline("reviews.csv", 200, ("text",), "label", "2 classes", None, 140, 30, 30, 0, 0)
@@ -130,10 +130,10 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
         (count_phrase(3, "class", "classes"), "3 classes"),
         (has_or_have(1), "has"),
         (has_or_have(0), "have"),
-        (format_seconds(0.2), "1 s"),
-        (format_seconds(59.4), "59 s"),
-        (format_seconds(200), "3 min 20 s"),
-        (format_seconds(7_500), "2 h 05 min"),
+        (seconds_phrase(0.2), "1 s"),
+        (seconds_phrase(59.4), "59 s"),
+        (seconds_phrase(200), "3 min 20 s"),
+        (seconds_phrase(7_500), "2 h 05 min"),
         (short_count(912_345), "912,345"),
         (short_count(7_241_732_096), "7.2B"),
     ],

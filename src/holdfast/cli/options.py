@@ -55,7 +55,10 @@ Source = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="The base model: a Hugging Face name or a folder. Default: embedded MiniLM."),
+    typer.Option(
+        help="The base model: a Hugging Face name, a folder, embedded (MiniLM), or auto: the best "
+        "encoder on this machine for these rows. Default: auto."
+    ),
 ]
 Test = Annotated[
     str | None, typer.Option(help="A file of test rows. Default: some rows of SOURCE.")
@@ -111,11 +114,18 @@ class SourceOptions:
 
     source: Source
     model: Model = None
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download", help="Compare a few models of the Hugging Face hub too (auto only)."
+        ),
+    ] = False
     rows: RowOptions
 
     def request(self, **more: Any) -> TrainingRequest:
         """See ``RowOptions.request``."""
-        return self.rows.request(self.source, model=self.model, **more)
+        own = {"model": self.model, "download": self.download}
+        return self.rows.request(self.source, **own, **more)
 
 
 @dataclass(frozen=True, slots=True)

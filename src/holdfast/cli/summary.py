@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.labels import verdict_title
-from holdfast.core.wording import count_phrase, lower_first, main_clause
-from holdfast.terminal.layout import entries, entry, format_seconds, run_lines
+from holdfast.core.wording import count_phrase, lower_first, main_clause, seconds_phrase
+from holdfast.terminal.layout import entries, entry, run_lines
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
@@ -99,7 +99,7 @@ def _ending(result: Mapping[str, Any], discarded: bool) -> tuple[str, str]:
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
     saved = "step 0, before fine-tuning" if discarded else f"step {best}"
-    time = format_seconds(result["timing"]["train_s"])
+    time = seconds_phrase(result["timing"]["train_s"])
     return "Saved", f"checkpoint of {saved}; stopped at step {last} after {time}: {because}"
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, format_seconds, short_count
+from holdfast.core.wording import count_phrase, seconds_phrase
+from holdfast.terminal.layout import entries, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
         ),
         (
             "Time",
-            f"about {format_seconds(plan['time_s']['estimate'])} after loading, estimated from "
+            f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, estimated from "
             "timed steps",
         ),
         ("Findings", _findings(plan["findings"])),

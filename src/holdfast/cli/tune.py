@@ -12,8 +12,8 @@ import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, format_seconds, wrap
+from holdfast.core.wording import count_phrase, seconds_phrase
+from holdfast.terminal.layout import entries, wrap
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -164,9 +164,9 @@ def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
     for row in shown:
         mark = "*" if row["trial"] == study["best"] else " "
         value = STATES.get(row["state"]) or format_score(study, row["seen"])
-        start = f" {mark}{row['trial']:<7}{value:>8}{format_seconds(row['seconds']):>12}  "
+        start = f" {mark}{row['trial']:<7}{value:>8}{seconds_phrase(row['seconds']):>12}  "
         if len(value) > 8:
-            start = f" {mark}{row['trial']:<4}{value:>11}{format_seconds(row['seconds']):>12}  "
+            start = f" {mark}{row['trial']:<4}{value:>11}{seconds_phrase(row['seconds']):>12}  "
         yield from wrap(trial_settings(row), columns, start, " " * len(start), max_lines=2)
     left = len(rows) - len(shown)
     more = f"; {count_phrase(left, 'more trial')} in the report" if left else ""

@@ -99,6 +99,18 @@ class TeacherLoss(Protocol):
         """
 
 
+class ChoosesModel(Protocol):
+    """The candidates for a base model (``prepare/base_model.py``), and the ``decisions`` for the
+    one that the rows were prepared for."""
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]: ...
+
+    def settings(self, train: Ints, recipe: Recipe) -> dict[str, object]:
+        """The settings of the best base model for the rows at ``train``, key to value: those that
+        ``recipe`` has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedData:
     """Rows and a model for any number of fits, each independent as if in a process of its own.
@@ -115,7 +127,8 @@ class PreparedData:
     training rows, with their ``added_examples`` [m]; a fit's ``train.added`` selects among them,
     ``reweighted`` gives them other weights. ``decisions`` were made on these rows. ``synthetic``
     describes synthetic rows, where some were requested. ``general`` are general rows, ``lessons``
-    the teachers' outputs, where the recipe names some.
+    the teachers' outputs, where the recipe names some. ``base_models`` are the candidates for the
+    base model, where it was chosen.
     """
 
     recipe: Recipe
@@ -134,6 +147,7 @@ class PreparedData:
     synthetic: Mapping[str, Any] | None = None
     general: General | None = None
     lessons: TeacherLoss | None = None
+    base_models: ChoosesModel | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -144,7 +158,8 @@ class PreparedData:
         split.
         """
         general = self.general or General()
-        decisions = (*self.machine.decisions, *self.decisions)
+        chosen = self.base_models.decisions if self.base_models else ()
+        decisions = (*self.machine.decisions, *chosen, *self.decisions)
         return (*decisions, *self.preparation_findings, *general.decisions, *general.findings)
 
     def extended(self, added: AddedRows) -> PreparedData:

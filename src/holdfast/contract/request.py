@@ -22,6 +22,7 @@ class TrainingRequest:
 
     source: str
     model: str | None = None
+    download: bool = False
     task: str | None = None
     text: Sequence[str] | None = None
     label: str | None = None
@@ -50,9 +51,10 @@ class TrainingRequest:
             "test": self.test,
             "text": tuple(self.text) if self.text else None,
         }
+        model = {"name": self.model, "download": self.download}
         recipe = recipe.with_changes(
             data={key: value for key, value in data.items() if value is not None},
-            model={"name": self.model} if self.model else {},
+            model={key: value for key, value in model.items() if value},
         )
         extra = [f"seed={self.seed}"] if self.seed is not None else []
         extra += [f"task={self.task}"] if self.task else []

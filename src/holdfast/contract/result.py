@@ -19,6 +19,7 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.core.files import write_atomically
+from holdfast.core.machine import processor_name
 from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_json
 from holdfast.core.seeds import generator
 from holdfast.monitor import limits
@@ -161,7 +162,7 @@ def surroundings(threads: int, device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     machine = {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "threads": threads,
         "device": device,
         "system": f"{platform.system()} {platform.release()}",
@@ -247,16 +248,6 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as parquet
 
     write_atomically(path, lambda beside: parquet.write_table(table, beside))
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 SAID = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import platform
 import re
 import resource
 import signal
@@ -74,6 +75,15 @@ def usable_cores(root: Path = ROOT) -> int:
     affine = getattr(os, "sched_getaffinity", None)
     cores = len(affine(0)) if affine is not None else os.cpu_count() or 1
     return max(1, min([cores, *map(math.ceil, _quotas(root))]))
+
+
+def processor_name(root: Path = ROOT) -> str:
+    """The model of the processor, else its architecture."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def refuse_low_memory(library: str, root: Path = ROOT) -> None:

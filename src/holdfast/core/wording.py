@@ -45,6 +45,16 @@ def p_value_phrase(value: float, test: str) -> str:
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
 
 
+def seconds_phrase(seconds: float) -> str:
+    """``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s" if seconds > 0 else "0 s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def percent_phrase(share: float, digits: int = 0) -> str:
     """``88 %`` for the share 0.88, with ``digits`` decimals."""
     return f"{share:.{digits}%}".replace("%", " %")

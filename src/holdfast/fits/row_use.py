@@ -43,9 +43,9 @@ from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.general import with_general
-from holdfast.prepare.model import prepare_divided, with_added, with_log
+from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
-from holdfast.recipe import Recipe
+from holdfast.recipe import Recipe, as_settings, override
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.folds import Fold, holdout_split, make_folds
 from holdfast.tasks.classes.classifier import kept_temperature
@@ -368,14 +368,29 @@ def predict_outer_folds(
 
 
 def _predict_fold(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
-    fitted = _fit(learning, fold.train, recipe)
-    examples = learning.prepared.examples
+    other = _with_fold_model(learning, fold.train)
+    fitted = _fit(other or learning, fold.train, other.prepared.recipe if other else recipe)
+    examples = (other or learning).prepared.examples
     # Before the probe, which reuses the network's memory.
     logits = fitted.measure(examples, fold.held_out)[1] / kept_temperature(fitted)
     return FoldLogits(fold.held_out, logits, probe_logits(fitted, examples, fold.held_out))
 
 
-def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedModel:
+def _with_fold_model(learning: LearningRows, train: Ints) -> LearningRows | None:
+    """The rows prepared for another base model, where the training rows of a fold choose one: with
+    open settings, because those of the run are for its own model."""
+    prepared = learning.prepared
+    choice = prepared.base_models
+    settings = choice.settings(train, prepared.recipe) if choice else {}
+    if not settings:
+        return None
+    recipe = override(prepared.recipe, as_settings(settings))
+    again = prepare(recipe, prepared.rows, units=prepared.units, findings=prepared.findings)
+    again = with_general(again, learning.divided.tables)
+    return replace(learning, prepared=again)
+
+
+def _fit(learning: LearningRows, rows: Ints, recipe: Recipe) -> FittedModel:
     """The run's own procedure on some of its rows."""
 
     def extended(train: Ints, valid: Ints) -> PreparedData:

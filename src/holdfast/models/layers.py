@@ -18,6 +18,8 @@ from holdfast.models.adapters.quantize import size_of
 from holdfast.models.base import Layer, Network, Weights
 
 SETTING = "model.freeze"
+# Its value for all but pooler and head.
+BACKBONE = "backbone"
 # Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.
 PARAMETER_GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
 # A module that stands before the list of blocks and computes after it, by its name.
@@ -208,7 +210,7 @@ def _first_layers(network: Network, what: Any) -> list[nn.Parameter]:
 def _matching(network: Network, text: Any) -> list[nn.Parameter]:
     parameters: list[nn.Parameter] = []
     for pattern in (part.strip() for part in text.split(",")):
-        if pattern == "backbone":
+        if pattern == BACKBONE:
             matched = list(network.backbone.parameters())
         else:
             layers = [one for one in network.layers() if fnmatch.fnmatchcase(one.name, pattern)]

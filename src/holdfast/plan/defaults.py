@@ -29,6 +29,7 @@ from holdfast.methods.registry import (
     complete_settings,
     parts_of,
 )
+from holdfast.models.layers import BACKBONE
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
@@ -274,7 +275,11 @@ def _resolve_methods(
     settings, or ``False`` for one that is off."""
     check_methods(recipe.methods)
     known = RunContext(rows, recipe.train.learning_rate or default.learning_rate, classes)
-    contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST
+    frozen = recipe.model.freeze == BACKBONE
+    if frozen and recipe.methods.get("contrast"):
+        rule = f"trains the encoder, which model.freeze={BACKBONE} keeps as pretrained"
+        raise RecipeError("methods.contrast", rule, None, "Remove one of the two.")
+    contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST and not frozen
     by_table = {"contrast": {"steps": default.contrast_steps}} if contrasted else {}
     default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
     resolved_methods: dict[str, dict[str, Any] | bool] = {}

@@ -41,13 +41,13 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         return _with_decided_task(
             recipe, PICTURES, "the source is a folder with one subfolder of images per class"
         )
-    purpose = purpose_of(recipe.model.name, recipe.model.revision)
+    purpose = purpose_of(recipe.model.name_or_embedded, recipe.model.revision)
     if purpose == "pictures":
         return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is an image model")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
     if task in GENERATIVE_TASKS and purpose == "encoder":
-        raise _not_generative_error(recipe.model.name, task, because)
+        raise _not_generative_error(recipe.model.name_or_embedded, task, because)
     return _with_decided_task(_with_named_columns(recipe, shape, task), task, because)
 
 
@@ -56,7 +56,7 @@ def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]
     that cannot generate text does not lead to an error."""
     if recipe.task is not None or is_image_folder(str(recipe.data.path)):
         return resolve_task(recipe)
-    if purpose_of(recipe.model.name, recipe.model.revision) != "encoder":
+    if purpose_of(recipe.model.name_or_embedded, recipe.model.revision) != "encoder":
         return resolve_task(recipe)
     shape = _shape(recipe.data)
     task, because = _task(shape, None)

@@ -116,12 +116,12 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
 
     model = recipe.model
     decisions: tuple[Decision, ...] = ()
-    name = model.name
+    name = model.name_or_embedded
     purpose = purpose_of(name, model.revision)
     if purpose not in ("encoder", None):
         because = f"comparing texts by their vectors needs an encoder, and {name} is for {purpose}"
         decisions, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
-    is_own = name == model.name
+    is_own = name == model.name_or_embedded
     options = LoadOptions(seed=recipe.seed)
     if is_own:
         options = replace(

@@ -24,6 +24,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
 from holdfast.plan.language import language_findings, sample_texts
 from holdfast.plan.task import resolve_task
+from holdfast.prepare.base_model import prepare_best
 from holdfast.prepare.canaries import with_canaries
 from holdfast.prepare.general import with_general
 from holdfast.prepare.pseudo_labels import with_unlabelled
@@ -31,6 +32,7 @@ from holdfast.prepare.sharding import choose_sharding
 from holdfast.prepare.signals import with_signals
 from holdfast.prepare.synthetic import with_synthetic
 from holdfast.recipe import Recipe
+from holdfast.recipe.parts import AUTO_MODEL
 from holdfast.tasks import task_definition
 from holdfast.tasks.generation.base_model import check_probes
 from holdfast.training.machine.machine import choose_machine
@@ -43,16 +45,36 @@ def prepare(
     units: Ints | None = None,
     findings: Sequence[Finding] = (),
     added: AddedRows | None = None,
+    train: Ints | None = None,
 ) -> PreparedData:
-    """Choose the machine's settings, load the model, and encode the rows.
+    """Choose the machine's settings, choose the base model if the recipe leaves it open
+    (``prepare/base_model.py``), load it, and encode the rows.
 
     ``rows`` are all that a fit may learn from or be evaluated on, as the task reads them
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for duplicates and rows of one
     group, as a split found them; without them each row is its own unit. ``findings`` are those of
-    the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). Raises
-    ``ModelError`` and ``RecipeError`` where the model does not fit the task.
+    the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). The
+    model is chosen by the rows at ``train``, by default all. Raises ``ModelError`` and
+    ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
+    units = np.arange(len(rows)) if units is None else units
+
+    def prepare_with(recipe: Recipe) -> PreparedData:
+        return _prepare(recipe, rows, units, tuple(findings))
+
+    if recipe.model.name == AUTO_MODEL:
+        learned = np.arange(len(rows)) if train is None else train
+        prepared = prepare_best(recipe, prepare_with, learned)
+    else:
+        prepared = prepare_with(recipe)
+    return prepared if added is None else prepared.extended(added)
+
+
+def _prepare(
+    recipe: Recipe, rows: Table, units: Ints, findings: tuple[Finding, ...]
+) -> PreparedData:
+    """The rows for the model that the recipe names."""
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
     recipe = resolve_dtype(resolve_quantize(recipe))
     train_settings = recipe.train
@@ -77,22 +99,21 @@ def prepare(
         "shard": shard,
     }
     recipe = recipe.with_changes(train=machine_settings)
-    prepared = PreparedData(
+    return PreparedData(
         recipe=recipe,
         definition=definition,
         rows=rows,
         examples=definition.encode(rows, loaded, recipe),
         loaded=loaded,
         machine=machine,
-        units=np.arange(len(rows)) if units is None else units,
-        findings=tuple(findings),
+        units=units,
+        findings=findings,
         seconds=time.perf_counter() - start,
         # Once for all fits that follow.
         preparation_findings=()
         if pictures
         else language_findings(recipe.model.name, sample_texts(rows, recipe.seed)),
     )
-    return prepared if added is None else prepared.extended(added)
 
 
 def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
@@ -122,14 +143,16 @@ def prepare_divided(
     known: Sequence[Table] = (),
     *,
     extend: bool = True,
+    choose_by_all: bool = False,
 ) -> tuple[PreparedData, Ints, Ints]:
     """The training and validation rows of a split, prepared, and their positions.
 
     Class names, ``unlabelled`` texts and synthetic texts are added as training rows, and general
     rows are attached; none is a duplicate of a row of the ``known`` tables. Without ``extend``,
-    nothing is added."""
+    nothing is added. A base model is chosen by the training rows, or by all of these."""
     rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
-    prepared = prepare(recipe, rows, units=splits.units, findings=findings)
+    chosen_by = None if choose_by_all else train
+    prepared = prepare(recipe, rows, units=splits.units, findings=findings, train=chosen_by)
     if extend:
         prepared = with_general(prepared, known or (rows,))
         prepared = with_added(prepared, train, valid, unlabelled, known)

@@ -35,6 +35,7 @@ from holdfast.methods.registry import check_methods
 from holdfast.models.base import LoadedModel
 from holdfast.plan.defaults import conflict_query
 from holdfast.plan.task import resolve_task
+from holdfast.prepare.base_model import check_candidates
 from holdfast.prepare.clean import clean_like_run, clean_texts, clean_training, resolve_cleaning
 from holdfast.prepare.split_options import split_strategy
 from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
@@ -133,6 +134,7 @@ def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided
         notify_of_user_code(recipe)
         recipe, worked_out = resolve_task(recipe)
         notify(*worked_out)
+        check_candidates(recipe)
         recipe, treatments = _checked_for_task(recipe)
         table, given = _read_all(recipe, treatments)
         if not scores_by_folds:

@@ -29,6 +29,8 @@ else:
     Task = Literal[tuple(TASKS)]
 Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
 EMBEDDED_MODEL = "embedded"
+# The best of the encoders on this machine for the rows; the embedded one where there is no other.
+AUTO_MODEL = "auto"
 
 # The largest value of each kind of number. Above it a run would not end, its plan would not fit in
 # memory, or the number is a mistake. Each is far above values in use.
@@ -280,9 +282,17 @@ class AdapterPart(Part):
 
 
 class ModelPart(Part):
-    """Which model, and which of its weights are trained."""
+    """Which model, and which of its weights are trained.
 
-    name: str = EMBEDDED_MODEL
+    ``name`` is ``auto``: an encoder of texts on this machine is chosen by the training rows,
+    ``candidates`` among them; ``budget`` are the minutes that its training may take, and with
+    ``download`` some of the Hugging Face hub are candidates too. Other tasks have no such choice.
+    """
+
+    name: str = AUTO_MODEL
+    candidates: _OptionalNames = None
+    budget: float | None = Field(default=None, gt=0, le=MAX_MINUTES)
+    download: bool = False
     revision: str | None = None
     trust_remote_code: bool = False
     pooling: Literal["auto", "mean", "own"] = "auto"
@@ -297,6 +307,11 @@ class ModelPart(Part):
     quantize: Literal["none", "4bit", "8bit"] = "none"
     quant_type: Literal["nf4", "fp4"] | None = None
     double_quant: bool | None = None
+
+    @property
+    def name_or_embedded(self) -> str:
+        """``name``; the embedded model's as long as it is to be chosen."""
+        return EMBEDDED_MODEL if self.name == AUTO_MODEL else self.name
 
 
 class DistillPart(Part):

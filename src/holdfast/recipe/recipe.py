@@ -19,6 +19,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.wording import HIDDEN_VALUE
 from holdfast.core.yaml_values import MAX_DEPTH, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
+    AUTO_MODEL,
     EMBEDDED_MODEL,
     AlertPart,
     AuditPart,
@@ -49,6 +50,7 @@ LIST_KEYS = (
     "data.text",
     "data.split.held",
     "model.adapter.targets",
+    "model.candidates",
     "train.added",
     "distill.teacher",
     "alert.on",
@@ -342,7 +344,7 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     """
 
     def anchor(value: str | None) -> str | None:
-        if value is None or value == EMBEDDED_MODEL or value.startswith("~"):
+        if value is None or value in (AUTO_MODEL, EMBEDDED_MODEL) or value.startswith("~"):
             return value
         # Neither call raises for any name: too long, with a NUL, a link to itself.
         if path_exists(folder / value) or _is_path(value):
@@ -367,7 +369,10 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     enrich = {name: _resolve_code_path(given, anchor) for name, given in recipe.enrich.items()}
     return recipe.with_changes(
         data=data,
-        model={"name": anchor(recipe.model.name)},
+        model={
+            "name": anchor(recipe.model.name),
+            "candidates": [anchor(one) for one in recipe.model.candidates or ()] or None,
+        },
         train={"metric": metric_setting},
         distill={"teacher": [anchor(one) for one in recipe.distill.teacher or ()] or None},
         probes={

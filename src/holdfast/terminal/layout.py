@@ -82,16 +82,6 @@ def number(value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0")
 
 
-def format_seconds(seconds: float) -> str:
-    """``12 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s" if seconds > 0 else "0 s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def width() -> int:
     """The width of the terminal in columns, at least 40 and at most 100; 80 without a terminal."""
     return max(MIN_WIDTH, min(100, shutil.get_terminal_size((80, 24)).columns))

@@ -30,6 +30,7 @@ from holdfast.core.actions import (
     Unfreeze,
     to_record,
 )
+from holdfast.core.wording import seconds_phrase
 from holdfast.terminal.colour import coloured
 from holdfast.terminal.evaluations import (
     curve_summary,
@@ -39,7 +40,7 @@ from holdfast.terminal.evaluations import (
     metric_of,
     verdict_lines,
 )
-from holdfast.terminal.layout import entry, format_seconds, width
+from holdfast.terminal.layout import entry, width
 from holdfast.terminal.streams import SafeStream, notify
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class RunDisplay:
             text = "known after the first steps"
         else:
             after = ", including scoring and probes" if run.job.overhead_s is not None else ""
-            text = f"about {format_seconds(seconds)}{after}, measured before the first step"
+            text = f"about {seconds_phrase(seconds)}{after}, measured before the first step"
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:
@@ -238,7 +239,7 @@ class RunDisplay:
             return ""
         start, step, _ = self._first_step
         elapsed = time.perf_counter() - start
-        return format_seconds(elapsed / (run.step - step) * (run.plan.steps - run.step))
+        return seconds_phrase(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
 def expected_seconds(run: Run) -> float | None:
@@ -345,7 +346,7 @@ class ProgressLine:
         if self._is_terminal:
             share = f" {done:,} of {total:,}" if done is not None and total else ""
             time_left = (
-                f", {format_seconds(elapsed * (total - done) / done)} left"
+                f", {seconds_phrase(elapsed * (total - done) / done)} left"
                 if done and total
                 else ""
             )

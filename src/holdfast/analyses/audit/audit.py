@@ -214,6 +214,8 @@ def audit(
         forward(event)
 
     check_names(recipe)
+    # Nothing is trained, so no base model is chosen.
+    recipe = recipe.with_changes(model={"name": recipe.model.name_or_embedded})
     with within_limits(recipe.data), decisions_to(record):
         progress("reading", None, None)
         audit_rows = read_rows(recipe, against, names)

@@ -14,9 +14,9 @@ from holdfast.report.answer.score import (
     Headline,
     Use,
     advantage_text,
+    compared_baseline,
     difference_text,
     headline_score,
-    is_generation,
     paired_comparison,
     test_row_text,
 )
@@ -138,7 +138,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
             "no",
         )
     paired = paired_comparison(result)
-    other = "untuned model" if is_generation(result) else "linear probe (baseline)"
+    other = compared_baseline(result)
     if paired is None:
         return (
             f"No paired comparison with a baseline was possible on {test_row_text(result)}.",
@@ -232,4 +232,9 @@ def discarded_sentence(result: Mapping[str, Any]) -> str | None:
     start = ((result.get("update") or {}).get("start") or {}).get("start")
     saved = "the served model" if start == "warm" else saved
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
+    if ((result.get("settings") or {}).get("model") or {}).get("freeze") == "backbone":
+        return (
+            f"The encoder stays as pretrained, with a linear probe as its last layer: {steps} "
+            "better on the validation rows."
+        )
     return f"Fine-tuning was discarded: {steps} kept, so the saved model is {saved}{head}."

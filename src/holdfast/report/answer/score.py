@@ -254,6 +254,16 @@ def paired_comparison(result: Mapping[str, Any]) -> Paired | None:
     return Paired(sign * difference.value, low, high, is_significant, metric, difference.level)
 
 
+def compared_baseline(result: Mapping[str, Any]) -> str:
+    """The baseline of the paired comparison, in words: the untuned model for generated texts, else
+    the linear probe, but for a frozen encoder, which is one itself."""
+    if is_generation(result):
+        return "untuned model"
+    names = [one.text("what") for one in Block(result).block("baseline").blocks("all")]
+    compared = "linear probe" if "linear probe" in names or not names else names[0]
+    return PHRASES.get(compared, compared)
+
+
 def advantage_text(paired: Paired) -> str:
     """``by 8.0 points (95 % CI 3.1 to 12.9)``, whichever model is better."""
     size = _format_amount(abs(paired.gain), paired)

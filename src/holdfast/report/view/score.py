@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from holdfast.core.records import Estimate
-from holdfast.report.answer.score import paired_comparison, test_row_text
+from holdfast.report.answer.score import compared_baseline, paired_comparison, test_row_text
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.document import Cell
 from holdfast.report.numbers import (
@@ -221,8 +221,7 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
     raw = run.part("baseline", "comparison")
     if not raw:
         return None
-    untuned = run.part("baseline").get("what") == "untuned model"
-    other = "untuned model" if untuned else baseline_name("linear probe")
+    other = compared_baseline(run.result)
     comparison, difference = paired_comparison(run.result), raw.estimate("difference")
     if comparison is None:
         verdict = f"The fine-tuned model and the {other} could not be compared."

@@ -39,7 +39,7 @@ from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.choice.candidate import fertility
-from holdfast.search.choice.evidence import bits_per_byte_rows
+from holdfast.search.choice.text_evidence import bits_per_byte_rows
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.pretrain import BATCH, PretrainingResult, pretrain

@@ -15,7 +15,6 @@ from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Estimate, Floats, Ints
-from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.fits.compose import make_training_plan
@@ -29,19 +28,18 @@ from holdfast.models.vision.vision import PROCESSOR_FILES
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
-from holdfast.prepare.rows import Divided
-from holdfast.recipe import Recipe
-from holdfast.search.choice.evidence import (
+from holdfast.prepare.probe_evidence import (
     FOLDS,
     FrozenEvidence,
-    TextEvidence,
     assign_folds,
-    bits_per_byte_rows,
     frozen_evidence,
+    sample_rows,
     score_rows,
-    text_evidence,
 )
+from holdfast.prepare.rows import Divided
+from holdfast.recipe import Recipe
 from holdfast.search.choice.order import estimate
+from holdfast.search.choice.text_evidence import TextEvidence, bits_per_byte_rows, text_evidence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -161,8 +159,6 @@ def find_doubts(facts: ModelFacts) -> tuple[str, ...]:
     return tuple(doubts)
 
 
-# The most rows, and the most words of tagged sentences, for a probe: more would add little.
-MAX_PROBE_ROWS, MAX_PROBE_WORDS = 600, 4000
 # A short fine-tune takes this share of the updates that ``train`` would.
 SHORT_FIT_SHARE, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
 METRIC_WORDS = {
@@ -324,19 +320,6 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
         estimated = replace(estimated, value=-estimated.value, low=low, high=high)
     seconds = time.perf_counter() - start
     return ModelCandidate(name, facts, evidence.rows_per_s, seconds, estimated, evidence)
-
-
-def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
-    """At most 600 rows, or for tagged sentences at most 4,000 words: a fixed sample that does not
-    depend on the model, in the rows' order."""
-    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(positions))
-    sample = positions[order[:MAX_PROBE_ROWS]]
-    if "tokens" in prepared.rows.rows.column_names:
-        words = np.array([len(one) for one in prepared.rows.take(sample).column("tokens")])
-        fits_budget = np.cumsum(words) <= MAX_PROBE_WORDS
-        fits_budget[: 2 * FOLDS] = True
-        sample = sample[fits_budget]
-    return np.sort(sample)
 
 
 def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> ShortFit:

@@ -1,7 +1,7 @@
 """``holdfast choose``: which of several pretrained models to fine-tune, without fine-tuning all.
 
-The rows are read and split as in ``train``. Every candidate is loaded and scored (``evidence.py``):
-a classifier by a linear probe on each of its frozen layers, a generative model by bits per byte,
+The rows are read and split as in ``train``. Every candidate is loaded and scored: a
+classifier by a linear probe on each of its frozen layers, a generative model by bits per byte,
 before and after a few updates of LoRA. The best two are then fine-tuned briefly, as in ``train``,
 and scored on validation rows. ``order.py`` ranks the models by both and says whether the rows show
 the difference. Test rows are never used. Nothing is written, except the adapted model of

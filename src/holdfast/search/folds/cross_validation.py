@@ -232,7 +232,7 @@ class CrossValidation:
             remedy = "Give all rows as one file, or remove data.valid."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
         prepared, train, valid = prepare_divided(
-            recipe, divided.splits, divided.findings, extend=False
+            recipe, divided.splits, divided.findings, extend=False, choose_by_all=True
         )
         if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
             raise RecipeError(
@@ -329,7 +329,11 @@ class FoldLearner:
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
         rows = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
-        jobs = (fold.job(key, {}, may_fail=False) for key, fold in rows.items())
+        choice, recipe = self.learning.prepared.base_models, self.learning.prepared.recipe
+        jobs = (
+            fold.job(key, choice.settings(fold.train, recipe) if choice else {}, may_fail=False)
+            for key, fold in rows.items()
+        )
         store = FitStore(into.checkpoints if into else None, context.fingerprint)
         engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}

@@ -31,6 +31,7 @@ from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.models.base import Network
 from holdfast.models.encoders.general import TextNetwork
+from holdfast.models.layers import BACKBONE
 from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.models.vision.vision import VisionClassifier
@@ -197,7 +198,11 @@ def _baseline(
             training_plan.valid.rows, labels_of(training_plan.valid), folds.probe
         )
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
-    selected = choose_baseline(on_valid)
+    selected, against = choose_baseline(on_valid), PROBE
+    if training_plan.recipe.model.freeze == BACKBONE:
+        because = "only the last layer is trained, so a linear probe is the same kind of model"
+        selected = Decision("baseline", MAJORITY, f"{because} (model.freeze={BACKBONE})")
+        on_test, against = {MAJORITY: on_test[MAJORITY]}, MAJORITY
     tests = {
         name: brief(
             score(o, classes)
@@ -206,7 +211,7 @@ def _baseline(
         )
         for name, o in on_test.items()
     }
-    return baseline_block(tests, selected.chosen, compare(outputs, on_test[PROBE])), selected
+    return baseline_block(tests, selected.chosen, compare(outputs, on_test[against])), selected
 
 
 def _probe(request: ScoringRequest, forward: Forward) -> Answer:

@@ -1,16 +1,8 @@
-"""Scores of a pretrained model on the rows before any training, or after a few updates.
+"""Scores of a pretrained model on labelled rows before any training: a linear probe on each of its
+layers, out of fold, with the H-score and LogME.
 
-For a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME. One
-pass over the rows serves all layers. A row's features are the mean of the layer's states over its
-tokens; for tags each word is its first token. Folds keep duplicates and groups together.
-
-For a generative model: the bits per byte of texts, before and after a few updates of an adapter.
-
-    bits per byte = Σ −log2 p(token | before) ÷ Σ UTF-8 bytes of the text that the tokens stand for
-
-Perplexity counts tokens, and models tokenize differently; bytes are the same for all. Special
-tokens (an end, the turns of a chat) cost bits and stand for no byte. Lower is better; the scores in
-this project reverse the sign, so that higher is better everywhere.
+One pass over the rows serves all layers. A row's features are the mean of the layer's states over
+its tokens; for tags each word is its first token. Folds keep duplicates and groups together.
 """
 
 from __future__ import annotations
@@ -26,32 +18,31 @@ import numpy.typing as npt
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.fits.fit import fit
-from holdfast.fits.frozen import below_head, capture_outputs, pooled
-from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
+from holdfast.metrics.comparison import entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
+from holdfast.models.layer_outputs import below_head, capture_outputs, pooled
 from holdfast.models.network_copy import copy_network
 from holdfast.models.probes.transferability import h_score, log_evidence, ridge_out_of_fold
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
 from holdfast.training.machine.machine import make_accelerator, use_threads
-from holdfast.training.observe import EVALUATION_TOKENS, Observer
+from holdfast.training.observe import EVALUATION_TOKENS
 from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch, features_of
 
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.tasks.lm.losses import EncodedTokens
-    from holdfast.tasks.seq2seq.losses import EncodedPairs
-    from holdfast.training.task import Examples, LabelledExamples
+    from holdfast.training.task import Examples
 
 
 FOLDS = 5
 # Of a deep model so many layers, evenly, the last among them.
 MAX_LAYERS = 8
 HEAD = "pooled"
+# The most rows, and the most words of tagged sentences, for a probe: more would add little.
+MAX_PROBE_ROWS, MAX_PROBE_WORDS = 600, 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,36 +136,93 @@ def assign_folds(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
     return np.asarray(place[of_row])
 
 
+def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
+    """At most 600 rows, or for tagged sentences at most 4,000 words: a fixed sample that does not
+    depend on the model, in the rows' order."""
+    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(positions))
+    sample = positions[order[:MAX_PROBE_ROWS]]
+    if "tokens" in prepared.rows.rows.column_names:
+        words = np.array([len(one) for one in prepared.rows.take(sample).column("tokens")])
+        fits_budget = np.cumsum(words) <= MAX_PROBE_WORDS
+        fits_budget[: 2 * FOLDS] = True
+        sample = sample[fits_budget]
+    return np.sort(sample)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenRows:
+    """Rows that have passed through a frozen model, of which any part can be scored. ``read`` are
+    the rows that the model reads: a sentence of which no word is read has no line. ``labels`` are
+    those of the lines of ``features``, ``units`` [n] those of the rows, ``names`` those of tags."""
+
+    features: LayerFeatures
+    read: Ints
+    labels: npt.NDArray[Any]
+    units: Ints
+    label_type: str | None
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, prepared: PreparedData, positions: Ints) -> FrozenRows:
+        """The prepared rows at ``positions``."""
+        examples: Any = prepared.examples.take(positions)
+        features = pass_layers(prepared, examples)
+        is_tags = features.tags is not None
+        labels: Any = features.tags if is_tags else np.asarray(examples.labels)[features.owner]
+        return cls(
+            features,
+            np.arange(len(positions)) if len(examples) == len(positions) else examples.kept,
+            labels,
+            prepared.units[positions],
+            "tags" if is_tags else prepared.rows.columns.label_kind,
+            tuple(prepared.rows.names),
+        )
+
+    def evidence(self, folds: Ints, part: Ints | None = None) -> FrozenEvidence:
+        """The probe scores of these rows, or of a ``part`` of them (positions); ``folds`` are
+        theirs."""
+        n = len(self.units)
+        part = np.arange(n) if part is None else part
+        place = np.full(n, -1)
+        place[part] = np.arange(len(part))
+        owner = place[self.read[self.features.owner]]
+        lines = owner >= 0
+        owner, labels = owner[lines], self.labels[lines]
+        targets, classes = _targets(labels, self.label_type)
+        layers, rows = [], []
+        for name, states in self.features.states.items():
+            out_of_fold = ridge_out_of_fold(states[lines], targets, folds[owner]).predictions
+            scores = self._scores(out_of_fold, labels, owner)
+            by_position = np.full(len(part), np.nan)
+            by_position[np.unique(owner)] = scores
+            rows.append(by_position)
+            explained = h_score(states[lines], classes) if classes is not None else None
+            log_of_evidence = log_evidence(states[lines], targets)
+            layers.append(LayerScore(name, float(np.mean(scores)), explained, log_of_evidence))
+        layer_scores = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
+        return FrozenEvidence(
+            tuple(layers),
+            int(np.argmax(layer_scores)),
+            out_of_fold_scores(np.stack(rows), folds),
+            self.units[part],
+            self.features.rows_per_s,
+        )
+
+    def _scores(self, out_of_fold: Floats, labels: npt.NDArray[Any], owner: Ints) -> Floats:
+        """The score of each row that has a line, from the predictions for the lines."""
+        if self.label_type == "tags":
+            predicted = np.unique(labels)[out_of_fold.argmax(axis=1)]
+            counts = np.unique(owner, return_counts=True)[1]
+            totals = entity_counts(labels, predicted, counts, TagTable.of(self.names))
+            return entity_rows(totals.reshape(len(counts), 3, -1).sum(axis=2))
+        targets, classes = _targets(labels, self.label_type)
+        truth = targets[:, 0] if self.label_type == "number" else labels
+        return score_rows(self.label_type, out_of_fold, truth if classes is None else classes, 0.5)
+
+
 def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> FrozenEvidence:
     """The probe scores of the prepared rows at ``positions``; ``folds`` [n] are theirs."""
-    examples: Any = prepared.examples.take(positions)
-    features = pass_layers(prepared, examples)
-    # A sentence of which no word is read is no example.
-    with_words = np.arange(len(positions)) if len(examples) == len(positions) else examples.kept
-    line_folds = folds[with_words][features.owner]
-    label_type = "tags" if features.tags is not None else prepared.rows.columns.label_kind
-    targets, classes = _targets(examples, features, label_type)
-    layers, rows = [], []
-    for name, states in features.states.items():
-        predictions = ridge_out_of_fold(states, targets, line_folds).predictions
-        if features.tags is not None:
-            scores = _sentence_rows(features, len(examples), predictions, prepared.rows.names)
-        else:
-            truth: npt.NDArray[Any] = np.asarray(examples.labels) if classes is None else classes
-            truth = targets[:, 0] if label_type == "number" else truth
-            scores = score_rows(label_type, predictions, truth, 0.5)
-        by_position = np.full(len(positions), np.nan)
-        by_position[with_words] = scores
-        rows.append(by_position)
-        explained = h_score(states, classes) if classes is not None else None
-        layers.append(
-            LayerScore(name, float(np.mean(scores)), explained, log_evidence(states, targets))
-        )
-    layer_scores = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
-    best = int(np.argmax(layer_scores))
-    chosen_scores = out_of_fold_scores(np.stack(rows), folds)
-    units = prepared.units[positions]
-    return FrozenEvidence(tuple(layers), best, chosen_scores, units, features.rows_per_s)
+    return FrozenRows.of(prepared, positions).evidence(folds)
 
 
 def out_of_fold_scores(rows: Floats, folds: Ints) -> Floats:
@@ -192,11 +240,8 @@ def out_of_fold_scores(rows: Floats, folds: Ints) -> Floats:
     return scores
 
 
-def _targets(
-    examples: LabelledExamples, features: LayerFeatures, label_type: str | None
-) -> tuple[Floats, Ints | None]:
+def _targets(labels: npt.NDArray[Any], label_type: str | None) -> tuple[Floats, Ints | None]:
     """The targets of the probe [lines, C], and class indices [lines] if there are classes."""
-    labels = features.tags if features.tags is not None else np.asarray(examples.labels)
     if label_type == "several":
         return labels.astype(np.float64), None
     if label_type == "number":
@@ -218,16 +263,6 @@ def score_rows(
         if label_type == "number"
         else right_rows(outputs, labels)
     )
-
-
-def _sentence_rows(
-    features: LayerFeatures, sentences: int, answers: Floats, names: Sequence[str]
-) -> Floats:
-    assert features.tags is not None
-    predicted = np.unique(features.tags)[answers.argmax(axis=1)]
-    counts = np.bincount(features.owner, minlength=sentences)
-    entity_totals = entity_counts(features.tags, predicted, counts, TagTable.of(names))
-    return entity_rows(entity_totals.reshape(len(counts), 3, -1).sum(axis=2))
 
 
 def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
@@ -286,89 +321,3 @@ def _at_most(layers: Sequence[Layer]) -> list[Layer]:
         return list(layers)
     places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MAX_LAYERS).round().astype(int)
     return [layers[place] for place in np.unique(places)]
-
-
-# Validation rows that are read, and updates before they are read again.
-MAX_ROWS, FEW_UPDATES = 300, 10
-
-
-@dataclass(frozen=True, slots=True)
-class TextEvidence:
-    """Bits per byte ``before`` any update and ``after`` ``steps`` updates. ``rows`` [validation
-    rows] are those after, with the sign reversed, NaN for a row without a target token; ``units``
-    say which of them are duplicates or in one group. ``perplexity`` (per token of the model) is
-    that before any update."""
-
-    before: float
-    after: float
-    steps: int
-    perplexity: float
-    rows: Floats
-    units: Ints
-    rows_per_s: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "before": self.before,
-            "after": self.after,
-            "steps": self.steps,
-            "perplexity": self.perplexity,
-        }
-
-
-def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvidence:
-    """Measured on at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are
-    used for the updates."""
-    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(valid))
-    sampled = np.sort(np.asarray(valid)[order[:MAX_ROWS]])
-    settings = {"train.max_steps": FEW_UPDATES, "train.evaluations": 1, "control.policy": "off"}
-    fitted = fit(prepared, train, sampled, settings)
-    examples: Any = fitted.training_plan.valid
-    tokenizer = prepared.loaded.tokenizer
-    after = bits_per_byte_rows(examples, *fitted.measure(examples), tokenizer)
-    observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    losses, outputs = observer.measure(fitted.base_network(), examples, np.arange(len(examples)))
-    before = bits_per_byte_rows(examples, losses, outputs, tokenizer)
-    counts = outputs[:, 0].astype(np.float64)
-    mean_loss = float((losses * counts).sum() / max(counts.sum(), 1.0))
-    return TextEvidence(
-        before=-float(np.nanmean(before)),
-        after=-float(np.nanmean(after)),
-        steps=fitted.trained.last_step,
-        perplexity=float(np.exp(min(mean_loss, 700.0))),
-        rows=after,
-        units=prepared.units[sampled],
-        rows_per_s=len(examples) / max(observer.seconds, 1e-9),
-    )
-
-
-def bits_per_byte_rows(
-    examples: EncodedTokens | EncodedPairs, losses: Floats, outputs: Floats, tokenizer: Any
-) -> Floats:
-    """Bits per byte of each row of the table, with the sign reversed: ``losses`` [examples] in nats
-    per token, ``outputs`` [examples, 2] with the number of target tokens first. A row may have
-    several examples, or none."""
-    nats = losses * outputs[:, 0].astype(np.float64)
-    # Which row of the table each example is of, and how many rows there are.
-    row_of_example = np.asarray(
-        examples.positions if hasattr(examples, "positions") else examples.kept
-    )
-    rows = len(examples.table_rows)
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in _target_ids(examples)]
-    sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.float64)
-    total_nats, bytes_ = np.zeros(rows), np.zeros(rows)
-    np.add.at(total_nats, row_of_example, nats)
-    np.add.at(bytes_, row_of_example, sizes)
-    scored = np.isin(np.arange(rows), row_of_example) & (bytes_ > 0)
-    row_bits = np.full(rows, np.nan)
-    row_bits[scored] = -bits_rows(total_nats[scored], bytes_[scored])
-    return row_bits
-
-
-def _target_ids(examples: Any) -> list[list[int]]:
-    if hasattr(examples, "target_ids"):
-        ids, offsets = examples.target_ids, examples.target_offsets
-        return [part.tolist() for part in np.split(ids, offsets[1:-1])]
-    parts = np.split(examples.ids, examples.offsets[1:-1])
-    masks = np.split(examples.targets, examples.offsets[1:-1])
-    return [ids[mark].tolist() for ids, mark in zip(parts, masks, strict=True)]

@@ -1,0 +1,381 @@
+"""Choose the base model (``model.name: auto``) among the encoders on this machine.
+
+Each candidate passes once over at most 600 rows, frozen. A linear probe on its layers, out of fold,
+gives a score of each row that the run learns from; d is the mean difference to the embedded model's
+score, s its standard error. On other data sets the advantage of such a model was δ on average, with
+a standard deviation of τ between sets. The expected advantage is the mean of the posterior,
+
+    (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
+
+(a normal mean with a normal prior). To it is added what fine-tuning brings over the probe, where
+its estimated time is within the budget. The option with the highest sum is taken, and of those
+within half a point the cheapest. Times are counted operations divided by the speed of the machine
+(``training/machine/speed.py``), so that the choice does not depend on a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import PreparedData, class_count
+from holdfast.core.decisions import stage, tick
+from holdfast.core.errors import InputError, RecipeError
+from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
+from holdfast.core.wording import seconds_phrase
+from holdfast.models.layers import BACKBONE, count_parameters
+from holdfast.models.loading.card import card_here
+from holdfast.models.loading.hub_models import hub_models
+from holdfast.models.loading.local import LocalModel, local_encoders
+from holdfast.models.loading.source import find_model
+from holdfast.plan.defaults import model_size, plan_phases, resolve_settings
+from holdfast.plan.language import detect_language, language_mismatch, sample_texts
+from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
+from holdfast.recipe import Recipe
+from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL
+from holdfast.recipe.resolution import resolve_recipe
+from holdfast.training.machine.speed import BACKWARD, forward_operations, operations_per_second
+
+Prepare = Callable[[Recipe], PreparedData]
+
+MAX_CANDIDATES = 6
+# The estimated time that all probes may take together.
+PROBING_S = 60.0
+# The budget: minutes of training, or so many times those of the embedded model if that is more.
+BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
+# Within so much of the best expected score the cheaper option is taken.
+CLOSE = 0.005
+# Of the speed of a product, what a pass of an encoder reaches, and its training.
+FORWARD, TRAINING = 0.67, 0.5
+# By type of model: training rows, and what fine-tuning gained over a probe (benchmarks/quality.py).
+TUNING_GAINS = {
+    "small": ((50, 0.04), (1600, 0.04)),
+    "base": ((50, 0.04), (1600, 0.04)),
+    "large": ((50, 0.04), (1600, 0.04)),
+}
+EMBEDDED_PARAMETERS = 23_000_000
+Z = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The ``advantage`` of a kind of model over the embedded one on other data sets, as a score,
+    and its standard deviation between sets; ``source`` in words."""
+
+    advantage: float
+    spread: float
+    source: str
+
+
+# Larger sentence encoders than the embedded one, on the sets of benchmarks/quality.py.
+SENTENCES = Prior(0.04, 0.05, "larger sentence encoders were 4 points better on other data sets")
+UNKNOWN = Prior(0.0, 0.1, "nothing is known of such a model on other data sets")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A model that a run may begin from. ``operations`` are those of a forward pass of a row, on
+    average; ``passed`` gives the rows that fine-tuning passes, for so many training rows."""
+
+    model: LocalModel
+    rows: FrozenRows
+    parameters: int
+    operations: float
+    prior: Prior
+    passed: Callable[[int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A candidate, fine-tuned or ``frozen``: its expected score relative to the embedded model's
+    probe, and the estimated ``seconds`` of training."""
+
+    candidate: Candidate
+    frozen: bool
+    advantage: Advantage
+    expected: float
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return short_name(self.candidate.model) + (", frozen" if self.frozen else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelChoice:
+    """The settings of a recipe's ``model``, and the decisions that say why."""
+
+    settings: dict[str, object]
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BaseModels:
+    """The candidates for a run's base model, with the frozen features of its rows: ``choose`` can
+    be asked for any part of them. ``sample`` are the rows that were passed, ascending; the embedded
+    model comes first. ``speed`` is the machine's, in operations a second; ``decisions`` are those
+    of the run's own choice."""
+
+    recipe: Recipe
+    candidates: tuple[Candidate, ...]
+    sample: Ints
+    labels: Ints
+    speed: float
+    skipped: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+    @classmethod
+    def of(cls, embedded: PreparedData, prepare: Prepare) -> BaseModels | None:
+        """The usable encoders of texts on this machine, each with one pass over the sample;
+        ``None`` if the embedded model is the only one. ``embedded`` are the rows as it reads them,
+        ``prepare`` prepares them for another model.
+
+        Raises ``ModelError`` where a model of ``model.candidates`` or ``HOLDFAST_MODELS`` is
+        missing or cannot be used.
+        """
+        recipe = embedded.recipe
+        found, unusable = local_encoders(recipe.model.candidates or ())
+        if recipe.model.download:
+            found += _of_the_hub(embedded, found)
+        if len(found) == 1:
+            return None
+        skipped = [_skipped(one.name, one.because) for one in unusable]
+        because = f"at most {MAX_CANDIDATES} models are compared"
+        skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
+        sample = sample_rows(embedded, np.arange(len(embedded)))
+        speed, left_s = operations_per_second(embedded.machine), PROBING_S
+        language = detect_language(sample_texts(embedded.rows, recipe.seed))
+        candidates = [_candidate(embedded, found[0], sample, language)]
+        with stage("comparing base models"):
+            for number, model in enumerate(found[1:MAX_CANDIDATES], 1):
+                tick(number, len(found[:MAX_CANDIDATES]))
+                try:
+                    prepared = prepare(recipe.with_changes(model=_named(model)))
+                except InputError as error:
+                    if model.name in (recipe.model.candidates or ()):
+                        raise
+                    skipped.append(_skipped(model.name, f"{error.what} {error.rule}"))
+                    continue
+                seconds = float(_operations(prepared, sample).sum()) / speed / FORWARD
+                if seconds > left_s:
+                    because = f"a probe takes about {seconds:.0f} s, of {PROBING_S:.0f} s for all"
+                    skipped.append(_skipped(model.name, because))
+                    continue
+                left_s -= seconds
+                candidates.append(_candidate(prepared, model, sample, language))
+        labels = np.asarray(embedded.rows.column("label"))[sample]
+        return cls(recipe, tuple(candidates), sample, labels, speed, tuple(skipped))
+
+    def choose(self, train: Ints) -> BaseModelChoice:
+        """The base model for training rows at these positions, by those of them in the sample."""
+        part = np.flatnonzero(np.isin(self.sample, train))
+        units = self.candidates[0].rows.units[part]
+        folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
+        scores = [one.rows.evidence(folds, part).rows for one in self.candidates]
+        advantages = [
+            expected_advantage(rows - scores[0], units, one.prior)
+            for one, rows in zip(self.candidates, scores, strict=True)
+        ]
+        # Against itself.
+        advantages[0] = Advantage(0.0, 0.0)
+        options = [
+            self._option(one, advantage, frozen, len(train))
+            for one, advantage in zip(self.candidates, advantages, strict=True)
+            for frozen in self._modes()
+        ]
+        budget_s = self._budget_s(options[0].seconds)
+        taken = _best([one for one in options if one.seconds <= budget_s or one is options[0]])
+        return BaseModelChoice(
+            self._settings(taken), self._decisions(taken, options, scores, budget_s)
+        )
+
+    def prepared(self, embedded: PreparedData, prepare: Prepare, train: Ints) -> PreparedData:
+        """The rows prepared for the model that is best for those at ``train``."""
+        choice = self.choose(train)
+        recipe = self.recipe.with_changes(model=choice.settings)
+        best = embedded if recipe == self.recipe else prepare(recipe)
+        return replace(best, base_models=replace(self, decisions=choice.decisions))
+
+    def _modes(self) -> tuple[bool, ...]:
+        """Whether a body may stay frozen: where no layers are named, and a row has one class."""
+        of_class = self.candidates[0].rows.label_type == "class"
+        return (False, True) if of_class and self.recipe.model.freeze is None else (False,)
+
+    def _option(self, of: Candidate, advantage: Advantage, frozen: bool, rows: int) -> Option:
+        passed = rows / FORWARD if frozen else of.passed(rows) * (1 + BACKWARD) / TRAINING
+        gain = 0.0 if frozen else tuning_gain(of.parameters, rows)
+        seconds = of.operations * passed / self.speed
+        return Option(of, frozen, advantage, advantage.mean + gain, seconds)
+
+    def _budget_s(self, embedded_s: float) -> float:
+        if self.recipe.model.budget is not None:
+            return 60 * self.recipe.model.budget
+        return max(60 * BUDGET_MINUTES, TIMES_EMBEDDED * embedded_s)
+
+    def settings(self, train: Ints, recipe: Recipe) -> dict[str, object]:
+        """See ``ChoosesModel.settings``."""
+        chosen = self.choose(train).settings.items()
+        known = recipe.model
+        return {f"model.{key}": one for key, one in chosen if getattr(known, key) != one}
+
+    def _settings(self, taken: Option) -> dict[str, object]:
+        freeze = BACKBONE if taken.frozen else self.recipe.model.freeze
+        return {**_named(taken.candidate.model), "freeze": freeze}
+
+    def _decisions(
+        self, taken: Option, options: Sequence[Option], scores: Sequence[Floats], budget_s: float
+    ) -> tuple[Decision, ...]:
+        """The choice with its reason, then the models that were not taken."""
+        own = {id(one): rows for one, rows in zip(self.candidates, scores, strict=True)}
+        decisions = []
+        for one in self.candidates:
+            tuned, *_ = [option for option in options if option.candidate is one]
+            option = taken if taken.candidate is one else tuned
+            text = [f"a linear probe scores {np.nanmean(own[id(one)]):.3f} out of fold"]
+            if option.advantage.deviation:
+                text.append(option.advantage.phrase(one.prior))
+            text.append(f"training takes about {seconds_phrase(option.seconds)}")
+            if option is not taken and option.seconds > budget_s:
+                text.append(f"more than the budget of {seconds_phrase(budget_s)} (model.budget)")
+            what = "base model" if option is taken else f"base model {short_name(one.model)}"
+            chosen = option.name if option is taken else "not taken"
+            decisions.append(Decision(what, chosen, "; ".join(text), prominent=option is taken))
+        decisions.sort(key=lambda decision: not decision.prominent)
+        return (*decisions, *self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Advantage:
+    """The expected advantage of a model over the embedded one, in its score, and the standard
+    ``deviation`` of that."""
+
+    mean: float
+    deviation: float
+
+    def phrase(self, prior: Prior) -> str:
+        """It as a sentence's part, with its 95 % interval."""
+        low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
+        return (
+            f"expected {100 * self.mean:+.1f} points against the embedded model (95 % interval "
+            f"{low:+.1f} to {high:+.1f}; {prior.source})"
+        )
+
+
+def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advantage:
+    """The posterior of the mean of ``differences`` [n] (NaN for a row without one) between two
+    models' scores of a row; ``units`` [n] are equal for rows that are not independent."""
+    scored = np.isfinite(differences)
+    values, places = differences[scored], np.unique(units[scored], return_inverse=True)[1]
+    precision = 1 / prior.spread**2
+    if not len(values):
+        return Advantage(prior.advantage, prior.spread)
+    mean, count = float(values.mean()), int(places.max()) + 1
+    sums = np.bincount(places, weights=values - mean)
+    # Rows that agree throughout do not show that all rows do: at least one in n + 2 may differ.
+    least = 1 / (count + 2)
+    error = max(least, math.sqrt(float((sums**2).sum()) * count / max(1, count - 1)) / len(values))
+    both = precision + 1 / error**2
+    posterior = (prior.advantage * precision + mean / error**2) / both
+    return Advantage(posterior, math.sqrt(1 / both))
+
+
+def tuning_gain(parameters: int, rows: int) -> float:
+    """What fine-tuning brings over a linear probe, as a share of the rows, for so many training
+    rows; between the measured sizes by the logarithm of the rows."""
+    sizes, gains = zip(*TUNING_GAINS[model_size(parameters)], strict=True)
+    return float(np.interp(math.log(max(1, rows)), np.log(sizes), gains))
+
+
+def _best(options: Sequence[Option]) -> Option:
+    """The cheapest of the options within half a point of the best expected score."""
+    best = max(one.expected for one in options)
+    return min((one for one in options if one.expected >= best - CLOSE), key=lambda o: o.seconds)
+
+
+def _candidate(
+    prepared: PreparedData, model: LocalModel, sample: Ints, language: str | None
+) -> Candidate:
+    loaded, recipe = prepared.loaded, prepared.recipe
+    parameters, classes = count_parameters(loaded.network)[0], class_count(prepared)
+
+    def passed(rows: int) -> float:
+        filled, _ = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
+        phases = plan_phases(resolve_recipe(filled), parameters, rows, loaded.defaults, classes)
+        return float(sum(phase.rows_passed for phase in phases))
+
+    operations = float(_operations(prepared, sample).mean())
+    rows, prior = FrozenRows.of(prepared, sample), _prior(model, parameters, language)
+    return Candidate(model, rows, parameters, operations, prior, passed)
+
+
+def short_name(model: LocalModel) -> str:
+    """A folder's own name, and a hub model's whole one."""
+    return Path(model.name).name if Path(model.name).is_absolute() else model.name
+
+
+def _named(model: LocalModel) -> dict[str, object]:
+    return {"name": model.name, "revision": model.revision}
+
+
+def _of_the_hub(embedded: PreparedData, found: Sequence[LocalModel]) -> list[LocalModel]:
+    """The encoders of the hub for these rows that are not on this machine yet."""
+    recipe, names = embedded.recipe, {one.name for one in found}
+    language = detect_language(sample_texts(embedded.rows, recipe.seed))
+    of_rows = hub_models(recipe.task, language)
+    return [LocalModel(one.name) for one in of_rows if one.name not in names]
+
+
+def _operations(prepared: PreparedData, sample: Ints) -> Floats:
+    examples: Any = prepared.examples.take(sample)
+    return forward_operations(prepared.loaded.network, np.asarray(examples.lengths))
+
+
+def _prior(model: LocalModel, parameters: int, language: str | None) -> Prior:
+    """What other data sets say of such a model. Sentence encoders name how they pool in
+    ``modules.json``; those measured read the language of the rows."""
+    source = find_model(model.name, revision=model.revision)
+    mismatch = language_mismatch(card_here(source).languages, language)
+    if mismatch is not None:
+        return replace(UNKNOWN, source=mismatch)
+    is_larger = parameters > EMBEDDED_PARAMETERS
+    return SENTENCES if is_larger and (source.folder / "modules.json").is_file() else UNKNOWN
+
+
+def _skipped(name: str, because: str) -> Decision:
+    return Decision(f"base model {short_name(LocalModel(name))}", "not compared", because)
+
+
+def has_choice(recipe: Recipe) -> bool:
+    """Whether a base model is to be chosen for a recipe with its task: a teacher's run says what
+    its student is."""
+    of_task = recipe.task in (*LABELLED_TEXT_TASKS, *TAGGING_TASKS)
+    return recipe.model.name == AUTO_MODEL and of_task and not recipe.distill.teacher
+
+
+def check_candidates(recipe: Recipe) -> None:
+    """Refuse candidates that are missing or broken, before any row is read.
+
+    Raises ``ModelError`` for those of ``model.candidates`` and ``HOLDFAST_MODELS``,
+    ``RecipeError`` for a revision of no named model.
+    """
+    if not has_choice(recipe):
+        return
+    if recipe.model.revision is not None:
+        rule = f"pins one model of the hub, but model.name is {AUTO_MODEL}"
+        raise RecipeError("model.revision", rule, recipe.model.revision, "Name the model too.")
+    local_encoders(recipe.model.candidates or ())
+
+
+def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
+    """The rows prepared for the best base model for those at ``train``; for the embedded one where
+    there is no choice, or no other."""
+    check_candidates(recipe)
+    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL}))
+    base_models = BaseModels.of(embedded, prepare) if has_choice(recipe) else None
+    return embedded if base_models is None else base_models.prepared(embedded, prepare, train)

@@ -1,0 +1,291 @@
+"""Which base model a run begins from, where the recipe leaves it open."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from holdfast.contract.fit import PreparedData
+from holdfast.core.errors import DataError, ModelError, RecipeError
+from holdfast.fits import row_use
+from holdfast.models.loading.hub_models import hub_models
+from holdfast.pipeline.main import train
+from holdfast.prepare import base_model
+from holdfast.prepare.base_model import BaseModels, Prior, expected_advantage
+from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.rows import load_and_divide
+from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.search.folds.cross_validation import CrossValidation
+
+WORDS = [f"w{i}" for i in range(40)]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    """80 rows of random words, those of one class in capitals: the embedded model reads no case,
+    and the tiny one knows no capitals."""
+    draw = random.Random(0)
+    path = tmp_path / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["text", "label"])
+        for place in range(80):
+            text = " ".join(draw.choices(WORDS, k=8))
+            out.writerow([text.upper() if place % 2 else text, "loud" if place % 2 else "calm"])
+    return path
+
+
+@pytest.fixture
+def other(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A second encoder on this machine, a tiny one."""
+    folder = tmp_path / "models" / "tiny"
+    shutil.copytree(tiny_model, folder)
+    monkeypatch.setenv("HOLDFAST_MODELS", str(folder.parent))
+    return folder
+
+
+@pytest.fixture
+def prepared(rows: Path) -> Callable[..., tuple[PreparedData, Any, Any]]:
+    def make(*settings: str) -> tuple[PreparedData, Any, Any]:
+        # Threads and products are measured otherwise.
+        machine = ["train.threads=1", "train.matmul=default"]
+        recipe = override(Recipe(), [f"data.path={rows}", *machine, *settings])
+        divided = load_and_divide(recipe)
+        return prepare_divided(divided.recipe, divided.splits, divided.findings)
+
+    return make
+
+
+def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> float:
+        raise AssertionError("the speed of the machine was measured")
+
+    monkeypatch.setattr(base_model, "operations_per_second", measured)
+    made, _, _ = prepared()
+    assert (made.recipe.model.name, made.base_models) == ("embedded", None)
+    named, _, _ = prepared("model.name=embedded")
+    assert made.recipe == named.recipe
+    assert made.notes == named.notes
+
+
+def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given(
+    prepared: Any, other: Path
+) -> None:
+    made, _, _ = prepared()
+    assert made.recipe.model.name == str(other)
+    chosen, embedded = made.base_models.decisions
+    assert chosen.what == "base model"
+    assert chosen.chosen.startswith("tiny")
+    assert chosen.prominent
+    assert "scores 1.000 out of fold" in chosen.because
+    assert (embedded.what, embedded.chosen) == ("base model embedded", "not taken")
+    named, _, _ = prepared("model.name=embedded")
+    assert (named.recipe.model.name, named.base_models) == ("embedded", None)
+
+
+def test_the_choice_hangs_on_the_labels_of_the_training_rows_alone(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, train_rows, valid = prepared()
+    models: BaseModels = made.base_models
+    before = models.choose(train_rows).decisions
+    assert before == models.decisions
+    unseen = np.isin(models.sample, valid)
+    assert unseen.any()
+    for candidate in models.candidates:
+        candidate.rows.labels[unseen[candidate.rows.features.owner]] ^= 1
+    assert models.choose(train_rows).decisions == before
+    assert models.choose(np.union1d(train_rows, valid)).decisions != before
+
+
+def test_a_model_that_is_too_dear_is_named_but_not_taken(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "operations_per_second", lambda _: 1e3)
+    made, _, _ = prepared("model.freeze=none")
+    assert made.recipe.model.name == "embedded"
+    dear = next(d for d in made.base_models.decisions if d.what == "base model tiny")
+    assert dear.chosen == "not compared"
+    monkeypatch.setattr(base_model, "PROBING_S", 1e9)
+    made, _, _ = prepared("model.freeze=none", "model.budget=0.01")
+    dear = next(d for d in made.base_models.decisions if d.what == "base model tiny")
+    assert "more than the budget of 1 s (model.budget)" in dear.because
+
+
+def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_left_out(
+    prepared: Any, other: Path
+) -> None:
+    (other / "tokenizer.json").write_text("{", "utf-8")
+    made, _, _ = prepared()
+    assert made.recipe.model.name == "embedded"
+    assert [d.chosen for d in made.base_models.decisions[1:]] == ["not compared"]
+    with pytest.raises(ModelError, match="tiny"):
+        prepared(f"model.candidates=[{other}]")
+    with pytest.raises(ModelError, match="nowhere"):
+        prepared("model.candidates=[nowhere/at-all]")
+
+
+def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(
+    rows: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(Recipe(), [f"data.path={rows}", "task=text-classification"])
+    rows.write_text("no columns", "utf-8")
+    with pytest.raises(ModelError, match="nowhere"):
+        load_and_divide(recipe.with_changes(model={"candidates": ["nowhere"]}))
+    with pytest.raises(RecipeError, match="pins one model of the hub"):
+        load_and_divide(recipe.with_changes(model={"revision": "abc"}))
+    monkeypatch.setenv("HOLDFAST_MODELS", "/nowhere")
+    with pytest.raises(ModelError, match="HOLDFAST_MODELS"):
+        load_and_divide(recipe)
+    with pytest.raises(DataError):
+        load_and_divide(recipe.with_changes(model={"name": "embedded"}))
+
+
+def test_models_of_the_hub_are_compared_only_where_the_user_asks(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "detect_language", lambda _: "en")
+    assert prepared()[0].base_models is None
+    # The tests run without a network.
+    made, _, _ = prepared("model.download=true")
+    names = [one.what for one in made.base_models.decisions if one.chosen == "not compared"]
+    assert names == [f"base model BAAI/bge-{size}-en-v1.5" for size in ("base", "small")]
+    assert made.recipe.model.name == "embedded"
+
+
+def test_a_model_for_another_language_is_not_expected_to_be_better(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "EMBEDDED_PARAMETERS", 0)
+    monkeypatch.setattr(base_model, "detect_language", lambda _: "de")
+    (other / "modules.json").write_text("[]", "utf-8")
+    priors = {}
+    for language in ("de", "fr"):
+        (other / "README.md").write_text(f"---\nlanguage: {language}\n---\n", "utf-8")
+        priors[language] = prepared()[0].base_models.candidates[1].prior
+    assert priors["de"] == base_model.SENTENCES
+    assert priors["fr"].advantage == 0
+    assert priors["fr"].source == "its card lists fr, but the rows are in de"
+
+
+def test_the_hubs_models_are_those_for_the_task_and_the_language() -> None:
+    def names(task: str, language: str | None) -> set[str]:
+        return {one.name.partition("/")[2] for one in hub_models(task, language)}
+
+    assert names("text-classification", "en") == {"bge-base-en-v1.5", "bge-small-en-v1.5"}
+    assert names("text-classification", "zh") == {"bge-base-zh-v1.5"}
+    for language in ("de", None):
+        assert names("text-classification", language) == {"multilingual-e5-base"}
+    assert names("token-classification", "en") == {"bert-base-cased"}
+    assert names("token-classification", "de") == names("causal-lm", "en") == set()
+
+
+def test_a_run_keeps_its_choice_and_repeats_it_without_choosing(
+    rows: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["train.max_steps=4", "train.evaluations=1", "methods.contrast=false"]
+    recipe = override(Recipe(), [f"data.path={rows}", *settings])
+    result = train(recipe, tmp_path / "run")
+    stored = read_recipe(tmp_path / "run" / "recipe.yaml")
+    assert stored.model.name == str(other)
+    assert result["settings"]["model"]["name"] == str(other)
+    assert any(one["what"] == "base model" for one in result["decisions"])
+    monkeypatch.delenv("HOLDFAST_MODELS")
+    again = train(stored, tmp_path / "again")
+    assert again["test"]["metrics"] == result["test"]["metrics"]
+    assert not any(one["what"] == "base model" for one in again["decisions"])
+
+
+@pytest.fixture
+def chosen_by(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """The rows that each choice was made by."""
+    asked: list[set[int]] = []
+    choose = BaseModels.choose
+
+    def watched(self: BaseModels, train_rows: Any) -> Any:
+        asked.append(set(train_rows.tolist()))
+        return choose(self, train_rows)
+
+    monkeypatch.setattr(BaseModels, "choose", watched)
+    return asked
+
+
+QUICK = ["train.max_steps=2", "train.evaluations=1", "methods.contrast=false"]
+
+
+def test_cross_validation_chooses_in_each_fold_by_its_training_rows(
+    rows: Path, other: Path, tmp_path: Path, chosen_by: list[set[int]]
+) -> None:
+    recipe = override(Recipe(), [f"data.path={rows}", *QUICK])
+    train(recipe, tmp_path / "run", procedure=CrossValidation(3))
+    everything, *folds = chosen_by
+    assert len(everything) == 80
+    assert len(folds) == 3
+    held_out = [everything - one for one in folds]
+    # What validates a fold is not learned from either, and comes from the next one.
+    assert all(26 < len(one) < 54 for one in held_out)
+    assert set.intersection(*held_out) == set()
+    assert set.union(*held_out) == everything
+
+
+@pytest.mark.slow
+def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
+    rows: Path, other: Path, tmp_path: Path, chosen_by: list[set[int]], monkeypatch: Any
+) -> None:
+    choose = BaseModels.choose
+
+    def embedded_later(self: BaseModels, train_rows: Any) -> Any:
+        choice = choose(self, train_rows)
+        settings = {"name": "embedded", "revision": None, "freeze": None}
+        return choice if len(chosen_by) == 1 else replace(choice, settings=settings)
+
+    monkeypatch.setattr(BaseModels, "choose", embedded_later)
+    monkeypatch.setattr(row_use, "FOLDS", 2)
+    recipe = override(Recipe(), [f"data.path={rows}", "data.split.test=0", *QUICK])
+    result = train(recipe, tmp_path / "run")
+    assert result["model"] == str(other)
+    _, first, second = chosen_by
+    assert first & second == set()
+    assert len(first | second) == 80
+    # The embedded model reads no case.
+    assert result["test"]["metrics"]["accuracy"]["value"] < 0.75
+
+
+def test_the_expected_advantage_is_the_mean_of_the_posterior() -> None:
+    rng = np.random.default_rng(0)
+    differences = rng.choice([-1.0, 0.0, 1.0], p=[0.05, 0.8, 0.15], size=200)
+    prior = Prior(0.05, 0.04, "")
+    found = expected_advantage(differences, np.arange(200), prior)
+    error = differences.std(ddof=1) / np.sqrt(200)
+
+    def density(value: float, power: int) -> float:
+        likely = norm.pdf(differences.mean(), value, error) * norm.pdf(value, 0.05, 0.04)
+        return float(likely * value**power)
+
+    mass, first, second = (quad(density, -1, 1, args=(k,), points=[0, 0.1])[0] for k in range(3))
+    assert found.mean == pytest.approx(first / mass, abs=1e-4)
+    assert found.deviation == pytest.approx(np.sqrt(second / mass - (first / mass) ** 2), abs=1e-4)
+
+
+def test_rows_of_one_unit_count_once_and_rows_that_agree_prove_little() -> None:
+    prior = Prior(0.0, 0.1, "")
+    differences = np.tile([1.0, 0.0, 0.0, -1.0], 10)
+    alone = expected_advantage(differences, np.arange(40), prior)
+    doubled = expected_advantage(np.repeat(differences, 5), np.repeat(np.arange(40), 5), prior)
+    assert doubled.deviation == pytest.approx(alone.deviation)
+    agree = expected_advantage(np.zeros(10), np.arange(10), prior)
+    assert agree.deviation > 0.05
+    unread = expected_advantage(np.full(3, np.nan), np.arange(3), Prior(0.05, 0.1, ""))
+    assert (unread.mean, unread.deviation) == (0.05, 0.1)
