@@ -16,6 +16,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import DataError, ModelError, RecipeError
 from holdfast.fits import row_use
 from holdfast.models.loading.hub_models import hub_models
@@ -151,6 +152,24 @@ def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(
         load_and_divide(recipe)
     with pytest.raises(DataError):
         load_and_divide(recipe.with_changes(model={"name": "embedded"}))
+
+
+def test_several_processes_take_the_embedded_model_and_say_so(
+    rows: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "process_count", lambda: 2)
+    recipe = override(Recipe(), [f"data.path={rows}", "task=text-classification"])
+    taken = []
+
+    def prepare_with(recipe: Recipe) -> Any:
+        taken.append(recipe.model.name)
+        return recipe
+
+    with record_decisions() as log:
+        base_model.prepare_best(recipe, prepare_with, np.arange(80))
+    assert taken == ["embedded"]
+    (said,) = decisions_and_findings(log)[0]
+    assert (said.what, said.chosen, said.prominent) == ("base model", "embedded", True)
 
 
 def test_models_of_the_hub_are_compared_only_where_the_user_asks(

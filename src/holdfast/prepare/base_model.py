@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract.fit import PreparedData, class_count
-from holdfast.core.decisions import stage, tick
+from holdfast.core.decisions import notify, stage, tick
 from holdfast.core.errors import InputError, RecipeError
+from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.wording import seconds_phrase
@@ -53,7 +54,8 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# By type of model: training rows, and what fine-tuning gained over a probe (benchmarks/quality.py).
+# By type of model: training rows, and what fine-tuning gains over a probe. A first guess: on three
+# sets with 100 rows it was 6 points from a base encoder (benchmarks/base_plans.py).
 TUNING_GAINS = {
     "small": ((50, 0.04), (1600, 0.04)),
     "base": ((50, 0.04), (1600, 0.04)),
@@ -377,5 +379,9 @@ def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
     there is no choice, or no other."""
     check_candidates(recipe)
     embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL}))
+    if has_choice(recipe) and process_count() > 1:
+        because = f"model.name={AUTO_MODEL} compares models in a single process only: name a model"
+        notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
+        return embedded
     base_models = BaseModels.of(embedded, prepare) if has_choice(recipe) else None
     return embedded if base_models is None else base_models.prepared(embedded, prepare, train)
