@@ -102,12 +102,12 @@ def half_a_model(snapshot: Path) -> None:
     [
         (break_weights, "no weights"),
         (pickles_only, "no weights in safetensors"),
-        (half_a_model, "lacks a part of its weights (model-2.safetensors)"),
+        (half_a_model, "has a missing or empty weight file (model-2.safetensors)"),
         (lambda s: (s / "tokenizer.json").unlink(), "has no tokenizer"),
         (lambda s: change(s, auto_map={"AutoModel": "code.Own"}), "brings code of its own"),
-        (lambda s: change(s, architectures=["LlamaForCausalLM"]), "no encoder of texts (decoder)"),
-        (lambda s: change(s, model_type="vit", architectures=[]), "no encoder of texts (pictures)"),
-        (lambda s: change(s, model_type="whisper", architectures=[]), "no encoder of texts"),
+        (lambda s: change(s, architectures=["LlamaForCausalLM"]), "not a text encoder (decoder)"),
+        (lambda s: change(s, model_type="vit", architectures=[]), "not a text encoder (pictures)"),
+        (lambda s: change(s, model_type="whisper", architectures=[]), "not a text encoder"),
         (lambda s: change(s, quantization_config={"bits": 4}), "already quantised"),
         (lambda s: (s / "config.json").write_text("{", "utf-8"), "no readable config.json"),
     ],
@@ -139,7 +139,7 @@ def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
     (folder / "a" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights"):
         local_encoders()
-    with pytest.raises(ModelError, match="is not a folder"):
+    with pytest.raises(ModelError, match="is neither a folder"):
         local_encoders(["./missing"])
     for wrong in (tmp_path / "nowhere", folder / "notes.txt", cache):
         monkeypatch.setenv("HOLDFAST_MODELS", str(wrong))

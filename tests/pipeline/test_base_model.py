@@ -90,8 +90,9 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert chosen.what == "base model"
     assert chosen.chosen.startswith("tiny")
     assert chosen.prominent
-    assert "scores 1.000 out of fold" in chosen.because
-    assert (embedded.what, embedded.chosen) == ("base model embedded", "not taken")
+    assert "linear probe 1.000 out of fold (56 training rows)" in chosen.because
+    assert chosen.because.endswith("the highest expected score after training")
+    assert (embedded.what, embedded.chosen) == ("base model embedded", "not chosen")
     named, _, _ = prepared("model.name=embedded")
     assert (named.recipe.model.name, named.base_models) == ("embedded", None)
 
@@ -134,8 +135,10 @@ def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_lef
     assert [d.chosen for d in made.base_models.decisions[1:]] == ["not compared"]
     with pytest.raises(ModelError, match="tiny"):
         prepared(f"model.candidates=[{other}]")
-    with pytest.raises(ModelError, match="nowhere"):
+    with pytest.raises(ModelError, match="neither a folder nor a model in the Hugging Face cache"):
         prepared("model.candidates=[nowhere/at-all]")
+    with pytest.raises(RecipeError, match="and a task with classes or tags"):
+        prepared("model.name=embedded", "model.budget=5")
 
 
 def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(
@@ -145,7 +148,7 @@ def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(
     rows.write_text("no columns", "utf-8")
     with pytest.raises(ModelError, match="nowhere"):
         load_and_divide(recipe.with_changes(model={"candidates": ["nowhere"]}))
-    with pytest.raises(RecipeError, match="pins one model of the hub"):
+    with pytest.raises(RecipeError, match="pins a model of the hub"):
         load_and_divide(recipe.with_changes(model={"revision": "abc"}))
     monkeypatch.setenv("HOLDFAST_MODELS", "/nowhere")
     with pytest.raises(ModelError, match="HOLDFAST_MODELS"):
@@ -215,6 +218,7 @@ def test_a_run_keeps_its_choice_and_repeats_it_without_choosing(
     rows: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["train.max_steps=4", "train.evaluations=1", "methods.contrast=false"]
+    settings += ["model.budget=5", f"model.candidates=[{other}]"]
     recipe = override(Recipe(), [f"data.path={rows}", *settings])
     result = train(recipe, tmp_path / "run")
     stored = read_recipe(tmp_path / "run" / "recipe.yaml")

@@ -123,7 +123,8 @@ def test_of_a_frozen_encoder_nothing_is_discarded_but_its_last_layer_was_best_as
     result: dict[str, Any] = {"settings": {"model": {"freeze": "backbone"}}}
     unused(result)
     sentence = discarded_sentence(result) or ""
-    assert sentence.startswith("The encoder stays as pretrained, with a linear probe as its last")
+    assert sentence.startswith("The encoder was frozen")
+    assert sentence.endswith("is the base model with a linear probe as its last layer.")
     assert "discarded" not in sentence
 
 

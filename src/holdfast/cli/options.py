@@ -56,8 +56,8 @@ Source = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="The base model: a Hugging Face name, a folder, embedded (MiniLM), or auto: the best "
-        "encoder on this machine for these rows. Default: auto."
+        help="The base model: a Hugging Face name, a folder, embedded (MiniLM), or auto "
+        "(default): the encoder on this machine with the best expected score."
     ),
 ]
 Test = Annotated[
@@ -117,7 +117,8 @@ class SourceOptions:
     download: Annotated[
         bool,
         typer.Option(
-            "--download", help="Compare a few models of the Hugging Face hub too (auto only)."
+            "--download",
+            help="With --model auto, also download and compare a few models of the hub.",
         ),
     ] = False
     rows: RowOptions

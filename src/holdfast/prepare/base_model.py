@@ -10,7 +10,7 @@ a standard deviation of τ between sets. The expected advantage is the mean of t
 (a normal mean with a normal prior). To it is added what fine-tuning brings over the probe, where
 its estimated time is within the budget. The option with the highest sum is taken, and of those
 within half a point the cheapest. Times are counted operations divided by the speed of the machine
-(``training/machine/speed.py``), so that the choice does not depend on a clock.
+(``training/machine/speed.py``), so that the choice is the same in every run on a machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from holdfast.plan.defaults import model_size, plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
 from holdfast.recipe import Recipe
-from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL
+from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL, ModelPart
 from holdfast.recipe.resolution import resolve_recipe
 from holdfast.training.machine.speed import BACKWARD, forward_operations, operations_per_second
 
@@ -76,8 +76,10 @@ class Prior:
 
 
 # Larger sentence encoders than the embedded one, on the sets of benchmarks/quality.py.
-SENTENCES = Prior(0.04, 0.05, "larger sentence encoders were 4 points better on other data sets")
-UNKNOWN = Prior(0.0, 0.1, "nothing is known of such a model on other data sets")
+SENTENCES = Prior(
+    0.04, 0.05, "on ten other data sets a larger sentence encoder was 4 points better"
+)
+UNKNOWN = Prior(0.0, 0.1, "no results for such a model on other data sets")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +108,7 @@ class Option:
 
     @property
     def name(self) -> str:
-        return short_name(self.candidate.model) + (", frozen" if self.frozen else "")
+        return short_name(self.candidate.model) + (" with a frozen encoder" if self.frozen else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class BaseModels:
     of the run's own choice."""
 
     recipe: Recipe
+    budget: float | None
     candidates: tuple[Candidate, ...]
     sample: Ints
     labels: Ints
@@ -133,21 +136,22 @@ class BaseModels:
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
-    def of(cls, embedded: PreparedData, prepare: Prepare) -> BaseModels | None:
+    def of(cls, asked: ModelPart, embedded: PreparedData, prepare: Prepare) -> BaseModels | None:
         """The usable encoders of texts on this machine, each with one pass over the sample;
-        ``None`` if the embedded model is the only one. ``embedded`` are the rows as it reads them,
-        ``prepare`` prepares them for another model.
+        ``None`` if the embedded model is the only one. ``asked`` says which models the user names,
+        ``embedded`` are the rows as that model reads them, ``prepare`` prepares them for another.
 
         Raises ``ModelError`` where a model of ``model.candidates`` or ``HOLDFAST_MODELS`` is
         missing or cannot be used.
         """
         recipe = embedded.recipe
-        found, unusable = local_encoders(recipe.model.candidates or ())
-        if recipe.model.download:
-            found += _of_the_hub(embedded, found)
-        if len(found) == 1:
-            return None
+        found, unusable = local_encoders(asked.candidates or ())
+        if asked.download:
+            found[1:1] = _of_the_hub(embedded, found)
         skipped = [_skipped(one.name, one.because) for one in unusable]
+        if len(found) == 1:
+            notify(*skipped)
+            return None
         because = f"at most {MAX_CANDIDATES} models are compared"
         skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
         sample = sample_rows(embedded, np.arange(len(embedded)))
@@ -160,19 +164,22 @@ class BaseModels:
                 try:
                     prepared = prepare(recipe.with_changes(model=_named(model)))
                 except InputError as error:
-                    if model.name in (recipe.model.candidates or ()):
+                    if model.name in (asked.candidates or ()):
                         raise
-                    skipped.append(_skipped(model.name, f"{error.what} {error.rule}"))
+                    skipped.append(_skipped(model.name, error.rule))
                     continue
                 seconds = float(_operations(prepared, sample).sum()) / speed / FORWARD
                 if seconds > left_s:
-                    because = f"a probe takes about {seconds:.0f} s, of {PROBING_S:.0f} s for all"
+                    because = (
+                        f"its probe takes about {seconds:.0f} s, and {left_s:.0f} s of the "
+                        f"{PROBING_S:.0f} s for all probes are left"
+                    )
                     skipped.append(_skipped(model.name, because))
                     continue
                 left_s -= seconds
                 candidates.append(_candidate(prepared, model, sample, language))
         labels = np.asarray(embedded.rows.column("label"))[sample]
-        return cls(recipe, tuple(candidates), sample, labels, speed, tuple(skipped))
+        return cls(recipe, asked.budget, tuple(candidates), sample, labels, speed, tuple(skipped))
 
     def choose(self, train: Ints) -> BaseModelChoice:
         """The base model for training rows at these positions, by those of them in the sample."""
@@ -216,8 +223,8 @@ class BaseModels:
         return Option(of, frozen, advantage, advantage.mean + gain, seconds)
 
     def _budget_s(self, embedded_s: float) -> float:
-        if self.recipe.model.budget is not None:
-            return 60 * self.recipe.model.budget
+        if self.budget is not None:
+            return 60 * self.budget
         return max(60 * BUDGET_MINUTES, TIMES_EMBEDDED * embedded_s)
 
     def settings(self, train: Ints, recipe: Recipe) -> dict[str, object]:
@@ -234,19 +241,21 @@ class BaseModels:
         self, taken: Option, options: Sequence[Option], scores: Sequence[Floats], budget_s: float
     ) -> tuple[Decision, ...]:
         """The choice with its reason, then the models that were not taken."""
+        best = max(one.expected for one in options if one is taken or one.seconds <= budget_s)
         own = {id(one): rows for one, rows in zip(self.candidates, scores, strict=True)}
         decisions = []
         for one in self.candidates:
             tuned, *_ = [option for option in options if option.candidate is one]
             option = taken if taken.candidate is one else tuned
-            text = [f"a linear probe scores {np.nanmean(own[id(one)]):.3f} out of fold"]
-            if option.advantage.deviation:
-                text.append(option.advantage.phrase(one.prior))
-            text.append(f"training takes about {seconds_phrase(option.seconds)}")
-            if option is not taken and option.seconds > budget_s:
-                text.append(f"more than the budget of {seconds_phrase(budget_s)} (model.budget)")
+            n = int(np.isfinite(own[id(one)]).sum())
+            text = [
+                f"linear probe {np.nanmean(own[id(one)]):.3f} out of fold ({n} training rows)",
+                *([option.advantage.phrase(one.prior)] if option.advantage.deviation else []),
+                f"training takes about {seconds_phrase(option.seconds)}",
+                _reason(option, taken, best, budget_s),
+            ]
             what = "base model" if option is taken else f"base model {short_name(one.model)}"
-            chosen = option.name if option is taken else "not taken"
+            chosen = option.name if option is taken else "not chosen"
             decisions.append(Decision(what, chosen, "; ".join(text), prominent=option is taken))
         decisions.sort(key=lambda decision: not decision.prominent)
         return (*decisions, *self.skipped)
@@ -264,7 +273,7 @@ class Advantage:
         """It as a sentence's part, with its 95 % interval."""
         low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
         return (
-            f"expected {100 * self.mean:+.1f} points against the embedded model (95 % interval "
+            f"expected probe score {100 * self.mean:+.1f} points against embedded (95 % interval "
             f"{low:+.1f} to {high:+.1f}; {prior.source})"
         )
 
@@ -300,6 +309,20 @@ def _best(options: Sequence[Option]) -> Option:
     return min((one for one in options if one.expected >= best - CLOSE), key=lambda o: o.seconds)
 
 
+def _reason(option: Option, taken: Option, best: float, budget_s: float) -> str:
+    """Why the option is taken, or not; ``best`` is the highest expected score in the budget."""
+    if option is taken and taken.expected >= best:
+        return "the highest expected score after training"
+    if option is taken:
+        return f"within {100 * CLOSE:g} points of the highest expected score, and faster"
+    if option.seconds > budget_s:
+        return f"more than the budget of {seconds_phrase(budget_s)} (model.budget)"
+    more = 100 * (option.expected - taken.expected)
+    if more > 0:
+        return f"at most {100 * CLOSE:g} points better after training, and slower"
+    return f"expected score after training {more:+.1f} points"
+
+
 def _candidate(
     prepared: PreparedData, model: LocalModel, sample: Ints, language: str | None
 ) -> Candidate:
@@ -313,6 +336,8 @@ def _candidate(
 
     operations = float(_operations(prepared, sample).mean())
     rows, prior = FrozenRows.of(prepared, sample), _prior(model, parameters, language)
+    commit = find_model(model.name, revision=model.revision).commit
+    model = replace(model, revision=commit or model.revision)
     return Candidate(model, rows, parameters, operations, prior, passed)
 
 
@@ -367,10 +392,16 @@ def check_candidates(recipe: Recipe) -> None:
     ``RecipeError`` for a revision of no named model.
     """
     if not has_choice(recipe):
+        for key in ("download", "candidates", "budget"):
+            if getattr(recipe.model, key):
+                rule = f"needs model.name={AUTO_MODEL} and a task with classes or tags of texts"
+                value = getattr(recipe.model, key)
+                raise RecipeError(f"model.{key}", rule, value, "Remove it.")
         return
     if recipe.model.revision is not None:
-        rule = f"pins one model of the hub, but model.name is {AUTO_MODEL}"
-        raise RecipeError("model.revision", rule, recipe.model.revision, "Name the model too.")
+        rule = f"pins a model of the hub, but model.name is {AUTO_MODEL}"
+        remedy = "Set model.name, or remove model.revision."
+        raise RecipeError("model.revision", rule, recipe.model.revision, remedy)
     local_encoders(recipe.model.candidates or ())
 
 
@@ -378,10 +409,12 @@ def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
     """The rows prepared for the best base model for those at ``train``; for the embedded one where
     there is no choice, or no other."""
     check_candidates(recipe)
-    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL}))
+    # What the choice is made by is of no use to a repeat, which names the model.
+    settled = {"candidates": None, "budget": None, "download": False}
+    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **settled}))
     if has_choice(recipe) and process_count() > 1:
-        because = f"model.name={AUTO_MODEL} compares models in a single process only: name a model"
+        because = "models are compared in a single process only; set model.name to take another one"
         notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
         return embedded
-    base_models = BaseModels.of(embedded, prepare) if has_choice(recipe) else None
+    base_models = BaseModels.of(recipe.model, embedded, prepare) if has_choice(recipe) else None
     return embedded if base_models is None else base_models.prepared(embedded, prepare, train)

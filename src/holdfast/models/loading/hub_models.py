@@ -1,5 +1,5 @@
-"""A few encoders of the Hugging Face hub by language and task, which ``--download`` adds to the
-candidates for a base model. Nothing here is downloaded unless the user asks."""
+"""A short list of encoders of the Hugging Face hub by language and task. ``--download`` adds them
+to the candidates for a base model; without it none is downloaded."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ HUB_MODELS = (
 
 
 def hub_models(task: str | None, language: str | None) -> tuple[HubModel, ...]:
-    """The encoders for rows of a ``task`` in a ``language`` (``None``: unknown), those for that
-    language alone if there are any."""
+    """The encoders for rows of a ``task`` in a ``language`` (``None``: unknown), only
+    those for that language if there are any, otherwise the multilingual ones."""
     of_task = [one for one in HUB_MODELS if one.task == task]
     own = [one for one in of_task if language in one.languages]
     return tuple(own or [one for one in of_task if not one.languages])

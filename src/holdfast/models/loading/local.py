@@ -17,7 +17,7 @@ from holdfast.models.loading.source import Source, find_model
 
 FOLDERS = "HOLDFAST_MODELS"
 CONFIG = "config.json"
-NO_PURPOSE = "is no encoder of texts"
+NO_PURPOSE = "is not a text encoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,17 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
     """
     usable = {"embedded": LocalModel("embedded")}
     skipped: list[SkippedModel] = []
+    cached = {model.name: (model, snapshot) for model, snapshot in _cached()}
     for name in (*named, *map(str, _named_folders())):
-        if name != "embedded":
+        if name in cached:
+            # Of the hub, which is not asked.
+            find_encoder(str(cached[name][1]))
+            usable.setdefault(name, cached[name][0])
+        elif name != "embedded":
+            _refuse_uncached(name)
             find_encoder(name)
             usable.setdefault(name, LocalModel(name))
-    for model, snapshot in _cached():
+    for model, snapshot in cached.values():
         try:
             find_encoder(str(snapshot))
         except ModelError as error:
@@ -74,7 +80,9 @@ def find_encoder(name: str) -> Source:
     purpose = purpose_of(str(source.folder))
     if purpose != "encoder" or not _is_known(source):
         found = purpose if purpose != "encoder" else source.config.get("model_type")
-        raise ModelError(name, NO_PURPOSE, found, "Name an encoder, such as a BERT.")
+        raise ModelError(
+            name, NO_PURPOSE, found, "Name a text encoder, for example bert-base-uncased."
+        )
     return source
 
 
@@ -96,8 +104,17 @@ def _check_parts(source: Source) -> None:
     for part in parts:
         path = source.folder / str(part)
         if not path.is_file() or not path.stat().st_size:
-            rule, remedy = "lacks a part of its weights", "Use a complete copy of the model."
+            rule, remedy = "has a missing or empty weight file", "Use a complete copy of the model."
             raise ModelError(source.name, rule, str(part), remedy)
+
+
+def _refuse_uncached(name: str) -> None:
+    """Refuse what is no folder: a name of the hub that is not in the cache would be downloaded."""
+    folder = Path(name).expanduser()
+    if not (path_exists(folder) and folder.is_dir()):
+        rule = "is neither a folder nor a model in the Hugging Face cache"
+        remedy = "Correct the name, or download the model first: hf download OWNER/NAME."
+        raise ModelError(name, rule, None, remedy)
 
 
 def _named_folders() -> Iterator[Path]:
@@ -110,7 +127,7 @@ def _named_folders() -> Iterator[Path]:
         inside = [folder] if (folder / CONFIG).is_file() else sorted(folder.iterdir())
         found = [one.resolve() for one in inside if (one / CONFIG).is_file()]
         if not found:
-            rule = "names a folder that is no model and holds none (no config.json)"
+            rule = "names a folder without a model: no config.json in it or its subfolders"
             raise ModelError(FOLDERS, rule, entry, f"Correct or unset {FOLDERS}.")
         yield from found
 

@@ -234,7 +234,7 @@ def discarded_sentence(result: Mapping[str, Any]) -> str | None:
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
     if ((result.get("settings") or {}).get("model") or {}).get("freeze") == "backbone":
         return (
-            f"The encoder stays as pretrained, with a linear probe as its last layer: {steps} "
-            "better on the validation rows."
+            f"The encoder was frozen, and of the training of its last layer {steps} kept, so the "
+            f"saved model is {saved}{head}."
         )
     return f"Fine-tuning was discarded: {steps} kept, so the saved model is {saved}{head}."

@@ -1,12 +1,12 @@
 """What a network costs to compute, in counted operations, and how many this machine does in a
-second: measured once and kept, so that no run depends on a clock.
+second: measured once and stored, so that estimates are the same in every run.
 
 A forward pass of a row of n tokens through blocks with P weights takes, with L blocks of width w,
 
     2 P n + 4 L w n²   floating-point operations
 
-(2001.08361, table 1: twice a multiplication for each weight and token, and the products of the
-attention), and a backward pass twice as many.
+(2001.08361, table 1: a multiplication and an addition for each weight and token; the second term
+counts both products of the attention), and a backward pass twice as many.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def operations_per_second(machine: MachineChoice) -> float:
     if key in known:
         return known[key]
     speed = _measure(machine)
-    because = f"{speed / 1e9:,.0f} billion operations a second, measured once"
+    because = f"measured on a product of matrices and stored in {path}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**known, key: speed})
     except (OSError, InputError) as error:
-        because += f"; not kept, so the next run measures again: {error}"
+        because = f"could not be stored, so the next run measures it again: {error}"
     notify(Decision("speed of this machine", f"{speed / 1e9:,.0f} GFLOP/s", because))
     return speed
 
