@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,13 +33,14 @@ from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.models.loading.card import card_here
 from holdfast.models.loading.hub_models import hub_models
 from holdfast.models.loading.local import LocalModel, local_encoders
-from holdfast.models.loading.source import find_model
-from holdfast.plan.defaults import model_size, plan_phases, resolve_settings
+from holdfast.models.loading.source import Source, find_model, short_name
+from holdfast.plan.defaults import plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL, ModelPart
 from holdfast.recipe.resolution import resolve_recipe
+from holdfast.stats.paired_tests import by_groups
 from holdfast.training.machine.speed import BACKWARD, forward_operations, operations_per_second
 
 Prepare = Callable[[Recipe], PreparedData]
@@ -54,14 +54,10 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# By type of model: training rows, and what fine-tuning gains over a probe. Provisional: with 100
-# rows it was 6 points on nine sets from the embedded encoder (benchmarks/quality.py), and on three
-# from a base encoder (benchmarks/base_plans.py).
-TUNING_GAINS = {
-    "small": ((50, 0.06), (1600, 0.06)),
-    "base": ((50, 0.06), (1600, 0.06)),
-    "large": ((50, 0.06), (1600, 0.06)),
-}
+# What fine-tuning gains over a probe. Provisional: with 100 rows it was 6 points on nine sets from
+# the embedded encoder (benchmarks/quality.py), and on three from a base encoder
+# (benchmarks/base_plans.py).
+TUNING_GAIN = 0.06
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964
 
@@ -90,7 +86,6 @@ class Candidate:
 
     model: LocalModel
     rows: FrozenRows
-    parameters: int
     operations: float
     prior: Prior
     passed: Callable[[int], float]
@@ -109,7 +104,8 @@ class Option:
 
     @property
     def name(self) -> str:
-        return short_name(self.candidate.model) + (" with a frozen encoder" if self.frozen else "")
+        name = short_name(self.candidate.model.name)
+        return f"{name} with a frozen encoder" if self.frozen else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +143,14 @@ class BaseModels:
         """
         recipe = embedded.recipe
         found, unusable = local_encoders(asked.candidates or ())
+        language = None
+        if asked.download or len(found) > 1:
+            language = detect_language(sample_texts(embedded.rows, recipe.seed))
         if asked.download:
-            found[1:1] = _of_the_hub(embedded, found)
+            # Those that are not on this machine yet.
+            names = {one.name for one in found}
+            of_rows = hub_models(recipe.task, language)
+            found[1:1] = [LocalModel(one.name) for one in of_rows if one.name not in names]
         skipped = [_skipped(one.name, one.because) for one in unusable]
         if len(found) == 1:
             notify(*skipped)
@@ -157,7 +159,6 @@ class BaseModels:
         skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
         sample = sample_rows(embedded, np.arange(len(embedded)))
         speed, left_s = operations_per_second(embedded.machine), PROBING_S
-        language = detect_language(sample_texts(embedded.rows, recipe.seed))
         candidates = [_candidate(embedded, found[0], sample, language)]
         with stage("comparing base models"):
             for number, model in enumerate(found[1:MAX_CANDIDATES], 1):
@@ -200,9 +201,13 @@ class BaseModels:
             for frozen in self._modes()
         ]
         budget_s = self._budget_s(options[0].seconds)
-        taken = _best([one for one in options if one.seconds <= budget_s or one is options[0]])
+        affordable = [one for one in options if one.seconds <= budget_s or one is options[0]]
+        best = max(one.expected for one in affordable)
+        close = (one for one in affordable if one.expected >= best - CLOSE)
+        taken = min(close, key=lambda one: one.seconds)
+        reasons = [_reason(one, taken, best, budget_s) for one in options]
         return BaseModelChoice(
-            self._settings(taken), self._decisions(taken, options, scores, budget_s)
+            self._settings(taken), self._decisions(taken, options, scores, reasons)
         )
 
     def prepared(self, embedded: PreparedData, prepare: Prepare, train: Ints) -> PreparedData:
@@ -219,9 +224,8 @@ class BaseModels:
 
     def _option(self, of: Candidate, advantage: Advantage, frozen: bool, rows: int) -> Option:
         passed = rows / FORWARD if frozen else of.passed(rows) * (1 + BACKWARD) / TRAINING
-        gain = 0.0 if frozen else tuning_gain(of.parameters, rows)
-        seconds = of.operations * passed / self.speed
-        return Option(of, frozen, advantage, advantage.mean + gain, seconds)
+        expected = advantage.mean + (0.0 if frozen else TUNING_GAIN)
+        return Option(of, frozen, advantage, expected, of.operations * passed / self.speed)
 
     def _budget_s(self, embedded_s: float) -> float:
         if self.budget is not None:
@@ -239,23 +243,25 @@ class BaseModels:
         return {**_named(taken.candidate.model), "freeze": freeze}
 
     def _decisions(
-        self, taken: Option, options: Sequence[Option], scores: Sequence[Floats], budget_s: float
+        self,
+        taken: Option,
+        options: Sequence[Option],
+        scores: Sequence[Floats],
+        reasons: Sequence[str],
     ) -> tuple[Decision, ...]:
-        """The choice with its reason, then the models that were not taken."""
-        best = max(one.expected for one in options if one is taken or one.seconds <= budget_s)
-        own = {id(one): rows for one, rows in zip(self.candidates, scores, strict=True)}
+        """The choice with its reason, then the models that were not taken, fine-tuned."""
         decisions = []
-        for one in self.candidates:
-            tuned, *_ = [option for option in options if option.candidate is one]
+        for one, rows in zip(self.candidates, scores, strict=True):
+            tuned = next(option for option in options if option.candidate is one)
             option = taken if taken.candidate is one else tuned
-            n = int(np.isfinite(own[id(one)]).sum())
+            n = int(np.isfinite(rows).sum())
             text = [
-                f"linear probe {np.nanmean(own[id(one)]):.3f} out of fold ({n} training rows)",
+                f"linear probe {np.nanmean(rows):.3f} out of fold ({n} training rows)",
                 *([option.advantage.phrase(one.prior)] if option.advantage.deviation else []),
                 f"training takes about {seconds_phrase(option.seconds)}",
-                _reason(option, taken, best, budget_s),
+                reasons[options.index(option)],
             ]
-            what = "base model" if option is taken else f"base model {short_name(one.model)}"
+            what = "base model" if option is taken else f"base model {short_name(one.model.name)}"
             chosen = option.name if option is taken else "not chosen"
             decisions.append(Decision(what, chosen, "; ".join(text), prominent=option is taken))
         decisions.sort(key=lambda decision: not decision.prominent)
@@ -283,31 +289,16 @@ def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advant
     """The posterior of the mean of ``differences`` [n] (NaN for a row without one) between two
     models' scores of a row; ``units`` [n] are equal for rows that are not independent."""
     scored = np.isfinite(differences)
-    values, places = differences[scored], np.unique(units[scored], return_inverse=True)[1]
-    precision = 1 / prior.spread**2
-    if not len(values):
+    if not scored.any():
         return Advantage(prior.advantage, prior.spread)
-    mean, count = float(values.mean()), int(places.max()) + 1
-    sums = np.bincount(places, weights=values - mean)
+    values = by_groups(differences[scored], units[scored])
+    count, precision = len(values), 1 / prior.spread**2
+    spread = float(values.std(ddof=1)) if count > 1 else 0.0
     # Rows that agree throughout do not show that all rows do: at least one in n + 2 may differ.
-    least = 1 / (count + 2)
-    error = max(least, math.sqrt(float((sums**2).sum()) * count / max(1, count - 1)) / len(values))
+    error = max(1 / (count + 2), spread / math.sqrt(count))
     both = precision + 1 / error**2
-    posterior = (prior.advantage * precision + mean / error**2) / both
+    posterior = (prior.advantage * precision + float(values.mean()) / error**2) / both
     return Advantage(posterior, math.sqrt(1 / both))
-
-
-def tuning_gain(parameters: int, rows: int) -> float:
-    """What fine-tuning brings over a linear probe, as a share of the rows, for so many training
-    rows; between the measured sizes by the logarithm of the rows."""
-    sizes, gains = zip(*TUNING_GAINS[model_size(parameters)], strict=True)
-    return float(np.interp(math.log(max(1, rows)), np.log(sizes), gains))
-
-
-def _best(options: Sequence[Option]) -> Option:
-    """The cheapest of the options within half a point of the best expected score."""
-    best = max(one.expected for one in options)
-    return min((one for one in options if one.expected >= best - CLOSE), key=lambda o: o.seconds)
 
 
 def _reason(option: Option, taken: Option, best: float, budget_s: float) -> str:
@@ -336,27 +327,14 @@ def _candidate(
         return float(sum(phase.rows_passed for phase in phases))
 
     operations = float(_operations(prepared, sample).mean())
-    rows, prior = FrozenRows.of(prepared, sample), _prior(model, parameters, language)
-    commit = find_model(model.name, revision=model.revision).commit
-    model = replace(model, revision=commit or model.revision)
-    return Candidate(model, rows, parameters, operations, prior, passed)
-
-
-def short_name(model: LocalModel) -> str:
-    """A folder's own name, and a hub model's whole one."""
-    return Path(model.name).name if Path(model.name).is_absolute() else model.name
+    source = find_model(model.name, revision=model.revision)
+    prior = _prior(source, parameters, language)
+    model = replace(model, revision=source.commit or model.revision)
+    return Candidate(model, FrozenRows.of(prepared, sample), operations, prior, passed)
 
 
 def _named(model: LocalModel) -> dict[str, object]:
     return {"name": model.name, "revision": model.revision}
-
-
-def _of_the_hub(embedded: PreparedData, found: Sequence[LocalModel]) -> list[LocalModel]:
-    """The encoders of the hub for these rows that are not on this machine yet."""
-    recipe, names = embedded.recipe, {one.name for one in found}
-    language = detect_language(sample_texts(embedded.rows, recipe.seed))
-    of_rows = hub_models(recipe.task, language)
-    return [LocalModel(one.name) for one in of_rows if one.name not in names]
 
 
 def _operations(prepared: PreparedData, sample: Ints) -> Floats:
@@ -364,10 +342,9 @@ def _operations(prepared: PreparedData, sample: Ints) -> Floats:
     return forward_operations(prepared.loaded.network, np.asarray(examples.lengths))
 
 
-def _prior(model: LocalModel, parameters: int, language: str | None) -> Prior:
+def _prior(source: Source, parameters: int, language: str | None) -> Prior:
     """What other data sets say of such a model. Sentence encoders name how they pool in
     ``modules.json``; those measured read the language of the rows."""
-    source = find_model(model.name, revision=model.revision)
     mismatch = language_mismatch(card_here(source).languages, language)
     if mismatch is not None:
         return replace(UNKNOWN, source=mismatch)
@@ -376,7 +353,7 @@ def _prior(model: LocalModel, parameters: int, language: str | None) -> Prior:
 
 
 def _skipped(name: str, because: str) -> Decision:
-    return Decision(f"base model {short_name(LocalModel(name))}", "not compared", because)
+    return Decision(f"base model {short_name(name)}", "not compared", because)
 
 
 def has_choice(recipe: Recipe) -> bool:
@@ -389,9 +366,17 @@ def has_choice(recipe: Recipe) -> bool:
 def check_candidates(recipe: Recipe) -> None:
     """Refuse candidates that are missing or broken, before any row is read.
 
-    Raises ``ModelError`` for those of ``model.candidates`` and ``HOLDFAST_MODELS``,
-    ``RecipeError`` for a revision of no named model.
+    Raises ``ModelError`` for those of ``model.candidates`` and ``HOLDFAST_MODELS``, and what
+    ``_refuse_settings`` raises.
     """
+    _refuse_settings(recipe)
+    if has_choice(recipe):
+        local_encoders(recipe.model.candidates or ())
+
+
+def _refuse_settings(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` for settings of a choice where there is none, and for a revision of no
+    named model."""
     if not has_choice(recipe):
         for key in ("download", "candidates", "budget"):
             if getattr(recipe.model, key):
@@ -403,13 +388,12 @@ def check_candidates(recipe: Recipe) -> None:
         rule = f"pins a model of the hub, but model.name is {AUTO_MODEL}"
         remedy = "Set model.name, or remove model.revision."
         raise RecipeError("model.revision", rule, recipe.model.revision, remedy)
-    local_encoders(recipe.model.candidates or ())
 
 
 def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
     """The rows prepared for the best base model for those at ``train``; for the embedded one where
     there is no choice, or no other."""
-    check_candidates(recipe)
+    _refuse_settings(recipe)
     # What the choice is made by is of no use to a repeat, which names the model.
     settled = {"candidates": None, "budget": None, "download": False}
     embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **settled}))

@@ -34,6 +34,7 @@ from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.fits.policies import begins_as_probe
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading.source import short_name
 from holdfast.prepare.model import concatenate, prepare
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
@@ -298,7 +299,7 @@ def _total(sizes: Sequence[Any]) -> int | None:
 
 def _student_name(recipe: Recipe) -> str:
     model = recipe.model
-    name = Path(model.name).name if Path(model.name).is_absolute() else model.name
+    name = short_name(model.name)
     # A student that was cut out of its teacher is the run's folder named model.
     name = Path(model.name).parent.name if name == "model" else name
     return name if model.layers is None else f"{name}, {count_phrase(model.layers, 'block')}"

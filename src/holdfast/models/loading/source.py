@@ -59,6 +59,11 @@ class Source:
         return self.folder.name if self.folder.parent.name == "snapshots" else None
 
 
+def short_name(name: str) -> str:
+    """The name of a folder that is given by its whole path, and any other model's own."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def find_model(
     name: str,
     *,

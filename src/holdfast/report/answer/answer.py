@@ -232,7 +232,7 @@ def discarded_sentence(result: Mapping[str, Any]) -> str | None:
     start = ((result.get("update") or {}).get("start") or {}).get("start")
     saved = "the served model" if start == "warm" else saved
     steps = "its only step was not" if last == 1 else f"none of its {last:,} steps was"
-    if ((result.get("settings") or {}).get("model") or {}).get("freeze") == "backbone":
+    if Block(result).block("settings", "model").get("freeze") == "backbone":
         return (
             f"The encoder was frozen, and of the training of its last layer {steps} kept, so the "
             f"saved model is {saved}{head}."
