@@ -5,6 +5,7 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part minilm --jobs 2   # tuned from MiniLM
     python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
     python benchmarks/quality.py --part setfit --jobs 2
+    python benchmarks/quality.py --part folds --jobs 2    # validation rows learned from too, or not
     python benchmarks/quality.py --tables                 # the tables of what is there
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
@@ -40,6 +41,8 @@ PROBES = {f"probe, {encoder}": encoder for encoder in (MINILM, STRONG)}
 STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
 # Sets on which SetFit is run: it takes as long as all others together.
 SETFIT_SETS = ("cr", "trec", "packages")
+FOLDS = (0, 3)
+PARTS = ("frozen", MINILM, STRONG, "setfit", "folds")
 BATCH = 32
 
 
@@ -47,11 +50,21 @@ def arms() -> dict[str, Arm]:
     """The tuned systems by name."""
     strong = str(strong_folder())
     return {
-        "default, minilm": Arm("holdfast", {"model.name": "embedded"}),
+        "default, minilm": Arm("holdfast", {"model.name": "embedded"}, whole=True),
         "early stopping, minilm": Arm("trainer", STOPPING),
-        "default, strong": Arm("holdfast", {"model.name": strong}),
+        "default, strong": Arm("holdfast", {"model.name": strong}, whole=True),
         "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
+        "auto, strong": Arm(
+            "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
+        ),
+        **{
+            f"folds {folds}, {encoder}": Arm(
+                "holdfast", {"model.name": name, "train.folds": folds}, whole=True
+            )
+            for encoder, name in ((MINILM, "embedded"), (STRONG, strong))
+            for folds in FOLDS
+        },
     }
 
 
@@ -60,11 +73,16 @@ def cells(part: str) -> list[dict[str, Any]]:
     two = [f"{name}, {{}}" for name in ("default", "early stopping")]
     if part == "frozen":
         return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
+    if part == "folds":
+        names = [f"folds {folds}, minilm" for folds in FOLDS]
+        few = grid(seed=range(SEEDS), rows=(100, 50), data=SETS, arm=names)
+        more = grid(seed=range(2), rows=(200, 400), data=SETS, arm=names)
+        return [*few, *more]
     if part == "setfit":
         return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
     names = [one.format(part) for one in two]
     if part == STRONG:
-        return grid(seed=range(3), rows=(100, 400), data=SETS, arm=names)
+        return grid(rows=(100, 400), seed=range(3), data=SETS, arm=names)
     usual = grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names)
     few = grid(seed=range(2), rows=(50, 1600), data=SETS, arm=names)
     return [*usual, *few]
@@ -169,7 +187,7 @@ def _encode(encoder: str, texts: Sequence[str]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=["frozen", MINILM, STRONG, "setfit"], default="frozen")
+    parser.add_argument("--part", choices=PARTS, default="frozen")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--tables", action="store_true")
