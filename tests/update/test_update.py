@@ -9,12 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
+from holdfast.analyses.row_texts import labels_of_rows
 from holdfast.cli.main import app
 from holdfast.core.errors import HoldfastError, RecipeError
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+from holdfast.runs.finished_run import FinishedRun
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,39 @@ def test_too_little_evidence_exits_3_with_every_file_complete(
     # What is finished is not done again, and is no more accepted than before.
     again = run(served, "--out", out, "--resume", "--json")
     assert (again.exit_code, json.loads(again.stdout)) == (3, result)
+
+
+def test_a_cross_fitted_run_is_updated_and_judged_out_of_fold(
+    feedback: Path, odd_rows: Any, write_csv: Any, quick: list[str], tmp_path: Path
+) -> None:
+    """Its validation rows are set aside again, and of the served model count there the predictions
+    of the folds that had not learned from them."""
+    data = write_csv(tmp_path / "reviews.csv", odd_rows(100, seed=1, mark="good"))
+    settings = [f"data.path={data}", *quick, "train.folds=2", "train.epochs=1", "seed=3"]
+    train(override(Recipe(), settings), tmp_path / "served")
+    finished = FinishedRun(tmp_path / "served")
+    judged = finished.divided_table("valid")
+    assert 0 < len(judged) < len(finished.table("valid"))
+    assert len(judged) + len(finished.divided_table("train")) == len(finished.table("train"))
+    out = tmp_path / "new"
+    done = run(finished.run, "--feedback", feedback, "--out", out, "--json")
+    assert done.exit_code in (0, 3), done.output
+    result = read(out)
+    block = result["update"]
+    assert block["start"]["start"] == "anew"
+    assert "also learned from the validation rows" in block["start"]["because"]
+    assert set(texts(out / "valid.parquet")) == set(judged.column("text"))
+    assert not set(texts(out / "valid.parquet")) & set(texts(out / "data.parquet"))
+    stored = finished.stored("valid").to_pylist()
+    of_row = {one["row"]: one["prediction"] == one["label"] for one in stored}
+    right = [of_row[row] for row in judged.column("row")]
+    served = finished.predictor.answer(judged).predictions
+    assert np.mean(right) != np.mean(
+        [a == b for a, b in zip(served, labels_of_rows(judged), strict=True)]
+    )
+    new = result["valid"]["metrics"]["accuracy"]["value"]
+    difference = block["gate"]["old"]["difference"]["value"]
+    assert new - difference == pytest.approx(np.mean(right))
 
 
 @pytest.mark.slow

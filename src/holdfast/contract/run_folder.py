@@ -33,6 +33,8 @@ RESULT = run_files.RESULT_FILE
 MODEL = run_files.MODEL_FOLDER
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
+# The note on a validation row in the file of the split, where a cross-fitted run learned from it.
+ALSO_TRAINED_NOTE = "a validation row of the split: also used for training, evaluated out of fold"
 # The request of a search (folds, trials): next to the checkpoints until the run is finished.
 SEARCH = "search.yaml"
 # The trials of a search, in Optuna's storage.

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, class_count
+from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import process_count
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 
 FOLDS_KEY = "train.folds"
 VALID_GIVEN = "needs validation rows from the source, but they were given separately"
-ALSO_TRAINED_NOTE = "a validation row of the split: also used for training, evaluated out of fold"
 
 
 def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:

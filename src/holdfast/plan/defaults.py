@@ -46,11 +46,11 @@ class Default:
 
     ``model_type`` is by parameters: small below 40 million, base below 200 million, large above; or
     the task's name for its type of model (``vision``, ``resnet``). A run first takes
-    ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of fine-tuning
-    from the linear probe; either may be zero. With ``folds`` validation rows are learned from too,
-    and every choice is made out of fold; it is for so many ``rows`` of training and validation
-    together. ``source`` is the benchmark of this repository that chose the line (``benchmarked``),
-    else the reference that it follows.
+    ``contrast_steps`` of supervised contrast with a refitted head, at ``contrast_rate`` times the
+    learning rate, then ``epochs`` of fine-tuning from the linear probe; either may be zero. With
+    ``folds`` validation rows are learned from too, and every choice is made out of fold; ``rows``
+    are then training and validation rows together. ``source`` is the benchmark of this repository
+    that chose the line (``benchmarked``), else the reference that it follows.
     """
 
     model_type: str
@@ -63,6 +63,7 @@ class Default:
     benchmarked: bool = False
     classes: int = 0
     folds: int = 0
+    contrast_rate: float = 0.5
 
 
 DEFAULTS_TABLE = (
@@ -79,7 +80,9 @@ DEFAULTS_TABLE = (
         True,
         MANY_CLASSES,
     ),
-    Default("small", 200, 75, 0, 16, 1e-4, "benchmarks/small_data.py at 100 rows", True),
+    Default(
+        "small", 200, 40, 0, 16, 1e-4, "benchmarks/plans.py at 100 rows", True, contrast_rate=1.0
+    ),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
     Default("base", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
@@ -296,7 +299,9 @@ def _resolve_methods(
         rule = f"trains the encoder, which model.freeze={BACKBONE} keeps as pretrained"
         raise RecipeError("methods.contrast", rule, None, "Remove one of the two.")
     contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST and not frozen
-    by_table = {"contrast": {"steps": default.contrast_steps}} if contrasted else {}
+    rate = default.contrast_rate * known.learning_rate
+    stage = {"steps": default.contrast_steps, "learning_rate": rate}
+    by_table = {"contrast": stage} if contrasted else {}
     default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
     resolved_methods: dict[str, dict[str, Any] | bool] = {}
     for name, request in {**default_on, **recipe.methods}.items():

@@ -23,7 +23,7 @@ import numpy as np
 from holdfast.contract.inference import read_columns, within_limits
 from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, make_predictions, rows_of
 from holdfast.contract.result import now
-from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
+from holdfast.contract.run_folder import ALSO_TRAINED_NOTE, PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors
@@ -178,8 +178,28 @@ class FinishedRun:
         caller that queries a model on them uses ``reopen``."""
         if side == "valid" and self.out_of_fold:
             side = "train"
+        return self._table_of(side, *self._split_rows(side))
+
+    def divided_table(self, side: SplitName) -> Table:
+        """The rows of a split as it was made: validation rows that a cross-fitted run learned from
+        too (``train.folds``) are validation rows."""
+        if not self.out_of_fold or side == "test":
+            return self.table(side)
+        rows, keys = self._split_rows("train")
+        noted = np.isin(rows, self._also_trained_rows())
+        chosen = noted if side == "valid" else ~noted
+        return self._table_of("train", rows[chosen], None if keys is None else keys[chosen])
+
+    def _also_trained_rows(self) -> Ints:
+        import pyarrow.compute as pc
+
+        records = self._parquet(SPLITS)
+        noted = pc.match_substring(records["note"], ALSO_TRAINED_NOTE)
+        rows: Ints = records.filter(pc.fill_null(noted, False))["row"].to_numpy()
+        return rows
+
+    def _table_of(self, side: SplitName, rows: Ints, keys: Any) -> Table:
         source_table = self._tables.get(side, self._tables["source"])
-        rows, keys = self._split_rows(side)
         if not np.isin(rows, source_table.column("row")).all():
             raise self._changed_error(side)
         table = rows_of(source_table, rows)

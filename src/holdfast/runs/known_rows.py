@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.predictions import SplitName
-from holdfast.contract.run_folder import RECIPE, SPLITS
+from holdfast.contract.run_folder import ALSO_TRAINED_NOTE, RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
@@ -74,9 +74,10 @@ class KnownRows:
         return {**fields, "why": self.why}
 
 
-def find_known_rows(runs: Sequence[Path], table: Table) -> KnownRows:
-    """The rows of ``table`` that any of the runs had among its own."""
-    by_run = [_known_to_run(run, table) for run in runs]
+def find_known_rows(runs: Sequence[Path], table: Table, *, as_divided: bool = False) -> KnownRows:
+    """The rows of ``table`` that any of the runs had among its own. With ``as_divided`` validation
+    rows that a cross-fitted run learned from too (``train.folds``) are validation rows."""
+    by_run = [_known_to_run(run, table, as_divided) for run in runs]
     split_index = (
         np.min([one.split_index for one in by_run], axis=0) if len(table) else by_run[0].split_index
     )
@@ -85,7 +86,7 @@ def find_known_rows(runs: Sequence[Path], table: Table) -> KnownRows:
     return KnownRows(table.column("row"), split_index, np.asarray(same), "; ".join(reasons) or None)
 
 
-def _known_to_run(run: Path, table: Table) -> KnownRows:
+def _known_to_run(run: Path, table: Table, as_divided: bool) -> KnownRows:
     path = run / SPLITS
     rows = table.column("row")
     no_split = np.full(len(table), NO_SPLIT, dtype=np.int8)
@@ -95,6 +96,10 @@ def _known_to_run(run: Path, table: Table) -> KnownRows:
     check_files(run, read_result(run), [path.name])
     records = _records(path)
     names = records["split"].to_pylist()
+    if as_divided:
+        notes = records["note"].to_pylist()
+        also_trained = [ALSO_TRAINED_NOTE in (note or "") for note in notes]
+        names = ["valid" if x else name for x, name in zip(also_trained, names, strict=True)]
     numbers: Mapping[str, int] = {name: index for index, name in enumerate(SPLIT_NAMES)}
     split_indices = np.array([numbers.get(name, NO_SPLIT) for name in names], dtype=np.int8)
     split_index, same = no_split, not_same

@@ -18,6 +18,7 @@ from holdfast.data.table import Table
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.plugins.update.gate import signed_points
 from holdfast.recipe import Recipe
+from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.predictor import Predictor
 
 Start = Literal["warm", "anew"]
@@ -40,6 +41,8 @@ class StartChoice:
 
 def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:
     """Why training cannot start from the served model; ``None`` where it can."""
+    if FinishedRun(run).out_of_fold:
+        return "the served model also learned from the validation rows"
     if deleted:
         return f"the served model was trained on {deleted} rows that were deleted since"
     if is_adapter_folder(run / MODEL):

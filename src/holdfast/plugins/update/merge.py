@@ -105,12 +105,12 @@ def _refuse_run(finished_run: FinishedRun) -> None:
     if task in IMAGE_TASKS:
         rule = f"has the task {task}; update cannot join images"
         raise RunError(run, rule, None, "Put the new images into its data folder, and train again.")
-    if finished_run.out_of_fold or not (finished_run.result.get("valid") or {}).get("n"):
+    if not len(finished_run.divided_table("valid")):
         raise RunError(
             run,
-            "has no separate validation set to compare an update on",
+            "has no validation rows to compare an update on",
             None,
-            "Update a run of holdfast train with a validation set (train.folds=0).",
+            "Update a run of holdfast train with validation rows.",
         )
     test = finished_run.result.get("test") or {}
     if not test.get("n") or test.get("out_of_fold"):
@@ -173,7 +173,7 @@ class _FeedbackJoin:
         row_numbers = np.asarray(table.column("row"), dtype=np.int64)
         positions = feedback_positions[row_numbers]
         self._counts["missing"] = len(feedback_positions) - len(positions)
-        train = self._finished_run.table("train")
+        train = self._finished_run.divided_table("train")
         self._report_scripts(table, positions, train)
         usable, duplicate_group, replaced = self._usable_rows(table, train)
         gate_mask = self._gate_rows(table, positions, usable, duplicate_group, gate_share)
@@ -190,7 +190,7 @@ class _FeedbackJoin:
         new = with_columns(rows.take(row_numbers[train_mask]), replayed.column_names)
         tables = {
             "data": pa.concat_tables([replayed, new], promote_options="default"),
-            "valid": self._stored_rows("valid", self._finished_run.table("valid")),
+            "valid": self._stored_rows("valid", self._finished_run.divided_table("valid")),
             "test": self._stored_rows("test", self._finished_run.table("test")),
             GATE: rows.take(row_numbers[gate_mask]),
             FEEDBACK: _feedback_origins(
@@ -228,7 +228,10 @@ class _FeedbackJoin:
         rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
         positions = feedback_positions[np.asarray(table.column("row"), dtype=np.int64)]
-        new = find_known_rows([self._finished_run.run], table).split_index == NO_SPLIT
+        new = (
+            find_known_rows([self._finished_run.run], table, as_divided=True).split_index
+            == NO_SPLIT
+        )
         return table.take(np.flatnonzero(new & self._fair_sample(positions)))
 
     def _fair_sample(self, positions: Ints) -> Bools:

@@ -200,14 +200,14 @@ class UpdateLearner:
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        served_old = _GatePredictions.predict(served, valid)
+        served_old = _GatePredictions.unlearned(self._run, served, valid)
         served_new = _GatePredictions.predict(served, fresh)
         updated_old = _GatePredictions.predict(new, valid)
         updated_new = _GatePredictions.predict(new, fresh)
         old = [_gate_rows(OLD, valid, updated_old, served_old, seed)]
         first = first_run_of(self._run)
         if first != self._run:
-            first_old = _GatePredictions.predict(Predictor.load(first), valid)
+            first_old = _GatePredictions.unlearned(first, Predictor.load(first), valid)
             description = f"{OLD}, compared with the first model"
             old.append(_gate_rows(description, valid, updated_old, first_old, seed))
         columns = SourceColumns(self._recipe.data)(valid)
@@ -251,6 +251,20 @@ class _GatePredictions:
     def predict(cls, predictor: Predictor, table: Table) -> _GatePredictions:
         answer = predictor.answer(table)
         return cls(to_json(list(answer.predictions)), answer.probabilities, predictor.names)
+
+    @classmethod
+    def unlearned(cls, run: Path, predictor: Predictor, valid: Table) -> _GatePredictions:
+        """The predictions of a run for its validation rows: where it learned from them too
+        (``train.folds``), those of the models of its folds that did not."""
+        finished_run = FinishedRun(run)
+        if not finished_run.out_of_fold:
+            return cls.predict(predictor, valid)
+        stored = finished_run.stored("valid")
+        keys = text_keys(rows_of(finished_run.table("valid"), stored["row"].to_numpy()))
+        places = {key: place for place, key in enumerate(keys.tolist())}
+        found = stored.take([places[key] for key in text_keys(valid).tolist()])
+        probabilities = np.array(found["probabilities"].to_pylist(), dtype=np.float64)
+        return cls(found["prediction"].to_pylist(), probabilities, finished_run.names)
 
 
 def _gate_rows(
