@@ -3,7 +3,6 @@
     python benchmarks/fresh_verdicts.py --jobs 16                # every cell, 16 at a time
     python benchmarks/fresh_verdicts.py --jobs 16 --out FILE.jsonl
     python benchmarks/fresh_verdicts.py --seeds 0 1 --only overfit --out pilot.jsonl
-    python benchmarks/fresh_verdicts.py --tables                 # the tables of what is there
     python benchmarks/fresh_verdicts.py --again LOOKS            # judged again by this code
 
 A run does not depend on what is said of it, and its looks are kept where ``HOLDFAST_FRESH_LOOKS``
@@ -38,8 +37,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import NOT_RUN, RESULTS, append, publish, run_cells, stored
+from cells import NOT_RUN, RESULTS, append, run_cells, stored
 from cells import key as key_of
+from claims import Claim, Line, Lines, pick, runs, share, table
 from peers.sets import SETS as ALL_SETS
 from peers.tables import markdown
 from verdict_parts.fresh_truth import ACCEPTED, ACCUSED, NAMED, is_named, truth_of
@@ -67,27 +67,16 @@ def main() -> None:
     parser.add_argument("--only", choices=("overfit", "sound", "faults"), nargs="*")
     parser.add_argument("--cells", type=int, help="no more than the first so many")
     parser.add_argument("--minutes", type=float, help="start no new cell after this time")
-    parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     parser.add_argument("--again", type=Path, help="run nothing, judge the looks of this folder")
-    parser.add_argument("--publish", action="store_true", help="put the tables into RESULTS.md")
     options = parser.parse_args()
     groups = options.only or ("overfit", "sound", "faults")
     cells = [c for c in all_cells(options.seeds) if c["group"] in groups][: options.cells]
-    if options.tables or options.again:
+    if options.again:
         done = stored(options.out)
-        results = [done.get(key_of(cell)) for cell in cells]
-        if options.again:
-            results = [
-                again(cell, result, options) for cell, result in zip(cells, results, strict=True)
-            ]
+        for cell in cells:
+            again(cell, done.get(key_of(cell)), options)
     else:
-        results = run_cells(
-            NAME, cells, run_one, options.out, minutes=options.minutes, jobs=options.jobs
-        )
-    text = section(cells, results)
-    print(text)
-    if options.publish:
-        publish(NAME, text)
+        run_cells(NAME, cells, run_one, options.out, minutes=options.minutes, jobs=options.jobs)
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -213,6 +202,76 @@ def _words(one: Judged) -> str:
         f"validation {result['valid_accuracy']:.0%}, unseen {result['pool_accuracy']:.0%}; unseen "
         f"loss {result['pool_loss']:.2f}, lowest {result['pool_least']:.2f}{wanted}"
     )
+
+
+def counted(lines: Lines) -> list[Line]:
+    """The runs that are what they were meant to be, with whether the verdict is right."""
+    pairs = [(line, line) for line in lines]
+    return [{**line, "right": _right((line, line))} for line, _ in pairs if _counts((line, line))]
+
+
+def rights(lines: Lines) -> tuple[int, int]:
+    return sum(line["right"] for line in lines), len(lines)
+
+
+def finding(lines: Lines) -> str:
+    lines = counted(lines)
+    wrong, sound = rights(pick(lines, group="sound"))
+    return (
+        f"Of runs that truly overfit {share(*rights(pick(lines, group='overfit')), long=True)} are "
+        "called "
+        f"overfit or memorizing; of sound runs {share(sound - wrong, sound, long=True)} are "
+        "accused of it; "
+        f"of other faults {share(*rights(pick(lines, group='faults')), long=True)} are named."
+    )
+
+
+def correct(lines: Lines) -> str:
+    return share(*rights(lines))
+
+
+def labels(lines: Lines) -> str:
+    return ", ".join(
+        f"{label} {n}" for label, n in Counter(l["label"] for l in lines).most_common()
+    )
+
+
+def wrong_ones(lines: Lines) -> str:
+    wrong = [f"- {_words((line, line))}" for line in counted(lines) if not line["right"]]
+    aside = Counter((l["group"], truth_of(l)) for l in lines if not _counts((l, l)))
+    told = ", ".join(
+        f"{n} meant as {group} and truly {truth}" for (group, truth), n in aside.items()
+    )
+    return "\n\n".join(
+        [
+            "\n".join(["Wrong verdicts:", "", *wrong]) if wrong else "",
+            f"Not counted: {told}." if told else "",
+        ]
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "Overfitted, sound and faulty runs",
+    """\
+Fresh runs of MiniLM on nine sets, through `train` and `holdfast.Guard`, with 400 rows that the
+run never saw as the truth: runs meant to overfit, runs meant to be sound, and seven faults (a
+learning rate far too low or too high, too few steps, wrong labels, duplicates across the split).
+A run counts only if it truly is what it was meant to be. Nothing was chosen on these seeds.""",
+    lambda: all_cells(list(FRESH)),
+    finding,
+    [
+        lambda lines: table(
+            {"group": "Runs", "way": "How"}, {"Runs": runs, "Correct, %": correct, "Labels": labels}
+        )(counted(lines)),
+        lambda lines: table({"entry": "Through"}, {"Runs": runs, "Correct, %": correct})(
+            counted(lines)
+        ),
+    ],
+    wrong_ones,
+    command="python benchmarks/fresh_verdicts.py --jobs 16",
+)
 
 
 if __name__ == "__main__":

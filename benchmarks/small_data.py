@@ -23,23 +23,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cells import NOT_RUN, Cell, grid, publish, run_cells
+from cells import NOT_RUN, Cell, grid, run_cells
+from claims import Claim, Column, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.arms import Arm
 from peers.rows import SETS, Parts, clean_set, draw, labelled_counts
 from peers.script import options, results_path, runner
-from peers.tables import (
-    column,
-    foot,
-    gap,
-    markdown,
-    matched,
-    points,
-    ratio,
-    records,
-    spread,
-    target,
-    times,
-)
+from peers.tables import column, gap, points, spread, target
 
 NAME = "small_data"
 BY = ("rows", "data", "seed")
@@ -96,61 +85,6 @@ def with_probe(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [*map(dict, done), *probes]
 
 
-def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
-    finished = records(todo, results)
-    done = with_probe(finished)
-    sizes = list(dict.fromkeys(cell["rows"] for cell in todo))
-    parts = [
-        "## Few labelled rows",
-        "MiniLM; accuracy on 2,000 test rows, in %, mean ± standard deviation over seeds.",
-        by_set(done, sizes),
-        "Over the sets, where Holdfast and both Trainers have run; differences are Holdfast "
-        "minus the peer in points, paired, with 95 % intervals over runs.",
-        by_size(done, sizes),
-        "\n".join(targets(done, sizes)),
-        foot("python benchmarks/small_data.py", len(todo), finished, threads),
-    ]
-    return "\n\n".join(parts)
-
-
-def by_set(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
-    names = (MAIN, *PEERS, SETFIT, SETFIT_ALL)
-    lines = []
-    for size in sizes:
-        for data in SETS:
-            of = [r for r in done if r["rows"] == size and r["data"] == data]
-            shown = [
-                spread([100 * r["accuracy"] for r in of if r["arm"] == name]) for name in names
-            ]
-            if size != sizes[0]:
-                shown[names.index(SETFIT) :] = ["", ""]
-            lines.append([str(size), data, *shown])
-    return markdown(["Rows", "Set", *names], lines)
-
-
-def by_size(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> str:
-    """Means over all sets: accuracy, difference, training and command seconds."""
-    lines = []
-    for size in sizes:
-        for name in (MAIN, *PEERS, SETFIT, SETFIT_ALL):
-            needed = (MAIN, *PEERS) if name in (MAIN, *PEERS) else (MAIN, name)
-            groups = matched([r for r in done if r["rows"] == size], BY, needed)
-            if groups or name in (MAIN, *PEERS) or size == sizes[0]:
-                lines.append([str(size), name, *line(groups, name)])
-    head = [
-        "Rows",
-        "System",
-        "Runs",
-        "Accuracy, %",
-        "Holdfast minus it",
-        "Train, s",
-        "Command, s",
-        "Processor, s",
-        "Peak, MB",
-    ]
-    return markdown(head, lines)
-
-
 def line(groups: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     if not groups:
         return ["0", *[NOT_RUN] * 6]
@@ -166,22 +100,6 @@ def line(groups: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 def against(groups: Sequence[Mapping[str, Any]], name: str) -> Any:
     ours, theirs = column(groups, MAIN, "accuracy"), column(groups, name, "accuracy")
     return gap(ours, theirs, f"{name} accuracy")
-
-
-def targets(done: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> list[str]:
-    """The targets, yes or no, over the runs that have all arms."""
-    lines = []
-    for size in sizes:
-        groups = matched([r for r in done if r["rows"] == size], BY, (MAIN, *PEERS))
-        lines += size_targets(size, groups)
-    groups = matched(done, BY, (MAIN, STOPPING))
-    if groups:
-        over = against(groups, STOPPING)
-        text = f"{points(over)} points over {over.n} runs"
-        lines.append(target("over all sizes, above early stopping", over.value > 0, text))
-    else:
-        lines.append(target("over all sizes, above early stopping", None, ""))
-    return [*lines, *setfit_targets(done, sizes[0])]
 
 
 def size_targets(size: int, groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -219,20 +137,6 @@ def size_targets(size: int, groups: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def setfit_targets(done: Sequence[Mapping[str, Any]], size: int) -> list[str]:
-    groups = matched([r for r in done if r["rows"] == size], BY, (MAIN, SETFIT))
-    whats = f"{size} rows: no gap to SetFit", f"{size} rows: in a quarter of SetFit's time"
-    if not groups:
-        return [target(what, None, "") for what in whats]
-    difference = against(groups, SETFIT)
-    share = ratio(column(groups, MAIN, "train_s"), column(groups, SETFIT, "train_s"), "setfit time")
-    text = f"{points(difference)} points over {difference.n} runs"
-    return [
-        target(whats[0], difference.value >= 0, text),
-        target(whats[1], share.value <= 0.25, f"{times(share)} of its `train_s`"),
-    ]
-
-
 def mean(groups: Sequence[Mapping[str, Any]], arm: str, name: str) -> float:
     return statistics.fmean(column(groups, arm, name))
 
@@ -243,12 +147,69 @@ def main(words: Sequence[str]) -> None:
     todo = cells(chosen.quick)
     parts = functools.partial(parts_of, quick=chosen.quick)
     run_one = runner(arms(chosen.quick), parts, path, chosen.threads)
-    minutes = 0 if chosen.tables else chosen.minutes
-    results = run_cells(NAME, todo, run_one, path, minutes=minutes)
-    text = report(todo, results, chosen.threads)
-    print(f"\n{text}")
-    if not chosen.quick:
-        publish(path.stem, text)
+    run_cells(NAME, todo, run_one, path, minutes=chosen.minutes)
+
+
+def of_arm(name: str) -> Column:
+    return lambda lines: average("accuracy", 100, limits=False)(pick(lines, arm=name))
+
+
+def finding(lines: Lines) -> str:
+    parts = []
+    for size in SIZES:
+        gaps = {
+            name: paired(pick(lines, rows=size), "accuracy", MAIN, peer, BY)
+            for name, peer in (("Trainer's", PLAIN), ("Trainer's with early stopping", STOPPING))
+        }
+        found = [
+            f"{gap.words(100, 1, ' points')} above {peer}" for peer, gap in gaps.items() if gap
+        ]
+        parts += [f"with {size} labelled rows {' and '.join(found)}"] if found else []
+    return f"Holdfast's test accuracy is, {'; '.join(parts)}." if parts else ""
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Few labelled rows",
+    """\
+MiniLM on CR, MR and TREC without duplicates. 82 % of the labelled rows are training rows, the
+others validation rows; the 2,000 test rows are the same for every seed and size. Systems on the
+same rows: Holdfast's default; Trainer (3 epochs, batches of 8); Trainer with early stopping (at
+most 20 epochs, patience 3, the best checkpoint restored); SetFit; the linear probe of Holdfast's
+run. Every system trains on the training rows only ("all rows": also on the validation rows).""",
+    lambda: cells(quick=False),
+    finding,
+    [
+        lambda lines: comparison(
+            [(MAIN, other) for other in (PLAIN, STOPPING, PROBE, SETFIT)],
+            {
+                "Accuracy, points": Metric("accuracy", 100),
+                "Training time, ratio": Metric("train_s", 1, 2, times=True),
+            },
+            "rows",
+        )(with_probe(lines)),
+        lambda lines: table(
+            {"rows": "Rows", "arm": "System"},
+            {
+                "Runs": runs,
+                "Accuracy, %": average("accuracy", 100, limits=False),
+                "Training, s": average("train_s", limits=False),
+                "Command, s": average("command_s", limits=False),
+                "Peak memory, MB": average("peak_mb", 1, 0, limits=False),
+            },
+        )(sorted(with_probe(lines), key=lambda line: int(line["rows"]))),
+        lambda lines: table(
+            {"rows": "Rows", "data": "Set"},
+            {name: of_arm(name) for name in (MAIN, PLAIN, STOPPING, PROBE, SETFIT, SETFIT_ALL)},
+            "Accuracy in % by set:",
+        )(with_probe(lines)),
+    ],
+    """\
+The defaults were chosen on these sets, so another set may show a smaller difference ([ten
+sets](quality.md)). Differences are not shown where the interval contains 0. One run of SetFit
+shows no difference.""",
+)
 
 
 if __name__ == "__main__":
