@@ -1,7 +1,6 @@
 """What a plan for an encoder of base size should be: epochs, learning rate, contrast.
 
     python benchmarks/base_plans.py [--minutes M] [--jobs J]
-    python benchmarks/base_plans.py --tables
 
 From all-mpnet-base-v2, on sets of ``peers/sets.py`` with 100 and 400 labelled rows; one thread. The
 table gives, for each plan, the mean accuracy over sets and seeds, the seconds of training, and the

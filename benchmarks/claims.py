@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import BOOK, RESULTS, Cell, key
+from cells import HERE, RESULTS, Cell, key
 from peers.tables import markdown, matched
 from scipy import stats
 
@@ -33,6 +33,7 @@ Lines = Sequence[Line]
 Column = Callable[[Lines], str]
 Section = Callable[[Lines], str]
 
+BOOK = HERE / "RESULTS.md"
 # Below this share of its cells, and without an interval, a benchmark says nothing yet.
 LEAST_SHARE = 0.2
 # Where so many sets were measured they are the units of an interval: the next set is another one.
@@ -130,21 +131,32 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def mean_words(lines: Lines, name: str, scale: float = 1, digits: int = 1, unit: str = "") -> str:
+def mean_words(
+    lines: Lines,
+    name: str,
+    scale: float = 1,
+    digits: int = 1,
+    unit: str = "",
+    *,
+    sign: bool = False,
+) -> str:
     """A mean for a sentence: ``88.1 % (95 % CI 85.0–91.2, 9 runs)``."""
     values = [scale * float(line[name]) for line in lines if line.get(name) is not None]
     if not values:
         return ""
     middle, low, high = mean_interval(values)
+    if unit == " %":
+        # A rate lies between 0 and 100 %, whatever the spread of few runs says.
+        low, high = max(low, 0.0), min(high, 100.0)
     runs = f"{len(values)} run{'s' if len(values) > 1 else ''}"
-    limits = "" if math.isnan(low) else f"{INTERVAL} {interval(low, high, digits)}, "
-    return f"{number(middle, digits)}{unit} ({limits}{runs})"
+    limits = "" if math.isnan(low) else f"{INTERVAL} {interval(low, high, digits, sign)}, "
+    return f"{number(middle, digits, sign)}{unit} ({limits}{runs})"
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A difference or a ratio of runs on the same rows, with Student's t interval (of a ratio on
-    the logarithm), and over what: ``10 pairs``, or ``10 sets, 43 pairs``."""
+    the logarithm), and over what: ``43 pairs on 10 sets``."""
 
     value: float
     low: float
@@ -199,7 +211,7 @@ def paired(
     middle, low, high = mean_interval([statistics.fmean(values) for values in units.values()])
     back = math.exp if times else float
     pairs = f"{len(groups)} pair{'s' if len(groups) > 1 else ''}"
-    over = f"{len(sets)} sets, {pairs}" if over_sets else pairs
+    over = f"{pairs} on {len(sets)} sets" if len(sets) > 1 else pairs
     return Gap(back(middle), back(low), back(high), over)
 
 
@@ -446,7 +458,21 @@ THEMES = (
     "Other",
 )
 # Benchmarks that store no lines: their commands print, or their figures were never stored.
-UNSTORED: dict[str, str] = {}
+UNSTORED = {
+    "A class of 1 : 20 (`balance.py`)": "python benchmarks/balance.py",
+    "A large file": "python benchmarks/big_file.py",
+    "A model in service under an open load": "python benchmarks/serving.py --run RUN",
+    "Broken inputs": "python benchmarks/fuzz.py",
+    "Checks of single texts": "python benchmarks/single_texts.py",
+    "Conversations written at the same time": "python benchmarks/chat.py",
+    "Intervals from few groups": "python benchmarks/few_groups.py",
+    "The checkpoint that is kept": "python benchmarks/kept_state.py --record",
+    "The cost of leaks": "python benchmarks/leak_price.py",
+    "The estimated share of wrong labels": "python benchmarks/wrong_labels.py",
+    "Verdicts on recorded runs and on logs of others": "python benchmarks/verdicts.py",
+    "What each action of the guard is worth": "python benchmarks/forks.py",
+    "When to stop": "python benchmarks/stopping.py",
+}
 
 
 def amount(done: int, planned: int) -> str:
@@ -497,11 +523,10 @@ def origin(claim: Claim, lines: Lines) -> str:
 
 def claims() -> list[Claim]:
     """The claims of the scripts in this folder, theme by theme."""
-    here = Path(__file__).resolve().parent
     found = []
-    for path in sorted(here.rglob("*.py")):
+    for path in sorted(HERE.rglob("*.py")):
         if re.search(r"^CLAIMS? = ", path.read_text("utf-8"), re.MULTILINE):
-            name = ".".join(path.relative_to(here).with_suffix("").parts)
+            name = ".".join(path.relative_to(HERE).with_suffix("").parts)
             module = importlib.import_module(name)
             found += getattr(module, "CLAIMS", None) or [module.CLAIM]
     return sorted(found, key=lambda one: (THEMES.index(one.theme), one.title))

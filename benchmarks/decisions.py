@@ -233,7 +233,7 @@ def finding(lines: Lines) -> str:
         "A promised precision is kept in "
         f"{share(*counts(kept, 'kept', 'draws', shares=True), long=True)} draws (wanted: 95 %); of "
         "two equal "
-        "models one is called better in "
+        "models one is called better or worse in "
         f"{share(*counts(pairs, 'false', 'pairs', shares=True), long=True)} comparisons."
     )
 

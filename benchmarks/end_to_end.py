@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -198,23 +198,6 @@ def digests(run: Path) -> dict[str, str]:
         for path in files
         if path.is_file() and path.name != "README.md"
     }
-
-
-def line(r: Mapping[str, Any]) -> list[str]:
-    def shown(value: str, low: str, high: str) -> str:
-        return f"{r[value]:.3f} ({r[low]:.3f} to {r[high]:.3f})"
-
-    return [
-        r["data"],
-        r["task"],
-        f"{r['train_rows']}, {r['test_rows']}",
-        r["metric"],
-        shown("value", "low", "high"),
-        f"{shown('baseline', 'baseline_low', 'baseline_high')}, {r['baseline_what']}",
-        f"{r['difference']:.0e}",
-        r["resumed"] or "",
-        *(f"{r[name]:.0f}" for name in ("train_s", "command_s", "cpu_s", "peak_mb")),
-    ]
 
 
 def main(words: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
     python benchmarks/entities.py               # three seeds
     python benchmarks/entities.py --minutes 10  # start no new cell after ten minutes
-    python benchmarks/entities.py --tables      # the table of what is there
 
 Sentences of WikiText-2 whose tags were made from what lower case hides: runs of capitalised words
 are NAMEs, months with their days and years DATEs, other numbers NUMBERs; then every word is lower

@@ -3,7 +3,6 @@
     python benchmarks/few_rows.py                    # every cell that is missing; resumable
     python benchmarks/few_rows.py --only trec-100    # those whose name begins so
     python benchmarks/few_rows.py --intervals        # the intervals alone
-    python benchmarks/few_rows.py --tables           # the tables of what is there
 
 **Runs**: MiniLM, so many labelled rows, of which 15 % are set aside as test rows and used by
 neither. ``division`` learns from 70 %, and 15 % judge; ``cross-fitted`` (``train.folds=3``) learns

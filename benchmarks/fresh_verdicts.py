@@ -33,15 +33,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import NOT_RUN, RESULTS, append, run_cells, stored
+from cells import RESULTS, append, run_cells, stored
 from cells import key as key_of
 from claims import Claim, Line, Lines, pick, runs, share, table
 from peers.sets import SETS as ALL_SETS
-from peers.tables import markdown
 from verdict_parts.fresh_truth import ACCEPTED, ACCUSED, NAMED, is_named, truth_of
 
 NAME = "fresh_verdicts"
@@ -136,41 +135,6 @@ def _cell(
 Judged = tuple[Cell, Mapping[str, Any]]
 
 
-def section(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]) -> str:
-    """The tables: how many of the truly overfit were named, of the sound accused, of each fault
-    accepted; and each run whose verdict is wrong, a line each."""
-    there = [(c, r) for c, r in zip(cells, results, strict=True) if r is not None]
-    chosen = {
-        group: [one for one in there if one[0]["group"] == group and _counts(one)]
-        for group in ("overfit", "sound", "faults")
-    }
-    rows = [
-        _line("overfitted on purpose, named", chosen["overfit"], lambda o: o[1]["label"] in NAMED),
-        _line("sound, accused", chosen["sound"], lambda o: o[1]["label"] in ACCUSED),
-        _line("other faults, accepted", chosen["faults"], _right),
-    ]
-    for fault in FAULTS:
-        runs = [one for one in chosen["faults"] if one[0]["way"] == fault]
-        rows.append(_line(f"· {fault}", runs, _right))
-    for entry in ENTRIES:
-        runs = [o for group in chosen.values() for o in group if o[0]["entry"] == entry]
-        rows.append(_line(f"through {entry}, right", runs, _right))
-    stored_other = sum(r["label"] != r["label_of_stored_run"] for _, r in there)
-    wrong = [f"- {_words(one)}" for group in chosen.values() for one in group if not _right(one)]
-    aside = Counter((c["group"], truth_of(r)) for c, r in there if not _counts((c, r)))
-    lines = [
-        "### Plain cases, fresh runs",
-        "`python benchmarks/fresh_verdicts.py --jobs 16`",
-        markdown(["Runs", "", "of", "labels"], rows),
-        "Counted in no group: "
-        + (", ".join(f"{n} meant as {g} and truly {t}" for (g, t), n in aside.items()) or "none")
-        + f". Cells not run: {len(cells) - len(there)} of {len(cells)}. Stored runs that "
-        f"`diagnose` calls otherwise than the run itself: {stored_other}.",
-        "Wrong:\n\n" + "\n".join(wrong) if wrong else "Wrong: none.",
-    ]
-    return "\n\n".join(lines)
-
-
 def _counts(one: Judged) -> bool:
     cell, result = one
     return cell["group"] == "faults" or truth_of(result) == cell["group"]
@@ -183,14 +147,6 @@ def _right(one: Judged) -> bool:
     if cell["group"] == "sound":
         return result["label"] not in ACCUSED
     return is_named(cell["way"], result)
-
-
-def _line(name: str, runs: Sequence[Judged], holds: Callable[[Judged], bool]) -> list[str]:
-    labels = Counter(result["label"] for _, result in runs)
-    told = ", ".join(f"{label} {n}" for label, n in labels.most_common())
-    if not runs:
-        return [name, NOT_RUN, "0", ""]
-    return [name, str(sum(map(holds, runs))), str(len(runs)), told]
 
 
 def _words(one: Judged) -> str:

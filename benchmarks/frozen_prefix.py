@@ -3,7 +3,6 @@
     python benchmarks/frozen_prefix.py               # three seeds of two sets, three arms
     python benchmarks/frozen_prefix.py --minutes 15  # start no new cell after a quarter of an hour
     python benchmarks/frozen_prefix.py --quick       # a smoke test, nothing is kept
-    python benchmarks/frozen_prefix.py --tables      # the tables of what is there
 
 MiniLM in float32 for 10 epochs, never stopped early, everything else Holdfast's own choice; the
 arms alternate on the same rows:
@@ -36,7 +35,6 @@ from peers.kept import keep
 from peers.process import commit, run_process
 from peers.rows import Parts, clean_set, draw, labelled_counts
 from peers.script import options, results_path
-from peers.tables import Record, spread
 
 NAME = "frozen_prefix"
 SEEDS = 3
@@ -131,17 +129,6 @@ def runner(path: Path, threads: int, quick: bool) -> Callable[[Cell], Result]:
         return {**answer["figures"], **asdict(ended), **surroundings}
 
     return run_one
-
-
-def line(done: Sequence[Record], data: str, arm: str) -> list[str]:
-    runs = [r for r in done if (r["data"], r["arm"]) == (data, arm)]
-
-    def shown(name: str, scale: float = 1.0) -> str:
-        return spread([scale * r[name] for r in runs])
-
-    figures = [shown(n) for n in ("train_s", "loop_cpu_s", "cpu_s", "examples_per_s", "peak_mb")]
-    settings = ", ".join(sorted({str(r["cache_frozen"]) for r in runs}))
-    return [data, arm, str(len(runs)), *figures, shown("accuracy", 100), settings]
 
 
 def planned(rows: Mapping[str, int] = ROWS, seeds: int = SEEDS) -> list[dict[str, Any]]:

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, run_cells
+from cells import Cell, Result, grid, run_cells
 from claims import Claim, Lines, counts, rate, share, table
 
 from holdfast.core.records import Outputs
@@ -104,13 +102,6 @@ def read(name: str) -> tuple[list[str], list[str]]:
 
 def take(pool: Outputs, rows: Any) -> Outputs:
     return Outputs(pool.rows[rows], pool.labels[rows], pool.logits[rows], pool.losses[rows])
-
-
-def shown(shares: Sequence[float], wanted: int, count: int) -> str:
-    if len(shares) < wanted:
-        return NOT_RUN
-    error = math.sqrt(sum(share * (1 - share) / count for share in shares)) / len(shares)
-    return f"{100 * sum(shares) / len(shares):.1f} ± {100 * error:.1f}"
 
 
 def cells(count: int = 2000) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """100 kills at random moments: every continued run ends with the bytes of an undisturbed one.
 
-    python benchmarks/kills.py                 # 25 kills a task, tables into RESULTS.md
+    python benchmarks/kills.py                 # 25 kills a task
     python benchmarks/kills.py --minutes 3     # start no new kill after this time
     python benchmarks/kills.py --quick         # one kill a task, nothing is kept
 

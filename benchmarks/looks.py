@@ -17,13 +17,13 @@ import argparse
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, run_cells
-from claims import Claim, Line, Lines, counts, paired, pick, rate, share, table
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Line, Lines, counts, pick, rate, share, table
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
@@ -173,6 +173,14 @@ class Rise:
     p_value: float
 
 
+def paired(gap: Any) -> bool:
+    """Whether the one-sided 5 % paired t test finds a rise."""
+    from scipy.special import stdtrit
+
+    t = gap.mean() / gap.std(ddof=1) * math.sqrt(len(gap))
+    return bool(t > stdtrit(len(gap) - 1, 0.95))
+
+
 def rise_from_best(
     losses: Floats, *, seed: np.random.Generator, groups: Ints | None = None, resamples: int = 1000
 ) -> Rise:
@@ -251,23 +259,6 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     spent = 0.05 * (np.arange(1, planned + 1) / planned) ** within.POWER
     boundary = within.crossing_boundary(law, spent)
     return bool(np.any(means - np.minimum.accumulate(means) > boundary))
-
-
-def tails(pairs: Sequence[tuple[Cell, Result | None]]) -> list[str]:
-    rows = sorted({c["rows"] for c, _ in pairs})
-    lines = ["| tail | " + " | ".join(f"{n} rows" for n in rows) + " |", "|---" * (len(rows) + 1)]
-    lines[1] += "|"
-    for tail in TAILS:
-        words = []
-        for n in rows:
-            found = {c["system"]: r for c, r in pairs if (c["tail"], c["rows"]) == (tail, n)}
-            one, plain = found["look"], found["every look"]
-            known = one is not None and plain is not None
-            words.append(
-                f"{100 * one['alarms']:.1f} ({100 * plain['alarms']:.1f})" if known else NOT_RUN
-            )
-        lines.append(f"| {tail} | " + " | ".join(words) + " |")
-    return lines
 
 
 def cells(runs: int = 60) -> list[dict[str, Any]]:

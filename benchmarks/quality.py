@@ -5,7 +5,6 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part minilm --jobs 2   # tuned from MiniLM
     python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
     python benchmarks/quality.py --part setfit --jobs 2
-    python benchmarks/quality.py --tables                 # the tables of what is there
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
 system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the

@@ -4,7 +4,6 @@
     python benchmarks/selection.py --minutes 60     # start no new cell after an hour
     python benchmarks/selection.py --every          # test every state: shows the best possible pick
     python benchmarks/selection.py --quick          # a smoke test, nothing is kept
-    python benchmarks/selection.py --tables         # the tables of what is there
 
 Holdfast's own loop with its default recipe, but never stopped early, so that no criterion decides
 how long a run is. At each snapshot every criterion keeps its best state, as the loop does; after

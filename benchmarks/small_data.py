@@ -3,7 +3,6 @@
     python benchmarks/small_data.py                 # 100 rows seed by seed, then 400, then 1,600
     python benchmarks/small_data.py --minutes 60    # start no new cell after an hour
     python benchmarks/small_data.py --quick         # a smoke test, nothing is kept
-    python benchmarks/small_data.py --tables        # the tables of what is there
 
 CR, MR and TREC without copies; the labelled rows are divided into 82 % training and 18 %
 validation, stratified; the test rows are 2,000 others, the same for every seed and size. All start
@@ -18,17 +17,15 @@ validation rows, so "SetFit, all rows" learns from those too; it comes last, onc
 from __future__ import annotations
 
 import functools
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cells import NOT_RUN, Cell, grid, run_cells
+from cells import Cell, grid, run_cells
 from claims import Claim, Column, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.arms import Arm
 from peers.rows import SETS, Parts, clean_set, draw, labelled_counts
 from peers.script import options, results_path, runner
-from peers.tables import column, gap, points, spread, target
 
 NAME = "small_data"
 BY = ("rows", "data", "seed")
@@ -36,9 +33,6 @@ SIZES = (100, 400, 1600)
 SEEDS = 3
 MAIN, PLAIN, STOPPING, SETFIT = "holdfast", "trainer", "early stopping", "setfit"
 SETFIT_ALL, PROBE = "setfit, all rows", "linear probe"
-PEERS = (PLAIN, STOPPING, PROBE)
-ALLOWED_POINTS = 0.5
-ALLOWED_S = 30.0
 
 
 def arms(quick: bool) -> dict[str, Arm]:
@@ -83,62 +77,6 @@ def with_probe(done: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if record["arm"] == MAIN and record["probe_accuracy"] is not None
     ]
     return [*map(dict, done), *probes]
-
-
-def line(groups: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    if not groups:
-        return ["0", *[NOT_RUN] * 6]
-    seconds = ["part of Holdfast", "", "", ""]
-    if name != PROBE:
-        told = ("train_s", "command_s", "cpu_s", "peak_mb")
-        seconds = [spread(column(groups, name, figure)) for figure in told]
-    difference = "" if name == MAIN else points(against(groups, name))
-    accuracy = spread(column(groups, name, "accuracy"), 100)
-    return [str(len(groups)), accuracy, difference, *seconds]
-
-
-def against(groups: Sequence[Mapping[str, Any]], name: str) -> Any:
-    ours, theirs = column(groups, MAIN, "accuracy"), column(groups, name, "accuracy")
-    return gap(ours, theirs, f"{name} accuracy")
-
-
-def size_targets(size: int, groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    whats = (
-        f"{size} rows: at most {ALLOWED_POINTS} points below the best peer",
-        f"{size} rows: `train_s` no more than early stopping's",
-        f"{size} rows: the whole command at most {ALLOWED_S:.0f} s more than early stopping's",
-        f"{size} rows: the whole command at most {ALLOWED_S:.0f} s more than its `train_s`",
-    )
-    if not groups:
-        return [target(what, None, "") for what in whats]
-    means = {name: mean(groups, name, "accuracy") for name in (MAIN, *PEERS)}
-    best = max(PEERS, key=lambda name: means[name])
-    below = 100 * (means[best] - means[MAIN])
-    train = [mean(groups, name, "train_s") for name in (MAIN, STOPPING)]
-    whole = [mean(groups, name, "command_s") for name in (MAIN, STOPPING)]
-    runs = f"over {len(groups)} runs"
-    return [
-        target(
-            whats[0],
-            below <= ALLOWED_POINTS,
-            f"{100 * means[MAIN]:.2f} against {100 * means[best]:.2f} of {best} {runs}",
-        ),
-        target(whats[1], train[0] <= train[1], f"{train[0]:.1f} against {train[1]:.1f} s {runs}"),
-        target(
-            whats[2],
-            whole[0] <= whole[1] + ALLOWED_S,
-            f"{whole[0]:.1f} against {whole[1]:.1f} s {runs}",
-        ),
-        target(
-            whats[3],
-            whole[0] <= train[0] + ALLOWED_S,
-            f"{whole[0]:.1f} against {train[0]:.1f} s {runs}",
-        ),
-    ]
-
-
-def mean(groups: Sequence[Mapping[str, Any]], arm: str, name: str) -> float:
-    return statistics.fmean(column(groups, arm, name))
 
 
 def main(words: Sequence[str]) -> None:

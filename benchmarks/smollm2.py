@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
-from cells import NOT_RUN, Cell, Result, run_cells
+from cells import Cell, Result, run_cells
 from claims import Claim, Lines, average, interval, table, text
 
 from holdfast.recipe import Recipe, override
@@ -178,20 +178,6 @@ def plain_loss(model: Path, rows: list[dict[str, str]]) -> float:
 def ids_of(tokenizer: Any, messages: list[dict[str, str]], **more: Any) -> list[int]:
     found: list[int] = tokenizer.apply_chat_template(messages, return_dict=False, **more)
     return found
-
-
-def line(cell: Cell, r: Result | None) -> str:
-    head = f"| {cell['plan']} | {cell['rows']} | {cell['epochs']} · {cell['learning_rate']:g} | "
-    if r is None:
-        return head + f"{NOT_RUN} | | | | | | |"
-    losses = " | ".join(
-        f"{r[f'loss {when}']:.4f} ({r[f'Transformers {when}']:.4f})" for when in ("before", "after")
-    )
-    return (
-        f"{head}{r['verdict']} | {r['kept step']} of {r['last step']} | {losses} | "
-        f"{r['general before']:.3f} → {r['general after']:.3f} | "
-        f"{r['rise low']:+.3f} to {r['rise high']:+.3f} | {r['forgot']} |"
-    )
 
 
 def finding(lines: Lines) -> str:

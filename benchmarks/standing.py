@@ -3,7 +3,6 @@
     python benchmarks/standing.py                        # every cell; resumable, hours
     python benchmarks/standing.py --minutes 4            # start no new cell after four minutes
     python benchmarks/standing.py --only rows=400,data=trec+cr,seed=0+1,arm=default
-    python benchmarks/standing.py --tables               # the tables of what is there
 
 MiniLM on CR, MR, TREC and BANKING77; of the labelled rows 82 % are learned from and the others
 judge; 1,000 test rows, the same for all of a set. Plain fine-tuning is Trainer with early stopping
@@ -20,16 +19,14 @@ one after the fine-tuning as well (CR +1.9, MR +0.7, TREC +1.5 points).
 from __future__ import annotations
 
 import os
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cells import NOT_RUN, RESULTS, Cell, Result, grid, run_cells
+from cells import RESULTS, Cell, Result, grid, run_cells
 from claims import Claim, Lines, Metric, comparison, paired, pick
 from peers.in_process import FOUR, holdfast_fit, trainer_fit
 from peers.script import options
-from peers.tables import markdown
 
 NAME = "standing"
 DEFAULT, PROBE, STOPPING = "default", "probe", "early stopping"
@@ -78,28 +75,6 @@ def run_one(cell: Cell) -> Result:
         found = holdfast_fit(cell, settings_of(cell), probe=cell["arm"] in PROBED)
     print(f"  {found}", flush=True)
     return found
-
-
-Found = Mapping[tuple[int, str, str], Mapping[int, float]]
-
-
-def minus(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    return [one[seed] - other[seed] for seed in one if seed in other]
-
-
-def difference(gaps: Sequence[float]) -> str:
-    return f"{statistics.fmean(gaps):+.1f} ({len(gaps)})" if gaps else NOT_RUN
-
-
-def others(found: Found) -> str:
-    names = [arm for arm in ARMS if arm != DEFAULT]
-    lines = []
-    for rows in sorted(SIZES[:2]):
-        for data in FOUR:
-            base = found.get((rows, data, DEFAULT), {})
-            gaps = [minus(found.get((rows, data, arm), {}), base) for arm in names]
-            lines.append([str(rows), data, *map(difference, gaps)])
-    return markdown(["Rows", "Set", *names], lines)
 
 
 def wanted(only: str) -> list[dict[str, Any]]:

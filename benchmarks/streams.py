@@ -20,17 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, run_cells
+from cells import Cell, Result, grid, run_cells
 from claims import Claim, Lines, counts, rate, share, table
 
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
-from holdfast.stats.intervals import clopper_pearson
 from holdfast.stats.streams.means import StreamLimits, _stakes, betting_limits, sums_evidence
 
 ROWS = 500
 LONG = 3000
-BOUND = 5.0  # per cent
 # Name, true mean, draw; values in [0, 1]. The means lie on a grid of 20 steps, so that there the
 # betting limits are not rounded and a refusal of the very mean is seen.
 GRID = 20
@@ -136,7 +134,7 @@ def mixture_sprt(
     sample variance and nothing is claimed before row ``first``: valid in the long run. A skewed law
     takes its time: read after every row up to the 3,000th, exponential differences raised a false
     alarm at 5 % in 8 to 9 % of streams from row 30, in under 3 % from row 300; log-normal ones
-    (σ = 1) in 16 and in about 5 %. ``benchmarks/RESULTS.md`` has the laws.
+    (σ = 1) in 16 and in about 5 %. ``benchmarks/results/streams.md`` has the laws.
 
     ``gap`` [rows], one at least. A running variance of 0 claims nothing.
     """
@@ -173,30 +171,6 @@ def plain(x: Any, mean: float) -> bool:
     running = np.cumsum(x) / n
     error = np.sqrt(np.maximum(np.cumsum(x**2) / n - running**2, 0) / n)
     return bool(np.any(np.abs(running - mean)[29:] > 1.96 * error[29:]))
-
-
-def line(cell: Cell, result: Result | None) -> str:
-    head = f"| {cell['system']} | {cell['law']} | "
-    if result is None:
-        return head + f"{NOT_RUN} | | | |"
-    share = 100 * result["alarms"] / cell["runs"]
-    low, high = limits_of(cell, result)
-    word = within(cell, result)
-    shown = "yes" if word == "within" else f"**{word}**"
-    return f"{head}{cell['runs']} | {share:.2f} | {low:.2f}, {high:.2f} | {shown} |"
-
-
-def within(cell: Cell, result: Result | None) -> str:
-    if result is None:
-        return NOT_RUN
-    low, high = limits_of(cell, result)
-    return "within" if high <= BOUND else "over" if low > BOUND else "open"
-
-
-def limits_of(cell: Cell, result: Result) -> tuple[float, float]:
-    """One-sided 99 % limits of the share of alarms, in per cent (Clopper and Pearson)."""
-    low, high = clopper_pearson(result["alarms"], cell["runs"], 0.98)
-    return 100 * low, 100 * high
 
 
 def cells(runs: int = 3000) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
     python benchmarks/vs_trainer.py                 # 12 paired runs of three arms, and three extras
     python benchmarks/vs_trainer.py --minutes 60    # start no new cell after an hour
     python benchmarks/vs_trainer.py --quick         # a smoke test, nothing is kept
-    python benchmarks/vs_trainer.py --tables        # the tables of what is there
 
 MiniLM, 1,000 training and 200 validation rows of CR, MR and TREC, batches of 16, 2 epochs; the
 rest is each side's default, with the Trainer evaluating once an epoch. Examples per second are
@@ -17,20 +16,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from cells import Cell, grid, run_cells
 from claims import Claim, Lines, Metric, average, comparison, paired, runs, table
 from peers.arms import Arm
-from peers.kept import kept, unpack
 from peers.rows import SETS, Parts, clean_set, draw
 from peers.script import options, results_path, runner
-from peers.tables import column, gap, matched, not_worse, points, ratio, target, times
-
-from holdfast.core.seeds import generator
-from holdfast.stats.paired_tests import mcnemar, newcombe, paired_bootstrap
 
 NAME = "vs_trainer"
 BY = ("data", "seed")
@@ -38,8 +31,6 @@ SEEDS = 4
 TEST_ROWS = 500
 MAIN, OURS_FLOAT, PEER, PEER_BF16 = "holdfast", "holdfast float32", "trainer", "trainer bf16"
 COMPARED = ("holdfast", "trainer", "holdfast float32")
-TARGETS = {MAIN: 2.5, OURS_FLOAT: 1.5}
-PURPOSES = {MAIN: "defaults against defaults", OURS_FLOAT: "both in float32"}
 
 
 def arms(epochs: int | float) -> dict[str, Arm]:
@@ -67,69 +58,6 @@ def parts_of(cell: Cell, quick: bool) -> Parts:
         return draw(rows, seed=seed, train=64, valid=16, test=slice(0, 40))
     test = slice(TEST_ROWS * seed, TEST_ROWS * (seed + 1))
     return draw(rows, seed=seed, train=1000, valid=200, test=test)
-
-
-def targets(arm: str, groups: Sequence[Mapping[str, Any]], path: Any) -> list[str]:
-    """The lines of one comparison: speed, accuracy over runs and over rows, memory."""
-    what = f"{arm} against {PEER}, {PURPOSES[arm]}"
-    if not groups:
-        return [target(f"{what}: faster by {TARGETS[arm]}×", None, "")]
-    speed = ratio(*_both(groups, arm, "examples_per_s"), f"{arm} speed")
-    memory = ratio(*_both(groups, arm, "peak_mb"), f"{arm} memory")
-    runs = gap(*_both(groups, arm, "accuracy"), f"{arm} accuracy")
-    holds = None if arm == MAIN and _no_bfloat16(groups) else speed.value >= TARGETS[arm]
-    return [
-        target(
-            f"{what}: examples per second at least {TARGETS[arm]}×",
-            holds,
-            f"{times(speed)} over {speed.n} pairs",
-        ),
-        target(
-            f"{what}: accuracy the same or better",
-            not_worse(runs),
-            f"{points(runs)} points over runs; {pooled(groups, arm, path)}",
-        ),
-        target(f"{what}: peak memory no higher", memory.value <= 1, times(memory)),
-    ]
-
-
-def pooled(groups: Sequence[Mapping[str, Any]], arm: str, path: Any) -> str:
-    """The same over all test rows, which differ from run to run: the bootstrap's and Newcombe's
-    intervals, and McNemar's test."""
-    ours, theirs = (
-        np.concatenate([right(group[name], path) for group in groups]) for name in (arm, PEER)
-    )
-    seed = generator(0, "benchmark", arm, "rows")
-    rows = paired_bootstrap(ours.astype(float), theirs.astype(float), seed=seed)
-    low, high = newcombe(ours, theirs)
-    return (
-        f"{points(rows)} over {len(ours)} rows, Newcombe {100 * low:+.2f} to {100 * high:+.2f}, "
-        f"McNemar's p {mcnemar(ours, theirs):.3g}"
-    )
-
-
-def right(record: Mapping[str, Any], path: Any) -> np.ndarray:
-    cell = {name: record[name] for name in ("seed", "data", "arm")}
-    line = kept(path, cell)
-    return unpack(line["right"], line["rows"])
-
-
-def extra(done: Sequence[Mapping[str, Any]]) -> str:
-    groups = matched(done, BY, (MAIN, PEER_BF16))
-    if not groups:
-        return f"Beside the targets, {PEER_BF16}: not run."
-    speed = ratio(*_both(groups, MAIN, "examples_per_s", PEER_BF16), "bf16 speed")
-    return f"Beside the targets: {times(speed)} of {PEER_BF16}'s speed over {speed.n} pairs."
-
-
-def _both(
-    groups: Sequence[Mapping[str, Any]], arm: str, name: str, other: str = PEER
-) -> tuple[list[float], list[float]]:
-    return column(groups, arm, name), column(groups, other, name)
-
-
-def _no_bfloat16(groups: Sequence[Mapping[str, Any]]) -> bool:
-    return any(group[MAIN]["precision"] != "bfloat16" for group in groups)
 
 
 def main(words: Sequence[str]) -> None:

@@ -4,7 +4,6 @@
     python benchmarks/vs_trainer_tasks.py --job pictures  # one task
     python benchmarks/vs_trainer_tasks.py --minutes 60    # start no new cell after an hour
     python benchmarks/vs_trainer_tasks.py --quick         # a smoke test, nothing is kept
-    python benchmarks/vs_trainer_tasks.py --tables        # the tables of what is there
 
 - summaries: dialogues of SAMSum, the small T5 of make_base_models.py, Seq2SeqTrainer
 - instructions: the small Llama of make_base_models.py, loss on the answers alone, Trainer and

@@ -1,7 +1,6 @@
 """Replay searches on the recorded arena and on the cheap one, with the truth beside them.
 
-    python benchmarks/arena/replay.py            # both; resumable; the tables into RESULTS.md
-    python benchmarks/arena/replay.py --tables   # only the tables of what is there
+    python benchmarks/arena/replay.py            # both; resumable
 
 Each search is replayed 1,200 times a set (the slower ones 400 times), each with 60 validation rows
 of its own, drawn with repeats from the pool (so that the pool is the population, and the share of
@@ -159,7 +158,7 @@ def searches(lines: Lines) -> list[Line]:
 def finding(lines: Lines) -> str:
     lines = searches(pick(lines, arena="recorded"))
     parts = [
-        f"`{name}` {mean_words(pick(lines, search=name), 'gain', 100, 2, ' points')}"
+        f"`{name}` {mean_words(pick(lines, search=name), 'gain', 100, 2, ' points', sign=True)}"
         for name in ("ours-16", "random-16", "grid")
     ]
     return (
