@@ -389,7 +389,7 @@ def curves(
         min(place(p[0]) for p in points), max(place(p[0]) for p in points), LEFT + 12, WIDTH - RIGHT
     )
     up = AxisScale(marks[0], marks[-1], HEIGHT - BOTTOM, TOP)
-    parts = [element("rect", width=WIDTH, height=HEIGHT, fill="#ffffff")]
+    parts: list[str] = [element("rect", width=WIDTH, height=HEIGHT, fill="#ffffff")]
     for at, label in zip(marks, tick_labels(marks), strict=True):
         parts.append(
             element("line", x1=LEFT, x2=WIDTH - RIGHT + 8, y1=up(at), y2=up(at), stroke="#dddddd")
@@ -523,7 +523,7 @@ def origin(claim: Claim, lines: Lines) -> str:
 
 def claims() -> list[Claim]:
     """The claims of the scripts in this folder, theme by theme."""
-    found = []
+    found: list[Claim] = []
     for path in sorted(HERE.rglob("*.py")):
         if re.search(r"^CLAIMS? = ", path.read_text("utf-8"), re.MULTILINE):
             name = ".".join(path.relative_to(HERE).with_suffix("").parts)

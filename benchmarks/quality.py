@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from cells import Cell, grid, run_cells
 from claims import (
+    LEAST_SETS,
     Claim,
     Column,
     Line,
@@ -221,25 +222,26 @@ def finding(lines: Lines) -> str:
 
 
 def by_rows(lines: Lines) -> str:
-    """Mean accuracy against labelled rows, over the sets that every size of a system has."""
-    lines, series = systems(lines), {}
-    for name in (*PROBES, *(f"{one}, {e}" for e in (MINILM, STRONG) for one in TUNED)):
-        of = {size: pick(lines, arm=name, rows=size) for size in SIZES}
-        of = {size: found for size, found in of.items() if found}
-        shared = set(SETS)
-        for found in of.values():
-            shared &= {line["data"] for line in found}
-        points = []
-        for size, found in of.items():
-            values = [
-                100 * np.mean([line["accuracy"] for line in found if line["data"] == data])
-                for data in sorted(shared)
-            ]
-            if values:
-                points.append((size, float(np.mean(values)), math.nan, math.nan))
-        if len(points) > 1:
-            series[f"{name} ({len(shared)} sets)"] = points
-    return curves(series, "labelled rows", "accuracy, %", log=True)
+    """Mean accuracy against labelled rows on the sets that every line of the picture has; a system
+    without enough of them has no line."""
+    found: dict[str, dict[int, dict[str, list[float]]]] = {}
+    for line in systems(lines):
+        sizes = found.setdefault(line["arm"], {})
+        by_set = sizes.setdefault(line["rows"], {})
+        by_set.setdefault(line["data"], []).append(100 * line["accuracy"])
+    shared, shown = set(SETS), {}
+    for name, sizes in sorted(found.items(), key=lambda one: one[0] not in PROBES):
+        own = shared.intersection(*sizes.values())
+        if len(sizes) > 1 and len(own) >= LEAST_SETS:
+            shared, shown[name] = own, sizes
+    series = {
+        name: [
+            (n, float(np.mean([np.mean(sizes[n][data]) for data in shared])), math.nan, math.nan)
+            for n in sorted(sizes)
+        ]
+        for name, sizes in shown.items()
+    }
+    return curves(series, f"labelled rows ({len(shared)} sets)", "accuracy, %", log=True)
 
 
 CLAIM = Claim(
