@@ -32,8 +32,11 @@ Line = Mapping[str, Any]
 Lines = Sequence[Line]
 Column = Callable[[Lines], str]
 Section = Callable[[Lines], str]
+# The question, the figure, and what follows from it.
+ReadmeRow = tuple[str, str, str]
 
-BOOK = HERE / "RESULTS.md"
+BOOK, README = HERE / "RESULTS.md", HERE.parent / "README.md"
+README_TABLE = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL)
 # Below this share of its cells, and without an interval, a benchmark says nothing yet.
 LEAST_SHARE = 0.2
 # Where so many sets were measured they are the units of an interval: the next set is another one.
@@ -61,7 +64,7 @@ class Claim:
     """A question and how its page is made. ``finding`` and each of ``sections`` get the lines of
     the planned cells that were run; ``planned`` gives all of them. ``files`` are the stored lines
     (by default those of ``name``). ``limits`` says what failed or what the figures cannot show.
-    ``picture`` gives an SVG."""
+    ``picture`` gives an SVG, ``readme`` rows of the README's table of results."""
 
     name: str
     theme: str
@@ -74,6 +77,7 @@ class Claim:
     files: tuple[str, ...] = ()
     command: str = ""
     picture: Section | None = None
+    readme: Callable[[Lines], Sequence[ReadmeRow]] = lambda _: ()
 
     def run(self) -> str:
         return self.command or f"python benchmarks/{self.name}.py"
@@ -166,6 +170,14 @@ class Gap:
     @property
     def has_interval(self) -> bool:
         return not math.isnan(self.low)
+
+    def verdict(self, above: str = "better", below: str = "worse", nothing: float = 0) -> str:
+        """What the interval shows; ``nothing`` is the value of no difference (1 of a ratio)."""
+        if not self.has_interval:
+            return "too few runs to say"
+        if self.low > nothing:
+            return above
+        return below if self.high < nothing else "no difference shown"
 
     def words(self, scale: float = 1, digits: int = 1, unit: str = "", *, sign: bool = True) -> str:
         """``+3.2 points (95 % CI +1.5 to +5.1, 10 pairs)``."""
@@ -536,6 +548,7 @@ def files() -> dict[Path, str]:
     """Every file that the lines give, by its path: pages, pictures, the index."""
     made: dict[Path, str] = {}
     index = [INTRODUCTION]
+    rows = ["| Question | Result (95 % CI) | |", "|---|---|---|"]
     unmeasured = [f"- {title}: `{command}`" for title, command in UNSTORED.items()]
     theme = ""
     for claim in claims():
@@ -549,11 +562,18 @@ def files() -> dict[Path, str]:
         run = amount(len(lines), planned)
         index.append(f"- [{claim.title}](results/{claim.name}.md): {claim.finding(lines)} ({run})")
         made[RESULTS / f"{claim.name}.md"] = page(claim, lines, planned)
+        link = f"benchmarks/results/{claim.name}.md"
+        rows += [
+            f"| [{what}]({link}) | {figure} | {word} |"
+            for what, figure, word in claim.readme(lines)
+        ]
         if claim.picture and (drawing := claim.picture(lines)):
             made[RESULTS / f"{claim.name}.svg"] = drawing
     text = "\n".join([*index, UNMEASURED, *sorted(unmeasured)])
     # A heading has an empty line above it.
     made[BOOK] = re.sub(r"(?<=[^\n])\n## ", "\n\n## ", text) + "\n"
+    table_of_readme = "\n".join([*rows, ""])
+    made[README] = README_TABLE.sub(lambda _: table_of_readme, README.read_text("utf-8"))
     return made
 
 

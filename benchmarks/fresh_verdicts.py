@@ -39,7 +39,7 @@ from typing import Any
 
 from cells import RESULTS, append, run_cells, stored
 from cells import key as key_of
-from claims import Claim, Line, Lines, pick, runs, share, table
+from claims import Claim, Line, Lines, ReadmeRow, pick, runs, share, table
 from peers.sets import SETS as ALL_SETS
 from verdict_parts.fresh_truth import ACCEPTED, ACCUSED, NAMED, is_named, truth_of
 
@@ -182,6 +182,17 @@ def finding(lines: Lines) -> str:
     )
 
 
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    lines = counted(lines)
+    wrong, sound = rights(pick(lines, group="sound"))
+    overfit, faults = (rights(pick(lines, group=group)) for group in ("overfit", "faults"))
+    return [
+        ("Runs that overfit: called overfit or memorizing", share(*overfit, long=True), ""),
+        ("Runs with another fault: the fault is named", share(*faults, long=True), ""),
+        ("Sound runs: called overfit or memorizing", share(sound - wrong, sound, long=True), ""),
+    ]
+
+
 def correct(lines: Lines) -> str:
     return share(*rights(lines))
 
@@ -227,6 +238,7 @@ A run counts only if it truly is what it was meant to be. Nothing was chosen on 
     ],
     wrong_ones,
     command="python benchmarks/fresh_verdicts.py --jobs 16",
+    readme=rows_of_readme,
 )
 
 

@@ -207,7 +207,7 @@ def picture(lines: Lines) -> str:
     return curves(series, "labels (BANKING77)", "share of the final accuracy, %")
 
 
-STEPS_BETWEEN = 6
+STEPS_BETWEEN = 2
 CLAIM = Claim(
     NAME,
     "Service",

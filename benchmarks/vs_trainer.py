@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cells import Cell, grid, run_cells
-from claims import Claim, Lines, Metric, average, comparison, paired, runs, table
+from claims import Claim, Lines, Metric, ReadmeRow, average, comparison, paired, runs, table
 from peers.arms import Arm
 from peers.rows import SETS, Parts, clean_set, draw
 from peers.script import options, results_path, runner
@@ -81,6 +81,28 @@ def finding(lines: Lines) -> str:
     )
 
 
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    points = paired(lines, "accuracy", MAIN, PEER, BY)
+    times = paired(lines, "examples_per_s", MAIN, PEER, BY, times=True)
+    if not points or not times:
+        return []
+    return [
+        (
+            (
+                "1,000 labelled texts, three sets: accuracy minus that of Trainer, both with "
+                "their defaults"
+            ),
+            f"{points.short(100, 2)} points, {points.over}",
+            points.verdict(),
+        ),
+        (
+            "… rows per second ÷ those of Trainer",
+            f"{times.short(1, 2, sign=False)}, {times.over}",
+            times.verdict("faster", "slower", 1),
+        ),
+    ]
+
+
 CLAIM = Claim(
     NAME,
     "Accuracy",
@@ -119,6 +141,7 @@ pairs of runs.""",
 The ratio of speeds depends on the processor: Holdfast computes in bfloat16 where the hardware
 multiplies it, Trainer in float32 by default. The second row has both in float32. Other work ran
 on the machine at the same time, for both systems alike.""",
+    readme=rows_of_readme,
 )
 
 

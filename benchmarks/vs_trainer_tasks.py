@@ -36,7 +36,7 @@ from typing import Any
 
 import make_base_models
 from cells import Cell, grid, run_cells
-from claims import Claim, Lines, Metric, average, comparison, paired, pick, runs, table
+from claims import Claim, Lines, Metric, ReadmeRow, average, comparison, paired, pick, runs, table
 from peers.script import options, results_path
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS, TaskParts
@@ -194,6 +194,30 @@ def finding(lines: Lines) -> str:
     return f"Holdfast and the library's own trainer: {'; '.join(parts)}." if parts else ""
 
 
+PEERS = {"summaries": "Seq2SeqTrainer", "instructions": "SFTTrainer", "pictures": "Trainer"}
+
+
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    rows: list[ReadmeRow] = []
+    for job, pairs in PAIRS.items():
+        ours, theirs = pairs[1] if job == "instructions" else pairs[0]
+        some = pick(lines, job=job)
+        loss = paired(some, "test_loss", ours, theirs, BY)
+        speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
+        if loss and speed:
+            what = f"{NAMES[job].capitalize()}, against {PEERS[job]}"
+            rows.append(
+                (
+                    f"{what}: test loss",
+                    f"{loss.short(1, 3)} nats, {loss.over}",
+                    loss.verdict("worse", "better"),
+                )
+            )
+            figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
+            rows.append(("… rows per second, ratio", figure, speed.verdict("faster", "slower", 1)))
+    return rows
+
+
 def planned() -> list[dict[str, Any]]:
     names = {job: dict.fromkeys(itertools.chain(*pairs)) for job, pairs in PAIRS.items()}
     return [c for s in range(SEEDS) for j in PAIRS for c in grid(seed=[s], job=[j], arm=names[j])]
@@ -238,6 +262,7 @@ of `make_base_models.py`.""",
 The test loss of summaries and instructions is higher than that of the trainers: Holdfast's
 warm-up over a tenth of the steps cost most of it. Both tasks have no warm-up any more; these
 cells were not repeated since. Images train more slowly than with Trainer.""",
+    readme=rows_of_readme,
 )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import Claim, Lines, counts, rate, share, table
+from claims import Claim, Lines, ReadmeRow, counts, rate, share, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -132,6 +132,11 @@ def finding(lines: Lines) -> str:
     )
 
 
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    what = "Harmless classifiers, simulated: called overfit or memorizing"
+    return [(what, share(*counts(lines, "named", "runs"), long=True), "")]
+
+
 CLAIM = Claim(
     NAME,
     "Verdicts",
@@ -157,6 +162,7 @@ truly rises.""",
         "from them."
     ),
     command="python benchmarks/verdict_parts/harmless.py",
+    readme=rows_of_readme,
 )
 
 
