@@ -451,10 +451,8 @@ def _drawn(
 
 
 def _label(words: str, x: float, y: float, anchor: str, fill: str = "#444444") -> str:
-    return element(
-        "text", words, x=x, y=y, text_anchor=anchor, fill=fill, font_size="12",
-        font_family="sans-serif",
-    )  # fmt: skip
+    font = {"font_size": "12", "font_family": "sans-serif"}
+    return element("text", words, x=x, y=y, text_anchor=anchor, fill=fill, **font)
 
 
 # --- pages ------------------------------------------------------------------------------------

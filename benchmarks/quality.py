@@ -282,6 +282,7 @@ measured.""",
                     for one in ("default", "probe")
                 ),
                 (f"default, {STRONG}", f"default, {MINILM}"),
+                (f"probe, {STRONG}", f"probe, {MINILM}"),
                 *((f"default, {e}", f"probe, {e}") for e in (MINILM, STRONG)),
                 (f"default, {MINILM}", f"setfit, {MINILM}"),
             ],

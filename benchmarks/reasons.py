@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
-from claims import Claim, Lines, share
+from claims import Claim, Lines, number, share
 from peers.tables import markdown
 
 NAME = "reasons"
@@ -323,6 +323,10 @@ def answers(lines: Lines) -> str:
             "Marked with shuffled weights, %",
             *(part(lines, f"shuffled {m}", "judged") for m in ("loo", "ig")),
         ],
+        [
+            "Faithfulness (mean NAOPC; higher is better)",
+            *(number(total(lines, f"{m} naopc") / total(lines, "judged"), 2) for m in methods),
+        ],
         ["Noise that passes the test, %", part(lines, "noise", "noise of"), ""],
         [
             "The shuffled model's own explanations, %",
@@ -345,10 +349,7 @@ be.""",
     lambda: grid(start=["alike", "joint", "words", *PLANTED, *range(0, 240, A_CELL)]),
     finding,
     [answers],
-    (
-        "One run, one planted word. A made-up word of several pieces was marked more often with "
-        "shuffled weights."
-    ),
+    "One run, one planted word.",
 )
 
 

