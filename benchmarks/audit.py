@@ -8,7 +8,7 @@ planted; ``before`` is what it lists there untouched. ``duplicate_groups`` and `
 whole; other findings list at most 100 rows, so that fewer are planted. A fault that is no row (a
 skew) has the recall 1 where the check speaks and 0 where it does not.
 
-Checks that need a model are measured elsewhere (``benchmarks/labels.py``, ``benchmarks/space.py``).
+Checks that need a model are measured elsewhere (``benchmarks/labels.py``).
 """
 
 from __future__ import annotations

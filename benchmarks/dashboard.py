@@ -1,6 +1,6 @@
 """The dashboard in Chromium: how soon a page is there, how soon a new look, what it costs idle.
 
-``python -m benchmarks.dashboard`` starts ``holdfast dashboard`` over synthetic runs (200 with 2,000
+``python benchmarks/dashboard.py`` starts ``holdfast dashboard`` over synthetic runs (200 with 2,000
 looks each, and 10,000 with a recipe alone) and opens it in a browser that can reach nothing else.
 First paint is the browser's own first contentful paint; a new look is timed from its line in
 ``events.jsonl`` to the changed heading; idle is the server's processor time while a list and a
@@ -239,7 +239,6 @@ line in `events.jsonl` to the changed heading. Wanted: 0.5 s, 2 s, 1 % of a core
         "The pages of one run and of comparisons, and a list of 10,000 runs, were planned and "
         "have not been measured."
     ),
-    command="python -m benchmarks.dashboard",
 )
 
 

@@ -27,12 +27,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from claims import Claim, Line, Lines, average, mean_words, pick, table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from cells import grid, run_cells
+from claims import Claim, Line, Lines, average, mean_words, pick, table
 from peers.process import commit
 
 from arena import heads, record

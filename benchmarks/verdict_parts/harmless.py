@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import Claim, Lines, ReadmeRow, counts, rate, share, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, ReadmeRow, counts, rate, share, table
 from scipy.special import ndtri
 
 from holdfast.core.labels import OVERFITTED

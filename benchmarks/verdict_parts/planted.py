@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import Claim, Line, Lines, average, counts, pick, rate, share, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cells import Cell, Result, grid, run_cells
+from claims import Claim, Line, Lines, average, counts, pick, rate, share, table
 
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
