@@ -5,6 +5,7 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part minilm --jobs 2   # tuned from MiniLM
     python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
     python benchmarks/quality.py --part setfit --jobs 2
+    python benchmarks/quality.py --part folds --jobs 2    # validation rows learned from too, or not
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
 system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the
@@ -54,6 +55,8 @@ PROBES = {f"probe, {encoder}": encoder for encoder in (MINILM, STRONG)}
 STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
 # Sets on which SetFit is run: it takes as long as all others together.
 SETFIT_SETS = ("cr", "trec", "packages")
+FOLDS = (0, 3)
+PARTS = ("frozen", MINILM, STRONG, "setfit", "folds")
 BATCH = 32
 
 
@@ -61,11 +64,21 @@ def arms() -> dict[str, Arm]:
     """The tuned systems by name."""
     strong = str(strong_folder())
     return {
-        "default, minilm": Arm("holdfast", {"model.name": "embedded"}),
+        "default, minilm": Arm("holdfast", {"model.name": "embedded"}, whole=True),
         "early stopping, minilm": Arm("trainer", STOPPING),
-        "default, strong": Arm("holdfast", {"model.name": strong}),
+        "default, strong": Arm("holdfast", {"model.name": strong}, whole=True),
         "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
+        "auto, strong": Arm(
+            "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
+        ),
+        **{
+            f"folds {folds}, {encoder}": Arm(
+                "holdfast", {"model.name": name, "train.folds": folds}, whole=True
+            )
+            for encoder, name in ((MINILM, "embedded"), (STRONG, strong))
+            for folds in FOLDS
+        },
     }
 
 
@@ -74,11 +87,16 @@ def cells(part: str) -> list[dict[str, Any]]:
     two = [f"{name}, {{}}" for name in ("default", "early stopping")]
     if part == "frozen":
         return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
+    if part == "folds":
+        names = [f"folds {folds}, minilm" for folds in FOLDS]
+        few = grid(seed=range(SEEDS), rows=(100, 50), data=SETS, arm=names)
+        more = grid(seed=range(2), rows=(200, 400), data=SETS, arm=names)
+        return [*few, *more]
     if part == "setfit":
         return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
     names = [one.format(part) for one in two]
     if part == STRONG:
-        return grid(seed=range(3), rows=(100, 400), data=SETS, arm=names)
+        return grid(rows=(100, 400), seed=range(3), data=SETS, arm=names)
     usual = grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names)
     few = grid(seed=range(2), rows=(50, 1600), data=SETS, arm=names)
     return [*usual, *few]
@@ -183,7 +201,7 @@ def _encode(encoder: str, texts: Sequence[str]) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=["frozen", MINILM, STRONG, "setfit"], default="frozen")
+    parser.add_argument("--part", choices=PARTS, default="frozen")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--minutes", type=float)
     given = parser.parse_args()
@@ -191,8 +209,6 @@ def main() -> None:
     run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
 
 
-PARTS = ("frozen", MINILM, STRONG, "setfit")
-TUNED = ("default", "early stopping")
 ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2"}
 
 
@@ -269,8 +285,9 @@ Ten sets of eight kinds. The labelled rows of a set, a size and a seed are the s
 system, and so are a set's test rows. 18 % of the labelled rows are validation rows. Systems:
 Holdfast's default; Trainer with early stopping (at most 20 epochs, patience 3); SetFit; the
 linear probe fitted on all labelled rows. Encoders: MiniLM (embedded in Holdfast) and
-all-mpnet-base-v2 ("strong"). Intervals are over the means of sets where at least five sets were
-measured.""",
+all-mpnet-base-v2 ("strong"). "Folds 3" also trains on the validation rows (cross-fitting), "folds
+0" does not; "auto" chooses the encoder by itself. Intervals are over the means of sets where at
+least five sets were measured.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
@@ -283,6 +300,8 @@ measured.""",
                 ),
                 (f"default, {STRONG}", f"default, {MINILM}"),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
+                *((f"folds {FOLDS[1]}, {e}", f"folds {FOLDS[0]}, {e}") for e in (MINILM, STRONG)),
+                (f"auto, {STRONG}", f"default, {MINILM}"),
                 *((f"default, {e}", f"probe, {e}") for e in (MINILM, STRONG)),
                 (f"default, {MINILM}", f"setfit, {MINILM}"),
             ],
@@ -297,7 +316,8 @@ measured.""",
     ],
     """\
 In each row of the first table the pairs are the cells that both systems have; rows with other
-pairs cannot be subtracted from each other. A set with fewer rows than a size has no cell there.""",
+pairs cannot be subtracted from each other. The plan also counts the cells of sets that have fewer
+rows than a size: these cannot be run.""",
     picture=by_rows,
     readme=rows_of_readme,
 )

@@ -2,7 +2,8 @@
 for scoring without test rows.
 
 ``train.folds`` says whether validation rows are set aside (0: one fit) or used for training too (K:
-cross-fitted, ``fits/cross_fitting.py``). If it is open, the number of rows below decides.
+cross-fitted, ``fits/cross_fitting.py``). If it is open, the default
+recipe for these rows decides (``plan/defaults.py``).
 
 Without test rows (``data.split.test=0``) the model is trained on all rows. To score it, the full
 procedure is repeated on the rows outside each of K outer folds, with every choice (steps,
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, class_count
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import process_count
@@ -41,7 +42,8 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
-from holdfast.plan.defaults import PASSIVE_POLICIES
+from holdfast.models.layers import count_parameters
+from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
@@ -57,9 +59,6 @@ if TYPE_CHECKING:
 
 
 FOLDS_KEY = "train.folds"
-USUAL_FOLDS = 3
-# The most training and validation rows together; 0 until a benchmark shows where it helps.
-MOST_ROWS = 0
 VALID_GIVEN = "needs validation rows from the source, but they were given separately"
 ALSO_TRAINED_NOTE = "a validation row of the split: also used for training, evaluated out of fold"
 
@@ -134,25 +133,36 @@ def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> 
 def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
     """The number of folds, 0 for none. Raises ``RecipeError`` where requested folds are not
     possible."""
-    folds, rows = prepared.recipe.train.folds, len(train) + len(valid)
-    if folds == 0:
+    folds = prepared.recipe.train.folds
+    if folds is None:
+        return _usual_folds(prepared, divided, len(train), len(valid))
+    if not folds:
         return 0
     against = folds_conflict(prepared, divided)
-    if folds and against:
+    if against:
         raise RecipeError(FOLDS_KEY, against, folds, f"Leave it out, or set {FOLDS_KEY}=0.")
-    if folds:
-        because = (
-            "set in the recipe: validation rows are also used for training, and every choice is "
-            "made out of fold"
-        )
-    elif rows > MOST_ROWS or against or _min_class_units(prepared) < USUAL_FOLDS:
+    because = (
+        "set in the recipe: validation rows are also used for training, and every choice is made "
+        "out of fold"
+    )
+    notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
+    return folds
+
+
+def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: int) -> int:
+    """The folds of the default recipe for so many rows. Without test rows there are none: outer
+    folds would repeat each of them."""
+    parameters, classes = count_parameters(prepared.loaded.network)[0], class_count(prepared)
+    defaults = prepared.loaded.defaults
+    folds = default_folds(prepared.recipe, parameters, train + valid, defaults, classes)
+    if not folds or not len(divided.splits.test) or folds_conflict(prepared, divided):
         return 0
-    else:
-        folds = USUAL_FOLDS
-        because = (
-            f"{len(valid)} validation rows of {rows} are too few, so they are also used for "
-            f"training: every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
-        )
+    if _min_class_units(prepared) < folds:
+        return 0
+    because = (
+        f"{valid} validation rows of {train + valid} are too few, so they are also used for "
+        f"training: every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
+    )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
 

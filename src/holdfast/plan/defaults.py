@@ -47,8 +47,10 @@ class Default:
     ``model_type`` is by parameters: small below 40 million, base below 200 million, large above; or
     the task's name for its type of model (``vision``, ``resnet``). A run first takes
     ``contrast_steps`` of supervised contrast with a refitted head, then ``epochs`` of fine-tuning
-    from the linear probe; either may be zero. ``source`` is the benchmark of this repository that
-    chose the line (``benchmarked``), else the reference that it follows.
+    from the linear probe; either may be zero. With ``folds`` validation rows are learned from too,
+    and every choice is made out of fold; it is for so many ``rows`` of training and validation
+    together. ``source`` is the benchmark of this repository that chose the line (``benchmarked``),
+    else the reference that it follows.
     """
 
     model_type: str
@@ -60,6 +62,7 @@ class Default:
     source: str
     benchmarked: bool = False
     classes: int = 0
+    folds: int = 0
 
 
 DEFAULTS_TABLE = (
@@ -150,6 +153,19 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
         if d.model_type == model_type and (d.rows is None or rows <= d.rows)
     )
     return next(d for d in matching if classes >= d.classes)
+
+
+def default_folds(
+    recipe: Recipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
+) -> int:
+    """The folds of a recipe that leaves ``train.folds`` open, for ``rows`` training and validation
+    rows together; 0 (validation rows are set aside) where the recipe is not the one that was
+    benchmarked: it has other methods, or says how long or which layers to train."""
+    train, model_part = recipe.train, recipe.model
+    is_usual = not (
+        train.epochs or train.max_steps or model_part.adapter.kind or model_part.freeze
+    ) and not extra_methods(recipe)
+    return default_for(parameters, rows, model, classes).folds if is_usual else 0
 
 
 def resolve_settings(

@@ -34,7 +34,7 @@ from holdfast.models.loading.card import card_here
 from holdfast.models.loading.hub_models import hub_models
 from holdfast.models.loading.local import LocalModel, local_encoders
 from holdfast.models.loading.source import Source, find_model, short_name
-from holdfast.plan.defaults import plan_phases, resolve_settings
+from holdfast.plan.defaults import default_folds, plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
 from holdfast.recipe import Recipe
@@ -324,7 +324,9 @@ def _candidate(
     def passed(rows: int) -> float:
         filled, _ = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
         phases = plan_phases(resolve_recipe(filled), parameters, rows, loaded.defaults, classes)
-        return float(sum(phase.rows_passed for phase in phases))
+        # Folds of K pass K - 1 times the rows of a run beside it.
+        runs = max(1, default_folds(recipe, parameters, rows, loaded.defaults, classes))
+        return float(runs * sum(phase.rows_passed for phase in phases))
 
     operations = float(_operations(prepared, sample).mean())
     source = find_model(model.name, revision=model.revision)

@@ -545,10 +545,11 @@ class _FeedbackJoin:
         }
 
     def _updated_recipe(self) -> Recipe:
-        """The run's own recipe on the joined files, with the existing split."""
+        """The run's own recipe on the joined files, with the existing split; validation rows are
+        set aside, because the served model and the new one are compared on them."""
         split = SplitShares(seed=_lineage_seed(self._recipe)).model_dump()
         data = dict.fromkeys(("config", "encoding", "valid", "test")) | {"split": split}
-        return self._recipe.with_changes(data=data, cv={"folds": None})
+        return self._recipe.with_changes(data=data, cv={"folds": None}, train={"folds": 0})
 
     def _add_finding(
         self, check: str, rows: Ints, because: str, remedy: str, *, fixed: bool = True
