@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import HERE, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
 from peers.rows import FILES, Rows, data_folder, without_copies
 
 from holdfast.core.seeds import generator
@@ -51,29 +51,6 @@ SYSTEMS = (
     "weights, moved back",
 )
 Array = np.ndarray[Any, Any]
-TEXT = """## Skewed classes, 1 : 20: the head
-
-A linear head on MiniLM's frozen vectors, classes' sizes falling geometrically to a twentieth; the
-first line of a set is the plain head, the others are differences to it, paired by seed, with 95 %
-intervals of Student's t over ten seeds, of BANKING77 over two or three as yet
-(`benchmarks/balance.py`). Points, but for the log loss.
-Accuracy, macro-F1, log loss and ECE are those of a population with the training rows' rates.
-
-What follows: moving the decision after learning (`target`) is the same as logit adjustment in the
-loss, to the digit, and costs nothing. Half of the way to classes alike gains macro-F1 on every set
-for 1.3 points of accuracy at most; all of the way gains more recall of rare classes and costs up to
-15.7 points. Weights do about as well as half of the way. Moved back to the rows' own rates they are
-worse than a plain head, whose log loss none of them beats by more than 0.02: where probabilities at
-the true rates are wanted, nothing should be balanced. Under-sampling and the focal loss lose. The
-strength one half was chosen on these seeds.
-
-"""
-RUNS_TEXT = """## Skewed classes, 1 : 20: whole runs
-
-The default recipe on the same rows, as it learned (`by`) and for whom it answers (`target`); mean ±
-standard deviation over the seeds that were run (`benchmarks/balance.py --runs`).
-
-"""
 
 
 def main() -> None:
@@ -85,12 +62,10 @@ def main() -> None:
     seeds = range(args.first, args.first + args.seeds)
     if args.runs:
         runs = grid(part=["run"], data=RUNS, seed=seeds, system=["none", "draw", "weights"])
-        results = run_cells(NAME, runs, simulate)
-        publish("balance_runs", RUNS_TEXT + summary_of_runs(runs, results), HERE / "methods.md")
+        run_cells(NAME, runs, simulate)
         return
     cells = grid(data=list(LARGEST), seed=seeds, system=SYSTEMS)
-    results = run_cells(NAME, cells, simulate)
-    publish(NAME, TEXT + summary(cells, results), HERE / "methods.md")
+    run_cells(NAME, cells, simulate)
 
 
 def simulate(cell: Cell) -> Result:
@@ -317,31 +292,6 @@ def trained(cell: Cell) -> Result:
     return result
 
 
-def summary_of_runs(cells: list[Cell], results: list[Result | None]) -> str:
-    """Mean ± standard deviation over the seeds, a line a way to learn and a population."""
-    lines = ["| set | by | target | runs | macro-F1 | mean recall | accuracy | log loss | ECE |"]
-    lines.append("|" + "---|" * 9)
-    names = ("f1_macro", "recall_macro", "accuracy", "loss", "ece")
-    for data in RUNS:
-        for by in ("none", "draw", "weights"):
-            got = [
-                r
-                for c, r in zip(cells, results, strict=True)
-                if r and c["data"] == data and c["system"] == by
-            ]
-            for target in ("rows", "half", "even"):
-                row = []
-                for name in names:
-                    all_ = np.array([r[f"{target} {name}"] for r in got])
-                    digits = 3 if name == "loss" else 1
-                    spread = all_.std(ddof=1) if len(all_) > 1 else 0.0
-                    row.append(
-                        f"{all_.mean():.{digits}f} ± {spread:.{digits}f}" if got else "not run"
-                    )
-                lines.append(f"| {data} | {by} | {target} | {len(got)} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
 def scores(logits: Array, parts: dict[str, Any]) -> Result:
     """In the population of the training rows, but for the mean recall, which knows no rates."""
     y, rates = parts["y_test"], parts["rates"]
@@ -367,35 +317,6 @@ def scores(logits: Array, parts: dict[str, Any]) -> Result:
         "ece": float(100 * ece),
         "temperature": best_temperature(logits, y)[0],
     }
-
-
-def summary(cells: list[Cell], results: list[Result | None]) -> str:
-    """Mean gain over "none" with its 95 % interval over seeds, a line a system and set."""
-    from scipy.stats import t
-
-    got = {(c["data"], c["system"], c["seed"]): r for c, r in zip(cells, results, strict=True) if r}
-    lines = [
-        "| set | system | macro-F1 | mean recall | recall of rare third | accuracy | log loss "
-        "| ECE |",
-        "|" + "---|" * 8,
-    ]
-    names = ("f1_macro", "recall_macro", "recall_rare", "accuracy", "loss", "ece")
-    for data in LARGEST:
-        for system in SYSTEMS:
-            seeds = [s for d, n, s in got if d == data and n == system]
-            row = []
-            for name in names:
-                mine = np.array([got[data, system, s][name] for s in seeds])
-                base = np.array([got[data, "none", s][name] for s in seeds])
-                digits = 3 if name == "loss" else 1
-                if system == "none" or len(mine) < 2:
-                    row.append(f"{mine.mean():.{digits}f}" if len(mine) else "not run")
-                    continue
-                gap = mine - base
-                half = t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5
-                row.append(f"{gap.mean():+.{digits}f} ± {half:.{digits}f}")
-            lines.append(f"| {data} | {system} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

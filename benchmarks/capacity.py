@@ -2,7 +2,6 @@
 
     python benchmarks/capacity.py                # everything
     python benchmarks/capacity.py --minutes 5    # start no new cell after this time
-    python benchmarks/capacity.py --tables       # the tables of what is there
 
 *Forms*: a plain BERT of MiniLM's shape (six blocks and the one that carries mean pooling), random
 weights, 32 rows of 16 tokens one at a time: fewer blocks, fewer neurons a block, fewer heads.
@@ -25,9 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, grid, key, machine, publish, run_cells, stored
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, pick
 from peers.script import options, results_path
-from peers.tables import markdown, records
 
 NAME = "capacity"
 FORMS = {
@@ -136,51 +135,37 @@ def holdfast(*arguments: str) -> None:
         raise RuntimeError(done.stderr[-2000:])
 
 
-def tables(cells: list[Any], results: list[Any]) -> str:
-    """What is there, as Markdown."""
-    there = records(cells, results)
-    told = ["## How large a model must be\n"]
-    for one in there:
-        if one["part"] == "forms":
-            lines = [[n, f"{one[n]:.2f}", f"{one['whole'] / one[n]:.2f}"] for n in FORMS]
-            told += [markdown(["form", "ms a row", "times as fast"], lines), ""]
-    lines = [
-        [
-            f"{one['data']}, {ROWS[one['data']]} rows, seed {one['seed']}",
-            f"{100 * one['whole accuracy']:.1f}",
-            f"{100 * one['search accuracy']:.1f}",
-            f"{one['kept']}, {one['speed']:.1f}",
-            one["because"],
-            f"{one['whole s']:.0f}, {one['search s']:.0f} ({one['fits']} fits)",
-        ]
-        for one in there
-        if one["part"] == "search"
-    ]
-    head = ["rows", "whole: test accuracy", "kept", "size, times as fast", "said", "seconds"]
-    told += [markdown(head, lines)] if lines else []
-    facts = ", ".join(f"{name} {value}" for name, value in machine().items())
-    left = len(cells) - len(there)
-    return "\n".join(
-        [*told, f"\n`python benchmarks/capacity.py`. Machine: {facts}. Not run: {left} cells."]
-    )
-
-
 def main() -> None:
     asked = options(__doc__ or "").parse_args()
     path = results_path(NAME, asked.threads, asked.quick)
-    cells: list[Any] = grid(part=["forms"])
-    if not asked.quick:
-        cells += grid(part=["search"], data=list(ROWS), seed=range(2))
-    if asked.tables:
-        done = stored(path)
-        results = [done.get(key(cell)) for cell in cells]
-    else:
-        parts = {"forms": forms, "search": search}
-        results = run_cells(
-            NAME, cells, lambda cell: parts[cell["part"]](cell), path, minutes=asked.minutes
-        )
-    if not asked.quick:
-        publish(NAME, tables(cells, results))
+    todo = grid(part=["forms"]) if asked.quick else cells()
+    parts = {"forms": forms, "search": search}
+    run_cells(NAME, todo, lambda cell: parts[cell["part"]](cell), path, minutes=asked.minutes)
+
+
+def cells() -> list[dict[str, Any]]:
+    return grid(part=["forms"]) + grid(part=["search"], data=list(ROWS), seed=range(2))
+
+
+def finding(lines: Lines) -> str:
+    forms = next(iter(pick(lines, part="forms")), None)
+    if not forms:
+        return ""
+    times = forms["3 of 6 blocks"] / forms["whole"]
+    return f"A model of 3 of 6 blocks takes {times:.2f} times the time of the whole."
+
+
+CLAIM = Claim(
+    NAME,
+    "Speed and memory",
+    "How large a model must be",
+    (
+        "Smaller forms of MiniLM: milliseconds a row on one thread, and the search for the size "
+        "that the rows need."
+    ),
+    cells,
+    finding,
+)
 
 
 if __name__ == "__main__":

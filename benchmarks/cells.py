@@ -1,8 +1,8 @@
-"""A benchmark as cells: each run once, each kept as one JSON line, tables made from the lines.
+"""A benchmark as cells: each run once, each kept as one JSON line.
 
 A cell is a small dict that says what is run (``{"data": "cr", "rows": 100, "seed": 0,
 "system": "trainer"}``). Its result is a flat dict of numbers and words. A killed benchmark
-continues where it was; a cell that was not reached is printed as ``not run``, never left out.
+continues where it was. ``claims.py`` makes the pages from the lines.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ Result = dict[str, Any]
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-BOOK = HERE / "RESULTS.md"
-NOT_RUN = "not run"
 
 
 def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:
@@ -97,18 +95,18 @@ def key(cell: Cell) -> str:
 
 
 def table(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    """A Markdown table, a line a cell, its columns the cell's keys and then the results'."""
-    names = list(dict.fromkeys(name for cell in cells for name in cell))
-    values = list(dict.fromkeys(name for result in results if result for name in result))
-    rows = [names + (values or ["result"])]
-    for cell, result in zip(cells, results, strict=True):
-        got = [NOT_RUN] * len(values or ["result"])
-        if result is not None:
-            got = [word(result.get(name)) for name in values]
-        rows.append([word(cell.get(name)) for name in names] + got)
-    rule = "|" + "---|" * len(rows[0])
+    """A Markdown table of the cells that were run, its columns the cell's keys and the results'."""
+    done = [(c, r) for c, r in zip(cells, results, strict=True) if r is not None]
+    names = list(dict.fromkeys(name for cell, _ in done for name in cell))
+    values = list(dict.fromkeys(name for _, result in done for name in result))
+    rows = [[*names, *values]]
+    for cell, result in done:
+        rows.append(
+            [word(cell.get(name)) for name in names] + [word(result.get(n)) for n in values]
+        )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], rule, *lines[1:]])
+    told = f"{len(done)} of {len(cells)} cells"
+    return "\n".join([told, "", lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def word(value: Any) -> str:
@@ -131,18 +129,6 @@ def machine() -> dict[str, str]:
     for package in ("holdfast", "torch", "transformers", "setfit"):
         parts[package] = _version(package)
     return parts
-
-
-def publish(name: str, text: str, book: Path = BOOK) -> None:
-    """Put ``text`` into ``RESULTS.md`` as the section ``name``, in place of its last edition."""
-    section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
-    old = book.read_text(encoding="utf-8") if book.exists() else "# Results\n"
-    pattern = re.compile(rf"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)
-    if pattern.search(old):
-        new = pattern.sub(lambda _: section, old)
-    else:
-        new = f"{old.rstrip()}\n\n{section}\n"
-    book.write_text(new, encoding="utf-8")
 
 
 Turn = Iterator[tuple[int, Cell, Callable[[], Result | None]]]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import Cell, Result, grid, machine, publish, run_cells, table
+from cells import Cell, Result, grid, run_cells
 
 CONVERSATIONS, NEW = 16, 48
 SIZES = {"8 blocks of 512": (512, 8), "4 blocks of 256": (256, 4)}
@@ -141,36 +141,5 @@ def run_one(cell: Cell) -> Result:
     }
 
 
-def told(results: list[Result | None]) -> str:
-    lines, found = [], []
-    for model in SIZES:
-        for system in dict.fromkeys(str(cell["system"]) for cell in CELLS):
-            own = [
-                result
-                for cell, result in zip(CELLS, results, strict=True)
-                if (cell["model"], cell["system"]) == (model, system) and result
-            ]
-            lines.append({"model": model, "system": system})
-            rates = [float(one["tokens_a_second"]) for one in own]
-            found.append(
-                {
-                    "tokens a second": statistics.median(rates),
-                    "least": min(rates),
-                    "most": max(rates),
-                    "first token s": statistics.median(float(o["first_token_s"]) for o in own),
-                    "as alone": ", ".join(sorted({str(one["as_alone"]) for one in own})),
-                    "runs": len(own),
-                }
-                if own
-                else None
-            )
-    where = ", ".join(f"{name} {value}" for name, value in machine().items())
-    return (
-        "## Conversations written beside one another\n\n"
-        f"`python benchmarks/chat.py`: {' '.join((__doc__ or '').split('chat.py')[-1].split())}\n\n"
-        f"{where}; one thread.\n\n{table(lines, found)}"
-    )
-
-
 if __name__ == "__main__":
-    publish("chat", told(run_cells("chat", CELLS, run_one)))
+    run_cells("chat", CELLS, run_one)

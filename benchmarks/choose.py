@@ -1,7 +1,6 @@
 """Which base model is best for rows? What ``choose`` measures against what fine-tuning gives.
 
     python benchmarks/choose.py [--minutes M] [--jobs N] [--out FILE]   # record; resumable; tables
-    python benchmarks/choose.py --tables [--out FILE]                   # of what is there
 
 Base models: MiniLM cut to 1 … 6 of its blocks, two of them read by their first token, MiniLM
 fine-tuned on each of three sets, and with random weights (left out of the rankings). For each of
@@ -23,17 +22,15 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, Cell, Result, key, machine, publish, run_cells, stored
+from cells import Cell, Result, run_cells
+from claims import Claim, Line, Lines, average, mean_words, pick, share, table
 from peers.rows import Rows, labelled_counts
 from peers.sets import SETS, parts_of
-from peers.tables import markdown
-from scipy.special import stdtrit
-from scipy.stats import spearmanr
 
 from holdfast.models.loading.source import embedded_folder
 from holdfast.recipe import Recipe, override
@@ -54,13 +51,6 @@ MODELS = (
     *(f"minilm-{depth} own" for depth in OWN),
     "random-3",
 )
-TEXT = """## Choosing a base model
-
-`benchmarks/choose.py`: {rows} rows to train and validate on, {tested} to test on, seed 0. Base
-models are MiniLM cut to 1 to 6 blocks, two read by their first token, and MiniLM fine-tuned on
-other sets. Regret: points of test accuracy after fine-tuning below the best base model. The test
-rows of `novels` are of other books than the 240, which no division of these can foresee. {machine}
-"""
 
 
 def models_of(name: str) -> tuple[str, ...]:
@@ -84,19 +74,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", type=Path, help="the file of results, instead of the project's")
     parser.add_argument("--only", help="the set of the cells to run")
-    parser.add_argument("--tables", action="store_true", help="of what is there, run nothing")
     asked = parser.parse_args()
-    if not asked.tables:
-        some = [cell for cell in cells() if asked.only in (None, cell["data"])]
-        for cell in some:
-            # Before there are several processes, which would write the same files.
-            rows_of(cell["data"], cell["seed"])
-            folder_of(cell["model"])
-        run_cells(NAME, some, record, asked.out, minutes=asked.minutes, jobs=asked.jobs)
-    text = published(stored(asked.out or RESULTS / f"{NAME}.jsonl"))
-    if asked.out is None:
-        publish(NAME, text)
-    print(text)
+    some = [cell for cell in cells() if asked.only in (None, cell["data"])]
+    for cell in some:
+        # Before there are several processes, which would write the same files.
+        rows_of(cell["data"], cell["seed"])
+        folder_of(cell["model"])
+    run_cells(NAME, some, record, asked.out, minutes=asked.minutes, jobs=asked.jobs)
 
 
 def rows_of(name: str, seed: int) -> tuple[Path, Path]:
@@ -237,45 +221,6 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     return float(np.mean(answers == np.asarray(tested.labels)))
 
 
-def published(known: Mapping[str, Result]) -> str:
-    """The tables of what is there."""
-    found: dict[str, dict[str, Result]] = {}
-    for cell in cells():
-        if (one := known.get(key(cell))) is not None and not cell["model"].startswith("random"):
-            found.setdefault(cell["data"], {})[cell["model"]] = one
-    told = machine()
-    lines = [TEXT.format(rows=ROWS, tested=TESTED, machine=f"{told['cpu']}, torch {told['torch']}")]
-    count = sum(len(models) for models in found.values())
-    lines.append(f"{count} of {sum(not c['model'].startswith('random') for c in cells())} cells.")
-    some = {name: one for name, one in found.items() if len(one) >= LEAST_MODELS}
-    lines += [choices(some), probes(some), predictions(some)]
-    return "\n\n".join(lines)
-
-
-def choices(found: Mapping[str, Mapping[str, Result]]) -> str:
-    """What each way to choose costs, a line a set."""
-    head = ["set", "models", "rank correlation", "chosen", "regret", "probe", "LogME", "H-score"]
-    lines, regrets = [], []
-    for name, models in found.items():
-        names, some = list(models), list(models.values())
-        truth = np.array([one["truth"] for one in some])
-        taken = chosen(some)
-        ways = [
-            np.array([one["probe"] for one in some]),
-            np.array([np.mean([p["logme"] for p in one["layers"]]) for one in some]),
-            np.array([np.mean([p["h_score"] for p in one["layers"]]) for one in some]),
-        ]
-        lost = [truth.max() - truth[taken], *(truth.max() - truth[int(w.argmax())] for w in ways)]
-        regrets.append([*lost, truth.max() - truth.mean()])
-        shown = [f"{100 * value:.1f}" for value in [*lost, truth.max() - truth.mean()]]
-        rho = float(spearmanr(truth, ways[0])[0])
-        lines.append([name, str(len(some)), f"{rho:.2f}", names[taken], *shown])
-    if regrets:
-        mean = [f"{100 * value:.1f}" for value in np.mean(regrets, axis=0)]
-        lines.append(["mean", "", "", "", *mean])
-    return markdown([*head, "at random"], lines)
-
-
 def chosen(some: Sequence[Result]) -> int:
     """What ``choose`` takes first: by the probe, and by the short fine-tunes of the best two."""
     from holdfast.search.choice.order import rank_models
@@ -291,60 +236,83 @@ def _right(text: str) -> Any:
     return np.array(list(map(float, text)))
 
 
-def probes(found: Mapping[str, Mapping[str, Result]]) -> str:
-    """How often the probe's interval holds what the probe has on test rows."""
-    head = ["set", "probe, cross-validated", "probe, test rows", "interval holds", "mean width"]
-    lines = []
-    total = [0, 0]
-    for name, models in found.items():
+def by_set(lines: Lines) -> dict[str, dict[str, Result]]:
+    """The base models of each set that has enough of them; none drawn at random."""
+    found: dict[str, dict[str, Result]] = {}
+    for line in lines:
+        if not line["model"].startswith("random"):
+            found.setdefault(line["data"], {})[line["model"]] = dict(line)
+    return {name: one for name, one in found.items() if len(one) >= LEAST_MODELS}
+
+
+def regrets(lines: Lines) -> list[Line]:
+    """Points below the best base model, by set and rule."""
+    made = []
+    for name, models in by_set(lines).items():
         some = list(models.values())
-        inside = sum(one["probe_low"] <= one["probe_truth"] <= one["probe_high"] for one in some)
-        total = [total[0] + inside, total[1] + len(some)]
-        means = [np.mean([one[k] for one in some]) for k in ("probe", "probe_truth")]
-        width = np.mean([one["probe_high"] - one["probe_low"] for one in some])
-        shown = [f"{100 * value:.1f}" for value in means]
-        lines.append([name, *shown, f"{inside} of {len(some)}", f"{100 * width:.1f}"])
-    lines.append(["all", "", "", f"{total[0]} of {total[1]}", ""])
-    return markdown(head, lines)
+        truth = np.array([one["truth"] for one in some])
+        ways = {
+            "choose": chosen(some),
+            "linear probe": int(np.argmax([one["probe"] for one in some])),
+            "LogME": int(np.argmax([np.mean([p["logme"] for p in one["layers"]]) for one in some])),
+            "H-score": int(
+                np.argmax([np.mean([p["h_score"] for p in one["layers"]]) for one in some])
+            ),
+        }
+        lost = {way: truth.max() - truth[at] for way, at in ways.items()}
+        lost["at random"] = truth.max() - truth.mean()
+        made += [{"data": name, "rule": way, "regret": float(one)} for way, one in lost.items()]
+    return made
 
 
-def predictions(found: Mapping[str, Mapping[str, Result]]) -> str:
-    """The accuracy after fine-tuning, predicted by what fine-tuning added on the other sets."""
-    head = ["set left out", "predicted", "after fine-tuning", "interval holds", "mean width"]
-    lines, total = [], [0, 0]
-    for name, models in found.items():
-        others = [list(one.values()) for other, one in found.items() if other != name]
-        if len(others) < 2:
-            return f"Predictions by the other sets: {NOT_RUN} (three sets are needed)."
-        made = [predicted(one, others) for one in models.values()]
-        truth = [one["truth"] for one in models.values()]
-        inside = sum(low <= t <= high for t, (_, low, high) in zip(truth, made, strict=True))
-        total = [total[0] + inside, total[1] + len(made)]
-        means = [f"{100 * np.mean(v):.1f}" for v in ([one[0] for one in made], truth)]
-        width = f"{100 * np.mean([high - low for _, low, high in made]):.1f}"
-        lines.append([name, *means, f"{inside} of {len(made)}", width])
-    lines.append(["all", "", "", f"{total[0]} of {total[1]}", ""])
-    return markdown(head, lines)
+def inside(lines: Lines) -> tuple[int, int]:
+    some = [one for models in by_set(lines).values() for one in models.values()]
+    held = sum(one["probe_low"] <= one["probe_truth"] <= one["probe_high"] for one in some)
+    return held, len(some)
 
 
-def predicted(one: Result, others: Sequence[Sequence[Result]]) -> tuple[float, float, float]:
-    """The accuracy after fine-tuning with its 95 % prediction interval: the probe's logit, and the
-    gain over it of models on other sets, whose means are Student's sample of sets."""
-    gains = [np.array([_logit(x, "truth") - _logit(x, "probe") for x in some]) for some in others]
-    means = np.array([gain.mean() for gain in gains])
-    within = float(np.mean([gain.var(ddof=1) for gain in gains]))
-    error = np.sqrt(means.var(ddof=1) * (1 + 1 / len(means)) + within)
-    half = float(stdtrit(len(means) - 1, 0.975)) * float(error)
-    centre = _logit(one, "probe") + float(means.mean())
-    value, low, high = (float(1 / (1 + np.exp(-x))) for x in (centre, centre - half, centre + half))
-    return value, low, high
+def finding(lines: Lines) -> str:
+    lost = regrets(lines)
+    return (
+        "The base model that `choose` takes is "
+        f"{mean_words(pick(lost, rule='choose'), 'regret', 100, 1, ' points')} "
+        "of test accuracy below the best one, a random one "
+        f"{mean_words(pick(lost, rule='at random'), 'regret', 100, 1, ' points')}."
+    )
 
 
-def _logit(one: Result, name: str) -> float:
-    """Of a share of rows, half a row from its ends at the least."""
-    n = one["tested"] if name == "truth" else len(one["rows"])
-    share = min(max(one[name], 0.5 / n), 1 - 0.5 / n)
-    return float(np.log(share / (1 - share)))
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Choosing a base model",
+    """\
+Ten sets, 240 rows for training and validation, 600 test rows, seed 0. Base models: MiniLM cut to
+1 to 6 blocks, two that read their first token, and MiniLM fine-tuned on other sets. The regret is
+the test accuracy after fine-tuning below that of the best base model, in points. LogME and
+H-score are published rules.""",
+    cells,
+    finding,
+    [
+        lambda lines: table({"rule": "Rule"}, {"Regret, points": average("regret", 100)})(
+            regrets(lines)
+        ),
+        lambda lines: table(
+            {"data": "Set"},
+            {
+                way: (lambda some, way=way: average("regret", 100)(pick(some, rule=way)))
+                for way in ("choose", "linear probe", "LogME", "H-score", "at random")
+            },
+            "Regret in points by set:",
+        )(regrets(lines)),
+    ],
+    lambda lines: (
+        "`choose` is not better than the linear probe by itself. The probe's 95 % interval holds "
+        "its score "
+        f"on the test rows for {share(*inside(lines), long=True)} base models; none of `novels`, "
+        "whose test "
+        "rows are of other books than the labelled ones."
+    ),
+)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, average, counts, pick, share, table
 
 from holdfast.analyses.compare.verdict import judge_pairs
 from holdfast.analyses.threshold.choice import for_coverage, for_precision
@@ -217,56 +218,90 @@ def main() -> None:
     for name in asked:
         print(f"\n{name}")
         run_cells("decisions", parts[name], run_one)
-    publish("decisions", text(parts))
 
 
-def text(parts: dict[str, list[dict[str, Any]]]) -> str:
-    """The section of RESULTS.md, from the cells that have a result."""
-    done = stored(RESULTS / "decisions.jsonl")
-    tables = {
-        name: table(cells, [done.get(key(cell)) for cell in cells]) for name, cells in parts.items()
-    }
-    where = ", ".join(f"{name} {value}" for name, value in machine().items())
-    return INTRODUCTION.format(where=where, **tables)
+def finding(lines: Lines) -> str:
+    kept = [
+        {**line, "kept": line["kept %"] / 100, "draws": DRAWS}
+        for line in pick(lines, part="threshold")
+    ]
+    pairs = [
+        {"false": (line["better %"] + line["worse %"]) / 100, "pairs": PAIRS}
+        for line in pick(lines, part="compare")
+    ]
+    return (
+        "A promised precision is kept in "
+        f"{share(*counts(kept, 'kept', 'draws', shares=True), long=True)} draws (wanted: 95 %); of "
+        "two equal "
+        "models one is called better or worse in "
+        f"{share(*counts(pairs, 'false', 'pairs', shares=True), long=True)} comparisons."
+    )
 
 
-INTRODUCTION = """## Decisions
-
-`benchmarks/decisions.py`; {where}. Shares of 1,000 draws have a standard error of 0.7 points at 95
-%, of 10,000 pairs 0.2 at 5 %.
-
-**A promised precision** (`holdfast threshold --precision`): heads on frozen MiniLM vectors;
-validation rows are drawn 1,000 times from the rows that a head has not learned from, which are the
-population. Demanded: kept in 95 % of draws. `could be`: the share of rows that could be answered by
-somebody who knew the population. No promise counts as kept. Where the rows can hardly promise what
-is asked (MR; CR and TREC at 0.95 from 150 rows), a promise is seldom made, and those that are made
-are broken more often than not: the guarantee is over all draws, not over those with a promise.
-
-{threshold}
-
-**A promised coverage** (`--coverage`), which is exact but for the ties of a finite population:
-nominal 95 %.
-
-{coverage}
-
-**Compare**: 10,000 pairs of equal models a cell, margin 1 point; in the last column 10,000 pairs
-that differ by the margin. Demanded: at most 5 %.
-
-{compare}
-
-**How many rows would settle it**: 300 rows with 10 % discordant, margin 1 point; the number that an
-undecided comparison asks for, and how often the same models are settled with so many. It is an
-average over what the difference may be: models that are exactly alike are settled more seldom, ones
-that differ more often.
-
-{settle}
-
-**Row by row** (`PairStream`), read after every row of 20,000, 4,000 streams. Aimed at: about 1,400
-rows for 80 % power at 88 against 85 % with 10 % discordant (fixed: 870). Equal models: `won` and
-`lost` are false.
-
-{stream}
-"""
+CLAIM = Claim(
+    "decisions",
+    "Decisions and intervals",
+    "Thresholds and comparisons",
+    """\
+Threshold: classifiers on frozen MiniLM vectors; validation rows are drawn 1,000 times from rows
+that the classifier has not learned from, which are the population. Making no promise counts as
+kept. Compare: 10,000 pairs of equal models, margin 1 point, and 10,000 pairs that differ by the
+margin. Inconclusive comparisons print how many rows would decide; the same models are compared
+again with so many. Row by row: 4,000 streams, read after each of 20,000 rows.""",
+    lambda: [*THRESHOLDS, *COVERAGES, *COMPARES, *SETTLED, *STREAMED],
+    finding,
+    [
+        table(
+            {"promise": "Promised precision", "rows": "Validation rows"},
+            {
+                "Kept, % (mean over sets)": average("kept %", limits=False),
+                "No promise, %": average("no promise %", limits=False),
+                "Rows predicted, %": average("answered %", limits=False),
+                "Rows that could be, %": average("could be %", limits=False),
+            },
+            part="threshold",
+        ),
+        table(
+            {"rows": "Validation rows", "promise": "Promised coverage"},
+            {"Kept, % (mean over sets)": average("kept %", limits=False)},
+            part="coverage",
+        ),
+        table(
+            {"rows": "Rows", "discordant": "Rows that differ"},
+            {
+                "Better, %": average("better %", 1, 2),
+                "Worse, %": average("worse %", 1, 2),
+                "Equivalent, %": average("equivalent %", 1, 2),
+                "Equivalent at the margin, %": average("at the margin equivalent %", 1, 2),
+            },
+            "Comparisons of equal models:",
+            part="compare",
+        ),
+        table(
+            {"difference": "True difference"},
+            {
+                "Inconclusive of 400": average("undecided of 400", 1, 0),
+                "Rows that would decide, median": average("rows asked for (median)", 1, 0),
+                "Decided with so many, %": average("settled by them %"),
+            },
+            "Rows that would decide:",
+            part="settle",
+        ),
+        table(
+            {"first": "First", "second": "Second"},
+            {
+                "Better, %": average("won %", 1, 2),
+                "Worse, %": average("lost %", 1, 2),
+                "80 % by row": average("80 % won by row", 1, 0),
+            },
+            "Row by row:",
+            part="stream",
+        ),
+    ],
+    """\
+The guarantee of a threshold is over all draws. Where the rows can hardly give what is asked, a
+promise is seldom made, and most of the few that are made are broken.""",
+)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What three blocks of MiniLM keep of its six: a student with a teacher, and without one.
 
     python benchmarks/distill.py --seeds 2 --minutes 4     # a piece of it; resumable
-    python benchmarks/distill.py --tables                  # the table of what is there
 
 A run of 400 labelled rows (82/18 divided) is the teacher. Its student, `holdfast distill RUN
 --layers 3`, learns from the same rows (`labelled`) and with 2,000 further texts of the set without
@@ -21,34 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, processor, publish, run_cells, stored
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, average, mean_words, pick, runs, table
 from peers.rows import clean_set
 
 NAME = "distill"
 SETS, ARMS, ROWS, BESIDE, TESTED = ("trec", "cr"), ("unlabelled", "labelled"), 400, 2000, 800
-TEXT = """## Distillation
-
-Three of MiniLM's six blocks, taught by the six (`benchmarks/distill.py`, 400 labelled rows, 800
-test rows; `unlabelled`: 2,000 texts beside them; `labelled`: none, and texts crossed of the
-training rows in their place). Accuracy in %; `kept` is student ÷ teacher, `alone` the same blocks
-of the untuned model by the labels alone, `gain` in points over it; means over {seeds}, of each seed
-in brackets; {machine}, one thread, other work beside it.
-
-| set | arm | teacher | student | kept | alone | gain | speed |
-|---|---|---|---|---|---|---|---|
-{lines}
-{first}"""
-# Before the benchmark: one draw of TREC by the command itself.
-FIRST = """
-One draw of TREC by the command itself (400 rows, seed 0, 800 other rows as `--test`), before the
-table: teacher 90.0 %, the student alone 80.8 %. With 2,000 unlabelled texts 87.9 %, kept 97.6 %
-(95.7 to 99.4) at 5.3 times the speed; with crossed texts 85.0 %, kept 94.4 % (92.0 to 96.7).
-With crossed texts and the first three blocks in the place of three spread ones 82.9 %, kept 92.1 %
-(89.5 to 94.6). Without a teacher it is the other way round (300 rows: first 86.6 %, spread 80.6 %).
-Without either, and stopped by the guard after 76 of 504 steps as memorizing, 73.5 %: which is why a
-student has crossed texts, and no policy. Hidden states beside brought nothing in two trials (300
-rows, weight 10: TREC 76.4 and 76.6 %, CR 77.9 and 77.8 % with and without, in a plain loop).
-"""
 
 
 def _folder() -> Path:
@@ -126,58 +103,56 @@ def run_one(cell: Cell) -> Result:
     }
 
 
-def report(todo: Sequence[Cell]) -> str:
-    done = stored(RESULTS / f"{NAME}.jsonl")
-    lines, seeds = [], sorted({cell["seed"] for cell in todo})
-    for data in SETS:
-        without = {
-            c["seed"]: done[key(c)]["alone"]
-            for c in todo
-            if c["data"] == data and c["arm"] == ARMS[0] and key(c) in done
-        }
-        for arm in ARMS:
-            mine = [c for c in todo if (c["data"], c["arm"]) == (data, arm)]
-            found = [(c["seed"], done[key(c)]) for c in mine if key(c) in done]
-            if not found:
-                lines.append(f"| {data} | {arm} |" + f" {NOT_RUN} |" * 6)
-                continue
-            both = [(one, without[seed]) for seed, one in found if without.get(seed) is not None]
-            values: dict[str, list[float]] = {
-                "teacher": [100 * one["teacher"] for _, one in found],
-                "student": [100 * one["student"] for _, one in found],
-                "kept": [100 * one["kept"] for _, one in found],
-                "alone": [100 * bare for _, bare in both],
-                "gain": [100 * (one["student"] - bare) for one, bare in both],
-                "speed": [one["speed"] for _, one in found],
-            }
-            shown = " | ".join(_mean(one) for one in values.values())
-            lines.append(f"| {data} | {arm} | {shown} |")
-    return TEXT.format(
-        seeds=f"{len(seeds)} seeds", machine=processor(), lines="\n".join(lines), first=FIRST
-    )
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return NOT_RUN
-    each = ", ".join(f"{one:.1f}" for one in values)
-    return f"{np.mean(values):.1f} ({each})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--tables", action="store_true", help="what is there, and into RESULTS.md")
     parser.add_argument("--set", action="append", default=[], help="a setting that is tried")
     args = parser.parse_args()
     more: dict[str, Any] = {"set": [tuple(args.set)]} if args.set else {}
     todo = grid(arm=ARMS, seed=range(args.seeds), data=SETS, **more)
-    if args.tables:
-        publish(NAME, report(todo))
-        print(report(todo))
-        return
     run_cells(NAME, todo, run_one, minutes=args.minutes)
+
+
+def finding(lines: Lines) -> str:
+    parts = [
+        f"{mean_words(some, 'student', 100, 1, ' %')} with {what}"
+        for arm, what in (
+            ("unlabelled", "2,000 unlabelled texts"),
+            ("labelled", "the labelled rows only"),
+        )
+        if (some := pick(lines, arm=arm))
+    ]
+    teacher = mean_words(lines, "teacher", 100, 1, " %")
+    shown = " and ".join(parts)
+    return f"A student of half the layers has an accuracy of {shown}; its teacher {teacher}."
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Distillation",
+    """\
+Three of MiniLM's six blocks, trained to predict as the six do: 400 labelled rows, 800 test rows.
+"Unlabelled": with 2,000 other texts; "labelled": with texts made from the training rows in their
+place. "By labels only" is the same student without a teacher. "Kept" is student ÷ teacher.""",
+    lambda: grid(arm=ARMS, seed=range(2), data=SETS),
+    finding,
+    [
+        table(
+            {"data": "Set", "arm": "Texts"},
+            {
+                "Runs": runs,
+                "Teacher, %": average("teacher", 100, limits=False),
+                "Student, %": average("student", 100, limits=False),
+                "Kept, %": average("kept", 100, limits=False),
+                "By labels only, %": average("alone", 100, limits=False),
+                "Speed, times": average("speed", 1, 1, limits=False),
+            },
+        )
+    ],
+    "No interval where a row has one or two runs.",
+)
 
 
 if __name__ == "__main__":

@@ -32,18 +32,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
-from cells import Cell, publish, run_cells
+from cells import Cell, run_cells
+from claims import Claim, Line, Lines
 from peers.arms import COMMAND
 from peers.process import commit, environment, run_process
 from peers.real_sets import SETS, Made, RealSet
 from peers.script import options, results_path
-from peers.tables import foot, markdown, records
+from peers.tables import markdown
 from vs_trainer_tasks import small_resnet, trained_base
 
 NAME = "end_to_end"
@@ -199,68 +200,62 @@ def digests(run: Path) -> dict[str, str]:
     }
 
 
-def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
-    done = records(todo, results)
-    head = [
-        "Set",
-        "Task",
-        "Rows, test rows",
-        "Metric",
-        "Test",
-        "Baseline",
-        "Reloaded, largest gap",
-        "Killed and continued",
-        "Train, s",
-        "Command, s",
-        "Processor, s",
-        "Peak, MB",
-    ]
-    return "\n\n".join(
-        [
-            "## Every task, end to end",
-            "`holdfast train` on a recipe for each real set, at the sizes in the table; the metric "
-            "with its 95 % interval, the loss in nats (lower is better). Every run folder was "
-            "complete, and every saved model was scored again in plain Transformers or PEFT in a "
-            "process of its own: the gap is the largest between the probabilities (texts: "
-            "the losses, "
-            "relative) of any test row.",
-            markdown(head, [line(record) for record in done]),
-            foot("python benchmarks/end_to_end.py", len(todo), done, threads),
-        ]
-    )
-
-
-def line(r: Mapping[str, Any]) -> list[str]:
-    def shown(value: str, low: str, high: str) -> str:
-        return f"{r[value]:.3f} ({r[low]:.3f} to {r[high]:.3f})"
-
-    return [
-        r["data"],
-        r["task"],
-        f"{r['train_rows']}, {r['test_rows']}",
-        r["metric"],
-        shown("value", "low", "high"),
-        f"{shown('baseline', 'baseline_low', 'baseline_high')}, {r['baseline_what']}",
-        f"{r['difference']:.0e}",
-        r["resumed"] or "",
-        *(f"{r[name]:.0f}" for name in ("train_s", "command_s", "cpu_s", "peak_mb")),
-    ]
-
-
 def main(words: Sequence[str]) -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--data", choices=sorted(SETS), help="one data set alone")
     chosen = parser.parse_args(words)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     path = results_path(NAME, chosen.threads, chosen.quick)
-    todo = [{"data": name} for name in SETS]
-    ask = [cell for cell in todo if chosen.data in (None, cell["data"])]
+    ask = [{"data": name} for name in SETS if chosen.data in (None, name)]
     run = functools.partial(run_one, quick=chosen.quick, threads=chosen.threads)
-    run_cells(NAME, ask, run, path, minutes=0 if chosen.tables else chosen.minutes)
-    text = report(todo, run_cells(NAME, todo, run, path, minutes=0), chosen.threads)
-    print(f"\n{text}")
-    if not chosen.quick:
-        publish(path.stem, text)
+    run_cells(NAME, ask, run, path, minutes=chosen.minutes)
+
+
+def finding(lines: Lines) -> str:
+    largest = max(line["difference"] for line in lines)
+    killed = [line for line in lines if line.get("resumed")]
+    same = sum("same bytes" in line["resumed"] for line in killed)
+    return (
+        f"On {len(lines)} real sets of {len({line['task'] for line in lines})} tasks every saved "
+        f"model gives the same predictions in plain Transformers or PEFT (largest difference "
+        f"{largest:.0e}), and {same} of {len(killed)} killed runs continued to the same bytes."
+    )
+
+
+def scores(lines: Lines) -> str:
+    def shown(line: Line, name: str) -> str:
+        low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+        return f"{line[name]:.3f} ({line[low]:.3f}–{line[high]:.3f})"
+
+    rows = [
+        [
+            line["data"],
+            line["task"],
+            f"{line['train_rows']}, {line['test_rows']}",
+            line["metric"],
+            shown(line, "value"),
+            f"{shown(line, 'baseline')}, {line['baseline_what']}",
+            f"{line['command_s']:.0f}",
+        ]
+        for line in lines
+    ]
+    head = ["Set", "Task", "Training, test rows", "Metric", "Test score (95 % CI)", "Baseline"]
+    return markdown([*head, "Command, s"], rows)
+
+
+CLAIM = Claim(
+    NAME,
+    "Other",
+    "Every task from end to end",
+    """\
+`holdfast train` on a recipe for each real set. Every run folder is checked for its files, and
+every saved model is scored again in a process of its own without Holdfast. One run a task is
+killed and continued. The loss is in nats (lower is better).""",
+    lambda: [{"data": name} for name in SETS],
+    finding,
+    [scores],
+    "The baseline is not beaten where the intervals overlap. One run a set.",
+)
 
 
 if __name__ == "__main__":

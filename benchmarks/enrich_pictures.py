@@ -2,7 +2,6 @@
 
     python benchmarks/enrich_pictures.py               # CIFAR-10 and MNIST, two seeds
     python benchmarks/enrich_pictures.py --minutes 3   # start no new cell after three minutes
-    python benchmarks/enrich_pictures.py --tables      # the table of what is there
 
 1,200 training, 300 validation and 1,500 test pictures; a ResNet of 0.7 million parameters with a
 rate of 1e-3, the rest by default. Two plans: ``early stopping``, up to 25 passes, and ``whole``, 20
@@ -13,23 +12,20 @@ weights.
 from __future__ import annotations
 
 import functools
-import statistics
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import HERE, Cell, grid, publish, run_cells
-from enrich_texts import paired
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.rows import data_folder
 from peers.script import options, results_path
 from vs_trainer_tasks import small_resnet
 
 NAME = "enrich_pictures"
-BOOK = HERE / "methods.md"
 SETS, SEEDS = ("cifar10", "mnist"), 2
 SIZES = (1200, 300, 1500)
 OFF, USUAL = "none", "crop, flip"
@@ -100,40 +96,13 @@ def run_one(cell: Cell) -> dict[str, Any]:
     return {**told, "steps": last}
 
 
-def text_table(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]) -> str:
-    """A line a plan, a set and an arm."""
-    found = {
-        (c["plan"], c["data"], c["arm"], c["seed"]): r
-        for c, r in zip(cells, results, strict=True)
-        if r
-    }
-    lines = [
-        "| Plan | Pictures | Enrichment | accuracy | difference | steps | time a step |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for plan, data, arm in dict.fromkeys((c["plan"], c["data"], c["arm"]) for c in cells):
-        pairs = [
-            (found[plan, data, arm, s], found[plan, data, OFF, s])
-            for s in range(SEEDS)
-            if (plan, data, arm, s) in found and (plan, data, OFF, s) in found
-        ]
-        begin = f"| {plan} | {data} | {arm} |"
-        if not pairs:
-            lines.append(f"{begin} not run | | | |")
-            continue
-        value = f"{100 * statistics.fmean(a['accuracy'] for a, _ in pairs):.1f} %"
-        mean, half = paired(*([pair[k]["accuracy"] for pair in pairs] for k in (0, 1)))
-        spread = f" ± {half:.1f}" if len(pairs) > 1 else ""
-        gap = "" if arm == OFF else f"{mean:+.1f}{spread} (n = {len(pairs)})"
-        steps = statistics.fmean(a["steps"] for a, _ in pairs)
-        times = [(a["seconds"] / a["steps"]) / (b["seconds"] / b["steps"]) for a, b in pairs]
-        lines.append(f"{begin} {value} | {gap} | {steps:.0f} | × {statistics.median(times):.2f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     asked = options(__doc__ or "").parse_args()
-    cells = [
+    run_cells(NAME, cells(), run_one, results_path(NAME, 1, False), minutes=asked.minutes)
+
+
+def cells() -> list[dict[str, Any]]:
+    found = [
         cell
         for plan, arms in (("early stopping", SHORT), ("whole", OF))
         for seed in range(SEEDS)
@@ -141,20 +110,48 @@ def main() -> None:
         for cell in grid(plan=[plan], seed=[seed], data=[data], arm=arms[data])
     ]
     # What decides about the default comes first.
-    cells.sort(key=lambda cell: cell["arm"] not in (OFF, USUAL, "crop"))
-    path = results_path(NAME, 1, False)
-    minutes = 0.0 if asked.tables else asked.minutes
-    results = run_cells(NAME, cells, run_one, path, minutes=minutes)
-    publish(NAME, HEAD + text_table(cells, results), BOOK)
+    return sorted(found, key=lambda cell: cell["arm"] not in (OFF, USUAL, "crop"))
 
 
-HEAD = f"""## Enrichment of pictures
+BY = ("plan", "data", "seed")
 
-A ResNet of 0.7 million parameters with random weights, {SIZES[0]:,} training and {SIZES[2]:,} test
-pictures; differences in accuracy in points, paired by seed, with 95 % intervals of Student's t
-(`benchmarks/enrich_pictures.py`).
 
-"""
+def finding(lines: Lines) -> str:
+    gaps = {
+        name: paired(pick(lines, data=data), "accuracy", arm, OFF, BY)
+        for data, arm, name in (
+            ("cifar10", USUAL, "crops and flips on CIFAR-10"),
+            ("mnist", "crop", "crops on MNIST"),
+        )
+    }
+    parts = [f"{name} {gap.words(100, 1, ' points')}" for name, gap in gaps.items() if gap]
+    shown = ", ".join(parts)
+    return f"Accuracy that augmentation adds to a network with random weights: {shown}."
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Data augmentation of images",
+    """\
+A ResNet of 0.7 million parameters with random weights, 1,200 training and 1,500 test images.
+Early stopping: at most 25 epochs; whole: 20 epochs in batches of 32 that nothing stops.""",
+    cells,
+    finding,
+    [
+        comparison(
+            [(arm, OFF) for arm in ARMS if arm != OFF],
+            {"Accuracy, points": Metric("accuracy", 100)},
+            "data",
+            by=BY,
+        ),
+        table(
+            {"plan": "Plan", "data": "Images", "arm": "Augmentation"},
+            {"Runs": runs, "Accuracy, %": average("accuracy", 100, limits=False)},
+        ),
+    ],
+    "Two seeds. A pretrained network gains less.",
+)
 
 
 if __name__ == "__main__":

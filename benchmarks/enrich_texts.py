@@ -2,7 +2,6 @@
 
     python benchmarks/enrich_texts.py                # both parts
     python benchmarks/enrich_texts.py --minutes 3    # start no new cell after three minutes
-    python benchmarks/enrich_texts.py --tables       # the table of what is there
 
 CR and TREC without copies; 200 labelled rows, of which 164 are learned from, stratified; the test
 rows are 1,000 others, the same for every seed. Two parts:
@@ -19,22 +18,18 @@ from __future__ import annotations
 
 import csv
 import functools
-import math
-import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import HERE, Cell, grid, publish, run_cells
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, Metric, comparison, paired
 from peers.rows import clean_set, draw, labelled_counts
 from peers.script import options, results_path
-from scipy.stats import t as student
 
 NAME = "enrich_texts"
-BOOK = HERE / "methods.md"
 SETS, ROWS, TEST = ("cr", "trec"), 200, 1000
 OFF = "none"
 SEEDS = {"frozen": 5, "trained": 3}
@@ -142,76 +137,48 @@ def trained(cell: Cell) -> dict[str, Any]:
     return told
 
 
-def paired(ones: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """The mean difference in points and half of its 95 % interval (Student's t over the pairs)."""
-    gaps = [100 * (one - other) for one, other in zip(ones, others, strict=True)]
-    if len(gaps) < 2:
-        return statistics.fmean(gaps), float("nan")
-    spread = statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return statistics.fmean(gaps), float(student.ppf(0.975, len(gaps) - 1)) * spread
-
-
-def text_table(
-    part: str, cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]
-) -> str:
-    """A line an enrichment: its difference to none on each set and on both, and its time."""
-    found = {
-        (c["data"], c["seed"], c["arm"]): r
-        for c, r in zip(cells, results, strict=True)
-        if r and c["part"] == part
-    }
-    lines = ["| Enrichment | CR | TREC | both | time |", "|---|---|---|---|---|"]
-    for arm in ARMS[part]:
-        columns = []
-        for sets in (("cr",), ("trec",), SETS):
-            pairs = [
-                (found[d, s, arm], found[d, s, OFF])
-                for d in sets
-                for s in range(SEEDS[part])
-                if (d, s, arm) in found and (d, s, OFF) in found
-            ]
-            columns.append(_cell(arm, pairs))
-        times = [a["seconds"] / b["seconds"] for a, b in pairs]
-        shown = f"× {statistics.median(times):.2f}" if times else "not run"
-        columns.append(shown if part == "trained" else "")
-        lines.append(f"| {arm} | {' | '.join(columns)} |")
-    return "\n".join(lines)
-
-
-def _cell(arm: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    if not pairs:
-        return "not run"
-    if arm == OFF:
-        return f"{100 * statistics.fmean(a['accuracy'] for a, _ in pairs):.1f} %"
-    mean, half = paired([a["accuracy"] for a, _ in pairs], [b["accuracy"] for _, b in pairs])
-    spread = f" ± {half:.1f}" if len(pairs) > 1 else ""
-    return f"{mean:+.1f}{spread} (n = {len(pairs)})"
-
-
 def main() -> None:
     asked = options(__doc__ or "").parse_args()
-    cells = [
+    run_cells(NAME, cells(), run_one, results_path(NAME, 1, False), minutes=asked.minutes)
+
+
+def cells() -> list[dict[str, Any]]:
+    found = [
         cell
         for part in ARMS
         for cell in grid(part=[part], seed=range(SEEDS[part]), data=SETS, arm=ARMS[part])
     ]
     # Of the screen one set after the other: its test rows are encoded once.
-    cells.sort(key=lambda cell: (cell["part"], cell["data"] if cell["part"] == "frozen" else ""))
-    path = results_path(NAME, 1, False)
-    minutes = 0.0 if asked.tables else asked.minutes
-    results = run_cells(NAME, cells, run_one, path, minutes=minutes)
-    tables = [f"{HEADS[part]}\n\n{text_table(part, cells, results)}" for part in ARMS]
-    publish(NAME, "\n\n".join([HEAD, *tables]), BOOK)
+    return sorted(found, key=lambda c: (c["part"], c["data"] if c["part"] == "frozen" else ""))
 
 
-HEAD = f"""## Enrichment of texts
+def finding(lines: Lines) -> str:
+    gaps = {
+        arm: paired(lines, "accuracy", arm, OFF, ("part", "data", "seed"))
+        for arm in ("eda", "aeda")
+    }
+    parts = [f"{arm} {gap.words(100, 1, ' points')}" for arm, gap in gaps.items() if gap]
+    return f"Accuracy that augmentation of texts adds: {', '.join(parts)}." if parts else ""
 
-Differences in accuracy to the same without, in points, paired by seed, with 95 % intervals of
-Student's t; {ROWS} labelled rows, {TEST:,} test rows, MiniLM (`benchmarks/enrich_texts.py`)."""
-HEADS = {
-    "frozen": f"The screen, a linear probe on frozen vectors, up to {SEEDS['frozen']} seeds:",
-    "trained": f"Trained by the default recipe, up to {SEEDS['trained']} seeds:",
-}
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Data augmentation of texts",
+    """\
+MiniLM, 200 labelled rows, 1,000 test rows: a linear probe on frozen vectors ("frozen"), and the
+default recipe ("trained").""",
+    cells,
+    finding,
+    [
+        comparison(
+            [(arm, OFF) for arm in ARMS["frozen"] if arm != OFF],
+            {"Accuracy, points": Metric("accuracy", 100)},
+            "part",
+            by=("part", "data", "seed"),
+        )
+    ],
+)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python benchmarks/entities.py               # three seeds
     python benchmarks/entities.py --minutes 10  # start no new cell after ten minutes
-    python benchmarks/entities.py --tables      # the table of what is there
 
 Sentences of WikiText-2 whose tags were made from what lower case hides: runs of capitalised words
 are NAMEs, months with their days and years DATEs, other numbers NUMBERs; then every word is lower
@@ -22,14 +21,14 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, grid, publish, run_cells
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, average, melt, paired, pick, runs, table
 from peers.script import options, results_path
-from peers.tables import column, gap, markdown, matched, records, spread
 
 NAME = "entities"
 ROWS, TEST_ROWS = 400, 600
@@ -56,11 +55,8 @@ Sentence = tuple[list[str], list[str]]
 def main() -> None:
     given = options(__doc__ or "").parse_args()
     todo = grid(seed=[0] if given.quick else [0, 1, 2], rows=[ROWS], arm=ARMS)
-    minutes = 0 if given.tables else given.minutes
     path = results_path(NAME, given.threads, given.quick)
-    results = run_cells(NAME, todo, run_one, path, minutes=minutes)
-    if not given.quick:
-        publish(NAME, report(todo, results))
+    run_cells(NAME, todo, run_one, path, minutes=given.minutes)
 
 
 def sentences(part: str) -> Iterator[Sentence]:
@@ -225,28 +221,39 @@ def tagged(model: Any, tokenizer: Any, words: list[str], names: list[str]) -> li
     return tags
 
 
-def report(todo: list[dict[str, Any]], results: list[Any]) -> str:
-    done = records(todo, results)
-    lines = []
-    for arm in ARMS:
-        chosen: list[Mapping[str, Any]] = [r for r in done if r["arm"] == arm]
-        if chosen:
-            f1 = spread([float(r["f1"]) for r in chosen], 100, 1)
-            lines.append([arm, str(len(chosen)), f1, spread([float(r["train_s"]) for r in chosen])])
-            if arm == "holdfast":
-                probe = spread([float(r["probe_f1"]) for r in chosen], 100, 1)
-                lines.append(["its linear probe", str(len(chosen)), probe, ""])
-    pairs = matched(done, ("seed",), ARMS)
-    text = ["## Entities in few sentences", __doc__.split("\n\n")[2] if __doc__ else ""]
-    text.append(markdown(["System", "Runs", "Entity F1, %", "Training, s"], lines))
-    if len(pairs) > 1:
-        found = gap(column(pairs, "holdfast", "f1"), column(pairs, "trainer", "f1"), "entities f1")
-        text.append(
-            f"Holdfast less the trainer: {100 * found.value:+.1f} points "
-            f"({100 * found.low:+.1f} to {100 * found.high:+.1f}) over {len(pairs)} pairs."
-        )
-    text.append(f"`python benchmarks/{NAME}.py`, {len(done)} of {len(todo)} cells.")
-    return "\n\n".join(text)
+def finding(lines: Lines) -> str:
+    gap = paired(lines, "f1", "holdfast", "trainer")
+    time = paired(lines, "train_s", "holdfast", "trainer", times=True)
+    if not gap or not time:
+        return ""
+    return (
+        f"Entity F1 with 400 labelled sentences: {gap.words(100, 1, ' points')} against Trainer "
+        f"with early stopping, in {time.words(1, 2, ' times', sign=False)} its training time."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Named entities in few sentences",
+    """\
+Sentences of WikiText-2 in lower case, tagged by what the case of the original shows: names,
+dates, numbers. 400 labelled sentences (82 % training, 18 % validation, the same for both
+systems), 600 test sentences from other articles.""",
+    lambda: grid(seed=range(3), rows=[ROWS], arm=ARMS),
+    finding,
+    [
+        lambda lines: table(
+            {"arm": "System"},
+            {
+                "Runs": runs,
+                "Entity F1, %": average("f1", 100, limits=False),
+                "Training, s": average("train_s", limits=False),
+            },
+        )([*lines, *melt(pick(lines, arm="holdfast"), {"linear probe": "probe_f1"}, "f1")])
+    ],
+    "No difference in F1 is shown. The tags are made by a rule, not by annotators.",
+)
 
 
 if __name__ == "__main__":

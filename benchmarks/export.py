@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import re
 import tempfile
 import time
 from functools import partial
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, average, mean_words, pick, table, text
 
 NAME = "export"
 SIZE = {
@@ -65,32 +65,6 @@ SETS = {
 ROWS = (150, 270, 300, 350, 400, 500, 600, 700, 800, 1000, 1500, 3000)
 CHANGED = (0.01, 0.0125, 0.015, 0.02, 0.03, 0.06, 0.12)
 DRAWS = 20_000
-TEXT = """## Export
-
-Each line of the first table is a model written as ONNX by `torch.export` and held against the saved
-folder, 7 rows of unlike length at batches of 1, 7 and 64 and lengths of 2, 33 and 512 (pictures:
-32 x 32; all but MiniLM small and drawn at random): the largest difference of a logit as a share of
-the largest (demanded: 1e-4), and the seconds that writing took. MiniLM is the embedded model with
-a head drawn at random.
-"""
-INT8 = """
-Eight bits per channel, MiniLM tuned for 60 updates of the default recipe, every test row through
-both files; `points` is what int8 changes in test accuracy (demanded: no more than 0.5 lost),
-`changed` the test rows with another answer. Milliseconds at batch 1 and, a row, at batch 16, one
-thread, medians of interleaved repeats; `times as fast` is of int8 against float32 in torch and
-in onnxruntime at batch 1 (demanded: 2 where the processor has VNNI or AMX; this one has
-{units}). `kept` is what the rule says on the validation rows: nothing is kept
-that is not shown, and on CR and TREC the limit lies a few hundredths of a point above the
-margin. Of BANKING77 the state before the updates, the linear probe, was the best and is what
-was written.
-"""
-RULE = """
-The rule that keeps a coarser file (no worse by a point at 95 %, one-sided Student's t with one
-and a half imaginary rows that only the coarser file gets wrong): of {cells} cells of rows (150 to
-3,000) and answers that change (1 to 12 %), {draws:,} simulated validation sets each in which the
-file is worse by exactly a point. `error` is the greatest share that keeps it, `kept if equal` the
-mean share that keeps one that is as good.
-"""
 
 
 def main() -> None:
@@ -108,22 +82,9 @@ def main() -> None:
     }
     if args.data:
         parts["int8"] = [cell for cell in parts["int8"] if cell["data"] == args.data]
-    found = {}
     for part, cells in sorted(parts.items(), key=lambda one: one[0] != args.part):
         left = max(0.0, (deadline - time.monotonic()) / 60)
-        found[part] = run_cells(
-            NAME, cells, run_one, minutes=left if args.only in ("", part) else 0.0
-        )
-    from cells import table
-
-    units = " and ".join(vector_units()) or "neither"
-    shown = {
-        part: table([{k: v for k, v in c.items() if k != "part"} for c in cells], found[part])
-        for part, cells in parts.items()
-    }
-    rule = RULE.format(cells=len(ROWS) * len(CHANGED), draws=DRAWS)
-    pieces = (TEXT, shown["architecture"], INT8.format(units=units), shown["int8"], rule)
-    publish(NAME, "\n".join([*pieces, shown["rule"]]))
+        run_cells(NAME, cells, run_one, minutes=left if args.only in ("", part) else 0.0)
 
 
 def run_one(cell: Cell) -> Result:
@@ -132,13 +93,6 @@ def run_one(cell: Cell) -> Result:
     return (
         architecture(cell["name"]) if cell["part"] == "architecture" else eight_bits(cell["data"])
     )
-
-
-def vector_units() -> list[str]:
-    """What the processor multiplies bytes with."""
-    info = Path("/proc/cpuinfo")
-    told = info.read_text() if info.exists() else ""
-    return [u for u in ("avx512_vnni", "avx_vnni", "amx_int8") if re.search(rf"\b{u}\b", told)]
 
 
 def rule() -> Result:
@@ -319,6 +273,66 @@ def eight_bits(data: str) -> Result:
                 out["times as fast (torch)"] = 1 / times.ratio("int8", "torch")[0]
                 out["times as fast (onnx)"] = 1 / times.ratio("int8", "onnx")[0]
     return out
+
+
+def finding(lines: Lines) -> str:
+    gap = max(line["relative gap"] for line in pick(lines, part="architecture"))
+    int8 = pick(lines, part="int8")
+    return (
+        f"ONNX files of {len(pick(lines, part='architecture'))} architectures differ from the "
+        "saved model by at most "
+        f"{gap:.0e} of the largest logit; with 8 bits accuracy changes by "
+        f"{mean_words(int8, 'points', 1, 2, ' points', sign=True)} and a row is predicted "
+        f"{mean_words(int8, 'times as fast (onnx)', 1, 2, ' times')} as fast in onnxruntime."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Service",
+    "Exported models",
+    """\
+Architectures: small models with random weights, and MiniLM, exported to ONNX and compared with
+the saved folder at batches of 1, 7 and 64 and lengths of 2, 33 and 512. Eight bits: MiniLM after
+60 updates, every test row through both files; times at batch 1, one thread. The rule keeps an
+8-bit file if a one-sided 95 % test on the validation rows shows it to be at most a point worse;
+its error was simulated with files that are worse by exactly a point.""",
+    lambda: [
+        {"part": "rule"},
+        *grid(part=["architecture"], name=[*ENCODERS, "resnet", "minilm"]),
+        *grid(part=["int8"], data=list(SETS)),
+    ],
+    finding,
+    [
+        table(
+            {"name": "Architecture"},
+            {"Relative difference": text("relative gap"), "Export, s": average("seconds")},
+            part="architecture",
+        ),
+        table(
+            {"data": "Set"},
+            {
+                "Test rows": average("test", 1, 0),
+                "float32, %": average("float32", 1, 2),
+                "int8, %": average("int8", 1, 2),
+                "Kept": text("kept"),
+                "torch, ms": average("torch ms 1", 1, 2),
+                "onnx, ms": average("onnx ms 1", 1, 2),
+                "int8, ms": average("int8 ms 1", 1, 2),
+            },
+            part="int8",
+        ),
+        table(
+            {"part": "Rule"},
+            {
+                "Keeps a file that is a point worse, at most, %": average("error", 100),
+                "Keeps one that is as good, %": average("kept if equal", 100),
+            },
+            part="rule",
+        ),
+    ],
+    "The rule keeps a file only where it is shown to be good enough, so it also drops good ones.",
+)
 
 
 if __name__ == "__main__":

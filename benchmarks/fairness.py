@@ -4,7 +4,6 @@ where nothing is.
     python benchmarks/fairness.py --part planted --minutes 5   # again to go on; all parts likewise
     python benchmarks/fairness.py --part groups                # 500 random groupings, cheap heads
     python benchmarks/fairness.py --part words                 # random words as if they were names
-    python benchmarks/fairness.py --tables
 
 **planted**: 1,500 rows of CR, each behind "NAME says: "; of negative rows nine in ten names are one
 list's (African American, Bertrand and Mullainathan 2004), of positive rows one in ten. Validation
@@ -32,8 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import RESULTS, Cell, grid, key, publish, run_cells, stored, table
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, counts, interval, mean_words, number, pick, rate, share, table
 from peers.rows import data_folder
+from peers.tables import markdown
 
 from holdfast.analyses.fairness.forms import SwapQuery
 from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps
@@ -321,76 +322,78 @@ def cells(part: str) -> list[dict[str, Any]]:
     return grid(part=["groups"], data=["cr", "trec"], first=[0, 125], runs=[125])
 
 
-def report() -> str:
-    """The section of RESULTS.md, of what is there."""
-    parts = []
-    for part, shown in SHOWN.items():
-        held = stored(RESULTS / f"{NAME}_{part}.jsonl")
-        listed = cells(part)
-        found = [held.get(key(cell)) for cell in listed]
-        few = [None if one is None else {k: one[k] for k in shown} for one in found]
-        plain = [{k: v for k, v in cell.items() if k != "part"} for cell in listed]
-        parts += [table(plain, few), "", *said_of(part, found), ""]
-    return "\n".join([HEADING, *parts])
-
-
-def said_of(part: str, found: list[dict[str, Any] | None]) -> list[str]:
-    """The sum of a part's cells in a sentence."""
-    there = [one for one in found if one is not None]
-    if part == "groups" and there:
-        alarms, runs = sum(one["alarms"] for one in there), 125 * len(there)
-        return [
-            f"Of {runs} groupings at random {alarms} showed anything ({100 * alarms / runs:.1f} %)."
-        ]
-    if part == "words" and there:
-        alarms, draws = (sum(one[k] for one in there) for k in ("alarms", "draws"))
-        said = f"Of {draws:,} draws {alarms:,} showed a change ({100 * alarms / draws:.1f} %)"
-        return [f"{said}; all are of one model and the same {WORDS} words."]
-    return []
-
-
-SHOWN = {
-    "planted": (
-        "accuracy_valid",
-        "accuracy_even",
-        "accuracy_bare",
-        "gap_seen",
-        "low_seen",
-        "high_seen",
-        "flipped_seen",
-        "gap_unseen",
-        "train_s",
-    ),
-    "groups": ("alarms", "candidates"),
-    "words": ("alarms", "share"),
-}
-HEADING = f"""## Fairness
-
-A planted cue: {TRAIN:,} rows of CR, each behind "NAME says: "; nine in ten names of negative rows
-are of one list, one in ten of positive rows; validation rows likewise. MiniLM, the defaults.
-`even` are {TEST} other rows with names drawn whatever the label, `bare` the same without names.
-The gap is the mean change of P(positive) from one list to the other, with its 95 % interval, for
-names of the training rows (`seen`) and others of the lists put before bare rows (`unseen`).
-`counterfactual` is `enrich.counterfactual` over all six origins, `pairing` is `methods.pairing`
-(weight 1) beside it. Accuracy on validation rows falls since the name was worth something there,
-and rises where it is not. `python benchmarks/fairness.py --part planted`, one thread; `--part
-groups`: a logistic head on MiniLM's vectors, 400 rows each to learn from and for validation, 600
-of test, two to six groups; `--part words`: lists of random words of CR of like frequency put
-before 40 rows, as if each list were a group of names, found on 20 rows and confirmed on 20.
-"""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=list(RUNS), default="planted")
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--tables", action="store_true")
     asked = parser.parse_args()
-    if asked.tables:
-        publish(NAME, report())
-        return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     run_cells(f"{NAME}_{asked.part}", cells(asked.part), RUNS[asked.part], minutes=asked.minutes)
+
+
+def finding(lines: Lines) -> str:
+    planted, groups = pick(lines, part="planted"), pick(lines, part="groups")
+    parts = [
+        f"{mean_words(pick(planted, arm=arm), 'gap_seen', 100, 1, ' points')} with {name}"
+        for arm, name in (("plain", "the default"), ("counterfactual", "`enrich.counterfactual`"))
+    ]
+    return (
+        f"A planted cue in names changes the predicted probability by {' and '.join(parts)}; "
+        "groups drawn at random "
+        f"are reported in {share(*counts(groups, 'alarms', 'runs'), long=True)} runs."
+    )
+
+
+def gaps(lines: Lines) -> str:
+    rows = [
+        [
+            line["arm"],
+            str(line["seed"]),
+            (
+                f"{number(100 * line['gap_seen'])} "
+                f"({interval(100 * line['low_seen'], 100 * line['high_seen'])})"
+            ),
+            number(100 * line["gap_unseen"]),
+            *(number(100 * line[f"accuracy_{rows}"]) for rows in ("valid", "even", "bare")),
+        ]
+        for line in pick(lines, part="planted")
+    ]
+    head = ["Training", "Seed", "Gap, names seen, points (95 % CI)", "Gap, other names, points"]
+    return markdown([*head, "Accuracy, validation, %", "names at random, %", "no names, %"], rows)
+
+
+CLAIM = Claim(
+    NAME,
+    "Data",
+    "Fairness",
+    """\
+Planted: rows of CR, each behind "NAME says: "; nine in ten names of negative rows are from one
+list, one in ten of positive rows. MiniLM, the defaults; `counterfactual` is
+`enrich.counterfactual`, `pairing` is `methods.pairing` in addition. The gap is the mean change of
+P(positive) from one list to the other. Groups: a logistic head on MiniLM vectors and groups drawn
+at random, so every finding is false. Words: lists of random words in place of names, so every
+finding is false.""",
+    lambda: [cell for part in RUNS for cell in cells(part)],
+    finding,
+    [
+        gaps,
+        table(
+            {"data": "Groups drawn at random"},
+            {"False findings, %": rate("alarms", "runs")},
+            part="groups",
+        ),
+        table(
+            {"lists": "Lists of random words", "terms": "Words a list"},
+            {"False findings, %": rate("alarms", "draws")},
+            part="words",
+        ),
+    ],
+    """\
+The planted cue was measured with two seeds. The accuracy on validation rows falls with the
+treatment, since the cue is worth something there. The lists of words are all of one model.""",
+    files=tuple(f"{NAME}_{part}" for part in ("planted", "groups", "words")),
+    command="python benchmarks/fairness.py --part planted",
+)
 
 
 if __name__ == "__main__":

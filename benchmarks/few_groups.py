@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from unittest import mock
 
 import numpy as np
-from cells import Cell, Result, grid, publish, run_cells
-from honest_intervals import shown
+from cells import Cell, Result, grid, run_cells
 
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
@@ -37,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--resamplings", type=int, default=1000)
     cells = grid(icc=list(SHIFTS), groups=GROUPS, resamplings=[parser.parse_args().resamplings])
-    publish("few_groups", section(cells, run_cells("few_groups", cells, coverage)))
+    run_cells("few_groups", cells, coverage)
 
 
 def coverage(cell: Cell) -> Result:
@@ -97,27 +95,6 @@ def icc(outputs: Outputs) -> float:
     between = float((sizes * (means - right.mean()) ** 2).sum()) / (groups - 1)
     size = (n - (sizes**2).sum() / n) / (groups - 1)
     return (between - within) / (between + (size - 1) * within)
-
-
-def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    count = cells[0]["resamplings"]
-    lines = [
-        "## Intervals from few groups",
-        "",
-        f"Coverage of 95 % intervals in per cent, ± its Monte Carlo standard error; {count:,}"
-        " samples a cell (`benchmarks/few_groups.py`). Accuracy has Wilson's interval at the"
-        " effective number of rows; F1 and the loss leave out a group at a time, with Student's t,"
-        " where BCa intervals of resampled groups held the truth in 47 to 50 % of samples of two"
-        " groups, 80 to 85 % of six, 88 to 90 % of ten, 91 to 93 % of thirty. They are given from"
-        f" {resample.FEWEST_GROUPS} groups on.",
-        "",
-        "| correlation within a group | groups | " + " | ".join(METRICS) + " |",
-        "|---" * (len(METRICS) + 2) + "|",
-    ]
-    for cell, result in zip(cells, results, strict=True):
-        found = [shown([result[m]] if result else [], 1, count) for m in METRICS]
-        lines.append(f"| {cell['icc']} | {cell['groups']} | " + " | ".join(found) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

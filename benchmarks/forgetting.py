@@ -2,7 +2,6 @@
 
     python benchmarks/forgetting.py --base          # the model that knows novels (some minutes)
     python benchmarks/forgetting.py --minutes 5     # cells, as many as fit; call again to go on
-    python benchmarks/forgetting.py --tables        # the tables of what is there
 
 A Llama of 1.2 million parameters that was trained on 43 novels (``forgetting_parts/base.py``) is
 tuned on 560 rows: on instructions, or on one novelist whom it never read. Target loss: 150 rows of
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -28,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import NOT_RUN, RESULTS, Cell, grid, key, publish, run_cells, stored
+from cells import RESULTS, Cell, grid, run_cells
+from claims import Claim, Line, Lines, average, number, pick, runs, table
 from forgetting_parts import rows
 from forgetting_parts.base import base
 
@@ -46,16 +45,6 @@ RATE = 1e-3
 FORWARD = 1 / 3
 LINE = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LORA = {"model.adapter.kind": "lora"}
-HEADING = """## What a small language model forgets
-
-A Llama of 1.2 million parameters that knows novels, tuned on 560 rows (`forgetting.py` says of
-what, and what each number is). "Against plain" is in nats a token on rows that take no part, lower
-is better; "removed" is the share of plain tuning's rise in general perplexity that is gone, above
-100 % where the model is better on general texts than before. "Average" is `methods.wise` with
-`within: 0.02`, as a run chooses it on validation rows and probe; the lines below the arms are
-points of the way from the start to the end, none of them chosen. One seed tells little of the last
-digits. The line costs twelve looks at validation rows and probe, whatever the run's length: as much
-as all of a run of 560 rows, little of a long one."""
 WITH_LINE = ("plain", "replay 10 %")
 ARMS: dict[str, Mapping[str, Any]] = {
     "plain": {},
@@ -188,62 +177,9 @@ def cells(seeds: int) -> list[dict[str, Any]]:
     return grid(seed=range(seeds), arm=ARMS, task=TASKS)
 
 
-def table(found: Mapping[str, Mapping[str, Any]], task: str, seeds: int) -> str:
-    def of(arm: str) -> dict[int, Mapping[str, Any]]:
-        made = {s: found.get(key({"seed": s, "task": task, "arm": arm})) for s in range(seeds)}
-        return {seed: one for seed, one in made.items() if one is not None}
-
-    plain = of("plain")
-    lines = [
-        f"**{task}**",
-        "",
-        "| Arm | Target loss | against plain | General perplexity | Removed | Compute | n |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for arm in ARMS:
-        pairs = [(one, plain[seed]) for seed, one in of(arm).items() if seed in plain]
-        if not pairs:
-            lines.append(f"| {arm} | {NOT_RUN} | | | | | 0 |")
-            continue
-        lines.append(
-            f"| {arm} | {_mean(o['target'] for o, _ in pairs):.3f} | "
-            f"{_mean(o['target'] - p['target'] for o, p in pairs):+.3f} | "
-            f"{_mean(math.exp(o['general']) for o, _ in pairs):.1f} | "
-            f"{_mean(removed(o['general'], p) for o, p in pairs):.0%} | "
-            f"{_mean(o['compute'] / p['compute'] for o, p in pairs):.2f} | {len(pairs)} |"
-        )
-    for arm in WITH_LINE:
-        made = [(one["line"], plain[seed]) for seed, one in of(arm).items() if seed in plain]
-        for alpha in LINE[:-1] if made else ():
-            points = [(next(x for x in line if x["alpha"] == alpha), p) for line, p in made]
-            lines.append(
-                f"| {arm}, {alpha} of the way from the start | "
-                f"{_mean(o['target'] for o, _ in points):.3f} | "
-                f"{_mean(o['target'] - p['target'] for o, p in points):+.3f} | "
-                f"{_mean(math.exp(o['general']) for o, _ in points):.1f} | "
-                f"{_mean(removed(o['general'], p) for o, p in points):.0%} | | {len(points)} |"
-            )
-    if plain:
-        before = _mean(math.exp(p["general_start"]) for p in plain.values())
-        lines.append(f"\nGeneral perplexity before: {before:.1f}.")
-    return "\n".join(lines)
-
-
-def removed(general: float, plain: Mapping[str, Any]) -> float:
-    """The share of plain tuning's rise in general perplexity that is gone."""
-    before, after = math.exp(plain["general_start"]), math.exp(plain["general"])
-    return (after - math.exp(general)) / (after - before)
-
-
-def _mean(values: Any) -> float:
-    return statistics.fmean(values)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base", action="store_true", help="make the base model alone")
-    parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--publish", action="store_true")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", help="of these alone, by commas")
@@ -256,12 +192,51 @@ def main() -> None:
     wanted = cells(given.seeds)
     if given.arms:
         wanted = [one for one in wanted if one["arm"] in given.arms.split(",")]
-    if not given.tables:
-        run_cells(NAME, wanted, run_one, out, minutes=given.minutes)
-    text = "\n\n".join(table(stored(out), task, given.seeds) for task in TASKS)
-    print(text)
-    if given.publish:
-        publish(NAME, f"{HEADING}\n\n{text}")
+    run_cells(NAME, wanted, run_one, out, minutes=given.minutes)
+
+
+def perplexities(lines: Lines) -> list[Line]:
+    return [{**line, "perplexity": math.exp(line["general"])} for line in lines]
+
+
+def finding(lines: Lines) -> str:
+    lines = perplexities(lines)
+    parts = []
+    for task in TASKS:
+        plain = next(iter(pick(lines, task=task, arm="plain")), None)
+        other = next(iter(pick(lines, task=task, arm="replay 10 %")), None)
+        if plain and other:
+            before = math.exp(plain["general_start"])
+            parts.append(
+                f"{task}: {number(before)} before, {number(plain['perplexity'])} after plain "
+                "tuning, "
+                f"{number(other['perplexity'])} with 10 % of general texts replayed"
+            )
+    return f"Perplexity on general texts, one seed: {'; '.join(parts)}." if parts else ""
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "What a small language model forgets",
+    """\
+A Llama of 1.2 million parameters that knows novels is tuned on 560 rows of one novelist, or of
+instructions. The target loss is in nats a token on rows that take no part. "Average" is
+`methods.wise`.""",
+    lambda: cells(2),
+    finding,
+    [
+        lambda lines: table(
+            {"task": "Task", "arm": "Training"},
+            {
+                "Runs": runs,
+                "Target loss": average("target", 1, 3),
+                "General perplexity": average("perplexity"),
+            },
+        )(perplexities(lines))
+    ],
+    "One seed: the last digits mean little, and there is no interval.",
+)
 
 
 if __name__ == "__main__":

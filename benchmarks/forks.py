@@ -34,14 +34,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, key, publish, run_cells, stored
+from cells import RESULTS, key, run_cells, stored
 from forked.courses import course
 from forked.explore import explore
 from forked.menu import CONTINUE, MENU, STOP
 from forked.policies import always, by_validation, from_table, gains, kept_if_better, table_of
 from forked.replay import Advise, Forked, Recorded, asked, joined, read
 from peers.process import commit
-from peers.tables import foot, markdown, points, records, target
+from peers.tables import NOT_RUN, foot, markdown, points, records, target
 from recorded.store import folder
 
 from holdfast.core.seeds import generator
@@ -326,7 +326,6 @@ def main(words: Sequence[str]) -> None:
     cells_in_all = len(todo) * (1 + len(LATER))
     text = f"{text}\n\n{foot('python benchmarks/forks.py', cells_in_all, done, 1)}"
     print(text)
-    publish(NAME, text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
     python benchmarks/fresh_verdicts.py --jobs 16                # every cell, 16 at a time
     python benchmarks/fresh_verdicts.py --jobs 16 --out FILE.jsonl
     python benchmarks/fresh_verdicts.py --seeds 0 1 --only overfit --out pilot.jsonl
-    python benchmarks/fresh_verdicts.py --tables                 # the tables of what is there
     python benchmarks/fresh_verdicts.py --again LOOKS            # judged again by this code
 
 A run does not depend on what is said of it, and its looks are kept where ``HOLDFAST_FRESH_LOOKS``
@@ -34,14 +33,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import NOT_RUN, RESULTS, append, publish, run_cells, stored
+from cells import RESULTS, append, run_cells, stored
 from cells import key as key_of
+from claims import Claim, Line, Lines, ReadmeRow, pick, runs, share, table
 from peers.sets import SETS as ALL_SETS
-from peers.tables import markdown
 from verdict_parts.fresh_truth import ACCEPTED, ACCUSED, NAMED, is_named, truth_of
 
 NAME = "fresh_verdicts"
@@ -67,27 +66,16 @@ def main() -> None:
     parser.add_argument("--only", choices=("overfit", "sound", "faults"), nargs="*")
     parser.add_argument("--cells", type=int, help="no more than the first so many")
     parser.add_argument("--minutes", type=float, help="start no new cell after this time")
-    parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     parser.add_argument("--again", type=Path, help="run nothing, judge the looks of this folder")
-    parser.add_argument("--publish", action="store_true", help="put the tables into RESULTS.md")
     options = parser.parse_args()
     groups = options.only or ("overfit", "sound", "faults")
     cells = [c for c in all_cells(options.seeds) if c["group"] in groups][: options.cells]
-    if options.tables or options.again:
+    if options.again:
         done = stored(options.out)
-        results = [done.get(key_of(cell)) for cell in cells]
-        if options.again:
-            results = [
-                again(cell, result, options) for cell, result in zip(cells, results, strict=True)
-            ]
+        for cell in cells:
+            again(cell, done.get(key_of(cell)), options)
     else:
-        results = run_cells(
-            NAME, cells, run_one, options.out, minutes=options.minutes, jobs=options.jobs
-        )
-    text = section(cells, results)
-    print(text)
-    if options.publish:
-        publish(NAME, text)
+        run_cells(NAME, cells, run_one, options.out, minutes=options.minutes, jobs=options.jobs)
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -147,41 +135,6 @@ def _cell(
 Judged = tuple[Cell, Mapping[str, Any]]
 
 
-def section(cells: Sequence[Cell], results: Sequence[Mapping[str, Any] | None]) -> str:
-    """The tables: how many of the truly overfit were named, of the sound accused, of each fault
-    accepted; and each run whose verdict is wrong, a line each."""
-    there = [(c, r) for c, r in zip(cells, results, strict=True) if r is not None]
-    chosen = {
-        group: [one for one in there if one[0]["group"] == group and _counts(one)]
-        for group in ("overfit", "sound", "faults")
-    }
-    rows = [
-        _line("overfitted on purpose, named", chosen["overfit"], lambda o: o[1]["label"] in NAMED),
-        _line("sound, accused", chosen["sound"], lambda o: o[1]["label"] in ACCUSED),
-        _line("other faults, accepted", chosen["faults"], _right),
-    ]
-    for fault in FAULTS:
-        runs = [one for one in chosen["faults"] if one[0]["way"] == fault]
-        rows.append(_line(f"· {fault}", runs, _right))
-    for entry in ENTRIES:
-        runs = [o for group in chosen.values() for o in group if o[0]["entry"] == entry]
-        rows.append(_line(f"through {entry}, right", runs, _right))
-    stored_other = sum(r["label"] != r["label_of_stored_run"] for _, r in there)
-    wrong = [f"- {_words(one)}" for group in chosen.values() for one in group if not _right(one)]
-    aside = Counter((c["group"], truth_of(r)) for c, r in there if not _counts((c, r)))
-    lines = [
-        "### Plain cases, fresh runs",
-        "`python benchmarks/fresh_verdicts.py --jobs 16`",
-        markdown(["Runs", "", "of", "labels"], rows),
-        "Counted in no group: "
-        + (", ".join(f"{n} meant as {g} and truly {t}" for (g, t), n in aside.items()) or "none")
-        + f". Cells not run: {len(cells) - len(there)} of {len(cells)}. Stored runs that "
-        f"`diagnose` calls otherwise than the run itself: {stored_other}.",
-        "Wrong:\n\n" + "\n".join(wrong) if wrong else "Wrong: none.",
-    ]
-    return "\n\n".join(lines)
-
-
 def _counts(one: Judged) -> bool:
     cell, result = one
     return cell["group"] == "faults" or truth_of(result) == cell["group"]
@@ -196,14 +149,6 @@ def _right(one: Judged) -> bool:
     return is_named(cell["way"], result)
 
 
-def _line(name: str, runs: Sequence[Judged], holds: Callable[[Judged], bool]) -> list[str]:
-    labels = Counter(result["label"] for _, result in runs)
-    told = ", ".join(f"{label} {n}" for label, n in labels.most_common())
-    if not runs:
-        return [name, NOT_RUN, "0", ""]
-    return [name, str(sum(map(holds, runs))), str(len(runs)), told]
-
-
 def _words(one: Judged) -> str:
     cell, result = one
     named = " ".join(str(cell[k]) for k in ("way", "data", "entry", "train", "valid", "seed"))
@@ -213,6 +158,88 @@ def _words(one: Judged) -> str:
         f"validation {result['valid_accuracy']:.0%}, unseen {result['pool_accuracy']:.0%}; unseen "
         f"loss {result['pool_loss']:.2f}, lowest {result['pool_least']:.2f}{wanted}"
     )
+
+
+def counted(lines: Lines) -> list[Line]:
+    """The runs that are what they were meant to be, with whether the verdict is right."""
+    pairs = [(line, line) for line in lines]
+    return [{**line, "right": _right((line, line))} for line, _ in pairs if _counts((line, line))]
+
+
+def rights(lines: Lines) -> tuple[int, int]:
+    return sum(line["right"] for line in lines), len(lines)
+
+
+def finding(lines: Lines) -> str:
+    lines = counted(lines)
+    wrong, sound = rights(pick(lines, group="sound"))
+    return (
+        f"Of runs that truly overfit {share(*rights(pick(lines, group='overfit')), long=True)} are "
+        "called "
+        f"overfit or memorizing; of sound runs {share(sound - wrong, sound, long=True)} are "
+        "accused of it; "
+        f"of other faults {share(*rights(pick(lines, group='faults')), long=True)} are named."
+    )
+
+
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    lines = counted(lines)
+    wrong, sound = rights(pick(lines, group="sound"))
+    overfit, faults = (rights(pick(lines, group=group)) for group in ("overfit", "faults"))
+    return [
+        ("Runs that overfit: called overfit or memorizing", share(*overfit, long=True), ""),
+        ("Runs with another fault: the fault is named", share(*faults, long=True), ""),
+        ("Sound runs: called overfit or memorizing", share(sound - wrong, sound, long=True), ""),
+    ]
+
+
+def correct(lines: Lines) -> str:
+    return share(*rights(lines))
+
+
+def labels(lines: Lines) -> str:
+    return ", ".join(
+        f"{label} {n}" for label, n in Counter(l["label"] for l in lines).most_common()
+    )
+
+
+def wrong_ones(lines: Lines) -> str:
+    wrong = [f"- {_words((line, line))}" for line in counted(lines) if not line["right"]]
+    aside = Counter((l["group"], truth_of(l)) for l in lines if not _counts((l, l)))
+    told = ", ".join(
+        f"{n} meant as {group} and truly {truth}" for (group, truth), n in aside.items()
+    )
+    return "\n\n".join(
+        [
+            "\n".join(["Wrong verdicts:", "", *wrong]) if wrong else "",
+            f"Not counted: {told}." if told else "",
+        ]
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "Overfitted, sound and faulty runs",
+    """\
+Fresh runs of MiniLM on nine sets, through `train` and `holdfast.Guard`, with 400 rows that the
+run never saw as the truth: runs meant to overfit, runs meant to be sound, and seven faults (a
+learning rate far too low or too high, too few steps, wrong labels, duplicates across the split).
+A run counts only if it truly is what it was meant to be. Nothing was chosen on these seeds.""",
+    lambda: all_cells(list(FRESH)),
+    finding,
+    [
+        lambda lines: table(
+            {"group": "Runs", "way": "How"}, {"Runs": runs, "Correct, %": correct, "Labels": labels}
+        )(counted(lines)),
+        lambda lines: table({"entry": "Through"}, {"Runs": runs, "Correct, %": correct})(
+            counted(lines)
+        ),
+    ],
+    wrong_ones,
+    command="python benchmarks/fresh_verdicts.py --jobs 16",
+    readme=rows_of_readme,
+)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ PAUSE_S = 0.1
 PATIENCE = 3  # seconds by the clock for one of the processor: others may be at work beside
 HERE = Path(__file__).parent
 KEPT = HERE / "results" / "fuzz"
-BOOK_NAME = "fuzz"
 
 
 @dataclass(frozen=True)
@@ -321,7 +320,6 @@ def table(book: Path, counts: Mapping[str, int]) -> str:
     for door in [*counts, "**all**"]:
         mine = [row for row in rows if door in (row["door"], "**all**")]
         if not mine:
-            lines.append(f"| {door} | not run | | | | | | |")
             continue
         codes = Counter(row["code"] for row in mine)
         other = len(mine) - codes[0] - codes[2]
@@ -354,7 +352,6 @@ def main() -> int:
         _forget_failures(book)
     fuzz(place, book, given.seed, given.seconds, COUNTS)
     print(table(book, COUNTS))
-    _publish(book)
     return 0
 
 
@@ -375,18 +372,6 @@ def _replay(place: Path, name: str) -> int:
 def _forget_failures(book: Path) -> None:
     rows = [row for row in _stored(book).values() if not row["fault"]]
     book.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _publish(book: Path) -> None:
-    from cells import publish
-
-    text = (
-        "Small real files changed in their parts and their bytes, each read as the command reads\n"
-        "it in a watched process (`benchmarks/fuzz.py`, which says what counts as a failure; each\n"
-        "failure is kept and can be run again). Seconds and memory are those of the worst case of\n"
-        "a door, memory beyond what the process had before it.\n\n"
-    )
-    publish(BOOK_NAME, "## Broken inputs\n\n" + text + table(book, COUNTS))
 
 
 if __name__ == "__main__":

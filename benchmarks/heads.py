@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from balance import vectors
-from cells import HERE, Cell, Result, grid, publish, run_cells
-from scipy.stats import t as student
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, Metric, comparison, paired
 
 from holdfast.core.seeds import generator
 from holdfast.methods.losses import generalized
@@ -32,18 +32,6 @@ SETS, ROWS, TESTED = ("cr", "mr", "trec", "banking77"), (70, 280, 1120), 3000
 FORMS = ("logistic", "discriminant", "both", "better")
 LOSSES = ("cross-entropy", "gce 0.3", "gce 0.7", "mixup 0.4")
 NOISE, STEPS = 0.2, 400
-TEXT = """## The linear head
-
-The linear head on MiniLM's frozen vectors (`benchmarks/heads.py`): the first line of a part is the
-plain head, the others are differences to it in points of accuracy and nats, means over the seeds
-that were run, with 95 % intervals of Student's t over sets and sizes together. `better` is the one
-of the two with the smaller log loss out of fold, `both` the mean of their logits, the default.
-
-What follows: the mean of both gains, and loses more than a fifth of a point nowhere, where each
-alone, or the one that is better out of fold, does. Generalized cross-entropy costs no accuracy
-where labels are right and lowers the loss where a fifth is wrong; mixup of frozen vectors brings
-nothing.
-"""
 Array = np.ndarray[Any, Any]
 
 
@@ -53,24 +41,9 @@ def main() -> None:
     parser.add_argument("--noise", action="store_true", help="only the losses at wrong labels")
     parser.add_argument("--forms", action="store_true", help="only the forms")
     args = parser.parse_args()
-    seeds = range(args.seeds)
-    forms = grid(seed=seeds, data=SETS, rows=ROWS, system=FORMS)
-    losses = grid(seed=seeds, noise=[0.0, NOISE], data=SETS, rows=ROWS[1:], system=LOSSES)
     parts = [forms] if args.forms else [losses] if args.noise else [forms, losses]
     for cells in parts:
-        run_cells(NAME, cells, run_one)
-    found = [run_cells(NAME, cells, run_one, minutes=0) for cells in (forms, losses)]
-    tables = [
-        "Forms:\n\n" + summary(forms, found[0], FORMS),
-        "Losses, labels as they are:\n\n" + summary(*of(losses, found[1], 0.0), LOSSES),
-        "Losses, a fifth of the labels wrong:\n\n" + summary(*of(losses, found[1], NOISE), LOSSES),
-    ]
-    publish(NAME, TEXT + "\n" + "\n\n".join(tables), HERE / "methods.md")
-
-
-def of(cells: list[Cell], results: list[Result | None], noise: float) -> tuple[Any, Any]:
-    chosen = [pair for pair in zip(cells, results, strict=True) if pair[0]["noise"] == noise]
-    return [cell for cell, _ in chosen], [result for _, result in chosen]
+        run_cells(NAME, cells(args.seeds), run_one)
 
 
 @functools.lru_cache(maxsize=4)
@@ -140,47 +113,56 @@ def by_gradient(x: Array, y: Array, tested: Array, classes: int, seed: int, syst
     return np.asarray((tested - centre) / scale @ kept[:, :-1].T + kept[:, -1])
 
 
-def summary(cells: list[Cell], results: list[Result | None], systems: tuple[str, ...]) -> str:
-    """A line a system, a column a set and size; then all of them."""
-    sizes = sorted({cell["rows"] for cell in cells})
-    places = [(data, rows) for data in SETS for rows in sizes]
-    known = {
-        (c["system"], c["data"], c["rows"], c["seed"]): r
-        for c, r in zip(cells, results, strict=True)
-        if r is not None
-    }
-    heads = [f"{data} {rows}" for data, rows in places]
-    lines = ["| head | runs | " + " | ".join(heads) + " | all, points | all, nats |"]
-    lines.append("|" + "---|" * (len(heads) + 4))
-    plain = systems[0]
-    for system in systems:
-        row, points, nats = [], [], []
-        for data, rows in places:
-            seeds = [s for k, d, n, s in known if (k, d, n) == (system, data, rows)]
-            seeds = [s for s in seeds if (plain, data, rows, s) in known]
-            if not seeds:
-                row.append("not run")
-                continue
-            own = [known[system, data, rows, s] for s in seeds]
-            base = [known[plain, data, rows, s] for s in seeds]
-            if system == plain:
-                row.append(f"{100 * np.mean([r['accuracy'] for r in own]):.1f}")
-                continue
-            gaps = [100 * (a["accuracy"] - b["accuracy"]) for a, b in zip(own, base, strict=True)]
-            row.append(f"{np.mean(gaps):+.1f}")
-            points += gaps
-            nats += [a["loss"] - b["loss"] for a, b in zip(own, base, strict=True)]
-        count = len([1 for k, *_ in known if k == system])
-        tail = [interval(points, 2), interval(nats, 3)] if system != plain else ["", ""]
-        lines.append(f"| {system} | {count} | " + " | ".join([*row, *tail]) + " |")
-    return "\n".join(lines)
+def forms(seeds: int = 10) -> list[dict[str, Any]]:
+    return grid(seed=range(seeds), data=SETS, rows=ROWS, system=FORMS)
 
 
-def interval(values: list[float], digits: int) -> str:
-    if len(values) < 2:
-        return "not run"
-    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):+.{digits}f} ± {half:.{digits}f}"
+def losses(seeds: int = 10) -> list[dict[str, Any]]:
+    return grid(seed=range(seeds), noise=[0.0, NOISE], data=SETS, rows=ROWS[1:], system=LOSSES)
+
+
+BY = ("data", "rows", "seed", "noise")
+
+
+def finding(lines: Lines) -> str:
+    gap = paired(lines, "accuracy", "both", "logistic", BY, arm="system")
+    nats = paired(lines, "loss", "both", "logistic", BY, arm="system")
+    if not gap or not nats:
+        return ""
+    return (
+        f"The default linear head (the mean of two fits) has {gap.words(100, 2, ' points')} of "
+        "accuracy and "
+        f"{nats.words(1, 3, ' nats')} of test loss compared with logistic regression."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "The linear head",
+    """\
+Heads on frozen MiniLM vectors. Forms: logistic regression, discriminant analysis, the mean of
+their logits ("both", the default), or the one with the lower cross-validated loss ("better").
+Losses: generalized cross-entropy and mixup, with correct labels (noise 0) and with a fifth of
+them wrong.""",
+    lambda: [*forms(), *losses()],
+    finding,
+    [
+        comparison(
+            [(form, "logistic") for form in FORMS if form != "logistic"],
+            {"Accuracy, points": Metric("accuracy", 100, 2), "Loss, nats": Metric("loss", 1, 3)},
+            arm="system",
+            by=BY,
+        ),
+        comparison(
+            [(loss, LOSSES[0]) for loss in LOSSES[1:]],
+            {"Accuracy, points": Metric("accuracy", 100, 2), "Loss, nats": Metric("loss", 1, 3)},
+            "noise",
+            arm="system",
+            by=BY,
+        ),
+    ],
+)
 
 
 if __name__ == "__main__":

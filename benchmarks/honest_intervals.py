@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, counts, rate, share, table
 
 from holdfast.core.records import Outputs
 from holdfast.core.seeds import generator
@@ -42,10 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--resamplings", type=int, default=2000)
     count = parser.parse_args().resamplings
-    cells = grid(rows=[30, 100, 300], data=["cr", "mr", "trec"], resamplings=[count])
-    cells += grid(rows=[300, 1000], data=["banking77"], resamplings=[count])
-    results = run_cells("honest_intervals", cells, coverage)
-    publish("honest_intervals", section(cells, results))
+    run_cells("honest_intervals", cells(count), coverage)
 
 
 def coverage(cell: Cell) -> Result:
@@ -108,43 +104,43 @@ def take(pool: Outputs, rows: Any) -> Outputs:
     return Outputs(pool.rows[rows], pool.labels[rows], pool.logits[rows], pool.losses[rows])
 
 
-def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    """Coverage in per cent ± its Monte Carlo standard error, and the mean over sets by size."""
-    count = cells[0]["resamplings"]
-    lines = [
-        "## Honest intervals",
-        "",
-        f"Coverage of 95 % intervals in per cent, ± its Monte Carlo standard error; {count:,}"
-        " samples a cell (`benchmarks/honest_intervals.py`). Demanded: mean accuracy 94–97, mean"
-        " ECE 93–97, macro-F1 ≥ 93 from 100 rows.",
-        "",
-        "| rows | set | " + " | ".join(METRICS) + " |",
-        "|---" * (len(METRICS) + 2) + "|",
-    ]
-    for rows in dict.fromkeys(cell["rows"] for cell in cells):
-        here = [(c["data"], r) for c, r in zip(cells, results, strict=True) if c["rows"] == rows]
-        lines += [_line(rows, data, [result], count) for data, result in here]
-        small = [result for data, result in here if data != "banking77"]
-        lines += [_line(rows, "**mean**", small, count)] if len(small) > 1 else []
-    return "\n".join(lines)
+def cells(count: int = 2000) -> list[dict[str, Any]]:
+    found = grid(rows=[30, 100, 300], data=["cr", "mr", "trec"], resamplings=[count])
+    return found + grid(rows=[300, 1000], data=["banking77"], resamplings=[count])
 
 
-def _line(rows: int, name: str, results: Sequence[Result | None], count: int) -> str:
+def finding(lines: Lines) -> str:
     parts = [
-        shown([r[m] for r in results if r and _counts(r, m)], len(results), count) for m in METRICS
+        f"{name} in {share(*counts(lines, field, 'resamplings', shares=True), long=True)}"
+        for field, name in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
     ]
-    return f"| {rows} | {name} | " + " | ".join(parts) + " |"
+    return f"The reported 95 % intervals hold the true value of {' and of '.join(parts)} samples."
 
 
-def _counts(result: Result, metric: str) -> bool:
-    return metric != "ece" or result.get("ece_interval") == CURVE
-
-
-def shown(shares: Sequence[float], wanted: int, count: int) -> str:
-    if len(shares) < wanted:
-        return NOT_RUN
-    error = math.sqrt(sum(share * (1 - share) / count for share in shares)) / len(shares)
-    return f"{100 * sum(shares) / len(shares):.1f} ± {100 * error:.1f}"
+CLAIM = Claim(
+    "honest_intervals",
+    "Decisions and intervals",
+    "Coverage of the reported intervals",
+    """\
+A classifier (TF-IDF, logistic regression) is trained on part of a real set and predicts the rest,
+whose scores are the truth. Samples of rows are drawn from that rest, and the share of samples
+whose 95 % interval holds the truth is its coverage.""",
+    cells,
+    finding,
+    [
+        table(
+            {"rows": "Rows", "data": "Set"},
+            {
+                f"{metric}, %": rate(metric, "resamplings", shares=True)
+                for metric in METRICS
+                if metric != "ece"
+            },
+        )
+    ],
+    """\
+The loss is held less often than 95 % with 30 rows, and macro precision on TREC with 30 and 100
+rows. The calibration error (ECE) has another interval since these cells were run.""",
+)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import grid, publish
+from cells import grid
 from peers.sets import SETS
 from recorded import kept_runs
 
@@ -61,7 +61,6 @@ def main(words: Sequence[str]) -> int:
 
     text = report(todo, folder, (__doc__ or "").partition("\n\n")[2].strip())
     print(text)
-    publish(NAME, text)
     return 0
 
 

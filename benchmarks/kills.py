@@ -1,6 +1,6 @@
 """100 kills at random moments: every continued run ends with the bytes of an undisturbed one.
 
-    python benchmarks/kills.py                 # 25 kills a task, tables into RESULTS.md
+    python benchmarks/kills.py                 # 25 kills a task
     python benchmarks/kills.py --minutes 3     # start no new kill after this time
     python benchmarks/kills.py --quick         # one kill a task, nothing is kept
 
@@ -36,7 +36,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import RESULTS, Cell, grid, machine, publish, run_cells
+from cells import RESULTS, Cell, grid, run_cells
+from claims import Claim, Lines, runs, share, table
 
 from holdfast.plugins.sandbox.fork import ENVIRONMENT, fork
 
@@ -436,65 +437,6 @@ def _tokenizer(template: str, special: dict[str, str], folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def written(cells: Sequence[Cell], results: Sequence[dict[str, Any] | None]) -> str:
-    """The section of RESULTS.md."""
-    head = (
-        "| Task | Kills | Identical | In a new process | Killed again | A run takes, s "
-        "| Moment, share of the run |"
-    )
-    lines = [head, "|" + " --- |" * 7]
-    for task in (*TASKS, "all"):
-        lines.append(
-            _line(
-                task, [r for c, r in zip(cells, results, strict=True) if task in (c["task"], "all")]
-            )
-        )
-    done = [r for r in results if r]
-    places = {at: sum(r["at"] == at for r in done) for at in dict.fromkeys(r["at"] for r in done)}
-    told = ", ".join(f"{at} {n}" for at, n in sorted(places.items(), key=lambda x: -x[1]))
-    bad = [
-        f"{c['task']} {c['kill']}: {r['differ']}"
-        for c, r in zip(cells, results, strict=True)
-        if r and not r["identical"]
-    ]
-    facts = ", ".join(f"{k} {v}" for k, v in machine().items())
-    return "\n".join(
-        [
-            "## Kills at random moments",
-            "",
-            "SIGKILL at a moment drawn evenly from the time of an undisturbed run, then "
-            "`--resume`; "
-            "the SHA-256 of every file against the undisturbed run's (files with clocks: their "
-            "contents without them). Every fifth run is a new process, killed from its first "
-            "import "
-            "on; the others are forked after the imports. A run that ended before its moment "
-            "came is "
-            "drawn again.",
-            "",
-            *lines,
-            "",
-            f"What the killed runs had left: {told}.",
-            "",
-            *([f"Not identical: {'; '.join(bad)}.", ""] if bad else []),
-            f"`python benchmarks/kills.py`. Machine: {facts}.",
-        ]
-    )
-
-
-def _line(task: str, found: Sequence[dict[str, Any] | None]) -> str:
-    done = [r for r in found if r]
-    if not done:
-        return f"| {task} | 0 of {len(found)} |" + " not run |" * 5
-    took = sorted(r["took_s"] for r in done)
-    shares = sorted(r["share"] for r in done)
-    return (
-        f"| {task} | {len(done)} of {len(found)} | {sum(r['identical'] for r in done)} "
-        f"| {sum(r['process'] == 'new' for r in done)} | {sum(r['killed_again'] for r in done)} "
-        f"| {took[0]:.1f} to {took[-1]:.1f} | {shares[0]:.2f} to {shares[-1]:.2f}, "
-        f"median {statistics.median(shares):.2f} |"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -520,11 +462,43 @@ def main() -> None:
         results = run_cells(
             NAME, cells, lambda cell: run_one(cell, work), out, minutes=asked.minutes
         )
-    if not asked.quick and not asked.task:
-        publish(NAME, written(cells, results))
     lost = [r for r in results if r and not r["identical"]]
     print(f"{sum(r is not None for r in results)} kills, {len(lost)} not identical")
     sys.exit(int(bool(lost)))
+
+
+def finding(lines: Lines) -> str:
+    same = sum(line["identical"] for line in lines)
+    return (
+        "Of runs that were killed at a random moment and resumed, "
+        f"{share(same, len(lines), long=True)} end with the same bytes in every file as a run that "
+        "was not disturbed."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Other",
+    "Runs that are killed",
+    """\
+SIGKILL at a moment drawn evenly from the time of an undisturbed run, then `--resume`. The SHA-256
+of every file is compared (of files with clocks: of their contents without them). Every fifth run
+is a new process, killed from its first import on; the others are forked after the imports.""",
+    lambda: grid(task=TASKS, kill=range(KILLS)),
+    finding,
+    [
+        table(
+            {"task": "Task"},
+            {
+                "Kills": runs,
+                "Identical": lambda lines: str(sum(line["identical"] for line in lines)),
+                "Killed again": lambda lines: str(sum(line["killed_again"] for line in lines)),
+            },
+        ),
+        table({"at": "What the killed runs had left"}, {"Runs": runs}),
+    ],
+    "The runs are tiny and take seconds.",
+)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import (
+    Claim,
+    Column,
+    Line,
+    Lines,
+    Metric,
+    comparison,
+    curves,
+    mean_interval,
+    number,
+    paired,
+    pick,
+    table,
+)
 
 from holdfast.core.seeds import generator
 from holdfast.plugins.labelling.sampling import (
@@ -56,7 +70,6 @@ def main() -> None:
     asked = parser.parse_args()
     cells = grid(data=SETS, seed=range(SEEDS), way=WAYS)
     run_cells(NAME, [one for one in cells if asked.data in (None, one["data"])], measure)
-    publish(NAME, section(cells, run_cells(NAME, cells, measure, minutes=0)))
 
 
 def measure(cell: Cell) -> Result:
@@ -152,43 +165,77 @@ def encoded(file: str) -> tuple[Any, Any]:
     return found["x"].astype(np.float32), found["y"]
 
 
-def section(cells: list[Cell], results: list[Result | None]) -> str:
-    lines = ["| Data | " + " | ".join(f"{way}: labels" for way in WAYS) + " |"]
-    lines[0] += " queue ÷ random | worst of the seeds | held ÷ random | margin ÷ random |"
-    lines.append("|---|" + "---|" * (len(WAYS) + 4))
-    ratios: dict[str, list[float]] = {"queue": [], "held": [], "margin": []}
-    for name in SETS:
-        curves: dict[str, list[Any]] = {way: [] for way in WAYS}
-        for cell, result in zip(cells, results, strict=True):
-            if cell["data"] == name and result:
-                curves[cell["way"]].append(result["curve"])
-        whole = all(len(each) == SEEDS for each in curves.values())
-        if not whole:
-            lines.append(f"| {name} | " + " | ".join([NOT_RUN] * (len(WAYS) + 4)) + " |")
-            continue
-        mean = {way: needed(np.mean(np.array(each), axis=0)) for way, each in curves.items()}
-        each = {way: [needed(one) for one in found] for way, found in curves.items()}
-        line = [name]
-        for way in WAYS:
-            own = [f"{one:.0f}" if one else f"> {MOST[name]}" for one in each[way]]
-            middle = f"{mean[way]:.0f}" if mean[way] else f"> {MOST[name]}"
-            line.append(f"**{middle}** ({', '.join(own)})")
-        random = mean["random"] or MOST[name]
-        for way, by in (("queue", random), ("held", random / 0.8), ("margin", random)):
-            ratios[way].append((mean[way] or np.inf) / by)
-        worst = max(
-            (q or np.inf) / (r or MOST[name])
-            for q, r in zip(each["queue"], each["random"], strict=True)
-        )
-        line += [f"**{ratios['queue'][-1]:.2f}**", f"{worst:.2f}"]
-        line += [f"{ratios['held'][-1]:.2f}", f"{ratios['margin'][-1]:.2f}"]
-        lines.append("| " + " | ".join(line) + " |")
-    if all(len(found) == len(SETS) for found in ratios.values()):
-        said = ", ".join(f"{way} {np.mean(found):.2f}" for way, found in ratios.items())
-        lines += ["", f"On average of the sets, as a share of the labels at random: {said}."]
-    table = "\n".join(lines)
-    about = " ".join(__doc__.split("\n\n", 2)[2].split())
-    return f"## What to label next\n\n`python benchmarks/{NAME}.py`. {about}\n\n{table}"
+def labels_of(way: str) -> Column:
+    def column(lines: Lines) -> str:
+        found = [line["labels"] for line in lines if line["way"] == way]
+        if not found:
+            return ""
+        return f"{number(sum(found) / len(found), 0)} ({min(found):.0f}–{max(found):.0f})"
+
+    return column
+
+
+def needed_by_set(lines: Lines) -> list[Line]:
+    """The labels that each way needs, by set and seed; the most that were tried where it needs
+    more. A fifth of the queue's labels is held out in ``held``, so it is compared with a fifth
+    more."""
+    return [
+        {**line, "arm": line["way"], "labels": needed(line["curve"]) or MOST[line["data"]]}
+        for line in lines
+    ]
+
+
+def finding(lines: Lines) -> str:
+    gap = paired(needed_by_set(lines), "labels", "queue", "random", times=True)
+    if not gap:
+        return ""
+    return (
+        "With the labelling queue a model reaches 90 % of its final accuracy with "
+        f"{gap.words(1, 2, ' times', sign=False)} the labels that random rows need."
+    )
+
+
+def picture(lines: Lines) -> str:
+    """The mean accuracy against labels on BANKING77."""
+    series = {}
+    for way in WAYS[:3]:
+        found = [dict(map(tuple, line["curve"])) for line in pick(lines, data="banking77", way=way)]
+        if found:
+            points = sorted(set.intersection(*(set(one) for one in found)))[::STEPS_BETWEEN]
+            values = {n: [100 * one[n] for one in found] for n in points}
+            series[way] = [(n, *mean_interval(v)) for n, v in values.items()]
+    return curves(series, "labels (BANKING77)", "share of the final accuracy, %")
+
+
+STEPS_BETWEEN = 2
+CLAIM = Claim(
+    NAME,
+    "Service",
+    "What to label next",
+    """\
+CR, TREC and BANKING77; a logistic head on frozen MiniLM vectors stands in for the model and is
+fitted again after each batch. Rows are labelled at random; by the queue of `holdfast dashboard`
+(a fifth at random, the rest by uncertainty and diversity); by the margin only; or by the queue
+with the random fifth held out for evaluation ("held"). Counted are the labels until the model has
+90 % of its accuracy with all labels. The settings of the queue were chosen on other seeds.""",
+    lambda: grid(data=SETS, seed=range(SEEDS), way=WAYS),
+    finding,
+    [
+        lambda lines: table(
+            {"data": "Set"},
+            {f"{way}: labels": labels_of(way) for way in WAYS},
+            "Means over seeds (smallest to largest):",
+        )(needed_by_set(lines)),
+        lambda lines: comparison(
+            [(way, "random") for way in WAYS if way != "random"],
+            {"Labels, ratio": Metric("labels", 1, 2, times=True)},
+        )(needed_by_set(lines)),
+    ],
+    """\
+Where a way did not get there, the largest number of labels that was tried is counted. A
+fine-tuned model may need other rows than the logistic head.""",
+    picture=picture,
+)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from audit import Rows, near_changed, real
-from cells import Cell, Result, grid, publish, run_cells, table
+from cells import Cell, Result, grid, run_cells
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed, generator
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=["cr"])
     asked = parser.parse_args()
     cells = grid(data=asked.sets, seed=range(asked.seeds), training=TRAININGS)
-    publish(NAME, section(cells, run_cells(NAME, cells, measured)))
+    run_cells(NAME, cells, measured)
 
 
 def measured(cell: Cell) -> Result:
@@ -113,11 +113,6 @@ def foretold(recipe: Recipe, gathered: CombinedRows, pairs: Leaks) -> Result:
     price = ProbeInflationEstimator(embedded).from_leaks(gathered, pairs)
     assert price is not None
     return {"foretold": price.points, "from": price.low, "to": price.high}
-
-
-def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    told = __doc__.split("\n", 4)[4].strip()
-    return f"## The price of leaks\n\n{told}\n\n{table(cells, results)}\n"
 
 
 def _right(fitted: Any, positions: Ints) -> Any:

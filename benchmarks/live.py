@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from cells import RESULTS, Cell, Result, key, machine, publish, run_cells, stored, table
+from cells import RESULTS, Cell, Result, run_cells
+from claims import Claim, Lines, average, counts, pick, share, table, text
 
 from holdfast.plugins.live.arms import MISMATCH_LIMIT, Arms
 from holdfast.plugins.live.shadow import Shadow
@@ -231,57 +231,87 @@ def main() -> None:
     for name in sys.argv[1:] or list(PARTS):
         print(f"\n{name}")
         run_cells("live", PARTS[name], run_one)
-    publish("live", text())
 
 
-def text() -> str:
-    """The section of RESULTS.md, from the cells that have a result."""
-    done = stored(RESULTS / "live.jsonl")
-    tables: dict[str, Any] = {
-        name: table(cells, [done.get(key(cell)) for cell in cells]) for name, cells in PARTS.items()
-    }
-    where = ", ".join(f"{name} {value}" for name, value in machine().items())
-    return INTRODUCTION.format(where=where, **tables)
+def false_alarms(lines: Lines, part: str) -> tuple[float, float]:
+    equal = [
+        {"false": (line["better %"] + line["worse %"]) / 100, "streams": line["streams"]}
+        for line in pick(lines, part=part, gain=0.0)
+    ]
+    return counts(equal, "false", "streams", shares=True)
 
 
-INTRODUCTION = """## Live comparison
+def finding(lines: Lines) -> str:
+    return (
+        "Read after every label, the comparison of two equal models in service is wrong in "
+        f"{share(*false_alarms(lines, 'shadow'), long=True)} streams, an A/B test of two equal "
+        "arms in "
+        f"{share(*false_alarms(lines, 'ab'), long=True)}; wanted: at most 5 %."
+    )
 
-`benchmarks/live.py`; {where}. A share of 10,000 streams has a standard error of 0.16 points at
-2.5 %, of 1,000 of 1.3 at 20 %.
 
-**Shadow**: both models answer 20,000 rows, labels come of those on which they differ, and the
-verdict is read after each label; it never goes back. `gain` is how much more often the challenger
-is right. Demanded: at `gain` 0 better or worse in at most 5 % (2.5 % each); at a `gain` of the
-margin equivalent in at most 5 %.
-
-{shadow}
-
-**Two real runs replayed**: MiniLM fine-tuned on 360 (`small`) and on two times 1,700 other
-sentences of MR (`large`, `other`), both asked 6,000 sentences that none of them had learned from,
-in 50 orders. Demanded: the same verdict in 95 % of orders.
-
-{replayed}
-
-**Whose labels**: equal models, 2,000 streams, 600 labels of 2,000 rows on which they differ,
-counted as if it did not matter who chose the rows. This is why only rows drawn by chance count.
-
-{labels}
-
-**A/B**: one value a user, 20,000 users (60,000 where there is a gain), read after each; margin 1 %
-of the largest value. `share` is the challenger's.
-
-{ab}
-
-**What the challenger costs the shown answers** (by hand, one core a model, MiniLM in float32, 400
-requests of one sentence, Poisson at 25 a second, 2 cores with nothing beside, once each): alone p50
-15.6 ms and p99 48.8 ms; with a challenger on the same model thread 17.5 and 59.1 ms; on a thread of
-its own, which is how it is done where there are two cores, 16.2 and 44.0 ms. No answer of the
-challenger was dropped.
-
-**Sample ratio**: users by arm, read after each of 20,000; an alarm at evidence of 100.
-
-{ratio}
-"""
+CLAIM = Claim(
+    "live",
+    "Service",
+    "Comparing two models in service",
+    """\
+Shadow: both models predict 20,000 rows, rows on which they differ are labelled, and the verdict
+is read after each label. "Gain" is how much more often the challenger is correct. Replayed:
+MiniLM trained on 360 (`small`) and on two times 1,700 other sentences of MR, 6,000 new sentences,
+in 50 orders. Labels: equal models, with rows chosen by three rules. A/B: one value a user, 20,000
+users, 60,000 where there is a gain. Ratio: users by arm.""",
+    lambda: [cell for part in PARTS.values() for cell in part],
+    finding,
+    [
+        table(
+            {"gain": "Gain", "unlike": "Rows that differ"},
+            {
+                "Better, %": average("better %", 1, 2),
+                "Worse, %": average("worse %", 1, 2),
+                "Equivalent, %": average("equivalent %", 1, 2),
+                "Half better by row": average("half better by row", 1, 0),
+            },
+            "Shadow:",
+            part="shadow",
+        ),
+        table(
+            {"shown": "In service", "challenger": "Challenger", "margin": "Margin"},
+            {
+                "Accuracy, %": average("accuracy shown", 100),
+                "Challenger, %": average("accuracy challenger", 100),
+                "Verdict": text("verdict"),
+                "of 50 orders": average("of 50 orders", 1, 0),
+                "Labels, median": average("labels, median", 1, 0),
+            },
+            "Replayed:",
+            part="replayed",
+        ),
+        table(
+            {"rule": "Rows are labelled"},
+            {"Better, %": average("better %", 1, 2), "Worse, %": average("worse %", 1, 2)},
+            "Equal models, whose labels count:",
+            part="labels",
+        ),
+        table(
+            {"what": "A/B", "gain": "Gain", "share": "Share"},
+            {
+                "Better, %": average("better %", 1, 2),
+                "Worse, %": average("worse %", 1, 2),
+                "Half better by user": average("half better by user", 1, 0),
+            },
+            part="ab",
+        ),
+        table(
+            {"asked": "Ratio", "true": "True ratio"},
+            {"Alarms, %": average("alarms %", 1, 2), "Half by user": average("half by user", 1, 0)},
+            part="ratio",
+        ),
+    ],
+    """\
+Two models that differ by half a point stay undecided after 6,000 rows. Labels that users report,
+or of the rows with the lowest confidence, would call one of two equal models better: only rows
+drawn at random count.""",
+)
 
 
 if __name__ == "__main__":

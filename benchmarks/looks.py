@@ -17,18 +17,18 @@ import argparse
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Line, Lines, counts, pick, rate, share, table
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats import sequential_rise as within
 from holdfast.stats.bootstrap import atom_contributions
-from holdfast.stats.intervals import clopper_pearson
 
 LAWS = ("walk", "autoregressive", "shocks", "growing", "multiplied")
 RISES = ("none", "line", "root", "jump")
@@ -46,26 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60, help="runs a law at 100 looks")
     runs = parser.parse_args().runs
-    nulls = [
-        {"looks": k, "rows": n, "rise": "none", "system": "look", "runs": LOOKS[k] * runs}
-        for k in LOOKS
-        for n in (*ROWS, *FEW)
-    ]
-    rises = grid(
-        looks=LOOKS, rows=(*ROWS, *FEW), rise=RISES[1:], system=["look"], runs=[runs * 2 // 3]
-    )
-    beside = grid(looks=[20], rows=[100], rise=RISES, system=SYSTEMS[1:], runs=[runs * 2 // 3])
-    tails = grid(
-        looks=[20],
-        rows=(50, 150, 500),
-        rise=["none"],
-        tail=TAILS,
-        system=("look", "every look"),
-        runs=[5 * runs],
-    )
-    cells = nulls + beside + tails + rises
-    results = run_cells("looks", cells, simulate)
-    publish("looks", section(cells, results))
+    run_cells("looks", cells(runs), simulate)
 
 
 def simulate(cell: Cell) -> Result:
@@ -153,14 +134,6 @@ def spread(law: str, looks: int, best: int) -> float:
     return float((losses[:, -1] - losses[:, best]).std())
 
 
-def paired(gap: Any) -> bool:
-    """Whether the one-sided 5 % paired t test finds a rise."""
-    from scipy.special import stdtrit
-
-    t = gap.mean() / gap.std(ddof=1) * math.sqrt(len(gap))
-    return bool(t > stdtrit(len(gap) - 1, 0.95))
-
-
 def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
@@ -198,6 +171,14 @@ class Rise:
     value: float
     t: float
     p_value: float
+
+
+def paired(gap: Any) -> bool:
+    """Whether the one-sided 5 % paired t test finds a rise."""
+    from scipy.special import stdtrit
+
+    t = gap.mean() / gap.std(ddof=1) * math.sqrt(len(gap))
+    return bool(t > stdtrit(len(gap) - 1, 0.95))
 
 
 def rise_from_best(
@@ -280,120 +261,61 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     return bool(np.any(means - np.minimum.accumulate(means) > boundary))
 
 
-def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    pairs = list(zip(cells, results, strict=True))
-    ours = [(c, r) for c, r in pairs if c["system"] == "look" and "tail" not in c]
-    lines = [
-        "## Looks within a run",
-        "",
-        " ".join(__doc__.split("\n\n")[2].split()),
-        "",
-        "False alarms in per cent over the whole run, five laws together (the worst law in"
-        " brackets); the last line of each number of looks has the 99 % upper bound of all its runs"
-        " from 50 rows.",
-        "",
-        *matrix([(c, r) for c, r in ours if c["rise"] == "none"], bound=True),
-        "",
-        "Each law by itself, all numbers of looks and rows from 50: " + by_law(ours) + ".",
-        "",
-        "Runs of 20 looks whose rows move with a tail downwards, false alarms in per cent (a plain"
-        " paired test at every look in brackets):",
-        "",
-        *tails([(c, r) for c, r in pairs if "tail" in c]),
-        "",
+def cells(runs: int = 60) -> list[dict[str, Any]]:
+    nulls = [
+        {"looks": k, "rows": n, "rise": "none", "system": "look", "runs": LOOKS[k] * runs}
+        for k in LOOKS
+        for n in (*ROWS, *FEW)
     ]
-    for shape in RISES[1:]:
-        here = [(c, r) for c, r in ours if c["rise"] == shape]
-        lines += [
-            f"Power in per cent, rise as a {shape} (the paired test of last against true best"
-            " in brackets):",
-            "",
-            *matrix(here),
-            "",
-        ]
-    lines += [
-        "Beside others at 20 looks, 100 rows, alarms in per cent. `evenly` spends the error evenly;"
-        " `lowest` takes the rise itself instead of its t; `max-T` is `rise_from_best` at p <"
-        " 0.005; `every look` is a plain paired test against the best so far.",
-        "",
-        *others(
-            [(c, r) for c, r in pairs if (c["looks"], c["rows"]) == (20, 100) and "tail" not in c]
-        ),
-    ]
-    return "\n".join(lines)
+    rises = grid(
+        looks=LOOKS, rows=(*ROWS, *FEW), rise=RISES[1:], system=["look"], runs=[runs * 2 // 3]
+    )
+    beside = grid(looks=[20], rows=[100], rise=RISES, system=SYSTEMS[1:], runs=[runs * 2 // 3])
+    tails = grid(
+        looks=[20],
+        rows=(50, 150, 500),
+        rise=["none"],
+        tail=TAILS,
+        system=("look", "every look"),
+        runs=[5 * runs],
+    )
+    return nulls + beside + tails + rises
 
 
-def by_law(pairs: Sequence[tuple[Cell, Result | None]]) -> str:
-    """False alarms of each law over all its runs with their 99 % upper limit: no mean over laws
-    hides one that is over 5 %."""
-    here = [(c, r) for c, r in pairs if c["rise"] == "none" and c["rows"] >= min(ROWS)]
-    if any(result is None for _, result in here):
-        return NOT_RUN
-    told = []
-    for law in LAWS:
-        runs = sum(c["runs"] for c, _ in here)
-        alarms = round(sum(r[law] * c["runs"] for c, r in here if r))
-        low, high = (100 * limit for limit in clopper_pearson(alarms, runs, 0.98))
-        word = ", **over**" if low > 5 else "" if high <= 5 else ", open"
-        told.append(f"{law} {100 * alarms / runs:.1f} % (≤ {high:.1f}{word})")
-    return "; ".join(told)
+def with_trials(lines: Lines) -> list[Line]:
+    """The lines of flat runs, each with the number of its runs over all laws."""
+    flat = pick(lines, rise="none", system="look", tail=None)
+    return [{**line, "trials": line["runs"] * len(LAWS)} for line in flat]
 
 
-def tails(pairs: Sequence[tuple[Cell, Result | None]]) -> list[str]:
-    rows = sorted({c["rows"] for c, _ in pairs})
-    lines = ["| tail | " + " | ".join(f"{n} rows" for n in rows) + " |", "|---" * (len(rows) + 1)]
-    lines[1] += "|"
-    for tail in TAILS:
-        words = []
-        for n in rows:
-            found = {c["system"]: r for c, r in pairs if (c["tail"], c["rows"]) == (tail, n)}
-            one, plain = found["look"], found["every look"]
-            known = one is not None and plain is not None
-            words.append(
-                f"{100 * one['alarms']:.1f} ({100 * plain['alarms']:.1f})" if known else NOT_RUN
-            )
-        lines.append(f"| {tail} | " + " | ".join(words) + " |")
-    return lines
+def finding(lines: Lines) -> str:
+    enough = [line for line in with_trials(lines) if line["rows"] >= min(ROWS)]
+    if not enough:
+        return ""
+    return (
+        "The test of a rise above the best evaluation raises a false alarm in "
+        f"{share(*counts(enough, 'alarms', 'trials', shares=True), long=True)} flat runs with "
+        f"{min(ROWS)} validation rows or more; wanted: at most 5 %."
+    )
 
 
-def matrix(pairs: Sequence[tuple[Cell, Result | None]], bound: bool = False) -> list[str]:
-    rows = sorted({c["rows"] for c, _ in pairs})
-    head = ["looks", *(f"{n} rows" for n in rows)] + ["99 % upper bound"] * bound
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for looks in sorted({c["looks"] for c, _ in pairs}):
-        here = {c["rows"]: (c, r) for c, r in pairs if c["looks"] == looks}
-        words = [share(here[n][1], bound) for n in rows]
-        words += [upper([here[n] for n in rows if n >= min(ROWS)])] * bound
-        lines.append(f"| {looks} | " + " | ".join(words) + " |")
-    if bound:
-        every = upper([pair for pair in pairs if pair[0]["rows"] >= min(ROWS)])
-        lines.append("| all " + "|  " * len(rows) + f"| {every} |")
-    return lines
-
-
-def share(result: Result | None, worst: bool) -> str:
-    if result is None:
-        return NOT_RUN
-    beside = max(result[law] for law in LAWS) if worst else result["fixed"]
-    return f"{100 * result['alarms']:.1f} ({100 * beside:.1f})"
-
-
-def upper(pairs: Sequence[tuple[Cell, Result | None]]) -> str:
-    """The pooled share of alarms and its one-sided 99 % limit (Clopper and Pearson)."""
-    if any(result is None for _, result in pairs):
-        return NOT_RUN
-    runs = sum(c["runs"] * len(LAWS) for c, _ in pairs)
-    alarms = round(sum(r["alarms"] * c["runs"] * len(LAWS) for c, r in pairs if r))
-    return f"{alarms} of {runs}: ≤ {100 * clopper_pearson(alarms, runs, 0.98)[1]:.2f}"
-
-
-def others(pairs: Sequence[tuple[Cell, Result | None]]) -> list[str]:
-    lines = ["| rule | " + " | ".join(RISES) + " |", "|---" * (len(RISES) + 1) + "|"]
-    for system in SYSTEMS:
-        found = {c["rise"]: r for c, r in pairs if c["system"] == system}
-        words = [f"{100 * r['alarms']:.1f}" if (r := found[s]) else NOT_RUN for s in RISES]
-        lines.append(f"| {system} | " + " | ".join(words) + " |")
-    return lines
+CLAIM = Claim(
+    "looks",
+    "Verdicts",
+    "False alarms over the evaluations of a run",
+    """\
+Simulated runs whose validation rows are fixed while their losses change from one evaluation to
+the next, by one of five laws with heavy tails. The mean never rises, so every alarm is false.""",
+    cells,
+    finding,
+    [
+        lambda lines: table(
+            {"looks": "Evaluations", "rows": "Rows"},
+            {"False alarms, %": rate("alarms", "trials", shares=True)},
+        )(with_trials(lines))
+    ],
+    "The power (how often a rise is found) was planned and has not been measured.",
+)
 
 
 if __name__ == "__main__":

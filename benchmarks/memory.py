@@ -3,7 +3,6 @@
     python benchmarks/memory.py --part null       # 200 runs that saw neither set (2 minutes)
     python benchmarks/memory.py --part trec       # real runs on wrong labels, 4 minutes each
     python benchmarks/memory.py --part novelist   # a small language model, a minute each
-    python benchmarks/memory.py --tables          # the tables of what is there
 
 **null**: a logistic regression on frozen vectors is fitted to rows of TREC, CR or BANKING77 that
 are in neither set; 300 others are called members, 200 more others. Whatever is found is a false
@@ -25,16 +24,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, processor, publish, run_cells, stored
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Column, Lines, average, counts, number, pick, share, table, text
 from labels import pool, source
 from make_base_models import cache_folder
 
-from holdfast.analyses.memory.membership import compare_attacks, membership
+from holdfast.analyses.memory.membership import membership
 from holdfast.analyses.memory.probe import SetScores, probe_membership
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import read_result
@@ -42,7 +41,6 @@ from holdfast.core.seeds import generator
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.stats.intervals import clopper_pearson
 
 NAME = "memory"
 SEEDS, EACH = 8, 25
@@ -50,7 +48,6 @@ HEART = {"control.policy": "off", "train.keep": "last"}
 WAYS = ("heart", "guard")
 TREC_ROWS, TEST_ROWS, DRAWN = 366, 500, 0.3
 NOVEL_ROWS = 240
-HEADING = "## What a model remembers"
 
 
 def main() -> None:
@@ -58,12 +55,10 @@ def main() -> None:
     parser.add_argument("--part", choices=("null", "trec", "novelist"))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
     parts = [given.part] if given.part else ["null", "trec", "novelist"]
-    for part in () if given.tables else parts:
+    for part in parts:
         run_cells(NAME, cells_of(part, given.seeds), run_one, minutes=given.minutes)
-    publish(NAME, section())
 
 
 def cells_of(part: str, seeds: int = 2) -> list[Cell]:
@@ -86,17 +81,17 @@ def null(cell: Cell) -> Result:
     table = table_from_texts(texts, [names[k] for k in y], rare_below=1)
     kept = np.asarray(table.column("row"))
     y, last, found = y[kept], last[kept], []
-    for number in range(EACH):
-        order = generator(cell["seed"], NAME, cell["data"], number).permutation(len(table))
+    for draw in range(EACH):
+        order = generator(cell["seed"], NAME, cell["data"], draw).permutation(len(table))
         seen, one, other = order[:300], order[300:600], order[600:800]
-        head = fit_probe(last[seen], y[seen], classes=len(names), seed=number, c=1.0)
+        head = fit_probe(last[seen], y[seen], classes=len(names), seed=draw, c=1.0)
 
         def heard(at: Any, head: Any = head) -> SetScores:
             logits = head.logits(last[at])
             total = np.logaddexp.reduce(logits, axis=1)
             return SetScores(table.take(at), total - logits[np.arange(len(at)), y[at]])
 
-        found.append(probe_membership(heard(one), heard(other), number))
+        found.append(probe_membership(heard(one), heard(other), draw))
     return {
         "runs": EACH,
         "alarms": sum(one.verdict == "memorized" for one in found),
@@ -265,90 +260,67 @@ def novelist(cell: Cell) -> Result:
     }
 
 
-def section() -> str:
-    done = stored(RESULTS / f"{NAME}.jsonl")
-    intro = (
-        "`benchmarks/memory.py` says what each number is. Areas with DeLong's 95 % interval, on "
-        f"{processor()}, one thread. With TREC's official test file as the other rows the blind "
-        "baseline has an area of 0.76, and nothing is concluded (one run, seen by hand)."
+def area(name: str) -> Column:
+    return lambda lines: "; ".join(
+        f"{line[f'{name}_auc']:.3f} ({line[f'{name}_low']:.3f}–{line[f'{name}_high']:.3f})"
+        for line in lines
+        if line.get(f"{name}_auc") is not None
     )
-    parts = [HEADING, intro, *_null(done), *_trec(done), *_novel(done)]
-    return "\n\n".join(part for part in parts if part)
 
 
-def _null(done: Mapping[str, Result]) -> list[str]:
-    found = [done[key(cell)] for cell in cells_of("null") if key(cell) in done]
-    if not found:
-        return [f"Null runs: {NOT_RUN}."]
-    runs, alarms, refused, other = (
-        sum(one[name] for one in found)
-        for name in ("runs", "alarms", "refused", "conditioned_alarms")
+def finding(lines: Lines) -> str:
+    null = pick(lines, part="null")
+    parts = [
+        f"{name} "
+        f"{', '.join(number(line['drawn_auc'], 2) for line in pick(lines, part='trec', way=way))}"
+        for way, name in (("heart", "memorized by long training"), ("guard", "with the defaults"))
+    ]
+    return (
+        "Models that had seen neither set are said to remember one in "
+        f"{share(*counts(null, 'alarms', 'runs'), long=True)} cases. Membership inference finds "
+        "training rows with "
+        f"wrong labels with AUC (two seeds): {'; '.join(parts)}."
     )
-    low, high = (100 * x for x in clopper_pearson(alarms, runs))
-    return [
-        f"Of {runs} models (logistic regressions on frozen vectors of TREC and CR) that had seen "
-        f"neither set, {alarms} are said to remember one: {100 * alarms / runs:.1f} % "
-        f"({low:.1f} to {high:.1f} %). Of {refused} nothing is concluded, since words and lengths "
-        f"alone seemed to tell the sets apart. The attack conditioned on the row, which decides "
-        f"nothing, is beyond chance in {other}."
-    ]
 
 
-def _trec(done: Mapping[str, Result]) -> list[str]:
-    lines = [
-        "| TREC, 30 % of labels drawn | seed | drawn labels | all rows | untrained | blind | "
-        "top 5 % of traces: drawn (wrong) | accuracy |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for cell in cells_of("trec"):
-        one = done.get(key(cell))
-        name = f"| {cell['way']} | {cell['seed']} | "
-        if one is None:
-            lines.append(f"{name}{NOT_RUN} | | | | | |")
-            continue
-        lines.append(
-            f"{name}{_shown(one, 'drawn')} | {_shown(one, 'all')} | {_shown(one, 'untrained')} | "
-            f"{one['blind']:.2f} | {one['top_drawn']:.2f} ({one['top_wrong']:.2f}) of "
-            f"{one['top']} | {one['accuracy']:.3f} |"
-        )
-    found = ["\n".join(lines)]
-    for seed in range(2):
-        pair = [done.get(key({"part": "trec", "seed": seed, "way": way})) for way in WAYS]
-        if all(pair):
-            heart, guard = (one["scores"] for one in pair if one)
-            gain = compare_attacks(
-                *(tuple(-np.asarray(one[side]) for one in (heart, guard)) for side in heart)
-            )
-            found.append(
-                f"Seed {seed}: by heart leaks {gain['value']:.3f} more than the default "
-                f"({gain['low']:.3f} to {gain['high']:.3f}, p = {gain['p']:.2g}, paired over rows)."
-            )
-    return found
-
-
-def _novel(done: Mapping[str, Result]) -> list[str]:
-    lines = [
-        "| One novelist | seed | loss | conditioned | against the start | wrong tokens | blind | "
-        "ratio − loss | verbatim |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for cell in cells_of("novelist", 2):
-        one = done.get(key(cell))
-        name = f"| {cell['way']} | {cell['seed']} | "
-        if one is None:
-            lines.append(f"{name}{NOT_RUN} | | | | | | |")
-            continue
-        areas = (_shown(one, way) for way in ("loss", "conditioned", "ratio", "errors"))
-        lines.append(
-            f"{name}{' | '.join(areas)} | {one['blind']:.2f} | {one['gain_value']:.3f} "
-            f"({one['gain_low']:.3f} – {one['gain_high']:.3f}) | {one['verbatim']} of "
-            f"{one['asked']} |"
-        )
-    return ["\n".join(lines)]
-
-
-def _shown(one: Result, name: str) -> str:
-    return f"{one[f'{name}_auc']:.3f} ({one[f'{name}_low']:.3f} – {one[f'{name}_high']:.3f})"
+CLAIM = Claim(
+    NAME,
+    "Data",
+    "Memorization",
+    """\
+Null: logistic regressions on frozen vectors that have seen neither of two sets. TREC: 30 % of the
+training labels are drawn at random, MiniLM is trained for long ("heart": never stopped, last
+checkpoint) or with the defaults ("guard"). Novelist: a small Llama tuned on texts of one
+novelist, tested on others of his. AUC with DeLong's 95 % interval; "untrained" is the same attack
+on the base model, "blind" one that only sees the rows.""",
+    lambda: [cell for part in ("null", "trec", "novelist") for cell in cells_of(part)],
+    finding,
+    [
+        table(
+            {"way": "TREC", "seed": "Seed"},
+            {
+                "AUC, drawn labels": area("drawn"),
+                "All rows": area("all"),
+                "Untrained": area("untrained"),
+                "Blind": average("blind", 1, 2),
+                "Test accuracy, %": average("accuracy", 100),
+            },
+            part="trec",
+        ),
+        table(
+            {"way": "Novelist", "seed": "Seed"},
+            {
+                "AUC, loss": area("loss"),
+                "Loss against the base model": area("ratio"),
+                "Wrong tokens": area("errors"),
+                "Blind": average("blind", 1, 2),
+                "Repeated verbatim": text("verbatim"),
+            },
+            part="novelist",
+        ),
+    ],
+    "The defaults do not prevent memorization of wrong labels. Two seeds.",
+)
 
 
 if __name__ == "__main__":

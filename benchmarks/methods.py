@@ -3,7 +3,6 @@
     python benchmarks/methods.py                       # the screen, by value; resumable
     python benchmarks/methods.py --minutes 4           # start no new cell after four minutes
     python benchmarks/methods.py --only mixup --fresh 8    # some arms; fresh runs if they pass
-    python benchmarks/methods.py --tables              # the tables of what is there
 
 MiniLM; CR, TREC, BANKING77 and MR at 400 labelled rows, the first two at 100 too (BANKING77 has 77
 classes: Holdfast refuses two rows of a class); 82 % are learned from; 1,000 test rows, the same
@@ -24,7 +23,6 @@ a size that it was not run at, by the default's with the logistic head that it h
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
 import os
@@ -34,18 +32,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from cells import HERE, NOT_RUN, RESULTS, Cell, Result, key, publish, run_cells, stored
-from peers.in_process import FOUR as ALL
+from cells import RESULTS, Cell, Result, key, run_cells, stored
+from claims import Claim, Line, Lines, Metric, Section, comparison, paired
 from peers.in_process import holdfast_fit, stand_in_fit
 from peers.script import options
-from peers.tables import markdown
-from scipy.stats import t as student
 
 NAME, BASE = "methods", "standing"
 WHOLE, STAND_IN = "MiniLM", "vectors"
 Place = tuple[str, int, int]
-BOOK = HERE / "methods.md"
 DEFAULT, BEFORE = "default", "logistic head"
 # The screen in its order: what separates methods soonest comes first.
 SCREEN = (
@@ -74,7 +68,6 @@ TOGETHER = 6
 FRESH = tuple(
     (data, 400, seed) for seed in range(3, 10) for data in ("trec", "cr", "banking77", "mr")
 )
-CURVE = (50, 100, 200, 400, 800, 1600)
 # Those first of which the literature says that they help; what is registered and not named here
 # follows with its usual settings.
 TRIES: dict[str, dict[str, Any]] = {
@@ -233,216 +226,6 @@ def passes(gains: Sequence[float]) -> bool:
     return statistics.fmean(gains) > statistics.stdev(gains) / math.sqrt(len(gains))
 
 
-def curve(book: Book, data: str) -> dict[int, float]:
-    """Mean accuracy of the default in % by labelled rows, over the seeds that were run; by
-    ``small_data.py`` or with the head that it had before, where it was not."""
-    found = {rows: [100 * got["accuracy"] for got in runs_of(book, data, rows)] for rows in CURVE}
-    return {rows: statistics.fmean(of) for rows, of in found.items() if of}
-
-
-def runs_of(book: Book, data: str, rows: int) -> list[Result]:
-    places = [(data, rows, seed) for seed in range(20)]
-    for others in (book.get, book.command, functools.partial(book.get, arm=BEFORE)):
-        found = [one for one in map(others, places) if one is not None]
-        if found:
-            return found
-    return []
-
-
-def worth(points: Mapping[int, float], rows: int, gain: float) -> float | None:
-    """How many more labelled rows (fewer, below 0) give the default this ``gain`` in points;
-    ``None`` where its curve does not reach that far.
-
-    >>> round(worth({100: 70.0, 400: 80.0}, 100, 5.0))
-    100
-    """
-    sizes = sorted(points)
-    if rows not in points or len(sizes) < 2:
-        return None
-    # A curve that falls by chance would make more rows worth less.
-    heights = np.maximum.accumulate([points[size] for size in sizes])
-    wanted = float(heights[sizes.index(rows)]) + gain
-    if not heights[0] <= wanted <= heights[-1]:
-        return None
-    return float(np.exp(np.interp(wanted, heights, np.log(sizes)))) - rows
-
-
-def report() -> str:
-    """The quick screen, the screen with the whole model, and fresh seeds of those that passed."""
-    quick, whole = Book(STAND_IN), Book()
-    passed = [arm for arm in arms() if passes(list(whole.gains(arm).values()))]
-    parts = [
-        "## Methods against the fixed default recipe",
-        "Differences in test accuracy to the default run on the same rows with the same seed, in "
-        "points: of each set the mean (runs), over all ± one standard error over runs. *goes on*: "
-        "above by more than one standard error; *loses*: below on every set over two seeds, not "
-        "run further; *nothing there*: the default has no fine-tuning there that it could change; "
-        "*refused*: the method does not apply to that network "
-        "(`python benchmarks/methods.py`).",
-        "The whole of MiniLM:",
-        screen(whole, COLUMNS),
-        confirmed(whole, passed),
-        "A stand-in that trains in a second, two residual blocks over MiniLM's frozen vectors, "
-        "under the same recipe. Its default is hardly above a linear probe, so it shows what a "
-        "method does to the fitting of few rows, not to the features:",
-        screen(quick, QUICK_COLUMNS),
-        f"Pictures, and the small language model with LoRA: {NOT_RUN}.",
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-COLUMNS = (*((data, 400) for data in ("trec", "cr", "banking77", "mr")), ("trec", 100), ("cr", 100))
-QUICK_COLUMNS = tuple((data, rows) for rows in (400, 100) for data in ("trec", "cr", "mr"))
-
-
-def screen(book: Book, columns: Sequence[tuple[str, int]]) -> str:
-    head = ["Arm", *(f"{data} {rows}" for data, rows in columns)]
-    head = [*head, "over all", "worth in rows", "processor time", "screen"]
-    sizes = {data: curve(book, data) for data in ALL}
-    told = "; ".join(
-        f"{data} " + ", ".join(f"{rows}: {value:.1f}" for rows, value in of.items())
-        for data, of in sizes.items()
-        if of
-    )
-    table = markdown(head, [screen_line(book, arm, columns) for arm in arms()])
-    return f"{table}\n\nThe default's own accuracy in % by labelled rows: {told}."
-
-
-def screen_line(book: Book, arm: str, columns: Sequence[tuple[str, int]]) -> list[str]:
-    places, gains = book.places(arm), book.gains(arm)
-    shown = []
-    for column in columns:
-        planned = [p for p in places if p[:2] == column]
-        of = [gains[p] for p in planned if p in gains]
-        tuned = idle_without_tuning(arms()[arm])
-        empty = NOT_RUN if planned else "nothing there" if tuned else ""
-        shown.append(f"{statistics.fmean(of):+.1f} ({len(of)})" if of else empty)
-    values = list(gains.values())
-    return [
-        arm,
-        *shown,
-        over_all(values),
-        rows_worth(book, gains),
-        cost(book, arm, gains),
-        word_for(book, arm, values, len(places)),
-    ]
-
-
-def word_for(book: Book, arm: str, gains: Sequence[float], planned: int) -> str:
-    if book.refused(arm):
-        return "refused"
-    if not planned:
-        return "nothing there"
-    if not gains:
-        return NOT_RUN
-    if lost(book, arm) and len(gains) < planned:
-        return "loses, stopped"
-    left = f", {planned - len(gains)} of {planned} {NOT_RUN}" if len(gains) < planned else ""
-    if len(gains) == 1:
-        return "one run" + left
-    return ("goes on" if passes(gains) else "within one") + left
-
-
-def over_all(gains: Sequence[float]) -> str:
-    if not gains:
-        return NOT_RUN
-    if len(gains) == 1:
-        return f"{gains[0]:+.1f}"
-    return f"{statistics.fmean(gains):+.2f} ± {statistics.stdev(gains) / math.sqrt(len(gains)):.2f}"
-
-
-def rows_worth(book: Book, gains: Mapping[Any, float]) -> str:
-    """By size, the mean over the sets of what the set's mean gain is worth."""
-    told = []
-    for size in sorted({rows for _, rows, _ in gains}):
-        each = []
-        for data in {d for d, rows, _ in gains if rows == size}:
-            of = [gain for (d, rows, _), gain in gains.items() if (d, rows) == (data, size)]
-            each.append(worth(curve(book, data), size, statistics.fmean(of)))
-        known = [value for value in each if value is not None]
-        # The mean of those that are on it would leave out the largest.
-        off = len(known) < len(each)
-        told.append(
-            f"off the curve at {size}" if off else f"{statistics.fmean(known):+.0f} at {size}"
-        )
-    return "; ".join(told) or NOT_RUN
-
-
-def cost(book: Book, arm: str, gains: Mapping[Any, float]) -> str:
-    """Processor time of the fit beside the default's, the median over runs."""
-    shares = []
-    for place in gains:
-        one, base = book.get(place, arm), book.get(place)
-        assert one is not None
-        assert base is not None
-        shares.append(one["fit_s"] / base["fit_s"])
-    return f"× {statistics.median(shares):.2f}" if shares else NOT_RUN
-
-
-def confirmed(book: Book, passed: Sequence[str]) -> str:
-    """Those that went on, on seeds that the screen has not seen, with Holm's correction."""
-    found = {}
-    for arm in passed:
-        gains = book.gains(arm, FRESH)
-        if len(gains) >= 2:
-            found[arm] = gains
-    if not found:
-        return f"On fresh seeds: {NOT_RUN} ({', '.join(passed) or 'nothing'} passed the screen)."
-    each = {arm: p_value(list(gains.values())) for arm, gains in found.items()}
-    held = holm(each)
-    lines = []
-    for arm, gains in found.items():
-        values = list(gains.values())
-        half = (
-            float(student.ppf(0.975, len(values) - 1))
-            * statistics.stdev(values)
-            / math.sqrt(len(values))
-        )
-        by_set = ", ".join(
-            f"{data} {statistics.fmean(of):+.1f} ({len(of)})"
-            for data in ALL
-            if (of := [g for (d, _, _), g in gains.items() if d == data])
-        )
-        lines.append(
-            [
-                arm,
-                by_set,
-                f"{statistics.fmean(values):+.2f} ± {half:.2f}",
-                rows_worth(book, gains),
-                f"{each[arm]:.3f}",
-                f"{held[arm]:.3f}",
-            ]
-        )
-    missing = [arm for arm in passed if arm not in found]
-    rest = f" Passed the screen and {NOT_RUN} here: {', '.join(missing)}." if missing else ""
-    title = (
-        "On fresh seeds (95 % intervals of Student's t; p after Holm over the arms of this table):"
-    )
-    head = ["Arm", "by set (runs)", "over all", "worth in rows", "p", "p, Holm"]
-    return f"{title}\n\n{markdown(head, lines)}\n\n{rest}".rstrip()
-
-
-def p_value(gains: Sequence[float]) -> float:
-    """Two-sided, of no difference."""
-    spread = statistics.stdev(gains) / math.sqrt(len(gains))
-    if spread == 0:
-        return 1.0 if statistics.fmean(gains) == 0 else 0.0
-    return float(2 * student.sf(abs(statistics.fmean(gains)) / spread, len(gains) - 1))
-
-
-def holm(each: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction.
-
-    >>> holm({"a": 0.01, "b": 0.04})
-    {'a': 0.02, 'b': 0.04}
-    """
-    found, highest = {}, 0.0
-    for place, name in enumerate(sorted(each, key=lambda name: each[name])):
-        highest = max(highest, min(1.0, (len(each) - place) * each[name]))
-        found[name] = highest
-    return found
-
-
 def main(words: Sequence[str]) -> None:
     asked = options(__doc__ or "")
     asked.add_argument("--only", action="append", help="this arm; may be said again")
@@ -454,7 +237,7 @@ def main(words: Sequence[str]) -> None:
     unknown = sorted(set(chosen.only or ()) - set(arms()))
     if unknown:
         raise SystemExit(f"no such arm: {', '.join(unknown)}; there are {', '.join(arms())}")
-    until = time.monotonic() + (0 if chosen.tables else 60 * (chosen.minutes or math.inf))
+    until = time.monotonic() + 60 * (chosen.minutes or math.inf)
     for place in LEARNING:
         if time.monotonic() < until and Book(STAND_IN).get(place) is None:
             Book(STAND_IN).run(place, DEFAULT)
@@ -466,9 +249,6 @@ def main(words: Sequence[str]) -> None:
                     break
                 if not book.refused(arm) and not (place in book.places(arm) and lost(book, arm)):
                     book.run(place, arm)
-    text = report()
-    print(text)
-    publish(NAME, text, BOOK)
 
 
 def plan(
@@ -488,6 +268,81 @@ def plan(
         for arm in names:
             if book.get(place, arm) is None and passes(list(book.gains(arm).values())):
                 yield arm, place
+
+
+def planned() -> list[dict[str, Any]]:
+    """Every place of the screens, the fresh seeds, and the default at each."""
+    found = []
+    for book in (Book(WHOLE), Book(STAND_IN)):
+        fresh = FRESH if book.model == WHOLE else ()
+        for arm in arms():
+            found += [
+                book.cell(place, name)
+                for place in (*book.places(arm), *fresh)
+                for name in (arm, DEFAULT)
+            ]
+    return found
+
+
+BY = ("model", "data", "rows", "seed")
+
+
+def measured(lines: Lines, model: str) -> list[Line]:
+    """The lines of a model; those of the whole MiniLM name none."""
+    return [line for line in lines if line.get("model", WHOLE) == model and "accuracy" in line]
+
+
+def screen(model: str) -> Section:
+    return lambda lines: comparison(
+        [(arm, DEFAULT) for arm in arms()],
+        {
+            "Accuracy, points": Metric("accuracy", 100, 2),
+            "Processor time, ratio": Metric("fit_s", 1, 2, times=True),
+        },
+        by=BY,
+        heading=f"{MODELS[model]}:",
+    )(measured(lines, model))
+
+
+def finding(lines: Lines) -> str:
+    gaps = {
+        arm: gap
+        for arm in arms()
+        for model in (WHOLE, STAND_IN)
+        if (gap := paired(measured(lines, model), "accuracy", arm, DEFAULT, BY))
+        and gap.has_interval
+    }
+    better = {arm: gap.words(100, 2, " points") for arm, gap in gaps.items() if gap.low > 0}
+    shown = ", ".join(f"`{arm}` {words}" for arm, words in better.items())
+    shown = f"above 0 for {shown}" if better else "above 0 for none"
+    return (
+        f"Of {len(gaps)} methods compared with the default recipe, the 95 % CI of the difference "
+        "in "
+        f"accuracy lies {shown}."
+    )
+
+
+MODELS = {
+    WHOLE: "MiniLM",
+    STAND_IN: "Two residual blocks over frozen MiniLM vectors (a stand-in that trains in a second)",
+}
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Methods compared with the default recipe",
+    """\
+Each registered method, switched on in the default recipe, against the default on the same rows
+with the same seed. A method that is below the default on every set over two seeds is stopped
+there.""",
+    planned,
+    finding,
+    [screen(WHOLE), screen(STAND_IN)],
+    """\
+With so many methods some intervals exclude 0 by chance: they are not corrected for the number of
+methods. The stand-in shows what a method does to the fitting of few rows, not to the features of
+an encoder.""",
+    files=("standing", NAME),
+)
 
 
 if __name__ == "__main__":

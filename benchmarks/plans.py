@@ -1,34 +1,31 @@
 """What a plan for few rows should be (epochs, rate, contrast), and which checkpoint to keep.
 
     python benchmarks/plans.py [--encoder minilm|strong] [--minutes M] [--jobs J]
-    python benchmarks/plans.py --tables
 
 100 labelled rows of sets of ``peers/sets.py``, one thread, no run is stopped. **minilm** learns
 from all of them, and its last state is scored on 400 test rows. **strong** (all-mpnet-base-v2)
 learns from 82 %; each evaluation is scored on 200 test rows beside the validation rows, so that
 rules which keep a checkpoint can be compared on the same runs afterwards: no rule sees a test row.
-Each table gives the mean of the plan that is best on the other sets, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from cells import RESULTS, Cell, grid, publish, run_cells, stored
+from cells import Cell, grid, run_cells
+from claims import Claim, Line, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.arms import write_recipe
 from peers.process import commit
 from peers.rows import labelled_counts
 from peers.sets import SETS, parts_of
 from peers.strong import strong_folder
-from peers.tables import gap, markdown, points
 
 NAME = "plans"
 ROWS = 100
@@ -36,6 +33,7 @@ MINILM, STRONG = "minilm", "strong"
 TESTED = {MINILM: 400, STRONG: 200}
 SEEDS = {MINILM: 2, STRONG: 1}
 CONTRAST = "contrast, {} steps at {:g}"
+LOWEST = "the lowest calibrated loss"
 
 
 def _contrast(steps: int, rate: float) -> dict[str, dict[str, Any]]:
@@ -137,59 +135,33 @@ def main() -> None:
     parser.add_argument("--encoder", choices=[MINILM, STRONG], default=MINILM)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--tables", action="store_true")
     given = parser.parse_args()
-    if not given.tables:
-        one = given.encoder
-        todo = grid(
-            encoder=[one], seed=range(SEEDS[one]), rows=(ROWS,), data=SETS, plan=list(PLANS[one])
-        )
-        run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
-    publish(NAME, report())
+    run_cells(NAME, cells(given.encoder), run_one, minutes=given.minutes, jobs=given.jobs)
 
 
-def report() -> str:
-    done = stored(RESULTS / f"{NAME}.jsonl")
-    records = [{**json.loads(key), **result} for key, result in done.items()]
-    shown = ["## Plans for few rows"]
-    for encoder in PLANS:
-        of = [one for one in records if one["encoder"] == encoder]
-        if of:
-            shown.append(f"{encoder}, {ROWS} labelled rows:\n\n{plans_table(of, encoder)}")
-    kept = rules_table([one for one in records if "course" in one])
-    return "\n\n".join([*shown, kept] if kept else shown)
+def cells(encoder: str) -> list[dict[str, Any]]:
+    return grid(
+        encoder=[encoder],
+        seed=range(SEEDS[encoder]),
+        rows=(ROWS,),
+        data=SETS,
+        plan=list(PLANS[encoder]),
+    )
 
 
-def plans_table(records: Sequence[Mapping[str, Any]], encoder: str) -> str:
-    """Each plan against the first, on the cells that both have; and left out by set, the plan that
-    is best on the other sets."""
-    scores = _by_name(records, "plan", lambda one: float(one["accuracy"]))
-    first = next(iter(PLANS[encoder]))
-    seconds = _by_name(records, "plan", lambda one: float(one["seconds"]))
-    lines = [
-        [name, *_against(scores[name], scores[first]), f"{_mean(seconds[name]):.0f}"]
-        for name in PLANS[encoder]
-        if name in scores
-    ]
-    head = ["Plan", "Cells", "Accuracy, %", "minus the first, on the same cells", "Processor s"]
-    return markdown(head, lines)
-
-
-def rules_table(records: Sequence[Mapping[str, Any]]) -> str | None:
-    """The test accuracy of the checkpoint that each rule keeps of the same courses."""
-    if not records:
-        return None
-    rules = checkpoint_rules()
-    kept: dict[str, dict[Any, float]] = {name: {} for name in rules}
-    for one in records:
-        history = [snapshot_of(state) for state in one["course"]]
-        for name, rule in rules.items():
-            place = rule(history)
-            kept[name][one["data"], one["seed"], one["plan"]] = one["course"][place]["accuracy"]
-    first = next(iter(rules))
-    lines = [[name, *_against(of, kept[first])] for name, of in kept.items()]
-    head = ["Checkpoint kept", "Runs", "Accuracy, %", "minus the first"]
-    return f"Which checkpoint, on the strong encoder's runs:\n\n{markdown(head, lines)}"
+def kept_lines(lines: Lines) -> list[Line]:
+    """A line for each course and rule: the rule as its ``arm``, with the test accuracy of the
+    checkpoint that it keeps."""
+    found = []
+    for line in lines:
+        states = line.get("course")
+        if not states:
+            continue
+        history = [snapshot_of(state) for state in states]
+        for name, rule in checkpoint_rules().items():
+            kept = {**line, "arm": name, "accuracy": states[rule(history)]["accuracy"]}
+            found.append({**kept, "seed": f"{line['seed']}, {line['plan']}"})
+    return found
 
 
 def snapshot_of(state: Mapping[str, Any]) -> Any:
@@ -227,7 +199,7 @@ def checkpoint_rules() -> dict[str, Callable[[Any], int]]:
         return rule
 
     return {
-        "the lowest calibrated loss": lowest_calibrated,
+        LOWEST: lowest_calibrated,
         "newest unless worse": newest_unless_worse,
         "the same, expecting a gain over the probe": partial(newest_unless_worse, gains=True),
         **{f"the lowest, patience {n}": patience(n) for n in (1, 2, 4, 8)},
@@ -235,24 +207,55 @@ def checkpoint_rules() -> dict[str, Callable[[Any], int]]:
     }
 
 
-def _by_name(
-    records: Sequence[Mapping[str, Any]], axis: str, value: Callable[[Mapping[str, Any]], float]
-) -> dict[str, dict[Any, float]]:
-    found: dict[str, dict[Any, float]] = {}
-    for one in records:
-        found.setdefault(one[axis], {})[one["data"], one["seed"]] = value(one)
-    return found
+def finding(lines: Lines) -> str:
+    parts = []
+    for encoder, plans in PLANS.items():
+        first, *others = plans
+        of = pick(lines, encoder=encoder)
+        gaps = {plan: paired(of, "accuracy", plan, first, arm="plan") for plan in others}
+        found = {plan: one for plan, one in gaps.items() if one is not None}
+        if found:
+            best = max(found, key=lambda plan: found[plan].value)
+            words = found[best].words(100, 1, " points")
+            parts.append(f"from {encoder} `{best}` has {words} of accuracy against `{first}`")
+    return f"With {ROWS} labelled rows, {'; '.join(parts)}." if parts else ""
 
 
-def _against(of: Mapping[Any, float], base: Mapping[Any, float]) -> list[str]:
-    """Cells, mean, and the difference to ``base`` on the cells that both have."""
-    both = sorted(set(of) & set(base))
-    difference = gap([of[k] for k in both], [base[k] for k in both], "plans")
-    return [str(len(of)), f"{100 * _mean(of):.1f}", "" if of is base else points(difference)]
-
-
-def _mean(of: Mapping[Any, float]) -> float:
-    return float(np.mean(list(of.values())))
+RULES = "Which checkpoint, of the same runs from the strong encoder"
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "The training plan for few rows, and the checkpoint to keep",
+    """\
+MiniLM learns from all labelled rows, and its last state is scored; all-mpnet-base-v2 (strong)
+learns from 82 % and every evaluation is scored, so that the rules that keep a checkpoint by the
+other 18 % are compared on the same runs. No run is stopped; one thread.""",
+    lambda: [cell for encoder in PLANS for cell in cells(encoder)],
+    finding,
+    [
+        table(
+            {"encoder": "Encoder", "plan": "Plan"},
+            {
+                "Cells": runs,
+                "Accuracy, %": average("accuracy", 100, limits=False),
+                "Processor s": average("seconds", 1, 0, limits=False),
+            },
+        ),
+        comparison(
+            [(plan, next(iter(of))) for of in PLANS.values() for plan in list(of)[1:]],
+            {"Accuracy, points": Metric("accuracy", 100)},
+            "encoder",
+            arm="plan",
+        ),
+        lambda lines: comparison(
+            [(name, LOWEST) for name in checkpoint_rules() if name != LOWEST],
+            {"Accuracy, points": Metric("accuracy", 100)},
+            "encoder",
+            heading=RULES,
+        )(kept_lines(lines)),
+    ],
+    "One seed of most sets: a difference of a point between plans is not shown.",
+)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 before any other. Is it found, and is it mended?
 
     python benchmarks/primacy.py             # every cell, some seconds each
-    python benchmarks/primacy.py --tables
 
 TREC's questions sorted by their words, 2,400 to learn from: a layer of 128 units over MiniLM's
 frozen features, through the real loop at a steady rate. ``planted``: the first thousand pass
@@ -21,15 +20,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from cells import NOT_RUN, RESULTS, Cell, grid, key, publish, run_cells, stored
+from cells import RESULTS, Cell, grid, run_cells
+from claims import Claim, Line, Lines, average, paired, pick, share, table
 from peers.rows import clean_set, draw
 from recorded.features import Small, encoded, job_of, table_of
 
@@ -46,13 +44,6 @@ from holdfast.training.plan import Phase, Plan, first_use_steps, probe_positions
 NAME = "primacy"
 TRAIN, VALID, TEST = 2400, 400, slice(0, 1500)
 FIRST, REPEATS, PASSES, BATCH, RATE, LOOKS = 1000, 12, 2, 16, 2e-3, 12
-HEADING = """## Primacy, planted
-
-TREC's questions in the order of their words; the first thousand pass twelve times before all 2,400
-pass twice (`primacy.py`). "Found": the detector speaks at one look at least; "of looks": the share
-of looks at which it does. The gap is the mean loss of late training rows less that of the first
-thousand, over the looks of the run and at its end (where the planted order has just shown the late
-ones). The last four rows turn at the look at which it speaks first."""
 ARMS = ("clean", "planted", "head reset", "reshuffled", "late rows twice", "all three")
 
 
@@ -211,48 +202,63 @@ class Watch:
         return float(self.last["test"][0].mean())
 
 
-def table(found: Mapping[str, Mapping[str, Any]], seeds: int) -> str:
-    lines = [
-        "| Run | found | of looks | gap, run | gap, end | test accuracy | test loss | n |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for arm in ARMS:
-        made = [found[k] for s in range(seeds) if (k := key({"seed": s, "arm": arm})) in found]
-        if not made:
-            lines.append(f"| {arm} | {NOT_RUN} | | | | | | 0 |")
-            continue
-        spoke = sum(one["found_at"] is not None for one in made)
-        share = statistics.fmean(one["looks_found"] / one["looks"] for one in made)
-        shown = ("mean_gap", "gap", "accuracy", "test_loss")
-        # A line of an older file may lack one.
-        mean = {name: statistics.fmean(one.get(name, math.nan) for one in made) for name in shown}
-        lines.append(
-            f"| {arm} | {spoke} of {len(made)} | {share:.0%} | {gap_of(mean)} | "
-            f"{mean['gap']:+.3f} | "
-            f"{mean['accuracy']:.1%} | {mean['test_loss']:.3f} | {len(made)} |"
-        )
-    return "\n".join(lines)
-
-
-def gap_of(mean: Mapping[str, float]) -> str:
-    return NOT_RUN if math.isnan(mean["mean_gap"]) else f"{mean['mean_gap']:+.3f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", action="store_true")
-    parser.add_argument("--publish", action="store_true")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.jsonl")
     given = parser.parse_args()
-    if not given.tables:
-        cells = grid(seed=range(given.seeds), arm=ARMS)
-        run_cells(NAME, cells, run_one, given.out, minutes=given.minutes)
-    text = table(stored(given.out), given.seeds)
-    print(text)
-    if given.publish:
-        publish(NAME, f"{HEADING}\n\n{text}")
+    cells = grid(seed=range(given.seeds), arm=ARMS)
+    run_cells(NAME, cells, run_one, given.out, minutes=given.minutes)
+
+
+def with_found(lines: Lines) -> list[Line]:
+    return [{**line, "found": line["found_at"] is not None} for line in lines]
+
+
+def found(lines: Lines) -> str:
+    return f"{sum(line['found'] for line in lines)} of {len(lines)}"
+
+
+def finding(lines: Lines) -> str:
+    lines = with_found(lines)
+    planted, clean = pick(lines, arm="planted"), pick(lines, arm="clean")
+    gap = paired(lines, "accuracy", "reshuffled", "planted", ("seed",))
+    if not gap:
+        return ""
+    return (
+        "Training on rows in a sorted order is detected in "
+        f"{share(sum(l['found'] for l in planted), len(planted), long=True)} runs, shuffled rows "
+        "are accused in "
+        f"{share(sum(l['found'] for l in clean), len(clean), long=True)}; shuffling from then on "
+        "adds "
+        f"{gap.words(100, 1, ' points')} of test accuracy."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "Rows that are seen first and again and again",
+    """\
+TREC sorted by its words, 128 units over frozen MiniLM features. Planted: the first thousand rows
+pass twelve times before all 2,400 rows pass twice. Clean: as many updates on shuffled rows. From
+the evaluation that detects it on, the other runs reset the head, shuffle the rows, draw late rows
+twice, or all three.""",
+    lambda: grid(seed=range(10), arm=ARMS),
+    finding,
+    [
+        lambda lines: table(
+            {"arm": "Run"},
+            {
+                "Detected": found,
+                "Test accuracy, %": average("accuracy", 100),
+                "Test loss": average("test_loss", 1, 3),
+            },
+        )(with_found(lines))
+    ],
+    "Resetting the head alone does not help. A planted order is clearer than a real one.",
+)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, number, share
 from peers.tables import markdown
 
 NAME = "reasons"
@@ -30,15 +31,6 @@ DATA = Path(
 )
 A_CELL, NOISE = 10, 10
 PLANTED = ("planted 0", "planted 60", "planted 120", "planted 180")
-TEXT = """## Reasons
-
-Does `holdfast explain` name what decides, and do maps of nothing stay unmarked
-(`benchmarks/reasons.py`)? One MiniLM run on CR (800 rows, 3 epochs) in which half of the class
-`good` is good for the word `zebra` alone, put into texts of the other class; 240 test rows, of
-which 40 were explained in full. An earlier run with a made-up word of three pieces: maps of
-shuffled weights were marked in 20 % of 40 rows, since a word of several pieces weighs more in any
-model, and the shuffled model's own maps in 95 %.
-"""
 
 
 def main() -> None:
@@ -46,8 +38,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     asked = parser.parse_args()
     every = grid(start=["alike", "joint", "words", *PLANTED, *range(0, 240, A_CELL)])
-    results = run_cells(NAME, every, run_one, minutes=asked.minutes)
-    publish(NAME, TEXT + "\n" + tables([one for one in results if one]))
+    run_cells(NAME, every, run_one, minutes=asked.minutes)
 
 
 def run_one(cell: Cell) -> Result:
@@ -306,57 +297,60 @@ def words() -> Result:
     }
 
 
-def tables(results: list[Result]) -> str:
-    total: dict[str, float] = {}
-    for one in results:
-        for name, value in one.items():
-            total[name] = total.get(name, 0.0) + value
+def total(lines: Lines, name: str) -> float:
+    return sum(float(line.get(name) or 0) for line in lines)
 
-    def share(name: str, of: str) -> str:
-        n = total.get(of, 0)
-        if not n:
-            return "not run"
-        return f"{100 * total.get(name, 0) / n:.1f} % of {n:.0f}"
 
-    def mean(name: str) -> str:
-        n = total.get("judged", 0)
-        return f"{total.get(name, 0) / n:.2f}" if n else "not run"
+def part(lines: Lines, hits: str, of: str, *, long: bool = False) -> str:
+    return share(total(lines, hits), total(lines, of), long=long)
 
-    loo, ig = "leave_one_out", "integrated_gradients"
-    lines = [
-        ["question", "leave-one-out", "integrated gradients"],
-        ["the planted word is first, where it decides"]
-        + [share(f"{m} top", "decides") for m in (loo, ig)],
-        ["rows that are marked"] + [share(f"{m} shown", "judged") for m in (loo, ig)],
-        ["mean NAOPC (random orders " + mean("random naopc") + ")"]
-        + [mean(f"{m} naopc") for m in (loo, ig)],
-        ["maps of shuffled weights that are marked"]
-        + [share(n, "judged") for n in ("shuffled loo", "shuffled ig")],
-    ]
-    rest = [
-        ["question", "answer"],
-        ["maps of noise that pass the test", share("noise", "noise of")],
-        ["the shuffled model explained itself: marked", share("explained shuffled", "judged")],
-        ["… passes the test of orders alone", share("explained shuffled tested", "judged")],
-        ["mean rank correlation of the two methods", share("agreement", "agreements")],
-        ["passes forward a row", f"{total.get('passes', 0) / max(1, total.get('judged', 1)):.0f}"],
-        ["a row alone is the row among others", share("alike", "of")],
-        ["largest difference to captum", f"{total.get('captum', float('nan')):.1e}"],
+
+def finding(lines: Lines) -> str:
+    return (
+        "A planted word that decides the class is ranked first in "
+        f"{part(lines, 'leave_one_out top', 'decides', long=True)} rows; explanations of a model "
+        "with shuffled "
+        f"weights are marked as evidence in {part(lines, 'shuffled loo', 'judged', long=True)}."
+    )
+
+
+def answers(lines: Lines) -> str:
+    methods = ("leave_one_out", "integrated_gradients")
+    rows = [
+        ["The planted word is first, %", *(part(lines, f"{m} top", "decides") for m in methods)],
+        ["Rows that are marked, %", *(part(lines, f"{m} shown", "judged") for m in methods)],
         [
-            "sequential integrated gradients (captum, a word's sum, 16 points) from leave-one-out",
-            f"{total.get('sequential', float('nan')):.1e}",
+            "Marked with shuffled weights, %",
+            *(part(lines, f"shuffled {m}", "judged") for m in ("loo", "ig")),
+        ],
+        [
+            "Faithfulness (mean NAOPC; higher is better)",
+            *(number(total(lines, f"{m} naopc") / total(lines, "judged"), 2) for m in methods),
+        ],
+        ["Noise that passes the test, %", part(lines, "noise", "noise of"), ""],
+        [
+            "The shuffled model's own explanations, %",
+            part(lines, "explained shuffled", "judged"),
+            "",
         ],
     ]
-    if "candidates" in total:
-        told = f"found {total['word found']:.0f}, confirmed {total['word confirmed']:.0f}"
-        of = f"{total['confirmed']:.0f} of {total['candidates']:.0f} candidates confirmed"
-        rest.append(["the run's own search: the planted word", f"{told}; {of}"])
-    rest += [
-        [f"the test of {rows} rows together passes on noise", f"{100 * total[name]:.1f} %"]
-        for rows in (5, 20, 50)
-        if (name := f"joint {rows}") in total
-    ]
-    return markdown(lines[0], lines[1:]) + "\n\n" + markdown(rest[0], rest[1:])
+    return markdown(["Question", "leave one out", "integrated gradients"], rows)
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "Explanations",
+    """\
+One MiniLM run on CR in which half of the class `good` is good because of the word `zebra` only,
+put into texts of the other class. 240 test rows; some were explained in full. An explanation is
+marked where it passes a test against random words; of noise and of shuffled weights none should
+be.""",
+    lambda: grid(start=["alike", "joint", "words", *PLANTED, *range(0, 240, A_CELL)]),
+    finding,
+    [answers],
+    "One run, one planted word.",
+)
 
 
 if __name__ == "__main__":

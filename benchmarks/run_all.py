@@ -4,7 +4,8 @@
     python benchmarks/run_all.py small_data.py    # one
     BENCH_MINUTES=30 make bench                   # start no new cell after 30 minutes a script
 
-A script that does not exist is printed as not run; one that fails does not stop the others.
+A script that does not exist is printed as not run; one that fails does not stop the others. At the
+end ``claims.py`` writes the pages.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ SCRIPTS = (
     "primacy.py",
     "kills.py",
     "fuzz.py",
+    # Last, from the lines of all others: the pages and their index.
+    "claims.py",
 )
 
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Result, machine, publish, run_cells, table
+from cells import Result, run_cells
 
 HERE = Path(__file__).resolve()
 OURS = ("holdfast float32", "holdfast auto")
@@ -413,7 +413,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--litserve", help="the folder in which it is installed")
-    parser.add_argument("--publish", action="store_true")
     parser.add_argument("--soak", type=float)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--load")
@@ -434,7 +433,7 @@ def main() -> None:
             soak(system, arguments.run, arguments.rate, arguments.soak, texts)
             return
         cells = [{"system": system} for system in arguments.systems]
-        found = run_cells(
+        run_cells(
             "serving",
             cells,
             lambda one: cell(
@@ -442,43 +441,6 @@ def main() -> None:
             ),
             arguments.out,
         )
-    if arguments.publish:
-        publish("serving", told(cells, found, arguments.seconds))
-
-
-def told(cells: Sequence[Any], found: Sequence[Result | None], seconds: float) -> str:
-    """The section of RESULTS.md."""
-    here = machine()
-    by = {one["system"]: result for one, result in zip(cells, found, strict=True) if result}
-    naive, auto = by.get("naive"), by.get("holdfast auto")
-    said = "not run"
-    if naive and auto:
-        shares = [
-            f"{auto[name] / naive[name]:.1f} times at {limit:g} ms"
-            if auto[name]
-            else f"none at {limit:g} ms"
-            for limit in LIMITS_MS
-            if naive[name := f"rate at {limit:g} ms"]
-        ]
-        batches = auto["p99 at 80 %"] / auto["turn ms"]
-        mean = auto["p99 at 80 %"] / auto["batch ms"]
-        said = (
-            f"{', '.join(shares)}; p99 at 80 % is {batches:.1f} full turns of {TURN_MS:g} ms, "
-            f"{mean:.1f} of the mean turn then"
-        )
-    return "\n".join(
-        [
-            "## A model in service under an open load",
-            "",
-            f"MiniLM trained on CR (`holdfast serve`), one text a request; {here['cpu']}, one core",
-            f"for the server, one for the generator, {seconds:g} s a rate, each rate once:",
-            "`python benchmarks/serving.py --run RUN --publish`. Demanded: 5 times the requests a",
-            "second of the naive server at an equal p99 with `--precision auto`, and a p99 of at",
-            f"most three batches at 80 % of capacity. Measured: {said}.",
-            "",
-            table(cells, found),
-        ]
-    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python benchmarks/shift.py               # 400 labelled rows, seed by seed
     python benchmarks/shift.py --minutes 5   # start no new cell after five minutes
-    python benchmarks/shift.py --tables      # the section of methods.md from what is there
 
 Reviews of products (CR) and of films (MR), both praise or blame: learned on one, scored on both.
 ``ai_text``: people's texts and machines', learned without one generator (GPT-4), scored on pairs of
@@ -24,22 +23,19 @@ from __future__ import annotations
 import csv
 import functools
 import gzip
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from cells import HERE, Cell, Result, grid, publish, run_cells
-from enrich_texts import paired
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Line, Lines, Metric, comparison, paired
 from peers.rows import Rows, clean_set, data_folder
 from peers.script import options, results_path
-from peers.tables import markdown
 from signals import table_of
 
 NAME = "shift"
-BOOK = HERE / "methods.md"
 SHIFTS = ("cr to mr", "mr to cr", "ai_text")
 SEEDS, MANY = 3, 10
 WHOLE, UPPER = "minilm", "upper"
@@ -237,68 +233,58 @@ def arms(result: Mapping[str, Any], run: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def section(todo: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    """A table a model, a line an arm: differences to plain fine-tuning in and out of domain, paired
-    by shift and seed."""
-    by: dict[tuple[str, str, int], dict[str, dict[str, float]]] = {}
-    for cell, result in zip(todo, results, strict=True):
-        if result is not None:
-            key = (cell["model"], cell["shift"], cell["seed"])
-            by.setdefault(key, {}).update(arms(result, cell["run"]))
-    tables = []
-    for model, shown, shifts in ((WHOLE, "MiniLM", SHIFTS), (UPPER, "Its last block", SHIFTS[:2])):
-        whole = [key for key, found in by.items() if PEER in found and key[0] == model]
-        tables.append(f"{shown}. {_counts(whole, shifts, SEEDS if model == WHOLE else MANY)}")
-        tables.append(_table(by, whole, shifts))
-    return HEAD + "\n\n".join(tables) + "\n"
-
-
-def _counts(whole: Sequence[Any], shifts: Sequence[str], seeds: int) -> str:
-    ran = ", ".join(f"{shift} {sum(key[1] == shift for key in whole)}" for shift in shifts)
-    return f"Seeds, of {seeds}: {ran}."
-
-
-def _table(by: Mapping[Any, Any], whole: Sequence[Any], shifts: Sequence[str]) -> str:
-    lines = []
-    for name in dict.fromkeys(name for key in whole for name in by[key]):
-        ran = [key for key in whole if name in by[key]]
-        line = [name]
-        for shift in (*shifts, None):
-            keys = [key for key in ran if shift in (key[1], None)]
-            for side in SIDES:
-                ours = [by[key][name][side] for key in keys]
-                line.append(_cell(ours, [by[key][PEER][side] for key in keys], name))
-        lines.append(line)
-    return markdown(["State", *(f"{s}, {side}" for s in (*shifts, "all") for side in SIDES)], lines)
-
-
-def _cell(ours: Sequence[float], theirs: Sequence[float], name: str) -> str:
-    if not ours:
-        return "not run"
-    if name == PEER:
-        return f"{100 * statistics.fmean(ours):.1f} %"
-    mean, half = paired(ours, theirs)
-    return f"{mean:+.1f}" + (f" ± {half:.1f}" if len(ours) > 1 else "")
-
-
-HEAD = f"""## Out of domain
-
-{LABELLED} labelled rows; the accuracy of plain fine-tuning (its last state), and of every other the
-difference to it in points, paired by shift and seed, with 95 % intervals of Student's t
-(`benchmarks/shift.py`). *: as it was made, whether or not the run would have kept it. Of one or two
-seeds nothing is settled, as their intervals say.
-
-"""
-
-
 def main(words: Sequence[str]) -> None:
     chosen = options(__doc__ or "").parse_args(words)
-    todo = cells()
-    path = results_path(NAME, 1, False)
-    results = run_cells(NAME, todo, run_one, path, minutes=0 if chosen.tables else chosen.minutes)
-    text = section(todo, results)
-    print(f"\n{text}")
-    publish(NAME, text, BOOK)
+    run_cells(NAME, cells(), run_one, results_path(NAME, 1, False), minutes=chosen.minutes)
+
+
+def states(lines: Lines) -> list[Line]:
+    """A line for each checkpoint of a run, with its accuracy on both sides."""
+    return [
+        {**line, "arm": name, **accuracy}
+        for line in lines
+        for name, accuracy in arms(line, line["run"]).items()
+    ]
+
+
+BY = ("model", "shift", "seed")
+
+
+def finding(lines: Lines) -> str:
+    gaps = [paired(states(lines), side, "default: kept", PEER, BY) for side in SIDES]
+    if not all(gaps):
+        return ""
+    parts = [gap.words(100, 1, " points") for gap in gaps if gap]
+    return (
+        f"The default's accuracy minus that of plain fine-tuning: {parts[0]} in the domain, "
+        f"{parts[1]} out of it."
+    )
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Accuracy out of domain",
+    """\
+400 labelled rows of reviews of one kind, tested on the other kind too (CR and MR). Plain
+fine-tuning keeps its last checkpoint; the others are averages and interpolations of checkpoints
+of the same run. A star: as it was made, whether or not the run would have kept it. Models:
+MiniLM, and its last block only ("upper").""",
+    cells,
+    finding,
+    [
+        lambda lines: comparison(
+            [
+                (name, PEER)
+                for name in dict.fromkeys(l["arm"] for l in states(lines))
+                if name != PEER
+            ],
+            {"In the domain, points": Metric("in", 100), "Out of it, points": Metric("out", 100)},
+            by=BY,
+        )(states(lines))
+    ],
+    "Most pairs are of the last block only.",
+)
 
 
 if __name__ == "__main__":

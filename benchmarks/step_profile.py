@@ -2,7 +2,6 @@
 
     python benchmarks/step_profile.py                 # texts and pictures, the rows of the others
     python benchmarks/step_profile.py --job pictures  # one of them
-    python benchmarks/step_profile.py --tables        # the tables of what is there
 
 The runs are those of vs_trainer.py (texts: MiniLM, 1,000 rows of CR, 2 epochs, our defaults) and
 of vs_trainer_tasks.py (pictures: 1,000 of CIFAR-10, a small ResNet, 3 epochs), each in a process of
@@ -22,6 +21,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from claims import Claim, Line, Lines, average, pick, table
 
 START = time.process_time()
 NAME = "step_profile"
@@ -174,52 +175,10 @@ def _words(job: str, seed: int, folder: Path, quick: bool) -> list[str]:
     return ["train", str(recipe), "--out", str(folder / "run"), "--json", "--quiet", *given]
 
 
-def report(todo: Sequence[Any], results: Sequence[Any], threads: int) -> str:
-    from peers.tables import foot, records
-
-    done = records(todo, results)
-    parts = [_table(job, [r for r in done if r["job"] == job]) for job in JOBS]
-    return "\n\n".join(
-        [
-            "### Where the time goes",
-            "Processor seconds of one run by stretch, each without the stretches inside it; "
-            "mean over "
-            "runs (`benchmarks/step_profile.py`).",
-            *parts,
-            foot("python benchmarks/step_profile.py", len(todo), done, threads),
-        ]
-    )
-
-
-def _table(job: str, done: Sequence[Mapping[str, Any]]) -> str:
-    from peers.tables import markdown
-
-    if not done:
-        return f"{job}: not run"
-
-    def mean(name: str) -> float:
-        return float(sum(float(r.get(name) or 0) for r in done) / len(done))
-
-    names = [LOADED, *dict.fromkeys(title for title, _ in STRETCHES), TRAINED]
-    total, steps, looks = sum(map(mean, names)), mean("steps"), mean("looks")
-    lines = []
-    for name in names:
-        each = {"step": steps, "look": looks}.get(name.partition(":")[0].removesuffix("s"))
-        shown = f"{1000 * mean(name) / each:.1f}" if each else ""
-        lines.append([name, f"{mean(name):.2f}", f"{mean(name) / total:.1%}", shown])
-    head = [
-        f"{job}: {len(done)} runs, {steps:.0f} steps, {looks:.0f} looks",
-        "Seconds",
-        "Of the command",
-        "Milliseconds a step or look",
-    ]
-    return markdown(head, lines)
-
-
 def main(words: Sequence[str]) -> None:
     if words[:1] == ["--inside"]:
         return run_here(words[1], list(words[3:]), Path(words[2]))
-    from cells import grid, publish, run_cells
+    from cells import grid, run_cells
     from peers.script import options, results_path
 
     parser = options(__doc__ or "")
@@ -228,12 +187,59 @@ def main(words: Sequence[str]) -> None:
     path = results_path(NAME, chosen.threads, chosen.quick)
     todo = grid(seed=range(1 if chosen.quick else 3), job=[chosen.job] if chosen.job else JOBS)
     run = functools.partial(run_one, quick=chosen.quick, threads=chosen.threads)
-    minutes = 0 if chosen.tables else chosen.minutes
-    text = report(todo, run_cells(NAME, todo, run, path, minutes=minutes), chosen.threads)
-    print(f"\n{text}")
-    if not chosen.quick and not chosen.job:
-        publish(path.stem, text)
+    run_cells(NAME, todo, run, path, minutes=chosen.minutes)
     return None
+
+
+def stretches(lines: Lines) -> list[Line]:
+    """A line for each run and stretch, with its share of the command's processor time."""
+    names = [LOADED, *dict.fromkeys(title for title, _ in STRETCHES), TRAINED]
+    return [
+        {**line, "stretch": name, "seconds": line.get(name) or 0.0}
+        | {"share": (line.get(name) or 0.0) / sum(line.get(n) or 0.0 for n in names)}
+        for line in lines
+        for name in names
+    ]
+
+
+def finding(lines: Lines) -> str:
+    parts = []
+    for job in JOBS:
+        some = pick(stretches(lines), job=job)
+        if some:
+            each = [
+                sum(line["share"] for line in some if line["stretch"].startswith(what))
+                for what in ("step", "look", "imports")
+            ]
+            number_of = len(pick(lines, job=job))
+            steps, looks, imports = (100 * one / number_of for one in each)
+            parts.append(
+                f"{job}: steps {steps:.0f} %, evaluations {looks:.0f} %, imports {imports:.0f} %"
+            )
+    return f"Of the processor time of a command, {'; '.join(parts)} (no interval: one or two runs)."
+
+
+CLAIM = Claim(
+    NAME,
+    "Speed and memory",
+    "Where the time of a command goes",
+    """\
+`holdfast train` in one process, the processor time of each stretch without the stretches inside
+it.""",
+    lambda: __import__("cells").grid(seed=range(3), job=JOBS),
+    finding,
+    [
+        lambda lines: table(
+            {"job": "Command", "stretch": "Stretch"},
+            {
+                "Seconds": average("seconds", 1, 2, limits=False),
+                "Share, %": average("share", 100, limits=False),
+            },
+        )([line for line in stretches(lines) if line["share"] >= LEAST_SHOWN])
+    ],
+    "Stretches below one per cent are not listed.",
+)
+LEAST_SHOWN = 0.01
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cells import machine, publish
+from cells import machine
 from peers.tables import gap, markdown
 from recorded import plans
 from recorded.store import Recording, path_of, read
@@ -42,7 +42,6 @@ from holdfast.core.run_facts import RunFacts
 from holdfast.monitor.judge import judge
 from holdfast.stats.paired_tests import Difference
 
-NAME = "stopping"
 PATIENCES = (1, 3, 5, 10)
 CRITERIA: dict[str, Callable[[Snapshot], float]] = {
     "loss": lambda snapshot: snapshot.valid_loss,
@@ -83,7 +82,6 @@ def main() -> None:
     told.append(f"{len(there)} of {len(cells)} runs are recorded. Machine: {facts}.")
     text = "\n\n".join(told)
     print(text)
-    publish(NAME, text)
 
 
 def rules_on(recording: Recording) -> dict[str, Ended]:

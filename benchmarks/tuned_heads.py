@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import HERE, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Line, Lines, Metric, average, comparison, paired, table
 from peers import rows as rows_of
 from peers.rows import clean_set, draw, labelled_counts
 
@@ -39,23 +40,6 @@ NAME = "tuned_heads"
 SETS, SIZES, TESTED = ("trec", "cr", "mr", "banking77"), (100, 400, 1600), 1000
 DRAWS, HELD = 30, (10, 36, 288)
 RULES = ("always", "improves", "unless harm")
-TEXT = """## The head after fine-tuning
-
-The default recipe, a line a run (`benchmarks/tuned_heads.py`): test accuracy and, after the
-temperature of the validation rows, test loss of the head as it was trained, and of heads fitted to
-the tuned features in closed form, as differences to it. `worse` is how sure the validation rows are
-that logistic regression is worse there.
-
-What follows: at 400 rows a refitted head gains where there are several classes (TREC) and changes
-next to nothing for two; at 1,600 it gains nothing. It is no default. After contrast, whose features
-are moved while the head is refitted, a discriminant analysis beside it brings nothing.
-"""
-AND_TEMPERATURE = """### The temperature
-
-Nats that a temperature changes on rows never seen, mean over 30 draws of so many validation rows
-and the runs above: set always, only where it lowers the mean cross-fitted loss, and unless that
-loss is proven above the raw one, which is what a run does.
-"""
 Array = np.ndarray[Any, Any]
 
 
@@ -64,11 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--seeds", type=int, default=2)
     args = parser.parse_args()
-    sizes = grid(seed=range(args.seeds), rows=SIZES, data=SETS)
-    # 77 classes want 77 validation rows and more.
-    cells = [c for c in sizes if c["data"] != "banking77" or c["rows"] == 1600]
-    results = run_cells(NAME, cells, run_one, minutes=args.minutes)
-    publish(NAME, TEXT + "\n" + summary(cells, results), HERE / "methods.md")
+    run_cells(NAME, cells(args.seeds), run_one, minutes=args.minutes)
 
 
 def run_one(cell: Cell) -> Result:
@@ -170,28 +150,57 @@ def tempered(logits: Array, labels: Array) -> Result:
     return found
 
 
-def summary(cells: list[Cell], results: list[Result | None]) -> str:
-    """Both tables."""
-    heads = "| set | rows | seed | kept | trained | logistic | mean of both | worse |"
-    lines = [heads, "|" + "---|" * 8]
-    for cell, found in zip(cells, results, strict=True):
-        place = f"| {cell['data']} | {cell['rows']:,} | {cell['seed']} |"
-        if found is None:
-            lines.append(f"{place} not run | | | | |")
-            continue
-        own = [100 * found["trained accuracy"], found["trained loss"]]
-        row = [f"{found['kept']} of {found['last']}", f"{own[0]:.1f} %, {own[1]:.3f}"]
-        for kind in ("logistic", "both"):
-            points = 100 * found[f"{kind} accuracy"] - own[0]
-            row.append(f"{points:+.1f}, {found[f'{kind} loss'] - own[1]:+.3f}")
-        row.append("refitted anyway" if found["contrast_only"] else f"{found['worse']:.2f}")
-        lines.append(f"{place} {' | '.join(row)} |")
-    done = [found for found in results if found is not None]
-    table = ["| validation rows | " + " | ".join(RULES) + " |", "|---|---|---|---|"]
-    for held in HELD if done else ():
-        means = [np.mean([found[f"{rule} {held}"] for found in done]) for rule in RULES]
-        table.append(f"| {held} | " + " | ".join(f"{mean:+.4f}" for mean in means) + " |")
-    return "\n".join(lines) + "\n\n" + AND_TEMPERATURE + "\n" + "\n".join(table)
+def cells(seeds: int = 2) -> list[dict[str, Any]]:
+    sizes = grid(seed=range(seeds), rows=SIZES, data=SETS)
+    # 77 classes need 77 validation rows and more.
+    return [c for c in sizes if c["data"] != "banking77" or c["rows"] == 1600]
+
+
+def by_head(lines: Lines) -> list[Line]:
+    return [
+        {**line, "arm": head, "accuracy": line[f"{head} accuracy"], "loss": line[f"{head} loss"]}
+        for line in lines
+        for head in ("trained", "logistic", "both")
+    ]
+
+
+def finding(lines: Lines) -> str:
+    gap = paired(by_head(lines), "accuracy", "logistic", "trained")
+    if not gap:
+        return ""
+    points = gap.words(100, 2, " points")
+    return f"A head that is fitted again after fine-tuning changes accuracy by {points}."
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "The head after fine-tuning",
+    """\
+The default recipe; the trained head against heads fitted in closed form to the tuned features
+("both": the mean of logistic regression and discriminant analysis). Losses after the temperature
+of the validation rows. The second table: nats by which a temperature changes the loss of new
+rows, fitted on so many validation rows: always, where it lowers the cross-fitted loss, or unless
+that loss is shown to be higher, which is what a run does.""",
+    cells,
+    finding,
+    [
+        lambda lines: comparison(
+            [("logistic", "trained"), ("both", "trained")],
+            {"Accuracy, points": Metric("accuracy", 100, 2), "Loss, nats": Metric("loss", 1, 3)},
+            "rows",
+        )(by_head(lines)),
+        lambda lines: table(
+            {"held": "Validation rows"}, {rule: average(rule, 1, 4) for rule in RULES}
+        )(
+            [
+                {"held": held} | {rule: l[f"{rule} {held}"] for rule in RULES}
+                for held in HELD
+                for l in lines
+            ]
+        ),
+    ],
+)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/verdicts.py                  # every part
     python benchmarks/verdicts.py histories logs   # some
 
-Each part has ``section()``, which returns the Markdown of its part of RESULTS.md.
+Each part has ``section()``, which runs what is missing and returns what there is to print.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from cells import publish
-
 PARTS = ("histories", "logs", "foreign", "real", "overhead")
-OPENING = {"histories": "## Verdicts\n\n`python benchmarks/verdicts.py`: one part a question.\n\n"}
 
 
 def main(wanted: list[str]) -> None:
@@ -23,9 +20,7 @@ def main(wanted: list[str]) -> None:
         sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     for name in wanted or PARTS:
         part = importlib.import_module(f"verdict_parts.{name}")
-        text = OPENING.get(name, "") + part.section()
-        print(text)
-        publish(f"verdicts_{name}", text)
+        print(part.section())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
     python benchmarks/vs_trainer_tasks.py --job pictures  # one task
     python benchmarks/vs_trainer_tasks.py --minutes 60    # start no new cell after an hour
     python benchmarks/vs_trainer_tasks.py --quick         # a smoke test, nothing is kept
-    python benchmarks/vs_trainer_tasks.py --tables        # the tables of what is there
 
 - summaries: dialogues of SAMSum, the small T5 of make_base_models.py, Seq2SeqTrainer
 - instructions: the small Llama of make_base_models.py, loss on the answers alone, Trainer and
@@ -26,18 +25,19 @@ Holdfast, the untuned model on them.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import make_base_models
-from cells import Cell, publish, run_cells
+from cells import Cell, grid, run_cells
+from claims import Claim, Lines, Metric, ReadmeRow, average, comparison, paired, pick, runs, table
 from peers.script import options, results_path
-from peers.tables import column, foot, gap, markdown, matched, ratio, records, spread, target, times
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS, TaskParts
 
@@ -46,7 +46,6 @@ BY = ("job", "seed")
 SEEDS = 3
 SIZES, QUICK_SIZES = (600, 100, 200), (48, 16, 24)
 PICTURE_SIZES = (1000, 100, 300)
-TARGET = 1.2
 BASES = {"summaries": "t5", "instructions": "llama"}
 RATES = {"summaries": 1e-3, "instructions": 5e-4, "pictures": 2e-3}
 LORA_RATE = 3e-3
@@ -166,99 +165,6 @@ def run_one(cell: Cell, quick: bool, threads: int) -> dict[str, Any]:
     return result
 
 
-def report(todo: Sequence[Cell], results: Sequence[Any], threads: int) -> str:
-    done = records(todo, results)
-    lines = [
-        line for job, pairs in PAIRS.items() for pair in pairs for line in targets(job, *pair, done)
-    ]
-    return "\n\n".join(
-        [
-            "## Against the trainers, task by task",
-            "600 training rows (pictures: 1,000), batches of 16, float32; mean ± standard "
-            "deviation "
-            "over runs; ratios and differences over pairs of runs on the same rows, with 95 % "
-            "intervals.",
-            by_job(done),
-            "\n".join(lines),
-            foot("python benchmarks/vs_trainer_tasks.py", len(todo), done, threads),
-        ]
-    )
-
-
-def by_job(done: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    for job in PAIRS:
-        for arm in dict.fromkeys(r["arm"] for r in done if r["job"] == job):
-            chosen = [r for r in done if r["job"] == job and r["arm"] == arm]
-            lines.append([job, arm, str(len(chosen)), *figures(chosen)])
-    head = [
-        "Task",
-        "System",
-        "Runs",
-        "Rows/s",
-        "Tokens/s",
-        "Train, s",
-        "Rows per processor s",
-        "Train, processor s",
-        "Peak, MB",
-        "Test loss",
-        "Test accuracy, %",
-    ]
-    return markdown(head, lines)
-
-
-def figures(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
-    def shown(name: str, scale: float = 1.0, digits: int = 1) -> str:
-        values = [float(r[name]) for r in chosen if r.get(name) is not None]
-        return spread(values, scale, digits) if values else ""
-
-    return [
-        shown("examples_per_s"),
-        shown("tokens_per_s", 1, 0),
-        shown("train_s"),
-        shown("examples_per_cpu_s"),
-        shown("train_cpu_s"),
-        shown("peak_mb", 1, 0),
-        shown("test_loss", 1, 3),
-        shown("test_accuracy", 100),
-    ]
-
-
-def targets(job: str, ours: str, peer: str, done: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The lines of one comparison: speed, test loss, memory."""
-    groups = matched([r for r in done if r["job"] == job], BY, (ours, peer))
-    what = f"{job}, {ours} against {peer}"
-    if not groups:
-        return [target(f"{what}: faster by {TARGET}×", None, "")]
-
-    def both(name: str) -> tuple[list[float], list[float]]:
-        return column(groups, ours, name), column(groups, peer, name)
-
-    speed = ratio(*both("examples_per_s"), f"{what} speed")
-    work = ratio(*both("examples_per_cpu_s"), f"{what} processor")
-    memory = ratio(*both("peak_mb"), f"{what} memory")
-    loss = gap(*both("test_loss"), f"{what} loss")
-    limits = f" ({loss.low:+.3f} to {loss.high:+.3f})" if len(groups) > 1 else ""
-    return [
-        target(
-            f"{what}: rows per second at least {TARGET}×",
-            speed.value >= TARGET,
-            f"{times(speed)} over {speed.n} pairs",
-        ),
-        target(
-            f"{what}: rows per second of processor time at least {TARGET}×",
-            work.value >= TARGET,
-            times(work),
-        ),
-        target(
-            f"{what}: test loss the same or lower",
-            loss.value <= 0 or loss.low <= 0,
-            f"{loss.value:+.3f}{limits} nats",
-        ),
-        target(f"{what}: peak memory no higher", memory.value <= 1, times(memory)),
-    ]
-
-
 def main(words: Sequence[str]) -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--job", choices=sorted(PAIRS), help="one task alone")
@@ -267,11 +173,97 @@ def main(words: Sequence[str]) -> None:
     path = results_path(NAME, chosen.threads, chosen.quick)
     todo = cells(chosen.job, chosen.quick)
     run = functools.partial(run_one, quick=chosen.quick, threads=chosen.threads)
-    minutes = 0 if chosen.tables else chosen.minutes
-    text = report(todo, run_cells(NAME, todo, run, path, minutes=minutes), chosen.threads)
-    print(f"\n{text}")
-    if not chosen.quick and not chosen.job:
-        publish(path.stem, text)
+    run_cells(NAME, todo, run, path, minutes=chosen.minutes)
+
+
+NAMES = {"summaries": "dialogue summaries", "instructions": "instructions", "pictures": "images"}
+
+
+def finding(lines: Lines) -> str:
+    parts = []
+    for job, pairs in PAIRS.items():
+        some = pick(lines, job=job)
+        ours, theirs = pairs[1] if job == "instructions" else pairs[0]
+        loss = paired(some, "test_loss", ours, theirs, BY)
+        speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
+        if loss and speed:
+            parts.append(
+                f"{NAMES[job]}: {speed.words(1, 2, ' times', sign=False)} the rows per second, "
+                f"test loss {loss.words(1, 3, ' nats')}"
+            )
+    return f"Holdfast and the library's own trainer: {'; '.join(parts)}." if parts else ""
+
+
+PEERS = {"summaries": "Seq2SeqTrainer", "instructions": "SFTTrainer", "pictures": "Trainer"}
+
+
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    rows: list[ReadmeRow] = []
+    for job, pairs in PAIRS.items():
+        ours, theirs = pairs[1] if job == "instructions" else pairs[0]
+        some = pick(lines, job=job)
+        loss = paired(some, "test_loss", ours, theirs, BY)
+        speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
+        if loss and speed:
+            what = f"{NAMES[job].capitalize()}, against {PEERS[job]}"
+            rows.append(
+                (
+                    f"{what}: test loss",
+                    f"{loss.short(1, 3)} nats, {loss.over}",
+                    loss.verdict("worse", "better"),
+                )
+            )
+            figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
+            rows.append(("… rows per second, ratio", figure, speed.verdict("faster", "slower", 1)))
+    return rows
+
+
+def planned() -> list[dict[str, Any]]:
+    names = {job: dict.fromkeys(itertools.chain(*pairs)) for job, pairs in PAIRS.items()}
+    return [c for s in range(SEEDS) for j in PAIRS for c in grid(seed=[s], job=[j], arm=names[j])]
+
+
+CLAIM = Claim(
+    NAME,
+    "Speed and memory",
+    "Summaries, instructions and images against the trainers",
+    """\
+600 training rows (images: 1,000), batches of 16, float32, the same rows and weights. Summaries: a
+small T5 against Seq2SeqTrainer; instructions: a small Llama against Trainer and TRL's SFTTrainer,
+also packed and with LoRA; images: a small ResNet against Trainer. The two text models are those
+of `make_base_models.py`.""",
+    planned,
+    finding,
+    [
+        comparison(
+            list(dict.fromkeys(pair for pairs in PAIRS.values() for pair in pairs)),
+            {
+                "Rows per second, ratio": Metric("examples_per_s", 1, 2, times=True),
+                "Rows per processor second, ratio": Metric("examples_per_cpu_s", 1, 2, times=True),
+                "Test loss, nats": Metric("test_loss", 1, 3),
+                "Peak memory, ratio": Metric("peak_mb", 1, 2, times=True),
+            },
+            "job",
+            by=BY,
+        ),
+        table(
+            {"job": "Task", "arm": "System"},
+            {
+                "Runs": runs,
+                "Rows per second": average("examples_per_s", limits=False),
+                "Training, s": average("train_s", limits=False),
+                "Peak memory, MB": average("peak_mb", 1, 0, limits=False),
+                "Test loss": average("test_loss", 1, 3, limits=False),
+                "Test accuracy, %": average("test_accuracy", 100, limits=False),
+            },
+        ),
+    ],
+    """\
+The test loss of summaries and instructions is higher than that of the trainers: Holdfast's
+warm-up over a tenth of the steps cost most of it. Both tasks have no warm-up any more; these
+cells were not repeated since. Images train more slowly than with Trainer.""",
+    readme=rows_of_readme,
+)
 
 
 if __name__ == "__main__":

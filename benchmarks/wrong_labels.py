@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
+from cells import Cell, Result, grid, run_cells
 from peers.rows import clean_set, draw, labelled_counts
 from recorded.features import table_of
 from torch import nn
@@ -32,7 +32,6 @@ from holdfast.models.probes.head_fit import out_of_fold_logits
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.detectors.data import noisy_labels, telling
 from holdfast.monitor.history import History
-from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.classes.baseline import label_noise
 
@@ -57,7 +56,7 @@ def main() -> None:
         noise=[0.1, 0.25],
         runs=[runs],
     )
-    publish(NAME, section(cells, run_cells(NAME, cells, simulate)))
+    run_cells(NAME, cells, simulate)
 
 
 def simulate(cell: Cell) -> Result:
@@ -182,60 +181,6 @@ def look(net: Any, sides: Any, step: int) -> Snapshot:
         valid_correct=hits[1],
         valid_logits=logits[1],
     )
-
-
-def section(cells: Sequence[Cell], results: Sequence[Result | None]) -> str:
-    pairs = list(zip(cells, results, strict=True))
-    lines = [
-        "## Wrong labels",
-        "",
-        " ".join(__doc__.split("\n\n")[2].split()),
-        "",
-        "Probe: share of draws called noisy (the whole interval above 2 %), the estimated rate"
-        " (standard deviation over draws), how often its 90 % interval held the planted rate, how"
-        " often it held both 2 and 10 % and was silent.",
-        "",
-        "| data | labelled rows | planted | called noisy | estimate | covered | open |"
-        " probe right | probe ms | of it lapse ms |",
-        "|---" * 10 + "|",
-        *(probe_line(c, r) for c, r in pairs if c["part"] == "probe"),
-        "",
-        "Overfitted runs called noisy, with the probe and by their own answers alone:",
-        "",
-        "| data | features | labelled rows | planted | validation accuracy at the end |"
-        " with the probe | alone |",
-        "|---" * 7 + "|",
-        *(run_line(c, r) for c, r in pairs if c["part"] == "run"),
-    ]
-    return "\n".join(lines)
-
-
-def probe_line(cell: Cell, result: Result | None) -> str:
-    head = f"| {cell['data']} | {cell['rows']} | {cell['noise']:.0%} | "
-    if result is None:
-        return head + f"{NOT_RUN} | | | | | | |"
-    n = cell["runs"]
-    return head + (
-        f"{share(result['found'], n)} | {result['rate']:.3f} ({result['spread']:.3f}) | "
-        f"{result['covered'] / n:.0%} | {result['open'] / n:.0%} | {result['right']:.0%} | "
-        f"{result['fit_ms'] + result['lapse_ms']:.0f} | {result['lapse_ms']:.0f} |"
-    )
-
-
-def run_line(cell: Cell, result: Result | None) -> str:
-    head = f"| {cell['data']} | {cell['features']} | {cell['rows']} | {cell['noise']:.0%} | "
-    if result is None:
-        return head + f"{NOT_RUN} | | |"
-    n = cell["runs"]
-    return head + (
-        f"{result['accuracy']:.0%} | {share(result['with_probe'], n)} | "
-        f"{share(result['alone'], n)} |"
-    )
-
-
-def share(hits: int, n: int) -> str:
-    low, high = wilson(hits, n)
-    return f"{hits} of {n}, {hits / n:.0%} ({low:.0%} to {high:.0%})"
 
 
 if __name__ == "__main__":

@@ -15,12 +15,11 @@ from peers.rows import Parts
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """``--minutes``, ``--threads``, ``--quick``, ``--tables``."""
+    """``--minutes``, ``--threads``, ``--quick``."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--minutes", type=float, help="start no new cell after this time")
     parser.add_argument("--threads", type=int, default=1, help="threads of every system")
     parser.add_argument("--quick", action="store_true", help="a few rows and steps, not kept")
-    parser.add_argument("--tables", action="store_true", help="run nothing, make the tables")
     return parser
 
 

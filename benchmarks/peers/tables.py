@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from cells import NOT_RUN, machine
+from cells import machine
 
 from holdfast.core.seeds import generator
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 
 Record = Mapping[str, Any]
+NOT_RUN = "not run"
 
 
 def records(
@@ -35,22 +36,10 @@ def matched(
     return [group for group in groups.values() if all(arm in group for arm in arms)]
 
 
-def column(groups: Iterable[Mapping[str, Record]], arm: str, name: str) -> list[float]:
-    return [float(group[arm][name]) for group in groups]
-
-
 def gap(first: Sequence[float], second: Sequence[float], purpose: str) -> Difference:
     """The mean paired difference over runs, with a BCa bootstrap interval over runs."""
     seed = generator(0, "benchmark", purpose)
     return paired_bootstrap(np.array(first), np.array(second), seed=seed)
-
-
-def ratio(first: Sequence[float], second: Sequence[float], purpose: str) -> Difference:
-    """The geometric mean of first ÷ second over runs, with its interval."""
-    logs = gap([math.log(x) for x in first], [math.log(x) for x in second], purpose)
-    return Difference(
-        math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.above, logs.n
-    )
 
 
 def spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
@@ -70,23 +59,11 @@ def points(difference: Difference) -> str:
     return f"{100 * difference.value:+.2f}" + _limits(difference, 100, "+")
 
 
-def times(difference: Difference) -> str:
-    """A ratio with its interval."""
-    if not difference.n:
-        return NOT_RUN
-    return f"{difference.value:.2f}×" + _limits(difference, 1, "")
-
-
 def _limits(difference: Difference, scale: float, sign: str) -> str:
     if math.isnan(difference.low):
         return ""
     low, high = scale * difference.low, scale * difference.high
     return f" ({low:{sign}.2f} to {high:{sign}.2f})"
-
-
-def not_worse(difference: Difference) -> bool:
-    """Whether a difference is at least 0, or its interval reaches 0."""
-    return difference.value >= 0 or difference.high >= 0
 
 
 def target(what: str, holds: bool | None, found: str) -> str:

@@ -22,19 +22,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from cells import RESULTS, grid, run_cells
+from claims import Claim, Line, Lines, pick, share
+from peers.tables import markdown
 
 from holdfast.core.curves import Curves, Series
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs.choose import choose_curves
 from holdfast.plugins.logs.table import from_rows
 from verdict_parts.histories import macro_f1
-from verdict_parts.planted_curves import table
-from verdict_parts.small_runs import FAMILIES, record
+from verdict_parts.small_runs import FAMILIES
 
+NAME = "verdicts_foreign"
 FIRST_FRESH, SEEDS = 1000, 36
 OVERFIT = ("overfit", "memorizing")
-TITLE = "### 3. Fresh logs of small runs, a large pool as the truth"
 COLUMNS = {
     "train_loss": "loss",
     "valid_loss": "val_loss",
@@ -92,42 +92,6 @@ def log_of(run: Mapping[str, Any]) -> Curves:
     return choose_curves(from_rows(rows, "csv", "a small run"), {}, "a small run")
 
 
-def section() -> str:
-    results = run_cells("verdicts_foreign", CELLS, record)
-    runs = [(cell["family"], run) for cell, run in zip(CELLS, results, strict=True) if run]
-    return f"{report(runs, len(CELLS) - len(runs))}\n\n{table()}"
-
-
-def report(runs: list[tuple[str, Mapping[str, Any]]], missing: int = 0) -> str:
-    if not runs:
-        return f"{TITLE}\n\nNot run: {missing} small networks."
-    said, raw = judged(runs)
-    truth = np.array([overfits(run) for _, run in runs])
-    clear = np.array([is_clear(run) for _, run in runs])
-    lines = [_line("all", truth, said, clear), _line("tail 5 % above", truth, raw, clear)]
-    for family in FAMILIES:
-        own = np.array([name == family for name, _ in runs])
-        lines.append(_line(f"`{family}`", truth[own], said[own], clear[own]))
-    return "\n".join(
-        [
-            TITLE,
-            "",
-            f"{len(runs)} small networks on real texts and random teachers "
-            f"(`verdict_parts/small_runs.py`; not run: {missing}); thresholds were chosen on other "
-            "seeds. The truth is read off thousands of rows that no run saw "
-            f"(`verdict_parts/foreign.py`). {int(truth.sum())} overfit; {int(clear.sum())} "
-            "are clear. "
-            "Second line: the simple rule, the validation loss's tail 5 % above its lowest running "
-            "median (1 − accuracy where there is no loss).",
-            "",
-            "| logs | n | overfit | macro-F1 | missed | false | clear: n | macro-F1 | missed "
-            "| false |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-            *lines,
-        ]
-    )
-
-
 def judged(runs: list[tuple[str, Mapping[str, Any]]]) -> tuple[np.ndarray, np.ndarray]:
     """The verdicts, and what the simple rule says."""
     from holdfast.monitor.curves.shape import costs, running_median, window_for
@@ -144,19 +108,58 @@ def judged(runs: list[tuple[str, Mapping[str, Any]]]) -> tuple[np.ndarray, np.nd
     return np.array(said), np.array(simple)
 
 
-def _line(name: str, truth: np.ndarray, said: np.ndarray, clear: np.ndarray) -> str:
-    cells: list[object] = [name, len(truth), int(truth.sum()), *_scores(truth, said)]
-    cells += [int(clear.sum()), *_scores(truth[clear], said[clear])]
-    return "| " + " | ".join(map(str, cells)) + " |"
+def judgements(lines: Lines) -> list[Line]:
+    """The lines with the truth, the verdict and the answer of the simple rule."""
+    said, simple = judged([(line["family"], line) for line in lines])
+    return [
+        {**line, "truth": overfits(line), "clear": is_clear(line), "said": s, "simple": r}
+        for line, s, r in zip(lines, said.tolist(), simple.tolist(), strict=True)
+    ]
 
 
-def _scores(truth: np.ndarray, said: np.ndarray) -> tuple[str, int, int]:
-    missed, false = int((truth & ~said).sum()), int((~truth & said).sum())
-    return f"{macro_f1(truth, said):.3f}", missed, false
+def found(lines: Lines, rule: str, truth: bool) -> tuple[int, int]:
+    """How many of the overfit (or of the others) the rule calls overfit."""
+    some = pick(lines, truth=truth)
+    return sum(bool(line[rule]) for line in some), len(some)
 
 
-def stored_runs(first: int, count: int) -> list[tuple[str, Mapping[str, Any]]]:
-    """Other seeds from the same generator, for choosing thresholds; kept beside the cache."""
-    cells = grid(seed=range(first, first + count), family=FAMILIES)
-    found = run_cells("verdicts_foreign_tuning", cells, record, RESULTS / "foreign_tuning.jsonl")
-    return [(str(c["family"]), r) for c, r in zip(cells, found, strict=True) if r]
+def finding(lines: Lines) -> str:
+    lines = judgements(lines)
+    return (
+        f"`diagnose` calls {share(*found(lines, 'said', True), long=True)} truly overfit logs of "
+        "small "
+        f"networks overfit, and {share(*found(lines, 'said', False), long=True)} of the others."
+    )
+
+
+def by_family(lines: Lines) -> str:
+    lines, rows = judgements(lines), []
+    groups = {"all": lines, "all, clear cases": pick(lines, clear=True)}
+    groups |= {name: pick(lines, family=name) for name in FAMILIES}
+    for name, some in groups.items():
+        truth = np.array([line["truth"] for line in some])
+        for rule, label in (("said", "diagnose"), ("simple", "simple rule")):
+            if label == "diagnose" or name.startswith("all"):
+                f1 = macro_f1(truth, np.array([line[rule] for line in some]))
+                shares = [share(*found(some, rule, value)) for value in (True, False)]
+                rows.append([name, label, str(len(some)), *shares, f"{f1:.3f}"])
+    head = ["Logs", "Rule", "Runs", "Overfit found, %", "Others called overfit, %", "Macro-F1"]
+    return markdown(head, rows)
+
+
+CLAIM = Claim(
+    NAME,
+    "Verdicts",
+    "Training logs of small networks",
+    """\
+Small networks on real texts and random teachers, with noise, restarts, resumed logs and logs that
+only have metrics. Thresholds were chosen on other seeds. The truth is measured on thousands of
+rows that no run saw (`verdict_parts/foreign.py` states the rules). A case is clear where the
+truth does not depend on where its limits lie. The simple rule: the last validation losses lie 5 %
+above the lowest running median.""",
+    lambda: CELLS,
+    finding,
+    [by_family],
+    "Logs that only have metrics, without losses, hide most cases.",
+    command="python benchmarks/verdicts.py foreign",
+)

@@ -7,64 +7,43 @@ part of the training and shown apart. Demanded: the guard at most 3 % of the res
 
 from __future__ import annotations
 
-import json
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from cells import RESULTS, grid, run_cells
-from peers.arms import COMMAND, write_recipe
-from peers.process import commit, run_process
-from peers.rows import SETS, clean_set, draw, labelled_counts
-from peers.tables import markdown, records
+from cells import grid
+from claims import Claim, Lines, average, mean_words, table
+from peers.rows import SETS
 
 NAME = "guard_overhead"
-ROWS = 400
 
 
-def run_one(cell: Any) -> dict[str, Any]:
-    parts = draw(clean_set(cell["data"]), seed=cell["seed"], **labelled_counts(ROWS))
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
-        folder = Path(name)
-        recipe = write_recipe(parts, folder, cell["seed"])
-        words = ["train", str(recipe), "--out", str(folder / "run"), "--quiet"]
-        run_process([sys.executable, "-c", COMMAND, *words], folder, 1)
-        result = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))
-        looks = (folder / "run" / "events.jsonl").read_text(encoding="utf-8")
-    timing = {k: result["timing"][k] for k in ("train_s", "evaluate_s", "guard_s")}
-    rest = timing["train_s"] - timing["evaluate_s"] - timing["guard_s"]
-    return {
-        **timing,
-        "looks": looks.count('"event": "snapshot"'),
-        "commit": commit(),
-        "share": timing["guard_s"] / rest,
-        "verdict": result["verdict"]["label"],
-    }
+def cells() -> list[dict[str, Any]]:
+    return grid(seed=[0], data=SETS)
 
 
-def section() -> str:
-    todo = grid(seed=[0], data=SETS)
-    done = records(todo, run_cells(NAME, todo, run_one, RESULTS / f"{NAME}.jsonl"))
-    lines = [
-        [
-            r["data"],
-            str(r["looks"]),
-            f"{r['train_s']:.1f}",
-            f"{r['evaluate_s']:.1f}",
-            f"{r['guard_s']:.2f}",
-            f"{r['share']:.1%}",
-            r["verdict"],
-        ]
-        for r in done
-    ]
-    head = [
-        "Set",
-        "Looks",
-        "Train, s",
-        "of it evaluation, s",
-        "of it guard, s",
-        "Guard ÷ the rest",
-        "Verdict",
-    ]
-    return "\n\n".join(["### Overhead", (__doc__ or "").strip(), markdown(head, lines)])
+def finding(lines: Lines) -> str:
+    return f"The guard takes {mean_words(lines, 'share', 100, 2, ' %')} of the other training time."
+
+
+CLAIM = Claim(
+    NAME,
+    "Speed and memory",
+    "What the guard costs",
+    """\
+Holdfast's command on 400 labelled rows with its defaults. The guard's time is judging and
+advising at every evaluation; evaluating the rows is part of the training and shown by itself.""",
+    cells,
+    finding,
+    [
+        table(
+            {"data": "Set"},
+            {
+                "Evaluations": average("looks", 1, 0),
+                "Training, s": average("train_s"),
+                "of it evaluation, s": average("evaluate_s"),
+                "of it guard, s": average("guard_s", 1, 2),
+                "Guard ÷ the rest, %": average("share", 100, 2),
+            },
+        )
+    ],
+    command="python benchmarks/verdicts.py overhead",
+)

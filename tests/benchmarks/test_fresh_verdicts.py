@@ -81,10 +81,10 @@ def test_a_run_that_is_not_what_it_was_meant_to_be_counts_in_no_group() -> None:
     cells = [c for c in fresh_verdicts.all_cells([0]) if c["group"] == "overfit"][:3]
     over = {"pool_accuracy": 0.6}
     done = [result(label="overfit", **over), result(label="healthy", **over), result()]
-    text = fresh_verdicts.section(cells, done)
-    assert "| overfitted on purpose, named | 1 | 2 | overfit 1, healthy 1 |" in text
-    assert "1 meant as overfit and truly sound" in text
-    assert "Cells not run: 0 of 3" in text
+    lines = [{**cell, **one} for cell, one in zip(cells, done, strict=True)]
+    counted = fresh_verdicts.counted(lines)
+    assert [line["right"] for line in counted] == [True, False]
+    assert "1 meant as overfit and truly sound" in fresh_verdicts.wrong_ones(lines)
 
 
 def test_cells_at_once_are_each_run_once_and_go_on_where_they_were(

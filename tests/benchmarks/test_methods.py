@@ -1,43 +1,9 @@
-"""What is said of methods: who goes on, what a gain is worth, and which rows judge."""
+"""Methods: who goes on, and which rows judge."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
-
-
-def test_worth_reads_a_logarithmic_curve_backwards() -> None:
-    import methods
-
-    points = {100: 70.0, 400: 80.0, 1600: 90.0}
-    # Ten points are four times the rows, so five are twice.
-    assert methods.worth(points, 400, 5.0) == pytest.approx(400)
-    assert methods.worth(points, 400, -5.0) == pytest.approx(-200)
-    assert methods.worth(points, 400, 11.0) is None
-    assert methods.worth(points, 200, 1.0) is None
-
-
-def test_a_curve_that_dips_gives_no_worth_below_nothing() -> None:
-    import methods
-
-    found = methods.worth({100: 80.0, 400: 79.0, 1600: 84.0}, 400, 0.5)
-    assert found is not None
-    assert found > 0
-
-
-def test_holm_steps_down_and_never_falls() -> None:
-    import methods
-
-    found = methods.holm({"a": 0.01, "b": 0.04, "c": 0.03})
-    assert found == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-
-
-def test_the_p_value_is_that_of_the_paired_test() -> None:
-    import methods
-
-    gains = [1.2, -0.3, 0.8, 2.0, 0.1]
-    assert methods.p_value(gains) == pytest.approx(ttest_1samp(gains, 0).pvalue)
 
 
 def test_an_arm_goes_on_above_one_standard_error_only() -> None:

@@ -437,7 +437,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
         ends[look.phase] = look
     assert list(ends) == ["contrast", "finetune"]
     steps = ends["finetune"].step - ends["contrast"].step
-    assert ends["contrast"].learning_rate == pytest.approx(5e-4 / ends["contrast"].step)
+    assert ends["contrast"].learning_rate == pytest.approx(1e-3 / ends["contrast"].step)
     assert ends["finetune"].learning_rate == pytest.approx(1e-3 / steps)
 
 

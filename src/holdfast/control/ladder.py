@@ -273,7 +273,7 @@ def overfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     if first is not None:
         return first
     # Regularization: augmentation for images, a penalty for texts; no text augmentation is known to
-    # gain (benchmarks/methods.md).
+    # gain (2010.01764).
     can = sight.can
     if can.pictures and can.notches and can.does("StrengthenAugmentation"):
         stronger = StrengthenAugmentation(why)

@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 # The factor by which one notch increases the settings for the strength of an enrichment.
 STRONGER = 1.5
 STRENGTH_KEYS = ("share", "strength", "most", "degrees", "alpha")
-# The enrichment to switch on where none is active. In benchmarks/methods.md no other of texts
-# gained (aeda +0.2 points, word-level changes below 0); of images, shifts and mirrors gained 6 to
-# 10 points, the others come after them.
+# The enrichment to switch on where none is active. Of texts none is known to gain; of images,
+# shifts and mirrors do (benchmarks/results/enrich_pictures.md), and the others come after them.
 NOTCHES: Mapping[str, tuple[Mapping[str, Settings], ...]] = {
     "text": ({"aeda": {"share": 0.5}}, {"aeda": {"share": 0.5}, "delete": {"share": 0.5}}),
     "pictures": (

@@ -26,7 +26,7 @@ rates half of the way there (in proportion to √p), which suits macro-F1; a tab
 the population where the model is used; ``auto`` is ``half`` unless the validation rows prove
 another of these better for macro-F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with
 ``target: even`` or ``half``: its constant is the bias's, which is free, and the two gave the same
-result to the digit (benchmarks/methods.md).
+result to the digit (benchmarks/balance.py).
 """
 
 from __future__ import annotations

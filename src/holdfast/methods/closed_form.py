@@ -192,9 +192,8 @@ class RefittedHead:
     does, not when the head has converged. At the end the head is fitted in closed form to the
     features of the training rows at the best checkpoint, as the mean of logistic regression and
     discriminant analysis (``models/probes/head_fit.py``). It is the linear probing of LP-FT
-    (2202.10054) once more, after the fine-tuning. In six runs of 400 rows it gained 0.7 points,
-    TREC's six classes most; in one of 1,600 rows it lost 0.3 (benchmarks/methods.md): it is off by
-    default.
+    (2202.10054) once more, after the fine-tuning. No gain over the trained head is shown
+    (benchmarks/results/tuned_heads.md): it is off by default.
 
     The trained head is kept wherever the rule that chooses the checkpoint finds the other one
     worse. Nothing is offered where the training asks for more than a fit to these rows at their own

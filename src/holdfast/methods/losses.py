@@ -104,7 +104,7 @@ class GeneralizedCrossEntropy:
     for a row's class: cross-entropy for q → 0, the mean absolute error for q = 1, whose gradient is
     that of cross-entropy times p_y^q. A row with a wrong label keeps a small p_y while the others
     are learned, so it contributes less; so does a row that is merely hard, which is the price
-    (benchmarks/methods.md). ``Focal`` does the opposite: it weights wrong rows more.
+    (benchmarks/results/heads.md). ``Focal`` does the opposite: it weights wrong rows more.
 
     The loss term, and its setting ``q``; changes of a row's loss by other terms, such as its
     weight, stay a factor.

@@ -55,8 +55,8 @@ CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
 # What fine-tuning gains over a probe. Provisional: with 100 rows it was 6 points on nine sets from
-# the embedded encoder (benchmarks/quality.py), and on three from a base encoder
-# (benchmarks/base_plans.py).
+# the embedded encoder (benchmarks/quality.py), and on four from a base encoder
+# (benchmarks/plans.py).
 TUNING_GAIN = 0.06
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964

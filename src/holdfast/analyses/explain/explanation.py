@@ -112,7 +112,7 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
     other rows are explained. ``maps`` are further maps to judge, as ``given_0``, ``given_1``, …
 
     Integrated gradients come first: in the comparison they were more faithful
-    (``benchmarks/RESULTS.md``).
+    (``benchmarks/results/reasons.md``).
     """
     masked_score = case.masked_score
     gradients = case.gradients() if case.gradients else None

@@ -168,7 +168,7 @@ def any_group(
     "counterfactual",
     "text",
     "reduced the effect of a name planted in 1,500 reviews from 32 and 45 points to 0.6 and 1.1 "
-    "(benchmarks/RESULTS.md); 1807.11714 reports the same for gender in two other tasks",
+    "(benchmarks/results/fairness.md); 1807.11714 reports the same for gender in two other tasks",
 )
 @dataclass(frozen=True)
 class Counterfactual(EachText):

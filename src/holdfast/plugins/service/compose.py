@@ -221,7 +221,7 @@ def build_router(
             router, observer = _with_challenger(
                 shown,
                 # Given a core, the challenger delays nobody, whereas a shared thread would end its
-                # turn first (benchmarks/RESULTS.md). In an A/B test its users must not wait for the
+                # turn first. In an A/B test its users must not wait for the
                 # others.
                 load(challenger, shown if one_core and settings.compare == "shadow" else None),
                 store,
