@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.data.memory.texts import table_from_texts
 from holdfast.methods import conflicts
 from holdfast.methods.balance import Balance
 from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.losses import LabelSmoothing
 from holdfast.methods.sam import Sam
-from holdfast.plan.defaults import conflict_query, plan_phases, resolve_settings
+from holdfast.plan import defaults
+from holdfast.plan.defaults import SENTENCES, conflict_query, plan_phases, resolve_settings
 from holdfast.recipe import Recipe
+from holdfast.tasks.classes.task import load
 from holdfast.training.plan import EveryRow, OnePass, Phase
 
 
@@ -96,3 +101,36 @@ def test_many_classes_are_contrasted_in_larger_batches_and_few_are_as_before(row
     assert "of 77 classes" in because
     for few in (2, 6, 31):
         assert planned(few) == planned(0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "model", "learning_rate", "phases"),
+    [
+        (22_000_000, None, None, {"contrast": 1e-4}),
+        (22_000_000, None, 7e-5, {"contrast": 7e-5}),
+        (109_000_000, SENTENCES, None, {"contrast": 3e-5}),
+        (109_000_000, None, None, {"finetune": 3e-5}),
+    ],
+)
+def test_few_rows_are_contrasted_where_that_was_measured(
+    parameters: int, model: str | None, learning_rate: float | None, phases: dict[str, float]
+) -> None:
+    recipe = Recipe(task="text-classification").with_changes(train={"learning_rate": learning_rate})
+    complete, _ = resolve_settings(recipe, parameters, 82, model)
+    planned = plan_phases(complete, parameters, 82, model)
+    assert {phase.name: phase.learning_rate for phase in planned} == phases
+    assert complete.model.freeze == "words"
+
+
+def test_an_encoder_of_sentences_is_known_by_its_modules(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Sentence Transformers save them; the tiny model counts as one of base size here."""
+    table = table_from_texts([f"text {i}" for i in range(8)], ["a", "b"] * 4)
+    monkeypatch.setattr(defaults, "SMALL_PARAMETERS", 1000)
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    recipe = Recipe(task="text-classification").with_changes(model={"name": str(folder)})
+    (folder / "modules.json").unlink(missing_ok=True)
+    assert load(recipe, table).defaults is None
+    (folder / "modules.json").write_text("[]", "utf-8")
+    assert load(recipe, table).defaults == SENTENCES

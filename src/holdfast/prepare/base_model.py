@@ -345,13 +345,13 @@ def _operations(prepared: PreparedData, sample: Ints) -> Floats:
 
 
 def _prior(source: Source, parameters: int, language: str | None) -> Prior:
-    """What other data sets say of such a model. Sentence encoders name how they pool in
-    ``modules.json``; those measured read the language of the rows."""
+    """What other data sets say of such a model: those measured encode sentences, in the language of
+    the rows."""
     mismatch = language_mismatch(card_here(source).languages, language)
     if mismatch is not None:
         return replace(UNKNOWN, source=mismatch)
     is_larger = parameters > EMBEDDED_PARAMETERS
-    return SENTENCES if is_larger and (source.folder / "modules.json").is_file() else UNKNOWN
+    return SENTENCES if is_larger and source.encodes_sentences else UNKNOWN
 
 
 def _skipped(name: str, because: str) -> Decision:

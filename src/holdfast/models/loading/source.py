@@ -58,6 +58,12 @@ class Source:
         """The hub's commit of a fetched model; ``None`` for a folder and for ``embedded``."""
         return self.folder.name if self.folder.parent.name == "snapshots" else None
 
+    @property
+    def encodes_sentences(self) -> bool:
+        """Whether the model was trained to encode sentences: Sentence Transformers name the pooling
+        of such models in ``modules.json``."""
+        return (self.folder / "modules.json").is_file()
+
 
 def short_name(name: str) -> str:
     """The name of a folder that is given by its whole path, and any other model's own."""
