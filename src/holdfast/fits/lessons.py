@@ -51,6 +51,8 @@ ORIGIN = "taught"
 # Epochs over the training rows, and the most rows passed; with added rows, over all rows.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
+# A static student passes a row in a fraction of the time, and needs more passes.
+STATIC_PASSES = 12.0
 # Crossed texts per training row, where there are no unlabelled texts; and the most in all.
 CROSSED, MOST_CROSSED = 6.0, 3000
 PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
@@ -230,8 +232,9 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
     if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
         added_count = 0 if prepared.added is None else len(prepared.added)
-        min_epochs = next(passes for rows, passes in PASSES if rows is None or n <= rows)
-        epochs = round(max(min_epochs, PASSES_OF_ALL * (n + added_count) / n), 3)
+        min_epochs = next(epochs for rows, epochs in PASSES if rows is None or n <= rows)
+        passes = STATIC_PASSES if recipe.model.static else PASSES_OF_ALL
+        epochs = round(max(min_epochs, passes * (n + added_count) / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
             f"{n:,} training rows and {added_count:,} added ones; teacher outputs can be "

@@ -46,8 +46,8 @@ def new_words(
 ) -> list[NewWord]:
     """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first:
     seen three times, of two pieces and more."""
-    spaced = _keeps_spaces(tokenizer)
-    counts = Counter(_normalized(tokenizer, word) for text in texts for word in WORD.findall(text))
+    spaced = keeps_spaces(tokenizer)
+    counts = Counter(normalize(tokenizer, word) for text in texts for word in WORD.findall(text))
     starts: Counter[str] = Counter()
     for word, frequency in counts.items():
         for end in range(2, len(word)):
@@ -72,9 +72,8 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
 
     A word that does not come back from the tokenizer as it went in is left out.
     """
-    added = _stable_words(tokenizer, words)
     before = len(tokenizer)
-    _add(tokenizer, added)
+    added = add_words(tokenizer, words)
     ids = [tokenizer.convert_tokens_to_ids(one.token) for one in added]
     new_tokens = [(at, one.pieces) for at, one in zip(ids, added, strict=True) if at >= before]
     old_size = int(model.get_input_embeddings().weight.shape[0])
@@ -85,6 +84,14 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
         with torch.no_grad():
             for at, pieces in new_tokens:
                 table[at] = table[list(pieces)].mean(dim=0)
+    return added
+
+
+def add_words(tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
+    """Add ``words`` to the tokenizer; gives those that were added: a word that does not come back
+    from the tokenizer as it went in is left out."""
+    added = _stable_words(tokenizer, words)
+    _add(tokenizer, added)
     return added
 
 
@@ -124,14 +131,14 @@ def _stable_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) 
     return stable
 
 
-def _keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+def keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a space is part of the word behind it, as with byte-level tokenizers."""
     ids = tokenizer("a a", add_special_tokens=False)["input_ids"]
     pieces = tokenizer.convert_ids_to_tokens(ids)
     return any(piece.startswith("Ġ") for piece in pieces)
 
 
-def _normalized(tokenizer: PreTrainedTokenizerBase, word: str) -> str:
-    """The word as the tokenizer reads it, in small letters where it knows no others."""
+def normalize(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text as the tokenizer reads it, in small letters where it knows no others."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
-    return word if normalizer is None else str(normalizer.normalize_str(word)).strip()
+    return text if normalizer is None else str(normalizer.normalize_str(text)).strip()
