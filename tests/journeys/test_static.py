@@ -15,10 +15,6 @@ from holdfast.search import student as made
 PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 
 
-def sets(*settings: str) -> list[str]:
-    return [part for one in settings for part in ("--set", one)]
-
-
 @pytest.fixture(scope="module")
 def static(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import holdfast
@@ -117,14 +113,3 @@ def test_other_labels_and_tasks_are_refused(
     assert words in done.err
     assert "Leave it out" in done.err
     assert not (tmp_path / "no").exists()
-
-
-def test_a_recipe_without_a_model_is_refused(
-    holdfast: Any, marked_csv: Path, tmp_path: Path
-) -> None:
-    done = holdfast(
-        "train", marked_csv, *sets("model.static=true", *PLAIN), "--out", tmp_path / "no", "--quiet"
-    )
-    assert done.code == 2
-    assert "model.static" in done.err
-    assert "--model embedded" in done.err

@@ -237,9 +237,6 @@ def refuse_static(recipe: Recipe, label_type: str | None) -> None:
         fault = f"is not supported where data.label_kind is {label_type}: it needs one class a text"
     elif model.adapter.kind is not None:
         fault = f"has no blocks that model.adapter.kind={model.adapter.kind} could change"
-    elif model.name == AUTO_MODEL:
-        fault = "needs a model whose token vectors it takes, but model.name is auto"
-        raise RecipeError(STATIC, fault, None, "Name one, e.g. --model embedded.")
     if fault is not None:
         raise RecipeError(STATIC, fault, None, "Leave it out.")
 

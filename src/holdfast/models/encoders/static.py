@@ -51,7 +51,8 @@ SIF = 1e-4
 # The root mean square of the table: the norm of each vector (see n above) then changes it little.
 SPREAD = 0.5
 BATCH = 512
-WORD = re.compile(r"\w+")
+# English contractions are written apart in many data sets: "what 's".
+WORD = re.compile(r"['’]?\w+")
 
 
 def frequent_phrases(
@@ -136,7 +137,8 @@ def static_classifier(
     network, tokenizer = loaded.network, copy.deepcopy(loaded.tokenizer)
     # A space that is part of a token would be lost before a phrase.
     spaced = keeps_spaces(tokenizer)
-    phrases = [] if spaced else add_words(tokenizer, frequent_phrases(tokenizer, texts))
+    phrases = [] if spaced else frequent_phrases(tokenizer, texts)
+    add_words(tokenizer, phrases)
     size = len(tokenizer)
     pieces: list[tuple[int, ...]] = [(i,) for i in range(size)]
     for one in phrases:

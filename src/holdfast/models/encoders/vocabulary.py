@@ -72,8 +72,9 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
 
     A word that does not come back from the tokenizer as it went in is left out.
     """
+    added = _stable_words(tokenizer, words)
     before = len(tokenizer)
-    added = add_words(tokenizer, words)
+    add_words(tokenizer, added)
     ids = [tokenizer.convert_tokens_to_ids(one.token) for one in added]
     new_tokens = [(at, one.pieces) for at, one in zip(ids, added, strict=True) if at >= before]
     old_size = int(model.get_input_embeddings().weight.shape[0])
@@ -87,15 +88,8 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
     return added
 
 
-def add_words(tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
-    """Add ``words`` to the tokenizer; gives those that were added: a word that does not come back
-    from the tokenizer as it went in is left out."""
-    added = _stable_words(tokenizer, words)
-    _add(tokenizer, added)
-    return added
-
-
-def _add(tokenizer: Any, words: Sequence[NewWord]) -> None:
+def add_words(tokenizer: Any, words: Sequence[NewWord]) -> None:
+    """Add ``words`` to the tokenizer, whatever becomes of them in a text."""
     from tokenizers import AddedToken
 
     tokenizer.add_tokens(
@@ -119,7 +113,7 @@ def _tables(model: Any) -> list[torch.Tensor]:
 def _stable_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
     """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
     extended = copy.deepcopy(tokenizer)
-    _add(extended, words)
+    add_words(extended, words)
     stable = []
     for one in words:
         text = f"a{one.token} a" if one.token.startswith(" ") else f"a {one.token} a"
