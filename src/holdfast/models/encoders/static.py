@@ -37,6 +37,7 @@ from holdfast.models.encoders.general import GeneralClassifier, TextNetwork
 from holdfast.models.encoders.vocabulary import NewWord, add_words, keeps_spaces, normalize
 from holdfast.models.layers import count_parameters
 from holdfast.models.loading.tokenizer import accepted_inputs, limit_inputs
+from holdfast.models.loading.weights import name_classes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -187,6 +188,7 @@ def _network(
     from transformers import EuroBertConfig, EuroBertForSequenceClassification
 
     size, width = table.shape
+    classes = loaded.network.classes
     config = EuroBertConfig(
         vocab_size=size,
         hidden_size=width,
@@ -202,8 +204,8 @@ def _network(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         mask_token_id=tokenizer.mask_token_id,
-        num_labels=len(loaded.network.classes),
     )
+    name_classes(config, classes)
     # The drawn weights are replaced; the global generator stays as it is.
     with torch.random.fork_rng(devices=[]):
         plain: Any = EuroBertForSequenceClassification(config)
@@ -214,10 +216,8 @@ def _network(
         "model.norm.weight": torch.ones(width),
         "dense.weight": rotation.contiguous(),
         "dense.bias": torch.zeros(width),
-        "classifier.weight": torch.zeros(config.num_labels, width),
-        "classifier.bias": torch.zeros(config.num_labels),
+        "classifier.weight": torch.zeros(len(classes), width),
+        "classifier.bias": torch.zeros(len(classes)),
     }
     plain.load_state_dict(state, strict=True, assign=True)
-    source = loaded.network
-    made = GeneralClassifier(plain, "classifier", source.classes, source.problem, seed)
-    return made.eval()
+    return GeneralClassifier(plain, "classifier", classes, loaded.network.problem, seed).eval()
