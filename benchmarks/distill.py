@@ -197,12 +197,13 @@ def report(todo: Sequence[Cell]) -> str:
         for arm in ARMS:
             mine = [c for c in todo if (c["data"], c["arm"]) == (data, arm)]
             found = [done[key(c)] for c in mine if key(c) in done]
+            both = [one for one in found if one["alone"] is not None]
             columns = (
                 [100 * one["teacher"] for one in found],
                 [100 * one["student"] for one in found],
                 [100 * one["kept"] for one in found],
-                [100 * one["alone"] for one in found],
-                [100 * (one["student"] - one["alone"]) for one in found],
+                [100 * one["alone"] for one in both],
+                [100 * (one["student"] - one["alone"]) for one in both],
                 [one["rate"] for one in found],
             )
             lines.append(f"| {data} | {arm} | {' | '.join(map(_mean, columns))} |")

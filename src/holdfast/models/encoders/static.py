@@ -42,7 +42,6 @@ from holdfast.models.loading.weights import name_classes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SETTING = "model.static"
 # The row of the table of defaults.
 DEFAULTS = "static"
 WIDTH = 256
@@ -164,7 +163,7 @@ def static_classifier(
         "layers": len(made.layers()),
         "hidden_size": table.shape[1],
     }
-    because = f"{SETTING}: features of {loaded.facts['architecture']} for each token alone; "
+    because = f"model.static: features of {loaded.facts['architecture']} for each token alone; "
     because += (
         "no phrases: spaces are part of this tokenizer's tokens"
         if spaced
