@@ -254,6 +254,7 @@ def distill(
     *,
     student: str | Path | None = None,
     layers: int | None = None,
+    to: str | None = None,
     unlabelled: str | Path | None = None,
     out: str | Path | None = None,
     seed: int | None = None,
@@ -269,6 +270,7 @@ def distill(
     runs : the teacher, a finished run; several are averaged.
     student : a model by name or folder; default: ``layers`` layers of the teacher (default: half of
         them).
+    to : ``"static"``: a table of token vectors, for speed.
     unlabelled : a file of unlabelled texts; the teacher predicts their labels.
 
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
@@ -284,6 +286,7 @@ def distill(
         paths,
         student=name_or_none(student),
         layers=layers,
+        to=to,
         unlabelled=name_or_none(unlabelled),
         seed=seed,
         settings=settings,

@@ -31,6 +31,13 @@ class StudentOptions:
             help="Instead of --student: K layers of the teacher. Default: half of them.",
         ),
     ] = None
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="static",
+            help="Instead of --layers: a table of token vectors, for speed. Texts with one class.",
+        ),
+    ] = None
     unlabelled: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Unlabelled texts; the teacher predicts their labels."),

@@ -51,6 +51,10 @@ ORIGIN = "taught"
 # Epochs over the training rows, and the most rows passed; with added rows, over all rows.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
+# A static student passes a row in a fraction of the time, and needs more passes.
+STATIC_PASSES = 14.0
+# The learning rate of the vectors, as a share of that of the layers after them.
+STATIC_DECAY = 0.3
 # Crossed texts per training row, where there are no unlabelled texts; and the most in all.
 CROSSED, MOST_CROSSED = 6.0, 3000
 PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
@@ -227,11 +231,14 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
     recipe = prepared.recipe
     if "contrast" not in recipe.methods:
         recipe = recipe.with_changes(methods={"contrast": False})
+    if recipe.model.static:
+        recipe = _static_defaults(recipe)
     if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
         added_count = 0 if prepared.added is None else len(prepared.added)
-        min_epochs = next(passes for rows, passes in PASSES if rows is None or n <= rows)
-        epochs = round(max(min_epochs, PASSES_OF_ALL * (n + added_count) / n), 3)
+        min_epochs = next(epochs for rows, epochs in PASSES if rows is None or n <= rows)
+        passes = STATIC_PASSES if recipe.model.static else PASSES_OF_ALL
+        epochs = round(max(min_epochs, passes * (n + added_count) / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
             f"{n:,} training rows and {added_count:,} added ones; teacher outputs can be "
@@ -240,6 +247,18 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
         )
         notify(Decision("train.epochs", f"{epochs:g}", because))
     return replace(prepared, recipe=recipe)
+
+
+def _static_defaults(recipe: Recipe) -> Recipe:
+    """Those of a static student: a new head, with which the vectors change more than with that of a
+    linear probe, and a lower learning rate for the vectors."""
+    if "probe_first" not in recipe.methods:
+        recipe = recipe.with_changes(methods={"probe_first": False})
+    if recipe.train.layer_decay is None:
+        recipe = recipe.with_changes(train={"layer_decay": STATIC_DECAY})
+    because = "a static student learns more from a new head than from a linear probe"
+    notify(Decision("methods.probe_first", str(recipe.methods["probe_first"]).lower(), because))
+    return recipe
 
 
 def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:

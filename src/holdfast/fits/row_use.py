@@ -75,7 +75,7 @@ def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
 
 def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
     prepared_alone, train, valid = prepare_divided(
-        recipe, divided.splits, divided.findings, extend=False
+        recipe, divided.splits, divided.findings, divided.unlabelled, extend=False
     )
     without_test = not len(divided.splits.test)
     if without_test:

@@ -309,6 +309,8 @@ def load_inside_teacher(
         why = f"it does not support {recipe.task}"
     elif is_adapter_folder(run / MODEL):
         why = f"{run} is an adapter without its base model"
+    elif recipe.model.static:
+        why = "a static student has no blocks"
     elif recipe.model.freeze not in (None, "words", "none"):
         why = "with model.freeze some blocks are not computed"
     if why:

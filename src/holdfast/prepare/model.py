@@ -15,8 +15,9 @@ import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
+from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.tasks import IMAGE_TASKS
+from holdfast.core.tasks import IMAGE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.table import AddedRows, Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import LoadedModel
@@ -37,6 +38,8 @@ from holdfast.tasks import task_definition
 from holdfast.tasks.generation.base_model import check_probes
 from holdfast.training.machine.machine import choose_machine
 
+STATIC = "model.static"
+
 
 def prepare(
     recipe: Recipe,
@@ -46,6 +49,7 @@ def prepare(
     findings: Sequence[Finding] = (),
     added: AddedRows | None = None,
     train: Ints | None = None,
+    texts: Sequence[str] = (),
 ) -> PreparedData:
     """Choose the machine's settings, choose the base model if the recipe leaves it open
     (``prepare/base_model.py``), load it, and encode the rows.
@@ -54,17 +58,18 @@ def prepare(
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for duplicates and rows of one
     group, as a split found them; without them each row is its own unit. ``findings`` are those of
     the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). The
-    model is chosen by the rows at ``train``, by default all. Raises ``ModelError`` and
-    ``RecipeError`` where the model does not fit the task.
+    model is chosen by the rows at ``train``, by default all. A static model's phrases are those of
+    these rows and of the unlabelled ``texts``. Raises ``ModelError`` and ``RecipeError`` where the
+    model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
     units = np.arange(len(rows)) if units is None else units
+    learned = np.arange(len(rows)) if train is None else train
 
     def prepare_with(recipe: Recipe) -> PreparedData:
-        return _prepare(recipe, rows, units, tuple(findings))
+        return _prepare(recipe, rows, units, tuple(findings), learned, texts)
 
     if recipe.model.name == AUTO_MODEL:
-        learned = np.arange(len(rows)) if train is None else train
         prepared = prepare_best(recipe, prepare_with, learned)
     else:
         prepared = prepare_with(recipe)
@@ -72,7 +77,12 @@ def prepare(
 
 
 def _prepare(
-    recipe: Recipe, rows: Table, units: Ints, findings: tuple[Finding, ...]
+    recipe: Recipe,
+    rows: Table,
+    units: Ints,
+    findings: tuple[Finding, ...],
+    learned: Ints,
+    texts: Sequence[str],
 ) -> PreparedData:
     """The rows for the model that the recipe names."""
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
@@ -89,7 +99,9 @@ def _prepare(
     definition.refuse(
         recipe if label_type is None else recipe.with_changes(data={"label_kind": label_type})
     )
+    refuse_static(recipe, label_type)
     loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
+    loaded = with_static(loaded, recipe, rows, learned, texts)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
     machine_settings = {
@@ -151,8 +163,14 @@ def prepare_divided(
     rows are attached; none is a duplicate of a row of the ``known`` tables. Without ``extend``,
     nothing is added. A base model is chosen by the training rows, or by all of these."""
     rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
-    chosen_by = None if choose_by_all else train
-    prepared = prepare(recipe, rows, units=splits.units, findings=findings, train=chosen_by)
+    prepared = prepare(
+        recipe,
+        rows,
+        units=splits.units,
+        findings=findings,
+        train=None if choose_by_all else train,
+        texts=unlabelled,
+    )
     if extend:
         prepared = with_general(prepared, known or (rows,))
         prepared = with_added(prepared, train, valid, unlabelled, known)
@@ -205,3 +223,34 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         "layers": len(loaded.network.layers()),
     }
     return replace(loaded, facts=facts, decisions=(*loaded.decisions, decision))
+
+
+def refuse_static(recipe: Recipe, label_type: str | None) -> None:
+    """Refuse ``model.static`` where a static classifier is not possible."""
+    model = recipe.model
+    if not model.static:
+        return
+    fault = None
+    if recipe.task not in (None, *LABELLED_TEXT_TASKS):
+        fault = f"is not supported for {recipe.task}: it needs texts with one class each"
+    elif label_type not in (None, "class"):
+        fault = f"is not supported where data.label_kind is {label_type}: it needs one class a text"
+    elif model.adapter.kind is not None:
+        fault = f"has no blocks that model.adapter.kind={model.adapter.kind} could change"
+    if fault is not None:
+        raise RecipeError(STATIC, fault, None, "Leave it out.")
+
+
+def with_static(
+    loaded: LoadedModel, recipe: Recipe, rows: Table, learned: Ints, texts: Sequence[str]
+) -> LoadedModel:
+    """The static classifier with the token vectors of ``loaded``, where the recipe asks for it; its
+    phrases are those of the rows at ``learned`` and of ``texts``."""
+    if not recipe.model.static:
+        return loaded
+    from holdfast.models.encoders.classifier import LoadedClassifier
+    from holdfast.models.encoders.static import static_classifier
+
+    assert isinstance(loaded, LoadedClassifier)
+    known: list[str] = rows.take(learned).column("text")
+    return static_classifier(loaded, [*known, *texts], recipe.seed)

@@ -287,6 +287,7 @@ class ModelPart(Part):
     ``name`` is ``auto``: an encoder of texts on this machine is chosen by the training rows,
     ``candidates`` among them; ``budget`` are the minutes that its training may take, and with
     ``download`` some of the Hugging Face hub are candidates too. Other tasks have no such choice.
+    With ``static`` the model gives its token vectors to a static classifier, which is trained.
     """
 
     name: str = AUTO_MODEL
@@ -300,6 +301,7 @@ class ModelPart(Part):
     max_target_length: int | None = Field(default=None, ge=2, le=MAX_TOKENS)
     layers: int | None = Field(default=None, ge=1, le=MAX_LAYERS)
     layers_kept: Literal["spread", "first"] = "spread"
+    static: bool = False
     adapter: AdapterPart = AdapterPart()
     freeze: int | float | str | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)

@@ -17,6 +17,7 @@ from holdfast.fits.lessons import check_teachers, refuse_unlabelled
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
+from holdfast.prepare.model import refuse_static
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.finished_run import FinishedRun
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 COMMAND = "holdfast distill"
+STATIC = "static"
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 
@@ -34,6 +36,7 @@ def student_recipe(
     *,
     student: str | None = None,
     layers: int | None = None,
+    to: str | None = None,
     unlabelled: str | None = None,
     seed: int | None = None,
     settings: Mapping[str, object] | Sequence[str] = (),
@@ -41,7 +44,8 @@ def student_recipe(
     """The recipe of a student of these finished runs.
 
     ``student`` is a model by name or folder; without it the student is the first run's own network
-    with ``layers`` of its blocks, by default half of them. ``settings`` override all of that.
+    with ``layers`` of its blocks, by default half of them. With ``to="static"`` it is a static
+    classifier with the token vectors of that model. ``settings`` override all of that.
 
     Raises ``RunError`` if a run is unfinished or its rows have changed since, ``RecipeError`` for
     an impossible student or unlabelled file.
@@ -49,6 +53,11 @@ def student_recipe(
     if student is not None and layers is not None:
         rule = "exclude each other: a student is another model, or some blocks of its teacher"
         raise RecipeError("--student and --layers", rule, None, "Remove one of them.")
+    if to not in (None, STATIC):
+        raise RecipeError("--to", "is unknown", to, f"Use --to {STATIC}.")
+    if layers is not None and to is not None:
+        rule = f"exclude each other: a {to} student has no blocks"
+        raise RecipeError("--to and --layers", rule, None, "Remove one of them.")
     if layers is not None and layers < 1:
         rule = "must be at least 1: the student keeps this many blocks of its teacher"
         raise RecipeError("--layers", rule, layers, "Remove it to keep half of the blocks.")
@@ -57,7 +66,7 @@ def student_recipe(
         open_run(run)
     recipe = read_recipe(first_run / RECIPE)
     check_teachers(runs, recipe)
-    model = _cut_teacher(first_run, recipe, layers) if student is None else ModelPart(name=student)
+    model = _student_model(first_run, recipe, student, layers, static=to is not None)
     finished = FinishedRun(first_run)
     for split in SPLITS:
         # Refuses rows that are not there as they were.
@@ -70,6 +79,7 @@ def student_recipe(
         rule = "is empty, but a student needs a teacher"
         raise RecipeError("distill.teacher", rule, None, "Remove it.")
     refuse_unlabelled(student_config)
+    refuse_static(student_config, student_config.data.label_kind)
     if student_config.data.test is None and not (open_run(first_run).get("test") or {}).get("n"):
         raise RunError(
             str(first_run),
@@ -111,23 +121,31 @@ def _student_recipe(
     )
 
 
-def _cut_teacher(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
-    """The run's own network with fewer blocks."""
+def _student_model(
+    run: Path, recipe: Recipe, student: str | None, layers: int | None, *, static: bool
+) -> ModelPart:
+    """The model named ``student``, or the run's own network with fewer blocks; or the static one
+    with its token vectors."""
+    if student is not None:
+        return ModelPart(name=student, static=static)
     folder = run / MODEL
     if is_adapter_folder(folder):
         raise RecipeError(
-            "--layers",
-            f"cannot shorten {run}: it is an adapter, saved without its base model",
+            f"--to {STATIC}" if static else "--layers",
+            f"cannot use {run}: it is an adapter, saved without its base model",
             None,
             "Name a --student, or train the teacher with --set model.adapter.merge=true.",
         )
+    copied_keys = ("pooling", "max_length", "max_target_length")
+    copied = {key: getattr(recipe.model, key) for key in copied_keys}
+    if static:
+        return ModelPart.model_validate(copied | {"name": str(folder.resolve()), "static": True})
     teacher_blocks = stated_depth(read_config(str(run), folder))
     if layers is None and teacher_blocks is None:
         rule = "must be given: the teacher's number of blocks is unknown"
         raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
-    copied_keys = ("pooling", "max_length", "max_target_length")
     return ModelPart.model_validate(
-        {key: getattr(recipe.model, key) for key in copied_keys}
+        copied
         | {"name": str(folder.resolve()), "layers": layers or max(1, (teacher_blocks or 2) // 2)}
     )
 

@@ -302,6 +302,8 @@ def _student_name(recipe: Recipe) -> str:
     name = short_name(model.name)
     # A student that was cut out of its teacher is the run's folder named model.
     name = Path(model.name).parent.name if name == "model" else name
+    if model.static:
+        return f"{name}, static"
     return name if model.layers is None else f"{name}, {count_phrase(model.layers, 'block')}"
 
 
@@ -397,8 +399,8 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     (first, *_) = recipe.distill.teacher or ("",)
     if Path(model.name) == Path(first) / "model":
         teacher_model = read_recipe(Path(first) / RECIPE).model
-        depth = {"layers": model.layers, "layers_kept": model.layers_kept, "pooling": model.pooling}
-        model = ModelPart(**{**teacher_model.model_dump(include={"name", "revision"}), **depth})
+        shape = model.model_dump(include={"layers", "layers_kept", "pooling", "static"})
+        model = ModelPart(**teacher_model.model_dump(include={"name", "revision"}), **shape)
     train_settings = {
         key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")
     }

@@ -46,8 +46,8 @@ def new_words(
 ) -> list[NewWord]:
     """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first:
     seen three times, of two pieces and more."""
-    spaced = _keeps_spaces(tokenizer)
-    counts = Counter(_normalized(tokenizer, word) for text in texts for word in WORD.findall(text))
+    spaced = keeps_spaces(tokenizer)
+    counts = Counter(normalize(tokenizer, word) for text in texts for word in WORD.findall(text))
     starts: Counter[str] = Counter()
     for word, frequency in counts.items():
         for end in range(2, len(word)):
@@ -74,7 +74,7 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
     """
     added = _stable_words(tokenizer, words)
     before = len(tokenizer)
-    _add(tokenizer, added)
+    add_words(tokenizer, added)
     ids = [tokenizer.convert_tokens_to_ids(one.token) for one in added]
     new_tokens = [(at, one.pieces) for at, one in zip(ids, added, strict=True) if at >= before]
     old_size = int(model.get_input_embeddings().weight.shape[0])
@@ -88,7 +88,8 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
     return added
 
 
-def _add(tokenizer: Any, words: Sequence[NewWord]) -> None:
+def add_words(tokenizer: Any, words: Sequence[NewWord]) -> None:
+    """Add ``words`` to the tokenizer, whatever becomes of them in a text."""
     from tokenizers import AddedToken
 
     tokenizer.add_tokens(
@@ -112,7 +113,7 @@ def _tables(model: Any) -> list[torch.Tensor]:
 def _stable_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
     """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
     extended = copy.deepcopy(tokenizer)
-    _add(extended, words)
+    add_words(extended, words)
     stable = []
     for one in words:
         text = f"a{one.token} a" if one.token.startswith(" ") else f"a {one.token} a"
@@ -124,14 +125,14 @@ def _stable_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) 
     return stable
 
 
-def _keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+def keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a space is part of the word behind it, as with byte-level tokenizers."""
     ids = tokenizer("a a", add_special_tokens=False)["input_ids"]
     pieces = tokenizer.convert_ids_to_tokens(ids)
     return any(piece.startswith("Ġ") for piece in pieces)
 
 
-def _normalized(tokenizer: PreTrainedTokenizerBase, word: str) -> str:
-    """The word as the tokenizer reads it, in small letters where it knows no others."""
+def normalize(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text as the tokenizer reads it, in small letters where it knows no others."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
-    return word if normalizer is None else str(normalizer.normalize_str(word)).strip()
+    return text if normalizer is None else str(normalizer.normalize_str(text)).strip()

@@ -1,0 +1,115 @@
+"""A student that is a table of token vectors: ``holdfast distill RUN --to static``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+import transformers
+
+from holdfast.search import student as made
+
+PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
+
+
+@pytest.fixture(scope="module")
+def static(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import holdfast
+
+    folder = tmp_path_factory.mktemp("static") / "run"
+    settings = [*PLAIN, "train.epochs=4", "train.keep=last", "distill.alone=false"]
+    holdfast.distill(finished_run, to="static", out=folder, settings=settings, quiet=True)
+    return folder
+
+
+def test_it_is_a_run_whose_model_is_a_plain_one_without_blocks(static: Path) -> None:
+    result = json.loads((static / "result.json").read_text("utf-8"))
+    assert result["test"]["n"] > 0
+    block = result["distilled"]
+    assert block["student"]["model"].endswith(", static")
+    assert block["student"]["value"] == result["test"]["metrics"]["accuracy"]["value"]
+    assert result["model_facts"]["architecture"] == "static token vectors"
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(static / "model")
+    assert plain.config.num_hidden_layers == 0
+    assert "Student and teacher" in (static / "report.html").read_text("utf-8")
+
+
+def test_its_stored_model_gives_the_scored_predictions(
+    holdfast: Any, static: Path, marked_csv: Path, tmp_path: Path
+) -> None:
+    done = holdfast("predict", static, marked_csv, "--out", tmp_path / "p.jsonl")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text("utf-8").splitlines()]
+    scored = parquet.read_table(static / "predictions.parquet").to_pylist()
+    assert scored
+    for row in scored:
+        line = lines[row["row"]]
+        assert line["prediction"] == row["prediction"]
+        assert line["confidence"] == pytest.approx(max(row["probabilities"]), rel=1e-4)
+
+
+def test_it_is_evaluated_as_any_run(holdfast: Any, static: Path, marked_csv: Path) -> None:
+    done = holdfast("evaluate", static, marked_csv, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["n"] == 160
+
+
+def test_its_vectors_may_be_those_of_another_model(finished_run: Path, tiny_model: Path) -> None:
+    recipe = made.student_recipe([finished_run], student=str(tiny_model), to="static")
+    assert (recipe.model.name, recipe.model.static) == (str(tiny_model), True)
+    recipe = made.student_recipe([finished_run], to="static")
+    assert recipe.model.name == str((finished_run / "model").resolve())
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--to", "table"], ("--to", "is unknown", "Use --to static")),
+        (["--to", "static", "--layers", "1"], ("--to and --layers", "exclude each other")),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    holdfast: Any, finished_run: Path, tmp_path: Path, asked: list[str], words: tuple[str, ...]
+) -> None:
+    done = holdfast("distill", finished_run, *asked, "--out", tmp_path / "no")
+    assert done.code == 2
+    assert all(word in done.err for word in words)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "label_kind", "words"),
+    [
+        ("text-classification", "several", "data.label_kind is several"),
+        ("text-classification", "number", "data.label_kind is number"),
+        ("token-classification", None, "not supported for token-classification"),
+        ("image-classification", None, "not supported for image-classification"),
+        ("seq2seq", None, "not supported for seq2seq"),
+        ("causal-lm", None, "not supported for causal-lm"),
+    ],
+)
+def test_other_labels_and_tasks_are_refused(
+    holdfast: Any,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    label_kind: str | None,
+    words: str,
+) -> None:
+    """By the teacher's recipe, before any model is loaded."""
+    recipe = made.read_recipe(finished_run / "recipe.yaml")
+    other = recipe.model_copy(
+        update={"task": task, "data": recipe.data.model_copy(update={"label_kind": label_kind})}
+    )
+    monkeypatch.setattr(made, "read_recipe", lambda _: other)
+    monkeypatch.setattr(made, "check_teachers", lambda *_: None)
+    done = holdfast("distill", finished_run, "--to", "static", "--out", tmp_path / "no")
+    assert done.code == 2
+    assert "model.static" in done.err
+    assert words in done.err
+    assert "Leave it out" in done.err
+    assert not (tmp_path / "no").exists()
