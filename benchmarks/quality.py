@@ -233,10 +233,16 @@ def finding(lines: Lines) -> str:
             if gap and gap.has_interval:
                 what = gap.words(100, 1, " points")
                 parts.append(f"{what} with {size} labelled rows ({ENCODERS[encoder]})")
-    if not parts:
-        return ""
-    what = "The default's test accuracy minus that of Trainer with early stopping"
-    return f"{what}: {'; '.join(parts)}."
+    if parts:
+        what = "The default's test accuracy minus that of Trainer with early stopping"
+        return f"{what}: {'; '.join(parts)}."
+    small, large = PROBES
+    for size in SIZES:
+        gap = paired(pick(lines, rows=size), "accuracy", large, small)
+        if gap and gap.has_interval:
+            parts.append(f"{gap.words(100, 1, ' points')} with {size:,} labelled rows")
+    what = "A linear probe on all-mpnet-base-v2 minus one on MiniLM, in test accuracy"
+    return f"{what}: {'; '.join(parts)}." if parts else ""
 
 
 def by_rows(lines: Lines) -> str:

@@ -210,13 +210,9 @@ def _network(
         plain: Any = EuroBertForSequenceClassification(config)
     generator = torch.Generator().manual_seed(derive_seed(seed, "static"))
     rotation = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
-    state = {
-        "model.embed_tokens.weight": torch.from_numpy(table),
-        "model.norm.weight": torch.ones(width),
-        "dense.weight": rotation.contiguous(),
-        "dense.bias": torch.zeros(width),
-        "classifier.weight": torch.zeros(len(classes), width),
-        "classifier.bias": torch.zeros(len(classes)),
-    }
-    plain.load_state_dict(state, strict=True, assign=True)
+    with torch.no_grad():
+        plain.model.embed_tokens.weight.copy_(torch.from_numpy(table))
+        plain.dense.weight.copy_(rotation)
+        for zeros in (plain.dense.bias, plain.classifier.weight, plain.classifier.bias):
+            zeros.zero_()
     return GeneralClassifier(plain, "classifier", classes, loaded.network.problem, seed).eval()
