@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # In a process of its own: other tests register methods, of which a page is made.
 WRITE = "import json, claims; print(json.dumps({str(p): t for p, t in claims.files().items()}))"
