@@ -108,7 +108,7 @@ def test_many_classes_are_contrasted_in_larger_batches_and_few_are_as_before(row
     [
         (22_000_000, None, None, {"contrast": 1e-4}),
         (22_000_000, None, 7e-5, {"contrast": 7e-5}),
-        (109_000_000, SENTENCES, None, {"contrast": 3e-5}),
+        (109_000_000, SENTENCES, None, {"contrast": 6e-5}),
         (109_000_000, None, None, {"finetune": 3e-5}),
     ],
 )

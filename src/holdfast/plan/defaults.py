@@ -91,7 +91,7 @@ DEFAULTS_TABLE = (
     Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
     # As base, but for few rows: contrast was measured on encoders of sentences only.
     Default(
-        SENTENCES, 200, 40, 0, 16, 3e-5, "benchmarks/plans.py at 100 rows", True, contrast_rate=1.0
+        SENTENCES, 200, 40, 0, 16, 3e-5, "benchmarks/plans.py at 100 rows", True, contrast_rate=2.0
     ),
     Default(SENTENCES, 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
     Default(SENTENCES, None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
