@@ -17,7 +17,7 @@ from holdfast.methods.contrast import ClassBatches, ContrastTerm
 from holdfast.methods.losses import LabelSmoothing
 from holdfast.methods.sam import Sam
 from holdfast.plan import defaults
-from holdfast.plan.defaults import SENTENCES, conflict_query, plan_phases, resolve_settings
+from holdfast.plan.defaults import SENTENCE_ENCODER, conflict_query, plan_phases, resolve_settings
 from holdfast.recipe import Recipe
 from holdfast.tasks.classes.task import load
 from holdfast.training.plan import EveryRow, OnePass, Phase
@@ -108,7 +108,7 @@ def test_many_classes_are_contrasted_in_larger_batches_and_few_are_as_before(row
     [
         (22_000_000, None, None, {"contrast": 1e-4}),
         (22_000_000, None, 7e-5, {"contrast": 7e-5}),
-        (109_000_000, SENTENCES, None, {"contrast": 6e-5}),
+        (109_000_000, SENTENCE_ENCODER, None, {"contrast": 6e-5}),
         (109_000_000, None, None, {"finetune": 3e-5}),
     ],
 )
@@ -133,4 +133,4 @@ def test_an_encoder_of_sentences_is_known_by_its_modules(
     (folder / "modules.json").unlink(missing_ok=True)
     assert load(recipe, table).defaults is None
     (folder / "modules.json").write_text("[]", "utf-8")
-    assert load(recipe, table).defaults == SENTENCES
+    assert load(recipe, table).defaults == SENTENCE_ENCODER

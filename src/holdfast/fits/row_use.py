@@ -2,8 +2,8 @@
 for scoring without test rows.
 
 ``train.folds`` says whether validation rows are set aside (0: one fit) or used for training too (K:
-cross-fitted, ``fits/cross_fitting.py``). If it is open, the default
-recipe for these rows decides (``plan/defaults.py``).
+cross-fitted, ``fits/cross_fitting.py``). If it is open, the default recipe for these rows decides
+(``plan/defaults.py``).
 
 Without test rows (``data.split.test=0``) the model is trained on all rows. To score it, the full
 procedure is repeated on the rows outside each of K outer folds, with every choice (steps,

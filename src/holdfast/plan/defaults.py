@@ -36,7 +36,7 @@ from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase, steps_for
 
 # An encoder of base size that was trained to encode sentences.
-SENTENCES = "base sentence encoder"
+SENTENCE_ENCODER = "base sentence encoder"
 SMALL_PARAMETERS = 40_000_000
 LARGE_PARAMETERS = 200_000_000
 
@@ -91,10 +91,18 @@ DEFAULTS_TABLE = (
     Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
     # As base, but for few rows: contrast was measured on encoders of sentences only.
     Default(
-        SENTENCES, 200, 40, 0, 16, 3e-5, "benchmarks/plans.py at 100 rows", True, contrast_rate=2.0
+        SENTENCE_ENCODER,
+        200,
+        40,
+        0,
+        16,
+        3e-5,
+        "benchmarks/plans.py at 100 rows",
+        True,
+        contrast_rate=2.0,
     ),
-    Default(SENTENCES, 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
-    Default(SENTENCES, None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
+    Default(SENTENCE_ENCODER, 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
+    Default(SENTENCE_ENCODER, None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
     Default("large", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "the usual region, 1810.04805"),
     # Several labels, a number, or tags of words: no contrast, which needs one class per row.
@@ -121,7 +129,7 @@ DEFAULTS_TABLE = (
 LEARNING_RATE_REGIONS = {
     "small": (1e-5, 1e-3),
     "base": (3e-6, 3e-4),
-    SENTENCES: (3e-6, 3e-4),
+    SENTENCE_ENCODER: (3e-6, 3e-4),
     "large": (1e-6, 1e-4),
     "small encoder": (1e-5, 1e-3),
     "base encoder": (3e-6, 3e-4),
@@ -207,7 +215,7 @@ def resolve_settings(
     }
     filled = {key: value for key, value in defaults.items() if given[key] is None}
     freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
-    default_freeze = "words" if model in (None, SENTENCES) else "none"
+    default_freeze = "words" if model in (None, SENTENCE_ENCODER) else "none"
     complete = recipe.model_copy(
         update={
             # The methods choose another metric where the plan measurably gains by it.

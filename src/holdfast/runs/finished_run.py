@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.contract.inference import read_columns, within_limits
 from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, make_predictions, rows_of
@@ -186,17 +187,10 @@ class FinishedRun:
         if not self.out_of_fold or side == "test":
             return self.table(side)
         rows, keys = self._split_rows("train")
-        noted = np.isin(rows, self._also_trained_rows())
+        records = self._parquet(SPLITS)
+        noted = np.isin(rows, records["row"].to_numpy()[also_trained(records)])
         chosen = noted if side == "valid" else ~noted
         return self._table_of("train", rows[chosen], None if keys is None else keys[chosen])
-
-    def _also_trained_rows(self) -> Ints:
-        import pyarrow.compute as pc
-
-        records = self._parquet(SPLITS)
-        noted = pc.match_substring(records["note"], ALSO_TRAINED_NOTE)
-        rows: Ints = records.filter(pc.fill_null(noted, False))["row"].to_numpy()
-        return rows
 
     def _table_of(self, side: SplitName, rows: Ints, keys: Any) -> Table:
         source_table = self._tables.get(side, self._tables["source"])
@@ -285,6 +279,11 @@ class FinishedRun:
             None,
             "Restore the original file, or train again.",
         )
+
+
+def also_trained(records: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which lines of a split's file are validation rows that a cross-fitted run learned from."""
+    return np.array([ALSO_TRAINED_NOTE in (note or "") for note in records["note"].to_pylist()])
 
 
 class SourceColumns:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.predictions import SplitName
-from holdfast.contract.run_folder import ALSO_TRAINED_NOTE, RECIPE, SPLITS
+from holdfast.contract.run_folder import RECIPE, SPLITS
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
@@ -26,7 +26,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.recipe import read_recipe
-from holdfast.runs.finished_run import run_tables
+from holdfast.runs.finished_run import also_trained, run_tables
 from holdfast.split.split_table import text_keys
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def _known_to_run(run: Path, table: Table, as_divided: bool) -> KnownRows:
     records = _records(path)
     names = records["split"].to_pylist()
     if as_divided:
-        notes = records["note"].to_pylist()
-        also_trained = [ALSO_TRAINED_NOTE in (note or "") for note in notes]
-        names = ["valid" if x else name for x, name in zip(also_trained, names, strict=True)]
+        names = np.where(also_trained(records), "valid", names).tolist()
     numbers: Mapping[str, int] = {name: index for index, name in enumerate(SPLIT_NAMES)}
     split_indices = np.array([numbers.get(name, NO_SPLIT) for name in names], dtype=np.int8)
     split_index, same = no_split, not_same

@@ -81,10 +81,11 @@ DROPOUTS = (
 @dataclass(frozen=True)
 class LoadedClassifier(LoadedModel):
     """What ``load_classifier`` and ``load_tagger`` give; ``max_length`` is the number of tokens a
-    text is cut to."""
+    text is cut to; ``encodes_sentences`` as in ``Source``."""
 
     network: TextNetwork
     max_length: int
+    encodes_sentences: bool = False
 
 
 class PretrainedEncoder:
@@ -212,8 +213,15 @@ class PretrainedEncoder:
             pooling=network.pooling,
             hidden_size=int(network.config.hidden_size),
         )
-        length = self.max_length
-        return LoadedClassifier(network, self.tokenizer, length, decisions_in(log), facts, settings)
+        return LoadedClassifier(
+            network,
+            self.tokenizer,
+            self.max_length,
+            decisions_in(log),
+            facts,
+            settings,
+            encodes_sentences=self.source.encodes_sentences,
+        )
 
 
 def load_classifier(

@@ -31,9 +31,8 @@ from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier, load_classifier
 from holdfast.models.encoders.network import SINGLE_LABEL
 from holdfast.models.layers import count_parameters
-from holdfast.models.loading.source import find_model
 from holdfast.plan.adapters import load_options
-from holdfast.plan.defaults import SENTENCES, model_size
+from holdfast.plan.defaults import SENTENCE_ENCODER, model_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.answers import (
@@ -138,9 +137,10 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     )
     if label_type:
         return problems.loaded_for(recipe, loaded)
-    source = find_model(model.name, revision=model.revision, trust=model.trust_remote_code)
     is_base = model_size(count_parameters(loaded.network)[0]) == "base"
-    return replace(loaded, defaults=SENTENCES) if is_base and source.encodes_sentences else loaded
+    if is_base and loaded.encodes_sentences:
+        return replace(loaded, defaults=SENTENCE_ENCODER)
+    return loaded
 
 
 def refuse(recipe: Recipe) -> None:
