@@ -173,6 +173,23 @@ def test_the_lucky_rows_of_a_probe_are_no_reason_where_runs_gain() -> None:
     assert "is the lowest" in explain_choice(far, 0, gains=True)
 
 
+def test_one_more_correct_row_of_a_probe_is_no_reason_where_runs_gain() -> None:
+    """Sixteen of eighteen rows are right before any update, fifteen after, and the loss is lower
+    before, but not significantly."""
+    probe, later = np.full(18, 0.5), np.where(np.arange(18) < 2, 1.2, 0.5)
+    history = [
+        replace(snapshot(step, losses), valid_correct=np.arange(18) < right)
+        for step, (losses, right) in enumerate([(probe, 16), (later, 15)])
+    ]
+    assert stats.ttest_rel(later, probe, alternative="greater").pvalue > PROBE_LEVEL
+    assert (newest_unless_worse(history), gaining(history)) == (0, 1)
+    told = explain_choice(history, 1, gains=True)
+    assert "the linear probe has a lower" in told and "no other checkpoint" not in told
+    # A later state still may not be dominated by another later one.
+    history.append(replace(snapshot(2, later + 1e-3), valid_correct=np.arange(18) < 14))
+    assert gaining(history) == 1
+
+
 @pytest.mark.parametrize("n", [2, 5, 40])
 def test_better_is_the_one_sided_paired_t_test_of_scipy(n: int) -> None:
     rng = np.random.default_rng(n)
@@ -260,12 +277,13 @@ def classified(rng: np.random.Generator, rows: int = 30, evaluations: int = 12) 
     return history
 
 
-def dominated(history: list[Snapshot], place: int) -> bool:
-    """Whether another has both a lower calibrated loss and a higher accuracy."""
+def dominated(history: list[Snapshot], place: int, by: list[Snapshot] | None = None) -> bool:
+    """Whether another, of ``by`` if given, has both a lower calibrated loss and a higher
+    accuracy."""
     return any(
         one.refined_loss < history[place].refined_loss
         and one.valid_metrics["accuracy"] > history[place].valid_metrics["accuracy"]
-        for one in history
+        for one in (history if by is None else by)
     )
 
 
@@ -296,7 +314,8 @@ def test_a_checkpoint_with_a_higher_loss_and_a_lower_accuracy_than_another_is_ne
         for count in range(1, len(history) + 1):
             part = history[:count]
             now = choose_across_branches(part, rule) if branches else rule(part)
-            assert not dominated(part, now)
+            # Where runs gain over their linear probe, it counts only by the paired test.
+            assert not dominated(part, now, part[1:] if rule is RULES["newest, gains"] else None)
             assert now in (kept, count - 1)
             moved, kept = moved + (now != kept), now
     assert moved > 20, "histories in which something happens"
