@@ -246,11 +246,15 @@ def test_without_names_the_encoders_of_this_machine_are_compared(
     snapshot.mkdir()
     (snapshot / "config.json").write_text('{"model_type": "bert"}', "utf-8")
     monkeypatch.setenv("HOLDFAST_MODELS", str(mine))
-    quick = sets(["model.max_length=24", "train.max_steps=2"])
+    # What `auto` is chosen by may stand in a recipe: its candidates are compared too.
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    usual = ["model.max_length=24", "train.max_steps=2"]
+    quick = sets([*usual, "model.budget=5", f"model.candidates=[{other}]"])
     done = holdfast("choose", marked_csv, "--json", *quick)
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert {one["name"] for one in found["models"]} == {"embedded", str(mine / "tiny")}
+    compared = {one["name"] for one in found["models"]}
+    assert compared == {"embedded", str(other), str(mine / "tiny")}
     assert [one["name"] for one in found["left_out"]] == ["some/encoder"]
     assert "has no tokenizer" in found["left_out"][0]["because"]
     (mine / "tiny" / "model.safetensors").unlink()

@@ -97,6 +97,12 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert (named.recipe.model.name, named.base_models) == ("embedded", None)
 
 
+def test_a_table_of_token_vectors_is_that_of_the_embedded_model(prepared: Any, other: Path) -> None:
+    """The probes of contextual features say nothing of it."""
+    made, _, _ = prepared("model.static=true")
+    assert (made.recipe.model.name, made.base_models) == ("embedded", None)
+
+
 def test_the_choice_hangs_on_the_labels_of_the_training_rows_alone(
     prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

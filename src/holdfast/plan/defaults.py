@@ -21,6 +21,7 @@ from holdfast.methods.conflicts import useless_settings as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
+    MOST,
     Parts,
     RunContext,
     Stage,
@@ -49,10 +50,11 @@ class Default:
     ``model_type`` is by parameters: small below 40 million, base below 200 million, large above; or
     the task's name for its type of model (``vision``, ``resnet``). A run first takes
     ``contrast_steps`` of supervised contrast with a refitted head, at ``contrast_rate`` times the
-    learning rate, then ``epochs`` of fine-tuning from the linear probe; either may be zero. With
-    ``folds`` validation rows are learned from too, and every choice is made out of fold; ``rows``
-    are then training and validation rows together. ``source`` is the benchmark of this repository
-    that chose the line (``benchmarked``), else the reference that it follows.
+    learning rate (by default the method's own), then ``epochs`` of fine-tuning from the linear
+    probe; either may be zero. With ``folds`` validation rows are learned from too, and every choice
+    is made out of fold; ``rows`` are then training and validation rows together. ``source`` is the
+    benchmark of this repository that chose the line (``benchmarked``), else the reference that it
+    follows.
     """
 
     model_type: str
@@ -65,7 +67,7 @@ class Default:
     benchmarked: bool = False
     classes: int = 0
     folds: int = 0
-    contrast_rate: float = 0.5
+    contrast_rate: float | None = None
 
 
 DEFAULTS_TABLE = (
@@ -318,8 +320,9 @@ def _resolve_methods(
         rule = f"trains the encoder, which model.freeze={BACKBONE} keeps as pretrained"
         raise RecipeError("methods.contrast", rule, None, "Remove one of the two.")
     contrasted = default.contrast_steps > 0 and rows >= MIN_ROWS_FOR_CONTRAST and not frozen
-    rate = default.contrast_rate * known.learning_rate
-    stage = {"steps": default.contrast_steps, "learning_rate": rate}
+    stage: dict[str, Any] = {"steps": default.contrast_steps}
+    if default.contrast_rate is not None:
+        stage["learning_rate"] = min(default.contrast_rate * known.learning_rate, MOST)
     by_table = {"contrast": stage} if contrasted else {}
     default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
     resolved_methods: dict[str, dict[str, Any] | bool] = {}

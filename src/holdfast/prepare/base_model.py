@@ -45,6 +45,9 @@ from holdfast.training.machine.speed import BACKWARD, forward_operations, operat
 
 Prepare = Callable[[Recipe], PreparedData]
 
+# What the choice is made by is of no use to a repeat, which names the model.
+WITHOUT_CHOICE: dict[str, object] = {"candidates": None, "budget": None, "download": False}
+
 MAX_CANDIDATES = 6
 # The estimated time that all probes may take together.
 PROBING_S = 60.0
@@ -360,9 +363,10 @@ def _skipped(name: str, because: str) -> Decision:
 
 def has_choice(recipe: Recipe) -> bool:
     """Whether a base model is to be chosen for a recipe with its task: a teacher's run says what
-    its student is."""
+    its student is, and token vectors are not compared."""
     of_task = recipe.task in (*LABELLED_TEXT_TASKS, *TAGGING_TASKS)
-    return recipe.model.name == AUTO_MODEL and of_task and not recipe.distill.teacher
+    fixed = recipe.distill.teacher or recipe.model.static
+    return recipe.model.name == AUTO_MODEL and of_task and not fixed
 
 
 def check_candidates(recipe: Recipe) -> None:
@@ -396,9 +400,7 @@ def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
     """The rows prepared for the best base model for those at ``train``; for the embedded one where
     there is no choice, or no other."""
     _refuse_settings(recipe)
-    # What the choice is made by is of no use to a repeat, which names the model.
-    settled = {"candidates": None, "budget": None, "download": False}
-    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **settled}))
+    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **WITHOUT_CHOICE}))
     if has_choice(recipe) and process_count() > 1:
         because = "models are compared in a single process only; set model.name to take another one"
         notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))

@@ -279,12 +279,13 @@ class ChoiceRows:
         """The metric in words."""
         return METRIC_WORDS[self.metric[0]]
 
+    def model(self, name: str) -> dict[str, Any]:
+        """A candidate as settings of a recipe's model."""
+        return {"name": name, "revision": self.revisions.get(name) or self.recipe.model.revision}
+
     def prepare(self, name: str) -> tuple[PreparedData, Ints, Ints]:
         """The rows as a candidate reads them, without added rows."""
-        model: dict[str, Any] = {"name": name}
-        if self.revisions.get(name):
-            model["revision"] = self.revisions[name]
-        recipe = self.recipe.with_changes(model=model)
+        recipe = self.recipe.with_changes(model=self.model(name))
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
     def extend(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:

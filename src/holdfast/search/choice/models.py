@@ -25,6 +25,7 @@ from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import count_phrase
 from holdfast.models.loading.local import FOLDERS, local_encoders
 from holdfast.plan.task import resolve_task
+from holdfast.prepare.base_model import WITHOUT_CHOICE
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.choice.adaptation import (
@@ -131,7 +132,9 @@ def choose_model(
     """
     with run_environment(recipe, in_memory) as recipe:
         start = time.perf_counter()
-        listed, skipped = _models(models)
+        listed, skipped = _models(models, recipe.model.candidates or ())
+        # Each candidate is compared by name, so that what `auto` is chosen by does not apply.
+        recipe = recipe.with_changes(model=WITHOUT_CHOICE)
         recipe = _with_inferred_task(recipe, listed)
         if adaptation is not None:
             check_adaptation(adaptation, recipe.task)
@@ -151,20 +154,23 @@ def choose_model(
         choice = _make_choice(rows, fine_tuned, left_out, time.perf_counter() - start)
         if adaptation is None:
             return choice
-        chosen_recipe = divided.recipe.with_changes(model={"name": choice.chosen})
+        chosen_recipe = divided.recipe.with_changes(model=rows.model(choice.chosen))
         adapted = adapt_model(divided, chosen_recipe, texts, adaptation)
         return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
 
 
-def _models(named: Sequence[str] | None) -> tuple[dict[str, str | None], list[LeftOut]]:
-    """The candidates with their revisions, and what is on this machine but cannot be used."""
+def _models(
+    named: Sequence[str] | None, more: Sequence[str]
+) -> tuple[dict[str, str | None], list[LeftOut]]:
+    """The candidates with their revisions, and what is on this machine but cannot be used: those
+    ``named``, or the encoders on this machine, ``more`` among them."""
     if named is not None:
         names = [name.strip() for name in named if name.strip()]
         if names:
             return dict.fromkeys(names), []
         remedy = "Name one or more, with commas between: --models embedded,bert-base-uncased"
         raise RecipeError("--models", "names no model", None, remedy)
-    found, skipped = local_encoders()
+    found, skipped = local_encoders(more)
     count = count_phrase(len(found), "encoder")
     because = f"--models names none: the embedded one, {FOLDERS}, and the Hugging Face cache"
     notify(Decision("candidates", f"{count} on this machine", because, prominent=True))
