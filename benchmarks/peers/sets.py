@@ -14,7 +14,7 @@ import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -34,6 +34,8 @@ NOVELS = {
     "braddon": ("LADY AUDLEY'S SECRET.", "PHANTOM FORTUNE"),
     "eliot": ("FELIX HOLT,", "DANIEL DERONDA"),
 }
+# Texts that begin alike for so many words are taken for one.
+ALIKE_WORDS = 12
 # No novel of these is shorter; the first lines are titles, contents and a preface.
 NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
@@ -140,11 +142,26 @@ def machine_text(labelled: dict[str, int], seed: int, tested: int) -> Parts:
         pairs.setdefault(row["pair_id"], []).append(
             (first_words(row["text"], MACHINE_WORDS), row["label"])
         )
-    whole = [pair for pair in pairs.values() if len({label for _, label in pair}) == 2]
+    whole = _without_alike(
+        pair for pair in pairs.values() if len({label for _, label in pair}) == 2
+    )
     held, rest = _divided(len(whole), tested // 2, seed)
     train, valid = (-(-labelled[side] // 2) for side in ("train", "valid"))
     sides = rest[:train], rest[train : train + valid], held
     return Parts(*(_rows([row for place in side for row in whole[place]]) for side in sides))
+
+
+def _without_alike(pairs: Iterable[list[tuple[str, str]]]) -> list[list[tuple[str, str]]]:
+    """Those that share no text with an earlier pair, by letters and digits of the first words: a
+    pair on the other side would say what the label is."""
+    seen: set[str] = set()
+    kept = []
+    for pair in pairs:
+        starts = {re.sub(r"\W+", "", first_words(text, ALIKE_WORDS).lower()) for text, _ in pair}
+        if not starts & seen:
+            kept.append(pair)
+        seen |= starts
+    return kept
 
 
 def novels(labelled: dict[str, int], seed: int, tested: int) -> Parts:
