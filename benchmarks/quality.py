@@ -55,7 +55,11 @@ PROBES = {f"probe, {encoder}": encoder for encoder in (MINILM, STRONG)}
 STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
 # Sets on which SetFit is run: it takes as long as all others together.
 SETFIT_SETS = ("cr", "trec", "packages")
-FOLDS = (0, 3)
+# What Holdfast does by itself: with the embedded encoder alone, and beside the strong one.
+OURS = {MINILM: f"default, {MINILM}", STRONG: f"auto, {STRONG}"}
+# Folds, steps of contrast and their learning rate, compared where rows are few.
+FOLDED = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
+STRONGLY_FOLDED = ((0, 40, 6e-5), (3, 25, 6e-5))
 PARTS = ("frozen", MINILM, STRONG, "setfit", "folds")
 BATCH = 32
 
@@ -66,35 +70,55 @@ def arms() -> dict[str, Arm]:
     return {
         "default, minilm": Arm("holdfast", {"model.name": "embedded"}, whole=True),
         "early stopping, minilm": Arm("trainer", STOPPING),
-        "default, strong": Arm("holdfast", {"model.name": strong}, whole=True),
         "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
         "auto, strong": Arm(
             "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
         ),
         **{
-            f"folds {folds}, {encoder}": Arm(
-                "holdfast", {"model.name": name, "train.folds": folds}, whole=True
-            )
-            for encoder, name in ((MINILM, "embedded"), (STRONG, strong))
-            for folds in FOLDS
+            name: Arm("holdfast", settings, whole=True) for name, settings in folded(strong).items()
         },
     }
 
 
+def folded(strong: str) -> dict[str, dict[str, Any]]:
+    """The settings of plans with and without folds, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    plans = ((MINILM, "embedded", FOLDED), (STRONG, strong, STRONGLY_FOLDED))
+    for encoder, model, of_encoder in plans:
+        for folds, steps, rate in of_encoder:
+            found[folded_name(folds, steps, rate, encoder)] = {
+                "model.name": model,
+                "train.folds": folds,
+                "methods.contrast.steps": steps,
+                "methods.contrast.learning_rate": rate,
+            }
+    for folds in (0, 3):
+        found[f"folds {folds}, {MINILM}"] = {"model.name": "embedded", "train.folds": folds}
+    return found
+
+
+def folded_name(folds: int, steps: int, rate: float, encoder: str) -> str:
+    return f"folds {folds}, {steps} steps at {rate:g}, {encoder}"
+
+
 def cells(part: str) -> list[dict[str, Any]]:
     """The cells of a part, seed by seed."""
-    two = [f"{name}, {{}}" for name in ("default", "early stopping")]
     if part == "frozen":
         return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
     if part == "folds":
-        names = [f"folds {folds}, minilm" for folds in FOLDS]
-        few = grid(seed=range(SEEDS), rows=(100, 50), data=SETS, arm=names)
-        more = grid(seed=range(2), rows=(200, 400), data=SETS, arm=names)
-        return [*few, *more]
+        names = [folded_name(*plan, MINILM) for plan in FOLDED]
+        others = [folded_name(*plan, STRONG) for plan in STRONGLY_FOLDED]
+        usual = [f"folds {folds}, {MINILM}" for folds in (0, 3)]
+        return [
+            *grid(seed=range(2), rows=(100, 50), data=SETS, arm=names),
+            *grid(seed=[0], rows=(200,), data=SETS, arm=names),
+            *grid(seed=[0], rows=(100,), data=SETS, arm=others),
+            *grid(seed=[0], rows=(400,), data=SETS, arm=usual),
+        ]
     if part == "setfit":
         return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
-    names = [one.format(part) for one in two]
+    names = [OURS[part], f"early stopping, {part}"]
     if part == STRONG:
         return grid(rows=(100, 400), seed=range(3), data=SETS, arm=names)
     usual = grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names)
@@ -228,8 +252,9 @@ def finding(lines: Lines) -> str:
     lines, parts = systems(lines), []
     for size in SIZES:
         for encoder in (MINILM, STRONG):
-            ours, theirs = f"default, {encoder}", f"early stopping, {encoder}"
-            gap = paired(pick(lines, rows=size), "accuracy", ours, theirs)
+            gap = paired(
+                pick(lines, rows=size), "accuracy", OURS[encoder], f"early stopping, {encoder}"
+            )
             if gap and gap.has_interval:
                 what = gap.words(100, 1, " points")
                 parts.append(f"{what} with {size} labelled rows ({ENCODERS[encoder]})")
@@ -272,7 +297,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     rows: list[ReadmeRow] = []
     for size, encoder in itertools.product(SIZES, (MINILM, STRONG)):
         some = pick(systems(lines), rows=size)
-        gap = paired(some, "accuracy", f"default, {encoder}", f"early stopping, {encoder}")
+        gap = paired(some, "accuracy", OURS[encoder], f"early stopping, {encoder}")
         if gap and gap.has_interval:
             what = f"{size:,} labelled texts, sets of eight kinds, {ENCODERS[encoder]}: accuracy"
             figure = f"{gap.short(100)} points, {gap.over}"
@@ -291,25 +316,27 @@ Ten sets of eight kinds. The labelled rows of a set, a size and a seed are the s
 system, and so are a set's test rows. 18 % of the labelled rows are validation rows. Systems:
 Holdfast's default; Trainer with early stopping (at most 20 epochs, patience 3); SetFit; the
 linear probe fitted on all labelled rows. Encoders: MiniLM (embedded in Holdfast) and
-all-mpnet-base-v2 ("strong"). "Folds 3" also trains on the validation rows (cross-fitting), "folds
-0" does not; "auto" chooses the encoder by itself. Intervals are over the means of sets where at
-least five sets were measured.""",
+all-mpnet-base-v2 ("strong"). "Auto" chooses between the two encoders by itself. "Folds 3" also
+trains on the validation rows (cross-fitting), "folds 0" does not. Intervals are over the means of
+sets where at least five sets were measured.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
         lambda lines: comparison(
             [
-                *(
-                    (f"{one}, {e}", f"early stopping, {e}")
-                    for e in (MINILM, STRONG)
-                    for one in ("default", "probe")
-                ),
-                (f"default, {STRONG}", f"default, {MINILM}"),
+                *((OURS[e], f"early stopping, {e}") for e in (MINILM, STRONG)),
+                (OURS[STRONG], f"early stopping, {MINILM}"),
+                (OURS[STRONG], OURS[MINILM]),
+                *((OURS[e], f"probe, {e}") for e in (MINILM, STRONG)),
+                (OURS[MINILM], f"setfit, {MINILM}"),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
-                *((f"folds {FOLDS[1]}, {e}", f"folds {FOLDS[0]}, {e}") for e in (MINILM, STRONG)),
-                (f"auto, {STRONG}", f"default, {MINILM}"),
-                *((f"default, {e}", f"probe, {e}") for e in (MINILM, STRONG)),
-                (f"default, {MINILM}", f"setfit, {MINILM}"),
+                *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
+                *(
+                    (folded_name(*one, e), folded_name(*plans[0], e))
+                    for e, plans in ((MINILM, FOLDED), (STRONG, STRONGLY_FOLDED))
+                    for one in plans[1:]
+                ),
+                (f"folds 3, {MINILM}", f"folds 0, {MINILM}"),
             ],
             {"Accuracy, points": Metric("accuracy", 100)},
             "rows",

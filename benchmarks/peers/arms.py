@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from cells import processor
 
+from holdfast.models.loading.source import short_name
 from peers.process import Ended, commit, run_process
 from peers.rows import Parts
 
@@ -113,8 +114,12 @@ def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
         entry["what"]: entry["test"]["metrics"]["accuracy"]["value"]
         for entry in result["baseline"]["all"]
     }
+    metrics = result["test"]["metrics"]
+    trained = result["model_facts"]["trainable"] > 0
     return {
+        "model": short_name(str(result["model_facts"]["name"])) + ("" if trained else ", frozen"),
         "probe_accuracy": others.get("linear probe"),
+        **{name: metrics[name]["value"] for name in ("loss", "ece") if name in metrics},
         "train_s": timing["train_s"],
         "examples_per_s": timing["examples_per_s"],
         "evaluate_s": timing["evaluate_s"],

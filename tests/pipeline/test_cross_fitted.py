@@ -26,8 +26,10 @@ from holdfast.fits.cross_fitting import (
     steps_of_fold,
 )
 from holdfast.fits.fit import FitPlace
+from holdfast.fits.row_use import learning_rows
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
+from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
 from holdfast.tasks import task_definition
@@ -230,6 +232,43 @@ def go(csv: Path, quick: list[str], run: Path, *settings: str, **more: Any) -> d
 def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
     path: Path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(80))
     return path
+
+
+@pytest.mark.parametrize(
+    ("settings", "folds"),
+    [
+        ([], 3),
+        (["train.learning_rate=1e-4", "train.batch_size=8"], 3),
+        (["train.folds=0"], 0),
+        (["train.epochs=2"], 0),
+        (["train.max_steps=2"], 0),
+        (["train.max_minutes=5"], 0),
+        (["model.freeze=0.5"], 0),
+        (["model.adapter.kind=lora"], 0),
+        (["methods.rdrop=true"], 0),
+        (["control.policy=adapt"], 0),
+        (["data.split.test=0"], 0),
+    ],
+    ids=str,
+)
+def test_few_rows_are_cross_fitted_unless_the_recipe_is_not_the_usual_one(
+    csv: Path, tiny_model: Path, settings: list[str], folds: int
+) -> None:
+    recipe = override(Recipe(), [f"data.path={csv}", f"model.name={tiny_model}", *settings])
+    assert learning_rows(recipe, load_and_divide(recipe)).folds == folds
+
+
+@pytest.mark.parametrize(("rows", "folds"), [(230, 3), (245, 0)])
+def test_more_rows_and_rows_with_their_own_validation_rows_are_not(
+    rows: int, folds: int, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    """15 % of the rows are test rows."""
+    path = write_csv(tmp_path / "rows.csv", marked_rows(rows))
+    own = write_csv(tmp_path / "valid.csv", [(f"{text} too", y) for text, y in marked_rows(30)])
+    recipe = override(Recipe(), [f"data.path={path}", f"model.name={tiny_model}"])
+    assert learning_rows(recipe, load_and_divide(recipe)).folds == folds
+    recipe = override(recipe, [f"data.valid={own}"])
+    assert learning_rows(recipe, load_and_divide(recipe)).folds == 0
 
 
 @pytest.mark.slow
