@@ -6,6 +6,7 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
     python benchmarks/quality.py --part setfit --jobs 2
     python benchmarks/quality.py --part folds --jobs 2    # validation rows learned from too, or not
+    python benchmarks/quality.py --part names --jobs 2    # names of classes learned from, or not
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
 system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the
@@ -60,7 +61,10 @@ OURS = {MINILM: f"default, {MINILM}", STRONG: f"auto, {STRONG}"}
 # Folds, steps of contrast and their learning rate, compared where rows are few.
 FOLDED = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
 STRONGLY_FOLDED = ((0, 40, 6e-5), (3, 25, 6e-5))
-PARTS = ("frozen", MINILM, STRONG, "setfit", "folds")
+# Sets whose labels are words, which the default may learn from.
+NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
+WITHOUT_NAMES = f"without names, {MINILM}"
+PARTS = ("frozen", MINILM, STRONG, "setfit", "folds", "names")
 BATCH = 32
 
 
@@ -71,6 +75,9 @@ def arms() -> dict[str, Arm]:
         "default, minilm": Arm("holdfast", {"model.name": "embedded"}, whole=True),
         "early stopping, minilm": Arm("trainer", STOPPING),
         "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
+        WITHOUT_NAMES: Arm(
+            "holdfast", {"model.name": "embedded", "data.class_names": False}, whole=True
+        ),
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
         "auto, strong": Arm(
             "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
@@ -116,6 +123,8 @@ def cells(part: str) -> list[dict[str, Any]]:
             *grid(seed=[0], rows=(100,), data=SETS, arm=others),
             *grid(seed=[0], rows=(400,), data=SETS, arm=usual),
         ]
+    if part == "names":
+        return grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES])
     if part == "setfit":
         return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
     names = [OURS[part], f"early stopping, {part}"]
@@ -329,6 +338,7 @@ sets where at least five sets were measured.""",
                 (OURS[STRONG], OURS[MINILM]),
                 *((OURS[e], f"probe, {e}") for e in (MINILM, STRONG)),
                 (OURS[MINILM], f"setfit, {MINILM}"),
+                (OURS[MINILM], WITHOUT_NAMES),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
                 *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
                 *(

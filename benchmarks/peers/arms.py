@@ -115,9 +115,11 @@ def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
         for entry in result["baseline"]["all"]
     }
     metrics = result["test"]["metrics"]
+    decided = {one["what"]: one["chosen"] for one in result["decisions"]}
     trained = result["model_facts"]["trainable"] > 0
     return {
         "model": short_name(str(result["model_facts"]["name"])) + ("" if trained else ", frozen"),
+        "class_names": decided.get("class names"),
         "probe_accuracy": others.get("linear probe"),
         **{name: metrics[name]["value"] for name in ("loss", "ece") if name in metrics},
         "train_s": timing["train_s"],
