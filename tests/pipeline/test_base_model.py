@@ -18,6 +18,7 @@ from scipy.stats import norm
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import DataError, ModelError, RecipeError
+from holdfast.core.records import Decision
 from holdfast.fits import row_use
 from holdfast.models.loading.hub_models import hub_models
 from holdfast.pipeline.main import train
@@ -74,11 +75,15 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
         raise AssertionError("the speed of the machine was measured")
 
     monkeypatch.setattr(base_model, "operations_per_second", measured)
-    made, _, _ = prepared()
+    with record_decisions() as told:
+        made, _, _ = prepared()
     assert (made.recipe.model.name, made.base_models) == ("embedded", None)
     named, _, _ = prepared("model.name=embedded")
     assert made.recipe == named.recipe
     assert made.notes == named.notes
+    (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
+    assert (hint.what, hint.chosen) == ("base model", "embedded")
+    assert "4 points better (--download compares some)" in hint.because
 
 
 def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given(

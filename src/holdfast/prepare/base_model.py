@@ -156,7 +156,7 @@ class BaseModels:
             found[1:1] = [LocalModel(one.name) for one in of_rows if one.name not in names]
         skipped = [_skipped(one.name, one.because) for one in unusable]
         if len(found) == 1:
-            notify(*skipped)
+            notify(_embedded_alone(recipe.task), *skipped)
             return None
         because = f"at most {MAX_CANDIDATES} models are compared"
         skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
@@ -355,6 +355,13 @@ def _prior(source: Source, parameters: int, language: str | None) -> Prior:
         return replace(UNKNOWN, source=mismatch)
     is_larger = parameters > EMBEDDED_PARAMETERS
     return SENTENCES if is_larger and source.encodes_sentences else UNKNOWN
+
+
+def _embedded_alone(task: str | None) -> Decision:
+    """What a larger encoder would probably bring, where there is none on this machine."""
+    others = "" if task in TAGGING_TASKS else f"; {SENTENCES.source}"
+    because = f"the only encoder on this machine{others} (--download compares some)"
+    return Decision("base model", EMBEDDED_MODEL, because, prominent=True)
 
 
 def _skipped(name: str, because: str) -> Decision:
