@@ -52,7 +52,8 @@ NAME = "quality"
 SIZES = (50, 100, 400, 1600)
 SEEDS = 5
 MINILM, STRONG = "minilm", "strong"
-PROBES = {f"probe, {encoder}": encoder for encoder in (MINILM, STRONG)}
+PROBES = {f"probe, {encoder}": (encoder,) for encoder in (MINILM, STRONG)}
+PROBES["probe, both"] = (MINILM, STRONG)
 STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
 # Sets on which SetFit is run: it takes as long as all others together.
 SETFIT_SETS = ("cr", "trec", "packages")
@@ -154,19 +155,24 @@ def run_one(cell: Cell) -> dict[str, Any] | None:
     return answer.result
 
 
-def probe(parts: Parts, encoder: str, cell: Cell) -> dict[str, Any]:
-    """The closed-form head of the default on frozen vectors: its accuracy on the test rows, fitted
+def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
+    """The closed-form head of the default on frozen vectors, of several encoders side by side: its
+    accuracy on the test rows, fitted
     on the training rows and on all labelled rows, and what cross-validation says of the latter."""
     from holdfast.models.probes.head_fit import fit_head
 
-    vectors, classes = vectors_of(encoder, cell["data"]), parts.classes
+    classes, known_vectors = parts.classes, [vectors_of(one, cell["data"]) for one in encoders]
+
+    def features(texts: Iterable[str]) -> np.ndarray:
+        return np.stack([np.concatenate([of[text] for of in known_vectors]) for text in texts])
+
     place = {name: index for index, name in enumerate(classes)}
     known = parts.whole().train
-    test = np.stack([vectors[text] for text in parts.test.texts])
+    test = features(parts.test.texts)
     right = np.array([place.get(label, -1) for label in parts.test.labels])
     result: dict[str, Any] = {}
     for name, rows in (("train", parts.train), ("all", known)):
-        x = np.stack([vectors[text] for text in rows.texts])
+        x = features(rows.texts)
         y = np.array([place[label] for label in rows.labels])
         start = time.process_time()
         head = fit_head(x, y, classes=len(classes), seed=cell["seed"])
@@ -270,7 +276,7 @@ def finding(lines: Lines) -> str:
     if parts:
         what = "The default's test accuracy minus that of Trainer with early stopping"
         return f"{what}: {'; '.join(parts)}."
-    small, large = PROBES
+    small, large, *_ = PROBES
     for size in SIZES:
         gap = paired(pick(lines, rows=size), "accuracy", large, small)
         if gap and gap.has_interval:
@@ -340,6 +346,7 @@ sets where at least five sets were measured.""",
                 (OURS[MINILM], f"setfit, {MINILM}"),
                 (OURS[MINILM], WITHOUT_NAMES),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
+                ("probe, both", f"probe, {STRONG}"),
                 *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
                 *(
                     (folded_name(*one, e), folded_name(*plans[0], e))
