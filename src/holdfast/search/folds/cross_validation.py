@@ -284,7 +284,7 @@ def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
         rule = f"cannot be combined with {' and '.join(conflicts)}"
         remedy = "Remove it."
         if "train.folds" in conflicts:
-            remedy = "Remove it: --nested selects on inner folds of each fold."
+            remedy = "Set train.folds=0: --nested selects on inner folds of each fold."
         raise RecipeError("holdfast cv", rule, None, remedy)
 
 
