@@ -94,7 +94,7 @@ DEFAULTS_TABLE = (
         "benchmarks/quality.py at 50 to 200 rows",
         True,
         folds=3,
-        contrast_rate=1.0,
+        contrast_rate=1.6,
     ),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
