@@ -273,11 +273,13 @@ def inside(lines: Lines) -> tuple[int, int]:
 
 def finding(lines: Lines) -> str:
     lost = regrets(lines)
+    chosen, random = (
+        mean_words(pick(lost, rule=rule), "regret", 100, 1, " points", of="set")
+        for rule in ("choose", "at random")
+    )
     return (
-        "The base model that `choose` takes is "
-        f"{mean_words(pick(lost, rule='choose'), 'regret', 100, 1, ' points')} "
-        "of test accuracy below the best one, a random one "
-        f"{mean_words(pick(lost, rule='at random'), 'regret', 100, 1, ' points')}."
+        "Test accuracy after fine-tuning, below that of the best base model (lower is better): "
+        f"{chosen} for the base model that `choose` picks, {random} for a random one."
     )
 
 
@@ -287,9 +289,9 @@ CLAIM = Claim(
     "Choosing a base model",
     """\
 Ten sets, 240 rows for training and validation, 600 test rows, seed 0. Base models: MiniLM cut to
-1 to 6 blocks, two that read their first token, and MiniLM fine-tuned on other sets. The regret is
-the test accuracy after fine-tuning below that of the best base model, in points. LogME and
-H-score are published rules.""",
+1 to 6 blocks, two of these that pool by the first token, and MiniLM fine-tuned on other sets. The
+regret is how far the test accuracy after fine-tuning lies below that of the best base model.
+LogME and H-score are published scores of transferability.""",
     cells,
     finding,
     [
@@ -306,11 +308,10 @@ H-score are published rules.""",
         )(regrets(lines)),
     ],
     lambda lines: (
-        "`choose` is not better than the linear probe by itself. The probe's 95 % interval holds "
-        "its score "
-        f"on the test rows for {share(*inside(lines), long=True)} base models; none of `novels`, "
-        "whose test "
-        "rows are of other books than the labelled ones."
+        "`choose` is not better than the linear probe by itself. The probe's 95 % interval "
+        "contains its score on the test rows for "
+        f"{share(*inside(lines), long=True)} base models, but for none on `novels`, whose test "
+        "rows are from other books than the labelled ones."
     ),
 )
 

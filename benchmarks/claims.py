@@ -48,9 +48,9 @@ INTRODUCTION = """\
 # Results
 
 One line a claim: what was found, with 95 % confidence intervals (CI), and how many of the planned
-cells were run. A linked page has the method, the tables, what failed, the command and the machine.
-`python benchmarks/claims.py` writes this index and the pages from the lines in `results/`, and a
-test holds that they are equal.
+cells were run; a cell is one system on one data set, size and seed. A linked page has the method,
+the tables, the limits, the command and the machine. `python benchmarks/claims.py` writes this index
+and the pages from the lines in `results/`, and a test holds that they are equal.
 """
 UNMEASURED = """\
 ## Planned, not measured enough to say anything
@@ -143,8 +143,10 @@ def mean_words(
     unit: str = "",
     *,
     sign: bool = False,
+    of: str = "run",
 ) -> str:
-    """A mean for a sentence: ``88.1 % (95 % CI 85.0–91.2, 9 runs)``."""
+    """A mean for a sentence, over runs or what ``of`` names: ``88.1 % (95 % CI 85.0–91.2, 9
+    runs)``."""
     values = [scale * float(line[name]) for line in lines if line.get(name) is not None]
     if not values:
         return ""
@@ -152,7 +154,7 @@ def mean_words(
     if unit == " %":
         # A rate lies between 0 and 100 %, whatever the spread of few runs says.
         low, high = max(low, 0.0), min(high, 100.0)
-    runs = f"{len(values)} run{'s' if len(values) > 1 else ''}"
+    runs = f"{len(values)} {of}{'s' if len(values) > 1 else ''}"
     limits = "" if math.isnan(low) else f"{INTERVAL} {interval(low, high, digits, sign)}, "
     return f"{number(middle, digits, sign)}{unit} ({limits}{runs})"
 
@@ -352,7 +354,7 @@ def comparison(
             one.short(m.scale, m.digits, sign=not m.times) if one else ""
             for one, m in zip(found, metrics.values(), strict=True)
         ]
-        return [f"{first} and {second}", over, *shown] if over else None
+        return [f"{first} against {second}", over, *shown] if over else None
 
     def section(lines: Lines) -> str:
         values = (
@@ -507,7 +509,7 @@ def page(claim: Claim, lines: Lines, planned: int) -> str:
         f"![{claim.title}]({claim.name}.svg)" if claim.picture and claim.picture(lines) else "",
         claim.method.strip(),
         *(section(lines).strip() for section in claim.sections),
-        f"## What failed, and what this does not show\n\n{limits.strip()}" if limits else "",
+        f"## Limits\n\n{limits.strip()}" if limits else "",
         f"## How to repeat it\n\n`{claim.run()}`\n\n{origin(claim, lines)}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

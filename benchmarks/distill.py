@@ -179,20 +179,22 @@ def main() -> None:
 
 
 STUDENTS = {
-    "strong": "MiniLM taught by all-mpnet-base-v2 with 2,000 unlabelled texts",
-    "strong, labelled": "MiniLM taught by it on the labelled rows only",
-    "unlabelled": "half of MiniLM's layers with 2,000 unlabelled texts",
-    "static": "a table of token vectors with 2,000 unlabelled texts",
+    "strong": "MiniLM taught by all-mpnet-base-v2, with 2,000 unlabelled texts,",
+    "strong, labelled": "MiniLM taught by all-mpnet-base-v2, without unlabelled texts,",
+    "unlabelled": "half of MiniLM's layers, taught by MiniLM with 2,000 unlabelled texts,",
+    "static": "static token embeddings, taught by MiniLM with 2,000 unlabelled texts,",
 }
 
 
 def finding(lines: Lines) -> str:
     parts = [
-        f"{mean_words(some, 'kept', 100, 1, ' %')} by {what}"
+        f"{what} {mean_words(some, 'kept', 100, 1, ' %')}"
         for arm, what in STUDENTS.items()
         if (some := pick(lines, arm=arm))
     ]
-    return f"Of the teacher's accuracy is kept: {'; '.join(parts)}." if parts else ""
+    return (
+        f"Share of its teacher's accuracy that a student has: {'; '.join(parts)}." if parts else ""
+    )
 
 
 CLAIM = Claim(
@@ -200,11 +202,12 @@ CLAIM = Claim(
     "Accuracy",
     "Distillation",
     """\
-Students of a run on 400 labelled rows, scored on 600 others. "Unlabelled": three of MiniLM's six
-blocks with up to 2,000 other texts; "labelled": with texts made from the training rows in their
-place; "static": a table of token vectors; "strong": taught by all-mpnet-base-v2. "By labels only"
-is the same student without a teacher. "Kept" is student ÷ teacher, "rows a second" the student's
-÷ the teacher's by `predict`, one thread.""",
+The teacher is a run on 400 labelled rows, from MiniLM or ("strong") from all-mpnet-base-v2;
+teacher and student are scored on 600 other rows. Students: a table of token embeddings
+("static"), MiniLM ("strong"), or three of its six blocks. They also learn from up to 2,000
+unlabelled texts or, if "labelled", from texts made from the training rows. "Without teacher" is
+the same student trained on the labels only. "Speed-up" is the student's ÷ the teacher's rows a
+second in `predict`, one thread.""",
     lambda: grid(arm=ARMS, seed=range(2), data=SETS),
     finding,
     [
@@ -214,14 +217,14 @@ is the same student without a teacher. "Kept" is student ÷ teacher, "rows a sec
                 "Runs": runs,
                 "Teacher, %": average("teacher", 100, limits=False),
                 "Student, %": average("student", 100, limits=False),
-                "Kept, %": average("kept", 100, limits=False),
-                "By labels only, %": average("alone", 100, limits=False),
-                "Rows a second, times": average("rate", 1, 1, limits=False),
+                "Student ÷ teacher, %": average("kept", 100, limits=False),
+                "Without teacher, %": average("alone", 100, limits=False),
+                "Speed-up, times": average("rate", 1, 1, limits=False),
             },
         )
     ],
-    "No interval where a row has one or two runs. A table keeps less where the order of words says "
-    "the class (TREC).",
+    "No interval where there are one or two runs. Static embeddings lose more where the class "
+    "depends on the order of the words (TREC).",
 )
 
 

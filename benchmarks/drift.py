@@ -268,7 +268,7 @@ def finding(lines: Lines) -> str:
     ours = pick(lines, system="Holdfast")
     clean, changed = pick(ours, what="clean"), pick(ours, what="change", data=CHANGES)
     return (
-        "Unchanged traffic raises an alarm in "
+        "Unchanged traffic raises a (false) alarm in "
         f"{share(*counts(clean, 'streams_with_alarms', 'streams'), long=True)} streams of "
         f"{CLEAN:,} requests; "
         f"a change of all requests is noticed within {WITHIN} requests in "
@@ -281,11 +281,13 @@ CLAIM = Claim(
     "Service",
     "Drift",
     """\
-Real texts as frozen MiniLM vectors under a logistic head; the reference is 500 rows that it has
-not learned from, and streams are drawn from the rest. A change replaces all requests (or half of
-them) by those of another set, of two classes, or by texts of another text generator. ADWIN and
-PSI watch the same statistics. Accuracy without labels is compared with the true accuracy after
-the change.""",
+A logistic head on frozen MiniLM vectors of real texts. The reference is 500 rows that it was not
+trained on; streams are drawn from the rest. After 1,000 requests a change replaces all requests
+(or half of them) by those of another set, of two classes only, or by texts of a new text
+generator. Holdfast monitors vectors, predictions and confidence; ADWIN and PSI (above 0.2) the
+confidence. A median of 1,501 means that at least half of the streams had no alarm within 1,500
+requests. The last table compares the accuracy that is estimated without labels with the true
+accuracy on unchanged traffic.""",
     cells,
     finding,
     [
@@ -298,26 +300,26 @@ the change.""",
             {"system": "System", "data": "Change"},
             {
                 f"Noticed within {WITHIN}, %": rate("within", "streams"),
-                "Requests, median": average("median", 1, 0),
-                "False before": average("false", 1, 0),
+                "Requests until the alarm, median": average("median", 1, 0),
+                "Streams with an alarm before the change": average("false", 1, 0),
             },
             what="change",
         ),
         table(
-            {"data": "Accuracy without labels"},
+            {"data": "Accuracy estimated without labels"},
             {
                 "Within 3 points, %": rate("within_3", "streams", shares=True),
                 "Mean error, points": average("mean_error", 1, 2),
-                "of the validation accuracy, points": average("valid_error", 1, 2),
-                "95 % intervals hold, %": rate("held", "streams", shares=True),
+                "Mean error of the validation accuracy, points": average("valid_error", 1, 2),
+                "95 % interval contains the accuracy, %": rate("held", "streams", shares=True),
             },
             what="accuracy",
         ),
     ],
     """\
 A change to texts of the generator `davinci`, and a change of half of the requests, are mostly
-missed within so few requests. The bounds were chosen on other streams of the same generators
-except gpt-3.5. The estimate of the accuracy was changed since these cells were run.""",
+missed within 500 requests. The alarm thresholds were chosen on other streams of the same
+generators except gpt-3.5-turbo. The estimate of the accuracy has been changed since.""",
 )
 
 

@@ -249,12 +249,13 @@ CLAIM = Claim(
     "Every task from end to end",
     """\
 `holdfast train` on a recipe for each real set. Every run folder is checked for its files, and
-every saved model is scored again in a process of its own without Holdfast. One run a task is
-killed and continued. The loss is in nats (lower is better).""",
+every saved model predicts the test rows again in a process without Holdfast. For each task one run
+is killed and continued. The loss is in nats (lower is better).""",
     lambda: [{"data": name} for name in SETS],
     finding,
     [scores],
-    "The baseline is not beaten where the intervals overlap. One run a set.",
+    "Where the intervals overlap, the model is not shown to be better than the baseline. One run a "
+    "set.",
 )
 
 

@@ -109,8 +109,8 @@ def with_ratio(lines: Lines) -> list[Line]:
 def finding(lines: Lines) -> str:
     ratios = [line["ratio"] for line in with_ratio(lines)]
     return (
-        f"A run takes {min(ratios):.2f} to {max(ratios):.2f} times the time that it prints before "
-        f"its first step ({len(ratios)} runs)."
+        f"A run takes {min(ratios):.2f} to {max(ratios):.2f} times the time that it estimates "
+        f"before its first step ({len(ratios)} runs)."
     )
 
 

@@ -132,7 +132,8 @@ def finding(lines: Lines) -> str:
     return (
         f"The default linear head (the mean of two fits) has {gap.words(100, 2, ' points')} of "
         "accuracy and "
-        f"{nats.words(1, 3, ' nats')} of test loss compared with logistic regression."
+        f"{nats.words(1, 3, ' nats')} of test loss (lower is better) compared with logistic "
+        "regression."
     )
 
 
@@ -141,10 +142,10 @@ CLAIM = Claim(
     "Accuracy",
     "The linear head",
     """\
-Heads on frozen MiniLM vectors. Forms: logistic regression, discriminant analysis, the mean of
-their logits ("both", the default), or the one with the lower cross-validated loss ("better").
-Losses: generalized cross-entropy and mixup, with correct labels (noise 0) and with a fifth of
-them wrong.""",
+Linear heads on frozen MiniLM vectors. First table: logistic regression, discriminant analysis, the
+mean of their logits ("both", the default), or the one with the lower cross-validated loss
+("better"). Second table: training by generalized cross-entropy ("gce") or mixup against
+cross-entropy, with correct labels (noise 0) and with a fifth of them wrong (0.2).""",
     lambda: [*forms(), *losses()],
     finding,
     [

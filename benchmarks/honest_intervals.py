@@ -114,7 +114,7 @@ def finding(lines: Lines) -> str:
         f"{name} in {share(*counts(lines, field, 'resamplings', shares=True), long=True)}"
         for field, name in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
     ]
-    return f"The reported 95 % intervals hold the true value of {' and of '.join(parts)} samples."
+    return f"The reported 95 % intervals contain the true {' and the true '.join(parts)} samples."
 
 
 CLAIM = Claim(
@@ -123,8 +123,8 @@ CLAIM = Claim(
     "Coverage of the reported intervals",
     """\
 A classifier (TF-IDF, logistic regression) is trained on part of a real set and predicts the rest,
-whose scores are the truth. Samples of rows are drawn from that rest, and the share of samples
-whose 95 % interval holds the truth is its coverage.""",
+whose scores are the truth. Samples of rows are drawn from that rest. The coverage in the table is
+the share of samples whose 95 % interval contains the truth.""",
     cells,
     finding,
     [
@@ -138,8 +138,8 @@ whose 95 % interval holds the truth is its coverage.""",
         )
     ],
     """\
-The loss is held less often than 95 % with 30 rows, and macro precision on TREC with 30 and 100
-rows. The calibration error (ECE) has another interval since these cells were run.""",
+The coverage is below 95 % for the loss with 30 and 100 rows, and for macro precision on TREC. The
+calibration error (ECE) is not shown: its interval has been changed since.""",
 )
 
 

@@ -495,7 +495,7 @@ is a new process, killed from its first import on; the others are forked after t
                 "Killed again": lambda lines: str(sum(line["killed_again"] for line in lines)),
             },
         ),
-        table({"at": "What the killed runs had left"}, {"Runs": runs}),
+        table({"at": "Stage at the kill, by the files written"}, {"Runs": runs}),
     ],
     "The runs are tiny and take seconds.",
 )

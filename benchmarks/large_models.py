@@ -213,9 +213,9 @@ def finding(lines: Lines) -> str:
     if not one:
         return ""
     return (
-        "By Holdfast's estimate a model of 7 billion parameters trains with 4-bit LoRA in "
-        f"{one['GB a device']:.1f} GB "
-        "(512 tokens a row, activations checkpointed)."
+        "By Holdfast's estimate, training a model of 7 billion parameters with 4-bit LoRA needs "
+        f"{one['GB a device']:.1f} GB of device memory (batches of 4 rows of 512 tokens, "
+        "activation checkpointing)."
     )
 
 
@@ -224,8 +224,10 @@ CLAIM = Claim(
     "Speed and memory",
     "Memory of large models, estimated",
     """\
-The estimate of `holdfast train --dry-run` for models of the shape of Llama-2, 512 tokens a row,
-activations checkpointed.""",
+The estimate of `holdfast train --dry-run` for models of the shapes of Llama 2 7B and Llama 3 70B:
+512 tokens a row, activation checkpointing; batches of 4 rows with LoRA on one device, otherwise
+of 2 a device. Figures in GB for each device. "LoRA 16": rank 16; "full": every weight is trained;
+"all logits": the loss is not computed in chunks.""",
     lambda: cells.grid(model=SHAPES, plan=PLANS),
     finding,
     [
@@ -241,7 +243,7 @@ activations checkpointed.""",
         )
     ],
     (
-        "An estimate: no such model was trained here. The loss in chunks and two processes are "
+        "An estimate: no such model was trained here. The loss in chunks and two processes were "
         "measured too little to report."
     ),
 )

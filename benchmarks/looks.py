@@ -293,9 +293,9 @@ def finding(lines: Lines) -> str:
     if not enough:
         return ""
     return (
-        "The test of a rise above the best evaluation raises a false alarm in "
-        f"{share(*counts(enough, 'alarms', 'trials', shares=True), long=True)} flat runs with "
-        f"{min(ROWS)} validation rows or more; wanted: at most 5 %."
+        "The guard's test for a validation loss above that of the best evaluation raises a false "
+        f"alarm in {share(*counts(enough, 'alarms', 'trials', shares=True), long=True)} flat runs "
+        f"with {min(ROWS)} validation rows or more; wanted: at most 5 %."
     )
 
 
@@ -304,13 +304,13 @@ CLAIM = Claim(
     "Verdicts",
     "False alarms over the evaluations of a run",
     """\
-Simulated runs whose validation rows are fixed while their losses change from one evaluation to
-the next, by one of five laws with heavy tails. The mean never rises, so every alarm is false.""",
+Simulated runs whose validation rows are fixed while their losses change from one evaluation to the
+next, by one of five heavy-tailed distributions. The mean never rises, so every alarm is false.""",
     cells,
     finding,
     [
         lambda lines: table(
-            {"looks": "Evaluations", "rows": "Rows"},
+            {"looks": "Evaluations", "rows": "Validation rows"},
             {"False alarms, %": rate("alarms", "trials", shares=True)},
         )(with_trials(lines))
     ],

@@ -81,9 +81,9 @@ def cells() -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     return (
-        "A pass of an encoder reaches a share of "
-        f"{mean_words(lines, 'forward', 1, 2)} of the speed of a matrix product, its training "
-        f"{mean_words(lines, 'training', 1, 2)}; `train` estimates the time of a model by these."
+        "Relative to the speed of a matrix product, a forward pass of an encoder reaches "
+        f"{mean_words(lines, 'forward', 1, 2)} and its training "
+        f"{mean_words(lines, 'training', 1, 2)}; with these `train` estimates the time of a model."
     )
 
 
@@ -93,8 +93,8 @@ CLAIM = Claim(
     "The time of a model from counted operations",
     """\
 139 training rows of customer reviews and of package descriptions, on MiniLM and
-all-mpnet-base-v2. A share is the speed of the counted operations ÷ that of a matrix product on
-the same machine.""",
+all-mpnet-base-v2 ("strong"). A figure is the counted operations per second ÷ those of a matrix
+product on the same machine.""",
     cells,
     finding,
     [
@@ -102,7 +102,7 @@ the same machine.""",
             {"data": "Set", "model": "Model"},
             {
                 "Runs": runs,
-                "Pass": average("forward", 1, 2, limits=False),
+                "Forward pass": average("forward", 1, 2, limits=False),
                 "Training": average("training", 1, 2, limits=False),
             },
         )

@@ -212,6 +212,9 @@ def main() -> None:
     run_cells(NAME, cells, run_one, given.out, minutes=given.minutes)
 
 
+CALLED = {"clean": "shuffled", "planted": "sorted"}
+
+
 def with_found(lines: Lines) -> list[Line]:
     return [{**line, "found": line["found_at"] is not None} for line in lines]
 
@@ -228,23 +231,22 @@ def finding(lines: Lines) -> str:
         return ""
     return (
         "Training on rows in a sorted order is detected in "
-        f"{share(sum(l['found'] for l in planted), len(planted), long=True)} runs, shuffled rows "
-        "are accused in "
-        f"{share(sum(l['found'] for l in clean), len(clean), long=True)}; shuffling from then on "
-        "adds "
-        f"{gap.words(100, 1, ' points')} of test accuracy."
+        f"{share(sum(l['found'] for l in planted), len(planted), long=True)} runs; with shuffled "
+        "rows there is a false alarm in "
+        f"{share(sum(l['found'] for l in clean), len(clean), long=True)}. Shuffling from the "
+        f"detection on changes test accuracy by {gap.words(100, 1, ' points')}."
     )
 
 
 CLAIM = Claim(
     NAME,
     "Verdicts",
-    "Rows that are seen first and again and again",
+    "Rows in a sorted order",
     """\
-TREC sorted by its words, 128 units over frozen MiniLM features. Planted: the first thousand rows
-pass twelve times before all 2,400 rows pass twice. Clean: as many updates on shuffled rows. From
-the evaluation that detects it on, the other runs reset the head, shuffle the rows, draw late rows
-twice, or all three.""",
+TREC sorted by its words, a layer of 128 units over frozen MiniLM features. Sorted: the network is
+trained twelve times on the first thousand rows, then twice on all 2,400. Shuffled: as many updates
+on shuffled rows. The other runs are sorted too; from the evaluation on that detects it they reset
+the head, shuffle the rows, draw late rows twice, or all three.""",
     lambda: grid(seed=range(10), arm=ARMS),
     finding,
     [
@@ -255,7 +257,7 @@ twice, or all three.""",
                 "Test accuracy, %": average("accuracy", 100),
                 "Test loss": average("test_loss", 1, 3),
             },
-        )(with_found(lines))
+        )([{**line, "arm": CALLED.get(line["arm"], line["arm"])} for line in with_found(lines)])
     ],
     "Resetting the head alone does not help. A planted order is clearer than a real one.",
 )

@@ -308,33 +308,39 @@ def part(lines: Lines, hits: str, of: str, *, long: bool = False) -> str:
 def finding(lines: Lines) -> str:
     return (
         "A planted word that decides the class is ranked first in "
-        f"{part(lines, 'leave_one_out top', 'decides', long=True)} rows; explanations of a model "
-        "with shuffled "
-        f"weights are marked as evidence in {part(lines, 'shuffled loo', 'judged', long=True)}."
+        f"{part(lines, 'leave_one_out top', 'decides', long=True)} rows. Explanations that come "
+        "from a model with shuffled weights pass the test against random words in "
+        f"{part(lines, 'shuffled loo', 'judged', long=True)}; wanted: at most 5 %."
     )
 
 
 def answers(lines: Lines) -> str:
     methods = ("leave_one_out", "integrated_gradients")
     rows = [
-        ["The planted word is first, %", *(part(lines, f"{m} top", "decides") for m in methods)],
-        ["Rows that are marked, %", *(part(lines, f"{m} shown", "judged") for m in methods)],
         [
-            "Marked with shuffled weights, %",
+            "The planted word is ranked first, %",
+            *(part(lines, f"{m} top", "decides") for m in methods),
+        ],
+        [
+            "Explanations that pass the test, % (higher is better)",
+            *(part(lines, f"{m} shown", "judged") for m in methods),
+        ],
+        [
+            "The same, taken from a model with shuffled weights, %",
             *(part(lines, f"shuffled {m}", "judged") for m in ("loo", "ig")),
         ],
         [
             "Faithfulness (mean NAOPC; higher is better)",
             *(number(total(lines, f"{m} naopc") / total(lines, "judged"), 2) for m in methods),
         ],
-        ["Noise that passes the test, %", part(lines, "noise", "noise of"), ""],
+        ["Random explanations that pass, %", part(lines, "noise", "noise of"), ""],
         [
-            "The shuffled model's own explanations, %",
+            "Explanations of the shuffled model itself that pass, %",
             part(lines, "explained shuffled", "judged"),
             "",
         ],
     ]
-    return markdown(["Question", "leave one out", "integrated gradients"], rows)
+    return markdown(["Figure", "Leave one out", "Integrated gradients"], rows)
 
 
 CLAIM = Claim(
@@ -342,10 +348,11 @@ CLAIM = Claim(
     "Verdicts",
     "Explanations",
     """\
-One MiniLM run on CR in which half of the class `good` is good because of the word `zebra` only,
-put into texts of the other class. 240 test rows; some were explained in full. An explanation is
-marked where it passes a test against random words; of noise and of shuffled weights none should
-be.""",
+One MiniLM run on CR in which half of the rows of class `good` are texts of the other class with
+the word `zebra` put in: only the word decides. 240 test rows, of which some were explained in
+full. An explanation passes the test if masking its words changes the prediction more than masking
+random words does (5 %). Explanations from noise or from shuffled weights should not pass more
+often than that.""",
     lambda: grid(start=["alike", "joint", "words", *PLANTED, *range(0, 240, A_CELL)]),
     finding,
     [answers],

@@ -259,8 +259,8 @@ def finding(lines: Lines) -> str:
         return ""
     return (
         "The checkpoint that the default keeps (the newest unless it is worse) has a test accuracy "
-        f"{gap.words(100, 1, ' points')} above that of the lowest validation loss, with 100 "
-        "labelled rows."
+        f"{gap.words(100, 1, ' points')} above that of the checkpoint with the lowest validation "
+        "loss, with 100 labelled rows."
     )
 
 
@@ -271,7 +271,9 @@ CLAIM = Claim(
     """\
 The default recipe on 100 labelled rows of CR, MR and TREC, never stopped early. At each
 evaluation every criterion keeps its best checkpoint, and after the run each is scored on the same
-1,000 test rows: the criteria are compared on the learning curves of the same run.""",
+1,000 test rows: the criteria are compared on the same run. `refined_loss` is the validation loss
+after temperature scaling, "newest unless worse" the newest checkpoint unless an earlier one is
+shown to be better.""",
     lambda: grid(rows=[ROWS], seed=range(SEEDS), data=SETS),
     finding,
     [
@@ -284,7 +286,7 @@ evaluation every criterion keeps its best checkpoint, and after the run each is 
             {"Test accuracy, points": Metric("test", 100)},
         )(by_rule(lines)),
     ],
-    "The default was chosen on these sets. The other differences contain 0.",
+    "Every interval contains 0: no difference is shown. The default was chosen on these sets.",
 )
 
 

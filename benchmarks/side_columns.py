@@ -142,7 +142,7 @@ def cells(draws: int = 50) -> list[dict[str, Any]]:
     return grid(data=list(SETS), rows=[150, 500], draws=[draws])
 
 
-RULES = {"permutation test": "evidence", "any gain of the loss": "value"}
+RULES = {"permutation test": "evidence", "any rise of the loss": "value"}
 
 
 def by_rule(lines: Lines) -> list[Line]:
@@ -162,10 +162,13 @@ def finding(lines: Lines) -> str:
     lines = by_rule(lines)
     parts = [
         f"{share(*counts(pick(lines, rule=name), 'any', 'draws', shares=True), long=True)} draws "
-        f"by the rule of {name}"
-        for name in RULES
+        f"{how}"
+        for name, how in zip(RULES, ("by a permutation test", "by the former rule"), strict=True)
     ]
-    return f"Any of eight columns of noise next to a text is kept in {' and in '.join(parts)}."
+    return (
+        "At least one of eight columns of noise next to a text is kept in "
+        f"{', and in '.join(parts)} (fewer is better)."
+    )
 
 
 CLAIM = Claim(
@@ -175,7 +178,8 @@ CLAIM = Claim(
     """\
 Real texts with a shop and a price that carry a little information about the class, and eight
 columns of noise. Holdfast keeps a column that a permutation test (Holm, 5 %) shows to be useful;
-before, it kept whatever raised the loss when it was permuted. The loss is that of other rows.""",
+formerly it kept every column that raised the loss when permuted ("any rise of the loss"). The loss
+in the table is that of other rows, in nats.""",
     cells,
     finding,
     [
@@ -183,14 +187,15 @@ before, it kept whatever raised the loss when it was permuted. The loss is that 
             {"data": "Set", "rows": "Rows", "rule": "Rule"},
             {
                 "Noise columns kept of 8": average("noise", 1, 2, limits=False),
-                "Draws with noise, %": rate("any", "draws", shares=True),
+                "Draws that keep noise, %": rate("any", "draws", shares=True),
                 "Shop kept, %": rate("shop", "draws", shares=True),
                 "Price kept, %": rate("price", "draws", shares=True),
                 "Loss": average("loss", 1, 3, limits=False),
             },
         )(by_rule(lines))
     ],
-    "With 150 rows the test also drops useful columns in most draws; the loss is then the same.",
+    "With 150 rows the test also drops useful columns in most draws; the mean losses of both rules "
+    "then differ by less than 0.03.",
 )
 
 

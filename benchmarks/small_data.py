@@ -114,7 +114,7 @@ def finding(lines: Lines) -> str:
         found = [
             f"{gap.words(100, 1, ' points')} above {peer}" for peer, gap in gaps.items() if gap
         ]
-        parts += [f"with {size} labelled rows {' and '.join(found)}"] if found else []
+        parts += [f"with {size} labelled rows, {' and '.join(found)}"] if found else []
     return f"Holdfast's test accuracy is, {'; '.join(parts)}." if parts else ""
 
 

@@ -187,10 +187,12 @@ def finding(lines: Lines) -> str:
         for at in ("before", "after")
     )
     rises = {line["plan"]: interval(line["rise low"], line["rise high"], 2, True) for line in lines}
-    forgot = ", ".join(f"{plan} {limits}" for plan, limits in rises.items())
+    plans = {"sound": "one epoch", "overtrained": "15 epochs", "narrow": "a narrow task"}
+    forgot = ", ".join(f"{plans[plan]} {limits}" for plan, limits in rises.items())
     return (
         "Losses of SmolLM2-135M-Instruct agree with Transformers within "
-        f"{100 * largest:.2f} %. Rise of the loss on general text, in nats, 95 % CI: {forgot}."
+        f"{100 * largest:.2f} %. Rise of the loss on general text by fine-tuning (above 0: the "
+        f"model forgets), in nats, 95 % CI: {forgot}."
     )
 
 
@@ -199,10 +201,10 @@ CLAIM = Claim(
     "Other",
     "SmolLM2-135M-Instruct",
     """\
-60 instructions with short answers, and 240 questions of TREC answered by what they ask for, a
-narrow task. Each row is one run, one thread. Losses of the test rows in nats a token, before
-training and of the best checkpoint, also computed by Transformers row by row. General text: 48
-passages.""",
+60 instructions with short answers; and a narrow task: 240 questions of TREC, answered by the kind
+of thing that they ask for ("a place"). Each row of the table is one run, one thread. Losses are
+in nats a token (lower is better), before training and of the best checkpoint. Those of the test
+rows were also computed by Transformers row by row. General text: 48 passages.""",
     lambda: CELLS,
     finding,
     [
@@ -210,10 +212,10 @@ passages.""",
             {"plan": "Plan", "rows": "Rows", "epochs": "Epochs", "verdict": "Verdict"},
             {
                 "Best step": average("kept step", 1, 0),
-                "Loss before": average("loss before", 1, 4),
-                "after": average("loss after", 1, 4),
+                "Test loss before": average("loss before", 1, 4),
+                "Test loss after": average("loss after", 1, 4),
                 "General text before": average("general before", 1, 3),
-                "after ": average("general after", 1, 3),
+                "General text after": average("general after", 1, 3),
                 "Forgetting": text("forgot"),
             },
         )

@@ -98,7 +98,10 @@ def finding(lines: Lines) -> str:
     gap = paired(with_probe(lines), "accuracy", DEFAULT, PROBE)
     if not gap:
         return ""
-    return f"The default is {gap.words(100, 1, ' points')} of accuracy above its own linear probe."
+    return (
+        f"The default's test accuracy is {gap.words(100, 1, ' points')} above that of its own "
+        "linear probe."
+    )
 
 
 def with_probe(lines: Lines) -> Lines:
@@ -116,9 +119,9 @@ CLAIM = Claim(
     "The default compared with other settings",
     """\
 MiniLM on CR, MR, TREC and BANKING77; 82 % of the labelled rows are training rows; 1,000 test
-rows. Early stopping is Trainer with at most 20 epochs and patience 3, in the same precision.
-"Logistic head" is the default with the head that it had before; the other settings change what
-they name.""",
+rows. "Early stopping" is Trainer with at most 20 epochs and patience 3, in the same precision.
+"Logistic head" is the default with the former default head; "contrast before" has a contrastive
+stage before fine-tuning; the other settings change what they name.""",
     cells,
     finding,
     [

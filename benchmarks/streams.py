@@ -185,8 +185,8 @@ def finding(lines: Lines) -> str:
     worst = max(ours, key=lambda line: line["alarms"] / line["runs"])
     return (
         "Read after every row, the sequential tests raise a false alarm in at most "
-        f"{share(worst['alarms'], worst['runs'], long=True)} streams ({worst['system']}, "
-        f"{worst['law']}); a plain 95 % interval does in "
+        f"{share(worst['alarms'], worst['runs'], long=True)} streams of one distribution "
+        f"({worst['system']}, {worst['law']}); a plain 95 % interval does in "
         f"{share(*counts(plain, 'alarms', 'runs'), long=True)}."
     )
 
@@ -199,15 +199,15 @@ CLAIM = Claim(
     "False alarms of sequential tests",
     """\
 Streams of 500 rows whose null hypothesis is true, from fair coins to rare events and heavy tails;
-an alarm at any row is false. Wanted: at most 5 % for every law. "Plain" is a normal 95 % interval
-read after every row from the 30th on. The mixture makes no statement before row 300, so its
-streams have 3,000 rows; it is also shown from row 30 on, as it is not used.""",
+an alarm at any row is false. Wanted: at most 5 % for every distribution. "Plain" is a normal 95 %
+interval read after every row from the 30th on. The mixture SPRT makes no statement before row 300,
+so its streams have 3,000 rows; from row 30 on it is shown for comparison only.""",
     cells,
     finding,
-    [table({"system": "Test", "law": "Law"}, {"False alarms, %": rate("alarms", "runs")})],
+    [table({"system": "Test", "law": "Distribution"}, {"False alarms, %": rate("alarms", "runs")})],
     """\
-With log-normal values the mixture is not shown to stay within 5 %. From row 30 on it is above it
-for skewed laws, which is why it waits for row 300.""",
+With log-normal values the mixture SPRT is not shown to stay within 5 %. From row 30 on it is above
+5 % for skewed distributions, which is why it waits for row 300.""",
 )
 
 

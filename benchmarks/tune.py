@@ -213,10 +213,11 @@ def finding(lines: Lines) -> str:
     usual = pick(gains(lines), **{"wrong rate": False})
     held = sum(line["held"] for line in usual)
     return (
-        f"Test accuracy of the trial that looks best of {TRIALS}, minus the default's: "
-        f"{mean_words(usual, 'best gain', 100, 2, ' points', sign=True)}; of what `tune` keeps: "
-        f"{mean_words(usual, 'gain', 100, 2, ' points', sign=True)}. The expected score's 95 % "
-        f"interval holds the test score for {held} of {len(usual)} sets."
+        "Test accuracy minus the default's: "
+        f"{mean_words(usual, 'best gain', 100, 2, ' points', sign=True)} for the trial that looks "
+        f"best of {TRIALS}, {mean_words(usual, 'gain', 100, 2, ' points', sign=True)} for the "
+        "setting that `tune` keeps. The 95 % interval of the expected score contains the test "
+        f"score for {held} of {len(usual)} sets."
     )
 
 
@@ -226,28 +227,29 @@ CLAIM = Claim(
     "A search of eight trials against the default",
     """\
 `holdfast tune --trials 8` on ten sets with 120 to 360 labelled rows (82 % training), and test
-rows that no trial saw. "Expected" is printed of the kept model before the test rows are read.
-"Best looking" is the trial with the largest expected gain, trained again. In the last two rows
-the default learning rate is divided by 30.""",
+rows that no trial saw. "Expected" is the accuracy that `tune` predicts for the model that it
+keeps, before the test rows are read; "test" is that model's test accuracy. "Best looking" is the
+trial with the largest expected gain, trained again. In the last two rows the default has a
+learning rate ÷ 30, as if a user had set it wrongly.""",
     cells,
     finding,
     [
         lambda lines: table(
-            {"data": "Set", "rows": "Rows", "wrong": "Rate divided by"},
+            {"data": "Set", "rows": "Rows", "wrong": "Learning rate ÷"},
             {
                 "Expected, %": average("expected", 100),
                 "Test, %": average("accuracy", 100),
                 "Default, %": average("default", 100),
                 "Best looking, %": average("looked_best_accuracy", 100),
-                "Minutes": average("minutes"),
+                "Search, minutes": average("minutes"),
                 "Default, minutes": average("default minutes"),
             },
         )(gains(lines))
     ],
     """\
-In no set did the search leave the default: so few validation rows show no trial to be better, and
-with a wrong learning rate they did not show it either. The test texts of `novels` are of other
-novels than the labelled ones, which no interval from validation rows can know.""",
+On no set did the search leave the default: with so few validation rows no trial is shown to be
+better, not even than a default with a wrong learning rate. The test texts of `novels` are from
+other novels than the labelled ones, which no interval from validation rows can account for.""",
 )
 
 

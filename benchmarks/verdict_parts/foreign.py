@@ -126,9 +126,9 @@ def found(lines: Lines, rule: str, truth: bool) -> tuple[int, int]:
 def finding(lines: Lines) -> str:
     lines = judgements(lines)
     return (
-        f"`diagnose` calls {share(*found(lines, 'said', True), long=True)} truly overfit logs of "
-        "small "
-        f"networks overfit, and {share(*found(lines, 'said', False), long=True)} of the others."
+        f"Of training logs of small networks that truly overfit, `diagnose` calls "
+        f"{share(*found(lines, 'said', True), long=True)} overfit, and of the others falsely "
+        f"{share(*found(lines, 'said', False), long=True)}."
     )
 
 
@@ -152,14 +152,15 @@ CLAIM = Claim(
     "Verdicts",
     "Training logs of small networks",
     """\
-Small networks on real texts and random teachers, with noise, restarts, resumed logs and logs that
-only have metrics. Thresholds were chosen on other seeds. The truth is measured on thousands of
-rows that no run saw (`verdict_parts/foreign.py` states the rules). A case is clear where the
-truth does not depend on where its limits lie. The simple rule: the last validation losses lie 5 %
-above the lowest running median.""",
+Small networks trained on real texts, or on labels of random networks. Kinds of logs: "plain"; the
+lowest loss comes early; noisy (few validation rows); learning rate restarts; resumed runs; metrics
+only, without losses. Thresholds were chosen on other seeds. The truth is measured on thousands of
+rows that no run saw (`verdict_parts/foreign.py` states the rules). A case is clear where the truth
+stays the same if the limits of these rules are moved. The simple rule calls a log overfit if the
+running median of the validation loss ends more than 5 % above its lowest value.""",
     lambda: CELLS,
     finding,
     [by_family],
-    "Logs that only have metrics, without losses, hide most cases.",
+    "In logs with metrics only, about half of the overfit runs are missed.",
     command="python benchmarks/verdicts.py foreign",
 )

@@ -142,15 +142,15 @@ CLAIM = Claim(
     "Verdicts",
     "Harmless classifiers, simulated",
     """\
-Two-class models that learn until evaluation 8 and then stay as good as they are, while the margin
-of each row goes on changing and 98 % of the training rows are correct. The true accuracy on new
-rows is 0, 5 or 8 points lower, less than the 10 points that count as overfitting, and no loss
-truly rises.""",
+Simulated two-class models that learn until evaluation 8 and then stay as good as they are, while
+the margin of each row goes on changing and 98 % of the training rows are correct. The true
+accuracy on new rows is 0, 5 or 8 points lower (the gap), less than the 10 points that count as
+overfitting, and no loss truly rises.""",
     cells,
     finding,
     [
         table(
-            {"rows": "Validation rows", "gap": "True gap"},
+            {"rows": "Validation rows", "gap": "True accuracy gap"},
             {
                 "Called overfit or memorizing, %": rate("named", "runs"),
                 "Inconclusive, %": rate("inconclusive", "runs"),
@@ -158,8 +158,8 @@ truly rises.""",
         )
     ],
     (
-        "With few validation rows nearly every run is inconclusive: the guard cannot tell more "
-        "from them."
+        "Most runs are called inconclusive at every size: few false alarms do not mean that a "
+        "sound run is recognized as sound."
     ),
     command="python benchmarks/verdict_parts/harmless.py",
     readme=rows_of_readme,

@@ -212,12 +212,12 @@ def finding(lines: Lines) -> str:
     flat = by_rule(pick(lines, course="flat"))
     found = by_rule(pick(lines, course="rising", effect=2.0))
     return (
-        "On simulated runs that do not get worse the guard raises a false alarm in "
-        f"{share(*counts(pick(flat, rule='guard'), 'alarms', 'runs'), long=True)} runs, patience 5 "
-        "in "
+        "On simulated runs whose true loss stays flat the guard raises a false alarm in "
+        f"{share(*counts(pick(flat, rule='guard'), 'alarms', 'runs'), long=True)} runs, early "
+        "stopping with patience 5 in "
         f"{share(*counts(pick(flat, rule='patience 5'), 'alarms', 'runs'), long=True)}. A large "
-        "rise is "
-        f"found in {share(*counts(pick(found, rule='guard'), 'alarms', 'runs'), long=True)} runs."
+        "rise (effect 2) is found by the guard in "
+        f"{share(*counts(pick(found, rule='guard'), 'alarms', 'runs'), long=True)} runs."
     )
 
 
@@ -226,12 +226,13 @@ CLAIM = Claim(
     "Verdicts",
     "A known turning point",
     """\
-Simulated losses of single rows with heavy tails, 20 evaluations, the turning point at evaluation
-8. The mean stays flat after it, rises to an effect, or falls to the end. An effect of 1 is the
-one that a one-sided 5 % paired test of the last against the true best checkpoint finds with a
-power of 0.9. The guard raises an alarm with any label of a fault. The delay counts evaluations
-from the turning point. The regret is how far the kept checkpoint's true mean loss lies above the
-best, as a share of what there was to gain.""",
+Simulated losses of single rows with heavy tails, 20 evaluations. After evaluation 8, the turning
+point, the mean loss stays flat, rises to an effect, or goes on falling. An effect of 1 is the one
+that a one-sided 5 % paired test of the last against the true best checkpoint finds with a power
+of 0.9. Any verdict of the guard that names a fault is an alarm; "patience 3" and "patience 5"
+stop after so many evaluations without a lower loss. The delay counts evaluations from the turning
+point. The regret is how far the kept checkpoint's true mean loss lies above the best, as a share
+of what there was to gain (lower is better).""",
     lambda: all_cells(60),
     finding,
     [
