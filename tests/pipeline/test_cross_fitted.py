@@ -237,8 +237,8 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
 @pytest.mark.parametrize(
     ("settings", "folds"),
     [
-        ([], 3),
-        (["train.learning_rate=1e-4", "train.batch_size=8"], 3),
+        ([], 2),
+        (["train.learning_rate=1e-4", "train.batch_size=8"], 2),
         (["train.folds=0"], 0),
         (["train.epochs=2"], 0),
         (["train.max_steps=2"], 0),
@@ -258,7 +258,7 @@ def test_few_rows_are_cross_fitted_unless_the_recipe_is_not_the_usual_one(
     assert learning_rows(recipe, load_and_divide(recipe)).folds == folds
 
 
-@pytest.mark.parametrize(("rows", "folds"), [(230, 3), (245, 0)])
+@pytest.mark.parametrize(("rows", "folds"), [(230, 2), (245, 0)])
 def test_more_rows_and_rows_with_their_own_validation_rows_are_not(
     rows: int, folds: int, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
 ) -> None:
