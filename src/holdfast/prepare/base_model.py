@@ -57,10 +57,9 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# What fine-tuning gains over a probe. Provisional: with 100 rows it was 6 points on nine sets from
-# the embedded encoder (benchmarks/quality.py), and on four from a base encoder
-# (benchmarks/plans.py).
-TUNING_GAIN = 0.06
+# What fine-tuning gains over a probe: up to so many rows, and with more. From the embedded encoder
+# it was 7 points with 100 rows on ten sets, and 2 with 400 on five (benchmarks/quality.py).
+TUNING_GAINS = {200: 0.07, math.inf: 0.02}
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964
 
@@ -227,7 +226,8 @@ class BaseModels:
 
     def _option(self, of: Candidate, advantage: Advantage, frozen: bool, rows: int) -> Option:
         passed = rows / FORWARD if frozen else of.passed(rows) * (1 + BACKWARD) / TRAINING
-        expected = advantage.mean + (0.0 if frozen else TUNING_GAIN)
+        gain = next(one for most, one in TUNING_GAINS.items() if rows <= most)
+        expected = advantage.mean + (0.0 if frozen else gain)
         return Option(of, frozen, advantage, expected, of.operations * passed / self.speed)
 
     def _budget_s(self, embedded_s: float) -> float:
