@@ -229,6 +229,36 @@ def paired(
     return Gap(back(middle), back(low), back(high), over)
 
 
+CHOSEN = "the best on the other sets"
+
+
+def chosen_elsewhere(
+    lines: Lines, arms: Sequence[str], name: str = "accuracy", arm: str = "arm"
+) -> list[Line]:
+    """Choice with one set left out: for each number of rows and each set the lines of the arm with
+    the highest mean over the other sets, as lines of ``CHOSEN``. Only cells that all arms have
+    count."""
+    found: list[Line] = []
+    by = ("rows", "data", "seed")
+    as_arms = [{**line, "arm": line.get(arm)} for line in lines if line.get(name) is not None]
+    groups = matched(as_arms, by, arms)
+    for rows in dict.fromkeys(group[arms[0]]["rows"] for group in groups):
+        of_rows = [group for group in groups if group[arms[0]]["rows"] == rows]
+        by_set: dict[str, list[Any]] = {}
+        for group in of_rows:
+            by_set.setdefault(group[arms[0]]["data"], []).append(group)
+        for left_out, own in by_set.items():
+            others = [those for data, those in by_set.items() if data != left_out]
+            if others:
+                best = max(arms, key=lambda one: _mean_of_sets(others, one, name))
+                found += [{**group[best], arm: CHOSEN} for group in own]
+    return found
+
+
+def _mean_of_sets(sets: Sequence[Sequence[Mapping[str, Line]]], arm: str, name: str) -> float:
+    return statistics.fmean(statistics.fmean(group[arm][name] for group in own) for own in sets)
+
+
 # --- tables -----------------------------------------------------------------------------------
 
 

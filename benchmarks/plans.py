@@ -21,7 +21,20 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, grid, run_cells
-from claims import Claim, Line, Lines, Metric, average, comparison, paired, pick, runs, table
+from claims import (
+    CHOSEN,
+    Claim,
+    Line,
+    Lines,
+    Metric,
+    average,
+    chosen_elsewhere,
+    comparison,
+    paired,
+    pick,
+    runs,
+    table,
+)
 from peers.arms import write_recipe
 from peers.process import commit
 from peers.rows import labelled_counts
@@ -167,6 +180,19 @@ def cells(encoder: str, rows: int) -> list[dict[str, Any]]:
     )
 
 
+def with_choice(lines: Lines) -> list[Line]:
+    """The lines with their start, and those of the plan that is best on the other sets: of plans
+    that have three quarters of the cells of the first."""
+    found: list[Line] = []
+    for (encoder, rows), of in PLANS.items():
+        some = pick(lines, encoder=encoder, rows=rows)
+        count = {plan: len(pick(some, plan=plan)) for plan in of}
+        plans = [plan for plan in of if 4 * count[plan] >= 3 * count[next(iter(of))] > 0]
+        chosen = chosen_elsewhere(some, plans, arm="plan") if len(plans) > 1 else []
+        found += [{**line, "start": f"{encoder}, {rows} rows"} for line in (*some, *chosen)]
+    return found
+
+
 def kept_lines(lines: Lines) -> list[Line]:
     """A line for each course and rule: the rule as its ``arm``, with the test accuracy of the
     checkpoint that it keeps."""
@@ -263,11 +289,11 @@ other 18 % are compared on the same runs. No run is stopped; one thread.""",
             },
         ),
         lambda lines: comparison(
-            [(plan, next(iter(of))) for of in PLANS.values() for plan in list(of)[1:]],
+            [(plan, next(iter(of))) for of in PLANS.values() for plan in (*list(of)[1:], CHOSEN)],
             {"Accuracy, points": Metric("accuracy", 100)},
             "start",
             arm="plan",
-        )([{**line, "start": f"{line['encoder']}, {line['rows']} rows"} for line in lines]),
+        )(with_choice(lines)),
         lambda lines: comparison(
             [(name, LOWEST) for name in checkpoint_rules() if name != LOWEST],
             {"Accuracy, points": Metric("accuracy", 100)},

@@ -128,3 +128,16 @@ def test_too_little_gets_no_page_and_an_interval_does() -> None:
     assert not is_measured(claim, [], 0)
     shown = Claim("a", "Other", "A", "How.", lambda: [], lambda lines: "3 (95 % CI 2–4)")
     assert is_measured(shown, found, 100)
+
+
+def test_what_is_best_on_the_other_sets_is_scored_on_the_set_that_is_left_out() -> None:
+    """``steady`` is best on average; on set 0 alone ``lucky`` is far better."""
+    from claims import CHOSEN, chosen_elsewhere
+
+    found = lines({"plain": [0.5] * 14, "steady": [0.6] * 14, "lucky": [0.9, *[0.4] * 6] * 2})
+    chosen = chosen_elsewhere(found, ["plain", "steady", "lucky"])
+    assert {line["arm"] for line in chosen} == {CHOSEN}
+    assert len(chosen) == 14
+    assert {line["accuracy"] for line in chosen} == {0.6}
+    # Without a cell of one arm the others of that cell do not count either.
+    assert len(chosen_elsewhere(found[1:], ["plain", "steady", "lucky"])) == 13
