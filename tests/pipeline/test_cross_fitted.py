@@ -258,6 +258,19 @@ def test_few_rows_are_cross_fitted_unless_the_recipe_is_not_the_usual_one(
     assert learning_rows(recipe, load_and_divide(recipe)).folds == folds
 
 
+@pytest.mark.parametrize(("rare", "folds"), [(4, 2), (3, 0)])
+def test_outside_each_fold_there_are_two_rows_of_each_class(
+    rare: int, folds: int, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    """``rare`` rows of a third class are training or validation rows, and one is a test row."""
+    rows = [*marked_rows(60), *((f"rare words number {i}", "rare") for i in range(rare + 1))]
+    path = write_csv(tmp_path / "rows.csv", rows)
+    recipe = override(Recipe(), [f"data.path={path}", f"model.name={tiny_model}"])
+    divided = load_and_divide(recipe)
+    assert divided.splits.records.column("split").to_pylist()[60:].count("test") == 1
+    assert learning_rows(recipe, divided).folds == folds
+
+
 @pytest.mark.parametrize(("rows", "folds"), [(230, 2), (245, 0)])
 def test_more_rows_and_rows_with_their_own_validation_rows_are_not(
     rows: int, folds: int, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any

@@ -157,7 +157,8 @@ def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: in
     folds = default_folds(prepared.recipe, parameters, train + valid, defaults, classes)
     if not folds or not len(divided.splits.test) or folds_conflict(prepared, divided):
         return 0
-    if _min_class_units(prepared) < folds:
+    # Two of each class outside each fold: contrast compares rows of a class.
+    if _min_class_units(prepared) < 2 * folds:
         return 0
     because = (
         f"{valid} validation rows of {train + valid} are too few, so they are also used for "
@@ -225,7 +226,7 @@ def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
 
 
 def _min_class_units(prepared: PreparedData) -> int:
-    """The number of units of the class with the fewest: each fold needs one."""
+    """The number of units of the class with the fewest."""
     labels = np.asarray(prepared.rows.column("label"))
     return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))
 
