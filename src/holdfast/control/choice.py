@@ -26,6 +26,7 @@ stores only the weights of the newest and the kept one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,6 +44,8 @@ WORSE_LEVEL = 0.2
 BETTER_LEVEL = 0.1
 # Level for keeping a linear probe instead of a later checkpoint; such runs usually improve on it.
 PROBE_LEVEL = 0.02
+# Nats by which a loss must be below that of guessing.
+GUESSING = 1e-3
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -87,20 +90,31 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
 
     With ``gains`` the first checkpoint, a linear probe that such runs were measured to improve on,
     neither is among the lowest nor dominates: it is kept only where p < 0.02 against each later
-    one. One row of 18 more is no evidence: on 13 runs of five data sets, domination by the probe
-    cost 0.8 points of accuracy on new rows (benchmarks/plans.py).
+    one, and its loss is below that of guessing. One row of 18 more is no evidence: on 13 runs of
+    five data sets, domination by the probe cost 0.8 points of accuracy on new rows
+    (benchmarks/plans.py).
     """
     losses = validation_losses(history)
     if not losses.size:
         return len(history) - 1
-    return newest_unless_worse_place(losses, correct_rows(history), gains=gains)
+    kept_probe = gains and knows_classes(history[0])
+    return newest_unless_worse_place(
+        losses, correct_rows(history), gains=gains, keep_probe=kept_probe
+    )
+
+
+def knows_classes(snapshot: Snapshot) -> bool:
+    """Whether a checkpoint's calibrated loss is below log K, that of guessing among K classes."""
+    logits = snapshot.valid_logits
+    return logits is None or snapshot.refined_loss < math.log(logits.shape[1]) - GUESSING
 
 
 def newest_unless_worse_place(
-    losses: Floats, correct: Floats | None, *, gains: bool = False
+    losses: Floats, correct: Floats | None, *, gains: bool = False, keep_probe: bool = True
 ) -> int:
     """``newest_unless_worse`` for calibrated losses [rows, checkpoints] and the number of correct
-    rows [checkpoints], where it is known."""
+    rows [checkpoints], where it is known; ``keep_probe``: whether the first checkpoint may be kept
+    with ``gains``."""
     means = _means(losses)
     best_place = lowest_place = 0
     for place in range(1, len(means)):
@@ -113,7 +127,8 @@ def newest_unless_worse_place(
         if not np.isfinite(means[place]) or is_dominated(means, correct, place, int(gains)):
             continue
         worse = is_worse(now, losses[:, lowest_place])
-        lost = gains and np.isfinite(means[0]) and _is_above(now, losses[:, 0], PROBE_LEVEL)
+        beaten = np.isfinite(means[0]) and _is_above(now, losses[:, 0], PROBE_LEVEL)
+        lost = gains and keep_probe and beaten
         if dominates(means, correct, place, best_place) or not (worse or lost):
             best_place = place
     return best_place
@@ -221,6 +236,11 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
     best = lowest_calibrated(history)
     if best_place == best:
         explanation = f"its {name} is the lowest"
+    elif gains and not best and not knows_classes(history[0]):
+        explanation = (
+            f"the linear probe has a lower {name}, but it only guesses, and runs with this recipe "
+            "were measured to improve on their linear probe"
+        )
     elif gains and not best:
         explanation = (
             f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
