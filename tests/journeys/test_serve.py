@@ -237,10 +237,10 @@ main()
 
 @pytest.mark.slow
 def test_told_to_end_while_the_reference_of_drift_is_made_it_ends_with_0(
-    run: Path, tmp_path: Path
+    finished_run: Path, tmp_path: Path
 ) -> None:
     fresh = tmp_path / "reviews"
-    shutil.copytree(run, fresh)
+    shutil.copytree(finished_run, fresh)
     (fresh / "reference.npz").unlink(missing_ok=True)
     one = Served(tmp_path, fresh, program=LONG_REFERENCE)
     try:
@@ -305,10 +305,11 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
 
 
 def test_a_store_beside_the_run_that_cannot_be_made_says_how_to_do_without(
-    run: Path, tmp_path: Path
+    finished_run: Path, tmp_path: Path
 ) -> None:
+    # Not of ``run``: the service that serves it may be writing there.
     link = tmp_path / "other"
-    shutil.copytree(run, link)
+    shutil.copytree(finished_run, link)
     (tmp_path / "other.store.db").mkdir()
     with pytest.raises(InputError) as caught:
         compose(ServeRequest(link, port=0), lambda _: None, print, lambda _: None)
