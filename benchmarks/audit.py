@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
-from claims import Claim, Lines, average, counts, pick, rate, runs, share, table
+from claims import Claim, Lines, average, counts, pick, rate, renamed, runs, share, table
 from peers.rows import data_folder
 
 from holdfast.analyses.audit.audit import Audit
@@ -304,7 +304,7 @@ where the check reports it. Checks that need a model have [a page of their own](
                 "Precision, %": average("precision", 100, limits=False),
                 "Audit, s": average("seconds", limits=False),
             },
-        )([{**line, "plant": CALLED.get(line["plant"], line["plant"])} for line in lines])
+        )(renamed(lines, plant=CALLED))
     ],
     "Planted faults are clearer than real ones, so real recall is lower.",
 )

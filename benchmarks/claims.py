@@ -262,6 +262,15 @@ def _mean_of_sets(sets: Sequence[Sequence[Mapping[str, Line]]], arm: str, name: 
 # --- tables -----------------------------------------------------------------------------------
 
 
+def renamed(lines: Lines, **fields: Mapping[Any, str]) -> list[Line]:
+    """The lines with the words for a reader in place of some values of these fields."""
+
+    def words(line: Line) -> Line:
+        return {name: called.get(line.get(name), line.get(name)) for name, called in fields.items()}
+
+    return [{**line, **words(line)} for line in lines]
+
+
 def pick(lines: Lines, **wanted: Any) -> list[Line]:
     """The lines with these values; of a tuple of values any."""
     return [

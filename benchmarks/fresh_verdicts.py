@@ -39,7 +39,7 @@ from typing import Any
 
 from cells import RESULTS, append, run_cells, stored
 from cells import key as key_of
-from claims import Claim, Line, Lines, ReadmeRow, pick, runs, share, table
+from claims import Claim, Line, Lines, ReadmeRow, pick, renamed, runs, share, table
 from peers.sets import SETS as ALL_SETS
 from verdict_parts.fresh_truth import ACCEPTED, ACCUSED, NAMED, is_named, truth_of
 
@@ -257,7 +257,7 @@ was chosen on these seeds.""",
         lambda lines: table(
             {"group": "Meant as", "way": "Variant"},
             {"Runs": runs, "Correct, %": correct, "Verdicts": labels},
-        )([{**line, "way": VARIANTS[line["way"]]} for line in counted(lines)]),
+        )(renamed(counted(lines), way=VARIANTS)),
         lambda lines: table({"entry": "Run through"}, {"Runs": runs, "Correct, %": correct})(
             counted(lines)
         ),

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
-from claims import Claim, Lines, counts, pick, rate, share, table
+from claims import Claim, Lines, counts, pick, rate, renamed, share, table
 
 from holdfast.core.seeds import generator
 from holdfast.metrics import TEXT_METRICS
@@ -306,12 +306,7 @@ repeated, …), by the win rate, and by the loss: every finding is false.""",
                 "Comparisons": lambda lines: f"{sum(l['runs'] for l in lines):,}",
                 "False findings, %": rate("alarms", "runs"),
             },
-        )(
-            [
-                {**line, "what": COMPARED_BY.get(line["what"], line["what"])}
-                for line in pick(lines, what=NULLS)
-            ]
-        )
+        )(renamed(pick(lines, what=NULLS), what=COMPARED_BY))
     ],
     "How often a real difference is found was planned and has not been measured.",
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from cells import RESULTS, Cell, Result, run_cells
-from claims import Claim, Lines, average, counts, pick, share, table, text
+from claims import Claim, Lines, average, counts, pick, renamed, share, table, text
 
 from holdfast.plugins.live.arms import MISMATCH_LIMIT, Arms
 from holdfast.plugins.live.shadow import Shadow
@@ -302,7 +302,7 @@ users are split between the arms as planned.""",
             {"rule": "Rows that are labelled"},
             {"Better, %": average("better %", 1, 2), "Worse, %": average("worse %", 1, 2)},
             "Equal models, by how the labelled rows are chosen:",
-        )([{**line, "rule": CHOSEN_BY[line["rule"]]} for line in pick(lines, part="labels")]),
+        )(renamed(pick(lines, part="labels"), rule=CHOSEN_BY)),
         table(
             {"what": "A/B", "gain": "Gain", "share": "Share of users"},
             {

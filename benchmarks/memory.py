@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
-from claims import Claim, Column, Lines, average, counts, number, pick, share, table, text
+from claims import Claim, Column, Lines, average, counts, number, pick, renamed, share, table, text
 from labels import pool, source
 from make_base_models import cache_folder
 
@@ -269,8 +269,7 @@ def area(name: str) -> Column:
 
 
 def by_training(lines: Lines) -> Lines:
-    called = {"heart": "long", "guard": "defaults"}
-    return [{**line, "way": called.get(line.get("way"), line.get("way"))} for line in lines]
+    return renamed(lines, way={"heart": "long", "guard": "defaults"})
 
 
 def finding(lines: Lines) -> str:

@@ -265,7 +265,8 @@ def finding(lines: Lines) -> str:
                 f"with {rows} labelled rows and {encoder} `{best}` has {words} of accuracy against "
                 f"`{first}`"
             )
-    return f"{'; '.join(parts)}."[:1].upper() + f"{'; '.join(parts)}."[1:] if parts else ""
+    told = "; ".join(parts)
+    return f"{told[0].upper()}{told[1:]}." if parts else ""
 
 
 RULES = "Which checkpoint, of the same runs from the strong encoder"

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from cells import RESULTS, Cell, grid, run_cells
-from claims import Claim, Line, Lines, average, paired, pick, share, table
+from claims import Claim, Line, Lines, average, paired, pick, renamed, share, table
 from peers.rows import clean_set, draw
 from recorded.features import Small, encoded, job_of, table_of
 
@@ -257,7 +257,7 @@ the head, shuffle the rows, draw late rows twice, or all three.""",
                 "Test accuracy, %": average("accuracy", 100),
                 "Test loss": average("test_loss", 1, 3),
             },
-        )([{**line, "arm": CALLED.get(line["arm"], line["arm"])} for line in with_found(lines)])
+        )(renamed(with_found(lines), arm=CALLED))
     ],
     "Resetting the head alone does not help. A planted order is clearer than a real one.",
 )

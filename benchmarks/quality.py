@@ -166,8 +166,8 @@ def run_one(cell: Cell) -> dict[str, Any] | None:
 
 def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
     """The closed-form head of the default on frozen vectors, of several encoders side by side: its
-    accuracy on the test rows, fitted
-    on the training rows and on all labelled rows, and what cross-validation says of the latter."""
+    accuracy on the test rows, fitted on the training rows and on all labelled rows, and what
+    cross-validation says of the latter."""
     from holdfast.models.probes.head_fit import fit_head
 
     classes, known_vectors = parts.classes, [vectors_of(one, cell["data"]) for one in encoders]
@@ -318,7 +318,12 @@ def by_rows(lines: Lines) -> str:
             shared, shown[name] = own, sizes
     series = {
         name: [
-            (n, float(np.mean([np.mean(sizes[n][data]) for data in shared])), math.nan, math.nan)
+            (
+                n,
+                float(np.mean([np.mean(sizes[n][data]) for data in sorted(shared)])),
+                math.nan,
+                math.nan,
+            )
             for n in sorted(sizes)
         ]
         for name, sizes in shown.items()

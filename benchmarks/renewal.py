@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
-from claims import Claim, Line, Lines, average, counts, pick, share, table
+from claims import Claim, Line, Lines, average, counts, pick, renamed, share, table
 
 from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.plugins.update.gate import GateRows, Subgroup, decide, default_margin, renamed_classes
@@ -307,16 +307,7 @@ rows only or on the old ones too.""",
                 "Harmful": average("harmful", 1, 0),
                 "of these not accepted, %": average("of these refused %", 1, 1),
             },
-        )(
-            [
-                {
-                    **line,
-                    "data": SOURCES.get(line["data"], line["data"]),
-                    "kind": KINDS[line["kind"]],
-                }
-                for line in outcomes(lines)
-            ]
-        ),
+        )(renamed(outcomes(lines), data=SOURCES, kind=KINDS)),
         table(
             {"kind": "Old rows in the update"},
             {

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from claims import Claim, Line, Lines, average, pick, table
+from claims import Claim, Line, Lines, average, pick, renamed, table
 
 START = time.process_time()
 NAME = "step_profile"
@@ -246,11 +246,11 @@ images of CIFAR-10, 3 epochs.""",
                 "Share, %": average("share", 100, limits=False),
             },
         )(
-            [
-                {**line, **{k: CALLED.get(line[k], line[k]) for k in ("job", "stretch")}}
-                for line in stretches(lines)
-                if line["share"] >= LEAST_SHOWN
-            ]
+            renamed(
+                [line for line in stretches(lines) if line["share"] >= LEAST_SHOWN],
+                job=CALLED,
+                stretch=CALLED,
+            )
         )
     ],
     "Parts below 1 % are not listed.",

@@ -176,7 +176,8 @@ def until_now(run: Recorded) -> int:
 
 
 def newest_undominated(run: Recorded) -> int:
-    """``control.choice.newest_unless_worse``, as the product chooses."""
+    """``control.choice.newest_unless_worse``, as the product chooses, but that a probe which only
+    guesses may be kept: a recording has no logits."""
     return newest_unless_worse_place(
         run.calibrated, run.hits.sum(axis=0), gains=run.recipe == "default"
     )

@@ -97,9 +97,9 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
     losses = validation_losses(history)
     if not losses.size:
         return len(history) - 1
-    kept_probe = gains and knows_classes(history[0])
+    keep_probe = knows_classes(history[0])
     return newest_unless_worse_place(
-        losses, correct_rows(history), gains=gains, keep_probe=kept_probe
+        losses, correct_rows(history), gains=gains, keep_probe=keep_probe
     )
 
 
@@ -127,8 +127,8 @@ def newest_unless_worse_place(
         if not np.isfinite(means[place]) or is_dominated(means, correct, place, int(gains)):
             continue
         worse = is_worse(now, losses[:, lowest_place])
-        beaten = np.isfinite(means[0]) and _is_above(now, losses[:, 0], PROBE_LEVEL)
-        lost = gains and keep_probe and beaten
+        probe_counts = gains and keep_probe and np.isfinite(means[0])
+        lost = probe_counts and _is_above(now, losses[:, 0], PROBE_LEVEL)
         if dominates(means, correct, place, best_place) or not (worse or lost):
             best_place = place
     return best_place
@@ -236,16 +236,16 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
     best = lowest_calibrated(history)
     if best_place == best:
         explanation = f"its {name} is the lowest"
-    elif gains and not best and not knows_classes(history[0]):
-        explanation = (
-            f"the linear probe has a lower {name}, but it only guesses, and runs with this recipe "
-            "were measured to improve on their linear probe"
-        )
     elif gains and not best:
+        no_evidence = (
+            f"on {rows} validation rows the difference is not significant (paired t-test, "
+            f"threshold p < {PROBE_LEVEL:g})"
+            if knows_classes(history[0])
+            else "it only guesses"
+        )
         explanation = (
-            f"the linear probe has a lower {name}, but on {rows} validation rows the difference is "
-            f"not significant (paired t-test, threshold p < {PROBE_LEVEL:g}), and runs with this "
-            "recipe were measured to improve on their linear probe"
+            f"the linear probe has a lower {name}, but {no_evidence}, and runs with this recipe "
+            "were measured to improve on their linear probe"
         )
     elif history[best].branch.number != history[best_place].branch.number:
         explanation = (
