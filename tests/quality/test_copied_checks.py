@@ -382,3 +382,25 @@ def test_loose_copies_are_listed_where_they_are_asked_for_and_are_no_near_copies
     assert found.finding.rows == (0, 1)
     assert "for 2 of them that row is in another file" in found.finding.because
     assert {example.other_file for example in found.examples} == {"test.csv"}
+
+
+def test_rows_in_pairs_of_different_labels_are_told() -> None:
+    subjects = sentences(60)
+    texts = [f"{subject} {word}" for subject in subjects for word in ("written", "rewritten")]
+    check = all_checks()["opposite_labels"]
+    rows = TableRows(table_from_texts(texts, ["human", "machine"] * 60))
+    found = check(rows)
+    assert found is not None
+    finding = found.finding
+    assert (finding.severity, finding.count, finding.score) == ("warn", 120, 1.0)
+    assert "100% of 60 pairs" in finding.because
+    assert "(50% of random pairs)" in finding.because
+    assert all(one.other_row == one.row + 1 and one.row % 2 == 0 for one in found.examples)
+    assert (
+        check(TableRows(table_from_texts(texts, ["human", "human", "machine", "machine"] * 30)))
+        is None
+    )
+    grouped = table_from_texts(
+        texts, ["human", "machine"] * 60, groups=[f"g{k // 4}" for k in range(120)]
+    )
+    assert check.skip_reason(TableRows(grouped)) == "a group column is given"

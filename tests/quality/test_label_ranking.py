@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.duplicates.word_features import word_features
 from holdfast.quality.checks.labels.doubtful_labels import label_problems
-from holdfast.quality.fold_predictions import cross_fit, log_softmax, pool_weights, word_features
+from holdfast.quality.fold_predictions import cross_fit, log_softmax, pool_weights
 from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded, TableRows
 

@@ -24,9 +24,9 @@ image_artefacts class_imbalance label_problems leaks loose_copies off_topic_rows
 markup mixed_scripts model_phrases names_against_rows conflicting_near_duplicates near_duplicates
 overlapping_classes personal_data image_giveaway image_source near_images image_conflicts
 image_leaks blank_images repetition semantic_copies semantic_conflicts semantic_leaks
-shared_groups shift split_leaks telling_columns template_rows text_lengths thin_classes time_order
-too_few_rows truncated_texts typing_errors undividable_classes unnamed_groups wordless_texts
-wrong_language
+opposite_labels shared_groups shift split_leaks telling_columns template_rows text_lengths
+thin_classes time_order too_few_rows truncated_texts typing_errors undividable_classes
+unnamed_groups wordless_texts wrong_language
 """
 _CHECK_POSITION = {name: place for place, name in enumerate(_CHECK_ORDER.split())}
 

@@ -21,6 +21,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, nearest_protected
 from holdfast.duplicates.near_duplicates import mix_bits
+from holdfast.duplicates.opposite_pairs import OppositePairs
 from holdfast.duplicates.words import I64, U64, run_starts
 from holdfast.split.strategies import STRATIFIED, Assignment, SplitStrategy
 
@@ -262,7 +263,8 @@ class SplitOutcome:
     (``drops``), and the split of the others: ``kept_rows`` [m] positions in the source;
     ``assignment`` [m] into ``split_names``; ``row_assignment`` [m] the split in a plain stratified
     split of single rows. ``crossing`` are rows that were dropped later, as duplicates of a row of
-    another group in another split."""
+    another group in another split; ``pairs`` are those that count as groups, by position in
+    ``kept_rows`` before that."""
 
     combined: CombinedRows
     drops: tuple[Drops, ...]
@@ -274,6 +276,7 @@ class SplitOutcome:
     row_assignment: Assignment
     crossing: CrossingCopies
     strategy: SplitStrategy = STRATIFIED
+    pairs: OppositePairs | None = None
 
     @property
     def source(self) -> Table:

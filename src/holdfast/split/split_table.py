@@ -2,9 +2,10 @@
 
 The default is 70/15/15, stratified by class, seeded, and independent of the order of the rows in
 the file. Duplicates (``duplicates.py``) and groups are joined to units (``outcome.py``), and each
-unit stays in one split (``assign.py``). With a given test table the source is split 82/18 into
-training and validation rows, and source rows that duplicate or nearly duplicate a test row are
-dropped.
+unit stays in one split (``assign.py``). Without a group column, pairs of rows on one subject with
+different labels are groups (``opposite_pairs.py``). With a given test table the source is split
+82/18 into training and validation rows, and source rows that duplicate or nearly duplicate a test
+row are dropped.
 
 The result is verified: normal forms are computed again from the rows of each split
 (``refuse_leaks``), and no verified near-duplicates may be in different splits, except across a
@@ -27,6 +28,7 @@ from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
+from holdfast.duplicates.opposite_pairs import opposite_pairs_of
 from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
 from holdfast.split.assign import assign, strata_by_source
 from holdfast.split.findings import split_findings, split_records
@@ -112,13 +114,16 @@ def _split_source(
     nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
     split_names = tuple(name for name in nonempty if name not in combined.tables)
     shares = _shares(fractions, split_names)
-    copies, groups = combined.duplicates, None
+    copies, groups, pairs = combined.duplicates, None, None
     if table.has_groups:
         group_numbers: dict[str, int] = {}
         group_of_row = [
             group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")
         ]
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
+    elif strategy.by == "rows" and not strategy.stable:
+        pairs = opposite_pairs_of(table.take(kept_rows))
+        groups = None if pairs is None else pairs.numbers(len(kept_rows))
     units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
     # ``split_names`` goes from train to test, from the least to the most protected. Without a
@@ -142,6 +147,7 @@ def _split_source(
         row_assignment[remaining],
         crossing,
         strategy,
+        pairs,
     )
 
 
@@ -240,9 +246,13 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
         f"{int((units.sizes > 1).sum())} units, which moved {int(outcome.moved.sum())} rows to "
         "another split"
     )
-    because = "; ".join(
-        [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
-    )
+    notes = [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
+    if outcome.pairs is not None:
+        notes.append(
+            f"{count_phrase(len(outcome.pairs), 'pair')} of rows on one subject with different "
+            "labels count as groups"
+        )
+    because = "; ".join(notes)
     return Decision("split", sizes, because)
 
 

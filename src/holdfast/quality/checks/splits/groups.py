@@ -1,4 +1,5 @@
-"""Group leakage: a group in two files, and columns that look like an undeclared group."""
+"""Group leakage: a group in two files, columns that look like an undeclared group, and pairs of
+rows with different labels."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.duplicates.opposite_pairs import opposite_pairs_of
+from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, has_texts, result
 from holdfast.quality.checks.splits.leaks import split_column
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
-from holdfast.quality.views import Embedded, TableCopies, Vectors, needs_other_file
+from holdfast.quality.views import Embedded, TableCopies, TableRows, Vectors, needs_other_file
 
 
 def needs_group_and_file(copied: TableCopies) -> str:
@@ -208,3 +210,47 @@ def _group_codes(values: list[str | None]) -> Ints | None:
         return None
     at = {value: number for number, value in enumerate(distinct)}
     return np.array([at[value] if value else -1 for value in values], dtype=np.int64)
+
+
+def needs_no_group(rows: TableRows) -> str:
+    """Why the check is skipped; empty if it runs."""
+    return "a group column is given" if rows.table.has_groups else ""
+
+
+@check(
+    TableRows,
+    cannot_see="Pairs among other rows, of few pairs, of rows that share no words, and in tables "
+    "of more than 20,000 rows.",
+    error_rate="Ten real data sets with 50 to 1,600 rows: found in all cells of the one that "
+    "consists of such pairs, in none of the others (benchmarks/pairs.py).",
+    applies_to=lambda table: has_texts(table) and has_classes(table),
+    skip_reason=needs_no_group,
+)
+def opposite_labels(rows: TableRows) -> CheckResult | None:
+    """Reports rows that come in pairs on one subject with different labels: of the rows that are
+    each other's nearest neighbours by words, significantly more than half-way from the share among
+    random pairs to all have different labels (p < 0.001). Score: their share."""
+    pairs = opposite_pairs_of(rows.table)
+    if pairs is None:
+        return None
+    share = pairs.different / pairs.neighbours
+    ids = rows.ids
+    return result(
+        ids[np.sort(np.concatenate([pairs.first, pairs.second]))][:MAX_ROWS_LISTED],
+        f"{share:.0%} of {count_phrase(pairs.neighbours, 'pair')} of rows whose words are most "
+        f"alike have different labels ({pairs.expected:.0%} of random pairs): rows seem to come in "
+        "pairs on one subject, such as a text and its rewritten form. A model that has learned one "
+        "row of a pair tends to predict its label for the other one",
+        "A split by rows keeps both rows of a pair together. If a column names the pair, "
+        "give it with --group, which is exact.",
+        score=share,
+        count=2 * len(pairs),
+        examples=[
+            CheckExample(int(ids[first]), "nearest row by words, other label", int(ids[second]))
+            for first, second in zip(
+                pairs.first[:MAX_EXAMPLES].tolist(),
+                pairs.second[:MAX_EXAMPLES].tolist(),
+                strict=True,
+            )
+        ],
+    )
