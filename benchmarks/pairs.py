@@ -1,0 +1,95 @@
+"""Rows that come in pairs of different labels on one subject: are they found, and what does it
+bring to keep them together?
+
+    python benchmarks/pairs.py --jobs 2
+
+Whether rows come in pairs is asked of the ten sets of ``peers/sets.py``; one of them consists of
+pairs, a human's and a machine's answer to one prompt. On that one Holdfast's default is run as it
+is, and with a stable split, which keeps no pairs together.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, Metric, comparison, paired, pick, share
+from peers.arms import Arm, run_arm
+from peers.sets import SETS
+from quality import SEEDS, SIZES, rows_of
+
+from holdfast.duplicates.opposite_pairs import opposite_pairs
+
+NAME = "pairs"
+PAIRED = "ai_text"
+TOGETHER, APART, SEARCH = "together", "apart", "search"
+USUAL = {"model.name": "embedded"}
+ARMS = {TOGETHER: USUAL, APART: {**USUAL, "data.split.stable": True}}
+
+
+def cells() -> list[Cell]:
+    """The searches, then the runs by seed."""
+    searches = grid(data=SETS, rows=SIZES, seed=range(SEEDS), arm=[SEARCH])
+    return [*searches, *grid(seed=range(3), data=[PAIRED], rows=(100, 400), arm=list(ARMS))]
+
+
+def run_one(cell: Cell) -> Result | None:
+    parts = rows_of(cell["data"], cell["rows"], cell["seed"])
+    if parts is None:
+        return None
+    if cell["arm"] != SEARCH:
+        arm = Arm("holdfast", ARMS[cell["arm"]], whole=True)
+        return run_arm(arm, parts, seed=cell["seed"], threads=1).result
+    known = parts.whole().train
+    found = opposite_pairs(known.texts, np.unique(known.labels, return_inverse=True)[1])
+    return {"found": found is not None, "pairs": 0 if found is None else len(found)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    given = parser.parse_args()
+    todo = [cell for cell in cells() if rows_of(cell["data"], cell["rows"], cell["seed"])]
+    run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
+
+
+def finding(lines: Lines) -> str:
+    searches = pick(lines, arm=SEARCH)
+    of_pairs = pick(searches, data=PAIRED)
+    others = [line for line in searches if line["data"] != PAIRED]
+    if not of_pairs or not others:
+        return ""
+    told = (
+        f"Found in {share(sum(one['found'] for one in of_pairs), len(of_pairs), long=True)} of the "
+        f"cells of the set that consists of pairs and in "
+        f"{share(sum(one['found'] for one in others), len(others), long=True)} of the others."
+    )
+    gap = paired(lines, "accuracy", TOGETHER, APART)
+    if gap is None:
+        return told
+    return f"{told} To keep pairs together changes test accuracy by {gap.words(100, 1, ' points')}."
+
+
+CLAIM = Claim(
+    NAME,
+    "Data",
+    "Rows in pairs of different labels",
+    """\
+Rows are searched for pairs with 50 to 1,600 labelled rows and five seeds; a cell has the rows that
+`quality` has. The default is run on the set of pairs as it is ("together") and with a stable split
+("apart"), on the same rows.""",
+    cells,
+    finding,
+    [
+        lambda lines: comparison(
+            [(TOGETHER, APART)], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
+        )([line for line in lines if line["arm"] != SEARCH])
+    ],
+    "One set of pairs was at hand; intervals over sets are not possible.",
+)
+
+
+if __name__ == "__main__":
+    main()
