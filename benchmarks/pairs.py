@@ -11,27 +11,31 @@ is, and with a stable split, which keeps no pairs together.
 from __future__ import annotations
 
 import argparse
+from unittest import mock
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
 from claims import Claim, Lines, Metric, comparison, paired, pick, share
-from peers.arms import Arm, run_arm
+from peers import arms
 from peers.sets import SETS
-from quality import SEEDS, SIZES, rows_of
 
 from holdfast.duplicates.opposite_pairs import opposite_pairs
+from quality import SEEDS, SIZES, rows_of
 
 NAME = "pairs"
 PAIRED = "ai_text"
 TOGETHER, APART, SEARCH = "together", "apart", "search"
-USUAL = {"model.name": "embedded"}
-ARMS = {TOGETHER: USUAL, APART: {**USUAL, "data.split.stable": True}}
+WITHOUT_SEARCH = (
+    "from unittest import mock; "
+    "mock.patch('holdfast.split.split_table.opposite_pairs_of', lambda table: None).start(); "
+)
+COMMANDS = {TOGETHER: arms.COMMAND, APART: WITHOUT_SEARCH + arms.COMMAND}
 
 
 def cells() -> list[Cell]:
     """The searches, then the runs by seed."""
     searches = grid(data=SETS, rows=SIZES, seed=range(SEEDS), arm=[SEARCH])
-    return [*searches, *grid(seed=range(3), data=[PAIRED], rows=(100, 400), arm=list(ARMS))]
+    return [*searches, *grid(seed=range(3), data=[PAIRED], rows=(100, 400), arm=list(COMMANDS))]
 
 
 def run_one(cell: Cell) -> Result | None:
@@ -39,8 +43,9 @@ def run_one(cell: Cell) -> Result | None:
     if parts is None:
         return None
     if cell["arm"] != SEARCH:
-        arm = Arm("holdfast", ARMS[cell["arm"]], whole=True)
-        return run_arm(arm, parts, seed=cell["seed"], threads=1).result
+        arm = arms.Arm("holdfast", {"model.name": "embedded"}, whole=True)
+        with mock.patch.object(arms, "COMMAND", COMMANDS[cell["arm"]]):
+            return arms.run_arm(arm, parts, seed=cell["seed"], threads=1).result
     known = parts.whole().train
     found = opposite_pairs(known.texts, np.unique(known.labels, return_inverse=True)[1])
     return {"found": found is not None, "pairs": 0 if found is None else len(found)}
@@ -78,7 +83,7 @@ CLAIM = Claim(
     "Rows in pairs of different labels",
     """\
 Rows are searched for pairs with 50 to 1,600 labelled rows and five seeds; a cell has the rows that
-`quality` has. The default is run on the set of pairs as it is ("together") and with a stable split
+`quality` has. The default is run on the set of pairs as it is ("together") and without the search
 ("apart"), on the same rows.""",
     cells,
     finding,

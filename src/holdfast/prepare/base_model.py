@@ -325,11 +325,13 @@ def _candidate(
     parameters, classes = count_parameters(loaded.network)[0], class_count(prepared)
 
     def passed(rows: int) -> float:
-        filled, _ = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
-        phases = plan_phases(resolve_recipe(filled), parameters, rows, loaded.defaults, classes)
-        # Folds of K pass K - 1 times the rows of a run beside it.
-        runs = max(1, default_folds(recipe, parameters, rows, loaded.defaults, classes))
-        return float(runs * sum(phase.rows_passed for phase in phases))
+        kind = (loaded.defaults, classes)
+        # With folds validation rows are passed too, and K folds pass K - 1 times what the run does.
+        folds = default_folds(recipe, parameters, len(prepared), *kind)
+        rows = len(prepared) if folds else rows
+        filled, _ = resolve_settings(recipe, parameters, rows, *kind)
+        phases = plan_phases(resolve_recipe(filled), parameters, rows, *kind)
+        return float(max(1, folds) * sum(phase.rows_passed for phase in phases))
 
     operations = float(_operations(prepared, sample).mean())
     source = find_model(model.name, revision=model.revision)
