@@ -137,6 +137,26 @@ def test_a_model_that_is_too_dear_is_named_but_not_taken(
     assert "more than the budget of 1 s (model.budget)" in dear.because
 
 
+def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "operations_per_second", lambda _: 1e6)
+    monkeypatch.setattr(base_model, "PROBING_S", 1e9)
+    made, _, _ = prepared("model.budget=500000")
+    assert (Path(made.recipe.model.name), made.recipe.train.folds) == (other, None)
+    tiny = made.base_models.candidates[1]
+    # 40 steps of 32 rows: once on all labelled rows, and on half of them for each of two folds.
+    assert (tiny.folds, tiny.passed(56, 2), tiny.passed(56, 0)) == (2, 2 * 1280, 1280)
+    seconds = tiny.operations * 1280 * (1 + base_model.BACKWARD) / base_model.TRAINING / 1e6
+    for share, name, folds in ((1.9, "tiny without folds", 0), (2.1, "tiny", None)):
+        budget = f"model.budget={share * seconds / 60}"
+        made, _, _ = prepared(budget)
+        assert made.base_models.decisions[0].chosen == name
+        assert made.recipe.train.folds == folds
+    made, _, _ = prepared(f"model.budget={1.9 * seconds / 60}", "train.folds=2")
+    assert "without folds" not in made.base_models.decisions[0].chosen
+
+
 def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_left_out(
     prepared: Any, other: Path
 ) -> None:

@@ -271,7 +271,7 @@ def test_outside_each_fold_there_are_two_rows_of_each_class(
     assert learning_rows(recipe, divided).folds == folds
 
 
-@pytest.mark.parametrize(("rows", "folds"), [(230, 2), (245, 0)])
+@pytest.mark.parametrize(("rows", "folds"), [(460, 2), (480, 0)])
 def test_more_rows_and_rows_with_their_own_validation_rows_are_not(
     rows: int, folds: int, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
 ) -> None:

@@ -96,6 +96,7 @@ DEFAULTS_TABLE = (
         folds=2,
         contrast_rate=1.0,
     ),
+    Default("small", 400, 0, 6, 16, 1e-4, "benchmarks/quality.py at 400 rows", True, folds=2),
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
     Default("base", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),

@@ -7,10 +7,11 @@ a standard deviation of τ between sets. The expected advantage is the mean of t
 
     (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
 
-(a normal mean with a normal prior). To it is added what fine-tuning brings over the probe, where
-its estimated time is within the budget. The option with the highest sum is taken, and of those
-within half a point the cheapest. Times are counted operations divided by the speed of the machine
-(``training/machine/speed.py``), so that the choice is the same in every run on a machine.
+(a normal mean with a normal prior). To it is added what fine-tuning brings over the probe, with
+folds or without, where its estimated time is within the budget. The option with the highest sum is
+taken, and of those within half a point the cheapest. Times are counted operations divided by the
+speed of the machine (``training/machine/speed.py``), so that the choice is the same in every run on
+a machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,9 +58,11 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# What fine-tuning gains over a probe: up to so many rows, and with more. From the embedded encoder
-# it was 7 points with 100 rows on ten sets, and 2 with 400 on five (benchmarks/quality.py).
-TUNING_GAINS = {200: 0.07, math.inf: 0.02}
+# What fine-tuning without folds gains over a probe: up to so many rows, and with more. From the
+# embedded encoder it was 6 points with 100 rows and 5 with 400, on nine sets; folds added 1.8 and
+# 1.3 (benchmarks/quality.py).
+TUNING_GAINS = {400: 0.05, math.inf: 0.02}
+FOLDS_GAIN = 0.018
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964
 
@@ -84,22 +87,27 @@ UNKNOWN = Prior(0.0, 0.1, "no results for such a model on other data sets")
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A model that a run may begin from. ``operations`` are those of a forward pass of a row, on
-    average; ``passed`` gives the rows that fine-tuning passes, for so many training rows."""
+    average. Fine-tuning has this many ``folds``, or none where validation rows are set aside;
+    ``passed`` gives the rows that it passes, for so many training rows and folds."""
 
     model: LocalModel
     rows: FrozenRows
     operations: float
     prior: Prior
-    passed: Callable[[int], float]
+    folds: int
+    passed: Callable[[int, int], float]
+
+
+Mode = Literal["tuned", "without folds", "frozen"]
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A candidate, fine-tuned or ``frozen``: its expected score relative to the embedded model's
-    probe, and the estimated ``seconds`` of training."""
+    """A candidate, fine-tuned (with the usual folds or without) or frozen: its expected score
+    relative to the embedded model's probe, and the estimated ``seconds`` of training."""
 
     candidate: Candidate
-    frozen: bool
+    mode: Mode
     advantage: Advantage
     expected: float
     seconds: float
@@ -107,14 +115,16 @@ class Option:
     @property
     def name(self) -> str:
         name = short_name(self.candidate.model.name)
-        return f"{name} with a frozen encoder" if self.frozen else name
+        return name + {"tuned": "", "frozen": " with a frozen encoder"}.get(
+            self.mode, f" {self.mode}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModelChoice:
-    """The settings of a recipe's ``model``, and the decisions that say why."""
+    """The settings of a recipe's ``model`` and ``train``, and the decisions that say why."""
 
-    settings: dict[str, object]
+    settings: dict[str, dict[str, object]]
     decisions: tuple[Decision, ...]
 
 
@@ -198,9 +208,9 @@ class BaseModels:
         # Against itself.
         advantages[0] = Advantage(0.0, 0.0)
         options = [
-            self._option(one, advantage, frozen, len(train))
+            self._option(one, advantage, mode, len(train))
             for one, advantage in zip(self.candidates, advantages, strict=True)
-            for frozen in self._modes()
+            for mode in self._modes(one)
         ]
         budget_s = self._budget_s(options[0].seconds)
         affordable = [one for one in options if one.seconds <= budget_s or one is options[0]]
@@ -215,20 +225,30 @@ class BaseModels:
     def prepared(self, embedded: PreparedData, prepare: Prepare, train: Ints) -> PreparedData:
         """The rows prepared for the model that is best for those at ``train``."""
         choice = self.choose(train)
-        recipe = self.recipe.with_changes(model=choice.settings)
+        recipe = self.recipe.with_changes(**choice.settings)
         best = embedded if recipe == self.recipe else prepare(recipe)
         return replace(best, base_models=replace(self, decisions=choice.decisions))
 
-    def _modes(self) -> tuple[bool, ...]:
-        """Whether a body may stay frozen: where no layers are named, and a row has one class."""
-        of_class = self.candidates[0].rows.label_type == "class"
-        return (False, True) if of_class and self.recipe.model.freeze is None else (False,)
+    def _modes(self, of: Candidate) -> tuple[Mode, ...]:
+        """The ways to train a candidate. Folds may be left out where the recipe does not ask for
+        them; a body may stay frozen where no layers are named, and a row has one class."""
+        modes: list[Mode] = ["tuned"]
+        if of.folds and self.recipe.train.folds is None:
+            modes.append("without folds")
+        if of.rows.label_type == "class" and self.recipe.model.freeze is None:
+            modes.append("frozen")
+        return tuple(modes)
 
-    def _option(self, of: Candidate, advantage: Advantage, frozen: bool, rows: int) -> Option:
-        passed = rows / FORWARD if frozen else of.passed(rows) * (1 + BACKWARD) / TRAINING
-        gain = next(one for most, one in TUNING_GAINS.items() if rows <= most)
-        expected = advantage.mean + (0.0 if frozen else gain)
-        return Option(of, frozen, advantage, expected, of.operations * passed / self.speed)
+    def _option(self, of: Candidate, advantage: Advantage, mode: Mode, rows: int) -> Option:
+        if mode == "frozen":
+            passed, gain = rows / FORWARD, 0.0
+        else:
+            folds = of.folds if mode == "tuned" else 0
+            passed = of.passed(rows, folds) * (1 + BACKWARD) / TRAINING
+            gain = next(one for most, one in TUNING_GAINS.items() if rows <= most)
+            gain += FOLDS_GAIN if folds else 0.0
+        expected = advantage.mean + gain
+        return Option(of, mode, advantage, expected, of.operations * passed / self.speed)
 
     def _budget_s(self, embedded_s: float) -> float:
         if self.budget is not None:
@@ -237,13 +257,17 @@ class BaseModels:
 
     def settings(self, train: Ints, recipe: Recipe) -> dict[str, object]:
         """See ``ChoosesModel.settings``."""
-        chosen = self.choose(train).settings.items()
-        known = recipe.model
-        return {f"model.{key}": one for key, one in chosen if getattr(known, key) != one}
+        return {
+            f"{part}.{key}": value
+            for part, chosen in self.choose(train).settings.items()
+            for key, value in chosen.items()
+            if getattr(getattr(recipe, part), key) != value
+        }
 
-    def _settings(self, taken: Option) -> dict[str, object]:
-        freeze = BACKBONE if taken.frozen else self.recipe.model.freeze
-        return {**_named(taken.candidate.model), "freeze": freeze}
+    def _settings(self, taken: Option) -> dict[str, dict[str, object]]:
+        freeze = BACKBONE if taken.mode == "frozen" else self.recipe.model.freeze
+        folds: dict[str, object] = {"folds": 0} if taken.mode == "without folds" else {}
+        return {"model": {**_named(taken.candidate.model), "freeze": freeze}, "train": folds}
 
     def _decisions(
         self,
@@ -307,7 +331,9 @@ def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advant
 def _reason(option: Option, taken: Option, best: float, budget_s: float) -> str:
     """Why the option is taken, or not; ``best`` is the highest expected score in the budget."""
     if option is taken and taken.expected >= best:
-        return "the highest expected score after training"
+        without = "; with folds it would be over the budget (model.budget)"
+        highest = "the highest expected score after training"
+        return highest + (without if option.mode == "without folds" else "")
     if option is taken:
         return f"within {100 * CLOSE:g} points of the highest expected score, and faster"
     if option.seconds > budget_s:
@@ -324,10 +350,13 @@ def _candidate(
     loaded, recipe = prepared.loaded, prepared.recipe
     parameters, classes = count_parameters(loaded.network)[0], class_count(prepared)
 
-    def passed(rows: int) -> float:
-        kind = (loaded.defaults, classes)
-        # With folds validation rows are passed too, and K folds pass K - 1 times what the run does.
+    kind = (loaded.defaults, classes)
+    folds = recipe.train.folds
+    if folds is None:
         folds = default_folds(recipe, parameters, len(prepared), *kind)
+
+    def passed(rows: int, folds: int) -> float:
+        # With folds validation rows are passed too, and K folds pass K - 1 times what the run does.
         rows = len(prepared) if folds else rows
         filled, _ = resolve_settings(recipe, parameters, rows, *kind)
         phases = plan_phases(resolve_recipe(filled), parameters, rows, *kind)
@@ -337,7 +366,7 @@ def _candidate(
     source = find_model(model.name, revision=model.revision)
     prior = _prior(source, parameters, language)
     model = replace(model, revision=source.commit or model.revision)
-    return Candidate(model, FrozenRows.of(prepared, sample), operations, prior, passed)
+    return Candidate(model, FrozenRows.of(prepared, sample), operations, prior, folds, passed)
 
 
 def _named(model: LocalModel) -> dict[str, object]:
