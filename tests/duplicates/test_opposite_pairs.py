@@ -46,9 +46,7 @@ def numbers(labels: list[str]) -> Any:
 
 
 def neighbours_by_sklearn(texts: list[str]) -> set[tuple[int, int]]:
-    vectors = TfidfVectorizer(
-        sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"\w+|[^\w\s]"
-    ).fit_transform(texts)
+    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
     nearest = NearestNeighbors(n_neighbors=1, metric="cosine").fit(vectors).kneighbors()[1][:, 0]
     return {(at, int(of)) for at, of in enumerate(nearest) if nearest[of] == at and at < of}
 

@@ -22,10 +22,10 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.duplicates.word_features import word_features
-from holdfast.duplicates.words import I64, RowTexts
+from holdfast.duplicates.word_features import tf_idf
+from holdfast.duplicates.words import I64, RowTexts, read_texts
 
-# More rows are not searched: it would take more than ten seconds.
+# More rows are not searched: so many take three seconds, and all pairs of more take minutes.
 MAX_ROWS = 20_000
 # Rows whose neighbours decide whether the others' are searched, and similarities held at once.
 SAMPLE, BLOCK = 1000, 10_000_000
@@ -60,7 +60,7 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
     such pairs.
 
     They do where the share of different labels among mutual nearest neighbours, by the cosine
-    similarity of ``word_features``, is significantly above (1 + q) ÷ 2, half-way between all of
+    similarity of ``tf_idf`` of words, is significantly above (1 + q) ÷ 2, half-way between all of
     them and the share q among pairs of random rows (binomial test, p < 0.001). Above 1,000 rows the
     test uses the neighbours of 1,000 of them. Equal texts count once, and more than 20,000 rows are
     not searched. The result does not depend on the order of the rows.
@@ -104,7 +104,13 @@ class _Neighbours:
     """Nearest neighbours by words among texts in a fixed order; ties go to the first."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._vectors = word_features(texts)
+        from scipy.sparse import csr_matrix
+
+        words = read_texts(texts)
+        shape = (len(texts), max(1, len(words.vocabulary)))
+        counts = csr_matrix((np.ones(len(words.words)), words.words, words.starts), shape=shape)
+        counts.sum_duplicates()
+        self._vectors = tf_idf(counts)
         self._transposed = self._vectors.T.tocsr()
 
     def mutual(self, rows: Ints) -> tuple[Ints, Ints]:

@@ -22,12 +22,8 @@ MAX_TOKENS = 2000
 
 
 def word_features(texts: Sequence[str]) -> csr_matrix:
-    """Weights of words and of pairs of neighbouring words [n, words], each row of length 1.
-
-    A weight is (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))), as in
-    scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``. Words in fewer than two texts are
-    omitted, and all but the 50,000 most frequent. Case is ignored.
-    """
+    """``tf_idf`` of words and of pairs of neighbouring words [n, words]. Words in fewer than two
+    texts are omitted, and all but the 50,000 most frequent. Case is ignored."""
     from scipy.sparse import csr_matrix
 
     token_counts = [_word_counts(text) for text in texts]
@@ -36,20 +32,27 @@ def word_features(texts: Sequence[str]) -> csr_matrix:
     if len(vocabulary) > MOST_WORDS:
         vocabulary = sorted(vocabulary, key=lambda part: (-rows_with[part], part))[:MOST_WORDS]
     column_of = {part: column_index for column_index, part in enumerate(vocabulary)}
-    inverse_frequency = 1 + np.log(
-        (1 + len(texts)) / (1 + np.array([rows_with[part] for part in vocabulary]))
-    )
     columns, counts, ends = [], [], [0]
     for row in token_counts:
         row_columns = [(column_of[part], n) for part, n in row.items() if part in column_of]
         columns += [column_index for column_index, _ in row_columns]
         counts += [n for _, n in row_columns]
         ends.append(len(columns))
-    column_index = np.asarray(columns, dtype=np.int32)
-    weights = (1 + np.log(np.asarray(counts, dtype=np.float64))) * inverse_frequency[column_index]
-    table = csr_matrix(
-        (weights, column_index, np.asarray(ends)), shape=(len(texts), max(1, len(vocabulary)))
-    )
+    shape = (len(texts), max(1, len(vocabulary)))
+    return tf_idf(csr_matrix((counts, np.asarray(columns, dtype=np.int32), ends), shape=shape))
+
+
+def tf_idf(counts: csr_matrix) -> csr_matrix:
+    """Weights of the words of texts [n, words] from their ``counts``, each row of length 1.
+
+    A weight is (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))), as in
+    scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``.
+    """
+    texts, words = counts.shape
+    rows_with = np.bincount(counts.indices, minlength=words)
+    inverse_frequency = 1 + np.log((1 + texts) / (1 + rows_with))
+    table = counts.astype(np.float64)
+    table.data = (1 + np.log(table.data)) * inverse_frequency[table.indices]
     lengths = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).reshape(-1))
     table.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(table.indptr))
     return table
