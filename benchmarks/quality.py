@@ -73,6 +73,9 @@ FOLDED = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
 STRONGLY_FOLDED = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
 # With 400 rows: folds, and epochs at 1e-4. The second is the default; six epochs are the default's.
 FOLDED_MORE = ((0, 6), (2, 6), (2, 4), (2, 3))
+# Folds, epochs and their learning rate from the strong encoder, with 400 rows of short texts.
+STRONGLY_FOLDED_MORE = ((0, 4, 5e-5), (2, 4, 5e-5))
+SHORT_SETS = ("cr", "mr", "trec", "queries")
 # Sets whose labels are words, which the default may learn from.
 NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
 WITHOUT_NAMES = f"without names, {MINILM}"
@@ -119,7 +122,18 @@ def folded(strong: str) -> dict[str, dict[str, Any]]:
             "train.folds": folds,
             **length,
         }
+    for folds, epochs, rate in STRONGLY_FOLDED_MORE:
+        found[strongly_folded_more(folds, epochs, rate)] = {
+            "model.name": strong,
+            "train.folds": folds,
+            "train.epochs": epochs,
+            "train.learning_rate": rate,
+        }
     return found
+
+
+def strongly_folded_more(folds: int, epochs: int, rate: float) -> str:
+    return f"folds {folds}, {epochs} epochs at {rate:g}, {STRONG}"
 
 
 def folded_more(folds: int, epochs: int) -> str:
@@ -138,11 +152,13 @@ def cells(part: str) -> list[dict[str, Any]]:
         names = [folded_name(*plan, MINILM) for plan in FOLDED]
         others = [folded_name(*plan, STRONG) for plan in STRONGLY_FOLDED]
         usual = [folded_more(*plan) for plan in FOLDED_MORE]
+        strongly = [strongly_folded_more(*plan) for plan in STRONGLY_FOLDED_MORE]
         return [
             *grid(seed=range(2), rows=(100, 50), data=SETS, arm=names),
             *grid(seed=[0], rows=(200,), data=SETS, arm=names),
             *grid(seed=[0], rows=(100,), data=SETS, arm=others),
             *grid(seed=range(2), rows=(400,), data=SETS, arm=usual),
+            *grid(seed=[0], rows=(400,), data=SHORT_SETS, arm=strongly),
         ]
     if part == "names":
         return grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES])
@@ -396,6 +412,7 @@ those with and without folds, with the highest mean over all sets but the one th
                 (OURS[MINILM], WITHOUT_FOLDS),
                 (CHOSEN, WITHOUT_FOLDS),
                 *((folded_more(*one), folded_more(*FOLDED_MORE[0])) for one in FOLDED_MORE[1:]),
+                [strongly_folded_more(*plan) for plan in reversed(STRONGLY_FOLDED_MORE)],
             ],
             {"Accuracy, points": Metric("accuracy", 100)},
             "rows",
