@@ -284,6 +284,33 @@ def test_more_rows_and_rows_with_their_own_validation_rows_are_not(
     assert learning_rows(recipe, load_and_divide(recipe)).folds == 0
 
 
+def test_a_fold_predicts_no_row_by_the_row_of_its_pair(
+    tmp_path: Path, quick: list[str], write_csv: Any
+) -> None:
+    """Pairs of one subject with different labels, in a whole run: a fold learns both or neither."""
+    random = np.random.default_rng(0)
+    subjects = [" ".join(f"word{k}" for k in random.integers(0, 900, 8)) for _ in range(36)]
+    pairs = [
+        row
+        for subject in subjects
+        for row in ((f"{subject} left", "human"), (f"{subject} right", "machine"))
+    ]
+    order = random.permutation(len(pairs))
+    path = write_csv(tmp_path / "rows.csv", [pairs[at] for at in order])
+    recipe = override(Recipe(), [f"data.path={path}", *quick, "train.folds=2", "train.max_steps=4"])
+    train(recipe, tmp_path / "run")
+    result = json.loads((tmp_path / "run/result.json").read_text("utf-8"))
+    assert any(one["check"] == "opposite_labels" for one in result["data"]["findings"])
+    splits = parquet.read_table(tmp_path / "run/splits.parquet").to_pylist()
+    split = {pairs[at][0]: one["split"] for at, one in zip(order, splits, strict=True)}
+    assert all(split[f"{one} left"] == split[f"{one} right"] for one in subjects)
+    learning = learning_rows(recipe, load_and_divide(recipe))
+    texts = learning.prepared.rows.column("text")
+    for fold in make_folds(learning.prepared.units, np.zeros(len(texts), dtype=int), 2, seed=0):
+        held_out = {texts[at].rsplit(" ", 1)[0] for at in fold.held_out}
+        assert len(fold.held_out) == 2 * len(held_out)
+
+
 @pytest.mark.slow
 def test_a_run_says_that_its_validation_is_out_of_fold(
     csv: Path, quick: list[str], tmp_path: Path
