@@ -6,7 +6,7 @@
 ``--out FOLDER`` says where recordings lie, ``--recipe``, ``--set`` and ``--rows`` (as often as
 wanted) and ``--seeds N`` which are meant, ``--minutes M`` when none is begun any more.
 
-A recording is one run that is never stopped, on one of ten sets of eight kinds, with 60 to 400
+A recording is one run that is never stopped, on one of ten sets of nine kinds, with 60 to 400
 labelled rows (82 % training, 18 % validation), as ``recorded/kept_runs.py`` lists them.
 """
 

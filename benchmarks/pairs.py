@@ -66,15 +66,15 @@ def finding(lines: Lines) -> str:
     others = [line for line in searches if line["data"] != PAIRED]
     if not of_pairs or not others:
         return ""
+    found, wrong = (sum(one["found"] for one in some) for some in (of_pairs, others))
     told = (
-        f"Found in {share(sum(one['found'] for one in of_pairs), len(of_pairs), long=True)} of the "
-        f"cells of the set that consists of pairs and in "
-        f"{share(sum(one['found'] for one in others), len(others), long=True)} of the others."
+        f"Pairs are found in {share(found, len(of_pairs), long=True)} cells of the set that "
+        f"consists of pairs and in {share(wrong, len(others), long=True)} cells of the others."
     )
     gap = paired(lines, "accuracy", TOGETHER, APART)
     if gap is None:
         return told
-    return f"{told} To keep pairs together changes test accuracy by {gap.words(100, 1, ' points')}."
+    return f"{told} Keeping pairs together changes test accuracy by {gap.words(100, 1, ' points')}."
 
 
 CLAIM = Claim(
@@ -82,9 +82,9 @@ CLAIM = Claim(
     "Data",
     "Rows in pairs of different labels",
     """\
-Rows are searched for pairs with 50 to 1,600 labelled rows and five seeds; a cell has the rows that
-`quality` has. The default is run on the set of pairs as it is ("together") and without the search
-("apart"), on the same rows.""",
+The search for pairs runs on 50 to 1,600 labelled rows of each set, with five seeds; the rows are
+those of `quality`. On the set of pairs the default is trained with the search ("together") and
+without it ("apart"), on the same rows.""",
     cells,
     finding,
     [
@@ -92,7 +92,9 @@ Rows are searched for pairs with 50 to 1,600 labelled rows and five seeds; a cel
             [(TOGETHER, APART)], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
         )([line for line in lines if line["arm"] != SEARCH])
     ],
-    "One set of pairs was at hand; intervals over sets are not possible.",
+    """\
+Only one set consists of pairs, so there is no interval over sets. The cells of a set are not
+independent: the intervals above are too narrow.""",
 )
 
 

@@ -262,22 +262,23 @@ def finding(lines: Lines) -> str:
             best = max(found, key=lambda plan: found[plan].value)
             words = found[best].words(100, 1, " points")
             parts.append(
-                f"with {rows} labelled rows and {encoder} `{best}` has {words} of accuracy against "
-                f"`{first}`"
+                f"with {rows} labelled rows and {encoder}, the plan with the largest gain over "
+                f"`{first}` is `{best}`: {words} of test accuracy"
             )
     told = "; ".join(parts)
     return f"{told[0].upper()}{told[1:]}." if parts else ""
 
 
-RULES = "Which checkpoint, of the same runs from the strong encoder"
+RULES = "Rules for the best checkpoint, on the same runs of the strong encoder"
 CLAIM = Claim(
     NAME,
     "Accuracy",
     "The training plan for few rows, and the checkpoint to keep",
     """\
-MiniLM learns from all labelled rows, and its last state is scored; all-mpnet-base-v2 (strong)
-learns from 82 % and every evaluation is scored, so that the rules that keep a checkpoint by the
-other 18 % are compared on the same runs. No run is stopped; one thread.""",
+MiniLM is trained on all labelled rows, and its last checkpoint is scored. all-mpnet-base-v2
+("strong") is trained on 82 % of them, and the model is scored at every evaluation, so that rules
+for the best checkpoint, which use the other 18 %, are compared on the same runs. "Contrast" is
+supervised contrastive learning. No run is stopped early; each uses one thread.""",
     lambda: [cell for encoder, rows in PLANS for cell in cells(encoder, rows)],
     finding,
     [
@@ -302,7 +303,9 @@ other 18 % are compared on the same runs. No run is stopped; one thread.""",
             heading=RULES,
         )(kept_lines(lines)),
     ],
-    "One seed of most sets: a difference of a point between plans is not shown.",
+    """\
+There are one or two seeds a set: differences of about a point cannot be shown. The accuracies of
+the first table are means over different cells; only the paired differences compare plans.""",
 )
 
 

@@ -1,4 +1,4 @@
-"""Ten sets of eight kinds, cut short: opinions (CR, MR), types of question (TREC), intents
+"""Ten sets of nine kinds, cut short: opinions (CR, MR), types of question (TREC), intents
 (BANKING77), human or machine (pairs on one side), sections of packages, authors of paragraphs,
 tasks that an instruction sets, what a question asks of a table, topics of a doctor's dialogue.
 

@@ -241,11 +241,11 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
             f"on {rows} validation rows the difference is not significant (paired t-test, "
             f"threshold p < {PROBE_LEVEL:g})"
             if knows_classes(history[0])
-            else "it only guesses"
+            else "that loss is no lower than guessing gives"
         )
         explanation = (
-            f"the linear probe has a lower {name}, but {no_evidence}, and runs with this recipe "
-            "were measured to improve on their linear probe"
+            f"the linear probe has the lowest {name}, but {no_evidence}, and in benchmarks runs "
+            "with this recipe improved on their linear probe"
         )
     elif history[best].branch.number != history[best_place].branch.number:
         explanation = (

@@ -2,14 +2,14 @@
 human's and a machine's answer to one prompt, two hypotheses for one premise (*contrast sets*,
 2004.02709; *counterfactually augmented data*, 1909.12434).
 
-If one row of such a pair is learned from and the other one is predicted, the shared words suggest
-the wrong label: on 100 pairs of human and machine answers, accuracy out of fold was 31 % where
-guessing gives 50 %. So both rows belong into one split and one fold.
+If a model is trained on one row of such a pair and predicts the other, the shared words suggest
+the wrong label, and validation accuracy may fall below that of guessing. So both rows belong in the
+same split and the same fold.
 
 Two rows are a pair where each is the other's nearest neighbour by words. Ordinary neighbours have
-*less* often different labels than two rows drawn at random; those of rewritten pairs nearly always
-have. On ten data sets with 50 to 1,600 rows the one that consists of pairs was told from the others
-in each of 170 cells (``benchmarks/pairs.py``).
+different labels *less* often than two random rows; the rows of a rewritten pair nearly always do.
+On ten data sets with 50 to 1,600 rows the one that consists of pairs was told from the others in
+each of 170 cells (``benchmarks/pairs.py``).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
     outer = outer_folds(learning)
     because = (
         "data.split.test=0: each fold is predicted by a model trained in the same way on the "
-        "other rows; the score of the model trained on all rows is out of fold"
+        "other rows; the score of the final model is out of fold"
     )
     notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
     return replace(learning, outer=outer)
@@ -143,7 +143,7 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
         raise RecipeError(FOLDS_KEY, against, folds, f"Leave it out, or set {FOLDS_KEY}=0.")
     because = (
         "set in the recipe: validation rows are also used for training, and every choice is made "
-        "out of fold"
+        "on out-of-fold predictions"
     )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
@@ -161,8 +161,9 @@ def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: in
     if _min_class_units(prepared) < 2 * folds:
         return 0
     because = (
-        f"{valid} validation rows of {train + valid} are too few, so they are also used for "
-        f"training: every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
+        f"{valid} of {train + valid} rows are too few for validation, so they are also used for "
+        "training: stopping, best checkpoint and temperature are chosen on out-of-fold "
+        f"predictions ({FOLDS_KEY}=0 sets them aside)"
     )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
@@ -309,7 +310,7 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     units, labels = prepared.units[rows], _labels_of(learning)[rows]
     seed = derive_seed(prepared.recipe.seed, "outer folds")
     names = prepared.rows.classes
-    with _name_division(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
+    with _name_division(f"the {FOLDS} outer folds that give the score with data.split.test=0"):
         folds = make_folds(units, labels, FOLDS, seed, class_names=names)
     for fold in folds:
         with _name_division(

@@ -1,7 +1,7 @@
 """The default recipe: a table by number of rows and type of model; and a recipe's training phases.
 
-Each line names the benchmark that chose it. A value that the user sets always takes precedence. A
-value far outside its usual range leads to a finding, never to a silent change.
+Each line names the benchmark or the reference behind it. A value that the user sets always takes
+precedence. A value far outside its usual range leads to a finding, never to a silent change.
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """Choose the base model (``model.name: auto``) among the encoders on this machine.
 
-Each candidate passes once over at most 600 rows, frozen. A linear probe on its layers, out of fold,
-gives a score of each row that the run learns from; d is the mean difference to the embedded model's
-score, s its standard error. On other data sets the advantage of such a model was δ on average, with
+At most 600 rows pass once through each frozen candidate. A linear probe on its layers scores each
+training row out of fold; d is the mean difference from the embedded model's scores, s its standard
+error. On other data sets the advantage of such a model was δ on average, with
 a standard deviation of τ between sets. The expected advantage is the mean of the posterior,
 
     (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
 
-(a normal mean with a normal prior). To it is added what fine-tuning brings over the probe, with
-folds or without, where its estimated time is within the budget. The option with the highest sum is
-taken, and of those within half a point the cheapest. Times are counted operations divided by the
-speed of the machine (``training/machine/speed.py``), so that the choice is the same in every run on
-a machine.
+(a normal mean with a normal prior). The expected gain of fine-tuning over the probe is added, with
+folds or without. Of the options within the budget, those within half a point of the highest sum are
+compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
+machine (``training/machine/speed.py``), so that the choice is the same in every run on a machine.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Prior:
 
 # Larger sentence encoders than the embedded one, on the sets of benchmarks/quality.py.
 SENTENCES = Prior(
-    0.04, 0.05, "on ten other data sets a larger sentence encoder was 4 points better"
+    0.04, 0.05, "on other data sets a linear probe on a larger sentence encoder was 4 points better"
 )
 UNKNOWN = Prior(0.0, 0.1, "no results for such a model on other data sets")
 
@@ -307,8 +306,8 @@ class Advantage:
         """It as a sentence's part, with its 95 % interval."""
         low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
         return (
-            f"expected probe score {100 * self.mean:+.1f} points against embedded (95 % interval "
-            f"{low:+.1f} to {high:+.1f}; {prior.source})"
+            f"expected linear-probe score {100 * self.mean:+.1f} points relative to embedded "
+            f"(95 % interval {low:+.1f} to {high:+.1f}; {prior.source})"
         )
 
 
@@ -341,7 +340,7 @@ def _reason(option: Option, taken: Option, best: float, budget_s: float) -> str:
     more = 100 * (option.expected - taken.expected)
     if more > 0:
         return f"at most {100 * CLOSE:g} points better after training, and slower"
-    return f"expected score after training {more:+.1f} points"
+    return f"expected score after training {more:+.1f} points relative to the chosen model"
 
 
 def _candidate(
@@ -391,7 +390,7 @@ def _prior(source: Source, parameters: int, language: str | None) -> Prior:
 def _embedded_alone(task: str | None) -> Decision:
     """What a larger encoder would probably bring, where there is none on this machine."""
     others = "" if task in TAGGING_TASKS else f"; {SENTENCES.source}"
-    because = f"the only encoder on this machine{others} (--download compares some)"
+    because = f"the only encoder on this machine{others} (--download adds some of the hub)"
     return Decision("base model", EMBEDDED_MODEL, because, prominent=True)
 
 
@@ -424,7 +423,10 @@ def _refuse_settings(recipe: Recipe) -> None:
     if not has_choice(recipe):
         for key in ("download", "candidates", "budget"):
             if getattr(recipe.model, key):
-                rule = f"needs model.name={AUTO_MODEL} and a task with classes or tags of texts"
+                rule = (
+                    f"needs model.name={AUTO_MODEL}, text or token classification, and neither "
+                    "distill.teacher nor model.static"
+                )
                 value = getattr(recipe.model, key)
                 raise RecipeError(f"model.{key}", rule, value, "Remove it.")
         return
@@ -440,7 +442,7 @@ def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
     _refuse_settings(recipe)
     embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **WITHOUT_CHOICE}))
     if has_choice(recipe) and process_count() > 1:
-        because = "models are compared in a single process only; set model.name to take another one"
+        because = "models are compared in a single process only; set model.name to use another one"
         notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
         return embedded
     base_models = BaseModels.of(recipe.model, embedded, prepare) if has_choice(recipe) else None

@@ -250,7 +250,7 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
     if outcome.pairs is not None:
         notes.append(
             f"{count_phrase(len(outcome.pairs), 'pair')} of rows on one subject with different "
-            "labels count as groups"
+            "labels are kept together like groups"
         )
     because = "; ".join(notes)
     return Decision("split", sizes, because)
