@@ -90,7 +90,7 @@ PLANS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
         **_contrast(40, 3e-5),
         **_contrast(40, 6e-5),
     },
-    (STRONG, MORE): {**_epochs(4, 5e-5), **_contrast(50, 6e-5)},
+    (STRONG, MORE): {**_epochs(4, 5e-5), **_epochs(6, 5e-5), **_both(50, 0, MORE, 6e-5)},
 }
 
 
