@@ -22,6 +22,7 @@ from holdfast.models.layers import freeze
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.report.answer.answer import answer
+from holdfast.tasks.classes import classifier
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens
 from holdfast.training.plan import Phase, Plan
@@ -205,6 +206,22 @@ def test_a_frozen_encoder_is_held_against_the_most_frequent_class(
     said = answer(result)
     assert "linear probe" not in f"{said.headline} {said.advice}"
     assert "most frequent class" in said.headline
+
+
+def test_the_test_rows_of_a_frozen_encoder_pass_once(
+    marked_csv: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline is the most frequent class: no row passes for a linear probe."""
+
+    def passed(**_: object) -> None:
+        raise AssertionError("a linear probe predicted rows that no score needs")
+
+    monkeypatch.setattr(classifier, "probe_network", lambda _: passed)
+    own = [one for one in quick if not one.startswith("methods.contrast")]
+    recipe = override(Recipe(), [f"data.path={marked_csv}", *own, "model.freeze=backbone"])
+    assert train(recipe, tmp_path / "run")["baseline"]["what"] == "majority class"
+    with pytest.raises(AssertionError, match="no score needs"):
+        train(override(recipe, ["model.freeze=none"]), tmp_path / "other")
 
 
 def test_contrast_has_nothing_to_train_in_a_frozen_encoder(

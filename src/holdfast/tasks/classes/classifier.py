@@ -190,19 +190,22 @@ def _baseline(
         }
     else:
         on_test = {MAJORITY: majority_outputs(labels, len(classes), outputs)}
-        on_test[PROBE] = replace(probe(table), groups=outputs.groups)
-    if folds is None or folds.probe is None:
-        valid_probe = probe(training_plan.splits.valid_rows.table)
-    else:
-        valid_probe = _outputs(
-            training_plan.valid.rows, labels_of(training_plan.valid), folds.probe
-        )
-    on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
-    selected, against = choose_baseline(on_valid), PROBE
     if training_plan.recipe.model.freeze == BACKBONE:
+        # The probe's pass over the rows would cost as much as the score.
         because = "only the last layer is trained, so a linear probe is the same kind of model"
         selected = Decision("baseline", MAJORITY, f"{because} (model.freeze={BACKBONE})")
         on_test, against = {MAJORITY: on_test[MAJORITY]}, MAJORITY
+    else:
+        if request.outer is None:
+            on_test[PROBE] = replace(probe(table), groups=outputs.groups)
+        if folds is None or folds.probe is None:
+            valid_probe = probe(training_plan.splits.valid_rows.table)
+        else:
+            valid_probe = _outputs(
+                training_plan.valid.rows, labels_of(training_plan.valid), folds.probe
+            )
+        majority = majority_outputs(labels, len(classes), valid_probe)
+        selected, against = choose_baseline({PROBE: valid_probe, MAJORITY: majority}), PROBE
     tests = {
         name: brief(
             score(o, classes)
