@@ -1,0 +1,148 @@
+"""Is the mean of a run's fold models better than the run's own model?
+
+    python benchmarks/fold_mean.py --jobs 2
+
+The default with 100 and 400 labelled rows: two folds, each of which learns from half of the rows,
+and a model of all rows, which is kept. On the same test rows are scored: that model; the mean of
+the probabilities of all three; the mean of the weights of all three, and of the folds' alone. Sets
+with a class of fewer than four rows have no folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Lines, Metric, comparison, melt, paired
+from peers.arms import write_recipe
+from peers.process import commit
+from peers.sets import SETS
+
+from quality import rows_of
+
+NAME = "fold_mean"
+KEPT, PROBABILITIES, WEIGHTS, OF_FOLDS = (
+    "own model",
+    "mean of probabilities",
+    "mean of weights",
+    "mean of the folds' weights",
+)
+State = Mapping[str, Any]
+
+
+def cells() -> list[Cell]:
+    few = grid(seed=range(2), rows=(100,), data=SETS)
+    return [*few, *grid(seed=[0], rows=(400,), data=SETS)]
+
+
+def run_one(cell: Cell) -> Result | None:
+    from scipy.special import softmax
+
+    from holdfast.fits import cross_fitting
+    from holdfast.fits.row_use import learning_rows
+    from holdfast.prepare.rows import load_and_divide
+    from holdfast.recipe import override, read_recipe
+    from holdfast.tasks.classes.encoding import encode
+    from holdfast.training.observe import Observer
+
+    parts, of_folds = rows_of(cell["data"], cell["rows"], cell["seed"]), []
+    if parts is None:
+        return None
+    fit_fold = cross_fitting.train
+
+    def keep_weights(job: Any) -> Any:
+        trained = fit_fold(job)
+        of_folds.append(copied(job.network))
+        return trained
+
+    with tempfile.TemporaryDirectory() as place:
+        recipe = read_recipe(write_recipe(parts, Path(place), cell["seed"], whole=True))
+        divided = load_and_divide(override(recipe, ["train.threads=1"]))
+        learning = learning_rows(divided.recipe, divided)
+        if not learning.folds:
+            return None
+        with mock.patch.object(cross_fitting, "train", keep_weights):
+            fitted = learning.fit()
+        loaded = learning.prepared.loaded
+        assert loaded.max_length is not None
+        test = encode(divided.splits.test.open(), loaded.tokenizer, loaded.max_length)
+    network: Any = fitted.network
+    observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
+    own = copied(network)
+
+    def logits(state: State) -> Any:
+        network.load_state_dict(state)
+        return observer.measure(network, test, np.arange(len(test)))[1]
+
+    every = [own, *of_folds]
+    answers = {
+        KEPT: logits(own),
+        PROBABILITIES: sum(softmax(logits(one), axis=1) for one in every),
+        WEIGHTS: logits(mean(every)),
+        OF_FOLDS: logits(mean(of_folds)),
+    }
+    right = {
+        name: float((one.argmax(axis=1) == test.labels).mean()) for name, one in answers.items()
+    }
+    return {**right, "commit": commit()}
+
+
+def copied(network: Any) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def mean(states: Sequence[State]) -> dict[str, Any]:
+    """The mean of each weight; of numbers that are no weights the first."""
+    return {
+        name: sum(state[name].float() for state in states).div(len(states)).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    given = parser.parse_args()
+    run_cells(NAME, cells(), run_one, minutes=given.minutes, jobs=given.jobs)
+
+
+OTHERS = (PROBABILITIES, WEIGHTS, OF_FOLDS)
+
+
+def finding(lines: Lines) -> str:
+    melted = melt(lines, (KEPT, *OTHERS), "accuracy")
+    gaps = {name: paired(melted, "accuracy", name, KEPT) for name in OTHERS}
+    words = [f"the {name} {gap.words(100, 1, ' points')}" for name, gap in gaps.items() if gap]
+    return f"Test accuracy minus that of the run's own model: {'; '.join(words)}." if words else ""
+
+
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "The mean of the fold models",
+    """\
+The default from MiniLM with two folds (`train.folds`). The own model is trained on all labelled
+rows, each fold's model on half of them; the means are over these three models, or over the two of
+the folds. All are scored on the same 600 test rows of a set.""",
+    cells,
+    finding,
+    [
+        lambda lines: comparison(
+            [(name, KEPT) for name in OTHERS], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
+        )(melt(lines, (KEPT, *OTHERS), "accuracy"))
+    ],
+    "The mean of probabilities needs three models where one is saved. No part of it is in Holdfast.",
+)
+
+
+if __name__ == "__main__":
+    main()
