@@ -140,7 +140,7 @@ the folds. All are scored on the same 600 test rows of a set.""",
             [(name, KEPT) for name in OTHERS], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
         )(melt(lines, (KEPT, *OTHERS), "accuracy"))
     ],
-    "The mean of probabilities needs three models where one is saved. No part of it is in Holdfast.",
+    "The mean of probabilities needs three models where one is saved. Holdfast does not do this.",
 )
 
 
