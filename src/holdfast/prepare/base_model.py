@@ -58,10 +58,10 @@ CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
 # What fine-tuning without folds gains over a probe: up to so many rows, and with more. From the
-# embedded encoder it was 6 points with 100 rows and 5 with 400, on nine sets; folds added 1.8 and
+# embedded encoder it was 6 points with 100 rows and 5 with 400, on nine sets; folds added 1.5 and
 # 1.3 (benchmarks/quality.py).
 TUNING_GAINS = {400: 0.05, math.inf: 0.02}
-FOLDS_GAIN = 0.018
+FOLDS_GAIN = 0.015
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964
 
