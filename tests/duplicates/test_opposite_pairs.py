@@ -131,6 +131,40 @@ def test_both_rows_of_a_pair_are_in_one_split_and_one_fold() -> None:
         assert not any(len(in_use[a] & in_use[b]) >= 8 for a in fold.train for b in fold.held_out)
 
 
+@pytest.mark.parametrize(("blocks", "rows"), [(15, 4), (8, 40)])
+def test_pairs_part_no_group_of_near_duplicates(blocks: int, rows: int) -> None:
+    """In a block of near-duplicates with both labels rows are mutual neighbours, too."""
+    texts, labels = paired(60)
+    rng = random.Random(1)
+    for _ in range(blocks):
+        words = ["".join(rng.choices(SYLLABLES, k=4)) for _ in range(30)]
+        for at in range(rows):
+            texts.append(" ".join([*words, f"end{at % 3}"]))
+            labels.append(("human", "machine")[at % 2])
+    splits = split_table(table_from_texts(texts, labels), seed=0)
+    kept = splits.records.column("split").to_pylist()
+    assert "dropped" not in kept
+    for first in range(120, len(texts), rows):
+        assert len(set(kept[first : first + rows])) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pairs_do_not_prevent_the_split_of_small_classes(seed: int) -> None:
+    texts, labels = paired(150, seed)
+    for place in range(30):
+        labels[place * 9] = f"rare {place % 10}"
+    splits = split_table(table_from_texts(texts, labels, rare_below=1), seed=seed)
+    assert "dropped" not in splits.records.column("split").to_pylist()
+
+
+def test_rows_without_a_label_are_no_class() -> None:
+    texts, labels = paired(60)
+    table = table_from_texts([*texts, "one more"], [*labels, None], classes=("human", "machine"))
+    assert opposite_pairs_of(table) is not None
+    unknown = table_from_texts(texts)
+    assert opposite_pairs_of(unknown) is None
+
+
 def test_a_group_column_is_kept_instead() -> None:
     texts, labels = paired(60)
     table = table_from_texts(texts, labels, groups=[f"g{at % 30}" for at in range(len(texts))])

@@ -83,7 +83,7 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
     assert made.notes == named.notes
     (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
     assert (hint.what, hint.chosen) == ("base model", "embedded")
-    assert "4 points better (--download compares some)" in hint.because
+    assert "4 points better (--download adds some of the hub)" in hint.because
 
 
 def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given(
@@ -138,7 +138,7 @@ def test_a_model_that_is_too_dear_is_named_but_not_taken(
 
 
 def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
-    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Any, rows: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_model, "operations_per_second", lambda _: 1e6)
     monkeypatch.setattr(base_model, "PROBING_S", 1e9)
@@ -153,6 +153,10 @@ def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
         made, _, _ = prepared(budget)
         assert made.base_models.decisions[0].chosen == name
         assert made.recipe.train.folds == folds
+    # Without test rows the default has no folds, and no time is estimated for any.
+    recipe = override(Recipe(), [f"data.path={rows}", "data.split.test=0", "train.threads=1"])
+    models: Any = row_use.learning_rows(recipe, load_and_divide(recipe)).prepared.base_models
+    assert [one.folds for one in models.candidates] == [0, 0]
     made, _, _ = prepared(f"model.budget={1.9 * seconds / 60}", "train.folds=2")
     assert "without folds" not in made.base_models.decisions[0].chosen
 
@@ -168,7 +172,7 @@ def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_lef
         prepared(f"model.candidates=[{other}]")
     with pytest.raises(ModelError, match="neither a folder nor a model in the Hugging Face cache"):
         prepared("model.candidates=[nowhere/at-all]")
-    with pytest.raises(RecipeError, match="and a task with classes or tags"):
+    with pytest.raises(RecipeError, match="text or token classification"):
         prepared("model.name=embedded", "model.budget=5")
 
 

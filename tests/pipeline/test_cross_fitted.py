@@ -22,6 +22,7 @@ from holdfast.fits.cross_fitting import (
     FoldRun,
     cross_fit,
     fold_file,
+    fold_seed,
     step_of_fold,
     steps_of_fold,
 )
@@ -305,8 +306,9 @@ def test_a_fold_predicts_no_row_by_the_row_of_its_pair(
     split = {pairs[at][0]: one["split"] for at, one in zip(order, splits, strict=True)}
     assert all(split[f"{one} left"] == split[f"{one} right"] for one in subjects)
     learning = learning_rows(recipe, load_and_divide(recipe))
-    texts = learning.prepared.rows.column("text")
-    for fold in make_folds(learning.prepared.units, np.zeros(len(texts), dtype=int), 2, seed=0):
+    prepared, texts = learning.prepared, learning.prepared.rows.column("text")
+    labels = prepared.rows.column("label")
+    for fold in make_folds(prepared.units, labels, learning.folds, fold_seed(prepared)):
         held_out = {texts[at].rsplit(" ", 1)[0] for at in fold.held_out}
         assert len(fold.held_out) == 2 * len(held_out)
 

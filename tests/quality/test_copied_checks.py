@@ -394,7 +394,7 @@ def test_rows_in_pairs_of_different_labels_are_told() -> None:
     finding = found.finding
     assert (finding.severity, finding.count, finding.score) == ("warn", 120, 1.0)
     assert "100% of 60 pairs" in finding.because
-    assert "(50% of random pairs)" in finding.because
+    assert "compared with 50% of random pairs" in finding.because
     assert all(one.other_row == one.row + 1 and one.row % 2 == 0 for one in found.examples)
     assert (
         check(TableRows(table_from_texts(texts, ["human", "human", "machine", "machine"] * 30)))

@@ -15,20 +15,23 @@ each of 170 cells (``benchmarks/pairs.py``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
+from holdfast.duplicates.normalise import PAIR_MARK
 from holdfast.duplicates.word_features import tf_idf
 from holdfast.duplicates.words import I64, RowTexts, read_texts
 
-# More rows are not searched: so many take three seconds, and all pairs of more take minutes.
-MAX_ROWS = 20_000
+# More rows are not searched: so many that do come in pairs take seconds. The beginning of a long
+# text shows its subject.
+MAX_ROWS, MAX_CHARACTERS = 10_000, 8_000
 # Rows whose neighbours decide whether the others' are searched, and similarities held at once.
 SAMPLE, BLOCK = 1000, 10_000_000
+LEAST_CLASS_ROWS = 8
 # Level of the test that more than half of the neighbours are rewritten pairs.
 LEVEL = 1e-3
 
@@ -48,11 +51,17 @@ class OppositePairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def numbers(self, rows: int) -> I64:
-        """A number for each row [rows], equal for the two rows of a pair only."""
-        numbers = np.arange(rows, dtype=np.int64)
-        numbers[self.second] = self.first
-        return numbers
+    def join(self, groups: I64, labels: Ints) -> I64:
+        """The ``groups`` of rows [n], with the two rows of a pair in one: of pairs whose rows are
+        alone in their groups, and whose ``labels`` [n] have eight rows or more, so that enough
+        groups of a class are left to be dealt out."""
+        alone = np.bincount(groups)[groups] == 1
+        frequent = np.bincount(labels)[labels] >= LEAST_CLASS_ROWS
+        free = alone & frequent
+        pairs = free[self.first] & free[self.second]
+        joined = groups.copy()
+        joined[self.second[pairs]] = groups[self.first[pairs]]
+        return joined
 
 
 def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
@@ -62,7 +71,7 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
     They do where the share of different labels among mutual nearest neighbours, by the cosine
     similarity of ``tf_idf`` of words, is significantly above (1 + q) ÷ 2, half-way between all of
     them and the share q among pairs of random rows (binomial test, p < 0.001). Above 1,000 rows the
-    test uses the neighbours of 1,000 of them. Equal texts count once, and more than 20,000 rows are
+    test uses the neighbours of 1,000 of them. Equal texts count once, and more than 10,000 rows are
     not searched. The result does not depend on the order of the rows.
     """
     by_text = sorted(range(len(texts)), key=lambda at: (texts[at], labels[at]))
@@ -83,7 +92,7 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
     different = int((label[tested[0]] != label[tested[1]]).sum())
     if not _is_above((1 + expected) / 2, different, len(tested[0])):
         return None
-    one, other = tested if len(rows) <= SAMPLE else search.mutual(np.arange(len(rows)))
+    one, other = tested if len(rows) <= SAMPLE else search.all_mutual()
     opposite = label[one] != label[other]
     first, second = rows[one[opposite]], rows[other[opposite]]
     return OppositePairs(
@@ -93,11 +102,18 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
 
 def opposite_pairs_of(table: Table) -> OppositePairs | None:
     """``opposite_pairs`` of the rows of a table; ``None`` too where they are images, have not one
-    class each, or are more than 20,000."""
+    class each, or are more than 10,000."""
     is_image = "path" in table.rows.column_names
-    if is_image or not table.columns.one_class or len(table) > MAX_ROWS:
+    has_classes = table.columns.one_class and len(table.classes) > 1
+    if is_image or not has_classes or len(table) > MAX_ROWS:
         return None
-    return opposite_pairs(RowTexts(table)[:], table.column("label"))
+    labels = table.column("label")
+    known = np.flatnonzero(labels >= 0)
+    texts = [text.replace(PAIR_MARK, " ") for text in RowTexts(table)[:]]
+    found = opposite_pairs([texts[at] for at in known.tolist()], labels[known])
+    if found is None:
+        return None
+    return replace(found, first=known[found.first], second=known[found.second])
 
 
 class _Neighbours:
@@ -106,12 +122,19 @@ class _Neighbours:
     def __init__(self, texts: Sequence[str]) -> None:
         from scipy.sparse import csr_matrix
 
-        words = read_texts(texts)
+        words = read_texts([text[:MAX_CHARACTERS] for text in texts])
         shape = (len(texts), max(1, len(words.vocabulary)))
         counts = csr_matrix((np.ones(len(words.words)), words.words, words.starts), shape=shape)
         counts.sum_duplicates()
         self._vectors = tf_idf(counts)
         self._transposed = self._vectors.T.tocsr()
+
+    def all_mutual(self) -> tuple[Ints, Ints]:
+        """All pairs of mutual nearest neighbours, the lower position first."""
+        nearest = self._nearest(np.arange(self._vectors.shape[0]))
+        first = np.flatnonzero((nearest >= 0) & (nearest[nearest] == np.arange(len(nearest))))
+        first = first[first < nearest[first]]
+        return first, nearest[first]
 
     def mutual(self, rows: Ints) -> tuple[Ints, Ints]:
         """The pairs of mutual nearest neighbours of which one is among ``rows``, the lower position

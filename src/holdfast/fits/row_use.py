@@ -74,6 +74,9 @@ def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
 
 
 def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
+    if recipe.train.folds is None and not _may_fold(recipe, divided):
+        # Settled here, so that the time of a base model is estimated without folds.
+        recipe = recipe.with_changes(train={"folds": 0})
     prepared_alone, train, valid = prepare_divided(
         recipe, divided.splits, divided.findings, divided.unlabelled, extend=False
     )
@@ -138,7 +141,7 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
         return _usual_folds(prepared, divided, len(train), len(valid))
     if not folds:
         return 0
-    against = folds_conflict(prepared, divided)
+    against = folds_conflict(prepared.recipe, divided)
     if against:
         raise RecipeError(FOLDS_KEY, against, folds, f"Leave it out, or set {FOLDS_KEY}=0.")
     because = (
@@ -150,12 +153,11 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
 
 
 def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: int) -> int:
-    """The folds of the default recipe for so many rows. Without test rows there are none: outer
-    folds would repeat each of them."""
+    """The folds of the default recipe for so many rows."""
     parameters, classes = count_parameters(prepared.loaded.network)[0], class_count(prepared)
     defaults = prepared.loaded.defaults
     folds = default_folds(prepared.recipe, parameters, train + valid, defaults, classes)
-    if not folds or not len(divided.splits.test) or folds_conflict(prepared, divided):
+    if not folds:
         return 0
     # Two of each class outside each fold: contrast compares rows of a class.
     if _min_class_units(prepared) < 2 * folds:
@@ -169,9 +171,16 @@ def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: in
     return folds
 
 
-def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
+def _may_fold(recipe: Recipe, divided: Divided) -> bool:
+    """Whether the default recipe may have folds. Without test rows it has none: outer folds would
+    repeat each of them."""
+    recipe = recipe.model_copy(update={"task": divided.recipe.task})
+    return len(divided.splits.test) > 0 and folds_conflict(recipe, divided) is None
+
+
+def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
-    recipe, columns = prepared.recipe, prepared.rows.columns
+    columns = divided.table.columns
     data, one_class = recipe.data, columns.one_class
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
         task_text = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
@@ -215,7 +224,7 @@ def dealing_conflict(recipe: Recipe, divided: Divided) -> str | None:
 
 def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
     """Raise ``RecipeError`` where rows without test rows cannot be scored out of fold."""
-    against = folds_conflict(prepared, divided)
+    against = folds_conflict(prepared.recipe, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
         remedy = (

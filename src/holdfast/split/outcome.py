@@ -21,7 +21,6 @@ from holdfast.core.seeds import derive_seed
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, nearest_protected
 from holdfast.duplicates.near_duplicates import mix_bits
-from holdfast.duplicates.opposite_pairs import OppositePairs
 from holdfast.duplicates.words import I64, U64, run_starts
 from holdfast.split.strategies import STRATIFIED, Assignment, SplitStrategy
 
@@ -263,8 +262,8 @@ class SplitOutcome:
     (``drops``), and the split of the others: ``kept_rows`` [m] positions in the source;
     ``assignment`` [m] into ``split_names``; ``row_assignment`` [m] the split in a plain stratified
     split of single rows. ``crossing`` are rows that were dropped later, as duplicates of a row of
-    another group in another split; ``pairs`` are those that count as groups, by position in
-    ``kept_rows`` before that."""
+    another group in another split; ``joined_pairs`` counts the pairs of different labels that
+    are kept together, ``None`` where rows do not come in such pairs."""
 
     combined: CombinedRows
     drops: tuple[Drops, ...]
@@ -276,7 +275,7 @@ class SplitOutcome:
     row_assignment: Assignment
     crossing: CrossingCopies
     strategy: SplitStrategy = STRATIFIED
-    pairs: OppositePairs | None = None
+    joined_pairs: int | None = None
 
     @property
     def source(self) -> Table:

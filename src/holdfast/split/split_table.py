@@ -114,7 +114,7 @@ def _split_source(
     nonempty = [name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share > 0]
     split_names = tuple(name for name in nonempty if name not in combined.tables)
     shares = _shares(fractions, split_names)
-    copies, groups, pairs = combined.duplicates, None, None
+    groups, pairs = None, None
     if table.has_groups:
         group_numbers: dict[str, int] = {}
         group_of_row = [
@@ -123,8 +123,38 @@ def _split_source(
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
     elif strategy.by == "rows" and not strategy.stable:
         pairs = opposite_pairs_of(table.take(kept_rows))
-        groups = None if pairs is None else pairs.numbers(len(kept_rows))
-    units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
+    copies, contents = combined.duplicates, combined.duplicates.contents[kept_rows]
+
+    def split_units(copy_groups: I64, joined_pairs: int | None) -> SplitOutcome:
+        units = make_units(copy_groups, contents, labels, groups, seed)
+        return _split_units(
+            combined, drops, kept_rows, units, split_names, shares, seed, strategy, joined_pairs
+        )
+
+    copy_groups = copies.groups[kept_rows]
+    if pairs is None:
+        return split_units(copy_groups, None)
+    joined = pairs.join(copy_groups, labels)
+    try:
+        return split_units(joined, int((joined != copy_groups).sum()))
+    except SplitError:
+        # The pairs are estimates: they must not prevent a split that rows alone allow.
+        return split_units(copy_groups, 0)
+
+
+def _split_units(
+    combined: CombinedRows,
+    drops: tuple[Drops, ...],
+    kept_rows: I64,
+    units: Units,
+    split_names: tuple[str, ...],
+    shares: tuple[float, ...],
+    seed: int,
+    strategy: SplitStrategy,
+    joined_pairs: int | None,
+) -> SplitOutcome:
+    table, copies = combined.tables["source"], combined.duplicates
+    labels = table.column("label")[kept_rows]
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
     # ``split_names`` goes from train to test, from the least to the most protected. Without a
     # separated block no duplicate can cross and no search is needed; by hash any can.
@@ -147,7 +177,7 @@ def _split_source(
         row_assignment[remaining],
         crossing,
         strategy,
-        pairs,
+        joined_pairs,
     )
 
 
@@ -247,10 +277,11 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
         "another split"
     )
     notes = [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
-    if outcome.pairs is not None:
+    if outcome.joined_pairs is not None:
         notes.append(
-            f"{count_phrase(len(outcome.pairs), 'pair')} of rows on one subject with different "
+            f"{count_phrase(outcome.joined_pairs, 'pair')} of rows on one subject with different "
             "labels are kept together like groups"
+            + ("" if outcome.joined_pairs else ": a class has too few rows for that")
         )
     because = "; ".join(notes)
     return Decision("split", sizes, because)

@@ -234,7 +234,7 @@ class CrossValidation:
         prepared, train, valid = prepare_divided(
             recipe, divided.splits, divided.findings, extend=False, choose_by_all=True
         )
-        if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
+        if recipe.cv.nested and (against := folds_conflict(prepared.recipe, divided)):
             raise RecipeError(
                 "--nested", against, None, "Remove it: cv then selects on validation rows."
             )

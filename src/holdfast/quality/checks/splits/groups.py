@@ -220,7 +220,7 @@ def needs_no_group(rows: TableRows) -> str:
 @check(
     TableRows,
     cannot_see="Pairs if most rows are unpaired or there are few pairs, pairs that share no words, "
-    "and tables of more than 20,000 rows.",
+    "a third row on a subject, and tables of more than 60 classes or 10,000 rows.",
     error_rate="Samples of 50 to 1,600 rows from ten real data sets: reported for every sample of "
     "the one set that consists of such pairs, and for none of the others (benchmarks/pairs.py).",
     applies_to=lambda table: has_texts(table) and has_classes(table),
