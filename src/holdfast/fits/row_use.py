@@ -5,10 +5,10 @@ for scoring without test rows.
 cross-fitted, ``fits/cross_fitting.py``). If it is open, the default recipe for these rows decides
 (``plan/defaults.py``).
 
-Without test rows (``data.split.test=0``) the model is trained on all rows. To score it, the full
-procedure is repeated on the rows outside each of K outer folds, with every choice (steps,
-checkpoint, temperature, added rows) made on those rows only, and the result predicts the fold. So
-each row is predicted once, by a model that neither learned from it nor was selected by it.
+Without test rows (``data.split.test=0``) all rows are training or validation rows. To score the
+model, the full procedure is repeated on the rows outside each of K outer folds, with every choice
+(steps, checkpoint, temperature, added rows) made on those rows only, and the result predicts the
+fold. So each row is predicted once, by a model that neither learned from it nor was selected by it.
 ``metrics/score.py`` estimates the score of the model trained on all rows from these predictions,
 with its interval.
 """
