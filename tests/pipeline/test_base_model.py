@@ -306,7 +306,7 @@ def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
 
     def embedded_later(self: BaseModels, train_rows: Any) -> Any:
         choice = choose(self, train_rows)
-        settings = {"name": "embedded", "revision": None, "freeze": None}
+        settings = {"model": {"name": "embedded", "revision": None, "freeze": None}}
         return choice if len(chosen_by) == 1 else replace(choice, settings=settings)
 
     monkeypatch.setattr(BaseModels, "choose", embedded_later)
