@@ -5,7 +5,7 @@ bring to keep them together?
 
 Whether rows come in pairs is asked of the ten sets of ``peers/sets.py``; one of them consists of
 pairs, a human's and a machine's answer to one prompt. On that one Holdfast's default is run as it
-is, and with a stable split, which keeps no pairs together.
+is, and once without the search.
 """
 
 from __future__ import annotations

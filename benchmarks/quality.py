@@ -123,7 +123,7 @@ def folded(strong: str) -> dict[str, dict[str, Any]]:
             **length,
         }
     for folds, epochs, rate in STRONGLY_FOLDED_MORE:
-        found[strongly_folded_more(folds, epochs, rate)] = {
+        found[folded_more(folds, epochs, rate)] = {
             "model.name": strong,
             "train.folds": folds,
             "train.epochs": epochs,
@@ -132,12 +132,10 @@ def folded(strong: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def strongly_folded_more(folds: int, epochs: int, rate: float) -> str:
-    return f"folds {folds}, {epochs} epochs at {rate:g}, {STRONG}"
-
-
-def folded_more(folds: int, epochs: int) -> str:
-    return f"folds {folds}, {epochs} epochs, {MINILM}"
+def folded_more(folds: int, epochs: int, rate: float | None = None) -> str:
+    """From the strong encoder where a rate is given."""
+    plan = f"folds {folds}, {epochs} epochs"
+    return f"{plan}, {MINILM}" if rate is None else f"{plan} at {rate:g}, {STRONG}"
 
 
 def folded_name(folds: int, steps: int, rate: float, encoder: str) -> str:
@@ -152,7 +150,7 @@ def cells(part: str) -> list[dict[str, Any]]:
         names = [folded_name(*plan, MINILM) for plan in FOLDED]
         others = [folded_name(*plan, STRONG) for plan in STRONGLY_FOLDED]
         usual = [folded_more(*plan) for plan in FOLDED_MORE]
-        strongly = [strongly_folded_more(*plan) for plan in STRONGLY_FOLDED_MORE]
+        strongly = [folded_more(*plan) for plan in STRONGLY_FOLDED_MORE]
         return [
             *grid(seed=range(2), rows=(100, 50), data=SETS, arm=names),
             *grid(seed=[0], rows=(200,), data=SETS, arm=names),
@@ -416,7 +414,7 @@ those with and without folds, with the highest mean over all sets but the one th
                 (OURS[MINILM], WITHOUT_FOLDS),
                 (CHOSEN, WITHOUT_FOLDS),
                 *((folded_more(*one), folded_more(*FOLDED_MORE[0])) for one in FOLDED_MORE[1:]),
-                [strongly_folded_more(*plan) for plan in reversed(STRONGLY_FOLDED_MORE)],
+                [folded_more(*plan) for plan in reversed(STRONGLY_FOLDED_MORE)],
             ],
             {
                 "Accuracy, points": Metric("accuracy", 100),

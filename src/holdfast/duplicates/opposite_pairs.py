@@ -31,6 +31,7 @@ from holdfast.duplicates.words import I64, RowTexts, read_texts
 MAX_ROWS, MAX_CHARACTERS = 10_000, 8_000
 # Rows whose neighbours decide whether the others' are searched, and similarities held at once.
 SAMPLE, BLOCK = 1000, 10_000_000
+UNSEARCHED = -2
 LEAST_CLASS_ROWS = 8
 # Level of the test that more than half of the neighbours are rewritten pairs.
 LEVEL = 1e-3
@@ -92,7 +93,7 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
     different = int((label[tested[0]] != label[tested[1]]).sum())
     if not _is_above((1 + expected) / 2, different, len(tested[0])):
         return None
-    one, other = tested if len(rows) <= SAMPLE else search.all_mutual()
+    one, other = tested if len(rows) <= SAMPLE else search.mutual(np.arange(len(rows)))
     opposite = label[one] != label[other]
     first, second = rows[one[opposite]], rows[other[opposite]]
     return OppositePairs(
@@ -128,13 +129,7 @@ class _Neighbours:
         counts.sum_duplicates()
         self._vectors = tf_idf(counts)
         self._transposed = self._vectors.T.tocsr()
-
-    def all_mutual(self) -> tuple[Ints, Ints]:
-        """All pairs of mutual nearest neighbours, the lower position first."""
-        nearest = self._nearest(np.arange(self._vectors.shape[0]))
-        first = np.flatnonzero((nearest >= 0) & (nearest[nearest] == np.arange(len(nearest))))
-        first = first[first < nearest[first]]
-        return first, nearest[first]
+        self._known = np.full(len(texts), UNSEARCHED, dtype=np.int64)
 
     def mutual(self, rows: Ints) -> tuple[Ints, Ints]:
         """The pairs of mutual nearest neighbours of which one is among ``rows``, the lower position
@@ -148,17 +143,18 @@ class _Neighbours:
         return first, second
 
     def _nearest(self, rows: Ints) -> Ints:
-        """The nearest other text of each of ``rows``; −1 for one that shares no word."""
-        nearest = np.empty(len(rows), dtype=np.int64)
-        step = max(1, BLOCK // self._vectors.shape[0])
-        for at in range(0, len(rows), step):
-            block = rows[at : at + step]
+        """The nearest other text of each of ``rows``, searched once; −1 for one that shares no
+        word."""
+        missing = np.unique(rows[self._known[rows] == UNSEARCHED])
+        step = max(1, BLOCK // len(self._known))
+        for at in range(0, len(missing), step):
+            block = missing[at : at + step]
             similarity = (self._vectors[block] @ self._transposed).toarray()
             places = np.arange(len(block))
             similarity[places, block] = -1.0
             best = similarity.argmax(axis=1)
-            nearest[at : at + step] = np.where(similarity[places, best] > 0, best, -1)
-        return nearest
+            self._known[block] = np.where(similarity[places, best] > 0, best, -1)
+        return self._known[rows]
 
 
 def _is_above(share: float, successes: int, n: int) -> bool:

@@ -138,7 +138,7 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
     possible."""
     folds = prepared.recipe.train.folds
     if folds is None:
-        return _usual_folds(prepared, divided, len(train), len(valid))
+        return _usual_folds(prepared, len(train), len(valid))
     if not folds:
         return 0
     against = folds_conflict(prepared.recipe, divided)
@@ -152,7 +152,7 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
     return folds
 
 
-def _usual_folds(prepared: PreparedData, divided: Divided, train: int, valid: int) -> int:
+def _usual_folds(prepared: PreparedData, train: int, valid: int) -> int:
     """The folds of the default recipe for so many rows."""
     parameters, classes = count_parameters(prepared.loaded.network)[0], class_count(prepared)
     defaults = prepared.loaded.defaults

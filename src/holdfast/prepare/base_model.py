@@ -98,6 +98,12 @@ class Candidate:
 
 
 Mode = Literal["tuned", "without folds", "frozen"]
+# How each is called behind the name of a model.
+MODES: dict[Mode, str] = {
+    "tuned": "",
+    "without folds": " without folds",
+    "frozen": " with a frozen encoder",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +119,7 @@ class Option:
 
     @property
     def name(self) -> str:
-        name = short_name(self.candidate.model.name)
-        return name + {"tuned": "", "frozen": " with a frozen encoder"}.get(
-            self.mode, f" {self.mode}"
-        )
+        return short_name(self.candidate.model.name) + MODES[self.mode]
 
 
 @dataclass(frozen=True, slots=True)

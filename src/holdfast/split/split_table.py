@@ -2,10 +2,10 @@
 
 The default is 70/15/15, stratified by class, seeded, and independent of the order of the rows in
 the file. Duplicates (``duplicates.py``) and groups are joined to units (``outcome.py``), and each
-unit stays in one split (``assign.py``). Without a group column, pairs of rows on one subject with
-different labels are groups (``opposite_pairs.py``). With a given test table the source is split
-82/18 into training and validation rows, and source rows that duplicate or nearly duplicate a test
-row are dropped.
+unit stays in one split (``assign.py``). In a split by rows without a group column, pairs of rows on
+one subject with different labels are joined too (``opposite_pairs.py``). With a given test table
+the source is split 82/18 into training and validation rows, and source rows that duplicate or
+nearly duplicate a test row are dropped.
 
 The result is verified: normal forms are computed again from the rows of each split
 (``refuse_leaks``), and no verified near-duplicates may be in different splits, except across a
@@ -123,39 +123,24 @@ def _split_source(
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
     elif strategy.by == "rows" and not strategy.stable:
         pairs = opposite_pairs_of(table.take(kept_rows))
-    copies, contents = combined.duplicates, combined.duplicates.contents[kept_rows]
+    copies = combined.duplicates
+    copy_groups, joined_pairs = copies.groups[kept_rows], None
 
-    def split_units(copy_groups: I64, joined_pairs: int | None) -> SplitOutcome:
-        units = make_units(copy_groups, contents, labels, groups, seed)
-        return _split_units(
-            combined, drops, kept_rows, units, split_names, shares, seed, strategy, joined_pairs
-        )
+    def assign_units(copy_groups: I64) -> tuple[Units, Assignment, Assignment]:
+        units = make_units(copy_groups, copies.contents[kept_rows], labels, groups, seed)
+        return units, *_assign_rows(table, kept_rows, units, shares, seed, strategy)
 
-    copy_groups = copies.groups[kept_rows]
     if pairs is None:
-        return split_units(copy_groups, None)
-    joined = pairs.join(copy_groups, labels)
-    try:
-        return split_units(joined, int((joined != copy_groups).sum()))
-    except SplitError:
-        # The pairs are estimates: they must not prevent a split that rows alone allow.
-        return split_units(copy_groups, 0)
-
-
-def _split_units(
-    combined: CombinedRows,
-    drops: tuple[Drops, ...],
-    kept_rows: I64,
-    units: Units,
-    split_names: tuple[str, ...],
-    shares: tuple[float, ...],
-    seed: int,
-    strategy: SplitStrategy,
-    joined_pairs: int | None,
-) -> SplitOutcome:
-    table, copies = combined.tables["source"], combined.duplicates
-    labels = table.column("label")[kept_rows]
-    assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
+        units, assignment, row_assignment = assign_units(copy_groups)
+    else:
+        joined = pairs.join(copy_groups, labels)
+        try:
+            units, assignment, row_assignment = assign_units(joined)
+        except SplitError:
+            # The pairs are estimates: they must not prevent a split that rows alone allow.
+            joined = copy_groups
+            units, assignment, row_assignment = assign_units(joined)
+        joined_pairs = int((joined != copy_groups).sum())
     # ``split_names`` goes from train to test, from the least to the most protected. Without a
     # separated block no duplicate can cross and no search is needed; by hash any can.
     order = (
