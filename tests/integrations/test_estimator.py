@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
+import holdfast
 from holdfast import TextClassifier
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
 
@@ -267,3 +268,30 @@ def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
     for key in ({"data.names": {"nine": "x"}}, {"methods.balance": {"target": {"nine": 1}}}):
         with pytest.raises(RecipeError, match="no row has"):
             TextClassifier(str(tiny_model), {**SHORT, **key}).fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    "given", [pytest.param({}, marks=pytest.mark.slow), {"train.folds": 2, "train.max_steps": 6}]
+)
+def test_few_texts_are_learned_from_as_the_command_does(
+    tiny_model: Path, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    """All of them, cross-fitted: by default up to 400, and wherever folds are asked for."""
+    texts, labels = texts_and_labels(60)
+    settings = {"train.threads": 1, **given}
+    own = TextClassifier(str(tiny_model), settings).fit(texts[:40], labels[:40])
+    theirs = holdfast.train(
+        texts[:40],
+        [str(label) for label in labels[:40]],
+        test={"text": texts[40:], "label": [str(label) for label in labels[40:]]},
+        model=tiny_model,
+        out=tmp_path / "run",
+        settings=settings,
+        quiet=True,
+    )
+    assert [*theirs.classes] == [str(label) for label in own.classes_]
+    expected = theirs.predict_proba(texts[40:])
+    np.testing.assert_allclose(own.predict_proba(texts[40:]), expected, atol=1e-5)
+    alone = TextClassifier(str(tiny_model), {**settings, "train.folds": 0})
+    apart = alone.fit(texts[:40], labels[:40]).predict_proba(texts[40:])
+    assert np.abs(apart - expected).max() > 1e-3

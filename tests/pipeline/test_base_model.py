@@ -153,12 +153,29 @@ def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
         made, _, _ = prepared(budget)
         assert made.base_models.decisions[0].chosen == name
         assert made.recipe.train.folds == folds
-    # Without test rows the default has no folds, and no time is estimated for any.
-    recipe = override(Recipe(), [f"data.path={rows}", "data.split.test=0", "train.threads=1"])
-    models: Any = row_use.learning_rows(recipe, load_and_divide(recipe)).prepared.base_models
-    assert [one.folds for one in models.candidates] == [0, 0]
     made, _, _ = prepared(f"model.budget={1.9 * seconds / 60}", "train.folds=2")
     assert "without folds" not in made.base_models.decisions[0].chosen
+
+
+def test_no_time_is_estimated_for_folds_that_the_run_does_not_have(
+    prepared: Any, rows: Path, other: Path
+) -> None:
+    def folds(of: Any) -> set[int]:
+        return {candidate.folds for candidate in of.base_models.candidates}
+
+    assert folds(prepared()[0]) == {2}
+    # Without test rows the default has none, nor has cross-validation.
+    recipe = override(Recipe(), [f"data.path={rows}", "train.threads=1"])
+    alone = override(recipe, ["data.split.test=0"])
+    assert folds(row_use.learning_rows(alone, load_and_divide(alone)).prepared) == {0}
+    procedure = CrossValidation(3)
+    checked = procedure.checked_recipe(recipe)
+    divided = load_and_divide(checked, scores_by_folds=True)
+    assert folds(procedure.learn(divided.recipe, divided).learning.prepared) == {0}
+    # Nor has a run with a class of too few rows for two in each fold.
+    with rows.open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([f"rare {place}", "rare"] for place in range(3))
+    assert folds(prepared()[0]) == {0}
 
 
 def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_left_out(

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from holdfast.contract.fit import FittedModel
-    from holdfast.data.table import Splits
     from holdfast.models.encoders.checkpoint import PlainClassifier
     from holdfast.models.encoders.general import TextNetwork
+    from holdfast.prepare.rows import Divided
     from holdfast.runs.predictor import Predictor
 
 TRAIN_SHARE = 0.82
@@ -62,11 +62,12 @@ FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Fine-tune an encoder on texts, and keep its best checkpoint, calibrated on validation rows.
+    """Fine-tune an encoder on texts, and keep its best checkpoint, with calibrated probabilities.
 
-    ``fit`` splits the texts 82/18 into training and validation rows (duplicates and rows of one
-    group stay in one split), trains as ``holdfast train`` does, and applies temperature scaling. It
-    holds out no test rows: score the estimator on your own rows, or use ``cross_val_score``.
+    ``fit`` trains as ``holdfast train`` does: the texts are split 82/18 into training and
+    validation rows (duplicates and rows of one group stay in one split); few rows are all learned
+    from, and every choice is made on out-of-fold predictions (``train.folds``). It holds out no
+    test rows: score the estimator on your own rows, or use ``cross_val_score``.
 
     Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
@@ -120,8 +121,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ``DataError`` (also a ``ValueError``) where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
-        from holdfast.fits.fit import fit
-        from holdfast.prepare.model import prepare_divided
+        from holdfast.fits.row_use import learning_rows
 
         with in_python():
             self.text_columns_ = _text_columns(X)
@@ -130,8 +130,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = column_or_1d(np.asarray(y))
             self.classes_ = np.unique(labels)
             recipe = for_estimator(self._recipe(), self.classes_.tolist())
-            splits = self._divide(texts, labels, groups)
-            self._keep(fit(*prepare_divided(recipe, splits)))
+            divided = self._divide(recipe, texts, labels, groups)
+            self._keep(learning_rows(recipe, divided, scored=False).fit())
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -251,9 +251,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
 
     def _divide(
-        self, texts: list[object], labels: npt.NDArray[np.generic], groups: Sequence[object] | None
-    ) -> Splits:
+        self,
+        recipe: Recipe,
+        texts: list[object],
+        labels: npt.NDArray[np.generic],
+        groups: Sequence[object] | None,
+    ) -> Divided:
         from holdfast.data.memory.texts import table_from_texts
+        from holdfast.prepare.rows import Divided
         from holdfast.split.split_table import split_table
 
         numbers = np.searchsorted(self.classes_, labels)
@@ -263,18 +268,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             [str(group) for group in groups] if groups is not None else None,
             rare_below=2,
         )
-        return split_table(
-            table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
-        )
+        shares = (TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
+        splits = split_table(table, seed=self.random_state, fractions=shares)
+        return Divided(recipe, table, (), splits, splits.findings, splits.decisions)
 
     def _keep(self, fitted: FittedModel) -> None:
         from holdfast.models.encoders.general import TextNetwork
-        from holdfast.stats.temperature import best_temperature
-        from holdfast.training.task import labels_of
+        from holdfast.tasks.classes.classifier import kept_temperature
 
-        training_plan, logits = fitted.training_plan, fitted.best_evaluation.valid_logits
-        assert logits is not None
-        self.temperature_, _ = best_temperature(logits, labels_of(training_plan.valid), smoothing=1)
+        training_plan = fitted.training_plan
+        self.temperature_ = kept_temperature(fitted)
         network, loaded = fitted.network.cpu().eval(), training_plan.loaded
         assert isinstance(network, TextNetwork)
         assert loaded.max_length is not None

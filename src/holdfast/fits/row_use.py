@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, class_count
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError, SplitError
@@ -43,7 +43,6 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
-from holdfast.models.layers import count_parameters
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
@@ -63,25 +62,27 @@ FOLDS_KEY = "train.folds"
 VALID_GIVEN = "needs validation rows from the source, but they were given separately"
 
 
-def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
-    """Prepare the rows of a split, and choose how they are used.
+def learning_rows(recipe: Recipe, divided: Divided, *, scored: bool = True) -> LearningRows:
+    """Prepare the rows of a split, and choose how they are used. Without test rows the model is
+    ``scored`` on outer folds, unless the caller scores it.
 
     Raises ``RecipeError`` where folds are requested that these rows do not allow.
     """
     with record_decisions() as log:
-        learning = _prepare_learning(recipe, divided)
+        learning = _prepare_learning(recipe, divided, scored and not len(divided.splits.test))
     return replace(learning, prepared=with_log(learning.prepared, log))
 
 
-def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
-    if recipe.train.folds is None and not _may_fold(recipe, divided):
+def _prepare_learning(recipe: Recipe, divided: Divided, by_outer_folds: bool) -> LearningRows:
+    # Outer folds would repeat each of the folds.
+    may_fold = not by_outer_folds and folds_conflict(recipe, divided) is None
+    if recipe.train.folds is None and not may_fold:
         # Settled here, so that the time of a base model is estimated without folds.
         recipe = recipe.with_changes(train={"folds": 0})
     prepared_alone, train, valid = prepare_divided(
         recipe, divided.splits, divided.findings, divided.unlabelled, extend=False
     )
-    without_test = not len(divided.splits.test)
-    if without_test:
+    if by_outer_folds:
         refuse_without_test(prepared_alone, divided)
     folds = choose_folds(prepared_alone, divided, train, valid)
     prepared_alone = replace(
@@ -95,7 +96,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
         divided = replace(divided, splits=all_training(divided.splits, prepared.rows))
     else:
         prepared = with_added(prepared_alone, train, valid, divided.unlabelled, all_tables)
-    if folds or without_test:
+    if folds or by_outer_folds:
         # Each fold derives the names from its own rows, so the request is kept.
         with_own_names = prepared.recipe.with_changes(data={"names": names})
         prepared = replace(prepared, recipe=with_own_names)
@@ -105,7 +106,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
 
         prepared = with_lessons(prepared, divided)
     learning = LearningRows(prepared, train, valid, folds, divided, names)
-    if not without_test:
+    if not by_outer_folds:
         return learning
     outer = outer_folds(learning)
     because = (
@@ -154,13 +155,8 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
 
 def _usual_folds(prepared: PreparedData, train: int, valid: int) -> int:
     """The folds of the default recipe for so many rows."""
-    parameters, classes = count_parameters(prepared.loaded.network)[0], class_count(prepared)
-    defaults = prepared.loaded.defaults
-    folds = default_folds(prepared.recipe, parameters, train + valid, defaults, classes)
+    folds = default_folds(prepared)
     if not folds:
-        return 0
-    # Two of each class outside each fold: contrast compares rows of a class.
-    if _min_class_units(prepared) < 2 * folds:
         return 0
     because = (
         f"{valid} of {train + valid} rows are too few for validation, so they are also used for "
@@ -171,19 +167,13 @@ def _usual_folds(prepared: PreparedData, train: int, valid: int) -> int:
     return folds
 
 
-def _may_fold(recipe: Recipe, divided: Divided) -> bool:
-    """Whether the default recipe may have folds. Without test rows it has none: outer folds would
-    repeat each of them."""
-    recipe = recipe.model_copy(update={"task": divided.recipe.task})
-    return len(divided.splits.test) > 0 and folds_conflict(recipe, divided) is None
-
-
 def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     columns = divided.table.columns
     data, one_class = recipe.data, columns.one_class
-    if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
-        task_text = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
+    task = divided.recipe.task
+    if task not in LABELLED_TEXT_TASKS or not one_class:
+        task_text = task if one_class else f"data.label_kind={columns.label_kind}"
         return f"is not supported for {task_text}: it needs texts with one class each"
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
@@ -233,12 +223,6 @@ def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
             else "Set a share of test rows, or name a file with data.test."
         )
         raise RecipeError("data.split.test", rule, 0, remedy)
-
-
-def _min_class_units(prepared: PreparedData) -> int:
-    """The number of units of the class with the fewest."""
-    labels = np.asarray(prepared.rows.column("label"))
-    return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))
 
 
 FOLDS = 5

@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from holdfast.augment.registry import check_enrich, input_type, requested_enrichments
+from holdfast.contract.fit import PreparedData, class_count
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
@@ -30,7 +33,7 @@ from holdfast.methods.registry import (
     complete_settings,
     parts_of,
 )
-from holdfast.models.layers import BACKBONE
+from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
@@ -190,17 +193,25 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
     return next(d for d in matching if classes >= d.classes)
 
 
-def default_folds(
-    recipe: Recipe, parameters: int, rows: int, model: str | None = None, classes: int = 0
-) -> int:
-    """The folds of a recipe that leaves ``train.folds`` open, for ``rows`` training and validation
-    rows together; 0 (validation rows are set aside) where the recipe is not the one that was
-    benchmarked: it has other methods, or says how long or which layers to train."""
+def default_folds(prepared: PreparedData) -> int:
+    """The folds of a recipe that leaves ``train.folds`` open, for its training and validation rows;
+    0 (validation rows are set aside) where the recipe is not the one that was benchmarked: it has
+    other methods, or says how long or which layers to train; or where a class has too few rows."""
+    recipe, loaded, classes = prepared.recipe, prepared.loaded, class_count(prepared)
     train, model_part = recipe.train, recipe.model
-    is_usual = not (
-        train.epochs or train.max_steps or model_part.adapter.kind or model_part.freeze
-    ) and not extra_methods(recipe)
-    return default_for(parameters, rows, model, classes).folds if is_usual else 0
+    fixed = (train.epochs, train.max_steps, model_part.adapter.kind, model_part.freeze)
+    if any(fixed) or extra_methods(recipe):
+        return 0
+    parameters = count_parameters(loaded.network)[0]
+    folds = default_for(parameters, len(prepared), loaded.defaults, classes).folds
+    # Two of each class outside each fold: contrast compares rows of a class.
+    return folds if folds and _min_class_units(prepared) >= 2 * folds else 0
+
+
+def _min_class_units(prepared: PreparedData) -> int:
+    """The number of units of the class with the fewest."""
+    labels = np.asarray(prepared.rows.column("label"))
+    return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))
 
 
 def resolve_settings(

@@ -355,7 +355,7 @@ def _candidate(
     kind = (loaded.defaults, classes)
     folds = recipe.train.folds
     if folds is None:
-        folds = default_folds(recipe, parameters, len(prepared), *kind)
+        folds = default_folds(prepared)
 
     def passed(rows: int, folds: int) -> float:
         # With folds validation rows are passed too, and K folds pass K - 1 times what the run does.

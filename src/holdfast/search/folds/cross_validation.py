@@ -231,6 +231,9 @@ class CrossValidation:
             rule = "splits the rows itself, but validation rows are given"
             remedy = "Give all rows as one file, or remove data.valid."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
+        if not recipe.cv.nested:
+            # Each fold sets validation rows aside, so a base model's time is estimated without.
+            recipe = recipe.with_changes(train={"folds": 0})
         prepared, train, valid = prepare_divided(
             recipe, divided.splits, divided.findings, extend=False, choose_by_all=True
         )
