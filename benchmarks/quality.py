@@ -69,12 +69,12 @@ SYSTEMS = (
 )
 # Folds, steps of contrast and their learning rate, compared where rows are few. The default, two
 # folds of 40 steps at 1e-4, takes as long as 75 steps without folds.
-FOLDED = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
-STRONGLY_FOLDED = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
+CONTRAST_PLANS = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
+STRONG_CONTRAST_PLANS = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
 # With 400 rows: folds, and epochs at 1e-4. The second is the default; six epochs are the default's.
-FOLDED_MORE = ((0, 6), (2, 6), (2, 4), (2, 3))
+EPOCH_PLANS = ((0, 6), (2, 6), (2, 4), (2, 3))
 # Folds, epochs and their learning rate from the strong encoder, with 400 rows of short texts.
-STRONGLY_FOLDED_MORE = ((0, 4, 5e-5), (2, 4, 5e-5))
+STRONG_EPOCH_PLANS = ((0, 4, 5e-5), (2, 4, 5e-5))
 SHORT_SETS = ("cr", "mr", "trec", "queries")
 # Sets whose labels are words, which the default may learn from.
 NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
@@ -98,32 +98,33 @@ def arms() -> dict[str, Arm]:
             "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
         ),
         **{
-            name: Arm("holdfast", settings, whole=True) for name, settings in folded(strong).items()
+            name: Arm("holdfast", settings, whole=True)
+            for name, settings in plan_settings(strong).items()
         },
     }
 
 
-def folded(strong: str) -> dict[str, dict[str, Any]]:
+def plan_settings(strong: str) -> dict[str, dict[str, Any]]:
     """The settings of plans with and without folds, by name."""
     found: dict[str, dict[str, Any]] = {}
-    plans = ((MINILM, "embedded", FOLDED), (STRONG, strong, STRONGLY_FOLDED))
+    plans = ((MINILM, "embedded", CONTRAST_PLANS), (STRONG, strong, STRONG_CONTRAST_PLANS))
     for encoder, model, of_encoder in plans:
         for folds, steps, rate in of_encoder:
-            found[folded_name(folds, steps, rate, encoder)] = {
+            found[contrast_plan(folds, steps, rate, encoder)] = {
                 "model.name": model,
                 "train.folds": folds,
                 "methods.contrast.steps": steps,
                 "methods.contrast.learning_rate": rate,
             }
-    for folds, epochs in FOLDED_MORE:
-        length = {} if epochs == FOLDED_MORE[0][1] else {"train.epochs": epochs}
-        found[folded_more(folds, epochs)] = {
+    for folds, epochs in EPOCH_PLANS:
+        length = {} if epochs == EPOCH_PLANS[0][1] else {"train.epochs": epochs}
+        found[epoch_plan(folds, epochs)] = {
             "model.name": "embedded",
             "train.folds": folds,
             **length,
         }
-    for folds, epochs, rate in STRONGLY_FOLDED_MORE:
-        found[folded_more(folds, epochs, rate)] = {
+    for folds, epochs, rate in STRONG_EPOCH_PLANS:
+        found[epoch_plan(folds, epochs, rate)] = {
             "model.name": strong,
             "train.folds": folds,
             "train.epochs": epochs,
@@ -132,13 +133,13 @@ def folded(strong: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def folded_more(folds: int, epochs: int, rate: float | None = None) -> str:
+def epoch_plan(folds: int, epochs: int, rate: float | None = None) -> str:
     """From the strong encoder where a rate is given."""
     plan = f"folds {folds}, {epochs} epochs"
     return f"{plan}, {MINILM}" if rate is None else f"{plan} at {rate:g}, {STRONG}"
 
 
-def folded_name(folds: int, steps: int, rate: float, encoder: str) -> str:
+def contrast_plan(folds: int, steps: int, rate: float, encoder: str) -> str:
     return f"folds {folds}, {steps} steps at {rate:g}, {encoder}"
 
 
@@ -147,10 +148,10 @@ def cells(part: str) -> list[dict[str, Any]]:
     if part == "frozen":
         return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
     if part == "folds":
-        names = [folded_name(*plan, MINILM) for plan in FOLDED]
-        others = [folded_name(*plan, STRONG) for plan in STRONGLY_FOLDED]
-        usual = [folded_more(*plan) for plan in FOLDED_MORE]
-        strongly = [folded_more(*plan) for plan in STRONGLY_FOLDED_MORE]
+        names = [contrast_plan(*plan, MINILM) for plan in CONTRAST_PLANS]
+        others = [contrast_plan(*plan, STRONG) for plan in STRONG_CONTRAST_PLANS]
+        usual = [epoch_plan(*plan) for plan in EPOCH_PLANS]
+        strongly = [epoch_plan(*plan) for plan in STRONG_EPOCH_PLANS]
         return [
             *grid(seed=range(2), rows=(100, 50), data=SETS, arm=names),
             *grid(seed=[0], rows=(200,), data=SETS, arm=names),
@@ -294,7 +295,7 @@ def of_arm(name: str) -> Column:
 def systems(lines: Lines) -> list[Line]:
     """The lines; of a probe, which needs no validation rows, the accuracy of its fit on all; and
     those of the plan that is now the default once more, as the default's."""
-    own = folded_more(*FOLDED_MORE[1])
+    own = epoch_plan(*EPOCH_PLANS[1])
     return [
         *(
             {**line, "accuracy": line["accuracy_all"]} if line["arm"] in PROBES else line
@@ -304,12 +305,12 @@ def systems(lines: Lines) -> list[Line]:
     ]
 
 
-WITHOUT_FOLDS = folded_name(*FOLDED[0], MINILM)
+WITHOUT_FOLDS = contrast_plan(*CONTRAST_PLANS[0], MINILM)
 
 
 def with_choice(lines: Lines) -> list[Line]:
     """The lines, and those of the plan for few rows that is best on the other sets."""
-    plans = [OURS[MINILM], *(folded_name(*plan, MINILM) for plan in FOLDED)]
+    plans = [OURS[MINILM], *(contrast_plan(*plan, MINILM) for plan in CONTRAST_PLANS)]
     return [*lines, *chosen_elsewhere(lines, plans)]
 
 
@@ -407,14 +408,14 @@ those with and without folds, with the highest mean over all sets but the one th
                 ("probe, both", f"probe, {STRONG}"),
                 *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
                 *(
-                    (folded_name(*one, e), folded_name(*plans[0], e))
-                    for e, plans in ((MINILM, FOLDED), (STRONG, STRONGLY_FOLDED))
+                    (contrast_plan(*one, e), contrast_plan(*plans[0], e))
+                    for e, plans in ((MINILM, CONTRAST_PLANS), (STRONG, STRONG_CONTRAST_PLANS))
                     for one in plans[1:]
                 ),
                 (OURS[MINILM], WITHOUT_FOLDS),
                 (CHOSEN, WITHOUT_FOLDS),
-                *((folded_more(*one), folded_more(*FOLDED_MORE[0])) for one in FOLDED_MORE[1:]),
-                [folded_more(*plan) for plan in reversed(STRONGLY_FOLDED_MORE)],
+                *((epoch_plan(*one), epoch_plan(*EPOCH_PLANS[0])) for one in EPOCH_PLANS[1:]),
+                [epoch_plan(*plan) for plan in reversed(STRONG_EPOCH_PLANS)],
             ],
             {
                 "Accuracy, points": Metric("accuracy", 100),
