@@ -62,7 +62,7 @@ def run_one(cell: Cell) -> Result | None:
         return trained
 
     with tempfile.TemporaryDirectory() as place:
-        recipe = read_recipe(write_recipe(parts, Path(place), cell["seed"], whole=True))
+        recipe = read_recipe(write_recipe(parts.whole(), Path(place), cell["seed"], whole=True))
         divided = load_and_divide(override(recipe, ["train.threads=1"]))
         learning = learning_rows(divided.recipe, divided)
         if not learning.folds:

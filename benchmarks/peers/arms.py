@@ -62,8 +62,8 @@ def run_arm(arm: Arm, parts: Parts, *, seed: int, threads: int) -> Answer:
 
 
 def write_recipe(parts: Parts, folder: Path, seed: int, *, whole: bool = False) -> Path:
-    """Three CSV files and a recipe that names them, or with ``whole`` two, the training rows being
-    all labelled rows; everything else is Holdfast's own choice."""
+    """Three CSV files and a recipe that names them; for ``parts.whole()`` (``whole``) two, since
+    its training rows are all labelled rows. Everything else is Holdfast's own choice."""
     files = {name: rows for name, rows in parts.named().items() if not (whole and name == "valid")}
     for name, rows in files.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
