@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import brier_score_loss
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
@@ -25,6 +28,7 @@ from holdfast.pipeline.main import train
 from holdfast.prepare import base_model
 from holdfast.prepare.base_model import BaseModels, Prior, expected_advantage
 from holdfast.prepare.model import prepare_divided
+from holdfast.prepare.probe_evidence import FrozenRows, LayerFeatures, assign_folds
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.search.folds.cross_validation import CrossValidation
@@ -121,6 +125,35 @@ def test_the_choice_hangs_on_the_labels_of_the_training_rows_alone(
         candidate.rows.labels[unseen[candidate.rows.features.owner]] ^= 1
     assert models.choose(train_rows).decisions == before
     assert models.choose(np.union1d(train_rows, valid)).decisions != before
+
+
+def test_rows_that_may_be_cross_fitted_choose_together_and_others_by_training_rows(
+    rows: Path, other: Path, chosen_by: list[set[int]]
+) -> None:
+    recipe = override(Recipe(), [f"data.path={rows}", "train.threads=1"])
+    divided = load_and_divide(recipe)
+    learning = row_use.learning_rows(recipe, divided)
+    everything = len(divided.splits.train) + len(divided.splits.valid)
+    assert (learning.folds, chosen_by) == (2, [set(range(everything))])
+    alone = recipe.with_changes(train={"folds": 0})
+    row_use.learning_rows(alone, load_and_divide(alone))
+    assert chosen_by[1] == set(range(len(divided.splits.train)))
+
+
+def test_a_probe_that_knows_only_the_shares_has_the_brier_score_of_a_dummy() -> None:
+    labels = np.random.default_rng(0).choice(3, p=[0.5, 0.3, 0.2], size=90)
+    features = LayerFeatures({"head": np.ones((90, 4))}, np.arange(90), None, 1.0)
+    frozen = FrozenRows(features, np.arange(90), labels, np.arange(90), "class", ())
+    folds = assign_folds(np.arange(90), labels, 5, 0)
+    dummy = cross_val_predict(
+        DummyClassifier(strategy="prior"),
+        np.ones((90, 1)),
+        labels,
+        cv=PredefinedSplit(folds),
+        method="predict_proba",
+    )
+    expected = brier_score_loss(labels, dummy, scale_by_half=False)
+    assert frozen.evidence(folds).errors.mean() == pytest.approx(expected)
 
 
 def test_a_model_that_is_too_dear_is_named_but_not_taken(

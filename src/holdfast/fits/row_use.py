@@ -43,7 +43,7 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
-from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds
+from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
@@ -80,7 +80,13 @@ def _prepare_learning(recipe: Recipe, divided: Divided, by_outer_folds: bool) ->
         # Settled here, so that the time of a base model is estimated without folds.
         recipe = recipe.with_changes(train={"folds": 0})
     prepared_alone, train, valid = prepare_divided(
-        recipe, divided.splits, divided.findings, divided.unlabelled, extend=False
+        recipe,
+        divided.splits,
+        divided.findings,
+        divided.unlabelled,
+        extend=False,
+        # With folds the validation rows are learned from too.
+        choose_by_all=may_have_folds(recipe, len(divided.splits.train) + len(divided.splits.valid)),
     )
     if by_outer_folds:
         refuse_without_test(prepared_alone, divided)

@@ -208,6 +208,14 @@ def default_folds(prepared: PreparedData) -> int:
     return folds if folds and _min_class_units(prepared) >= 2 * folds else 0
 
 
+def may_have_folds(recipe: Recipe, rows: int) -> bool:
+    """Whether ``rows`` training and validation rows are cross-fitted from some base model."""
+    folds = recipe.train.folds
+    if folds is not None:
+        return folds > 0
+    return any(d.folds > 0 and (d.rows is None or rows <= d.rows) for d in DEFAULTS_TABLE)
+
+
 def _min_class_units(prepared: PreparedData) -> int:
     """The number of units of the class with the fewest."""
     labels = np.asarray(prepared.rows.column("label"))

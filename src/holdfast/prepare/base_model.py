@@ -1,9 +1,12 @@
 """Choose the base model (``model.name: auto``) among the encoders on this machine.
 
-At most 600 rows pass once through each frozen candidate. A linear probe on its layers scores each
-training row out of fold; d is the mean difference from the embedded model's scores, s its standard
-error. On other data sets the advantage of such a model was δ on average, with
-a standard deviation of τ between sets. The expected advantage is the mean of the posterior,
+At most 600 rows pass once through each frozen candidate. A linear probe on its layers predicts each
+row out of fold; d is the mean difference of its scores from the embedded model's, s its standard
+error. Where a row has one class its score is minus the Brier score, −Σ_c (p_c − y_c)²: on seven
+data sets with 100 rows each, it differed between two encoders by as much as their test accuracy did
+(slope 1.0, correlation 0.88), with half the standard error of accuracy (0.64, 0.81). On other data
+sets the advantage of such a model was δ on average, with a standard deviation of τ between sets.
+The expected advantage is the mean of the posterior,
 
     (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
 
@@ -11,6 +14,8 @@ a standard deviation of τ between sets. The expected advantage is the mean of t
 folds or without. Of the options within the budget, those within half a point of the highest sum are
 compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
 machine (``training/machine/speed.py``), so that the choice is the same in every run on a machine.
+
+The rows are the training rows, and the validation rows too where those may be learned from.
 """
 
 from __future__ import annotations
@@ -202,10 +207,13 @@ class BaseModels:
         part = np.flatnonzero(np.isin(self.sample, train))
         units = self.candidates[0].rows.units[part]
         folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
-        scores = [one.rows.evidence(folds, part).rows for one in self.candidates]
+        evidence = [one.rows.evidence(folds, part) for one in self.candidates]
+        scores = [one.rows for one in evidence]
+        is_class = self.candidates[0].rows.label_type == "class"
+        compared = [-one.errors for one in evidence] if is_class else scores
         advantages = [
-            expected_advantage(rows - scores[0], units, one.prior)
-            for one, rows in zip(self.candidates, scores, strict=True)
+            expected_advantage(rows - compared[0], units, one.prior)
+            for one, rows in zip(self.candidates, compared, strict=True)
         ]
         # Against itself.
         advantages[0] = Advantage(0.0, 0.0)

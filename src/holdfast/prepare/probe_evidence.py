@@ -69,12 +69,15 @@ class FrozenEvidence:
     """Probe scores of a frozen model. ``layers`` in their order, the last being the input of the
     head, ``best`` the index of the one with the best probe. ``rows`` [n] are the scores of the
     requested rows (NaN for a row that the model does not read), for each fold by the layer that is
-    best on the other folds: choosing the layer adds no selection bias to their mean. ``units`` [n]
-    say which rows are duplicates or in one group; ``rows_per_s`` is the speed of the network."""
+    best on the other folds: choosing the layer adds no selection bias to their mean. ``errors`` [n]
+    are the squared errors of its outputs, summed over the classes, with the layer chosen by them.
+    ``units`` [n] say which rows are duplicates or in one group; ``rows_per_s`` is the speed of the
+    network."""
 
     layers: tuple[LayerScore, ...]
     best: int
     rows: Floats
+    errors: Floats
     units: Ints
     rows_per_s: float
 
@@ -189,13 +192,20 @@ class FrozenRows:
         lines = owner >= 0
         owner, labels = owner[lines], self.labels[lines]
         targets, classes = _targets(labels, self.label_type)
-        layers, rows = [], []
+        layers: list[LayerScore] = []
+        rows: list[Floats] = []
+        errors: list[Floats] = []
+        read, lines_of = np.unique(owner, return_counts=True)
         for name, states in self.features.states.items():
             out_of_fold = ridge_out_of_fold(states[lines], targets, folds[owner]).predictions
             scores = self._scores(out_of_fold, labels, owner)
-            by_position = np.full(len(part), np.nan)
-            by_position[np.unique(owner)] = scores
-            rows.append(by_position)
+            squared = ((out_of_fold - targets) ** 2).sum(axis=1)
+            for by_row, values in (
+                (rows, scores),
+                (errors, np.bincount(owner, squared)[read] / lines_of),
+            ):
+                by_row.append(np.full(len(part), np.nan))
+                by_row[-1][read] = values
             explained = h_score(states[lines], classes) if classes is not None else None
             log_of_evidence = log_evidence(states[lines], targets)
             layers.append(LayerScore(name, float(np.mean(scores)), explained, log_of_evidence))
@@ -204,6 +214,7 @@ class FrozenRows:
             tuple(layers),
             int(np.argmax(layer_scores)),
             out_of_fold_scores(np.stack(rows), folds),
+            -out_of_fold_scores(-np.stack(errors), folds),
             self.units[part],
             self.features.rows_per_s,
         )
