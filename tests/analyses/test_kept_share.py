@@ -38,6 +38,19 @@ def test_of_another_score_the_interval_is_that_of_the_difference() -> None:
     assert found["low"] < found["value"] < found["high"]
 
 
+def test_where_both_are_right_on_the_same_rows_the_share_is_not_certain() -> None:
+    """Resampling gave 100.0 to 100.0 % of nine rows."""
+    first = ["a"] * 8 + ["b"]
+    pairs = pair_rows("class", ["a"] * 9, first, first)
+    judged = judge_pairs(pairs.gap, 0.01)
+    found = retained_share(pairs, judged, np.random.default_rng(0))
+    assert found["value"] == 1
+    assert found["high"] - 1 == pytest.approx(1 - found["low"])
+    # As wide as the paired difference; with nine equal pairs it may hide one in four.
+    assert found["low"] == pytest.approx(1 - judged.high / (8 / 9))
+    assert found["low"] < 0.8
+
+
 def test_of_an_error_no_share_is_kept() -> None:
     numbers = list(range(30))
     pairs = pair_rows("number", numbers, [n + 1 for n in numbers], [n + 2 for n in numbers])

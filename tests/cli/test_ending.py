@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.summary import summary
+from holdfast.terminal import summary as module
 
 
 def estimate(value: float) -> dict[str, Any]:
@@ -37,6 +37,10 @@ def result(**more: Any) -> dict[str, Any]:
         },
         **more,
     }
+
+
+def summary(*given: Any) -> list[str]:
+    return module.summary(*given).splitlines()
 
 
 def entry_of(lines: list[str], name: str) -> str:

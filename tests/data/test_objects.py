@@ -112,5 +112,5 @@ def test_types_that_no_parquet_file_holds_become_texts(odd: pa.Array, tmp_path: 
 
 @pytest.mark.parametrize("values", [5, "abc", object()])
 def test_what_is_no_column_is_refused(values: Any) -> None:
-    with pytest.raises(DataError, match="not a list, array or column"):
+    with pytest.raises(DataError, match="must be a list, an array or a column"):
         rows_in_memory(["a"], values, None)

@@ -160,6 +160,8 @@ def test_a_data_frame_has_one_answer_a_row(fitted: TextClassifier) -> None:
     assert again.text_columns_ == ("text",)
     assert again.predict(whole[:5]).tolist() == told
     assert again.predict(texts[:5]).tolist() == told
+    with pytest.raises(DataError, match="X: has no column text, from which fit took its texts"):
+        again.predict(pd.DataFrame({"id": range(5)}))
 
 
 @pytest.mark.slow
@@ -184,6 +186,7 @@ def test_a_saved_estimator_answers_the_same(fitted: TextClassifier, tmp_path: Pa
     assert loaded.classes_.tolist() == [9, 10]
     assert loaded.get_params() == fitted.get_params()
     assert loaded.verdict_ == fitted.verdict_
+    assert loaded.best_step_ == fitted.best_step_
     np.testing.assert_allclose(loaded.predict_proba(texts), fitted.predict_proba(texts), atol=1e-5)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "kept")
     assert set(plain.config.id2label.values()) == {"9", "10"}
@@ -210,7 +213,7 @@ def test_a_saved_estimator_that_was_damaged_is_refused(
         "",
         "[]",
         "{}",
-        sound.replace('"order": [', '"order": [0, '),
+        sound.replace('"classes": [', '"classes": [8, '),
         sound.replace('"max_length": ', '"max_length": 1e99'),
         "[" * 100_000,
     ):
@@ -230,6 +233,38 @@ def test_missing_labels_are_no_class(tiny_model: Path, missing: Any) -> None:
         TextClassifier(str(tiny_model)).fit(list("abcdef"), ["x", missing, "y", "x", missing, "y"])
 
 
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_texts_are_refused(fitted: TextClassifier, missing: Any) -> None:
+    """In a list, a series or a frame, in fit and in predict; an empty text can be predicted."""
+    pd = pytest.importorskip("pandas")
+    texts, labels = texts_and_labels()
+    lacking = [missing, *texts[1:]]
+    for given in (lacking, pd.Series(lacking), pd.DataFrame({"text": lacking})):
+        with pytest.raises(DataError, match=r"X: lacks 1 of 60 texts, the first in row 0"):
+            clone(fitted).fit(given, labels)
+        with pytest.raises(DataError, match=r"X: lacks 1 of 60 texts, the first in row 0"):
+            fitted.predict(given)
+    with pytest.raises(DataError, match=r"X: lacks 1 of 60 texts, the first in row 1"):
+        clone(fitted).fit([texts[0], " ", *texts[2:]], labels)
+    assert fitted.predict_proba([""]).sum() == pytest.approx(1)
+
+
+def test_errors_name_labels_and_what_helps_here(tiny_model: Path) -> None:
+    """Not the numbers that the rows inside have, and no setting that the estimator refuses."""
+    texts, _ = texts_and_labels()
+    few = ["good", *["bad"] * 58, "fine"]
+    with pytest.raises(DataError, match="the class 'fine': has 1 independent unit") as error:
+        TextClassifier(str(tiny_model)).fit(texts, few)
+    assert error.value.remedy == "Add texts, or leave the rows of a small class out of X and y."
+    with pytest.raises(DataError, match=r"y: has one class, .*'bad'"):
+        TextClassifier(str(tiny_model)).fit(texts, ["bad"] * 60)
+    with pytest.raises(DataError, match="X: must be a list"):
+        TextClassifier(str(tiny_model)).fit("hello world", ["bad"])
+    for seed in (None, -1, 0.5):
+        with pytest.raises(RecipeError, match="random_state: must be a whole number"):
+            TextClassifier(str(tiny_model), random_state=seed).fit(texts, few)  # type: ignore[arg-type]
+
+
 def test_a_model_may_be_a_path(tiny_model: Path) -> None:
     recipe = TextClassifier(tiny_model)._recipe()  # type: ignore[arg-type]
     assert recipe.model.name == str(tiny_model)
@@ -241,6 +276,9 @@ def test_a_model_may_be_a_path(tiny_model: Path) -> None:
         {"data.features": ["text.length"]},
         {"data.unlabelled": "more.csv"},
         {"data.split.by": "topic"},
+        {"data.split.valid": 0.3, "data.split.train": 0.55},
+        {"data.rare": "drop"},
+        {"data.label_kind": "number"},
         {"data.mix": [{"path": "a.csv"}]},
         {"treat": {"space": True}},
     ],
@@ -256,9 +294,13 @@ def test_what_is_for_the_rows_of_a_table_is_refused(
 
 @pytest.mark.slow
 def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
-    """Not by their places, which is what the rows inside hold."""
+    """As they are given: a table of the command would merge their spellings."""
     texts, numbers = texts_and_labels()
     labels = np.where(numbers == 9, "very_good", "bad")
+    spaced = np.array(["n/a", "n/a "])[numbers - 9]
+    own = TextClassifier(str(tiny_model), SHORT).fit(texts, spaced)
+    assert own.classes_.tolist() == ["n/a", "n/a "]
+    assert own.network_.classes == ("n/a", "n/a ")
     target = {"methods.balance": {"by": "none", "target": {"bad": 9, "very_good": 1}}}
     asked = {"data.names": {"bad": "no use", "very_good": "of use"}}
     moved = TextClassifier(str(tiny_model), {**SHORT, **asked, **target}).fit(texts, labels)
@@ -266,7 +308,7 @@ def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
     assert (moved.predict_proba(texts)[:, 0] > plain.predict_proba(texts)[:, 0]).all()
     TextClassifier(str(tiny_model), {**SHORT, "data.names": True}).fit(texts, labels)
     for key in ({"data.names": {"nine": "x"}}, {"methods.balance": {"target": {"nine": 1}}}):
-        with pytest.raises(RecipeError, match="no row has"):
+        with pytest.raises(RecipeError, match=r"no row has|unknown class"):
             TextClassifier(str(tiny_model), {**SHORT, **key}).fit(texts, labels)
 
 

@@ -39,6 +39,10 @@ TABLE = {
     "Continue it with the same command and --resume.": (
         "Continue it with the same call and resume=True."
     ),
+    "Use --to static.": 'Use to="static".',
+    "Choose --folds of at most 5, or --minutes and --trials.": (
+        "Choose folds=… of at most 5, or minutes=… and trials=…."
+    ),
     "use --model embedded.": 'use model="embedded".',
     "Use --task image-classification, or": 'Use task="image-classification", or',
     "add --group author.": 'add group="author".',

@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import pytest
 
-from holdfast.cli.summary import summary
 from holdfast.core.labels import TITLES, Label
 from holdfast.report.answer.answer import discarded_sentence
 from holdfast.report.card import render
@@ -19,6 +18,7 @@ from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run
 from holdfast.report.view.headline import VERDICT_SENTENCES, headline
 from holdfast.report.view.study import VERDICT_WORDS
+from holdfast.terminal.summary import summary
 
 BECAUSE = (
     "Validation rows are far behind; the test rows do not confirm this: accuracy 93 % on 45 test "
@@ -55,7 +55,7 @@ def told(run: Path, read_page: Any) -> dict[str, str]:
     """What the three places say, in one line each."""
     result = json.loads((run / "result.json").read_text("utf-8"))
     return {
-        "terminal": plain(" ".join(summary(result, run, 80))),
+        "terminal": plain(summary(result, run, 80)),
         "report": plain(read_page(write_report(run)).text),
         "card": plain(render(read_run(run))),
     }

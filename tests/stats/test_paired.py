@@ -27,10 +27,13 @@ def test_mcnemar_is_the_binomial_test_of_discordant_rows(only_1: int, only_2: in
         return
     oracle = stats.binomtest(only_1, only_1 + only_2).pvalue
     assert mcnemar(first, second, mid=False) == pytest.approx(oracle)
-    point = stats.binom.pmf(min(only_1, only_2), only_1 + only_2, 0.5)
-    assert mcnemar(first, second) == pytest.approx(
-        1 - point if only_1 == only_2 else oracle - point
-    )
+    # Of all tables with as many discordant rows: those further from the middle, and half of those
+    # as far.
+    outcomes = np.arange(only_1 + only_2 + 1)
+    chances = stats.binom.pmf(outcomes, only_1 + only_2, 0.5)
+    far, own = np.abs(2 * outcomes - only_1 - only_2), abs(only_1 - only_2)
+    mid = chances[far > own].sum() + chances[far == own].sum() / 2
+    assert mcnemar(first, second) == pytest.approx(mid)
 
 
 def test_mid_p_of_many_discordant_rows_is_finite() -> None:

@@ -96,14 +96,14 @@ def file_of(rows: Any) -> Iterator[str]:
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file with these rows. Rows in memory are written to a temporary file, which is
     added to ``names``."""
-    from holdfast.data.memory.frames import frame_file, is_frame, series_values
-    from holdfast.data.memory.texts import labelled_rows, rows_in_memory
+    from holdfast.data.memory.frames import frame_file, is_frame
+    from holdfast.data.memory.texts import rows_in_memory, unlabelled_rows
 
     if isinstance(rows, (str, Path)):
         rows_in_memory(rows, labels, groups)
         return str(rows)
     if labels is None and not is_frame(rows) and not isinstance(rows, Mapping):
-        table = labelled_rows(series_values(rows), None, groups, (), "label")
+        table = unlabelled_rows(rows, groups)
     else:
         table = rows_in_memory(rows, labels, groups)
     path = frame_file(table)

@@ -22,9 +22,23 @@ if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit
     from holdfast.analyses.compare.compare import Comparison
     from holdfast.analyses.explain.explanation import Explanation
+    from holdfast.contract.request import TrainingRequest
     from holdfast.core.records import Decision, Finding
+    from holdfast.recipe import Recipe
     from holdfast.search.choice.models import Choice
     from holdfast.search.rate_range import RateRange
+
+
+def _trained(request: TrainingRequest, recipe: Recipe, *, quiet: bool, **how: Any) -> TrainedRun:
+    """The finished run; its summary is printed below its progress."""
+    from holdfast.contract.run_folder import is_main_process
+    from holdfast.terminal.summary import show_summary
+    from holdfast.terminal.watch import train_with_progress
+
+    result, folder = train_with_progress(request, recipe, quiet=quiet, **how)
+    if not quiet and is_main_process():
+        show_summary(result, folder)
+    return TrainedRun(folder)
 
 
 @in_python()
@@ -57,17 +71,14 @@ def train(
     test : test rows: a file, or rows in memory like ``source``.
     settings : recipe keys to values, ``{"train.epochs": 5}``, or ``["train.epochs=5"]`` as for
         ``--set``.
-    quiet : no progress on standard error.
+    quiet : no progress and no summary on standard error.
 
     Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
-    from holdfast.terminal.watch import train_with_progress
-
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
-    _, folder = train_with_progress(request, request.recipe(), quiet=quiet)
-    return TrainedRun(folder)
+    return _trained(request, request.recipe(), quiet=quiet)
 
 
 @in_python()
@@ -106,14 +117,12 @@ def cv(
     Others as for ``train``.
     """
     from holdfast.search.folds.cross_validation import cross_validation_of
-    from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
     recipe = request.recipe()
     procedure = cross_validation_of(recipe, folds, repeats, nested, engine, address)
-    _, folder = train_with_progress(request, recipe, quiet=quiet, procedure=procedure)
-    return TrainedRun(folder)
+    return _trained(request, recipe, quiet=quiet, procedure=procedure)
 
 
 @in_python()
@@ -156,7 +165,6 @@ def tune(
     with 2.
     """
     from holdfast.search.tune import tune_request
-    from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
@@ -168,8 +176,7 @@ def tune(
         engine=engine,
         address=address,
     )
-    _, folder = train_with_progress(request, recipe, quiet=quiet, procedure=procedure)
-    return TrainedRun(folder)
+    return _trained(request, recipe, quiet=quiet, procedure=procedure)
 
 
 @in_python()
@@ -255,7 +262,7 @@ def distill(
     student: str | Path | None = None,
     layers: int | None = None,
     to: str | None = None,
-    unlabelled: str | Path | None = None,
+    unlabelled: Any = None,
     out: str | Path | None = None,
     seed: int | None = None,
     settings: Settings = (),
@@ -271,17 +278,22 @@ def distill(
     student : a model by name or folder; default: ``layers`` layers of the teacher (default: half of
         them).
     to : ``"static"``: a table of token vectors, for speed.
-    unlabelled : a file of unlabelled texts; the teacher predicts their labels.
+    unlabelled : unlabelled texts, whose labels the teacher predicts: a file, a data frame or a
+        list.
 
     Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
     with 2.
     """
     from holdfast.contract.request import TrainingRequest
+    from holdfast.data.memory.texts import unlabelled_rows
     from holdfast.search.student import folder_name, student_recipe
-    from holdfast.terminal.watch import train_with_progress
 
     given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
     paths = [Path(run_name(one)) for one in given]
+    in_memory = {}
+    if unlabelled is not None and not isinstance(unlabelled, (str, Path)):
+        in_memory["unlabelled"] = unlabelled_rows(unlabelled)
+        unlabelled = "unlabelled.parquet"
     recipe = student_recipe(
         paths,
         student=name_or_none(student),
@@ -291,9 +303,10 @@ def distill(
         seed=seed,
         settings=settings,
     )
-    request = TrainingRequest(folder_name(paths), out=Path(out) if out else None, resume=resume)
-    _, folder = train_with_progress(request, recipe, quiet=quiet, command="distill")
-    return TrainedRun(folder)
+    request = TrainingRequest(
+        folder_name(paths), out=Path(out) if out else None, resume=resume, in_memory=in_memory
+    )
+    return _trained(request, recipe, quiet=quiet, command="distill")
 
 
 @in_python()

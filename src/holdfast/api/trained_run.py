@@ -107,7 +107,7 @@ class TrainedRun:
         except InputError as error:
             return brief_repr("TrainedRun", self.folder, error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief_repr("TrainedRun", self.folder, f"verdict {label}", *sentence.lines)
+        return brief_repr("TrainedRun", self.folder, f"verdict {label}", sentence.lines[0])
 
     def _warn_unsealed(self) -> None:
         """Warn about files that changed since training, which a command would print."""
@@ -248,7 +248,6 @@ class TrainedRun:
                 # Paths in a frame are relative to the current folder, like those in a list.
                 data, options = self._paths(table, options.text), replace(options, text=None)
             else:
-                options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
                 with naming_data_frame(path):
                     predictions = self.predictor.predict(
@@ -271,14 +270,6 @@ class TrainedRun:
         names = text or self.predictor.part.text or (PATH,)
         paths: list[Any] = table[names[0]].to_pylist()
         return paths
-
-    def _column_of(self, table: pa.Table) -> tuple[str, ...] | None:
-        """The only column of a frame, if the run reads one column with another name."""
-        from holdfast.contract.inference import read_columns
-
-        read = read_columns(self.predictor.part)
-        names = tuple(table.column_names)
-        return names if len(names) == 1 and (not read or len(read) == 1) else None
 
     def _repr_html_(self) -> str:
         from holdfast.report.snippet import run_snippet

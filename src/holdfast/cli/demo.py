@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,15 +27,15 @@ def command(
     are scored on packages from sources that neither was trained on.
     """
     refuse_low_memory("torch")
-    from holdfast.cli.summary import summary
     from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import read_recipe
+    from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress
 
     output = Output()
     recipe = read_recipe(Path(__file__).parents[1] / "demo" / "recipe.yaml")
     result, run = train_with_progress(TrainingRequest("demo", out=out, resume=resume), recipe)
-    output.show(result, lambda columns: "\n".join(summary(result, run, columns)))
+    output.show(result, partial(summary, result, run))
     baseline = _baseline_run(run)
     output.show(baseline, lambda columns: "\n".join(comparison_lines(baseline, run, columns)))
 

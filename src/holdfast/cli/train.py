@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
@@ -31,20 +31,15 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
         _dry_run(request, recipe, output)
         return
     from holdfast.contract.run_folder import is_main_process
+    from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress
 
     result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose
     )
     if is_main_process():
-        output.show(result, lambda columns: _summary(result, folder, columns, output.verbose))
+        output.show(result, partial(summary, result, folder, verbose=output.verbose))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
-
-
-def _summary(result: dict[str, Any], run: Path, columns: int, verbose: bool) -> str:
-    from holdfast.cli.summary import summary
-
-    return "\n".join(summary(result, run, columns, verbose))
 
 
 def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> None:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase, seconds_phrase
-from holdfast.terminal.layout import entries, wrap
+from holdfast.core.wording import count_phrase
+from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
     from holdfast.search.learner import SearchProcedure
-
-# Trials that the table shows; the report has all.
-MAX_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +61,7 @@ def command(
     and write a report."""
     refuse_low_memory("torch")
     from holdfast.search.tune import tune_request
+    from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress
 
     request, recipe, procedure = tune_request(
@@ -77,7 +74,7 @@ def command(
     result, folder = train_with_progress(
         request, recipe, quiet=output.quiet, verbose=output.verbose, procedure=procedure
     )
-    output.show(result, lambda columns: _shown(result, folder, columns, output.verbose))
+    output.show(result, partial(summary, result, folder, verbose=output.verbose))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
 
 
@@ -109,79 +106,3 @@ def _plan(plan: Mapping[str, Any], columns: int) -> Iterator[str]:
     yield from entries(lines, columns)
     yield "  Search space"
     yield from entries((("", f"{key}: {values}") for key, values, _ in search_space(plan)), columns)
-
-
-def _shown(result: Mapping[str, object], run: Path, columns: int, verbose: bool) -> str:
-    from holdfast.cli.summary import summary
-
-    lines = [*_study_lines(result, columns), *_size_lines(result, columns)]
-    return "\n".join([*lines, *summary(result, run, columns, verbose)])
-
-
-def _size_lines(result: Mapping[str, object], columns: int) -> list[str]:
-    """The result and one line per model size; empty where no sizes were tried."""
-    block = result.get("capacity")
-    if not isinstance(block, Mapping):
-        return []
-    from holdfast.report.view.capacity import capacity_view
-
-    view = capacity_view(block)
-    lines = ["", *textwrap.wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
-    for name, value, gap, verdict, _, quick in view.tables[0].lines:
-        values = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
-        lines += wrap(f"  {name:24} {values}", columns, "", " " * 27)
-    return [*lines, "", *textwrap.wrap(view.passages[1], columns)]
-
-
-class TrialJson(TypedDict):
-    """One trial of a study's table."""
-
-    trial: int
-    state: str
-    seen: float | None
-    seconds: float
-    settings: dict[str, object]
-
-
-def _study_lines(result: Mapping[str, object], columns: int) -> list[str]:
-    """The lines of a search; empty where the run has no trials of settings."""
-    study = result.get("study")
-    if not isinstance(study, Mapping) or "trials_table" not in study or "capacity" in result:
-        return []
-    from holdfast.report.view.study import study_view
-
-    view = study_view(study)
-    entered = entries(view.entries, columns)
-    return ["", *textwrap.wrap(view.answer, columns), "", *entered, "", *_table(study, columns)]
-
-
-def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
-    from holdfast.report.view.study import STATES, format_score, trial_settings
-
-    rows: Sequence[TrialJson] = study["trials_table"]
-    shown = _trials_shown(study, rows)
-    yield f"  {'Trial':<7}{'Score':>8}{'Time':>12}  Settings"
-    for row in shown:
-        mark = "*" if row["trial"] == study["best"] else " "
-        value = STATES.get(row["state"]) or format_score(study, row["seen"])
-        start = f" {mark}{row['trial']:<7}{value:>8}{seconds_phrase(row['seconds']):>12}  "
-        if len(value) > 8:
-            start = f" {mark}{row['trial']:<4}{value:>11}{seconds_phrase(row['seconds']):>12}  "
-        yield from wrap(trial_settings(row), columns, start, " " * len(start), max_lines=2)
-    left = len(rows) - len(shown)
-    more = f"; {count_phrase(left, 'more trial')} in the report" if left else ""
-    yield f"  * saved{more}"
-
-
-def _trials_shown(study: Mapping[str, Any], rows: Sequence[TrialJson]) -> list[TrialJson]:
-    """The saved trial, the default, and the best others, by score."""
-    sign = -1 if study["higher_is_better"] else 1
-    named = {study["best"], 0}
-
-    def place(row: TrialJson) -> tuple[bool, bool, float, int]:
-        score_seen = row["seen"]
-        is_complete = row["state"] == "complete" and score_seen is not None
-        return (row["trial"] not in named, not is_complete, sign * (score_seen or 0), row["trial"])
-
-    first = sorted(rows, key=place)[:MAX_LINES]
-    return sorted(first, key=lambda row: place(row)[1:])

@@ -16,8 +16,10 @@ _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
 _SETTINGS = re.compile(r"--set [\w.]+=\S+(?: --set [\w.]+=\S+)*")
 _SETTING = re.compile(r"--set (?P<key>[\w.]+)=(?P<value>'[^']*'|\S+?)(?P<end>[.,;:?)]*)(?=\s|$)")
 _NAMED = re.compile(
-    r"--(?P<name>text|label|group|test|task|model|encoding|out|seed)"
-    r"(?: (?P<value>'[^']*'|(?!(?:and|or|once|to|if|in|with|says|elsewhere)\b)[\w./~…-]*[\w/~…-]))?"
+    r"--(?P<name>text|label|group|test|task|model|encoding|out|seed|student|layers|to|unlabelled|folds"
+    r"|repeats|trials|minutes|study|address|against)"
+    r"(?: (?P<value>'[^']*'|(?!(?:and|or|of|once|to|if|in|with|says|elsewhere)\b)"
+    r"[\w./~…-]*[\w/~…-]))?"
     r"(?![\w-])"
 )
 _SWITCH = re.compile(r"--(resume|quiet)\b")
@@ -45,7 +47,8 @@ def in_python() -> Iterator[None]:
     try:
         yield
     except (InputError, Interrupted) as error:
-        setting = re.sub(r"^--set(?=$|: )", "settings", error.what).removeprefix("--")
+        setting = re.sub(r"^--set(?=$|: )", "settings", error.what)
+        setting = re.sub(r"(?<!\S)--(?=\w)", "", setting)
         _raise_as(error, setting, parameters(error.rule), parameters(error.remedy))
 
 

@@ -57,10 +57,10 @@ def printable(text: str, limit: int | None = None) -> str:
 def brief_repr(name: str, *parts: object) -> str:
     """``Name(content; on one line)``: what a prompt shows of an object that holds thousands of
     numbers."""
-    content = "; ".join(" ".join(str(part).split()) for part in parts)
-    return printable(
-        f"{name}({content if len(content) <= MAX_BRIEF else content[: MAX_BRIEF - 1] + '…'})"
-    )
+    content = "; ".join(" ".join(str(part).split()).rstrip(".") for part in parts)
+    if len(content) > MAX_BRIEF:
+        content = content[:MAX_BRIEF].rpartition(" ")[0] + " …"
+    return printable(f"{name}({content})")
 
 
 def printable_json(document: str) -> str:

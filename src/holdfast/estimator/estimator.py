@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +18,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from holdfast.core import shapes
 from holdfast.core.decisions import decisions_to
-from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
+from holdfast.core.errors import DataError, ModelError, RecipeError, RunError, SplitError
 from holdfast.core.files import disk_errors, replace_folder, write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Evidence, Remedy, Verdict
 from holdfast.core.run_files import check_folder, seal_folder
 from holdfast.core.run_shapes import MARK, VERDICT
 from holdfast.data.columns.columns import choose_columns
+from holdfast.data.limits import check_classes
 from holdfast.data.memory.frames import frame_table, is_frame, series_values
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
-from holdfast.estimator.settings import for_estimator
+from holdfast.estimator.settings import refuse_table_settings
 from holdfast.recipe import Recipe, as_settings, override
 
 if TYPE_CHECKING:
@@ -53,8 +56,8 @@ COPY = "Use a complete copy of what TextClassifier.save wrote."
 NEEDED: dict[str, shapes.Shape] = {
     "params": shapes.mapping_of(shapes.anything),
     "classes": shapes.list_of(shapes.anything),
-    "order": shapes.list_of(shapes.count),
     "max_length": shapes.count,
+    "best_step": shapes.count,
     "text_columns": shapes.optional(shapes.list_of(shapes.text)),
     "verdict": VERDICT,
 }
@@ -64,10 +67,11 @@ FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune an encoder on texts, and keep its best checkpoint, with calibrated probabilities.
 
-    ``fit`` trains as ``holdfast train`` does: the texts are split 82/18 into training and
-    validation rows (duplicates and rows of one group stay in one split); few rows are all learned
-    from, and every choice is made on out-of-fold predictions (``train.folds``). It holds out no
-    test rows: score the estimator on your own rows, or use ``cross_val_score``.
+    ``fit`` trains as ``holdfast train`` does, with 82 % of the texts for training and 18 % for
+    validation (duplicates and rows of one group stay together). Up to 400 texts are trained on in
+    full: length, checkpoint and temperature are then chosen on predictions for texts held out in
+    turn (``train.folds``). There are no test rows: score the estimator on your own rows, or use
+    ``cross_val_score``.
 
     Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
@@ -79,12 +83,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         under their usual names; ``None``: as ``holdfast train`` chooses for the model and the rows.
     settings : any other recipe keys to values, e.g. ``{"methods.contrast": False}``, or
         ``["methods.contrast=false"]``; see ``docs/recipe.md``.
-    random_state : seed of everything random.
+    random_state : seed of everything random, a whole number from 0: a fit can be repeated exactly.
 
     Attributes
     ----------
     classes_ : the labels, sorted; ``n_features_in_`` is not defined, since a text is no vector.
-    verdict_ : what the training history showed. ``history_`` : the snapshots.
+    best_step_ : the step of the checkpoint that was kept.
+    verdict_ : what the training history showed.
+    history_ : the evaluations during training; ``load`` does not restore them.
     network_ : the trained ``torch.nn.Module``.
     text_columns_ : which columns hold the texts, where ``fit`` was given a data frame.
 
@@ -124,12 +130,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.fits.row_use import learning_rows
 
         with in_python():
+            recipe = self._recipe()
+            refuse_table_settings(recipe)
             self.text_columns_ = _text_columns(X)
             texts = _texts(X, self.text_columns_)
-            _refuse_missing(y)
+            _refuse_missing("X", "texts", texts, empty=True)
+            _refuse_missing("y", "labels", series_values(y, "y"))
             labels = column_or_1d(np.asarray(y))
             self.classes_ = np.unique(labels)
-            recipe = for_estimator(self._recipe(), self.classes_.tolist())
+            _check_classes(self.classes_)
             divided = self._divide(recipe, texts, labels, groups)
             self._keep(learning_rows(recipe, divided, scored=False).fit())
         return self
@@ -137,13 +146,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Probabilities [n, classes], in the order of ``classes_``, for texts or the rows of a data
         frame."""
+        from holdfast.contract.advice import in_python
         from holdfast.data.memory.texts import table_from_texts
 
         check_is_fitted(self, "network_")
-        texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
-        probabilities = self._predictor.answer(table_from_texts(texts)).probabilities
+        with in_python():
+            texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
+            _refuse_missing("X", "texts", texts)
+            table = table_from_texts(texts, source="X")
+        probabilities = self._predictor.answer(table).probabilities
         assert probabilities is not None
-        return np.asarray(probabilities[:, self._order], dtype=np.float64)
+        return np.asarray(probabilities, dtype=np.float64)
 
     @property
     def _predictor(self) -> Predictor:
@@ -175,9 +188,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "schema": 1,
             "params": {**self.get_params(), "model": str(self.model)},
             "classes": _plain_labels(self.classes_),
-            "order": self._order.tolist(),
             "max_length": self.max_length_,
             "text_columns": self.text_columns_,
+            "best_step": self.best_step_,
             "verdict": self.verdict_,
         }
         partial_folder = folder.with_name(f".{folder.name}.partial")
@@ -210,11 +223,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             estimator = cls(**facts["params"])
         saved = load_saved(Path(folder))
         estimator.classes_ = np.asarray(facts["classes"])
+        if saved.classes != _names(estimator.classes_):
+            rule = "has other classes than its model"
+            raise ModelError(str(path), rule, ", ".join(saved.classes[:5]), COPY)
         estimator.network_, estimator.tokenizer_ = saved.network, saved.tokenizer
         estimator.max_length_, estimator.temperature_ = int(facts["max_length"]), 1.0
         estimator.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
-        estimator.verdict_ = _verdict(facts["verdict"])
-        estimator._order = np.asarray(facts["order"])
+        estimator.verdict_, estimator.best_step_ = _verdict(facts["verdict"]), facts["best_step"]
         return estimator
 
     def _save_network(self, folder: Path) -> None:
@@ -222,13 +237,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         if isinstance(self.network_, PlainClassifier):
             save_plain(self.network_, folder, self.tokenizer_)
-            return
-        numbers = self.network_.classes
-        try:
-            self.network_.classes = tuple(str(self.classes_[int(name)]) for name in numbers)
+        else:
             self.network_.save(folder, self.tokenizer_, temperature=self.temperature_)
-        finally:
-            self.network_.classes = numbers
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -248,7 +258,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rule = f"stands in settings and as {name}="
             raise RecipeError(key, rule, usual[key], "Give it once.")
         recipe = Recipe(task="text-classification").with_changes(model={"name": str(self.model)})
-        return override(recipe, [f"seed={self.random_state}", *as_settings(usual), *given])
+        seed = self.random_state
+        if not isinstance(seed, Integral) or seed < 0:
+            rule = "must be a whole number from 0, so that a fit can be repeated exactly"
+            raise RecipeError("random_state", rule, seed, "Give 0, for example.")
+        return override(recipe, [f"seed={seed}", *as_settings(usual), *given])
 
     def _divide(
         self,
@@ -261,15 +275,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.prepare.rows import Divided
         from holdfast.split.split_table import split_table
 
+        # By number: a table would read labels (merge their spellings, take "n/a" as missing).
         numbers = np.searchsorted(self.classes_, labels)
         table = table_from_texts(
             texts,
             [str(number) for number in numbers],
             [str(group) for group in groups] if groups is not None else None,
-            rare_below=2,
+            classes=[str(number) for number in range(len(self.classes_))],
+            source="X",
         )
+        table = replace(table, classes=_names(self.classes_))
         shares = (TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
-        splits = split_table(table, seed=self.random_state, fractions=shares)
+        try:
+            splits = split_table(table, seed=self.random_state, fractions=shares)
+        except SplitError as error:
+            remedy = "Add texts, or leave the rows of a small class out of X and y."
+            finer = " Finer groups help too." if groups is not None else ""
+            raise DataError(error.what, error.rule, error.value, remedy + finer) from error
         return Divided(recipe, table, (), splits, splits.findings, splits.decisions)
 
     def _keep(self, fitted: FittedModel) -> None:
@@ -284,27 +306,40 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.network_: TextNetwork | PlainClassifier = network
         self.tokenizer_, self.max_length_ = loaded.tokenizer, loaded.max_length
         self.verdict_, self.history_ = fitted.trained.verdict, fitted.trained.history
-        # The table sorts its labels as texts of numbers; classes_ are in the order of the labels.
-        self._order = np.argsort([int(name) for name in training_plan.task.classes])
+        self.best_step_ = fitted.trained.best_step
 
 
-def _refuse_missing(y: object) -> None:
-    """Refuse missing labels, which NumPy would turn into a class ``nan``."""
-    values = np.asarray(y, dtype=object).ravel()
-    missing = [i for i, label in enumerate(values) if _is_missing(label)]
-    if missing:
+def _names(classes: npt.NDArray[np.generic]) -> tuple[str, ...]:
+    return tuple(str(label) for label in classes.tolist())
+
+
+def _check_classes(classes: npt.NDArray[np.generic]) -> None:
+    if len(classes) < 2:
+        rule = "has one class, so there is nothing to learn"
+        raise DataError("y", rule, _names(classes)[0], "Give rows of another class too.")
+    check_classes("y", len(classes))
+
+
+def _refuse_missing(name: str, what: str, values: Sequence[Any], *, empty: bool = False) -> None:
+    """Refuse missing values (``empty`` texts too): NumPy would turn a missing label into a class
+    ``nan``, and each row has to have a prediction."""
+    rows = [row for row, value in enumerate(values) if _is_missing(value, empty)]
+    if rows:
         raise DataError(
-            "y",
-            f"lacks {len(missing)} of {len(values)} labels, the first in row {missing[0]}",
-            values[missing[0]],
-            "Leave these rows out of X and y.",
+            name,
+            f"lacks {len(rows)} of {len(values)} {what}, the first in row {rows[0]}",
+            values[rows[0]],
+            "Leave these rows out.",
         )
 
 
-def _is_missing(label: object) -> bool:
-    if isinstance(label, (float, np.floating)):
-        return bool(np.isnan(label))
-    return label is None or type(label).__name__ in ("NAType", "NaTType")
+def _is_missing(value: object, empty: bool) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_is_missing(part, empty) for part in value)
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    is_empty = isinstance(value, str) and empty and not value.strip()
+    return value is None or is_empty or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _text_columns(X: object) -> tuple[str, ...] | None:
@@ -320,33 +355,28 @@ def _text_columns(X: object) -> tuple[str, ...] | None:
         return choose_columns(raw, RowOptions(need_label=False)).text
 
 
-def _texts(X: object, columns: Sequence[str] | None = None) -> list[Any]:
-    values = _of_frame(X, columns) if is_frame(X) else series_values(X)
+def _texts(X: object, columns: Sequence[str] | None) -> list[Any]:
+    values = _of_frame(X, columns) if is_frame(X) else series_values(X, "X")
     if not values:
         raise DataError("X", "holds no texts", None, "Give a list of strings.")
-    wrong = next((value for value in values if not isinstance(value, (str, tuple, list))), None)
-    if wrong is not None:
-        raise DataError("X", "must hold strings (or pairs of strings)", wrong, "Give raw texts.")
     return values
 
 
 def _of_frame(X: object, columns: Sequence[str] | None) -> list[Any]:
     """The texts of a data frame, or its pairs."""
     table = frame_table(X, "X")
-    names = tuple(columns or ())
-    if not set(names) <= set(table.column_names) or not names:
-        if table.num_columns != 1 or len(names) > 1:
-            raise DataError(
-                "X",
-                f"has no column {', '.join(names) or 'of texts that fit was told of'}",
-                ", ".join(table.column_names),
-                "Give the column of texts, e.g. X['text'].",
-            )
-        names = (str(table.column_names[0]),)
+    present = tuple(map(str, table.column_names))
+    if columns is None and len(present) > 1:
+        rule = "has several columns, but fit was given a list of texts"
+        raise DataError("X", rule, ", ".join(present), "Give the column of texts: X['text'].")
+    names = columns or present
+    lacking = [name for name in names if name not in present]
+    if lacking:
+        rule = f"has no column {', '.join(lacking)}, from which fit took its texts"
+        remedy = f"Rename the column, or give a list of texts: X[{present[0]!r}]."
+        raise DataError("X", rule, ", ".join(present), remedy)
     found = [table[name].to_pylist() for name in names]
-    if len(found) == 1:
-        return [text if text is not None else "" for text in found[0]]
-    return [tuple(text or "" for text in pair) for pair in zip(*found, strict=True)]
+    return found[0] if len(found) == 1 else list(zip(*found, strict=True))
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
@@ -354,8 +384,6 @@ def _read_facts(path: Path) -> dict[str, Any]:
     with reading_errors(str(path), ModelError, remedy=COPY):
         facts = shapes.parse_object(path.read_text("utf-8"))
         FACTS(facts, "")
-        if sorted(facts["order"]) != list(range(len(facts["classes"]))):
-            raise ValueError("order must name every class once")
     if facts.get("files") is None:
         warnings.warn(f"{path} holds no SHA-256, so the model was not checked", stacklevel=3)
     check_folder(path.parent, facts.get("files") or {}, "since it was saved", COPY)

@@ -25,6 +25,7 @@ from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_tasks import general_items
 from holdfast.tasks.lm.generation import TOGETHER
 from holdfast.tasks.lm.verbatim import MOST_ROWS, TOKENS_A_WORD
+from holdfast.training.plan import FORWARD_SHARE
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,10 @@ def seconds_after_training(
             scoring += min(FEW_SHOT_ROWS, test_rows) * (1 + recipe.probes.shots)
         memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
         probes += tuned_and_base * memorization_rows
+    if recipe.distill.teacher and recipe.distill.alone:
+        # The student that is trained without its teacher, for about as many updates.
+        updates = sum(phase.rows_passed for phase in training_plan.plan.phases)
+        probes += updates / FORWARD_SHARE
     if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS):
         probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:

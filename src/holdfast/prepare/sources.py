@@ -20,6 +20,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.machine import process_count
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.memory.frames import frame_file, write_frame
+from holdfast.data.memory.texts import FRAME, naming_data_frame
 from holdfast.data.mix import SOURCE, MixedRows, MixSource, mix_sources
 from holdfast.recipe import Recipe
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # Tables that a recipe names; others (the rows of a gate) are stored next to them.
-DATA_KEYS = {"data": "path", "valid": "valid", "test": "test"}
+DATA_KEYS = {"data": "path", "valid": "valid", "test": "test", "unlabelled": "unlabelled"}
 
 
 @contextlib.contextmanager
@@ -46,7 +47,11 @@ def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[
     if in_memory:
         _wait_for_everyone()
     try:
-        yield {DATA_KEYS[name]: str(path) for name, path in files.items() if name in DATA_KEYS}
+        with contextlib.ExitStack() as naming:
+            for name, path in files.items():
+                rows = FRAME if name == "data" else f"the {name} rows"
+                naming.enter_context(naming_data_frame(path, rows))
+            yield {DATA_KEYS[name]: str(path) for name, path in files.items() if name in DATA_KEYS}
     except BaseException:
         is_recorded = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
         if is_main_process() and not is_recorded:

@@ -155,7 +155,9 @@ class Predicted:
     ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
-        because = [self._request.because.get(start + row) for row in range(count)]
+        because: list[str | None] = [
+            self._request.because.get(start + row, "it has no text") for row in range(count)
+        ]
         empty = "" if self.answered == "text" and not self._request.because else None
         predictions: list[object] = [empty] * count
         confidence: list[float | None] = [None] * count
@@ -168,11 +170,9 @@ class Predicted:
             if self._rule is not None:
                 ruled = self._rule.apply(*raw_answers, answers.probabilities)
             for place, prediction, certainty, reason in zip(places, *ruled, strict=True):
-                predictions[place] = prediction
+                predictions[place], because[place] = prediction, reason
                 confidence[place] = None if certainty is None else round(certainty, DIGITS)
-                if reason is not None:
-                    because[place] = reason
-                    self.below += 1
+                self.below += reason is not None
             if probabilities is not None and answers.probabilities is not None:
                 probabilities[places] = answers.probabilities
             if cut is not None and isinstance(answers, TextPredictions):

@@ -119,8 +119,9 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
 
     With b and c the rows that only the first or only the second predicts correctly, b ~ Binomial(b
     + c, ½) under the null. Exact: min(1, 2 P(X ≤ min(b, c))). ``mid`` subtracts P(X = min(b, c)),
-    which is closer to the level (Fagerland, Lydersen and Laake 2013). No discordant row: 1. It
-    treats rows as independent: with groups, prefer ``paired_bootstrap``.
+    and half of it from 1 where b = c, which is closer to the level (Fagerland, Lydersen and Laake
+    2013). No discordant row: 1. It treats rows as independent: with groups, prefer
+    ``paired_bootstrap``.
     """
     from scipy.special import bdtr
 
@@ -138,9 +139,9 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
     else:
         log = math.lgamma(total + 1) - math.lgamma(least + 1) - math.lgamma(total - least + 1)
         point = math.exp(log - total * math.log(2))
-    # Both tails meet in the middle: twice the lower one counts its point twice.
+    # Both tails have the point in the middle, which counts half.
     if only_first == only_second:
-        return 1 - point
+        return 1 - point / 2
     return max(0.0, 2 * float(bdtr(least, total, 0.5)) - point)
 
 

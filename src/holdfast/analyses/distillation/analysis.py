@@ -50,15 +50,16 @@ def retained_share(
     """The second model's score ÷ the first one's, on the same rows, with its 95 % interval.
 
     For correct and wrong predictions the ratio is resampled by rows (BCa; for ``groups`` [n]
-    Student's, one group left out at a time). For other scores it is 1 − difference ÷ score, with
-    the interval of the paired difference ``verdict``. An error has no such share.
+    Student's, one group left out at a time). For other scores, and where both are correct on the
+    same rows, which has nothing to resample, it is 1 − difference ÷ score, with the interval of the
+    paired difference ``verdict``. An error has no such share.
     """
     if not pairs.higher_is_better:
         return _unknown("the metric is an error, so no share is kept: see the difference")
     if not len(pairs.gap) or not pairs.first > 0:
         return _unknown("the teacher's score is 0, or there are no rows")
     value = pairs.second / pairs.first
-    if pairs.correct is None:
+    if pairs.correct is None or not pairs.gap.any():
         if verdict.why:
             return {**_unknown(verdict.why), "value": value}
         low, high = (1 - end * pairs.scale / pairs.first for end in (verdict.high, verdict.low))
@@ -372,7 +373,7 @@ def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
     plan, recipe = fitted.training_plan, fitted.recipe
     baseline_recipe = _without_teacher(recipe)
     because = "the same model, rows and seed, with labels only (distill.alone=false skips it)"
-    notify(Decision("student without teacher", "trained for comparison", because))
+    notify(Decision("student without teacher", "trained for comparison", because, prominent=True))
     rows, (train, valid) = concatenate(plan.splits.train_rows.table, plan.splits.valid_rows.table)
     added = plan.prepared.added
     positions = (

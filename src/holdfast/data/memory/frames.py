@@ -199,7 +199,7 @@ def frame_file(frame: object, name: str = "the data frame") -> Path:
     return path
 
 
-def series_values(values: Any) -> list[Any]:
+def series_values(values: Any, name: str = "the values") -> list[Any]:
     """The values of a list, an array or a series, with missing ones of pandas as ``None``."""
     if _library(values) == "pandas":
         return [
@@ -212,15 +212,15 @@ def series_values(values: Any) -> list[Any]:
     if isinstance(items, Mapping):
         # Iterating over it would give its keys.
         raise DataError(
-            "the values",
-            "are a dictionary, but not one of columns",
+            name,
+            "must be a list or columns, not another dictionary",
             sorted(map(str, items))[:5],
             "Give a list of rows, [{…}], or lists of cells by column, {'text': […]}.",
         )
     if isinstance(items, str) or not isinstance(items, Iterable):
         raise DataError(
-            "the values",
-            "are not a list, array or column",
+            name,
+            "must be a list, an array or a column",
             type(values).__name__,
             "Give one value per row.",
         )

@@ -175,6 +175,13 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
     return labelled_rows(series_values(source), labels, groups, (), "label")
 
 
+def unlabelled_rows(source: object, groups: object = None) -> pa.Table:
+    """The rows of a data frame, or texts."""
+    if is_frame(source):
+        return frame_table(source, FRAME)
+    return labelled_rows(series_values(source), None, groups, (), "label")
+
+
 def labelled_rows(
     texts: Sequence[object], labels: object, groups: object, names: Sequence[str], label: str
 ) -> pa.Table:
@@ -204,12 +211,12 @@ def run_name(source: object, labels: object) -> str:
 
 
 @contextlib.contextmanager
-def naming_data_frame(path: Path) -> Iterator[None]:
-    """Name the data frame in errors, not the temporary file of its rows."""
+def naming_data_frame(path: Path, name: str = FRAME) -> Iterator[None]:
+    """Name the data frame in errors, not the file of its rows."""
     try:
         yield
     except InputError as error:
         if str(path) not in error.what:
             raise
-        source = error.what.replace(str(path), FRAME)
+        source = error.what.replace(str(path), name)
         raise type(error)(source, error.rule, error.value, error.remedy) from error

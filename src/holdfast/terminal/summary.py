@@ -1,14 +1,25 @@
-"""The summary of a finished run: its score, whether to use the model, its verdict, its files."""
+"""The summary of a finished run: its score, whether to use the model, its verdict, its files; and
+what its search found."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.labels import verdict_title
+from holdfast.core.printable import printable
 from holdfast.core.wording import count_phrase, lower_first, main_clause, seconds_phrase
-from holdfast.terminal.layout import entries, entry, run_lines
+from holdfast.terminal.colour import coloured
+from holdfast.terminal.layout import entries, entry, run_lines, width
+from holdfast.terminal.searches import (
+    cross_validation_lines,
+    distillation_lines,
+    size_lines,
+    study_lines,
+)
+from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
     from holdfast.report.view.headline import RemedyJson
@@ -39,7 +50,24 @@ class VerdictJson(TypedDict, total=False):
     test_agrees: bool | None
 
 
-def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = False) -> list[str]:
+def summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool = False) -> str:
+    """What is printed at the end of every command that trains, at the width of a terminal."""
+    if "cv" in result:
+        return "\n".join(cross_validation_lines(result, run, columns))
+    lines = [*study_lines(result, columns), *size_lines(result, columns)]
+    lines += _run_summary(result, run, columns, verbose)
+    if "distilled" in result:
+        lines += ["", *distillation_lines(result, columns)]
+    return "\n".join(lines)
+
+
+def show_summary(result: Mapping[str, Any], run: Path) -> None:
+    """Print it on standard error, where progress is printed."""
+    text = summary(result, run, width())
+    notify(coloured(printable(text), sys.stderr) + "\n")
+
+
+def _run_summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool) -> list[str]:
     """The result, whether to use the model, and the verdict, a sentence each; at most three
     remarks, or all of them with ``verbose``; and the paths."""
     from holdfast.report.answer.answer import answer, discarded_sentence
