@@ -7,6 +7,7 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part setfit --jobs 2
     python benchmarks/quality.py --part folds --jobs 2    # validation rows learned from too, or not
     python benchmarks/quality.py --part names --jobs 2    # names of classes learned from, or not
+    python benchmarks/quality.py --part unlabelled --jobs 2   # unlabelled texts learned from too
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
 system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the
@@ -17,11 +18,15 @@ Every process has one thread. Cells that are there are not run again.
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import itertools
 import math
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +52,7 @@ from filelock import FileLock
 from peers.arms import Arm, run_arm
 from peers.process import commit
 from peers.rows import Parts, labelled_counts
-from peers.sets import SETS, parts_of
+from peers.sets import MANY_CLASSES, PLAIN, SETS, parts_of, spare_texts
 from peers.strong import cache_folder, strong_folder
 
 NAME = "quality"
@@ -79,7 +84,15 @@ SHORT_SETS = ("cr", "mr", "trec", "queries")
 # Sets whose labels are words, which the default may learn from.
 NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
 WITHOUT_NAMES = f"without names, {MINILM}"
-PARTS = ("frozen", MINILM, STRONG, "setfit", "folds", "names")
+# Six or seven rows of each of many classes.
+MANY_ROWS = 500
+# Texts of the set without their labels, and how they are labelled.
+UNLABELLED_SETS = (*PLAIN, "packages", "queries", "instructions")
+UNLABELLED_TEXTS = 2000
+UNLABELLED = {
+    f"unlabelled texts, {method}, {MINILM}": method for method in ("propagation", "self-training")
+}
+PARTS = ("frozen", MINILM, STRONG, "setfit", "folds", "names", "unlabelled")
 BATCH = 32
 
 
@@ -93,6 +106,12 @@ def arms() -> dict[str, Arm]:
         WITHOUT_NAMES: Arm(
             "holdfast", {"model.name": "embedded", "data.class_names": False}, whole=True
         ),
+        **{
+            name: Arm(
+                "holdfast", {"model.name": "embedded", "data.unlabelled_by": method}, whole=True
+            )
+            for name, method in UNLABELLED.items()
+        },
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
         "auto, strong": Arm(
             "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
@@ -160,7 +179,15 @@ def cells(part: str) -> list[dict[str, Any]]:
             *grid(seed=[0], rows=(400,), data=SHORT_SETS, arm=strongly),
         ]
     if part == "names":
-        return grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES])
+        few = grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES])
+        many = [OURS[MINILM], WITHOUT_NAMES]
+        return [*few, *grid(seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=many)]
+    if part == "unlabelled":
+        few = grid(seed=range(2), rows=(100,), data=UNLABELLED_SETS, arm=list(UNLABELLED))
+        return [
+            *few,
+            *grid(seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
+        ]
     if part == "setfit":
         return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
     names = [OURS[part], f"early stopping, {part}"]
@@ -188,8 +215,15 @@ def run_one(cell: Cell) -> dict[str, Any] | None:
         return None
     if cell["arm"] in PROBES:
         return probe(parts, PROBES[cell["arm"]], cell)
-    answer = run_arm(arms()[cell["arm"]], parts, seed=cell["seed"], threads=1)
-    return answer.result
+    arm = arms()[cell["arm"]]
+    with tempfile.TemporaryDirectory() as folder:
+        if cell["arm"] in UNLABELLED:
+            texts = spare_texts(cell["data"], parts, UNLABELLED_TEXTS)
+            path = Path(folder) / "unlabelled.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("text",), *((text,) for text in texts)])
+            arm = replace(arm, settings={**arm.settings, "data.unlabelled": str(path)})
+        return run_arm(arm, parts, seed=cell["seed"], threads=1).result
 
 
 def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
@@ -198,7 +232,8 @@ def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
     cross-validation says of the latter."""
     from holdfast.models.probes.head_fit import fit_head
 
-    classes, known_vectors = parts.classes, [vectors_of(one, cell["data"]) for one in encoders]
+    classes, sizes = parts.classes, (cell["rows"],)
+    known_vectors = [vectors_of(one, cell["data"], sizes) for one in encoders]
 
     def features(texts: Iterable[str]) -> np.ndarray:
         return np.stack([np.concatenate([of[text] for of in known_vectors]) for text in texts])
@@ -225,23 +260,24 @@ def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=2)
-def vectors_of(encoder: str, data: str) -> dict[str, np.ndarray]:
-    """The features of every text of a set's cells, float32, computed once and kept."""
+def vectors_of(encoder: str, data: str, sizes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The features of every text of a set's cells of these sizes, float32, computed once and
+    kept."""
     path = cache_folder() / f"{encoder}-{data}.npz"
     with FileLock(f"{path}.lock"):
-        texts = list(dict.fromkeys(_texts(data)))
+        known: dict[str, np.ndarray] = {}
         if path.exists():
             stored = np.load(path, allow_pickle=False)
             known = dict(zip(stored["texts"].tolist(), stored["vectors"], strict=True))
-            if set(texts) <= set(known):
-                return known
-        vectors = _encode(encoder, texts)
-        np.savez(path, texts=np.array(texts), vectors=vectors)
-    return dict(zip(texts, vectors, strict=True))
+        missing = [text for text in dict.fromkeys(_texts(data, sizes)) if text not in known]
+        if missing:
+            known |= zip(missing, _encode(encoder, missing), strict=True)
+            np.savez(path, texts=np.array(list(known)), vectors=np.stack(list(known.values())))
+    return known
 
 
-def _texts(data: str) -> Iterable[str]:
-    for rows in SIZES:
+def _texts(data: str, sizes: Sequence[int]) -> Iterable[str]:
+    for rows in sizes:
         for seed in range(SEEDS):
             parts = rows_of(data, rows, seed)
             for side in () if parts is None else parts.named().values():
@@ -404,6 +440,7 @@ those with and without folds, with the highest mean over all sets but the one th
                 *((OURS[e], f"probe, {e}") for e in (MINILM, STRONG)),
                 (OURS[MINILM], f"setfit, {MINILM}"),
                 (OURS[MINILM], WITHOUT_NAMES),
+                *((name, OURS[MINILM]) for name in UNLABELLED),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
                 ("probe, both", f"probe, {STRONG}"),
                 *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
@@ -428,7 +465,12 @@ those with and without folds, with the highest mean over all sets but the one th
             {name: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
             "Accuracy in % by set, means over seeds:",
             rows=(100, 400),
-        )(sorted(systems(lines), key=lambda line: (int(line["rows"]), SETS.index(line["data"])))),
+        )(
+            sorted(
+                (line for line in systems(lines) if line["data"] in SETS),
+                key=lambda line: (int(line["rows"]), SETS.index(line["data"])),
+            )
+        ),
     ],
     """\
 The defaults for up to 400 labelled rows were chosen on these sets, so their lead may be

@@ -34,7 +34,7 @@ SCRIPTS = (
     "tuned_heads.py",
     "leak_price.py",
     "big_file.py",
-    "signals.py",
+    "probe_scores.py",
     "selection.py",
     "frozen_prefix.py",
     "make_base_models.py",

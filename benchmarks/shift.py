@@ -31,9 +31,8 @@ from typing import Any
 import numpy as np
 from cells import Cell, Result, grid, run_cells
 from claims import Claim, Line, Lines, Metric, comparison, paired
-from peers.rows import Rows, clean_set, data_folder
+from peers.rows import Rows, clean_set, data_folder, table_of
 from peers.script import options, results_path
-from signals import table_of
 
 NAME = "shift"
 SHIFTS = ("cr to mr", "mr to cr", "ai_text")

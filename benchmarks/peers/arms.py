@@ -120,6 +120,7 @@ def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": short_name(str(result["model_facts"]["name"])) + ("" if trained else ", frozen"),
         "class_names": decided.get("class names"),
+        "unlabelled": decided.get("unlabelled rows"),
         "probe_accuracy": others.get("linear probe"),
         **{name: metrics[name]["value"] for name in ("loss", "ece") if name in metrics},
         "train_s": timing["train_s"],

@@ -12,11 +12,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from holdfast.core.seeds import generator
 from holdfast.duplicates.duplicates import find_duplicates
+
+if TYPE_CHECKING:
+    from holdfast.data.table import Table
 
 FILES = {"cr": ("cr.csv",), "mr": ("mr.csv",), "trec": ("train.csv", "test.csv")}
 SETS = tuple(FILES)
@@ -146,3 +150,22 @@ def labelled_counts(labelled: int) -> dict[str, int]:
     """Training and validation rows of ``labelled`` in all: 82 and 18 %."""
     valid = round(labelled * VALID_SHARE)
     return {"train": labelled - valid, "valid": valid}
+
+
+def table_of(rows: Rows, classes: tuple[str, ...]) -> Table:
+    """The rows as Holdfast's own table."""
+    import datasets
+
+    from holdfast.data.table import Columns, Table
+
+    place = {name: index for index, name in enumerate(classes)}
+    columns = {
+        "row": list(range(len(rows))),
+        "text": list(rows.texts),
+        "label": [place[label] for label in rows.labels],
+    }
+    made, said = (
+        datasets.Dataset.from_dict(columns),
+        Columns(("text",), "label", label_kind="class"),
+    )
+    return Table(made, classes, said, "benchmark", len(rows))

@@ -41,6 +41,8 @@ NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
 SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
 SETS = (*SEVEN, "instructions", "queries", "clinic")
+# All intents: many classes, for questions that few classes do not pose.
+MANY_CLASSES = "intents"
 TASKS, TOPICS = 10, 8
 # Three of four questions ask for no aggregate: so many of them are kept.
 MOST_OF_CLASS = 600
@@ -55,6 +57,14 @@ def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_
     return draw(WHOLE[name](), seed=seed, **labelled, pool=tested)
 
 
+def spare_texts(name: str, parts: Parts, most: int) -> list[str]:
+    """Texts of the set that are in none of the ``parts``, in a fixed random order."""
+    texts = (cut(clean_set(name)) if name in PLAIN else WHOLE[name]()).texts
+    used = {text for side in parts.named().values() for text in side.texts}
+    order = generator(0, "benchmark", "spare").permutation(len(texts))
+    return [texts[i] for i in order if texts[i] not in used][:most]
+
+
 def cut(rows: Rows) -> Rows:
     """The first words of each text; texts that are the same by then are left out but for one."""
     return without_copies(Rows(tuple(first_words(text) for text in rows.texts), rows.labels))
@@ -65,13 +75,12 @@ def first_words(text: str, count: int = WORDS) -> str:
 
 
 @functools.cache
-def banking() -> Rows:
-    """Ten intents of 77, drawn once, of the training and the test file."""
+def banking(intents: int = INTENTS) -> Rows:
+    """So many intents of 77, drawn once, of the training and the test file."""
     rows = [row for file in ("train.csv", "test.csv") for row in _table(f"banking77/{file}")]
     names = sorted({row["label"] for row in rows})
-    chosen = {
-        names[i] for i in generator(0, "benchmark", "intents").permutation(len(names))[:INTENTS]
-    }
+    order = generator(0, "benchmark", "intents").permutation(len(names))
+    chosen = {names[i] for i in order[:intents]}
     found = [(first_words(row["text"]), row["label"]) for row in rows if row["label"] in chosen]
     return without_copies(_rows(found))
 
@@ -219,6 +228,7 @@ def _table(name: str) -> Iterator[dict[str, str]]:
 # Drawn row by row, or group by group.
 WHOLE: dict[str, Callable[[], Rows]] = {
     "banking77": banking,
+    MANY_CLASSES: functools.partial(banking, 77),
     "packages": packages,
     "instructions": instructions,
     "queries": queries,

@@ -128,8 +128,8 @@ class TrainedRun:
         settings: Settings = (),
     ) -> list[Any]:
         """One prediction per row: the most probable class, a number, a list of labels, a list of
-        tags (one per word), or a generated text. For a row without text: ``""`` (``None`` for
-        numbers and lists).
+        tags (one per word), or a generated text. Classes are strings, as in a file: ``"1"`` where
+        the label was 1. For a row without text: ``""`` (``None`` for numbers and lists).
 
         Parameters
         ----------

@@ -1,0 +1,141 @@
+"""Which score of two linear probes tells which encoder is better?
+
+    python benchmarks/probe_scores.py --jobs 2
+
+A cell is a set with 100 labelled rows: the default's probes on the vectors of MiniLM and of
+all-mpnet-base-v2. The truth is the difference of their accuracies on 600 test rows, fitted on all
+100. Against it stand differences of cross-validated scores: accuracy, and the Brier score (squared
+error of the outputs, summed over classes), on the 82 training rows or on all 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from cells import Cell, Result, grid, run_cells
+from claims import Claim, Column, Line, Lines, melt, table
+from peers.process import commit
+from peers.rows import Rows
+from peers.sets import SETS
+
+from quality import MINILM, SEEDS, STRONG, rows_of, vectors_of
+
+NAME = "probe_scores"
+LABELLED = 100
+ACCURACY, BRIER = "accuracy", "Brier score"
+TRAINING, ALL = "82 training rows", "all 100 rows"
+SCORES = tuple(f"{score}, {rows}" for rows in (TRAINING, ALL) for score in (ACCURACY, BRIER))
+
+
+def cells() -> list[Cell]:
+    return grid(data=SETS, seed=range(SEEDS))
+
+
+def run_one(cell: Cell) -> Result | None:
+    parts = rows_of(cell["data"], LABELLED, cell["seed"])
+    if parts is None:
+        return None
+    scores = [scores_of(encoder, cell) for encoder in (MINILM, STRONG)]
+    minilm, strong = scores
+    return {name: strong[name] - minilm[name] for name in minilm} | {"commit": commit()}
+
+
+def scores_of(encoder: str, cell: Cell) -> dict[str, float]:
+    from holdfast.models.probes.head_fit import fit_head
+    from holdfast.models.probes.transferability import ridge_out_of_fold
+    from holdfast.prepare.probe_evidence import FOLDS, assign_folds
+
+    parts = rows_of(cell["data"], LABELLED, cell["seed"])
+    assert parts is not None
+    known = vectors_of(encoder, cell["data"], (LABELLED,))
+    place = {name: index for index, name in enumerate(parts.classes)}
+
+    def arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        labels = [place.get(label, -1) for label in rows.labels]
+        return np.stack([known[text] for text in rows.texts]), np.array(labels)
+
+    found: dict[str, float] = {}
+    for name, rows in ((TRAINING, parts.train), (ALL, parts.whole().train)):
+        x, y = arrays(rows)
+        folds = assign_folds(np.arange(len(y)), y, FOLDS, cell["seed"])
+        targets = np.eye(len(place))[y]
+        outputs = ridge_out_of_fold(x, targets, folds).predictions
+        found[f"{ACCURACY}, {name}"] = float((outputs.argmax(axis=1) == y).mean())
+        found[f"{BRIER}, {name}"] = -float(((outputs - targets) ** 2).sum(axis=1).mean())
+        if name == ALL:
+            test, right = arrays(parts.test)
+            head = fit_head(x, y, classes=len(place), seed=cell["seed"])
+            found["truth"] = float((head.logits(test).argmax(axis=1) == right).mean())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args()
+    run_cells(NAME, cells(), run_one, jobs=given.jobs)
+
+
+def correlation(lines: Lines) -> float:
+    estimate, truth = (np.array([line[name] for line in lines]) for name in ("estimate", "truth"))
+    return float(np.corrcoef(estimate, truth)[0, 1])
+
+
+def left_out_error(lines: Lines) -> float:
+    """The error of the true difference, root mean square, as the other sets' line foretells it."""
+    errors: list[float] = []
+    for name in {line["data"] for line in lines}:
+        others = [line for line in lines if line["data"] != name]
+        slope, start = np.polyfit(
+            [line["estimate"] for line in others], [line["truth"] for line in others], 1
+        )
+        of_set: list[Line] = [line for line in lines if line["data"] == name]
+        errors += [start + slope * line["estimate"] - line["truth"] for line in of_set]
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def right_choices(lines: Lines) -> str:
+    """How often the better one has the higher score, where they differ by 2 points or more."""
+    clear = [line for line in lines if abs(line["truth"]) >= 0.02]
+    right = sum(line["truth"] * line["estimate"] > 0 for line in clear)
+    return f"{right} of {len(clear)}"
+
+
+def finding(lines: Lines) -> str:
+    if len({line["data"] for line in lines}) < 3:
+        return ""
+    melted, words = melt(lines, SCORES, "estimate"), []
+    for name in (SCORES[0], SCORES[-1]):
+        own = [line for line in melted if line["arm"] == name]
+        error = 100 * left_out_error(own)
+        words.append(f"{name}: correlation {correlation(own):.2f}, error {error:.1f} points")
+    return f"Foretelling the difference of two encoders' probes on test rows: {'; '.join(words)}."
+
+
+COLUMNS: dict[str, Column] = {
+    "Cells": lambda lines: str(len(lines)),
+    "Correlation with the truth": lambda lines: f"{correlation(lines):.2f}",
+    "Error, leaving a set out, points": lambda lines: f"{100 * left_out_error(lines):.1f}",
+    "The better one has the higher score": right_choices,
+}
+CLAIM = Claim(
+    NAME,
+    "Accuracy",
+    "Which score chooses a base model",
+    """\
+Ridge probes on frozen vectors, as `model.name: auto` fits them, with 100 labelled rows. The error
+is that of the difference on 600 test rows as a straight line through the other sets foretells it.
+The last column counts cells in which the encoders differ by 2 points or more.""",
+    cells,
+    finding,
+    [lambda lines: table({"arm": "Score"}, COLUMNS)(melt(lines, SCORES, "estimate"))],
+    """\
+One pair of encoders. Probes, not fine-tuned models: how much fine-tuning adds to each differs by
+set ([quality.md](quality.md)).""",
+    command=f"python benchmarks/{NAME}.py --jobs 2",
+)
+
+
+if __name__ == "__main__":
+    main()
