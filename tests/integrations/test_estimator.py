@@ -249,6 +249,23 @@ def test_missing_texts_are_refused(fitted: TextClassifier, missing: Any) -> None
     assert fitted.predict_proba([""]).sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
+def test_labels_of_any_type_are_returned_as_that_type(tiny_model: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    texts, numbers = texts_and_labels()
+    given = {
+        "frame": (pd.DataFrame({"y": numbers}), [9, 10]),
+        "nullable": (pd.Series(numbers, dtype="Int64"), [9, 10]),
+        "category": (pd.Series(numbers.astype(str), dtype="category"), ["10", "9"]),
+        "bool": (numbers == 9, [False, True]),
+        "bytes": (numbers.astype(bytes), [b"10", b"9"]),
+    }
+    for name, (labels, classes) in given.items():
+        own = TextClassifier(str(tiny_model), {**SHORT, "train.max_steps": 1}).fit(texts, labels)
+        assert own.classes_.tolist() == classes, name
+        assert set(own.predict(texts[:4]).tolist()) <= set(classes), name
+
+
 def test_errors_name_labels_and_what_helps_here(tiny_model: Path) -> None:
     """Not the numbers that the rows inside have, and no setting that the estimator refuses."""
     texts, _ = texts_and_labels()

@@ -135,7 +135,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.text_columns_ = _text_columns(X)
             texts = _texts(X, self.text_columns_)
             _refuse_missing("X", "texts", texts, empty=True)
-            _refuse_missing("y", "labels", series_values(y, "y"))
+            _refuse_missing("y", "labels", np.asarray(y, dtype=object).ravel().tolist())
             labels = column_or_1d(np.asarray(y))
             self.classes_ = np.unique(labels)
             _check_classes(self.classes_)
