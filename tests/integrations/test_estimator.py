@@ -266,6 +266,39 @@ def test_labels_of_any_type_are_returned_as_that_type(tiny_model: Path) -> None:
         assert set(own.predict(texts[:4]).tolist()) <= set(classes), name
 
 
+def test_what_a_choice_of_models_is_made_by_is_refused_where_there_is_none(
+    tiny_model: Path,
+) -> None:
+    texts, labels = texts_and_labels()
+    with pytest.raises(RecipeError, match=r"model\.candidates: needs model\.name=auto"):
+        TextClassifier(settings={"model.candidates": [str(tiny_model)]}).fit(texts, labels)
+    with pytest.raises(ModelError, match="is neither a folder"):
+        TextClassifier("auto", {"model.candidates": ["/nonexistent"]}).fit(texts, labels)
+
+
+def test_pairs_are_no_single_texts(fitted: TextClassifier) -> None:
+    with pytest.raises(DataError, match="X: holds pairs of texts, but fit was given single texts"):
+        fitted.predict([("a text", "another")])
+
+
+def test_labels_of_two_types_are_refused(tiny_model: Path) -> None:
+    """NumPy makes texts of all of them, and a prediction would equal no number."""
+    texts, labels = texts_and_labels()
+    mixed = ["nine" if label == 9 else 10 for label in labels]
+    with pytest.raises(DataError, match="y: holds texts and other labels"):
+        TextClassifier(str(tiny_model)).fit(texts, mixed)
+
+
+def test_rows_without_a_group_are_groups_of_their_own(tiny_model: Path) -> None:
+    texts, labels = texts_and_labels()
+    settings = {**SHORT, "train.max_steps": 1}
+    plain = TextClassifier(str(tiny_model), settings).fit(texts, labels)
+    none = TextClassifier(str(tiny_model), settings).fit(texts, labels, [None] * len(texts))
+    np.testing.assert_array_equal(plain.predict_proba(texts), none.predict_proba(texts))
+    with pytest.raises(DataError, match="independent unit"):
+        clone(plain).fit(texts, labels, ["one"] * len(texts))
+
+
 def test_errors_name_labels_and_what_helps_here(tiny_model: Path) -> None:
     """Not the numbers that the rows inside have, and no setting that the estimator refuses."""
     texts, _ = texts_and_labels()

@@ -10,6 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 import transformers
 
+from holdfast.core.errors import RecipeError
 from holdfast.search import student as made
 
 PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
@@ -113,3 +114,18 @@ def test_other_labels_and_tasks_are_refused(
     assert words in done.err
     assert "Leave it out" in done.err
     assert not (tmp_path / "no").exists()
+
+
+def test_it_teaches_a_static_student_in_turn_and_has_no_blocks_to_keep(
+    static: Path, tmp_path: Path
+) -> None:
+    """Its recipe says that the mean is pooled, which its own layers do."""
+    import holdfast
+
+    settings = [*PLAIN, "train.max_steps=2", "distill.alone=false"]
+    again = holdfast.distill(
+        static, to="static", out=tmp_path / "again", settings=settings, quiet=True
+    )
+    assert again.result["model_facts"]["architecture"] == "static token vectors"
+    with pytest.raises(RecipeError, match="student: must be given: the teacher is a static"):
+        holdfast.distill(static, out=tmp_path / "none")

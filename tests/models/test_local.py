@@ -123,6 +123,37 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(
     assert because in skipped[0].because
 
 
+@pytest.mark.parametrize(
+    ("damage", "because"),
+    [
+        (lambda p: (p / "refs" / "main").write_bytes(b"\xff\xfe\x00"), "unreadable refs/main"),
+        (lambda p: (p / "refs" / "main").write_text("f" * 40, "utf-8"), "commit ffffffff has no"),
+        (lambda p: shutil.rmtree(p / "snapshots"), "commit 01234567 has no config.json"),
+        (lambda p: [shutil.rmtree(p / one) for one in ("refs", "snapshots")], "no main branch"),
+    ],
+)
+def test_a_damaged_entry_of_the_cache_is_skipped_with_its_reason(
+    stored: Any, cache: Path, damage: Callable[[Path], object], because: str
+) -> None:
+    stored("some/model")
+    stored("other/model")
+    damage(cache / "models--some--model")
+    found, skipped = local_encoders()
+    assert found == [EMBEDDED, LocalModel("other/model", COMMIT)]
+    assert [one.name for one in skipped] == ["some/model"]
+    assert because in skipped[0].because
+
+
+def test_of_a_model_with_code_that_is_named_the_remedy_is_to_name_it_alone(
+    make_model: Callable[..., Path], cache: Path
+) -> None:
+    folder = make_model("bert")
+    change(folder, auto_map={"AutoModel": "code.Own"})
+    with pytest.raises(ModelError, match="brings code") as error:
+        local_encoders([str(folder)])
+    assert error.value.remedy.startswith("Remove it from model.candidates, or set model.name")
+
+
 def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
     cache: Path, make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,16 +163,17 @@ def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
         shutil.copytree(make_model("bert"), folder / name)
     (folder / "notes.txt").write_text("no model", "utf-8")
     monkeypatch.setenv("HOLDFAST_MODELS", str(folder))
-    both = [LocalModel(str(folder / name)) for name in ("a", "b")]
+    both = [LocalModel(str(folder / name), None, "HOLDFAST_MODELS") for name in ("a", "b")]
     assert local_encoders() == ([EMBEDDED, *both], [])
     monkeypatch.setenv("HOLDFAST_MODELS", f"{folder / 'b'}:{folder}")
     assert local_encoders() == ([EMBEDDED, both[1], both[0]], [])
     (folder / "a" / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match="no weights"):
+    with pytest.raises(ModelError, match="no weights") as error:
         local_encoders()
+    assert error.value.remedy.endswith("It is named by HOLDFAST_MODELS.")
     with pytest.raises(ModelError, match="is neither a folder"):
         local_encoders(["./missing"])
-    for wrong in (tmp_path / "nowhere", folder / "notes.txt", cache):
+    for wrong in (tmp_path / "nowhere", folder / "notes.txt", cache, "~nosuchuser/models"):
         monkeypatch.setenv("HOLDFAST_MODELS", str(wrong))
         with pytest.raises(ModelError, match="HOLDFAST_MODELS"):
             local_encoders()

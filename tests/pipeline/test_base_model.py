@@ -24,6 +24,7 @@ from holdfast.core.errors import DataError, ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits import row_use
 from holdfast.models.loading.hub_models import hub_models
+from holdfast.models.loading.local import LocalModel
 from holdfast.pipeline.main import train
 from holdfast.prepare import base_model
 from holdfast.prepare.base_model import BaseModels, Prior, expected_advantage
@@ -211,19 +212,25 @@ def test_no_time_is_estimated_for_folds_that_the_run_does_not_have(
     assert folds(prepared()[0]) == {0}
 
 
-def test_a_named_candidate_that_is_broken_is_refused_and_one_of_the_cache_is_left_out(
-    prepared: Any, other: Path
+def test_a_named_model_that_is_broken_is_refused_and_one_of_the_cache_is_left_out(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (other / "tokenizer.json").write_text("{", "utf-8")
-    made, _, _ = prepared()
-    assert made.recipe.model.name == "embedded"
-    assert [d.chosen for d in made.base_models.decisions[1:]] == ["not compared"]
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot be read") as error:
+        prepared()
+    assert error.value.remedy.endswith("It is named by HOLDFAST_MODELS.")
     with pytest.raises(ModelError, match="tiny"):
         prepared(f"model.candidates=[{other}]")
     with pytest.raises(ModelError, match="neither a folder nor a model in the Hugging Face cache"):
         prepared("model.candidates=[nowhere/at-all]")
     with pytest.raises(RecipeError, match="text or token classification"):
         prepared("model.name=embedded", "model.budget=5")
+    cached = [LocalModel("embedded"), LocalModel(str(other))]
+    monkeypatch.setattr(base_model, "local_encoders", lambda _: (cached, []))
+    made, _, _ = prepared()
+    assert made.recipe.model.name == "embedded"
+    assert [d.chosen for d in made.base_models.decisions[1:]] == ["not compared"]
 
 
 def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(

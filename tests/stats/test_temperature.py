@@ -124,3 +124,14 @@ def test_labels_come_back_from_losses() -> None:
     logits, labels = _logits(5, n=500, classes=9)
     losses = losses_at(logits, labels, 1.0).astype(np.float32)
     assert np.array_equal(recover_labels(logits, losses), labels)
+
+
+def test_labels_of_nearly_equal_logits_come_back_from_what_was_correct() -> None:
+    """A model that learned nothing gives every class the same loss, to the last digit."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    logits = rng.normal(0, 1e-9, (200, 2)).astype(np.float32)
+    losses = losses_at(logits, labels, 1.0).astype(np.float32)
+    assert not np.array_equal(recover_labels(logits, losses), labels)
+    correct = logits.argmax(axis=1) == labels
+    assert np.array_equal(recover_labels(logits, losses, correct), labels)

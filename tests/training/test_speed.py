@@ -46,10 +46,15 @@ def test_the_speed_is_measured_once_and_read_from_then_on(
     assert len(json.loads((tmp_path / "cache" / "machine.json").read_text("utf-8"))) == 2
 
 
-@pytest.mark.parametrize("kept", ["{", "[1]", '{"a": -1, "b": "x", "c": null}'])
+BROKEN = ("-1.0", "1e-300", "1e300", "true", "5", f"1{'0' * 400}", "NaN", '"x"', "null")
+
+
+@pytest.mark.parametrize("kept", ["{", "[1]", "[" * 100_000, *BROKEN])
 def test_a_broken_record_is_measured_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
 ) -> None:
+    if kept in BROKEN:
+        kept = f"{{{json.dumps(speed._key(MACHINE))}: {kept}}}"
     monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path))
     monkeypatch.setattr(speed, "_measure", lambda _: 3e9)
     (tmp_path / "machine.json").write_text(kept, "utf-8")

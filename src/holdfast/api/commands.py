@@ -17,6 +17,7 @@ from holdfast.api.arguments import (
 )
 from holdfast.api.trained_run import TrainedRun, run_name
 from holdfast.contract.advice import in_python
+from holdfast.core.discovery import user_path
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit
@@ -290,19 +291,19 @@ def distill(
 
     given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
     paths = [Path(run_name(one)) for one in given]
-    in_memory = {}
-    if unlabelled is not None and not isinstance(unlabelled, (str, Path)):
-        in_memory["unlabelled"] = unlabelled_rows(unlabelled)
-        unlabelled = "unlabelled.parquet"
+    held = unlabelled is not None and not isinstance(unlabelled, (str, Path))
     recipe = student_recipe(
         paths,
         student=name_or_none(student),
         layers=layers,
         to=to,
-        unlabelled=name_or_none(unlabelled),
+        unlabelled="unlabelled.parquet" if held else name_or_none(unlabelled),
         seed=seed,
         settings=settings,
     )
+    in_memory = {}
+    if held:
+        in_memory["unlabelled"] = unlabelled_rows(unlabelled, names=recipe.data.text or ())
     request = TrainingRequest(
         folder_name(paths), out=Path(out) if out else None, resume=resume, in_memory=in_memory
     )
@@ -341,9 +342,9 @@ def probe(
         raise RecipeError("probe", rule, None, remedy)
     with decisions_to(notify):
         if members is None or others is None:
-            return probe_run(Path(folder).expanduser())
+            return probe_run(user_path(folder))
         if is_run(folder):
-            folder = str(model_of(Path(folder).expanduser()))
+            folder = str(model_of(user_path(folder)))
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
         base_model = name_or_none(start)
         files = Files(str(members), str(others), columns, label, encoding, base_model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings, options_of
 from holdfast.contract.advice import in_python
-from holdfast.core.errors import InputError
+from holdfast.core.errors import DataError, InputError
 from holdfast.core.printable import brief_repr
 from holdfast.core.tasks import IMAGE_TASKS
 
@@ -214,6 +214,9 @@ class TrainedRun:
             names = part.text or ("text",)
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
             data = rows
+        if not is_frame(data) and not isinstance(data, (str, Path)):
+            rule, remedy = "have no labels", "Give them: run.evaluate(texts, labels)."
+            raise DataError("the texts", rule, type(data).__name__, remedy)
         if not is_frame(data):
             return evaluation_block(self.predictor, str(data), options)
         path = frame_file(data)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast._version import __version__
+from holdfast.core.discovery import user_path
 from holdfast.core.files import write_atomically
 from holdfast.core.machine import processor_name
 from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_json
@@ -52,7 +53,7 @@ def data_block(
     """
     sources = dict.fromkeys(one.source for one in (table, *given))
     return {
-        "files": [source for source in sources if Path(source).expanduser().exists()],
+        "files": [source for source in sources if user_path(source).exists()],
         "rows": table.source_rows,
         "used": len(splits.train) + len(splits.valid) + len(splits.test),
         "train": len(splits.train),

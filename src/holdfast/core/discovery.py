@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import itertools
+import os
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -148,6 +149,11 @@ def _similarity(name: str, known: str) -> float:
 def folder_phrase(folder: Path) -> str:
     """A folder as a sentence names it: ``.`` becomes "the current folder", never ``in ..``."""
     return "the current folder" if folder == Path() else f"the folder {folder}"
+
+
+def user_path(name: str | Path) -> Path:
+    """The path, with ``~`` as the home folder; unchanged for a user without one."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises
 
 
 def path_exists(path: Path) -> bool:

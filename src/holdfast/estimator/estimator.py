@@ -57,6 +57,7 @@ NEEDED: dict[str, shapes.Shape] = {
     "params": shapes.mapping_of(shapes.anything),
     "classes": shapes.list_of(shapes.anything),
     "max_length": shapes.count,
+    "pairs": shapes.boolean,
     "best_step": shapes.count,
     "text_columns": shapes.optional(shapes.list_of(shapes.text)),
     "verdict": VERDICT,
@@ -93,6 +94,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     history_ : the evaluations during training; ``load`` does not restore them.
     network_ : the trained ``torch.nn.Module``.
     text_columns_ : which columns hold the texts, where ``fit`` was given a data frame.
+    pairs_ : whether a row is a pair of texts.
 
     Examples
     --------
@@ -122,21 +124,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Sequence[Any], groups: Sequence[Any] | None = None) -> TextClassifier:
         """Train on texts ``X`` [n] (or pairs of texts, or a data frame with a column of texts, see
-        ``text_columns_``) and labels ``y`` [n]; each of the ``groups`` [n] stays in one split.
+        ``text_columns_``) and labels ``y`` [n]; each of the ``groups`` [n] stays in one split, and
+        a row without one (``None``) is a group of its own.
 
         Raises ``DataError`` (also a ``ValueError``) where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
         from holdfast.fits.row_use import learning_rows
+        from holdfast.prepare.base_model import check_candidates
 
         with in_python():
             recipe = self._recipe()
             refuse_table_settings(recipe)
+            check_candidates(recipe)
             self.text_columns_ = _text_columns(X)
             texts = _texts(X, self.text_columns_)
             _refuse_missing("X", "texts", texts, empty=True)
-            _refuse_missing("y", "labels", np.asarray(y, dtype=object).ravel().tolist())
-            labels = column_or_1d(np.asarray(y))
+            labels = _labels(y)
             self.classes_ = np.unique(labels)
             _check_classes(self.classes_)
             divided = self._divide(recipe, texts, labels, groups)
@@ -154,6 +158,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             texts = _texts([X] if isinstance(X, str) else X, self.text_columns_)
             _refuse_missing("X", "texts", texts)
             table = table_from_texts(texts, source="X")
+            if table.has_pairs != self.pairs_:
+                kinds = {True: "pairs of texts", False: "single texts"}
+                rule = f"holds {kinds[table.has_pairs]}, but fit was given {kinds[self.pairs_]}"
+                raise DataError("X", rule, texts[0], f"Give {kinds[self.pairs_]}.")
         probabilities = self._predictor.answer(table).probabilities
         assert probabilities is not None
         return np.asarray(probabilities, dtype=np.float64)
@@ -190,6 +198,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "classes": _plain_labels(self.classes_),
             "max_length": self.max_length_,
             "text_columns": self.text_columns_,
+            "pairs": self.pairs_,
             "best_step": self.best_step_,
             "verdict": self.verdict_,
         }
@@ -229,6 +238,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         estimator.network_, estimator.tokenizer_ = saved.network, saved.tokenizer
         estimator.max_length_, estimator.temperature_ = int(facts["max_length"]), 1.0
         estimator.text_columns_ = tuple(facts["text_columns"]) if facts["text_columns"] else None
+        estimator.pairs_ = facts["pairs"]
         estimator.verdict_, estimator.best_step_ = _verdict(facts["verdict"]), facts["best_step"]
         return estimator
 
@@ -280,11 +290,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = table_from_texts(
             texts,
             [str(number) for number in numbers],
-            [str(group) for group in groups] if groups is not None else None,
+            None if groups is None else [_group(group) for group in groups],
             classes=[str(number) for number in range(len(self.classes_))],
             source="X",
         )
         table = replace(table, classes=_names(self.classes_))
+        self.pairs_ = table.has_pairs
         shares = (TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
         try:
             splits = split_table(table, seed=self.random_state, fractions=shares)
@@ -309,8 +320,24 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.best_step_ = fitted.trained.best_step
 
 
+def _group(group: object) -> str | None:
+    """A row of no group is a group of its own."""
+    return None if _is_missing(group, empty=True) else str(group)
+
+
 def _names(classes: npt.NDArray[np.generic]) -> tuple[str, ...]:
     return tuple(str(label) for label in classes.tolist())
+
+
+def _labels(y: object) -> npt.NDArray[Any]:
+    values = np.asarray(y, dtype=object).ravel().tolist()
+    _refuse_missing("y", "labels", values)
+    labels: npt.NDArray[Any] = column_or_1d(np.asarray(y))
+    other = [value for value in values if not isinstance(value, (str, bytes))]
+    if labels.dtype.kind in "US" and other:
+        rule = "holds texts and other labels, which NumPy would turn into texts"
+        raise DataError("y", rule, other[0], "Give labels of one type.")
+    return labels
 
 
 def _check_classes(classes: npt.NDArray[np.generic]) -> None:

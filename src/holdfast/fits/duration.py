@@ -150,5 +150,7 @@ def _batches(rows: int) -> int:
 
 def _as_rows(texts: Sequence[str], training_plan: TrainingPlan) -> float:
     """The tokens of these texts, as a number of rows of the run's mean length."""
-    tokens = sum(len(ids) for ids in training_plan.loaded.tokenizer(list(texts))["input_ids"])
+    # Longer texts are meant, so Transformers' warning about them is not.
+    encoded = training_plan.loaded.tokenizer(list(texts), verbose=False)
+    tokens = sum(map(len, encoded["input_ids"]))
     return tokens / max(1.0, float(np.mean(training_plan.train.lengths)))

@@ -252,12 +252,16 @@ Read = Callable[[Any, Table], list[list[int]]]
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, table: Table) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer([str(text) for text in table.column("text")])["input_ids"]
+    ids: list[list[int]] = tokenizer([str(text) for text in table.column("text")], verbose=False)[
+        "input_ids"
+    ]
     return ids
 
 
 def _words(tokenizer: PreTrainedTokenizerBase, table: Table) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(table.column("tokens"), is_split_into_words=True)["input_ids"]
+    ids: list[list[int]] = tokenizer(
+        table.column("tokens"), is_split_into_words=True, verbose=False
+    )["input_ids"]
     return ids
 
 

@@ -57,10 +57,12 @@ def general_loss_rows(snapshot: Snapshot) -> Floats | None:
 
 
 def validation_labels(snapshot: Snapshot) -> Ints | None:
-    """The class of each validation row [n], from its loss and its logits; ``None`` without."""
+    """The class of each validation row [n], from its loss, its logits and whether it was predicted
+    correctly; ``None`` without."""
     if snapshot.valid_logits is None or np.ndim(snapshot.valid_logits) != 2:
         return None
-    return recover_labels(np.asarray(snapshot.valid_logits), snapshot.valid_losses)
+    logits = np.asarray(snapshot.valid_logits)
+    return recover_labels(logits, snapshot.valid_losses, snapshot.valid_correct)
 
 
 def stack_correct(columns: Sequence[Bools | None]) -> Bools | None:

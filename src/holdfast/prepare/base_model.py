@@ -38,7 +38,7 @@ from holdfast.core.wording import seconds_phrase
 from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.models.loading.card import card_here
 from holdfast.models.loading.hub_models import hub_models
-from holdfast.models.loading.local import LocalModel, local_encoders
+from holdfast.models.loading.local import LocalModel, local_encoders, naming_place
 from holdfast.models.loading.source import Source, find_model, short_name
 from holdfast.plan.defaults import default_folds, plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
@@ -184,9 +184,10 @@ class BaseModels:
             for number, model in enumerate(found[1:MAX_CANDIDATES], 1):
                 tick(number, len(found[:MAX_CANDIDATES]))
                 try:
-                    prepared = prepare(recipe.with_changes(model=_named(model)))
+                    with naming_place(model.named_by):
+                        prepared = prepare(recipe.with_changes(model=_named(model)))
                 except InputError as error:
-                    if model.name in (asked.candidates or ()):
+                    if model.named_by is not None:
                         raise
                     skipped.append(_skipped(model.name, error.rule))
                     continue

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import RECIPE, SPLITS
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Ints
@@ -146,7 +147,7 @@ def _by_row(
 ) -> npt.NDArray[np.int8]:
     """By file and row number, where the file is one of the run's own and the row is unchanged."""
     by_row = np.full(len(table), NO_SPLIT, dtype=np.int8)
-    source = Path(table.source).expanduser()
+    source = user_path(table.source)
     name = str(source.resolve()) if source.exists() else table.source
     in_file = np.array(records["file"].to_pylist(), dtype=object) == name
     if not in_file.any():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import MachineError, RunError
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 
@@ -32,7 +33,7 @@ def open_storage(where: str) -> BaseStorage:
 
     # It reports every trial on standard error, where Holdfast does so itself.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return _database(where) if is_url(where) else _journal(Path(where).expanduser())
+    return _database(where) if is_url(where) else _journal(user_path(where))
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -67,7 +68,7 @@ def check_study(where: str) -> None:
     rows are read and a model is loaded. Raises ``RunError``."""
     if is_url(where):
         return
-    path = Path(where).expanduser()
+    path = user_path(where)
     name = str(path)
     if path.is_dir():
         raise RunError(name, "is a folder, but a study is a file", None, "Name a file in it.")

@@ -19,7 +19,7 @@ from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
 from holdfast.prepare.model import refuse_static
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
-from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
+from holdfast.recipe.parts import EMBEDDED_MODEL, DistillPart, ModelPart, TrainPart
 from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ def _student_model(
     if static:
         return ModelPart.model_validate(copied | {"name": str(folder.resolve()), "static": True})
     teacher_blocks = stated_depth(read_config(str(run), folder))
+    if teacher_blocks == 0:
+        rule = "must be given: the teacher is a static model, which has no blocks to keep"
+        raise RecipeError("--student", rule, None, f"{COMMAND} {run} --student {EMBEDDED_MODEL}")
     if layers is None and teacher_blocks is None:
         rule = "must be given: the teacher's number of blocks is unknown"
         raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")

@@ -18,6 +18,7 @@ from typing import Any
 from holdfast.contract.request import RECIPES, TrainingRequest
 from holdfast.contract.run_folder import STUDY, default_folder
 from holdfast.core.decisions import notify
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_text
 from holdfast.core.records import Decision
@@ -229,7 +230,7 @@ def tune_request(
             raise RecipeError("search", rule, next(iter(ranges)), "Remove one of the two.")
         return request, recipe, Sizing(engine, address)
     if study is not None and "://" not in study:
-        study = str(Path(study).expanduser().absolute())
+        study = str(user_path(study).absolute())
     if started is None:
         parse_space(ranges, recipe)
     return request, recipe, Tune(ranges, search_options, study, engine, address)

@@ -111,16 +111,23 @@ def cross_fitted_losses(
     return held_out_losses(fit, losses, unit, seed)
 
 
-def recover_labels(logits: Floats, losses: Floats) -> npt.NDArray[np.int64]:
+def recover_labels(
+    logits: Floats, losses: Floats, correct: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
     """The labels [n] that explain ``losses`` [n] as the cross-entropy of ``logits`` [n, classes].
 
-    The class whose loss is nearest; if two tie, their losses are equal at every temperature, so
-    either is correct.
+    The class whose loss is nearest; if two tie, their losses are equal at every temperature. Which
+    rows were predicted ``correct`` [n], by the first highest logit, decides between nearly equal
+    logits.
     """
     scores = np.asarray(logits, dtype=np.float64)
     scores = scores - scores.max(axis=1, keepdims=True)
     each = np.log(np.exp(scores).sum(axis=1, keepdims=True)) - scores
-    return np.asarray(np.abs(each - np.asarray(losses)[:, None]).argmin(axis=1), dtype=np.int64)
+    distance = np.abs(each - np.asarray(losses)[:, None])
+    if correct is not None:
+        is_predicted = np.arange(scores.shape[1]) == np.asarray(logits).argmax(axis=1)[:, None]
+        distance[is_predicted != np.asarray(correct)[:, None]] = np.inf
+    return np.asarray(distance.argmin(axis=1), dtype=np.int64)
 
 
 # Equal to ``metrics/classes.py``, whose number gets this interval.

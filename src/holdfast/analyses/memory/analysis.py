@@ -20,6 +20,7 @@ from holdfast.analyses.memory.probe import Risks, ScoreRows, SetScores, probe_me
 from holdfast.contract.predictions import ANSWERS, MOST_HEARD, Predictions, SplitName
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.decisions import notify
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import ModelError, RecipeError, RunError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.seeds import generator
@@ -214,7 +215,7 @@ def probe_model(model: str, files: Files) -> dict[str, Any]:
 
 def is_run(path: str) -> bool:
     """Whether it is a run's folder, finished or not."""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     return (folder / RESULT).is_file() or (folder / "events.jsonl").is_file()
 
 
@@ -235,7 +236,7 @@ def _file_scores(model: str, files: Files) -> tuple[SetScores, SetScores, dict[s
 
 
 def _folder(model: str) -> Path:
-    path = Path(model).expanduser()
+    path = user_path(model)
     if path.is_dir():
         parent = path.resolve().parent
         # A run's model folder by its own path: it must be the final model of the run.

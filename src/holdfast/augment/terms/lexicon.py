@@ -27,7 +27,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.discovery import suggest_name
+from holdfast.core.discovery import suggest_name, user_path
 from holdfast.core.errors import RecipeError
 from holdfast.core.yaml_values import read_yaml
 
@@ -113,7 +113,7 @@ def read_lexicon(path: str | Path) -> dict[str, Axis]:
     Raises ``RecipeError`` if the file does not have that form, a group has no term or another
     number of terms than the others, or a term is in two groups of an axis.
     """
-    given = read_yaml(Path(path).expanduser())
+    given = read_yaml(user_path(path))
     if not isinstance(given, Mapping) or not given:
         raise _wrong(path, "must be a table of axes, each with groups of terms", given)
     return {str(name): _axis(path, str(name), one) for name, one in given.items()}

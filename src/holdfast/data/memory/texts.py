@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from holdfast.core.errors import DataError, InputError
+from holdfast.core.wording import count_phrase
 from holdfast.data.cells import cell_text
 from holdfast.data.load import table_from_raw
 from holdfast.data.memory.frames import frame_table, is_dataset, is_frame, series_values
@@ -95,7 +96,7 @@ def text_columns(
         given = "one text" if len(columns) == 1 else "two texts"
         raise DataError(
             source,
-            f"holds {given} per row, but the run reads {len(names)} columns",
+            f"holds {given} per row, but the run reads {count_phrase(len(names), 'column')}",
             ", ".join(names),
             "Give pairs of texts, or a table with these columns.",
         )
@@ -175,11 +176,11 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
     return labelled_rows(series_values(source), labels, groups, (), "label")
 
 
-def unlabelled_rows(source: object, groups: object = None) -> pa.Table:
-    """The rows of a data frame, or texts."""
+def unlabelled_rows(source: object, groups: object = None, names: Sequence[str] = ()) -> pa.Table:
+    """The rows of a data frame, or texts in the columns ``names``."""
     if is_frame(source):
         return frame_table(source, FRAME)
-    return labelled_rows(series_values(source), None, groups, (), "label")
+    return labelled_rows(series_values(source), None, groups, names, "label")
 
 
 def labelled_rows(

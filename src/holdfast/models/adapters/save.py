@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import first_line, reading_errors
@@ -75,7 +76,7 @@ def save_adapter(
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    home, path = adapter.home, Path(adapter.base).expanduser()
+    home, path = adapter.home, user_path(adapter.base)
     config: Any = copy.deepcopy(adapter.config)
     # What PEFT loads the pretrained model by: a folder, or a name on the hub.
     if adapter.base == EMBEDDED:

@@ -366,7 +366,8 @@ def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) ->
     """``"mean"`` or ``"own"``; ModernBERT's own head is configured to use the mean."""
     family, config, adapter = encoder.family, encoder.config, encoder.options.adapter
     if family is None:
-        if requested == "mean":
+        # A EuroBERT, such as a static model, may have the mean as its own.
+        if requested == "mean" and getattr(config, "classifier_pooling", None) != "mean":
             rule = f"cannot be the mean in a plain {encoder.name}: no block is known to carry it"
             raise ModelError("model.pooling", rule, requested, "Use --set model.pooling=own.")
         return "own"

@@ -4,13 +4,12 @@ licence and languages from the model card (the head of README.md in its folder).
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.core.discovery import path_exists
+from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
 from holdfast.models.loading.checks import architectures, read_object
 from holdfast.models.loading.source import HUB_TIMEOUT_S, Source, check_name
@@ -56,7 +55,7 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
     check_name(name)
     # Whatever keeps the hub from answering, and a file from being read, is told when the model is
     # loaded.
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    path = user_path(name)
     if path_exists(path) and path.is_dir():
         with contextlib.suppress(ModelError):
             return read_object(str(path), path / "config.json")

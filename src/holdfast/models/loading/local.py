@@ -3,19 +3,20 @@ folders of ``HOLDFAST_MODELS``, and those in the Hugging Face cache. Nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from holdfast.core.discovery import path_exists
-from holdfast.core.errors import ModelError
+from holdfast.core.discovery import path_exists, user_path
+from holdfast.core.errors import InputError, ModelError
 from holdfast.models.loading.card import purpose_of
 from holdfast.models.loading.checks import read_object
-from holdfast.models.loading.source import Source, find_model
+from holdfast.models.loading.source import REMOTE_CODE, Source, find_model
 
-FOLDERS = "HOLDFAST_MODELS"
+FOLDERS, CANDIDATES = "HOLDFAST_MODELS", "model.candidates"
 CONFIG = "config.json"
 NO_PURPOSE = "is not a text encoder"
 
@@ -23,10 +24,12 @@ NO_PURPOSE = "is not a text encoder"
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """A model that can be loaded without a network: its ``name`` as ``model.name`` takes it, and
-    for one of the hub its ``revision`` (a commit)."""
+    for one of the hub its ``revision`` (a commit). ``named_by`` says where the user names it; one
+    that only lies in the cache is not."""
 
     name: str
     revision: str | None = None
+    named_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +51,25 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
     """
     usable = {"embedded": LocalModel("embedded")}
     skipped: list[SkippedModel] = []
-    cached = {model.name: (model, snapshot) for model, snapshot in _cached()}
-    for name in (*named, *map(str, _named_folders())):
-        if name in cached:
-            # Of the hub, which is not asked.
-            find_encoder(str(cached[name][1]))
-            usable.setdefault(name, cached[name][0])
-        elif name != "embedded":
-            _refuse_uncached(name)
-            find_encoder(name)
-            usable.setdefault(name, LocalModel(name))
+    cached: dict[str, tuple[LocalModel, Path]] = {}
+    for model, snapshot in _cached():
+        if isinstance(snapshot, Path):
+            cached[model.name] = model, snapshot
+        else:
+            skipped.append(SkippedModel(model.name, snapshot))
+    of_variable = [(str(folder), FOLDERS) for folder in _named_folders()]
+    for name, named_by in (*((one, CANDIDATES) for one in named), *of_variable):
+        if name == "embedded":
+            continue
+        with naming_place(named_by):
+            if name in cached:
+                # Of the hub, which is not asked.
+                find_encoder(str(cached[name][1]))
+                usable.setdefault(name, replace(cached[name][0], named_by=named_by))
+            else:
+                _refuse_uncached(name)
+                find_encoder(name)
+                usable.setdefault(name, LocalModel(name, None, named_by))
     for model, snapshot in cached.values():
         try:
             find_encoder(str(snapshot))
@@ -67,6 +79,21 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
         else:
             usable.setdefault(model.name, model)
     return list(usable.values()), skipped
+
+
+@contextlib.contextmanager
+def naming_place(place: str | None) -> Iterator[None]:
+    """Add to the remedy of an error where the user names the model."""
+    try:
+        yield
+    except InputError as error:
+        if place is None:
+            raise
+        if REMOTE_CODE in error.remedy:
+            remedy = f"Remove it from {place}, or set model.name to it: {error.remedy}"
+        else:
+            remedy = f"{error.remedy} It is named by {place}."
+        raise type(error)(error.what, error.rule, error.value, remedy) from error
 
 
 def find_encoder(name: str) -> Source:
@@ -110,7 +137,7 @@ def _check_parts(source: Source) -> None:
 
 def _refuse_uncached(name: str) -> None:
     """Refuse what is no folder: a name of the hub that is not in the cache would be downloaded."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not (path_exists(folder) and folder.is_dir()):
         rule = "is neither a folder nor a model in the Hugging Face cache"
         remedy = "Correct the name, or download the model first: hf download OWNER/NAME."
@@ -120,7 +147,7 @@ def _refuse_uncached(name: str) -> None:
 def _named_folders() -> Iterator[Path]:
     """The model folders of ``HOLDFAST_MODELS``: each entry is one, or a folder of such."""
     for entry in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
-        folder = Path(entry).expanduser()
+        folder = user_path(entry)
         if not (path_exists(folder) and folder.is_dir()):
             rule, remedy = "names a folder that does not exist", f"Correct or unset {FOLDERS}."
             raise ModelError(FOLDERS, rule, entry, remedy)
@@ -132,20 +159,32 @@ def _named_folders() -> Iterator[Path]:
         yield from found
 
 
-def _cached() -> Iterator[tuple[LocalModel, Path]]:
-    """The models of the Hugging Face cache by name, with their folders: the commit of their main
-    branch, else the only one that is there."""
+def _cached() -> Iterator[tuple[LocalModel, Path | str]]:
+    """The models of the Hugging Face cache by name, with their folders (the commit of their main
+    branch, else the only one that is there), or why there is none."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(HF_HUB_CACHE)
     if not cache.is_dir():
         return
     for place in sorted(cache.glob("models--*")):
-        main = place / "refs" / "main"
-        snapshots = sorted((place / "snapshots").glob("*"))
-        commit = main.read_text("utf-8").strip() if main.is_file() else None
-        if commit is None and len(snapshots) == 1:
-            commit = snapshots[0].name
-        if commit is not None and (place / "snapshots" / commit / CONFIG).is_file():
-            name = "/".join(place.name.split("--")[1:])
-            yield LocalModel(name, commit), place / "snapshots" / commit
+        model = LocalModel("/".join(place.name.split("--")[1:]))
+        try:
+            commit = _commit(place)
+        except (OSError, ValueError) as error:
+            yield model, f"has an unreadable refs/main in the cache: {error}"
+            continue
+        if commit is None:
+            yield model, "has no main branch in the cache, and not exactly one commit"
+        elif not (place / "snapshots" / commit / CONFIG).is_file():
+            yield model, f"is incomplete in the cache: commit {commit[:8]} has no {CONFIG}"
+        else:
+            yield replace(model, revision=commit), place / "snapshots" / commit
+
+
+def _commit(place: Path) -> str | None:
+    main = place / "refs" / "main"
+    if main.is_file():
+        return main.read_text("utf-8").strip()
+    snapshots = sorted((place / "snapshots").glob("*"))
+    return snapshots[0].name if len(snapshots) == 1 else None

@@ -7,14 +7,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from holdfast.core.discovery import path_exists
+from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reason
 from holdfast.core.records import Decision
@@ -39,7 +38,8 @@ HUB_TIMEOUT_S = 15
 COMMIT = re.compile("[0-9a-f]{40}")
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
 UNREACHABLE = "the hub is not reachable"
-TRUST = "--set model.trust_remote_code=true"
+REMOTE_CODE = "model.trust_remote_code"
+TRUST = f"--set {REMOTE_CODE}=true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def find_model(
         quantised ones, no tokenizer, or code of the model's own that was not allowed to run.
     """
     check_name(name)
-    folder = _folder(name, revision)
+    folder = find_folder(name, revision)
     config = read_config(name, folder)
     if name != "embedded":
         check_files(name, folder, pictures=files is not TOKENIZER_FILES)
@@ -107,7 +107,7 @@ def find_model(
             name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
         )
     weights, decisions = _weights(name, folder), [*allowed]
-    if revision is not None and name != "embedded" and not Path(os.path.expanduser(name)).is_dir():  # noqa: PTH111
+    if revision is not None and name != "embedded" and not user_path(name).is_dir():
         decisions.append(Decision("model.revision", revision, "set in the recipe"))
     if weights == "pytorch":
         because = (
@@ -144,10 +144,10 @@ def check_name(name: str) -> None:
         )
 
 
-def _folder(name: str, revision: str | None) -> Path:
+def find_folder(name: str, revision: str | None) -> Path:
     if name == "embedded":
         return embedded_folder()
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - raises for no name of a home
+    path = user_path(name)
     if path_exists(path) and path.is_dir():
         return path
     if path_exists(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
@@ -238,7 +238,7 @@ def _remote_code(
             f"brings code of its own for its {' and '.join(parts_with_code)}, which does "
             "not run without your permission",
             parts_with_code,
-            f"Read that code; if you trust it, set {TRUST}, best with a pinned "
+            f"Read that code; if you trust it, use {TRUST}, best with a pinned "
             "model.revision. Layers that exist only as such code are refused even then.",
         )
     decisions = []

@@ -15,6 +15,7 @@ import numpy as np
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
+from holdfast.core.discovery import user_path
 from holdfast.core.records import Decision, Estimate, Floats, Verdict, to_json
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.plugins.episodes.choice import FROZEN, MetaBench, MethodChoice
@@ -124,7 +125,7 @@ def result_document(
         "classes": list(rows.head),
         "seed": recipe.seed,
         "data": {
-            "files": [t.source for t in rows.sources if Path(t.source).expanduser().exists()],
+            "files": [t.source for t in rows.sources if user_path(t.source).exists()],
             "rows": sum(table.source_rows for table in rows.sources),
             "used": sum(counts.values()),
             **counts,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import notify
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import CLASSIFICATION_TASKS, LABELLED_TEXT_TASKS
@@ -203,7 +204,7 @@ def _tasks_and_classes(table: Table, column: str | None) -> tuple[Names, Names]:
     labels = np.array(names, dtype=object)
     if column is not None:
         return np.array(table.column("group"), dtype=object), labels
-    root = Path(table.source).expanduser()
+    root = user_path(table.source)
     if "path" in table.rows.column_names and root.is_dir():
         paths = [Path(path).parts for path in table.column("path")]
         base = len(root.absolute().parts)

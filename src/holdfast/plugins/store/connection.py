@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, MachineError, StoreError, StoreGone
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 from holdfast.plugins.store import tables
@@ -35,7 +36,7 @@ RECORD_ERRORS = ("IntegrityError", "DataError", "StatementError")
 def file_of(where: str) -> Path | None:
     """The file of an SQLite store; ``None`` for another database."""
     if not is_url(where):
-        return Path(where).expanduser().absolute()
+        return user_path(where).absolute()
     scheme, _, rest = where.partition("://")
     if scheme.partition("+")[0] != "sqlite":
         return None

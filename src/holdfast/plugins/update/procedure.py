@@ -23,12 +23,13 @@ from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
 from holdfast.core.decisions import notify
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, ModelError
 from holdfast.core.records import Decision, Finding, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
 from holdfast.fits.row_use import LearningRows, learning_rows
+from holdfast.models.loading.source import find_folder
 from holdfast.plugins.update.candidates import (
     Start,
     check_start,
@@ -115,7 +116,15 @@ class UpdateProcedure:
         """See ``Procedure.checked_recipe``."""
         if self.margin is not None:
             check_margin(self.margin)
-        check_start(self.start, warm_start_obstacle(Path(self.run), recipe, self.deleted))
+        obstacle = warm_start_obstacle(Path(self.run), recipe, self.deleted)
+        check_start(self.start, obstacle)
+        if self.start != "warm":
+            try:
+                find_folder(recipe.model.name, recipe.model.revision)
+            except ModelError as error:
+                remedy = "Put the base model of the run back"
+                remedy += "." if obstacle else ", or train on from its own model: --start warm."
+                raise ModelError(error.what, error.rule, error.value, remedy) from error
         return recipe
 
     def describe(self) -> Mapping[str, Any]:

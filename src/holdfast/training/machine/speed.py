@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.decisions import notify
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import InputError
 from holdfast.core.files import write_json
 from holdfast.core.machine import processor_name
@@ -39,6 +40,8 @@ CACHE, FILE = "HOLDFAST_CACHE", "machine.json"
 # A product of a base encoder's size: tokens of a batch, width, and width of its inner layer.
 TOKENS, WIDTH, INNER = 1024, 768, 3072
 MEASURE_S, ROUNDS = 0.3, 5
+# Operations a second that a machine may have; other records are damaged.
+PLAUSIBLE = (1e6, 1e18)
 
 
 def forward_operations(network: Network, lengths: Ints) -> Floats:
@@ -74,7 +77,7 @@ def cache_folder() -> Path:
     """The folder for what is measured once on a machine."""
     given = os.environ.get(CACHE)
     usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given).expanduser() if given else Path(usual) / "holdfast"
+    return user_path(given) if given else Path(usual) / "holdfast"
 
 
 def _read(path: Path) -> dict[str, float]:
@@ -82,15 +85,11 @@ def _read(path: Path) -> dict[str, float]:
     second."""
     try:
         kept: Any = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(kept, dict):
-        return {}
-    return {
-        str(key): float(speed)
-        for key, speed in kept.items()
-        if isinstance(speed, int | float) and 0 < speed < float("inf")
-    }
+    least, most = PLAUSIBLE
+    known = kept.items() if isinstance(kept, dict) else ()
+    return {key: value for key, value in known if type(value) is float and least < value < most}
 
 
 def _key(machine: MachineChoice) -> str:
