@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from holdfast.analyses.row_texts import labels_of_rows
 from holdfast.cli.main import app
-from holdfast.core.errors import HoldfastError, RecipeError
+from holdfast.core.errors import HoldfastError, ModelError, RecipeError
 from holdfast.pipeline.main import train
+from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.runs.finished_run import FinishedRun
 
@@ -360,20 +361,14 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
 
 
 def test_a_base_model_that_is_gone_is_refused_before_the_first_fit(
-    served: Path, feedback: Path, tmp_path: Path
+    served: Path, tmp_path: Path
 ) -> None:
     """It was refused after the first fit, and a folder was left."""
-    recipe = served / "recipe.yaml"
-    text, gone = recipe.read_text("utf-8"), str(tmp_path / "gone")
-    name = read_recipe(recipe).model.name
-    assert name in text
-    recipe.write_text(text.replace(name, gone), "utf-8")
-    before = sorted(path.name for path in tmp_path.iterdir())
-    done = run(served, "--feedback", feedback, "--out", tmp_path / "new")
-    assert done.exit_code == 2, done.output
-    assert f"{gone}: is not a folder" in done.stderr
-    assert "--start warm" in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    recipe = read_recipe(served / "recipe.yaml").with_changes(model={"name": str(tmp_path / "no")})
+    with pytest.raises(ModelError, match="is not a folder") as error:
+        UpdateProcedure(str(served)).checked_recipe(recipe)
+    assert error.value.remedy.endswith("--start warm.")
+    assert UpdateProcedure(str(served), start="warm").checked_recipe(recipe) == recipe
 
 
 @pytest.mark.slow
