@@ -78,6 +78,7 @@ def test_a_row_without_text_is_counted_and_stays(
         "row": 1,
         "prediction": "",
         "confidence": None,
+        "because": "it has no text",
         "id": "1",
         "text": "",
     }
