@@ -36,8 +36,7 @@ def run_one(cell: Cell) -> Result | None:
     parts = rows_of(cell["data"], LABELLED, cell["seed"])
     if parts is None:
         return None
-    scores = [scores_of(encoder, cell) for encoder in (MINILM, STRONG)]
-    minilm, strong = scores
+    minilm, strong = (scores_of(encoder, cell) for encoder in (MINILM, STRONG))
     return {name: strong[name] - minilm[name] for name in minilm} | {"commit": commit()}
 
 

@@ -28,6 +28,7 @@ from peers.rows import (
     draw,
     labelled_counts,
     stratified,
+    table_of,
     without_copies,
 )
 
@@ -94,22 +95,6 @@ def prepared_for(data: str, rows: int, seed: int) -> tuple[Any, Any, Any, Any, A
     valid = np.arange(len(parts.train), len(both))
     prepared = with_signals(prepare(recipe, table_of(both, classes)), train)
     return prepared, train, valid, table_of(parts.test, classes), classes
-
-
-def table_of(rows: Rows, classes: tuple[str, ...]) -> Any:
-    import datasets
-
-    from holdfast.data.table import Columns, Table
-
-    place = {name: index for index, name in enumerate(classes)}
-    columns = {
-        "row": list(range(len(rows))),
-        "text": list(rows.texts),
-        "label": [place[label] for label in rows.labels],
-    }
-    made = datasets.Dataset.from_dict(columns)
-    said = Columns(("text",), "label", label_kind="class")
-    return Table(made, classes, said, "benchmark", len(rows))
 
 
 def holdfast_fit(

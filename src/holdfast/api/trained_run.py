@@ -107,7 +107,7 @@ class TrainedRun:
         except InputError as error:
             return brief_repr("TrainedRun", self.folder, error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief_repr("TrainedRun", self.folder, f"verdict {label}", sentence.lines[0])
+        return brief_repr("TrainedRun", self.folder, f"verdict {label}", sentence.headline)
 
     def _warn_unsealed(self) -> None:
         """Warn about files that changed since training, which a command would print."""
@@ -214,11 +214,11 @@ class TrainedRun:
             names = part.text or ("text",)
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
             data = rows
-        if not is_frame(data) and not isinstance(data, (str, Path)):
+        if isinstance(data, (str, Path)):
+            return evaluation_block(self.predictor, str(data), options)
+        if not is_frame(data):
             rule, remedy = "have no labels", "Give them: run.evaluate(texts, labels)."
             raise DataError("the texts", rule, type(data).__name__, remedy)
-        if not is_frame(data):
-            return evaluation_block(self.predictor, str(data), options)
         path = frame_file(data)
         try:
             with naming_data_frame(path):

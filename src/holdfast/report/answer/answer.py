@@ -54,11 +54,6 @@ class RunAnswer:
     advice: str
     use: Use
 
-    @property
-    def lines(self) -> tuple[str, str]:
-        """Headline and advice."""
-        return self.headline, self.advice
-
 
 def answer(result: Mapping[str, Any]) -> RunAnswer:
     """Headline and advice from ``result.json``, for every task; tolerates absent parts.
