@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ def test_test_rows_in_a_file_of_their_own_may_not_change_either(
     write_csv(held, marked_rows(30, seed=6))
     with pytest.raises(RunError, match="other rows"):
         train(Recipe(), run, resume=True)
+
+
+def test_a_base_model_that_changed_meanwhile_is_refused(
+    start: Any, tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    source = rows(tmp_path, marked_rows, write_csv)
+    start(source, 8, 0.0, f"model.name={base}", "train.folds=0")
+    weights = load_file(base / "model.safetensors")
+    changed = {name: value * 1.5 for name, value in weights.items()}
+    save_file(changed, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RunError, match="other weights than its base model has now"):
+        train(Recipe(), tmp_path / "run", resume=True)
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    train(Recipe(), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -295,3 +296,20 @@ def test_silence_ends_with_the_block() -> None:
         _ = 1 / 0
     after = logging.getLogger("transformers").level, hf_logging.is_progress_bar_enabled()
     assert after == before
+
+
+def test_the_hash_of_a_model_is_that_of_its_weight_files_in_the_order_of_their_names(
+    make_model: Any,
+) -> None:
+    folder = make_model("bert")
+    whole = source.find_model(str(folder))
+    first = source.weights_digest(whole)
+    assert first == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    parts = {"model-00002-of-00002.safetensors": b"cd", "model-00001-of-00002.safetensors": b"ab"}
+    (folder / "model.safetensors").unlink()
+    for name, content in parts.items():
+        (folder / name).write_bytes(content)
+    assert source.weights_digest(whole) == hashlib.sha256(b"abcd").hexdigest()
+    embedded = source.find_model("embedded")
+    weights = (embedded.folder / source.WEIGHTS).read_bytes()
+    assert source.weights_digest(embedded) == hashlib.sha256(weights).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import random
 import shutil
 from collections.abc import Callable
@@ -50,6 +51,10 @@ def rows(tmp_path: Path) -> Path:
             text = " ".join(draw.choices(WORDS, k=8))
             out.writerow([text.upper() if place % 2 else text, "loud" if place % 2 else "calm"])
     return path
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -101,7 +106,8 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert chosen.chosen.startswith("tiny")
     assert chosen.prominent
     assert "linear probe 1.000 out of fold (56 training rows)" in chosen.because
-    assert chosen.because.endswith("the highest expected score after training")
+    assert "the highest expected score after training; licence not stated" in chosen.because
+    assert chosen.because.endswith(f"SHA-256 {file_sha256(other / 'model.safetensors')[:12]}")
     assert (embedded.what, embedded.chosen) == ("base model embedded", "not chosen")
     named, _, _ = prepared("model.name=embedded")
     assert (named.recipe.model.name, named.base_models) == ("embedded", None)
@@ -317,6 +323,7 @@ def test_a_run_keeps_its_choice_and_repeats_it_without_choosing(
     assert stored.model.name == str(other)
     assert result["settings"]["model"]["name"] == str(other)
     assert any(one["what"] == "base model" for one in result["decisions"])
+    assert result["model_facts"]["sha256"] == file_sha256(other / "model.safetensors")
     monkeypatch.delenv("HOLDFAST_MODELS")
     again = train(stored, tmp_path / "again")
     assert again["test"]["metrics"] == result["test"]["metrics"]

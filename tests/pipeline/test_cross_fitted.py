@@ -189,7 +189,9 @@ def test_the_probe_is_judged_out_of_fold(fitted: FittedModel) -> None:
 
 def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
     def store(rows: str, number: int) -> SealedFile:
-        return fold_file(tmp_path, FitPlace(run_start=RunStart(rows, "settings", (), ())), number)
+        return fold_file(
+            tmp_path, FitPlace(run_start=RunStart(rows, "settings", "weights", (), ())), number
+        )
 
     one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
     store("rows", 0).save(one.to_state())

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.public import base_name, is_local, licence, public_name
+from holdfast.report.public import base_name, is_local, public_name
 
 HOME = "/home/somebody/my work"
 
@@ -67,7 +67,6 @@ def test_the_users_own_texts_are_left_alone(runs: ModuleType, tmp_path: Path) ->
 def test_a_model_is_called_by_what_others_know(model: str, local: bool, name: str) -> None:
     assert is_local(model) is local
     assert public_name(model) == name
-    assert (licence(model) == "unknown: see the source") is local
 
 
 def test_the_last_part_of_a_path() -> None:

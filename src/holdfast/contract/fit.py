@@ -323,19 +323,20 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """The state of a run before its first step: hashes of its rows and settings, its findings and
-    decisions as JSON.
+    """The state of a run before its first step: hashes of its rows, settings and base model, its
+    findings and decisions as JSON.
     """
 
     rows: str
     settings: str
+    base_model: str
     findings: Sequence[Any]
     decisions: Sequence[Mapping[str, Any]]
 
     @property
     def mark(self) -> str:
-        """The identity of a checkpoint's run: its rows and its settings."""
-        return f"{self.rows} {self.settings}"
+        """The identity of a checkpoint's run: its rows, settings and base model."""
+        return f"{self.rows} {self.settings} {self.base_model}"
 
 
 class Measurements:

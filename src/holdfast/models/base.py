@@ -166,10 +166,10 @@ class LoadedModel:
     ``tokenizer`` turns rows into the network's inputs (for images it is the image processor);
     ``max_length`` is the number of tokens that a row is cut to, ``None`` if rows have no length;
     ``decisions`` are the automatic choices, with reasons; ``facts`` name the model (at least
-    ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit`` and
-    ``layers``); ``settings`` are the choices that a recipe must store to repeat them, by their
-    names in ``model``; ``defaults`` names the row of the table of defaults, if the model's size
-    alone does not determine it.
+    ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit``,
+    ``sha256``, ``licence`` and ``layers``); ``settings`` are the choices that a recipe must store
+    to repeat them, by their names in ``model``; ``defaults`` names the row of the table of
+    defaults, if the model's size alone does not determine it.
     """
 
     network: Network

@@ -22,7 +22,7 @@ The rows are the training rows, and the validation rows too where those may be l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -68,6 +68,8 @@ FORWARD, TRAINING = 0.67, 0.5
 # 1.3 (benchmarks/quality.py).
 TUNING_GAINS = {400: 0.05, math.inf: 0.02}
 FOLDS_GAIN = 0.015
+# The digits of a hash that are printed.
+DIGITS = 12
 EMBEDDED_PARAMETERS = 23_000_000
 Z = 1.959964
 
@@ -93,7 +95,8 @@ UNKNOWN = Prior(0.0, 0.1, "no results for such a model on other data sets")
 class Candidate:
     """A model that a run may begin from. ``operations`` are those of a forward pass of a row, on
     average. Fine-tuning has this many ``folds``, or none where validation rows are set aside;
-    ``passed`` gives the rows that it passes, for so many training rows and folds."""
+    ``passed`` gives the rows that it passes, for so many training rows and folds. ``origin`` says
+    which weights these are, under which licence."""
 
     model: LocalModel
     rows: FrozenRows
@@ -101,6 +104,7 @@ class Candidate:
     prior: Prior
     folds: int
     passed: Callable[[int, int], float]
+    origin: str
 
 
 Mode = Literal["tuned", "without folds", "frozen"]
@@ -299,6 +303,7 @@ class BaseModels:
                 *([option.advantage.phrase(one.prior)] if option.advantage.deviation else []),
                 f"training takes about {seconds_phrase(option.seconds)}",
                 reasons[options.index(option)],
+                *([one.origin] if option is taken else []),
             ]
             what = "base model" if option is taken else f"base model {short_name(one.model.name)}"
             chosen = option.name if option is taken else "not chosen"
@@ -378,7 +383,14 @@ def _candidate(
     source = find_model(model.name, revision=model.revision)
     prior = _prior(source, parameters, language)
     model = replace(model, revision=source.commit or model.revision)
-    return Candidate(model, FrozenRows.of(prepared, sample), operations, prior, folds, passed)
+    rows = FrozenRows.of(prepared, sample)
+    return Candidate(model, rows, operations, prior, folds, passed, _origin(loaded.facts))
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    commit = [f"commit {facts['commit'][:DIGITS]}"] if facts["commit"] else []
+    licence = facts["licence"] or "not stated"
+    return ", ".join([f"licence {licence}", *commit, f"SHA-256 {facts['sha256'][:DIGITS]}"])
 
 
 def _named(model: LocalModel) -> dict[str, object]:

@@ -13,7 +13,7 @@ from holdfast.core.records import Estimate
 from holdfast.core.tasks import pipeline_name
 from holdfast.report.numbers import CARD_METRICS, interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
-from holdfast.report.public import hub_name, licence, public_name, strip_paths
+from holdfast.report.public import hub_name, public_name, strip_paths
 from holdfast.report.purposes import Purpose, purpose_of
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view import division, headline, learning, record, reliance, score
@@ -59,7 +59,7 @@ def render(run: RunFiles) -> str:
         loading=record.loading(run, "path/to/this/folder"),
         treated=_cleaning_steps(run),
         model=public_name(base) if base else "a pretrained model",
-        licence=licence(base) if base else "unknown: see the source",
+        licence=run.part("model_facts").text("licence") or "unknown: see the source",
         data=headline.data_name(run),
         version=str(run.result.get("holdfast") or ""),
         things=purpose.things,

@@ -11,8 +11,8 @@ from typing import Any
 from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
-# Models that ship with Holdfast: their published name and licence.
-PUBLISHED_MODELS = {"embedded": ("sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0")}
+# The published names of models that ship with Holdfast.
+PUBLISHED_MODELS = {"embedded": "sentence-transformers/all-MiniLM-L6-v2"}
 PATH_SEPARATORS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
@@ -33,7 +33,7 @@ def base_name(path: str) -> str:
 def public_name(model: str) -> str:
     """The published name of a model that ships with Holdfast; a hub name; the name of a folder."""
     if model in PUBLISHED_MODELS:
-        return PUBLISHED_MODELS[model][0]
+        return PUBLISHED_MODELS[model]
     return base_name(model) if is_local(model) else model
 
 
@@ -41,13 +41,6 @@ def hub_name(model: str) -> str | None:
     """``owner/name`` where the model is on the hub."""
     name = public_name(model)
     return name if name.count("/") == 1 and not is_local(model) else None
-
-
-def licence(model: str) -> str:
-    """The licence of a base model, or where to find it."""
-    if model in PUBLISHED_MODELS:
-        return PUBLISHED_MODELS[model][1]
-    return "unknown: see the source" if is_local(model) else "see the model's page on the hub"
 
 
 def strip_paths(run: RunFiles) -> RunFiles:

@@ -2,8 +2,9 @@
 and trackers follow it.
 
 ``checkpoints/begun.json`` records what a run began with. A resumed run repeats its first decisions
-from it, and refuses other rows or settings. Before the first step, an outline of the rows and then
-of the model is sent in plain values to listeners through the context, as decisions are.
+from it, and refuses other rows, settings or base weights. Before the first step, an outline of the
+rows and then of the model is sent in plain values to listeners through the context, as decisions
+are.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ CHANGEABLE = {
 }
 OPENED = "test rows opened"
 OTHER = "Restore it. To train with other settings, start a new run with another --out."
-NEEDED = {"rows": str, "findings": list, "decisions": list}
+NEEDED = {"rows": str, "base_model": str, "findings": list, "decisions": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def record_start(
     run_start = RunStart(
         _rows_fingerprint(divided, training_plan),
         settings_of(run) if resume else settings_fingerprint(from_yaml(text)),
+        training_plan.loaded.facts["sha256"],
         to_json([*divided.findings, *training_plan.findings]),
         to_json([*divided.decisions, *training_plan.decisions]),
     )
@@ -112,13 +114,15 @@ def record_start(
     before, fault = _read(path)
     if fault is not None:
         before = _restore_start(path, fault, run_start)
-    if before["rows"] != run_start.rows:
-        raise RunError(
-            str(run),
-            "began with other rows than its source has now",
-            None,
-            "Restore the source file, or start a new run.",
-        )
+    now = {"rows": "rows than its source", "base_model": "weights than its base model"}
+    for name, of_what in now.items():
+        if before[name] != getattr(run_start, name):
+            raise RunError(
+                str(run),
+                f"began with other {of_what} has now",
+                None,
+                "Restore the file, or start a new run.",
+            )
     return replace(run_start, findings=before["findings"], decisions=before["decisions"])
 
 
@@ -247,7 +251,7 @@ class RunFolder:
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Record what the run begins with, or compare it with the record of a resumed run.
 
-        Raises ``RunError`` where a resumed run began with other rows or settings.
+        Raises ``RunError`` where a resumed run began with other rows, settings or base weights.
         """
         destination, is_writer = self._destination, accelerator.is_main_process
         notify_outline(outline_model(training_plan))
@@ -258,6 +262,7 @@ class RunFolder:
             run_start = RunStart(
                 _rows_fingerprint(self._divided, training_plan),
                 settings_of(destination.run),
+                training_plan.loaded.facts["sha256"],
                 (),
                 (),
             )

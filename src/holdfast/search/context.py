@@ -107,8 +107,10 @@ class SearchContext:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the rows and the recipe: a fit of another context is never reused here."""
-        text = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
+        """A hash of the rows, the recipe and the weights of its base model: a fit of another
+        context is never reused here."""
+        base_model = self.prepared({}).loaded.facts["sha256"]
+        text = f"{rows_digest((self.rows, *self.known))} {base_model} {self.recipe.to_yaml()}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property

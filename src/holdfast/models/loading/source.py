@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
-from holdfast.core.input_errors import first_line, reason
+from holdfast.core.input_errors import first_line, reading_errors, reason
 from holdfast.core.records import Decision
 from holdfast.models.loading.checks import check_files, read_object
 from holdfast.models.loading.quiet import quiet_transformers
@@ -63,6 +63,27 @@ class Source:
         """Whether the model was trained to encode sentences: Sentence Transformers name the pooling
         of such models in ``modules.json``."""
         return (self.folder / "modules.json").is_file()
+
+
+def weights_digest(source: Source) -> str:
+    """The SHA-256 of the weight files, read one after the other in the order of their names."""
+    if source.name == "embedded":
+        return WEIGHTS_SHA256
+    pattern = "model*.safetensors" if source.weights == "safetensors" else "pytorch_model*.bin"
+    files = sorted(source.folder.glob(pattern))
+    with reading_errors(source.name, ModelError):
+        return _digest_of(tuple((one, one.stat().st_mtime_ns, one.stat().st_size) for one in files))
+
+
+@functools.cache
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """A model is loaded many times in a search; the time and size of its files tell whether they
+    are the same."""
+    digest = hashlib.sha256()
+    for path, _, _ in files:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def short_name(name: str) -> str:

@@ -20,8 +20,9 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading.card import card_here
 from holdfast.models.loading.checks import check_size, loading
-from holdfast.models.loading.source import Source
+from holdfast.models.loading.source import Source, weights_digest
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -131,7 +132,8 @@ def load_pretrained(
 def describe(
     source: Source, network: Network, architecture: str, **extra: object
 ) -> dict[str, Any]:
-    """The facts of a loaded model (see ``models.base.LoadedModel``)."""
+    """The facts of a loaded model (see ``models.base.LoadedModel``): ``sha256`` is that of its
+    files (``weights_digest``), ``licence`` what its card names."""
     total, trainable = count_parameters(network)
     return {
         "name": source.name,
@@ -140,6 +142,8 @@ def describe(
         "trainable": trainable,
         "weights": source.weights,
         "commit": source.commit,
+        "sha256": weights_digest(source),
+        "licence": card_here(source).licence,
         "layers": len(network.layers()),
         **extra,
     }
