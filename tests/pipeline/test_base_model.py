@@ -21,12 +21,13 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
-from holdfast.core.errors import DataError, ModelError, RecipeError
+from holdfast.core.errors import DataError, Interrupted, ModelError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.fits import row_use
+from holdfast.fits import cross_fitting, row_use
 from holdfast.models.loading.hub_models import hub_models
 from holdfast.models.loading.local import LocalModel
 from holdfast.pipeline.main import train
+from holdfast.pipeline.preview import preview
 from holdfast.prepare import base_model
 from holdfast.prepare.base_model import BaseModels, Prior, expected_advantage
 from holdfast.prepare.model import prepare_divided
@@ -336,9 +337,9 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     asked: list[set[int]] = []
     choose = BaseModels.choose
 
-    def watched(self: BaseModels, train_rows: Any) -> Any:
+    def watched(self: BaseModels, train_rows: Any, *measured: Any) -> Any:
         asked.append(set(train_rows.tolist()))
-        return choose(self, train_rows)
+        return choose(self, train_rows, *measured)
 
     monkeypatch.setattr(BaseModels, "choose", watched)
     return asked
@@ -385,20 +386,27 @@ def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
     assert result["test"]["metrics"]["accuracy"]["value"] < 0.75
 
 
+def posterior(mean: float, error: float, prior_mean: float, spread: float) -> tuple[float, float]:
+    """Mean and standard deviation of a normal posterior, by numerical integration."""
+
+    def density(value: float, power: int) -> float:
+        return (
+            float(norm.pdf(mean, value, error) * norm.pdf(value, prior_mean, spread)) * value**power
+        )
+
+    edges = sorted((mean, prior_mean))
+    mass, first, second = (quad(density, -1, 1, args=(k,), points=edges)[0] for k in range(3))
+    return first / mass, (second / mass - (first / mass) ** 2) ** 0.5
+
+
 def test_the_expected_advantage_is_the_mean_of_the_posterior() -> None:
     rng = np.random.default_rng(0)
     differences = rng.choice([-1.0, 0.0, 1.0], p=[0.05, 0.8, 0.15], size=200)
-    prior = Prior(0.05, 0.04, "")
-    found = expected_advantage(differences, np.arange(200), prior)
+    found = expected_advantage(differences, np.arange(200), Prior(0.05, 0.04, ""))
     error = differences.std(ddof=1) / np.sqrt(200)
-
-    def density(value: float, power: int) -> float:
-        likely = norm.pdf(differences.mean(), value, error) * norm.pdf(value, 0.05, 0.04)
-        return float(likely * value**power)
-
-    mass, first, second = (quad(density, -1, 1, args=(k,), points=[0, 0.1])[0] for k in range(3))
-    assert found.mean == pytest.approx(first / mass, abs=1e-4)
-    assert found.deviation == pytest.approx(np.sqrt(second / mass - (first / mass) ** 2), abs=1e-4)
+    mean, deviation = posterior(differences.mean(), error, 0.05, 0.04)
+    assert found.mean == pytest.approx(mean, abs=1e-4)
+    assert found.deviation == pytest.approx(deviation, abs=1e-4)
 
 
 def test_rows_of_one_unit_count_once_and_rows_that_agree_prove_little() -> None:
@@ -411,3 +419,118 @@ def test_rows_of_one_unit_count_once_and_rows_that_agree_prove_little() -> None:
     assert agree.deviation > 0.05
     unread = expected_advantage(np.full(3, np.nan), np.arange(3), Prior(0.05, 0.1, ""))
     assert (unread.mean, unread.deviation) == (0.05, 0.1)
+
+
+@pytest.fixture
+def opinions(tmp_path: Path) -> Path:
+    """80 rows of words that the embedded model tells apart, and the tiny one does not know."""
+    draw = random.Random(1)
+    words = {"good": ("great", "lovely", "superb"), "bad": ("awful", "boring", "horrible")}
+    path = tmp_path / "opinions.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["text", "label"])
+        for place in range(80):
+            label = ("good", "bad")[place % 2]
+            out.writerow(
+                [f"{' '.join(draw.choices(WORDS, k=4))} {draw.choice(words[label])}", label]
+            )
+    return path
+
+
+FOLDED = [
+    "model.freeze=none",
+    "train.folds=2",
+    "train.max_steps=6",
+    "train.evaluations=2",
+    "methods.contrast=false",
+    "train.threads=1",
+    "train.matmul=default",
+]
+
+
+def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    names = ("valid", "verdict", "best_step")
+    return one["test"]["metrics"] == other["test"]["metrics"] and all(
+        one[name] == other[name] for name in names
+    )
+
+
+def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
+    opinions: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(Recipe(), [f"data.path={opinions}", *FOLDED])
+    alone = train(recipe.with_changes(model={"name": "embedded"}), tmp_path / "alone")
+    answered: list[int] = []
+    answer = cross_fitting._answer_fold
+
+    def watched(prepared: Any, extend: Any, rows: Any, fold: Any, *rest: Any) -> Any:
+        answered.append(fold.number)
+        return answer(prepared, extend, rows, fold, *rest)
+
+    monkeypatch.setattr(cross_fitting, "_answer_fold", watched)
+    chosen = train(recipe, tmp_path / "chosen")
+    assert answered == [0, 1]
+    (reason,) = (one for one in chosen["decisions"] if one["what"] == "base model")
+    assert reason["chosen"] == "embedded"
+    assert same_scores(chosen, alone)
+
+    # The gain that the reason states, from the run's own journal of its evaluations.
+    looks = np.load(tmp_path / "alone" / "looks.npz")
+    right = looks["look_valid_correct"].astype(float)
+    gains, rows = right[-1] - right[0], right.shape[1]
+    error = max(1 / (rows + 2), gains.std(ddof=1) / rows**0.5)
+    gain, spread = (
+        base_model.tuning_gain(rows, True) + base_model.FOLDS_GAIN,
+        base_model.GAIN_SPREAD,
+    )
+    mean, _ = posterior(gains.mean(), error, gain, spread)
+    assert f"fine-tuning adds {100 * mean:+.1f} points to the linear probe" in reason["because"]
+
+
+def test_another_model_is_trained_from_its_own_folds(
+    rows: Path, other: Path, tmp_path: Path
+) -> None:
+    recipe = override(Recipe(), [f"data.path={rows}", *FOLDED])
+    chosen = train(recipe, tmp_path / "chosen")
+    assert chosen["model"] == str(other)
+    (embedded,) = (x for x in chosen["decisions"] if x["what"] == "base model embedded")
+    assert "by out-of-fold predictions" in embedded["because"]
+    named = train(recipe.with_changes(model={"name": str(other)}), tmp_path / "named")
+    assert same_scores(chosen, named)
+
+
+def test_what_the_embedded_model_gains_decides_with_the_probes(prepared: Any, other: Path) -> None:
+    models, everything = prepared("train.folds=2")[0].base_models, np.arange(56)
+    ahead = models.choose(everything)
+    assert "tiny" in ahead.decisions[0].chosen
+    for gain, name in ((0.9, "embedded"), (-0.9, "tiny")):
+        chosen = models.choose(everything, base_model.Advantage(gain, 0.01)).decisions[0].chosen
+        assert chosen.startswith(name)
+
+
+def test_a_run_that_is_stopped_in_the_folds_that_choose_leaves_nothing(
+    rows: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(_: object) -> None:
+        raise Interrupted("the fit", "was interrupted at step 1")
+
+    monkeypatch.setattr(cross_fitting, "train", stopped)
+    recipe = override(Recipe(), [f"data.path={rows}", *FOLDED])
+    with pytest.raises(Interrupted, match="interrupted before anything was written"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_trains_nothing_and_says_that_its_choice_may_change(
+    rows: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(*_: object) -> None:
+        raise AssertionError("a fold was run")
+
+    monkeypatch.setattr(cross_fitting, "_answer_fold", trained)
+    plan = preview(override(Recipe(), [f"data.path={rows}", *FOLDED]))
+    assert [one["chosen"] for one in plan["decisions"] if one["what"] == "base model"] == [
+        "tiny",
+        "may change",
+    ]

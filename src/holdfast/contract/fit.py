@@ -101,10 +101,13 @@ class TeacherLoss(Protocol):
 
 class ChoosesModel(Protocol):
     """The candidates for a base model (``prepare/base_model.py``), and the ``decisions`` for the
-    one that the rows were prepared for."""
+    one that the rows were prepared for. ``folds`` are those of the embedded one, 0 for none."""
 
     @property
     def decisions(self) -> tuple[Decision, ...]: ...
+
+    @property
+    def folds(self) -> int: ...
 
     def settings(self, train: Ints, recipe: Recipe) -> dict[str, object]:
         """The settings of the best base model for the rows at ``train``, key to value: those that

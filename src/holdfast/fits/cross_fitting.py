@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
-from holdfast.core.decisions import decisions_to, notify
+from holdfast.core.decisions import decisions_to, notify, tick
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
@@ -42,10 +42,11 @@ from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
-from holdfast.split.folds import Fold, make_folds
+from holdfast.split.folds import Fold, Folds, make_folds
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
 from holdfast.training.loop import fit as train
+from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.observe import FoldEvaluation, Observer
 from holdfast.training.plan import Plan
 from holdfast.training.task import labels_of
@@ -114,6 +115,7 @@ def cross_fit(
     settings: Mapping[str, object] | Sequence[str] = (),
     *,
     extend: Extend | None = None,
+    finished: Sequence[FoldRun] = (),
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
 ) -> FittedModel:
@@ -124,8 +126,9 @@ def cross_fit(
     not learned from the row (``FittedModel.job.out_of_fold``).
 
     ``folds`` is K, at least 2. ``extend`` prepares the data for a fold's own training and held-out
-    positions (for example its class names); without it a fold uses ``prepared``. The other
-    parameters are as for ``fit``.
+    positions (for example its class names); without it a fold uses ``prepared``. ``finished`` are
+    the results of ``run_folds`` with the same arguments, if they are known. The other parameters
+    are as for ``fit``.
 
     Raises ``SplitError`` where a class has fewer units than there are folds, and what ``fit``
     raises.
@@ -133,17 +136,8 @@ def cross_fit(
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
     checkpoints = into.checkpoints if into else None
-    training_plan = make_training_plan(
-        prepared, rows, rows, settings, checkpoints, cross_fitted=True
-    )
-    _refuse_averages(training_plan)
-    dealt_folds = make_folds(
-        prepared.units[rows],
-        labels_of(training_plan.train),
-        folds,
-        fold_seed(prepared),
-        class_names=prepared.rows.classes,
-    )
+    training_plan, dealt_folds = _plan_folds(prepared, rows, folds, settings, checkpoints)
+    known = {run.number: run for run in finished}
     runs: list[FoldRun] = []
     earlier_seconds = 0.0
 
@@ -154,18 +148,61 @@ def cross_fit(
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
+            earlier = known.get(fold.number) if state is None else FoldRun.from_state(state)
+            earlier_seconds += earlier.seconds if earlier else 0.0
+            run = earlier or _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
             if state is None:
-                run = _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
                 file.save(run.to_state())
-            else:
-                run = FoldRun.from_state(state)
-                earlier_seconds += run.seconds
             runs.append(run)
             notify(_fold_decision(run, folds))
         return join_folds(runs, training_plan.plan, len(rows))
 
     fitted = run_fit(training_plan, start, into=into, listeners=listeners, folds=evaluate_folds)
     return _with_fold_costs(fitted, runs, earlier_seconds)
+
+
+def run_folds(
+    prepared: PreparedData, positions: Ints, folds: int, extend: Extend
+) -> tuple[FoldRun, ...]:
+    """The runs of the folds alone, as in ``cross_fit``, without a folder."""
+    training_plan, dealt_folds = _plan_folds(prepared, positions, folds)
+    accelerator = make_accelerator(training_plan.recipe.train.precision)
+    runs = []
+    for fold in dealt_folds:
+        tick(fold.number + 1, folds)
+        runs.append(_answer_fold(prepared, extend, positions, fold, training_plan, accelerator))
+    return tuple(runs)
+
+
+def gains_over_probe(runs: Sequence[FoldRun], labels: Ints) -> Floats:
+    """For each row [n] whether the last network of its fold predicts its label, less whether the
+    fold's linear probe does: 1, 0 or -1."""
+    gains = np.zeros(len(labels))
+    for run in runs:
+        tuned = np.asarray(run.history[-1].valid_correct, dtype=np.float64)
+        gains[run.held_out] = tuned - (run.probe.argmax(axis=1) == labels[run.held_out])
+    return gains
+
+
+def _plan_folds(
+    prepared: PreparedData,
+    rows: Ints,
+    folds: int,
+    settings: Mapping[str, object] | Sequence[str] = (),
+    checkpoints: Path | None = None,
+) -> tuple[TrainingPlan, Folds]:
+    """The plan of the fit on all ``rows``, and the folds."""
+    training_plan = make_training_plan(
+        prepared, rows, rows, settings, checkpoints, cross_fitted=True
+    )
+    _refuse_averages(training_plan)
+    return training_plan, make_folds(
+        prepared.units[rows],
+        labels_of(training_plan.train),
+        folds,
+        fold_seed(prepared),
+        class_names=prepared.rows.classes,
+    )
 
 
 def _with_fold_costs(

@@ -26,8 +26,8 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
-from holdfast.core.decisions import notify, record_decisions
-from holdfast.core.errors import RecipeError, SplitError
+from holdfast.core.decisions import decisions_to, notify, record_decisions, stage
+from holdfast.core.errors import Interrupted, RecipeError, SplitError
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
@@ -36,16 +36,19 @@ from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.cross_fitting import (
     FILE_FORMAT,
     FOLDER,
+    FoldRun,
     cross_fit,
     fold_seed,
+    gains_over_probe,
     probe_logits,
     resumable,
+    run_folds,
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
-from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
+from holdfast.prepare.model import concatenate, prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.recipe.resolution import ResolvedRecipe
@@ -62,23 +65,43 @@ FOLDS_KEY = "train.folds"
 VALID_GIVEN = "needs validation rows from the source, but they were given separately"
 
 
-def learning_rows(recipe: Recipe, divided: Divided, *, scored: bool = True) -> LearningRows:
+def learning_rows(
+    recipe: Recipe, divided: Divided, *, scored: bool = True, folds_first: bool = False
+) -> LearningRows:
     """Prepare the rows of a split, and choose how they are used. Without test rows the model is
-    ``scored`` on outer folds, unless the caller scores it.
+    ``scored`` on outer folds, unless the caller scores it. With ``folds_first`` the embedded
+    model's folds, where it has any, are run before a base model is chosen.
 
-    Raises ``RecipeError`` where folds are requested that these rows do not allow.
+    Raises ``RecipeError`` where folds are requested that these rows do not allow, ``Interrupted``
+    where the user stops the folds.
     """
     with record_decisions() as log:
-        learning = _prepare_learning(recipe, divided, scored and not len(divided.splits.test))
+        by_outer_folds = scored and not len(divided.splits.test)
+        learning = _prepare_learning(recipe, divided, by_outer_folds, folds_first)
     return replace(learning, prepared=with_log(learning.prepared, log))
 
 
-def _prepare_learning(recipe: Recipe, divided: Divided, by_outer_folds: bool) -> LearningRows:
+def _prepare_learning(
+    recipe: Recipe, divided: Divided, by_outer_folds: bool, folds_first: bool
+) -> LearningRows:
     # Outer folds would repeat each of the folds.
     may_fold = not by_outer_folds and folds_conflict(recipe, divided) is None
     if recipe.train.folds is None and not may_fold:
         # Settled here, so that the time of a base model is estimated without folds.
         recipe = recipe.with_changes(train={"folds": 0})
+    embedded: LearningRows | None = None
+
+    def measure(prepared: PreparedData) -> Floats | None:
+        nonlocal embedded
+        splits = divided.splits
+        _, (train, valid) = concatenate(splits.train.table, splits.valid.table)
+        with decisions_to(None):
+            learning = _arrange(prepared, divided, train, valid)
+            embedded = learning.with_finished_folds() if learning.folds else None
+        if embedded is None:
+            return None
+        return gains_over_probe(embedded.finished, _labels_of(embedded)[embedded.train])
+
     prepared_alone, train, valid = prepare_divided(
         recipe,
         divided.splits,
@@ -87,9 +110,32 @@ def _prepare_learning(recipe: Recipe, divided: Divided, by_outer_folds: bool) ->
         extend=False,
         # With folds the validation rows are learned from too.
         choose_by_all=may_have_folds(recipe, len(divided.splits.train) + len(divided.splits.valid)),
+        measure=measure if folds_first and may_fold else None,
     )
     if by_outer_folds:
         refuse_without_test(prepared_alone, divided)
+    learning = _arrange(prepared_alone, divided, train, valid, by_outer_folds)
+    if embedded is not None and learning.prepared.recipe == embedded.prepared.recipe:
+        learning = replace(learning, finished=embedded.finished)
+    if not by_outer_folds:
+        return learning
+    outer = outer_folds(learning)
+    because = (
+        "data.split.test=0: each fold is predicted by a model trained in the same way on the "
+        "other rows; the score of the final model is out of fold"
+    )
+    notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
+    return replace(learning, outer=outer)
+
+
+def _arrange(
+    prepared_alone: PreparedData,
+    divided: Divided,
+    train: Ints,
+    valid: Ints,
+    by_outer_folds: bool = False,
+) -> LearningRows:
+    """How the rows of a split are used by a run from the model that they are prepared for."""
     folds = choose_folds(prepared_alone, divided, train, valid)
     prepared_alone = replace(
         prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds})
@@ -111,16 +157,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided, by_outer_folds: bool) ->
         from holdfast.fits.lessons import with_lessons
 
         prepared = with_lessons(prepared, divided)
-    learning = LearningRows(prepared, train, valid, folds, divided, names)
-    if not by_outer_folds:
-        return learning
-    outer = outer_folds(learning)
-    because = (
-        "data.split.test=0: each fold is predicted by a model trained in the same way on the "
-        "other rows; the score of the final model is out of fold"
-    )
-    notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
-    return replace(learning, outer=outer)
+    return LearningRows(prepared, train, valid, folds, divided, names)
 
 
 def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> Splits:
@@ -239,7 +276,8 @@ class LearningRows:
     """The rows that a run learns from: ``train`` and ``valid`` positions among the rows of
     ``prepared``, or all of them in this many ``folds`` (0: none). ``divided`` is the split as it is
     then used. ``names`` is the requested setting for the names of classes. ``outer`` are the folds
-    that are scored where there are no test rows."""
+    that are scored where there are no test rows. ``finished`` are the runs of the ``folds``, where
+    they are known."""
 
     prepared: PreparedData
     train: Ints
@@ -248,6 +286,7 @@ class LearningRows:
     divided: Divided
     names: Any = None
     outer: tuple[Fold, ...] = ()
+    finished: tuple[FoldRun, ...] = ()
 
     @property
     def everything(self) -> Ints:
@@ -263,9 +302,20 @@ class LearningRows:
             self.train,
             self.folds,
             extend=self.extended,
+            finished=self.finished,
             into=into,
             listeners=listeners,
         )
+
+    def with_finished_folds(self) -> LearningRows:
+        """The rows with the results of their folds, which are run now."""
+        try:
+            with stage("training the embedded model in folds"):
+                runs = run_folds(self.prepared, self.train, self.folds, self.extended)
+        except Interrupted as error:
+            rule = "was interrupted before anything was written"
+            raise Interrupted("the run", rule) from error
+        return replace(self, finished=runs)
 
     def blocks(self) -> Mapping[str, Any]:
         """A single fit adds no blocks to those of every run."""

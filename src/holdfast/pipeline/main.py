@@ -159,7 +159,11 @@ def _train(
     divided = load_and_divide(recipe, scores_by_folds=scores_by_folds)
     notify_outline(outline_rows(divided, scores_by_folds))
     recipe = with_absolute_paths(divided.recipe, divided.table)
-    learner = procedure.learn(recipe, divided) if procedure else learning_rows(recipe, divided)
+    learner = (
+        procedure.learn(recipe, divided)
+        if procedure
+        else learning_rows(recipe, divided, folds_first=True)
+    )
     divided = learner.divided
     with RunFolder(destination, divided) as folder:
         fitted = learner.fit(folder, listeners)

@@ -47,8 +47,17 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds)
     )
     notify(*training_plan.decisions, *training_plan.findings)
-    splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *training_plan.decisions)
+    base_models = learning.prepared.base_models
+    if base_models is not None and base_models.folds:
+        because = (
+            f"train runs the embedded model in {base_models.folds} folds first; its gain over the "
+            "linear probe decides too"
+        )
+        provisional = Decision("base model", "may change", because, prominent=True)
+        notify(provisional)
+        decisions = (*decisions, provisional)
+    splits = divided.splits
     findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
     total, trainable = count_parameters(training_plan.loaded.network)
     seconds = _seconds_per_row(training_plan)

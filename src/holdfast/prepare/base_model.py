@@ -12,9 +12,12 @@ The expected advantage is the mean of the posterior,
     (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
 
 (a normal mean with a normal prior). The expected gain of fine-tuning over the probe is added, with
-folds or without. Of the options within the budget, those within half a point of the highest sum are
-compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
-machine (``training/machine/speed.py``), so that the choice is the same in every run on a machine.
+folds or without: the mean gain on other data sets. Where the run may have folds, those of the
+embedded model are run first; its gain is then the posterior of the out-of-fold differences from its
+probe, by the same equation, and a run that begins from it has its folds already. Of the options
+within the budget, those within half a point of the highest sum are compared, and the cheapest is
+chosen. Times are counted operations divided by the speed of the machine
+(``training/machine/speed.py``), so that the choice is the same in every run on a machine.
 
 The rows are the training rows, and the validation rows too where those may be learned from.
 """
@@ -50,6 +53,9 @@ from holdfast.stats.paired_tests import by_groups
 from holdfast.training.machine.speed import BACKWARD, forward_operations, operations_per_second
 
 Prepare = Callable[[Recipe], PreparedData]
+# For each row whether its class is predicted out of fold after fine-tuning, less whether the probe
+# predicts it (1, 0 or -1); None if there are no folds.
+MeasureGains = Callable[[PreparedData], Floats | None]
 
 # What the choice is made by is of no use to a repeat, which names the model.
 WITHOUT_CHOICE: dict[str, object] = {"candidates": None, "budget": None, "download": False}
@@ -63,11 +69,12 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# What fine-tuning without folds gains over a probe: up to so many rows, and with more. From the
-# embedded encoder it was 6 points with 100 rows and 5 with 400, on nine sets; folds added 1.5 and
-# 1.3 (benchmarks/quality.py).
-TUNING_GAINS = {400: 0.05, math.inf: 0.02}
+# What fine-tuning without folds gains over a probe, from the embedded encoder and from a larger
+# one, up to so many rows and with more; what folds add; and the standard deviation of the gain
+# between data sets (benchmarks/quality.py, ten sets with 100 rows and with 400).
+TUNING_GAINS = {200: (0.063, 0.064), 400: (0.045, 0.033), math.inf: (0.02, 0.02)}
 FOLDS_GAIN = 0.015
+GAIN_SPREAD = 0.06
 # The digits of a hash that are printed.
 DIGITS = 12
 EMBEDDED_PARAMETERS = 23_000_000
@@ -208,8 +215,14 @@ class BaseModels:
         labels = np.asarray(embedded.rows.column("label"))[sample]
         return cls(recipe, asked.budget, tuple(candidates), sample, labels, speed, tuple(skipped))
 
-    def choose(self, train: Ints) -> BaseModelChoice:
-        """The base model for training rows at these positions, by those of them in the sample."""
+    @property
+    def folds(self) -> int:
+        """See ``ChoosesModel``."""
+        return self.candidates[0].folds
+
+    def choose(self, train: Ints, measured: Advantage | None = None) -> BaseModelChoice:
+        """The base model for training rows at these positions, by those of them in the sample, and
+        by what fine-tuning the embedded model was ``measured`` to gain."""
         part = np.flatnonzero(np.isin(self.sample, train))
         units = self.candidates[0].rows.units[part]
         folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
@@ -224,7 +237,7 @@ class BaseModels:
         # Against itself.
         advantages[0] = Advantage(0.0, 0.0)
         options = [
-            self._option(one, advantage, mode, len(train))
+            self._option(one, advantage, mode, len(train), measured)
             for one, advantage in zip(self.candidates, advantages, strict=True)
             for mode in self._modes(one)
         ]
@@ -235,12 +248,15 @@ class BaseModels:
         taken = min(close, key=lambda one: one.seconds)
         reasons = [_reason(one, taken, best, budget_s) for one in options]
         return BaseModelChoice(
-            self._settings(taken), self._decisions(taken, options, scores, reasons)
+            self._settings(taken), self._decisions(taken, options, scores, reasons, measured)
         )
 
-    def prepared(self, embedded: PreparedData, prepare: Prepare, train: Ints) -> PreparedData:
+    def prepared(
+        self, embedded: PreparedData, prepare: Prepare, train: Ints, gains: Floats | None
+    ) -> PreparedData:
         """The rows prepared for the model that is best for those at ``train``."""
-        choice = self.choose(train)
+        measured = None if gains is None else measured_gain(gains, embedded.units, len(train))
+        choice = self.choose(train, measured)
         recipe = self.recipe.with_changes(**choice.settings)
         best = embedded if recipe == self.recipe else prepare(recipe)
         return replace(best, base_models=replace(self, decisions=choice.decisions))
@@ -255,14 +271,19 @@ class BaseModels:
             modes.append("frozen")
         return tuple(modes)
 
-    def _option(self, of: Candidate, advantage: Advantage, mode: Mode, rows: int) -> Option:
+    def _option(
+        self, of: Candidate, advantage: Advantage, mode: Mode, rows: int, measured: Advantage | None
+    ) -> Option:
         if mode == "frozen":
             passed, gain = rows / FORWARD, 0.0
         else:
             folds = of.folds if mode == "tuned" else 0
             passed = of.passed(rows, folds) * (1 + BACKWARD) / TRAINING
-            gain = next(one for most, one in TUNING_GAINS.items() if rows <= most)
-            gain += FOLDS_GAIN if folds else 0.0
+            is_embedded = of is self.candidates[0]
+            gain = tuning_gain(rows, is_embedded) + FOLDS_GAIN
+            if measured is not None and is_embedded:
+                gain = measured.mean
+            gain -= 0.0 if folds else FOLDS_GAIN
         expected = advantage.mean + gain
         return Option(of, mode, advantage, expected, of.operations * passed / self.speed)
 
@@ -291,6 +312,7 @@ class BaseModels:
         options: Sequence[Option],
         scores: Sequence[Floats],
         reasons: Sequence[str],
+        measured: Advantage | None,
     ) -> tuple[Decision, ...]:
         """The choice with its reason, then the models that were not taken, fine-tuned."""
         decisions = []
@@ -301,6 +323,7 @@ class BaseModels:
             text = [
                 f"linear probe {np.nanmean(rows):.3f} out of fold ({n} training rows)",
                 *([option.advantage.phrase(one.prior)] if option.advantage.deviation else []),
+                *([_gain_phrase(measured)] if measured and one is self.candidates[0] else []),
                 f"training takes about {seconds_phrase(option.seconds)}",
                 reasons[options.index(option)],
                 *([one.origin] if option is taken else []),
@@ -321,12 +344,33 @@ class Advantage:
     deviation: float
 
     def phrase(self, prior: Prior) -> str:
-        """It as a sentence's part, with its 95 % interval."""
-        low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
+        """It as a sentence's part."""
         return (
             f"expected linear-probe score {100 * self.mean:+.1f} points relative to embedded "
-            f"(95 % interval {low:+.1f} to {high:+.1f}; {prior.source})"
+            f"({self.interval}; {prior.source})"
         )
+
+    @property
+    def interval(self) -> str:
+        low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
+        return f"95 % interval {low:+.1f} to {high:+.1f}"
+
+
+def tuning_gain(rows: int, is_embedded: bool) -> float:
+    """What fine-tuning without folds on so many rows gains over a probe, on other data sets."""
+    embedded, larger = next(gains for most, gains in TUNING_GAINS.items() if rows <= most)
+    return embedded if is_embedded else larger
+
+
+def measured_gain(gains: Floats, units: Ints, rows: int) -> Advantage:
+    """The expected gain of fine-tuning the embedded model with folds, from that of each row."""
+    usual = Prior(tuning_gain(rows, True) + FOLDS_GAIN, GAIN_SPREAD, "other data sets")
+    return expected_advantage(gains, units, usual)
+
+
+def _gain_phrase(measured: Advantage) -> str:
+    gain = f"fine-tuning adds {100 * measured.mean:+.1f} points to the linear probe"
+    return f"{gain} ({measured.interval}), by out-of-fold predictions"
 
 
 def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advantage:
@@ -461,9 +505,12 @@ def _refuse_settings(recipe: Recipe) -> None:
         raise RecipeError("model.revision", rule, recipe.model.revision, remedy)
 
 
-def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
+def prepare_best(
+    recipe: Recipe, prepare: Prepare, train: Ints, measure: MeasureGains | None = None
+) -> PreparedData:
     """The rows prepared for the best base model for those at ``train``; for the embedded one where
-    there is no choice, or no other."""
+    there is no choice, or no other. ``measure`` trains the embedded model, prepared, on all rows
+    in folds."""
     _refuse_settings(recipe)
     embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **WITHOUT_CHOICE}))
     if has_choice(recipe) and process_count() > 1:
@@ -471,4 +518,7 @@ def prepare_best(recipe: Recipe, prepare: Prepare, train: Ints) -> PreparedData:
         notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
         return embedded
     base_models = BaseModels.of(recipe.model, embedded, prepare) if has_choice(recipe) else None
-    return embedded if base_models is None else base_models.prepared(embedded, prepare, train)
+    if base_models is None:
+        return embedded
+    gains = measure(embedded) if measure else None
+    return base_models.prepared(embedded, prepare, train, gains)

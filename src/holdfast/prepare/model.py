@@ -25,7 +25,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
 from holdfast.plan.language import language_findings, sample_texts
 from holdfast.plan.task import resolve_task
-from holdfast.prepare.base_model import prepare_best
+from holdfast.prepare.base_model import MeasureGains, prepare_best
 from holdfast.prepare.canaries import with_canaries
 from holdfast.prepare.general import with_general
 from holdfast.prepare.pseudo_labels import with_unlabelled
@@ -50,6 +50,7 @@ def prepare(
     added: AddedRows | None = None,
     train: Ints | None = None,
     texts: Sequence[str] = (),
+    measure: MeasureGains | None = None,
 ) -> PreparedData:
     """Choose the machine's settings, choose the base model if the recipe leaves it open
     (``prepare/base_model.py``), load it, and encode the rows.
@@ -58,9 +59,9 @@ def prepare(
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for duplicates and rows of one
     group, as a split found them; without them each row is its own unit. ``findings`` are those of
     the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). The
-    model is chosen by the rows at ``train``, by default all. A static model's phrases are those of
-    these rows and of the unlabelled ``texts``. Raises ``ModelError`` and ``RecipeError`` where the
-    model does not fit the task.
+    model is chosen by the rows at ``train``, by default all, and by what ``measure`` gives for the
+    embedded one. A static model's phrases are those of these rows and of the unlabelled ``texts``.
+    Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
     units = np.arange(len(rows)) if units is None else units
@@ -70,7 +71,7 @@ def prepare(
         return _prepare(recipe, rows, units, tuple(findings), learned, texts)
 
     if recipe.model.name == AUTO_MODEL:
-        prepared = prepare_best(recipe, prepare_with, learned)
+        prepared = prepare_best(recipe, prepare_with, learned, measure)
     else:
         prepared = prepare_with(recipe)
     return prepared if added is None else prepared.extended(added)
@@ -156,12 +157,14 @@ def prepare_divided(
     *,
     extend: bool = True,
     choose_by_all: bool = False,
+    measure: MeasureGains | None = None,
 ) -> tuple[PreparedData, Ints, Ints]:
     """The training and validation rows of a split, prepared, and their positions.
 
     Class names, ``unlabelled`` texts and synthetic texts are added as training rows, and general
     rows are attached; none is a duplicate of a row of the ``known`` tables. Without ``extend``,
-    nothing is added. A base model is chosen by the training rows, or by all of these."""
+    nothing is added. A base model is chosen by the training rows, or by all of these, and by what
+    ``measure`` gives for the embedded one."""
     rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
     prepared = prepare(
         recipe,
@@ -170,6 +173,7 @@ def prepare_divided(
         findings=findings,
         train=None if choose_by_all else train,
         texts=unlabelled,
+        measure=measure,
     )
     if extend:
         prepared = with_general(prepared, known or (rows,))
