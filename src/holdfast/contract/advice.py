@@ -38,7 +38,10 @@ def advising() -> Iterator[None]:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
         setting = "--encoding" if error.what == "data.encoding" else error.what
-        _raise_as(error, setting, error.rule, remedy)
+        other = error.reworded(what=setting, remedy=remedy)
+        if other.args == error.args:
+            raise
+        raise other from error
 
 
 @contextlib.contextmanager
@@ -49,7 +52,11 @@ def in_python() -> Iterator[None]:
     except (InputError, Interrupted) as error:
         setting = re.sub(r"^--set(?=$|: )", "settings", error.what)
         setting = re.sub(r"(?<!\S)--(?=\w)", "", setting)
-        _raise_as(error, setting, parameters(error.rule), parameters(error.remedy))
+        rule, remedy = parameters(error.rule), parameters(error.remedy)
+        other = error.reworded(what=setting, rule=rule, remedy=remedy)
+        if other.args == error.args:
+            raise
+        raise other from error
 
 
 def parameters(advice: str) -> str:
@@ -92,10 +99,3 @@ def _literal(value: str) -> str:
         bare = value.strip("'")
         return value if value == "…" else json.dumps(bare, ensure_ascii=False)
     return value
-
-
-def _raise_as(error: InputError | Interrupted, setting: str, rule: str, remedy: str) -> None:
-    """Raise the error with other words; the same object where nothing changes."""
-    if (setting, rule, remedy) == (error.what, error.rule, error.remedy):
-        raise error
-    raise type(error)(setting, rule, error.value, remedy) from error

@@ -17,6 +17,8 @@ HoldfastError
 
 from __future__ import annotations
 
+from typing import Self
+
 from holdfast.core.printable import bounded_repr, printable
 
 # Of a name of 5,000 characters nobody reads the middle; a remedy may list columns or classes.
@@ -42,6 +44,17 @@ class HoldfastError(Exception):
         self.value = value
         self.remedy = remedy
         super().__init__(what, rule, value, remedy)
+
+    def reworded(
+        self, *, what: str | None = None, rule: str | None = None, remedy: str | None = None
+    ) -> Self:
+        """The same error in other words; what is not given stays."""
+        return type(self)(
+            self.what if what is None else what,
+            self.rule if rule is None else rule,
+            self.value,
+            self.remedy if remedy is None else remedy,
+        )
 
     def __str__(self) -> str:
         value_note = "" if self.value is None else f" (found: {bounded_repr(self.value)})"

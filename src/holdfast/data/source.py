@@ -93,7 +93,7 @@ def _guarded_batches(source: str, batches: Iterator[Batch], first: bool = False)
 def _checked_batches(path: Path, reader: Reader, encoding: str | None) -> Iterator[Batch]:
     size = path.stat().st_size
     if size == 0:
-        raise DataError(str(path), "is empty", None, "Add rows with a text and a label.")
+        raise DataError(str(path), "is empty", None, "Add a header and rows.")
     packed, rows = is_gzipped(path) or reader.suffix in _PACKED, 0
     # Errors of the system and the decompressor get their own messages, before the general one.
     with read_errors(path):

@@ -381,7 +381,7 @@ def _name_division(division: str) -> Iterator[None]:
     except SplitError as error:
         rule = f"{error.rule}, in {division}"
         remedy = f"{error.remedy} Or remove data.split.test: test rows are then set aside."
-        raise SplitError(error.what, rule, error.value, remedy) from error
+        raise error.reworded(rule=rule, remedy=remedy) from error
 
 
 def predict_outer_folds(

@@ -219,5 +219,4 @@ def naming_data_frame(path: Path, name: str = FRAME) -> Iterator[None]:
     except InputError as error:
         if str(path) not in error.what:
             raise
-        source = error.what.replace(str(path), name)
-        raise type(error)(source, error.rule, error.value, error.remedy) from error
+        raise error.reworded(what=error.what.replace(str(path), name)) from error

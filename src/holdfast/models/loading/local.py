@@ -93,7 +93,7 @@ def naming_place(place: str | None) -> Iterator[None]:
             remedy = f"Remove it from {place}, or set model.name to it: {error.remedy}"
         else:
             remedy = f"{error.remedy} It is named by {place}."
-        raise type(error)(error.what, error.rule, error.value, remedy) from error
+        raise error.reworded(remedy=remedy) from error
 
 
 def find_encoder(name: str) -> Source:

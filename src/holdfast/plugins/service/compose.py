@@ -122,7 +122,7 @@ def _store(request: ServeRequest) -> Store | None:
         return open_store(str(folder.with_name(folder.name + ENDING)))
     except StoreError as error:
         remedy = "Give another file or a URL with --store, or store nothing with --store none."
-        raise StoreError(error.what, error.rule, error.value, remedy) from error
+        raise error.reworded(remedy=remedy) from error
 
 
 def load_engine(

@@ -295,7 +295,7 @@ class _FeedbackJoin:
             return clean_like_run(table, recipe)
         except DataError as error:
             where = error.what.replace(str(path), self._feedback.where)
-            raise DataError(where, error.rule, error.value, error.remedy) from None
+            raise error.reworded(what=where) from None
         finally:
             path.unlink(missing_ok=True)
 

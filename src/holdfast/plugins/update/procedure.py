@@ -124,7 +124,7 @@ class UpdateProcedure:
             except ModelError as error:
                 remedy = "Put the base model of the run back"
                 remedy += "." if obstacle else ", or train on from its own model: --start warm."
-                raise ModelError(error.what, error.rule, error.value, remedy) from error
+                raise error.reworded(remedy=remedy) from error
         return recipe
 
     def describe(self) -> Mapping[str, Any]:

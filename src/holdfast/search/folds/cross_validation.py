@@ -130,7 +130,7 @@ def _make_folds(
         )
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
-        raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
+        raise error.reworded(rule=rule, remedy=MORE_ROWS) from error
     return Folds(dealt_folds.folds, how_text + dealt_folds.description)
 
 

@@ -147,7 +147,7 @@ def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionReque
             names |= dict.fromkeys(sorted(spellings, key=len, reverse=True), f"row {place}")
         named_error = _without_file_names(error, names)
         if named_error.what == FILE_LIST:
-            named_error = DataError(REQUEST, named_error.rule, named_error.value, IMAGE_REMEDY)
+            named_error = named_error.reworded(what=REQUEST, remedy=IMAGE_REMEDY)
         raise named_error from None
     finally:
         for path in files:
