@@ -321,7 +321,7 @@ def main() -> None:
     run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
 
 
-ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2; Holdfast's auto may choose MiniLM"}
+ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2 (Holdfast may choose MiniLM)"}
 
 
 def of_arm(name: str) -> Column:

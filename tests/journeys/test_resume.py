@@ -68,7 +68,7 @@ def test_rows_that_changed_meanwhile_are_refused(
     place = records["split"].to_pylist().index(side)
     rows(tmp_path, marked_rows, write_csv, changed=records["row"][place].as_py())
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    with pytest.raises(RunError, match="other rows"):
+    with pytest.raises(RunError, match="different rows than its source now has"):
         train(Recipe(), run, resume=True)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
@@ -79,7 +79,7 @@ def test_test_rows_in_a_file_of_their_own_may_not_change_either(
     held = write_csv(tmp_path / "held.csv", marked_rows(30, seed=5))
     run = start(rows(tmp_path, marked_rows, write_csv), 8, 0.0, f"data.test={held}")
     write_csv(held, marked_rows(30, seed=6))
-    with pytest.raises(RunError, match="other rows"):
+    with pytest.raises(RunError, match="different rows than its source now has"):
         train(Recipe(), run, resume=True)
 
 
@@ -94,7 +94,7 @@ def test_a_base_model_that_changed_meanwhile_is_refused(
     weights = load_file(base / "model.safetensors")
     changed = {name: value * 1.5 for name, value in weights.items()}
     save_file(changed, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(RunError, match="other weights than its base model has now"):
+    with pytest.raises(RunError, match="different weights than its base model now has"):
         train(Recipe(), tmp_path / "run", resume=True)
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     train(Recipe(), tmp_path / "run", resume=True)

@@ -170,7 +170,7 @@ def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
     (folder / "a" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights") as error:
         local_encoders()
-    assert error.value.remedy.endswith("It is named by HOLDFAST_MODELS.")
+    assert error.value.remedy.endswith("It is listed in HOLDFAST_MODELS.")
     with pytest.raises(ModelError, match="is neither a folder"):
         local_encoders(["./missing"])
     for wrong in (tmp_path / "nowhere", folder / "notes.txt", cache, "~nosuchuser/models"):

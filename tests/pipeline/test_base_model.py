@@ -94,7 +94,7 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
     assert made.notes == named.notes
     (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
     assert (hint.what, hint.chosen) == ("base model", "embedded")
-    assert "4 points better (--download adds some of the hub)" in hint.because
+    assert "4 points better (--download adds models from the hub)" in hint.because
 
 
 def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given(
@@ -106,7 +106,7 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert chosen.what == "base model"
     assert chosen.chosen.startswith("tiny")
     assert chosen.prominent
-    assert "linear probe 1.000 out of fold (56 training rows)" in chosen.because
+    assert "linear probe 1.000 out of fold (56 rows)" in chosen.because
     assert "the highest expected score after training; licence not stated" in chosen.because
     assert chosen.because.endswith(f"SHA-256 {file_sha256(other / 'model.safetensors')[:12]}")
     assert (embedded.what, embedded.chosen) == ("base model embedded", "not chosen")
@@ -226,7 +226,7 @@ def test_a_named_model_that_is_broken_is_refused_and_one_of_the_cache_is_left_ou
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be read") as error:
         prepared()
-    assert error.value.remedy.endswith("It is named by HOLDFAST_MODELS.")
+    assert error.value.remedy.endswith("It is listed in HOLDFAST_MODELS.")
     with pytest.raises(ModelError, match="tiny"):
         prepared(f"model.candidates=[{other}]")
     with pytest.raises(ModelError, match="neither a folder nor a model in the Hugging Face cache"):
@@ -485,7 +485,7 @@ def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
         base_model.GAIN_SPREAD,
     )
     mean, _ = posterior(gains.mean(), error, gain, spread)
-    assert f"fine-tuning adds {100 * mean:+.1f} points to the linear probe" in reason["because"]
+    assert f"expected gain of fine-tuning {100 * mean:+.1f} points" in reason["because"]
 
 
 def test_another_model_is_trained_from_its_own_folds(
@@ -495,7 +495,7 @@ def test_another_model_is_trained_from_its_own_folds(
     chosen = train(recipe, tmp_path / "chosen")
     assert chosen["model"] == str(other)
     (embedded,) = (x for x in chosen["decisions"] if x["what"] == "base model embedded")
-    assert "by out-of-fold predictions" in embedded["because"]
+    assert "from out-of-fold predictions and other data sets" in embedded["because"]
     named = train(recipe.with_changes(model={"name": str(other)}), tmp_path / "named")
     assert same_scores(chosen, named)
 

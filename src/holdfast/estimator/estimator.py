@@ -68,27 +68,28 @@ FACTS = shapes.record({**NEEDED, "files": shapes.optional(shapes.mapping_of(MARK
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune an encoder on texts, and keep its best checkpoint, with calibrated probabilities.
 
-    ``fit`` trains as ``holdfast train`` does, with 82 % of the texts for training and 18 % for
-    validation (duplicates and rows of one group stay together). Up to 400 texts are trained on in
-    full: length, checkpoint and temperature are then chosen on predictions for texts held out in
-    turn (``train.folds``). There are no test rows: score the estimator on your own rows, or use
-    ``cross_val_score``.
+    ``fit`` trains as ``holdfast train --model embedded`` does, with 82 % of the texts for training
+    and 18 % for validation (duplicates and rows of one group stay together). Up to 400 texts (200
+    for larger encoders) are all trained on, unless epochs or steps are set: stopping, checkpoint
+    and temperature then use out-of-fold predictions (``train.folds``). There are no test rows:
+    score the estimator on your own rows, or use ``cross_val_score``.
 
     Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
 
     Parameters
     ----------
-    model : ``"embedded"`` (MiniLM, English, no download), a Hugging Face name, or a folder.
+    model : ``"embedded"`` (MiniLM, English, no download), ``"auto"`` (chosen as by ``holdfast
+        train``), a Hugging Face name, or a folder.
     learning_rate, epochs, batch_size, max_length : the settings of a recipe that are searched most,
         under their usual names; ``None``: as ``holdfast train`` chooses for the model and the rows.
     settings : any other recipe keys to values, e.g. ``{"methods.contrast": False}``, or
         ``["methods.contrast=false"]``; see ``docs/recipe.md``.
-    random_state : seed of everything random, a whole number from 0: a fit can be repeated exactly.
+    random_state : seed of everything random, a non-negative integer: a fit can be repeated exactly.
 
     Attributes
     ----------
-    classes_ : the labels, sorted; ``n_features_in_`` is not defined, since a text is no vector.
+    classes_ : the labels, sorted; ``n_features_in_`` is not defined, because texts are not vectors.
     best_step_ : the step of the checkpoint that was kept.
     verdict_ : what the training history showed.
     history_ : the evaluations during training; ``load`` does not restore them.
@@ -127,7 +128,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ``text_columns_``) and labels ``y`` [n]; each of the ``groups`` [n] stays in one split, and
         a row without one (``None``) is a group of its own.
 
-        Raises ``DataError`` (also a ``ValueError``) where ``holdfast train`` would exit with 2.
+        Raises ``InputError`` where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
         from holdfast.fits.row_use import learning_rows
@@ -265,13 +266,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if twice:
             key = min(twice)
             name = next(name for name, one in USUAL.items() if one == key)
-            rule = f"stands in settings and as {name}="
-            raise RecipeError(key, rule, usual[key], "Give it once.")
+            rule = f"is set both in settings and as {name}="
+            raise RecipeError(key, rule, usual[key], "Set it only once.")
         recipe = Recipe(task="text-classification").with_changes(model={"name": str(self.model)})
         seed = self.random_state
         if not isinstance(seed, Integral) or seed < 0:
-            rule = "must be a whole number from 0, so that a fit can be repeated exactly"
-            raise RecipeError("random_state", rule, seed, "Give 0, for example.")
+            rule = "must be a non-negative integer, so that a fit can be repeated exactly"
+            raise RecipeError("random_state", rule, seed, "Use 0, for example.")
         return override(recipe, [f"seed={seed}", *as_settings(usual), *given])
 
     def _divide(
@@ -335,7 +336,7 @@ def _labels(y: object) -> npt.NDArray[Any]:
     labels: npt.NDArray[Any] = column_or_1d(np.asarray(y))
     other = [value for value in values if not isinstance(value, (str, bytes))]
     if labels.dtype.kind in "US" and other:
-        rule = "holds texts and other labels, which NumPy would turn into texts"
+        rule = "mixes strings with other label types, which NumPy would convert to strings"
         raise DataError("y", rule, other[0], "Give labels of one type.")
     return labels
 
@@ -354,7 +355,8 @@ def _refuse_missing(name: str, what: str, values: Sequence[Any], *, empty: bool 
     if rows:
         raise DataError(
             name,
-            f"lacks {len(rows)} of {len(values)} {what}, the first in row {rows[0]}",
+            f"lacks {len(rows)} of {len(values)} {what}{' (missing or empty)' if empty else ''}, "
+            f"the first at index {rows[0]}",
             values[rows[0]],
             "Leave these rows out.",
         )

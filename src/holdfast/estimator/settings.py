@@ -22,8 +22,8 @@ def refuse_table_settings(recipe: Recipe) -> None:
     ]
     if ignored or recipe.treat:
         raise RecipeError(
-            ignored[0] if ignored else "treat",
-            "is for the rows of a table, and TextClassifier has texts and labels alone",
+            ignored[0] if ignored else "clean",
+            "applies to table rows; TextClassifier takes only texts and labels",
             None,
-            "Leave it out, or use holdfast.train(frame, …), which takes a data frame.",
+            "Remove it, or use holdfast.train(frame, …).",
         )

@@ -121,8 +121,8 @@ def _prepare_learning(
         return learning
     outer = outer_folds(learning)
     because = (
-        "data.split.test=0: each fold is predicted by a model trained in the same way on the "
-        "other rows; the score of the final model is out of fold"
+        "data.split.test=0: each fold is predicted by a model trained the same way on the other "
+        "rows; these predictions estimate the score of the final model"
     )
     notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
     return replace(learning, outer=outer)
@@ -202,9 +202,8 @@ def _usual_folds(prepared: PreparedData, train: int, valid: int) -> int:
     if not folds:
         return 0
     because = (
-        f"{valid} of {train + valid} rows are too few for validation, so they are also used for "
-        "training: stopping, best checkpoint and temperature are chosen on out-of-fold "
-        f"predictions ({FOLDS_KEY}=0 sets them aside)"
+        f"{valid} validation rows are few, so they are used for training too: stopping, best "
+        f"checkpoint and temperature use out-of-fold predictions ({FOLDS_KEY}=0 sets them aside)"
     )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
@@ -261,8 +260,8 @@ def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
         remedy = (
-            "Set a share of test rows, or name a file with data.test; or remove the other setting."
-            if "together" in against
+            "Set a share of test rows, name a file with data.test, or remove the other setting."
+            if "cannot be used with" in against
             else "Set a share of test rows, or name a file with data.test."
         )
         raise RecipeError("data.split.test", rule, 0, remedy)

@@ -35,7 +35,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     """The plan: split, findings, decisions, phases, parameters, memory and time.
 
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
-    Nothing is written.
+    No run folder is written.
     """
     with mixed_file(recipe) as one_table:
         divided = load_and_divide(one_table)
@@ -51,8 +51,8 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     base_models = learning.prepared.base_models
     if base_models is not None and base_models.folds:
         because = (
-            f"train runs the embedded model in {base_models.folds} folds first; its gain over the "
-            "linear probe decides too"
+            f"train first fine-tunes the embedded model in {base_models.folds} folds, and its gain "
+            "over the linear probe may change this choice"
         )
         provisional = Decision("base model", "may change", because, prominent=True)
         notify(provisional)

@@ -216,6 +216,10 @@ class BaseModels:
         return cls(recipe, asked.budget, tuple(candidates), sample, labels, speed, tuple(skipped))
 
     @property
+    def _has_classes(self) -> bool:
+        return self.candidates[0].rows.label_type == "class"
+
+    @property
     def folds(self) -> int:
         """See ``ChoosesModel``."""
         return self.candidates[0].folds
@@ -228,8 +232,7 @@ class BaseModels:
         folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
         evidence = [one.rows.evidence(folds, part) for one in self.candidates]
         scores = [one.rows for one in evidence]
-        is_class = self.candidates[0].rows.label_type == "class"
-        compared = [-one.errors for one in evidence] if is_class else scores
+        compared = [-one.errors for one in evidence] if self._has_classes else scores
         advantages = [
             expected_advantage(rows - compared[0], units, one.prior)
             for one, rows in zip(self.candidates, compared, strict=True)
@@ -316,14 +319,16 @@ class BaseModels:
     ) -> tuple[Decision, ...]:
         """The choice with its reason, then the models that were not taken, fine-tuned."""
         decisions = []
+        score = "Brier score" if self._has_classes else "score of a row"
+        embedded = self.candidates[0]
         for one, rows in zip(self.candidates, scores, strict=True):
             tuned = next(option for option in options if option.candidate is one)
             option = taken if taken.candidate is one else tuned
             n = int(np.isfinite(rows).sum())
             text = [
-                f"linear probe {np.nanmean(rows):.3f} out of fold ({n} training rows)",
-                *([option.advantage.phrase(one.prior)] if option.advantage.deviation else []),
-                *([_gain_phrase(measured)] if measured and one is self.candidates[0] else []),
+                f"linear probe {np.nanmean(rows):.3f} out of fold ({n} rows)",
+                *([] if one is embedded else [option.advantage.phrase(one.prior, score)]),
+                *([_gain_phrase(measured)] if measured and one is embedded else []),
                 f"training takes about {seconds_phrase(option.seconds)}",
                 reasons[options.index(option)],
                 *([one.origin] if option is taken else []),
@@ -343,11 +348,11 @@ class Advantage:
     mean: float
     deviation: float
 
-    def phrase(self, prior: Prior) -> str:
-        """It as a sentence's part."""
+    def phrase(self, prior: Prior, score: str) -> str:
+        """It as a sentence's part; ``score`` is what the probes were compared by."""
         return (
-            f"expected linear-probe score {100 * self.mean:+.1f} points relative to embedded "
-            f"({self.interval}; {prior.source})"
+            f"expected advantage of the linear probe over embedded's {100 * self.mean:+.1f} points "
+            f"({score}; {self.interval}; {prior.source})"
         )
 
     @property
@@ -369,8 +374,8 @@ def measured_gain(gains: Floats, units: Ints, rows: int) -> Advantage:
 
 
 def _gain_phrase(measured: Advantage) -> str:
-    gain = f"fine-tuning adds {100 * measured.mean:+.1f} points to the linear probe"
-    return f"{gain} ({measured.interval}), by out-of-fold predictions"
+    gain = f"expected gain of fine-tuning {100 * measured.mean:+.1f} points ({measured.interval})"
+    return f"{gain}, from out-of-fold predictions and other data sets"
 
 
 def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advantage:
@@ -396,7 +401,7 @@ def _reason(option: Option, taken: Option, best: float, budget_s: float) -> str:
         highest = "the highest expected score after training"
         return highest + (without if option.mode == "without folds" else "")
     if option is taken:
-        return f"within {100 * CLOSE:g} points of the highest expected score, and faster"
+        return f"fastest within {100 * CLOSE:g} points of the highest expected score"
     if option.seconds > budget_s:
         return f"more than the budget of {seconds_phrase(budget_s)} (model.budget)"
     more = 100 * (option.expected - taken.expected)
@@ -459,7 +464,7 @@ def _prior(source: Source, parameters: int, language: str | None) -> Prior:
 def _embedded_alone(task: str | None) -> Decision:
     """What a larger encoder would probably bring, where there is none on this machine."""
     others = "" if task in TAGGING_TASKS else f"; {SENTENCES.source}"
-    because = f"the only encoder on this machine{others} (--download adds some of the hub)"
+    because = f"the only encoder on this machine{others} (--download adds models from the hub)"
     return Decision("base model", EMBEDDED_MODEL, because, prominent=True)
 
 
@@ -514,7 +519,7 @@ def prepare_best(
     _refuse_settings(recipe)
     embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **WITHOUT_CHOICE}))
     if has_choice(recipe) and process_count() > 1:
-        because = "models are compared in a single process only; set model.name to use another one"
+        because = "base models are compared only in a single process; set model.name to choose one"
         notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
         return embedded
     base_models = BaseModels.of(recipe.model, embedded, prepare) if has_choice(recipe) else None

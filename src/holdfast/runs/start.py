@@ -114,14 +114,14 @@ def record_start(
     before, fault = _read(path)
     if fault is not None:
         before = _restore_start(path, fault, run_start)
-    now = {"rows": "rows than its source", "base_model": "weights than its base model"}
-    for name, of_what in now.items():
+    changed = {
+        "rows": ("with different rows than its source now has", "source file"),
+        "base_model": ("from different weights than its base model now has", "base model"),
+    }
+    for name, (rule, lost) in changed.items():
         if before[name] != getattr(run_start, name):
             raise RunError(
-                str(run),
-                f"began with other {of_what} has now",
-                None,
-                "Restore the file, or start a new run.",
+                str(run), f"was started {rule}", None, f"Restore the {lost}, or start a new run."
             )
     return replace(run_start, findings=before["findings"], decisions=before["decisions"])
 
@@ -141,13 +141,13 @@ def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any
     recorded = CheckpointStore(path.parent, mark=run_start.mark).read_run_info()
     if recorded is None:
         because = (
-            f"it {fault}, and no checkpoint holds a copy: whether the rows are still the same "
-            "cannot be checked, and earlier choices now count as set in the recipe"
+            f"it {fault}, and no checkpoint has a copy: unchanged rows cannot be verified, and "
+            "earlier automatic choices are treated as set by you"
         )
         recorded = asdict(run_start)
-        notify(Decision(RUN_START, "made again", because, prominent=True))
+        notify(Decision(RUN_START, "recreated", because, prominent=True))
     else:
-        notify(Decision(RUN_START, "taken from a checkpoint", f"it {fault}", prominent=True))
+        notify(Decision(RUN_START, "restored from a checkpoint", f"it {fault}", prominent=True))
     if path.is_dir():
         raise RunError(
             str(path), "is a folder, but must be a file", None, "Remove or rename the folder."

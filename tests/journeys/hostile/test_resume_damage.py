@@ -119,7 +119,7 @@ def test_a_newest_checkpoint_a_journal_and_a_beginning_that_were_damaged(
 
     told = {one.what: one for one in again(damage)}
     assert f"{names[0]} is damaged" in told["checkpoint"].because
-    assert told["begun.json"].chosen == "taken from a checkpoint"
+    assert told["begun.json"].chosen == "restored from a checkpoint"
     assert told["journal"].chosen == "written again"
     same(tmp_path / "run", alone)
     noted = {line.get("what"): line.get("because") for line in journal(tmp_path / "run")}
@@ -178,7 +178,7 @@ def test_without_checkpoint_and_beginning_it_starts_anew_and_says_what_is_lost(
 ) -> None:
     told = again(lambda run: shutil.rmtree(run / "checkpoints"))
     said = [one for one in told if one.what == "begun.json"]
-    assert [one.chosen for one in said] == ["made again"]
+    assert [one.chosen for one in said] == ["recreated"]
     assert "cannot be checked" in said[0].because
     same(tmp_path / "run", alone, decisions=False)
 

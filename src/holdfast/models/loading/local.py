@@ -92,7 +92,7 @@ def naming_place(place: str | None) -> Iterator[None]:
         if REMOTE_CODE in error.remedy:
             remedy = f"Remove it from {place}, or set model.name to it: {error.remedy}"
         else:
-            remedy = f"{error.remedy} It is named by {place}."
+            remedy = f"{error.remedy} It is listed in {place}."
         raise error.reworded(remedy=remedy) from error
 
 
@@ -101,8 +101,8 @@ def find_encoder(name: str) -> Source:
     incomplete, hold weights as pickles only, bring code, or are not an encoder's."""
     source = find_model(name)
     if source.weights != "safetensors":
-        rule, remedy = "has no weights in safetensors", "Save it with safe_serialization=True."
-        raise ModelError(name, rule, None, remedy)
+        remedy = "Save it again with save_pretrained of Transformers 5."
+        raise ModelError(name, "has no weights in safetensors", None, remedy)
     _check_parts(source)
     purpose = purpose_of(str(source.folder))
     if purpose != "encoder" or not _is_known(source):
@@ -175,7 +175,7 @@ def _cached() -> Iterator[tuple[LocalModel, Path | str]]:
             yield model, f"has an unreadable refs/main in the cache: {error}"
             continue
         if commit is None:
-            yield model, "has no main branch in the cache, and not exactly one commit"
+            yield model, "has no main branch in the cache, and several commits or none"
         elif not (place / "snapshots" / commit / CONFIG).is_file():
             yield model, f"is incomplete in the cache: commit {commit[:8]} has no {CONFIG}"
         else:
