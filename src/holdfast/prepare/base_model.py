@@ -12,12 +12,12 @@ The expected advantage is the mean of the posterior,
     (d ÷ s² + δ ÷ τ²) ÷ (1 ÷ s² + 1 ÷ τ²),    with the variance 1 ÷ (1 ÷ s² + 1 ÷ τ²)
 
 (a normal mean with a normal prior). The expected gain of fine-tuning over the probe is added, with
-folds or without: the mean gain on other data sets. Where the run may have folds, those of the
-embedded model are run first; its gain is then the posterior of the out-of-fold differences from its
-probe, by the same equation, and a run that begins from it has its folds already. Of the options
-within the budget, those within half a point of the highest sum are compared, and the cheapest is
-chosen. Times are counted operations divided by the speed of the machine
-(``training/machine/speed.py``), so that the choice is the same in every run on a machine.
+folds or without: the share of a probe's errors that it removed on other data sets. Where the run
+may have folds, those of the embedded model are run first; its gain is then the posterior of the
+out-of-fold differences from its probe, by the same equation, and a run that begins from it has its
+folds already. Of the options within the budget, those within half a point of the highest sum are
+compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
+machine (``training/machine/speed.py``), so that the choice is the same in every run on a machine.
 
 The rows are the training rows, and the validation rows too where those may be learned from.
 """
@@ -54,7 +54,7 @@ from holdfast.training.machine.speed import BACKWARD, forward_operations, operat
 
 Prepare = Callable[[Recipe], PreparedData]
 # For each row whether its class is predicted out of fold after fine-tuning, less whether the probe
-# predicts it (1, 0 or -1); None if there are no folds.
+# predicts it (1, 0 or -1; the mean for duplicates and rows of one group); None without folds.
 MeasureGains = Callable[[PreparedData], Floats | None]
 
 # What the choice is made by is of no use to a repeat, which names the model.
@@ -69,11 +69,12 @@ BUDGET_MINUTES, TIMES_EMBEDDED = 3.0, 5.0
 CLOSE = 0.005
 # Of the speed of a product, what a pass of an encoder reaches, and its training.
 FORWARD, TRAINING = 0.67, 0.5
-# What fine-tuning without folds gains over a probe, from the embedded encoder and from a larger
-# one, up to so many rows and with more; what folds add; and the standard deviation of the gain
-# between data sets (benchmarks/quality.py, ten sets with 100 rows and with 400).
-TUNING_GAINS = {200: (0.063, 0.064), 400: (0.045, 0.033), math.inf: (0.02, 0.02)}
-FOLDS_GAIN = 0.015
+# The share of a probe's errors (1 - its score) that fine-tuning without folds removes, from the
+# embedded encoder and from a larger one, up to so many rows and with more; what folds add to it;
+# and the standard deviation of the gain between data sets (benchmarks/quality.py, ten sets with 100
+# rows and with 400).
+REMOVED = {200: (0.175, 0.25), 400: (0.175, 0.15), math.inf: (0.1, 0.1)}
+REMOVED_BY_FOLDS = 0.05
 GAIN_SPREAD = 0.06
 # The digits of a hash that are printed.
 DIGITS = 12
@@ -224,9 +225,9 @@ class BaseModels:
         """See ``ChoosesModel``."""
         return self.candidates[0].folds
 
-    def choose(self, train: Ints, measured: Advantage | None = None) -> BaseModelChoice:
+    def choose(self, train: Ints, gains: Floats | None = None) -> BaseModelChoice:
         """The base model for training rows at these positions, by those of them in the sample, and
-        by what fine-tuning the embedded model was ``measured`` to gain."""
+        by the ``gains`` of all of them if they were measured (``MeasureGains``)."""
         part = np.flatnonzero(np.isin(self.sample, train))
         units = self.candidates[0].rows.units[part]
         folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
@@ -234,16 +235,21 @@ class BaseModels:
         scores = [one.rows for one in evidence]
         compared = [-one.errors for one in evidence] if self._has_classes else scores
         advantages = [
-            expected_advantage(rows - compared[0], units, one.prior)
-            for one, rows in zip(self.candidates, compared, strict=True)
+            expected_advantage(values - compared[0], units, one.prior)
+            for one, values in zip(self.candidates, compared, strict=True)
         ]
         # Against itself.
         advantages[0] = Advantage(0.0, 0.0)
-        options = [
-            self._option(one, advantage, mode, len(train), measured)
-            for one, advantage in zip(self.candidates, advantages, strict=True)
-            for mode in self._modes(one)
-        ]
+        score, rows = float(np.nanmean(scores[0])), len(train)
+        measured = None if gains is None else measured_gain(gains, 1 - score, rows)
+        options = []
+        for one, advantage in zip(self.candidates, advantages, strict=True):
+            wrong = max(0.0, 1 - score - advantage.mean)
+            for mode in self._modes(one):
+                expected = advantage.mean + self._gain(one, mode, wrong, rows, measured)
+                options.append(
+                    Option(one, mode, advantage, expected, self._seconds(one, mode, rows))
+                )
         budget_s = self._budget_s(options[0].seconds)
         affordable = [one for one in options if one.seconds <= budget_s or one is options[0]]
         best = max(one.expected for one in affordable)
@@ -258,8 +264,7 @@ class BaseModels:
         self, embedded: PreparedData, prepare: Prepare, train: Ints, gains: Floats | None
     ) -> PreparedData:
         """The rows prepared for the model that is best for those at ``train``."""
-        measured = None if gains is None else measured_gain(gains, embedded.units, len(train))
-        choice = self.choose(train, measured)
+        choice = self.choose(train, gains)
         recipe = self.recipe.with_changes(**choice.settings)
         best = embedded if recipe == self.recipe else prepare(recipe)
         return replace(best, base_models=replace(self, decisions=choice.decisions))
@@ -274,21 +279,23 @@ class BaseModels:
             modes.append("frozen")
         return tuple(modes)
 
-    def _option(
-        self, of: Candidate, advantage: Advantage, mode: Mode, rows: int, measured: Advantage | None
-    ) -> Option:
+    def _seconds(self, of: Candidate, mode: Mode, rows: int) -> float:
         if mode == "frozen":
-            passed, gain = rows / FORWARD, 0.0
+            passed = rows / FORWARD
         else:
-            folds = of.folds if mode == "tuned" else 0
-            passed = of.passed(rows, folds) * (1 + BACKWARD) / TRAINING
-            is_embedded = of is self.candidates[0]
-            gain = tuning_gain(rows, is_embedded) + FOLDS_GAIN
-            if measured is not None and is_embedded:
-                gain = measured.mean
-            gain -= 0.0 if folds else FOLDS_GAIN
-        expected = advantage.mean + gain
-        return Option(of, mode, advantage, expected, of.operations * passed / self.speed)
+            passed = of.passed(rows, of.folds if mode == "tuned" else 0) * (1 + BACKWARD) / TRAINING
+        return of.operations * passed / self.speed
+
+    def _gain(
+        self, of: Candidate, mode: Mode, wrong: float, rows: int, measured: Advantage | None
+    ) -> float:
+        """What training adds to a probe that has this share of the rows ``wrong``."""
+        if mode == "frozen":
+            return 0.0
+        folds = wrong * REMOVED_BY_FOLDS if mode == "tuned" and of.folds else 0.0
+        if measured is not None and of is self.candidates[0]:
+            return measured.mean - wrong * REMOVED_BY_FOLDS + folds
+        return wrong * share_removed(rows, of is self.candidates[0]) + folds
 
     def _budget_s(self, embedded_s: float) -> float:
         if self.budget is not None:
@@ -361,16 +368,17 @@ class Advantage:
         return f"95 % interval {low:+.1f} to {high:+.1f}"
 
 
-def tuning_gain(rows: int, is_embedded: bool) -> float:
-    """What fine-tuning without folds on so many rows gains over a probe, on other data sets."""
-    embedded, larger = next(gains for most, gains in TUNING_GAINS.items() if rows <= most)
+def share_removed(rows: int, is_embedded: bool) -> float:
+    """The share of a probe's errors that fine-tuning without folds on so many rows removes."""
+    embedded, larger = next(shares for most, shares in REMOVED.items() if rows <= most)
     return embedded if is_embedded else larger
 
 
-def measured_gain(gains: Floats, units: Ints, rows: int) -> Advantage:
-    """The expected gain of fine-tuning the embedded model with folds, from that of each row."""
-    usual = Prior(tuning_gain(rows, True) + FOLDS_GAIN, GAIN_SPREAD, "other data sets")
-    return expected_advantage(gains, units, usual)
+def measured_gain(gains: Floats, wrong: float, rows: int) -> Advantage:
+    """The expected gain of fine-tuning the embedded model with folds, from the ``gains`` of the
+    rows and from other data sets; its probe has this share of the rows ``wrong``."""
+    usual = wrong * (share_removed(rows, True) + REMOVED_BY_FOLDS)
+    return expected_advantage(gains, np.arange(len(gains)), Prior(usual, GAIN_SPREAD, ""))
 
 
 def _gain_phrase(measured: Advantage) -> str:
