@@ -418,7 +418,7 @@ def errors_removed(lines: Lines) -> str:
     """The share of a probe's errors that fine-tuning removes, by labelled rows and encoder; of
     ``auto`` the runs from the strong one."""
     scores = {(one["rows"], one["data"], one["seed"], one["arm"]): one for one in lines}
-    rows = []
+    found = []
     for size, encoder in itertools.product((100, 400), (MINILM, STRONG)):
         gains, errors, sets = 0.0, 0.0, set()
         for tuned in pick(lines, rows=size, arm=OURS[encoder]):
@@ -429,12 +429,10 @@ def errors_removed(lines: Lines) -> str:
             errors += 1 - probe["accuracy"]
             sets.add(tuned["data"])
         if sets:
-            rows.append(f"| {size} | {encoder} | {100 * gains / errors:.1f} % | {len(sets)} |")
-    heads = "| Rows | Encoder | Errors removed | Sets |\n|---|---|---|---|"
-    what = (
-        "The share of a linear probe's errors that fine-tuning removes (sums over sets and seeds):"
-    )
-    return "\n".join([what, "", heads, *rows]) if rows else ""
+            share = f"{100 * gains / errors:.1f} %"
+            found.append(f"{share} with {size} rows from {encoder} ({len(sets)} sets)")
+    what = "Of the errors of a linear probe fine-tuning removes"
+    return f"{what} {', '.join(found)}." if found else ""
 
 
 CLAIM = Claim(
