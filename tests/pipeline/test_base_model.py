@@ -509,6 +509,16 @@ def test_what_the_embedded_model_gains_decides_with_the_probes(prepared: Any, ot
         assert chosen.startswith(name)
 
 
+def test_folds_that_were_run_are_not_left_out(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "REMOVED_BY_FOLDS", 0.0)
+    models, everything = prepared("model.freeze=none")[0].base_models, np.arange(56)
+    alone = replace(models, candidates=models.candidates[:1])
+    assert alone.choose(everything).decisions[0].chosen == "embedded without folds"
+    assert alone.choose(everything, np.full(56, 0.1)).decisions[0].chosen == "embedded"
+
+
 def test_a_run_that_is_stopped_in_the_folds_that_choose_leaves_nothing(
     rows: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

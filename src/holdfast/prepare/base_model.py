@@ -245,7 +245,7 @@ class BaseModels:
         options = []
         for one, advantage in zip(self.candidates, advantages, strict=True):
             wrong = max(0.0, 1 - score - advantage.mean)
-            for mode in self._modes(one):
+            for mode in self._modes(one, folded=measured is not None and not options):
                 expected = advantage.mean + self._gain(one, mode, wrong, rows, measured)
                 options.append(
                     Option(one, mode, advantage, expected, self._seconds(one, mode, rows))
@@ -269,11 +269,12 @@ class BaseModels:
         best = embedded if recipe == self.recipe else prepare(recipe)
         return replace(best, base_models=replace(self, decisions=choice.decisions))
 
-    def _modes(self, of: Candidate) -> tuple[Mode, ...]:
+    def _modes(self, of: Candidate, folded: bool) -> tuple[Mode, ...]:
         """The ways to train a candidate. Folds may be left out where the recipe does not ask for
-        them; a body may stay frozen where no layers are named, and a row has one class."""
+        them and they are not run yet (``folded``); a body may stay frozen where no layers are
+        named, and a row has one class."""
         modes: list[Mode] = ["tuned"]
-        if of.folds and self.recipe.train.folds is None:
+        if of.folds and self.recipe.train.folds is None and not folded:
             modes.append("without folds")
         if of.rows.label_type == "class" and self.recipe.model.freeze is None:
             modes.append("frozen")
@@ -292,10 +293,11 @@ class BaseModels:
         """What training adds to a probe that has this share of the rows ``wrong``."""
         if mode == "frozen":
             return 0.0
-        folds = wrong * REMOVED_BY_FOLDS if mode == "tuned" and of.folds else 0.0
-        if measured is not None and of is self.candidates[0]:
-            return measured.mean - wrong * REMOVED_BY_FOLDS + folds
-        return wrong * share_removed(rows, of is self.candidates[0]) + folds
+        is_embedded = of is self.candidates[0]
+        if measured is not None and is_embedded:
+            return measured.mean
+        by_folds = REMOVED_BY_FOLDS if mode == "tuned" and of.folds else 0.0
+        return wrong * (share_removed(rows, is_embedded) + by_folds)
 
     def _budget_s(self, embedded_s: float) -> float:
         if self.budget is not None:
