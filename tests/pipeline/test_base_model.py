@@ -42,7 +42,7 @@ WORDS = [f"w{i}" for i in range(40)]
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """80 rows of random words, those of one class in capitals: the embedded model reads no case,
-    and the tiny one knows no capitals. A fifth of the labels is wrong, which no probe gets right."""
+    and the tiny one knows no capitals. A fifth of the labels is wrong."""
     draw = random.Random(0)
     path = tmp_path / "rows.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -513,7 +513,7 @@ def test_folds_that_were_run_are_not_left_out(
     prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base_model, "REMOVED_BY_FOLDS", 0.0)
-    models, everything = prepared("model.freeze=none")[0].base_models, np.arange(56)
+    models, everything = prepared()[0].base_models, np.arange(56)
     alone = replace(models, candidates=models.candidates[:1])
     assert alone.choose(everything).decisions[0].chosen == "embedded without folds"
     assert alone.choose(everything, np.full(56, 0.1)).decisions[0].chosen == "embedded"

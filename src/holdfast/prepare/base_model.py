@@ -242,10 +242,10 @@ class BaseModels:
         advantages[0] = Advantage(0.0, 0.0)
         score, rows = float(np.nanmean(scores[0])), len(train)
         measured = None if gains is None else measured_gain(gains, 1 - score, rows)
-        options = []
+        options: list[Option] = []
         for one, advantage in zip(self.candidates, advantages, strict=True):
             wrong = max(0.0, 1 - score - advantage.mean)
-            for mode in self._modes(one, folded=measured is not None and not options):
+            for mode in self._modes(one, folded=measured is not None and one is self.candidates[0]):
                 expected = advantage.mean + self._gain(one, mode, wrong, rows, measured)
                 options.append(
                     Option(one, mode, advantage, expected, self._seconds(one, mode, rows))
