@@ -488,6 +488,7 @@ def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
     assert f"expected gain of fine-tuning {100 * mean:+.1f} points" in reason["because"]
 
 
+@pytest.mark.slow
 def test_another_model_is_trained_from_its_own_folds(
     rows: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -544,3 +545,38 @@ def test_a_dry_run_trains_nothing_and_says_that_its_choice_may_change(
         "tiny",
         "may change",
     ]
+
+
+class KillAtStep:
+    """Ends the process's run, as a kill would, after some updates."""
+
+    name = "kill"
+
+    def __init__(self, step: int, error: type[BaseException]) -> None:
+        self.step, self.error = step, error
+
+    def step_done(self, run: Any) -> None:
+        if run.step == self.step:
+            raise self.error
+
+
+@pytest.mark.slow
+def test_a_resumed_run_repeats_neither_the_choice_nor_the_folds_that_made_it(
+    opinions: Path,
+    other: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: type[BaseException],
+) -> None:
+    recipe = override(Recipe(), [f"data.path={opinions}", *FOLDED])
+    whole = train(recipe, tmp_path / "whole")
+    kill = KillAtStep(3, killed)
+    with pytest.raises(killed):
+        train(recipe, tmp_path / "run", listeners=(kill,), checkpoint_every_s=0.0)
+
+    def repeated(*_: object) -> None:
+        raise AssertionError("a fold was run, or a model chosen, again")
+
+    monkeypatch.setattr(cross_fitting, "_answer_fold", repeated)
+    monkeypatch.setattr(BaseModels, "choose", repeated)
+    assert same_scores(train(Recipe(), tmp_path / "run", resume=True), whole)
