@@ -26,7 +26,7 @@ from holdfast.core.run_files import check_folder, seal_folder
 from holdfast.core.run_shapes import MARK, VERDICT
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.limits import check_classes
-from holdfast.data.memory.frames import frame_table, is_frame, series_values
+from holdfast.data.memory.frames import frame_table, is_frame, is_pandas_missing, series_values
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import store
 from holdfast.data.readers.parquet import typed_batch
@@ -368,7 +368,7 @@ def _is_missing(value: object, empty: bool) -> bool:
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
     is_empty = isinstance(value, str) and empty and not value.strip()
-    return value is None or is_empty or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or is_empty or is_pandas_missing(value)
 
 
 def _text_columns(X: object) -> tuple[str, ...] | None:

@@ -115,7 +115,12 @@ def _text(value: object) -> str | None:
     text = cell_text(value)
     if text is not None:
         text.encode("utf-8")
-    return None if type(value).__name__ in ("NAType", "NaTType") else text
+    return None if is_pandas_missing(value) else text
+
+
+def is_pandas_missing(value: object) -> bool:
+    """Whether it is ``pandas.NA`` or ``NaT``, without importing pandas."""
+    return type(value).__name__ in ("NAType", "NaTType")
 
 
 COLUMN_REMEDY = "Remove the column, or write plain values into it."
