@@ -53,7 +53,6 @@ from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.folds import Fold, holdout_split, make_folds
-from holdfast.stats.paired_tests import by_groups
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
 
@@ -101,9 +100,7 @@ def _prepare_learning(
             embedded = learning.with_finished_folds() if learning.folds else None
         if embedded is None:
             return None
-        rows = embedded.train
-        gains = gains_over_probe(embedded.finished, _labels_of(embedded)[rows])
-        return by_groups(gains, embedded.prepared.units[rows])
+        return gains_over_probe(embedded.finished, _labels_of(embedded)[embedded.train])
 
     prepared_alone, train, valid = prepare_divided(
         recipe,

@@ -54,7 +54,7 @@ from holdfast.training.machine.speed import BACKWARD, forward_operations, operat
 
 Prepare = Callable[[Recipe], PreparedData]
 # For each row whether its class is predicted out of fold after fine-tuning, less whether the probe
-# predicts it (1, 0 or -1; the mean for duplicates and rows of one group); None without folds.
+# predicts it (1, 0 or -1); None without folds.
 MeasureGains = Callable[[PreparedData], Floats | None]
 
 # What the choice is made by is of no use to a repeat, which names the model.
@@ -227,7 +227,7 @@ class BaseModels:
 
     def choose(self, train: Ints, gains: Floats | None = None) -> BaseModelChoice:
         """The base model for training rows at these positions, by those of them in the sample, and
-        by the ``gains`` of all of them if they were measured (``MeasureGains``)."""
+        by the ``gains`` of all independent units if they were measured (``MeasureGains``)."""
         part = np.flatnonzero(np.isin(self.sample, train))
         units = self.candidates[0].rows.units[part]
         folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
@@ -264,6 +264,8 @@ class BaseModels:
         self, embedded: PreparedData, prepare: Prepare, train: Ints, gains: Floats | None
     ) -> PreparedData:
         """The rows prepared for the model that is best for those at ``train``."""
+        if gains is not None:
+            gains = by_groups(gains, embedded.units)
         choice = self.choose(train, gains)
         recipe = self.recipe.with_changes(**choice.settings)
         best = embedded if recipe == self.recipe else prepare(recipe)
@@ -377,8 +379,8 @@ def share_removed(rows: int, is_embedded: bool) -> float:
 
 
 def measured_gain(gains: Floats, wrong: float, rows: int) -> Advantage:
-    """The expected gain of fine-tuning the embedded model with folds, from the ``gains`` of the
-    rows and from other data sets; its probe has this share of the rows ``wrong``."""
+    """The expected gain of fine-tuning the embedded model with folds, from the ``gains`` of
+    independent units and from other data sets; its probe has this share of the rows ``wrong``."""
     usual = wrong * (share_removed(rows, True) + REMOVED_BY_FOLDS)
     return expected_advantage(gains, np.arange(len(gains)), Prior(usual, GAIN_SPREAD, ""))
 
