@@ -482,8 +482,7 @@ def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
     right = looks["look_valid_correct"].astype(float)
     gains, rows = right[-1] - right[0], right.shape[1]
     error = max(1 / (rows + 2), gains.std(ddof=1) / rows**0.5)
-    wrong = 1 - float(reason["because"].split()[2])
-    usual = wrong * (base_model.share_removed(rows, True) + base_model.REMOVED_BY_FOLDS)
+    usual = base_model.tuning_gain(rows, True) + base_model.FOLDS_GAIN
     mean, _ = posterior(gains.mean(), error, usual, base_model.GAIN_SPREAD)
     assert f"expected gain of fine-tuning {100 * mean:+.1f} points" in reason["because"]
 
@@ -513,7 +512,7 @@ def test_what_the_embedded_model_gains_decides_with_the_probes(prepared: Any, ot
 def test_folds_that_were_run_are_not_left_out(
     prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model, "REMOVED_BY_FOLDS", 0.0)
+    monkeypatch.setattr(base_model, "FOLDS_GAIN", 0.0)
     models, everything = prepared()[0].base_models, np.arange(56)
     alone = replace(models, candidates=models.candidates[:1])
     assert alone.choose(everything).decisions[0].chosen == "embedded without folds"
