@@ -15,8 +15,8 @@ The expected advantage is the mean of the posterior,
 folds or without: the mean gain on other data sets, but at most half of the probe's errors. Where
 the run may have folds, those of the embedded model are run first; its gain is then the posterior of
 the out-of-fold differences from its probe, by the same equation, and a run that begins from it has
-its folds already. Of the options within the budget, those within half a point of the highest sum are
-compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
+its folds already. Of the options within the budget, those within half a point of the highest sum
+are compared, and the cheapest is chosen. Times are counted operations divided by the speed of the
 machine (``training/machine/speed.py``), so that the choice is the same in every run on a machine.
 
 The rows are the training rows, and the validation rows too where those may be learned from.
