@@ -414,25 +414,6 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     return rows
 
 
-def tuning_gains(lines: Lines) -> str:
-    """What fine-tuning gains over a probe, by labelled rows and encoder; of ``auto`` the runs from
-    the strong one."""
-    scores = {(one["rows"], one["data"], one["seed"], one["arm"]): one for one in lines}
-    found = []
-    for size, encoder in itertools.product((100, 400), (MINILM, STRONG)):
-        gains: dict[str, list[float]] = {}
-        for tuned in pick(lines, rows=size, arm=OURS[encoder]):
-            probe = scores.get((size, tuned["data"], tuned["seed"], f"probe, {encoder}"))
-            if probe is not None and (encoder == MINILM or tuned["model"] != "embedded"):
-                gain = tuned["accuracy"] - probe["accuracy"]
-                gains.setdefault(tuned["data"], []).append(100 * gain)
-        if gains:
-            mean = np.mean([np.mean(of_set) for of_set in gains.values()])
-            found.append(f"{mean:.1f} with {size} rows from {encoder} ({len(gains)} sets)")
-    what = "Over a linear probe fine-tuning gains, in points:"
-    return f"{what} {', '.join(found)}." if found else ""
-
-
 CLAIM = Claim(
     NAME,
     "Accuracy",
@@ -490,7 +471,6 @@ those with and without folds, with the highest mean over all sets but the one th
                 key=lambda line: (int(line["rows"]), SETS.index(line["data"])),
             )
         ),
-        lambda lines: tuning_gains(systems(lines)),
     ],
     """\
 The defaults for up to 400 labelled rows were chosen on these sets, and so were the gains
