@@ -9,24 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kills import KillAt
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RunError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-        setattr(self, event, self.hear)
-
-    def hear(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from scipy.stats import norm
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import brier_score_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from tests.kills import KillAt
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import decisions_and_findings, record_decisions
@@ -339,9 +340,9 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
     asked: list[set[int]] = []
     choose = BaseModels.choose
 
-    def watched(self: BaseModels, train_rows: Any, *measured: Any) -> Any:
+    def watched(self: BaseModels, train_rows: Any, *gains: Any) -> Any:
         asked.append(set(train_rows.tolist()))
-        return choose(self, train_rows, *measured)
+        return choose(self, train_rows, *gains)
 
     monkeypatch.setattr(BaseModels, "choose", watched)
     return asked
@@ -371,8 +372,8 @@ def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
 ) -> None:
     choose = BaseModels.choose
 
-    def embedded_later(self: BaseModels, train_rows: Any) -> Any:
-        choice = choose(self, train_rows)
+    def embedded_later(self: BaseModels, train_rows: Any, *gains: Any) -> Any:
+        choice = choose(self, train_rows, *gains)
         settings = {"model": {"name": "embedded", "revision": None, "freeze": None}}
         return choice if len(chosen_by) == 1 else replace(choice, settings=settings)
 
@@ -546,19 +547,6 @@ def test_a_dry_run_trains_nothing_and_says_that_its_choice_may_change(
     ]
 
 
-class KillAtStep:
-    """Ends the process's run, as a kill would, after some updates."""
-
-    name = "kill"
-
-    def __init__(self, step: int, error: type[BaseException]) -> None:
-        self.step, self.error = step, error
-
-    def step_done(self, run: Any) -> None:
-        if run.step == self.step:
-            raise self.error
-
-
 @pytest.mark.slow
 def test_a_resumed_run_repeats_neither_the_choice_nor_the_folds_that_made_it(
     opinions: Path,
@@ -569,7 +557,7 @@ def test_a_resumed_run_repeats_neither_the_choice_nor_the_folds_that_made_it(
 ) -> None:
     recipe = override(Recipe(), [f"data.path={opinions}", *FOLDED])
     whole = train(recipe, tmp_path / "whole")
-    kill = KillAtStep(3, killed)
+    kill = KillAt("step_done", 3, killed)
     with pytest.raises(killed):
         train(recipe, tmp_path / "run", listeners=(kill,), checkpoint_every_s=0.0)
 

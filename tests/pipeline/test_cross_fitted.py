@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from tests.kills import KillAt
 
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart
 from holdfast.core.decisions import decisions_to
@@ -368,19 +369,6 @@ def test_its_recipe_repeats_it_to_the_byte(csv: Path, quick: list[str], tmp_path
     assert weights[0] == weights[1]
     assert first["valid"]["metrics"] == again["valid"]["metrics"]
     assert first["verdict"] == again["verdict"]
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-        setattr(self, event, self.hear)
-
-    def hear(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kills import KillAt
 
 import holdfast.fits.fit as job_module
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
@@ -68,18 +69,6 @@ class ModesOf:
             as_it_is = [module.training for module in run.network.modules()]
             train_mode(run.network)
             self.found = (as_it_is, [module.training for module in run.network.modules()])
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, look: int, error: type[BaseException]) -> None:
-        self.left, self.error = look, error
-
-    def snapshot_taken(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 def events(run: Path) -> list[dict[str, Any]]:
@@ -165,7 +154,7 @@ def test_killed_after_it_went_back_and_resumed_it_ends_the_same(
     monkeypatch.setattr(job_module, "deciders", once)
     run = tmp_path / "run"
     with pytest.raises(killed):
-        train(setting, run, listeners=[KillAt(5, killed)], checkpoint_every_s=0.0)
+        train(setting, run, listeners=[KillAt("snapshot_taken", 5, killed)], checkpoint_every_s=0.0)
     train(setting, run, resume=True)
     for name in ("predictions.parquet",):
         assert parquet.read_table(run / name).equals(parquet.read_table(went_back / name))

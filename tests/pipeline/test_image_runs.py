@@ -15,6 +15,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
+from tests.kills import KillAt
 
 from holdfast.analyses.evaluation import evaluate, predict_lines
 from holdfast.core.errors import DataError, ModelError
@@ -164,18 +165,6 @@ def test_the_recipe_repeats_the_run(run: Path, tmp_path: Path) -> None:
     assert one == two
 
 
-class KillAt:
-    name = "kill"
-
-    def __init__(self, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-
-    def step_done(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 6])
 def test_a_killed_run_ends_as_if_it_had_not_been(
@@ -183,7 +172,12 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 ) -> None:
     recipe = override(Recipe(), settings)
     with pytest.raises(killed):
-        train(recipe, tmp_path / "r", listeners=(KillAt(at, killed),), checkpoint_every_s=0.0)
+        train(
+            recipe,
+            tmp_path / "r",
+            listeners=(KillAt("step_done", at, killed),),
+            checkpoint_every_s=0.0,
+        )
     torch.manual_seed(99)
     train(recipe, tmp_path / "r", resume=True)
     for name in ("model/model.safetensors", "predictions.parquet", "splits.parquet"):

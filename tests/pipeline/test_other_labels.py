@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.kills import KillAt
 
 from holdfast.analyses.evaluation import evaluate, predict_lines
 from holdfast.core.errors import RecipeError
@@ -19,18 +20,6 @@ from holdfast.recipe import Recipe, override, read_recipe
 KINDS = ("several", "number")
 WORDS = [f"w{i}" for i in range(40)]
 MARKS = ["bad", "good", "odd"]
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-
-    def step_done(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 def source(folder: Path, kind: str, n: int = 160) -> Path:
@@ -154,7 +143,12 @@ def test_a_killed_run_ends_as_it_would_have(
 ) -> None:
     recipe = override(Recipe(), [f"data.path={run[1]}", *settings])
     with pytest.raises(killed):
-        train(recipe, tmp_path / "run", listeners=(KillAt(8, killed),), checkpoint_every_s=0.0)
+        train(
+            recipe,
+            tmp_path / "run",
+            listeners=(KillAt("step_done", 8, killed),),
+            checkpoint_every_s=0.0,
+        )
     result = train(recipe, tmp_path / "run", resume=True)
     assert result["test"]["metrics"] == result_of(run[2])["test"]["metrics"]
     for name in ("model/model.safetensors", "predictions.parquet"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.kills import KillAt
 
 from holdfast.control.stop_rules import Patience
 from holdfast.core.events import EVENTS
@@ -67,21 +68,6 @@ def same(one: tuple[Job, TrainingResult, Path], two: tuple[Job, TrainingResult, 
     assert one[1].actions == two[1].actions
     assert one[1].examples_seen == two[1].examples_seen
     assert journal(one[2]) == journal(two[2])
-
-
-class KillAt:
-    """Raises at the n-th time an event is heard."""
-
-    name = "kill"
-
-    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-        setattr(self, event, self.hear)
-
-    def hear(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kills import KillAt
 
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Verdict
@@ -19,17 +20,6 @@ from holdfast.training.listeners.trackers import (
     make_tracker,
     verdict_values,
 )
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, step: int, error: type[BaseException]) -> None:
-        self.step, self.error = step, error
-
-    def step_done(self, run: Any) -> None:
-        if run.step == self.step:
-            raise self.error
 
 
 def read(folder: Path) -> Any:
@@ -62,7 +52,7 @@ def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
     run = tmp_path / "run"
     with pytest.raises(killed):
         # Without a checkpoint the looks at steps 0 and 3 are taken a second time.
-        train(recipe, run, listeners=[KillAt(7, killed)], checkpoint_every_s=1e9)
+        train(recipe, run, listeners=[KillAt("step_done", 7, killed)], checkpoint_every_s=1e9)
     result = train(recipe, run, resume=True)
     written, shown = looks(run), read(run)
     assert len(written) == 3

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from holdfast.core.errors import InputError, Interrupted
+from holdfast.core.errors import HoldfastError, InputError, Interrupted
 
 # Text to type is left unchanged: a full command, in backticks or beginning with its name.
 _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
@@ -38,10 +38,7 @@ def advising() -> Iterator[None]:
         remedy = error.remedy.replace("--set data.encoding=", "--encoding ")
         remedy = remedy.replace("Leave data.encoding out", "Leave --encoding out")
         setting = "--encoding" if error.what == "data.encoding" else error.what
-        other = error.reworded(what=setting, remedy=remedy)
-        if other.args == error.args:
-            raise
-        raise other from error
+        _raise_reworded(error, error.reworded(what=setting, remedy=remedy))
 
 
 @contextlib.contextmanager
@@ -53,10 +50,7 @@ def in_python() -> Iterator[None]:
         setting = re.sub(r"^--set(?=$|: )", "settings", error.what)
         setting = re.sub(r"(?<!\S)--(?=\w)", "", setting)
         rule, remedy = parameters(error.rule), parameters(error.remedy)
-        other = error.reworded(what=setting, rule=rule, remedy=remedy)
-        if other.args == error.args:
-            raise
-        raise other from error
+        _raise_reworded(error, error.reworded(what=setting, rule=rule, remedy=remedy))
 
 
 def parameters(advice: str) -> str:
@@ -99,3 +93,10 @@ def _literal(value: str) -> str:
         bare = value.strip("'")
         return value if value == "…" else json.dumps(bare, ensure_ascii=False)
     return value
+
+
+def _raise_reworded(error: HoldfastError, other: HoldfastError) -> None:
+    """Raise the error in other words; the same object where nothing changes."""
+    if other.args == error.args:
+        raise error
+    raise other from error

@@ -48,7 +48,7 @@ from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
-from holdfast.prepare.model import concatenate, prepare, prepare_divided, with_added, with_log
+from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.recipe.resolution import ResolvedRecipe
@@ -93,8 +93,7 @@ def _prepare_learning(
 
     def measure(prepared: PreparedData) -> Floats | None:
         nonlocal embedded
-        splits = divided.splits
-        _, (train, valid) = concatenate(splits.train.table, splits.valid.table)
+        train, valid = np.split(np.arange(len(prepared)), [len(divided.splits.train)])
         with decisions_to(None):
             learning = _arrange(prepared, divided, train, valid)
             embedded = learning.with_finished_folds() if learning.folds else None

@@ -141,8 +141,8 @@ def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any
     recorded = CheckpointStore(path.parent, mark=run_start.mark).read_run_info()
     if recorded is None:
         because = (
-            f"it {fault}, and no checkpoint has a copy: unchanged rows cannot be verified, and "
-            "earlier automatic choices are treated as set by you"
+            f"it {fault}, and no checkpoint has a copy: whether the rows are unchanged cannot be "
+            "checked, and earlier automatic choices are treated as set by you"
         )
         recorded = asdict(run_start)
         notify(Decision(RUN_START, "recreated", because, prominent=True))

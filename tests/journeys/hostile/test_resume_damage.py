@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.kills import KillAt
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, RunError
@@ -22,19 +23,6 @@ from holdfast.recipe import Recipe, override
 from holdfast.training.checkpoint import write_sealed
 
 BEGUN, EVENTS = "checkpoints/begun.json", "events.jsonl"
-
-
-class KillAt:
-    name = "kill"
-
-    def __init__(self, event: str, count: int, error: type[BaseException]) -> None:
-        self.left, self.error = count, error
-        setattr(self, event, self.hear)
-
-    def hear(self, run: Any) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise self.error
 
 
 @pytest.fixture(scope="module")
