@@ -7,6 +7,7 @@ continues where it was. ``claims.py`` makes the pages from the lines.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import functools
 import itertools
@@ -75,6 +76,25 @@ def run_cells(
     results = [done.get(key(cell)) for cell in cells]
     print(table(cells, results))
     return results
+
+
+def run_command(
+    name: str,
+    about: str,
+    cells: Callable[..., Sequence[Cell]],
+    run_one: Callable[[Cell], Result],
+    parts: Sequence[str] = (),
+) -> None:
+    """The command of a benchmark. Where its cells come in ``parts``, ``cells`` takes the name of
+    one of them."""
+    parser = argparse.ArgumentParser(description=about.partition("\n\n")[0])
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--minutes", type=float, help="start no cell after that time")
+    if parts:
+        parser.add_argument("--part", choices=parts, default=parts[0])
+    given = vars(parser.parse_args())
+    part = [given.pop("part")] if parts else []
+    run_cells(name, cells(*part), run_one, **given)
 
 
 def stored(path: Path) -> dict[str, Result]:

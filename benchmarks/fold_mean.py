@@ -10,7 +10,6 @@ with a class of fewer than four rows have no folds.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from cells import Cell, Result, grid, run_cells
+from cells import Cell, Result, grid, run_command
 from claims import Claim, Lines, Metric, comparison, melt, paired
 from peers.arms import write_recipe
 from peers.process import commit
@@ -107,14 +106,6 @@ def mean(states: Sequence[State]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--minutes", type=float)
-    given = parser.parse_args()
-    run_cells(NAME, cells(), run_one, minutes=given.minutes, jobs=given.jobs)
-
-
 OTHERS = (PROBABILITIES, WEIGHTS, OF_FOLDS)
 
 
@@ -145,4 +136,4 @@ the folds. All are scored on the same 600 test rows of a set.""",
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__, cells, run_one)

@@ -10,17 +10,16 @@ is, and once without the search.
 
 from __future__ import annotations
 
-import argparse
 from unittest import mock
 
 import numpy as np
-from cells import Cell, Result, grid, run_cells
+from cells import Cell, Result, grid, run_command
 from claims import Claim, Lines, Metric, comparison, paired, pick, share
 from peers import arms
 from peers.sets import SETS
 
 from holdfast.duplicates.opposite_pairs import opposite_pairs
-from quality import SEEDS, SIZES, rows_of
+from quality import SEEDS, SIZES, possible, rows_of
 
 NAME = "pairs"
 PAIRED = "ai_text"
@@ -35,13 +34,13 @@ COMMANDS = {TOGETHER: arms.COMMAND, APART: WITHOUT_SEARCH + arms.COMMAND}
 def cells() -> list[Cell]:
     """The searches, then the runs by seed."""
     searches = grid(data=SETS, rows=SIZES, seed=range(SEEDS), arm=[SEARCH])
-    return [*searches, *grid(seed=range(3), data=[PAIRED], rows=(100, 400), arm=list(COMMANDS))]
+    return possible(
+        [*searches, *grid(seed=range(3), data=[PAIRED], rows=(100, 400), arm=list(COMMANDS))]
+    )
 
 
-def run_one(cell: Cell) -> Result | None:
+def run_one(cell: Cell) -> Result:
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
-    if parts is None:
-        return None
     if cell["arm"] != SEARCH:
         arm = arms.Arm("holdfast", {"model.name": "embedded"}, whole=True)
         with mock.patch.object(arms, "COMMAND", COMMANDS[cell["arm"]]):
@@ -49,15 +48,6 @@ def run_one(cell: Cell) -> Result | None:
     known = parts.whole().train
     found = opposite_pairs(known.texts, np.unique(known.labels, return_inverse=True)[1])
     return {"found": found is not None, "pairs": 0 if found is None else len(found)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--minutes", type=float)
-    given = parser.parse_args()
-    todo = [cell for cell in cells() if rows_of(cell["data"], cell["rows"], cell["seed"])]
-    run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
 
 
 def finding(lines: Lines) -> str:
@@ -99,4 +89,4 @@ independent: the intervals above are too narrow.""",
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__, cells, run_one)

@@ -10,10 +10,8 @@ error of the outputs, summed over classes), on the 82 training rows or on all 10
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
-from cells import Cell, Result, grid, run_cells
+from cells import Cell, Result, grid, run_command
 from claims import Claim, Column, Line, Lines, melt, table
 from peers.process import commit
 from peers.rows import Rows
@@ -67,13 +65,6 @@ def scores_of(encoder: str, cell: Cell) -> dict[str, float]:
             head = fit_head(x, y, classes=len(place), seed=cell["seed"])
             found["truth"] = float((head.logits(test).argmax(axis=1) == right).mean())
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    run_cells(NAME, cells(), run_one, jobs=given.jobs)
 
 
 def correlation(lines: Lines) -> float:
@@ -137,4 +128,4 @@ set ([quality.md](quality.md)).""",
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__, cells, run_one)

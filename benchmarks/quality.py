@@ -5,9 +5,6 @@ linear probe, from the embedded encoder (MiniLM) and from a strong one (all-mpne
     python benchmarks/quality.py --part minilm --jobs 2   # tuned from MiniLM
     python benchmarks/quality.py --part strong --jobs 2   # tuned from the strong encoder
     python benchmarks/quality.py --part setfit --jobs 2
-    python benchmarks/quality.py --part folds --jobs 2    # validation rows learned from too, or not
-    python benchmarks/quality.py --part names --jobs 2    # names of classes learned from, or not
-    python benchmarks/quality.py --part unlabelled --jobs 2   # unlabelled texts learned from too
 
 The sets are those of ``peers/sets.py``; the rows of a set, a size and a seed are the same for every
 system, and so are a set's test rows. ``rows`` are labelled rows, 18 % of them validation rows; the
@@ -17,22 +14,16 @@ Every process has one thread. Cells that are there are not run again.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import functools
 import itertools
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, grid, run_cells
+from cells import Cell, grid, run_command
 from claims import (
-    CHOSEN,
     LEAST_SETS,
     Claim,
     Column,
@@ -41,7 +32,6 @@ from claims import (
     Metric,
     ReadmeRow,
     average,
-    chosen_elsewhere,
     comparison,
     curves,
     paired,
@@ -52,7 +42,7 @@ from filelock import FileLock
 from peers.arms import Arm, run_arm
 from peers.process import commit
 from peers.rows import Parts, labelled_counts
-from peers.sets import MANY_CLASSES, PLAIN, SETS, parts_of, spare_texts
+from peers.sets import ROWS_OF_SET, SETS, parts_of
 from peers.strong import cache_folder, strong_folder
 
 NAME = "quality"
@@ -72,27 +62,7 @@ SYSTEMS = (
     *PROBES,
     *OURS.values(),
 )
-# Folds, steps of contrast and their learning rate, compared where rows are few. The default, two
-# folds of 40 steps at 1e-4, takes as long as 75 steps without folds.
-CONTRAST_PLANS = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
-STRONG_CONTRAST_PLANS = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
-# With 400 rows: folds, and epochs at 1e-4. The second is the default; six epochs are the default's.
-EPOCH_PLANS = ((0, 6), (2, 6), (2, 4), (2, 3))
-# Folds, epochs and their learning rate from the strong encoder, with 400 rows of short texts.
-STRONG_EPOCH_PLANS = ((0, 4, 5e-5), (2, 4, 5e-5))
-SHORT_SETS = ("cr", "mr", "trec", "queries")
-# Sets whose labels are words, which the default may learn from.
-NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
-WITHOUT_NAMES = f"without names, {MINILM}"
-# Six or seven rows of each of many classes.
-MANY_ROWS = 500
-# Texts of the set without their labels, and how they are labelled.
-UNLABELLED_SETS = (*PLAIN, "packages", "queries", "instructions")
-UNLABELLED_TEXTS = 2000
-UNLABELLED = {
-    f"unlabelled texts, {method}, {MINILM}": method for method in ("propagation", "self-training")
-}
-PARTS = ("frozen", MINILM, STRONG, "setfit", "folds", "names", "unlabelled")
+PARTS = ("frozen", MINILM, STRONG, "setfit")
 BATCH = 32
 
 
@@ -103,127 +73,55 @@ def arms() -> dict[str, Arm]:
         "default, minilm": Arm("holdfast", {"model.name": "embedded"}, whole=True),
         "early stopping, minilm": Arm("trainer", STOPPING),
         "early stopping, strong": Arm("trainer", {**STOPPING, "model": strong}),
-        WITHOUT_NAMES: Arm(
-            "holdfast", {"model.name": "embedded", "data.class_names": False}, whole=True
-        ),
-        **{
-            name: Arm(
-                "holdfast", {"model.name": "embedded", "data.unlabelled_by": method}, whole=True
-            )
-            for name, method in UNLABELLED.items()
-        },
         "setfit, minilm": Arm("setfit", {"num_iterations": 20}),
         "auto, strong": Arm(
             "holdfast", {"model.name": "auto", "model.candidates": f"[{strong}]"}, whole=True
         ),
-        **{
-            name: Arm("holdfast", settings, whole=True)
-            for name, settings in plan_settings(strong).items()
-        },
     }
-
-
-def plan_settings(strong: str) -> dict[str, dict[str, Any]]:
-    """The settings of plans with and without folds, by name."""
-    found: dict[str, dict[str, Any]] = {}
-    plans = ((MINILM, "embedded", CONTRAST_PLANS), (STRONG, strong, STRONG_CONTRAST_PLANS))
-    for encoder, model, of_encoder in plans:
-        for folds, steps, rate in of_encoder:
-            found[contrast_plan(folds, steps, rate, encoder)] = {
-                "model.name": model,
-                "train.folds": folds,
-                "methods.contrast.steps": steps,
-                "methods.contrast.learning_rate": rate,
-            }
-    for folds, epochs in EPOCH_PLANS:
-        length = {} if epochs == EPOCH_PLANS[0][1] else {"train.epochs": epochs}
-        found[epoch_plan(folds, epochs)] = {
-            "model.name": "embedded",
-            "train.folds": folds,
-            **length,
-        }
-    for folds, epochs, rate in STRONG_EPOCH_PLANS:
-        found[epoch_plan(folds, epochs, rate)] = {
-            "model.name": strong,
-            "train.folds": folds,
-            "train.epochs": epochs,
-            "train.learning_rate": rate,
-        }
-    return found
-
-
-def epoch_plan(folds: int, epochs: int, rate: float | None = None) -> str:
-    """From the strong encoder where a rate is given."""
-    plan = f"folds {folds}, {epochs} epochs"
-    return f"{plan}, {MINILM}" if rate is None else f"{plan} at {rate:g}, {STRONG}"
-
-
-def contrast_plan(folds: int, steps: int, rate: float, encoder: str) -> str:
-    return f"folds {folds}, {steps} steps at {rate:g}, {encoder}"
 
 
 def cells(part: str) -> list[dict[str, Any]]:
     """The cells of a part, seed by seed."""
-    if part == "frozen":
-        return grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES))
-    if part == "folds":
-        names = [contrast_plan(*plan, MINILM) for plan in CONTRAST_PLANS]
-        others = [contrast_plan(*plan, STRONG) for plan in STRONG_CONTRAST_PLANS]
-        usual = [epoch_plan(*plan) for plan in EPOCH_PLANS]
-        strongly = [epoch_plan(*plan) for plan in STRONG_EPOCH_PLANS]
-        return [
-            *grid(seed=range(2), rows=(100, 50), data=SETS, arm=names),
-            *grid(seed=[0], rows=(200,), data=SETS, arm=names),
-            *grid(seed=[0], rows=(100,), data=SETS, arm=others),
-            *grid(seed=range(2), rows=(400,), data=SETS, arm=usual),
-            *grid(seed=[0], rows=(400,), data=SHORT_SETS, arm=strongly),
-        ]
-    if part == "names":
-        few = grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES])
-        many = [OURS[MINILM], WITHOUT_NAMES]
-        return [*few, *grid(seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=many)]
-    if part == "unlabelled":
-        few = grid(seed=range(2), rows=(100,), data=UNLABELLED_SETS, arm=list(UNLABELLED))
-        return [
-            *few,
-            *grid(seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
-        ]
-    if part == "setfit":
-        return grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"])
-    names = [OURS[part], f"early stopping, {part}"]
-    if part == STRONG:
-        tuned = grid(rows=(100, 400), seed=range(3), data=SETS, arm=names)
-        # Here the encoder stays frozen.
-        return [*tuned, *grid(rows=(1600,), seed=range(2), data=["mr"], arm=names[:1])]
-    usual = grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names)
-    few = grid(seed=range(2), rows=(50, 1600), data=SETS, arm=names)
-    return [*usual, *few]
+    names = [OURS.get(part, ""), f"early stopping, {part}"]
+    planned = {
+        "frozen": lambda: grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES)),
+        "setfit": lambda: grid(
+            seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"]
+        ),
+        MINILM: lambda: [
+            *grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=names),
+            *grid(seed=range(2), rows=(50, 1600), data=SETS, arm=names),
+        ],
+        # With 1,600 rows the strong encoder stays frozen.
+        STRONG: lambda: [
+            *grid(rows=(100, 400), seed=range(3), data=SETS, arm=names),
+            *grid(rows=(1600,), seed=range(2), data=["mr"], arm=names[:1]),
+        ],
+    }
+    return possible(planned[part]())
+
+
+def possible(planned: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of which the sets have the rows."""
+    every = (0, math.inf)
+    return [
+        cell
+        for cell in planned
+        for least, most in [ROWS_OF_SET.get(cell["data"], every)]
+        if least <= cell["rows"] <= most
+    ]
 
 
 @functools.lru_cache(maxsize=4)
-def rows_of(data: str, rows: int, seed: int) -> Parts | None:
-    """The rows of a cell; ``None`` where the set has fewer."""
-    try:
-        return parts_of(data, labelled_counts(rows), seed)
-    except ValueError:
-        return None
+def rows_of(data: str, rows: int, seed: int) -> Parts:
+    return parts_of(data, labelled_counts(rows), seed)
 
 
-def run_one(cell: Cell) -> dict[str, Any] | None:
+def run_one(cell: Cell) -> dict[str, Any]:
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
-    if parts is None:
-        return None
     if cell["arm"] in PROBES:
         return probe(parts, PROBES[cell["arm"]], cell)
-    arm = arms()[cell["arm"]]
-    with tempfile.TemporaryDirectory() as folder:
-        if cell["arm"] in UNLABELLED:
-            texts = spare_texts(cell["data"], parts, UNLABELLED_TEXTS)
-            path = Path(folder) / "unlabelled.csv"
-            with path.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([("text",), *((text,) for text in texts)])
-            arm = replace(arm, settings={**arm.settings, "data.unlabelled": str(path)})
-        return run_arm(arm, parts, seed=cell["seed"], threads=1).result
+    return run_arm(arms()[cell["arm"]], parts, seed=cell["seed"], threads=1).result
 
 
 def probe(parts: Parts, encoders: Sequence[str], cell: Cell) -> dict[str, Any]:
@@ -279,8 +177,7 @@ def vectors_of(encoder: str, data: str, sizes: tuple[int, ...]) -> dict[str, np.
 def _texts(data: str, sizes: Sequence[int]) -> Iterable[str]:
     for rows in sizes:
         for seed in range(SEEDS):
-            parts = rows_of(data, rows, seed)
-            for side in () if parts is None else parts.named().values():
+            for side in rows_of(data, rows, seed).named().values():
                 yield from side.texts
 
 
@@ -311,16 +208,6 @@ def _encode(encoder: str, texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=PARTS, default="frozen")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--minutes", type=float)
-    given = parser.parse_args()
-    todo = [c for c in cells(given.part) if rows_of(c["data"], c["rows"], c["seed"])]
-    run_cells(NAME, todo, run_one, minutes=given.minutes, jobs=given.jobs)
-
-
 ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2 (Holdfast may choose MiniLM)"}
 
 
@@ -329,25 +216,11 @@ def of_arm(name: str) -> Column:
 
 
 def systems(lines: Lines) -> list[Line]:
-    """The lines; of a probe, which needs no validation rows, the accuracy of its fit on all; and
-    those of the plan that is now the default once more, as the default's."""
-    own = epoch_plan(*EPOCH_PLANS[1])
+    """The lines; of a probe, which needs no validation rows, the accuracy of its fit on all."""
     return [
-        *(
-            {**line, "accuracy": line["accuracy_all"]} if line["arm"] in PROBES else line
-            for line in lines
-        ),
-        *({**line, "arm": OURS[MINILM]} for line in pick(lines, rows=400, arm=own)),
+        {**line, "accuracy": line["accuracy_all"]} if line["arm"] in PROBES else line
+        for line in lines
     ]
-
-
-WITHOUT_FOLDS = contrast_plan(*CONTRAST_PLANS[0], MINILM)
-
-
-def with_choice(lines: Lines) -> list[Line]:
-    """The lines, and those of the plan for few rows that is best on the other sets."""
-    plans = [OURS[MINILM], *(contrast_plan(*plan, MINILM) for plan in CONTRAST_PLANS)]
-    return [*lines, *chosen_elsewhere(lines, plans)]
 
 
 def finding(lines: Lines) -> str:
@@ -423,12 +296,9 @@ Ten sets of nine kinds. The labelled rows of a set, a size and a seed are the sa
 and so are a set's test rows. 18 % of the labelled rows are validation rows. Systems: Holdfast's
 default; Trainer with early stopping (at most 20 epochs, patience 3); SetFit; the linear probe
 fitted on all labelled rows. Encoders: MiniLM (embedded in Holdfast) and all-mpnet-base-v2
-("strong"). "Auto" lets Holdfast choose between the two encoders. With folds (`train.folds`; the
-default for up to 400 rows) the validation rows are trained on too (cross-fitting); "folds 0" sets
-them aside. "Steps" are updates of supervised contrastive learning, at the learning rate that
-follows. Processor time is that of the whole command. Intervals are over the means of sets where at
-least five sets were measured, otherwise over pairs. "The best on the other sets" is the plan, of
-those with and without folds, with the highest mean over all sets but the one that is scored.""",
+("strong"). "Auto" lets Holdfast choose between the two encoders. [Another page](default_plans.md)
+has what the default was chosen from. Processor time is that of the whole command. Intervals are
+over the means of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
@@ -439,27 +309,16 @@ those with and without folds, with the highest mean over all sets but the one th
                 (OURS[STRONG], OURS[MINILM]),
                 *((OURS[e], f"probe, {e}") for e in (MINILM, STRONG)),
                 (OURS[MINILM], f"setfit, {MINILM}"),
-                (OURS[MINILM], WITHOUT_NAMES),
-                *((name, OURS[MINILM]) for name in UNLABELLED),
                 (f"probe, {STRONG}", f"probe, {MINILM}"),
                 ("probe, both", f"probe, {STRONG}"),
                 *((f"probe, {e}", f"early stopping, {e}") for e in (MINILM, STRONG)),
-                *(
-                    (contrast_plan(*one, e), contrast_plan(*plans[0], e))
-                    for e, plans in ((MINILM, CONTRAST_PLANS), (STRONG, STRONG_CONTRAST_PLANS))
-                    for one in plans[1:]
-                ),
-                (OURS[MINILM], WITHOUT_FOLDS),
-                (CHOSEN, WITHOUT_FOLDS),
-                *((epoch_plan(*one), epoch_plan(*EPOCH_PLANS[0])) for one in EPOCH_PLANS[1:]),
-                [epoch_plan(*plan) for plan in reversed(STRONG_EPOCH_PLANS)],
             ],
             {
                 "Accuracy, points": Metric("accuracy", 100),
                 "Processor time, ratio": Metric("cpu_s", 1, 2, times=True),
             },
             "rows",
-        )(sorted(with_choice(systems(lines)), key=lambda line: int(line["rows"]))),
+        )(sorted(systems(lines), key=lambda line: int(line["rows"]))),
         lambda lines: table(
             {"rows": "Rows", "data": "Set"},
             {name: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
@@ -474,14 +333,13 @@ those with and without folds, with the highest mean over all sets but the one th
     ],
     """\
 The defaults for up to 400 labelled rows were chosen on these sets, and so were the gains
-that "auto" expects of fine-tuning; their lead may be optimistic. Only "the best on the
-other sets" is free of this. In each row of the first table the
+that "auto" expects of fine-tuning; their lead may be optimistic. In each row of the first table the
 pairs are the cells that both systems have: rows with different pairs cannot be subtracted from
-each other. The planned cells include those of sets with too few rows, which cannot be run.""",
+each other.""",
     picture=by_rows,
     readme=rows_of_readme,
 )
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__, cells, run_one, PARTS)

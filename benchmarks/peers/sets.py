@@ -41,6 +41,14 @@ NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
 SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
 SETS = (*SEVEN, "instructions", "queries", "clinic")
+# The fewest and the most labelled rows that a set has, where these are no 50 to 1,600.
+ROWS_OF_SET = {
+    "banking77": (100, 400),
+    "packages": (50, 400),
+    "instructions": (100, 1600),
+    "queries": (50, 400),
+    "clinic": (50, 400),
+}
 # All intents: many classes, for questions that few classes do not pose.
 MANY_CLASSES = "intents"
 TASKS, TOPICS = 10, 8
