@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -507,6 +509,41 @@ def test_what_the_embedded_model_gains_decides_with_the_probes(prepared: Any, ot
     for gain, name in ((0.9, "embedded"), (-0.9, "tiny")):
         chosen = models.choose(everything, np.full(56, gain)).decisions[0].chosen
         assert chosen.startswith(name)
+
+
+def test_rows_that_are_not_independent_count_once_in_the_gain(prepared: Any, other: Path) -> None:
+    embedded, train_rows, _ = prepared("model.name=embedded", "train.folds=2")
+    models = prepared("train.folds=2")[0].base_models
+    gains = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], p=[0.05, 0.6, 0.35], size=40)
+    # Each of the rows with its copy, except the last ones.
+    count = len(embedded)
+    copied = np.resize(gains, count - count // 2).repeat(2)[:count]
+    units = np.arange(count) // 2
+    rows = replace(embedded, recipe=models.recipe, units=units)
+    made = models.prepared(rows, lambda _: rows, train_rows, copied)
+    (reason,) = (
+        one.because for one in made.base_models.decisions if "gain of fine-tuning" in one.because
+    )
+    once = copied[::2]
+    usual = base_model.tuning_gain(len(once), True) + base_model.FOLDS_GAIN
+    error = once.std(ddof=1) / len(once) ** 0.5
+    mean, deviation = posterior(once.mean(), error, usual, base_model.GAIN_SPREAD)
+    low, high = (100 * (mean + side * 1.959964 * deviation) for side in (-1, 1))
+    assert f"{100 * mean:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})" in reason
+
+
+def test_training_is_expected_to_remove_at_most_half_of_a_probes_errors(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "FOLDS_GAIN", 0.0)
+    monkeypatch.setattr(base_model, "TUNING_GAINS", {math.inf: (0.0, 0.9)})
+    models = prepared("model.freeze=none", "train.folds=0")[0].base_models
+    tiny, embedded = models.choose(np.arange(56)).decisions
+    (probe,) = re.findall(r"linear probe (0\.\d+) out of fold", embedded.because)
+    (ahead,) = re.findall(r"over embedded's ([+-]\d+\.\d) points", tiny.because)
+    (behind,) = re.findall(r"after training −?(-?\d+\.\d) points relative", embedded.because)
+    wrong = 100 * (1 - float(probe)) - float(ahead)
+    assert -float(behind) == pytest.approx(float(ahead) + wrong / 2, abs=0.2)
 
 
 def test_folds_that_were_run_are_not_left_out(

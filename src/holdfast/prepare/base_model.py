@@ -25,7 +25,7 @@ The rows are the training rows, and the validation rows too where those may be l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -247,11 +247,10 @@ class BaseModels:
         options: list[Option] = []
         for one, advantage in zip(self.candidates, advantages, strict=True):
             wrong = max(0.0, 1 - score - advantage.mean)
-            for mode in self._modes(one, folded=measured is not None and one is self.candidates[0]):
-                expected = advantage.mean + self._gain(one, mode, wrong, rows, measured)
-                options.append(
-                    Option(one, mode, advantage, expected, self._seconds(one, mode, rows))
-                )
+            known = measured if one is self.candidates[0] else None
+            for mode, gain in self._modes(one, wrong, rows, known):
+                seconds = self._seconds(one, mode, rows)
+                options.append(Option(one, mode, advantage, advantage.mean + gain, seconds))
         budget_s = self._budget_s(options[0].seconds)
         affordable = [one for one in options if one.seconds <= budget_s or one is options[0]]
         best = max(one.expected for one in affordable)
@@ -273,16 +272,22 @@ class BaseModels:
         best = embedded if recipe == self.recipe else prepare(recipe)
         return replace(best, base_models=replace(self, decisions=choice.decisions))
 
-    def _modes(self, of: Candidate, folded: bool) -> tuple[Mode, ...]:
-        """The ways to train a candidate. Folds may be left out where the recipe does not ask for
-        them and they are not run yet (``folded``); a body may stay frozen where no layers are
-        named, and a row has one class."""
-        modes: list[Mode] = ["tuned"]
-        if of.folds and self.recipe.train.folds is None and not folded:
-            modes.append("without folds")
+    def _modes(
+        self, of: Candidate, wrong: float, rows: int, measured: Advantage | None
+    ) -> Iterator[tuple[Mode, float]]:
+        """The ways to train a candidate whose probe has this share of the rows ``wrong``, and what
+        each adds to the probe. Folds may be left out where the recipe does not ask for them and
+        they are not run yet (``measured``); a body may stay frozen where no layers are named, and
+        a row has one class."""
+        if measured is not None:
+            yield "tuned", measured.mean
+        else:
+            gain, most = tuning_gain(rows, of is self.candidates[0]), MOST_REMOVED * wrong
+            yield "tuned", min(gain + FOLDS_GAIN if of.folds else gain, most)
+            if of.folds and self.recipe.train.folds is None:
+                yield "without folds", min(gain, most)
         if of.rows.label_type == "class" and self.recipe.model.freeze is None:
-            modes.append("frozen")
-        return tuple(modes)
+            yield "frozen", 0.0
 
     def _seconds(self, of: Candidate, mode: Mode, rows: int) -> float:
         if mode == "frozen":
@@ -290,18 +295,6 @@ class BaseModels:
         else:
             passed = of.passed(rows, of.folds if mode == "tuned" else 0) * (1 + BACKWARD) / TRAINING
         return of.operations * passed / self.speed
-
-    def _gain(
-        self, of: Candidate, mode: Mode, wrong: float, rows: int, measured: Advantage | None
-    ) -> float:
-        """What training adds to a probe that has this share of the rows ``wrong``."""
-        if mode == "frozen":
-            return 0.0
-        is_embedded = of is self.candidates[0]
-        if measured is not None and is_embedded:
-            return measured.mean
-        by_folds = FOLDS_GAIN if mode == "tuned" and of.folds else 0.0
-        return min(tuning_gain(rows, is_embedded) + by_folds, MOST_REMOVED * wrong)
 
     def _budget_s(self, embedded_s: float) -> float:
         if self.budget is not None:
