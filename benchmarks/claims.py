@@ -209,10 +209,13 @@ def paired(
 ) -> Gap | None:
     """First minus second (``times``: first ÷ second) of runs that are alike in ``by``; ``None``
     where there are none. Where at least ``LEAST_SETS`` sets were measured their means are the
-    units of the interval."""
+    units of the interval. Of times only pairs that were measured on one day count: the same machine
+    may be half as fast on another."""
     found = [{**dict.fromkeys(by), **line, "arm": line.get(arm)} for line in lines]
     found = [line for line in found if line.get(name) is not None]
     groups = matched(found, by, (first, second))
+    if times:
+        groups = [one for one in groups if _day(one[first]) == _day(one[second])]
     if not groups:
         return None
     change = math.log if times else float
@@ -227,6 +230,10 @@ def paired(
     pairs = f"{len(groups)} pair{'s' if len(groups) > 1 else ''}"
     over = f"{pairs} on {len(sets)} sets" if len(sets) > 1 else pairs
     return Gap(back(middle), back(low), back(high), over)
+
+
+def _day(line: Line) -> str:
+    return str(line.get("_when", ""))[:10]
 
 
 CHOSEN = "the best on the other sets"

@@ -1,11 +1,13 @@
-"""Is the mean of a run's fold models better than the run's own model?
+"""Is the mean of a run's fold models, or of its model and the linear probe that it began as, better
+than the run's own model?
 
     python benchmarks/fold_mean.py --jobs 2
 
 The default with 100 and 400 labelled rows: two folds, each of which learns from half of the rows,
 and a model of all rows, which is kept. On the same test rows are scored: that model; the mean of
-the probabilities of all three; the mean of the weights of all three, and of the folds' alone. Sets
-with a class of fewer than four rows have no folds.
+the probabilities of all three; the mean of the weights of all three, and of the folds' alone; the
+mean of the probabilities of the model and the linear probe; and weights between theirs. Sets with a
+class of fewer than four rows have no folds.
 """
 
 from __future__ import annotations
@@ -32,6 +34,12 @@ KEPT, PROBABILITIES, WEIGHTS, OF_FOLDS = (
     "mean of weights",
     "mean of the folds' weights",
 )
+PROBE = "linear probe"
+WITH_PROBE = "mean of probabilities with the linear probe"
+# Shares of the way from the weights of the linear probe to those of the run's own model.
+BETWEEN = {
+    f"weights {share:g} of the way from the linear probe": share for share in (0.5, 0.7, 0.85)
+}
 State = Mapping[str, Any]
 
 
@@ -45,14 +53,14 @@ def run_one(cell: Cell) -> Result | None:
 
     from holdfast.fits import cross_fitting
     from holdfast.fits.row_use import learning_rows
+    from holdfast.methods.averages import interpolate
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.tasks.classes.encoding import encode
     from holdfast.training.observe import Observer
 
-    parts, of_folds = rows_of(cell["data"], cell["rows"], cell["seed"]), []
-    if parts is None:
-        return None
+    parts = rows_of(cell["data"], cell["rows"], cell["seed"])
+    of_folds: list[dict[str, Any]] = []
     fit_fold = cross_fitting.train
 
     def keep_weights(job: Any) -> Any:
@@ -80,8 +88,13 @@ def run_one(cell: Cell) -> Result | None:
         return observer.measure(network, test, np.arange(len(test)))[1]
 
     every = [own, *of_folds]
+    probe = {**own, **fitted.trained.initial_tensors}
+    assert probe.keys() == own.keys()
     answers = {
         KEPT: logits(own),
+        WITH_PROBE: softmax(logits(own), axis=1) + softmax(logits(probe), axis=1),
+        PROBE: logits(probe),
+        **{name: logits(interpolate(probe, own, share)) for name, share in BETWEEN.items()},
         PROBABILITIES: sum(softmax(logits(one), axis=1) for one in every),
         WEIGHTS: logits(mean(every)),
         OF_FOLDS: logits(mean(of_folds)),
@@ -106,7 +119,7 @@ def mean(states: Sequence[State]) -> dict[str, Any]:
     }
 
 
-OTHERS = (PROBABILITIES, WEIGHTS, OF_FOLDS)
+OTHERS = (PROBABILITIES, WEIGHTS, OF_FOLDS, WITH_PROBE, *BETWEEN)
 
 
 def finding(lines: Lines) -> str:

@@ -297,8 +297,9 @@ and so are a set's test rows. 18 % of the labelled rows are validation rows. Sys
 default; Trainer with early stopping (at most 20 epochs, patience 3); SetFit; the linear probe
 fitted on all labelled rows. Encoders: MiniLM (embedded in Holdfast) and all-mpnet-base-v2
 ("strong"). "Auto" lets Holdfast choose between the two encoders. [Another page](default_plans.md)
-has what the default was chosen from. Processor time is that of the whole command. Intervals are
-over the means of sets where at least five sets were measured, otherwise over pairs.""",
+has what the default was chosen from. Processor time is that of the whole command, over the pairs
+that were measured on one day. Intervals are over the means of sets where at least five sets were
+measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
