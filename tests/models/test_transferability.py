@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn.covariance import LedoitWolf
 
 from holdfast.models.probes.transferability import h_score, log_evidence, shrinkage
@@ -40,6 +40,13 @@ def test_the_h_score_is_all_classes_where_they_are_all_there_is_and_none_without
     assert h_score(features @ np.diag(np.full(12, 7.0)) - 5, classes) == pytest.approx(
         h_score(features, classes)
     )
+
+
+def test_features_that_are_all_zero_have_the_evidence_of_noise_alone() -> None:
+    targets = np.eye(3)[rows(60, 12)[1]]
+    noise = norm(0, np.sqrt((targets**2).mean(axis=0)))
+    expected = noise.logpdf(targets).mean()
+    assert log_evidence(np.zeros((60, 12)), targets) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("n", "width"), SHAPES)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.dummy import DummyClassifier
@@ -242,6 +243,22 @@ def test_a_named_model_that_is_broken_is_refused_and_one_of_the_cache_is_left_ou
     made, _, _ = prepared()
     assert made.recipe.model.name == "embedded"
     assert [d.chosen for d in made.base_models.decisions[1:]] == ["not compared"]
+
+
+def test_a_model_whose_features_overflow_is_no_candidate(
+    prepared: Any, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = load_file(other / "model.safetensors")
+    (last,) = (name for name in weights if name.endswith("layer.1.output.LayerNorm.weight"))
+    save_file({**weights, last: 1e38 * weights[last]}, other / "model.safetensors")
+    with pytest.raises(ModelError, match="computes features that are not finite"):
+        prepared()
+    cached = [LocalModel("embedded"), LocalModel(str(other))]
+    monkeypatch.setattr(base_model, "local_encoders", lambda _: (cached, []))
+    made, _, _ = prepared()
+    assert made.recipe.model.name == "embedded"
+    (skipped,) = (one for one in made.base_models.decisions if one.chosen == "not compared")
+    assert "not finite numbers" in skipped.because
 
 
 def test_what_cannot_be_chosen_is_refused_before_the_rows_are_read(

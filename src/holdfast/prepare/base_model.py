@@ -200,21 +200,20 @@ class BaseModels:
                 try:
                     with naming_place(model.named_by):
                         prepared = prepare(recipe.with_changes(model=_named(model)))
-                except InputError as error:
-                    if model.named_by is not None:
-                        raise
-                    skipped.append(_skipped(model.name, error.rule))
-                    continue
-                seconds = float(_operations(prepared, sample).sum()) / speed / FORWARD
-                if seconds > left_s:
+                        seconds = float(_operations(prepared, sample).sum()) / speed / FORWARD
+                        if seconds <= left_s:
+                            candidates.append(_candidate(prepared, model, sample, language))
+                            left_s -= seconds
+                            continue
                     because = (
                         f"its probe takes about {seconds:.0f} s, and {left_s:.0f} s of the "
                         f"{PROBING_S:.0f} s for all probes are left"
                     )
-                    skipped.append(_skipped(model.name, because))
-                    continue
-                left_s -= seconds
-                candidates.append(_candidate(prepared, model, sample, language))
+                except InputError as error:
+                    if model.named_by is not None:
+                        raise
+                    because = error.rule
+                skipped.append(_skipped(model.name, because))
         labels = np.asarray(embedded.rows.column("label"))[sample]
         return cls(recipe, asked.budget, tuple(candidates), sample, labels, speed, tuple(skipped))
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics.comparison import entity_rows, number_rows, right_rows, set_rows
@@ -277,7 +278,8 @@ def score_rows(
 
 
 def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
-    """One pass of ``examples`` through the pretrained network, in evaluation mode."""
+    """One pass of ``examples`` through the pretrained network, in evaluation mode. Raises
+    ``ModelError`` where it computes features that are not finite."""
     import torch
 
     use_threads(prepared.machine.threads)
@@ -316,6 +318,11 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     lines = np.concatenate(owner)
     order = np.argsort(lines, kind="stable")
     states_by_layer = {name: np.concatenate(some)[order] for name, some in parts.items()}
+    for name, states in states_by_layer.items():
+        if not np.isfinite(states).all():
+            rule = f"computes features that are not finite numbers, in {name}"
+            remedy = "Its weights are too large, or damaged: use another model."
+            raise ModelError(str(prepared.recipe.model.name), rule, None, remedy)
     line_tags = np.concatenate(tags)[order] if tags else None
     return LayerFeatures(states_by_layer, lines[order], line_tags, speed)
 

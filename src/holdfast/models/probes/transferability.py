@@ -118,7 +118,8 @@ def _largest(squares: Array, inside: Array, beyond: float, n: int, width: int) -
     for _ in range(ROUNDS):
         gamma, weights, errors = moments()
         before = alpha, beta
-        alpha = gamma / max(weights, EPSILON)
+        # Features that do not vary have neither dimensions nor weights: any prior fits.
+        alpha = max(gamma, EPSILON) / max(weights, EPSILON)
         beta = max(n - gamma, EPSILON) / max(errors, EPSILON)
         converged = (
             abs(new - old) <= TOLERANCE * old
