@@ -318,8 +318,8 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     lines = np.concatenate(owner)
     order = np.argsort(lines, kind="stable")
     states_by_layer = {name: np.concatenate(some)[order] for name, some in parts.items()}
-    for name, states in states_by_layer.items():
-        if not np.isfinite(states).all():
+    for name, layer_states in states_by_layer.items():
+        if not np.isfinite(layer_states).all():
             rule = f"computes features that are not finite numbers, in {name}"
             remedy = "Its weights are too large, or damaged: use another model."
             raise ModelError(str(prepared.recipe.model.name), rule, None, remedy)
