@@ -312,7 +312,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     if recipe.data.unlabelled is not None:
         recipe = recipe.with_changes(data={"unlabelled_by": "teacher"})
         because = "the teacher's output for each text is the target, since there is no label"
-        value = f"{len(texts):,} texts, labelled by the teacher"
+        value = f"{count_phrase(len(texts), 'text')}, labelled by the teacher"
         if not texts:
             value, because = "none", "the file holds no text, or only duplicates of other rows"
         notify(Decision("unlabelled rows", value, because, prominent=True))
@@ -332,7 +332,8 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
             "the beginning of one training text and the end of another, labelled by the teacher: "
             "for its own rows its outputs say little more than their labels (distill.crossed)"
         )
-        notify(Decision("crossed rows", f"{len(crossed_texts):,} texts", because, prominent=True))
+        made = count_phrase(len(crossed_texts), "text")
+        notify(Decision("crossed rows", made, because, prominent=True))
         texts += crossed_texts
     prepared = replace(prepared, recipe=recipe)
     return prepared.extended(_label_texts(prepared, lessons, texts)) if texts else prepared
