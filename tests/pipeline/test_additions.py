@@ -178,7 +178,6 @@ def test_what_the_recipe_enriches_with_becomes_stronger(prepared: PreparedData) 
     assert additions.notches == 3
     forms = additions._forms(2)[-1].source.forms.enrichments["delete"]
     assert (forms.share, forms.strength) == pytest.approx((1.0, 0.9))
-    assert additions.notch_decisions(1)
 
 
 def test_a_plan_without_fine_tuning_takes_nothing(prepared: PreparedData) -> None:

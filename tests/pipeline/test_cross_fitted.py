@@ -126,7 +126,9 @@ def exchanged(prepared: PreparedData, one: int, other: int) -> PreparedData:
     marks[[one, other]] = marks[[other, one]]
     table = prepared.rows
     rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
-    return replace(prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks))
+    return replace(
+        prepared, rows=replace(table, rows=rows), examples=replace(examples, labels=marks)
+    )
 
 
 @pytest.mark.slow

@@ -141,7 +141,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     table = whole.prepared.rows
     rows = table.rows.remove_columns("label").add_column("label", marks.tolist())
     prepared = replace(
-        whole.prepared, rows=replace(table, rows=rows), examples=examples.relabelled(marks)
+        whole.prepared, rows=replace(table, rows=rows), examples=replace(examples, labels=marks)
     )
     changed = replace(whole, prepared=prepared)
     rows, held = (whole.train, whole.valid)

@@ -28,7 +28,7 @@ from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.observe import Observer
 from holdfast.training.plan import Plan, probe_positions
-from holdfast.training.task import ExtendableExamples, GrowingExamples
+from holdfast.training.task import GrowingExamples
 
 if TYPE_CHECKING:
     import torch
@@ -127,11 +127,10 @@ class PreparedData:
     that must stay in one split, because they are duplicates or of one group. ``findings`` are about
     the rows, ``preparation_findings`` about the model and the added rows. ``seconds`` is the time
     from the loaded model on. ``added`` are rows that every fit learns from in addition to its
-    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` selects among them,
-    ``reweighted`` gives them other weights. ``decisions`` were made on these rows. ``synthetic``
-    describes synthetic rows, where some were requested. ``general`` are general rows, ``lessons``
-    the teachers' outputs, where the recipe names some. ``base_models`` are the candidates for the
-    base model, where it was chosen.
+    training rows, with their ``added_examples`` [m]; a fit's ``train.added`` selects among them.
+    ``decisions`` were made on these rows. ``synthetic`` describes synthetic rows, where some were
+    requested. ``general`` are general rows, ``lessons`` the teachers' outputs, where the recipe
+    names some. ``base_models`` are the candidates for the base model, where it was chosen.
     """
 
     recipe: Recipe
@@ -190,23 +189,6 @@ class PreparedData:
             fresh = before.extended(fresh, np.asarray(added.weights))
         seconds = self.seconds + time.perf_counter() - start
         return replace(self, added=both, added_examples=fresh, seconds=seconds)
-
-    def reweighted(self, weights: Floats, labels: Ints | None = None) -> PreparedData:
-        """The same added rows with other ``weights`` [m] (0 leaves a row out) and ``labels`` [m].
-
-        Nothing is encoded again. What was derived from the training rows of one fit therefore never
-        reaches another.
-        """
-        assert self.added is not None
-        added, examples = replace(self.added, weights=np.asarray(weights)), self.added_examples
-        if labels is not None:
-            rows = added.table.rows.remove_columns("label")
-            marks = np.asarray(labels, dtype=np.int64)
-            rows = rows.add_column("label", marks.tolist())
-            added = replace(added, table=replace(added.table, rows=rows))
-            assert isinstance(examples, ExtendableExamples)
-            examples = examples.relabelled(marks)
-        return replace(self, added=added, added_examples=examples)
 
     def with_settings(self, settings: Mapping[str, object] | Sequence[str]) -> Recipe:
         """The recipe with a fit's own settings, as ``holdfast.train`` takes them: keys to values,

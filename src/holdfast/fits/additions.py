@@ -13,10 +13,9 @@ from holdfast.augment.image_forms import MixedLabels
 from holdfast.augment.registry import all_enrichments, input_type, requested_enrichments
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
-from holdfast.core.decisions import decisions_and_findings, decisions_to, record_decisions
+from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
-from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import LossTerm
 from holdfast.fits.augmentation import enrich_plan
 from holdfast.methods.conflicts import check_conflicts
@@ -128,13 +127,6 @@ class FitAdditions:
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
         parts = parts_of({name: settings})
         return (*parts.listeners(), *parts.listeners_for(self._plan.loaded))
-
-    def notch_decisions(self, notches: int) -> tuple[Decision | Finding, ...]:
-        """Decisions and findings on rows enriched by this many notches more."""
-        with record_decisions() as log:
-            enrich_plan(*self._enrich_arguments(notches))
-        decisions, findings = decisions_and_findings(log)
-        return (*decisions, *findings)
 
     def _check(
         self, name: str, method: Method, settings: Settings, active: Mapping[str, Settings]

@@ -60,7 +60,7 @@ from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.generation.samples import sample_decisions, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
-from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, TrainingTask
+from holdfast.training.task import Examples, GrowingExamples, LabelledExamples, TrainingTask
 
 
 def make_training_plan(
@@ -264,7 +264,7 @@ def _added_examples(
         examples.take(selected), loaded, added.table
     )
     extended = train.extended(added_examples, np.asarray(added.weights)[selected])
-    if not isinstance(extended, ExtendableExamples):
+    if not isinstance(extended, LabelledExamples):
         return added_examples, extended
     # With their weights in the joined rows.
     return extended.take(np.arange(len(train), len(extended))), extended

@@ -56,14 +56,6 @@ class GrowingExamples(Examples, Protocol):
         """These, each of weight 1, and after them ``others`` [m] of ``weights`` [m]."""
 
 
-@runtime_checkable
-class ExtendableExamples(LabelledExamples, GrowingExamples, Protocol):
-    """Labelled examples that can be extended and relabelled."""
-
-    def relabelled(self, labels: Floats | Ints) -> Self:
-        """The same examples with other labels [n, …]."""
-
-
 def labels_of(examples: Examples) -> npt.NDArray[Any]:
     """The labels of a task's examples, where it has some."""
     assert isinstance(examples, LabelledExamples)

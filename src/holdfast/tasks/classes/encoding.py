@@ -85,10 +85,6 @@ class EncodedTexts:
             weights=np.concatenate([own_weights, weights]),
         )
 
-    def relabelled(self, labels: Ints | Floats) -> EncodedTexts:
-        """The same texts with other labels."""
-        return replace(self, labels=labels)
-
 
 def encode(
     table: Table,
