@@ -278,8 +278,8 @@ def finding(lines: Lines) -> str:
         for rule in ("choose", "at random")
     )
     return (
-        "Test accuracy after fine-tuning, below that of the best base model (lower is better): "
-        f"{chosen} for the base model that `choose` picks, {random} for a random one."
+        "Loss of test accuracy, after fine-tuning, compared with the best base model (lower is "
+        f"better): {chosen} for the base model that `choose` picks, {random} for a random one."
     )
 
 
@@ -308,10 +308,11 @@ LogME and H-score are published scores of transferability.""",
         )(regrets(lines)),
     ],
     lambda lines: (
-        "`choose` is not better than the linear probe by itself. The probe's 95 % interval "
-        "contains its score on the test rows for "
-        f"{share(*inside(lines), long=True)} base models, but for none on `novels`, whose test "
-        "rows are from other books than the labelled ones."
+        "`choose` is not better than the linear probe by itself, and LogME loses less on average; "
+        "differences between the rules are not tested. The probe's 95 % interval contains its "
+        f"score on the test rows for {share(*inside(lines), long=True)} base models, but for none "
+        "on `novels`, whose test rows are from other books than the labelled ones. The texts of "
+        "the [sets](quality.md) are cut."
     ),
 )
 

@@ -244,8 +244,8 @@ CLAIM = Claim(
     """\
 Thresholds: classifiers on frozen MiniLM vectors. From the rows that the classifier was not
 trained on (the population) validation rows are drawn 1,000 times. A threshold on them promises a
-precision (or a coverage, the share of rows that are predicted) on the population. Making no
-promise counts as kept.
+precision (or a coverage, the share of rows that are predicted) on the population. "Kept": the
+precision or coverage is reached, or nothing is promised.
 
 Comparisons: 10,000 simulated pairs of equal models, margin 1 point, and 10,000 pairs that differ
 by the margin, of which "equivalent" would be false. An inconclusive comparison prints how many
@@ -302,8 +302,10 @@ streams, read after each of 20,000 rows.""",
         ),
     ],
     """\
-The guarantee of a threshold is over all draws. Where the classifier can hardly reach the precision
-(0.9 on MR), a promise is seldom made, and most of the few that are made are broken.""",
+The guarantee of a threshold is over all draws, those without a promise included. Where the
+classifier can hardly reach the precision (0.9 on MR: not listed by itself), a promise is seldom
+made, and most of the few that are made are broken. The number of rows that would decide is too
+small where the models are equal: most comparisons stay inconclusive with it.""",
 )
 
 

@@ -218,7 +218,8 @@ def finding(lines: Lines) -> str:
     return (
         f"On {len(lines)} real sets of {len({line['task'] for line in lines})} tasks every saved "
         f"model gives the same predictions in plain Transformers or PEFT (largest difference "
-        f"{largest:.0e}), and {same} of {len(killed)} killed runs continued to the same bytes."
+        f"{largest:.0e}), and {same} of {len(killed)} runs that were killed and resumed end with "
+        "the same bytes as a run that was not killed."
     )
 
 

@@ -332,7 +332,8 @@ simulated with files that are worse by exactly a point.""",
             part="rule",
         ),
     ],
-    "The rule keeps a file only where it is shown to be good enough, so it also drops good ones.",
+    "The rule keeps a file only where it is shown to be at most a point worse, so it drops most of "
+    "the good ones too, and a kept file may lose a little accuracy.",
 )
 
 

@@ -296,9 +296,10 @@ def finding(lines: Lines) -> str:
         return ""
     middle, low, high = mean_interval(gains)
     return (
-        "The 15 % of the rows that a fixed split sets aside for validation are worth "
-        f"{number(middle, 1, True)} points of accuracy to a linear probe with 100 labelled rows "
-        f"(95 % CI {interval(low, high, 1, True)}, {len(gains)} sets)."
+        "Training on the 15 % of the rows that a fixed split sets aside for validation changes the "
+        "accuracy of a linear probe with 100 labelled rows by "
+        f"{number(middle, 1, True)} points (95 % CI {interval(low, high, 1, True)}, {len(gains)} "
+        "sets)."
     )
 
 
@@ -307,8 +308,9 @@ CLAIM = Claim(
     "Accuracy",
     "Training on every row of a small data set",
     """\
-`train.folds=3` (cross-fitting) also trains on the validation rows and makes every choice on
-held-out folds. It is compared with a fixed split of 70/15/15 on the same rows; test rows are 800
+`train.folds=3` (cross-fitting; [the default](default_plans.md) now has two folds) also trains on
+the validation rows and makes every choice on out-of-fold predictions. It is compared with a fixed
+split of 70/15/15 on the same rows; test rows are 800
 others. The linear probe learns from 70 and from 85 % of the rows, 100 draws each. With
 `data.split.test=0` the score comes from outer folds, and its 95 % interval is corrected (as for n
 ÷ 1.5 rows).""",

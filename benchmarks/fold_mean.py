@@ -133,12 +133,12 @@ def finding(lines: Lines) -> str:
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Means of models",
+    "Averages of a run's models",
     """\
-The default from MiniLM with two folds (`train.folds`). The own model is trained on all labelled
-rows, each fold's model on half of them; the means are over these three models, over the two of
-the folds, or over the own model and the linear probe that it began as. All are scored on the same
-600 test rows of a set.""",
+The default from MiniLM with two folds (`train.folds`). The run's own model, which is saved, is
+trained on all labelled rows, each fold's model on half of them. The means are over these three
+models, over the two models of the folds, or over the own model and the linear probe from which its
+training starts. All are scored on the same 600 test rows of a set.""",
     cells,
     finding,
     [
@@ -146,7 +146,8 @@ the folds, or over the own model and the linear probe that it began as. All are 
             [(name, KEPT) for name in OTHERS], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
         )(melt(lines, (KEPT, *OTHERS), "accuracy"))
     ],
-    "A mean of probabilities needs several models where one is saved. Holdfast makes no such mean.",
+    "No mean is shown to be better than the run's own model, so `holdfast train` makes none. Means "
+    "of probabilities would also need several saved models.",
 )
 
 

@@ -199,7 +199,8 @@ time.""",
             },
         ),
     ],
-    "One set. Accuracy was higher with every layer trained, but the interval contains 0.",
+    "One set. Only the processor time is shown to be shorter: the intervals of the training time "
+    "contain 1. Accuracy was higher with every layer trained, but the interval contains 0.",
 )
 
 

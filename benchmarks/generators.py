@@ -286,7 +286,7 @@ def finding(lines: Lines) -> str:
     return (
         "Two equal generative models are falsely called different in "
         f"{share(*counts(pick(lines, what=NULLS), 'alarms', 'runs'), long=True)} comparisons; "
-        "wanted: at most 5 %."
+        "target: at most 5 %."
     )
 
 

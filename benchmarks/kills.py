@@ -471,8 +471,8 @@ def finding(lines: Lines) -> str:
     same = sum(line["identical"] for line in lines)
     return (
         "Of runs that were killed at a random moment and resumed, "
-        f"{share(same, len(lines), long=True)} end with the same bytes in every file as a run that "
-        "was not disturbed."
+        f"{share(same, len(lines), long=True)} end with the same files, byte for byte apart from "
+        "recorded times, as a run that was not killed."
     )
 
 

@@ -190,9 +190,9 @@ def finding(lines: Lines) -> str:
     if not gap:
         return ""
     return (
-        "With rows labelled in the order of Holdfast's queue, a model reaches 90 % of its accuracy "
-        f"with all labels after {gap.words(1, 2, ' times', sign=False)} as many labels as with "
-        "rows drawn at random."
+        "With rows labelled in the order of Holdfast's queue, a logistic head on frozen vectors "
+        "reaches 90 % of its accuracy with all labels after "
+        f"{gap.words(1, 2, ' times', sign=False)} as many labels as with rows drawn at random."
     )
 
 

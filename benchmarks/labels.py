@@ -563,8 +563,8 @@ def finding(lines: Lines) -> str:
         return ""
     return (
         "The average precision of the audit's ranking of wrong labels is "
-        f"{gap.words(1, 3)} above that of cleanlab (higher is better). Of planted shortcuts it "
-        f"finds {share(*counts(planted, 'found', 'plants'), long=True)}."
+        f"{gap.words(1, 3)} above that of cleanlab's self-confidence (higher is better). Of "
+        f"planted shortcuts it finds {share(*counts(planted, 'found', 'plants'), long=True)}."
     )
 
 

@@ -253,7 +253,7 @@ def finding(lines: Lines) -> str:
         "Read after every label, the comparison calls one of two equal models better in "
         f"{share(*false_alarms(lines, 'shadow'), long=True)} streams; read after every user, an "
         "A/B test of two equal arms does in "
-        f"{share(*false_alarms(lines, 'ab'), long=True)}; wanted: at most 5 %."
+        f"{share(*false_alarms(lines, 'ab'), long=True)}; target: at most 5 %."
     )
 
 

@@ -295,7 +295,7 @@ def finding(lines: Lines) -> str:
     return (
         "The guard's test for a validation loss above that of the best evaluation raises a false "
         f"alarm in {share(*counts(enough, 'alarms', 'trials', shares=True), long=True)} flat runs "
-        f"with {min(ROWS)} validation rows or more; wanted: at most 5 %."
+        f"with {min(ROWS)} validation rows or more; target: at most 5 %."
     )
 
 

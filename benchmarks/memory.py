@@ -282,7 +282,7 @@ def finding(lines: Lines) -> str:
     return (
         "The memorization test raises a false alarm for "
         f"{share(*counts(null, 'alarms', 'runs'), long=True)} models that saw none of the tested "
-        "rows. Training rows with random labels are told from new rows with an AUC of "
+        "rows. Membership inference finds training rows with random labels with an AUC of "
         f"{', and of '.join(parts)} (chance: 0.50; two seeds)."
     )
 
@@ -325,7 +325,8 @@ training, "no model" an attack that sees the rows only (both should be near 0.5)
             part="novelist",
         )(by_training(lines)),
     ],
-    "The defaults do not prevent memorization of wrong labels. Two seeds.",
+    "The defaults do not prevent memorization of wrong labels or of the novelist's texts. Two "
+    "seeds.",
 )
 
 

@@ -58,13 +58,14 @@ def finding(lines: Lines) -> str:
         return ""
     found, wrong = (sum(one["found"] for one in some) for some in (of_pairs, others))
     told = (
-        f"Pairs are found in {share(found, len(of_pairs), long=True)} cells of the set that "
-        f"consists of pairs and in {share(wrong, len(others), long=True)} cells of the others."
+        f"Pairs of rows are found in {share(found, len(of_pairs), long=True)} draws of the set "
+        f"that consists of pairs and in {share(wrong, len(others), long=True)} draws of the others."
     )
     gap = paired(lines, "accuracy", TOGETHER, APART)
     if gap is None:
         return told
-    return f"{told} Keeping pairs together changes test accuracy by {gap.words(100, 1, ' points')}."
+    change = gap.words(100, 1, " points")
+    return f"{told} Keeping pairs of rows in one split changes test accuracy by {change}."
 
 
 CLAIM = Claim(
@@ -72,9 +73,10 @@ CLAIM = Claim(
     "Data",
     "Rows in pairs of different labels",
     """\
-The search for pairs runs on 50 to 1,600 labelled rows of each set, with five seeds; the rows are
-those of `quality`. On the set of pairs the default is trained with the search ("together") and
-without it ("apart"), on the same rows.""",
+A pair of rows is two texts on one subject with different labels. The search for pairs runs on 50 to
+1,600 labelled rows of the [ten sets](quality.md), with five seeds. One set consists of pairs:
+`ai_text`, a human's and a machine's answer to the same prompt. On it the default is trained with
+the search ("together": each pair in one split) and without it ("apart"), on the same rows.""",
     cells,
     finding,
     [
@@ -83,8 +85,8 @@ without it ("apart"), on the same rows.""",
         )([line for line in lines if line["arm"] != SEARCH])
     ],
     """\
-Only one set consists of pairs, so there is no interval over sets. The cells of a set are not
-independent: the intervals above are too narrow.""",
+Only one set consists of pairs, so there is no interval over sets. The draws of a set are not
+independent, so the intervals above are too narrow. No difference in accuracy is shown.""",
 )
 
 

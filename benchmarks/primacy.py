@@ -245,8 +245,9 @@ CLAIM = Claim(
     """\
 TREC sorted by its words, a layer of 128 units over frozen MiniLM features. Sorted: the network is
 trained twelve times on the first thousand rows, then twice on all 2,400. Shuffled: as many updates
-on shuffled rows. The other runs are sorted too; from the evaluation on that detects it they reset
-the head, shuffle the rows, draw late rows twice, or all three.""",
+on shuffled rows. The other runs begin like the sorted run. When an evaluation detects the order,
+they reset the head, draw the rows in random order, draw those after the first thousand twice as
+often, or do all three.""",
     lambda: grid(seed=range(10), arm=ARMS),
     finding,
     [

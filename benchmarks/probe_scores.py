@@ -100,23 +100,26 @@ def finding(lines: Lines) -> str:
         own = [line for line in melted if line["arm"] == name]
         error = 100 * left_out_error(own)
         words.append(f"{name}: correlation {correlation(own):.2f}, error {error:.1f} points")
-    return f"Foretelling the difference of two encoders' probes on test rows: {'; '.join(words)}."
+    what = "How well scores of two encoders' linear probes predict the difference of their test"
+    return f"{what} accuracies: {'; '.join(words)}."
 
 
 COLUMNS: dict[str, Column] = {
     "Cells": lambda lines: str(len(lines)),
     "Correlation with the truth": lambda lines: f"{correlation(lines):.2f}",
-    "Error, leaving a set out, points": lambda lines: f"{100 * left_out_error(lines):.1f}",
-    "The better one has the higher score": right_choices,
+    "Error (leave one set out), points": lambda lines: f"{100 * left_out_error(lines):.1f}",
+    "The better encoder has the higher score": right_choices,
 }
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Which score chooses a base model",
+    "Which score of a linear probe predicts the better encoder",
     """\
-Ridge probes on frozen vectors, as `model.name: auto` fits them, with 100 labelled rows. The error
-is that of the difference on 600 test rows as a straight line through the other sets foretells it.
-The last column counts cells in which the encoders differ by 2 points or more.""",
+Ridge probes on the frozen vectors of MiniLM and all-mpnet-base-v2, as `model.name: auto` fits them,
+with 100 labelled rows (82 of them training rows). Scores are cross-validated. The truth is the
+difference of the probes' accuracies on 600 test rows. The error is the root mean square error of a
+straight line, fitted on the other sets, that predicts this difference. The last column counts cells
+in which the encoders differ by 2 points or more.""",
     cells,
     finding,
     [lambda lines: table({"arm": "Score"}, COLUMNS)(melt(lines, SCORES, "estimate"))],

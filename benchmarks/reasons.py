@@ -310,7 +310,7 @@ def finding(lines: Lines) -> str:
         "A planted word that decides the class is ranked first in "
         f"{part(lines, 'leave_one_out top', 'decides', long=True)} rows. Explanations that come "
         "from a model with shuffled weights pass the test against random words in "
-        f"{part(lines, 'shuffled loo', 'judged', long=True)}; wanted: at most 5 %."
+        f"{part(lines, 'shuffled loo', 'judged', long=True)}; target: at most 5 %."
     )
 
 

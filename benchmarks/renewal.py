@@ -319,8 +319,9 @@ rows only or on the old ones too.""",
     ],
     """\
 With rows of another distribution, feedback in which half of a class is renamed passes the gate
-in half of the cases: only the feedback says what is correct there. Updates from noisy feedback
-are often inconclusive. The command itself was run once.""",
+in half of the cases: the gate has no other labels for such rows than the feedback. Updates from
+noisy feedback are often inconclusive. These are logistic heads; the command itself, which
+fine-tunes, was measured in one cell.""",
 )
 
 

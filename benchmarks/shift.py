@@ -268,9 +268,10 @@ CLAIM = Claim(
 400 labelled rows of product reviews (CR), tested on these and on film reviews (MR), and the
 reverse. Runs: "plain" (random head, never stopped), "default", and "long" (the default with
 twice the epochs). Each run keeps its last checkpoint, its best one ("kept"; "early stopping":
-the lowest validation loss), or an average: EMA, SWA, a soup of checkpoints, or a point on the
-line from the linear probe to the trained weights that the validation rows choose ("wise";
-"wise, start" leans to the probe). An average that the run would not have kept is replaced by
+the lowest validation loss), or an average of weights: exponential moving average ("ema"),
+stochastic weight averaging ("swa"), a greedy mean of the best checkpoints ("soup"), or a point
+between the linear probe and the trained weights that the validation rows choose (WiSE-FT, "wise";
+"wise, start" is closer to the probe). An average that the run would not have kept is replaced by
 its checkpoint, except for fixed points of the line (*, from 0.4 to 1.3 of the way). Models:
 MiniLM, and its last block only.""",
     cells,

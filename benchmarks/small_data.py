@@ -97,13 +97,15 @@ def finding(lines: Lines) -> str:
     for size in SIZES:
         gaps = {
             name: paired(pick(lines, rows=size), "accuracy", MAIN, peer, BY)
-            for name, peer in (("Trainer's", PLAIN), ("Trainer's with early stopping", STOPPING))
+            for name, peer in (("Trainer", PLAIN), ("Trainer with early stopping", STOPPING))
         }
         found = [
-            f"{gap.words(100, 1, ' points')} above {peer}" for peer, gap in gaps.items() if gap
+            f"{gap.words(100, 1, ' points')} compared with {peer}"
+            for peer, gap in gaps.items()
+            if gap
         ]
         parts += [f"with {size} labelled rows, {' and '.join(found)}"] if found else []
-    return f"Holdfast's test accuracy is, {'; '.join(parts)}." if parts else ""
+    return f"Difference in test accuracy of Holdfast: {'; '.join(parts)}." if parts else ""
 
 
 CLAIM = Claim(
@@ -115,8 +117,8 @@ MiniLM on CR, MR and TREC without duplicates. 82 % of the labelled rows are trai
 others validation rows; the 2,000 test rows are the same for every seed and size. Systems on the
 same rows: Holdfast's default; Trainer (3 epochs, batches of 8); Trainer with early stopping (at
 most 20 epochs, patience 3, the best checkpoint restored); SetFit; the linear probe of Holdfast's
-run. Every system trains on the training rows only ("all rows": also on the validation rows). The
-lines are those of the default before it was cross-fitted up to 400 rows.""",
+run. Every system trains on the training rows only. Holdfast's default was an earlier one, without
+folds (cross-fitting); [another page](quality.md) has the present default.""",
     lambda: cells(quick=False),
     finding,
     [
@@ -146,8 +148,9 @@ lines are those of the default before it was cross-fitted up to 400 rows.""",
     ],
     """\
 The defaults were chosen on these sets, so another set may show a smaller difference ([ten
-sets](quality.md)). Differences are not shown where the interval contains 0. One run of SetFit
-shows no difference.""",
+sets](quality.md)). Where an interval contains 0, no difference is shown. SetFit has one run, which
+cannot show a difference. Texts are in full here and cut on the page of ten sets, so the accuracies
+of the two pages cannot be compared.""",
 )
 
 

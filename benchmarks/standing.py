@@ -99,8 +99,8 @@ def finding(lines: Lines) -> str:
     if not gap:
         return ""
     return (
-        f"The default's test accuracy is {gap.words(100, 1, ' points')} above that of its own "
-        "linear probe."
+        "With 100 to 1,600 labelled rows together, the default's test accuracy is "
+        f"{gap.words(100, 1, ' points')} above that of its own linear probe."
     )
 
 
@@ -135,7 +135,8 @@ stage before fine-tuning; the other settings change what they name.""",
             "rows",
         )(with_probe(lines))
     ],
-    "Few of the planned cells were run: each difference is of as many pairs as the table says.",
+    "Few of the planned cells were run. Where an interval contains 0, or there is none, no "
+    "difference is shown. The default had no folds yet ([the present one](quality.md)).",
     files=("methods", NAME),
 )
 

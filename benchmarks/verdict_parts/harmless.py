@@ -128,24 +128,25 @@ def cells(runs: int = 60, live: int = 10) -> list[dict[str, Any]]:
 def finding(lines: Lines) -> str:
     return (
         "Simulated classifiers that do not overfit are called overfit or memorizing in "
-        f"{share(*counts(lines, 'named', 'runs'), long=True)} runs; wanted: at most 5 %."
+        f"{share(*counts(lines, 'named', 'runs'), long=True)} runs; target: at most 5 %."
     )
 
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
-    what = "Harmless classifiers, simulated: called overfit or memorizing"
+    what = "Simulated classifiers without overfitting, most called inconclusive: called overfit"
+    what += " or memorizing"
     return [(what, share(*counts(lines, "named", "runs"), long=True), "")]
 
 
 CLAIM = Claim(
     NAME,
     "Verdicts",
-    "Harmless classifiers, simulated",
+    "Simulated classifiers that do not overfit",
     """\
-Simulated two-class models that learn until evaluation 8 and then stay as good as they are, while
-the margin of each row goes on changing and 98 % of the training rows are correct. The true
-accuracy on new rows is 0, 5 or 8 points lower (the gap), less than the 10 points that count as
-overfitting, and no loss truly rises.""",
+Simulated two-class models that learn until evaluation 8 and then neither improve nor get worse,
+while the margin of each row goes on changing. 98 % of the training rows are correct. The true
+accuracy gap (training minus new rows) is 0, 0.05 or 0.08. Overfitting means a gap above 0.10 or a
+true loss that rises; here neither is the case.""",
     cells,
     finding,
     [

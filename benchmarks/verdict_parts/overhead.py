@@ -22,18 +22,19 @@ def cells() -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     return (
-        "The guard, which judges and advises at every evaluation, adds "
-        f"{mean_words(lines, 'share', 100, 2, ' %')} to the rest of the training time."
+        "Computing the guard's verdicts and advice adds "
+        f"{mean_words(lines, 'share', 100, 2, ' %')} to the training time, in which the "
+        "evaluations that the guard reads are already included."
     )
 
 
 CLAIM = Claim(
     NAME,
     "Speed and memory",
-    "What the guard costs",
+    "The time of the guard's verdicts",
     """\
-`holdfast train` on 400 labelled rows with its defaults. The time of the evaluations themselves
-counts as training and has its own column.""",
+`holdfast train` on 400 labelled rows with its defaults. The guard needs the evaluations of training
+and validation rows. Their time counts as training, and has its own column.""",
     cells,
     finding,
     [

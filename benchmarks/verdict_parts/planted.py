@@ -213,10 +213,11 @@ def finding(lines: Lines) -> str:
     found = by_rule(pick(lines, course="rising", effect=2.0))
     return (
         "On simulated runs whose true loss stays flat the guard raises a false alarm in "
-        f"{share(*counts(pick(flat, rule='guard'), 'alarms', 'runs'), long=True)} runs, early "
-        "stopping with patience 5 in "
+        f"{share(*counts(pick(flat, rule='guard'), 'alarms', 'runs'), long=True)} runs; early "
+        "stopping with patience 5 stops "
         f"{share(*counts(pick(flat, rule='patience 5'), 'alarms', 'runs'), long=True)}. A large "
-        "rise (effect 2) is found by the guard in "
+        "rise (effect 2: twice what a paired test finds with a power of 0.9) is found by the guard "
+        "in "
         f"{share(*counts(pick(found, rule='guard'), 'alarms', 'runs'), long=True)} runs."
     )
 
