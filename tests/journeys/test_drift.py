@@ -69,8 +69,11 @@ def test_like_rows_are_alike(holdfast: Any, run: Path, clean: Path) -> None:
 
 
 def test_other_rows_are_noticed_dated_and_shown(holdfast: Any, run: Path, turned: Path) -> None:
-    done = holdfast("drift", run, turned, "--json", "--fail-on", "differ")
+    done = holdfast("drift", run, turned, "--json")
     assert done.code == 3
+    verdict = json.loads(done.out)["verdict"]
+    for fail_on, codes in (("differ", {3}), ("harmful", {3} if verdict == "harmful" else {0})):
+        assert holdfast("drift", run, turned, "--fail-on", fail_on).code in codes
     found = json.loads(done.out)
     assert found["verdict"] in ("differ", "harmful")
     assert "inputs" in found["differ"]
@@ -82,7 +85,7 @@ def test_other_rows_are_noticed_dated_and_shown(holdfast: Any, run: Path, turned
     assert found["accuracy"]["estimated"]["value"] is None
     assert "unlike" in found["accuracy"]["estimated"]["why"]
     shown = holdfast("drift", run, turned)
-    assert shown.code == 0
+    assert shown.code == 3
     assert max(map(len, shown.out.splitlines())) <= 80
     assert "cannot be estimated without labels" in " ".join(shown.out.split())
 

@@ -74,8 +74,8 @@ app = typer.Typer(
     "  1    a bug in Holdfast\n"
     "  2    an error in the input\n"
     "  3    done, with a result that needs attention: a --fail-on verdict,\n"
-    "       drift, an update that is rejected or inconclusive, or a threshold\n"
-    "       that cannot be guaranteed\n"
+    "       a change found by drift, an update that is rejected or\n"
+    "       inconclusive, or a threshold that cannot be guaranteed\n"
     "  130  interrupted; continue with --resume",
 )
 

@@ -35,7 +35,7 @@ def command(
     ] = 100_000,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="VERDICT", help="Exit with 3 at this verdict: differ or harmful."),
+        typer.Option(metavar="VERDICT", help="Exit with 3 at: differ (default) or harmful."),
     ] = None,
     *,
     output: Output,
@@ -57,7 +57,7 @@ def command(
     verdicts_met = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(
         result.verdict, set()
     )
-    if verdicts_met & set(fail_on or ()):
+    if verdicts_met & set(fail_on or VERDICTS):
         raise typer.Exit(EXIT_VERDICT_REACHED)
 
 
