@@ -25,9 +25,11 @@ from quality import MINILM, OURS, STRONG, possible, rows_of
 
 NAME = "default_plans"
 DEFAULT = OURS[MINILM]
-# Folds, steps of contrast and their learning rate, compared where rows are few. The default, two
-# folds of 40 steps at 1e-4, takes as long as 75 steps without folds.
+# Folds, steps of contrast and their learning rate, compared where rows are few. The default with
+# 100 rows, two folds of 40 steps at 1e-4, takes as long as 75 steps without folds.
 CONTRAST_PLANS = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
+# With 50 rows the default has 25 steps; this was its plan before.
+FEWEST_ROWS, LONGER_PLAN = 50, (2, 40, 1e-4)
 STRONG_CONTRAST_PLANS = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
 # With 400 rows: folds, and epochs at 1e-4. The second is the default; six epochs are the default's.
 EPOCH_PLANS = ((0, 6), (2, 6), (2, 4), (2, 3))
@@ -37,6 +39,8 @@ SHORT_SETS = ("cr", "mr", "trec", "queries")
 # Sets whose labels are words, which the default may learn from.
 NAMED_SETS = ("banking77", "packages", "instructions", "queries", "clinic")
 WITHOUT_NAMES = f"without names, {MINILM}"
+# As the longer plan for 50 rows.
+LONGER_WITHOUT_NAMES = f"{LONGER_PLAN[1]} steps without names, {MINILM}"
 # Six or seven rows of each of many classes.
 MANY_ROWS = 500
 # Texts of the set without their labels, and how they are labelled.
@@ -57,6 +61,13 @@ def arms() -> dict[str, Arm]:
     settings: dict[str, dict[str, Any]] = {
         DEFAULT: embedded,
         WITHOUT_NAMES: {**embedded, "data.class_names": False},
+        LONGER_WITHOUT_NAMES: {
+            **embedded,
+            "data.class_names": False,
+            "train.folds": LONGER_PLAN[0],
+            "methods.contrast.steps": LONGER_PLAN[1],
+            "methods.contrast.learning_rate": LONGER_PLAN[2],
+        },
         **{name: {**embedded, "data.unlabelled_by": how} for name, how in UNLABELLED.items()},
         **{
             name: {**embedded, "train.folds": 0, "train.patience": count}
@@ -64,7 +75,7 @@ def arms() -> dict[str, Arm]:
         },
     }
     for encoder, model, plans in (
-        (MINILM, "embedded", CONTRAST_PLANS),
+        (MINILM, "embedded", (*CONTRAST_PLANS, LONGER_PLAN)),
         (STRONG, strong, STRONG_CONTRAST_PLANS),
     ):
         for folds, steps, rate in plans:
@@ -101,6 +112,12 @@ def cells(part: str) -> list[dict[str, Any]]:
     """The cells of a part, seed by seed."""
     planned: dict[str, list[dict[str, Any]]] = {
         "folds": [
+            *grid(
+                seed=range(2),
+                rows=[FEWEST_ROWS],
+                data=SETS,
+                arm=[contrast_plan(*LONGER_PLAN, MINILM)],
+            ),
             *(
                 cell
                 for sizes, seeds in (((100, 50), 2), ((200,), 1))
@@ -131,7 +148,8 @@ def cells(part: str) -> list[dict[str, Any]]:
             ),
         ],
         "names": [
-            *grid(seed=range(2), rows=(50, 100), data=NAMED_SETS, arm=[WITHOUT_NAMES]),
+            *grid(seed=range(2), rows=[100], data=NAMED_SETS, arm=[WITHOUT_NAMES]),
+            *grid(seed=range(2), rows=[FEWEST_ROWS], data=NAMED_SETS, arm=[LONGER_WITHOUT_NAMES]),
             *grid(
                 seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=[DEFAULT, WITHOUT_NAMES]
             ),
@@ -209,6 +227,7 @@ means of sets where at least five sets were measured, otherwise over pairs.""",
         lambda lines: comparison(
             [
                 (DEFAULT, WITHOUT_FOLDS),
+                (DEFAULT, contrast_plan(*LONGER_PLAN, MINILM)),
                 (CHOSEN, WITHOUT_FOLDS),
                 *(
                     (contrast_plan(*one, encoder), contrast_plan(*plans[0], encoder))
@@ -221,6 +240,7 @@ means of sets where at least five sets were measured, otherwise over pairs.""",
                 *((epoch_plan(*one), epoch_plan(*EPOCH_PLANS[0])) for one in EPOCH_PLANS[1:]),
                 (epoch_plan(*STRONG_EPOCH_PLANS[1]), epoch_plan(*STRONG_EPOCH_PLANS[0])),
                 (DEFAULT, WITHOUT_NAMES),
+                (contrast_plan(*LONGER_PLAN, MINILM), LONGER_WITHOUT_NAMES),
                 *((name, DEFAULT) for name in UNLABELLED),
                 *((name, epoch_plan(*EPOCH_PLANS[0])) for name in PATIENCE),
             ],
