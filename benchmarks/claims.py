@@ -10,6 +10,7 @@ cell without a line is in no table; the page says how many of the planned cells 
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
 import math
@@ -43,6 +44,8 @@ LEAST_SHARE = 0.2
 LEAST_SETS = 5
 # Fewer runs than this have no interval: with two, a t interval is twelve times their spread.
 LEAST_RUNS = 3
+# Times of the same machine are compared within so many hours: other work on it comes and goes.
+SAME_HOURS = 3
 INTERVAL = "95 % CI"
 INTRODUCTION = """\
 # Results
@@ -218,13 +221,13 @@ def paired(
 ) -> Gap | None:
     """First minus second (``times``: first ÷ second) of runs that are alike in ``by``; ``None``
     where there are none. Where at least ``LEAST_SETS`` sets were measured their means are the
-    units of the interval. Of times only pairs that were measured on one day count: the same machine
-    may be half as fast on another."""
+    units of the interval. Of times only pairs that were measured within ``SAME_HOURS`` count: the
+    same machine may be half as fast later."""
     found = [{**dict.fromkeys(by), **line, "arm": line.get(arm)} for line in lines]
     found = [line for line in found if line.get(name) is not None]
     groups = matched(found, by, (first, second))
     if times:
-        groups = [one for one in groups if _day(one[first]) == _day(one[second])]
+        groups = [one for one in groups if _hours_between(one[first], one[second]) <= SAME_HOURS]
     if not groups:
         return None
     change = math.log if times else float
@@ -241,8 +244,13 @@ def paired(
     return Gap(back(middle), back(low), back(high), over)
 
 
-def _day(line: Line) -> str:
-    return str(line.get("_when", ""))[:10]
+def _hours_between(one: Line, other: Line) -> float:
+    """0 where a line has no time."""
+    times = [str(line.get("_when", "")) for line in (one, other)]
+    if not all(times):
+        return 0.0
+    first, second = map(datetime.datetime.fromisoformat, times)
+    return abs((first - second).total_seconds()) / 3600
 
 
 CHOSEN = "the best on the other sets"

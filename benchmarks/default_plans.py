@@ -216,7 +216,7 @@ texts: up to 2,000, labelled by label propagation or self-training. "Patience" s
 of up to 20 evaluations without improvement, without folds. A comparison that is in no row of the
 table was planned and has not been measured. "The best on the other sets" is the plan, of those with
 and without folds, with the highest mean over all sets but the one that is scored. Processor time is
-that of the whole command, over the pairs that were measured on one day. Intervals are over the
+that of the whole command, over the pairs that were run within 3 hours. Intervals are over the
 means of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [
         *(cell for part in PARTS for cell in cells(part)),

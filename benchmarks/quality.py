@@ -304,7 +304,7 @@ default from MiniLM; "auto" lets Holdfast choose between the two encoders. "Earl
 Trainer (at most 20 epochs, patience 3). "Probe" is the linear probe fitted on all labelled rows
 ("both": on the vectors of both encoders). SetFit was planned; without a row it has no measurement.
 [Another page](default_plans.md) compares the plans that the default was chosen from. Processor time
-is that of the whole command, over the pairs that were measured on one day. Intervals are over the
+is that of the whole command, over the pairs that were run within 3 hours. Intervals are over the
 means of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,

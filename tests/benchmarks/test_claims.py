@@ -99,13 +99,13 @@ def test_a_ratio_is_the_geometric_mean() -> None:
     assert found.low < found.value < found.high
 
 
-def test_times_of_different_days_are_not_compared() -> None:
+def test_times_hours_apart_are_not_compared() -> None:
     from claims import paired
 
     some = lines({"a": [2.0, 8.0, 4.0], "b": [1.0, 1.0, 2.0]})
     for place, line in enumerate(some):
-        # The second pair on two days.
-        line["_when"] = f"2026-11-{20 + (place == 1)}T10:00:00"
+        # Of the second pair one run is four hours later.
+        line["_when"] = f"2026-11-20T{10 + 4 * (place == 1)}:00:00+00:00"
     ratio = paired(some, "accuracy", "a", "b", times=True)
     assert ratio
     assert ratio.value == pytest.approx(2)
