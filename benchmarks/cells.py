@@ -47,7 +47,7 @@ def grid(**axes: Iterable[Any]) -> list[dict[str, Any]]:
 def run_cells(
     name: str,
     cells: Sequence[Cell],
-    run_one: Callable[[Cell], Result],
+    run_one: Callable[[Cell], Result | None],
     out: Path | None = None,
     *,
     minutes: float | None = None,
@@ -82,7 +82,7 @@ def run_command(
     name: str,
     about: str,
     cells: Callable[..., Sequence[Cell]],
-    run_one: Callable[[Cell], Result],
+    run_one: Callable[[Cell], Result | None],
     parts: Sequence[str] = (),
 ) -> None:
     """The command of a benchmark. Where its cells come in ``parts``, ``cells`` takes the name of
@@ -155,7 +155,7 @@ Turn = Iterator[tuple[int, Cell, Callable[[], Result | None]]]
 
 
 def _in_turn(
-    todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result], deadline: float
+    todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result | None], deadline: float
 ) -> Turn:
     for number, cell in todo:
         if time.monotonic() < deadline:
@@ -163,7 +163,10 @@ def _in_turn(
 
 
 def _at_once(
-    jobs: int, todo: Sequence[tuple[int, Cell]], run_one: Callable[[Cell], Result], deadline: float
+    jobs: int,
+    todo: Sequence[tuple[int, Cell]],
+    run_one: Callable[[Cell], Result | None],
+    deadline: float,
 ) -> Turn:
     """The cells as they end, ``jobs`` processes at a time, each begun new for one thread."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

@@ -90,12 +90,13 @@ def run_one(cell: Cell) -> Result | None:
     every = [own, *of_folds]
     probe = {**own, **fitted.trained.initial_tensors}
     assert probe.keys() == own.keys()
+    of_own, of_probe, *others = (logits(state) for state in (own, probe, *of_folds))
     answers = {
-        KEPT: logits(own),
-        WITH_PROBE: softmax(logits(own), axis=1) + softmax(logits(probe), axis=1),
-        PROBE: logits(probe),
+        KEPT: of_own,
+        WITH_PROBE: softmax(of_own, axis=1) + softmax(of_probe, axis=1),
+        PROBE: of_probe,
         **{name: logits(interpolate(probe, own, share)) for name, share in BETWEEN.items()},
-        PROBABILITIES: sum(softmax(logits(one), axis=1) for one in every),
+        PROBABILITIES: sum(softmax(one, axis=1) for one in (of_own, *others)),
         WEIGHTS: logits(mean(every)),
         OF_FOLDS: logits(mean(of_folds)),
     }

@@ -41,7 +41,7 @@ NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
 SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
 SETS = (*SEVEN, "instructions", "queries", "clinic")
-# The fewest and the most labelled rows that a set has, where these are no 50 to 1,600.
+# The fewest and the most labelled rows, for sets that cannot give 50 to 1,600.
 ROWS_OF_SET = {
     "banking77": (100, 400),
     "packages": (50, 400),
