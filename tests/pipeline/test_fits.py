@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,10 @@ from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import MemoryLimit
+from holdfast.fits import compose
 from holdfast.fits.compose import make_training_plan, model_size
+from holdfast.fits.run_facts import make_run_facts
+from holdfast.plan import defaults
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
@@ -217,16 +221,41 @@ def test_a_large_model_on_few_rows_is_oversized_and_a_small_one_never(
     parameters: int, rows: int, oversized: bool
 ) -> None:
     with record_decisions() as log:
-        model_size(big(parameters), Rows(rows))
+        model_size(big(parameters), Rows(rows), measured=False)
     (decision,), findings = decisions_and_findings(log)
     assert (decision.chosen == "oversized") is oversized
     assert [finding.check for finding in findings] == ["model_size"] * oversized
     assert all("model.adapter.kind=lora" in f.remedy and "freeze" in f.remedy for f in findings)
 
 
+def test_a_plan_that_was_measured_is_not_too_large() -> None:
+    with record_decisions() as log:
+        model_size(big(110_000_000), Rows(100), measured=True)
+    (decision,), findings = decisions_and_findings(log)
+    assert decision.chosen == "fits"
+    assert "1,100,000 per row" in decision.because
+    assert not findings
+
+
+def test_the_default_plan_of_a_large_sentence_encoder_is_not_called_too_large(
+    make: Make, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny model counts as one of base size here, and as too large for the rows."""
+    monkeypatch.setattr(defaults, "SMALL_PARAMETERS", 1000)
+    monkeypatch.setattr(compose, "SMALL_MODEL", 1000)
+    monkeypatch.setattr(compose, "MAX_PARAMETERS_PER_ROW", 10)
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "modules.json").write_text("[]", "utf-8")
+    for factor, too_large in ((1, False), (10, True)):
+        plan = make(f"model.name={folder}", f"train.learning_rate={factor * 5e-5}")
+        checks = [finding.check for finding in plan.findings]
+        assert ("model_size" in checks) is too_large
+        assert (make_run_facts(plan).trainable is not None) is too_large
+
+
 def test_the_ratio_is_said_a_row_and_a_token() -> None:
     with record_decisions() as log:
-        model_size(big(2_000_000), Rows(100))
+        model_size(big(2_000_000), Rows(100), measured=False)
     (decision,), _ = decisions_and_findings(log)
     assert "20,000 per row" in decision.because
     assert "2,000 per token" in decision.because

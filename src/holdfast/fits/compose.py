@@ -27,7 +27,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
-from holdfast.fits.policies import keep_rule
+from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
@@ -155,7 +155,8 @@ def _training_plan(
         notify(*loss_notes)
         task = definition.make_task(loaded, splits.train_rows.table, recipe, metric)
         plan = _with_teacher(plan, parts, recipe, task)
-        model_size(network, splits.train)
+        measured = within_measured_recipe(recipe, plan.phases, parts.sizes, loaded.defaults)
+        model_size(network, splits.train, measured)
         need, memory, tight = check_fit(
             network, task, learnt, plan.phases, recipe.train.precision, shards=_shards(recipe)
         )
@@ -435,12 +436,12 @@ MAX_PARAMETERS_PER_ROW = 150_000
 SMALL_MODEL = 40_000_000
 
 
-def model_size(network: Network, examples: Examples) -> None:
+def model_size(network: Network, examples: Examples, measured: bool) -> None:
     """Log the trainable parameters per training row, and warn where there are far too many.
 
     More than 150,000 per row, in a model with more than 40 million trainable parameters, is
-    oversized; the remedy is an adapter, freezing or a smaller model. Without rows there is no ratio
-    and no warning.
+    oversized, unless its plan was ``measured`` in benchmarks; the remedy is an adapter, freezing or
+    a smaller model. Without rows there is no ratio and no warning.
     """
     rows = len(examples)
     _, trainable = count_parameters(network)
@@ -450,8 +451,12 @@ def model_size(network: Network, examples: Examples) -> None:
         f"{trainable:,} trainable parameters and {rows:,} training rows: {per_row:,.0f} per row, "
         f"{trainable / max(1, tokens):,.0f} per token"
     )
-    oversized = trainable > SMALL_MODEL and per_row > MAX_PARAMETERS_PER_ROW
-    reason = _size_reason(network, trainable, oversized)
+    too_many = trainable > SMALL_MODEL and per_row > MAX_PARAMETERS_PER_ROW
+    oversized = too_many and not measured
+    if too_many and measured:
+        reason = "no run of such a model with this plan failed in benchmarks"
+    else:
+        reason = _size_reason(network, trainable, oversized)
     notify(Decision(CHECK, "oversized" if oversized else "fits", f"{size}; {reason}"))
     if not oversized:
         return

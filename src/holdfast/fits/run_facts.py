@@ -23,6 +23,7 @@ from holdfast.core.events import Monitor
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
+from holdfast.fits.policies import within_measured_recipe
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
@@ -61,7 +62,10 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
     )
     classes = getattr(training_plan.task, "classes", None) if has_classes else None
-    plan = training_plan.plan
+    plan, loaded = training_plan.plan, training_plan.loaded
+    parameters, trainable = count_parameters(loaded.network)
+    sizes = (parameters, len(training_plan.train), training_plan.classes)
+    measured = within_measured_recipe(training_plan.recipe, plan.phases, sizes, loaded.defaults)
     recipe: Recipe = training_plan.recipe
     probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
     # The label type, where it was inferred from the rows.
@@ -74,7 +78,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         planned_looks=len(training_plan.plan.evaluate_at),
         train_rows=len(training_plan.train),
         train_tokens=int(training_plan.train.lengths.sum()),
-        trainable=count_parameters(training_plan.loaded.network)[1],
+        trainable=None if measured else trainable,
         peak_rate=training_plan.recipe.train.learning_rate,
         usual_rates=training_plan.usual_rates,
         findings=(*training_plan.prepared.findings, *training_plan.findings),

@@ -167,13 +167,13 @@ class RunDisplay:
             self._live = self._bar = None
 
     def _report_time(self, run: Run) -> None:
-        """The expected duration, from the time that rows took before the first step."""
+        """The expected remaining duration, from the time that rows took before the first step."""
         seconds = expected_seconds(run)
         if seconds is None:
             text = "known after the first steps"
         else:
             after = ", including scoring and probes" if run.job.overhead_s is not None else ""
-            text = f"about {seconds_phrase(seconds)}{after}, measured before the first step"
+            text = f"about {seconds_phrase(seconds)} more{after}, measured before the first step"
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:

@@ -313,7 +313,8 @@ BY_SIZE: tuple[Label, ...] = ("overfit", "memorizing", "diverging", "inconclusiv
 
 def too_large(history: History) -> Symptom | None:
     """A cause, without a label, where more than 40 million parameters are trainable, and more than
-    150,000 per training row: above it full fine-tuning sometimes fails by chance (2006.04884)."""
+    150,000 per training row: above it full fine-tuning sometimes fails by chance (2006.04884). A
+    plan that benchmarks measured did not (``RunFacts.trainable``)."""
     known = history.run_facts
     if not known.trainable or not known.train_rows or not history.snapshots:
         return None
