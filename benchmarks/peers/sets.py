@@ -1,6 +1,7 @@
 """Ten sets of nine kinds, cut short: opinions (CR, MR), types of question (TREC), intents
 (BANKING77), human or machine (pairs on one side), sections of packages, authors of paragraphs,
-tasks that an instruction sets, what a question asks of a table, topics of a doctor's dialogue.
+tasks that an instruction sets, what a question asks of a table, topics of a doctor's dialogue. And
+five on which no default was chosen (``FRESH_SETS``).
 
 Texts are cut to their first words, so that a run takes seconds; the groups of a set (pairs,
 sources, novels) never stand on both sides of the division into labelled and test rows.
@@ -41,6 +42,8 @@ NOVEL_LINES = slice(100, 2000)
 PLAIN = ("cr", "mr", "trec")
 SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
 SETS = (*SEVEN, "instructions", "queries", "clinic")
+# Sets on which no default was chosen.
+FRESH_SETS = ("essays", "databases", "conditions", "passages", "other_intents")
 # The fewest and the most labelled rows, for sets that cannot give 50 to 1,600.
 ROWS_OF_SET = {
     "banking77": (100, 400),
@@ -48,12 +51,24 @@ ROWS_OF_SET = {
     "instructions": (100, 1600),
     "queries": (50, 400),
     "clinic": (50, 400),
+    "databases": (50, 100),
+    "other_intents": (400, 400),
 }
 # All intents: many classes, for questions that few classes do not pose.
 MANY_CLASSES = "intents"
 TASKS, TOPICS = 10, 8
 # Three of four questions ask for no aggregate: so many of them are kept.
 MOST_OF_CLASS = 600
+# Of the fresh sets: words of an essay or a passage, intents, databases, most conditions.
+LONG_WORDS, OTHER_INTENTS, DATABASES, MOST_CONDITIONS = 64, 50, 13, 3
+PASSAGES = (
+    "A Little Princess",
+    "CLARA VAUGHAN",
+    "Jane Eyre",
+    "NIGHT AND DAY",
+    "THE MAN OF PROPERTY",
+    "WIVES AND DAUGHTERS.",
+)
 
 
 def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_ROWS) -> Parts:
@@ -83,12 +98,12 @@ def first_words(text: str, count: int = WORDS) -> str:
 
 
 @functools.cache
-def banking(intents: int = INTENTS) -> Rows:
+def banking(intents: int = INTENTS, first: int = 0) -> Rows:
     """So many intents of 77, drawn once, of the training and the test file."""
     rows = [row for file in ("train.csv", "test.csv") for row in _table(f"banking77/{file}")]
     names = sorted({row["label"] for row in rows})
     order = generator(0, "benchmark", "intents").permutation(len(names))
-    chosen = {names[i] for i in order[:intents]}
+    chosen = {names[i] for i in order[first : first + intents]}
     found = [(first_words(row["text"]), row["label"]) for row in rows if row["label"] in chosen]
     return without_copies(_rows(found))
 
@@ -144,6 +159,50 @@ def clinic() -> Rows:
         for row in _objects(f"mts_dialog/{file}.jsonl.gz")
     ]
     return without_copies(_rows(_largest(found, TOPICS)))
+
+
+@functools.cache
+def essays() -> Rows:
+    """Whether a human (one of five) or a machine wrote an essay."""
+    found = [
+        (first_words(row["text"], LONG_WORDS), row["label"])
+        for row in _table("ai_text/essays.csv.gz")
+    ]
+    return without_copies(_rows(found))
+
+
+@functools.cache
+def databases() -> Rows:
+    """Which database a question can be answered from."""
+    found = [
+        (first_words(row["question"]), row["db_id"])
+        for row in _objects("text2code/spider_dev.jsonl.gz")
+    ]
+    return without_copies(_rows(_largest(found, DATABASES)))
+
+
+@functools.cache
+def conditions() -> Rows:
+    """How many conditions a question sets: one, two, or three and more."""
+    found = [
+        (first_words(row["question"]), str(min(MOST_CONDITIONS, 1 + row["sql"].count(" AND "))))
+        for row in _objects("text2code/wikisql_train.jsonl.gz")
+        if " WHERE " in row["sql"]
+    ]
+    return without_copies(_rows(found))
+
+
+@functools.cache
+def passages() -> Rows:
+    """Which of six novels a paragraph is from."""
+    lines = _corpus()
+    found = [
+        (first_words(line, LONG_WORDS), title)
+        for title in PASSAGES
+        for line in lines[lines.index(title) :][NOVEL_LINES]
+        if len(line.split()) >= LONG_WORDS // 2
+    ]
+    return without_copies(_rows(found))
 
 
 def _largest(found: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
@@ -241,6 +300,11 @@ WHOLE: dict[str, Callable[[], Rows]] = {
     "instructions": instructions,
     "queries": queries,
     "clinic": clinic,
+    "essays": essays,
+    "databases": databases,
+    "conditions": conditions,
+    "passages": passages,
+    "other_intents": functools.partial(banking, OTHER_INTENTS, INTENTS),
 }
 GROUPED: dict[str, Callable[[dict[str, int], int, int], Parts]] = {
     "ai_text": machine_text,
