@@ -111,7 +111,7 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert chosen.what == "base model"
     assert chosen.chosen.startswith("tiny")
     assert chosen.prominent
-    assert "linear probe 0.768 out of fold (56 rows)" in chosen.because
+    assert "linear probe: accuracy 76.8 % out of fold (56 rows)" in chosen.because
     assert "the highest expected score after training; licence not stated" in chosen.because
     assert chosen.because.endswith(f"SHA-256 {file_sha256(other / 'model.safetensors')[:12]}")
     assert (embedded.what, embedded.chosen) == ("base model embedded", "not chosen")
@@ -557,10 +557,10 @@ def test_training_is_expected_to_remove_at_most_half_of_a_probes_errors(
     monkeypatch.setattr(base_model, "TUNING_GAINS", {math.inf: (0.0, 0.9)})
     models = prepared("model.freeze=none", "train.folds=0")[0].base_models
     tiny, embedded = models.choose(np.arange(56)).decisions
-    (probe,) = re.findall(r"linear probe (0\.\d+) out of fold", embedded.because)
-    (ahead,) = re.findall(r"over embedded's ([+-]\d+\.\d) points", tiny.because)
+    (probe,) = re.findall(r"linear probe: accuracy (\d+\.\d) % out of fold", embedded.because)
+    (ahead,) = re.findall(r"over embedded's linear probe ([+-]\d+\.\d) points", tiny.because)
     (behind,) = re.findall(r"after training −?(-?\d+\.\d) points relative", embedded.because)
-    wrong = 100 * (1 - float(probe)) - float(ahead)
+    wrong = 100 - float(probe) - float(ahead)
     assert -float(behind) == pytest.approx(float(ahead) + wrong / 2, abs=0.2)
 
 

@@ -37,7 +37,7 @@ from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
-from holdfast.core.wording import seconds_phrase
+from holdfast.core.wording import percent_phrase, seconds_phrase
 from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.models.loading.card import card_here
 from holdfast.models.loading.hub_models import hub_models
@@ -329,9 +329,10 @@ class BaseModels:
         for one, rows in zip(self.candidates, scores, strict=True):
             tuned = next(option for option in options if option.candidate is one)
             option = taken if taken.candidate is one else tuned
-            n = int(np.isfinite(rows).sum())
+            n, mean = int(np.isfinite(rows).sum()), float(np.nanmean(rows))
+            probed = f"accuracy {percent_phrase(mean, 1)}" if self._has_classes else f"{mean:.3f}"
             text = [
-                f"linear probe {np.nanmean(rows):.3f} out of fold ({n} rows)",
+                f"linear probe: {probed} out of fold ({n} rows)",
                 *([] if one is embedded else [option.advantage.phrase(one.prior, score)]),
                 *([_gain_phrase(measured)] if measured and one is embedded else []),
                 f"training takes about {seconds_phrase(option.seconds)}",
@@ -356,8 +357,8 @@ class Advantage:
     def phrase(self, prior: Prior, score: str) -> str:
         """It as a sentence's part; ``score`` is what the probes were compared by."""
         return (
-            f"expected advantage of the linear probe over embedded's {100 * self.mean:+.1f} points "
-            f"({score}; {self.interval}; {prior.source})"
+            f"expected advantage over embedded's linear probe {100 * self.mean:+.1f} points "
+            f"({self.interval}; {score}; {prior.source})"
         )
 
     @property
