@@ -146,12 +146,12 @@ def cells(part: str) -> list[dict[str, Any]]:
             *grid(seed=range(2), rows=[100], data=NAMED_SETS, arm=[WITHOUT_NAMES]),
             *grid(seed=range(2), rows=[FEWEST_ROWS], data=NAMED_SETS, arm=[LONGER_WITHOUT_NAMES]),
             *grid(
-                seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=[DEFAULT, WITHOUT_NAMES]
+                seed=range(5), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=[DEFAULT, WITHOUT_NAMES]
             ),
         ],
         "unlabelled": [
             *grid(seed=range(2), rows=(100,), data=UNLABELLED_SETS, arm=list(UNLABELLED)),
-            *grid(seed=range(2), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
+            *grid(seed=range(5), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
         ],
         "patience": grid(seed=[0], rows=(400,), data=SETS, arm=list(PATIENCE)),
     }
