@@ -255,13 +255,13 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
     percent = "/".join(f"{share:.0%}".rstrip("%") for share in outcome.fractions)
     given_notes = [f"the {n} rows are given" for n in SPLIT_NAMES if n in outcome.combined.tables]
     how = f"the source is split {percent} into {', '.join(outcome.split_names)}"
-    units = outcome.units
-    units_note = (
-        f"{int(units.shared.sum())} rows stay with their duplicates or group in "
-        f"{int((units.sizes > 1).sum())} units, which moved {int(outcome.moved.sum())} rows to "
-        "another split"
-    )
-    notes = [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
+    notes = [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}"]
+    if outcome.units.shared.any():
+        moved = int(outcome.moved.sum())
+        notes.append(
+            f"{int(outcome.units.shared.sum())} rows stay with their duplicates or group"
+            + (f", which moved {count_phrase(moved, 'row')} to another split" if moved else "")
+        )
     if outcome.joined_pairs is not None:
         notes.append(
             f"{count_phrase(outcome.joined_pairs, 'pair')} of rows on one subject with different "
