@@ -200,4 +200,4 @@ def test_faults_are_named(plain: PreparedData, added: AddedRows, tmp_path: Path)
         "train": {"threads": 1, "precision": "float32", "matmul": "default"},
     }
     with pytest.raises(RecipeError, match="one class each"):
-        prepared_of(plain_recipe, added=added)
+        prepared_of(plain_recipe).extended(added)

@@ -29,7 +29,7 @@ from holdfast.core.errors import DataError, Interrupted, ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits import cross_fitting, row_use
 from holdfast.models.loading.hub_models import hub_models
-from holdfast.models.loading.local import LocalModel
+from holdfast.models.loading.local import LocalModel, SkippedModel
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview
 from holdfast.prepare import base_model
@@ -91,6 +91,7 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
         raise AssertionError("the speed of the machine was measured")
 
     monkeypatch.setattr(base_model, "operations_per_second", measured)
+    monkeypatch.setattr(base_model, "detect_language", lambda _: "en")
     with record_decisions() as told:
         made, _, _ = prepared()
     assert (made.recipe.model.name, made.base_models) == ("embedded", None)
@@ -99,7 +100,9 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
     assert made.notes == named.notes
     (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
     assert (hint.what, hint.chosen) == ("base model", "embedded")
-    assert "4 points better (--download adds models from the hub)" in hint.because
+    assert hint.because.endswith(
+        "4 points better (--download adds BAAI/bge-base-en-v1.5: 109 M parameters, MIT)"
+    )
 
 
 def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given(
@@ -306,6 +309,27 @@ def test_models_of_the_hub_are_compared_only_where_the_user_asks(
     names = [one.what for one in made.base_models.decisions if one.chosen == "not compared"]
     assert names == [f"base model BAAI/bge-{size}-en-v1.5" for size in ("base", "small")]
     assert made.recipe.model.name == "embedded"
+    # Where the list has none for the rows, it is not offered again.
+    monkeypatch.setattr(base_model, "hub_models", lambda *_: ())
+    with record_decisions() as told:
+        prepared("model.download=true")
+    (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
+    assert "--download" not in hint.because
+
+
+def test_a_hub_model_that_is_not_wholly_there_is_downloaded_and_not_called_left_out(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = hub_models("text-classification", "en")[0].name
+    found = [LocalModel("embedded")], [SkippedModel(name, "is incomplete in the cache")]
+    monkeypatch.setattr(base_model, "local_encoders", lambda _: found)
+    monkeypatch.setattr(base_model, "detect_language", lambda _: "en")
+    made, _, _ = prepared("model.download=true")
+    reasons = [
+        one.because for one in made.base_models.decisions if one.what.endswith("bge-base-en-v1.5")
+    ]
+    assert len(reasons) == 1
+    assert "incomplete" not in reasons[0]
 
 
 def test_a_model_for_another_language_is_not_expected_to_be_better(
@@ -386,8 +410,13 @@ def test_cross_validation_chooses_in_each_fold_by_its_training_rows(
 
 
 @pytest.mark.slow
-def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
-    rows: Path, other: Path, tmp_path: Path, chosen_by: list[set[int]], monkeypatch: Any
+def test_outer_folds_choose_by_their_training_rows_and_a_resumed_run_takes_the_same_models(
+    rows: Path,
+    other: Path,
+    tmp_path: Path,
+    chosen_by: list[set[int]],
+    monkeypatch: Any,
+    killed: type[BaseException],
 ) -> None:
     choose = BaseModels.choose
 
@@ -406,6 +435,13 @@ def test_outer_folds_choose_by_their_training_rows_and_may_take_another_model(
     assert len(first | second) == 80
     # The embedded model reads no case.
     assert result["test"]["metrics"]["accuracy"]["value"] < 0.75
+    chosen_by.clear()
+    kill = KillAt("step_done", 1, killed)
+    with pytest.raises(killed):
+        train(recipe, tmp_path / "killed", listeners=(kill,), checkpoint_every_s=0.0)
+    resumed = train(Recipe(), tmp_path / "killed", resume=True)
+    assert len(chosen_by) == 3
+    assert same_scores(resumed, result)
 
 
 def posterior(mean: float, error: float, prior_mean: float, spread: float) -> tuple[float, float]:

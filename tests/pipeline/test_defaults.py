@@ -122,6 +122,24 @@ def test_few_rows_are_contrasted_where_that_was_measured(
     assert complete.model.freeze == "words"
 
 
+def test_no_frozen_layer_is_a_choice_and_not_the_default() -> None:
+    complete, _ = resolve_settings(
+        Recipe(task="text-classification").with_changes(model={"freeze": 0}), 22_000_000, 82
+    )
+    assert complete.model.freeze == 0
+
+
+@pytest.mark.parametrize("rate", [None, 1e-3])
+def test_an_adapter_is_contrasted_at_its_own_rate(rate: float | None) -> None:
+    """LoRA trains at ten times the rate of all weights, whoever says so."""
+    recipe = Recipe(task="text-classification").with_changes(
+        model={"adapter": {"kind": "lora"}}, train={"learning_rate": rate}
+    )
+    complete, _ = resolve_settings(recipe, 22_000_000, 82)
+    (phase,) = plan_phases(complete, 22_000_000, 82)
+    assert (phase.name, phase.learning_rate) == ("contrast", pytest.approx(1e-3))
+
+
 def test_an_encoder_of_sentences_is_known_by_its_modules(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from holdfast.contract.fit import RunStart
 from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
@@ -135,6 +136,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     it stay as they were, so its answers do, to the bit."""
     whole = learning(csv, quick, f"train.folds={folds}")
     fold = whole.outer[1]
+    whole = replace(whole, outer=(fold,))
     examples: Any = whole.prepared.examples
     marks = np.array(examples.labels)
     marks[fold.held_out] = 1
@@ -147,7 +149,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     rows, held = (whole.train, whole.valid)
     ready = make_training_plan(whole.prepared, rows, held, cross_fitted=bool(folds))
     answers = [
-        predict_outer_folds(one, [fold], ready.recipe, tmp_path / name, "mark")
+        predict_outer_folds(one, ready.recipe, tmp_path / name, RunStart("", "", "", (), ()))
         for one, name in ((whole, "a"), (changed, "b"))
     ]
     for name in ("logits", "probe", "majority"):
@@ -196,20 +198,20 @@ def test_a_killed_run_repeats_no_outer_fold(
 ) -> None:
     real, done = row_use._predict_fold, []
 
-    def counted(learning: Any, fold: Any, recipe: Any) -> Any:
+    def counted(learning: Any, fold: Any, *recipes: Any) -> Any:
         if len(done) == 2:
             raise killed
         done.append(fold.number)
-        return real(learning, fold, recipe)
+        return real(learning, fold, *recipes)
 
     monkeypatch.setattr(row_use, "_predict_fold", counted)
     with pytest.raises(killed):
         train(recipe_of(csv, quick, "train.folds=2"), tmp_path / "cut")
     again: list[int] = []
 
-    def resumed(learning: Any, fold: Any, recipe: Any) -> Any:
+    def resumed(learning: Any, fold: Any, *recipes: Any) -> Any:
         again.append(fold.number)
-        return real(learning, fold, recipe)
+        return real(learning, fold, *recipes)
 
     monkeypatch.setattr(row_use, "_predict_fold", resumed)
     result = train(Recipe(), tmp_path / "cut", resume=True)

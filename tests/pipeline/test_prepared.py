@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.errors import Defect
+from holdfast.core.errors import Defect, RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.fit import fit
+from holdfast.fits.row_use import learning_rows
 from holdfast.prepare.model import concatenate, prepare, prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
+from holdfast.search.context import SearchContext
 from holdfast.tasks import task_definition
 
 SMALL = [
@@ -100,6 +102,34 @@ def test_rows_in_a_file_of_their_own_have_units_of_their_own(
     assert not set(prepared.units[train].tolist()) & set(prepared.units[valid].tolist())
     fitted = fit(prepared, train, valid)
     assert len(fitted.training_plan.valid) == len(splits.valid)
+
+
+def test_phrases_of_a_static_model_are_those_of_the_training_rows(
+    rows_of: Callable[..., str], tiny_model: Path
+) -> None:
+    def lines(phrase: str) -> list[dict[str, str]]:
+        return [{"text": f"w{i} w{i + 1} {phrase}", "label": "xy"[i % 2]} for i in range(20)]
+
+    recipe = override(
+        Recipe(),
+        [
+            f"data.path={rows_of(lines('w31 w32'))}",
+            f"data.valid={rows_of(lines('w33 w34'), 'valid.jsonl')}",
+            f"model.name={tiny_model}",
+            "model.static=true",
+            *SMALL,
+        ],
+    )
+    divided = load_and_divide(recipe)
+    learning = learning_rows(divided.recipe, divided)
+    context = SearchContext.from_learning_rows(learning)
+    for prepared in (learning.prepared, context.prepared({"model.dropout": 0.2})):
+        words = prepared.loaded.tokenizer.get_vocab()
+        assert "w31 w32" in words
+        assert "w33 w34" not in words
+    folded = override(recipe, ["data.valid=null", "train.folds=2"])
+    with pytest.raises(RecipeError, match=r"cannot be used with model\.static"):
+        learning_rows(folded, load_and_divide(folded))
 
 
 def test_the_unit_of_numbers_is_that_of_the_rows_that_are_learned(

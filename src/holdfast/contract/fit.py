@@ -309,7 +309,8 @@ class TrainingPlan:
 @dataclass(frozen=True, slots=True)
 class RunStart:
     """The state of a run before its first step: hashes of its rows, settings and base model, its
-    findings and decisions as JSON.
+    findings and decisions as JSON, and the recipe of each outer fold, empty for one that has the
+    run's own.
     """
 
     rows: str
@@ -317,6 +318,7 @@ class RunStart:
     base_model: str
     findings: Sequence[Any]
     decisions: Sequence[Mapping[str, Any]]
+    outer_recipes: Sequence[Mapping[str, Any]] = ()
 
     @property
     def mark(self) -> str:

@@ -145,7 +145,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.classes_ = np.unique(labels)
             _check_classes(self.classes_)
             divided = self._divide(recipe, texts, labels, groups)
-            self._keep(learning_rows(recipe, divided, scored=False).fit())
+            self._keep(learning_rows(recipe, divided, scored=False, folds_first=True).fit())
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:

@@ -18,13 +18,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, RunStart
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
 from holdfast.core.decisions import decisions_to, notify, record_decisions, stage
 from holdfast.core.errors import Interrupted, RecipeError, SplitError
@@ -124,7 +124,16 @@ def _prepare_learning(
         "rows; these predictions estimate the score of the final model"
     )
     notify(Decision("score", f"{len(outer)} outer folds", because, prominent=True))
-    return replace(learning, outer=outer)
+    recipes = [_recipe_of_outer_fold(learning.prepared, one) for one in outer]
+    return replace(learning, outer=outer, outer_recipes=tuple(recipes))
+
+
+def _recipe_of_outer_fold(prepared: PreparedData, fold: Fold) -> dict[str, Any]:
+    """The recipe of a fold whose training rows choose another base model than the run's; its other
+    settings are open, since those of the run will be for its own model. Empty for the run's own."""
+    choice, recipe = prepared.base_models, prepared.recipe
+    settings = choice.settings(fold.train, recipe) if choice else {}
+    return override(recipe, as_settings(settings)).model_dump(mode="json") if settings else {}
 
 
 def _arrange(
@@ -139,7 +148,7 @@ def _arrange(
     prepared_alone = replace(
         prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds})
     )
-    all_tables, names = divided.tables, prepared_alone.recipe.data.names
+    all_tables, requested = divided.tables, chosen_anew(prepared_alone.recipe)
     prepared_alone = with_general(prepared_alone, all_tables)
     if folds:
         train = valid = np.union1d(train, valid)
@@ -148,15 +157,19 @@ def _arrange(
     else:
         prepared = with_added(prepared_alone, train, valid, divided.unlabelled, all_tables)
     if folds or by_outer_folds:
-        # Each fold derives the names from its own rows, so the request is kept.
-        with_own_names = prepared.recipe.with_changes(data={"names": names})
-        prepared = replace(prepared, recipe=with_own_names)
+        # Each fold chooses from its own rows, so the request is kept.
+        prepared = replace(prepared, recipe=prepared.recipe.with_changes(data=requested))
     if prepared.recipe.distill.teacher:
         # Importing the code for teachers takes a quarter of a second.
         from holdfast.fits.lessons import with_lessons
 
         prepared = with_lessons(prepared, divided)
-    return LearningRows(prepared, train, valid, folds, divided, names)
+    return LearningRows(prepared, train, valid, folds, divided, requested)
+
+
+def chosen_anew(recipe: Recipe) -> dict[str, Any]:
+    """The settings of ``data`` that are chosen by the training rows of each fit."""
+    return recipe.data.model_dump(include={"names", "unlabelled_by"})
 
 
 def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> Splits:
@@ -233,6 +246,8 @@ def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
         f"control.policy={policy}": policy not in PASSIVE_POLICIES,
         # The layers would be chosen by labels of the rows that each fold predicts.
         "model.freeze=auto": recipe.model.freeze == AUTO,
+        # Its phrases are those of the rows that each fold predicts, too.
+        "model.static": recipe.model.static,
     }
     conflicts = [name for name, there in blocking.items() if there]
     if conflicts:
@@ -250,6 +265,8 @@ def dealing_conflict(recipe: Recipe, divided: Divided) -> str | None:
     if (by := recipe.data.split.by) not in ("rows", "group"):
         # Newer rows, or rows of the same source, would leak into training; groups stay together.
         return f"assigns rows to folds at random, but these are split by {by} (data.split.by)"
+    if recipe.model.static:
+        return "cannot be used with model.static, whose phrases are from the rows of all folds"
     return None
 
 
@@ -273,17 +290,19 @@ FOLDS = 5
 class LearningRows:
     """The rows that a run learns from: ``train`` and ``valid`` positions among the rows of
     ``prepared``, or all of them in this many ``folds`` (0: none). ``divided`` is the split as it is
-    then used. ``names`` is the requested setting for the names of classes. ``outer`` are the folds
-    that are scored where there are no test rows. ``finished`` are the runs of the ``folds``, where
-    they are known."""
+    then used. ``requested`` are the settings of ``data`` that are chosen anew for other training
+    rows, as the recipe gave them. ``outer`` are the folds that are scored where there are no test
+    rows, ``outer_recipes`` theirs, empty for the run's own. ``finished`` are the runs of the
+    ``folds``, where they are known."""
 
     prepared: PreparedData
     train: Ints
     valid: Ints
     folds: int
     divided: Divided
-    names: Any = None
+    requested: Mapping[str, Any] = field(default_factory=dict)
     outer: tuple[Fold, ...] = ()
+    outer_recipes: tuple[Mapping[str, Any], ...] = ()
     finished: tuple[FoldRun, ...] = ()
 
     @property
@@ -324,7 +343,7 @@ class LearningRows:
         """The prepared data without anything derived from training rows."""
         return replace(
             self.prepared,
-            recipe=self.prepared.recipe.with_changes(data={"names": self.names}),
+            recipe=self.prepared.recipe.with_changes(data=self.requested),
             added=None,
             added_examples=None,
             preparation_findings=(),
@@ -383,31 +402,29 @@ def _name_division(division: str) -> Iterator[None]:
 
 
 def predict_outer_folds(
-    learning: LearningRows,
-    folds: Sequence[Fold],
-    recipe: ResolvedRecipe,
-    checkpoints: Path,
-    mark: str,
+    learning: LearningRows, recipe: ResolvedRecipe, checkpoints: Path, run_start: RunStart
 ) -> OuterFoldPredictions:
     """Fit the other rows of each outer fold and predict the fold, with the resolved ``recipe`` of
-    the run on all rows: an open recipe would be resolved again, and a resumed run has none. Folds
-    that a killed run finished are read from ``checkpoints``; ``mark`` identifies the run.
+    the run on all rows (an open recipe would be resolved again, and a resumed run has none), unless
+    the fold chose another base model. Folds that a killed run finished are read from
+    ``checkpoints``.
     """
     import torch
 
-    rows, prepared = learning.everything, learning.prepared
+    rows, prepared, folds = learning.everything, learning.prepared, learning.outer
     classes, labels = len(prepared.rows.classes), _labels_of(learning)
+    own_recipes = run_start.outer_recipes or [{}] * len(folds)
     logits, probe, majority = (np.full((len(rows), classes), np.nan) for _ in range(3))
-    for fold in folds:
+    for fold, own in zip(folds, own_recipes, strict=True):
         path = checkpoints / FOLDER / f"outer-{fold.number}.pt"
-        file = SealedFile(path, f"{mark} outer {fold.number}", FILE_FORMAT)
+        file = SealedFile(path, f"{run_start.mark} outer {fold.number}", FILE_FORMAT)
         state = file.load("a finished outer fold")
         if state is not None:
             fold_logits = FoldLogits(**{name: state[name].numpy() for name in FoldLogits.__slots__})
         else:
             start = time.perf_counter()
             with resumable(f"outer fold {fold.number + 1}"):
-                fold_logits = _predict_fold(learning, fold, recipe)
+                fold_logits = _predict_fold(learning, fold, recipe, own)
             fields = {name: getattr(fold_logits, name) for name in FoldLogits.__slots__}
             file.save({name: torch.as_tensor(field) for name, field in fields.items()})
             seconds = time.perf_counter() - start
@@ -426,27 +443,25 @@ def predict_outer_folds(
     return OuterFoldPredictions(len(folds), logits, probe, majority)
 
 
-def _predict_fold(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
-    other = _with_fold_model(learning, fold.train)
-    fitted = _fit(other or learning, fold.train, other.prepared.recipe if other else recipe)
-    examples = (other or learning).prepared.examples
+def _predict_fold(
+    learning: LearningRows, fold: Fold, recipe: Recipe, own: Mapping[str, Any]
+) -> FoldLogits:
+    if own:
+        recipe = Recipe.model_validate(own)
+        learning = replace(learning, prepared=_prepared_by(recipe, learning))
+        recipe = learning.prepared.recipe
+    fitted = _fit(learning, fold.train, recipe)
+    examples = learning.prepared.examples
     # Before the probe, which reuses the network's memory.
     logits = fitted.measure(examples, fold.held_out)[1] / kept_temperature(fitted)
     return FoldLogits(fold.held_out, logits, probe_logits(fitted, examples, fold.held_out))
 
 
-def _with_fold_model(learning: LearningRows, train: Ints) -> LearningRows | None:
-    """The rows prepared for another base model, where the training rows of a fold choose one: with
-    open settings, because those of the run are for its own model."""
-    prepared = learning.prepared
-    choice = prepared.base_models
-    settings = choice.settings(train, prepared.recipe) if choice else {}
-    if not settings:
-        return None
-    recipe = override(prepared.recipe, as_settings(settings))
-    again = prepare(recipe, prepared.rows, units=prepared.units, findings=prepared.findings)
-    again = with_general(again, learning.divided.tables)
-    return replace(learning, prepared=again)
+def _prepared_by(recipe: Recipe, learning: LearningRows) -> PreparedData:
+    """The rows prepared for the model of another recipe."""
+    before = learning.prepared
+    prepared = prepare(recipe, before.rows, units=before.units, findings=before.findings)
+    return with_general(prepared, learning.divided.tables)
 
 
 def _fit(learning: LearningRows, rows: Ints, recipe: Recipe) -> FittedModel:

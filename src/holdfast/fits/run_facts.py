@@ -110,7 +110,7 @@ def judge_with_texts(fitted: FittedModel) -> FittedModel:
     a sample of the validation rows (``generate.rows``), and which targets of training and
     validation rows a causal language model completes verbatim, before any test row is opened.
 
-    Texts from the evaluations are reused. A prompt-tuned model, which generates only once it is
+    Texts from its evaluation are reused. A prompt-tuned model, which generates only once it is
     saved, is judged by its losses only. A changed label is written to the journal.
     """
     training_plan, job, trained = fitted.training_plan, fitted.job, fitted.trained
@@ -119,7 +119,9 @@ def judge_with_texts(fitted: FittedModel) -> FittedModel:
     if not writes or recipe.model.adapter.kind == "prompt":
         return fitted
     with stage("generating validation texts"):
-        shares = trained.history[-1].outputs or _validation_texts(fitted)
+        kept = next(one for one in trained.history if one.step == trained.best_step)
+        watched = None if trained.selected_average else kept.outputs
+        shares = watched or _validation_texts(fitted)
         if recipe.task in DECODER_TASKS:
             fitted, shares = _with_completions(fitted, shares)
     if not shares or shares == trained.history[-1].outputs:

@@ -165,7 +165,8 @@ def _train(
         else learning_rows(recipe, divided, folds_first=True)
     )
     divided = learner.divided
-    with RunFolder(destination, divided) as folder:
+    outer_recipes = learner.outer_recipes if isinstance(learner, LearningRows) else ()
+    with RunFolder(destination, divided, outer_recipes) as folder:
         fitted = learner.fit(folder, listeners)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
@@ -203,11 +204,9 @@ def _outer_predictions(
     """Predictions of the outer folds, if the run has no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
-    fingerprint = fitted.run_start.mark if fitted.run_start else ""
+    assert fitted.run_start is not None
     with stage("scoring by outer folds"):
-        return predict_outer_folds(
-            learning, learning.outer, fitted.recipe, folder.checkpoints, fingerprint
-        )
+        return predict_outer_folds(learning, fitted.recipe, folder.checkpoints, fitted.run_start)
 
 
 def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:

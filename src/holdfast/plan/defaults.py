@@ -212,7 +212,7 @@ def default_folds(prepared: PreparedData) -> int:
     recipe, loaded, classes = prepared.recipe, prepared.loaded, class_count(prepared)
     train, model_part = recipe.train, recipe.model
     fixed = (train.epochs, train.max_steps, model_part.adapter.kind, model_part.freeze)
-    if any(fixed) or extra_methods(recipe):
+    if any(one is not None for one in fixed) or extra_methods(recipe):
         return 0
     parameters = count_parameters(loaded.network)[0]
     folds = default_for(parameters, len(prepared), loaded.defaults, classes).folds
@@ -258,17 +258,17 @@ def resolve_settings(
         "head": _head_setting(recipe),
     }
     filled = {key: value for key, value in defaults.items() if given[key] is None}
-    freeze = recipe.model.freeze or ("none" if recipe.model.adapter.kind else None)
     default_freeze = "words" if model in (None, SENTENCE_ENCODER) else "none"
+    if recipe.model.adapter.kind:
+        default_freeze = "none"
+    freeze = default_freeze if recipe.model.freeze is None else recipe.model.freeze
     complete = recipe.model_copy(
         update={
             # The methods choose another metric where the plan measurably gains by it.
             "train": recipe.train.model_copy(update={"keep": given["keep"] or "lowest", **filled}),
             "methods": methods,
             "enrich": _enrichments(recipe),
-            "model": recipe.model.model_copy(
-                update={"freeze": default_freeze if freeze is None else freeze}
-            ),
+            "model": recipe.model.model_copy(update={"freeze": freeze}),
         }
     )
     settings_phrase = ", ".join(
@@ -356,7 +356,8 @@ def _resolve_methods(
     """The settings of every method that is requested or a default, ``True`` for one without
     settings, or ``False`` for one that is off."""
     check_methods(recipe.methods)
-    known = RunContext(rows, recipe.train.learning_rate or default.learning_rate, classes)
+    usual_rate = default.learning_rate * rate_factor(recipe)
+    known = RunContext(rows, recipe.train.learning_rate or usual_rate, classes)
     frozen = recipe.model.freeze == BACKBONE
     if frozen and recipe.methods.get("contrast"):
         rule = f"trains the encoder, which model.freeze={BACKBONE} keeps as pretrained"

@@ -40,7 +40,7 @@ from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.wording import percent_phrase, seconds_phrase
 from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.models.loading.card import card_here
-from holdfast.models.loading.hub_models import hub_models
+from holdfast.models.loading.hub_models import HubModel, hub_models
 from holdfast.models.loading.local import LocalModel, local_encoders, naming_place
 from holdfast.models.loading.source import Source, find_model, short_name
 from holdfast.plan.defaults import default_folds, plan_phases, resolve_settings
@@ -177,17 +177,16 @@ class BaseModels:
         """
         recipe = embedded.recipe
         found, unusable = local_encoders(asked.candidates or ())
-        language = None
-        if asked.download or len(found) > 1:
-            language = detect_language(sample_texts(embedded.rows, recipe.seed))
+        language = detect_language(sample_texts(embedded.rows, recipe.seed))
+        on_hub = hub_models(recipe.task, language)
         if asked.download:
-            # Those that are not on this machine yet.
+            # Those that are not on this machine yet, or not wholly.
             names = {one.name for one in found}
-            of_rows = hub_models(recipe.task, language)
-            found[1:1] = [LocalModel(one.name) for one in of_rows if one.name not in names]
-        skipped = [_skipped(one.name, one.because) for one in unusable]
+            found[1:1] = [LocalModel(one.name) for one in on_hub if one.name not in names]
+        names = {one.name for one in found}
+        skipped = [_skipped(one.name, one.because) for one in unusable if one.name not in names]
         if len(found) == 1:
-            notify(_embedded_alone(recipe.task), *skipped)
+            notify(_embedded_alone(recipe.task, () if asked.download else on_hub), *skipped)
             return None
         because = f"at most {MAX_CANDIDATES} models are compared"
         skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
@@ -445,7 +444,7 @@ def _candidate(
 
 def _origin(facts: Mapping[str, Any]) -> str:
     commit = [f"commit {facts['commit'][:DIGITS]}"] if facts["commit"] else []
-    licence = facts["licence"] or "not stated"
+    licence = facts["licence"] or "not stated in its files"
     return ", ".join([f"licence {licence}", *commit, f"SHA-256 {facts['sha256'][:DIGITS]}"])
 
 
@@ -468,10 +467,15 @@ def _prior(source: Source, parameters: int, language: str | None) -> Prior:
     return SENTENCES if is_larger and source.encodes_sentences else UNKNOWN
 
 
-def _embedded_alone(task: str | None) -> Decision:
-    """What a larger encoder would probably bring, where there is none on this machine."""
-    others = "" if task in TAGGING_TASKS else f"; {SENTENCES.source}"
-    because = f"the only encoder on this machine{others} (--download adds models from the hub)"
+def _embedded_alone(task: str | None, on_hub: Sequence[HubModel]) -> Decision:
+    """What a larger encoder would probably bring, where there is none on this machine; ``on_hub``
+    are those that could be downloaded."""
+    because = "the only encoder on this machine"
+    if task not in TAGGING_TASKS:
+        because += f"; {SENTENCES.source}"
+    if on_hub:
+        best = max(on_hub, key=lambda one: one.score)
+        because += f" (--download adds {best.name}: {best.millions} M parameters, {best.licence})"
     return Decision("base model", EMBEDDED_MODEL, because, prominent=True)
 
 

@@ -18,7 +18,7 @@ from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import IMAGE_TASKS, LABELLED_TEXT_TASKS
-from holdfast.data.table import AddedRows, Splits, Table
+from holdfast.data.table import Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import LoadedModel
 from holdfast.models.layers import count_parameters
@@ -47,9 +47,9 @@ def prepare(
     *,
     units: Ints | None = None,
     findings: Sequence[Finding] = (),
-    added: AddedRows | None = None,
     train: Ints | None = None,
     texts: Sequence[str] = (),
+    choose_by: Ints | None = None,
     measure: MeasureGains | None = None,
 ) -> PreparedData:
     """Choose the machine's settings, choose the base model if the recipe leaves it open
@@ -58,23 +58,25 @@ def prepare(
     ``rows`` are all that a fit may learn from or be evaluated on, as the task reads them
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for duplicates and rows of one
     group, as a split found them; without them each row is its own unit. ``findings`` are those of
-    the rows so far. ``added`` rows are learned from in addition (``PreparedData.extended``). The
-    model is chosen by the rows at ``train``, by default all, and by what ``measure`` gives for the
-    embedded one. A static model's phrases are those of these rows and of the unlabelled ``texts``.
+    the rows so far. The model is chosen by the rows at ``choose_by`` and by what ``measure`` gives
+    for the embedded one; a static model's phrases are those of the rows at ``train`` and of the
+    unlabelled ``texts``. By default both are all rows.
+
     Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
     units = np.arange(len(rows)) if units is None else units
-    learned = np.arange(len(rows)) if train is None else train
+    everything = np.arange(len(rows))
+    learned = everything if train is None else train
 
     def prepare_with(recipe: Recipe) -> PreparedData:
         return _prepare(recipe, rows, units, tuple(findings), learned, texts)
 
-    if recipe.model.name == AUTO_MODEL:
-        prepared = prepare_best(recipe, prepare_with, learned, measure)
-    else:
-        prepared = prepare_with(recipe)
-    return prepared if added is None else prepared.extended(added)
+    if recipe.model.name != AUTO_MODEL:
+        return prepare_with(recipe)
+    return prepare_best(
+        recipe, prepare_with, everything if choose_by is None else choose_by, measure
+    )
 
 
 def _prepare(
@@ -171,8 +173,9 @@ def prepare_divided(
         rows,
         units=splits.units,
         findings=findings,
-        train=None if choose_by_all else train,
+        train=train,
         texts=unlabelled,
+        choose_by=None if choose_by_all else train,
         measure=measure,
     )
     if extend:

@@ -90,7 +90,10 @@ def interruptible(run: Path) -> Iterator[None]:
 
 
 def record_start(
-    destination: Destination, training_plan: TrainingPlan, divided: Divided
+    destination: Destination,
+    training_plan: TrainingPlan,
+    divided: Divided,
+    outer_recipes: Sequence[Mapping[str, Any]] = (),
 ) -> RunStart:
     """The record of what the run began with.
 
@@ -104,6 +107,7 @@ def record_start(
         training_plan.loaded.facts["sha256"],
         to_json([*divided.findings, *training_plan.findings]),
         to_json([*divided.decisions, *training_plan.decisions]),
+        outer_recipes,
     )
     path = run / CHECKPOINTS / RUN_START
     if not resume:
@@ -123,7 +127,13 @@ def record_start(
             raise RunError(
                 str(run), f"was started {rule}", None, f"Restore the {lost}, or start a new run."
             )
-    return replace(run_start, findings=before["findings"], decisions=before["decisions"])
+    return replace(
+        run_start,
+        findings=before["findings"],
+        decisions=before["decisions"],
+        # The recipe of a resumed run names its model, so no other is chosen then.
+        outer_recipes=before.get("outer_recipes", ()),
+    )
 
 
 def check_recipe(run: Path) -> None:
@@ -232,9 +242,12 @@ class RunFolder:
     there was one. On exit trackers are closed, also those of a failed run.
     """
 
-    def __init__(self, to: Destination, divided: Divided) -> None:
+    def __init__(
+        self, to: Destination, divided: Divided, outer_recipes: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         self._destination = to
         self._divided = divided
+        self._outer_recipes = outer_recipes
         self._tracks: tuple[TrackerListener, ...] = ()
         self.opened_before: str | None = None
 
@@ -255,7 +268,11 @@ class RunFolder:
         """
         destination, is_writer = self._destination, accelerator.is_main_process
         notify_outline(outline_model(training_plan))
-        run_start = record_start(destination, training_plan, self._divided) if is_writer else None
+        run_start = (
+            record_start(destination, training_plan, self._divided, self._outer_recipes)
+            if is_writer
+            else None
+        )
         accelerator.wait_for_everyone()
         if run_start is None:
             # Only the first process writes files and reports decisions.

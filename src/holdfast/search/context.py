@@ -140,7 +140,14 @@ class SearchContext:
             while len(self._prepared) >= MAX_PREPARED:
                 self._prepared.pop(next(iter(self._prepared)))
             recipe = override(self.recipe, as_settings(model_settings))
-            prepared = prepare(recipe, self.rows, units=self.units, findings=self.findings)
+            prepared = prepare(
+                recipe,
+                self.rows,
+                units=self.units,
+                findings=self.findings,
+                train=self.train,
+                texts=self.unlabelled,
+            )
             self._prepared[key] = with_general(prepared, self.known)
         return self._prepared[key]
 

@@ -321,12 +321,13 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
         rows = np.arange(min(count, 8))
         batch = device_batch(task, splits.valid, rows, device)
         network: Any = fitted.network.to(device).eval()
-        (teacher,) = lessons.teachers
-        teacher.network.to(device)
+        for one in lessons.teachers:
+            one.network.to(device)
 
         def run_teacher() -> None:
             with torch.inference_mode():
-                teacher.batch(task, batch)
+                for one in lessons.teachers:
+                    one.batch(task, batch)
 
         def run_student() -> None:
             with torch.inference_mode():
@@ -380,7 +381,7 @@ def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
         [] if added is None else [i for i, origin in enumerate(added.origins) if origin != ORIGIN]
     )
     try:
-        prepared = prepare(baseline_recipe, rows)
+        prepared = prepare(baseline_recipe, rows, train=train)
         if added is not None and positions:
             origins = tuple(added.origins[i] for i in positions)
             prepared = prepared.extended(
@@ -400,8 +401,8 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     (first, *_) = recipe.distill.teacher or ("",)
     if Path(model.name) == Path(first) / "model":
         teacher_model = read_recipe(Path(first) / RECIPE).model
-        shape = model.model_dump(include={"layers", "layers_kept", "pooling", "static"})
-        model = ModelPart(**teacher_model.model_dump(include={"name", "revision"}), **shape)
+        base = teacher_model.model_dump(include={"name", "revision", "trust_remote_code"})
+        model = ModelPart.model_validate(model.model_dump() | base)
     train_settings = {
         key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")
     }

@@ -90,7 +90,7 @@ def card_of(source: Source) -> Card:
         return card_here(source)
     from huggingface_hub import hf_hub_download
 
-    # The loader does not need it, and so does not fetch it.
+    # A program that does not need it has not fetched it.
     with contextlib.suppress(Exception):
         return _read(Path(hf_hub_download(source.name, CARD, revision=source.commit)))
     return Card()

@@ -33,7 +33,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm")
+# The model card states licence and languages.
+SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm", "README.md")
 HUB_TIMEOUT_S = 15
 COMMIT = re.compile("[0-9a-f]{40}")
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095

@@ -49,6 +49,8 @@ def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:
         return "the served model is an adapter on another model"
     if recipe.model.quantize != "none":
         return "the served model is quantized"
+    if recipe.model.static:
+        return "the served model is a static model, which is made from an encoder"
     return None
 
 

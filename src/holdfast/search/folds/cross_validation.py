@@ -38,7 +38,7 @@ from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import run_fit
-from holdfast.fits.row_use import LearningRows, all_training, folds_conflict
+from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
@@ -248,8 +248,8 @@ class CrossValidation:
         plan = fold_rows(prepared.recipe, prepared, divided, share)
         splits = all_training(divided.splits, prepared.rows, FOLDED)
         divided = replace(divided, splits=splits)
-        names = prepared.recipe.data.names
-        learning = LearningRows(prepared, positions, positions, folds, divided, names)
+        requested = chosen_anew(prepared.recipe)
+        learning = LearningRows(prepared, positions, positions, folds, divided, requested)
         return FoldLearner(self, learning, plan)
 
 
@@ -280,6 +280,7 @@ def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
         "data.synthesize": data.synthesize is not None,
         "data.split.held": data.split.held is not None,
         "data.split.stable": data.split.stable,
+        "model.static": recipe.model.static,
         "train.folds": bool(recipe.train.folds),
         "train.max_minutes": recipe.train.max_minutes is not None,
     }
@@ -364,7 +365,7 @@ class FoldLearner:
         known = learning.divided.tables
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)
-        original = prepared.recipe.with_changes(data={"names": learning.names})
+        original = prepared.recipe.with_changes(data=learning.requested)
         prepared = replace(
             prepared,
             recipe=original,
