@@ -342,6 +342,15 @@ def test_every_task_is_taught(
     block = json.loads(done.out)["distilled"]
     assert block["metric"] == metric
     assert block["teacher"]["value"] is not None
+    if task == "chat":
+        # Teachers that are asked at every pass, and timed together.
+        again = ["seed=1", "data.split.seed=0", f"data.path={rows}", f"model.name={name}"]
+        other = train([*again, *few, *more], tmp_path / "other")
+        taught = [*asked[:2], "--out", tmp_path / "two", *asked[4:]]
+        done = holdfast("distill", run, other, *taught)
+        assert done.code == 0, done.err
+        block = json.loads(done.out)["distilled"]
+        assert block["speed"]["value"] > 0
     done = holdfast("distill", run, *asked[:2], "--unlabelled", rows, "--out", tmp_path / "u")
     if task in ("number", "several"):
         # Every text of it is a row of the source.

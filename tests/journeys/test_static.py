@@ -11,6 +11,8 @@ import pytest
 import transformers
 
 from holdfast.core.errors import RecipeError
+from holdfast.plugins.update.candidates import warm_start_obstacle
+from holdfast.recipe import read_recipe
 from holdfast.search import student as made
 
 PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
@@ -50,6 +52,12 @@ def test_its_stored_model_gives_the_scored_predictions(
         line = lines[row["row"]]
         assert line["prediction"] == row["prediction"]
         assert line["confidence"] == pytest.approx(max(row["probabilities"]), rel=1e-4)
+
+
+def test_an_update_does_not_begin_from_it(static: Path) -> None:
+    recipe = read_recipe(static / "recipe.yaml")
+    assert "static model" in str(warm_start_obstacle(static, recipe, 0))
+    assert warm_start_obstacle(static, recipe.with_changes(model={"static": False}), 0) is None
 
 
 def test_it_is_evaluated_as_any_run(holdfast: Any, static: Path, marked_csv: Path) -> None:
