@@ -28,7 +28,7 @@ from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import DataError, Interrupted, ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits import cross_fitting, row_use
-from holdfast.models.loading.hub_models import hub_models
+from holdfast.models.loading.hub_models import HUB_MODELS, hub_models
 from holdfast.models.loading.local import LocalModel, SkippedModel
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview
@@ -345,6 +345,15 @@ def test_a_model_for_another_language_is_not_expected_to_be_better(
     assert priors["de"] == base_model.SENTENCES
     assert priors["fr"].advantage == 0
     assert priors["fr"].source == "its card lists fr, but the rows are in de"
+
+
+def test_the_list_of_the_hubs_models_is_that_of_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "choose.md").read_text("utf-8")
+    for one in HUB_MODELS:
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| `{one.name}` |"))
+        cells = [cell.strip() for cell in line.split("|")]
+        assert cells[4:7] == [f"{one.millions} M", one.licence, f"{one.max_length} tokens"]
+        assert cells[7].startswith(f"{one.score:.1f} %")
 
 
 def test_the_hubs_models_are_those_for_the_task_and_the_language() -> None:

@@ -171,7 +171,6 @@ LEARNING_RATE_REGIONS = {
     "base decoder": (5e-6, 1e-3),
     "large decoder": (1e-6, 2e-4),
 }
-# Tasks whose losses are means over tokens.
 FINETUNE = "finetune"
 # Methods that a plan may use by default.
 DEFAULT_METHODS = ("contrast", "probe_first")

@@ -144,13 +144,12 @@ def _student_model(
     if teacher_blocks == 0:
         rule = "must be given: the teacher is a static model, which has no blocks to keep"
         raise RecipeError("--student", rule, None, f"{COMMAND} {run} --student {EMBEDDED_MODEL}")
-    if layers is None and teacher_blocks is None:
-        rule = "must be given: the teacher's number of blocks is unknown"
-        raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
-    return ModelPart.model_validate(
-        copied
-        | {"name": str(folder.resolve()), "layers": layers or max(1, (teacher_blocks or 2) // 2)}
-    )
+    if layers is None:
+        if teacher_blocks is None:
+            rule = "must be given: the teacher's number of blocks is unknown"
+            raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
+        layers = max(1, teacher_blocks // 2)
+    return ModelPart.model_validate(copied | {"name": str(folder.resolve()), "layers": layers})
 
 
 def folder_name(runs: Sequence[Path]) -> str:
