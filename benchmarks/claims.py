@@ -41,6 +41,7 @@ README_TABLE = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re
 # Below this share of its cells, and without an interval, a benchmark says nothing yet.
 LEAST_SHARE = 0.2
 # Where so many sets were measured they are the units of an interval: the next set is another one.
+# With fewer, which say nothing of another set, runs are, and the conclusion is one on these sets.
 LEAST_SETS = 5
 # Fewer runs than this have no interval: with two, a t interval is twelve times their spread.
 LEAST_RUNS = 3
@@ -174,12 +175,14 @@ def mean_words(
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A difference or a ratio of runs on the same rows, with Student's t interval (of a ratio on
-    the logarithm), and over what: ``43 pairs on 10 sets``."""
+    the logarithm), and over what: ``43 pairs on 10 sets``. ``sets`` is their number, 0 where it is
+    unknown."""
 
     value: float
     low: float
     high: float
     over: str
+    sets: int = 0
 
     @property
     def has_interval(self) -> bool:
@@ -189,9 +192,10 @@ class Gap:
         """What the interval shows; ``nothing`` is the value of no difference (1 of a ratio)."""
         if not self.has_interval:
             return "too few runs to say"
-        if self.low > nothing:
-            return above
-        return below if self.high < nothing else "no difference shown"
+        if self.low <= nothing <= self.high:
+            return "no difference shown"
+        shown = above if self.low > nothing else below
+        return f"{shown} on these sets" if 0 < self.sets < LEAST_SETS else shown
 
     def words(self, scale: float = 1, digits: int = 1, unit: str = "", *, sign: bool = True) -> str:
         """``+3.2 points (95 % CI +1.5 to +5.1, 10 pairs)``."""
@@ -221,13 +225,13 @@ def paired(
 ) -> Gap | None:
     """First minus second (``times``: first ÷ second) of runs that are alike in ``by``; ``None``
     where there are none. Where at least ``LEAST_SETS`` sets were measured their means are the
-    units of the interval. Of times only pairs that were measured within ``SAME_HOURS`` count: the
-    same machine may be half as fast later."""
+    units of the interval. Of times only pairs of two runs that were measured within ``SAME_HOURS``
+    count: the same machine may be half as fast later."""
     found = [{**dict.fromkeys(by), **line, "arm": line.get(arm)} for line in lines]
     found = [line for line in found if line.get(name) is not None]
     groups = matched(found, by, (first, second))
     if times:
-        groups = [one for one in groups if _hours_between(one[first], one[second]) <= SAME_HOURS]
+        groups = [one for one in groups if _timed_together(one[first], one[second])]
     if not groups:
         return None
     change = math.log if times else float
@@ -241,16 +245,19 @@ def paired(
     back = math.exp if times else float
     pairs = f"{len(groups)} pair{'s' if len(groups) > 1 else ''}"
     over = f"{pairs} on {len(sets)} sets" if len(sets) > 1 else pairs
-    return Gap(back(middle), back(low), back(high), over)
+    return Gap(back(middle), back(low), back(high), over, len(sets - {None}))
 
 
-def _hours_between(one: Line, other: Line) -> float:
-    """0 where a line has no time."""
+def _timed_together(one: Line, other: Line) -> bool:
+    """Whether they are two runs, within so many hours if their times are known."""
+    if {**one, "arm": ""} == {**other, "arm": ""}:
+        # A choice may be the very run that it is compared with.
+        return False
     times = [str(line.get("_when", "")) for line in (one, other)]
     if not all(times):
-        return 0.0
+        return True
     first, second = map(datetime.datetime.fromisoformat, times)
-    return abs((first - second).total_seconds()) / 3600
+    return abs((first - second).total_seconds()) <= 3600 * SAME_HOURS
 
 
 CHOSEN = "the best on the other sets"
@@ -413,11 +420,13 @@ def comparison(
             paired(lines, m.name, first, second, by, arm, times=m.times) for m in metrics.values()
         ]
         over = next((one.over for one in found if one), None)
+        if over is None:
+            return None
         shown = [
-            one.short(m.scale, m.digits, sign=not m.times) if one else ""
+            _figure(one, m) + ("" if one.over == over else f", {one.over}") if one else ""
             for one, m in zip(found, metrics.values(), strict=True)
         ]
-        return [f"{first} against {second}", over, *shown] if over else None
+        return [f"{first} against {second}", over, *shown]
 
     def section(lines: Lines) -> str:
         values = (
@@ -433,6 +442,10 @@ def comparison(
         return "\n\n".join(filter(None, [heading, markdown(head, rows)])) if rows else ""
 
     return section
+
+
+def _figure(gap: Gap, of: Metric) -> str:
+    return gap.short(of.scale, of.digits, sign=not of.times)
 
 
 def _word(value: Any) -> str:

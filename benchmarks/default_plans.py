@@ -248,8 +248,9 @@ means of sets where at least five sets were measured, otherwise over pairs.""",
     ],
     """\
 The default was chosen on these sets, so its lead may be optimistic; only "the best on the other
-sets" is free of this. In each row of the table the pairs are the cells that both systems have:
-rows with different pairs cannot be subtracted from each other.""",
+sets" is free of this choice, though not of how the plans were listed. In each row of the table the
+pairs are the cells that both systems have: rows with different pairs cannot be subtracted from each
+other.""",
     files=("quality", NAME),
 )
 

@@ -56,11 +56,11 @@ CLAIM = Claim(
     """\
 The defaults were chosen on [ten other sets](quality.md), whose systems are compared here too. Sets:
 human or machine essays, one in five by a human (`essays`); which of 13 databases a question asks
-(`databases`); how many conditions a question sets (`conditions`); which of six novels a paragraph
-is from (`passages`); 50 intents of BANKING77 that are not among the ten, with eight rows each
-(`other_intents`). Essays and paragraphs are cut to their first 64 words, other texts to 20.
-Intervals are over the means of sets where at least five sets were measured, otherwise over
-pairs.""",
+(`databases`, 250 test rows); how many conditions a question sets (`conditions`); which of six
+novels a paragraph is from (`passages`); whether a text is a story, news, from an encyclopedia or a
+medical abstract (`kinds`). Essays and paragraphs are cut to their first 64 words, texts of `kinds`
+to 48, questions to 20. Intervals are over the means of sets where at least five sets were
+measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
@@ -83,9 +83,9 @@ pairs.""",
         )(systems(lines)),
     ],
     """\
-The questions of `conditions` are also among those of the set `queries`, with other labels; the
-texts of `other_intents` are like those of `banking77`. `databases` has too few rows for 400
-labelled ones, and `other_intents` too many classes for 100.""",
+The questions of `conditions` are also in the set `queries`, and the texts of `kinds` in `ai_text`,
+with other labels. `databases` has too few rows for 400 labelled ones. Essays on one prompt may be
+on both sides.""",
     readme=rows_of_readme,
 )
 

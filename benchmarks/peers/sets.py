@@ -43,7 +43,7 @@ PLAIN = ("cr", "mr", "trec")
 SEVEN = (*PLAIN, "banking77", "ai_text", "packages", "novels")
 SETS = (*SEVEN, "instructions", "queries", "clinic")
 # Sets on which no default was chosen.
-FRESH_SETS = ("essays", "databases", "conditions", "passages", "other_intents")
+FRESH_SETS = ("essays", "databases", "conditions", "passages", "kinds")
 # The fewest and the most labelled rows, for sets that cannot give 50 to 1,600.
 ROWS_OF_SET = {
     "banking77": (100, 400),
@@ -52,15 +52,16 @@ ROWS_OF_SET = {
     "queries": (50, 400),
     "clinic": (50, 400),
     "databases": (50, 100),
-    "other_intents": (400, 400),
 }
 # All intents: many classes, for questions that few classes do not pose.
 MANY_CLASSES = "intents"
 TASKS, TOPICS = 10, 8
 # Three of four questions ask for no aggregate: so many of them are kept.
 MOST_OF_CLASS = 600
-# Of the fresh sets: words of an essay or a passage, intents, databases, most conditions.
-LONG_WORDS, OTHER_INTENTS, DATABASES, MOST_CONDITIONS = 64, 50, 13, 3
+# Of the fresh sets: words of an essay or a passage, databases, most conditions.
+LONG_WORDS, DATABASES, MOST_CONDITIONS = 64, 13, 3
+# Sets with fewer test rows than the others.
+TESTED = {"databases": 250}
 PASSAGES = (
     "A Little Princess",
     "CLARA VAUGHAN",
@@ -77,7 +78,7 @@ def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_
         return draw(cut(clean_set(name)), seed=seed, **labelled, test=slice(0, tested))
     if name in GROUPED:
         return GROUPED[name](labelled, seed, tested)
-    return draw(WHOLE[name](), seed=seed, **labelled, pool=tested)
+    return draw(WHOLE[name](), seed=seed, **labelled, pool=min(tested, TESTED.get(name, tested)))
 
 
 def spare_texts(name: str, parts: Parts, most: int) -> list[str]:
@@ -98,12 +99,12 @@ def first_words(text: str, count: int = WORDS) -> str:
 
 
 @functools.cache
-def banking(intents: int = INTENTS, first: int = 0) -> Rows:
+def banking(intents: int = INTENTS) -> Rows:
     """So many intents of 77, drawn once, of the training and the test file."""
     rows = [row for file in ("train.csv", "test.csv") for row in _table(f"banking77/{file}")]
     names = sorted({row["label"] for row in rows})
     order = generator(0, "benchmark", "intents").permutation(len(names))
-    chosen = {names[i] for i in order[first : first + intents]}
+    chosen = {names[i] for i in order[:intents]}
     found = [(first_words(row["text"]), row["label"]) for row in rows if row["label"] in chosen]
     return without_copies(_rows(found))
 
@@ -173,11 +174,12 @@ def essays() -> Rows:
 
 @functools.cache
 def databases() -> Rows:
-    """Which database a question can be answered from."""
-    found = [
-        (first_words(row["question"]), row["db_id"])
-        for row in _objects("text2code/spider_dev.jsonl.gz")
-    ]
+    """Which database a question can be answered from; of those with one answer the first."""
+    one = {
+        (row["db_id"], row["sql"]): row["question"]
+        for row in reversed(list(_objects("text2code/spider_dev.jsonl.gz")))
+    }
+    found = [(first_words(question), database) for (database, _), question in one.items()]
     return without_copies(_rows(_largest(found, DATABASES)))
 
 
@@ -201,6 +203,17 @@ def passages() -> Rows:
         for title in PASSAGES
         for line in lines[lines.index(title) :][NOVEL_LINES]
         if len(line.split()) >= LONG_WORDS // 2
+    ]
+    return without_copies(_rows(found))
+
+
+@functools.cache
+def kinds() -> Rows:
+    """Where a human's text is from: stories, news, an encyclopedia, medical abstracts."""
+    found = [
+        (first_words(row["text"], MACHINE_WORDS), row["domain"])
+        for row in _table("ai_text/paired_texts.csv.gz")
+        if row["label"] == "human"
     ]
     return without_copies(_rows(found))
 
@@ -304,7 +317,7 @@ WHOLE: dict[str, Callable[[], Rows]] = {
     "databases": databases,
     "conditions": conditions,
     "passages": passages,
-    "other_intents": functools.partial(banking, OTHER_INTENTS, INTENTS),
+    "kinds": kinds,
 }
 GROUPED: dict[str, Callable[[dict[str, int], int, int], Parts]] = {
     "ai_text": machine_text,

@@ -1,9 +1,10 @@
 """The Hugging Face Trainer on the rows of ``job.json``: a script, run in a process of its own.
 
-Everything is the Trainer's default but for what the job sets: epochs, batch size, an evaluation an
-epoch; with ``patience``, early stopping on the validation loss and the best state at the end. In
-its favour it writes no checkpoint where none is needed, and no optimizer state where one is.
-``train_s`` is the wall time of ``trainer.train()``: tokenising and loading are not in it.
+Everything is the Trainer's default but for what the job sets: epochs, batch size, learning rate,
+warmup, an evaluation an epoch; with ``patience``, early stopping on the validation loss and the
+best state at the end. In its favour it writes no checkpoint where none is needed, and no optimizer
+state where one is. ``train_s`` is the wall time of ``trainer.train()``: tokenising and loading are
+not in it.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def arguments(job: dict[str, Any], folder: Path) -> Any:
         per_device_train_batch_size=settings["batch_size"],
         eval_strategy="epoch" if settings.get("evaluates", True) else "no",
         learning_rate=settings.get("learning_rate", 5e-5),
+        # Below 1 it is a share of the updates.
+        warmup_steps=settings.get("warmup", 0),
         seed=job["seed"],
         bf16=half,
         disable_tqdm=True,

@@ -114,6 +114,24 @@ def test_times_hours_apart_are_not_compared() -> None:
     assert difference.over.startswith("3 pairs")
 
 
+def test_a_choice_is_not_timed_against_the_run_that_it_is() -> None:
+    from claims import paired
+
+    some = lines({"a": [2.0, 8.0, 4.0], "b": [2.0, 4.0, 2.0]})
+    ratio = paired(some, "accuracy", "a", "b", times=True)
+    assert ratio
+    assert ratio.value == pytest.approx(2)
+
+
+def test_fewer_sets_than_an_interval_needs_conclude_for_themselves() -> None:
+    from claims import LEAST_SETS, Gap
+
+    few, many = (Gap(2.0, 1.0, 3.0, "", sets) for sets in (LEAST_SETS - 1, LEAST_SETS))
+    assert (few.verdict(), many.verdict()) == ("better on these sets", "better")
+    assert Gap(2.0, -1.0, 3.0, "", 2).verdict() == "no difference shown"
+    assert Gap(2.0, 1.0, 3.0, "").verdict(nothing=4) == "worse"
+
+
 def test_a_share_is_shown_with_wilsons_interval() -> None:
     from claims import number, share
 
