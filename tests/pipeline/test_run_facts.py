@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -38,11 +39,18 @@ EMPTY = {"n": 4.0, "empty": 0.5}
 
 
 def fitted(
-    last: Any, job: Any = None, *, rows: int = 4, adapter: str = "lora", task: str = "seq2seq"
+    kept: Any,
+    job: Any = None,
+    *,
+    later: Sequence[Any] = (),
+    rows: int = 4,
+    adapter: str = "lora",
+    task: str = "seq2seq",
 ) -> FittedModel:
     """A run whose kept model writes ``WRITTEN`` for its validation rows."""
     before = Verdict("healthy", "It was.", 0.9)
-    trained = TrainingResult((last,), before, (), 0, 1, "", 1, 0.0, 0.0, 0.0, {})
+    history = (kept, *later)
+    trained = TrainingResult(history, before, (), kept.step, len(history), "", 1, 0.0, 0.0, 0.0, {})
     valid = Sample(list("wxyz"), list("abcd"), None, lambda network, device: WRITTEN)
     train = Sample([], [], None, lambda network, device: pytest.fail("is not asked"))
     samples = WrittenSamples({"train": train, "valid": valid}, ["k l"], None, 8)
@@ -73,6 +81,20 @@ def test_texts_of_the_evaluation_points_are_not_written_again(tiny_snapshot: Any
     assert judge_with_texts(run) is run
 
 
+def test_the_verdict_is_on_the_texts_of_the_checkpoint_that_is_kept(tiny_snapshot: Any) -> None:
+    full = {"n": 4.0, "empty": 0.0}
+    kept = replace(tiny_snapshot, outputs={"valid": full})
+    last = replace(tiny_snapshot, step=2, outputs={"valid": EMPTY})
+    judged: list[Any] = []
+
+    def monitor(history: Any, best: int | None) -> Verdict:
+        judged.append(history[-1].outputs)
+        return Verdict("healthy", "It was.", 0.9)
+
+    judge_with_texts(fitted(kept, SimpleNamespace(monitor=monitor), later=[last]))
+    assert judged == [{"valid": full}]
+
+
 def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
     tiny_snapshot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +106,7 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
     def monitor(history: Any, kept: int | None) -> Verdict:
         shares = history[-1].outputs["valid"]
         assert shares.items() >= EMPTY.items()
-        assert kept == 0
+        assert kept == 1
         return after
 
     job = SimpleNamespace(
