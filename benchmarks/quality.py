@@ -92,7 +92,9 @@ def cells(part: str) -> list[dict[str, Any]]:
     small, strong = ([own, f"early stopping, {encoder}"] for encoder, own in OURS.items())
     planned = {
         "frozen": grid(seed=range(SEEDS), rows=SIZES, data=SETS, arm=list(PROBES)),
-        "setfit": grid(seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=["setfit, minilm"]),
+        "setfit": grid(
+            seed=range(3), rows=(50, 100), data=SETFIT_SETS, arm=[OURS[MINILM], "setfit, minilm"]
+        ),
         MINILM: [
             *grid(seed=range(SEEDS), rows=(100, 400), data=SETS, arm=small),
             *grid(seed=range(2), rows=(50, 1600), data=SETS, arm=small),
