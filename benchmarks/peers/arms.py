@@ -95,8 +95,8 @@ def check_rows(result: Mapping[str, Any], parts: Parts, *, whole: bool = False) 
     """Refuse a run that did not use exactly the rows that the peers had; with ``whole`` all of
     ``parts.train`` may be training or validation rows.
 
-    Of the training rows one in a hundred, or one, may be missing: duplicates of test rows, which Holdfast
-    leaves out and the peers learn from. Which rows are duplicates depends on the others.
+    Of the training rows one in a hundred, or one, may be missing: duplicates of test rows, which
+    Holdfast leaves out and the peers learn from. Which rows are duplicates depends on the others.
     """
     for name, rows in parts.named().items():
         if whole and name == "valid":
