@@ -453,10 +453,7 @@ def model_size(network: Network, examples: Examples, measured: bool) -> None:
     )
     too_many = trainable > SMALL_MODEL and per_row > MAX_PARAMETERS_PER_ROW
     oversized = too_many and not measured
-    if too_many and measured:
-        reason = "no run of such a model with this plan failed in benchmarks"
-    else:
-        reason = _size_reason(network, trainable, oversized)
+    reason = _size_reason(network, trainable, too_many, measured)
     notify(Decision(CHECK, "oversized" if oversized else "fits", f"{size}; {reason}"))
     if not oversized:
         return
@@ -478,8 +475,10 @@ def model_size(network: Network, examples: Examples, measured: bool) -> None:
     )
 
 
-def _size_reason(network: Network, learns: int, oversized: bool) -> str:
-    if oversized:
+def _size_reason(network: Network, learns: int, too_many: bool, measured: bool) -> str:
+    if too_many and measured:
+        return "no run of such a model with this plan failed in benchmarks"
+    if too_many:
         return f"above {MAX_PARAMETERS_PER_ROW:,} per row, some runs fail by chance"
     if network.adapter is not None:
         return "the adapter keeps the trainable parameters few"

@@ -255,12 +255,16 @@ def start_probe(training_plan: TrainingPlan) -> str:
 
 def _expects_gain(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> bool:
     """Whether the run begins as a linear probe, and such runs gained over it in benchmarks."""
+    return begins_as_probe(listeners) and is_measured(training_plan)
+
+
+def is_measured(training_plan: TrainingPlan) -> bool:
+    """``within_measured_recipe`` of a fit's plan."""
     total, _ = count_parameters(training_plan.loaded.network)
     sizes = (total, len(training_plan.train), training_plan.classes)
-    measured = within_measured_recipe(
+    return within_measured_recipe(
         training_plan.recipe, training_plan.plan.phases, sizes, training_plan.loaded.defaults
     )
-    return begins_as_probe(listeners) and measured
 
 
 def keep_rule(

@@ -23,7 +23,7 @@ from holdfast.core.events import Monitor
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
-from holdfast.fits.policies import within_measured_recipe
+from holdfast.fits.policies import is_measured
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
@@ -62,10 +62,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
     )
     classes = getattr(training_plan.task, "classes", None) if has_classes else None
-    plan, loaded = training_plan.plan, training_plan.loaded
-    parameters, trainable = count_parameters(loaded.network)
-    sizes = (parameters, len(training_plan.train), training_plan.classes)
-    measured = within_measured_recipe(training_plan.recipe, plan.phases, sizes, loaded.defaults)
+    plan, network = training_plan.plan, training_plan.loaded.network
     recipe: Recipe = training_plan.recipe
     probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
     # The label type, where it was inferred from the rows.
@@ -78,14 +75,14 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         planned_looks=len(training_plan.plan.evaluate_at),
         train_rows=len(training_plan.train),
         train_tokens=int(training_plan.train.lengths.sum()),
-        trainable=None if measured else trainable,
+        trainable=None if is_measured(training_plan) else count_parameters(network)[1],
         peak_rate=training_plan.recipe.train.learning_rate,
         usual_rates=training_plan.usual_rates,
         findings=(*training_plan.prepared.findings, *training_plan.findings),
         first_seen=first_use_steps(
             plan.phases, training_plan.splits.training_examples, plan.seed, probe
         ),
-        refused=refused_settings(recipe, training_plan.loaded.network),
+        refused=refused_settings(recipe, network),
     )
 
 
