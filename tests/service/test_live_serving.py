@@ -241,7 +241,7 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
 
 def test_over_http_users_stay_in_their_arm(serving_of: Callable[..., Any], tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store.db"))
-    setup = replace(SETUP, way="ab", window_s=0.2, most=1.0, lag_s=0.05)
+    setup = replace(SETUP, way="ab", window_s=3600, most=1.0)
     lineup = EngineRouter(StandIn(), StandIn(OTHER), setup)
     client = serving_of(lineup, [], store=True)
     update_comparison(store, setup, time.time())
@@ -251,8 +251,10 @@ def test_over_http_users_stay_in_their_arm(serving_of: Callable[..., Any], tmp_p
         mine = in_challenger(user_mark(user), setup.secret, 0.5)
         assert made["model"] == (OTHER.model if mine else FACTS.model)
         client.post("/feedback", json={"id": made["id"], "outcome": 1})
-    until(lambda: update_comparison(store, setup, time.time()).summary()["users"] == 20)
-    said = update_comparison(store, setup, time.time()).summary()
+    until(lambda: len(store.outcomes()) == 40)
+    assert update_comparison(store, setup, time.time()).summary()["users"] == 0
+    said = update_comparison(store, setup, time.time() + 2 * setup.window_s).summary()
+    assert said["users"] == 20
     assert said["ratio"]["shown"] + said["ratio"]["challenger"] == 20
     assert said["arms"]["challenger"]["mean"] == said["arms"]["shown"]["mean"] == 1.0
     store.close()
