@@ -58,7 +58,7 @@ one setting. The linked page has the method, the tables, the limits, the command
 - **Points** are percentage points. A **pair** is two runs on the same rows with the same seed.
 - **MiniLM** is the small sentence encoder in the package. **Trainer** is the Hugging Face Trainer.
 - **The default** is Holdfast's default on the dates at the end of a page. Before 2026-11-24 the
-  default had no folds (cross-fitting), which few labelled rows have now.
+  default did not use cross-fitting, which it now does for few labelled rows (`train.folds`).
 - **CR** and **MR** are opinions on products and films, **TREC** is types of question, **BANKING77**
   is customers' intents. [Accuracy on ten sets](results/quality.md) describes the other sets.
 
@@ -412,8 +412,10 @@ def comparison(
     heading: str = "",
     arm: str = "arm",
     by: Sequence[str] = ("rows", "data", "seed"),
+    names: Mapping[str, str] | None = None,
 ) -> Section:
-    """A row for each pair of systems, on the same rows (with ``split`` for each of its values)."""
+    """A row for each pair of systems, on the same rows (with ``split`` for each of its values), by
+    their ``names`` for a reader."""
 
     def row(lines: Lines, first: str, second: str) -> list[str] | None:
         found = [
@@ -426,7 +428,7 @@ def comparison(
             _figure(one, m) + ("" if one.over == over else f", {one.over}") if one else ""
             for one, m in zip(found, metrics.values(), strict=True)
         ]
-        return [f"{first} against {second}", over, *shown]
+        return [" − ".join((names or {}).get(one, one) for one in (first, second)), over, *shown]
 
     def section(lines: Lines) -> str:
         values = (
@@ -437,7 +439,7 @@ def comparison(
             some = pick(lines, **{split: value}) if split else lines
             found = [row(some, *pair) for pair in pairs]
             rows += [[str(value), *one] if split else one for one in found if one]
-        systems = "Systems (first minus second; ratio: first ÷ second)"
+        systems = "Comparison, A − B (ratio: A ÷ B)"
         head = [*([split.capitalize()] if split else []), systems, "Pairs of runs", *metrics]
         return "\n\n".join(filter(None, [heading, markdown(head, rows)])) if rows else ""
 
@@ -567,7 +569,7 @@ UNSTORED = {
 def amount(done: int, planned: int) -> str:
     if done == planned:
         return "the only cell" if planned == 1 else f"all {planned:,} cells"
-    return f"{done:,} of {planned:,} cells"
+    return f"{done:,} of {planned:,} planned cells"
 
 
 def is_measured(claim: Claim, lines: Lines, planned: int) -> bool:
@@ -582,7 +584,7 @@ def page(claim: Claim, lines: Lines, planned: int) -> str:
     parts = [
         f"# {claim.title}",
         f"**{claim.finding(lines)}**",
-        f"Run: {amount(len(lines), planned)}.",
+        f"Measured: {amount(len(lines), planned)}.",
         f"![{claim.title}]({claim.name}.svg)" if claim.picture and claim.picture(lines) else "",
         claim.method.strip(),
         *(section(lines).strip() for section in claim.sections),
@@ -607,7 +609,7 @@ def origin(claim: Claim, lines: Lines) -> str:
     when = f" Measured {days[0]} to {days[-1]}." if days and days[0] != days[-1] else ""
     when = f" Measured on {days[0]}." if days and days[0] == days[-1] else when
     files = ", ".join(f"[{name}.jsonl]({name}.jsonl)" for name in claim.files or (claim.name,))
-    return f"Processor: {shown}. PyTorch {torch}.{when} Lines: {files}."
+    return f"Processor: {shown}. PyTorch {torch}.{when} Raw results: {files}."
 
 
 def claims() -> list[Claim]:

@@ -230,7 +230,7 @@ def finding(lines: Lines) -> str:
         for line in pick(lines, part="compare")
     ]
     return (
-        "A promised precision is kept, or none is promised, in "
+        "The guaranteed precision holds, or no guarantee is given, in "
         f"{share(*counts(kept, 'kept', 'draws', shares=True), long=True)} draws (wanted: at least "
         "95 %). Of two equal models one is called better or worse in "
         f"{share(*counts(pairs, 'false', 'pairs', shares=True), long=True)} comparisons."

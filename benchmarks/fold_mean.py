@@ -40,6 +40,18 @@ WITH_PROBE = "mean of probabilities with the linear probe"
 BETWEEN = {
     f"weights {share:g} of the way from the linear probe": share for share in (0.5, 0.7, 0.85)
 }
+# How a reader knows them.
+NAMES = {
+    KEPT: "saved model",
+    PROBABILITIES: "ensemble (mean probabilities)",
+    WEIGHTS: "weight average",
+    OF_FOLDS: "weight average of the folds' models",
+    WITH_PROBE: "ensemble with the linear probe",
+    **{
+        name: f"weight interpolation, {share:g} of the fine-tuned weights"
+        for name, share in BETWEEN.items()
+    },
+}
 State = Mapping[str, Any]
 
 
@@ -127,8 +139,8 @@ def finding(lines: Lines) -> str:
     melted = melt(lines, (KEPT, *OTHERS), "accuracy")
     shown = (PROBABILITIES, WEIGHTS, WITH_PROBE, list(BETWEEN)[-1])
     gaps = {name: paired(melted, "accuracy", name, KEPT) for name in shown}
-    words = [f"{name} {gap.words(100, 1, ' points')}" for name, gap in gaps.items() if gap]
-    return f"Test accuracy minus that of the run's own model: {'; '.join(words)}." if words else ""
+    words = [f"{NAMES[name]} {gap.words(100, 1, ' points')}" for name, gap in gaps.items() if gap]
+    return f"Test accuracy minus that of the saved model: {'; '.join(words)}." if words else ""
 
 
 CLAIM = Claim(
@@ -136,19 +148,23 @@ CLAIM = Claim(
     "Accuracy",
     "Averages of a run's models",
     """\
-The default from MiniLM with two folds (`train.folds`). The run's own model, which is saved, is
-trained on all labelled rows, each fold's model on half of them. The means are over these three
-models, over the two models of the folds, or over the own model and the linear probe from which its
-training starts. All are scored on the same 600 test rows of a set.""",
+The default from MiniLM with two folds (`train.folds`). The saved model is trained on all labelled
+rows, each fold's model on half of them. Ensembles and averages are of these three models, of the
+two models of the folds, or of the saved model and the linear probe from which its training starts.
+All are scored on the same 600 test rows of
+a set.""",
     cells,
     finding,
     [
         lambda lines: comparison(
-            [(name, KEPT) for name in OTHERS], {"Accuracy, points": Metric("accuracy", 100)}, "rows"
+            [(name, KEPT) for name in OTHERS],
+            {"Accuracy, points": Metric("accuracy", 100)},
+            "rows",
+            names=NAMES,
         )(melt(lines, (KEPT, *OTHERS), "accuracy"))
     ],
-    "No mean is shown to be better than the run's own model, so `holdfast train` makes none. Means "
-    "of probabilities would also need several saved models.",
+    "No average is shown to be better than the saved model, so `holdfast train` does not average "
+    "models. An ensemble would also need several saved models.",
 )
 
 

@@ -15,7 +15,7 @@ from cells import grid, run_command
 from claims import Claim, Lines, Metric, ReadmeRow, comparison, paired, pick, table
 from peers.sets import FRESH_SETS
 
-from quality import ENCODERS, MINILM, OURS, STRONG, SYSTEMS, of_arm, possible, run_one, systems
+from quality import MINILM, NAMES, OURS, STRONG, SYSTEMS, of_arm, possible, run_one, systems
 
 NAME = "fresh_sets"
 SIZES = (100, 400)
@@ -32,27 +32,26 @@ def cells(part: str) -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     parts = [
-        f"with {ENCODERS[encoder]}, {gap.words(100, 1, ' points')}"
-        for encoder, (own, other) in zip(OURS, PAIRS, strict=True)
+        f"{NAMES[own]} minus {NAMES[other]} {gap.words(100, 1, ' points')}"
+        for own, other in PAIRS
         if (gap := paired(systems(lines), "accuracy", own, other)) and gap.has_interval
     ]
-    what = "Test accuracy minus that of Trainer with early stopping"
-    return f"{what}: {'; '.join(parts)}." if parts else ""
+    return f"Differences in test accuracy: {'; '.join(parts)}." if parts else ""
 
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     gap = paired(systems(lines), "accuracy", *PAIRS[0])
     if not gap or not gap.has_interval:
         return []
-    what = "Sets on which no default was chosen, 100 and 400 labelled texts, MiniLM: accuracy"
+    what = "Accuracy, 100 and 400 labelled texts of sets on which no default was chosen, MiniLM: "
     figure = f"{gap.short(100)} points, {gap.over}"
-    return [(f"{what} minus that of Trainer with early stopping", figure, gap.verdict())]
+    return [(f"{what}Holdfast minus Trainer with early stopping", figure, gap.verdict())]
 
 
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Accuracy on sets that chose nothing",
+    "Accuracy on sets that no default was chosen on",
     """\
 The defaults were chosen on [ten other sets](quality.md), whose systems are compared here too. Sets:
 human or machine essays, one in five by a human (`essays`); which of 13 databases a question asks
@@ -75,10 +74,11 @@ measured, otherwise over pairs.""",
                 "Processor time, ratio": Metric("cpu_s", 1, 2, times=True),
             },
             "rows",
+            names=NAMES,
         )(systems(lines)),
         lambda lines: table(
             {"rows": "Rows", "data": "Set"},
-            {name: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
+            {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
             "Accuracy in % by set, means over seeds:",
         )(systems(lines)),
     ],

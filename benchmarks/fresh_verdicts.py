@@ -187,10 +187,11 @@ def finding(lines: Lines) -> str:
     lines = counted(lines)
     wrong, sound = rights(pick(lines, group="sound"))
     return (
-        "Of runs that were meant to overfit and did, "
+        "Of runs designed to overfit that did overfit, "
         f"{share(*rights(pick(lines, group='overfit')), long=True)} are called overfit or "
-        f"memorizing; of all that did, some by little and not meant to, {every}. Of runs that were "
-        "meant to be sound and were, "
+        "memorizing; of all runs that overfit, including slight and unintended overfitting, "
+        f"{every}. "
+        "Of runs designed not to overfit that did not, "
         f"{share(sound - wrong, sound, long=True)} get a false alarm (a verdict other than "
         "underfit that names a fault). Of runs with another, planted fault "
         f"{share(*rights(pick(lines, group='faults')), long=True)} get a verdict that fits it."
@@ -204,14 +205,18 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     overfit, faults = (rights(pick(lines, group=group)) for group in ("overfit", "faults"))
     return [
         (
-            "Runs meant to overfit that did: called overfit or memorizing",
+            "Detected (called overfit or memorizing): runs designed to overfit that did",
             share(*overfit, long=True),
             "",
         ),
-        ("… all runs that did, some by little and not meant to", share(*every, long=True), ""),
+        (
+            "… all runs that overfit, including slight and unintended overfitting",
+            share(*every, long=True),
+            "",
+        ),
         ("Runs with another, planted fault: the verdict fits it", share(*faults, long=True), ""),
         (
-            "Runs meant to be sound that were: false alarms (other than underfit)",
+            "False alarms (other than underfit): runs designed not to overfit that did not",
             share(sound - wrong, sound, long=True),
             "",
         ),

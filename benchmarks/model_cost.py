@@ -81,9 +81,9 @@ def cells() -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     return (
-        "Relative to the speed of a matrix product, a forward pass of an encoder reaches "
-        f"{mean_words(lines, 'forward', 1, 2)} and its training "
-        f"{mean_words(lines, 'training', 1, 2)}; with these `train` estimates the time of a model."
+        "As a share of the machine's speed of matrix multiplication, an encoder's forward pass "
+        f"reaches {mean_words(lines, 'forward', 1, 2)} and its training "
+        f"{mean_words(lines, 'training', 1, 2)}; `train` uses these to estimate training time."
     )
 
 

@@ -58,8 +58,9 @@ def finding(lines: Lines) -> str:
         return ""
     found, wrong = (sum(one["found"] for one in some) for some in (of_pairs, others))
     told = (
-        f"Pairs of rows are found in {share(found, len(of_pairs), long=True)} draws of the set "
-        f"that consists of pairs and in {share(wrong, len(others), long=True)} draws of the others."
+        "Pairs of texts on one subject with different labels are detected in "
+        f"{share(found, len(of_pairs), long=True)} draws of the set made of such pairs "
+        f"and in {share(wrong, len(others), long=True)} draws of the others."
     )
     gap = paired(lines, "accuracy", TOGETHER, APART)
     if gap is None:

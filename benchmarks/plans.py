@@ -44,6 +44,7 @@ from peers.strong import strong_folder
 NAME = "plans"
 FEW, MORE = 100, 400
 MINILM, STRONG = "minilm", "strong"
+ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2"}
 TESTED = {MINILM: 400, STRONG: 200}
 SEEDS = {MINILM: 2, STRONG: 1}
 CONTRAST = "contrast, {} steps at {:g}"
@@ -264,9 +265,9 @@ def finding(lines: Lines) -> str:
             best = max(found, key=lambda plan: found[plan].value)
             words = found[best].words(100, 1, " points")
             parts.append(
-                f"with {rows} labelled rows and {encoder}, the best on these sets of "
-                f"{len(found) + 1} plans is `{best}`: its test accuracy minus that of `{first}` is "
-                f"{words}"
+                f"with {rows} labelled rows and {ENCODERS[encoder]}, the best of "
+                f"{len(found) + 1} training plans on these sets is `{best}`: its test accuracy "
+                f"minus that of `{first}` is {words}"
             )
     told = "; ".join(parts)
     return f"{told[0].upper()}{told[1:]}." if parts else ""

@@ -108,32 +108,35 @@ def finding(lines: Lines) -> str:
     for name in (*SCORES[-2:], CONSTANT):
         own = [line for line in estimates(lines) if line["arm"] == name]
         words.append(f"{name}: {100 * left_out_error(own):.1f} points")
-    what = "How well scores of two encoders' linear probes predict the difference of their test"
-    return f"{what} accuracies, error with one set left out: {'; '.join(words)}."
+    what = "Error, with one set left out, in predicting the difference in probe test accuracy"
+    return f"{what} between two encoders, by the probe score: {'; '.join(words)}."
 
 
 COLUMNS: dict[str, Column] = {
     "Cells": lambda lines: str(len(lines)),
-    "Correlation with the truth": correlation,
+    "Correlation with the difference": correlation,
     "Error (leave one set out), points": lambda lines: f"{100 * left_out_error(lines):.1f}",
     "The better encoder has the higher score": right_choices,
 }
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Which score of a linear probe predicts the better encoder",
+    "Which probe score best predicts the difference between two encoders",
     """\
-Ridge probes on the frozen vectors of MiniLM and all-mpnet-base-v2, as `model.name: auto` fits them,
-with 100 labelled rows (82 of them training rows). Scores are cross-validated. The truth is the
-difference of the probes' accuracies on 600 test rows. The error is the root mean square error of a
+Scores are those of ridge probes on the frozen vectors of MiniLM and all-mpnet-base-v2, as
+`model.name: auto` fits them, cross-validated on 100 labelled rows (82 of them training rows). What
+they are to predict is the difference in accuracy on 600 test rows between the default linear probes
+on the two encoders. The error is the root mean square error of a
 straight line (without a score: the mean), fitted on the other sets, that predicts this difference.
-The last column counts cells in which the encoders differ by 2 points or more.""",
+The last column counts cells in which the encoders differ by 2 points or more, equal scores as half
+right.""",
     cells,
     finding,
     [lambda lines: table({"arm": "Score"}, COLUMNS)(estimates(lines))],
     """\
-One pair of encoders, of which the larger one is nearly always better: no score chooses more often
-right than that rule does, but the Brier score tells by how much. Probes, not fine-tuned models: how
+One pair of encoders, of which the larger one is nearly always better: no score picks the better
+encoder more often than always taking the larger one, but the Brier score predicts the size of the
+difference best. Probes, not fine-tuned models: how
 much fine-tuning adds to each differs by set ([quality.md](quality.md)).""",
     command=f"python benchmarks/{NAME}.py --jobs 2",
 )

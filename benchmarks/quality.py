@@ -67,6 +67,18 @@ SYSTEMS = (
     *PROBES,
     *OURS.values(),
 )
+# How a reader knows them.
+NAMES = {
+    OURS[MINILM]: "Holdfast (MiniLM)",
+    OURS[STRONG]: "Holdfast (auto)",
+    f"early stopping, {MINILM}": "Trainer (MiniLM)",
+    f"early stopping, {STRONG}": "Trainer (mpnet)",
+    LONGER_STOPPING: "Trainer, longer (MiniLM)",
+    f"setfit, {MINILM}": "SetFit (MiniLM)",
+    f"probe, {MINILM}": "linear probe (MiniLM)",
+    f"probe, {STRONG}": "linear probe (mpnet)",
+    "probe, both": "linear probe (both)",
+}
 PARTS = ("frozen", MINILM, STRONG, "setfit")
 BATCH = 32
 
@@ -217,9 +229,6 @@ def _encode(encoder: str, texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-ENCODERS = {MINILM: "MiniLM", STRONG: "all-mpnet-base-v2 (Holdfast may choose MiniLM)"}
-
-
 def of_arm(name: str) -> Column:
     return lambda lines: average("accuracy", 100, limits=False)(pick(lines, arm=name))
 
@@ -241,10 +250,10 @@ def finding(lines: Lines) -> str:
             )
             if gap and gap.has_interval:
                 what = gap.words(100, 1, " points")
-                parts.append(f"with {size} labelled rows and {ENCODERS[encoder]}, {what}")
+                own, other = NAMES[OURS[encoder]], NAMES[f"early stopping, {encoder}"]
+                parts.append(f"with {size} labelled rows, {own} minus {other} is {what}")
     if parts:
-        what = "The default's test accuracy minus that of Trainer with early stopping"
-        return f"{what}: {'; '.join(parts)}."
+        return f"Differences in test accuracy: {'; '.join(parts)}."
     small, large, *_ = PROBES
     for size in SIZES:
         gap = paired(pick(lines, rows=size), "accuracy", large, small)
@@ -268,7 +277,7 @@ def by_rows(lines: Lines) -> str:
         if len(sizes) > 1 and len(own) >= LEAST_SETS:
             shared, shown[name] = own, sizes
     series = {
-        name: [
+        NAMES[name]: [
             (
                 n,
                 float(np.mean([np.mean(sizes[n][data]) for data in sorted(shared)])),
@@ -285,17 +294,24 @@ def by_rows(lines: Lines) -> str:
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     rows: list[ReadmeRow] = []
     peers = [
-        (MINILM, f"early stopping, {MINILM}", "Trainer with early stopping"),
-        (MINILM, LONGER_STOPPING, "the same with a higher learning rate and 60 epochs"),
-        (STRONG, f"early stopping, {STRONG}", "Trainer with early stopping"),
+        (MINILM, f"early stopping, {MINILM}", "MiniLM: Holdfast minus Trainer with early stopping"),
+        (
+            MINILM,
+            LONGER_STOPPING,
+            "MiniLM: Holdfast minus Trainer with more time (learning rate 1e-4, at most 60 epochs)",
+        ),
+        (
+            STRONG,
+            f"early stopping, {STRONG}",
+            "Holdfast, choosing MiniLM or all-mpnet-base-v2, minus Trainer on all-mpnet-base-v2",
+        ),
     ]
     for size, (encoder, peer, words) in itertools.product(SIZES, peers):
         some = pick(systems(lines), rows=size)
         gap = paired(some, "accuracy", OURS[encoder], peer)
         if gap and gap.has_interval:
-            what = f"{size:,} labelled texts, cut to 20–48 words, {ENCODERS[encoder]}: accuracy"
-            figure = f"{gap.short(100)} points, {gap.over}"
-            rows.append((f"{what} minus that of {words}", figure, gap.verdict()))
+            what = f"Accuracy, {size:,} labelled texts cut to 20–48 words, {words}"
+            rows.append((what, f"{gap.short(100)} points, {gap.over}", gap.verdict()))
     return rows
 
 
@@ -311,16 +327,17 @@ about tables (`queries`), sections of medical records (`clinic`). Texts are cut 
 words (`novels` 36, `ai_text` and `clinic` 48), so accuracies differ from those of full texts. All
 systems have the same labelled rows (18 % of them validation rows) and the same test rows.
 
-Encoders: MiniLM (part of Holdfast) and all-mpnet-base-v2 ("strong"). "Default" is Holdfast's
-default from MiniLM; "auto" lets Holdfast choose between the two encoders. "Early stopping" is
-Trainer (learning rate 5e-5, at most 20 epochs, patience 3); many of its runs end at the last epoch.
-"Longer early stopping" is Trainer with more time (1e-4, 10 % warmup, at most 60 epochs, patience
-5). "Probe" is the linear probe fitted on all labelled rows ("both": on the vectors of both
-encoders). SetFit, which needs no validation rows, is trained on all labelled rows, on three sets.
-Holdfast trains in bfloat16, Trainer and SetFit in float32, as by default; bfloat16 is up to 1.6
-times as fast ([measured](vs_trainer.md)). [Another page](default_plans.md) compares the plans that
-the default was chosen from. Processor time is that of the whole command, over the pairs that were
-run within 3 hours. Intervals are over the means of sets where at least five sets were measured,
+Encoders: MiniLM (part of Holdfast) and all-mpnet-base-v2 ("mpnet"). "Holdfast (MiniLM)" always uses
+the embedded encoder (`model.name=embedded`); "Holdfast (auto)" is the default on a machine that
+also has mpnet, and chooses between the two. "Trainer" stops early (learning rate 5e-5, at most 20
+epochs, patience 3); many of its runs end at the last epoch. "Trainer, longer" has more time (1e-4,
+10 % warmup, at most 60 epochs, patience 5). The linear probe is fitted on all labelled rows
+("both": on the vectors of both encoders). SetFit, which needs no validation rows, is trained on all
+labelled rows, on three sets. Holdfast trains in bfloat16, Trainer and SetFit in float32, as by
+default; bfloat16 is up to 1.6 times as fast ([measured](vs_trainer.md)). [Another
+page](default_plans.md) compares the plans that the default was chosen from. Processor time is that
+of the whole command; only pairs that were run less than 3 hours apart are compared. Intervals are
+over the means of sets where at least five sets were measured,
 otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
@@ -342,10 +359,11 @@ otherwise over pairs.""",
                 "Processor time, ratio": Metric("cpu_s", 1, 2, times=True),
             },
             "rows",
+            names=NAMES,
         )(sorted(systems(lines), key=lambda line: int(line["rows"]))),
         lambda lines: table(
             {"rows": "Rows", "data": "Set"},
-            {name: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
+            {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
             "Accuracy in % by set, means over seeds:",
             rows=(100, 400),
         )(

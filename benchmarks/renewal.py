@@ -277,7 +277,7 @@ def finding(lines: Lines) -> str:
     ]
     good, n = counts(found, "accepted", "good")
     return (
-        "Of harmful updates the gate of `holdfast update` does not accept "
+        "Of harmful updates the gate of `holdfast update` rejects, or finds inconclusive, "
         f"{' and '.join(parts)}. Of good ones it accepts {share(round(good), n, long=True)}."
     )
 

@@ -210,17 +210,17 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
         loss = paired(some, "test_loss", ours, theirs, BY)
         speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
         if loss and speed:
-            what = f"{NAMES[job].capitalize()}, against {PEERS[job]}"
+            what = f"{NAMES[job].capitalize()}: Holdfast's"
             rows.append(
                 (
-                    f"{what}: test loss minus theirs (lower is better)",
+                    f"{what} test loss minus that of {PEERS[job]} (lower is better)",
                     f"{loss.short(1, 3)} nats, {loss.over}",
                     loss.verdict("worse", "better"),
                 )
             )
             figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
             verdict = speed.verdict("faster", "slower", 1)
-            rows.append(("… rows per second ÷ theirs", figure, verdict))
+            rows.append((f"{what} rows per second ÷ those of {PEERS[job]}", figure, verdict))
     return rows
 
 

@@ -133,8 +133,8 @@ def finding(lines: Lines) -> str:
 
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
-    what = "Simulated classifiers without overfitting, most called inconclusive: called overfit"
-    what += " or memorizing"
+    what = "False alarms: simulated runs without overfitting that are called overfit or memorizing "
+    what += "(most are called inconclusive)"
     return [(what, share(*counts(lines, "named", "runs"), long=True), "")]
 
 

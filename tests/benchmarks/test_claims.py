@@ -59,7 +59,7 @@ def test_every_page_says_what_was_found_how_much_was_run_and_how_to_repeat_it(
 ) -> None:
     pages = [page for path, page in made.items() if path.parent.name == "results"]
     for page in (page for page in pages if page.startswith("#")):
-        assert re.search(r"\n\nRun: (all|the only|[\d,]+ of) ", page)
+        assert re.search(r"\n\nMeasured: (all|the only|[\d,]+ of) ", page)
         assert page.count("\n\n**") >= 1
         assert "## How to repeat it\n\n`" in page
         assert ".jsonl)" in page

@@ -28,7 +28,7 @@ def static(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_it_is_a_run_whose_model_is_a_plain_one_without_blocks(static: Path) -> None:
+def test_it_is_a_run_whose_model_is_a_plain_one_of_one_block(static: Path) -> None:
     result = json.loads((static / "result.json").read_text("utf-8"))
     assert result["test"]["n"] > 0
     block = result["distilled"]
@@ -36,7 +36,7 @@ def test_it_is_a_run_whose_model_is_a_plain_one_without_blocks(static: Path) -> 
     assert block["student"]["value"] == result["test"]["metrics"]["accuracy"]["value"]
     assert result["model_facts"]["architecture"] == "static token vectors"
     plain = transformers.AutoModelForSequenceClassification.from_pretrained(static / "model")
-    assert plain.config.num_hidden_layers == 0
+    assert plain.config.num_hidden_layers == 1
     assert "Student and teacher" in (static / "report.html").read_text("utf-8")
 
 
@@ -69,15 +69,35 @@ def test_it_is_evaluated_as_any_run(holdfast: Any, static: Path, marked_csv: Pat
 def test_its_vectors_may_be_those_of_another_model(finished_run: Path, tiny_model: Path) -> None:
     recipe = made.student_recipe([finished_run], student=str(tiny_model), to="static")
     assert (recipe.model.name, recipe.model.static) == (str(tiny_model), True)
-    recipe = made.student_recipe([finished_run], to="static")
-    assert recipe.model.name == str((finished_run / "model").resolve())
+    recipe = made.student_recipe([finished_run], to="static", layers=0)
+    assert (recipe.model.name, recipe.model.layers) == (str((finished_run / "model").resolve()), 0)
+
+
+def test_unlabelled_texts_are_crossed_too(finished_run: Path, tmp_path: Path) -> None:
+    import holdfast
+
+    (tmp_path / "more.csv").write_text("text\nw1 w2 w3\nw4 w2 w6\nw7 w8 w3 w1\n", "utf-8")
+    settings = [*PLAIN, "train.max_steps=2", "distill.alone=false"]
+    found = holdfast.distill(
+        finished_run,
+        to="static",
+        layers=0,
+        unlabelled=str(tmp_path / "more.csv"),
+        out=tmp_path / "run",
+        settings=settings,
+        quiet=True,
+    ).result
+    told = {one["what"]: one["chosen"] for one in found["decisions"]}
+    assert told["unlabelled rows"].startswith("3 texts")
+    assert told["crossed rows"] == f"{6 * (found['data']['train'] + 3)} texts"
+    assert told["token vectors"].endswith("of width 32")
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
         (["--to", "table"], ("--to", "is unknown", "Use --to static")),
-        (["--to", "static", "--layers", "1"], ("--to and --layers", "exclude each other")),
+        (["--to", "static", "--layers", "-1"], ("--layers", "must be at least 0")),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -132,8 +152,8 @@ def test_it_teaches_a_static_student_in_turn_and_has_no_blocks_to_keep(
 
     settings = [*PLAIN, "train.max_steps=2", "distill.alone=false"]
     again = holdfast.distill(
-        static, to="static", out=tmp_path / "again", settings=settings, quiet=True
+        static, to="static", layers=0, out=tmp_path / "again", settings=settings, quiet=True
     )
     assert again.result["model_facts"]["architecture"] == "static token vectors"
     with pytest.raises(RecipeError, match="student: must be given: the teacher is a static"):
-        holdfast.distill(static, out=tmp_path / "none")
+        holdfast.distill(tmp_path / "again", out=tmp_path / "none")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from scipy.special import erf
+from transformers import AutoModelForSequenceClassification
 
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
@@ -26,7 +27,7 @@ TEXTS = ["w1 w2 w3 w4", "w5 w1 w2 w6 w7 w8 w9", "w2", "w1 w2", "w3 w3 w1"]
 
 @pytest.fixture
 def static(tiny_model: Path) -> Any:
-    return static_classifier(load_classifier(str(tiny_model), CLASSES), TEXTS, seed=0)
+    return static_classifier(load_classifier(str(tiny_model), CLASSES), TEXTS, seed=0, blocks=0)
 
 
 def forward(folder: Path, ids: list[list[int]], eps: float) -> np.ndarray:
@@ -63,6 +64,32 @@ def test_the_order_of_words_counts_only_within_phrases(static: Any) -> None:
     np.testing.assert_allclose(logits("w3 w4 w5"), logits("w5 w3 w4"), rtol=1e-5)
     assert "w1 w2" in static.tokenizer.get_vocab()
     assert not np.allclose(logits("w1 w2 w3"), logits("w2 w1 w3"), rtol=1e-3)
+
+
+def test_a_block_begins_as_the_identity_and_learns_the_order_of_words(
+    static: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    made = static_classifier(load_classifier(str(tiny_model), CLASSES), TEXTS, seed=0)
+    batch = made.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        begun, bare = (one.network.features(**batch) for one in (made, static))
+    torch.testing.assert_close(begun, bare)
+    assert made.network.backbone.config.num_hidden_layers == 1
+    drawn = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in made.network.state_dict().values():
+            weight += 0.5 * torch.randn(weight.shape, generator=drawn)
+    made.network.save(tmp_path, made.tokenizer)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.inference_mode():
+        # A text's logits are the same beside a longer text.
+        alone = [made.network(**made.tokenizer(one, return_tensors="pt")) for one in TEXTS]
+        torch.testing.assert_close(torch.cat(alone), made.network(**batch), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.cat(alone), plain(**batch).logits, rtol=1e-4, atol=1e-5)
+        first, second = (
+            made.network(**made.tokenizer(one, return_tensors="pt")) for one in ("w3 w4", "w4 w3")
+        )
+    assert not torch.allclose(first, second, rtol=1e-3)
 
 
 def test_phrases_are_those_that_are_seen_three_times(tiny_model: Path) -> None:

@@ -101,7 +101,8 @@ def test_without_another_encoder_the_embedded_one_is_taken_and_nothing_is_spent(
     (hint,) = (one for one in told if isinstance(one, Decision) and one.what == "base model")
     assert (hint.what, hint.chosen) == ("base model", "embedded")
     assert hint.because.endswith(
-        "4 points better (--download adds BAAI/bge-base-en-v1.5: 109 M parameters, MIT)"
+        "4 accuracy points above one on the embedded model (--download adds BAAI/bge-base-en-v1.5, "
+        "which Holdfast has not measured: 109 M parameters, MIT)"
     )
 
 
@@ -198,13 +199,14 @@ def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
     # 25 steps on the 56 training rows alone.
     assert (tiny.folds, tiny.passed(56, 2), tiny.passed(56, 0)) == (2, 2 * 1280, 800)
     seconds = tiny.operations * 1280 * (1 + base_model.BACKWARD) / base_model.TRAINING / 1e6
-    for share, name, folds in ((1.9, "tiny without folds", 0), (2.1, "tiny", None)):
+    for share, name, folds in ((1.9, "tiny without cross-fitting", 0), (2.1, "tiny", None)):
         budget = f"model.budget={share * seconds / 60}"
         made, _, _ = prepared(budget)
-        assert made.base_models.decisions[0].chosen == name
-        assert made.recipe.train.folds == folds
+        taken = made.base_models.decisions[0]
+        assert (taken.chosen, made.recipe.train.folds) == (name, folds)
+        assert ("cross-fitting would exceed it" in taken.because) is (folds == 0)
     made, _, _ = prepared(f"model.budget={1.9 * seconds / 60}", "train.folds=2")
-    assert "without folds" not in made.base_models.decisions[0].chosen
+    assert "without cross-fitting" not in made.base_models.decisions[0].chosen
 
 
 def test_no_time_is_estimated_for_folds_that_the_run_does_not_have(
@@ -549,7 +551,10 @@ def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
     error = max(1 / (rows + 2), gains.std(ddof=1) / rows**0.5)
     usual = base_model.tuning_gain(rows, True) + base_model.FOLDS_GAIN
     mean, _ = posterior(gains.mean(), error, usual, base_model.GAIN_SPREAD)
-    assert f"expected gain of fine-tuning {100 * mean:+.1f} points" in reason["because"]
+    assert (
+        f"expected gain of fine-tuning over its linear probe {100 * mean:+.1f} points"
+        in reason["because"]
+    )
 
 
 @pytest.mark.slow
@@ -592,7 +597,7 @@ def test_rows_that_are_not_independent_count_once_in_the_gain(prepared: Any, oth
     error = once.std(ddof=1) / len(once) ** 0.5
     mean, deviation = posterior(once.mean(), error, usual, base_model.GAIN_SPREAD)
     low, high = (100 * (mean + side * 1.959964 * deviation) for side in (-1, 1))
-    assert f"{100 * mean:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})" in reason
+    assert f"{100 * mean:+.1f} points (95 % credible interval {low:+.1f} to {high:+.1f})" in reason
 
 
 def test_training_is_expected_to_remove_at_most_half_of_a_probes_errors(
@@ -615,7 +620,9 @@ def test_folds_that_were_run_are_not_left_out(
     monkeypatch.setattr(base_model, "FOLDS_GAIN", 0.0)
     models, everything = prepared()[0].base_models, np.arange(56)
     alone = replace(models, candidates=models.candidates[:1])
-    assert alone.choose(everything).decisions[0].chosen == "embedded without folds"
+    taken = alone.choose(everything).decisions[0]
+    assert taken.chosen == "embedded without cross-fitting"
+    assert "cross-fitting takes longer and is not expected to improve it" in taken.because
     assert alone.choose(everything, np.full(56, 0.1)).decisions[0].chosen == "embedded"
 
 

@@ -427,8 +427,8 @@ def events(run: Path) -> list[dict[str, Any]]:
         ("train.max_minutes=5", "train.max_minutes"),
         ("data.split.stable=true", "data.split.stable"),
         ("data.label_kind=number", "data.label_kind"),
-        ("methods.ema=true", "weights that are tested on validation rows at the end"),
-        ("methods.refit_head=true", "weights that are tested on validation rows at the end"),
+        ("methods.ema=true", "combined with weight averages or head refitting"),
+        ("methods.refit_head=true", "combined with weight averages or head refitting"),
         # What it changes would show in no fold.
         ("control.policy=own.py:Own", "control.policy=.*own.py:Own"),
         # Layers chosen by labels of the rows that a fold answers.

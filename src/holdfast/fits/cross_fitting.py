@@ -37,6 +37,7 @@ from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
@@ -227,7 +228,8 @@ def _refuse_averages(training_plan: TrainingPlan) -> None:
     if weight_offers:
         raise RecipeError(
             "train.folds",
-            "cannot be used with weights that are tested on validation rows at the end",
+            "cannot be combined with weight averages or head refitting, which need validation rows "
+            "of their own",
             f"methods.{weight_offers[0]}",
             "Remove one of the two.",
         )
@@ -397,9 +399,9 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
 def _fold_decision(run: FoldRun, folds: int) -> Decision:
     last = run.history[-1]
     because = (
-        f"{last.step} updates on the other rows; on these {len(run.held_out)} unseen "
-        "rows, "
-        f"accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
+        f"{last.step} updates on the other folds; on the {len(run.held_out)} rows of this fold, "
+        f"accuracy {percent_phrase(last.valid_metrics['accuracy'], 1)}, calibrated loss "
+        f"{last.refined_loss:.4f}"
     )
     return Decision(f"fold {run.number + 1} of {folds}", "done", because, prominent=True)
 

@@ -51,12 +51,13 @@ ORIGIN = "taught"
 # Epochs over the training rows, and the most rows passed; with added rows, over all rows.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
-# A static student passes a row in a fraction of the time, and needs more passes.
-STATIC_PASSES = 14.0
-# The learning rate of the vectors, as a share of that of the layers after them.
-STATIC_DECAY = 0.3
-# Crossed texts per training row, where there are no unlabelled texts; and the most in all.
-CROSSED, MOST_CROSSED = 6.0, 3000
+# A static student passes a row in a fraction of the time, and needs more passes: of so many rows.
+STATIC_PASSED = 40_000
+# The learning rate of a static student's vectors, as a share of its head's.
+STATIC_SHARE = 0.15
+# Crossed texts per training and unlabelled row, by default only where there are no unlabelled rows
+# or the student is static; and the most in all.
+CROSSED, MOST_CROSSED, MOST_CROSSED_STATIC = 6.0, 3000, 6000
 PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 
 
@@ -232,31 +233,31 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
     if "contrast" not in recipe.methods:
         recipe = recipe.with_changes(methods={"contrast": False})
     if recipe.model.static:
-        recipe = _static_defaults(recipe)
+        recipe = _static_defaults(recipe, len(prepared.loaded.network.layers()))
     if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
         added_count = 0 if prepared.added is None else len(prepared.added)
         min_epochs = next(epochs for rows, epochs in PASSES if rows is None or n <= rows)
-        passes = STATIC_PASSES if recipe.model.static else PASSES_OF_ALL
-        epochs = round(max(min_epochs, passes * (n + added_count) / n), 3)
+        passed = max(PASSES_OF_ALL * (n + added_count), STATIC_PASSED * recipe.model.static)
+        epochs = round(max(min_epochs, passed / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
             f"{n:,} training rows and {added_count:,} added ones; teacher outputs can be "
-            "learned for "
-            "more epochs than labels before they are memorized"
+            "learned for more epochs than labels before they are memorized"
         )
         notify(Decision("train.epochs", f"{epochs:g}", because))
     return replace(prepared, recipe=recipe)
 
 
-def _static_defaults(recipe: Recipe) -> Recipe:
-    """Those of a static student: a new head, with which the vectors change more than with that of a
-    linear probe, and a lower learning rate for the vectors."""
+def _static_defaults(recipe: Recipe, layers: int) -> Recipe:
+    """Those of a static student of so many layers: a new head, with which the vectors change more
+    than with that of a linear probe, and a lower learning rate for the vectors."""
     if "probe_first" not in recipe.methods:
         recipe = recipe.with_changes(methods={"probe_first": False})
     if recipe.train.layer_decay is None:
-        recipe = recipe.with_changes(train={"layer_decay": STATIC_DECAY})
-    because = "a static student learns more from a new head than from a linear probe"
+        decay = round(STATIC_SHARE ** (1 / (layers - 1)), 3)
+        recipe = recipe.with_changes(train={"layer_decay": decay})
+    because = "a static student trains better from a new head than from the linear probe"
     notify(Decision("methods.probe_first", str(recipe.methods["probe_first"]).lower(), because))
     return recipe
 
@@ -294,10 +295,11 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
         )
         raise RecipeError("the teacher and the student", rule, None, remedy)
     if not enrichments:
-        return "" if not policy_acts or differs else "control.policy may enrich the rows"
+        return "" if not policy_acts or differs else "control.policy may turn on data augmentation"
     if differs is None:
         return (
-            f"rows are enriched ({', '.join(enrichments)}), and the teacher reads the enriched row"
+            f"rows are augmented ({', '.join(enrichments)}), and the teacher predicts each "
+            "augmented row"
         )
     rule = f"needs a teacher that can read the student's enriched rows, but {differs}"
     raise RecipeError(
@@ -319,18 +321,19 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     has_single_texts = _is_text_task(prepared) and not prepared.rows.has_pairs
     per_row = recipe.distill.crossed
     if per_row is None:
-        per_row = CROSSED if has_single_texts and not texts else 0
+        per_row = CROSSED if has_single_texts and (recipe.model.static or not texts) else 0
     elif per_row and not has_single_texts:
         rule = "needs rows of one text each, which can be crossed"
         raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
     recipe = recipe.with_changes(distill={"crossed": per_row})
     if per_row:
-        train_texts: list[str] = divided.splits.train.table.column("text")
-        count = min(MOST_CROSSED, round(per_row * len(train_texts)))
-        crossed_texts = crossed(train_texts, count, generator(recipe.seed, "crossed rows"))
+        known_texts = [*divided.splits.train.table.column("text"), *texts]
+        most = MOST_CROSSED_STATIC if recipe.model.static else MOST_CROSSED
+        count = min(most, round(per_row * len(known_texts)))
+        crossed_texts = crossed(known_texts, count, generator(recipe.seed, "crossed rows"))
         because = (
-            "the beginning of one training text and the end of another, labelled by the teacher: "
-            "for its own rows its outputs say little more than their labels (distill.crossed)"
+            "each joins the beginning of one text to the end of another, and the teacher labels "
+            "it: on its own training rows a teacher adds little to the labels (distill.crossed)"
         )
         made = count_phrase(len(crossed_texts), "text")
         notify(Decision("crossed rows", made, because, prominent=True))

@@ -327,7 +327,7 @@ class LearningRows:
     def with_finished_folds(self) -> LearningRows:
         """The rows with the results of their folds, which are run now."""
         try:
-            with stage("training the embedded model in folds"):
+            with stage("cross-fitting the embedded model"):
                 runs = run_folds(self.prepared, self.train, self.folds, self.extended)
         except Interrupted as error:
             rule = "was interrupted before anything was written"

@@ -314,7 +314,7 @@ def load_inside_teacher(
     elif is_adapter_folder(run / MODEL):
         why = f"{run} is an adapter without its base model"
     elif recipe.model.static:
-        why = "a static student has no blocks"
+        why = "a static student's blocks are not its teacher's"
     elif recipe.model.freeze not in (None, "words", "none"):
         why = "with model.freeze some blocks are not computed"
     if why:

@@ -216,8 +216,9 @@ L = TypeVar("L", bound=LoadedModel)
 
 
 def with_layers(loaded: L, recipe: Recipe) -> L:
-    """The loaded model with as many blocks as ``model.layers`` says."""
-    if recipe.model.layers is None:
+    """The loaded model with as many blocks as ``model.layers`` says; for a static classifier these
+    are not the model's."""
+    if recipe.model.layers is None or recipe.model.static:
         return loaded
     from holdfast.models.depth import shorten
 
@@ -243,7 +244,7 @@ def refuse_static(recipe: Recipe, label_type: str | None) -> None:
     elif label_type not in (None, "class"):
         fault = f"is not supported where data.label_kind is {label_type}: it needs one class a text"
     elif model.adapter.kind is not None:
-        fault = f"has no blocks that model.adapter.kind={model.adapter.kind} could change"
+        fault = f"trains all of its weights, so model.adapter.kind={model.adapter.kind} has no use"
     if fault is not None:
         raise RecipeError(STATIC, fault, None, "Leave it out.")
 
@@ -260,4 +261,4 @@ def with_static(
 
     assert isinstance(loaded, LoadedClassifier)
     known: list[str] = rows.take(learned).column("text")
-    return static_classifier(loaded, [*known, *texts], recipe.seed)
+    return static_classifier(loaded, [*known, *texts], recipe.seed, recipe.model.layers)

@@ -287,7 +287,8 @@ class ModelPart(Part):
     ``name`` is ``auto``: an encoder of texts on this machine is chosen by the training rows,
     ``candidates`` among them; ``budget`` are the minutes that its training may take, and with
     ``download`` some of the Hugging Face hub are candidates too. Other tasks have no such choice.
-    With ``static`` the model gives its token vectors to a static classifier, which is trained.
+    With ``static`` the model gives its token vectors to a static classifier, which is trained;
+    ``layers`` are then its own new blocks.
     """
 
     name: str = AUTO_MODEL
@@ -299,7 +300,7 @@ class ModelPart(Part):
     pooling: Literal["auto", "mean", "own"] = "auto"
     max_length: int | None = Field(default=None, ge=8, le=MAX_TOKENS)
     max_target_length: int | None = Field(default=None, ge=2, le=MAX_TOKENS)
-    layers: int | None = Field(default=None, ge=1, le=MAX_LAYERS)
+    layers: int | None = Field(default=None, ge=0, le=MAX_LAYERS)
     layers_kept: Literal["spread", "first"] = "spread"
     static: bool = False
     adapter: AdapterPart = AdapterPart()
@@ -322,9 +323,9 @@ class DistillPart(Part):
 
     ``weight`` is the teacher's share of the loss of a labelled row. ``temperature`` divides the
     logits of teacher and student; ``compared`` names what is compared. ``hidden`` and ``attention``
-    are the weights of the losses on hidden states and attention. ``crossed`` is how many texts are
-    recombined from each training row for the teacher to predict. With ``alone``, the same model is
-    also trained without a teacher, for comparison.
+    are the weights of the losses on hidden states and attention. ``crossed`` is how many texts per
+    training and unlabelled text are recombined for the teacher to predict. With ``alone``, the same
+    model is also trained without a teacher, for comparison.
     """
 
     teacher: Annotated[tuple[str, ...] | None, _as_tuple] = None

@@ -45,22 +45,21 @@ def student_recipe(
 
     ``student`` is a model by name or folder; without it the student is the first run's own network
     with ``layers`` of its blocks, by default half of them. With ``to="static"`` it is a static
-    classifier with the token vectors of that model. ``settings`` override all of that.
+    classifier with the token vectors of that model and ``layers`` new blocks. ``settings`` override
+    all of that.
 
     Raises ``RunError`` if a run is unfinished or its rows have changed since, ``RecipeError`` for
     an impossible student or unlabelled file.
     """
-    if student is not None and layers is not None:
+    if student is not None and layers is not None and to is None:
         rule = "exclude each other: a student is another model, or some blocks of its teacher"
         raise RecipeError("--student and --layers", rule, None, "Remove one of them.")
     if to not in (None, STATIC):
         raise RecipeError("--to", "is unknown", to, f"Use --to {STATIC}.")
-    if layers is not None and to is not None:
-        rule = f"exclude each other: a {to} student has no blocks"
-        raise RecipeError("--to and --layers", rule, None, "Remove one of them.")
-    if layers is not None and layers < 1:
+    if layers is not None and layers < (to is None):
         rule = "must be at least 1: the student keeps this many blocks of its teacher"
-        raise RecipeError("--layers", rule, layers, "Remove it to keep half of the blocks.")
+        rule = rule if to is None else "must be at least 0: a static student has this many blocks"
+        raise RecipeError("--layers", rule, layers, "Remove it for the default number.")
     first_run = runs[0]
     for run in runs:
         open_run(run)
@@ -127,7 +126,7 @@ def _student_model(
     """The model named ``student``, or the run's own network with fewer blocks; or the static one
     with its token vectors."""
     if student is not None:
-        return ModelPart(name=student, static=static)
+        return ModelPart(name=student, static=static, layers=layers)
     folder = run / MODEL
     if is_adapter_folder(folder):
         raise RecipeError(
@@ -139,7 +138,8 @@ def _student_model(
     copied_keys = ("pooling", "max_length", "max_target_length")
     copied = {key: getattr(recipe.model, key) for key in copied_keys}
     if static:
-        return ModelPart.model_validate(copied | {"name": str(folder.resolve()), "static": True})
+        own = {"name": str(folder.resolve()), "static": True, "layers": layers}
+        return ModelPart.model_validate(copied | own)
     teacher_blocks = stated_depth(read_config(str(run), folder))
     if teacher_blocks == 0:
         rule = "must be given: the teacher is a static model, which has no blocks to keep"

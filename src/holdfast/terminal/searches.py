@@ -157,7 +157,7 @@ def distillation_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     if agreement["value"] is not None:
         meaning = "correlation of predictions" if "what" in agreement else "same prediction"
         lines.append(("Agreement", f"{agreement['value']:.3g} ({meaning})"))
-    lines.append(("No teacher", str(alone.get("because") or alone.get("why"))))
+    lines.append(("Alone", str(alone.get("because") or alone.get("why"))))
     findings = result["data"]["findings"]
     lines += [("Note", one["because"]) for one in findings if one["check"] == KNOWN]
     return entries(lines, columns)

@@ -1,19 +1,20 @@
 """A static classifier: a table of token vectors in place of an encoder (``model.static``).
 
-    logits = W₂ gelu(W₁ m + b₁) + b₂,    m = Σₜ n(v(xₜ)) ÷ T,    n(v) = g · v ÷ √(mean(v²) + 1)
+    logits = W₂ gelu(W₁ m + b₁) + b₂,    m = Σₜ n(hₜ) ÷ T,    n(h) = g · h ÷ √(mean(h²) + 1)
 
-for the T tokens of a text, with a vector v of width D and a weight g per dimension. No token reads
-another one, so a text costs a look-up per token and one product. Transformers computes this
-function if its EuroBERT has no blocks, so the saved folder is a plain one.
+for the T tokens of a text, with a weight g per dimension. h is the token's vector v(xₜ) of width D
+after K new attention blocks (``model.layers``), which begin as the identity. With K = 0 no token
+reads another one, and a text costs a look-up per token and one product. Transformers' EuroBERT
+computes this function, so the saved folder is a plain one.
 
 The vectors begin as the features that an encoder gives for each token alone, on their first D
 principal components (after Model2Vec). A token counts less the more frequent it is: its weight is
 a ÷ (a + p) (SIF, Arora et al. 2017), p by Zipf's law from its place in the vocabulary, in which
 frequent tokens come first. The vector's length carries the weight.
 
-A mean of tokens knows no order of words. Frequent words and phrases of the texts that the tokenizer
-splits therefore become tokens ("how many"); the encoder reads each as a whole. They have the weight
-of their pieces together.
+A mean of tokens knows no order of words; a block reads it. Frequent words and phrases of the texts
+that the tokenizer splits therefore become tokens ("how many"); the encoder reads each as a whole.
+They have the weight of their pieces together.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import torch
 from holdfast.core.decisions import stage, tick
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import count_phrase
 from holdfast.models.base import evaluating
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.general import GeneralClassifier, TextNetwork
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
 # The row of the table of defaults.
 DEFAULTS = "static"
 WIDTH = 256
+# The attention blocks where the recipe names no number, the width of their heads, and the widths of
+# their attention and feed-forward layers as parts of the table's: a block of the usual widths would
+# take longer than everything else.
+BLOCKS, HEAD_WIDTH, ATTENTION, FEED_FORWARD = 1, 32, 2, 4
 # Phrases: most words, most phrases, fewest occurrences.
 MAX_WORDS, MAX_PHRASES, MIN_COUNT = 3, 2000, 3
 SIF = 1e-4
@@ -130,10 +136,10 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list
 
 
 def static_classifier(
-    loaded: LoadedClassifier, texts: Sequence[str], seed: int
+    loaded: LoadedClassifier, texts: Sequence[str], seed: int, blocks: int | None = None
 ) -> LoadedClassifier:
-    """A static classifier of the same classes, with the token vectors of ``loaded``; its phrases
-    are those of ``texts``."""
+    """A static classifier of the same classes, with the token vectors of ``loaded`` and so many
+    attention ``blocks`` (by default ``BLOCKS``); its phrases are those of ``texts``."""
     network, tokenizer = loaded.network, copy.deepcopy(loaded.tokenizer)
     # A space that is part of a token would be lost before a phrase.
     spaced = keeps_spaces(tokenizer)
@@ -152,7 +158,8 @@ def static_classifier(
     )
     # They are in every text alike.
     table[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = 0
-    made = _network(table, loaded, tokenizer, seed)
+    blocks = BLOCKS if blocks is None else blocks
+    made = _network(table, loaded, tokenizer, seed, blocks)
     limit_inputs(tokenizer, accepted_inputs(made.config))
     total, trainable = count_parameters(made)
     facts = {
@@ -169,7 +176,8 @@ def static_classifier(
         if spaced
         else f"{len(phrases):,} frequent phrases of {len(texts):,} texts are tokens"
     )
-    decision = Decision("token vectors", f"{size:,} of width {table.shape[1]}", because)
+    after = f", and {count_phrase(blocks, 'attention block')}" if blocks else ""
+    decision = Decision("token vectors", f"{size:,} of width {table.shape[1]}{after}", because)
     return replace(
         loaded,
         network=made,
@@ -181,21 +189,26 @@ def static_classifier(
 
 
 def _network(
-    table: Floats, loaded: LoadedClassifier, tokenizer: PreTrainedTokenizerBase, seed: int
+    table: Floats,
+    loaded: LoadedClassifier,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    blocks: int,
 ) -> GeneralClassifier:
-    """The network of a table [tokens, D] in Transformers' EuroBERT without blocks."""
+    """The network of a table [tokens, D] in Transformers' EuroBERT with so many blocks."""
     from transformers import EuroBertConfig, EuroBertForSequenceClassification
 
     size, width = table.shape
+    heads = max(1, width // ATTENTION // HEAD_WIDTH)
     classes = loaded.network.classes
     config = EuroBertConfig(
         vocab_size=size,
         hidden_size=width,
-        num_hidden_layers=0,
-        # Without blocks these are not read; small, since Transformers computes positions anyway.
-        intermediate_size=1,
-        num_attention_heads=1,
-        head_dim=2,
+        num_hidden_layers=blocks,
+        intermediate_size=max(1, width // FEED_FORWARD),
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=HEAD_WIDTH,
         max_position_embeddings=loaded.max_length,
         rms_norm_eps=1.0,
         classifier_pooling="mean",
@@ -205,14 +218,21 @@ def _network(
         mask_token_id=tokenizer.mask_token_id,
     )
     name_classes(config, classes)
-    # The drawn weights are replaced; the global generator stays as it is.
+    # The global generator stays as it is.
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "static blocks"))
         plain: Any = EuroBertForSequenceClassification(config)
     generator = torch.Generator().manual_seed(derive_seed(seed, "static"))
     rotation = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     with torch.no_grad():
         plain.model.embed_tokens.weight.copy_(torch.from_numpy(table))
         plain.dense.weight.copy_(rotation)
-        for zeros in (plain.dense.bias, plain.classifier.weight, plain.classifier.bias):
+        starting_as_identity = [
+            last
+            for block in plain.model.layers
+            for last in (block.self_attn.o_proj.weight, block.mlp.down_proj.weight)
+        ]
+        head = (plain.dense.bias, plain.classifier.weight, plain.classifier.bias)
+        for zeros in (*head, *starting_as_identity):
             zeros.zero_()
     return GeneralClassifier(plain, "classifier", classes, loaded.network.problem, seed).eval()
