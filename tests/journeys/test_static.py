@@ -1,4 +1,4 @@
-"""A student that is a table of token vectors: ``holdfast distill RUN --to static``."""
+"""A student of token vectors and a small block: ``holdfast distill RUN --to static``."""
 
 from __future__ import annotations
 

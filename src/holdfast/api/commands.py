@@ -278,7 +278,7 @@ def distill(
     runs : the teacher, a finished run; several are averaged.
     student : a model by name or folder; default: ``layers`` layers of the teacher (default: half of
         them).
-    to : ``"static"``: a table of token vectors, for speed.
+    to : ``"static"``: token vectors and ``layers`` new blocks (1), for speed.
     unlabelled : unlabelled texts, whose labels the teacher predicts: a file, a data frame or a
         list.
 

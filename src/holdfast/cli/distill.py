@@ -25,14 +25,15 @@ class StudentOptions:
         int | None,
         typer.Option(
             metavar="K",
-            help="Instead of --student: K layers of the teacher. Default: half of them.",
+            help="Instead of --student: K layers of the teacher. Default: half of them. With "
+            "--to static: K new layers, by default 1.",
         ),
     ] = None
     to: Annotated[
         str | None,
         typer.Option(
             metavar="static",
-            help="Instead of --layers: a table of token vectors, for speed. Texts with one class.",
+            help="A table of token vectors and one small layer, for speed. Texts with one class.",
         ),
     ] = None
     unlabelled: Annotated[

@@ -1,4 +1,5 @@
-"""A static classifier: a table of token vectors in place of an encoder (``model.static``).
+"""A static classifier: a table of token vectors and small blocks in place of an encoder
+(``model.static``).
 
     logits = W₂ gelu(W₁ m + b₁) + b₂,    m = Σₜ n(hₜ) ÷ T,    n(h) = g · h ÷ √(mean(h²) + 1)
 
