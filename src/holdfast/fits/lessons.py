@@ -238,7 +238,8 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
         n = max(1, len(divided.splits.train))
         added_count = 0 if prepared.added is None else len(prepared.added)
         min_epochs = next(epochs for rows, epochs in PASSES if rows is None or n <= rows)
-        passed = max(PASSES_OF_ALL * (n + added_count), STATIC_PASSED * recipe.model.static)
+        least = STATIC_PASSED if recipe.model.static else 0
+        passed = max(PASSES_OF_ALL * (n + added_count), least)
         epochs = round(max(min_epochs, passed / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (

@@ -332,8 +332,7 @@ class BaseModels:
         metric = METRICS[embedded.rows.label_type or "class"][0].replace("_", " ")
         score = "Brier score" if self._has_classes else metric
         for one, rows in zip(self.candidates, scores, strict=True):
-            tuned = next(option for option in options if option.candidate is one)
-            option = taken if taken.candidate is one else tuned
+            option = taken if taken.candidate is one else _tuned(one, options)
             n, mean = int(np.isfinite(rows).sum()), float(np.nanmean(rows))
             probed = percent_phrase(mean, 1) if self._has_classes else f"{mean:.3f}"
             text = [
@@ -409,6 +408,11 @@ def expected_advantage(differences: Floats, units: Ints, prior: Prior) -> Advant
     return Advantage(posterior, math.sqrt(1 / both))
 
 
+def _tuned(candidate: Candidate, options: Sequence[Option]) -> Option:
+    """The candidate fine-tuned as usual, with cross-fitting where it has folds."""
+    return next(one for one in options if one.candidate is candidate and one.mode == "tuned")
+
+
 def _reason(
     option: Option, taken: Option, best: float, budget_s: float, options: Sequence[Option]
 ) -> str:
@@ -417,10 +421,7 @@ def _reason(
         highest = "the highest expected score after training"
         if option.mode != "without cross-fitting":
             return highest
-        folded = next(
-            one for one in options if one.candidate is option.candidate and one.mode == "tuned"
-        )
-        if folded.seconds > budget_s:
+        if _tuned(option.candidate, options).seconds > budget_s:
             return f"{highest} within the budget; cross-fitting would exceed it (model.budget)"
         return f"{highest}; cross-fitting takes longer and is not expected to improve it"
     if option is taken:

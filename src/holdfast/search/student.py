@@ -56,9 +56,9 @@ def student_recipe(
         raise RecipeError("--student and --layers", rule, None, "Remove one of them.")
     if to not in (None, STATIC):
         raise RecipeError("--to", "is unknown", to, f"Use --to {STATIC}.")
-    if layers is not None and layers < (to is None):
-        rule = "must be at least 1: the student keeps this many blocks of its teacher"
-        rule = rule if to is None else "must be at least 0: a static student has this many blocks"
+    least, has = (0, "a static student has") if to else (1, "the student keeps, of its teacher,")
+    if layers is not None and layers < least:
+        rule = f"must be at least {least}: {has} this many blocks"
         raise RecipeError("--layers", rule, layers, "Remove it for the default number.")
     first_run = runs[0]
     for run in runs:

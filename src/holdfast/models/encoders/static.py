@@ -13,9 +13,9 @@ principal components (after Model2Vec). A token counts less the more frequent it
 a ÷ (a + p) (SIF, Arora et al. 2017), p by Zipf's law from its place in the vocabulary, in which
 frequent tokens come first. The vector's length carries the weight.
 
-A mean of tokens knows no order of words; a block reads it. Frequent words and phrases of the texts
-that the tokenizer splits therefore become tokens ("how many"); the encoder reads each as a whole.
-They have the weight of their pieces together.
+A mean of tokens knows no order of words, which a block reads. Frequent words and phrases of the
+texts that the tokenizer splits become tokens too ("how many"), so that the table knows some of it;
+the encoder reads each as a whole. They have the weight of their pieces together.
 """
 
 from __future__ import annotations
