@@ -227,8 +227,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "clip-forgotten",
         "train.clip is not followed",
         "training/step.py",
-        "norm_tensor, limit = gather_tensor(local_norm), run.phase.clip\n",
-        "norm_tensor, limit = gather_tensor(local_norm), None\n",
+        "norm, limit = float(gather_tensor(local_norm)), run.phase.clip\n",
+        "norm, limit = float(gather_tensor(local_norm)), None\n",
         (BY_HAND,),
     ),
     (

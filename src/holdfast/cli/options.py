@@ -76,7 +76,9 @@ class LabelledRowOptions:
 
     task: Annotated[
         str | None,
+        # Typer 0.27 takes a metavar that is the name in capitals for the option's own name.
         typer.Option(
+            "--task",
             metavar="TASK",
             autocompletion=complete_tasks,
             help=f"{', '.join(TASKS)}. Default: worked out from the rows and the model.",

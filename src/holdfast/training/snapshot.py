@@ -136,10 +136,11 @@ def relative_change(
 ) -> float:
     """‖now − before‖ ÷ ‖before‖ over the tensors of these names; 0 where there are none. ``total``
     adds up squares over processes that hold a shard each."""
-    names = list(names)
-    difference = sum(float((after[n] - before[n]).norm()) ** 2 for n in names)
-    size = sum(float(before[n].norm()) ** 2 for n in names)
-    difference, size = total([difference, size])
+    # One tensor of norms: a GPU is waited for once, not once a tensor.
+    pairs = [torch.stack([(after[n] - before[n]).norm(), before[n].norm()]) for n in names]
+    if not pairs:
+        return 0.0
+    difference, size = total(torch.stack(pairs).double().square().sum(dim=0).tolist())
     return float(np.sqrt(difference / size)) if size else 0.0
 
 

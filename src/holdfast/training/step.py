@@ -314,11 +314,10 @@ def _update(run: Run) -> None:
     run.emit("backward_done")
     trainable = [p for p in phase_parameters(run) if p.grad is not None]
     local_norm = torch.nn.utils.get_total_norm([p.grad for p in trainable if p.grad is not None])
-    norm_tensor, limit = gather_tensor(local_norm), run.phase.clip
+    norm, limit = float(gather_tensor(local_norm)), run.phase.clip
     # Gradients below the limit are not changed, which would take as long again on a CPU.
-    if limit is not None and not norm_tensor <= limit:
+    if limit is not None and not norm <= limit:
         torch.nn.utils.clip_grads_with_norm_(trainable, limit, local_norm)
-    norm = float(norm_tensor)
     run.gradient_norms.append(norm)
     run.emit("gradients_ready")
     scale = run.schedule.scale(run.step_in_phase)
