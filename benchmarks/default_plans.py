@@ -32,7 +32,7 @@ CONTRAST_PLANS = ((0, 40, 1e-4), (3, 40, 1e-4), (3, 25, 1e-4), (3, 25, 1.6e-4))
 FEWEST_ROWS, LONGER_PLAN = 50, (2, 40, 1e-4)
 STRONG_CONTRAST_PLANS = ((0, 40, 6e-5), (3, 25, 6e-5), (3, 25, 1e-4))
 # With 400 rows: folds, and epochs at 1e-4. The second is the default; six epochs are the default's.
-EPOCH_PLANS = ((0, 6), (2, 6), (2, 4), (2, 3))
+EPOCH_PLANS = ((0, 6), (2, 6), (2, 9), (2, 4), (2, 3))
 # Folds, epochs and their learning rate from the strong encoder, with 400 rows of short texts.
 STRONG_EPOCH_PLANS = ((0, 4, 5e-5), (2, 4, 5e-5))
 SHORT_SETS = ("cr", "mr", "trec", "queries")

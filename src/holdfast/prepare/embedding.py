@@ -14,6 +14,7 @@ import numpy.typing as npt
 from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
+from holdfast.models.compute.device import on_best_device
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.loading.card import purpose_of
 from holdfast.models.network_copy import copy_network
@@ -92,16 +93,16 @@ class Encoder:
         encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
         count, network = 0, self.loaded.network
-        with torch.inference_mode():
+        with torch.inference_mode(), on_best_device(network, len(texts)) as device:
             for batch_rows in batches_by_length(lengths, np.arange(len(texts)), TOKENS):
                 rows = {name: [cells[at] for at in batch_rows] for name, cells in encoded.items()}
-                batch = self.tokenizer.pad(rows, return_tensors="pt")
+                batch = self.tokenizer.pad(rows, return_tensors="pt").to(device)
                 last = depths == (1.0,)
                 embedded = (
                     network.embed(**batch)[:, None] if last else network.embed_at(depths, **batch)
                 )
                 unit = torch.nn.functional.normalize(embedded.float(), dim=2)
-                into[:, batch_rows] = unit.transpose(0, 1).numpy()
+                into[:, batch_rows] = unit.transpose(0, 1).cpu().numpy()
                 count += len(batch_rows)
                 report_done(count)
 

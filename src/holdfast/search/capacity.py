@@ -79,11 +79,15 @@ class Sizing:
     def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.checked_recipe``."""
         conflicts = {
-            "train.folds": (recipe.train.folds, "splits each fit into folds, as this search does"),
+            # Zero folds are none.
+            "train.folds": (
+                recipe.train.folds or None,
+                "splits each fit into folds, as this search does",
+            ),
             LAYERS: (recipe.model.layers, "sets the number of blocks, which this search chooses"),
         }
         for key, (value, rule) in conflicts.items():
-            if value:
+            if value is not None:
                 raise RecipeError(key, rule, value, f"Remove it, or remove {NAME}.")
         require_test_rows(recipe)
         return recipe

@@ -276,9 +276,9 @@ def _classifier_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores
 
 def _decoder_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.data.chats.chat import form_of, load_chats
+    from holdfast.models.compute.device import best_device
     from holdfast.models.generators.causal import load_saved_causal
     from holdfast.models.loading.tokenizer import position_limit
-    from holdfast.tasks.generation.base import best_device
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim
 
@@ -341,7 +341,7 @@ def _by_tokens(
 ) -> tuple[SetScores, SetScores]:
     """Both networks' scores of the tokens of members and others."""
     from holdfast.analyses.memory.probe import token_scores
-    from holdfast.tasks.generation.base import best_device
+    from holdfast.models.compute.device import best_device
 
     device = best_device()
     tuned, start = networks[0].to(device), networks[1]

@@ -20,10 +20,10 @@ from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import ENCODER_DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.data.chats.turns import Turn
+from holdfast.models.compute.device import best_device
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.recipe import Recipe, read_recipe
-from holdfast.tasks.generation.base import best_device
 from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from holdfast.contract.predictions import groups_of
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints, Outputs, log_sum_exp
+from holdfast.models.compute.device import on_best_device
 from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.lines import offsets_of, padded, take_lines
 from holdfast.training.plan import batches_by_length
-from holdfast.training.task import Batch
+from holdfast.training.task import Batch, device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -219,11 +220,11 @@ def run_texts(
     logits = np.zeros((len(examples), outputs), dtype=np.float32)
     tokens = max(TOKENS, int(examples.lengths.max()) if len(examples) else 1)
     done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), on_best_device(network, len(examples)) as device:
         for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
-            batch = task.collate(examples, batch_rows)
+            batch = device_batch(task, examples, batch_rows, device)
             batch.pop("labels")
-            logits[batch_rows] = network(**batch).float().numpy()
+            logits[batch_rows] = network(**batch).float().cpu().numpy()
             done += len(batch_rows)
             tick(done, len(examples))
     return examples, logits

@@ -20,6 +20,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, Metric
 from holdfast.metrics import find_text_metric as find_written
+from holdfast.models.compute.device import best_device
 from holdfast.models.generators.average import AveragedNetwork
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.paired_tests import loss_rows
@@ -227,10 +228,3 @@ def losses_at_rows(losses: Floats, places: Ints, n: int) -> Floats:
     row_losses = np.full(n, np.nan)
     row_losses[places] = losses
     return row_losses
-
-
-def best_device() -> Any:
-    """A GPU where there is one: generating text on a CPU is slow."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.core.records import Ints, Outputs
+from holdfast.models.compute.device import on_best_device
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.images.pixels import PixelTensors
 from holdfast.training.plan import batches_by_length
-from holdfast.training.task import Batch
+from holdfast.training.task import Batch, device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -128,10 +129,10 @@ def forward_images(
     task = ImageClassification(classes)
     logits = np.zeros((len(examples), len(classes)), dtype=np.float32)
     tokens = max(TOKENS, examples.pixels.cost)
-    with torch.inference_mode():
+    with torch.inference_mode(), on_best_device(network, len(examples)) as device:
         for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
-            pixels = task.collate(examples, batch_rows)["pixel_values"]
-            logits[batch_rows] = network(pixel_values=pixels).float().numpy()
+            pixels = device_batch(task, examples, batch_rows, device)["pixel_values"]
+            logits[batch_rows] = network(pixel_values=pixels).float().cpu().numpy()
     groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
     known = examples.labels >= 0
     losses = np.where(known, losses_at(logits, np.maximum(examples.labels, 0), 1.0), np.nan)

@@ -27,9 +27,10 @@ from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
+from holdfast.models.compute.device import best_device
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.recipe import Recipe
-from holdfast.tasks.generation.base import GenerationPredictor, best_device, the_runs, together
+from holdfast.tasks.generation.base import GenerationPredictor, the_runs, together
 from holdfast.tasks.generation.token_scores import TokenOutputs, measure_saved, score_tokens
 from holdfast.tasks.lm.generation import (
     LONGEST_ANSWER,

@@ -32,6 +32,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.pairs import choose_pair, load_pairs, target_column
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
+from holdfast.models.compute.device import best_device
 from holdfast.models.generators.seq2seq import (
     LoadedSeq2Seq,
     end_token,
@@ -44,7 +45,6 @@ from holdfast.plan.chunks import chunk_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import (
     GenerationPredictor,
-    best_device,
     find_text_metric,
     save_plain,
     texts_column,

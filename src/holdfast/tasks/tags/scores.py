@@ -13,12 +13,14 @@ from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Floats, Ints, Outputs, Scores, finite
 from holdfast.metrics.reliability import ece_estimate, reliability
 from holdfast.metrics.resample import RESAMPLES, ResampledUnits, Resampling, undefined
+from holdfast.models.compute.device import on_best_device
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 from holdfast.tasks.tags.entities import TagTable, entity_counts, spans_of
 from holdfast.tasks.tags.losses import EncodedWords, TokenClassification
 from holdfast.training.plan import batches_by_length
+from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
     import torch
@@ -84,15 +86,15 @@ def word_outputs(network: Network, examples: EncodedWords, task: TokenClassifica
     parts: list[Floats] = [np.zeros((0, len(task.classes)), dtype=np.float32)] * len(examples)
     longest = int(examples.lengths.max()) if len(examples) else 1
     tokens = max(TOKENS, longest)
-    with torch.inference_mode():
+    with torch.inference_mode(), on_best_device(network, len(examples)) as device:
         for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
-            batch = task.collate(examples, batch_rows)
+            batch = device_batch(task, examples, batch_rows, device)
             where = batch.pop("where")
             batch.pop("tags"), batch.pop("counts")
             logits = network(**batch).float()
             # A learned prompt precedes the pieces.
             logits = logits[:, logits.shape[1] - batch["input_ids"].shape[1] :].flatten(0, 1)
-            word_logits = logits[where].numpy()
+            word_logits = logits[where].cpu().numpy()
             ends = np.cumsum(examples.read[batch_rows])[:-1]
             for place, part in zip(batch_rows, np.split(word_logits, ends), strict=True):
                 parts[place] = part

@@ -185,7 +185,7 @@ class Chats:
     ) -> Chats | None:
         """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
         ``None`` where it is not a causal language model."""
-        from holdfast.tasks.generation.base import best_device
+        from holdfast.models.compute.device import best_device
         from holdfast.tasks.lm.answers import CausalLMPredictor
 
         if not isinstance(model_use, CausalLMPredictor):
