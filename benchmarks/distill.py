@@ -196,9 +196,10 @@ def finding(lines: Lines) -> str:
     parts = []
     for arm, what in STUDENTS.items():
         if some := pick(lines, arm=arm):
-            speed = f" at {mean_words(some, 'rate', 1, 0)} times its speed" if len(some) > 2 else ""
+            speed = f" at {mean_words(some, 'rate', 1, 1)} times its speed" if len(some) > 2 else ""
             parts.append(f"{what} {mean_words(some, 'kept', 100, 1, ' %')}{speed}")
-    return f"A student's accuracy as a share of its teacher's: {'; '.join(parts)}." if parts else ""
+    of = "Share of the teacher's accuracy that a student has"
+    return f"{of}: {'; '.join(parts)}." if parts else ""
 
 
 CLAIM = Claim(
@@ -227,7 +228,9 @@ both. "Without teacher" is the same student trained on the labels only. "Speed-u
             },
         )(renamed(lines, arm=STUDENTS))
     ],
-    "Intervals are over runs, of two seeds on three sets.",
+    """\
+Intervals are over runs, of at most two seeds on three sets: they do not show how results differ
+between data sets.""",
 )
 
 
