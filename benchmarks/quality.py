@@ -339,12 +339,11 @@ also has mpnet, and chooses between the two. "Trainer" stops early (learning rat
 epochs, patience 3); many of its runs with 50 or 100 rows end at the last epoch. "Trainer, longer"
 stops early too (1e-4, 10 % warmup, at most 60 epochs, patience 5). The linear probe is fitted on
 all labelled rows ("both": on the vectors of both encoders). SetFit, which needs no validation rows,
-is trained on all labelled rows, on three sets. Holdfast trains in bfloat16, Trainer and SetFit in float32, as by
-default; bfloat16 is up to 1.6 times as fast ([measured](vs_trainer.md)). [Another
+is trained on all labelled rows, on three sets. Holdfast trains in bfloat16, Trainer and SetFit in
+float32, as by default; bfloat16 is up to 1.6 times as fast ([measured](vs_trainer.md)). [Another
 page](default_plans.md) compares the plans that the default was chosen from. Processor time is that
 of the whole command; only pairs that were run less than 3 hours apart are compared. Intervals are
-over the means of sets where at least five sets were measured,
-otherwise over pairs.""",
+over the means of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
