@@ -285,6 +285,8 @@ def test_labels_of_two_types_are_refused(tiny_model: Path) -> None:
     """NumPy makes texts of all of them, and a prediction would equal no number."""
     texts, labels = texts_and_labels()
     mixed = ["nine" if label == 9 else 10 for label in labels]
+    with pytest.raises(DataError, match="y: must be a list of labels"):
+        TextClassifier(str(tiny_model)).fit(texts, None)
     with pytest.raises(DataError, match="y: mixes strings with other label types"):
         TextClassifier(str(tiny_model)).fit(texts, mixed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,23 @@ def test_its_vectors_may_be_those_of_another_model(finished_run: Path, tiny_mode
     assert (recipe.model.name, recipe.model.static) == (str(tiny_model), True)
     recipe = made.student_recipe([finished_run], to="static", layers=0)
     assert (recipe.model.name, recipe.model.layers) == (str((finished_run / "model").resolve()), 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "words"),
+    [
+        ({"to": "static"}, "model.static=false", "model.static: contradicts --to static"),
+        ({}, "model.static=true", "model.static: is what --to static is for"),
+        ({"to": "static", "layers": 1}, "model.layers=2", "model.layers: contradicts --layers"),
+        ({"layers": 1.5}, "model.static=false", "--layers: must be a whole number"),
+        ({"layers": True}, "model.static=false", "--layers: must be a whole number"),
+    ],
+)
+def test_a_setting_that_contradicts_an_option_is_refused(
+    finished_run: Path, given: dict[str, Any], setting: str, words: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(words)):
+        made.student_recipe([finished_run], **given, settings=[setting])
 
 
 def test_unlabelled_texts_are_crossed_too(finished_run: Path, tmp_path: Path) -> None:

@@ -173,6 +173,10 @@ def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
     assert error.value.remedy.endswith("It is listed in HOLDFAST_MODELS.")
     with pytest.raises(ModelError, match="is neither a folder"):
         local_encoders(["./missing"])
+    (folder / "b" / "README.md").write_text("---\ntags:\n- holdfast\n---\n", "utf-8")
+    monkeypatch.setenv("HOLDFAST_MODELS", str(folder / "b"))
+    with pytest.raises(ModelError, match="was fine-tuned by Holdfast"):
+        local_encoders()
     for wrong in (tmp_path / "nowhere", folder / "notes.txt", cache, "~nosuchuser/models"):
         monkeypatch.setenv("HOLDFAST_MODELS", str(wrong))
         with pytest.raises(ModelError, match="HOLDFAST_MODELS"):

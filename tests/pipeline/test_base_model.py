@@ -119,6 +119,10 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert "the highest expected score after training; licence not stated" in chosen.because
     assert chosen.because.endswith(f"SHA-256 {file_sha256(other / 'model.safetensors')[:12]}")
     assert (embedded.what, embedded.chosen) == ("base model embedded", "not chosen")
+    # What was chosen for the embedded model's probe was set by nobody.
+    reasons = {one.what: one.because for one in made.machine.decisions}
+    assert reasons["train.threads"] == "set in the recipe"
+    assert reasons["train.precision"] != "set in the recipe"
     named, _, _ = prepared("model.name=embedded")
     assert (named.recipe.model.name, named.base_models) == ("embedded", None)
 

@@ -289,6 +289,7 @@ def search_recipe_rows(run: Path) -> list[Any]:
         (["train.folds=3"], "train.folds"),
         (["model.layers=1"], "number of blocks"),
         (["model.layers=0"], "number of blocks"),
+        (["model.static=true"], "model.static"),
         (["data.split.test=0", "data.split.train=0.8", "data.split.valid=0.2"], "needs test rows"),
         (["model.adapter.kind=ia3"], "has no smaller form"),
     ],

@@ -286,10 +286,14 @@ def distill(
     with 2.
     """
     from holdfast.contract.request import TrainingRequest
+    from holdfast.core.errors import RecipeError
     from holdfast.data.memory.texts import unlabelled_rows
     from holdfast.search.student import folder_name, student_recipe
 
-    given = [runs] if isinstance(runs, (str, Path, TrainedRun)) else list(runs)
+    given: Any = [runs] if isinstance(runs, (str, Path, TrainedRun)) else runs
+    if not isinstance(given, (list, tuple)):
+        rule, remedy = "must be a finished run or a list of them", "Give its folder."
+        raise RecipeError("runs", rule, type(runs).__name__, remedy)
     paths = [Path(run_name(one)) for one in given]
     held = unlabelled is not None and not isinstance(unlabelled, (str, Path))
     recipe = student_recipe(

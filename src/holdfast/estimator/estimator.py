@@ -331,6 +331,8 @@ def _names(classes: npt.NDArray[np.generic]) -> tuple[str, ...]:
 
 
 def _labels(y: object) -> npt.NDArray[Any]:
+    if y is None:
+        raise DataError("y", "must be a list of labels", None, "Give one label for each text.")
     values = np.asarray(y, dtype=object).ravel().tolist()
     _refuse_missing("y", "labels", values)
     labels: npt.NDArray[Any] = column_or_1d(np.asarray(y))

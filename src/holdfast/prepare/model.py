@@ -36,7 +36,7 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.parts import AUTO_MODEL
 from holdfast.tasks import task_definition
 from holdfast.tasks.generation.base_model import check_probes
-from holdfast.training.machine.machine import choose_machine
+from holdfast.training.machine.machine import MachineChoice, choose_machine
 
 STATIC = "model.static"
 
@@ -69,8 +69,16 @@ def prepare(
     everything = np.arange(len(rows))
     learned = everything if train is None else train
 
+    # Once for all base models: what the first of them has in its recipe was not set by the user.
+    machine = choose_machine(
+        recipe.train.threads,
+        recipe.train.precision,
+        recipe.train.matmul,
+        one_size=recipe.task in IMAGE_TASKS,
+    )
+
     def prepare_with(recipe: Recipe) -> PreparedData:
-        return _prepare(recipe, rows, units, tuple(findings), learned, texts)
+        return _prepare(recipe, rows, units, tuple(findings), learned, texts, machine)
 
     if recipe.model.name != AUTO_MODEL:
         return prepare_with(recipe)
@@ -86,14 +94,11 @@ def _prepare(
     findings: tuple[Finding, ...],
     learned: Ints,
     texts: Sequence[str],
+    machine: MachineChoice,
 ) -> PreparedData:
     """The rows for the model that the recipe names."""
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
     recipe = resolve_dtype(resolve_quantize(recipe))
-    train_settings = recipe.train
-    machine = choose_machine(
-        train_settings.threads, train_settings.precision, train_settings.matmul, one_size=pictures
-    )
     with record_decisions() as log:
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *decisions_and_findings(log)[0]))

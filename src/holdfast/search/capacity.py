@@ -89,6 +89,9 @@ class Sizing:
         for key, (value, rule) in conflicts.items():
             if value is not None:
                 raise RecipeError(key, rule, value, f"Remove it, or remove {NAME}.")
+        if recipe.model.static:
+            rule = "has no blocks that this search could leave out"
+            raise RecipeError("model.static", rule, True, f"Remove it, or remove {NAME}.")
         require_test_rows(recipe)
         return recipe
 

@@ -56,6 +56,8 @@ def student_recipe(
         raise RecipeError("--student and --layers", rule, None, "Remove one of them.")
     if to not in (None, STATIC):
         raise RecipeError("--to", "is unknown", to, f"Use --to {STATIC}.")
+    if layers is not None and (isinstance(layers, bool) or not isinstance(layers, int)):
+        raise RecipeError("--layers", "must be a whole number", layers, "Give one, or remove it.")
     least, has = (0, "a static student has") if to else (1, "the student keeps, of its teacher,")
     if layers is not None and layers < least:
         rule = f"must be at least {least}: {has} this many blocks"
@@ -73,7 +75,9 @@ def student_recipe(
     student_config = _student_recipe(
         runs, recipe, model, unlabelled, recipe.seed if seed is None else seed
     )
+    asked = student_config.model
     student_config = resolve_paths(override(student_config, as_settings(settings)), Path())
+    _refuse_contradictions(asked, student_config.model, layers is not None)
     if not student_config.distill.teacher:
         rule = "is empty, but a student needs a teacher"
         raise RecipeError("distill.teacher", rule, None, "Remove it.")
@@ -87,6 +91,16 @@ def student_recipe(
             "Use a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
         )
     return student_config
+
+
+def _refuse_contradictions(asked: ModelPart, found: ModelPart, has_layers: bool) -> None:
+    """Refuse settings that say of the student what its options say otherwise."""
+    keys = {"static": f"--to {STATIC}", **({"layers": "--layers"} if has_layers else {})}
+    for key, option in keys.items():
+        value = getattr(found, key)
+        if value != getattr(asked, key):
+            rule = f"contradicts {option}" if getattr(asked, key) else f"is what {option} is for"
+            raise RecipeError(f"model.{key}", rule, value, f"Remove it, or change {option}.")
 
 
 def _student_recipe(

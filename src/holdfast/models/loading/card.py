@@ -20,6 +20,8 @@ DECODERS = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")
 WRITERS = ("ForConditionalGeneration", "MTModel", "WithLMHeadModel")
 PICTURES = ("resnet", "convnext", "convnextv2", "vit", "swin", "swinv2", "deit", "beit")
 CARD = "README.md"
+# Of a model that Holdfast fine-tuned, by its card.
+TAG = "holdfast"
 LARGEST = 2_000_000
 # Of a card that names many, so many are listed.
 MAX_LANGUAGES = 100
@@ -77,10 +79,11 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
 @dataclass(frozen=True, slots=True)
 class Card:
     """``licence`` as the card names it, ``None`` if it names none; ``languages`` as it lists them,
-    empty if it lists none."""
+    empty if it lists none; ``fine_tuned``: Holdfast wrote it for a model that it trained."""
 
     licence: str | None = None
     languages: tuple[str, ...] = ()
+    fine_tuned: bool = False
 
 
 def card_of(source: Source) -> Card:
@@ -124,8 +127,11 @@ def read_card(text: str) -> Card:
     named = head.get("license_name") if licence == "other" else None
     listed = head.get("language")
     languages = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    tags = head.get("tags")
     return Card(
-        _word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MAX_LANGUAGES])))
+        _word(named) or _word(licence),
+        tuple(filter(None, map(_word, languages[:MAX_LANGUAGES]))),
+        isinstance(tags, list) and TAG in tags,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import InputError, ModelError
-from holdfast.models.loading.card import purpose_of
+from holdfast.models.loading.card import card_here, purpose_of
 from holdfast.models.loading.checks import read_object
 from holdfast.models.loading.source import REMOTE_CODE, Source, find_model
 
@@ -98,7 +98,8 @@ def naming_place(place: str | None) -> Iterator[None]:
 
 def find_encoder(name: str) -> Source:
     """The files of an encoder that trains as a classifier. Raises ``ModelError`` where they are
-    incomplete, hold weights as pickles only, bring code, or are not an encoder's."""
+    incomplete, hold weights as pickles only, bring code, are not an encoder's, or are those of a
+    model that Holdfast fine-tuned: its probe would score rows that the model may have learned."""
     source = find_model(name)
     if source.weights != "safetensors":
         remedy = "Save it again with save_pretrained of Transformers 5."
@@ -110,6 +111,9 @@ def find_encoder(name: str) -> Source:
         raise ModelError(
             name, NO_PURPOSE, found, "Name a text encoder, for example bert-base-uncased."
         )
+    if card_here(source).fine_tuned:
+        rule = "was fine-tuned by Holdfast, and may have learned from the rows of this run"
+        raise ModelError(name, rule, None, "Name it with model.name to train it further.")
     return source
 
 
@@ -149,7 +153,8 @@ def _named_folders() -> Iterator[Path]:
     for entry in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
         folder = user_path(entry)
         if not (path_exists(folder) and folder.is_dir()):
-            rule, remedy = "names a folder that does not exist", f"Correct or unset {FOLDERS}."
+            lacks = "is not one" if path_exists(folder) else "does not exist"
+            rule, remedy = f"names a folder that {lacks}", f"Correct or unset {FOLDERS}."
             raise ModelError(FOLDERS, rule, entry, remedy)
         inside = [folder] if (folder / CONFIG).is_file() else sorted(folder.iterdir())
         found = [one.resolve() for one in inside if (one / CONFIG).is_file()]
