@@ -164,6 +164,22 @@ def test_a_killed_student_ends_as_one_that_was_left_alone(
     assert [blocks[0][key] for key in kept] == [blocks[1][key] for key in kept]
 
 
+@pytest.mark.parametrize(
+    ("setting", "kept"),
+    [("train.max_steps=2", "newest_unless_worse"), ("train.metric=accuracy", "lowest")],
+)
+def test_the_newest_checkpoint_is_kept_that_is_not_worse(
+    finished_run: Path, tmp_path: Path, setting: str, kept: str
+) -> None:
+    import holdfast
+
+    settings = [*PLAIN, "train.max_steps=2", "distill.alone=false", setting]
+    run = holdfast.distill(
+        finished_run, layers=1, settings=settings, out=tmp_path / "student", quiet=True
+    )
+    assert run.result["settings"]["train"]["keep"] == kept
+
+
 @pytest.mark.slow
 def test_several_runs_teach_together_only_on_one_division(
     holdfast: Any,

@@ -228,12 +228,17 @@ def _teacher_answers(
 
 def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
     """Defaults for a student that differ from those without a teacher, where the recipe leaves them
-    open: no contrast of classes, and more epochs."""
+    open: no contrast of classes, more epochs, and the newest checkpoint that is not worse: with the
+    one of the lowest loss, 72 validation rows ended a student of TREC at 87.3 % that otherwise has
+    91.7 (benchmarks/distill.py)."""
     recipe = prepared.recipe
     if "contrast" not in recipe.methods:
         recipe = recipe.with_changes(methods={"contrast": False})
     if recipe.model.static:
         recipe = _static_defaults(recipe, len(prepared.loaded.network.layers()))
+    by_loss = recipe.train.metric in (None, "refined_loss")
+    if recipe.train.keep is None and by_loss and recipe.task not in GENERATIVE_TASKS:
+        recipe = recipe.with_changes(train={"keep": "newest_unless_worse"})
     if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
         added_count = 0 if prepared.added is None else len(prepared.added)
