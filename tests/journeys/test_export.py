@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,25 @@ def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(
     assert "ollama create talk" in (out / "README.md").read_text("utf-8")
 
 
+def test_changed_predictions_are_counted_against_the_saved_model(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of training were perhaps made in bfloat16."""
+    from holdfast import export
+    from holdfast.runs.finished_run import FinishedRun
+
+    told = FinishedRun.told
+
+    def others(self: FinishedRun, side: Any) -> Any:
+        found = told(self, side)
+        return replace(found, predictions=("bad",) * len(found))
+
+    monkeypatch.setattr(FinishedRun, "told", others)
+    valid = export(finished_run, "onnx", out=tmp_path / "out").facts["valid"]
+    assert (valid["changed"], valid["worse"]) == (0, 0.0)
+    assert valid["n"] > 0
+
+
 @pytest.mark.slow
 def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     marked_csv: Path, quick: list[str], tmp_path: Path
@@ -313,5 +333,5 @@ def test_a_run_without_validation_rows_is_not_judged_by_what_others_answered(
     again = FinishedRun(tmp_path / "run")
     assert again.out_of_fold
     with decisions_to(told.append):
-        assert validation_rows(again) == (None, None)
+        assert validation_rows(again) is None
     assert [one.what for one in told if one.chosen == "not on validation rows"] == ["scored"]

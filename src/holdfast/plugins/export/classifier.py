@@ -93,14 +93,13 @@ def write_classifier(
     """
     run, result = finished_run.run, finished_run.result
     model = load_exportable_model(run, result)
-    table, stored = validation_rows(finished_run)
+    table = validation_rows(finished_run)
     if result.get("wrapper"):
         because = (
             "the file does not hold the layer over feature columns: its predictions "
             "are those of the text part, whose own score is in result.json"
         )
         notify(Decision("exported", "the text part only", because, prominent=True))
-        stored = None
     exportable = to_exportable(model, _image_shape(model, table))
     facts = file_facts(run, result, model)
     sizes = ", ".join(map(str, proof_lengths(exportable)))
@@ -109,7 +108,7 @@ def write_classifier(
     notify(Decision("file", form.file, because))
     with flushed_subnormals():
         forms, gap, obstacles = _write_forms(exportable, form, int8, folder, facts)
-        scored_forms = _score_forms(model, exportable, table, stored, forms)
+        scored_forms = _score_forms(model, exportable, table, forms)
         measurements = _time_forms(scored_forms, exportable, _median_length(model, table))
     plain, *smaller_forms = (one for one in measurements.forms if one.engine == form.name)
     selected, because = plain, "--int8 was not given"
@@ -215,18 +214,14 @@ def _openvino_forms(
 
 
 def _score_forms(
-    model: ExportableModel,
-    exportable: Exportable,
-    table: Table | None,
-    stored: list[Any] | None,
-    forms: list[WrittenForm],
+    model: ExportableModel, exportable: Exportable, table: Table | None, forms: list[WrittenForm]
 ) -> list[WrittenForm]:
     """Each form with its result on the validation rows compared with the model itself, the first
     form, and the difference of its logits.
     """
     base, groups = None, None
     if table is not None:
-        base = model.scores(stored or model.predictions(model.saved.network, table), table)
+        base = model.scores(model.predictions(model.saved.network, table), table)
         group_names = groups_of(table)
         groups = None if group_names is None else np.unique(group_names, return_inverse=True)[1]
     batch = synthetic_batch(

@@ -53,7 +53,7 @@ def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[st
     check_decoder(model.config)
     path = folder / form.file
     gguf_tokenizer = write_gguf(model, tokenizer, path, name)
-    table, _ = validation_rows(finished_run)
+    table = validation_rows(finished_run)
     texts = []
     if table is not None:
         column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)

@@ -87,23 +87,17 @@ def common_facts(
     }
 
 
-def validation_rows(finished_run: FinishedRun) -> tuple[Table | None, list[Any] | None]:
-    """The run's validation rows and its stored predictions for them (``None`` where it stored
-    none).
-
-    No rows where the run had none, or where they cannot be read; a decision then says so.
-    """
+def validation_rows(finished_run: FinishedRun) -> Table | None:
+    """The run's validation rows; ``None`` where it had none, or where they cannot be read, which a
+    decision then says. The predictions that the run stored of them are those of training, perhaps
+    in bfloat16, and not those of the saved model."""
     because = "none were set aside: the run was cross-fitted on all rows"
     if not finished_run.out_of_fold:
         try:
-            if finished_run.has("valid"):
-                predictions = finished_run.told("valid")
-                return (predictions.table if len(predictions) else None), list(
-                    predictions.predictions or ()
-                ) or None
-            table = finished_run.table("valid")
-            return (table if len(table) else None), None
+            stored = finished_run.has("valid")
+            table = finished_run.told("valid").table if stored else finished_run.table("valid")
+            return table if len(table) else None
         except RunError as error:
             because = f"the validation rows cannot be read: {error.rule}"
     notify(Decision("scored", "not on validation rows", because, prominent=True))
-    return None, None
+    return None
