@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from cells import grid, run_command
-from claims import Claim, Gap, Lines, Metric, ReadmeRow, comparison, paired, pick, table
+from claims import Claim, Gap, Lines, Metric, ReadmeRow, comparison, paired, pick
 from peers.sets import FRESH_SETS
 
-from quality import MINILM, NAMES, OURS, STRONG, SYSTEMS, of_arm, possible, run_one, systems
+from quality import MINILM, NAMES, OURS, STRONG, by_set, possible, run_one, systems
 
 NAME = "fresh_sets"
 SIZES = (100, 400)
@@ -87,11 +87,7 @@ measured, otherwise over pairs.""",
             "rows",
             names=NAMES,
         )(systems(lines)),
-        lambda lines: table(
-            {"rows": "Rows", "data": "Set"},
-            {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
-            "Accuracy in % by set, means over seeds:",
-        )(systems(lines)),
+        lambda lines: by_set(systems(lines)),
     ],
     """\
 Two of the sets are not wholly new: `conditions` has the questions of `queries`, and `kinds` the

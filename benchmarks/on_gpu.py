@@ -12,13 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Gap, Line, Lines, Metric, ReadmeRow, comparison, paired, pick, table
+from claims import Claim, Gap, Line, Lines, Metric, ReadmeRow, comparison, paired, pick
 from peers.sets import FRESH_SETS, SETS
 
-from quality import MINILM, NAMES, OURS, STRONG, SYSTEMS, of_arm, possible
+from quality import MINILM, NAMES, OURS, STRONG, by_set, possible
 from quality import run_one as on_any_machine
 
 NAME = "on_gpu"
+SIZES = (100, 400)
 SEEDS = 2
 PAIRS = [(OURS[encoder], f"early stopping, {encoder}") for encoder in (STRONG, MINILM)]
 CHOSEN_ON = {True: "five not used to choose defaults", False: "ten used to choose defaults"}
@@ -29,7 +30,7 @@ def cells() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for arms in PAIRS:
         for seed in range(SEEDS):
-            for rows in (400, 100):
+            for rows in reversed(SIZES):
                 data = (*FRESH_SETS, *SETS)
                 found += possible(grid(seed=[seed], rows=[rows], data=data, arm=arms))
     return found
@@ -53,7 +54,7 @@ def _by_kind(lines: Lines) -> list[Line]:
 def finding(lines: Lines) -> str:
     parts = [
         f"with {rows} labelled rows {gap.words(100, 1, ' points')}"
-        for rows in (100, 400)
+        for rows in SIZES
         if (gap := _gap(lines, rows)) and gap.has_interval
     ]
     names = " minus ".join(NAMES[one] for one in PAIRS[0])
@@ -69,7 +70,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
             f"{slower.short(1, 1, sign=False)} times its time",
             gap.verdict(),
         )
-        for rows in (100, 400)
+        for rows in SIZES
         if (gap := _gap(lines, rows)) and (slower := _gap(lines, rows, "command_s"))
     ]
 
@@ -110,11 +111,7 @@ over the means of sets.""",
             "By group of sets, 100 and 400 rows together:",
             names=NAMES,
         )(_by_kind(lines)),
-        lambda lines: table(
-            {"rows": "Rows", "data": "Set"},
-            {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
-            "Accuracy in % by set, means over seeds:",
-        )(_by_kind(lines)),
+        lambda lines: by_set(_by_kind(lines)),
     ],
     """\
 Holdfast's whole command took longer than Trainer's, while on a processor it takes [less

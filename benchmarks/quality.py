@@ -233,6 +233,13 @@ def of_arm(name: str) -> Column:
     return lambda lines: average("accuracy", 100, limits=False)(pick(lines, arm=name))
 
 
+def by_set(lines: Lines, **wanted: Any) -> str:
+    """The table of accuracies by set, of the ``wanted`` lines."""
+    columns = {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)}
+    heading = "Accuracy in % by set, means over seeds:"
+    return table({"rows": "Rows", "data": "Set"}, columns, heading, **wanted)(lines)
+
+
 def systems(lines: Lines) -> list[Line]:
     """The lines; of a probe, which needs no validation rows, the accuracy of its fit on all."""
     return [
@@ -366,16 +373,12 @@ over the means of sets where at least five sets were measured, otherwise over pa
             "rows",
             names=NAMES,
         )(sorted(systems(lines), key=lambda line: int(line["rows"]))),
-        lambda lines: table(
-            {"rows": "Rows", "data": "Set"},
-            {NAMES[name]: of_arm(name) for name in SYSTEMS if pick(lines, arm=name)},
-            "Accuracy in % by set, means over seeds:",
-            rows=(100, 400),
-        )(
+        lambda lines: by_set(
             sorted(
                 (line for line in systems(lines) if line["data"] in SETS),
                 key=lambda line: (int(line["rows"]), SETS.index(line["data"])),
-            )
+            ),
+            rows=(100, 400),
         ),
     ],
     """\

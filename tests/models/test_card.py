@@ -37,3 +37,8 @@ def test_a_card_without_a_head_or_a_broken_one_says_nothing(tiny_model: Path) ->
         (broken / file.name).write_bytes(file.read_bytes())
     (broken / "README.md").write_text("---\nlicense: [mit\n---\n", encoding="utf-8")
     assert card_of(find_model(str(broken))) == Card()
+
+
+def test_a_card_that_holdfast_wrote_is_known(finished_run: Path) -> None:
+    assert read_card((finished_run / "model" / "README.md").read_text("utf-8")).fine_tuned
+    assert not read_card("---\ntags:\n- sentence-similarity\n---\n").fine_tuned

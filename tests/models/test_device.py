@@ -15,16 +15,16 @@ from holdfast.models.compute.device import MIN_ROWS, best_device, on_best_device
 GPU = torch.device("cpu", 0)
 
 
-class Doubles(torch.nn.Linear):
-    """y = 2x; remembers where it was moved to, and on which device its rows came."""
+class Moved(torch.nn.Linear):
+    """Remembers where it was moved to; its weights are new ones then, as on a GPU."""
 
     def __init__(self) -> None:
-        super().__init__(1, 1, bias=False)
-        torch.nn.init.constant_(self.weight, 2.0)
+        super().__init__(1, 1)
         self.moves: list[torch.device] = []
 
-    def to(self, where: Any) -> Doubles:
+    def to(self, where: Any) -> Moved:
         self.moves.append(where)
+        self.weight = torch.nn.Parameter(self.weight.detach().clone())
         return self
 
 
@@ -41,7 +41,7 @@ def test_the_best_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("gpu")
 def test_for_many_rows_it_is_moved_and_brought_back() -> None:
-    network = Doubles()
+    network = Moved()
     with on_best_device(network, MIN_ROWS) as where:
         assert where == GPU
         assert network.moves == [GPU]
@@ -49,8 +49,17 @@ def test_for_many_rows_it_is_moved_and_brought_back() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_it_can_be_trained_after_it_was_moved_in_inference_mode() -> None:
+    network = Moved()
+    with torch.inference_mode(), on_best_device(network, MIN_ROWS):
+        pass
+    network(torch.ones(1, 1)).sum().backward()
+    assert network.weight.grad is not None
+
+
+@pytest.mark.usefixtures("gpu")
 def test_it_is_brought_back_after_an_error() -> None:
-    network = Doubles()
+    network = Moved()
     with pytest.raises(ZeroDivisionError), on_best_device(network, MIN_ROWS):
         raise ZeroDivisionError
     assert network.moves == [GPU, torch.device("cpu")]
@@ -59,7 +68,7 @@ def test_it_is_brought_back_after_an_error() -> None:
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("kind", ["few rows", "no network", "quantised"])
 def test_it_stays_where_it_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Doubles()
+    network = Moved()
     asked: Any = network.forward if kind == "no network" else network
     if kind == "quantised":
         monkeypatch.setattr("holdfast.models.adapters.quantize.is_quantized", lambda _: True)
@@ -70,7 +79,7 @@ def test_it_stays_where_it_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_a_gpu_nothing_is_moved() -> None:
-    network = Doubles()
+    network = Moved()
     with on_best_device(network, 10_000) as where:
         assert where == torch.device("cpu")
     assert network.moves == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,7 +291,7 @@ def distill(
     from holdfast.search.student import folder_name, student_recipe
 
     given: Any = [runs] if isinstance(runs, (str, Path, TrainedRun)) else runs
-    if not isinstance(given, (list, tuple)):
+    if not isinstance(given, Iterable):
         rule, remedy = "must be a finished run or a list of them", "Give its folder."
         raise RecipeError("runs", rule, type(runs).__name__, remedy)
     paths = [Path(run_name(one)) for one in given]

@@ -85,13 +85,14 @@ class Sizing:
                 "splits each fit into folds, as this search does",
             ),
             LAYERS: (recipe.model.layers, "sets the number of blocks, which this search chooses"),
+            "model.static": (
+                recipe.model.static or None,
+                "has no blocks that this search could leave out",
+            ),
         }
         for key, (value, rule) in conflicts.items():
             if value is not None:
                 raise RecipeError(key, rule, value, f"Remove it, or remove {NAME}.")
-        if recipe.model.static:
-            rule = "has no blocks that this search could leave out"
-            raise RecipeError("model.static", rule, True, f"Remove it, or remove {NAME}.")
         require_test_rows(recipe)
         return recipe
 

@@ -29,15 +29,23 @@ def on_best_device(network: Callable[..., Any], rows: int) -> Iterator[torch.dev
 
     from holdfast.models.adapters.quantize import is_quantized
 
-    first = next(network.parameters(), None) if isinstance(network, torch.nn.Module) else None
+    weights: Any = network if isinstance(network, torch.nn.Module) else None
+    first = None if weights is None else next(weights.parameters(), None)
     here, best = torch.device("cpu") if first is None else first.device, best_device()
-    few = here == best or rows < MIN_ROWS
     # Quantised layers stay where they were quantised.
-    if few or not isinstance(network, torch.nn.Module) or is_quantized(network):
+    if first is None or here == best or rows < MIN_ROWS or is_quantized(weights):
         yield here
         return
-    network.to(best)
+    _move(network, best)
     try:
         yield best
     finally:
-        network.to(here)
+        _move(network, here)
+
+
+def _move(network: Any, device: torch.device) -> None:
+    """Move it; weights that are moved in inference mode could have no gradient ever after."""
+    import torch
+
+    with torch.inference_mode(False):
+        network.to(device)
