@@ -16,9 +16,10 @@ import torch
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import ForwardPass
-from holdfast.fits import lessons
+from holdfast.fits import seen_rows
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.lessons import Lessons
+from holdfast.fits.seen_rows import refuse_seen_rows
 from holdfast.fits.teachers import TagTeacher, load_teachers
 from holdfast.pipeline.main import train as run_train
 from holdfast.prepare.model import prepare
@@ -124,16 +125,16 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
 ) -> None:
     """Also one that only chose its state by that row."""
     sides = np.array(["train", "valid", "test"], dtype=object)
-    monkeypatch.setattr(lessons, "_teacher_rows", lambda _: (np.array([1, 2, 3]), sides))
+    monkeypatch.setattr(seen_rows, "_rows_of_run", lambda _: (np.array([1, 2, 3]), sides))
 
     def ask(**own: list[int]) -> Any:
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
-        monkeypatch.setattr(lessons, "_keys_by_split", lambda _: found)
+        monkeypatch.setattr(seen_rows, "_keys_by_split", lambda _: found)
         with record_decisions() as log:
-            lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
+            refuse_seen_rows(Path("teacher"), None, seen_rows.TEACHER)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
-    with pytest.raises(RunError, match="1 test row of this student"):
+    with pytest.raises(RunError, match="1 test row of this run"):
         ask(test=[1 if side == "train" else 2])
     assert ask(test=[3, 4], valid=[2, 5]) == ()
     (finding,) = ask(test=[3], valid=[1, 5])

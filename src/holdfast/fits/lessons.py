@@ -15,16 +15,18 @@ import numpy as np
 
 from holdfast.augment.synthesize import crossed
 from holdfast.contract.fit import EncodedSplits, PreparedData
-from holdfast.contract.run_folder import SPLITS, open_run
+from holdfast.contract.run_folder import open_run
 from holdfast.core.decisions import notify
-from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
+from holdfast.core.errors import RecipeError
+from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.fits.augmentation import row_positions
+from holdfast.fits.seen_rows import TEACHER as SEEN_BY_TEACHER
+from holdfast.fits.seen_rows import refuse_seen_rows
 from holdfast.fits.teachers import (
     RowAnswers,
     Teacher,
@@ -38,7 +40,6 @@ from holdfast.plan.defaults import PASSIVE_POLICIES
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.split_table import text_keys
 from holdfast.tasks.tags.losses import EncodedWords
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     runs = [Path(one) for one in teacher_runs]
     check_teachers(runs, prepared.recipe)
     for run in runs:
-        refuse_known_rows(run, divided)
+        refuse_seen_rows(run, divided, SEEN_BY_TEACHER)
     teachers = load_teachers(runs, prepared)
     label_type = prepared.rows.columns.label_kind or "class"
     problem: Problem = PROBLEMS.get(label_type, "class") if _is_text_task(prepared) else "class"
@@ -386,63 +387,3 @@ def _teacher_shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
     if problem == "several":
         return np.asarray(1 / (1 + np.exp(-values)))
     return softmax(values)
-
-
-def refuse_known_rows(run: Path, divided: Divided) -> None:
-    """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or used
-    it for validation; log a finding where it learned from the student's validation rows."""
-    keys, splits = _teacher_rows(run)
-    seen_keys, train_keys = keys[splits != "test"], keys[splits == "train"]
-    student_keys = _keys_by_split(divided)
-    shared = np.isin(student_keys["test"], seen_keys)
-    if shared.any():
-        raise RunError(
-            str(run),
-            f"used {count_phrase(int(shared.sum()), 'test row')} of this student for training or "
-            "validation",
-            None,
-            "Teacher and student need the same test rows: train both on one split "
-            "(data.split.seed), or with the same --test FILE.",
-        )
-    known_valid = np.isin(student_keys["valid"], train_keys)
-    if not known_valid.any():
-        return
-    because = (
-        f"{run} learned from {int(known_valid.sum()):,} of the {len(known_valid):,} "
-        "validation rows, so "
-        "its student scores slightly better on them than on new rows; the test rows are new to both"
-    )
-    share = float(known_valid.mean())
-    notify(Finding("teacher_knows", "info", share, int(known_valid.sum()), (), because, ""))
-
-
-def _teacher_rows(run: Path) -> tuple[Any, Any]:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as parquet
-
-    from holdfast.core.input_errors import reading_errors
-    from holdfast.core.run_files import RESTORE_REMEDY, check_files, read_result
-
-    path = run / SPLITS
-    with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
-        check_files(run, read_result(run), [SPLITS])
-        table = parquet.read_table(path, columns=["split", "text_key"])
-        table = table.filter(pc.is_valid(table["text_key"]))
-        splits = np.asarray(table["split"].to_pylist(), dtype=object)
-        keys = table["text_key"].to_numpy()
-    has_split = np.isin(splits, ("train", "valid", "test"))
-    return keys[has_split], splits[has_split]
-
-
-def _keys_by_split(divided: Divided) -> dict[str, Any]:
-    """The keys of the rows of each split; those of test rows without opening them."""
-    records = divided.splits.records
-    files = records["file"].to_numpy(zero_copy_only=False)
-    split = records["split"].to_numpy(zero_copy_only=False)
-    keys_by_split: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
-    for table in divided.tables:
-        # The records of a file are in the order of its rows.
-        row_splits, keys = split[files == table.source][table.column("row")], text_keys(table)
-        for split_name, lists in keys_by_split.items():
-            lists.append(keys[row_splits == split_name])
-    return {split_name: np.concatenate(lists) for split_name, lists in keys_by_split.items()}

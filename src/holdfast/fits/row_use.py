@@ -46,6 +46,7 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
+from holdfast.fits.seen_rows import check_start_rows
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
@@ -77,6 +78,7 @@ def learning_rows(
     """
     with record_decisions() as log:
         by_outer_folds = scored and not len(divided.splits.test)
+        check_start_rows(recipe.model.name, divided, by_outer_folds)
         learning = _prepare_learning(recipe, divided, by_outer_folds, folds_first)
     return replace(learning, prepared=with_log(learning.prepared, log))
 

@@ -478,7 +478,7 @@ def _operations(prepared: PreparedData, sample: Ints) -> Floats:
 def _prior(source: Source, parameters: int, language: str | None) -> Prior:
     """What other data sets say of such a model: those measured encode sentences, in the language of
     the rows."""
-    mismatch = language_mismatch(card_here(source).languages, language)
+    mismatch = language_mismatch(card_here(source.folder).languages, language)
     if mismatch is not None:
         return replace(UNKNOWN, source=mismatch)
     is_larger = parameters > EMBEDDED_PARAMETERS

@@ -90,7 +90,7 @@ def card_of(source: Source) -> Card:
     """The card in the model's folder; for a downloaded model also the hub's, if it can be reached.
     An unreadable card gives nothing."""
     if source.commit is None or (source.folder / CARD).is_file():
-        return card_here(source)
+        return card_here(source.folder)
     from huggingface_hub import hf_hub_download
 
     # A program that does not need it has not fetched it.
@@ -99,9 +99,9 @@ def card_of(source: Source) -> Card:
     return Card()
 
 
-def card_here(source: Source) -> Card:
-    """The card in the model's folder."""
-    return _read(source.folder / CARD)
+def card_here(folder: Path) -> Card:
+    """The card in a model's folder; an unreadable one gives nothing."""
+    return _read(folder / CARD)
 
 
 def _read(path: Path) -> Card:

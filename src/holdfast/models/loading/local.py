@@ -111,7 +111,7 @@ def find_encoder(name: str) -> Source:
         raise ModelError(
             name, NO_PURPOSE, found, "Name a text encoder, for example bert-base-uncased."
         )
-    if card_here(source).fine_tuned:
+    if card_here(source.folder).fine_tuned:
         rule = "was fine-tuned by Holdfast, and may have learned from the rows of this run"
         raise ModelError(name, rule, None, "Name it with model.name to train it further.")
     return source

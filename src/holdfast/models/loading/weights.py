@@ -143,7 +143,7 @@ def describe(
         "weights": source.weights,
         "commit": source.commit,
         "sha256": weights_digest(source),
-        "licence": card_here(source).licence,
+        "licence": card_here(source.folder).licence,
         "layers": len(network.layers()),
         **extra,
     }

@@ -39,6 +39,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
+from holdfast.fits.seen_rows import check_start_rows
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
@@ -231,6 +232,7 @@ class CrossValidation:
             rule = "splits the rows itself, but validation rows are given"
             remedy = "Give all rows as one file, or remove data.valid."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
+        check_start_rows(recipe.model.name, divided, scores_all=True)
         if not recipe.cv.nested:
             # Each fold sets validation rows aside, so a base model's time is estimated without.
             recipe = recipe.with_changes(train={"folds": 0})
