@@ -116,6 +116,10 @@ def test_unlabelled_texts_are_crossed_too(finished_run: Path, tmp_path: Path) ->
     [
         (["--to", "table"], ("--to", "is unknown", "Use --to static")),
         (["--to", "static", "--layers", "-1"], ("--layers", "must be at least 0")),
+        (
+            ["--to", "static", "--set", "model.layers_kept=first"],
+            ("model.static", "model.layers_kept=first has no use"),
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

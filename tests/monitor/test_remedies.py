@@ -112,3 +112,14 @@ def test_a_foreign_log_gets_no_value_of_the_rate(ends: float) -> None:
 def test_the_tables_of_logs_name_remedies_and_use_each() -> None:
     named = {name for names in of_logs.FINDINGS.values() for name in names}
     assert named == {*of_logs.OF_LOGS, *of_logs.WORKED_OUT}
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(None, []), (200, ["train.max_steps=600"])])
+def test_a_run_that_ended_by_its_updates_gets_more_of_them(
+    history, limit: int | None, steps: list[str]
+) -> None:
+    looks = tuple(history([0.69, 0.6, 0.5, 0.4], [0.69, 0.62, 0.54, 0.45]))
+    facts = RunFacts(step_limit=limit)
+    (longer,) = (r for r in judge(looks, facts).remedies if r.do == "train longer")
+    assert [s for s in longer.set if s.startswith("train.max_steps")] == steps
+    assert "train.epochs=6" in longer.set

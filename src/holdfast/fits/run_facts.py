@@ -73,6 +73,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         classes=len(classes) if classes else None,
         planned_steps=training_plan.plan.steps,
         planned_looks=len(training_plan.plan.evaluate_at),
+        step_limit=recipe.train.max_steps,
         train_rows=len(training_plan.train),
         train_tokens=int(training_plan.train.lengths.sum()),
         trainable=None if is_measured(training_plan) else count_parameters(network)[1],

@@ -170,9 +170,12 @@ def overfit_remedies(history: History, best: int) -> Remedies:
 
 
 def _longer(history: History) -> Remedies:
-    """Twice as many epochs as so far; ten where there was no evaluation yet."""
+    """Twice as many epochs as so far, and updates where these are limited; ten epochs where there
+    was no evaluation yet."""
     passes = 2 * history.snapshots[-1].epoch if history.snapshots else 10.0
-    return (Remedy("train longer", _epochs(passes), aim="longer"),)
+    limit = history.run_facts.step_limit
+    steps = () if limit is None else (f"train.max_steps={2 * max(limit, history.last_step)}",)
+    return (Remedy("train longer", (*_epochs(passes), *steps), aim="longer"),)
 
 
 def _epochs(passes: float) -> tuple[str, ...]:

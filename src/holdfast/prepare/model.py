@@ -250,6 +250,10 @@ def refuse_static(recipe: Recipe, label_type: str | None) -> None:
         fault = f"is not supported where data.label_kind is {label_type}: it needs one class a text"
     elif model.adapter.kind is not None:
         fault = f"trains all of its weights, so model.adapter.kind={model.adapter.kind} has no use"
+    elif model.layers_kept != "spread":
+        fault = (
+            f"keeps no blocks of the encoder, so model.layers_kept={model.layers_kept} has no use"
+        )
     if fault is not None:
         raise RecipeError(STATIC, fault, None, "Leave it out.")
 
