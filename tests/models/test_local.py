@@ -167,6 +167,10 @@ def test_a_folder_of_models_is_listed_and_a_broken_one_is_an_error(
     assert local_encoders() == ([EMBEDDED, *both], [])
     monkeypatch.setenv("HOLDFAST_MODELS", f"{folder / 'b'}:{folder}")
     assert local_encoders() == ([EMBEDDED, both[1], both[0]], [])
+    link = tmp_path / "link"
+    link.symlink_to(folder / "a")
+    named = LocalModel(str(link), None, "model.candidates")
+    assert local_encoders([str(link), str(folder / "a")])[0] == [EMBEDDED, named, both[1]]
     (folder / "a" / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no weights") as error:
         local_encoders()

@@ -49,7 +49,9 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
     ModelError : a model that the user names, or a folder of ``HOLDFAST_MODELS``, is missing or
         cannot be used. One that only lies in the cache is skipped instead.
     """
-    usable = {"embedded": LocalModel("embedded")}
+    embedded = LocalModel("embedded")
+    # By folder: a link and its target are one model.
+    usable: dict[Path, LocalModel] = {}
     skipped: list[SkippedModel] = []
     cached: dict[str, tuple[LocalModel, Path]] = {}
     for model, snapshot in _cached():
@@ -59,26 +61,24 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
             skipped.append(SkippedModel(model.name, snapshot))
     of_variable = [(str(folder), FOLDERS) for folder in _named_folders()]
     for name, named_by in (*((one, CANDIDATES) for one in named), *of_variable):
-        if name == "embedded":
+        if name == embedded.name:
             continue
         with naming_place(named_by):
-            if name in cached:
-                # Of the hub, which is not asked.
-                find_encoder(str(cached[name][1]))
-                usable.setdefault(name, replace(cached[name][0], named_by=named_by))
-            else:
+            # One of the hub is in the cache: the hub is not asked.
+            model, folder = cached.get(name, (LocalModel(name), None))
+            if folder is None:
                 _refuse_uncached(name)
-                find_encoder(name)
-                usable.setdefault(name, LocalModel(name, None, named_by))
+            source = find_encoder(str(folder or name))
+            usable.setdefault(source.folder.resolve(), replace(model, named_by=named_by))
     for model, snapshot in cached.values():
         try:
-            find_encoder(str(snapshot))
+            source = find_encoder(str(snapshot))
         except ModelError as error:
             because = error.rule if error.value is None else f"{error.rule} ({error.value})"
             skipped.append(SkippedModel(model.name, because.splitlines()[0]))
         else:
-            usable.setdefault(model.name, model)
-    return list(usable.values()), skipped
+            usable.setdefault(source.folder.resolve(), model)
+    return [embedded, *usable.values()], skipped
 
 
 @contextlib.contextmanager
