@@ -22,16 +22,27 @@ def findings(run: Path) -> list[dict[str, Any]]:
     return [one for one in result["data"]["findings"] if one["check"] == "start_knows"]
 
 
-@pytest.mark.parametrize("command", ["train", "cv"])
+@pytest.mark.parametrize(
+    ("command", "settings", "rows"),
+    [
+        ("train", ["seed=1"], "test rows"),
+        ("train", ["data.split.test=0"], "scored rows"),
+        ("cv", [], "scored rows"),
+    ],
+)
 def test_a_model_that_saw_the_scored_rows_is_refused(
-    holdfast: Any, finished_run: Path, marked_csv: Path, tmp_path: Path, command: str
+    holdfast: Any,
+    finished_run: Path,
+    marked_csv: Path,
+    tmp_path: Path,
+    command: str,
+    settings: list[str],
+    rows: str,
 ) -> None:
-    again = ["seed=1"] if command == "train" else []
-    asked = from_model(finished_run / "model", *again)
+    asked = from_model(finished_run / "model", *settings)
     done = holdfast(command, marked_csv, "--out", tmp_path / "no", *asked)
     assert done.code == 2, done.out
-    kind = "test rows" if command == "train" else "scored rows"
-    assert f"{kind} of this run for training or validation" in " ".join(done.err.split())
+    assert f"{rows} of this run for training or validation" in " ".join(done.err.split())
     assert not (tmp_path / "no" / "result.json").exists()
 
 

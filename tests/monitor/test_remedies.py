@@ -114,7 +114,7 @@ def test_the_tables_of_logs_name_remedies_and_use_each() -> None:
     assert named == {*of_logs.OF_LOGS, *of_logs.WORKED_OUT}
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(None, []), (200, ["train.max_steps=600"])])
+@pytest.mark.parametrize(("limit", "steps"), [(None, []), (300, ["train.max_steps=600"])])
 def test_a_run_that_ended_by_its_updates_gets_more_of_them(
     history, limit: int | None, steps: list[str]
 ) -> None:
@@ -123,3 +123,8 @@ def test_a_run_that_ended_by_its_updates_gets_more_of_them(
     (longer,) = (r for r in judge(looks, facts).remedies if r.do == "train longer")
     assert [s for s in longer.set if s.startswith("train.max_steps")] == steps
     assert "train.epochs=6" in longer.set
+
+
+def test_before_the_first_evaluation_limited_updates_are_doubled_too() -> None:
+    (longer,) = COMPUTED_REMEDIES["longer"](History((), RunFacts(step_limit=40)))
+    assert longer.set == ("train.epochs=10", "train.max_steps=80")

@@ -253,6 +253,11 @@ def test_the_default_plan_of_a_large_sentence_encoder_is_not_called_too_large(
         assert (make_run_facts(plan).trainable is not None) is too_large
 
 
+def test_the_limit_on_updates_is_a_fact_of_the_run(make: Make) -> None:
+    assert make_run_facts(make("train.max_steps=2")).step_limit == 2
+    assert make_run_facts(make()).step_limit is None
+
+
 def test_the_ratio_is_said_a_row_and_a_token() -> None:
     with record_decisions() as log:
         model_size(big(2_000_000), Rows(100), measured=False)

@@ -131,7 +131,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
         monkeypatch.setattr(seen_rows, "_keys_by_split", lambda _: found)
         with record_decisions() as log:
-            refuse_seen_rows(Path("teacher"), None, seen_rows.TEACHER)  # type: ignore[arg-type]
+            refuse_seen_rows(Path("teacher"), None, seen_rows.AS_TEACHER)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
     with pytest.raises(RunError, match="1 test row of this run"):

@@ -25,8 +25,7 @@ from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.fits.augmentation import row_positions
-from holdfast.fits.seen_rows import TEACHER as SEEN_BY_TEACHER
-from holdfast.fits.seen_rows import refuse_seen_rows
+from holdfast.fits.seen_rows import AS_TEACHER, refuse_seen_rows
 from holdfast.fits.teachers import (
     RowAnswers,
     Teacher,
@@ -197,7 +196,7 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     runs = [Path(one) for one in teacher_runs]
     check_teachers(runs, prepared.recipe)
     for run in runs:
-        refuse_seen_rows(run, divided, SEEN_BY_TEACHER)
+        refuse_seen_rows(run, divided, AS_TEACHER)
     teachers = load_teachers(runs, prepared)
     label_type = prepared.rows.columns.label_kind or "class"
     problem: Problem = PROBLEMS.get(label_type, "class") if _is_text_task(prepared) else "class"

@@ -21,24 +21,24 @@ from holdfast.core.records import Finding
 from holdfast.core.wording import count_phrase
 from holdfast.models.loading.card import card_here
 from holdfast.prepare.rows import Divided
-from holdfast.recipe.parts import EMBEDDED_MODEL
+from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL
 from holdfast.split.split_table import text_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Role:
     """What an earlier run is to the new one: the ``check`` of its finding, and the remedy."""
 
     check: str
     remedy: str
 
 
-TEACHER = Use(
+AS_TEACHER = Role(
     "teacher_knows",
     "Teacher and student need the same test rows: train both on one split (data.split.seed), or "
     "with the same --test FILE.",
 )
-START = Use(
+AS_START = Role(
     "start_knows",
     "Divide the rows as that run did (its data.split.seed), score on new rows (--test FILE), or "
     "start from another model (--model).",
@@ -50,21 +50,21 @@ def check_start_rows(name: str, divided: Divided, scores_all: bool) -> None:
     which the new run is scored: a test row, or any row if it ``scores_all``. Where the rows of a
     model that Holdfast fine-tuned cannot be found, log a finding."""
     folder = user_path(name)
-    if name == EMBEDDED_MODEL or not (path_exists(folder) and folder.is_dir()):
+    if name in (EMBEDDED_MODEL, AUTO_MODEL) or not (path_exists(folder) and folder.is_dir()):
         return
     folder = folder.resolve()
     if folder.name == MODEL and (folder.parent / SPLITS).is_file():
-        refuse_seen_rows(folder.parent, divided, START, scores_all)
+        refuse_seen_rows(folder.parent, divided, AS_START, scores_all)
     elif card_here(folder).fine_tuned:
         because = (
             f"{name} was fine-tuned by Holdfast, and its run's folder is not beside it: if it "
             "learned from rows that are test rows now, the score is too high"
         )
         remedy = "Make sure that it did not, or name the model inside its run's folder."
-        notify(Finding(START.check, "warn", 1.0, 0, (), because, remedy))
+        notify(Finding(AS_START.check, "warn", 1.0, 0, (), because, remedy))
 
 
-def refuse_seen_rows(run: Path, divided: Divided, use: Use, scores_all: bool = False) -> None:
+def refuse_seen_rows(run: Path, divided: Divided, role: Role, scores_all: bool = False) -> None:
     """Raise ``RunError`` where the earlier ``run`` learned from a row that the new one is scored
     on, or used it for validation; log a finding where it learned from validation rows."""
     keys, splits = _rows_of_run(run)
@@ -74,15 +74,15 @@ def refuse_seen_rows(run: Path, divided: Divided, use: Use, scores_all: bool = F
     if seen:
         rows = count_phrase(seen, "scored row" if scores_all else "test row")
         rule = f"used {rows} of this run for training or validation"
-        raise RunError(str(run), rule, None, use.remedy)
+        raise RunError(str(run), rule, None, role.remedy)
     known = np.isin(own["valid"], keys[splits == "train"])
     if not known.any():
         return
     because = (
         f"{run} learned from {int(known.sum()):,} of the {len(known):,} validation rows, so "
-        f"this run scores slightly better on them than on new rows; the test rows are new to both"
+        "this run scores slightly better on them than on new rows; the test rows are new to both"
     )
-    notify(Finding(use.check, "info", float(known.mean()), int(known.sum()), (), because, ""))
+    notify(Finding(role.check, "info", float(known.mean()), int(known.sum()), (), because, ""))
 
 
 def _rows_of_run(run: Path) -> tuple[Any, Any]:

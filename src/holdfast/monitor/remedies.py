@@ -174,7 +174,7 @@ def _longer(history: History) -> Remedies:
     was no evaluation yet."""
     passes = 2 * history.snapshots[-1].epoch if history.snapshots else 10.0
     limit = history.run_facts.step_limit
-    steps = () if limit is None else (f"train.max_steps={2 * max(limit, history.last_step)}",)
+    steps = () if limit is None else (f"train.max_steps={2 * limit}",)
     return (Remedy("train longer", (*_epochs(passes), *steps), aim="longer"),)
 
 
