@@ -95,7 +95,7 @@ def test_the_first_screen_has_three_remarks_and_verbose_has_all() -> None:
     assert shown(verbose=False)[0] == "Warning"
     assert shown(verbose=False)[-1] == "Next step"
     assert {"Warning", "Actions", "Saved", "Scores", "Next step"} <= set(shown(verbose=True))
-    assert "F1 macro 40.0 %" in entry_of(summary(given, Path("r"), 80, True), "Scores")
+    assert "macro F1 40.0 %" in entry_of(summary(given, Path("r"), 80, True), "Scores")
 
 
 def test_the_reason_of_a_stop_does_not_repeat_the_verdict() -> None:

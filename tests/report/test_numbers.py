@@ -12,7 +12,14 @@ NB = "\u00a0"
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("accuracy", "accuracy"), ("entity_f1", "entity F1"), ("r2", "R²"), ("rouge1", "ROUGE-1")],
+    [
+        ("accuracy", "accuracy"),
+        ("entity_f1", "entity F1"),
+        ("f1_macro", "macro F1"),
+        ("r2", "R²"),
+        ("rouge1", "ROUGE-1"),
+        ("bits_per_byte", "bits per byte"),
+    ],
 )
 def test_a_metric_keeps_its_capitals_inside_a_sentence(name: str, words: str) -> None:
     assert numbers.metric_words(name) == words
@@ -26,6 +33,7 @@ def test_a_metric_keeps_its_capitals_inside_a_sentence(name: str, words: str) ->
         (-0.0, "accuracy", f"0.0{NB}%"),
         (0.31249, "loss", "0.312"),
         (0.00002, "loss", "2.00e−05"),
+        (5.6e-9, "ece", "0.000"),
         (-1.5, "mcc", "−1.500"),
         (None, "accuracy", "–"),
         (1.0, "top_k_3", f"100.0{NB}%"),

@@ -32,12 +32,12 @@ RATE_METRICS = (
 )
 METRIC_NAMES = {
     "accuracy": "Accuracy",
-    "f1_macro": "F1, macro",
-    "f1_weighted": "F1, weighted",
-    "precision_macro": "Precision, macro",
-    "recall_macro": "Recall, macro",
-    "precision_weighted": "Precision, weighted",
-    "recall_weighted": "Recall, weighted",
+    "f1_macro": "Macro F1",
+    "f1_weighted": "Weighted F1",
+    "precision_macro": "Macro precision",
+    "recall_macro": "Macro recall",
+    "precision_weighted": "Weighted precision",
+    "recall_weighted": "Weighted recall",
     "roc_auc": "ROC-AUC",
     "average_precision": "Average precision",
     "loss": "Loss",
@@ -60,13 +60,14 @@ METRIC_NAMES = {
     "entity_f1": "Entity F1",
     "entity_precision": "Entity precision",
     "entity_recall": "Entity recall",
-    "f1_micro": "F1, micro",
-    "precision_micro": "Precision, micro",
-    "recall_micro": "Recall, micro",
+    "f1_micro": "Micro F1",
+    "precision_micro": "Micro precision",
+    "recall_micro": "Micro recall",
     "mae": "Mean absolute error",
     "rmse": "Root mean squared error",
     "r2": "R²",
     "spearman": "Rank correlation (Spearman)",
+    "bits_per_byte": "Bits per byte",
 }
 # The first of these that a run has is its headline metric; the second list is that of the model
 # card. ``EVALUATION_METRICS`` are the metrics of the learning curves, of which the first is shown:
@@ -146,7 +147,7 @@ def is_rate(name: str) -> bool:
 
 
 def metric_name(name: str) -> str:
-    """The metric's name as a heading: "F1, macro" for ``f1_macro``."""
+    """The metric's name as a heading: "Macro F1" for ``f1_macro``."""
     return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())
 
 
@@ -161,7 +162,8 @@ def number(value: float | None, name: str = "") -> str:
         return "–"
     if is_rate(name):
         return f"{_normalize_sign(f'{100 * value:.1f}')}{NBSP}%"
-    return compact(value)
+    # A calibration error this close to 0 is rounding in the probabilities.
+    return f"{value:.3f}" if name == "ece" else compact(value)
 
 
 def interval(value: Estimate, name: str = "") -> str:

@@ -26,14 +26,7 @@ if TYPE_CHECKING:
 
 
 # Further scores, by their names in result.json.
-SCORES = {
-    "f1_macro": "F1 macro",
-    "f1_micro": "F1 micro",
-    "r2": "R²",
-    "spearman": "rank correlation",
-    "perplexity": "perplexity",
-    "rouge_l": "ROUGE-L",
-}
+SCORES = ("f1_macro", "f1_micro", "r2", "spearman", "perplexity", "rouge_l")
 
 
 # Remarks below the verdict; ``--verbose`` and the report have all.
@@ -155,16 +148,14 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.numbers import estimate, interval, number
+    from holdfast.report.numbers import estimate, interval, metric_words, number
 
     metrics = result["test"]["metrics"]
-    estimates = {
-        title: (estimate(metrics[name]), name) for name, title in SCORES.items() if name in metrics
-    }
+    estimates = {name: estimate(metrics[name]) for name in SCORES if name in metrics}
     shown = [
-        f"{title} {number(value.value, name)}"
+        f"{metric_words(name)} {number(value.value, name)}"
         + (f" ({value.level:.0%} CI {span})" if (span := interval(value, name)) else "")
-        for title, (value, name) in estimates.items()
+        for name, value in estimates.items()
         if value.value is not None
     ]
     if shown:

@@ -38,6 +38,7 @@ from holdfast.prepare.probe_evidence import (
 )
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
+from holdfast.report.numbers import metric_words
 from holdfast.search.choice.order import estimate
 from holdfast.search.choice.text_evidence import TextEvidence, bits_per_byte_rows, text_evidence
 
@@ -161,13 +162,6 @@ def find_doubts(facts: ModelFacts) -> tuple[str, ...]:
 
 # A short fine-tune takes this share of the updates that ``train`` would.
 SHORT_FIT_SHARE, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
-METRIC_WORDS = {
-    "accuracy": "accuracy",
-    "f1_micro": "micro F1",
-    "r2": "R²",
-    "entity_f1": "entity F1",
-    "bits_per_byte": "bits per byte",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +271,7 @@ class ChoiceRows:
     @property
     def metric_text(self) -> str:
         """The metric in words."""
-        return METRIC_WORDS[self.metric[0]]
+        return metric_words(self.metric[0])
 
     def model(self, name: str) -> dict[str, Any]:
         """A candidate as settings of a recipe's model."""
