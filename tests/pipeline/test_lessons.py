@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import ForwardPass
 from holdfast.fits import seen_rows
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.lessons import Lessons
+from holdfast.fits.lessons import Lessons, check_teachers
 from holdfast.fits.seen_rows import refuse_seen_rows
 from holdfast.fits.teachers import TagTeacher, load_teachers
 from holdfast.pipeline.main import train as run_train
@@ -139,3 +139,10 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
     assert ask(test=[3, 4], valid=[2, 5]) == ()
     (finding,) = ask(test=[3], valid=[1, 5])
     assert (finding.check, finding.count, finding.score) == ("teacher_knows", 1, 0.5)
+
+
+def test_a_teacher_that_is_gone_is_named_with_its_setting(tmp_path: Path) -> None:
+    """Such as one that was moved before its student's run is resumed."""
+    with pytest.raises(RunError) as error:
+        check_teachers([tmp_path / "gone"], Recipe())
+    assert error.value.what == f"the teacher {tmp_path / 'gone'} (distill.teacher)"

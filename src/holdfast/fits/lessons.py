@@ -17,7 +17,7 @@ from holdfast.augment.synthesize import crossed
 from holdfast.contract.fit import EncodedSplits, PreparedData
 from holdfast.contract.run_folder import open_run
 from holdfast.core.decisions import notify
-from holdfast.core.errors import RecipeError
+from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS, LABELLED_TEXT_TASKS
@@ -271,7 +271,10 @@ def _static_defaults(recipe: Recipe, layers: int) -> Recipe:
 def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
     """Refuse a folder that is not a finished run, or is one of another task."""
     for run in runs:
-        task = open_run(run).get("task")
+        try:
+            task = open_run(run).get("task")
+        except RunError as error:
+            raise error.reworded(what=f"the teacher {error.what} ({TEACHER})") from error
         if task != recipe.task:
             rule = f"names {run}, which was trained on {task}: it cannot teach {recipe.task}"
             raise RecipeError(TEACHER, rule, None, "Name a run of the same task.")
