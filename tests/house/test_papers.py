@@ -144,6 +144,30 @@ def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
     assert {old: plain for plain, old in described if old} == names
 
 
+def test_the_table_of_defaults_is_that_of_the_code(root: Path) -> None:
+    from holdfast.plan.defaults import DEFAULTS_TABLE
+
+    section = text_of(root / "docs/recipe.md").partition("## The table of defaults")[2]
+    lines = [line.split("|")[2:8] for line in section.splitlines() if line.startswith("|")][2:]
+
+    def numbers(cells: list[str]) -> list[float]:
+        known = {"–": 0.0, "any": float("inf")}
+        words = [cell.split()[0].replace(",", "") for cell in cells]
+        return [known[word] if word in known else float(word) for word in words]
+
+    assert [numbers(cells) for cells in lines] == [
+        [
+            float("inf") if one.rows is None else one.rows,
+            one.folds,
+            one.contrast_steps,
+            one.epochs,
+            one.batch_size,
+            one.learning_rate,
+        ]
+        for one in DEFAULTS_TABLE
+    ]
+
+
 @pytest.mark.slow
 def test_every_class_of_the_glossary_exists_and_has_one_meaning(root: Path, source: Path) -> None:
     glossary = (root / "docs/design.md").read_text("utf-8").partition("## Glossary")[2]

@@ -77,15 +77,7 @@ DEFAULTS_TABLE = (
     # Many classes with few rows: batches of many classes, contrasted with their names too (two
     # splits: 1.0 and 2.2 points above fine-tuning with the same names).
     Default(
-        "small",
-        400,
-        40,
-        0,
-        16,
-        1e-4,
-        "benchmarks/signals.py at 385 rows of 77 classes",
-        True,
-        MANY_CLASSES,
+        "small", 400, 40, 0, 16, 1e-4, "two splits of 385 rows of 77 classes", True, MANY_CLASSES
     ),
     Default(
         "small",
