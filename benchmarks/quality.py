@@ -116,7 +116,7 @@ def cells(part: str) -> list[dict[str, Any]]:
         # With 1,600 rows the strong encoder stays frozen.
         STRONG: [
             *grid(rows=(100, 400), seed=range(3), data=SETS, arm=strong),
-            *grid(rows=(1600,), seed=range(2), data=["mr"], arm=strong[:1]),
+            *grid(rows=(1600,), seed=range(2), data=SETS, arm=strong[:1]),
         ],
     }
     return possible(planned[part])
