@@ -56,7 +56,11 @@ planned cells were run. A cell is one system on one data set, size and seed; in 
 one setting. The linked page has the method, the tables, the limits, the command and the machine.
 
 - **Points** are percentage points. A **pair** is two runs on the same rows with the same seed.
-- **MiniLM** is the small sentence encoder in the package. **Trainer** is the Hugging Face Trainer.
+- **MiniLM** is the small sentence encoder in the package, **mpnet** is all-mpnet-base-v2.
+  **Holdfast (auto)** chooses between the two. **Trainer** is the Hugging Face Trainer; where it is
+  compared with "Holdfast (MiniLM)" or "Holdfast (auto)", it stops early.
+- **Cross-fitting**: validation rows are training rows too, and out-of-fold predictions replace
+  those on validation rows. A **static** model is a table of token vectors.
 - **The default** is Holdfast's default on the dates at the end of a page. Before 2026-11-24 the
   default did not use cross-fitting, which it now does for few labelled rows (`train.folds`).
 - **CR** and **MR** are opinions on products and films, **TREC** is types of question, **BANKING77**

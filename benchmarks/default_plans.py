@@ -218,8 +218,9 @@ are the encoders. With folds (cross-fitting, `train.folds`) the validation rows 
 "folds 0" sets them aside. "Steps" are updates of supervised contrastive learning, at the learning
 rate that follows. The default from MiniLM has two folds: 25 steps at 0.0001 up to 64 rows, 40 up to
 200, 6 epochs up to 400. "Without names" does not learn from the names of the classes. Unlabelled
-texts: up to 2,000, labelled by label propagation or self-training; they exclude cross-fitting. "6
-epochs" and "9 epochs" are compared with the default's three. "Patience k": no cross-fitting, and
+texts: up to 2,000, labelled by label propagation or self-training; they exclude cross-fitting. The
+lines with 500 rows are of all 77 intents of BANKING77. With 1,600 rows, "6 epochs" and "9 epochs"
+are compared with the default's three. "Patience k": no cross-fitting, and
 training stops after k of at most 20 evaluations without improvement. Planned comparisons without
 measurements are not in the table. "The best on the other sets" is the plan, of those with and
 without folds, with the highest mean over all sets but the one that is scored. Processor time is

@@ -205,7 +205,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     overfit, faults = (rights(pick(lines, group=group)) for group in ("overfit", "faults"))
     return [
         (
-            "Detected (called overfit or memorizing): runs designed to overfit that did",
+            "Runs designed to overfit, and that did: share called overfit or memorizing",
             share(*overfit, long=True),
             "",
         ),
@@ -214,9 +214,14 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
             share(*every, long=True),
             "",
         ),
-        ("Runs with another, planted fault: the verdict fits it", share(*faults, long=True), ""),
         (
-            "False alarms (other than underfit): runs designed not to overfit that did not",
+            "Runs with a planted fault other than overfitting: share whose verdict names it",
+            share(*faults, long=True),
+            "",
+        ),
+        (
+            "Runs designed not to overfit, and that did not: share with a verdict that names a "
+            "fault (underfit not counted)",
             share(sound - wrong, sound, long=True),
             "",
         ),

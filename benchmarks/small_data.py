@@ -105,7 +105,12 @@ def finding(lines: Lines) -> str:
             if gap
         ]
         parts += [f"with {size} labelled rows, {' and '.join(found)}"] if found else []
-    return f"Difference in test accuracy of Holdfast: {'; '.join(parts)}." if parts else ""
+    if not parts:
+        return ""
+    return (
+        "Difference in test accuracy of an earlier default of Holdfast, without cross-fitting: "
+        f"{'; '.join(parts)}."
+    )
 
 
 CLAIM = Claim(

@@ -42,7 +42,7 @@ def test_a_model_that_saw_the_scored_rows_is_refused(
     asked = from_model(finished_run / "model", *settings)
     done = holdfast(command, marked_csv, "--out", tmp_path / "no", *asked)
     assert done.code == 2, done.out
-    assert f"{rows} of this run for training or validation" in " ".join(done.err.split())
+    assert f"trained or validated on {rows} of the new run" in " ".join(done.err.split())
     assert not (tmp_path / "no" / "result.json").exists()
 
 

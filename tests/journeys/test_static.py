@@ -78,7 +78,7 @@ def test_its_vectors_may_be_those_of_another_model(finished_run: Path, tiny_mode
     ("given", "setting", "words"),
     [
         ({"to": "static"}, "model.static=false", "model.static: contradicts --to static"),
-        ({}, "model.static=true", "model.static: is what --to static is for"),
+        ({}, "model.static=true", "model.static: is set by --to static"),
         ({"to": "static", "layers": 1}, "model.layers=2", "model.layers: contradicts --layers"),
         ({"layers": 1.5}, "model.static=false", "--layers: must be a whole number"),
         ({"layers": True}, "model.static=false", "--layers: must be a whole number"),

@@ -134,7 +134,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
             refuse_seen_rows(Path("teacher"), None, seen_rows.AS_TEACHER)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
-    with pytest.raises(RunError, match="1 test row of this run"):
+    with pytest.raises(RunError, match="1 test row of the new run"):
         ask(test=[1 if side == "train" else 2])
     assert ask(test=[3, 4], valid=[2, 5]) == ()
     (finding,) = ask(test=[3], valid=[1, 5])

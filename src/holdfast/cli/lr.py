@@ -54,7 +54,7 @@ def rate_range_text(rate_range: RateRange, columns: int) -> str:
         lines.append(("Range", f"{rate_range.low:.2g} to {rate_range.high:.2g}"))
     lines += [
         ("Default", f"{rate_range.planned:.2g}, which train uses"),
-        ("Because", rate_range.because),
+        ("Reason", rate_range.because),
     ]
     chart = [rate_chart(rate_range, columns)] if len(rate_range.points) > 1 else []
     return "\n".join([*chart, *entries(lines, columns)])

@@ -40,8 +40,8 @@ AS_TEACHER = Role(
 )
 AS_START = Role(
     "start_knows",
-    "Divide the rows as that run did (its data.split.seed), score on new rows (--test FILE), or "
-    "start from another model (--model).",
+    "Use the same split as that run (its data.split.seed), test on new rows (--test FILE), or use "
+    "another base model (--model).",
 )
 
 
@@ -57,8 +57,8 @@ def check_start_rows(name: str, divided: Divided, scores_all: bool) -> None:
         refuse_seen_rows(folder.parent, divided, AS_START, scores_all)
     elif card_here(folder).fine_tuned:
         because = (
-            f"{name} was fine-tuned by Holdfast, and its run's folder is not beside it: if it "
-            "learned from rows that are test rows now, the score is too high"
+            f"{name} was fine-tuned by Holdfast, and its run folder is missing: if it was trained "
+            "on rows that are now test rows, the score is too high"
         )
         remedy = "Make sure that it did not, or name the model inside its run's folder."
         notify(Finding(AS_START.check, "warn", 1.0, 0, (), because, remedy))
@@ -73,14 +73,14 @@ def refuse_seen_rows(run: Path, divided: Divided, role: Role, scores_all: bool =
     seen = int(np.isin(scored, keys[splits != "test"]).sum())
     if seen:
         rows = count_phrase(seen, "scored row" if scores_all else "test row")
-        rule = f"used {rows} of this run for training or validation"
+        rule = f"was trained or validated on {rows} of the new run"
         raise RunError(str(run), rule, None, role.remedy)
     known = np.isin(own["valid"], keys[splits == "train"])
     if not known.any():
         return
     because = (
-        f"{run} learned from {int(known.sum()):,} of the {len(known):,} validation rows, so "
-        "this run scores slightly better on them than on new rows; the test rows are new to both"
+        f"{run} was trained on {int(known.sum()):,} of the {len(known):,} validation rows, so "
+        "validation scores may be too high; no test row is known to it"
     )
     notify(Finding(role.check, "info", float(known.mean()), int(known.sum()), (), because, ""))
 

@@ -58,9 +58,9 @@ def student_recipe(
         raise RecipeError("--to", "is unknown", to, f"Use --to {STATIC}.")
     if layers is not None and (isinstance(layers, bool) or not isinstance(layers, int)):
         raise RecipeError("--layers", "must be a whole number", layers, "Give one, or remove it.")
-    least, has = (0, "a static student has") if to else (1, "the student keeps, of its teacher,")
+    least, has = (0, "attention blocks of") if to else (1, "the teacher's layers kept by")
     if layers is not None and layers < least:
-        rule = f"must be at least {least}: {has} this many blocks"
+        rule = f"must be at least {least}, the number of {has} the student"
         raise RecipeError("--layers", rule, layers, "Remove it for the default number.")
     first_run = runs[0]
     for run in runs:
@@ -99,7 +99,7 @@ def _refuse_contradictions(asked: ModelPart, found: ModelPart, has_layers: bool)
     for key, option in keys.items():
         value = getattr(found, key)
         if value != getattr(asked, key):
-            rule = f"contradicts {option}" if getattr(asked, key) else f"is what {option} is for"
+            rule = f"contradicts {option}" if getattr(asked, key) else f"is set by {option}"
             raise RecipeError(f"model.{key}", rule, value, f"Remove it, or change {option}.")
 
 

@@ -122,7 +122,8 @@ def row_lines(part: RowsOutline, columns: int) -> list[str]:
     notes += [f"{part.dropped:,} removed{why}"] if part.dropped else []
     sizes = f"training {part.train:,}, validation {part.valid:,}, test {part.test:,}"
     if part.folded:
-        sizes = f"{part.train + part.valid:,} in folds, test {part.test:,}"
+        both = part.train + part.valid
+        sizes = f"training and validation {both:,} (cross-fitting), test {part.test:,}"
     return entries([("Rows", rows), ("Split", "; ".join([sizes, *notes]))], columns)
 
 

@@ -173,7 +173,7 @@ class RunDisplay:
             text = "known after the first steps"
         else:
             after = ", including scoring and probes" if run.job.overhead_s is not None else ""
-            text = f"about {seconds_phrase(seconds)} more{after}, measured before the first step"
+            text = f"about {seconds_phrase(seconds)} more{after}, estimated before the first step"
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:

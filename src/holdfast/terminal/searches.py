@@ -48,12 +48,15 @@ def _fold_entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     rows = count_phrase(final["rows"], "row")
     step = f"step {final['step']} of {final['planned']}"
     yield "Saved", f"a model trained on all {rows}, checkpoint of {step}"
-    yield "Because", final["because"]
+    yield "Reason", final["because"]
     if result["test"]["n"]:
         one = estimate(result["test"]["metrics"].get(name))
         if one.value is not None:
-            given = count_phrase(result["test"]["n"], "given test row")
-            yield "Test", f"{metric_name(name)} {number(one.value, name)} on {given}"
+            given = count_phrase(result["test"]["n"], "row")
+            yield (
+                "Test",
+                f"{metric_name(name)} {number(one.value, name)} on {given} of the test file",
+            )
 
 
 def size_lines(result: Mapping[str, object], columns: int) -> list[str]:
@@ -157,7 +160,7 @@ def distillation_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     if agreement["value"] is not None:
         meaning = "correlation of predictions" if "what" in agreement else "same prediction"
         lines.append(("Agreement", f"{agreement['value']:.3g} ({meaning})"))
-    lines.append(("Alone", str(alone.get("because") or alone.get("why"))))
+    lines.append(("No teacher", str(alone.get("because") or alone.get("why"))))
     findings = result["data"]["findings"]
     lines += [("Note", one["because"]) for one in findings if one["check"] == KNOWN]
     return entries(lines, columns)

@@ -170,8 +170,8 @@ def adapt_model(
         f"after fine-tuning its validation loss is lower than the original model's by {gap}, "
         f"{rows_text}: kept"
         if kept
-        else "no improvement over the original model can be shown after fine-tuning: validation "
-        f"loss lower by {gap}, {rows_text}; nothing was written"
+        else "no improvement over the original model can be shown after fine-tuning: its "
+        f"validation loss minus the adapted model's is {gap}, {rows_text}; nothing was written"
     )
     return AdaptedModel(
         recipe.model.name,
@@ -211,8 +211,8 @@ def build_adapted(
         because = f"the words of texts and training rows that save most tokens: {word_list}"
         notify(Decision("new words", f"{len(words):,}", because, prominent=True))
         if not words and options.texts is None:
-            rule = "finds no word that the model splits into several tokens and that occurs 3 times"
-            remedy = "The model's vocabulary already fits the rows: remove it."
+            rule = "finds no word that occurs at least 3 times and that the tokenizer splits"
+            remedy = "Remove --extend: the vocabulary already fits the rows."
             raise DataError("--extend", rule, options.words, remedy)
     pretraining = None
     if options.texts is not None:

@@ -172,7 +172,9 @@ def _models(
         raise RecipeError("--models", "names no model", None, remedy)
     found, skipped = local_encoders(more)
     count = count_phrase(len(found), "encoder")
-    because = f"--models names none: the embedded one, {FOLDERS}, and the Hugging Face cache"
+    because = (
+        f"--models was not given: embedded, model.candidates, {FOLDERS} and the Hugging Face cache"
+    )
     notify(Decision("candidates", f"{count} on this machine", because, prominent=True))
     left_out = [LeftOut(one.name, one.because) for one in skipped]
     return {one.name: one.revision for one in found}, left_out
@@ -209,9 +211,9 @@ def _assess_all(
         notify(candidate.decision())
     if not candidates:
         reasons = "; ".join(f"{one.name}: {one.because}" for one in left_out)
-        rule = f"names none that can be fine-tuned on these rows: {reasons}"
+        rule = f"cannot be fine-tuned on these rows: {reasons}"
         remedy = "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded."
-        raise ModelError("--models", rule, None, remedy)
+        raise ModelError("the candidate models", rule, None, remedy)
     return candidates, left_out
 
 
