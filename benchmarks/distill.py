@@ -210,9 +210,9 @@ CLAIM = Claim(
 The teacher is a run on 400 labelled rows, from MiniLM or from all-mpnet-base-v2 ("mpnet"); teacher
 and student are scored on 600 other rows. "Static" is a table of token embeddings with one small
 attention block, or without it. Students also learn from texts that the teacher labels: 2,000
-unlabelled texts, or without them texts that are made from the training rows; a static student from
-both. "Without teacher" is the same student trained on the labels only. "Speed-up" is the student's
-÷ the teacher's rows a second in `predict`, one thread.""",
+unlabelled texts, or without them combined texts (the beginning of one training text and the end of
+another); a static student from both. "Without teacher" is the same student trained on the labels
+only. "Speed-up" is the student's ÷ the teacher's rows a second in `predict`, one thread.""",
     lambda: grid(arm=ARMS, seed=range(2), data=SETS),
     finding,
     [

@@ -342,7 +342,7 @@ from mpnet up to 200, and its model then learns from all of them; with 1,600 it 
 too.
 
 Encoders: MiniLM (part of Holdfast) and all-mpnet-base-v2 ("mpnet"). "Holdfast (MiniLM)" always uses
-the embedded encoder (`model.name=embedded`); "Holdfast (auto)" is the default on a machine that
+that encoder (`model.name=embedded`); "Holdfast (auto)" is the default on a machine that
 also has mpnet, and chooses between the two. "Trainer" stops early (learning rate 5e-5, at most 20
 epochs, patience 3); many of its runs with 50 or 100 rows end at the last epoch. "Trainer, longer"
 stops early too (1e-4, 10 % warmup, at most 60 epochs, patience 5). The linear probe is fitted on

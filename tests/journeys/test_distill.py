@@ -80,7 +80,7 @@ def test_a_student_has_its_teachers_rows_and_is_held_against_it(
     found, teacher = result_of(student), result_of(finished_run)
     assert sides(student) == sides(finished_run)
     told = {d["what"]: d["chosen"] for d in found["decisions"]}
-    assert told["crossed rows"] == f"{6 * teacher['data']['train']} texts"
+    assert told["combined texts"] == f"{6 * teacher['data']['train']} texts"
     assert found["data"]["train"] == teacher["data"]["train"]
     block = found["distilled"]
     assert block["n"] == found["test"]["n"] == teacher["test"]["n"]
@@ -227,7 +227,7 @@ def test_unlabelled_texts_are_answered_by_the_teacher(
     found = json.loads(done.out)
     told = {d["what"]: d for d in found["decisions"]}
     assert told["unlabelled rows"]["chosen"] == "40 texts, labelled by the teacher"
-    assert "crossed rows" not in told
+    assert "combined texts" not in told
     assert "40 of origin taught" in told["added rows"]["chosen"]
     assert found["settings"]["data"]["unlabelled_by"] == "teacher"
     assert found["data"]["train"] == result_of(finished_run)["data"]["train"]

@@ -107,7 +107,7 @@ def test_unlabelled_texts_are_crossed_too(finished_run: Path, tmp_path: Path) ->
     ).result
     told = {one["what"]: one["chosen"] for one in found["decisions"]}
     assert told["unlabelled rows"].startswith("3 texts")
-    assert told["crossed rows"] == f"{6 * (found['data']['train'] + 3)} texts"
+    assert told["combined texts"] == f"{6 * (found['data']['train'] + 3)} texts"
     assert told["token vectors"].endswith("of width 32")
 
 

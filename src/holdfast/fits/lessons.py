@@ -317,7 +317,7 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
 
 
 def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> PreparedData:
-    """Add texts without labels: unlabelled ones, and those that are crossed from training rows,
+    """Add texts without labels: unlabelled ones, and those that are combined from training rows,
     each labelled with the outputs of the teachers."""
     texts, recipe = list(divided.unlabelled), prepared.recipe
     if recipe.data.unlabelled is not None:
@@ -332,7 +332,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     if per_row is None:
         per_row = CROSSED if has_single_texts and (recipe.model.static or not texts) else 0
     elif per_row and not has_single_texts:
-        rule = "needs rows of one text each, which can be crossed"
+        rule = "needs rows of one text each, which can be combined"
         raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
     recipe = recipe.with_changes(distill={"crossed": per_row})
     if per_row:
@@ -345,7 +345,7 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
             "it: on its own training rows a teacher adds little to the labels (distill.crossed)"
         )
         made = count_phrase(len(crossed_texts), "text")
-        notify(Decision("crossed rows", made, because, prominent=True))
+        notify(Decision("combined texts", made, because, prominent=True))
         texts += crossed_texts
     prepared = replace(prepared, recipe=recipe)
     return prepared.extended(_label_texts(prepared, lessons, texts)) if texts else prepared

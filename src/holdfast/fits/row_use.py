@@ -329,7 +329,7 @@ class LearningRows:
     def with_finished_folds(self) -> LearningRows:
         """The rows with the results of their folds, which are run now."""
         try:
-            with stage("cross-fitting the embedded model"):
+            with stage("cross-fitting MiniLM (embedded)"):
                 runs = run_folds(self.prepared, self.train, self.folds, self.extended)
         except Interrupted as error:
             rule = "was interrupted before anything was written"

@@ -51,7 +51,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     base_models = learning.prepared.base_models
     if base_models is not None and base_models.folds:
         because = (
-            f"train first fine-tunes the embedded model in {base_models.folds} folds, and its gain "
+            f"train first fine-tunes MiniLM (embedded) in {base_models.folds} folds, and its gain "
             "over the linear probe may change this choice"
         )
         provisional = Decision("base model", "may change", because, prominent=True)

@@ -324,7 +324,7 @@ class DistillPart(Part):
     ``weight`` is the teacher's share of the loss of a labelled row. ``temperature`` divides the
     logits of teacher and student; ``compared`` names what is compared. ``hidden`` and ``attention``
     are the weights of the losses on hidden states and attention. ``crossed`` is how many texts per
-    training and unlabelled text are recombined for the teacher to predict. With ``alone``, the same
+    training and unlabelled text are combined for the teacher to predict. With ``alone``, the same
     model is also trained without a teacher, for comparison.
     """
 

@@ -109,7 +109,7 @@ def curve_summary(
     if not history:
         return []
     losses = {
-        "train loss": [s.train_loss for s in history],
+        "training loss": [s.train_loss for s in history],
         "validation loss": [s.valid_loss for s in history],
     }
     if any(map(is_calibrated, history)):

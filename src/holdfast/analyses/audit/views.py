@@ -190,7 +190,7 @@ def _embedded(
     return Embedded(
         rows,
         source_vectors[0],
-        "the embedded model" if encoder.name == EMBEDDED else encoder.name,
+        "MiniLM (embedded)" if encoder.name == EMBEDDED else encoder.name,
         encoder,
         others=others,
         tuned_log_p=tuned,
