@@ -42,7 +42,9 @@ def test_a_model_that_saw_the_scored_rows_is_refused(
     asked = from_model(finished_run / "model", *settings)
     done = holdfast(command, marked_csv, "--out", tmp_path / "no", *asked)
     assert done.code == 2, done.out
-    assert f"trained or validated on {rows} of the new run" in " ".join(done.err.split())
+    said = " ".join(done.err.split())
+    assert "was trained or validated on " in said
+    assert f"{rows} of the new run" in said
     assert not (tmp_path / "no" / "result.json").exists()
 
 
