@@ -335,7 +335,7 @@ def finding(lines: Lines) -> str:
     planted, groups = pick(lines, part="planted"), pick(lines, part="groups")
     parts = [
         f"{mean_words(pick(planted, arm=arm), 'gap_seen', 100, 1, ' points')} with {name}"
-        for arm, name in (("plain", "the default"), ("counterfactual", "`enrich.counterfactual`"))
+        for arm, name in (("plain", "the default"), ("counterfactual", "`augment.counterfactual`"))
     ]
     return (
         "Where names are correlated with the label by construction, replacing the name changes the "
@@ -371,7 +371,7 @@ CLAIM = Claim(
     """\
 Names: "NAME says: " stands before each row of CR. Nine in ten names of negative rows are from one
 list of names, one in ten of positive rows. MiniLM, the defaults ("plain"); `counterfactual` is
-`enrich.counterfactual`, `pairing` adds `methods.pairing`. The gap is the mean change of
+`augment.counterfactual`, `pairing` adds `methods.pairing`. The gap is the mean change of
 P(positive) from one list to the other, for names of the training rows and for others. The
 accuracies are of validation rows with the correlation, and of test rows with random names or
 none. Groups: a logistic head on MiniLM vectors and groups drawn at random, so every finding is

@@ -571,12 +571,12 @@ def finding(lines: Lines) -> str:
 CLAIM = Claim(
     NAME,
     "Data",
-    "Wrong labels, shortcuts, odd rows",
+    "Wrong labels, shortcuts, outliers",
     """\
 CR, MR, TREC and BANKING77 on frozen MiniLM vectors. Wrong labels: 1,600 rows, some with another
 label; rows are ranked by the audit, by cleanlab's self-confidence on the same vectors, and by the
 loss of the linear probe. Shortcuts: words and forms of 27 kinds planted in 30 to 100 % of a class;
-also in few rows, and artefacts in all images of a class. Odd rows: sentences on other subjects
+also in few rows, and artefacts in all images of a class. Outliers: sentences on other subjects
 ("off topic") and machine-like filler.""",
     cells,
     finding,
