@@ -23,7 +23,7 @@ reviews, movie reviews, questions (6 classes) and banking requests (77 classes).
 
 Measurements that can be repeated from stored lines: [planted
 faults](../benchmarks/results/audit.md), [near-duplicates](../benchmarks/results/near_duplicates.md)
-and [wrong labels, shortcuts, odd rows](../benchmarks/results/labels.md). Other figures on this page
+and [wrong labels, shortcuts, outliers](../benchmarks/results/labels.md). Other figures on this page
 were counted once, when the check was written, and have no interval.
 """
 # The views in the order of a reader's interest, each with what it contains.

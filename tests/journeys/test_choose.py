@@ -273,7 +273,7 @@ def test_no_model_at_all_is_refused_with_every_reason(
     assert holdfast("choose", marked_csv, "--models", " , ").code == 2
     with pytest.raises(RecipeError, match="names no model"):
         package.choose(marked_csv, models=[])
-    with pytest.raises(ModelError, match="none that can be fine-tuned"):
+    with pytest.raises(ModelError, match="cannot be fine-tuned on these rows"):
         package.choose(marked_csv, models="./neither")
     assert list(tmp_path.iterdir()) == []
 

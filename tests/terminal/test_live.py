@@ -48,7 +48,7 @@ def test_the_losses_stand_on_one_scale_under_their_names() -> None:
         for t, v, r in ((1.0, 1.0, 1.0), (0.5, 0.75, 1.0), (0.0, 1.0, 0.75))
     ]
     train, valid, tempered = curve_summary(raw, None, 80)
-    assert train.split() == ["train", "loss", "0.000", BLOCKS[7] + BLOCKS[4] + BLOCKS[0]]
+    assert train.split() == ["training", "loss", "0.000", BLOCKS[7] + BLOCKS[4] + BLOCKS[0]]
     assert valid.split() == ["validation", "loss", "0.750", BLOCKS[7] + BLOCKS[7] + BLOCKS[5]]
     assert tempered.split()[-2:] == ["1.000", BLOCKS[7] + BLOCKS[5] + BLOCKS[7]]
     assert tempered.strip().startswith("calibrated loss")
