@@ -196,7 +196,9 @@ def test_several_runs_teach_together_only_on_one_division(
     asked = ["--layers", 1, *sets(*SHORT, "distill.alone=false"), "--quiet"]
     done = holdfast("distill", finished_run, other, "--out", tmp_path / "no", *asked)
     assert done.code == 2
-    assert "was trained or validated on" in done.err
+    said = " ".join(done.err.split())
+    assert "was trained or validated on " in said
+    assert "of the new run" in said
     assert not (tmp_path / "no" / "result.json").exists()
     done = holdfast("distill", finished_run, same, "--out", tmp_path / "both", *asked)
     assert done.code == 0, done.err
