@@ -10,6 +10,7 @@ half of these comparisons.
 from __future__ import annotations
 
 import csv
+import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,12 @@ PATIENCE = {f"patience {count}, {MINILM}": count for count in (1, 2, 4, 8)}
 # More epochs than the default's three, with more rows; the checkpoint is kept as by default.
 MANY_LABELLED = 1600
 LENGTHS = {f"{epochs} epochs, {MINILM}": epochs for epochs in (6, 9)}
+# Epochs, rows of a batch and learning rate from the strong encoder, with more rows than it is
+# cross-fitted with. The first of each is the table's line before.
+STRONG_LENGTHS = {
+    800: ((4, 16, 5e-5), (2, 16, 5e-5)),
+    1600: ((4, 32, 3e-5), (2, 16, 5e-5), (1, 16, 5e-5)),
+}
 PARTS = ("folds", "names", "unlabelled", "patience", "length")
 
 
@@ -97,7 +104,19 @@ def arms() -> dict[str, Arm]:
             "train.epochs": epochs,
             "train.learning_rate": rate,
         }
+    for epochs, batch, rate in itertools.chain.from_iterable(STRONG_LENGTHS.values()):
+        settings[length_plan(epochs, batch, rate)] = {
+            "model.name": strong,
+            "train.epochs": epochs,
+            "train.batch_size": batch,
+            "train.learning_rate": rate,
+            "train.keep": "newest_unless_worse",
+        }
     return {name: Arm("holdfast", given, whole=True) for name, given in settings.items()}
+
+
+def length_plan(epochs: int, batch: int, rate: float) -> str:
+    return f"{epochs} epochs in batches of {batch} at {rate:g}, {STRONG}"
 
 
 def epoch_plan(folds: int, epochs: int, rate: float | None = None) -> str:
@@ -161,7 +180,16 @@ def cells(part: str) -> list[dict[str, Any]]:
             *grid(seed=range(5), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
         ],
         "patience": grid(seed=[0], rows=(400,), data=SETS, arm=list(PATIENCE)),
-        "length": grid(seed=range(2), rows=(MANY_LABELLED,), data=SETS, arm=list(LENGTHS)),
+        "length": [
+            *grid(seed=range(2), rows=(MANY_LABELLED,), data=SETS, arm=list(LENGTHS)),
+            *(
+                cell
+                for rows, plans in STRONG_LENGTHS.items()
+                for cell in grid(
+                    seed=[0], rows=(rows,), data=SETS, arm=[length_plan(*one) for one in plans]
+                )
+            ),
+        ],
     }
     return possible(planned[part])
 
@@ -252,6 +280,11 @@ are over the means of sets where at least five sets were measured, otherwise ove
                 *((name, DEFAULT) for name in UNLABELLED),
                 *((name, epoch_plan(*EPOCH_PLANS[0])) for name in PATIENCE),
                 *((name, DEFAULT) for name in LENGTHS),
+                *(
+                    (length_plan(*one), length_plan(*plans[0]))
+                    for plans in STRONG_LENGTHS.values()
+                    for one in plans[1:]
+                ),
             ],
             {
                 "Accuracy, points": Metric("accuracy", 100),
