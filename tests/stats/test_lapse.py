@@ -9,19 +9,25 @@ import pytest
 from scipy import optimize, special, stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.lapse import lapse_rate
+from holdfast.stats.lapse import Lapse, lapse_rate, true_class_probabilities
 
 
 def drawn(
     n: int, classes: int, rate: float, *, skill: float = 2.5, heat: float = 1.0, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits that are honest at temperature ``heat``, and labels of which ``rate`` lapsed."""
+    return drawn_with_truth(n, classes, rate, skill=skill, heat=heat, seed=seed)[:2]
+
+
+def drawn_with_truth(
+    n: int, classes: int, rate: float, *, skill: float = 2.5, heat: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     scores = skill * rng.normal(size=(n, classes))
     chances = special.softmax(scores, axis=1)
     truth = (rng.random(n)[:, None] > chances.cumsum(axis=1)).sum(axis=1).clip(0, classes - 1)
     other = (truth + rng.integers(1, classes, n)) % classes
-    return heat * scores, np.where(rng.random(n) < rate, other, truth)
+    return heat * scores, np.where(rng.random(n) < rate, other, truth), truth
 
 
 def loss(logits: np.ndarray, labels: np.ndarray, rate: float, log_t: float) -> float:
@@ -139,3 +145,33 @@ def test_what_cannot_be_is_refused(logits: np.ndarray, labels: list[int], words:
         lapse_rate(logits, np.array(labels))
     with pytest.raises(Defect, match="level"):
         lapse_rate(np.zeros((2, 2)), np.array([0, 1]), level=1.0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "rate", "heat"), [(2, 0.2, 1.0), (6, 0.3, 0.5), (4, 0.05, 2.0)]
+)
+def test_of_labels_with_a_probability_to_be_true_that_share_is_true(
+    classes: int, rate: float, heat: float
+) -> None:
+    """The truth is known where labels are drawn: probabilities are compared with frequencies."""
+    n = 20_000
+    logits, labels, truth = drawn_with_truth(n, classes, rate, heat=heat)
+    probabilities = true_class_probabilities(logits, labels, lapse_rate(logits, labels))
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    is_true = np.eye(classes, dtype=bool)[truth]
+    for low in np.arange(0, 1, 0.1):
+        here = (probabilities >= low) & (probabilities < low + 0.1)
+        if here.sum() < 200:
+            continue
+        expected, found = probabilities[here].mean(), is_true[here].mean()
+        assert found == pytest.approx(expected, abs=4 * math.sqrt(0.25 / here.sum()) + 0.01)
+    changed = probabilities.argmax(axis=1)
+    assert (changed == truth).mean() > (labels == truth).mean() + rate / 10
+
+
+def test_a_label_stands_where_nothing_speaks_against_it() -> None:
+    logits, labels = np.array([[900.0, 0.0, 0.0], [0.0, 1.0, 2.0]]), np.array([1, 0])
+    for lapse in (Lapse(0.0, 0.0, 0.1, 1.0, 2), Lapse(math.nan, 0.0, 0.7, math.nan, 0)):
+        assert (true_class_probabilities(logits, labels, lapse) == np.eye(3)[labels]).all()
+    blind = true_class_probabilities(logits, labels, Lapse(0.2, 0.1, 0.3, math.inf, 2))
+    assert blind[0] == pytest.approx([0.1, 0.8, 0.1])

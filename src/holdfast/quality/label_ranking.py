@@ -15,7 +15,7 @@ from holdfast.quality.fold_predictions import (
     probe_logits,
     standardize,
 )
-from holdfast.stats.lapse import Lapse, lapse_rate
+from holdfast.stats.lapse import Lapse, lapse_rate, true_class_probabilities
 
 # Below 2 % of wrong labels, or with an interval wider than a factor of two, no share of wrong
 # labels is stated for the top rows.
@@ -52,10 +52,8 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     """Rank by out-of-fold loss, the highest first: the cross-fitted self-confidence of confident
     learning (1911.00068), from a pool of probes.
 
-    If labels are wrong at random, a fit to all rows separates their rate ε from uncertainty
-    (``stats/lapse.py``), and the probability that the label y of a row is wrong is
-
-        ε (1 − p(y)) ÷ (c − 1)  ÷  [ (1 − ε) p(y) + ε (1 − p(y)) ÷ (c − 1) ]
+    If labels are wrong at random, a fit to all rows separates their rate from uncertainty, and the
+    probability that the label of a row is wrong follows (``stats/lapse.py``).
 
     It is stated only if the 90 % interval of ε lies above 2 %, its ends are within a factor of two,
     and the predictions remove 55 % of the errors of the majority-class baseline. In other data,
@@ -73,14 +71,8 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     is_reliable = is_reliable and skill >= RELIABLE_MIN_SKILL and len(labelled) >= LEAST_ROWS
     wrong = None
     if is_reliable:
-        correct_probability = np.exp(
-            log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given]
-        )
-        wrong_probability = lapse.rate * (1 - correct_probability) / (log_p.shape[1] - 1)
-        wrong = np.asarray(
-            wrong_probability
-            / np.maximum((1 - lapse.rate) * correct_probability + wrong_probability, 1e-300)
-        )
+        true_classes = true_class_probabilities(log_p, given, lapse)
+        wrong = 1 - true_classes[np.arange(len(given)), given]
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, softmax
 
 # Temperatures that are tried, times the spread of the logits, and an infinite one; the best is
 # interpolated between its neighbours.
@@ -89,6 +89,28 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
     rate, best = _best_rate(profile, max_rate)
     low, high = _limits(profile, rate, best - float(chdtri(1, 1 - level)) / 2, max_rate)
     return Lapse(rate, low, high, profile(rate)[1], n)
+
+
+def true_class_probabilities(logits: Floats, labels: Ints, lapse: Lapse) -> Floats:
+    """The probability [n, c] that each class is a row's true one, given the label that it has.
+
+    With the p(k) = softmax(logits ÷ T)[k] and the ε of ``lapse`` it is, by Bayes' rule,
+
+        q(k) ∝ p(k) · (1 − ε if k is the label, else ε ÷ (c − 1))
+
+    The parameters and the model of wrong labels are those of ``lapse_rate``; without rows or an
+    estimate (``lapse.rate`` is NaN) a label is taken as it is.
+    """
+    scores, given = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    rows, classes = np.arange(len(scores)), scores.shape[1]
+    if math.isnan(lapse.rate):
+        return np.eye(classes)[given]
+    likelihood = np.full(scores.shape, lapse.rate / (classes - 1))
+    likelihood[rows, given] = 1 - lapse.rate
+    joint = softmax(scores / lapse.temperature) * likelihood
+    # A label that is impossible both by p and as a mistake says nothing: it is taken as it is.
+    joint[~joint.any(axis=1)] = np.eye(classes)[given[~joint.any(axis=1)]]
+    return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
 
 def _label_probabilities(scores: Floats, labels: Ints, temperatures: Floats) -> Floats:
