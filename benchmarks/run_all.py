@@ -46,6 +46,7 @@ SCRIPTS = (
     "drift.py",
     "live.py",
     "wrong_labels.py",
+    "correction.py",
     "labels.py",
     "memory.py",
     "recordings.py",

@@ -27,6 +27,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
+from holdfast.fits.label_correction import is_requested, with_corrected_labels
 from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
@@ -234,6 +235,9 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     if weights is not None:
         assert isinstance(training, EncodedTexts)
         training = replace(training, weights=weights)
+    if is_requested(recipe):
+        assert isinstance(training, EncodedTexts)
+        training = with_corrected_labels(training, train_rows, prepared, train, recipe)
     added, with_added = _added_examples(prepared, training, recipe.train.added, loaded)
     validation = definition.transform_examples(valid_examples, loaded, valid_rows)
     probe, general = general_examples(prepared, recipe, loaded)

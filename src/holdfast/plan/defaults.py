@@ -164,8 +164,9 @@ LEARNING_RATE_REGIONS = {
     "large decoder": (1e-6, 2e-4),
 }
 FINETUNE = "finetune"
-# Methods that a plan may use by default.
+# Methods that a plan may use by default; and those that change its rows, not how it learns.
 DEFAULT_METHODS = ("contrast", "probe_first")
+ROW_METHODS = ("correct_labels",)
 # The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
 # No warmup for generative models: Adam's first steps are its largest, and a short run needs them.
@@ -404,9 +405,9 @@ def _enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]
 
 
 def extra_methods(recipe: Recipe) -> tuple[str, ...]:
-    """The names of the methods that are on, without the defaults of a plan."""
+    """The names of the methods that are on and change how a plan learns, without its defaults."""
     on = (name for name, given in recipe.methods.items() if given is not False)
-    return tuple(name for name in on if name not in DEFAULT_METHODS)
+    return tuple(name for name in on if name not in (*DEFAULT_METHODS, *ROW_METHODS))
 
 
 def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
