@@ -122,7 +122,9 @@ DEFAULTS_TABLE = (
         contrast_rate=2.0,
     ),
     Default(SENTENCE_ENCODER, 1000, 0, 4, 16, 5e-5, "benchmarks/plans.py at 400 rows", True),
-    Default(SENTENCE_ENCODER, None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
+    Default(
+        SENTENCE_ENCODER, None, 0, 2, 16, 5e-5, "benchmarks/default_plans.py at 1,600 rows", True
+    ),
     Default("large", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
     Default("large", None, 0, 3, 32, 1e-5, "the usual region, 1810.04805"),
     # Several labels, a number, or tags of words: no contrast, which needs one class per row.
