@@ -60,7 +60,7 @@ LENGTHS = {f"{epochs} epochs, {MINILM}": epochs for epochs in (6, 9)}
 # cross-fitted with. The first of each is the table's line before.
 STRONG_LENGTHS = {
     800: ((4, 16, 5e-5), (2, 16, 5e-5)),
-    1600: ((4, 32, 3e-5), (2, 16, 5e-5), (1, 16, 5e-5)),
+    1600: ((4, 32, 3e-5), (2, 16, 5e-5), (1.5, 16, 5e-5), (1, 16, 5e-5)),
 }
 PARTS = ("folds", "names", "unlabelled", "patience", "length")
 
@@ -115,8 +115,8 @@ def arms() -> dict[str, Arm]:
     return {name: Arm("holdfast", given, whole=True) for name, given in settings.items()}
 
 
-def length_plan(epochs: int, batch: int, rate: float) -> str:
-    return f"{epochs} epochs in batches of {batch} at {rate:g}, {STRONG}"
+def length_plan(epochs: float, batch: int, rate: float) -> str:
+    return f"{epochs:g} epochs in batches of {batch} at {rate:g}, {STRONG}"
 
 
 def epoch_plan(folds: int, epochs: int, rate: float | None = None) -> str:
