@@ -156,4 +156,4 @@ their own, which nobody counted.""",
 
 
 if __name__ == "__main__":
-    run_command(NAME, __doc__, lambda: cells(), run_one)
+    run_command(NAME, __doc__, cells, run_one)

@@ -9,11 +9,11 @@ class as its weight. Validation and test rows keep their labels, and so do rows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from holdfast.augment.registry import requested_enrichments
 from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -31,7 +31,8 @@ KEY = f"methods.{NAME}"
 CHECK = "corrected_labels"
 # Labels are corrected from this statistic (Vuong's) and expected share of wrong labels on: on six
 # sets with 400 rows and three draws each, one set as it is exceeded both, and with a fifth of wrong
-# labels all sets of more than two classes did (benchmarks/correction.py).
+# labels all sets of more than two classes did (linear probes alone; few whole runs were measured,
+# benchmarks/correction.py).
 EVIDENCE, LEAST_SHARE = 3.0, 0.05
 
 
@@ -71,7 +72,7 @@ def with_corrected_labels(
         return training
     changed = corrected.labels != training.labels
     _notify_of_changes(rows, changed, corrected)
-    if _enriched(recipe.enrich):
+    if requested_enrichments(recipe.enrich):
         return replace(training, labels=corrected.labels)
     weights = corrected.weights
     if training.weights is not None:
@@ -114,7 +115,3 @@ def _notify_of_changes(rows: Table, changed: Floats, corrected: CorrectedLabels)
         f"{KEY}=false learns from the labels as they are."
     )
     notify(Finding(CHECK, "warn", share, count, numbers, because, remedy, True))
-
-
-def _enriched(enrich: Mapping[str, object]) -> bool:
-    return any(given is not False for given in enrich.values())

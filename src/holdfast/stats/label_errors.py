@@ -47,9 +47,8 @@ class LabelErrors:
     def true_classes(self, log_p: Floats, labels: Ints) -> Floats:
         """The probability [n, c] that each class is a row's true one, given its label [n] and its
         predicted log-probabilities [n, c]."""
-        p = softmax(self.scale * np.asarray(log_p, dtype=np.float64) + self.shifts)
-        joint = p * self.matrix[:, np.asarray(labels)].T
-        return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), LEAST))
+        scaled = self.scale * np.asarray(log_p, dtype=np.float64)
+        return _shares(_joint(scaled + self.shifts, self.matrix, np.asarray(labels)))
 
 
 def label_errors(log_p: Floats, labels: Ints) -> LabelErrors:
@@ -105,7 +104,7 @@ class _Fit:
         """After rounds of expectation and maximisation, until the objective rises no more."""
         classes, before = self._scores.shape[1], -math.inf
         for _ in range(ROUNDS):
-            expected = self._expected()
+            expected = _shares(self._joint())
             counts = np.zeros((classes, classes))
             np.add.at(counts.T, self._labels, expected)
             counts += CORRECT_ROWS * np.eye(classes)
@@ -132,12 +131,8 @@ class _Fit:
         return float(self.log_likelihoods.sum() + prior)
 
     def _joint(self) -> Floats:
-        p = softmax(math.exp(self.log_scale) * self._scores + self.shifts)
-        return np.asarray(p * self.matrix[:, self._labels].T)
-
-    def _expected(self) -> Floats:
-        joint = self._joint()
-        return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), LEAST))
+        logits = math.exp(self.log_scale) * self._scores + self.shifts
+        return _joint(logits, self.matrix, self._labels)
 
     def _calibrate(self, targets: Floats) -> None:
         """The scale and the shifts that minimise the cross-entropy of the ``targets`` [n, c]."""
@@ -147,6 +142,15 @@ class _Fit:
         start = np.concatenate([[self.log_scale], self.shifts])
         found = minimize(_loss(self._scores, targets), start, jac=True, bounds=bounds)
         self.log_scale, self.shifts = float(found.x[0]), found.x[1:]
+
+
+def _joint(logits: Floats, matrix: Floats, labels: Ints) -> Floats:
+    """The probability of each true class together with the label that a row has [n, c]."""
+    return np.asarray(softmax(logits) * matrix[:, labels].T)
+
+
+def _shares(joint: Floats) -> Floats:
+    return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), LEAST))
 
 
 def _penalty(shifts: Floats) -> float:
