@@ -145,6 +145,7 @@ def test_kernels_are_few_where_batches_have_many_shapes(monkeypatch, one_size: b
     choose_machine(1, "float32", "default", one_size=one_size)
     kept = [os.environ.get(name) for name in machine.KERNEL_CACHES]
     assert kept == [None if one_size else machine.KERNEL_CACHE_SIZE] * 2
+    assert torch.backends.cuda.cudnn_sdp_enabled() == one_size
 
 
 def gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, capability: tuple[int, int]) -> None:
