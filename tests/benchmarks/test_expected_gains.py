@@ -55,6 +55,6 @@ def test_of_a_larger_model_with_some_rows() -> None:
 def test_of_a_larger_model_with_many_rows() -> None:
     from default_plans import STRONG_LENGTHS, length_plan
 
-    plan = length_plan(*STRONG_LENGTHS[1600][1])
+    plan = length_plan(*STRONG_LENGTHS[0])
     gain = gain_over_probe(1600, "strong", lambda arm, _: arm == plan)
     assert tuning_gain(1600, False) == pytest.approx(gain, abs=0.015)
