@@ -63,14 +63,13 @@ CLAIM = Claim(
     "Accuracy",
     "Accuracy on sets that no default was chosen on",
     """\
-The defaults were chosen on [ten other sets](quality.md); some of the systems that are described
-there are compared here. Sets:
-human or machine essays, one in five by a human (`essays`); which of 13 databases a question asks
-(`databases`, 250 test rows); how many conditions a question sets (`conditions`); which of six
-novels a paragraph is from (`passages`); whether a text is a story, news, from an encyclopedia or a
-medical abstract (`kinds`). Essays and paragraphs are cut to their first 64 words, texts of `kinds`
-to 48, questions to 20. Intervals are over the means of sets where at least five sets were
-measured, otherwise over pairs.""",
+The defaults were chosen on [ten other sets](quality.md), and this page compares some of the systems
+described there. Sets: human or machine essays, one in five by a human (`essays`); which of 13
+databases answers a question (`databases`, 250 test rows); how many conditions a question contains
+(`conditions`); which of six novels a paragraph is from (`passages`); whether a text is a story,
+news, from an encyclopedia or a medical abstract (`kinds`). Essays and paragraphs are cut to their
+first 64 words, texts of `kinds` to 48, questions to 20. Intervals are over the means of sets where
+at least five sets were measured, otherwise over pairs.""",
     lambda: [cell for part in PARTS for cell in cells(part)],
     finding,
     [
@@ -91,8 +90,8 @@ measured, otherwise over pairs.""",
     ],
     """\
 Two of the sets are not wholly new: `conditions` has the questions of `queries`, and `kinds` the
-texts of `ai_text`, with other labels. Essays on one prompt may be among the training and the test
-rows. `databases` has too few rows for 400 labelled ones.""",
+texts of `ai_text`, with other labels. Training and test rows may contain essays on the same prompt.
+`databases` has too few rows for 400 labelled ones.""",
     readme=rows_of_readme,
 )
 

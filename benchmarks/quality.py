@@ -259,7 +259,7 @@ def finding(lines: Lines) -> str:
             if gap and gap.has_interval:
                 what = gap.words(100, 1, " points")
                 own, other = NAMES[OURS[encoder]], NAMES[f"early stopping, {encoder}"]
-                parts.append(f"with {size} labelled rows, {own} minus {other} is {what}")
+                parts.append(f"with {size:,} labelled rows, {own} minus {other} is {what}")
     if parts:
         return f"Differences in test accuracy: {'; '.join(parts)}."
     small, large, *_ = PROBES
@@ -337,10 +337,10 @@ of BANKING77 (`banking77`), human or machine text (`ai_text`), sections of Debia
 (`packages`), authors (`novels`), sources of instructions (`instructions`), aggregates in questions
 about tables (`queries`), sections of medical records (`clinic`). Texts are cut to their first 20
 words (`novels` 36, `ai_text` and `clinic` 48), so accuracies differ from those of full texts. All
-systems have the same labelled rows and the same test rows. Trainer learns from 82 % of the labelled
-rows and stops early by the other 18 %; Holdfast cross-fits (`train.folds`) with up to 400 rows,
-from mpnet up to 200, and its model then learns from all of them; with 1,600 it sets the 18 % aside
-too.
+systems have the same labelled rows and the same test rows. Trainer trains on 82 % of the labelled
+rows and uses the other 18 % as the validation set for early stopping. Holdfast cross-fits
+(`train.folds`) with up to 400 rows from MiniLM and up to 200 from mpnet: its model is then trained
+on all labelled rows. With more rows it also sets 18 % aside.
 
 Encoders: MiniLM (part of Holdfast) and all-mpnet-base-v2 ("mpnet"). "Holdfast (MiniLM)" always uses
 that encoder (`model.name=embedded`); "Holdfast (auto)" is the default on a machine that
@@ -382,13 +382,14 @@ over the means of sets where at least five sets were measured, otherwise over pa
         ),
     ],
     """\
-The defaults were chosen on these sets (for more than 800 rows on four of them), and so were the
-gains that "auto" expects of fine-tuning; Holdfast's lead may be optimistic ([other
-sets](fresh_sets.md)). The runs of "auto" with 100 rows are of several commits with slightly
-different rules for the choice; more runs, and "auto" with 1,600 rows, are [on a GPU](on_gpu.md).
-Each line of the first table uses the runs that both of its systems have: lines with different pairs
-cannot be subtracted from each other. With 400 rows of `novels` one run of Trainer from
-all-mpnet-base-v2 ends below chance, which raises the mean difference there.""",
+The defaults were chosen on these sets (for more than 800 rows on four of them), as were the gains
+that "auto" expects of fine-tuning; Holdfast's lead may be optimistic ([other sets](fresh_sets.md)).
+The runs of "auto" with 100 rows are of several commits with slightly different rules for the
+choice; more runs, and "auto" with 1,600 rows, are [on a GPU](on_gpu.md). Each line of the first
+table uses the runs that both of its systems have: lines with different pairs cannot be subtracted
+from each other, and in the second table systems can have different numbers of seeds. With 400 rows
+of `novels` the only run of Trainer from mpnet scores below chance, which raises the mean
+difference.""",
     picture=by_rows,
     readme=rows_of_readme,
 )
