@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
-from holdfast.core.decisions import decisions_to, notify, tick
+from holdfast.core.decisions import decisions_to, notify, stage, tick
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
@@ -40,6 +40,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
+from holdfast.fits.plan_trial import default_plan, is_affordable, judge_trial
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
@@ -72,7 +73,8 @@ UNUSED = "a finished fold", ": the fold is run again"
 class FoldRun:
     """The result of one fold's run: its ``held_out`` positions among the run's rows, its
     evaluations on them, the ``probe`` logits [held out, classes] of its linear probe and the
-    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging."""
+    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging; the
+    record of the ``trial`` that was made on this fold, if one was."""
 
     number: int
     held_out: Ints
@@ -83,6 +85,7 @@ class FoldRun:
     seconds: float
     evaluate_s: float
     guard_s: float
+    trial: Mapping[str, Any] | None = None
 
     def to_state(self) -> dict[str, Any]:
         """The fields in types that the weights-only loader reads."""
@@ -94,7 +97,7 @@ class FoldRun:
             "history": [pack_snapshot(snapshot) for snapshot in self.history],
             "probe": torch.as_tensor(self.probe),
             "curve": None if self.curve is None else curve_to_state(self.curve),
-            **{name: getattr(self, name) for name in COUNTED_KEYS},
+            **{name: getattr(self, name) for name in (*COUNTED_KEYS, "trial")},
         }
 
     @classmethod
@@ -105,7 +108,7 @@ class FoldRun:
             tuple(unpack_snapshot(snapshot) for snapshot in state["history"]),
             state["probe"].numpy(),
             None if state["curve"] is None else curve_from_state(state["curve"]),
-            **{name: state[name] for name in COUNTED_KEYS},
+            **{name: state[name] for name in (*COUNTED_KEYS, "trial")},
         )
 
 
@@ -139,6 +142,21 @@ def cross_fit(
     checkpoints = into.checkpoints if into else None
     training_plan, dealt_folds = _plan_folds(prepared, rows, folds, settings, checkpoints)
     known = {run.number: run for run in finished}
+    tried: FoldRun | None = None
+    # A resumed fit that has its first fold has made its trial.
+    if not known and not (checkpoints and _fold_path(checkpoints, 0).exists()):
+        recipe = prepared.with_settings(settings)
+
+        def remake(train: Mapping[str, object]) -> TrainingPlan:
+            open_data = replace(prepared, recipe=recipe.with_changes(train=train))
+            return _plan_folds(open_data, rows, folds, (), checkpoints)[0]
+
+        def answer(plan: TrainingPlan) -> FoldRun:
+            accelerator = make_accelerator(plan.recipe.train.precision)
+            return _answer_fold(prepared, extend, rows, dealt_folds.folds[0], plan, accelerator)
+
+        training_plan, tried = _with_better_plan(training_plan, dealt_folds, remake, answer)
+        known = {} if tried is None else {tried.number: tried}
     runs: list[FoldRun] = []
     earlier_seconds = 0.0
 
@@ -150,7 +168,7 @@ def cross_fit(
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             earlier = known.get(fold.number) if state is None else FoldRun.from_state(state)
-            earlier_seconds += earlier.seconds if earlier else 0.0
+            earlier_seconds += earlier.seconds if earlier not in (None, tried) else 0.0
             run = earlier or _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
             if state is None:
                 file.save(run.to_state())
@@ -160,6 +178,35 @@ def cross_fit(
 
     fitted = run_fit(training_plan, start, into=into, listeners=listeners, folds=evaluate_folds)
     return _with_fold_costs(fitted, runs, earlier_seconds)
+
+
+def _with_better_plan(
+    own: TrainingPlan,
+    folds: Folds,
+    remake: Callable[[Mapping[str, object]], TrainingPlan],
+    answer: Callable[[TrainingPlan], FoldRun],
+) -> tuple[TrainingPlan, FoldRun | None]:
+    """The fit's plan or the default one, whichever is better on the first fold, and the run of that
+    fold; without it where nothing was tried. ``remake`` makes the plan with other settings of
+    ``train``, ``answer`` runs the first fold."""
+    usual = default_plan(own, remake)
+    if usual is None or not is_affordable(_updates(own, folds), _updates(usual, folds)):
+        return own, None
+    with stage("the first fold with the recipe's plan and with the default plan"):
+        runs = answer(own), answer(usual)
+    trial, decision = judge_trial((own, runs[0].history), (usual, runs[1].history))
+    plan, run = (usual, runs[1]) if trial.kept else (own, runs[0])
+    totals = {name: sum(getattr(one, name) for one in runs) for name in TOTAL_KEYS}
+    return (
+        replace(plan, decisions=(*plan.decisions, decision)),
+        replace(run, **totals, trial=trial.to_record()),
+    )
+
+
+def _updates(full: TrainingPlan, folds: Folds) -> tuple[int, ...]:
+    """The updates of each fold and of the fit on all rows."""
+    shares = (len(fold.train) / len(full.train) for fold in folds)
+    return (*(sum(steps_of_fold(full.plan, share)) for share in shares), full.plan.steps)
 
 
 def run_folds(
@@ -364,6 +411,7 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
         probe=_in_row_order(runs, [run.probe for run in runs], rows),
         curve=_join_curves(runs, rows),
         notes=tuple(_fold_note(run, place) for run in runs for place in run.history),
+        trials=tuple(run.trial for run in runs if run.trial is not None),
     )
 
 
@@ -425,7 +473,11 @@ def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
 
 def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedFile:
     """The file that stores a finished fold until the run is finished; none without a folder."""
-    path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
+    path = _fold_path(checkpoints, number) if checkpoints else None
     return SealedFile(
         path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT
     )
+
+
+def _fold_path(checkpoints: Path, number: int) -> Path:
+    return checkpoints / FOLDER / f"fold-{number}.pt"

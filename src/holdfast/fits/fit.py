@@ -118,7 +118,9 @@ def run_fit(
         accelerator = make_accelerator(training_plan.recipe.train.precision)
         place = into.begin(training_plan, accelerator) if into else FitPlace()
         out_of_fold = folds(training_plan, accelerator, place) if folds else None
-        job, task_listeners = make_job(training_plan, accelerator, place, listeners)
+        job, task_listeners = make_job(
+            training_plan, accelerator, place, listeners, acts=folds is None
+        )
         job = replace(job, out_of_fold=out_of_fold)
         if isinstance(out_of_fold, FoldMeasurements):
             end_rule = StopAtStep(out_of_fold.ends_at, out_of_fold.because)
@@ -282,13 +284,16 @@ def make_job(
     accelerator: Accelerator,
     place: FitPlace | None = None,
     listeners: Sequence[Listener] = (),
+    *,
+    acts: bool = True,
 ) -> tuple[Job, tuple[Any, ...]]:
-    """The loop's job, on a trainable network, and the listeners of its task."""
+    """The loop's job, on a trainable network, and the listeners of its task. ``acts``: whether a
+    policy may change the run by its evaluations."""
     place = place or FitPlace()
     network = training_plan.loaded.network
     task_listeners = training_plan.definition.listeners(training_plan)
     additions = FitAdditions(training_plan)
-    choose, advisor = deciders(training_plan, task_listeners, additions)
+    choose, advisor = deciders(training_plan, task_listeners, additions, acts=acts)
     _place_network(training_plan, accelerator)
     job = Job(
         network=network,

@@ -69,13 +69,20 @@ def stopping_rule(training_plan: TrainingPlan, *, waits: bool = True) -> Stoppin
 
 
 def deciders(
-    training_plan: TrainingPlan, listeners: Sequence[Listener], additions: FitAdditions
+    training_plan: TrainingPlan,
+    listeners: Sequence[Listener],
+    additions: FitAdditions,
+    *,
+    acts: bool = True,
 ) -> tuple[Choose, Controller | StoppingRule | None]:
     """The rule that selects the checkpoint, and the adviser of the run: a policy that acts, the
-    stopping rule, or none. ``listeners`` are those of its task."""
+    stopping rule, or none. ``listeners`` are those of its task. Without ``acts`` no policy changes
+    the run: its evaluations are those of other networks."""
     choose, policy = checkpoint_rule(training_plan, listeners), training_plan.recipe.control.policy
-    if policy in PASSIVE_POLICIES:
-        return choose, None if policy == "off" else stopping_rule(training_plan)
+    if policy == "off":
+        return choose, None
+    if policy in PASSIVE_POLICIES or not acts:
+        return choose, stopping_rule(training_plan)
     rules = stopping_rule(training_plan), stopping_rule(training_plan, waits=False)
     controller = Controller(
         load_policy(policy), *rules, choose, run_context(training_plan, additions)

@@ -26,6 +26,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, RunStart
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
+from holdfast.control.ladder import Ladder
 from holdfast.core.decisions import decisions_to, notify, record_decisions, stage
 from holdfast.core.errors import Interrupted, RecipeError, SplitError
 from holdfast.core.machine import process_count
@@ -46,6 +47,7 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
+from holdfast.fits.plan_trial import settings_to_try
 from holdfast.fits.seen_rows import check_start_rows
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
@@ -86,6 +88,8 @@ def learning_rows(
 def _prepare_learning(
     recipe: Recipe, divided: Divided, by_outer_folds: bool, folds_first: bool
 ) -> LearningRows:
+    # Folds that are run first have no trial of another plan.
+    folds_first = folds_first and not settings_to_try(recipe)
     # Outer folds would repeat each of the folds.
     may_fold = not by_outer_folds and folds_conflict(recipe, divided) is None
     if recipe.train.folds is None and not may_fold:
@@ -244,8 +248,8 @@ def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
-        # A policy that acts uses the evaluations of its own run; the folds have others.
-        f"control.policy={policy}": policy not in PASSIVE_POLICIES,
+        # Such a policy uses the evaluations of its own run; the folds have others.
+        f"control.policy={policy}": policy not in (*PASSIVE_POLICIES, Ladder.name),
         # The layers would be chosen by labels of the rows that each fold predicts.
         "model.freeze=auto": recipe.model.freeze == AUTO,
         # Its phrases are those of the rows that each fold predicts, too.

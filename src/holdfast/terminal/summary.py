@@ -137,7 +137,7 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     tried = []
     for one in trials:
         end = "kept" if one["kept"] else "undone, not shown to be better"
-        start = f"step {one['step']}"
+        start = f"fold {one['fold']}" if "fold" in one else f"step {one['step']}"
         if one["from_step"] != one["step"]:
             start += f", from step {one['from_step']} on"
         tried.append(f"{one['name']} ({start}): {end}")

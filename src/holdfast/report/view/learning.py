@@ -218,10 +218,13 @@ def _stopped_sentence(run: RunFiles) -> str:
 
 
 def _trial_sentence(one: Block) -> str:
-    return (
-        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on: "
-        f"{one.get('name', '')}. {'Kept' if one.get('kept') else 'Reverted'}."
+    fold = one.get("fold")
+    where = (
+        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on"
+        if fold is None
+        else f"From step 0 on fold {count(fold)}"
     )
+    return f"{where}: {one.get('name', '')}. {'Kept' if one.get('kept') else 'Reverted'}."
 
 
 def _step(evaluation: Mapping[str, Any]) -> int:

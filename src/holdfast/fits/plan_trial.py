@@ -1,0 +1,123 @@
+"""Restart a cross-fitted fit with the default plan, where the recipe's plan is far from it
+(``control.policy=adapt``).
+
+A plan is far from the default one if the sums of their learning rates over all updates differ by a
+factor of 5 or more: a rate a thirtieth or ten times of the usual one, fifty epochs without decay.
+Such a fault begins with the first update and cannot be mended later. So the first fold is run with
+both plans, each predicts the rows held out, and the default plan is kept where a paired test shows
+that it is better. The other folds and the fit on all rows follow the plan that is kept.
+
+The default plan has the recipe's batch size, and at most its number of epochs. No trial is made
+that could take the fit above 1.3 times its planned updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.contract.fit import TrainingPlan
+from holdfast.control.choice import (
+    checkpoint_figures,
+    correct_rows,
+    dominates,
+    is_better,
+    lowest_calibrated,
+)
+from holdfast.control.controller import MOST_STEPS
+from holdfast.control.ladder import Ladder
+from holdfast.core.records import Decision, Snapshot
+from holdfast.core.wording import count_phrase
+from holdfast.fits.policies import planned_rates
+from holdfast.monitor.evidence import validation_losses
+from holdfast.recipe import Recipe
+
+# The learning rates of two plans differ from this factor on.
+FAR = Ladder().far
+# What the default plan leaves open; the number of epochs too, where it has no more of them.
+OPEN = ("learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "layer_decay")
+LENGTH = "epochs"
+NAME = "the default plan"
+ACTION = "Restart"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTrial:
+    """A trial that has ended: why it was made, the ``settings`` that the default plan has in place
+    of the recipe's, the ``updates`` that it took on the first fold, and whether it is ``kept``."""
+
+    because: str
+    settings: Mapping[str, Any]
+    updates: int
+    kept: bool
+
+    def to_record(self) -> dict[str, Any]:
+        """An entry of ``trials`` in ``result.json``."""
+        action = {"action": ACTION, "because": self.because, "settings": dict(self.settings)}
+        place = {"name": NAME, "step": 0, "from_step": 0, "kept": self.kept, "fold": 1}
+        return {**place, "updates": self.updates, "actions": [action]}
+
+
+def settings_to_try(recipe: Recipe) -> list[str]:
+    """The settings of ``train`` that a trial would leave open; none without this policy."""
+    acts = recipe.control.policy == Ladder.name
+    return [name for name in (*OPEN, LENGTH) if acts and getattr(recipe.train, name) is not None]
+
+
+def default_plan(
+    own: TrainingPlan, remake: Callable[[Mapping[str, object]], TrainingPlan]
+) -> TrainingPlan | None:
+    """The default plan for the rows of a fit, where the ``own`` plan is far from it and may be
+    replaced, else ``None``. ``remake`` makes the fit's plan with some settings of ``train`` left
+    open."""
+    named = settings_to_try(own.prepared.recipe)
+    if not named:
+        return None
+    usual = remake(dict.fromkeys(named))
+    if usual.plan.steps > own.plan.steps and LENGTH in named:
+        usual = remake(dict.fromkeys(name for name in named if name != LENGTH))
+    return usual if max(ratio := _ratio(own, usual), 1 / ratio) >= FAR else None
+
+
+def _ratio(own: TrainingPlan, usual: TrainingPlan) -> float:
+    learned = [float(planned_rates(one.plan.phases).sum()) for one in (own, usual)]
+    return max(learned[0], 1e-30) / max(learned[1], 1e-30)
+
+
+def is_affordable(own: Sequence[int], usual: Sequence[int]) -> bool:
+    """Whether the fit stays within 1.3 times its planned updates with the trial, kept or not. Both
+    are the updates of each fold and of the fit on all rows."""
+    return max(sum(own) + usual[0], own[0] + sum(usual)) <= MOST_STEPS * sum(own)
+
+
+def judge_trial(
+    own: tuple[TrainingPlan, Sequence[Snapshot]], usual: tuple[TrainingPlan, Sequence[Snapshot]]
+) -> tuple[PlanTrial, Decision]:
+    """Compare the best evaluations of the first fold's runs with both plans, on the same rows; the
+    trial, and the decision for the reader."""
+    best = [history[lowest_calibrated(history)] for _, history in (own, usual)]
+    losses, correct = validation_losses(best), correct_rows(best)
+    means = losses.mean(axis=0)
+    kept = is_better(losses[:, 1], losses[:, 0]) or dominates(means, correct, 1, 0)
+    ratio = _ratio(own[0], usual[0])
+    factor = f"{ratio:.3g}" if ratio > 1 else f"1/{1 / ratio:.3g}"
+    because = (
+        f"the learning rates of the recipe's plan add up to {factor} of those of {NAME}; on "
+        f"{count_phrase(len(losses), 'held-out row')} the calibrated loss is "
+        f"{checkpoint_figures(best[0])} with the recipe's and {checkpoint_figures(best[1])} with "
+        f"{NAME}, which is {'' if kept else 'not '}shown to be better (paired t-test)"
+    )
+    settings = _differences(own[0], usual[0])
+    end = "kept" if kept else "tried and undone"
+    decision = Decision("control.policy", f"{NAME}: {end}", because, prominent=True)
+    return PlanTrial(because, settings, usual[1][-1].step, kept), decision
+
+
+def _differences(own: TrainingPlan, usual: TrainingPlan) -> dict[str, Any]:
+    before, after = (one.recipe.train for one in (own, usual))
+    return {
+        f"train.{name}": getattr(after, name)
+        for name in (*OPEN, LENGTH)
+        if getattr(after, name) != getattr(before, name)
+    }

@@ -1,0 +1,209 @@
+"""``control.policy=adapt`` in cross-fitted runs: the default plan is tried on the first fold where
+the recipe's plan is far from it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.kills import KillAt
+
+from holdfast.fits import compose, cross_fitting
+from holdfast.fits.plan_trial import is_affordable
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+from holdfast.terminal.summary import summary
+
+# A model drawn at random needs higher rates than one that was pretrained.
+USUAL_RATE = 3e-3
+COLD = f"train.learning_rate={USUAL_RATE / 1000}"
+
+
+@pytest.fixture(autouse=True)
+def suited(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = compose.resolve_settings
+
+    def resolve(recipe: Any, *given: Any) -> Any:
+        if recipe.train.learning_rate is None:
+            recipe = recipe.with_changes(train={"learning_rate": USUAL_RATE})
+        return real(recipe, *given)
+
+    monkeypatch.setattr(compose, "resolve_settings", resolve)
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: Any) -> Path:
+    path: Path = write_csv(tmp_path_factory.mktemp("few") / "rows.csv", marked_rows(120))
+    return path
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the folds that are run."""
+    numbers: list[int] = []
+    real = cross_fitting._run_fold
+
+    def run(prepared: Any, fold: Any, *given: Any) -> Any:
+        numbers.append(fold.number)
+        return real(prepared, fold, *given)
+
+    monkeypatch.setattr(cross_fitting, "_run_fold", run)
+    return numbers
+
+
+def go(csv: Path, model: Path, run: Path, *settings: str, **more: Any) -> dict[str, Any]:
+    asked = [
+        "task=text-classification",
+        f"data.path={csv}",
+        f"model.name={model}",
+        "train.precision=float32",
+        "train.threads=1",
+        "train.matmul=default",
+        "train.evaluations=3",
+        "train.folds=2",
+        "train.epochs=12",
+        "methods.contrast=false",
+        "methods.probe_first=false",
+        *settings,
+    ]
+    return train(override(Recipe(), asked), run, **more)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_rate_that_learns_nothing_is_replaced(
+    csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int]
+) -> None:
+    result = go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
+    # The first fold twice, the other once.
+    assert counted == [0, 0, 1]
+    (trial,) = result["control"]["trials"]
+    assert trial["kept"] is True
+    assert (trial["name"], trial["fold"], trial["step"]) == ("the default plan", 1, 0)
+    (action,) = trial["actions"]
+    assert action["action"] == "Restart"
+    assert action["settings"]["train.learning_rate"] == USUAL_RATE
+    assert "1/1e+03" in action["because"]
+    stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
+    assert stored["train"]["learning_rate"] == USUAL_RATE
+    assert stored["control"]["policy"] == "adapt"
+    # From there on it is the run of the default plan, to the byte.
+    plain = go(csv, tiny_model, tmp_path / "plain", "control.policy=stop")
+    assert weights(tmp_path / "run") == weights(tmp_path / "plain")
+    assert result["test"]["metrics"] == plain["test"]["metrics"]
+    cold = go(csv, tiny_model, tmp_path / "cold", "control.policy=stop", COLD)
+    accuracy = [one["test"]["metrics"]["accuracy"]["value"] for one in (cold, result)]
+    assert accuracy[1] > accuracy[0] + 0.2
+    assert "the default plan (fold 1): kept" in summary(result, tmp_path / "run", 200)
+
+
+@pytest.mark.slow
+def test_what_the_trial_took_is_counted(csv: Path, tiny_model: Path, tmp_path: Path) -> None:
+    tried, plain = (
+        go(csv, tiny_model, tmp_path / name, f"control.policy={name}", COLD)
+        for name in ("adapt", "stop")
+    )
+    (trial,) = tried["control"]["trials"]
+    one_fold = tried["control"]["planned_steps"] / 2
+    assert trial["updates"] == pytest.approx(one_fold, abs=1)
+    seen = [one["timing"]["train_s"] * one["timing"]["examples_per_s"] for one in (plain, tried)]
+    # Half an epoch's rows more, of two epochs' in all.
+    assert seen[1] / seen[0] == pytest.approx(1.25, rel=0.05)
+
+
+@pytest.mark.parametrize("settings", [[], [f"train.learning_rate={USUAL_RATE / 2}"]], ids=str)
+def test_a_plan_like_the_default_one_is_left_alone(
+    csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int], settings: list[str]
+) -> None:
+    result = go(csv, tiny_model, tmp_path / "adapt", "control.policy=adapt", *settings)
+    assert counted == [0, 1]
+    assert result["control"]["trials"] == []
+    go(csv, tiny_model, tmp_path / "stop", "control.policy=stop", *settings)
+    assert weights(tmp_path / "adapt") == weights(tmp_path / "stop")
+
+
+@pytest.mark.slow
+def test_a_plan_that_is_not_shown_to_be_better_is_undone(
+    csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe's rate is the good one here, and the default a hundred times too low."""
+    good = f"train.learning_rate={USUAL_RATE}"
+    monkeypatch.setattr(sys.modules[__name__], "USUAL_RATE", USUAL_RATE / 100)
+    result = go(csv, tiny_model, tmp_path / "adapt", "control.policy=adapt", good)
+    (trial,) = result["control"]["trials"]
+    assert trial["kept"] is False
+    assert "not shown to be better" in trial["actions"][0]["because"]
+    go(csv, tiny_model, tmp_path / "stop", "control.policy=stop", good)
+    assert weights(tmp_path / "adapt") == weights(tmp_path / "stop")
+
+
+def test_the_policy_stop_tries_nothing(
+    csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int]
+) -> None:
+    result = go(csv, tiny_model, tmp_path / "run", "control.policy=stop", COLD)
+    assert counted == [0, 1]
+    assert result["control"]["trials"] == []
+
+
+@pytest.mark.parametrize("rate", [COLD, f"train.learning_rate={USUAL_RATE}"])
+@pytest.mark.slow
+def test_a_killed_run_repeats_no_trial(
+    csv: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    counted: list[int],
+    rate: str,
+    killed: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the trial was kept or not."""
+    if rate != COLD:
+        monkeypatch.setattr(sys.modules[__name__], "USUAL_RATE", USUAL_RATE / 100)
+    settings = ("control.policy=adapt", rate)
+    whole = go(csv, tiny_model, tmp_path / "whole", *settings)
+    cut = tmp_path / "cut"
+    end = (KillAt("step_done", 3, killed),)
+    with pytest.raises(killed):
+        go(csv, tiny_model, cut, *settings, listeners=end, checkpoint_every_s=0.0)
+    counted.clear()
+    result = train(Recipe(), cut, resume=True)
+    assert counted == []
+    assert result["control"] == whole["control"]
+    assert weights(cut) == weights(tmp_path / "whole")
+
+
+def test_the_budget_holds_whether_the_trial_is_kept_or_not() -> None:
+    """Two folds on half of the rows each: the trial costs a quarter."""
+    own = (50, 50, 100)
+    assert is_affordable(own, own)
+    assert is_affordable(own, (1, 1, 2))
+    # Kept, it would take 50 + 110 + 110 + 220 of 200 updates.
+    assert not is_affordable(own, (110, 110, 220))
+    # Undone, it would take 61 of 200 more; kept, only 191.
+    assert not is_affordable(own, (61, 40, 40))
+
+
+@pytest.mark.slow
+def test_a_short_run_is_not_made_longer(csv: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The default plan has more epochs: it is tried with the recipe's."""
+    settings = ("control.policy=adapt", "train.epochs=2", COLD)
+    result = go(csv, tiny_model, tmp_path / "run", *settings)
+    (trial,) = result["control"]["trials"]
+    assert trial["actions"][0]["settings"].keys() == {"train.learning_rate"}
+    stop = go(csv, tiny_model, tmp_path / "stop", "control.policy=stop", "train.epochs=2")
+    assert result["control"]["planned_steps"] == stop["control"]["planned_steps"]
+
+
+def test_it_is_in_the_report(csv: Path, tiny_model: Path, tmp_path: Path) -> None:
+    go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
+    report = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "From step 0 on fold 1: the default plan. Kept." in report
+    events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
+    decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
+    assert [one["chosen"] for one in decided] == ["the default plan: kept"]
