@@ -46,7 +46,7 @@ SCRIPTS = (
     "drift.py",
     "live.py",
     "wrong_labels.py",
-    "correction.py",
+    "dropped_labels.py",
     "labels.py",
     "memory.py",
     "recordings.py",

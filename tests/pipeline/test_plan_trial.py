@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tests.kills import KillAt
 
+from holdfast.core.errors import TrainingError
 from holdfast.fits import compose, cross_fitting
 from holdfast.fits.plan_trial import is_affordable
 from holdfast.pipeline.main import train
@@ -129,7 +130,7 @@ def test_a_plan_like_the_default_one_is_left_alone(
 
 
 @pytest.mark.slow
-def test_a_plan_that_is_not_shown_to_be_better_is_undone(
+def test_a_default_plan_that_is_worse_is_undone(
     csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe's rate is the good one here, and the default a hundred times too low."""
@@ -138,9 +139,29 @@ def test_a_plan_that_is_not_shown_to_be_better_is_undone(
     result = go(csv, tiny_model, tmp_path / "adapt", "control.policy=adapt", good)
     (trial,) = result["control"]["trials"]
     assert trial["kept"] is False
-    assert "not shown to be better" in trial["actions"][0]["because"]
     go(csv, tiny_model, tmp_path / "stop", "control.policy=stop", good)
     assert weights(tmp_path / "adapt") == weights(tmp_path / "stop")
+
+
+@pytest.mark.parametrize("diverges", ["the recipe's", "the default"])
+@pytest.mark.slow
+def test_a_plan_that_diverges_loses(
+    csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverges: str
+) -> None:
+    """A loss that is not finite ends one run of the first fold, not the command."""
+    real, calls = cross_fitting._run_fold, []
+
+    def run(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == (1 if diverges == "the recipe's" else 2):
+            raise TrainingError("the loss", "is not finite", "nan")
+        return real(*given)
+
+    monkeypatch.setattr(cross_fitting, "_run_fold", run)
+    result = go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
+    (trial,) = result["control"]["trials"]
+    assert trial["kept"] is (diverges == "the recipe's")
+    assert "not finite with" in trial["actions"][0]["because"]
 
 
 def test_the_policy_stop_tries_nothing(

@@ -27,9 +27,9 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
-from holdfast.fits.label_correction import is_requested, with_corrected_labels
 from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
+from holdfast.fits.wrong_labels import without_wrong_labels
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import LoadedModel, Network
@@ -82,13 +82,15 @@ def make_training_plan(
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = prepared.with_settings(settings)
+    given = len(train)
     with record_decisions() as weight_notes:
-        parts = _make_parts(prepared, train, valid, recipe)
+        train = without_wrong_labels(prepared, train, recipe)
+        parts = _make_parts(prepared, train, valid, recipe, given)
     loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
     with record_decisions() as settings_notes:
         resolved = _resolve_recipe(parts, recipe)
     with record_decisions() as plan_notes:
-        plan = _make_plan(parts, resolved, planned_for or len(train))
+        plan = _make_plan(parts, resolved, planned_for or given)
     with record_decisions() as form_notes:
         forms = enrich_plan(plan, prepared.definition, loaded, splits, resolved)
     with record_decisions() as machine_notes:
@@ -212,10 +214,12 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
+def _make_parts(
+    prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe, given: int
+) -> _FitParts:
     """A network for this fit with the unit and limits of the training rows, and the rows of both
     splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
-    their source."""
+    their source. ``given`` is the number of training rows before some were left out."""
     # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
@@ -235,9 +239,6 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     if weights is not None:
         assert isinstance(training, EncodedTexts)
         training = replace(training, weights=weights)
-    if is_requested(recipe):
-        assert isinstance(training, EncodedTexts)
-        training = with_corrected_labels(training, train_rows, prepared, train, recipe)
     added, with_added = _added_examples(prepared, training, recipe.train.added, loaded)
     validation = definition.transform_examples(valid_examples, loaded, valid_rows)
     probe, general = general_examples(prepared, recipe, loaded)
@@ -251,7 +252,7 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
         probe,
         general,
     )
-    sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
+    sizes = (count_parameters(loaded.network)[0], given, class_count(prepared))
     return _FitParts(prepared, train, loaded, splits, sizes)
 
 

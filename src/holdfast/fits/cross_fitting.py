@@ -33,7 +33,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.core.decisions import decisions_to, notify, stage, tick
-from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.core.errors import Interrupted, RecipeError, TrainingError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
@@ -193,19 +193,32 @@ def _with_better_plan(
     if usual is None or not is_affordable(_updates(own, folds), _updates(usual, folds)):
         return own, None
     with stage("the first fold with the recipe's plan and with the default plan"):
-        runs = answer(own), answer(usual)
-    trial, decision = judge_trial((own, runs[0].history), (usual, runs[1].history))
+        runs = [_unless_it_diverges(answer, plan) for plan in (own, usual)]
+    histories = [() if isinstance(run, TrainingError) else run.history for run in runs]
+    trial, decision = judge_trial((own, histories[0]), (usual, histories[1]))
     plan, run = (usual, runs[1]) if trial.kept else (own, runs[0])
-    totals = {name: sum(getattr(one, name) for one in runs) for name in TOTAL_KEYS}
+    if isinstance(run, TrainingError):
+        raise run
+    ended = [one for one in runs if not isinstance(one, TrainingError)]
+    totals = {name: sum(getattr(one, name) for one in ended) for name in TOTAL_KEYS}
     return (
         replace(plan, decisions=(*plan.decisions, decision)),
         replace(run, **totals, trial=trial.to_record()),
     )
 
 
+def _unless_it_diverges(
+    answer: Callable[[TrainingPlan], FoldRun], plan: TrainingPlan
+) -> FoldRun | TrainingError:
+    try:
+        return answer(plan)
+    except TrainingError as error:
+        return error
+
+
 def _updates(full: TrainingPlan, folds: Folds) -> tuple[int, ...]:
     """The updates of each fold and of the fit on all rows."""
-    shares = (len(fold.train) / len(full.train) for fold in folds)
+    shares = (len(fold.train) / len(full.valid) for fold in folds)
     return (*(sum(steps_of_fold(full.plan, share)) for share in shares), full.plan.steps)
 
 
@@ -246,7 +259,7 @@ def _plan_folds(
     _refuse_averages(training_plan)
     return training_plan, make_folds(
         prepared.units[rows],
-        labels_of(training_plan.train),
+        labels_of(training_plan.valid),
         folds,
         fold_seed(prepared),
         class_names=prepared.rows.classes,
@@ -311,9 +324,10 @@ def _run_fold(
     start = time.perf_counter()
     fold_data = replace(prepared, recipe=recipe_of_fold(full_plan))
     training_plan = make_training_plan(
-        fold_data, fold.train, fold.held_out, planned_for=len(full_plan.train)
+        fold_data, fold.train, fold.held_out, planned_for=len(full_plan.valid)
     )
-    share = len(fold.train) / len(full_plan.train)
+    # All rows are evaluated, whether the fit learns from them or not.
+    share = len(fold.train) / len(full_plan.valid)
     training_plan = replace(
         training_plan, plan=plan_of_fold(training_plan.plan, full_plan.plan, share)
     )

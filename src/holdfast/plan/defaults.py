@@ -168,7 +168,7 @@ LEARNING_RATE_REGIONS = {
 FINETUNE = "finetune"
 # Methods that a plan may use by default; and those that change its rows, not how it learns.
 DEFAULT_METHODS = ("contrast", "probe_first")
-ROW_METHODS = ("correct_labels",)
+ROW_METHODS = ("drop_wrong_labels",)
 # The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
 # No warmup for generative models: Adam's first steps are its largest, and a short run needs them.

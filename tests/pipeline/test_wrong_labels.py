@@ -1,4 +1,4 @@
-"""Training labels that the other rows contradict: what a fit learns from, and what it says."""
+"""Training labels that the other rows contradict: which rows a fit learns from, what it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
-from holdfast.fits.label_correction import CHECK, KEY
+from holdfast.fits.wrong_labels import CHECK, KEY, WrongLabels
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 
@@ -62,23 +62,31 @@ VALID = EVERYTHING[::6]
 TRAIN = np.setdiff1d(EVERYTHING, VALID)
 
 
-def test_training_labels_are_corrected_and_listed_and_others_stay() -> None:
+def test_wrong_training_labels_are_left_out_and_listed() -> None:
     classes, labels = wrong_labels()
     plan = make_training_plan(prepared_with(labels, f"{KEY}=true"), TRAIN, VALID)
-    wrong_before = (labels[TRAIN] != classes[TRAIN]).sum()
-    assert (plan.train.labels != classes[TRAIN]).sum() <= 0.4 * wrong_before
-    assert plan.train.weights.shape == TRAIN.shape
-    assert (plan.train.weights > 1 / 3).all()
-    assert plan.train.weights.mean() > 0.8
+    kept = np.asarray(plan.splits.train_rows.table.column("row"))
+    dropped = np.setdiff1d(TRAIN, kept)
+    wrong = labels != classes
+    assert (plan.train.labels == labels[kept]).all()
+    assert wrong[kept].sum() <= 0.4 * wrong[TRAIN].sum()
+    assert wrong[dropped].mean() > 0.6
     assert (plan.valid.labels == labels[VALID]).all()
     (finding,) = (one for one in plan.findings if one.check == CHECK)
-    changed = TRAIN[plan.train.labels != labels[TRAIN]]
-    assert sorted(finding.rows) == changed.tolist()
+    assert sorted(finding.rows) == dropped.tolist()
     (decision,) = (one for one in plan.decisions if one.what == KEY)
     assert f"of the {len(TRAIN)} training rows are wrong" in decision.because
-    assert f"{len(changed)} rows whose label is probably wrong" in decision.because
-    # The shared data are those of other fits, too.
-    assert (plan.prepared.examples.labels == labels).all()
+    assert f"{len(dropped)} rows whose label is probably wrong" in decision.because
+    # The plan is that of all training rows.
+    whole = make_training_plan(prepared_with(labels), TRAIN, VALID)
+    assert plan.plan.steps == whole.plan.steps
+
+
+def test_a_class_loses_at_most_half_of_its_rows() -> None:
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    wrong = WrongLabels(np.array([0.9, 0.8, 0.95, 0.1, 0.7, 0.6, 0.2, 0.2]), np.arange(8) != 3, 9.0)
+    # Two of five, two of three were more than half: the most probable ones.
+    assert wrong.dropped(labels).tolist() == [0, 2, 5]
 
 
 @pytest.mark.parametrize("settings", [(), (f"{KEY}=false",)])
@@ -86,26 +94,27 @@ def test_without_the_method_labels_stay(settings: tuple[str, ...]) -> None:
     _, labels = wrong_labels()
     plan = make_training_plan(prepared_with(labels, *settings), TRAIN, VALID)
     assert (plan.train.labels == labels[TRAIN]).all()
-    assert plan.train.weights is None
 
 
 def test_right_labels_stay() -> None:
     classes, _ = wrong_labels()
     plan = make_training_plan(prepared_with(classes, f"{KEY}=true"), TRAIN, VALID)
     assert (plan.train.labels == classes[TRAIN]).all()
-    assert plan.train.weights is None
     (decision,) = (one for one in plan.decisions if one.what == KEY)
-    assert decision.chosen == "no label"
+    assert decision.chosen == "no row"
 
 
-def test_cross_fitted_rows_are_evaluated_by_their_own_labels() -> None:
-    """The model learns from corrected labels; its evaluations are by those of the file."""
+def test_cross_fitted_rows_are_all_evaluated() -> None:
+    """The model learns from fewer rows than its evaluations have."""
     classes, labels = wrong_labels()
     prepared = prepared_with(labels, f"{KEY}=true", "train.max_steps=4")
     fitted = cross_fit(prepared, EVERYTHING, 2)
-    assert (fitted.training_plan.train.labels != classes).sum() < 0.4 * (labels != classes).sum()
+    kept = np.asarray(fitted.training_plan.splits.train_rows.table.column("row"))
+    assert (labels != classes)[kept].sum() < 0.4 * (labels != classes).sum()
     assert (fitted.training_plan.valid.labels == labels).all()
     last = fitted.trained.history[-1]
+    assert last.valid_losses.shape == (COUNT,)
+    assert np.isfinite(last.valid_losses).all()
     right = last.valid_logits.argmax(axis=1) == labels
     assert (np.asarray(last.valid_correct, dtype=bool) == right).all()
 

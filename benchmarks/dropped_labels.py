@@ -1,6 +1,7 @@
-"""Wrong labels in whole runs: what they cost, and how much of it `methods.correct_labels` recovers.
+"""Wrong labels in whole runs: what they cost, and how much of it `methods.drop_wrong_labels`
+recovers.
 
-    python benchmarks/correction.py --jobs 2
+    python benchmarks/dropped_labels.py --jobs 2
 
 The sets, rows and runs are those of ``quality.py`` (the default with the embedded encoder, which
 divides the labelled rows itself). A share of the labelled rows gets a wrong label: that of another
@@ -22,16 +23,16 @@ from peers.rows import Parts, Rows
 from holdfast.core.seeds import generator
 from quality import rows_of
 
-NAME = "correction"
+NAME = "dropped_labels"
 # Sets with classes that can be predicted from 400 rows, and two with few such classes.
-CORRECTED_SETS = ("trec", "instructions", "packages", "clinic", "banking77", "cr", "queries")
+DROPPED_SETS = ("trec", "instructions", "packages", "clinic", "banking77", "cr", "queries")
 ROWS, SEEDS, SHARE = 400, 3, 0.2
 SHARES = (0.1, 0.2, 0.4)
-PLAIN, CORRECTED = "labels as they are", "corrected"
+PLAIN, DROPPED = "all rows", "without wrong labels"
 ARMS = {
     PLAIN: Arm("holdfast", {"model.name": "embedded"}, whole=True),
-    CORRECTED: Arm(
-        "holdfast", {"model.name": "embedded", "methods.correct_labels": "true"}, whole=True
+    DROPPED: Arm(
+        "holdfast", {"model.name": "embedded", "methods.drop_wrong_labels": "true"}, whole=True
     ),
 }
 KINDS = ("random", "confused")
@@ -39,18 +40,16 @@ KINDS = ("random", "confused")
 
 def cells() -> list[dict[str, Any]]:
     """The right labels and a fifth of wrong ones on every set, then other shares."""
-    right = grid(
-        seed=range(SEEDS), rows=[ROWS], data=CORRECTED_SETS, wrong=["none"], arm=list(ARMS)
-    )
+    right = grid(seed=range(SEEDS), rows=[ROWS], data=DROPPED_SETS, wrong=["none"], arm=list(ARMS))
     wrong = grid(
         seed=range(SEEDS),
         rows=[ROWS],
-        data=CORRECTED_SETS,
+        data=DROPPED_SETS,
         wrong=[f"{kind} {SHARE:g}" for kind in KINDS],
         arm=list(ARMS),
     )
     shares = [f"{kind} {share:g}" for share in SHARES if share != SHARE for kind in KINDS]
-    others = grid(seed=[0], rows=[ROWS], data=CORRECTED_SETS[:5], wrong=shares, arm=list(ARMS))
+    others = grid(seed=[0], rows=[ROWS], data=DROPPED_SETS[:5], wrong=shares, arm=list(ARMS))
     return [*right, *wrong, *others]
 
 
@@ -113,34 +112,34 @@ def finding(lines: Lines) -> str:
     parts, lines = [], with_cost(lines)
     for kind in KINDS:
         some = pick(lines, wrong=f"{kind} {SHARE:g}")
-        cost, gain = (paired(some, "accuracy", arm, PLAIN, RUN) for arm in (RIGHT, CORRECTED))
+        cost, gain = (paired(some, "accuracy", arm, PLAIN, RUN) for arm in (RIGHT, DROPPED))
         if cost and gain and gain.has_interval:
             lost = f"{100 * cost.value:.1f} points lost"
             parts.append(f"{kind}: {gain.words(100, 1, ' points')} of {lost}")
-    harm = paired(pick(lines, wrong="none"), "accuracy", CORRECTED, PLAIN, RUN)
+    harm = paired(pick(lines, wrong="none"), "accuracy", DROPPED, PLAIN, RUN)
     if not parts or not harm:
         return ""
     return (
-        f"With a fifth of wrong labels, correction recovers: {'; '.join(parts)}. With the labels "
-        f"as they are it changes accuracy by {harm.words(100, 1, ' points')}."
+        f"With a fifth of wrong labels, leaving rows out recovers: {'; '.join(parts)}. With the "
+        f"labels as they are it changes accuracy by {harm.words(100, 1, ' points')}."
     )
 
 
 CLAIM = Claim(
     NAME,
     "Data",
-    "Correcting wrong labels",
+    "Leaving out wrong labels",
     """\
 400 labelled texts of each of seven sets, cut to 20–48 words ([the sets](quality.md)). A share of
 the labels is exchanged, for a class drawn at random ("random") or for the class with the most
 similar words ("confused"); test labels stay right. Both arms are the default with MiniLM, without
-and with `methods.correct_labels`. "Right labels" is the default on the same rows with the labels
+and with `methods.drop_wrong_labels`. "Right labels" is the default on the same rows with the labels
 as they are.""",
     cells,
     finding,
     [
         lambda lines: comparison(
-            [(RIGHT, PLAIN), (CORRECTED, PLAIN)],
+            [(RIGHT, PLAIN), (DROPPED, PLAIN)],
             {
                 "Accuracy, points": Metric("accuracy", 100),
                 "Processor time, ratio": Metric("cpu_s", 1, 2, times=True),
