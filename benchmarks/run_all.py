@@ -47,6 +47,7 @@ SCRIPTS = (
     "live.py",
     "wrong_labels.py",
     "dropped_labels.py",
+    "repairs.py",
     "labels.py",
     "memory.py",
     "recordings.py",

@@ -10,9 +10,10 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.fits import cross_fitting
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
-from holdfast.fits.wrong_labels import CHECK, KEY, WrongLabels
+from holdfast.fits.wrong_labels import CHECK, KEY, NAME, WrongLabels
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 
@@ -80,6 +81,19 @@ def test_wrong_training_labels_are_left_out_and_listed() -> None:
     # The plan is that of all training rows.
     whole = make_training_plan(prepared_with(labels), TRAIN, VALID)
     assert plan.plan.steps == whole.plan.steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "drops"),
+    [(("control.policy=adapt",), True), (("control.policy=adapt", f"{KEY}=false"), False)],
+)
+def test_the_policy_that_acts_leaves_them_out(settings: tuple[str, ...], drops: bool) -> None:
+    _, labels = wrong_labels()
+    plan = make_training_plan(prepared_with(labels, *settings), TRAIN, VALID)
+    assert (len(plan.train) < len(TRAIN)) == drops
+    # The stored recipe says so, and a fold of it, which has no policy, does the same.
+    assert plan.recipe.methods[NAME] is drops
+    assert cross_fitting.recipe_of_fold(plan).methods[NAME] is drops
 
 
 def test_a_class_loses_at_most_half_of_its_rows() -> None:

@@ -29,7 +29,7 @@ from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
 from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
-from holdfast.fits.wrong_labels import without_wrong_labels
+from holdfast.fits.wrong_labels import with_policy, without_wrong_labels
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import LoadedModel, Network
@@ -81,7 +81,7 @@ def make_training_plan(
     training rows that the plan is made for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
-    recipe = prepared.with_settings(settings)
+    recipe = with_policy(prepared.with_settings(settings), prepared)
     given = len(train)
     with record_decisions() as weight_notes:
         train = without_wrong_labels(prepared, train, recipe)

@@ -1,4 +1,5 @@
-"""Leave training rows out whose label is probably wrong (``methods.drop_wrong_labels``).
+"""Leave training rows out whose label is probably wrong (``methods.drop_wrong_labels``, on by
+default under ``control.policy=adapt``).
 
 Each training row is predicted by linear probes on the base model's frozen vectors and on its words,
 fitted on other training rows of the same fit. Where these predictions are evidence of mistakes
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
+from holdfast.control.ladder import Ladder
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
@@ -59,6 +61,15 @@ class WrongLabels:
             order = np.argsort(-self.probabilities[found], kind="stable")
             places += found[order][: int(MOST_OF_CLASS * len(of_class))].tolist()
         return np.sort(np.array(places, dtype=np.int64))
+
+
+def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
+    """The recipe of a fit with the method on where the policy acts and the recipe leaves it open,
+    for single texts with one class each."""
+    is_open = recipe.control.policy == Ladder.name and NAME not in recipe.methods
+    if not is_open or not has_classes(prepared):
+        return recipe
+    return recipe.with_changes(methods={NAME: True})
 
 
 def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Ints:
