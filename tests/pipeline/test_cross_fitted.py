@@ -253,6 +253,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory, marked_rows: Any, write_csv: A
         (["model.adapter.kind=lora"], 0),
         (["methods.rdrop=true"], 0),
         (["control.policy=adapt"], 2),
+        (["control.policy=adapt", "train.epochs=2"], 2),
         (["control.policy=own.py:Own"], 0),
         (["data.split.test=0"], 0),
     ],

@@ -4,10 +4,10 @@
 A plan is far from the default one if the sums of their learning rates over all updates differ by a
 factor of 5 or more: a rate a thirtieth or ten times of the usual one, fifty epochs without decay.
 Such a fault begins with the first update and cannot be mended later. So the first fold is run with
-both plans, each predicts the rows held out, and the plan with the lower calibrated loss is kept.
-The other folds and the fit on all rows follow it. No significance is asked for, as it is of a
-change in the middle of a run: of two plans the default one is better on average, and on the fifty
-rows of a fold a paired test rarely shows it.
+both plans, each predicts the rows held out, and the default plan is kept unless a paired test shows
+that it is worse. The other folds and the fit on all rows follow the plan that is kept. A change in
+the middle of a run must be shown to be better; here the default plan is known to be the better one
+on average, and fifty held-out rows rarely show it.
 
 The default plan has the recipe's batch size, and at most its number of epochs. No trial is made
 that could take the fit above 1.3 times its planned updates.
@@ -15,13 +15,18 @@ that could take the fit above 1.3 times its planned updates.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast.contract.fit import TrainingPlan
-from holdfast.control.choice import checkpoint_figures, lowest_calibrated
+from holdfast.control.choice import (
+    WORSE_LEVEL,
+    checkpoint_figures,
+    is_worse,
+    lowest_calibrated,
+    newest_unless_worse,
+)
 from holdfast.control.controller import MOST_STEPS
 from holdfast.control.ladder import Ladder
 from holdfast.core.records import Decision, Snapshot
@@ -94,9 +99,11 @@ def judge_trial(
     """Compare the best evaluations of the first fold's runs with both plans, on the same rows; a
     run that ended with a loss that is not finite has none. The trial, and the decision for the
     reader."""
-    best = [h[lowest_calibrated(h)] if h else None for _, h in (own, usual)]
-    means = [math.inf if one is None else validation_losses([one]).mean() for one in best]
-    kept = bool(means[1] < means[0])
+    best = [
+        history[choose(history)] if history else None
+        for choose, (_, history) in ((lowest_calibrated, own), (newest_unless_worse, usual))
+    ]
+    kept = best[0] is None or (best[1] is not None and not _is_worse(best[1], best[0]))
     ratio = _ratio(own[0], usual[0])
     factor = f"{ratio:.3g}" if ratio > 1 else f"1/{1 / ratio:.3g}"
     rows = next((one.valid_losses.size for one in best if one is not None), 0)
@@ -104,13 +111,19 @@ def judge_trial(
     because = (
         f"the learning rates of the recipe's plan add up to {factor} of those of {NAME}; on "
         f"{count_phrase(rows, 'held-out row')} the calibrated loss is {told[0]} with the recipe's "
-        f"and {told[1]} with {NAME}"
+        f"and {told[1]} with {NAME}, which is kept unless it is significantly worse (paired "
+        f"t-test, threshold p < {WORSE_LEVEL:g})"
     )
     settings = _differences(own[0], usual[0])
     end = "kept" if kept else "tried and undone"
     decision = Decision("control.policy", f"{NAME}: {end}", because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
     return PlanTrial(because, settings, updates, kept), decision
+
+
+def _is_worse(one: Snapshot, other: Snapshot) -> bool:
+    losses = validation_losses([one, other])
+    return is_worse(losses[:, 0], losses[:, 1])
 
 
 def _differences(own: TrainingPlan, usual: TrainingPlan) -> dict[str, Any]:

@@ -202,10 +202,13 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
 def default_folds(prepared: PreparedData) -> int:
     """The folds of a recipe that leaves ``train.folds`` open, for its training and validation rows;
     0 (validation rows are set aside) where the recipe is not the one that was benchmarked: it has
-    other methods, or says how long or which layers to train; or where a class has too few rows."""
+    other methods, or says how long or which layers to train; or where a class has too few rows.
+    ``control.policy=adapt`` compares another number of epochs with the default one
+    (``fits/plan_trial.py``), so there it is no reason."""
     recipe, loaded, classes = prepared.recipe, prepared.loaded, class_count(prepared)
     train, model_part = recipe.train, recipe.model
-    fixed = (train.epochs, train.max_steps, model_part.adapter.kind, model_part.freeze)
+    epochs = train.epochs if recipe.control.policy in PASSIVE_POLICIES else None
+    fixed = (epochs, train.max_steps, model_part.adapter.kind, model_part.freeze)
     if any(one is not None for one in fixed) or extra_methods(recipe):
         return 0
     parameters = count_parameters(loaded.network)[0]
