@@ -16,7 +16,7 @@ from holdfast.core.errors import TrainingError
 from holdfast.fits import compose, cross_fitting
 from holdfast.fits.plan_trial import is_affordable
 from holdfast.pipeline.main import train
-from holdfast.recipe import Recipe, override
+from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.terminal.summary import summary
 
 # A model drawn at random needs higher rates than one that was pretrained.
@@ -102,6 +102,21 @@ def test_a_rate_that_learns_nothing_is_replaced(
     accuracy = [one["test"]["metrics"]["accuracy"]["value"] for one in (cold, result)]
     assert accuracy[1] > accuracy[0] + 0.2
     assert "the default plan (fold 1): kept" in summary(result, tmp_path / "run", 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [COLD, f"train.learning_rate={USUAL_RATE}"])
+def test_its_recipe_repeats_the_run_to_the_byte(
+    csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: str
+) -> None:
+    """Of a trial that was kept, and of one that was undone."""
+    if rate != COLD:
+        monkeypatch.setattr(sys.modules[__name__], "USUAL_RATE", USUAL_RATE / 100)
+    first = go(csv, tiny_model, tmp_path / "a", "control.policy=adapt", rate)
+    again = train(read_recipe(tmp_path / "a" / "recipe.yaml"), tmp_path / "b")
+    assert len(first["control"]["trials"]) == 1
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert first["test"]["metrics"] == again["test"]["metrics"]
 
 
 @pytest.mark.slow
