@@ -11,6 +11,7 @@ import pytest
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits import cross_fitting
+from holdfast.fits import wrong_labels as module
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.wrong_labels import CHECK, KEY, NAME, WrongLabels
@@ -96,6 +97,25 @@ def test_the_policy_that_acts_leaves_them_out(settings: tuple[str, ...], drops: 
     # The stored recipe says so, and a fold of it, which has no policy, does the same.
     assert plan.recipe.methods[NAME] is drops
     assert cross_fitting.recipe_of_fold(plan).methods[NAME] is drops
+
+
+def test_rows_that_are_contradicted_predict_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels = wrong_labels()
+    fitted: list[np.ndarray] = []
+    real = module.cross_fit
+
+    def predict(vectors: Any, texts: Any, given: np.ndarray, **more: Any) -> Any:
+        fitted.append(given.copy())
+        return real(vectors, texts, given, **more)
+
+    monkeypatch.setattr(module, "cross_fit", predict)
+    plan = make_training_plan(prepared_with(labels, f"{KEY}=true"), TRAIN, VALID)
+    first, second = fitted
+    assert (first == labels[TRAIN]).all()
+    unlabelled = second == -1
+    assert (second[~unlabelled] == labels[TRAIN][~unlabelled]).all()
+    # About as many as are left out in the end, which the second round decides.
+    assert 0 < unlabelled.sum() <= 2 * (len(TRAIN) - len(plan.train))
 
 
 def test_a_class_loses_at_most_half_of_its_rows() -> None:
