@@ -176,7 +176,7 @@ def test_a_plan_that_diverges_loses(
     result = go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
     (trial,) = result["control"]["trials"]
     assert trial["kept"] is (diverges == "the recipe's")
-    assert "not finite with" in trial["actions"][0]["because"]
+    assert "ended with an error" in trial["actions"][0]["because"]
 
 
 def test_the_policy_stop_tries_nothing(

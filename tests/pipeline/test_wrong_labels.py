@@ -155,6 +155,20 @@ def test_cross_fitted_rows_are_all_evaluated() -> None:
     assert (np.asarray(last.valid_correct, dtype=bool) == right).all()
 
 
+@pytest.mark.slow
+def test_folds_have_the_phases_of_a_fit_without_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten epochs are a phase more for all rows than for those that are left."""
+    monkeypatch.setattr(module, "EVIDENCE", -np.inf)
+    monkeypatch.setattr(module, "LEAST_SHARE", 0.0)
+    monkeypatch.setattr(WrongLabels, "dropped", lambda _, labels: np.arange(0, len(labels), 4))
+    _, labels = wrong_labels()
+    few = np.arange(170)
+    prepared = prepared_with(labels, f"{KEY}=true", "train.epochs=10", "train.evaluations=1")
+    fitted = cross_fit(prepared, few, 2)
+    assert len(fitted.training_plan.train) < 0.8 * len(few)
+    assert len(fitted.trained.history[-1].valid_losses) == len(few)
+
+
 def test_rows_without_one_class_are_refused() -> None:
     texts, classes = texts_and_classes()
     recipe = override(Recipe(task="text-classification"), ["model.name=embedded", f"{KEY}=true"])

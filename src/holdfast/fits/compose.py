@@ -82,10 +82,9 @@ def make_training_plan(
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = with_policy(prepared.with_settings(settings), prepared)
-    given = len(train)
     with record_decisions() as weight_notes:
         train = without_wrong_labels(prepared, train, recipe)
-        parts = _make_parts(prepared, train, valid, recipe, given)
+        parts = _make_parts(prepared, train, valid, recipe)
     loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
     with record_decisions() as settings_notes:
         resolved = _resolve_recipe(parts, recipe)
@@ -214,12 +213,10 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _make_parts(
-    prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe, given: int
-) -> _FitParts:
+def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
     """A network for this fit with the unit and limits of the training rows, and the rows of both
     splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
-    their source. ``given`` is the number of training rows before some were left out."""
+    their source."""
     # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
@@ -252,7 +249,7 @@ def _make_parts(
         probe,
         general,
     )
-    sizes = (count_parameters(loaded.network)[0], given, class_count(prepared))
+    sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
     return _FitParts(prepared, train, loaded, splits, sizes)
 
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.core.decisions import decisions_to, notify, stage, tick
-from holdfast.core.errors import Interrupted, RecipeError, TrainingError
+from holdfast.core.errors import Interrupted, MachineError, RecipeError, TrainingError
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
@@ -44,6 +44,7 @@ from holdfast.fits.plan_trial import default_plan, is_affordable, judge_trial
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
+from holdfast.recipe import as_settings
 from holdfast.split.folds import Fold, Folds, make_folds
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
@@ -108,7 +109,8 @@ class FoldRun:
             tuple(unpack_snapshot(snapshot) for snapshot in state["history"]),
             state["probe"].numpy(),
             None if state["curve"] is None else curve_from_state(state["curve"]),
-            **{name: state[name] for name in (*COUNTED_KEYS, "trial")},
+            **{name: state[name] for name in COUNTED_KEYS},
+            trial=state.get("trial"),
         )
 
 
@@ -144,7 +146,10 @@ def cross_fit(
     known = {run.number: run for run in finished}
     tried: FoldRun | None = None
     # A resumed fit that has its first fold has made its trial.
-    if not known and not (checkpoints and _fold_path(checkpoints, 0).exists()):
+    resumed = checkpoints is not None and _fold_path(checkpoints, 0).exists()
+    # A search compares the settings that it gives.
+    searched = any(key.startswith("train.") for key in as_settings(settings))
+    if not (known or resumed or searched):
         recipe = prepared.with_settings(settings)
 
         def remake(train: Mapping[str, object]) -> TrainingPlan:
@@ -189,30 +194,35 @@ def _with_better_plan(
     """The fit's plan or the default one, whichever is better on the first fold, and the run of that
     fold; without it where nothing was tried. ``remake`` makes the plan with other settings of
     ``train``, ``answer`` runs the first fold."""
-    usual = default_plan(own, remake)
+    try:
+        usual = default_plan(own, remake)
+    except (MachineError, RecipeError) as error:
+        decision = Decision("control.policy", "the default plan: not tried", str(error))
+        return replace(own, decisions=(*own.decisions, decision)), None
     if usual is None or not is_affordable(_updates(own, folds), _updates(usual, folds)):
         return own, None
     with stage("the first fold with the recipe's plan and with the default plan"):
-        runs = [_unless_it_diverges(answer, plan) for plan in (own, usual)]
-    histories = [() if isinstance(run, TrainingError) else run.history for run in runs]
+        runs = [_unless_it_fails(answer, plan) for plan in (own, usual)]
+    histories = [run.history if isinstance(run, FoldRun) else () for run in runs]
     trial, decision = judge_trial((own, histories[0]), (usual, histories[1]))
     plan, run = (usual, runs[1]) if trial.kept else (own, runs[0])
-    if isinstance(run, TrainingError):
+    if not isinstance(run, FoldRun):
         raise run
-    ended = [one for one in runs if not isinstance(one, TrainingError)]
-    totals = {name: sum(getattr(one, name) for one in ended) for name in TOTAL_KEYS}
+    ended = [one for one in runs if isinstance(one, FoldRun)]
+    totals = {name: sum(getattr(one, name) for one in ended) for name in COUNTED_KEYS}
     return (
         replace(plan, decisions=(*plan.decisions, decision)),
         replace(run, **totals, trial=trial.to_record()),
     )
 
 
-def _unless_it_diverges(
+def _unless_it_fails(
     answer: Callable[[TrainingPlan], FoldRun], plan: TrainingPlan
-) -> FoldRun | TrainingError:
+) -> FoldRun | TrainingError | MachineError:
+    """The run of the first fold, or why it ended: a loss that is not finite, too little memory."""
     try:
         return answer(plan)
-    except TrainingError as error:
+    except (TrainingError, MachineError) as error:
         return error
 
 
@@ -324,7 +334,7 @@ def _run_fold(
     start = time.perf_counter()
     fold_data = replace(prepared, recipe=recipe_of_fold(full_plan))
     training_plan = make_training_plan(
-        fold_data, fold.train, fold.held_out, planned_for=len(full_plan.valid)
+        fold_data, fold.train, fold.held_out, planned_for=len(full_plan.train)
     )
     # All rows are evaluated, whether the fit learns from them or not.
     share = len(fold.train) / len(full_plan.valid)

@@ -20,13 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.contract.fit import TrainingPlan
-from holdfast.control.choice import (
-    WORSE_LEVEL,
-    checkpoint_figures,
-    is_worse,
-    lowest_calibrated,
-    newest_unless_worse,
-)
+from holdfast.control.choice import BETTER_LEVEL, checkpoint_figures, is_better, newest_unless_worse
 from holdfast.control.controller import MOST_STEPS
 from holdfast.control.ladder import Ladder
 from holdfast.core.records import Decision, Snapshot
@@ -42,6 +36,7 @@ OPEN = ("learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "lay
 LENGTH = "epochs"
 NAME = "the default plan"
 ACTION = "Restart"
+FAILED = "unknown (the run ended with an error)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +92,21 @@ def judge_trial(
     own: tuple[TrainingPlan, Sequence[Snapshot]], usual: tuple[TrainingPlan, Sequence[Snapshot]]
 ) -> tuple[PlanTrial, Decision]:
     """Compare the best evaluations of the first fold's runs with both plans, on the same rows; a
-    run that ended with a loss that is not finite has none. The trial, and the decision for the
+    run that ended with an error has none. The trial, and the decision for the
     reader."""
     best = [
-        history[choose(history)] if history else None
-        for choose, (_, history) in ((lowest_calibrated, own), (newest_unless_worse, usual))
+        history[newest_unless_worse(history)] if history else None for _, history in (own, usual)
     ]
-    kept = best[0] is None or (best[1] is not None and not _is_worse(best[1], best[0]))
+    kept = best[0] is None or (best[1] is not None and not _is_better(best[0], best[1]))
     ratio = _ratio(own[0], usual[0])
     factor = f"{ratio:.3g}" if ratio > 1 else f"1/{1 / ratio:.3g}"
     rows = next((one.valid_losses.size for one in best if one is not None), 0)
-    told = ["not finite" if one is None else checkpoint_figures(one) for one in best]
+    told = [FAILED if one is None else checkpoint_figures(one) for one in best]
     because = (
         f"the learning rates of the recipe's plan add up to {factor} of those of {NAME}; on "
         f"{count_phrase(rows, 'held-out row')} the calibrated loss is {told[0]} with the recipe's "
         f"and {told[1]} with {NAME}, which is kept unless it is significantly worse (paired "
-        f"t-test, threshold p < {WORSE_LEVEL:g})"
+        f"t-test, threshold p < {BETTER_LEVEL:g})"
     )
     settings = _differences(own[0], usual[0])
     end = "kept" if kept else "tried and undone"
@@ -121,9 +115,9 @@ def judge_trial(
     return PlanTrial(because, settings, updates, kept), decision
 
 
-def _is_worse(one: Snapshot, other: Snapshot) -> bool:
+def _is_better(one: Snapshot, other: Snapshot) -> bool:
     losses = validation_losses([one, other])
-    return is_worse(losses[:, 0], losses[:, 1])
+    return is_better(losses[:, 0], losses[:, 1])
 
 
 def _differences(own: TrainingPlan, usual: TrainingPlan) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         return
     tried = []
     for one in trials:
-        worse = "shown to be worse" if "fold" in one else "not shown to be better"
+        worse = "worse on the held-out rows" if "fold" in one else "not shown to be better"
         end = "kept" if one["kept"] else f"undone, {worse}"
         start = f"fold {one['fold']}" if "fold" in one else f"step {one['step']}"
         if one["from_step"] != one["step"]:
