@@ -79,7 +79,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         (["train.folds=1"], "train.folds"),
         (["train.folds=30"], "train.folds"),
         (["train.folds=3", "train.max_minutes=1"], "train.max_minutes"),
-        (["train.folds=3", "control.policy=adapt"], "control.policy=adapt"),
         (["train.folds=3", "control.policy=mine.py:Own"], "control.policy=mine.py:Own"),
         (["data.split.test=0", "train.max_minutes=1"], "data.split.test"),
         (["data.split.test=0", "task=seq2seq"], "data.split.test"),

@@ -54,6 +54,8 @@ def settings(
         "train.threads=1",
         "train.matmul=default",
         "train.evaluations=12",
+        # The evaluations of folds are no reason to change the run that they are not of.
+        "train.folds=0",
         "methods.probe_first=false",
     ]
 

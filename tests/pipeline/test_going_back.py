@@ -84,7 +84,7 @@ def setting(marked_csv: Path, quick: list[str]) -> Recipe:
     return override(Recipe(), [f"data.path={marked_csv}", *quick, *told])
 
 
-def once(ready: Any, of_kind: Any, _: object) -> Any:
+def once(ready: Any, of_kind: Any, _: object, *, acts: bool = True) -> Any:
     return checkpoint_rule(ready, of_kind), Once()
 
 

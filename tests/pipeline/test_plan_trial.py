@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.kills import KillAt
 
-from holdfast.core.errors import TrainingError
+from holdfast.core.errors import Interrupted, TrainingError
 from holdfast.fits import compose, cross_fitting
 from holdfast.fits.plan_trial import is_affordable
 from holdfast.pipeline.main import train
@@ -177,6 +177,17 @@ def test_a_plan_that_diverges_loses(
     (trial,) = result["control"]["trials"]
     assert trial["kept"] is (diverges == "the recipe's")
     assert "ended with an error" in trial["actions"][0]["because"]
+
+
+def test_an_interrupted_trial_promises_no_resume(
+    csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise Interrupted("the run", "was interrupted")
+
+    monkeypatch.setattr(cross_fitting, "_run_fold", interrupted)
+    with pytest.raises(Interrupted, match="before anything was written"):
+        go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
 
 
 def test_the_policy_stop_tries_nothing(

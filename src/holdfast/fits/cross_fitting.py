@@ -224,6 +224,8 @@ def _unless_it_fails(
         return answer(plan)
     except (TrainingError, MachineError) as error:
         return error
+    except Interrupted as error:
+        raise Interrupted("the run", "was interrupted before anything was written") from error
 
 
 def _updates(full: TrainingPlan, folds: Folds) -> tuple[int, ...]:
