@@ -102,6 +102,11 @@ def test_a_rate_that_learns_nothing_is_replaced(
     accuracy = [one["test"]["metrics"]["accuracy"]["value"] for one in (cold, result)]
     assert accuracy[1] > accuracy[0] + 0.2
     assert "the default plan (fold 1): kept" in summary(result, tmp_path / "run", 200)
+    report = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "From step 0 on fold 1: the default plan. Kept." in report
+    events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
+    decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
+    assert [one["chosen"] for one in decided] == ["the default plan: kept"]
 
 
 @pytest.mark.slow
@@ -133,6 +138,7 @@ def test_what_the_trial_took_is_counted(csv: Path, tiny_model: Path, tmp_path: P
     assert seen[1] / seen[0] == pytest.approx(1.25, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], [f"train.learning_rate={USUAL_RATE / 2}"]], ids=str)
 def test_a_plan_like_the_default_one_is_left_alone(
     csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int], settings: list[str]
@@ -245,12 +251,3 @@ def test_a_short_run_is_not_made_longer(csv: Path, tiny_model: Path, tmp_path: P
     assert trial["actions"][0]["settings"].keys() == {"train.learning_rate"}
     stop = go(csv, tiny_model, tmp_path / "stop", "control.policy=stop", "train.epochs=2")
     assert result["control"]["planned_steps"] == stop["control"]["planned_steps"]
-
-
-def test_it_is_in_the_report(csv: Path, tiny_model: Path, tmp_path: Path) -> None:
-    go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
-    report = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "From step 0 on fold 1: the default plan. Kept." in report
-    events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
-    decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
-    assert [one["chosen"] for one in decided] == ["the default plan: kept"]
