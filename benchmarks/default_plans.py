@@ -254,22 +254,22 @@ CLAIM = Claim(
     "Accuracy",
     "How the default training plans were chosen",
     """\
-Rows and sets as in [Accuracy on ten sets](quality.md); "minilm" and "strong" (all-mpnet-base-v2)
-are the encoders. With folds (cross-fitting, `train.folds`) the validation rows are trained on too;
-"no folds" sets them aside. "Steps" are updates of supervised contrastive learning, at the learning
-rate that follows. The default from MiniLM has two folds: 25 steps at 0.0001 up to 64 rows, 40 up to
-200, 6 epochs up to 400. "Without names" does not learn from the names of the classes. Unlabelled
-texts: up to 2,000, labelled by label propagation or self-training; with them Holdfast cannot cross-
-fit, which the default does up to 400 rows. The lines with 500 rows are of all 77 intents of
-BANKING77. With 1,600 rows, "6 epochs" and "9 epochs" are compared with the default's three, and
-other plans from mpnet with its default (two in batches of 16). The plans from mpnet ran on a GPU,
-except the one with four epochs, and MiniLM's default, which ran on a CPU; their ratios are of
-processor time, not of time on the GPU. "Patience k": no cross-fitting, and training stops after k
-of at most 20 evaluations without improvement. Planned comparisons without measurements are not in
-the table. "The best on the other sets" is the plan, of those with and without folds, with the
-highest mean over all sets but the one that is scored. Processor time is that of the whole command;
-only pairs that were run less than 3 hours apart are compared. Intervals are over the means of sets
-where at least five sets were measured, otherwise over pairs.""",
+Rows and sets as in [Accuracy on ten sets](quality.md); the encoders are MiniLM and
+all-mpnet-base-v2 ("mpnet"). With folds (cross-fitting, `train.folds`) the validation rows are
+trained on too; "no folds" sets them aside. "Steps" are updates of supervised contrastive learning,
+at the learning rate that follows. The default from MiniLM has two folds: 25 steps at 0.0001 up to
+64 rows, 40 up to 200, 6 epochs up to 400. "Without names" does not learn from the names of the
+classes. Unlabelled texts: up to 2,000, labelled by label propagation or self-training; with them
+Holdfast cannot cross-fit, which the default does up to 400 rows. The lines with 500 rows are of all
+77 intents of BANKING77. With 1,600 rows, "6 epochs" and "9 epochs" are compared with the default's
+three, and other plans from mpnet with its default (two in batches of 16). The plans from mpnet ran
+on a GPU, except the one with four epochs, and MiniLM's default, which ran on a CPU; their ratios
+are of processor time, not of time on the GPU. "Patience k": no cross-fitting, and training stops
+after k of at most 20 evaluations without improvement. Planned comparisons without measurements are
+not in the table. "The best on the other sets" is the plan, of those with and without folds, with
+the highest mean over all sets but the one that is scored. Processor time is that of the whole
+command; only pairs that were run less than 3 hours apart are compared. Intervals are over the means
+of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [
         *(cell for part in PARTS for cell in cells(part)),
         *possible(grid(seed=range(2), rows=(50, 100, MANY_LABELLED), data=SETS, arm=[DEFAULT])),

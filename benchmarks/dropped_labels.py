@@ -98,18 +98,19 @@ def most_similar(rows: Rows) -> dict[str, str]:
 RUN = ("rows", "data", "seed", "wrong")
 
 
-def with_cost(lines: Lines) -> list[Line]:
-    """The lines; and for each kind of wrong labels the same rows with right ones, as an arm."""
-    right = pick(lines, wrong="none", arm=PLAIN)
-    kinds = sorted({line["wrong"] for line in lines} - {"none"})
-    return [*lines, *({**line, "wrong": kind, "arm": RIGHT} for kind in kinds for line in right)]
+def with_faultless(lines: Lines, column: str, arm: str, name: str) -> list[Line]:
+    """The lines; and for each fault in a column the runs of ``arm`` without one ("none"), as the
+    arm ``name``."""
+    without = pick(lines, **{column: "none"}, arm=arm)
+    faults = dict.fromkeys(line[column] for line in lines if line[column] != "none")
+    return [*lines, *({**line, column: one, "arm": name} for one in faults for line in without)]
 
 
 RIGHT = "right labels"
 
 
 def finding(lines: Lines) -> str:
-    parts, lines = [], with_cost(lines)
+    parts, lines = [], with_faultless(lines, "wrong", PLAIN, RIGHT)
     for kind in KINDS:
         some = pick(lines, wrong=f"{kind} {SHARE:g}")
         cost, gain = (paired(some, "accuracy", arm, PLAIN, RUN) for arm in (RIGHT, DROPPED))
@@ -143,7 +144,7 @@ as they are.""",
             {"Accuracy, points": Metric("accuracy", 100)},
             "wrong",
             by=RUN,
-        )(with_cost(lines))
+        )(with_faultless(lines, "wrong", PLAIN, RIGHT))
     ],
     """\
 The threshold of the evidence was chosen on these sets. The labels as they are have mistakes of

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, Metric, comparison, paired, pick
-from dropped_labels import with_wrong_labels
+from claims import Claim, Lines, Metric, comparison, paired, pick
+from dropped_labels import with_faultless, with_wrong_labels
 from peers.arms import Arm, run_arm
 
 from quality import possible, rows_of
@@ -62,15 +62,8 @@ def run_one(cell: Cell) -> dict[str, Any]:
     return run_arm(arm, parts, seed=cell["seed"], threads=1).result
 
 
-def with_good(lines: Lines) -> list[Line]:
-    """The lines, and for each fault the runs without it as an arm."""
-    good = pick(lines, fault=NONE)
-    faults = [name for name in (*FAULTS, WRONG) if pick(lines, fault=name)]
-    return [*lines, *({**line, "fault": name, "arm": GOOD} for name in faults for line in good)]
-
-
 def finding(lines: Lines) -> str:
-    parts, lines = [], with_good(lines)
+    parts, lines = [], with_faultless(lines, "fault", POLICIES[0], GOOD)
     for fault in (*FAULTS, WRONG):
         some = pick(lines, fault=fault)
         cost, gain = (paired(some, "accuracy", arm, "stop", RUN) for arm in (GOOD, "adapt"))
@@ -101,7 +94,7 @@ is the default recipe on the same rows.""",
             },
             "fault",
             by=RUN,
-        )(with_good(lines))
+        )(with_faultless(lines, "fault", POLICIES[0], GOOD))
     ],
 )
 

@@ -134,7 +134,7 @@ def test_what_the_trial_took_is_counted(csv: Path, tiny_model: Path, tmp_path: P
     one_fold = tried["control"]["planned_steps"] / 2
     assert trial["updates"] == pytest.approx(one_fold, abs=1)
     seen = [one["timing"]["train_s"] * one["timing"]["examples_per_s"] for one in (plain, tried)]
-    # Half an epoch's rows more, of two epochs' in all.
+    # The rows of half a fit more: two folds and the fit on all rows are those of two.
     assert seen[1] / seen[0] == pytest.approx(1.25, rel=0.05)
 
 

@@ -74,8 +74,8 @@ FORWARD, TRAINING = 0.67, 0.5
 # What fine-tuning without cross-fitting gains over a probe, from the embedded encoder and from a
 # larger one, up to so many rows and with more; what cross-fitting adds; and the standard deviation
 # of the gain between data sets (benchmarks/quality.py and default_plans.py: ten sets with 100 rows
-# and with 400; with 1,600 six, four for a larger encoder). A share of the probe's errors in place
-# of points chose worse on fresh runs; but no larger encoder removed more than half of them.
+# and with 400, six with 1,600). A share of the probe's errors in place of points chose worse on
+# fresh runs; but no larger encoder removed more than half of them.
 TUNING_GAINS = {200: (0.063, 0.064), 800: (0.045, 0.033), math.inf: (0.074, 0.05)}
 FOLDS_GAIN = 0.015
 MOST_REMOVED = 0.5
