@@ -16,7 +16,9 @@ from holdfast.core.errors import Interrupted, TrainingError
 from holdfast.fits import compose, cross_fitting
 from holdfast.fits.plan_trial import is_affordable
 from holdfast.pipeline.main import train
+from holdfast.pipeline.preview import preview
 from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.terminal.summary import summary
 
 # A model drawn at random needs higher rates than one that was pretrained.
@@ -56,7 +58,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def go(csv: Path, model: Path, run: Path, *settings: str, **more: Any) -> dict[str, Any]:
+def recipe_of(csv: Path, model: Path, *settings: str) -> Recipe:
     asked = [
         "task=text-classification",
         f"data.path={csv}",
@@ -71,7 +73,11 @@ def go(csv: Path, model: Path, run: Path, *settings: str, **more: Any) -> dict[s
         "methods.probe_first=false",
         *settings,
     ]
-    return train(override(Recipe(), asked), run, **more)
+    return override(Recipe(), asked)
+
+
+def go(csv: Path, model: Path, run: Path, *settings: str, **more: Any) -> dict[str, Any]:
+    return train(recipe_of(csv, model, *settings), run, **more)
 
 
 def weights(run: Path) -> bytes:
@@ -229,6 +235,46 @@ def test_a_killed_run_repeats_no_trial(
     assert counted == []
     assert result["control"] == whole["control"]
     assert weights(cut) == weights(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_cross_validation_keeps_the_plan_that_was_kept(
+    csv: Path, tiny_model: Path, tmp_path: Path, killed: type[BaseException]
+) -> None:
+    """The last fit of ``cv --nested`` is resumed with the recipe that was given."""
+    settings = ("control.policy=adapt", COLD, "train.folds=0")
+    how = CrossValidation(3, nested=True)
+    whole = go(csv, tiny_model, tmp_path / "whole", *settings, procedure=how)
+    assert [one["kept"] for one in whole["control"]["trials"]] == [True]
+    cut = tmp_path / "cut"
+    end = (KillAt("step_done", 3, killed),)
+    with pytest.raises(killed):
+        go(csv, tiny_model, cut, *settings, listeners=end, checkpoint_every_s=0.0, procedure=how)
+    result = train(Recipe(), cut, resume=True, procedure=how)
+    assert result["control"] == whole["control"]
+    assert weights(cut) == weights(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_each_outer_fold_makes_its_own_trial(
+    csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int]
+) -> None:
+    """Without test rows each row is scored by a fit whose plan was chosen without it."""
+    settings = ("control.policy=adapt", "data.split.test=0", COLD)
+    result = go(csv, tiny_model, tmp_path / "run", *settings)
+    assert [one["kept"] for one in result["control"]["trials"]] == [True]
+    # The first fold twice, in the fit on all rows and in those of the five outer folds.
+    assert counted == [0, 0, 1] * 6
+
+
+def test_the_plan_without_a_run_names_the_trial(csv: Path, tiny_model: Path) -> None:
+    said = {}
+    for rate in (COLD, f"train.learning_rate={USUAL_RATE}"):
+        asked = recipe_of(csv, tiny_model, "control.policy=adapt", rate)
+        plan = preview(asked)
+        of_policy = [one for one in plan["decisions"] if one["what"] == "control.policy"]
+        said[rate] = [one["chosen"] for one in of_policy]
+    assert list(said.values()) == [["the plan may change"], []]
 
 
 def test_the_budget_holds_whether_the_trial_is_kept_or_not() -> None:

@@ -40,7 +40,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
-from holdfast.fits.plan_trial import default_plan, is_affordable, judge_trial
+from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
@@ -142,19 +142,22 @@ def cross_fit(
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
     checkpoints = into.checkpoints if into else None
+    # The last fit of ``holdfast cv`` is resumed with an open recipe, and its plan may be one that
+    # was tried.
+    begun = into.begun_recipe() if into else None
+    if begun is not None:
+        prepared, settings = replace(prepared, recipe=begun), ()
     training_plan, dealt_folds = _plan_folds(prepared, rows, folds, settings, checkpoints)
     known = {run.number: run for run in finished}
     tried: FoldRun | None = None
-    # A resumed fit that has its first fold has made its trial.
-    resumed = checkpoints is not None and _fold_path(checkpoints, 0).exists()
     # A search compares the settings that it gives.
     searched = any(key.startswith("train.") for key in as_settings(settings))
-    if not (known or resumed or searched):
+    if not known and begun is None and not searched:
         recipe = prepared.with_settings(settings)
 
         def remake(train: Mapping[str, object]) -> TrainingPlan:
             open_data = replace(prepared, recipe=recipe.with_changes(train=train))
-            return _plan_folds(open_data, rows, folds, (), checkpoints)[0]
+            return make_training_plan(open_data, rows, rows, (), checkpoints, cross_fitted=True)
 
         def answer(plan: TrainingPlan) -> FoldRun:
             accelerator = make_accelerator(plan.recipe.train.precision)
@@ -186,20 +189,16 @@ def cross_fit(
 
 
 def _with_better_plan(
-    own: TrainingPlan,
-    folds: Folds,
-    remake: Callable[[Mapping[str, object]], TrainingPlan],
-    answer: Callable[[TrainingPlan], FoldRun],
+    own: TrainingPlan, folds: Folds, remake: Remake, answer: Callable[[TrainingPlan], FoldRun]
 ) -> tuple[TrainingPlan, FoldRun | None]:
     """The fit's plan or the default one, whichever is better on the first fold, and the run of that
-    fold; without it where nothing was tried. ``remake`` makes the plan with other settings of
-    ``train``, ``answer`` runs the first fold."""
+    fold; without it where nothing was tried. ``answer`` runs the first fold with a plan."""
     try:
-        usual = default_plan(own, remake)
+        usual = plan_to_try(own, folds, remake)
     except (MachineError, RecipeError) as error:
         decision = Decision("control.policy", "the default plan: not tried", str(error))
         return replace(own, decisions=(*own.decisions, decision)), None
-    if usual is None or not is_affordable(_updates(own, folds), _updates(usual, folds)):
+    if usual is None:
         return own, None
     with stage("the first fold with the recipe's plan and with the default plan"):
         runs = [_unless_it_fails(answer, plan) for plan in (own, usual)]
@@ -214,6 +213,14 @@ def _with_better_plan(
         replace(plan, decisions=(*plan.decisions, decision)),
         replace(run, **totals, trial=trial.to_record()),
     )
+
+
+def plan_to_try(own: TrainingPlan, folds: Folds, remake: Remake) -> TrainingPlan | None:
+    """The default plan of a cross-fitted fit, where the first fold is to be run with it, too."""
+    usual = default_plan(own, remake)
+    if usual is None or not is_affordable(_updates(own, folds), _updates(usual, folds)):
+        return None
+    return usual
 
 
 def _unless_it_fails(
@@ -269,7 +276,13 @@ def _plan_folds(
         prepared, rows, rows, settings, checkpoints, cross_fitted=True
     )
     _refuse_averages(training_plan)
-    return training_plan, make_folds(
+    return training_plan, folds_of(training_plan, rows, folds)
+
+
+def folds_of(training_plan: TrainingPlan, rows: Ints, folds: int) -> Folds:
+    """The folds of a cross-fitted fit on all ``rows``."""
+    prepared = training_plan.prepared
+    return make_folds(
         prepared.units[rows],
         labels_of(training_plan.valid),
         folds,
@@ -499,11 +512,7 @@ def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
 
 def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedFile:
     """The file that stores a finished fold until the run is finished; none without a folder."""
-    path = _fold_path(checkpoints, number) if checkpoints else None
+    path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
     return SealedFile(
         path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT
     )
-
-
-def _fold_path(checkpoints: Path, number: int) -> Path:
-    return checkpoints / FOLDER / f"fold-{number}.pt"

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
+    from holdfast.recipe import Recipe
 
 
 def fit(
@@ -273,6 +274,10 @@ class FitFolder(Protocol):
     @property
     def checkpoints(self) -> Path:
         """The folder of files that are removed when the run is finished."""
+
+    def begun_recipe(self) -> Recipe | None:
+        """The recipe that a resumed run began with; ``None`` where nothing began. Raises
+        ``RecipeError`` where it cannot be read."""
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Record what the run begins with. Raises ``RunError`` where a resumed run began with other

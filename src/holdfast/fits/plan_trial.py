@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.contract.fit import TrainingPlan
+from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.control.choice import BETTER_LEVEL, checkpoint_figures, is_better, newest_unless_worse
 from holdfast.control.controller import MOST_STEPS
 from holdfast.control.ladder import Ladder
@@ -27,7 +27,8 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import count_phrase
 from holdfast.fits.policies import planned_rates
 from holdfast.monitor.evidence import validation_losses
-from holdfast.recipe import Recipe
+from holdfast.recipe import Recipe, as_settings, override
+from holdfast.training.observe import FoldEvaluation
 
 # The learning rates of two plans differ from this factor on.
 FAR = Ladder().far
@@ -35,25 +36,42 @@ FAR = Ladder().far
 OPEN = ("learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "layer_decay")
 LENGTH = "epochs"
 NAME = "the default plan"
+# Makes a fit's plan with other settings of ``train``, ``None`` for those that are left open.
+Remake = Callable[[Mapping[str, object]], TrainingPlan]
 ACTION = "Restart"
 FAILED = "unknown (the run ended with an error)"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTrial:
-    """A trial that has ended: why it was made, the ``settings`` that the default plan has in place
-    of the recipe's, the ``updates`` that it took on the first fold, and whether it is ``kept``."""
+    """A trial that has ended: why it was made, the ``settings`` of the default plan and those of
+    the recipe that they ``replaced``, the ``updates`` that it took on the first fold, and whether
+    it is ``kept``."""
 
     because: str
     settings: Mapping[str, Any]
+    replaced: Mapping[str, Any]
     updates: int
     kept: bool
 
     def to_record(self) -> dict[str, Any]:
         """An entry of ``trials`` in ``result.json``."""
-        action = {"action": ACTION, "because": self.because, "settings": dict(self.settings)}
+        settings = {"settings": dict(self.settings), "replaced": dict(self.replaced)}
+        action = {"action": ACTION, "because": self.because, **settings}
         place = {"name": NAME, "step": 0, "from_step": 0, "kept": self.kept, "fold": 1}
         return {**place, "updates": self.updates, "actions": [action]}
+
+
+def recipe_before_trials(fitted: FittedModel) -> Recipe:
+    """The recipe of a fit with the settings that it had before a default plan was kept. A fit on
+    other rows makes its own trial: the kept one was chosen by labels of this fit's rows."""
+    by_folds = fitted.job.out_of_fold
+    recipe: Recipe = fitted.recipe
+    for trial in by_folds.trials if isinstance(by_folds, FoldEvaluation) else ():
+        if trial["kept"]:
+            (action,) = trial["actions"]
+            recipe = override(recipe, as_settings(action["replaced"]))
+    return recipe
 
 
 def settings_to_try(recipe: Recipe) -> list[str]:
@@ -62,12 +80,9 @@ def settings_to_try(recipe: Recipe) -> list[str]:
     return [name for name in (*OPEN, LENGTH) if acts and getattr(recipe.train, name) is not None]
 
 
-def default_plan(
-    own: TrainingPlan, remake: Callable[[Mapping[str, object]], TrainingPlan]
-) -> TrainingPlan | None:
+def default_plan(own: TrainingPlan, remake: Remake) -> TrainingPlan | None:
     """The default plan for the rows of a fit, where the ``own`` plan is far from it and may be
-    replaced, else ``None``. ``remake`` makes the fit's plan with some settings of ``train`` left
-    open."""
+    replaced, else ``None``."""
     named = settings_to_try(own.prepared.recipe)
     if not named:
         return None
@@ -108,22 +123,17 @@ def judge_trial(
         f"and {told[1]} with {NAME}, which is kept unless it is significantly worse (paired "
         f"t-test, threshold p < {BETTER_LEVEL:g})"
     )
-    settings = _differences(own[0], usual[0])
+    before, after = (one[0].recipe.train for one in (own, usual))
+    changed = [one for one in (*OPEN, LENGTH) if getattr(after, one) != getattr(before, one)]
+    replaced, settings = (
+        {f"train.{name}": getattr(of_plan, name) for name in changed} for of_plan in (before, after)
+    )
     end = "kept" if kept else "tried and undone"
     decision = Decision("control.policy", f"{NAME}: {end}", because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
-    return PlanTrial(because, settings, updates, kept), decision
+    return PlanTrial(because, settings, replaced, updates, kept), decision
 
 
 def _is_better(one: Snapshot, other: Snapshot) -> bool:
     losses = validation_losses([one, other])
     return is_better(losses[:, 0], losses[:, 1])
-
-
-def _differences(own: TrainingPlan, usual: TrainingPlan) -> dict[str, Any]:
-    before, after = (one.recipe.train for one in (own, usual))
-    return {
-        f"train.{name}": getattr(after, name)
-        for name in (*OPEN, LENGTH)
-        if getattr(after, name) != getattr(before, name)
-    }

@@ -54,7 +54,6 @@ from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.split.folds import Fold, holdout_split, make_folds
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
@@ -408,7 +407,7 @@ def _name_division(division: str) -> Iterator[None]:
 
 
 def predict_outer_folds(
-    learning: LearningRows, recipe: ResolvedRecipe, checkpoints: Path, run_start: RunStart
+    learning: LearningRows, recipe: Recipe, checkpoints: Path, run_start: RunStart
 ) -> OuterFoldPredictions:
     """Fit the other rows of each outer fold and predict the fold, with the resolved ``recipe`` of
     the run on all rows (an open recipe would be resolved again, and a resumed run has none), unless

@@ -36,6 +36,7 @@ from holdfast.core.run_files import (
     seal_model,
 )
 from holdfast.data.table import Table
+from holdfast.fits.plan_trial import recipe_before_trials
 from holdfast.fits.row_use import LearningRows, learning_rows, predict_outer_folds
 from holdfast.fits.run_facts import judge_with_texts
 from holdfast.models.adapters.save import base_folder
@@ -206,7 +207,8 @@ def _outer_predictions(
         return None
     assert fitted.run_start is not None
     with stage("scoring by outer folds"):
-        return predict_outer_folds(learning, fitted.recipe, folder.checkpoints, fitted.run_start)
+        recipe = recipe_before_trials(fitted)
+        return predict_outer_folds(learning, recipe, folder.checkpoints, fitted.run_start)
 
 
 def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
 from holdfast.fits.compose import make_training_plan
+from holdfast.fits.cross_fitting import folds_of, plan_to_try
 from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
-from holdfast.fits.row_use import learning_rows
+from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest_limit
 from holdfast.prepare.rows import load_and_divide
@@ -41,8 +44,6 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         divided = load_and_divide(one_table)
     learning = learning_rows(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
-    # K runs on all rows except one fold, and one run on all rows, cost as much as K runs on all.
-    repetitions = max(1, folds) * max(1, len(learning.outer))
     training_plan = make_training_plan(
         learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds)
     )
@@ -57,6 +58,13 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         provisional = Decision("base model", "may change", because, prominent=True)
         notify(provisional)
         decisions = (*decisions, provisional)
+    trial = _trial_decision(learning, training_plan)
+    if trial is not None:
+        notify(trial)
+        decisions = (*decisions, trial)
+    # K runs on all rows except one fold, and one run on all rows, cost as much as K runs on all.
+    fit_costs = max(1, folds) + (0 if trial is None else (folds - 1) / folds)
+    repetitions = fit_costs * max(1, len(learning.outer))
     splits = divided.splits
     findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
     total, trainable = count_parameters(training_plan.loaded.network)
@@ -79,6 +87,26 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "time_s": _time_parts(training_plan, seconds, len(splits.test), repetitions),
         "settings": training_plan.recipe.public_settings(),
     }
+
+
+def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | None:
+    """Whether the first fold is run with the default plan, too."""
+    if not learning.folds:
+        return None
+
+    def remake(train: Mapping[str, object]) -> TrainingPlan:
+        prepared = learning.prepared
+        open_data = replace(prepared, recipe=prepared.recipe.with_changes(train=train))
+        return make_training_plan(open_data, learning.train, learning.valid, cross_fitted=True)
+
+    folds = folds_of(own, learning.train, learning.folds)
+    if plan_to_try(own, folds, remake) is None:
+        return None
+    because = (
+        "the learning rates of this plan are far from those of the default plan: train first runs "
+        "one fold with both, and keeps the default plan unless it is significantly worse"
+    )
+    return Decision("control.policy", "the plan may change", because, prominent=True)
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:
@@ -118,7 +146,7 @@ def _memory_parts(need: MemoryEstimate) -> dict[str, float]:
 
 
 def _time_parts(
-    training_plan: TrainingPlan, seconds_a_row: float, test_rows: int, repetitions: int
+    training_plan: TrainingPlan, seconds_a_row: float, test_rows: int, repetitions: float
 ) -> dict[str, float]:
     """The time estimate; ``repetitions`` is how often the run's steps are made, over all folds."""
     rows = sum(phase.rows_passed for phase in training_plan.plan.phases) * repetitions

@@ -34,6 +34,7 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
+from holdfast.recipe import Recipe, read_recipe
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
@@ -42,8 +43,6 @@ from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from holdfast.recipe import Recipe
 
 
 # Settings that may change while a run is not finished: the paths of its files (the rows themselves
@@ -260,6 +259,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The folder of files that are removed when the run is finished."""
         return self._destination.run / CHECKPOINTS
+
+    def begun_recipe(self) -> Recipe | None:
+        """The recipe that a resumed run began with; ``None`` where nothing began."""
+        path = self.run / RECIPE
+        return read_recipe(path) if self._destination.resume and path.exists() else None
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Record what the run begins with, or compare it with the record of a resumed run.
