@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from holdfast.fits import cross_fitting
 from holdfast.fits import wrong_labels as module
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
+from holdfast.fits.run_facts import make_run_facts, with_probe
 from holdfast.fits.wrong_labels import CHECK, KEY, NAME, WrongLabels
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -140,11 +142,21 @@ def test_right_labels_stay() -> None:
     assert decision.chosen == "no row"
 
 
-def test_cross_fitted_rows_are_all_evaluated() -> None:
-    """The model learns from fewer rows than its evaluations have."""
+def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model learns from fewer rows than its evaluations have, and their vectors are computed
+    once for all folds."""
+    real, passes = module.last_layer_vectors, []
+    monkeypatch.setattr(
+        module, "last_layer_vectors", lambda *given: passes.append(1) or real(*given)
+    )
     classes, labels = wrong_labels()
     prepared = prepared_with(labels, f"{KEY}=true", "train.max_steps=4")
     fitted = cross_fit(prepared, EVERYTHING, 2)
+    assert passes == [1]
+    # The labels that are left would give too low a share of wrong ones in the verdict.
+    facts = make_run_facts(fitted.training_plan)
+    known = [with_probe(one, fitted.listeners) for one in (facts, replace(facts, findings=()))]
+    assert [one.label_noise is None for one in known] == [True, False]
     kept = np.asarray(fitted.training_plan.splits.train_rows.table.column("row"))
     assert (labels != classes)[kept].sum() < 0.4 * (labels != classes).sum()
     assert (fitted.training_plan.valid.labels == labels).all()

@@ -11,7 +11,8 @@ cross-fitted run each fold leaves rows out by its own training rows, and all row
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
+from holdfast.models.base import Network
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.fold_predictions import cross_fit
 from holdfast.recipe import Recipe
@@ -99,9 +101,11 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
         because = f"{len(positions):,} training rows are more than {MOST_ROWS:,}"
         notify(Decision(KEY, "not looked for", because))
         return positions
-    rows = prepared.rows.take(positions)
-    vectors = last_layer_vectors(prepared, prepared.examples, positions)
-    wrong = find_wrong_labels(vectors, rows, recipe.seed)
+    rows, found = prepared.rows.take(positions), _found_in(prepared)
+    key = positions.tobytes(), recipe.seed
+    if key not in found.wrong:
+        found.wrong[key] = find_wrong_labels(found.vectors[positions], rows, recipe.seed)
+    wrong = found.wrong[key]
     if wrong is None or not wrong.is_shown:
         because = f"{len(rows):,} training rows give no evidence of wrong labels"
         notify(Decision(KEY, "no row", because))
@@ -109,6 +113,29 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
     dropped = wrong.dropped(np.asarray(rows.column("label")))
     _notify_of_rows(rows, dropped, wrong)
     return np.delete(positions, dropped)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """The vectors of all prepared ``rows``, and what was found for some of them, by their positions
+    and the seed: a cross-fitted run has up to six plans on the same rows."""
+
+    rows: Table
+    vectors: Floats
+    wrong: dict[tuple[bytes, int], WrongLabels | None] = field(default_factory=dict)
+
+
+_FOUND: WeakKeyDictionary[Network, _Found] = WeakKeyDictionary()
+
+
+def _found_in(prepared: PreparedData) -> _Found:
+    network = prepared.loaded.network
+    found = _FOUND.get(network)
+    if found is None or found.rows is not prepared.rows:
+        # All rows in one pass, so that a vector does not depend on the other rows of a fit.
+        vectors = last_layer_vectors(prepared, prepared.examples)
+        _FOUND[network] = found = _Found(prepared.rows, vectors)
+    return found
 
 
 def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | None:
