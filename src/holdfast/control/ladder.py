@@ -8,7 +8,6 @@
 | hardly anything is learned | a third of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
 | underfit at the end of the plan | end | more layers where some are frozen; more steps |
-| wrong labels | end | back to the best checkpoint; a robust loss, learning-rate decay |
 | rows used first are fitted most | end | the last layer of step 0, another order, more steps |
 | forgetting | end | back, regularize towards the base model, learning-rate decay |
 | too large a model for these rows | end | back, freeze lower layers, learning-rate decay |
@@ -220,15 +219,6 @@ def underfit(ladder: Ladder, sight: Sight) -> Remedy | None:
     return None if sight.tries(MORE_STEPS) else Remedy(MORE_STEPS, (longer,))
 
 
-def wrong_labels(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """A loss that is robust to wrong labels."""
-    if sight.label != "noisy_labels":
-        return None
-    why = f"labels are wrong: {sight.because}"
-    settings: Settings = {"gce": {}, "label_smoothing": {"share": 0.2}}
-    return _with_method(ladder, sight, "a robust loss", why, settings)
-
-
 def primacy(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Reset the last layer and reshuffle the rows, for as many steps as are left."""
     name = HEAD_RESET
@@ -347,7 +337,6 @@ RUNGS: tuple[Rung, ...] = (
     learns_too_slowly,
     diverges,
     underfit,
-    wrong_labels,
     primacy,
     forgetting,
     model_too_large,

@@ -283,7 +283,8 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
     """A decision for each method that is not a default, with its settings and effect."""
     lines = []
     for name, settings in _enabled_methods(methods).items():
-        if name in DEFAULT_METHODS:
+        # A fit says itself which rows it leaves out.
+        if name in (*DEFAULT_METHODS, *ROW_METHODS):
             continue
         parts = parts_of({name: settings})
         default_settings = all_methods()[name].settings()
