@@ -4,19 +4,24 @@ costs is recovered.
     python benchmarks/repairs.py --jobs 2
 
 The sets and rows are those of ``quality.py``, the start is the embedded encoder. A fault is a
-setting of the recipe (``FAULTS``), or a fifth of wrong labels as in ``dropped_labels.py``. The run
-without the fault is the default under the policy `stop`.
+setting of the recipe (``FAULTS``), or one of the rows: a fifth of wrong labels as in
+``dropped_labels.py``, or every second class with a twentieth of its rows. The run without the fault
+is the default under the policy `stop`; for skewed classes it has as many rows, drawn from all.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from cells import Cell, grid, run_command
-from claims import Claim, Lines, Metric, comparison, paired, pick
+from claims import Claim, Line, Lines, Metric, comparison, paired, pick
 from dropped_labels import with_faultless, with_wrong_labels
 from peers.arms import Arm, run_arm
+from peers.rows import Parts
 
+from holdfast.core.seeds import generator
 from quality import possible, rows_of
 
 NAME = "repairs"
@@ -28,17 +33,29 @@ FAULTS: dict[str, dict[str, Any]] = {
     "8 updates": {"train.max_steps": 8},
 }
 WRONG = "a fifth of wrong labels"
+SKEWED = "skewed classes, 1 : 20"
 NONE = "none"
 POLICIES = ("stop", "adapt")
 REPAIRED_SETS = ("trec", "packages", "queries", "instructions", "cr")
 SIZES, SEEDS = (100, 400), 3
 GOOD = "without the fault"
+# For classes that are equally frequent in use, as in these test rows they nearly are.
+EVEN = "methods.balance.target=even"
+# Fewer of a class are refused.
+LEAST_OF_CLASS = 4
 RUN = ("rows", "data", "seed", "fault")
 
 
 def cells() -> list[dict[str, Any]]:
-    """Seed by seed, the run without a fault first."""
-    return possible(
+    """Seed by seed, the run without a fault first; then skewed classes."""
+    skewed = grid(
+        seed=range(SEEDS),
+        rows=SIZES[1:],
+        data=REPAIRED_SETS,
+        fault=[SKEWED],
+        arm=[GOOD, *POLICIES, EVEN],
+    )
+    others = possible(
         cell
         for seed in range(SEEDS)
         for rows in SIZES
@@ -51,20 +68,55 @@ def cells() -> list[dict[str, Any]]:
             arm=POLICIES[:1] if fault == NONE else POLICIES,
         )
     )
+    return [*others, *possible(skewed)]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
     if cell["fault"] == WRONG:
         parts = with_wrong_labels(parts, {**cell, "wrong": "random 0.2"})
-    settings = {"model.name": "embedded", "control.policy": cell["arm"]}
+    if cell["fault"] == SKEWED:
+        parts = with_skewed_classes(parts, cell)
+    settings: dict[str, Any] = {"model.name": "embedded"}
+    if cell["arm"] in POLICIES:
+        settings["control.policy"] = cell["arm"]
+    if cell["arm"] == EVEN:
+        settings[EVEN.partition("=")[0]] = EVEN.partition("=")[2]
     arm = Arm("holdfast", {**settings, **FAULTS.get(cell["fault"], {})}, whole=True)
     return run_arm(arm, parts, seed=cell["seed"], threads=1).result
 
 
+def with_skewed_classes(parts: Parts, cell: Cell) -> Parts:
+    """The labelled rows with a twentieth of every second class; for the run without the fault as
+    many rows, drawn from all."""
+    labelled = parts.whole().train
+    order = generator(cell["seed"], "benchmark", "skewed classes", cell["data"]).permutation(
+        len(labelled)
+    )
+    names = sorted(set(labelled.labels))
+    of_class = [[place for place in order if labelled.labels[place] == one] for one in names]
+    sizes = np.array([len(places) for places in of_class])
+    left = np.where(np.arange(len(names)) % 2, np.maximum(LEAST_OF_CLASS, sizes // 20), sizes)
+    if cell["arm"] == GOOD:
+        left = np.maximum(LEAST_OF_CLASS, sizes * left.sum() // sizes.sum())
+    chosen = labelled.take(
+        sorted(
+            place for places, n in zip(of_class, left, strict=True) for place in places[: int(n)]
+        )
+    )
+    return replace(parts, train=chosen, valid=chosen.take([]))
+
+
+def _with_faultless(lines: Lines) -> list[Line]:
+    """The lines, with the runs without a fault for those that have none of their own."""
+    skewed = pick(lines, fault=SKEWED)
+    others = [line for line in lines if line["fault"] != SKEWED]
+    return [*with_faultless(others, "fault", POLICIES[0], GOOD), *skewed]
+
+
 def finding(lines: Lines) -> str:
-    parts, lines = [], with_faultless(lines, "fault", POLICIES[0], GOOD)
-    for fault in (*FAULTS, WRONG):
+    parts, lines = [], _with_faultless(lines)
+    for fault in (*FAULTS, WRONG, SKEWED):
         some = pick(lines, fault=fault)
         cost, gain = (paired(some, "accuracy", arm, "stop", RUN) for arm in (GOOD, "adapt"))
         if cost and gain:
@@ -82,19 +134,20 @@ CLAIM = Claim(
     """\
 Whole runs from MiniLM on 100 and 400 labelled texts of five of the [ten sets](quality.md), with one
 fault each, under the policies `stop` (the default: early stopping) and `adapt`. "Without the fault"
-is the default recipe on the same rows.""",
+is the default recipe on the same rows; skewed classes (every second class has a twentieth of its
+rows) are compared with as many rows drawn from all.""",
     cells,
     finding,
     [
         lambda lines: comparison(
-            [(GOOD, "stop"), ("adapt", "stop")],
+            [(GOOD, "stop"), ("adapt", "stop"), (EVEN, "stop")],
             {
                 "Accuracy, points": Metric("accuracy", 100),
                 "Processor time, ratio": Metric("cpu_s", 1, 2, times=True),
             },
             "fault",
             by=RUN,
-        )(with_faultless(lines, "fault", POLICIES[0], GOOD))
+        )(_with_faultless(lines))
     ],
 )
 
