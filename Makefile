@@ -77,8 +77,8 @@ imports: setup
 tests: setup
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
-slow: setup  ## the tests that take long; a third of them with THIRD=0, 1 or 2
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(THIRD),--third $(THIRD))
+slow: setup  ## the tests that take long; with PART=0/3 a third of them
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(PART),--part $(PART))
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
 	$(call pip,-e '.[bench]')

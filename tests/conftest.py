@@ -62,22 +62,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--third", type=int, choices=range(3), help="of the files, only a third")
+    parser.addoption("--part", help="only a part of the files: 0/3, 1/3 or 2/3 is a third of them")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    third = config.getoption("--third")
-    if third is None:
+    part = config.getoption("--part")
+    if part is None:
         return
-    chosen = {path for path in {item.path for item in items} if _third(path) == third}
+    place, parts = map(int, part.split("/"))
+    chosen = {path for path in {item.path for item in items} if _number(path) % parts == place}
     config.hook.pytest_deselected(items=[item for item in items if item.path not in chosen])
     items[:] = [item for item in items if item.path in chosen]
 
 
-def _third(path: Path) -> int:
-    """Of a file's name, so that a new file moves no other to another third."""
-    return zlib.crc32(f"{path.parent.name}/{path.name}".encode()) % 3
+def _number(path: Path) -> int:
+    """Of a file's name, so that a new file moves no other to another part."""
+    return zlib.crc32(f"{path.parent.name}/{path.name}".encode())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
