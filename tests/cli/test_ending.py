@@ -84,7 +84,7 @@ def test_the_first_screen_has_three_remarks_and_verbose_has_all() -> None:
         {"slice": f"rows with “{word}”", "value": 0.4, "rest": 0.1} for word in ("a", "b", "c", "d")
     ]
     given = result(slices={"what": "wrong", "found": found}, control={"policy": "adapt"})
-    remarks = ("Warning", "Actions", "Saved", "Scores", "Next step")
+    remarks = ("Warning", "Trials", "Saved", "Scores", "Next step")
 
     def shown(verbose: bool) -> list[str]:
         lines = summary(given, Path("r"), 80, verbose)
@@ -94,7 +94,7 @@ def test_the_first_screen_has_three_remarks_and_verbose_has_all() -> None:
     assert len(shown(verbose=False)) == 3
     assert shown(verbose=False)[0] == "Warning"
     assert shown(verbose=False)[-1] == "Next step"
-    assert {"Warning", "Actions", "Saved", "Scores", "Next step"} <= set(shown(verbose=True))
+    assert {"Warning", "Trials", "Saved", "Scores", "Next step"} <= set(shown(verbose=True))
     assert "macro F1 40.0 %" in entry_of(summary(given, Path("r"), 80, True), "Scores")
 
 
@@ -123,7 +123,7 @@ def test_without_remedies_there_is_no_next_step() -> None:
 def test_what_a_policy_tried_is_printed_and_that_it_tried_nothing() -> None:
     def tried(policy: str, *trials: dict[str, Any], steps: int = 60) -> str:
         control = {"policy": policy, "trials": list(trials), "steps": steps, "planned_steps": 70}
-        return entry_of(summary(result(control=control), Path("r"), 80), "Actions")
+        return entry_of(summary(result(control=control), Path("r"), 80), "Trials")
 
     good = {"name": "half the rate", "step": 40, "from_step": 20, "kept": True, "actions": []}
     text = tried(
@@ -132,7 +132,7 @@ def test_what_a_policy_tried_is_printed_and_that_it_tried_nothing() -> None:
     assert "half the rate (step 40, from step 20 on): kept" in text
     assert "longer (step 40): undone, not shown to be better" in text
     assert "90 updates in total, 70 planned" in text
-    assert tried("mine.py:Own") == "none: mine.py:Own found no reason to act"
+    assert tried("mine.py:Own") == "none: mine.py:Own found no reason for one"
     assert tried("stop") == ""
 
 

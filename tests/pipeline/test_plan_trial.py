@@ -109,7 +109,7 @@ def test_a_rate_that_learns_nothing_is_replaced(
     assert accuracy[1] > accuracy[0] + 0.2
     assert "the default plan (fold 1): kept" in summary(result, tmp_path / "run", 200)
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "From step 0 on fold 1: the default plan. Kept." in report
+    assert "Fold 1 was also run with the default plan, from step 0: kept." in report
     events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
     decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
     assert [one["chosen"] for one in decided] == ["the default plan: kept"]

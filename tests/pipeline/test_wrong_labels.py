@@ -79,7 +79,7 @@ def test_wrong_training_labels_are_left_out_and_listed() -> None:
     (finding,) = (one for one in plan.findings if one.check == CHECK)
     assert sorted(finding.rows) == dropped.tolist()
     (decision,) = (one for one in plan.decisions if one.what == KEY)
-    assert f"of the {len(TRAIN)} training rows are wrong" in decision.because
+    assert f"of {len(TRAIN)} training rows the model does not learn from" in decision.because
     assert f"{len(dropped)} rows whose label is probably wrong" in decision.because
     # The rows that are left are passed as often as all rows would be, with the same settings.
     whole = make_training_plan(prepared_with(labels), TRAIN, VALID)
@@ -139,7 +139,7 @@ def test_right_labels_stay() -> None:
     plan = make_training_plan(prepared_with(classes, f"{KEY}=true"), TRAIN, VALID)
     assert (plan.train.labels == classes[TRAIN]).all()
     (decision,) = (one for one in plan.decisions if one.what == KEY)
-    assert decision.chosen == "no row"
+    assert decision.chosen == "no rows left out"
 
 
 def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
-    why = f"{sight.rate:.2g} is {usual / sight.rate:.3g} times below the usual learning rate"
+    why = f"{sight.rate:.2g} is 1/{usual / sight.rate:.3g} of the usual learning rate"
     faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
     return Remedy(name, (faster, *_longer(sight, "to make up for the lost updates")))
 
@@ -176,8 +176,8 @@ def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     why = (
         f"after {percent_phrase(done)} of the updates the training loss is still "
-        f"{percent_phrase(left)} of that without training: at this learning rate the run ends long "
-        "before the rows are learned"
+        f"{percent_phrase(left)} of that of predicting class frequencies: at this learning rate "
+        "the run is likely to end underfit"
     )
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 

@@ -200,7 +200,7 @@ def _with_better_plan(
         return replace(own, decisions=(*own.decisions, decision)), None
     if usual is None:
         return own, None
-    with stage("the first fold with the recipe's plan and with the default plan"):
+    with stage("comparing the recipe's plan with the default plan on the first fold"):
         runs = [_unless_it_fails(answer, plan) for plan in (own, usual)]
     histories = [run.history if isinstance(run, FoldRun) else () for run in runs]
     trial, decision = judge_trial((own, histories[0]), (usual, histories[1]))
@@ -232,7 +232,8 @@ def _unless_it_fails(
     except (TrainingError, MachineError) as error:
         return error
     except Interrupted as error:
-        raise Interrupted("the run", "was interrupted before anything was written") from error
+        rule, remedy = "was interrupted before anything was written", "Start it again."
+        raise Interrupted("the run", rule, None, remedy) from error
 
 
 def _updates(full: TrainingPlan, folds: Folds) -> tuple[int, ...]:

@@ -98,8 +98,8 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
         rule = "needs single texts with one class each"
         raise RecipeError(KEY, rule, recipe.task, "Leave it out.")
     if len(positions) > MOST_ROWS:
-        because = f"{len(positions):,} training rows are more than {MOST_ROWS:,}"
-        notify(Decision(KEY, "not looked for", because))
+        because = f"{len(positions):,} training rows exceed the limit of {MOST_ROWS:,}"
+        notify(Decision(KEY, "not checked", because))
         return positions
     rows, found = prepared.rows.take(positions), _found_in(prepared)
     key = positions.tobytes(), recipe.seed
@@ -107,8 +107,8 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
         found.wrong[key] = find_wrong_labels(found.vectors[positions], rows, recipe.seed)
     wrong = found.wrong[key]
     if wrong is None or not wrong.is_shown:
-        because = f"{len(rows):,} training rows give no evidence of wrong labels"
-        notify(Decision(KEY, "no row", because))
+        because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
+        notify(Decision(KEY, "no rows left out", because))
         return positions
     dropped = wrong.dropped(np.asarray(rows.column("label")))
     _notify_of_rows(rows, dropped, wrong)
@@ -161,12 +161,18 @@ def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | 
     return wrong
 
 
+def _evidence(wrong: WrongLabels) -> str:
+    return (
+        f"judged by out-of-fold predictions, an estimated {percent_phrase(wrong.share)} of the "
+        f"labels are wrong (threshold {percent_phrase(LEAST_SHARE)}; Vuong's statistic "
+        f"{wrong.evidence:.1f}, threshold {EVIDENCE:g})"
+    )
+
+
 def _notify_of_rows(rows: Table, dropped: Ints, wrong: WrongLabels) -> None:
     share = len(dropped) / len(rows)
     because = (
-        f"about {percent_phrase(wrong.share)} of the labels of the {len(rows):,} training rows are "
-        f"wrong by predictions from the other rows (Vuong's statistic {wrong.evidence:.1f}, "
-        f"threshold {EVIDENCE:g}); the model does not learn from "
+        f"{_evidence(wrong)}; of {len(rows):,} training rows the model does not learn from "
         f"{count_phrase(len(dropped), 'row')} whose label is probably wrong; validation and test "
         "rows are unchanged"
     )
@@ -174,7 +180,7 @@ def _notify_of_rows(rows: Table, dropped: Ints, wrong: WrongLabels) -> None:
     notify(Decision(KEY, chosen, because, prominent=True))
     numbers = tuple(int(one) for one in np.asarray(rows.column("row"))[dropped])
     remedy = (
-        "Check these rows and correct wrong labels in the file: a person knows better. "
-        f"{KEY}=false learns from all rows."
+        "Check these rows, and correct wrong labels in the file: an annotator's decision is more "
+        f"reliable. To train on all rows, use --set {KEY}=false."
     )
     notify(Finding(CHECK, "warn", share, len(dropped), numbers, because, remedy, True))

@@ -19,6 +19,7 @@ from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import folds_of, plan_to_try
 from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
+from holdfast.fits.plan_trial import FAR
 from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest_limit
@@ -103,8 +104,9 @@ def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | Non
     if plan_to_try(own, folds, remake) is None:
         return None
     because = (
-        "the learning rates of this plan are far from those of the default plan: train first runs "
-        "one fold with both, and keeps the default plan unless it is significantly worse"
+        "summed over all updates, the learning rates of this plan differ from the default plan's "
+        f"by a factor of {FAR:g} or more: `holdfast train` first runs one fold with both plans, "
+        "and keeps the default plan unless it is significantly worse"
     )
     return Decision("control.policy", "the plan may change", because, prominent=True)
 

@@ -132,11 +132,13 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if policy in (None, "stop", "off"):
         return
     if not trials:
-        yield "Actions", f"none: {policy} found no reason to act"
+        yield "Trials", f"none: {policy} found no reason for one"
         return
     tried = []
     for one in trials:
-        worse = "worse on the held-out rows" if "fold" in one else "not shown to be better"
+        worse = "significantly worse" if "fold" in one else "not shown to be better"
+        if one.get("updates") == 0:
+            worse = "its run ended with an error"
         end = "kept" if one["kept"] else f"undone, {worse}"
         start = f"fold {one['fold']}" if "fold" in one else f"step {one['step']}"
         if one["from_step"] != one["step"]:
@@ -145,7 +147,7 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     updates = ""
     if control["steps"] != result["last_step"]:
         updates = f"; {control['steps']:,} updates in total, {control['planned_steps']:,} planned"
-    yield "Actions", f"{'; '.join(tried)}{updates}"
+    yield "Trials", f"{'; '.join(tried)}{updates}"
 
 
 def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -218,13 +218,11 @@ def _stopped_sentence(run: RunFiles) -> str:
 
 
 def _trial_sentence(one: Block) -> str:
-    fold = one.get("fold")
-    where = (
-        f"At step {count(one.get('step'))}, from step {count(one.get('from_step'))} on"
-        if fold is None
-        else f"From step 0 on fold {count(fold)}"
-    )
-    return f"{where}: {one.get('name', '')}. {'Kept' if one.get('kept') else 'Reverted'}."
+    fold, end = one.get("fold"), "kept" if one.get("kept") else "undone"
+    if fold is not None:
+        return f"Fold {count(fold)} was also run with {one.get('name', '')}, from step 0: {end}."
+    step, start = (count(one.get(name)) for name in ("step", "from_step"))
+    return f"At step {step} the run tried {one.get('name', '')}, starting from step {start}: {end}."
 
 
 def _step(evaluation: Mapping[str, Any]) -> int:
