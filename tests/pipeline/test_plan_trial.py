@@ -96,7 +96,7 @@ def test_a_rate_that_learns_nothing_is_replaced(
     (action,) = trial["actions"]
     assert action["action"] == "Restart"
     assert action["settings"]["train.learning_rate"] == USUAL_RATE
-    assert "1/1e+03" in action["because"]
+    assert "1/1,000 of the default plan's" in action["because"]
     stored = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
     assert stored["train"]["learning_rate"] == USUAL_RATE
     assert stored["control"]["policy"] == "adapt"
@@ -107,9 +107,11 @@ def test_a_rate_that_learns_nothing_is_replaced(
     cold = go(csv, tiny_model, tmp_path / "cold", "control.policy=stop", COLD)
     accuracy = [one["test"]["metrics"]["accuracy"]["value"] for one in (cold, result)]
     assert accuracy[1] > accuracy[0] + 0.2
-    assert "the default plan (fold 1): kept" in summary(result, tmp_path / "run", 200)
+    assert "the default plan in place of the recipe's (fold 1): kept" in summary(
+        result, tmp_path / "run", 200
+    )
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "Fold 1 was also run with the default plan, from step 0: kept." in report
+    assert "Fold 1 was also run with the default plan: kept." in report
     events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
     decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
     assert [one["chosen"] for one in decided] == ["the default plan: kept"]

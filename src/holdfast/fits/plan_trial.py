@@ -113,7 +113,9 @@ def judge_trial(
     ]
     kept = best[0] is None or (best[1] is not None and not _is_better(best[0], best[1]))
     ratio = _ratio(own[0], usual[0])
-    factor = f"{ratio:.3g} times" if ratio > 1 else f"1/{1 / ratio:.3g} of"
+    times = max(ratio, 1 / ratio)
+    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+    factor = f"{shown} times" if ratio > 1 else f"1/{shown} of"
     rows = next((one.valid_losses.size for one in best if one is not None), 0)
     told = ["unknown" if one is None else checkpoint_figures(one) for one in best]
     if None in best:

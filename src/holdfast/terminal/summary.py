@@ -140,7 +140,10 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if one.get("updates") == 0:
             worse = "its run ended with an error"
         end = "kept" if one["kept"] else f"undone, {worse}"
-        start = f"fold {one['fold']}" if "fold" in one else f"step {one['step']}"
+        if "fold" in one:
+            tried.append(f"{one['name']} in place of the recipe's (fold {one['fold']}): {end}")
+            continue
+        start = f"step {one['step']}"
         if one["from_step"] != one["step"]:
             start += f", from step {one['from_step']} on"
         tried.append(f"{one['name']} ({start}): {end}")

@@ -220,7 +220,7 @@ def _stopped_sentence(run: RunFiles) -> str:
 def _trial_sentence(one: Block) -> str:
     fold, end = one.get("fold"), "kept" if one.get("kept") else "undone"
     if fold is not None:
-        return f"Fold {count(fold)} was also run with {one.get('name', '')}, from step 0: {end}."
+        return f"Fold {count(fold)} was also run with {one.get('name', '')}: {end}."
     step, start = (count(one.get(name)) for name in ("step", "from_step"))
     return f"At step {step} the run tried {one.get('name', '')}, starting from step {start}: {end}."
 
