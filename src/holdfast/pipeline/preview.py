@@ -12,6 +12,7 @@ import numpy as np
 from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.contract.result import peak_memory_mb
 from holdfast.core.decisions import notify
+from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
@@ -100,8 +101,12 @@ def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | Non
         open_data = replace(prepared, recipe=prepared.recipe.with_changes(train=train))
         return make_training_plan(open_data, learning.train, learning.valid, cross_fitted=True)
 
-    folds = folds_of(own, learning.train, learning.folds)
-    if plan_to_try(own, folds, remake) is None:
+    try:
+        usual = plan_to_try(own, folds_of(own, learning.train, learning.folds), remake)
+    except (MachineError, RecipeError):
+        # The run goes on without a trial, too.
+        usual = None
+    if usual is None:
         return None
     because = (
         "summed over all updates, the learning rates of this plan differ from the default plan's "
