@@ -15,6 +15,7 @@ from tests.kills import KillAt
 from holdfast.core.errors import Interrupted, TrainingError
 from holdfast.fits import compose, cross_fitting
 from holdfast.fits.plan_trial import is_affordable
+from holdfast.pipeline import preview as preview_module
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview
 from holdfast.recipe import Recipe, override, read_recipe
@@ -204,6 +205,38 @@ def test_an_interrupted_trial_promises_no_resume(
         go(csv, tiny_model, tmp_path / "run", "control.policy=adapt", COLD)
 
 
+@pytest.mark.slow
+def test_an_interrupted_trial_of_a_search_names_the_resume(
+    csv: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fits before the last one are stored, and starting again would delete them."""
+    real = cross_fitting._with_better_plan
+
+    def interrupted(own: Any, *given: Any) -> Any:
+        if len(own.train) == 120:
+            raise Interrupted("the run", "was interrupted in fold 1", None, "Use --resume.")
+        return real(own, *given)
+
+    monkeypatch.setattr(cross_fitting, "_with_better_plan", interrupted)
+    settings = ("control.policy=adapt", COLD, "train.folds=0")
+    how = CrossValidation(2, nested=True)
+    with pytest.raises(Interrupted, match="--resume"):
+        go(csv, tiny_model, tmp_path / "run", *settings, procedure=how)
+
+
+@pytest.mark.slow
+def test_a_lost_fold_does_not_lose_the_trial(
+    csv: Path, tiny_model: Path, tmp_path: Path, killed: type[BaseException]
+) -> None:
+    settings, cut = ("control.policy=adapt", COLD), tmp_path / "cut"
+    end = (KillAt("step_done", 3, killed),)
+    with pytest.raises(killed):
+        go(csv, tiny_model, cut, *settings, listeners=end, checkpoint_every_s=0.0)
+    (cut / "checkpoints" / "folds" / "fold-0.pt").unlink()
+    result = train(Recipe(), cut, resume=True)
+    assert [one["kept"] for one in result["control"]["trials"]] == [True]
+
+
 def test_the_policy_stop_tries_nothing(
     csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int]
 ) -> None:
@@ -258,25 +291,42 @@ def test_a_killed_cross_validation_keeps_the_plan_that_was_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("contrast", ["false", "true"])
+@pytest.mark.parametrize("rate", [COLD, f"train.learning_rate={USUAL_RATE}"])
 def test_each_outer_fold_makes_its_own_trial(
-    csv: Path, tiny_model: Path, tmp_path: Path, counted: list[int]
+    csv: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    counted: list[int],
+    contrast: str,
+    rate: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without test rows each row is scored by a fit whose plan was chosen without it."""
-    settings = ("control.policy=adapt", "data.split.test=0", COLD)
+    """Without test rows each row is scored by a fit whose plan was chosen without it, whether the
+    trial was kept or not. The learning rate of contrast is derived from that of the plan."""
+    if rate != COLD:
+        monkeypatch.setattr(sys.modules[__name__], "USUAL_RATE", USUAL_RATE / 100)
+    settings = ("control.policy=adapt", "data.split.test=0", rate, f"methods.contrast={contrast}")
     result = go(csv, tiny_model, tmp_path / "run", *settings)
-    assert [one["kept"] for one in result["control"]["trials"]] == [True]
+    assert len(result["control"]["trials"]) == 1
     # The first fold twice, in the fit on all rows and in those of the five outer folds.
     assert counted == [0, 0, 1] * 6
 
 
-def test_the_plan_without_a_run_names_the_trial(csv: Path, tiny_model: Path) -> None:
-    said = {}
+def test_the_plan_without_a_run_names_the_trial(
+    csv: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview_module, "_seconds_per_row", lambda _: 1.0)
+    said, steps = {}, {}
     for rate in (COLD, f"train.learning_rate={USUAL_RATE}"):
         asked = recipe_of(csv, tiny_model, "control.policy=adapt", rate)
         plan = preview(asked)
         of_policy = [one for one in plan["decisions"] if one["what"] == "control.policy"]
         said[rate] = [one["chosen"] for one in of_policy]
+        steps[rate] = plan["time_s"]["steps"]
     assert list(said.values()) == [["the plan may change"], []]
+    # Two folds and the fit on all rows take as long as two fits, the trial a half of one.
+    assert steps[COLD] / steps[f"train.learning_rate={USUAL_RATE}"] == pytest.approx(1.25, rel=0.01)
 
 
 def test_the_budget_holds_whether_the_trial_is_kept_or_not() -> None:

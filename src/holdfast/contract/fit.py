@@ -265,6 +265,7 @@ class TrainingPlan:
     prefix: Prefix | None = None
     watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
+    trials: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def definition(self) -> TaskDefinition[LoadedModel, Examples]:
@@ -310,7 +311,8 @@ class TrainingPlan:
 class RunStart:
     """The state of a run before its first step: hashes of its rows, settings and base model, its
     findings and decisions as JSON, and the recipe of each outer fold, empty for one that has the
-    run's own.
+    run's own. ``trials`` are the records of other plans that were tried first; after a trial
+    ``requested`` are the settings of ``train`` and ``methods`` as they were before it.
     """
 
     rows: str
@@ -319,6 +321,8 @@ class RunStart:
     findings: Sequence[Any]
     decisions: Sequence[Mapping[str, Any]]
     outer_recipes: Sequence[Mapping[str, Any]] = ()
+    trials: Sequence[Mapping[str, Any]] = ()
+    requested: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
@@ -401,6 +405,11 @@ class FittedModel:
     @property
     def recipe(self) -> ResolvedRecipe:
         return self.training_plan.recipe
+
+    @property
+    def trials(self) -> Sequence[Mapping[str, Any]]:
+        """The records of other plans that were tried before the fit."""
+        return self.run_start.trials if self.run_start else self.training_plan.trials
 
     @property
     def best_evaluation(self) -> Snapshot:

@@ -45,7 +45,7 @@ from holdfast.core.actions import (
     SwitchOn,
     Unfreeze,
 )
-from holdfast.core.wording import percent_phrase
+from holdfast.core.wording import factor_phrase, percent_phrase
 
 Settings = Mapping[str, Mapping[str, float]]
 WELL_LABELS = ("healthy", "learning")
@@ -155,7 +155,7 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
-    why = f"{sight.rate:.2g} is 1/{usual / sight.rate:.3g} of the usual learning rate"
+    why = f"{sight.rate:.2g} is {factor_phrase(sight.rate / usual)} the usual learning rate"
     faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
     return Remedy(name, (faster, *_longer(sight, "to make up for the lost updates")))
 

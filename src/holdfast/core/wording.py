@@ -28,6 +28,13 @@ def list_phrase(
     return separator.join(parts[:limit]) + rest
 
 
+def factor_phrase(ratio: float) -> str:
+    """``30 times`` for the ratio 30, ``1/30 of`` for 1/30; what it is a multiple of follows."""
+    times = max(ratio, 1 / ratio)
+    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+    return f"{shown} times" if ratio > 1 else f"1/{shown} of"
+
+
 def interval_phrase(
     low: float | None, high: float | None, show: Callable[[float], str], separator: str = " to "
 ) -> str:

@@ -40,7 +40,7 @@ from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
-from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial
+from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial, not_tried
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
@@ -74,8 +74,7 @@ UNUSED = "a finished fold", ": the fold is run again"
 class FoldRun:
     """The result of one fold's run: its ``held_out`` positions among the run's rows, its
     evaluations on them, the ``probe`` logits [held out, classes] of its linear probe and the
-    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging; the
-    record of the ``trial`` that was made on this fold, if one was."""
+    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging."""
 
     number: int
     held_out: Ints
@@ -86,7 +85,6 @@ class FoldRun:
     seconds: float
     evaluate_s: float
     guard_s: float
-    trial: Mapping[str, Any] | None = None
 
     def to_state(self) -> dict[str, Any]:
         """The fields in types that the weights-only loader reads."""
@@ -98,7 +96,7 @@ class FoldRun:
             "history": [pack_snapshot(snapshot) for snapshot in self.history],
             "probe": torch.as_tensor(self.probe),
             "curve": None if self.curve is None else curve_to_state(self.curve),
-            **{name: getattr(self, name) for name in (*COUNTED_KEYS, "trial")},
+            **{name: getattr(self, name) for name in COUNTED_KEYS},
         }
 
     @classmethod
@@ -110,7 +108,6 @@ class FoldRun:
             state["probe"].numpy(),
             None if state["curve"] is None else curve_from_state(state["curve"]),
             **{name: state[name] for name in COUNTED_KEYS},
-            trial=state.get("trial"),
         )
 
 
@@ -142,17 +139,12 @@ def cross_fit(
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
     checkpoints = into.checkpoints if into else None
-    # The last fit of ``holdfast cv`` is resumed with an open recipe, and its plan may be one that
-    # was tried.
-    begun = into.begun_recipe() if into else None
-    if begun is not None:
-        prepared, settings = replace(prepared, recipe=begun), ()
     training_plan, dealt_folds = _plan_folds(prepared, rows, folds, settings, checkpoints)
     known = {run.number: run for run in finished}
     tried: FoldRun | None = None
     # A search compares the settings that it gives.
     searched = any(key.startswith("train.") for key in as_settings(settings))
-    if not known and begun is None and not searched:
+    if not (known or searched):
         recipe = prepared.with_settings(settings)
 
         def remake(train: Mapping[str, object]) -> TrainingPlan:
@@ -163,7 +155,12 @@ def cross_fit(
             accelerator = make_accelerator(plan.recipe.train.precision)
             return _answer_fold(prepared, extend, rows, dealt_folds.folds[0], plan, accelerator)
 
-        training_plan, tried = _with_better_plan(training_plan, dealt_folds, remake, answer)
+        trials = into.begun_trials() if into else None
+        if trials is None:
+            training_plan, tried = _with_better_plan(training_plan, dealt_folds, remake, answer)
+        elif any(trial["kept"] for trial in trials):
+            # The last fit of ``holdfast cv`` is resumed with the recipe that was given.
+            training_plan = default_plan(training_plan, remake) or training_plan
         known = {} if tried is None else {tried.number: tried}
     runs: list[FoldRun] = []
     earlier_seconds = 0.0
@@ -196,8 +193,7 @@ def _with_better_plan(
     try:
         usual = plan_to_try(own, folds, remake)
     except (MachineError, RecipeError) as error:
-        decision = Decision("control.policy", "the default plan: not tried", str(error))
-        return replace(own, decisions=(*own.decisions, decision)), None
+        return replace(own, decisions=(*own.decisions, not_tried(error))), None
     if usual is None:
         return own, None
     with stage("comparing the recipe's plan with the default plan on the first fold"):
@@ -209,10 +205,14 @@ def _with_better_plan(
         raise run
     ended = [one for one in runs if isinstance(one, FoldRun)]
     totals = {name: sum(getattr(one, name) for one in ended) for name in COUNTED_KEYS}
-    return (
-        replace(plan, decisions=(*plan.decisions, decision)),
-        replace(run, **totals, trial=trial.to_record()),
+    chosen = replace(
+        plan,
+        # Its recipe is the one that was given, which outer folds begin with.
+        prepared=own.prepared,
+        decisions=(*plan.decisions, decision),
+        trials=(trial.to_record(),),
     )
+    return chosen, replace(run, **totals)
 
 
 def plan_to_try(own: TrainingPlan, folds: Folds, remake: Remake) -> TrainingPlan | None:
@@ -231,9 +231,6 @@ def _unless_it_fails(
         return answer(plan)
     except (TrainingError, MachineError) as error:
         return error
-    except Interrupted as error:
-        rule, remedy = "was interrupted before anything was written", "Start it again."
-        raise Interrupted("the run", rule, None, remedy) from error
 
 
 def _updates(full: TrainingPlan, folds: Folds) -> tuple[int, ...]:
@@ -364,12 +361,16 @@ def _run_fold(
         training_plan, job, listeners, trained, Decision("best checkpoint", "the last", ""), 0.0
     )
     (refit,) = listeners
+    curve = refit.curve
+    if curve is not None and len(training_plan.train) < len(fold.train):
+        # Rows whose labels were probably wrong are not among those that the probe saw.
+        curve = replace(curve, labels=None)
     return FoldRun(
         fold.number,
         fold.held_out,
         tuple(trained.history),
         probe_logits(fitted, training_plan.valid, np.arange(len(training_plan.valid))),
-        refit.curve,
+        curve,
         trained.examples_seen,
         time.perf_counter() - start,
         trained.evaluate_s,
@@ -451,7 +452,6 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
         probe=_in_row_order(runs, [run.probe for run in runs], rows),
         curve=_join_curves(runs, rows),
         notes=tuple(_fold_note(run, place) for run in runs for place in run.history),
-        trials=tuple(run.trial for run in runs if run.trial is not None),
     )
 
 
@@ -481,7 +481,8 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
         )
     twins = (sum(c.twins[0] for c in curves), sum(c.twins[1] for c in curves))
     losses = _in_row_order(runs, [curve.losses for curve in curves], rows)
-    return ProbeCurve(losses, mean, twins, curves[0].labels)
+    noise = curves[0].labels if all(curve.labels for curve in curves) else None
+    return ProbeCurve(losses, mean, twins, noise)
 
 
 def _fold_decision(run: FoldRun, folds: int) -> Decision:

@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
-    from holdfast.recipe import Recipe
 
 
 def fit(
@@ -275,9 +274,8 @@ class FitFolder(Protocol):
     def checkpoints(self) -> Path:
         """The folder of files that are removed when the run is finished."""
 
-    def begun_recipe(self) -> Recipe | None:
-        """The recipe that a resumed run began with; ``None`` where nothing began. Raises
-        ``RecipeError`` where it cannot be read."""
+    def begun_trials(self) -> Sequence[Mapping[str, Any]] | None:
+        """The trials of a resumed fit; ``None`` where none began."""
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Record what the run begins with. Raises ``RunError`` where a resumed run began with other

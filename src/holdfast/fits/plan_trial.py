@@ -24,11 +24,11 @@ from holdfast.control.choice import BETTER_LEVEL, checkpoint_figures, is_better,
 from holdfast.control.controller import MOST_STEPS
 from holdfast.control.ladder import Ladder
 from holdfast.core.records import Decision, Snapshot
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, factor_phrase
 from holdfast.fits.policies import planned_rates
 from holdfast.monitor.evidence import validation_losses
-from holdfast.recipe import Recipe, as_settings, override
-from holdfast.training.observe import FoldEvaluation
+from holdfast.recipe import Recipe
+from holdfast.recipe.recipe import parse
 
 # The learning rates of two plans differ from this factor on.
 FAR = Ladder().far
@@ -38,39 +38,39 @@ LENGTH = "epochs"
 NAME = "the default plan"
 # Makes a fit's plan with other settings of ``train``, ``None`` for those that are left open.
 Remake = Callable[[Mapping[str, object]], TrainingPlan]
+POLICY = "control.policy"
 ACTION = "Restart"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanTrial:
-    """A trial that has ended: why it was made, the ``settings`` of the default plan and those of
-    the recipe that they ``replaced``, the ``updates`` that it took on the first fold, and whether
-    it is ``kept``."""
+    """A trial that has ended: why it was made, the ``settings`` that the default plan has in place
+    of the recipe's, the ``updates`` that it took on the first fold, and whether it is ``kept``."""
 
     because: str
     settings: Mapping[str, Any]
-    replaced: Mapping[str, Any]
     updates: int
     kept: bool
 
     def to_record(self) -> dict[str, Any]:
         """An entry of ``trials`` in ``result.json``."""
-        settings = {"settings": dict(self.settings), "replaced": dict(self.replaced)}
-        action = {"action": ACTION, "because": self.because, **settings}
+        action = {"action": ACTION, "because": self.because, "settings": dict(self.settings)}
         place = {"name": NAME, "step": 0, "from_step": 0, "kept": self.kept, "fold": 1}
         return {**place, "updates": self.updates, "actions": [action]}
 
 
 def recipe_before_trials(fitted: FittedModel) -> Recipe:
-    """The recipe of a fit with the settings that it had before a default plan was kept. A fit on
-    other rows makes its own trial: the kept one was chosen by labels of this fit's rows."""
-    by_folds = fitted.job.out_of_fold
-    recipe: Recipe = fitted.recipe
-    for trial in by_folds.trials if isinstance(by_folds, FoldEvaluation) else ():
-        if trial["kept"]:
-            (action,) = trial["actions"]
-            recipe = override(recipe, as_settings(action["replaced"]))
-    return recipe
+    """The resolved recipe of a fit, with the settings of the plan as they were before a trial. A
+    fit on other rows makes its own trial: this one was decided by labels of this fit's rows."""
+    start = fitted.run_start
+    if start is None or not start.trials:
+        return fitted.recipe
+    return parse({**fitted.recipe.model_dump(), **start.requested}, "recipe")
+
+
+def not_tried(error: Exception) -> Decision:
+    """The decision of a run for which the default plan cannot be made."""
+    return Decision(POLICY, f"{NAME}: not tried", str(error))
 
 
 def settings_to_try(recipe: Recipe) -> list[str]:
@@ -113,9 +113,6 @@ def judge_trial(
     ]
     kept = best[0] is None or (best[1] is not None and not _is_better(best[0], best[1]))
     ratio = _ratio(own[0], usual[0])
-    times = max(ratio, 1 / ratio)
-    shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
-    factor = f"{shown} times" if ratio > 1 else f"1/{shown} of"
     rows = next((one.valid_losses.size for one in best if one is not None), 0)
     told = ["unknown" if one is None else checkpoint_figures(one) for one in best]
     if None in best:
@@ -126,19 +123,21 @@ def judge_trial(
         test = f"one-sided paired t-test, threshold p < {BETTER_LEVEL:g}"
         result = f"{NAME} {comparison} significantly worse ({test})"
     because = (
-        f"summed over all updates, the recipe's learning rates are {factor} the default plan's; "
+        f"summed over all updates, the recipe's learning rates are {factor_phrase(ratio)} the "
+        "default plan's; "
         f"calibrated loss on {count_phrase(rows, 'held-out row')}: {told[0]} (the recipe's plan), "
         f"{told[1]} ({NAME}); {result}"
     )
     before, after = (one[0].recipe.train for one in (own, usual))
-    changed = [one for one in (*OPEN, LENGTH) if getattr(after, one) != getattr(before, one)]
-    replaced, settings = (
-        {f"train.{name}": getattr(of_plan, name) for name in changed} for of_plan in (before, after)
-    )
+    settings = {
+        f"train.{name}": getattr(after, name)
+        for name in (*OPEN, LENGTH)
+        if getattr(after, name) != getattr(before, name)
+    }
     end = "kept" if kept else "undone"
-    decision = Decision("control.policy", f"{NAME}: {end}", because, prominent=True)
+    decision = Decision(POLICY, f"{NAME}: {end}", because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
-    return PlanTrial(because, settings, replaced, updates, kept), decision
+    return PlanTrial(because, settings, updates, kept), decision
 
 
 def _is_better(one: Snapshot, other: Snapshot) -> bool:

@@ -28,7 +28,7 @@ from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedDat
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
 from holdfast.control.ladder import Ladder
 from holdfast.core.decisions import decisions_to, notify, record_decisions, stage
-from holdfast.core.errors import Interrupted, RecipeError, SplitError
+from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
@@ -331,12 +331,8 @@ class LearningRows:
 
     def with_finished_folds(self) -> LearningRows:
         """The rows with the results of their folds, which are run now."""
-        try:
-            with stage("cross-fitting MiniLM (embedded)"):
-                runs = run_folds(self.prepared, self.train, self.folds, self.extended)
-        except Interrupted as error:
-            rule = "was interrupted before anything was written"
-            raise Interrupted("the run", rule) from error
+        with stage("cross-fitting MiniLM (embedded)"):
+            runs = run_folds(self.prepared, self.train, self.folds, self.extended)
         return replace(self, finished=runs)
 
     def blocks(self) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ EVIDENCE, LEAST_SHARE = 3.0, 0.05
 # of labels exchanged for the most similar class that finds 64 % instead of 52 % (four sets of 400
 # rows, two draws), with as few right ones among them. A third time finds few more.
 ROUNDS = 2
-# With more rows the probes take minutes.
+# With more training and validation rows the probes take minutes.
 MOST_ROWS = 3000
 # No class loses more of its rows.
 MOST_OF_CLASS = 0.5
@@ -97,8 +97,8 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
     if not has_classes(prepared):
         rule = "needs single texts with one class each"
         raise RecipeError(KEY, rule, recipe.task, "Leave it out.")
-    if len(positions) > MOST_ROWS:
-        because = f"{len(positions):,} training rows exceed the limit of {MOST_ROWS:,}"
+    if len(prepared) > MOST_ROWS:
+        because = f"{len(prepared):,} training and validation rows exceed {MOST_ROWS:,}"
         notify(Decision(KEY, "not checked", because))
         return positions
     rows, found = prepared.rows.take(positions), _found_in(prepared)

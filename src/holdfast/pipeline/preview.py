@@ -20,7 +20,7 @@ from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import folds_of, plan_to_try
 from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
-from holdfast.fits.plan_trial import FAR
+from holdfast.fits.plan_trial import FAR, POLICY, not_tried, settings_to_try
 from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest_limit
@@ -34,6 +34,7 @@ from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.step import train_step
 
 TIMED_STEPS = 3
+MAY_CHANGE = "the plan may change"
 
 
 def preview(recipe: Recipe) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     notify(*training_plan.decisions, *training_plan.findings)
     decisions: tuple[Decision, ...] = (*divided.decisions, *training_plan.decisions)
     base_models = learning.prepared.base_models
-    if base_models is not None and base_models.folds:
+    if base_models is not None and base_models.folds and not settings_to_try(divided.recipe):
         because = (
             f"train first fine-tunes MiniLM (embedded) in {base_models.folds} folds, and its gain "
             "over the linear probe may change this choice"
@@ -65,7 +66,8 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         notify(trial)
         decisions = (*decisions, trial)
     # K runs on all rows except one fold, and one run on all rows, cost as much as K runs on all.
-    fit_costs = max(1, folds) + (0 if trial is None else (folds - 1) / folds)
+    is_tried = trial is not None and trial.chosen == MAY_CHANGE
+    fit_costs = max(1, folds) + ((folds - 1) / folds if is_tried else 0)
     repetitions = fit_costs * max(1, len(learning.outer))
     splits = divided.splits
     findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
@@ -103,9 +105,8 @@ def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | Non
 
     try:
         usual = plan_to_try(own, folds_of(own, learning.train, learning.folds), remake)
-    except (MachineError, RecipeError):
-        # The run goes on without a trial, too.
-        usual = None
+    except (MachineError, RecipeError) as error:
+        return not_tried(error)
     if usual is None:
         return None
     because = (
@@ -113,7 +114,7 @@ def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | Non
         f"by a factor of {FAR:g} or more: `holdfast train` first runs one fold with both plans, "
         "and keeps the default plan unless it is significantly worse"
     )
-    return Decision("control.policy", "the plan may change", because, prominent=True)
+    return Decision(POLICY, MAY_CHANGE, because, prominent=True)
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:

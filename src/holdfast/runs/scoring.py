@@ -44,7 +44,6 @@ from holdfast.runs.start import OPENED
 from holdfast.stats.intervals import rate_gap
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
-from holdfast.training.observe import FoldEvaluation
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples
@@ -264,8 +263,7 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
     taken in all and planned at the beginning, the ``trials`` (of a cross-fitted run those on one
     ``fold``, with their ``updates``), and the ``optimism`` of selection. ``blocks`` are those of
     ``result.json`` with the scores of ``valid`` and ``test``."""
-    trained, advisor, by_folds = fitted.trained, fitted.job.advisor, fitted.job.out_of_fold
-    on_folds = by_folds.trials if isinstance(by_folds, FoldEvaluation) else ()
+    trained, advisor = fitted.trained, fitted.job.advisor
     trials = advisor.trials if isinstance(advisor, Controller) else ()
     steps_taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
     expected = choice_optimism(trained.evaluations, fitted.recipe.seed)
@@ -276,7 +274,7 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
         "steps": steps_taken,
         "planned_steps": fitted.training_plan.plan.steps,
         "trials": [
-            *on_folds,
+            *fitted.trials,
             *(
                 {
                     "name": one.name,

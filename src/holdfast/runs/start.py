@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, ScoringResult, TrainingPlan
-from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, RUN_START, is_finished
+from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, RUN_START, SEARCH, is_finished
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json, write_text
@@ -34,7 +34,6 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
-from holdfast.recipe import Recipe, read_recipe
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
@@ -43,6 +42,8 @@ from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from holdfast.recipe import Recipe
 
 
 # Settings that may change while a run is not finished: the paths of its files (the rows themselves
@@ -77,13 +78,16 @@ def finished_before(run: Path, resume: bool) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def interruptible(run: Path) -> Iterator[None]:
-    """Turn Ctrl-C into ``Interrupted``, whose message says how to resume the run."""
+    """Turn Ctrl-C into ``Interrupted``, whose message says how to resume the run, or that nothing
+    was written."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt) as error:
         name, rule = "the run", "was interrupted"
-        if not (run / RECIPE).exists():
+        if not ((run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()):
             raise Interrupted(name, f"{rule} before anything was written") from None
+        if isinstance(error, Interrupted):
+            raise
         remedy = "Continue it with the same command and --resume."
         raise Interrupted(name, rule, None, remedy) from None
 
@@ -107,6 +111,10 @@ def record_start(
         to_json([*divided.findings, *training_plan.findings]),
         to_json([*divided.decisions, *training_plan.decisions]),
         outer_recipes,
+        training_plan.trials,
+        training_plan.prepared.recipe.model_dump(mode="json", include={"train", "methods"})
+        if training_plan.trials
+        else {},
     )
     path = run / CHECKPOINTS / RUN_START
     if not resume:
@@ -132,6 +140,8 @@ def record_start(
         decisions=before["decisions"],
         # The recipe of a resumed run names its model, so no other is chosen then.
         outer_recipes=before.get("outer_recipes", ()),
+        trials=before.get("trials", ()),
+        requested=before.get("requested", {}),
     )
 
 
@@ -260,10 +270,14 @@ class RunFolder:
         """The folder of files that are removed when the run is finished."""
         return self._destination.run / CHECKPOINTS
 
-    def begun_recipe(self) -> Recipe | None:
-        """The recipe that a resumed run began with; ``None`` where nothing began."""
-        path = self.run / RECIPE
-        return read_recipe(path) if self._destination.resume and path.exists() else None
+    def begun_trials(self) -> Sequence[Mapping[str, Any]] | None:
+        """The trials of a resumed fit; ``None`` where none began."""
+        if not (self._destination.resume and (self.run / RECIPE).exists()):
+            return None
+        trials: Sequence[Mapping[str, Any]] = _read(self.checkpoints / RUN_START)[0].get(
+            "trials", ()
+        )
+        return trials
 
     def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Record what the run begins with, or compare it with the record of a resumed run.

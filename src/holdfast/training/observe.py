@@ -169,7 +169,7 @@ class FoldEvaluation:
     (one [n] per evaluation, in nats) and ``outputs`` (one [n, …] per evaluation) are results of
     ``Observer.measure``. ``probe`` [n, classes] are the logits of the folds' linear probes;
     ``curve`` is what else they measured on the rows. ``notes`` are the journal's lines about the
-    folds, ``trials`` the records of what a policy tried on one of them.
+    folds.
     """
 
     folds: int
@@ -179,7 +179,6 @@ class FoldEvaluation:
     probe: Floats
     curve: Any = None
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    trials: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:
         """The folds' results for all rows at the last evaluation not after ``step``."""
