@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -526,7 +527,7 @@ def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
     made = trainer(guard.callback(), learning_rate=1e-7)
     made.train()
     told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
-    assert re.search(r"e-0\d is 1\/[\d,]+ of the usual learning rate", told)
+    assert re.search(r"e-0\d is 1/[\d,]+ of the usual learning rate", told)
 
 
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
