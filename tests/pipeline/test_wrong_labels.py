@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.run_facts import LabelNoise
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits import cross_fitting
 from holdfast.fits import wrong_labels as module
@@ -155,7 +157,10 @@ def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) ->
     assert passes == [1]
     # The labels that are left would give too low a share of wrong ones in the verdict.
     facts = make_run_facts(fitted.training_plan)
-    known = [with_probe(one, fitted.listeners) for one in (facts, replace(facts, findings=()))]
+    curve = next(one.curve for one in fitted.listeners)
+    assert curve.labels is None
+    measured = SimpleNamespace(curve=replace(curve, labels=LabelNoise(0.1, 0.05, 0.2, 0.8, 0.3, 9)))
+    known = [with_probe(one, [measured]) for one in (facts, replace(facts, findings=()))]
     assert [one.label_noise is None for one in known] == [True, False]
     kept = np.asarray(fitted.training_plan.splits.train_rows.table.column("row"))
     assert (labels != classes)[kept].sum() < 0.4 * (labels != classes).sum()
