@@ -41,6 +41,11 @@ SIZES, SEEDS = (100, 400), 3
 GOOD = "without the fault"
 # For classes that are equally frequent in use, as in these test rows they nearly are.
 EVEN = "methods.balance.target=even"
+ARMS: dict[str, dict[str, Any]] = {
+    GOOD: {"control.policy": "stop"},
+    **{policy: {"control.policy": policy} for policy in POLICIES},
+    EVEN: {"methods.balance.target": "even"},
+}
 # Fewer of a class are refused.
 LEAST_OF_CLASS = 4
 RUN = ("rows", "data", "seed", "fault")
@@ -77,12 +82,8 @@ def run_one(cell: Cell) -> dict[str, Any]:
         parts = with_wrong_labels(parts, {**cell, "wrong": "random 0.2"})
     if cell["fault"] == SKEWED:
         parts = with_skewed_classes(parts, cell)
-    settings: dict[str, Any] = {"model.name": "embedded"}
-    if cell["arm"] in POLICIES:
-        settings["control.policy"] = cell["arm"]
-    if cell["arm"] == EVEN:
-        settings[EVEN.partition("=")[0]] = EVEN.partition("=")[2]
-    arm = Arm("holdfast", {**settings, **FAULTS.get(cell["fault"], {})}, whole=True)
+    settings = {"model.name": "embedded", **ARMS[cell["arm"]], **FAULTS.get(cell["fault"], {})}
+    arm = Arm("holdfast", settings, whole=True)
     return run_arm(arm, parts, seed=cell["seed"], threads=1).result
 
 

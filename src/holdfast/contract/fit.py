@@ -249,7 +249,7 @@ class TrainingPlan:
     may change, and limits and units derived from its training rows. ``memory`` is the estimate of
     its memory; ``prefix`` are the frozen first layers whose outputs are cached, if they are;
     ``watch`` what is generated at the evaluations; ``usual_rates`` the learning rates that are
-    known to work.
+    known to work; ``trials`` the records of other plans that were tried first.
     """
 
     prepared: PreparedData

@@ -44,7 +44,7 @@ from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
-from holdfast.recipe import as_settings
+from holdfast.recipe import Recipe, as_settings
 from holdfast.split.folds import Fold, Folds, make_folds
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
@@ -145,11 +145,7 @@ def cross_fit(
     # A search compares the settings that it gives.
     searched = any(key.startswith("train.") for key in as_settings(settings))
     if not (known or searched):
-        recipe = prepared.with_settings(settings)
-
-        def remake(train: Mapping[str, object]) -> TrainingPlan:
-            open_data = replace(prepared, recipe=recipe.with_changes(train=train))
-            return make_training_plan(open_data, rows, rows, (), checkpoints, cross_fitted=True)
+        remake = remake_by(prepared, prepared.with_settings(settings), rows, checkpoints)
 
         def answer(plan: TrainingPlan) -> FoldRun:
             accelerator = make_accelerator(plan.recipe.train.precision)
@@ -213,6 +209,18 @@ def _with_better_plan(
         trials=(trial.to_record(),),
     )
     return chosen, replace(run, **totals)
+
+
+def remake_by(
+    prepared: PreparedData, recipe: Recipe, rows: Ints, checkpoints: Path | None = None
+) -> Remake:
+    """Makes the plan of the fit on all ``rows`` by this recipe."""
+
+    def remake(train: Mapping[str, object]) -> TrainingPlan:
+        open_data = replace(prepared, recipe=recipe.with_changes(train=train))
+        return make_training_plan(open_data, rows, rows, (), checkpoints, cross_fitted=True)
+
+    return remake
 
 
 def plan_to_try(own: TrainingPlan, folds: Folds, remake: Remake) -> TrainingPlan | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.cross_fitting import folds_of, plan_to_try
+from holdfast.fits.cross_fitting import folds_of, plan_to_try, remake_by
 from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
 from holdfast.fits.plan_trial import FAR, POLICY, not_tried, settings_to_try
@@ -34,7 +32,6 @@ from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.step import train_step
 
 TIMED_STEPS = 3
-MAY_CHANGE = "the plan may change"
 
 
 def preview(recipe: Recipe) -> dict[str, Any]:
@@ -61,13 +58,11 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         provisional = Decision("base model", "may change", because, prominent=True)
         notify(provisional)
         decisions = (*decisions, provisional)
-    trial = _trial_decision(learning, training_plan)
-    if trial is not None:
-        notify(trial)
-        decisions = (*decisions, trial)
+    usual, trial = _plan_to_try(learning, training_plan)
+    notify(*trial)
+    decisions = (*decisions, *trial)
     # K runs on all rows except one fold, and one run on all rows, cost as much as K runs on all.
-    is_tried = trial is not None and trial.chosen == MAY_CHANGE
-    fit_costs = max(1, folds) + ((folds - 1) / folds if is_tried else 0)
+    fit_costs = max(1, folds) + (0 if usual is None else (folds - 1) / folds)
     repetitions = fit_costs * max(1, len(learning.outer))
     splits = divided.splits
     findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
@@ -93,28 +88,25 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _trial_decision(learning: LearningRows, own: TrainingPlan) -> Decision | None:
-    """Whether the first fold is run with the default plan, too."""
+def _plan_to_try(
+    learning: LearningRows, own: TrainingPlan
+) -> tuple[TrainingPlan | None, tuple[Decision, ...]]:
+    """The default plan, where the first fold is run with it too, and what is said of it."""
     if not learning.folds:
-        return None
-
-    def remake(train: Mapping[str, object]) -> TrainingPlan:
-        prepared = learning.prepared
-        open_data = replace(prepared, recipe=prepared.recipe.with_changes(train=train))
-        return make_training_plan(open_data, learning.train, learning.valid, cross_fitted=True)
-
+        return None, ()
+    remake = remake_by(learning.prepared, learning.prepared.recipe, learning.train)
     try:
         usual = plan_to_try(own, folds_of(own, learning.train, learning.folds), remake)
     except (MachineError, RecipeError) as error:
-        return not_tried(error)
+        return None, (not_tried(error),)
     if usual is None:
-        return None
+        return None, ()
     because = (
         "summed over all updates, the learning rates of this plan differ from the default plan's "
         f"by a factor of {FAR:g} or more: `holdfast train` first runs one fold with both plans, "
         "and keeps the default plan unless it is significantly worse"
     )
-    return Decision(POLICY, MAY_CHANGE, because, prominent=True)
+    return usual, (Decision(POLICY, "the plan may change", because, prominent=True),)
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:
