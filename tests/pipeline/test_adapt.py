@@ -15,6 +15,7 @@ from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Remedy
+from holdfast.control.record import optimism_sentence
 from holdfast.control.replay import read_events, replay
 from holdfast.control.sight import Sight
 from holdfast.core.actions import ScaleLearningRate, to_record
@@ -25,7 +26,6 @@ from holdfast.fits.fit import fit
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
-from holdfast.runs.scoring import _sentence
 from holdfast.tasks import task_definition
 
 TRAIN, VALID = np.arange(0, 120), np.arange(120, 200)
@@ -249,11 +249,11 @@ def test_the_result_and_the_page_say_what_was_tried_and_what_choosing_is_worth(w
 
 def test_an_optimism_of_mere_rounding_is_not_printed_as_a_number() -> None:
     none = Optimism("accuracy", 1e-16, 0.0, 0.0, 12, 60)
-    told = _sentence(none, Estimate(1e-16, -0.1, 0.1))
+    told = optimism_sentence(none, Estimate(1e-16, -0.1, 0.1))
     assert "inflates its validation score by less than 0.01 points of accuracy on average" in told
     assert "here it equals the test score (95 % CI of the difference -10 to +10)." in told
     some = Optimism("accuracy", 0.012, 0.0, 0.03, 12, 60)
-    assert "by about 1.2 points of accuracy on average" in _sentence(some, Estimate(0.02))
+    assert "by about 1.2 points of accuracy on average" in optimism_sentence(some, Estimate(0.02))
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ from holdfast.contract.extra_features import FOLDER
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, ScoringRequest, ScoringResult
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
-from holdfast.control.choice import Optimism, choice_optimism
-from holdfast.control.controller import Controller
+from holdfast.control.choice import Optimism
+from holdfast.control.record import control_block
 from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, replacing_folder
 from holdfast.core.input_errors import surviving_defects
@@ -192,7 +192,16 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
         ),
         **scored.blocks,
         **_run_blocks(fitted, scored),
-        "control": control_block(fitted, scored.blocks),
+        "control": control_block(
+            recipe.control.policy,
+            fitted.trained.evaluations,
+            fitted.job.advisor,
+            lambda expected: _observed_optimism(expected, scored.blocks),
+            last_step=fitted.trained.last_step,
+            planned_steps=training_plan.plan.steps,
+            seed=recipe.seed,
+            earlier_trials=fitted.trials,
+        ),
         "timing": {**timing, "know_s": round(scored.analyses_s, 3)},
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [
@@ -258,45 +267,6 @@ def write_pages(run: Path) -> dict[str, Any]:
     return read_result(run)
 
 
-def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
-    """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
-    taken in all and planned at the beginning, the ``trials`` (of a cross-fitted run those on one
-    ``fold``, with their ``updates``), and the ``optimism`` of selection. ``blocks`` are those of
-    ``result.json`` with the scores of ``valid`` and ``test``."""
-    trained, advisor = fitted.trained, fitted.job.advisor
-    trials = advisor.trials if isinstance(advisor, Controller) else ()
-    steps_taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
-    expected = choice_optimism(trained.evaluations, fitted.recipe.seed)
-    observed = _observed_optimism(expected, blocks) if expected is not None else None
-    return {
-        "policy": fitted.recipe.control.policy,
-        "looks": len(trained.evaluations),
-        "steps": steps_taken,
-        "planned_steps": fitted.training_plan.plan.steps,
-        "trials": [
-            *fitted.trials,
-            *(
-                {
-                    "name": one.name,
-                    "step": one.step,
-                    "from_step": one.from_step,
-                    "kept": one.kept,
-                    "actions": list(one.done),
-                }
-                for one in trials
-            ),
-        ],
-        "optimism": None
-        if expected is None or observed is None
-        else {
-            "metric": expected.metric,
-            "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
-            "seen": observed.to_json(),
-            "because": _sentence(expected, observed),
-        },
-    }
-
-
 def _observed_optimism(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
     """The validation score minus the test score: the selected checkpoint appears better by this
     amount than it is, or worse by chance."""
@@ -316,37 +286,6 @@ def _score_of(blocks: Mapping[str, object], name: str, metric: str) -> tuple[flo
     score = (block.get("metrics") or {}).get(metric) or {}
     value = score.get("value") if isinstance(score, dict) else score
     return (float(value), int(block["n"])) if value is not None and block.get("n") else None
-
-
-def _sentence(expected: Optimism, observed: Estimate) -> str:
-    scale, unit, threshold = (
-        (100.0, " points of accuracy", 0.01)
-        if expected.metric == "accuracy"
-        else (1.0, " nats", 1e-4)
-    )
-    inflation = scale * expected.value
-    # Draws that all select the same evaluation differ only by rounding.
-    flattered = (
-        f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
-    )
-    sentence_start = (
-        f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
-        f"validation rows, which inflates its validation score {flattered}{unit} on average"
-    )
-    if observed.value is None:
-        return f"{sentence_start}."
-    interval = (
-        f" (95 % CI of the difference {scale * observed.low:+.2g} to {scale * observed.high:+.2g})"
-        if observed.low is not None and observed.high is not None
-        else ""
-    )
-    gap = scale * abs(observed.value)
-    if gap < threshold:
-        return f"{sentence_start}; here it equals the test score{interval}."
-    comparison = "better" if observed.value >= 0 else "worse"
-    return (
-        f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
-    )
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:

@@ -528,6 +528,29 @@ def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
     made.train()
     told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
     assert re.search(r"e-0\d is 1/[\d,]+ of the usual learning rate", told)
+    change = next(i for i, line in enumerate(lines) if "learning rate × " in line)
+    assert re.match(r"step \d+: learning rate × [\de.+]+: 1e-07 is 1/", lines[change])
+    control = json.loads((guard.folder / "result.json").read_text("utf-8"))["control"]  # type: ignore[operator]
+    assert control["policy"] == "adapt"
+    assert control["looks"] == len(guard.history)
+    assert control["steps"] == control["planned_steps"] == made.state.global_step
+    (trial,) = control["trials"]
+    assert f"step {trial['step']}: " in lines[change]
+    assert trial["actions"][0]["action"] == "ScaleLearningRate"
+    assert control["optimism"]["seen"]["value"] is None
+    page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    end = "kept" if trial["kept"] else "undone"
+    assert f"the run tried {trial['name']}, starting from step {trial['step']}: {end}." in page
+    assert "was chosen among" in page
+
+
+def test_a_guard_that_observes_reports_no_choice(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(policy="off", looks=2, say=lines.append)
+    trainer(guard.callback(), max_steps=8, eval_strategy="no").train()
+    control = json.loads((guard.folder / "result.json").read_text("utf-8"))["control"]  # type: ignore[operator]
+    assert control["trials"] == []
+    assert control["optimism"] is None
+    assert "was chosen among" not in (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
 
 
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:

@@ -18,6 +18,7 @@ import torch
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
 from holdfast.control.choice import explain_choice, lowest_calibrated
+from holdfast.control.record import control_block
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
     TOKEN,
@@ -140,6 +141,15 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
             "last_step": history[-1].step,
             "stopped_because": engine.stop_because or "the trainer ended the run",
             "actions": outcome.actions_block(engine.actions),
+            "control": control_block(
+                policy,
+                engine.snapshots,
+                engine.rules.advisor,
+                None if policy == "off" else lambda _: Estimate(None, why=NO_TEST),
+                last_step=history[-1].step,
+                planned_steps=facts.planned_steps,
+                seed=seed,
+            ),
             "probes": {"memorization": None, "forgetting": None},
             "timing": {
                 **dict.fromkeys(("total_s", "train_s"), round(total, 3)),

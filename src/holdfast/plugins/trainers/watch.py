@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from holdfast.core.actions import Continue, RollBack, to_record
+from holdfast.core.actions import Continue, RollBack, Stop, to_record
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.monitor.judge import judge
 from holdfast.plugins.trainers.foreign import ForeignRun, user_code
 from holdfast.plugins.trainers.weights import WeightCopies, without_side_effects
+from holdfast.terminal.progress import describe_actions
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import Journal
 from holdfast.training.restore import RestorePoint, SavedWeights
@@ -144,7 +145,12 @@ class TrainerRun:
         if snapshots and snapshots[-1].step >= step:
             return
         self._position = (step, epoch, examples_seen, rate)
+        before = len(self.engine.actions)
         self.engine.evaluate()
+        done = [action for _, action in self.engine.actions[before:]]
+        # The engine reports a stop itself.
+        for words in describe_actions([one for one in done if not isinstance(one, Stop)]):
+            self._log(f"step {step}: {words}")
 
     def restore(self, step: int) -> None:
         """Restore the best checkpoint, where the guard may act."""

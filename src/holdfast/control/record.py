@@ -1,0 +1,93 @@
+"""What a policy tried in a run, and what choosing among its evaluations is worth: ``control`` of
+``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from holdfast.control.choice import Optimism, choice_optimism
+from holdfast.control.controller import Controller
+from holdfast.core.records import Estimate, Snapshot
+
+# Of a metric: its factor, its unit, and the smallest amount that is named.
+UNITS = {"accuracy": (100.0, " points of accuracy", 0.01), "loss": (1.0, " nats", 1e-4)}
+
+
+def control_block(
+    policy: str,
+    evaluations: Sequence[Snapshot],
+    advisor: object,
+    observe: Callable[[Optimism], Estimate] | None,
+    *,
+    last_step: int,
+    planned_steps: int | None,
+    seed: int,
+    earlier_trials: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
+    taken in all and planned at the beginning, the ``trials`` (of a cross-fitted run those on one
+    ``fold``, with their ``updates``), and the ``optimism`` of selection.
+
+    ``observe`` gives the validation score minus the test score for an expected optimism, and is
+    ``None`` where no checkpoint is chosen; ``earlier_trials`` ended before the first evaluation.
+    """
+    trials = advisor.trials if isinstance(advisor, Controller) else ()
+    expected = choice_optimism(evaluations, seed) if observe is not None else None
+    observed = observe(expected) if observe is not None and expected is not None else None
+    return {
+        "policy": policy,
+        "looks": len(evaluations),
+        "steps": advisor.steps_taken if isinstance(advisor, Controller) else last_step,
+        "planned_steps": planned_steps,
+        "trials": [
+            *earlier_trials,
+            *(
+                {
+                    "name": one.name,
+                    "step": one.step,
+                    "from_step": one.from_step,
+                    "kept": one.kept,
+                    "actions": list(one.done),
+                }
+                for one in trials
+            ),
+        ],
+        "optimism": None
+        if expected is None or observed is None
+        else {
+            "metric": expected.metric,
+            "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
+            "seen": observed.to_json(),
+            "because": optimism_sentence(expected, observed),
+        },
+    }
+
+
+def optimism_sentence(expected: Optimism, observed: Estimate) -> str:
+    """Over how many evaluations and rows the checkpoint was chosen, and what that adds to its score
+    on average and, where there are test rows, here."""
+    scale, unit, threshold = UNITS[expected.metric]
+    inflation = scale * expected.value
+    # Draws that all select the same evaluation differ only by rounding.
+    flattered = (
+        f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
+    )
+    sentence_start = (
+        f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
+        f"validation rows, which inflates its validation score {flattered}{unit} on average"
+    )
+    if observed.value is None:
+        return f"{sentence_start}."
+    interval = (
+        f" (95 % CI of the difference {scale * observed.low:+.2g} to {scale * observed.high:+.2g})"
+        if observed.low is not None and observed.high is not None
+        else ""
+    )
+    gap = scale * abs(observed.value)
+    if gap < threshold:
+        return f"{sentence_start}; here it equals the test score{interval}."
+    comparison = "better" if observed.value >= 0 else "worse"
+    return (
+        f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
+    )
