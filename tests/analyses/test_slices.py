@@ -314,14 +314,18 @@ def test_the_whole_question_from_what_was_said_of_two_sides(
 
     valid, test = told(20, "valid"), told(30, "test")
     assert valid.groups is not None
-    found = find_slices(valid, told(40, "train"), {}, 0)
+    train = told(40, "train")
+    found = find_slices(valid, train, {}, 0)
     assert isinstance(found, Hypotheses)
-    block = confirm_slices(found, test, {}, 0)
+    texts = tuple(train.table.column("text"))
+    block = confirm_slices(found, test, {}, 0, RowFacts(400, texts))
     assert block["n_candidates"] == len(block["found"]) + len(block["undecided"])
     assert any('"teal"' in one["slice"] for one in block["found"])
     assert block["found"][0]["expected_by_confidence"] == pytest.approx(0.1)
     assert 0 < block["false_alarm_rate"]["value"] <= 0.05
-    assert block == confirm_slices(found, test, {}, 0)
+    (teal,) = (one for one in block["found"] if one["slice"] == 'texts with "teal"')
+    assert teal["train_share"] == np.mean(["teal" in text.split() for text in texts])
+    assert block == confirm_slices(found, test, {}, 0, RowFacts(400, texts))
 
 
 def test_too_few_rows_are_said_to_be_too_few(make_table: Callable[..., Table]) -> None:

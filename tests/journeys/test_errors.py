@@ -17,6 +17,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.run_files import read_result
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.runs.finished_run import FinishedRun
 
 
 @pytest.fixture(scope="module")
@@ -50,18 +51,23 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
     done = holdfast("errors", failing_run)
     assert done.code == 0
     assert "! rows with shop = C" in done.out
+    run = FinishedRun(failing_run)
+    shops = run.other_columns(run.train_rows)["shop"]
+    share = found[0]["train_share"]
+    assert share == shops.count("C") / len(shops)
+    assert f"; {100 * share:.0f} % of the training rows" in " ".join(done.out.split())
     assert "False alarms" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     page = (failing_run / "report.html").read_text("utf-8")
     assert "rows with shop = C" in page
     assert 'id="slices"' in page
+    assert f"{100 * share:.1f}\u00a0% of the training rows are rows with shop = C." in page
 
 
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
     failing_run: Path, holdfast: Callable[..., Any], tmp_path: Path
 ) -> None:
     from holdfast.analyses.errors.analysis import failing_slices, wrong_rows
-    from holdfast.runs.finished_run import FinishedRun
 
     shown = json.loads(holdfast("errors", failing_run, "--json", "--quiet").out)
     result = read_result(failing_run)
@@ -88,8 +94,6 @@ def test_confusions_count_what_the_matrix_counts(failing_run: Path) -> None:
 
 
 def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
-    from holdfast.runs.finished_run import FinishedRun
-
     hardest = read_result(failing_run)["errors"]["hardest"]
     again = FinishedRun(failing_run)
     train_rows, test = set(again.table("train").column("row")), again.told("test")

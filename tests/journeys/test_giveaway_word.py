@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,3 +37,13 @@ def test_a_word_that_gives_a_class_away_is_said_on_the_terminal_and_on_top_of_th
     assert found == (["zorvex"] if share else [])
     assert (f"Warning {told}" in said) == bool(share)
     assert (told in page) == bool(share)
+    if not share:
+        return
+    option = re.search(r"--set '[^']*'", said)
+    assert option is not None
+    done = holdfast("train", path, "--out", tmp_path / "again", *sets, *shlex.split(option[0]))
+    assert done.code == 0, done.err
+    result = json.loads((tmp_path / "again" / "result.json").read_text("utf-8"))
+    (change,) = (one for one in result["decisions"] if one["what"] == "enrich")
+    assert change["chosen"] == "delete_terms (share 0.5, copies 0, similarity 0)"
+    assert "'zorvex " in change["because"]

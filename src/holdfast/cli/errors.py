@@ -58,6 +58,7 @@ class SliceJson(TypedDict):
     value: EstimateJson
     rest: EstimateJson
     because: NotRequired[str]
+    train_share: NotRequired[float | None]
 
 
 class SlicesJson(TypedDict, total=False):
@@ -130,7 +131,7 @@ def _slices(block: SlicesJson) -> list[str]:
         f"{len(confirmed)} confirmed."
     ]
     rate = block.get("what") == "wrong"
-    lines += [f"  ! {_slice(one, rate)}" for one in confirmed]
+    lines += [f"  ! {_slice(one, rate)}{_train_share(one)}" for one in confirmed]
     lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MAX_LISTED]]
     if len(undecided) > MAX_LISTED:
         more = len(undecided) - MAX_LISTED
@@ -157,6 +158,11 @@ def _slice(one: SliceJson, rate: bool) -> str:
         return f"{name}: {_span(value)}; other rows {rest['value']:.3g}"
     wrong = _span(value, 100, " %")
     return f"{name}: error rate {wrong}; other rows {100 * rest['value']:.0f} %"
+
+
+def _train_share(one: SliceJson) -> str:
+    share = one.get("train_share")
+    return "" if share is None else f"; {100 * share:.0f} % of the training rows"
 
 
 def _span(value: Mapping[str, Any], times: int = 1, unit: str = "") -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 # What a setting that may hold a secret is shown as.
 HIDDEN_VALUE = "(set; it stands in recipe.yaml alone)"
+# The setting with terms that half of the training texts are used without.
+DELETED = "augment.delete_terms.terms"
 # What the gate of an update decided (``update.gate.decision`` of result.json), as it is called.
 GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "inconclusive"}
 
@@ -33,6 +37,11 @@ def factor_phrase(ratio: float) -> str:
     times = max(ratio, 1 / ratio)
     shown = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
     return f"{shown} times" if ratio > 1 else f"1/{shown} of"
+
+
+def list_option(key: str, values: Sequence[str]) -> str:
+    """The option that sets ``key`` to a list of texts, as a shell needs it."""
+    return f"--set {shlex.quote(f'{key}={json.dumps(list(values), ensure_ascii=False)}')}"
 
 
 def interval_phrase(

@@ -107,6 +107,11 @@ class Cue:
         )
 
     @property
+    def is_term(self) -> bool:
+        """Whether its value is a piece of the text, which can be deleted."""
+        return self.is_content and self.cue_type != "shape" and bool(self.value)
+
+    @property
     def is_word(self) -> bool:
         """Whether it is a word of letters or digits at any position, possibly with punctuation
         (``app?``)."""

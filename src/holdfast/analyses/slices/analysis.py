@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,13 +89,28 @@ def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) ->
 
 
 def confirm_slices(
-    hypotheses: Hypotheses, test: Predictions, columns: Columns, seed: int
+    hypotheses: Hypotheses, test: Predictions, columns: Columns, seed: int, train: RowFacts
 ) -> dict[str, Any]:
-    """The ``slices`` block of the run: each candidate tested once on the test rows."""
+    """The ``slices`` block of the run: each candidate tested once on the test rows; and how many of
+    the training rows it has."""
     facts = with_space(RowFacts(len(test), read_texts(test.table), columns), hypotheses.space)
     tested = confirm_candidates(hypotheses.candidates, facts, slice_data(test), seed=seed)
+    train = with_space(train, hypotheses.space)
+    tested = tuple(replace(one, train_share=_share_of(one.candidate, train)) for one in tested)
     n = {"validation": hypotheses.n, "test": len(test)}
     return {**slices_block(tested, FALSE_ALARMS), "what": hypotheses.measure, "rows": n}
+
+
+def training_facts(session: Session, columns: bool = True) -> RowFacts:
+    """The facts of the training rows: of at most ``MAX_ROWS``, evenly spaced."""
+    table = session.train_rows
+    table = table.take(np.arange(0, len(table), max(1, -(-len(table) // MAX_ROWS))))
+    others = session.other_columns(table) if columns else {}
+    return RowFacts(len(table), read_texts(table), others)
+
+
+def _share_of(candidate: SliceCandidate, facts: RowFacts) -> float | None:
+    return float(candidate.condition.holds(facts).mean()) if len(facts) else None
 
 
 def with_space(facts: RowFacts, space: Space | None) -> RowFacts:
@@ -136,7 +151,8 @@ def find(session: Session) -> Hypotheses | NoAnswer:
 
 
 def confirm(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    return confirm_slices(hypotheses, test, session.other_columns(test.table), session.recipe.seed)
+    columns, train = session.other_columns(test.table), training_facts(session)
+    return confirm_slices(hypotheses, test, columns, session.recipe.seed, train)
 
 
 ANALYSIS = Analysis("slices", ("slices",), find, confirm)
@@ -164,7 +180,8 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
 
 
 def confirm_topics(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    return confirm_slices(hypotheses, test, {}, session.recipe.seed)
+    train = training_facts(session, columns=False)
+    return confirm_slices(hypotheses, test, {}, session.recipe.seed, train)
 
 
 # Only the command runs this: it is a second test on the stored predictions.
@@ -180,8 +197,8 @@ EXAMPLES = 3
 class TestedSlice:
     """A candidate with its result on the test rows. ``value`` is the mean error over its ``n``
     rows, ``rest`` that over all others; ``p_value`` is adjusted by Holm's procedure; ``more_rows``
-    is how many more test rows would decide it, and ``because`` says so, or why no number is
-    given."""
+    is how many more test rows would decide it, and ``because`` says so, or why no number is given.
+    ``train_share`` is the share of the training rows that are in the slice."""
 
     candidate: SliceCandidate
     n: int
@@ -194,6 +211,7 @@ class TestedSlice:
     more_rows: int | None
     because: str
     rows: tuple[int, ...]
+    train_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         candidate = self.candidate
@@ -214,6 +232,7 @@ class TestedSlice:
             "more_rows": self.more_rows,
             "because": self.because,
             "rows": list(self.rows),
+            "train_share": self.train_share,
         }
 
 

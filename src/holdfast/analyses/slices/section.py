@@ -32,6 +32,8 @@ def slices(run: RunFiles) -> Document | None:
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
         caption = "Slices with more errors on the test rows"
         parts.append(_table(caption, measure, f"{test}, Holm", lines))
+        if advice := _advice(confirmed[0]):
+            parts.append(Passage(advice))
     if undecided:
         lines = tuple(_line(one, name, one.text("because")) for one in undecided)
         table = _table("Inconclusive slices", measure, "What would decide it", lines)
@@ -64,6 +66,17 @@ def _sentence(block: Block, confirmed: list[Block], measure: str) -> str:
         f"{start}The slice that costs most: {worst['slice']}; error rate "
         f"{number(worst.estimate('value').value, 'error')}, other rows "
         f"{number(worst.estimate('rest').value, 'error')}."
+    )
+
+
+def _advice(worst: Block) -> str:
+    """What reduces the errors of the slice that costs most; empty for runs of older versions."""
+    share = worst.get("train_share")
+    if share is None:
+        return ""
+    return (
+        f"To reduce these errors, label more rows like these: {number(share, 'error')} of the "
+        f"training rows are {worst['slice']}."
     )
 
 

@@ -181,7 +181,7 @@ class Counterfactual(EachText):
     axes: tuple[str, ...] = setting(())
     terms: str = setting(BUILT_IN)
     insert: bool = setting(False)
-    keeps_names = False
+    may_lose = frozenset({"names"})
 
     def change(self, text: str, rng: np.random.Generator) -> str:
         """Apply ``any_group`` for each axis in turn."""

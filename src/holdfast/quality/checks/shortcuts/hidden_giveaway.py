@@ -10,12 +10,13 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import DELETED, list_option, list_phrase
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.cues import (
     DOMINANT_CLASS_SHARE,
     MIN_ROWS_WITH_WORD,
+    Cue,
     CueCandidate,
     find_cue_candidates,
     is_in_class_name,
@@ -85,12 +86,22 @@ def hidden_giveaway(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"shortcut: a feature that is not content predicts the class: {shown}",
-        "Remove it from the texts, or add it to the texts of every class. Otherwise the model may "
-        "rely on it and fail where it is missing.",
+        _remedy([one.cue for one in unexplained]),
         score=share,
         severity="error" if share > SERIOUS_SHARE else "warn",
         examples=examples,
     )
+
+
+def _remedy(cues: Sequence[Cue]) -> str:
+    remedy = (
+        "Remove it from the texts, or add it to the texts of every class. Otherwise the model may "
+        "rely on it and fail where it is missing."
+    )
+    terms = [one.value for one in cues if one.is_term]
+    if not terms:
+        return remedy
+    return f"{remedy} To train on the texts without it too, use {list_option(DELETED, terms)}."
 
 
 def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
