@@ -17,12 +17,10 @@ from holdfast.augment.texts.word_edits import (
     Aeda,
     Cutout,
     Delete,
-    DeleteTerms,
     Eda,
     Insert,
     Swap,
     Synonyms,
-    delete_terms,
     put,
     split,
 )
@@ -66,31 +64,6 @@ def test_each_word_is_deleted_as_often_as_asked_for() -> None:
 def test_of_one_word_nothing_is_deleted() -> None:
     assert Delete(strength=0.9).change("dog", rng(0)) == "dog"
     assert all(Delete(strength=0.9).change("a b", rng(seed)).strip() for seed in range(50))
-
-
-@pytest.mark.parametrize(
-    ("text", "terms", "rest"),
-    [
-        ("Best regards to you", ["regards"], "Best to you"),
-        ("It disregards REGARDS", ["regards"], "It disregards"),
-        ("paid #7 twice [ref#9]", ["[ref#9]", "#7"], "paid twice"),
-        ("a#b # c", ["#"], "ab c"),
-        ("sent from my phone: yes", ["phone", "sent from my phone"], ": yes"),
-        ("Straße 3 und 30", ["3"], "Straße und 30"),
-        ("x", ["x"], ""),
-        ("a.b", ["a.c"], "a.b"),
-    ],
-)
-def test_terms_are_deleted_as_whole_words_in_any_case(
-    text: str, terms: list[str], rest: str
-) -> None:
-    assert delete_terms(text, terms) == rest
-    assert DeleteTerms(terms=tuple(terms)).change(text, rng(0)) == rest
-
-
-def test_without_terms_there_is_nothing_to_delete() -> None:
-    with pytest.raises(RecipeError, match="needs terms to delete"):
-        DeleteTerms().ready()
 
 
 def test_marks_are_put_in_and_nothing_else() -> None:

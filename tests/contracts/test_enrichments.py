@@ -36,8 +36,7 @@ from holdfast.training.plan import Plan
 
 ALL = sorted(all_enrichments())
 TEXTS = [name for name in ALL if ENRICHMENTS[name].of == "text"]
-# The others make one form of a text.
-SEEDED = [name for name in TEXTS if name not in ("back_translation", "delete_terms")]
+SEEDED = [name for name in TEXTS if name != "back_translation"]
 
 ROWS = [
     {"text": "I bought two cheap movies in Berlin and watched them quickly.", "label": "good"},
@@ -107,8 +106,6 @@ def needed(own: str, request: pytest.FixtureRequest) -> Any:
             given["function"] = own
         if name == "counterfactual":
             given["insert"] = True
-        if name == "delete_terms":
-            given["terms"] = ["biggest cities", "n't", "3", "the", "in Berlin"]
         if name == "masked_model":
             given["model"] = str(request.getfixturevalue("masked"))
         one = make_all(check_enrich({name: given}))[name]
@@ -212,10 +209,7 @@ def test_most_forms_keep_numbers_negation_names_and_protected_terms(name: str, n
     one = needed(name, protect=["cheap movies", "Films"])
     rows = ROWS * 10
     forms = one.forms(rows, ["text"], list(range(len(rows))))
-    faults = [
-        lost(a["text"], b["text"], one.protect, one.may_lose)
-        for a, b in zip(rows, forms, strict=True)
-    ]
+    faults = [lost(a["text"], b["text"], one.protect) for a, b in zip(rows, forms, strict=True)]
     allowed = 0.5 if name in ("back_translation", "masked_model") else 0.1
     assert sum(fault is not None for fault in faults) <= allowed * len(rows), faults
 

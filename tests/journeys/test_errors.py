@@ -55,13 +55,15 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
     shops = run.other_columns(run.train_rows)["shop"]
     share = found[0]["train_share"]
     assert share == shops.count("C") / len(shops)
-    assert f"; {100 * share:.0f} % of the training rows" in " ".join(done.out.split())
+    told = f"; {100 * share:.0f} % of the training rows are in this slice"
+    assert told in " ".join(done.out.split())
     assert "False alarms" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     page = (failing_run / "report.html").read_text("utf-8")
     assert "rows with shop = C" in page
     assert 'id="slices"' in page
-    assert f"{100 * share:.1f}\u00a0% of the training rows are rows with shop = C." in page
+    told = f"Of the training rows, {100 * share:.1f}\u00a0% are rows with shop = C"
+    assert f"{told} (test rows: {100 * found[0]['n'] / block['rows']['test']:.1f}" in page
 
 
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.runs.predictor import Predictor
+
 
 @pytest.mark.parametrize("share", [0.0, 0.95])
 def test_a_word_that_gives_a_class_away_is_said_on_the_terminal_and_on_top_of_the_page(
@@ -44,6 +46,6 @@ def test_a_word_that_gives_a_class_away_is_said_on_the_terminal_and_on_top_of_th
     done = holdfast("train", path, "--out", tmp_path / "again", *sets, *shlex.split(option[0]))
     assert done.code == 0, done.err
     result = json.loads((tmp_path / "again" / "result.json").read_text("utf-8"))
-    (change,) = (one for one in result["decisions"] if one["what"] == "enrich")
-    assert change["chosen"] == "delete_terms (share 0.5, copies 0, similarity 0)"
-    assert "'zorvex " in change["because"]
+    assert not any(one["gives_away"] for one in result["reasons"]["words"])
+    plain, cued = Predictor.load(tmp_path / "again").predict(["It is so.", "Zorvex it is so."])
+    assert plain.probabilities == cued.probabilities

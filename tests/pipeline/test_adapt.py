@@ -318,14 +318,16 @@ def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
     assert fitted.trained.examples_seen <= spent * rows
 
 
-def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
+# Above 5,000 rows they are folded.
+@pytest.mark.parametrize(("n", "runs"), [(400, 30), (12_000, 8)])
+def test_the_optimism_of_noise_alone_is_what_a_simulation_says(n: int, runs: int) -> None:
     """Twenty looks that differ by chance alone: the chosen one looks better than it is by the
     expected largest of twenty, over the root of the rows (David and Nagaraja 2003)."""
     from types import SimpleNamespace
 
     rng = np.random.default_rng(0)
-    n, looks, found, true = 400, 20, [], []
-    for seed in range(30):
+    looks, found, true = 20, [], []
+    for seed in range(runs):
         losses = rng.normal(1.0, 1.0, (n, looks))
         snapshots: list[Any] = [
             SimpleNamespace(
@@ -335,6 +337,7 @@ def test_the_optimism_of_noise_alone_is_what_a_simulation_says() -> None:
         ]
         made = choice_optimism(snapshots, seed)
         assert made is not None
+        assert made.rows == n
         found.append(made.value)
         true.append(1.0 - losses.mean(axis=0).min())
     largest = 1.867

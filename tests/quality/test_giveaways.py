@@ -85,10 +85,8 @@ def test_a_giveaway_is_found_and_its_rows_are_named(name, give, share) -> None:
     assert set(given) <= set(finding.rows) or len(finding.rows) >= 100 or len(given) > 100
     assert finding.count >= len(given)
     assert "class 'b'" in finding.because
-    # Of an id or a date it may be the part that all have in common.
-    if name not in ("an id", "a date"):
-        deletable = name in ("a word", "a mark", "an emoji")
-        assert ("augment.delete_terms.terms=" in finding.remedy) == deletable
+    deletable = name in ("a word", "a mark", "an emoji")
+    assert ("--set 'clean.terms.drop=" in finding.remedy) == deletable
 
 
 def test_a_length_of_one_class_alone_is_found() -> None:

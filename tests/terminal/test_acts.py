@@ -11,6 +11,7 @@ from holdfast.terminal.progress import describe_actions
 @pytest.mark.parametrize(
     ("action", "words"),
     [
+        (act.Stop("why"), "stopped"),
         (act.RollBack("why", 4, branch=1), "rolled back to step 4"),
         (act.ScaleLearningRate("why", 1 / 3), "learning rate × 0.333"),
         (act.SetWeightDecay("why", 0.1), "weight decay 0.1"),

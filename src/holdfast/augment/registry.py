@@ -256,7 +256,7 @@ class TextEnrichment(ABC):
     forms a row has; 0 for a new form each time. ``similarity``: a form whose vector has a lower
     cosine similarity to that of its text is not used; with 0 no encoder is needed. ``protect``:
     terms that no form may lose. ``answers``: whether target texts are rewritten too. A form that
-    lost something (``lost``) is not used, unless that is among what it ``may_lose``.
+    lost a name is not used, unless the enrichment replaces names (``keeps_names``).
     """
 
     share: float = setting(0.5, above=0, most=1)
@@ -264,7 +264,7 @@ class TextEnrichment(ABC):
     similarity: float = setting(0.0, least=0, most=1)
     protect: tuple[str, ...] = setting(())
     answers: bool = setting(False)
-    may_lose: ClassVar[frozenset[str]] = frozenset()
+    keeps_names: ClassVar[bool] = True
 
     @abstractmethod
     def changes(self, texts: Sequence[str], seeds: Sequence[int]) -> list[str]:

@@ -270,7 +270,9 @@ def _fault(old: Row, new: Row, parts: Sequence[str], one: TextEnrichment) -> str
     """Why a form is not used; ``None`` if it is."""
     if all(old[part] == new[part] for part in parts):
         return SAME
-    found = (lost(str(old[part]), str(new[part]), one.protect, one.may_lose) for part in parts)
+    found = (
+        lost(str(old[part]), str(new[part]), one.protect, names=one.keeps_names) for part in parts
+    )
     return next((fault for fault in found if fault is not None), None)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase, p_value_phrase, prompt_phrase
+from holdfast.core.wording import count_phrase, p_value_phrase, percent_phrase, prompt_phrase
 from holdfast.terminal.layout import shorten, wrap
 
 if TYPE_CHECKING:
@@ -162,7 +162,10 @@ def _slice(one: SliceJson, rate: bool) -> str:
 
 def _train_share(one: SliceJson) -> str:
     share = one.get("train_share")
-    return "" if share is None else f"; {100 * share:.0f} % of the training rows"
+    if share is None:
+        return ""
+    shown = "less than 1 %" if 0 < share < 0.01 else percent_phrase(share)
+    return f"; {shown} of the training rows are in this slice"
 
 
 def _span(value: Mapping[str, Any], times: int = 1, unit: str = "") -> str:

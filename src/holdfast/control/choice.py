@@ -36,6 +36,7 @@ import numpy as np
 from holdfast.core.records import Floats, Snapshot
 from holdfast.core.seeds import generator
 from holdfast.monitor.evidence import stack_correct, validation_losses
+from holdfast.stats.bootstrap import atom_contributions, fold_atoms
 from holdfast.stats.paired_tests import paired_t
 
 # Levels for calling a checkpoint worse than the lowest, and a trial's checkpoint better
@@ -314,22 +315,26 @@ def choice_optimism(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism 
     loss; ``None`` with fewer than two evaluations, or without rows with finite losses.
 
     The rule that a run uses keeps a later checkpoint unless it is worse. It chooses among fewer, so
-    this is rather an overestimate.
+    this is rather an overestimate. Above 5,000 rows they are folded into 5,000 (``fold_atoms``).
     """
     finite_evaluations = [one for one in evaluations if np.isfinite(one.valid_losses).all()]
     if len(finite_evaluations) < 2 or finite_evaluations[0].valid_losses.size < 2:
         return None
     losses = validation_losses(finite_evaluations)
     hits = stack_correct([one.valid_correct for one in finite_evaluations])
-    n, rng = len(losses), generator(seed, "optimism")
+    rows = len(losses)
+    codes, n = fold_atoms(np.arange(rows), rows)
+    groups = codes if n < rows else None
+    losses = atom_contributions(losses, groups)
+    rng = generator(seed, "optimism")
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
     drawn = weights @ losses
     chosen, draws = drawn.argmin(axis=1), np.arange(RESAMPLES)
     if hits is None:
         gaps = losses.mean(axis=0)[chosen] - drawn[draws, chosen]
     else:
-        right = hits.astype(np.float64)
+        right = atom_contributions(hits.astype(np.float64), groups)
         gaps = (weights @ right)[draws, chosen] - right.mean(axis=0)[chosen]
     low, high = np.quantile(gaps, [0.025, 0.975])
     name: Literal["accuracy", "loss"] = "loss" if hits is None else "accuracy"
-    return Optimism(name, float(gaps.mean()), float(low), float(high), len(evaluations), n)
+    return Optimism(name, float(gaps.mean()), float(low), float(high), len(evaluations), rows)

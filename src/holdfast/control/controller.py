@@ -107,6 +107,11 @@ class Controller:
         self._notes: list[dict[str, Any]] = []
 
     @property
+    def trial(self) -> RemedyTrial | None:
+        """The trial in progress."""
+        return self._memory.trial
+
+    @property
     def trials(self) -> tuple[RemedyTrial, ...]:
         """The trials of the run; the last one may be in progress."""
         now = self._memory

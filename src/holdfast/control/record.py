@@ -18,7 +18,7 @@ def control_block(
     policy: str,
     evaluations: Sequence[Snapshot],
     advisor: object,
-    observe: Callable[[Optimism], Estimate] | None,
+    observed_optimism: Callable[[Optimism], Estimate] | None,
     *,
     last_step: int,
     planned_steps: int | None,
@@ -27,18 +27,20 @@ def control_block(
 ) -> dict[str, Any]:
     """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
     taken in all and planned at the beginning, the ``trials`` (of a cross-fitted run those on one
-    ``fold``, with their ``updates``), and the ``optimism`` of selection.
+    ``fold``, with their ``updates``) and whether they had ``ended``, and the ``optimism`` of
+    selection.
 
-    ``observe`` gives the validation score minus the test score for an expected optimism, and is
-    ``None`` where no checkpoint is chosen; ``earlier_trials`` ended before the first evaluation.
+    ``observed_optimism`` gives the validation score minus the test score for an expected optimism,
+    and is ``None`` where another rule chose; ``earlier_trials`` ended before the first evaluation.
     """
-    trials = advisor.trials if isinstance(advisor, Controller) else ()
-    expected = choice_optimism(evaluations, seed) if observe is not None else None
-    observed = observe(expected) if observe is not None and expected is not None else None
+    controller = advisor if isinstance(advisor, Controller) else None
+    trials, now = (controller.trials, controller.trial) if controller else ((), None)
+    expected = choice_optimism(evaluations, seed) if observed_optimism is not None else None
+    observed = observed_optimism(expected) if observed_optimism and expected else None
     return {
         "policy": policy,
         "looks": len(evaluations),
-        "steps": advisor.steps_taken if isinstance(advisor, Controller) else last_step,
+        "steps": controller.steps_taken if controller else last_step,
         "planned_steps": planned_steps,
         "trials": [
             *earlier_trials,
@@ -48,6 +50,7 @@ def control_block(
                     "step": one.step,
                     "from_step": one.from_step,
                     "kept": one.kept,
+                    "ended": one is not now,
                     "actions": list(one.done),
                 }
                 for one in trials

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 # What a setting that may hold a secret is shown as.
 HIDDEN_VALUE = "(set; it stands in recipe.yaml alone)"
-# The setting with terms that half of the training texts are used without.
-DELETED = "augment.delete_terms.terms"
+# The setting with words that are deleted from every text.
+DROPPED_TERMS = "clean.terms.drop"
 # What the gate of an update decided (``update.gate.decision`` of result.json), as it is called.
 GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "inconclusive"}
 

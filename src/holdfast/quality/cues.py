@@ -107,9 +107,13 @@ class Cue:
         )
 
     @property
-    def is_term(self) -> bool:
-        """Whether its value is a piece of the text, which can be deleted."""
-        return self.is_content and self.cue_type != "shape" and bool(self.value)
+    def is_deletable(self) -> bool:
+        """Whether its value is a piece of text that can be deleted wherever it is: a word, or a
+        symbol that is no punctuation of sentences."""
+        if self.cue_type == "word":
+            return True
+        letters = self.value.strip(_SENTENCE_MARKS)
+        return self.cue_type in ("token", "mark") and bool(letters) and not letters.isalnum()
 
     @property
     def is_word(self) -> bool:

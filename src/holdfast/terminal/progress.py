@@ -294,6 +294,8 @@ def describe_actions(actions: Sequence[Action]) -> list[str]:
 def _describe_action(action: Action) -> str:
     """The action in words; its name and settings where it has no words here."""
     match action:
+        case Stop():
+            return "stopped"
         case RollBack(to_step=step):
             return f"rolled back to step {step}"
         case ScaleLearningRate(factor=factor):

@@ -140,6 +140,8 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if one.get("updates") == 0:
             worse = "its run ended with an error"
         end = "kept" if one["kept"] else f"undone, {worse}"
+        if not one["kept"] and one.get("ended") is False:
+            end = "in progress when the run ended"
         if "fold" in one:
             tried.append(f"{one['name']} in place of the recipe's (fold {one['fold']}): {end}")
             continue

@@ -81,7 +81,7 @@ class GuardEngine:
 
     ``snapshots`` are all that were taken, ``history`` those of the live branch, on which every
     decision is based. ``best`` is the best checkpoint so far. ``log_line`` receives each change of
-    the verdict and the end of the run, one line each.
+    the verdict as a line.
     """
 
     def __init__(
@@ -249,7 +249,6 @@ class GuardEngine:
 
     def _stop(self, action: Stop) -> None:
         self.stop_because = action.because
-        self._log_line(f"step {self._guarded.step}: stopped, {action.because}")
 
     def _roll_back_to(self, action: RollBack) -> None:
         """Open a branch at the evaluation ``to_step`` and drop what was stored for later ones; or

@@ -544,13 +544,49 @@ def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
     assert "was chosen among" in page
 
 
-def test_a_guard_that_observes_reports_no_choice(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(policy="off", looks=2, say=lines.append)
-    trainer(guard.callback(), max_steps=8, eval_strategy="no").train()
-    control = json.loads((guard.folder / "result.json").read_text("utf-8"))["control"]  # type: ignore[operator]
-    assert control["trials"] == []
-    assert control["optimism"] is None
-    assert "was chosen among" not in (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+def test_another_rule_or_advisor_is_named_and_its_optimism_is_not_known(
+    trainer: Any, lines: list[str]
+) -> None:
+    class Patient:
+        def decide(self, verdict: Any, history: Any) -> tuple[Any, ...]:
+            return ()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            return None
+
+    def newest(history: Any) -> int:
+        return len(history) - 1
+
+    controls = []
+    for more in ({"policy": "off"}, {"choose": newest}, {"advisor": Patient()}):
+        guard = Guard(looks=2, say=lines.append, **more)
+        trainer(guard.callback(), max_steps=8, eval_strategy="no").train()
+        path = guard.folder / "result.json"  # type: ignore[operator]
+        controls.append(json.loads(path.read_text("utf-8"))["control"])
+    assert [one["policy"] for one in controls] == ["off", "stop", "Patient"]
+    assert [one["trials"] for one in controls] == [[], [], []]
+    assert [one["optimism"] is None for one in controls] == [False, True, False]
+
+
+class StopsEarly(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_training_stop = state.global_step >= 9
+        return control
+
+
+def test_a_trial_that_another_callback_ends_is_not_undone(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    made = trainer(guard.callback(), learning_rate=1e-7)
+    made.add_callback(StopsEarly())
+    made.train()
+    (trial,) = json.loads((guard.folder / "result.json").read_text("utf-8"))["control"]["trials"]  # type: ignore[operator]
+    assert not trial["ended"]
+    page = (guard.folder / "report.html").read_text("utf-8")  # type: ignore[operator]
+    end = "kept" if trial["kept"] else "it was in progress when the run ended"
+    assert f"starting from step {trial['step']}: {end}." in page
 
 
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:

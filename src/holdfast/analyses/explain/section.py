@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import DELETED, list_option
+from holdfast.core.wording import DROPPED_TERMS, list_option
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import count, number, p_value, plural
 from holdfast.report.run_files import RunFiles
@@ -112,8 +112,9 @@ def _leaking_word(run: RunFiles) -> str | None:
         f"Its predictions of class {first['class']} depend on “{first['words']}”{more}. The word "
         f"is in {number(first['of_class'], 'accuracy')} of the class's texts and in "
         f"{number(first['of_others'], 'accuracy')} of the others. The score may be lower on "
-        "texts without it. Remove it from the training texts, or also train on the texts without "
-        f"it: {list_option(DELETED, [str(one['words']) for one in leaking])}"
+        "texts without it. holdfast train with "
+        f"{list_option(DROPPED_TERMS, [str(one['words']) for one in leaking])} deletes it from "
+        "all texts, so that the score is that without it"
     )
 
 

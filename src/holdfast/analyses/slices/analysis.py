@@ -77,9 +77,13 @@ def _sample(valid: Predictions, columns: Columns, seed: int) -> tuple[Prediction
     """At most ``MAX_ROWS`` of the rows, a fixed sample."""
     if len(valid) <= MAX_ROWS:
         return valid, columns
-    positions = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MAX_ROWS])
+    positions = _sampled(len(valid), seed)
     sampled = {name: [cells[int(i)] for i in positions] for name, cells in columns.items()}
     return valid.take(positions), sampled
+
+
+def _sampled(n: int, seed: int) -> Ints:
+    return np.sort(generator(seed, "slice rows").permutation(n)[:MAX_ROWS])
 
 
 def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) -> Hypotheses:
@@ -102,9 +106,10 @@ def confirm_slices(
 
 
 def training_facts(session: Session, columns: bool = True) -> RowFacts:
-    """The facts of the training rows: of at most ``MAX_ROWS``, evenly spaced."""
+    """The facts of the training rows: of at most ``MAX_ROWS``, a fixed sample."""
     table = session.train_rows
-    table = table.take(np.arange(0, len(table), max(1, -(-len(table) // MAX_ROWS))))
+    if len(table) > MAX_ROWS:
+        table = table.take(_sampled(len(table), session.recipe.seed))
     others = session.other_columns(table) if columns else {}
     return RowFacts(len(table), read_texts(table), others)
 

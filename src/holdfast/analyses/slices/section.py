@@ -32,7 +32,7 @@ def slices(run: RunFiles) -> Document | None:
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
         caption = "Slices with more errors on the test rows"
         parts.append(_table(caption, measure, f"{test}, Holm", lines))
-        if advice := _advice(confirmed[0]):
+        if advice := _advice(confirmed[0], block.block("rows").get("test") or 0):
             parts.append(Passage(advice))
     if undecided:
         lines = tuple(_line(one, name, one.text("because")) for one in undecided)
@@ -69,14 +69,15 @@ def _sentence(block: Block, confirmed: list[Block], measure: str) -> str:
     )
 
 
-def _advice(worst: Block) -> str:
-    """What reduces the errors of the slice that costs most; empty for runs of older versions."""
-    share = worst.get("train_share")
-    if share is None:
+def _advice(worst: Block, test_rows: int) -> str:
+    """How frequent the slice that costs most is; empty for runs of older versions."""
+    share, rows = worst.get("train_share"), worst.get("n")
+    if share is None or not test_rows or rows is None:
         return ""
+    shares = [number(value, "error") for value in (share, rows / test_rows)]
     return (
-        f"To reduce these errors, label more rows like these: {number(share, 'error')} of the "
-        f"training rows are {worst['slice']}."
+        f"Of the training rows, {shares[0]} are {worst['slice']} (test rows: {shares[1]}). "
+        "Labelling more such rows may reduce these errors."
     )
 
 

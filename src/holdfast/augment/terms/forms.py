@@ -181,7 +181,7 @@ class Counterfactual(EachText):
     axes: tuple[str, ...] = setting(())
     terms: str = setting(BUILT_IN)
     insert: bool = setting(False)
-    may_lose = frozenset({"names"})
+    keeps_names = False
 
     def change(self, text: str, rng: np.random.Generator) -> str:
         """Apply ``any_group`` for each axis in turn."""

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from holdfast.augment.registry import EachText, count_of, enrichment, setting
 from holdfast.augment.texts.wordnet import wordnet
-from holdfast.core.errors import RecipeError
 
 # An apostrophe or hyphen inside belongs to the word: don't, well-known. Tokenized data sets have
 # "do n't", "do n 't" and "it 's".
@@ -160,37 +159,29 @@ def names_of(words: SplitText) -> Counter[str]:
     return Counter(word for place, word in enumerate(words.words) if is_name(words, place))
 
 
-def lost(
-    before: str, after: str, protect: Sequence[str] = (), allowed: Collection[str] = ()
-) -> str | None:
+def lost(before: str, after: str, protect: Sequence[str] = (), *, names: bool = True) -> str | None:
     """What a form lost of its text, as a keyword (``numbers``, ``negation``, ``names``, ``protected
-    terms``, ``length``, ``all words``), or ``None`` where that is nothing but what is ``allowed``.
+    terms``, ``length``, ``all words``), or ``None``.
 
     The form must have the same numbers equally often, the same number of negations, every name, and
     every protected term as often as before. The number of words must be between half and twice that
     of the text, or differ by one.
     """
-    return next((what for what in _losses(before, after, protect) if what not in allowed), None)
-
-
-def _losses(before: str, after: str, protect: Sequence[str]) -> Iterator[str]:
     old, new = split(before), split(after)
     if len(old) and not len(new):
-        yield "all words"
+        return "all words"
     if numbers_of(before) != numbers_of(after):
-        yield "numbers"
+        return "numbers"
     if negations_of(old) != negations_of(new):
-        yield "negation"
+        return "negation"
     have = {word.casefold() for word in new.words}
-    if any(name.casefold() not in have for name in names_of(old)):
-        yield "names"
-    if any(
-        len(protected_places(old, [term])) != len(protected_places(new, [term])) for term in protect
-    ):
-        yield "protected terms"
+    if names and any(name.casefold() not in have for name in names_of(old)):
+        return "names"
+    for term in protect:
+        if len(protected_places(old, [term])) != len(protected_places(new, [term])):
+            return "protected terms"
     far = not LEAST_LENGTH * len(old) <= len(new) <= MOST_LENGTH * len(old)
-    if far and abs(len(new) - len(old)) > 1:
-        yield "length"
+    return "length" if far and abs(len(new) - len(old)) > 1 else None
 
 
 EDA = (
@@ -375,41 +366,3 @@ class Cutout(WordEdit):
             return text
         begin = int(rng.choice(begins))
         return str(words.without(begin, begin + size))
-
-
-@enrichment("delete_terms", "text", "none is known to us; measured in benchmarks/shortcuts.py")
-@dataclass(frozen=True)
-class DeleteTerms(EachText):
-    """Deletion of ``terms`` (words, phrases or symbols, ignoring case): cues of a class that new
-    texts will not have. A ``share`` of the uses of a row are without them, so that the model also
-    learns the class from the rest of the text."""
-
-    terms: tuple[str, ...] = setting(())
-    may_lose = frozenset({"numbers", "negation", "names", "length"})
-
-    def ready(self) -> None:
-        """Raise ``RecipeError`` without terms."""
-        if not self.terms:
-            remedy = 'Name some: enrich.delete_terms.terms=["[ref]", "regards"].'
-            raise RecipeError("enrich.delete_terms", "needs terms to delete", None, remedy)
-
-    def change(self, text: str, rng: np.random.Generator) -> str:
-        """The text without the terms, with single spaces where they were."""
-        return delete_terms(text, self.terms)
-
-
-def delete_terms(text: str, terms: Sequence[str]) -> str:
-    """The text without these terms, ignoring case, with one space in place of each inside the text.
-    A term that begins or ends with a letter or digit is not part of a longer word there."""
-    # The longest first: a term may be a part of another one.
-    for term in sorted(terms, key=len, reverse=True):
-        begin = r"(?<![^\W_])" if term[:1].isalnum() else ""
-        end = r"(?![^\W_])" if term[-1:].isalnum() else ""
-        pattern = rf"\s*{begin}{re.escape(term)}{end}\s*"
-        text = re.sub(pattern, _gap, text, flags=re.IGNORECASE)
-    return text.strip()
-
-
-def _gap(found: re.Match[str]) -> str:
-    """A space, where a space was before or after the term."""
-    return " " if found.group()[:1].isspace() or found.group()[-1:].isspace() else ""

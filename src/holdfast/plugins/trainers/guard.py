@@ -75,8 +75,8 @@ class Guard:
     choose : a function from a history to the position of the best checkpoint, in place of the
         lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must return the
         newest position or the one that it returned before.
-    say : receives the changes of verdict and the guard's decisions, a line each; by default they
-        go to standard error. ``lambda line: None`` silences it.
+    say : receives the changes of verdict, the actions and the guard's decisions, a line each; by
+        default they go to standard error. ``lambda line: None`` silences it.
 
     Examples
     --------
@@ -175,9 +175,16 @@ class Guard:
             raise RunError(
                 "the guard", "has not monitored a run yet", None, "Train with its callback first."
             )
-        for left_out in write_result(self._watch, self.policy, self.seed):
+        for left_out in write_result(self._watch, self._policy_name, self.seed, self._choose):
             self._log(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
         return write_report(self._watch.folder)
+
+    @property
+    def _policy_name(self) -> str:
+        """What decided: the policy, or the user's advisor in its place."""
+        if self._advisor is None or self.policy == "off":
+            return self.policy
+        return type(self._advisor).__name__
 
     def promise(self, decision: Decision) -> None:
         """Store a decision made before the run has a folder; it is written when the run begins."""

@@ -98,11 +98,13 @@ def _model_words(best: Snapshot, restored: bool) -> str:
     return f"the checkpoint of step {best.step}, which the guard does not restore,"
 
 
-def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, ...]:
+def write_result(
+    watch: TrainerRun, policy: str, seed: int, choose: Callable[[Sequence[Snapshot]], int]
+) -> tuple[Decision, ...]:
     """Write ``result.json``, schema 1, from the evaluations so far, and return what was left out.
 
-    The best checkpoint was chosen on these rows, which biases its score upwards, so ``test`` stays
-    empty.
+    ``policy`` is what decided, ``choose`` the rule for the best checkpoint. That one was chosen on
+    these rows, which biases its score upwards, so ``test`` stays empty.
     """
     engine, foreign_run, facts = watch.engine, watch.foreign_run, watch.foreign_run.run_facts
     history, best_step = engine.history, engine.best.step
@@ -115,6 +117,10 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
     valid = score_checkpoint(best, foreign_run.classes, seed)
     unknown = Estimate(None, why=NO_TEST).to_json()
     n, total = best.valid_losses.size, watch.seconds
+
+    def observed(_: object) -> Estimate:
+        return Estimate(None, why=NO_TEST)
+
     rows = {"train": facts.train_rows, "valid": n, "test": 0}
     probe_losses = loss_rows(best.train_losses, best.train_tokens)
     probe = Scores(probe_losses.size, _estimates(probe_losses, best.train_metrics, seed))
@@ -145,7 +151,8 @@ def write_result(watch: TrainerRun, policy: str, seed: int) -> tuple[Decision, .
                 policy,
                 engine.snapshots,
                 engine.rules.advisor,
-                None if policy == "off" else lambda _: Estimate(None, why=NO_TEST),
+                # The optimism of another rule is not known.
+                observed if choose is lowest_calibrated else None,
                 last_step=history[-1].step,
                 planned_steps=facts.planned_steps,
                 seed=seed,

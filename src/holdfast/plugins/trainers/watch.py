@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from holdfast.core.actions import Continue, RollBack, Stop, to_record
+from holdfast.core.actions import Continue, RollBack, to_record
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
@@ -61,7 +61,7 @@ class TrainerRun:
     choose : a function from a history to the position of the best checkpoint.
     advisor : decides about stopping, or ``None``: the guard then only observes, keeps no copy of
         the weights and changes nothing.
-    say : receives each change of verdict and each decision, as one line.
+    log : receives each change of verdict, each action and each decision, as one line.
     """
 
     def __init__(
@@ -146,11 +146,12 @@ class TrainerRun:
             return
         self._position = (step, epoch, examples_seen, rate)
         before = len(self.engine.actions)
-        self.engine.evaluate()
-        done = [action for _, action in self.engine.actions[before:]]
-        # The engine reports a stop itself.
-        for words in describe_actions([one for one in done if not isinstance(one, Stop)]):
-            self._log(f"step {step}: {words}")
+        try:
+            self.engine.evaluate()
+        finally:
+            # What was done before an action that failed, too.
+            for words in describe_actions([one for _, one in self.engine.actions[before:]]):
+                self._log(f"step {step}: {words}")
 
     def restore(self, step: int) -> None:
         """Restore the best checkpoint, where the guard may act."""

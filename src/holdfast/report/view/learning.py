@@ -219,6 +219,8 @@ def _stopped_sentence(run: RunFiles) -> str:
 
 def _trial_sentence(one: Block) -> str:
     fold, end = one.get("fold"), "kept" if one.get("kept") else "undone"
+    if end == "undone" and one.get("ended") is False:
+        end = "it was in progress when the run ended"
     if fold is not None:
         return f"Fold {count(fold)} was also run with {one.get('name', '')}: {end}."
     step, start = (count(one.get(name)) for name in ("step", "from_step"))

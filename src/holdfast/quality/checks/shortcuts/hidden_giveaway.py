@@ -10,13 +10,13 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import DELETED, list_option, list_phrase
+from holdfast.core.wording import DROPPED_TERMS, list_option, list_phrase
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
+from holdfast.quality.clean.terms import Terms, drop_terms
 from holdfast.quality.cues import (
     DOMINANT_CLASS_SHARE,
     MIN_ROWS_WITH_WORD,
-    Cue,
     CueCandidate,
     find_cue_candidates,
     is_in_class_name,
@@ -43,6 +43,8 @@ LEAST_ROWS = 500
 # Chosen by cross-validation on data sets of 6 and of 77 classes.
 FEW_CLASSES, C_OF_FEW, C_OF_MANY = 8, 0.01, 0.1
 SHOWN = 4
+# The share of a cue's rows that the cleaning step must change.
+MIN_DROPPED = 0.9
 SERIOUS_SHARE = 0.5
 
 
@@ -86,22 +88,32 @@ def hidden_giveaway(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"shortcut: a feature that is not content predicts the class: {shown}",
-        _remedy([one.cue for one in unexplained]),
+        _remedy(texts, unexplained),
         score=share,
         severity="error" if share > SERIOUS_SHARE else "warn",
         examples=examples,
     )
 
 
-def _remedy(cues: Sequence[Cue]) -> str:
+def _remedy(texts: Sequence[str], found: Sequence[CueCandidate]) -> str:
     remedy = (
         "Remove it from the texts, or add it to the texts of every class. Otherwise the model may "
         "rely on it and fail where it is missing."
     )
-    terms = [one.value for one in cues if one.is_term]
+    terms = [one.cue.value for one in found if _is_dropped(texts, one)]
     if not terms:
         return remedy
-    return f"{remedy} To train on the texts without it too, use {list_option(DELETED, terms)}."
+    option = list_option(DROPPED_TERMS, terms)
+    return f"{remedy} holdfast train with {option} deletes it from all texts, also from later ones."
+
+
+def _is_dropped(texts: Sequence[str], one: CueCandidate) -> bool:
+    """Whether the cleaning step ``terms`` deletes the cue, and nothing else."""
+    if not one.cue.is_deletable:
+        return False
+    settings = Terms((one.cue.value,))
+    changed = sum(drop_terms(texts[at], settings) != texts[at] for at in one.rows.tolist())
+    return bool(changed >= MIN_DROPPED * len(one.rows))
 
 
 def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
