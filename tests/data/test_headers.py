@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import record_decisions
+from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import column_key
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, decisions_in
+from holdfast.data.table import Columns
 
 ROWS = 120
 VALUES = {

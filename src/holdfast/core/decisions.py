@@ -96,14 +96,23 @@ def tick(done: int | None, total: int | None) -> None:
         watcher(stage_name, done, total)
 
 
+def decisions_in(*logs: Iterable[Decision | Finding]) -> tuple[Decision, ...]:
+    """The decisions of some logs, in order."""
+    from holdfast.core.records import Decision
+
+    return tuple(one for log in logs for one in log if isinstance(one, Decision))
+
+
+def findings_in(*logs: Iterable[Decision | Finding]) -> tuple[Finding, ...]:
+    """The findings of some logs, in order."""
+    from holdfast.core.records import Finding
+
+    return tuple(one for log in logs for one in log if isinstance(one, Finding))
+
+
 def decisions_and_findings(
     log: Iterable[Decision | Finding],
 ) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
     """The decisions and the findings of a log, each in order."""
-    from holdfast.core.records import Decision, Finding
-
     entries = tuple(log)
-    return (
-        tuple(one for one in entries if isinstance(one, Decision)),
-        tuple(one for one in entries if isinstance(one, Finding)),
-    )
+    return decisions_in(entries), findings_in(entries)

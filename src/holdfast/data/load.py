@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.decisions import decisions_in, findings_in, notify, record_decisions
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Finding
@@ -38,7 +38,7 @@ from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Log, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Log, Table
 
 if TYPE_CHECKING:
     import datasets

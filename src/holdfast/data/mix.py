@@ -11,7 +11,13 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, record_decisions
+from holdfast.core.decisions import (
+    decisions_in,
+    decisions_to,
+    findings_in,
+    notify,
+    record_decisions,
+)
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
@@ -23,7 +29,7 @@ from holdfast.data.load import refuse_empty
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
-from holdfast.data.table import Table, decisions_in, findings_in
+from holdfast.data.table import Table
 
 SOURCE = "source"
 # Labels this similar may be two spellings of one label.

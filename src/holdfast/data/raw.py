@@ -17,14 +17,13 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import record_decisions
+from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import reason
 from holdfast.core.records import Decision
 from holdfast.data.limits import BATCH_CELLS, check_columns, check_row, current_limits
 from holdfast.data.scratch import scratch_file
-from holdfast.data.table import decisions_in
 
 ColumnType = Literal["text", "integer", "float", "boolean", "nested"]
 

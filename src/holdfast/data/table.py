@@ -40,16 +40,6 @@ def without_progress_bars() -> Iterator[None]:
 Log = Iterable[Decision | Finding]
 
 
-def decisions_in(*logs: Log) -> tuple[Decision, ...]:
-    """The decisions of some logs, in order."""
-    return tuple(one for log in logs for one in log if isinstance(one, Decision))
-
-
-def findings_in(*logs: Log) -> tuple[Finding, ...]:
-    """The findings of some logs, in order."""
-    return tuple(one for log in logs for one in log if isinstance(one, Finding))
-
-
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The roles of the source columns. ``template`` joins several into one text, if given.

@@ -7,7 +7,7 @@ against this contract.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -192,8 +192,3 @@ def evaluating(model: Network | nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-
-
-def decisions_in(log: Iterable[Decision | Finding]) -> tuple[Decision, ...]:
-    """The decisions in a log, in order."""
-    return tuple(one for one in log if isinstance(one, Decision))

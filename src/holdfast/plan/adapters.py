@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from holdfast.core.decisions import record_decisions
+from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
-from holdfast.models.base import AdapterSpec, LoadedModel, Network, decisions_in
+from holdfast.models.base import AdapterSpec, LoadedModel, Network
 from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.decisions import decisions_in, findings_in, notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
@@ -34,7 +34,7 @@ from holdfast.data.options import Links, RowOptions
 from holdfast.data.raw import Raw, source_path, store_columns
 from holdfast.data.scratch import write_batches
 from holdfast.data.source import read_source
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Table
 
 if TYPE_CHECKING:
     import datasets

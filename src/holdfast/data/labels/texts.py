@@ -16,7 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdfast.core.decisions import decisions_to, notify, record_decisions
+from holdfast.core.decisions import (
+    decisions_in,
+    decisions_to,
+    findings_in,
+    notify,
+    record_decisions,
+)
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import list_phrase
@@ -42,7 +48,7 @@ from holdfast.data.load import DEFAULT_OPTIONS, read_rows, table_from_raw
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 from holdfast.data.scratch import write_batches
-from holdfast.data.table import Columns, Table, decisions_in, findings_in
+from holdfast.data.table import Columns, Table
 from holdfast.data.texts.general import normal_text
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import attach
-from holdfast.models.base import LoadedModel, decisions_in
+from holdfast.models.base import LoadedModel
 from holdfast.models.encoders.checkpoint import check_fast
 from holdfast.models.encoders.families import (
     FAMILIES,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
-from holdfast.models.base import Adapter, Layer, LoadedModel, Preprocessor, decisions_in, evaluating
+from holdfast.models.base import Adapter, Layer, LoadedModel, Preprocessor, evaluating
 from holdfast.models.generators.base import (
     check_generates,
     chunked_losses,

@@ -6,10 +6,10 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.decisions import notify, record_decisions
+from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.models.base import LoadedModel, decisions_in
+from holdfast.models.base import LoadedModel
 from holdfast.models.generators.base import check_generates, pretrained_generator
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.loading.checks import architectures, loading

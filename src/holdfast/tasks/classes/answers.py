@@ -40,7 +40,7 @@ from holdfast.contract.inference import (
 )
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.core.decisions import decisions_to, record_decisions
+from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
 from holdfast.core.run_files import check_files, read_result
@@ -51,7 +51,7 @@ from holdfast.data.labels.texts import load_labelled
 from holdfast.data.load import rename_columns, unlabelled_table
 from holdfast.data.options import RowOptions
 from holdfast.data.source import read_source
-from holdfast.data.table import Table, decisions_in
+from holdfast.data.table import Table
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.general import TextNetwork

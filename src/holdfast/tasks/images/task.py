@@ -29,7 +29,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import MODEL, model_of, need_run
-from holdfast.core.decisions import decisions_to, record_decisions
+from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.decode import thumbnail
 from holdfast.data.images.folders import given_splits, list_images
@@ -37,7 +37,7 @@ from holdfast.data.images.table import CLASS, images_at, load_images, raw_of_pat
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
-from holdfast.data.table import Table, decisions_in
+from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.vision.vision import (
     LoadedVision,

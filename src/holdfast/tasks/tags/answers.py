@@ -23,13 +23,13 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.core.decisions import record_decisions
+from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
 from holdfast.data.cells import write_json_cell
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, store
-from holdfast.data.table import Columns, Table, decisions_in
+from holdfast.data.table import Columns, Table
 from holdfast.data.tags.conll import holds_sentences, read_sentences, sentence_rows
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged, untagged_table
