@@ -555,18 +555,14 @@ THEMES = (
 # Benchmarks that store no lines: their commands print, or their figures were never stored.
 UNSTORED = {
     "Class imbalance of 1 : 20": "python benchmarks/balance.py",
-    "Reading and splitting a large file": "python benchmarks/big_file.py",
     "Serving under load": "python benchmarks/serving.py --run RUN",
     "Malformed inputs (fuzzing)": "python benchmarks/fuzz.py",
     "The audit's checks of single rows": "python benchmarks/single_texts.py",
-    "Concurrent conversations": "python benchmarks/chat.py",
     "Intervals from few groups": "python benchmarks/few_groups.py",
     "Rules for the best checkpoint, on recorded runs": "python benchmarks/kept_state.py --record",
-    "The cost of leakage": "python benchmarks/leak_price.py",
     "Detection of wrong labels": "python benchmarks/wrong_labels.py",
     "Verdicts on recorded runs and on other trainers' logs": "python benchmarks/verdicts.py",
     "The effect of each action of the guard": "python benchmarks/forks.py",
-    "Early-stopping rules on recorded runs": "python benchmarks/stopping.py",
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-PARTS = ("histories", "logs", "foreign", "real", "overhead")
+PARTS = ("histories", "logs", "foreign", "overhead")
 
 
 def main(wanted: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Cheap healthy runs: a small network on MiniLM's frozen features, through the real loop."""
+"""A small network on MiniLM's frozen features, for jobs of the real loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers.rows import clean_set, draw
+from peers.rows import clean_set
 from torch import nn
 
 from holdfast.control.choice import lowest
@@ -15,27 +15,10 @@ from holdfast.core.records import Snapshot
 from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
-from holdfast.training.loop import fit
-from holdfast.training.plan import Phase, Plan, evaluation_points, steps_for
+from holdfast.training.plan import Phase, Plan
 from holdfast.training.run import Job
-from recorded.runs import LOOKS, Pool, planted, seen
-from recorded.store import folder, write
-
-BATCH, RATE = 16, 2e-3
-# Passes, schedule and times the rate, by fault; without a fault, twelve passes that do no harm.
-FAULTS: dict[str, tuple[float, str, float]] = {
-    "long": (60, "constant", 1.0),
-    "noise 10": (30, "linear", 1.0),
-    "noise 20": (30, "linear", 1.0),
-    "noise 30": (30, "linear", 1.0),
-    "copies 50": (20, "linear", 1.0),
-    "copies 100": (20, "linear", 1.0),
-    "rate x10": (12, "linear", 30.0),
-    "rate /30": (12, "linear", 1 / 30),
-    "short": (3, "linear", 0.5),
-}
-NONE = (12, "linear", 1.0)
-STOPPING = {82: 60, 328: 40, 1312: 25}
+from recorded.runs import Pool
+from recorded.store import folder
 
 
 class Small(nn.Module):
@@ -89,60 +72,6 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
     kept.parent.mkdir(parents=True, exist_ok=True)
     np.save(kept, table.numpy())
     return table, where
-
-
-def record_features(cell: dict[str, Any]) -> None:
-    table, where = table_of(cell["data"])
-    parts = draw(
-        clean_set(cell["data"]),
-        seed=cell["seed"],
-        train=cell["train"],
-        valid=cell["valid"],
-        test=slice(0, 1000),
-    )
-    classes = tuple(parts.classes)
-    sides = {name: encoded(rows, where, classes) for name, rows in parts.named().items()}
-    fault = cell.get("fault", "none")
-    epochs, schedule, times = FAULTS.get(fault, NONE)
-    if cell["family"] == "layers-stopping":
-        epochs, schedule = STOPPING[cell["train"]], "constant"
-    sides["train"], sides["valid"] = planted(
-        sides["train"], sides["valid"], {**cell, "fault": fault}
-    )
-    network = Small(table, cell["hidden"], len(classes), cell["seed"])
-    steps, rate = steps_for(epochs, cell["train"], BATCH), RATE * times
-    phase = Phase(
-        name="finetune",
-        steps=steps,
-        batch_size=BATCH,
-        learning_rate=rate,
-        head_learning_rate=rate,
-        schedule=schedule,
-    )
-    at, probe, _ = evaluation_points((phase,), cell["train"], cell["valid"], LOOKS)
-    plan = Plan((phase,), at, probe, cell["seed"])
-    watch = Pool(sides["test"], classifies=True)
-    job = job_of(network, classes, sides, plan, watch)
-    fitted = fit(job)
-    facts = {
-        "task": "text-classification",
-        "planned_steps": steps,
-        "train_rows": cell["train"],
-        "train_tokens": cell["train"],
-        "classes": len(classes),
-        "rate": rate,
-        "trainable": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "looks_at": list(at),
-        "train_s": fitted.train_s,
-        "evaluate_s": fitted.evaluate_s,
-        "guard_s": fitted.guard_s,
-    }
-    ready = type("Sides", (), {"train": sides["train"], "valid": sides["valid"]})
-    kept = seen(job, watch, sides["test"], ready)
-    features = {
-        f"{s}_features": table[sides[s].ids].numpy().astype(np.float16) for s in ("train", "valid")
-    }
-    write(cell, fitted.history, watch.looks, facts, {**features, **kept})
 
 
 def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> EncodedTexts:

@@ -1,24 +1,14 @@
-"""Making recordings: the real loop with a listener that measures the pool at every look."""
+"""A listener that measures a pool of rows at every look, and faults that are planted in rows."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from peers.arms import write_recipe
-from peers.rows import Parts
+from cells import Cell
 
 from holdfast.core.seeds import generator
-from holdfast.models.layers import count_parameters
-from holdfast.training.loop import fit
-from recorded.store import Cell, write
-
-LOOKS = 20
 
 
 class Pool:
@@ -42,26 +32,6 @@ class Pool:
 
         for row in draw_of_step(run).rows:
             self.first_seen.setdefault(int(row), run.step)
-
-
-def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
-    """A run of the embedded encoder on rows of a text set, with the cell's fault planted after the
-    division."""
-    from holdfast.fits.compose import make_training_plan
-    from holdfast.prepare.model import prepare_divided
-    from holdfast.prepare.rows import load_and_divide
-    from holdfast.recipe import override, read_recipe
-
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
-        # Class names as rows would be learned beside planted rows, without their fault.
-        settings = ["train.added=[]", *settings]
-        recipe = override(read_recipe(write_recipe(parts, Path(name), cell["seed"])), settings)
-        splits = load_and_divide(recipe).splits
-        ready = make_training_plan(*prepare_divided(recipe, splits))
-        pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
-    train, valid = planted(ready.train, ready.valid, cell)
-    sides = replace(ready.splits, train=train, valid=valid)
-    record(cell, replace(ready, splits=sides), pool, classifies=True)
 
 
 def planted(train: Any, valid: Any, cell: Cell) -> tuple[Any, Any]:
@@ -111,63 +81,3 @@ def joined(one: Any, first: Any, other: Any, second: Any) -> Any:
         rows=np.arange(len(pieces)),
         labels=np.array([rows.labels[i] for rows, i in pieces]),
     )
-
-
-def record(cell: Cell, ready: Any, pool: Any, classifies: bool) -> None:
-    """Run the loop to its planned end, whatever happens, and keep what was seen."""
-    from holdfast.fits.fit import make_job
-    from holdfast.training.machine.machine import make_accelerator
-
-    torch.set_num_threads(1)
-    watch = Pool(pool, classifies)
-    accelerator = make_accelerator(str(ready.recipe.train.precision))
-    job, own = make_job(ready, accelerator, listeners=(watch,))
-    job = replace(job, advisor=None)
-    total, trainable = count_parameters(ready.loaded.network)
-    arrays = features_of(job, ready) if classifies else {}
-    fitted = fit(job)
-    rate = max(phase.learning_rate for phase in ready.plan.phases)
-    facts = facts_of(ready, fitted, {"total": total, "trainable": trainable, "rate": rate})
-    write(cell, fitted.history, watch.looks, facts, {**arrays, **seen(job, watch, pool, ready)})
-    del own
-
-
-def facts_of(ready: Any, fitted: Any, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **numbers,
-        "task": ready.recipe.task,
-        "planned_steps": ready.plan.steps,
-        "train_rows": len(ready.train),
-        "train_tokens": int(ready.train.lengths.sum()),
-        "train_s": fitted.train_s,
-        "evaluate_s": fitted.evaluate_s,
-        "guard_s": fitted.guard_s,
-        "looks_at": list(ready.plan.evaluate_at),
-        "classes": len(ready.task.classes),
-    }
-
-
-def features_of(job: Any, ready: Any) -> dict[str, Any]:
-    """What the untouched model's last layer would read, of training and validation rows."""
-    from holdfast.training.observe import Observer
-
-    observer = Observer(job.accelerator, job.task)
-    return {
-        f"{side}_features": observer.features(job.network, rows, np.arange(len(rows))).astype(
-            np.float16
-        )
-        for side, rows in (("train", ready.train), ("valid", ready.valid))
-    }
-
-
-def seen(job: Any, watch: Pool, pool: Any, ready: Any) -> dict[str, Any]:
-    from holdfast.training.plan import probe_positions
-
-    probe = probe_positions(ready.train.rows, job.plan.probe_rows, job.plan.seed)
-    return {
-        "probe": probe,
-        "first_seen": np.array([watch.first_seen.get(int(i), -1) for i in probe]),
-        "train_labels": getattr(ready.train, "labels", None),
-        "valid_labels": getattr(ready.valid, "labels", None),
-        "pool_labels": getattr(pool, "labels", None),
-    }

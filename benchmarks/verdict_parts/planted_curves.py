@@ -52,25 +52,3 @@ def called(family: str, rises: bool, noise: float) -> int:
     """How many of the forty are called overfit."""
     found = [judge_curves(curve(family, rises, noise, FIRST + seed)) for seed in range(COUNT)]
     return sum(verdict.label in OVERFIT for verdict in found)
-
-
-def table() -> str:
-    lines = [
-        f"| {family} | "
-        + " | ".join(f"{called(family, False, n)} / {called(family, True, n)}" for n in NOISES)
-        + " |"
-        for family in FAMILIES
-    ]
-    return "\n".join(
-        [
-            f"Curves drawn by formula (`verdict_parts/planted_curves.py`), {COUNT} a family: "
-            "called "
-            "overfit without a rise / with one of 10 % or more. A wave as large as the rise "
-            "hides it: "
-            "such a log is called inconclusive.",
-            "",
-            "| what comes on top | noise 0.3 % | 1 % | 3 % |",
-            "|---|---|---|---|",
-            *lines,
-        ]
-    )
