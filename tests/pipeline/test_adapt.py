@@ -16,11 +16,12 @@ from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Remedy
 from holdfast.control.record import optimism_sentence
-from holdfast.control.replay import read_events, replay
+from holdfast.control.replay import replay
 from holdfast.control.sight import Sight
 from holdfast.core.actions import ScaleLearningRate, to_record
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Estimate
+from holdfast.core.run_files import read_events
 from holdfast.fits import compose, policies
 from holdfast.fits.fit import fit
 from holdfast.pipeline.main import train

@@ -7,16 +7,13 @@ difference: what the run would have seen after that is unknown.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from holdfast.control.policy import Policy, advise
 from holdfast.control.sight import Sight
 from holdfast.core.actions import Action, to_record
-from holdfast.core.errors import RunError
 
 NOTE = "control"
 
@@ -48,18 +45,3 @@ def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[Replaye
 def _without_reason(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record of an action without its reason, which versions may word differently."""
     return {name: value for name, value in record.items() if name != "because"}
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """The lines of an ``events.jsonl``. Raises ``RunError`` where a line is not a JSON object."""
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if not isinstance(line, dict):
-            rule = f"has a line that is not a JSON object: line {number}"
-            raise RunError(str(path), rule, text[:40], "Remove the line, or resume the run.")
-        lines.append(line)
-    return lines

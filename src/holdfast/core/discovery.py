@@ -64,12 +64,11 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 @functools.cache
-def import_modules(package: str, flat: bool = False) -> tuple[ModuleType, ...]:
-    """Import every module of a package and its sub-packages, in the order of their names; ``flat``:
-    of their file names, whatever their folder. The import registers what each module holds."""
+def import_modules(package: str) -> tuple[ModuleType, ...]:
+    """Import every module of a package and its sub-packages, in the order of their names. The
+    import registers what each module holds."""
     package_paths = importlib.import_module(package).__path__
-    names = [module.name for module in pkgutil.walk_packages(package_paths, f"{package}.")]
-    names.sort(key=lambda name: (name.rpartition(".")[2] if flat else "", name))
+    names = sorted(module.name for module in pkgutil.walk_packages(package_paths, f"{package}."))
     return tuple(map(importlib.import_module, names))
 
 

@@ -100,7 +100,7 @@ def read_result(run: Path) -> dict[str, Any]:
             result.get("schema"),
             "Make the report with the version of Holdfast that made the run.",
         )
-    with _run_file_errors(str(path), RESTORE_REMEDY, "does not hold a run's result: "):
+    with _run_file_errors(str(path), "does not hold a run's result: "):
         RESULT_SHAPE(result, "")
     seal = result.get(SEAL)
     if seal is not None and seal["result"] != result_digest(result):
@@ -198,14 +198,14 @@ def read_events(path: Path, partial_end: bool = False) -> list[dict[str, Any]]:
             continue
         source = f"{path}, line {line_number}"
         try:
-            with _run_file_errors(source, RESTORE_REMEDY):
+            with _run_file_errors(source):
                 event = parse_object(line.decode())
         # Only the last line can be half written; one that is broken before it was changed.
         except RunError:
             if partial_end and line_number == len(lines):
                 break
             raise
-        with _run_file_errors(source, RESTORE_REMEDY, "is no event of a run: "):
+        with _run_file_errors(source, "is no event of a run: "):
             text(event.get("event"), "event")
             EVENT_SHAPES.get(event["event"], anything)(event, "")
         events.append(event)
@@ -213,20 +213,21 @@ def read_events(path: Path, partial_end: bool = False) -> list[dict[str, Any]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    with _run_file_errors(str(path), RESTORE_REMEDY):
+    with _run_file_errors(str(path)):
         return parse_object(_read_bytes(path).decode())
 
 
 @contextlib.contextmanager
-def _run_file_errors(source: str, remedy: str, rule: str = "") -> Iterator[None]:
+def _run_file_errors(source: str, rule: str = "") -> Iterator[None]:
     """``reading_errors``, with the messages of shapes unchanged."""
-    with reading_errors(source, RunError, remedy=remedy):
+    with reading_errors(source, RunError, remedy=RESTORE_REMEDY):
         try:
             yield
         except UnicodeDecodeError:
-            raise RunError(source, "cannot be read: it is not UTF-8", None, remedy) from None
+            rule = "cannot be read: it is not UTF-8"
+            raise RunError(source, rule, None, RESTORE_REMEDY) from None
         except ValueError as error:
-            raise RunError(source, f"{rule}{error}", None, remedy) from error
+            raise RunError(source, f"{rule}{error}", None, RESTORE_REMEDY) from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -199,7 +199,7 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
     possible."""
     folds = prepared.recipe.train.folds
     if folds is None:
-        return _usual_folds(prepared, len(train), len(valid))
+        return _usual_folds(prepared, len(valid))
     if not folds:
         return 0
     against = folds_conflict(prepared.recipe, divided)
@@ -213,8 +213,8 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
     return folds
 
 
-def _usual_folds(prepared: PreparedData, train: int, valid: int) -> int:
-    """The folds of the default recipe for so many rows."""
+def _usual_folds(prepared: PreparedData, valid: int) -> int:
+    """The folds of the default recipe, for so many validation rows."""
     folds = default_folds(prepared)
     if not folds:
         return 0

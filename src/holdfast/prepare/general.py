@@ -120,9 +120,9 @@ def _split_general(
     """The rows of the general-text set, and those for methods where a method needs them. From one
     file, the general-text set is drawn first, at random."""
     recipe, same_file = prepared.recipe, probe_from == rows_from
-    tables = {"probe": _read(prepared, probe_from, PROBE, known)}
+    tables = {"probe": _read(prepared, probe_from, PROBE)}
     if rows_needed and not same_file:
-        tables["rows"] = _read(prepared, rows_from, ROWS, known)
+        tables["rows"] = _read(prepared, rows_from, ROWS)
     remaining = _remove_copies(tables, known, recipe.seed)
     order = generator(recipe.seed, "general probe").permutation(len(remaining["probe"]))
     # If both come from one file, a small file is halved.
@@ -154,7 +154,7 @@ def _split_general(
     return probe, rows
 
 
-def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table]) -> Table:
+def _read(prepared: PreparedData, source: str, key: str) -> Table:
     if source == BUILT_IN:
         # The built-in general texts, for a model that continues texts.
         if prepared.recipe.task not in DECODER_TASKS:

@@ -30,8 +30,6 @@ EXPLANATION_CAVEAT = (
     "The contribution of a word is measured for this model and this row. It says why the model "
     "predicts this, not whether the prediction is correct."
 )
-# Parts of ``because`` of a row for which the model generated an empty text.
-NO_TEXT = ("writes nothing", "generated text is empty", "generates no text")
 JOINT_CAVEAT = "the maps of all rows together are not better than random"
 
 

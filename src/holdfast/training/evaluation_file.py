@@ -49,7 +49,6 @@ WITHOUT = "Remove it: Holdfast then uses the verdict that the run stored."
 # Logits of very many rows and classes would be larger than the model; the verdict is stored anyway.
 MOST_BYTES = 64_000_000
 DTYPES = ("float64", "float32", "int64", "int32", "bool")
-NUMBERS = mapping_of(number)
 # ``json`` writes NaN as it is, and a loss or a learning rate may be NaN.
 EVALUATION_SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("step", "examples_seen"), list_of(integer)),

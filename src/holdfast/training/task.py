@@ -151,7 +151,8 @@ def device_batch(
 
 def row_means(each: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
     """The mean of each row [batch] of the values of all target tokens, where ``counts`` [batch] is
-    the number of tokens of a row; ``each`` itself where it has one value per row."""
+    the number of tokens of a row; ``each`` itself where it has one value per row. The order of the
+    sum is fixed on every device."""
     import torch
 
     return each if counts is None else torch.segment_reduce(each, "mean", lengths=counts)

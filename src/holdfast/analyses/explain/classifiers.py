@@ -198,11 +198,11 @@ class TextQuery:
         )
 
 
-def class_cases(query: TextQuery, target: int | None = None) -> list[Case]:
-    """The case of one predicted class, the most probable or ``target``; see ``odds_case``."""
+def class_cases(query: TextQuery) -> list[Case]:
+    """The case of the most probable class; see ``odds_case``."""
     gradients = query.gradients if query.differentiable else None
     classes = query.model.classes
-    return [odds_case(query.outputs, query.read.words, classes, gradients, target)]
+    return [odds_case(query.outputs, query.read.words, classes, gradients)]
 
 
 def label_cases(query: TextQuery) -> list[Case]:

@@ -220,15 +220,12 @@ def odds_case(
     units: int,
     classes: Sequence[str],
     gradients: Callable[[Callable[[Tensor], Tensor]], Gradients] | None,
-    target: int | None = None,
 ) -> Case:
-    """The case of one predicted class: the log-odds of the most probable class, or of ``target``,
-    against all others. Unlike a probability, log-odds still change when the model is confident.
-    ``outputs`` [m, classes] are those of the row with only the kept [m, units] of its units,
-    ``gradients`` those of a score of the network's outputs."""
-    place = target
-    if place is None:
-        place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
+    """The case of one predicted class: the log-odds of the most probable class against all others.
+    Unlike a probability, log-odds still change when the model is confident. ``outputs``
+    [m, classes] are those of the row with only the kept [m, units] of its units, ``gradients``
+    those of a score of the network's outputs."""
+    place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
 
     def score(output: Tensor) -> Tensor:
         import torch

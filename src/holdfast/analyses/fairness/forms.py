@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # Rows → a model's predictions for them [n, outcomes]: probabilities of classes, a number, a rate.
 Predict = Callable[[Table], Floats]
-ROW = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +46,6 @@ class SwapForms:
 
     def __len__(self) -> int:
         return len(self.positions)
-
-    @property
-    def n_predictions(self) -> int:
-        """Forms that differ from their row: the number of predictions needed."""
-        return int((~self.plain).sum())
 
 
 def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> SwapForms:

@@ -119,7 +119,6 @@ class Condition(ABC):
 
     __slots__: tuple[str, ...] = ()
     kind: ClassVar[str]
-    depth: ClassVar[int] = 1
 
     @abstractmethod
     def holds(self, facts: RowFacts) -> Bools:
@@ -263,7 +262,6 @@ class Both(Condition):
     one: Condition
     other: Condition
     kind: ClassVar[str] = "both"
-    depth: ClassVar[int] = 2
 
     def holds(self, facts: RowFacts) -> Bools:
         return self.one.holds(facts) & self.other.holds(facts)

@@ -63,7 +63,7 @@ def min_rows(n: int) -> int:
 
 
 def atoms(facts: RowFacts, seed: int) -> list[Condition]:
-    """Conditions of depth 1 that these rows suggest: lengths at quantiles, forms, languages, words
+    """Simple conditions that these rows suggest: lengths at quantiles, forms, languages, words
     and pairs of words, values and ranges of the other columns, topics."""
     conditions: list[Condition] = []
     if facts.texts is not None:

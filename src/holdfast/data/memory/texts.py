@@ -22,8 +22,6 @@ from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store, store_columns
 from holdfast.data.scratch import write_batches
 from holdfast.data.table import Columns, Table
 
-Text = str | tuple[str, str]
-
 
 def table_from_texts(
     texts: Sequence[object],

@@ -130,7 +130,7 @@ def _breaks(
         before, last = OUTSIDE, TagParts("", "")
         for word, tag in enumerate(sentence):
             now = parts_of_tag[tag]
-            better = _better(now, last, tag, scheme)
+            better = _better(now, last, scheme)
             if better is not None:
                 yield SchemeBreak(row, word, tag, before, better)
             before, last = tag, now
@@ -138,7 +138,7 @@ def _breaks(
             yield SchemeBreak(row, len(sentence), "the end", before, _closing(last))
 
 
-def _better(now: TagParts, last: TagParts, tag: str, scheme: Scheme) -> str | None:
+def _better(now: TagParts, last: TagParts, scheme: Scheme) -> str | None:
     """The correct tag in place of this one; ``None`` where it is correct."""
     if not now.letter:
         if now.entity:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from holdfast.models.base import Preprocessor
 
 PLAIN_INPUTS = ("input_ids", "attention_mask")
-IGNORED = -100
 _BLOCK = re.compile(r"\b(encoder|decoder)\.(?:block|layers)\.(\d+)\.")
 _LAST = re.compile(r"\b(encoder|decoder)\.(?:final_layer_norm|layer_norm)\.")
 

@@ -30,7 +30,7 @@ rows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,6 @@ from holdfast.models.probes.probe import (
 from holdfast.stats.threads import threads_for
 
 HeadType = Literal["both", "logistic", "discriminant"]
-HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 # Of 1 ÷ T, as a logarithm.
 SCALES = (-7.0, 2.0)

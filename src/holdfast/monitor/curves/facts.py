@@ -31,8 +31,6 @@ from holdfast.monitor.curves.shape import ENOUGH, CurveShape, ScaleChange, one_s
 from holdfast.monitor.limits import GAP
 from holdfast.stats.intervals import wilson
 
-QUARTER = 0.25
-
 
 @dataclass(frozen=True, slots=True)
 class CurveFacts:

@@ -38,6 +38,7 @@ import numpy as np
 from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.records import Floats
 
+QUARTER = 0.25
 WINDOW_SHARE = 0.05
 SMOOTHED_FROM = 6
 TAIL = 8
@@ -138,10 +139,11 @@ class CurveShape:
         # ``noise`` is that of a median over the window; this reverses its reduction.
         return self.noise / min(1.0, math.sqrt(math.pi / (2 * self.window)))
 
-    def fall_over(self, share: float) -> float:
-        """How far the curve fell over the last ``share`` of its points, up to its last window."""
+    @property
+    def late_fall(self) -> float:
+        """How far the curve fell over the last quarter of its points, up to its last window."""
         last = len(self.cost) - 1
-        before = last - self.window // 2 - max(1, round(share * last))
+        before = last - self.window // 2 - max(1, round(QUARTER * last))
         return float(self.smooth[max(0, before)] - self.end)
 
 

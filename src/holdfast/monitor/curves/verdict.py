@@ -49,7 +49,6 @@ from holdfast.core.records import Verdict
 from holdfast.core.wording import percent_phrase
 from holdfast.monitor.curves import rise
 from holdfast.monitor.curves.facts import (
-    QUARTER,
     CurveFacts,
     curve_facts,
     gap_at_end,
@@ -259,7 +258,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
             finding="no progress",
             cause="too low a learning rate, too small a model, or labels that do not fit",
         )
-    recent = valid.fall_over(QUARTER)
+    recent = valid.late_fall
     if facts.evaluations < SETTLED or recent < 0.2 * learned_loss or recent <= _no_trend(valid):
         return None
     because = f"{valid_name(facts)} fell as fast in the last quarter ({recent:.3g}) as before"
@@ -276,7 +275,7 @@ def underfit(facts: CurveFacts) -> Verdict | None:
 def learning(facts: CurveFacts) -> Verdict | None:
     """The validation loss still falls."""
     valid = shape(facts)
-    recent, learned_loss = valid.fall_over(QUARTER), valid.start - valid.floor
+    recent, learned_loss = valid.late_fall, valid.start - valid.floor
     # A fall below these is negligible compared with what was learned, the level, or the noise.
     least = max(MARGIN * learned_loss, 0.01 * valid.end, _no_trend(valid))
     if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned_loss):

@@ -8,7 +8,7 @@ from holdfast.core.curves import logged_position
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Verdict
 from holdfast.core.wording import percent_phrase
-from holdfast.monitor.curves.facts import QUARTER, CurveFacts, CurveGap, gap_at_best, gap_at_end
+from holdfast.monitor.curves.facts import CurveFacts, CurveGap, gap_at_best, gap_at_end
 from holdfast.monitor.curves.remedies import in_their_words, remedies_for
 from holdfast.monitor.curves.shape import ENOUGH, CurveShape
 from holdfast.monitor.symptom import evidence_item
@@ -144,7 +144,7 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
         add("valid_rise_as_share_of_what_was_learned", valid.given_back, last)
         add("valid_rise_that_noise_may_show", valid.doubt, None)
         add("valid_rise_come_back_from_before", valid.recovered, None)
-        add("valid_fall_over_last_quarter", valid.fall_over(QUARTER), last, wide)
+        add("valid_fall_over_last_quarter", valid.late_fall, last, wide)
     if train is not None:
         add("train_start", train.start, logged_position(float(train.at[0])))
         add("train_end", train.end, last, 2 * train.noise)

@@ -103,14 +103,6 @@ def _save(model: Any, path: Path, facts: Mapping[str, str]) -> None:
         onnx.save(model, str(path), save_as_external_data=True, location=WEIGHTS_FILE)
 
 
-def read_facts(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file."""
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
 def write_openvino(source: Path, path: Path, facts: Mapping[str, str]) -> None:
     """Write ``path`` (.xml) and its weights (.bin) in the precision of the ONNX file ``source``:
     OpenVINO's default would store float16. Raises ``ModelError`` where it cannot read the graph.

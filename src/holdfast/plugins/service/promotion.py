@@ -118,7 +118,6 @@ def promote(
     undo: bool = False,
     instead_of: str | None = None,
     force: bool = False,
-    now: float | None = None,
 ) -> Promotion:
     """Replace the model that the store's servers serve by ``run``, or with ``undo`` restore the
     model before it.
@@ -129,7 +128,7 @@ def promote(
     (``pair_evidence.may_replace``). A promotion is one event of the store, so a process that is
     killed leaves either the old or the new model in service.
     """
-    at = time.time() if now is None else now
+    at = time.time()
     places = _places(store)
     if undo and instead_of is not None:
         remedy = "Leave it out: RUN is the run that is rolled back."
@@ -139,13 +138,13 @@ def promote(
     result = open_run(run)
     check_model(run, result)
     model = served_name(run)
-    current = _place(store, places, model, run, instead_of)
+    current = _place(store, places, model, instead_of)
     if current.model == model:
         if current.run == run.resolve():
             raise RecipeError(model, "is already served", None, "Name another run.")
         note = (f"the same model, previously in {current.run}",)
         return _append(store, Promotion(current.model, model, run.resolve(), notes=note), at)
-    _refuse_other(store, current, model, run, result)
+    _refuse_other(store, current, model, result)
     evidence = pair_evidence(store, current.model, current.run, model, result, at)
     if not force:
         evidence.refuse(run, store.name)
@@ -175,7 +174,7 @@ def _places(store: Store) -> list[ServedModel]:
 
 
 def _place(
-    store: Store, places: Sequence[ServedModel], model: str, run: Path, requested: str | None
+    store: Store, places: Sequence[ServedModel], model: str, requested: str | None
 ) -> ServedModel:
     if requested is not None:
         matching = [one for one in places if requested in (one.model, one.model.rpartition("@")[0])]
@@ -201,7 +200,7 @@ def _names(places: Sequence[ServedModel]) -> str:
 
 
 def _refuse_other(
-    store: Store, current: ServedModel, model: str, run: Path, result: Mapping[str, Any]
+    store: Store, current: ServedModel, model: str, result: Mapping[str, Any]
 ) -> None:
     """Refuse a run with another task or other classes than the servers recorded."""
     facts = [

@@ -29,14 +29,8 @@ from torch.nn import functional
 from holdfast.core.errors import DataError
 from holdfast.core.records import Floats
 from holdfast.stats.temperature import best_temperature, recover_labels
-from holdfast.tasks.generation.losses import (
-    IGNORED,
-    mean_of_each,
-    measure_tokens,
-    right_tokens,
-    token_losses,
-)
-from holdfast.training.task import Measurements
+from holdfast.tasks.generation.losses import IGNORED, measure_tokens, right_tokens, token_losses
+from holdfast.training.task import Measurements, row_means
 
 LOSS_TOLERANCE = {torch.float32: 2e-5, torch.float64: 2e-5}
 HALF_PRECISION_TOLERANCE = 2e-2
@@ -70,7 +64,7 @@ class Formula:
             return (logits.reshape(targets.shape) - targets).square().mean(dim=1)
         token_logits, token_labels, counts = self._targets(logits, labels)
         return _zero_without_targets(
-            counts, mean_of_each(token_losses(token_logits, token_labels), counts)
+            counts, row_means(token_losses(token_logits, token_labels), counts)
         )
 
     def metric_inputs(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.training.task import Measurements
+from holdfast.training.task import Measurements, row_means
 
 if TYPE_CHECKING:
     import torch
@@ -39,16 +39,6 @@ def token_losses(logits: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), expected, reduction="none")
 
 
-def mean_of_each(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Means [batch] over consecutive segments of ``values`` [targets] with ``counts`` [batch]
-    items; the order of the sum is fixed on every device.
-    """
-    import torch
-
-    means: torch.Tensor = torch.segment_reduce(values, "mean", lengths=counts)
-    return means
-
-
 def right_tokens(
     logits: torch.Tensor, expected: torch.Tensor, counts: torch.Tensor
 ) -> torch.Tensor:
@@ -63,7 +53,7 @@ def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     import torch
 
     # Mean times count: ``segment_reduce`` has one fixed order of summing, also on a GPU.
-    count = mean_of_each(right.float(), counts) * counts
+    count = row_means(right.float(), counts) * counts
     return torch.stack([counts.float(), count], dim=1)
 
 

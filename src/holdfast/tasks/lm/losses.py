@@ -15,7 +15,6 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.tasks.generation.losses import (
     ChunkedOutput,
-    mean_of_each,
     measure_tokens,
     right_of_each,
     right_tokens,
@@ -23,7 +22,7 @@ from holdfast.tasks.generation.losses import (
 )
 from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.lm.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
-from holdfast.training.task import Batch, Measurements
+from holdfast.training.task import Batch, Measurements, row_means
 
 if TYPE_CHECKING:
     import torch
@@ -222,7 +221,7 @@ class CausalLM:
             if isinstance(output, ChunkedOutput)
             else token_losses(output.logits, batch["expected"])
         )
-        return mean_of_each(tokens, batch["counts"])
+        return row_means(tokens, batch["counts"])
 
     def weights(self, examples: EncodedTokens, positions: Sequence[int] | Ints) -> Floats:
         """The number of target tokens of each example."""

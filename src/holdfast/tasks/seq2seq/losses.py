@@ -14,14 +14,13 @@ from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.tasks.generation.losses import (
     IGNORED,
     ChunkedOutput,
-    mean_of_each,
     measure_tokens,
     right_of_each,
     right_tokens,
     token_losses,
 )
 from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
-from holdfast.training.task import Batch, Measurements
+from holdfast.training.task import Batch, Measurements, row_means
 
 if TYPE_CHECKING:
     import torch
@@ -239,7 +238,7 @@ class SequenceToSequence:
             if isinstance(output, ChunkedOutput)
             else token_losses(output, target_tokens(batch))
         )
-        return mean_of_each(tokens, batch["counts"])
+        return row_means(tokens, batch["counts"])
 
     def weights(self, examples: EncodedPairs, positions: Sequence[int] | Ints) -> Floats:
         """Each row's target tokens, so that the training loss is the mean over tokens."""

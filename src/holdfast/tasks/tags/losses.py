@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.tasks.generation.losses import mean_of_each, token_losses
+from holdfast.tasks.generation.losses import token_losses
 from holdfast.tasks.lines import examples_at, joined, offsets_of, padded, take_lines
 from holdfast.tasks.rates import f1_of
 from holdfast.tasks.tags.entities import TagTable, entity_counts
-from holdfast.training.task import Batch, Measurements
+from holdfast.training.task import Batch, Measurements, row_means
 
 if TYPE_CHECKING:
     import torch
@@ -217,7 +217,7 @@ class TokenClassification:
 
     def losses(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The mean cross-entropy of each sentence's words [batch], in nats, in float32."""
-        return mean_of_each(token_losses(output, batch["tags"]), batch["counts"])
+        return row_means(token_losses(output, batch["tags"]), batch["counts"])
 
     def weights(self, examples: EncodedWords, positions: Sequence[int] | Ints) -> Floats:
         """Each sentence's words, so that the training loss is the mean over words."""

@@ -34,7 +34,6 @@ TRIES = 3
 FIRST_WAIT_S = 1.0
 LAST_WAIT_S = 15.0
 VARIABLE = "env:"
-Note = Callable[[str, str], None]
 
 
 # The content of an alert, by name.

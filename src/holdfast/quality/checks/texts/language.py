@@ -64,7 +64,7 @@ def wrong_language(view: ThoroughRows) -> CheckResult | None:
     notes = [
         (position, f"{language}: {text[:60]!r}")
         for position, text, language in identified
-        if language != main and _both_halves(text, language, main)
+        if language != main and _both_halves(text, language)
     ]
     others = Counter(note.partition(":")[0] for _, note in notes)
     shown = ", ".join(f"{name} {n}" for name, n in others.most_common(5))
@@ -77,8 +77,8 @@ def wrong_language(view: ThoroughRows) -> CheckResult | None:
     )
 
 
-def _both_halves(text: str, language: str, main: str) -> bool:
-    """Whether each half of the text is identified as that language and not the main one."""
+def _both_halves(text: str, language: str) -> bool:
+    """Whether each half of the text is identified as that language."""
     words = text[:2000].split()
     if len(words) < 6:
         return True
