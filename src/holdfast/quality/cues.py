@@ -48,6 +48,8 @@ _PLACE_PATTERNS = {
     "last": r"(?i){}[\W_]*$",
 }
 _WORD_CUES, _SENTENCE_MARKS = ("word", "token", "first", "last"), ".,;:?!\"'()"
+# Marks with a meaning in words, numbers and addresses, too: none is deleted wherever it is.
+_PROSE_MARKS = _SENTENCE_MARKS + "-–—’‘“”…/&%$€£@_+"
 # Of several cues in the same rows, the first of these types is reported.
 _CUE_PRIORITY = (
     "form",
@@ -112,8 +114,8 @@ class Cue:
         symbol that is no punctuation of sentences."""
         if self.cue_type == "word":
             return True
-        letters = self.value.strip(_SENTENCE_MARKS)
-        return self.cue_type in ("token", "mark") and bool(letters) and not letters.isalnum()
+        rest = self.value.strip(_PROSE_MARKS)
+        return self.cue_type in ("token", "mark") and bool(rest) and not rest.isalnum()
 
     @property
     def is_word(self) -> bool:
