@@ -16,16 +16,15 @@ import numpy as np
 
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints, log_sum_exp
+from holdfast.data.texts.general import UNSPACED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
 # In scripts without spaces each letter is a unit, or a sentence would be one word.
-_ALONE = (
-    "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-)
-_UNIT = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w)+(?:['’\-](?:(?![{_ALONE}])\w)+)*|[^\w\s]+")
+_SPACED = rf"(?:(?![{UNSPACED}])\w)+"
+_UNIT = re.compile(rf"[{UNSPACED}]|{_SPACED}(?:['’\-]{_SPACED})*|[^\w\s]+")
 # In a longer text neighbouring words are joined, since each unit costs passes.
 MAX_UNITS = 128
 

@@ -77,12 +77,12 @@ def _sample(valid: Predictions, columns: Columns, seed: int) -> tuple[Prediction
     """At most ``MAX_ROWS`` of the rows, a fixed sample."""
     if len(valid) <= MAX_ROWS:
         return valid, columns
-    positions = _sampled(len(valid), seed)
+    positions = _sample_positions(len(valid), seed)
     sampled = {name: [cells[int(i)] for i in positions] for name, cells in columns.items()}
     return valid.take(positions), sampled
 
 
-def _sampled(n: int, seed: int) -> Ints:
+def _sample_positions(n: int, seed: int) -> Ints:
     return np.sort(generator(seed, "slice rows").permutation(n)[:MAX_ROWS])
 
 
@@ -105,11 +105,14 @@ def confirm_slices(
     return {**slices_block(tested, FALSE_ALARMS), "what": hypotheses.measure, "rows": n}
 
 
-def training_facts(session: Session, columns: bool = True) -> RowFacts:
-    """The facts of the training rows: of at most ``MAX_ROWS``, a fixed sample."""
+def training_facts(hypotheses: Hypotheses, session: Session, columns: bool = True) -> RowFacts:
+    """The facts of the training rows: of at most ``MAX_ROWS``, a fixed sample; of none where no
+    candidate reads them."""
+    if not hypotheses.candidates:
+        return RowFacts(0)
     table = session.train_rows
     if len(table) > MAX_ROWS:
-        table = table.take(_sampled(len(table), session.recipe.seed))
+        table = table.take(_sample_positions(len(table), session.recipe.seed))
     others = session.other_columns(table) if columns else {}
     return RowFacts(len(table), read_texts(table), others)
 
@@ -156,7 +159,7 @@ def find(session: Session) -> Hypotheses | NoAnswer:
 
 
 def confirm(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    columns, train = session.other_columns(test.table), training_facts(session)
+    columns, train = session.other_columns(test.table), training_facts(hypotheses, session)
     return confirm_slices(hypotheses, test, columns, session.recipe.seed, train)
 
 
@@ -185,7 +188,7 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
 
 
 def confirm_topics(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    train = training_facts(session, columns=False)
+    train = training_facts(hypotheses, session, columns=False)
     return confirm_slices(hypotheses, test, {}, session.recipe.seed, train)
 
 

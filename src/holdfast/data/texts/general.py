@@ -17,6 +17,10 @@ LOOK_ALIKES = dict(
 )
 TO_LATIN = str.maketrans(LOOK_ALIKES)
 LOOK_ALIKE_PATTERN = f"[{''.join(LOOK_ALIKES)}]"
+# Letters of scripts without spaces between words, as ranges of a character class.
+UNSPACED = (
+    "\u0e00-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
 
 
 _BETWEEN = re.compile(r"[\W_]+")

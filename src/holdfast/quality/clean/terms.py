@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from holdfast.core.errors import RecipeError
+from holdfast.data.texts.general import UNSPACED
 from holdfast.quality.clean.treatment import TextTreatment, add_treatment
 
-# Scripts without spaces, in which a term has no ends that could be seen.
-_UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
+# In these scripts a term has no ends that could be seen.
+_UNSPACED_LETTER = re.compile(f"[{UNSPACED}]")
 # Left over where a term was the first or the last word.
 _PAUSES = ",;:"
 

@@ -108,7 +108,7 @@ def _remedy(texts: Sequence[str], found: Sequence[CueCandidate]) -> str:
 
 
 def _is_dropped(texts: Sequence[str], one: CueCandidate) -> bool:
-    """Whether the cleaning step ``terms`` deletes the cue, and nothing else."""
+    """Whether the cleaning step ``terms`` deletes the cue from nearly all rows that have it."""
     if not one.cue.is_deletable:
         return False
     settings = Terms((one.cue.value,))
