@@ -166,7 +166,8 @@ def finding(lines: Lines) -> str:
         "On small networks over frozen features, the policy `adapt` changes the accuracy of a good "
         f"recipe by {harm.words(100, 2, ' points')}, compared with a run that nothing stops. Of "
         f"the accuracy that a bad recipe is shown to cost, it recovers: {'; '.join(parts)}. The "
-        "table has the other bad recipes, of which none is repaired."
+        "table has the other bad recipes: skewed classes are not repaired, and with a learning "
+        "rate that is too high nothing is left to repair."
     )
 
 
@@ -209,7 +210,8 @@ the mean recall over classes. No setting was chosen on these seeds.""",
 `adapt` repairs a learning rate that is too low and much of too few epochs, but neither wrong
 labels nor skewed classes. A good recipe is not shown to lose accuracy. With a learning rate that
 is too high nothing is left to repair once the best checkpoint is kept, and `stop` and `adapt` cost
-accuracy. Fine-tuned encoders were not measured.""",
+accuracy. These runs used an earlier version of `adapt`, with a robust loss against wrong labels and
+without `methods.drop_wrong_labels`. Fine-tuned encoders are [on another page](repairs.md).""",
 )
 
 

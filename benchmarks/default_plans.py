@@ -262,12 +262,12 @@ at the learning rate that follows. The default from MiniLM has two folds: 25 ste
 classes. Unlabelled texts: up to 2,000, labelled by label propagation or self-training; with them
 Holdfast cannot cross-fit, which the default does up to 400 rows. The lines with 500 rows are of all
 77 intents of BANKING77. With 1,600 rows, "6 epochs" and "9 epochs" are compared with the default's
-three, and other plans from mpnet with its default (two in batches of 16). The plans from mpnet ran
-on a GPU, except the one with four epochs, and MiniLM's default, which ran on a CPU; their ratios
-are of processor time, not of time on the GPU. "Patience k": no cross-fitting, and training stops
+three, and other plans from mpnet with its default (two in batches of 16). With 1,600 rows
+mpnet's plans of 1 to 2 epochs ran on a GPU, its plan of 4 epochs and MiniLM on a CPU; all ratios
+are of processor time, not of GPU time. "Patience k": no cross-fitting, and training stops
 after k of at most 20 evaluations without improvement. Planned comparisons without measurements are
-not in the table. "The best on the other sets" is the plan, of those with and without folds, with
-the highest mean over all sets but the one that is scored. Processor time is that of the whole
+not in the table. "The best on the other sets": for each set, the plan (with or without folds)
+with the highest mean accuracy on the other sets. Processor time is that of the whole
 command; only pairs that were run less than 3 hours apart are compared. Intervals are over the means
 of sets where at least five sets were measured, otherwise over pairs.""",
     lambda: [
@@ -312,9 +312,8 @@ of sets where at least five sets were measured, otherwise over pairs.""",
     ],
     """\
 The default was chosen on these sets, so its lead may be optimistic. Only "the best on the other
-sets" avoids this, but the plans themselves were also drawn up on these sets. Each row of the table
-uses the cells that both plans have: rows with different pairs cannot be subtracted from each
-other.""",
+sets" avoids this, but the plans themselves were also drawn up on these sets. Each line of the table
+compares only the runs that both plans have, so do not subtract results of different lines.""",
     files=("quality", NAME),
 )
 

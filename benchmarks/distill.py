@@ -208,11 +208,11 @@ CLAIM = Claim(
     "Distillation",
     """\
 The teacher is a run on 400 labelled rows, from MiniLM or from all-mpnet-base-v2 ("mpnet"); teacher
-and student are scored on 600 other rows. "Static" is a table of token vectors with one small
-attention block, or without it. Students also learn from texts that the teacher labels: 2,000
-unlabelled texts, or without them combined texts (the beginning of one training text and the end of
-another); a static student from both. "Without teacher" is the same student trained on the labels
-only. "Speed-up" is the student's ÷ the teacher's rows a second in `predict`, one thread.""",
+and student are scored on 600 other rows. "Static" is a table of token vectors, with or without
+one small attention block. Students also learn from texts that the teacher labels: 2,000 unlabelled
+texts; if there are none, combined texts (the beginning of one training text and the end of
+another); both for a static student. "Without teacher" is the same student trained on the labels
+only. "Speed-up" is the student's ÷ the teacher's rows per second in `predict`, one thread.""",
     lambda: grid(arm=ARMS, seed=range(2), data=SETS),
     finding,
     [
@@ -231,8 +231,8 @@ only. "Speed-up" is the student's ÷ the teacher's rows a second in `predict`, o
     """\
 Intervals are over runs, of at most two seeds on three sets: they do not show how results differ
 between data sets. Not measured: students with half of MiniLM's layers (`--layers 3`), and static
-students of mpnet or without unlabelled texts. Teachers and baselines of two lines were trained on
-different days; their accuracies differ by up to two points in a run.""",
+students of mpnet or without unlabelled texts. Lines on one set can have teachers and baselines
+that were trained on different days; their accuracies differ by up to two points.""",
 )
 
 

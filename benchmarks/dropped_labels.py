@@ -121,7 +121,8 @@ def finding(lines: Lines) -> str:
     if not parts or not harm:
         return ""
     return (
-        f"With a fifth of wrong labels, leaving rows out recovers: {'; '.join(parts)}. With the "
+        f"With a fifth of wrong labels, not learning from suspected rows recovers: "
+        f"{'; '.join(parts)}. With the "
         f"labels as they are it changes accuracy by {harm.words(100, 1, ' points')}."
     )
 
@@ -129,7 +130,7 @@ def finding(lines: Lines) -> str:
 CLAIM = Claim(
     NAME,
     "Data",
-    "Leaving out wrong labels",
+    "Rows with a wrong label",
     """\
 400 labelled texts of each of seven sets, cut to 20–48 words ([the sets](quality.md)). A share of
 the labels is exchanged, for a class drawn at random ("random") or for the class with the most

@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.run_facts import LabelNoise
+from holdfast.core.updates import learned_rows, rows_drawn
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits import cross_fitting
 from holdfast.fits import wrong_labels as module
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
+from holdfast.fits.fit import make_job
 from holdfast.fits.run_facts import make_run_facts, with_probe
 from holdfast.fits.wrong_labels import CHECK, KEY, NAME, WrongLabels
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
+from holdfast.training.loop import fit as train
+from holdfast.training.machine.machine import make_accelerator
 
 WORDS = {
     "cooking": "oven flour butter onion sauce recipe garlic bake dish pepper soup cheese",
@@ -68,26 +73,50 @@ VALID = EVERYTHING[::6]
 TRAIN = np.setdiff1d(EVERYTHING, VALID)
 
 
-def test_wrong_training_labels_are_left_out_and_listed() -> None:
+def learned(plan: Any) -> np.ndarray:
+    """The rows of the source that a fit learns from."""
+    return np.asarray(plan.train.rows)[learned_rows(plan.train)]
+
+
+def test_wrong_training_labels_are_not_learned_and_listed() -> None:
     classes, labels = wrong_labels()
     plan = make_training_plan(prepared_with(labels, f"{KEY}=true"), TRAIN, VALID)
-    kept = np.asarray(plan.splits.train_rows.table.column("row"))
+    kept = learned(plan)
     dropped = np.setdiff1d(TRAIN, kept)
     wrong = labels != classes
-    assert (plan.train.labels == labels[kept]).all()
+    assert (plan.train.labels == labels[TRAIN]).all()
     assert wrong[kept].sum() <= 0.4 * wrong[TRAIN].sum()
     assert wrong[dropped].mean() > 0.6
     assert (plan.valid.labels == labels[VALID]).all()
     (finding,) = (one for one in plan.findings if one.check == CHECK)
     assert sorted(finding.rows) == dropped.tolist()
     (decision,) = (one for one in plan.decisions if one.what == KEY)
-    assert f"of {len(TRAIN)} training rows the model does not learn from" in decision.because
-    assert f"{len(dropped)} rows whose label is probably wrong" in decision.because
-    # The rows that are left are passed as often as all rows would be, with the same settings.
+    told = f"does not learn from {len(dropped)} of {len(TRAIN)} training rows"
+    assert told in decision.because
+    # The plan is that of all rows, and its updates have as many rows, each one that is kept.
     whole = make_training_plan(prepared_with(labels), TRAIN, VALID)
-    passes = [one.plan.rows_passed / len(one.train) for one in (plan, whole)]
-    assert passes[0] == pytest.approx(passes[1], rel=0.05)
     assert plan.recipe.train == whole.recipe.train
+    assert [one.steps for one in plan.plan.phases] == [one.steps for one in whole.plan.phases]
+    for phase in plan.plan.phases:
+        pool = phase.pool(plan.splits.training_examples, 0)
+        drawn = [rows_drawn(phase.source, pool, step) for step in range(phase.steps)]
+        assert set(TRAIN[np.concatenate(drawn)]) == set(kept)
+
+
+def test_a_head_is_fitted_to_the_rows_that_are_left() -> None:
+    """The linear probe is the one of a fit that never had the other rows."""
+    _, labels = wrong_labels()
+    settings = ["train.max_steps=1", "train.folds=0"]
+    plan = make_training_plan(prepared_with(labels, f"{KEY}=true", *settings), TRAIN, VALID)
+    without = make_training_plan(prepared_with(labels, *settings), learned(plan), VALID)
+    heads = []
+    for one in (plan, without):
+        job, listeners = make_job(one, make_accelerator(one.recipe.train.precision))
+        train(job)
+        heads.append(next(listener.baseline for listener in listeners))
+    assert len(plan.train) > len(without.train)
+    for name, values in heads[0].items():
+        torch.testing.assert_close(values, heads[1][name])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +126,7 @@ def test_wrong_training_labels_are_left_out_and_listed() -> None:
 def test_the_policy_that_acts_leaves_them_out(settings: tuple[str, ...], drops: bool) -> None:
     _, labels = wrong_labels()
     plan = make_training_plan(prepared_with(labels, *settings), TRAIN, VALID)
-    assert (len(plan.train) < len(TRAIN)) == drops
+    assert (len(learned(plan)) < len(TRAIN)) == drops
     # The stored recipe says so, and a fold of it, which has no policy, does the same.
     assert plan.recipe.methods[NAME] is drops
     assert cross_fitting.recipe_of_fold(plan).methods[NAME] is drops
@@ -119,7 +148,7 @@ def test_rows_that_are_contradicted_predict_no_others(monkeypatch: pytest.Monkey
     unlabelled = second == -1
     assert (second[~unlabelled] == labels[TRAIN][~unlabelled]).all()
     # About as many as are left out in the end, which the second round decides.
-    assert 0 < unlabelled.sum() <= 2 * (len(TRAIN) - len(plan.train))
+    assert 0 < unlabelled.sum() <= 2 * (len(TRAIN) - len(learned(plan)))
 
 
 def test_a_class_loses_at_most_half_of_its_rows() -> None:
@@ -133,15 +162,16 @@ def test_a_class_loses_at_most_half_of_its_rows() -> None:
 def test_without_the_method_labels_stay(settings: tuple[str, ...]) -> None:
     _, labels = wrong_labels()
     plan = make_training_plan(prepared_with(labels, *settings), TRAIN, VALID)
-    assert (plan.train.labels == labels[TRAIN]).all()
+    assert (learned(plan) == TRAIN).all()
 
 
 def test_right_labels_stay() -> None:
     classes, _ = wrong_labels()
     plan = make_training_plan(prepared_with(classes, f"{KEY}=true"), TRAIN, VALID)
     assert (plan.train.labels == classes[TRAIN]).all()
+    assert (learned(plan) == TRAIN).all()
     (decision,) = (one for one in plan.decisions if one.what == KEY)
-    assert decision.chosen == "no rows left out"
+    assert decision.chosen == "no rows excluded"
 
 
 def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +192,7 @@ def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) ->
     measured = SimpleNamespace(curve=replace(curve, labels=LabelNoise(0.1, 0.05, 0.2, 0.8, 0.3, 9)))
     known = [with_probe(one, [measured]) for one in (facts, replace(facts, findings=()))]
     assert [one.label_noise is None for one in known] == [True, False]
-    kept = np.asarray(fitted.training_plan.splits.train_rows.table.column("row"))
+    kept = learned(fitted.training_plan)
     assert (labels != classes)[kept].sum() < 0.4 * (labels != classes).sum()
     assert (fitted.training_plan.valid.labels == labels).all()
     last = fitted.trained.history[-1]
@@ -174,7 +204,7 @@ def test_cross_fitted_rows_are_all_evaluated(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_folds_have_the_phases_of_a_fit_without_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten epochs are a phase more for all rows than for those that are left."""
+    """Ten epochs are a phase more for all rows than for those of one fold."""
     monkeypatch.setattr(module, "EVIDENCE", -np.inf)
     monkeypatch.setattr(module, "LEAST_SHARE", 0.0)
     monkeypatch.setattr(WrongLabels, "dropped", lambda _, labels: np.arange(0, len(labels), 4))
@@ -182,7 +212,7 @@ def test_folds_have_the_phases_of_a_fit_without_some_rows(monkeypatch: pytest.Mo
     few = np.arange(170)
     prepared = prepared_with(labels, f"{KEY}=true", "train.epochs=10", "train.evaluations=1")
     fitted = cross_fit(prepared, few, 2)
-    assert len(fitted.training_plan.train) < 0.8 * len(few)
+    assert len(learned(fitted.training_plan)) < 0.8 * len(few)
     assert len(fitted.trained.history[-1].valid_losses) == len(few)
 
 

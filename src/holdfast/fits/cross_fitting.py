@@ -37,6 +37,7 @@ from holdfast.core.errors import Interrupted, MachineError, RecipeError, Trainin
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
+from holdfast.core.updates import learned_rows
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
@@ -357,7 +358,6 @@ def _run_fold(
     training_plan = make_training_plan(
         fold_data, fold.train, fold.held_out, planned_for=len(full_plan.train)
     )
-    # All rows are evaluated, whether the fit learns from them or not.
     share = len(fold.train) / len(full_plan.valid)
     training_plan = replace(
         training_plan, plan=plan_of_fold(training_plan.plan, full_plan.plan, share)
@@ -370,8 +370,8 @@ def _run_fold(
     )
     (refit,) = listeners
     curve = refit.curve
-    if curve is not None and len(training_plan.train) < len(fold.train):
-        # Rows whose labels were probably wrong are not among those that the probe saw.
+    if curve is not None and len(learned_rows(training_plan.train)) < len(fold.train):
+        # The probe did not learn from rows whose labels are probably wrong.
         curve = replace(curve, labels=None)
     return FoldRun(
         fold.number,

@@ -1,12 +1,17 @@
-"""Leave training rows out whose label is probably wrong (``methods.drop_wrong_labels``, on by
-default under ``control.policy=adapt``).
+"""Do not learn from training rows whose label is probably wrong (``methods.drop_wrong_labels``, on
+by default under ``control.policy=adapt``).
 
 Each training row is predicted by linear probes on the base model's frozen vectors and on its words,
 fitted on other training rows of the same fit. Where these predictions are evidence of mistakes
 (``stats/label_errors.py``), all rows are predicted again by probes that were not fitted on the rows
-whose most probable class is not their label, and the fit learns from none of the rows of which that
-then is true. Validation and test rows stay as they are, and so do rows that are added. In a
-cross-fitted run each fold leaves rows out by its own training rows, and all rows are evaluated.
+whose most probable class is not their label, and the rows of which that then is true get weight 0:
+they are in no update, and no head is fitted to them. They stay in the training sample that is
+evaluated. Without them it would have fewer wrong labels than the validation rows, a gap that the
+guard would take for overfitting: with a fifth of wrong labels, one of two runs of 400 rows was
+stopped at a sixth of its updates.
+
+Validation and test rows stay as they are, and so do rows that are added. Each fold of a
+cross-fitted run chooses by its own training rows.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from holdfast.stats.label_errors import label_errors
 NAME = "drop_wrong_labels"
 KEY = f"methods.{NAME}"
 CHECK = "dropped_labels"
-# Rows are left out from this statistic (Vuong's) and expected share of wrong labels on: on six sets
+# Rows get weight 0 from this statistic (Vuong's) and expected share of wrong labels on: on six sets
 # with 400 rows and three draws each, one set as it is exceeded both, and with a fifth of wrong
 # labels all sets of more than two classes did.
 EVIDENCE, LEAST_SHARE = 3.0, 0.05
@@ -66,8 +71,8 @@ class WrongLabels:
         return self.evidence >= EVIDENCE and self.share >= LEAST_SHARE
 
     def dropped(self, labels: Ints) -> Ints:
-        """The places of the rows to leave out, ascending: the contradicted ones, of a class at most
-        half of its rows, those most probably wrong."""
+        """The places of the rows that get weight 0, ascending: the contradicted ones, of a class at
+        most half of its rows, those most probably wrong."""
         places: list[int] = []
         for label in np.unique(labels):
             of_class = np.flatnonzero(labels == label)
@@ -86,21 +91,22 @@ def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
     return recipe.with_changes(methods={NAME: True})
 
 
-def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Ints:
-    """The ``positions`` of training rows that a fit learns from; all of them where the method is
-    off or nothing shows mistakes.
+def wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Ints:
+    """Which of the training rows at ``positions`` have a label that is probably wrong: places in
+    ``positions``, ascending; none where the method is off or nothing shows mistakes.
 
     Raises ``RecipeError`` for rows that are not single texts with one class each.
     """
+    none = np.zeros(0, dtype=np.int64)
     if recipe.methods.get(NAME, False) is False:
-        return positions
+        return none
     if not has_classes(prepared):
         rule = "needs single texts with one class each"
-        raise RecipeError(KEY, rule, recipe.task, "Leave it out.")
+        raise RecipeError(KEY, rule, recipe.task, "Remove this setting.")
     if len(prepared) > MOST_ROWS:
         because = f"{len(prepared):,} training and validation rows exceed {MOST_ROWS:,}"
         notify(Decision(KEY, "not checked", because))
-        return positions
+        return none
     rows, found = prepared.rows.take(positions), _found_in(prepared)
     key = positions.tobytes(), recipe.seed
     if key not in found.wrong:
@@ -108,11 +114,11 @@ def without_wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe
     wrong = found.wrong[key]
     if wrong is None or not wrong.is_shown:
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
-        notify(Decision(KEY, "no rows left out", because))
-        return positions
+        notify(Decision(KEY, "no rows excluded", because))
+        return none
     dropped = wrong.dropped(np.asarray(rows.column("label")))
     _notify_of_rows(rows, dropped, wrong)
-    return np.delete(positions, dropped)
+    return dropped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,18 +169,17 @@ def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | 
 
 def _evidence(wrong: WrongLabels) -> str:
     return (
-        f"judged by out-of-fold predictions, an estimated {percent_phrase(wrong.share)} of the "
-        f"labels are wrong (threshold {percent_phrase(LEAST_SHARE)}; Vuong's statistic "
-        f"{wrong.evidence:.1f}, threshold {EVIDENCE:g})"
+        f"estimated share of wrong labels: {percent_phrase(wrong.share)} (threshold "
+        f"{percent_phrase(LEAST_SHARE)}); strength of evidence: z = {wrong.evidence:.1f} (Vuong's "
+        f"test of out-of-fold predictions, threshold {EVIDENCE:g})"
     )
 
 
 def _notify_of_rows(rows: Table, dropped: Ints, wrong: WrongLabels) -> None:
     share = len(dropped) / len(rows)
     because = (
-        f"{_evidence(wrong)}; of {len(rows):,} training rows the model does not learn from "
-        f"{count_phrase(len(dropped), 'row')} whose label is probably wrong; validation and test "
-        "rows are unchanged"
+        f"the model does not learn from {len(dropped):,} of {len(rows):,} training rows, whose "
+        f"labels are probably wrong; {_evidence(wrong)}; validation and test rows are unchanged"
     )
     chosen = f"{count_phrase(len(dropped), 'row')} ({percent_phrase(share)})"
     notify(Decision(KEY, chosen, because, prominent=True))

@@ -78,7 +78,8 @@ class ClassBatches:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         assert pool.labels is not None
-        return Draw(class_batch(pool.labels, pool.batch, self.classes, pool.seed, step))
+        labels = pool.labels[pool.rows]
+        return Draw(pool.rows[class_batch(labels, pool.batch, self.classes, pool.seed, step)])
 
 
 def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: int) -> Ints:

@@ -9,7 +9,7 @@ from holdfast.methods.registry import METHODS, Method, Parts
 
 @dataclass(frozen=True, slots=True)
 class DropWrongLabels:
-    """Whether training rows are left out whose labels the other rows contradict. It has no
+    """Whether rows are excluded from training whose labels the other rows contradict. It has no
     settings; the rows of each fit are chosen before its plan is made (``fits/wrong_labels.py``)."""
 
 

@@ -426,7 +426,8 @@ def _reason(
         return f"{highest}; cross-fitting takes longer and is not expected to improve it"
     if option is taken:
         return f"fastest within {100 * CLOSE:g} points of the highest expected score"
-    if option.seconds > budget_s:
+    # The embedded model, fine-tuned, is never excluded.
+    if option.seconds > budget_s and option is not options[0]:
         return f"more than the budget of {seconds_phrase(budget_s)} (model.budget)"
     more = 100 * (option.expected - taken.expected)
     if more > 0:

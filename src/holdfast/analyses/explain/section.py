@@ -107,14 +107,16 @@ def _leaking_word(run: RunFiles) -> str | None:
     if not leaking:
         return CLEAN
     first = leaking[0]
-    more = f", and so on {plural(len(leaking) - 1, 'other word')}" if len(leaking) > 1 else ""
+    more = (
+        f", and likewise for {plural(len(leaking) - 1, 'other word')}" if len(leaking) > 1 else ""
+    )
     return (
         f"Its predictions of class {first['class']} depend on “{first['words']}”{more}. The word "
         f"is in {number(first['of_class'], 'accuracy')} of the class's texts and in "
         f"{number(first['of_others'], 'accuracy')} of the others. The score may be lower on "
         "texts without it. holdfast train with "
         f"{list_option(DROPPED_TERMS, [str(one['words']) for one in leaking])} deletes it from "
-        "all texts, so that the score is that without it"
+        "all texts, and the score then applies to texts without it"
     )
 
 

@@ -76,7 +76,8 @@ def _advice(worst: Block, test_rows: int) -> str:
         return ""
     shares = [number(value, "error") for value in (share, rows / test_rows)]
     return (
-        f"Of the training rows, {shares[0]} are {worst['slice']} (test rows: {shares[1]}). "
+        f"The slice “{worst['slice']}” has {shares[0]} of the training rows and {shares[1]} of the "
+        "test rows. "
         "Labelling more such rows may reduce these errors."
     )
 

@@ -29,7 +29,7 @@ class Terms:
         if not self.drop or not all(isinstance(one, str) and one.strip() for one in self.drop):
             remedy = "For example --set 'clean.terms.drop=[\"best regards\"]'."
             rule = "must be a list of words, phrases or symbols"
-            raise RecipeError("treat.terms.drop", rule, list(self.drop), remedy)
+            raise RecipeError("clean.terms.drop", rule, list(self.drop), remedy)
 
 
 def drop_terms(text: str, settings: Terms) -> str:

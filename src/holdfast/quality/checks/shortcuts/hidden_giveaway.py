@@ -104,7 +104,10 @@ def _remedy(texts: Sequence[str], found: Sequence[CueCandidate]) -> str:
     if not terms:
         return remedy
     option = list_option(DROPPED_TERMS, terms)
-    return f"{remedy} holdfast train with {option} deletes it from all texts, also from later ones."
+    return (
+        f"{remedy} holdfast train with {option} deletes it from the texts of all splits and from "
+        "every text that is predicted later."
+    )
 
 
 def _is_dropped(texts: Sequence[str], one: CueCandidate) -> bool:
