@@ -30,8 +30,8 @@ def gain_over_probe(rows: int, encoder: str, tuned: Callable[[str, Result], bool
     }
     by_set = defaultdict(list)
     for (data, count, seed, arm), result in results.items():
-        if count == rows and tuned(arm, result):
-            probe = results[data, count, seed, f"probe, {encoder}"]
+        probe = results.get((data, count, seed, f"probe, {encoder}"))
+        if count == rows and tuned(arm, result) and probe:
             by_set[data].append(result["accuracy"] - probe["accuracy_all"])
     assert len(by_set) >= 4
     return float(np.mean([np.mean(gains) for gains in by_set.values()]))
