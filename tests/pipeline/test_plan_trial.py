@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,14 @@ from tests.kills import KillAt
 
 from holdfast.core.errors import Interrupted, TrainingError
 from holdfast.fits import compose, cross_fitting
-from holdfast.fits.plan_trial import is_affordable
+from holdfast.fits.plan_trial import default_plan, is_affordable
 from holdfast.pipeline import preview as preview_module
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.terminal.summary import summary
+from holdfast.training.plan import Phase
 
 # A model drawn at random needs higher rates than one that was pretrained.
 USUAL_RATE = 3e-3
@@ -338,6 +340,29 @@ def test_the_budget_holds_whether_the_trial_is_kept_or_not() -> None:
     assert not is_affordable(own, (110, 110, 220))
     # Undone, it would take 61 of 200 more; kept, only 191.
     assert not is_affordable(own, (61, 40, 40))
+
+
+@pytest.mark.parametrize(
+    ("rate", "is_tried"), [(4.9, False), (5.1, True), (1 / 4.9, False), (1 / 5.1, True)]
+)
+def test_a_plan_is_far_from_a_factor_of_five_on(rate: float, is_tried: bool) -> None:
+    def plan(learning_rate: float) -> Any:
+        phase = Phase(
+            name="finetune",
+            steps=20,
+            batch_size=16,
+            learning_rate=learning_rate,
+            head_learning_rate=learning_rate,
+        )
+        settings = ["control.policy=adapt", f"train.learning_rate={learning_rate}"]
+        recipe = override(Recipe(), settings)
+        return SimpleNamespace(
+            plan=SimpleNamespace(phases=(phase,), steps=20), prepared=SimpleNamespace(recipe=recipe)
+        )
+
+    usual = plan(1e-4)
+    found = default_plan(plan(rate * 1e-4), lambda settings: usual)
+    assert found is (usual if is_tried else None)
 
 
 @pytest.mark.slow

@@ -216,6 +216,15 @@ def test_folds_have_the_phases_of_a_fit_without_some_rows(monkeypatch: pytest.Mo
     assert len(fitted.trained.history[-1].valid_losses) == len(few)
 
 
+def test_many_rows_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels = wrong_labels()
+    monkeypatch.setattr(module, "MOST_ROWS", COUNT - 1)
+    plan = make_training_plan(prepared_with(labels, f"{KEY}=true"), TRAIN, VALID)
+    assert (learned(plan) == TRAIN).all()
+    (decision,) = (one for one in plan.decisions if one.what == KEY)
+    assert "300 training and validation rows exceed 299" in decision.because
+
+
 def test_rows_without_one_class_are_refused() -> None:
     texts, classes = texts_and_classes()
     recipe = override(Recipe(task="text-classification"), ["model.name=embedded", f"{KEY}=true"])
