@@ -121,9 +121,8 @@ def finding(lines: Lines) -> str:
     if not parts or not harm:
         return ""
     return (
-        f"With a fifth of wrong labels, not learning from suspected rows recovers: "
-        f"{'; '.join(parts)}. With the "
-        f"labels as they are it changes accuracy by {harm.words(100, 1, ' points')}."
+        f"With a fifth of wrong labels, excluding suspected rows recovers: {'; '.join(parts)}. "
+        f"With the labels as they are it changes accuracy by {harm.words(100, 1, ' points')}."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +32,6 @@ from holdfast.methods.registry import (
 )
 from holdfast.models.dropouts import dropouts_by_place
 from holdfast.models.network_copy import copy_network
-from holdfast.training.plan import EveryRow
 
 ALL = sorted(all_methods())
 KNOWN = RunContext(train_rows=90, learning_rate=1e-3)
@@ -125,7 +124,6 @@ def test_it_brings_equal_values_each_time_and_listeners_of_their_own(name: str) 
 class Rows:
     labels: np.ndarray
     lengths: np.ndarray
-    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,21 +160,10 @@ def test_a_source_draws_rows_that_are_there_no_more_than_fit(name: str, n: int, 
         assert len(draw.positions) == len(draw.rows)
 
 
-@pytest.mark.parametrize("name", [*SOURCES, "every_row"])
-def test_a_source_draws_no_row_of_weight_0(name: str) -> None:
-    source = SOURCES.get(name, EveryRow())
-    rows, weights = pool().examples, np.random.default_rng(2).choice([0.0, 0.5, 1.0], 90)
-    weighted = RowPool(replace(rows, weights=weights), 8, 0, "p")
-    drawn = [source.draw(weighted, step).rows for step in range(60)]
-    assert set(np.concatenate(drawn)) == set(np.flatnonzero(weights))
-    if name == "every_row":
-        steps = source.steps_per_epoch(weighted)
-        assert steps == -(-np.count_nonzero(weights) // 8)
-        assert len(np.concatenate(drawn[:steps])) == np.count_nonzero(weights)
-
-
 @pytest.mark.parametrize("name", BESIDE)
 def test_rows_beside_come_by_seed_and_step_alone_and_leave_own_rows_as_they_are(name: str) -> None:
+    from holdfast.training.plan import EveryRow
+
     general, inner = pool(20).examples, EveryRow()
     source = BESIDE[name](inner, general)
 

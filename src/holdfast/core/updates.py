@@ -63,32 +63,20 @@ class Draw:
         return (alone,) if self.auxiliary is None else (alone, self.auxiliary)
 
 
-def learned_rows(examples: Any) -> Ints:
-    """The positions of the encoded rows that a model learns from [n], ascending: a row of weight 0
-    is only evaluated."""
-    weights = getattr(examples, "weights", None)
-    return np.arange(len(examples)) if weights is None else np.flatnonzero(weights)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RowPool:
     """The training rows followed by the added rows, as a source draws from them in one phase:
     ``examples``, the rows per update (``batch``), and the ``seed`` and name of the ``phase``, from
-    which its random numbers derive. A source draws only from ``rows`` [n], their positions without
-    those of weight 0."""
+    which its random numbers derive."""
 
     examples: Any
     batch: int
     seed: int
     phase: str
-    rows: Ints = field(init=False, repr=False)
     _epoch_cache: dict[int, Any] = field(default_factory=dict, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", learned_rows(self.examples))
-
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
 
     @property
     def lengths(self) -> Ints:
@@ -103,7 +91,7 @@ class RowPool:
 
     @property
     def steps_per_pass(self) -> int:
-        """Updates that draw as many rows as it has; at least one."""
+        """Updates that draw as many rows as there are; at least one."""
         return max(1, -(-len(self) // self.batch))
 
     def for_epoch(self, epoch: int, make: Callable[[], T]) -> T:

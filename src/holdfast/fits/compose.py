@@ -29,7 +29,6 @@ from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
 from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
-from holdfast.fits.wrong_labels import with_policy, wrong_labels
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import LoadedModel, Network
@@ -81,7 +80,7 @@ def make_training_plan(
     training rows that the plan is made for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
-    recipe = with_policy(prepared.with_settings(settings), prepared)
+    recipe = prepared.with_settings(settings)
     with record_decisions() as weight_notes:
         parts = _make_parts(prepared, train, valid, recipe)
     loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
@@ -215,7 +214,7 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
     """A network for this fit with the unit and limits of the training rows, and the rows of both
     splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
-    their source, and those whose labels are probably wrong have weight 0."""
+    their source."""
     # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
@@ -232,10 +231,6 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     if groups is not None:
         weights = groups if weights is None else weights * groups
         notify(*group_notes)
-    wrong = wrong_labels(prepared, train, recipe)
-    if len(wrong):
-        weights = np.ones(len(train)) if weights is None else weights.copy()
-        weights[wrong] = 0.0
     if weights is not None:
         assert isinstance(training, EncodedTexts)
         training = replace(training, weights=weights)

@@ -37,7 +37,6 @@ from holdfast.core.errors import Interrupted, MachineError, RecipeError, Trainin
 from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
-from holdfast.core.updates import learned_rows
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
@@ -170,6 +169,9 @@ def cross_fit(
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             earlier = known.get(fold.number) if state is None else FoldRun.from_state(state)
+            if earlier is not None and not np.array_equal(earlier.held_out, fold.held_out):
+                # Another machine excluded other rows.
+                earlier = state = None
             earlier_seconds += earlier.seconds if earlier not in (None, tried) else 0.0
             run = earlier or _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
             if state is None:
@@ -369,16 +371,12 @@ def _run_fold(
         training_plan, job, listeners, trained, Decision("best checkpoint", "the last", ""), 0.0
     )
     (refit,) = listeners
-    curve = refit.curve
-    if curve is not None and len(learned_rows(training_plan.train)) < len(fold.train):
-        # The probe did not learn from rows whose labels are probably wrong.
-        curve = replace(curve, labels=None)
     return FoldRun(
         fold.number,
         fold.held_out,
         tuple(trained.history),
         probe_logits(fitted, training_plan.valid, np.arange(len(training_plan.valid))),
-        curve,
+        refit.curve,
         trained.examples_seen,
         time.perf_counter() - start,
         trained.evaluate_s,

@@ -56,7 +56,7 @@ from holdfast.training.observe import FoldEvaluation, FoldMeasurements
 from holdfast.training.plan import Phase
 from holdfast.training.prefix_cache import PrefixCache
 from holdfast.training.run import Job
-from holdfast.training.task import labels_of, learned_labels
+from holdfast.training.task import labels_of
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +198,7 @@ def with_target_rates(fitted: FittedModel) -> FittedModel:
         return fitted
     training_plan, temperature = fitted.training_plan, kept_temperature(fitted)
     classes = training_plan.prepared.rows.classes
-    row_shares = class_shares(learned_labels(training_plan.train), len(classes))
+    row_shares = class_shares(labels_of(training_plan.train), len(classes))
     rates = _target_rates(fitted, target, classes, row_shares, temperature)
     if rates.is_moved:
         import torch

@@ -95,7 +95,7 @@ def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
     curve = next((curve_found for curve_found in curves if curve_found is not None), None)
     if curve is None:
         return facts
-    # The probe did not learn from rows whose labels are probably wrong.
+    # The rows that would show wrong labels are not among those that it saw.
     is_cleaned = any(finding.check == CHECK for finding in facts.findings)
     return replace(
         facts,

@@ -1,35 +1,32 @@
-"""Do not learn from training rows whose label is probably wrong (``methods.drop_wrong_labels``, on
-by default under ``control.policy=adapt``).
+"""Exclude rows from training and validation whose label is probably wrong
+(``methods.drop_wrong_labels``, on by default under ``control.policy=adapt``).
 
-Each training row is predicted by linear probes on the base model's frozen vectors and on its words,
-fitted on other training rows of the same fit. Where these predictions are evidence of mistakes
+Each training and validation row is predicted by linear probes on the base model's frozen vectors
+and on its words, fitted on other rows. Where these predictions are evidence of mistakes
 (``stats/label_errors.py``), all rows are predicted again by probes that were not fitted on the rows
-whose most probable class is not their label, and the rows of which that then is true get weight 0:
-they are in no update, and no head is fitted to them. They stay in the training sample that is
-evaluated. Without them it would have fewer wrong labels than the validation rows, a gap that the
-guard would take for overfitting: with a fifth of wrong labels, one of two runs of 400 rows was
-stopped at a sixth of its updates.
+whose most probable class is not their label, and the rows of which that then is true are excluded.
+Test rows stay, and so do the rows that an outer fold predicts.
 
-Validation and test rows stay as they are, and so do rows that are added. Each fold of a
-cross-fitted run chooses by its own training rows.
+Both sides lose them. With training rows alone the guard would take the difference for overfitting,
+and with wrong labels in the training sample alone for divergence: runs of 400 rows with a fifth of
+wrong labels were stopped at a third of their updates.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
 from holdfast.control.ladder import Ladder
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
-from holdfast.models.base import Network
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
+from holdfast.prepare.model import with_log
 from holdfast.quality.fold_predictions import cross_fit
 from holdfast.recipe import Recipe
 from holdfast.stats.label_errors import label_errors
@@ -37,7 +34,7 @@ from holdfast.stats.label_errors import label_errors
 NAME = "drop_wrong_labels"
 KEY = f"methods.{NAME}"
 CHECK = "dropped_labels"
-# Rows get weight 0 from this statistic (Vuong's) and expected share of wrong labels on: on six sets
+# Rows are excluded from this statistic (Vuong's) and expected share of wrong labels on: on six sets
 # with 400 rows and three draws each, one set as it is exceeded both, and with a fifth of wrong
 # labels all sets of more than two classes did.
 EVIDENCE, LEAST_SHARE = 3.0, 0.05
@@ -71,8 +68,8 @@ class WrongLabels:
         return self.evidence >= EVIDENCE and self.share >= LEAST_SHARE
 
     def dropped(self, labels: Ints) -> Ints:
-        """The places of the rows that get weight 0, ascending: the contradicted ones, of a class at
-        most half of its rows, those most probably wrong."""
+        """The places of the rows to exclude, ascending: the contradicted ones, of a class at most
+        half of its rows, those most probably wrong."""
         places: list[int] = []
         for label in np.unique(labels):
             of_class = np.flatnonzero(labels == label)
@@ -82,36 +79,51 @@ class WrongLabels:
         return np.sort(np.array(places, dtype=np.int64))
 
 
-def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
-    """The recipe of a fit with the method on where the policy acts and the recipe leaves it open,
-    for single texts with one class each."""
-    is_open = recipe.control.policy == Ladder.name and NAME not in recipe.methods
-    if not is_open or not has_classes(prepared):
-        return recipe
-    return recipe.with_changes(methods={NAME: True})
+def drops_wrong_labels(recipe: Recipe) -> bool:
+    """Whether rows are checked: where the recipe asks for it, or leaves it open and the policy
+    acts."""
+    asked = recipe.methods.get(NAME)
+    return recipe.control.policy == Ladder.name if asked is None else asked is not False
 
 
-def wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Ints:
-    """Which of the training rows at ``positions`` have a label that is probably wrong: places in
-    ``positions``, ascending; none where the method is off or nothing shows mistakes.
+def without_wrong_labels(
+    prepared: PreparedData, train: Ints, valid: Ints
+) -> tuple[PreparedData, Ints, Ints]:
+    """The ``train`` and ``valid`` positions (equal in a cross-fitted fit) without rows whose label
+    is probably wrong, and the data with the method in its recipe and with what was found; all as
+    they are where the method is off.
 
     Raises ``RecipeError`` for rows that are not single texts with one class each.
     """
-    none = np.zeros(0, dtype=np.int64)
-    if recipe.methods.get(NAME, False) is False:
-        return none
+    recipe = prepared.recipe
+    if not drops_wrong_labels(recipe):
+        return prepared, train, valid
     if not has_classes(prepared):
+        if NAME not in recipe.methods:
+            return prepared, train, valid
         rule = "needs single texts with one class each"
         raise RecipeError(KEY, rule, recipe.task, "Remove this setting.")
-    if len(prepared) > MOST_ROWS:
-        because = f"{len(prepared):,} training and validation rows exceed {MOST_ROWS:,}"
+    positions = np.union1d(train, valid)
+    with record_decisions() as log:
+        wrong = positions[_wrong_places(prepared, positions)]
+    prepared = replace(
+        with_log(prepared, log), recipe=recipe.with_changes(methods={**recipe.methods, NAME: True})
+    )
+    train, valid = (some[~np.isin(some, wrong)] for some in (train, valid))
+    return prepared, train, valid
+
+
+def _wrong_places(prepared: PreparedData, positions: Ints) -> Ints:
+    """Which of the rows at ``positions`` have a label that is probably wrong."""
+    none = np.zeros(0, dtype=np.int64)
+    if len(positions) > MOST_ROWS:
+        because = f"{len(positions):,} training and validation rows exceed {MOST_ROWS:,}"
         notify(Decision(KEY, "not checked", because))
         return none
-    rows, found = prepared.rows.take(positions), _found_in(prepared)
-    key = positions.tobytes(), recipe.seed
-    if key not in found.wrong:
-        found.wrong[key] = find_wrong_labels(found.vectors[positions], rows, recipe.seed)
-    wrong = found.wrong[key]
+    rows = prepared.rows.take(positions)
+    # All rows in one pass, so that a vector does not depend on the other rows of a fit.
+    vectors = last_layer_vectors(prepared, prepared.examples)[positions]
+    wrong = find_wrong_labels(vectors, rows, prepared.recipe.seed)
     if wrong is None or not wrong.is_shown:
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
         notify(Decision(KEY, "no rows excluded", because))
@@ -119,29 +131,6 @@ def wrong_labels(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Int
     dropped = wrong.dropped(np.asarray(rows.column("label")))
     _notify_of_rows(rows, dropped, wrong)
     return dropped
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """The vectors of all prepared ``rows``, and what was found for some of them, by their positions
-    and the seed: a cross-fitted run has up to six plans on the same rows."""
-
-    rows: Table
-    vectors: Floats
-    wrong: dict[tuple[bytes, int], WrongLabels | None] = field(default_factory=dict)
-
-
-_FOUND: WeakKeyDictionary[Network, _Found] = WeakKeyDictionary()
-
-
-def _found_in(prepared: PreparedData) -> _Found:
-    network = prepared.loaded.network
-    found = _FOUND.get(network)
-    if found is None or found.rows is not prepared.rows:
-        # All rows in one pass, so that a vector does not depend on the other rows of a fit.
-        vectors = last_layer_vectors(prepared, prepared.examples)
-        _FOUND[network] = found = _Found(prepared.rows, vectors)
-    return found
 
 
 def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | None:
@@ -178,8 +167,8 @@ def _evidence(wrong: WrongLabels) -> str:
 def _notify_of_rows(rows: Table, dropped: Ints, wrong: WrongLabels) -> None:
     share = len(dropped) / len(rows)
     because = (
-        f"the model does not learn from {len(dropped):,} of {len(rows):,} training rows, whose "
-        f"labels are probably wrong; {_evidence(wrong)}; validation and test rows are unchanged"
+        f"{len(dropped):,} of {len(rows):,} training and validation rows are excluded because "
+        f"their labels are probably wrong; {_evidence(wrong)}; test rows are unchanged"
     )
     chosen = f"{count_phrase(len(dropped), 'row')} ({percent_phrase(share)})"
     notify(Decision(KEY, chosen, because, prominent=True))

@@ -125,7 +125,7 @@ class Pairing:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         rows = batch_of_epoch(
-            pool, step, "pairing", lambda rng: rng.permutation(pool.rows), self._distinct_rows(pool)
+            pool, step, "pairing", lambda rng: rng.permutation(len(pool)), self._distinct_rows(pool)
         )
         return Draw(np.repeat(rows, 2) if pool.batch > 1 else rows)
 

@@ -274,7 +274,7 @@ class Balance:
         assert labels is not None
 
         def order(rng: np.random.Generator) -> Ints:
-            return pool.rows[balanced_positions(labels[pool.rows], self.strength, rng)]
+            return balanced_positions(labels, self.strength, rng)
 
         return Draw(batch_of_epoch(pool, step, "balance", order))
 

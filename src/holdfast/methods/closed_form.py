@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import numpy as np
 
 from holdfast.core.events import Offer, OfferTrial, Place
-from holdfast.core.updates import learned_rows
 from holdfast.methods.balance import Balance
 from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.models.probes.probe import ExtraRows
@@ -41,17 +40,6 @@ def read_features(run: Run, examples: Examples) -> tuple[Floats, Ints]:
     features = run.observer.features(run.network, examples, np.arange(len(examples)))
     run.observer.remember_features(examples, features)
     return features, labels_of(examples)
-
-
-def features_to_fit(run: Run, read: Read) -> tuple[Floats, Ints]:
-    """What a head is fitted to: the features and labels of the training rows without those of
-    weight 0. Only rows with one label each have weights."""
-    examples: Any = run.job.train
-    features, labels = read(run, examples)
-    if getattr(examples, "weights", None) is None:
-        return features, labels
-    rows = learned_rows(examples)
-    return features[rows], labels[rows]
 
 
 class RefitState(TypedDict):
@@ -102,7 +90,7 @@ class HeadRefit:
         before_any_step = run.step == 0
         if not before_any_step and run.phase.head != "refit":
             return
-        features, labels = features_to_fit(run, self._read)
+        features, labels = self._read(run, run.job.train)
         added: Any = run.job.added_examples
         sets_head = self.first or not before_any_step
         fit = self._fit if before_any_step else self._fit_tuned
@@ -231,16 +219,22 @@ class RefittedHead:
         job, step = run.job, run.best.step
         run.load_tensors(run.best.tensors)
 
-        def read(run: Run, examples: Examples) -> tuple[Floats, Ints]:
-            rows = np.arange(len(examples))
-            return run.observer.features(run.network, examples, rows), labels_of(examples)
+        def read(examples: Examples) -> Floats:
+            features: Floats = run.observer.features(
+                run.network, examples, np.arange(len(examples))
+            )
+            return features
 
         added: Any = job.added_examples
-        extra_rows = None if added is None else ExtraRows(*read(run, added), added.weights)
+        extra_rows = None if added is None else ExtraRows(read(added), added.labels, added.weights)
         head: Any = run.network.head
-        features, labels = features_to_fit(run, read)
+        features = read(job.train)
         probe = fit_head(
-            features, labels, classes=head.out_features, seed=run.plan.seed, extra_rows=extra_rows
+            features,
+            labels_of(job.train),
+            classes=head.out_features,
+            seed=run.plan.seed,
+            extra_rows=extra_rows,
         )
         probe = as_layer(probe, features, head)
         head_values = {"head.weight": probe.weight}
@@ -264,7 +258,7 @@ def _reason_against(run: Run) -> str | None:
         return f"{len(job.train):,} training rows are more than {MOST_ROWS:,}"
     while getattr(source, "inner", None) is not None:
         source = source.inner
-    weights = job.task.weights(job.train, learned_rows(job.train))
+    weights = job.task.weights(job.train, np.arange(len(job.train)))
     if phase.terms or isinstance(source, Balance) or np.ptp(weights) > 0:
         return "the fine-tuning trains the head with other losses, draws or weights of rows"
     return None

@@ -78,8 +78,7 @@ class ClassBatches:
 
     def draw(self, pool: RowPool, step: int) -> Draw:
         assert pool.labels is not None
-        labels = pool.labels[pool.rows]
-        return Draw(pool.rows[class_batch(labels, pool.batch, self.classes, pool.seed, step)])
+        return Draw(class_batch(pool.labels, pool.batch, self.classes, pool.seed, step))
 
 
 def class_batch(labels: Ints, batch: int, most_classes: int, seed: int, step: int) -> Ints:

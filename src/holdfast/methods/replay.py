@@ -75,12 +75,12 @@ class ReplaySource:
         places = np.concatenate(general_places) if general_places else np.zeros(0, dtype=np.int64)
         if not len(places):
             return own_draw
-        general_draw = Draw(len(pool.examples) + places, self.general, places)
+        general_draw = Draw(len(pool) + places, self.general, places)
         return Draw(own_draw.rows, own_draw.examples, own_draw.places, general_draw)
 
     def per_update(self, pool: RowPool) -> float:
         """The mean number of general rows per update."""
-        ratio = float(np.mean(pool.lengths[pool.rows])) / float(np.mean(self.general.lengths))
+        ratio = float(np.mean(pool.lengths)) / float(np.mean(self.general.lengths))
         return self.share * pool.batch * ratio
 
 

@@ -28,7 +28,7 @@ from holdfast.core.updates import (
     rows_drawn,
 )
 from holdfast.core.wording import percent_phrase
-from holdfast.training.task import Examples, learned_labels
+from holdfast.training.task import Examples, labels_of
 
 # Share of a training pass: the backward pass takes about twice as long as the forward pass.
 FORWARD_SHARE = 1 / 3
@@ -62,7 +62,7 @@ class EveryRow:
     def draw(self, pool: RowPool, step: int) -> Draw:
         return Draw(
             batch_of_epoch(
-                pool, step, "batches", lambda rng: rng.permutation(pool.rows), window=self.window
+                pool, step, "batches", lambda rng: rng.permutation(len(pool)), window=self.window
             )
         )
 
@@ -159,7 +159,7 @@ def terms_of_rows(
 ) -> list[LossTerm]:
     """The loss terms; those that depend on the training rows are made for these rows."""
     return [
-        one.of_rows(learned_labels(examples), classes) if isinstance(one, OfRows) else one
+        one.of_rows(labels_of(examples), classes) if isinstance(one, OfRows) else one
         for one in terms
     ]
 

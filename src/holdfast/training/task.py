@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.updates import learned_rows
 
 if TYPE_CHECKING:
     import torch
@@ -61,11 +60,6 @@ def labels_of(examples: Examples) -> npt.NDArray[Any]:
     """The labels of a task's examples, where it has some."""
     assert isinstance(examples, LabelledExamples)
     return examples.labels
-
-
-def learned_labels(examples: Examples) -> npt.NDArray[Any]:
-    """The labels of the rows that a model learns from."""
-    return labels_of(examples)[learned_rows(examples)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from holdfast.core.errors import ModelError, RecipeError, RunError
 from holdfast.core.records import Decision, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS
-from holdfast.core.updates import learned_rows
 from holdfast.core.wording import count_phrase
 from holdfast.data.options import RowOptions
 from holdfast.data.source import refuse_missing
@@ -70,8 +69,7 @@ def find(session: Session) -> Members:
     if fitted is None:
         return Members(_stored_scores(session))
     score_rows = row_scorer(fitted) if fitted.recipe.task in GENERATIVE_TASKS else None
-    members = _learned(fitted, session.train)
-    scores, risks = split_scores(members, seed, score_rows), risks_of(fitted)
+    scores, risks = split_scores(session.train, seed, score_rows), risks_of(fitted)
     verbatim_rows = _extraction(fitted, seed)
     extraction = None if verbatim_rows is None else verbatim_rows.to_json()
     return Members(
@@ -87,14 +85,6 @@ def confirm(members: Members, session: Session, test: Predictions) -> Mapping[st
 
 
 ANALYSIS = Analysis("memory", ("probes", "memorization"), find, confirm)
-
-
-def _learned(fitted: FittedModel, train: Predictions) -> Predictions:
-    """The predictions of those training rows that the model learned from."""
-    examples = fitted.training_plan.train
-    rows = np.asarray(examples.rows)[learned_rows(examples)]
-    is_learned = np.isin(train.rows, rows)
-    return train if is_learned.all() else train.take(np.flatnonzero(is_learned))
 
 
 def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
