@@ -176,6 +176,7 @@ def csv(tmp_path: Path, write_csv: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_whole_run_excludes_rows_from_all_but_the_test_rows(csv: Path, tmp_path: Path) -> None:
     """Folds, verdict and scores have the rows that are left; every test row is scored."""
     recipe = override(

@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.wording import list_option
+from holdfast.quality.clean import terms as module
 from holdfast.quality.clean.apply import clean_text, plan_cleaning
 from holdfast.quality.clean.terms import Terms, drop_terms
 
@@ -25,10 +26,21 @@ from holdfast.quality.clean.terms import Terms, drop_terms
         ("best  regards", ["best regards"], ""),
         # A part of a longer word is another word.
         ("e-mail me", ["mail"], "e-mail me"),
+        ("e\u2011mail me", ["mail"], "e\u2011mail me"),
         ("You're", ["re"], "You're"),
         ("cafe\u0301 now", ["cafe"], "cafe\u0301 now"),
         # A symbol may be written with a mark.
         ("I \u2764\ufe0f it", ["\u2764"], "I it"),
+        ("I \u2764 it", ["\u2764\ufe0f"], "I it"),
+        ("ok \U0001f44d\U0001f3fd so", ["\U0001f44d"], "ok so"),
+        # Joined symbols and flags are other symbols.
+        ("a \U0001f468\u200d\U0001f469 b", ["\U0001f468"], "a \U0001f468\u200d\U0001f469 b"),
+        ("a \U0001f468\u200d\U0001f469 b", ["\U0001f469"], "a \U0001f468\u200d\U0001f469 b"),
+        ("a \U0001f1e9\U0001f1ea b", ["\U0001f1e9"], "a \U0001f1e9\U0001f1ea b"),
+        ("a \U0001f1e9\U0001f1ea b", ["\U0001f1e9\U0001f1ea"], "a b"),
+        # An accent may be a character of its own.
+        ("au caf\u00e9", ["cafe\u0301"], "au"),
+        ("au cafe\u0301", ["caf\u00e9"], "au"),
         # As many letters in lower case as in upper case, or more.
         ("Viele Grüße", ["grüsse"], "Viele"),
         ("STRASSE 3", ["straße"], "3"),
@@ -42,6 +54,13 @@ def test_terms_are_deleted_as_whole_words_in_any_case(
     text: str, terms: list[str], rest: str
 ) -> None:
     assert drop_terms(text, Terms(tuple(terms))) == rest
+
+
+def test_a_long_list_takes_no_pattern_for_a_term_that_is_not_there() -> None:
+    module._pattern.cache_clear()
+    terms = Terms(tuple(f"term{place}," for place in range(2000)))
+    assert drop_terms("nothing but term7, here", terms) == "nothing but here"
+    assert module._pattern.cache_info().currsize == 1
 
 
 def test_a_text_of_nothing_else_stays() -> None:

@@ -158,7 +158,7 @@ def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | 
 
 def _evidence(wrong: WrongLabels) -> str:
     return (
-        f"estimated share of wrong labels: {percent_phrase(wrong.share)} (threshold "
+        f"estimated share of wrong labels: {percent_phrase(wrong.share, 1)} (threshold "
         f"{percent_phrase(LEAST_SHARE)}); strength of evidence: z = {wrong.evidence:.1f} (Vuong's "
         f"test of out-of-fold predictions, threshold {EVIDENCE:g})"
     )

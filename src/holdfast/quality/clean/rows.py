@@ -87,7 +87,7 @@ class DropRows:
         for row in self.drop:
             if type(row) is not int or row < 0:
                 rule = "is not a row number, counted from 0"
-                raise RecipeError("treat.rows.drop", rule, row, "Use the row numbers of a finding.")
+                raise RecipeError("clean.rows.drop", rule, row, "Use the row numbers of a finding.")
 
 
 def drop_rows(row_set: RowSet, settings: DropRows) -> Sequence[Edit]:
@@ -199,7 +199,7 @@ class DropCopies:
 
         if self.same not in ("written", "normal", "near"):
             rule = "is not one of the known values"
-            raise RecipeError("treat.copies.same", rule, self.same, "Use written, normal or near.")
+            raise RecipeError("clean.copies.same", rule, self.same, "Use written, normal or near.")
 
 
 def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:

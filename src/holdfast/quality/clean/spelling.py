@@ -158,7 +158,7 @@ def dictionary() -> Any:
         from symspellpy import SymSpell
     except ImportError as error:
         raise MachineError(
-            "treat.spelling",
+            "clean.spelling",
             "needs a package that is not installed",
             "symspellpy",
             "Run pip install 'holdfast[spelling]', or remove treat.spelling.",

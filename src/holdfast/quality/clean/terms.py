@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from holdfast.core.errors import RecipeError
 from holdfast.data.texts.general import UNSPACED
@@ -15,6 +15,11 @@ from holdfast.quality.clean.treatment import TextTreatment, add_treatment
 
 # In these scripts a term has no ends that could be seen.
 _UNSPACED_LETTER = re.compile(f"[{UNSPACED}]")
+_IN_WORDS = "['\u2019\u2010\u2011-]"
+# Symbols: what joins several to one, what selects a form of one, skin tones, the halves of flags.
+_JOINER, _VARIANTS = "\u200d", "\ufe0e\ufe0f"
+_SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))
+_LETTERS_OF_FLAGS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 # Left over where a term was the first or the last word.
 _PAUSES = ",;:"
 
@@ -40,7 +45,7 @@ def drop_terms(text: str, settings: Terms) -> str:
     """
     folded, places = _casefold(text)
     spans: list[tuple[int, int]] = []
-    for start, end in sorted(_spans(folded, settings.drop)):
+    for start, end in sorted(set(_spans(folded, settings.drop))):
         begin, stop = places[start], places[end - 1] + 1
         if spans and not text[spans[-1][1] : begin].strip():
             begin, stop = spans[-1][0], max(stop, spans[-1][1])
@@ -78,27 +83,51 @@ def _casefold(text: str) -> tuple[str, Sequence[int]]:
 
 def _spans(folded: str, terms: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Where a term begins and ends."""
-    for term in terms:
-        for found in _pattern(term.casefold()).finditer(folded):
+    for words in _words_of(tuple(terms)):
+        if words[0] not in folded:
+            continue
+        for found in _pattern(words).finditer(folded):
             end = found.end()
-            while end < len(folded) and unicodedata.category(folded[end]) in ("Mn", "Mc", "Me"):
+            while end < len(folded) and _is_mark(folded[end]):
                 end += 1
             # A letter with a mark is another letter; a symbol with one is the same symbol.
-            if end == found.end() or not folded[found.end() - 1].isalnum():
+            if end > found.end() and folded[found.end() - 1].isalnum():
+                continue
+            # Joined symbols are another symbol.
+            if folded[end : end + 1] != _JOINER:
                 yield found.start(), end
 
 
-@lru_cache(maxsize=256)
-def _pattern(term: str) -> re.Pattern[str]:
+@lru_cache(maxsize=8)
+def _words_of(terms: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The words of each term in one case, with their accents as one character with the letter and
+    as two."""
+    forms = {
+        unicodedata.normalize(form, term.casefold().rstrip(_VARIANTS) or term)
+        for term in terms
+        for form in ("NFC", "NFD")
+    }
+    return tuple(tuple(form.split()) for form in sorted(forms))
+
+
+def _is_mark(character: str) -> bool:
+    """Whether it changes the character before it: accents, forms and skin tones of symbols."""
+    return unicodedata.category(character) in ("Mn", "Mc", "Me") or character in _SKIN_TONES
+
+
+@cache
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     """Matches a term with any white space between its words. It is no part of a longer word, nor of
-    one with hyphens or apostrophes."""
-    words = term.split()
-    between = r"\s*" if _UNSPACED_LETTER.search(term) else r"\s+"
-    begin = end = ""
-    if words[0][0].isalnum() and not _UNSPACED_LETTER.match(words[0][0]):
-        begin = r"(?<!\w)(?<!\w['’-])"
-    if words[-1][-1].isalnum() and not _UNSPACED_LETTER.match(words[-1][-1]):
-        end = r"(?!\w)(?!['’-]\w)"
+    one with hyphens or apostrophes, nor of a flag or of joined symbols."""
+    between = r"\s*" if any(map(_UNSPACED_LETTER.search, words)) else r"\s+"
+    first, last = words[0][0], words[-1][-1]
+    begin, end = f"(?<!{_JOINER})", ""
+    if first.isalnum() and not _UNSPACED_LETTER.match(first):
+        begin = rf"(?<!\w)(?<!\w{_IN_WORDS})"
+    if last.isalnum() and not _UNSPACED_LETTER.match(last):
+        end = rf"(?!\w)(?!{_IN_WORDS}\w)"
+    if "".join(words) in _LETTERS_OF_FLAGS:
+        begin, end = f"(?<![{_LETTERS_OF_FLAGS}])", f"(?![{_LETTERS_OF_FLAGS}])"
     return re.compile(begin + between.join(map(re.escape, words)) + end)
 
 

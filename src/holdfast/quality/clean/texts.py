@@ -173,7 +173,7 @@ class Mask:
             if data_type not in PERSONAL_TYPES:
                 rule = "is not a type of personal data"
                 raise RecipeError(
-                    "treat.mask.only",
+                    "clean.mask.only",
                     rule,
                     data_type,
                     suggest_name(str(data_type), list(PERSONAL_TYPES)),

@@ -150,7 +150,7 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
     settings_fields = {one.name: one for one in fields(treatment.settings)}
     values = {} if isinstance(settings, bool) else dict(settings)
     for name, value in values.items():
-        where = f"treat.{treatment.name}.{name}"
+        where = f"clean.{treatment.name}.{name}"
         if name not in settings_fields:
             remedy = (
                 suggest_name(name, list(settings_fields))
