@@ -211,7 +211,7 @@ the mean recall over classes. No setting was chosen on these seeds.""",
 labels nor skewed classes. A good recipe is not shown to lose accuracy. With a learning rate that
 is too high nothing is left to repair once the best checkpoint is kept, and `stop` and `adapt` cost
 accuracy. These runs used an earlier version of `adapt`, with a robust loss against wrong labels and
-without `methods.drop_wrong_labels`. Fine-tuned encoders are [on another page](repairs.md).""",
+without `methods.label_weights`. Fine-tuned encoders are [on another page](repairs.md).""",
 )
 
 

@@ -5,7 +5,7 @@ costs is recovered.
 
 The sets and rows are those of ``quality.py``, the start is the embedded encoder. A fault is a
 setting of the recipe (``FAULTS``), or one of the rows: a fifth of wrong labels as in
-``dropped_labels.py``, or every second class with a twentieth of its rows. The run without the fault
+``label_weights.py``, or every second class with a twentieth of its rows. The run without the fault
 is the default under the policy `stop`; for skewed classes it has as many rows, drawn from all.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from cells import Cell, grid, run_command
 from claims import Claim, Line, Lines, Metric, comparison, paired, pick
-from dropped_labels import with_faultless, with_wrong_labels
+from label_weights import with_faultless, with_wrong_labels
 from peers.arms import Arm, run_arm
 from peers.rows import Parts
 

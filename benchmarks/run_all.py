@@ -44,7 +44,7 @@ SCRIPTS = (
     "drift.py",
     "live.py",
     "wrong_labels.py",
-    "dropped_labels.py",
+    "label_weights.py",
     "repairs.py",
     "labels.py",
     "memory.py",

@@ -27,6 +27,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
+from holdfast.fits.label_weights import label_weights, with_policy
 from holdfast.fits.policies import keep_rule, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
@@ -80,7 +81,7 @@ def make_training_plan(
     training rows that the plan is made for, where it is that of another fit.
     """
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
-    recipe = prepared.with_settings(settings)
+    recipe = with_policy(prepared.with_settings(settings), prepared)
     with record_decisions() as weight_notes:
         parts = _make_parts(prepared, train, valid, recipe)
     loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
@@ -214,7 +215,7 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
     """A network for this fit with the unit and limits of the training rows, and the rows of both
     splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
-    their source."""
+    their source, and by the probability that their label is right."""
     # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
@@ -231,6 +232,9 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     if groups is not None:
         weights = groups if weights is None else weights * groups
         notify(*group_notes)
+    by_label = label_weights(prepared, train, recipe)
+    if by_label is not None:
+        weights = by_label if weights is None else weights * by_label
     if weights is not None:
         assert isinstance(training, EncodedTexts)
         training = replace(training, weights=weights)

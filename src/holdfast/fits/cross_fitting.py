@@ -169,9 +169,6 @@ def cross_fit(
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             earlier = known.get(fold.number) if state is None else FoldRun.from_state(state)
-            if earlier is not None and not np.array_equal(earlier.held_out, fold.held_out):
-                # Another machine excluded other rows.
-                earlier = state = None
             earlier_seconds += earlier.seconds if earlier not in (None, tried) else 0.0
             run = earlier or _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
             if state is None:

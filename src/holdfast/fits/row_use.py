@@ -49,7 +49,6 @@ from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.fits.plan_trial import settings_to_try
 from holdfast.fits.seen_rows import check_start_rows
-from holdfast.fits.wrong_labels import drops_wrong_labels, without_wrong_labels
 from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
@@ -88,8 +87,8 @@ def learning_rows(
 def _prepare_learning(
     recipe: Recipe, divided: Divided, by_outer_folds: bool, folds_first: bool
 ) -> LearningRows:
-    # Folds that are run first have no trial of another plan, and no rows are excluded from them.
-    folds_first = folds_first and not settings_to_try(recipe) and not drops_wrong_labels(recipe)
+    # Folds that are run first have no trial of another plan.
+    folds_first = folds_first and not settings_to_try(recipe)
     # Outer folds would repeat each of the folds.
     may_fold = not by_outer_folds and folds_conflict(recipe, divided) is None
     if recipe.train.folds is None and not may_fold:
@@ -316,20 +315,13 @@ class LearningRows:
         """All training and validation rows, ascending."""
         return np.union1d(self.train, self.valid)
 
-    @property
-    def used(self) -> LearningRows:
-        """Without rows whose label is probably wrong, where the recipe excludes them."""
-        prepared, train, valid = without_wrong_labels(self.prepared, self.train, self.valid)
-        return replace(self, prepared=prepared, train=train, valid=valid)
-
     def fit(self, into: FitFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """Train with one fit or cross-fitted, as chosen."""
-        used = self.used
         if not self.folds:
-            return fit(used.prepared, used.train, used.valid, into=into, listeners=listeners)
+            return fit(self.prepared, self.train, self.valid, into=into, listeners=listeners)
         return cross_fit(
-            used.prepared,
-            used.train,
+            self.prepared,
+            self.train,
             self.folds,
             extend=self.extended,
             finished=self.finished,
@@ -480,10 +472,9 @@ def _fit(learning: LearningRows, rows: Ints, recipe: Recipe) -> FittedModel:
         return replace(learning.extended(train, valid), recipe=recipe)
 
     if learning.folds:
-        prepared, rows, _ = without_wrong_labels(extended(rows, rows[:0]), rows, rows)
-        return cross_fit(prepared, rows, learning.folds, extend=extended)
+        return cross_fit(extended(rows, rows[:0]), rows, learning.folds, extend=extended)
     train, valid = _inner_split(learning, rows)
-    return fit(*without_wrong_labels(extended(train, valid), train, valid))
+    return fit(extended(train, valid), train, valid)
 
 
 def _inner_split(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:

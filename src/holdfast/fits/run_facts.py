@@ -24,7 +24,6 @@ from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.fits.policies import is_measured
-from holdfast.fits.wrong_labels import CHECK
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
@@ -95,14 +94,12 @@ def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
     curve = next((curve_found for curve_found in curves if curve_found is not None), None)
     if curve is None:
         return facts
-    # The rows that would show wrong labels are not among those that it saw.
-    is_cleaned = any(finding.check == CHECK for finding in facts.findings)
     return replace(
         facts,
         probe_valid_losses=curve.losses,
         probe_curve=curve.points,
         copied_valid=curve.twins,
-        label_noise=None if is_cleaned else curve.labels,
+        label_noise=curve.labels,
     )
 
 

@@ -42,7 +42,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     """
     with mixed_file(recipe) as one_table:
         divided = load_and_divide(one_table)
-    learning = learning_rows(divided.recipe, divided).used
+    learning = learning_rows(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
     training_plan = make_training_plan(
         learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds)

@@ -166,9 +166,9 @@ LEARNING_RATE_REGIONS = {
     "large decoder": (1e-6, 2e-4),
 }
 FINETUNE = "finetune"
-# Methods that a plan may use by default; and those that change its rows, not how it learns.
+# Methods that a plan may use by default; and those that weight its rows.
 DEFAULT_METHODS = ("contrast", "probe_first")
-ROW_METHODS = ("drop_wrong_labels",)
+ROW_METHODS = ("label_weights",)
 # The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
 # No warmup for generative models: Adam's first steps are its largest, and a short run needs them.
@@ -283,7 +283,7 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
     """A decision for each method that is not a default, with its settings and effect."""
     lines = []
     for name, settings in _enabled_methods(methods).items():
-        # A fit says itself which rows it leaves out.
+        # A fit says itself how it weights its rows.
         if name in (*DEFAULT_METHODS, *ROW_METHODS):
             continue
         parts = parts_of({name: settings})

@@ -23,7 +23,6 @@ from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
 from holdfast.fits.fit import fit
 from holdfast.fits.row_use import LearningRows
-from holdfast.fits.wrong_labels import without_wrong_labels
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
@@ -175,15 +174,16 @@ class SearchContext:
         # They were printed as they were made.
         not_prominent = (replace(one, prominent=False) for one in decisions)
         prepared = replace(prepared, decisions=(*prepared.decisions, *not_prominent))
-        train, valid = job.train, job.valid
-        if into or len(job.held_out):
-            # The fits of a search are scored on these rows, which must be the same for all of them.
-            both = train if self.folds else valid
-            prepared, train, valid = without_wrong_labels(prepared, train, both)
         if not self.folds:
-            return fit(prepared, train, valid, fit_settings, into=into, listeners=listeners)
+            return fit(prepared, job.train, job.valid, fit_settings, into=into, listeners=listeners)
         return cross_fit(
-            prepared, train, self.folds, fit_settings, extend=extend, into=into, listeners=listeners
+            prepared,
+            job.train,
+            self.folds,
+            fit_settings,
+            extend=extend,
+            into=into,
+            listeners=listeners,
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
