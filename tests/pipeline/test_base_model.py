@@ -191,6 +191,24 @@ def test_a_model_that_is_too_dear_is_named_but_not_taken(
     assert "more than the budget of 1 s (model.budget)" in dear.because
 
 
+def test_the_embedded_model_is_never_too_dear() -> None:
+    """It was considered: a better one within the budget is why it was not chosen."""
+    none: Any = None
+    flat = base_model.Advantage(0.0, 0.0)
+    embedded, frozen, dear = (
+        base_model.Option(none, mode, flat, expected, seconds)
+        for mode, expected, seconds in (
+            ("tuned", 0.02, 146.0),
+            ("frozen", 0.05, 23.0),
+            ("tuned", 0.1, 600.0),
+        )
+    )
+    options = [embedded, frozen, dear]
+    reasons = [base_model._reason(one, frozen, 0.05, 60.0, options) for one in options]
+    assert reasons[0] == "expected score after training -3.0 points relative to the chosen model"
+    assert reasons[2] == "more than the budget of 1 min 00 s (model.budget)"
+
+
 def test_folds_are_left_out_where_only_a_fit_without_them_is_within_the_budget(
     prepared: Any, rows: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
