@@ -1,4 +1,4 @@
-"""Held-out accuracy on sets on which no default was chosen.
+"""Held-out accuracy on sets not used to choose defaults.
 
     python benchmarks/fresh_sets.py --part minilm --jobs 2    # or strong
 
@@ -48,7 +48,7 @@ def _gap(lines: Lines, rows: int, own: str, other: str) -> Gap | None:
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     return [
         (
-            f"Accuracy, {rows} labelled texts of data sets on which no default was chosen, MiniLM: "
+            f"Accuracy, {rows} labelled texts of data sets not used to choose defaults, MiniLM: "
             "Holdfast minus Trainer with early stopping (5e-5, at most 20 epochs)",
             f"{gap.short(100)} points, {gap.over}",
             gap.verdict(),
@@ -61,7 +61,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Accuracy on sets that no default was chosen on",
+    "Accuracy on sets not used to choose defaults",
     """\
 The defaults were chosen on [ten other sets](quality.md), and this page compares some of the systems
 described there. Sets: human or machine essays, one in five by a human (`essays`); which of 13

@@ -115,7 +115,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
         for what, some in (
             *((f"{rows} labelled texts", pick(lines, rows=rows)) for rows in SIZES),
             (
-                "data sets on which no default was chosen, 100 and 400 labelled texts",
+                "data sets not used to choose defaults, 100 and 400 labelled texts",
                 pick(lines, data=FRESH_SETS, rows=SIZES),
             ),
         )

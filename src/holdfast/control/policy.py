@@ -87,7 +87,7 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     if trial is not None and trial.kept:
         because = (
             f"kept: {trial.name}. The checkpoint of step {sight.kept_step} is better than that of "
-            f"step {sight.kept_before}, by the paired t-test on {sight.valid_rows} validation rows"
+            f"step {sight.kept_before} on {sight.valid_rows} validation rows"
         )
         actions_before = (Continue(because, sight.kept_step),)
     decision = _policy_decision(policy, sight)
@@ -188,8 +188,8 @@ def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
     trial = sight.trial
     assert trial is not None
     because = (
-        f"undone: {trial.name}. No evaluation of it is better than the checkpoint kept before, by "
-        "the paired t-test on the validation rows"
+        f"undone: {trial.name}. None of its evaluations is shown to be better than the checkpoint "
+        "kept before, on the validation rows"
     )
     if not sight.can.does("RollBack"):
         inverse = _inverse_actions(sight, because)
