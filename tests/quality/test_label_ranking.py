@@ -125,6 +125,9 @@ def test_the_finding_names_the_rows_and_says_what_is_expected() -> None:
     assert flipped[list(found.finding.rows)].mean() > 0.8
     assert "% of these labels are wrong" in found.finding.because
     assert found.examples[0].row == found.finding.rows[0]
+    first = ", ".join(map(str, found.finding.rows[:8]))
+    left = found.finding.count - 8
+    assert f"(the most doubtful first: {first} and {left} more)" in found.finding.because
 
 
 def test_clean_labels_are_left_alone() -> None:

@@ -16,7 +16,9 @@ from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling
 from holdfast.quality.clean.markup import strip_markup
+from holdfast.quality.clean.rows import remove_boilerplate
 from holdfast.quality.clean.spelling import Spelling, correct_spelling
+from holdfast.quality.clean.treatment import RowSet
 from holdfast.quality.personal import bits_per_character, find_personal, is_iban, passes_luhn
 from holdfast.quality.views import TableRows, ThoroughRows, Tokenized
 
@@ -134,6 +136,27 @@ def test_what_many_rows_share_is_found(name: str) -> None:
     assert found is not None
     assert found.finding.count == 30
     assert set(found.finding.rows) == set(range(0, 300, 10))
+
+
+def test_a_shared_end_is_found_where_no_full_stop_is_before_it() -> None:
+    """Exports lose line breaks: the signature then follows a name."""
+    rng = random.Random(2)
+    words = " ".join(SENTENCES[:3]).lower().replace(".", "").split()
+    end = "Kind regards, your billing team"
+    rows = [" ".join(rng.sample(words, 9)) for _ in range(200)]
+    classes = [["other", "billing"][row % 2] for row in range(200)]
+    for row in range(1, 200, 2):
+        rows[row] += f". {end}" if row % 3 else f" Tom {end}"
+    check = all_checks()["boilerplate"]
+    found = check(ThoroughRows(TableRows(table_from_texts(rows, classes))))
+    assert found is not None
+    assert found.finding.count == 100
+    assert "100 texts end with" in found.finding.because
+    assert "(100 of class 'billing')" in found.finding.because
+    assert f'clean.terms.drop=["{end}"]' in found.finding.remedy
+    edits = remove_boilerplate(RowSet(range(200), {"text": rows}, ("text",)))
+    assert {edit.position for edit in edits} == set(range(1, 200, 2))
+    assert not any("regards" in str(edit.after) for edit in edits)
 
 
 def test_nothing_personal_is_shown() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
@@ -135,15 +136,21 @@ def min_boilerplate_texts(rows: int) -> float:
 
 def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """An edit for each text that begins or ends with a sentence of five words or more that at least
-    20 texts and 1 % of them share. It repeats, because signatures have several lines."""
+    20 texts and 1 % of them share (``shared_lines``). It repeats, because signatures have several
+    lines."""
     edits = []
     for name in row_set.text:
         before = [cell or "" for cell in row_set.columns[name]]
         current = before
         for _ in range(_MOST_LINES):
             last = current
-            for line, at_end in ((first_line, False), (last_line, True)):
-                current = _remove_frequent(current, line, at_end)
+            for at_end in (False, True):
+                for line, positions in shared_lines(current, len(current), at_end).items():
+                    edge = _edge(line, at_end)
+                    found = set(positions)
+                    current = [
+                        edge.sub("", text) if n in found else text for n, text in enumerate(current)
+                    ]
             if current == last:
                 break
         edits += [
@@ -154,29 +161,32 @@ def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> S
     return edits
 
 
-def _remove_frequent(
-    texts: list[str], line: Callable[[str], str | None], at_end: bool
-) -> list[str]:
-    lines = [line(text) for text in texts]
-    texts_of_line: dict[str, set[str]] = {}
-    for one, text in zip(lines, texts, strict=True):
-        if one is not None:
-            texts_of_line.setdefault(one, set()).add(text)
-    frequent = {
-        one
-        for one, members in texts_of_line.items()
-        if len(members) >= min_boilerplate_texts(len(texts))
+def shared_lines(texts: Sequence[str], rows: int, at_end: bool) -> dict[str, list[int]]:
+    """The sentences that begin (or end) at least 20 of the different ``texts`` and 1 % of the
+    ``rows``, the most frequent ones first, each with the positions of all texts that begin (or end)
+    with it, also where nothing separates it from the rest."""
+    line = last_line if at_end else first_line
+    members: dict[str, set[str]] = {}
+    for text in texts:
+        if (one := line(text)) is not None:
+            members.setdefault(one, set()).add(text)
+    found = {
+        one: [
+            n
+            for n, text in enumerate(texts)
+            if _edge(one, at_end).search(text) and " ".join(text.split()) != one
+        ]
+        for one, of_one in members.items()
+        if len(of_one) >= min_boilerplate_texts(rows)
     }
-    return [
-        _cut(text, one, at_end) if one is not None and one in frequent else text
-        for one, text in zip(lines, texts, strict=True)
-    ]
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
-def _cut(text: str, line: str, at_end: bool) -> str:
+@cache
+def _edge(line: str, at_end: bool) -> re.Pattern[str]:
+    """Matches a line at the end (or the beginning) of a text."""
     pattern = r"\s+".join(map(re.escape, line.split()))
-    pattern = rf"\s*{pattern}\s*\Z" if at_end else rf"\A\s*{pattern}\s*"
-    return re.sub(pattern, "", text)
+    return re.compile(rf"(?<!\w)\s*{pattern}\s*\Z" if at_end else rf"\A\s*{pattern}(?!\w)\s*")
 
 
 add_treatment(

@@ -70,6 +70,7 @@ def _candidates(table: Table) -> npt.NDArray[np.int64]:
 
 
 SHOWN = 12
+SHOWN_ROWS = 8
 # If labels are contradicted no more often than uncertainty explains, at most this many rows are
 # listed, each with a score of at least this.
 MAX_LISTED_BELOW_CHANCE, MIN_SCORE_BELOW_CHANCE = 3, 0.95
@@ -143,7 +144,12 @@ def _describe_contradicted(
             f"({rows}). The other rows contradict no more labels than uncertainty explains, so all "
             "labels may be correct"
         )
-    because = f"the other rows contradict the label of {count_phrase(count, 'row')}"
+    shown = [str(one.row) for one in examples[:SHOWN_ROWS]]
+    rows = ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")
+    because = (
+        f"the other rows contradict the label of {count_phrase(count, 'row')} (the most doubtful "
+        f"first: {rows})"
+    )
     precision, lapse = ranking.precision(count), ranking.lapse
     if precision is None:
         return "info", (

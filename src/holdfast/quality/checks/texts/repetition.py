@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
-from holdfast.core.wording import count_phrase, list_phrase
+import numpy as np
+
+from holdfast.core.wording import DROPPED_TERMS, count_phrase, list_option, list_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
-from holdfast.quality.clean.rows import first_line, last_line, min_boilerplate_texts
+from holdfast.quality.clean.rows import shared_lines
 from holdfast.quality.single import MAX_TEXT_EXAMPLES, excerpt_around, sampled_texts, text_finding
-from holdfast.quality.views import ThoroughRows
+from holdfast.quality.views import TableRows, ThoroughRows
 
 _MIN_WORD_REPEATS = 6
 _SAME_WORD = re.compile(r"(?<!\w)(\w{2,})(?:[\s,.!?;:-]+\1(?!\w)){5,}", re.IGNORECASE)
@@ -18,6 +21,8 @@ _MAX_LINE_SHARE = 0.30
 _LEAST_WORDS = 50
 _RUN_WORDS, _MAX_RUN_SHARE = 10, 0.30
 _MIN_REPEATED_SHARE = 0.35
+# Nearly all rows.
+SAME_CLASS = 0.95
 
 
 @check(
@@ -100,21 +105,12 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     texts and 1 % of all texts. The texts must differ otherwise. Score: the share of rows with
     boilerplate."""
     rows = view.rows
-    first_lines: dict[str, list[int]] = {}
-    last_lines: dict[str, list[int]] = {}
-    texts = dict(sampled_texts(rows))
-    for position, text in texts.items():
-        for line, into in ((first_line(text), first_lines), (last_line(text), last_lines)):
-            if line is not None:
-                into.setdefault(line, []).append(position)
-    min_rows = min_boilerplate_texts(len(rows.sample))
-    frequent: list[tuple[str, str, list[int]]] = []
-    for place, lines in (("begin", first_lines), ("end", last_lines)):
-        for line, positions in lines.items():
-            # Duplicates of a complete text are not boilerplate.
-            distinct = {texts[position] for position in positions}
-            if len(distinct) >= min_rows:
-                frequent.append((place, line, positions))
+    places, texts = zip(*sampled_texts(rows), strict=True)
+    frequent = [
+        (place, line, [places[at] for at in found])
+        for place, at_end in (("begin", False), ("end", True))
+        for line, found in shared_lines(texts, len(rows.sample), at_end).items()
+    ]
     if not frequent:
         return None
     frequent.sort(key=lambda one: (-len(one[2]), one[1]))
@@ -122,6 +118,7 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     affected = Counter(position for _, _, positions in frequent for position in positions)
     sentences = [
         f"{count_phrase(len(positions), 'text')} {place} with {line[:80]!r}"
+        f"{_class_note(rows, positions)}"
         for place, line, positions in frequent
     ]
     examples = tuple(
@@ -133,10 +130,25 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
         ids[sorted(affected)[:100]],
         f"many texts{rows.sample_note} begin or end with the same sentence: "
         f"{list_phrase(sentences, 3)}",
-        "Remove the sentence with `treat.boilerplate` of audit --fix if the model should not learn "
-        "it. If new texts have it too, it does no harm.",
+        "If the model should not learn it, delete it from these texts and from all that are "
+        "predicted later: holdfast train with "
+        f"{list_option(DROPPED_TERMS, [line for _, line, _ in frequent])}. To delete it only from "
+        "the file: audit --fix OUT.csv --set clean.boilerplate=true.",
         score=len(affected) / len(rows.sample),
         severity="info",
         count=len(affected),
         examples=examples,
     )
+
+
+def _class_note(rows: TableRows, positions: Sequence[int]) -> str:
+    """The class that nearly all of these rows have, where it is not that of nearly all rows."""
+    counts = rows.class_counts if rows.table.classes else np.zeros(0)
+    labels = rows.labels[list(positions)] if len(counts) else np.zeros(0, dtype=np.int64)
+    if not len(labels) or labels.min() < 0:
+        return ""
+    here = np.bincount(labels, minlength=len(counts))
+    of = int(here.argmax())
+    if here[of] < SAME_CLASS * len(labels) or counts[of] >= SAME_CLASS * counts.sum():
+        return ""
+    return f" ({here[of]:,} of class {rows.table.classes[of]!r})"
