@@ -117,7 +117,7 @@ def test_a_rate_that_learns_nothing_is_replaced(
     assert "Fold 1 was also run with the default plan: kept." in report
     events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
     decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
-    assert [one["chosen"] for one in decided] == ["the default plan: kept"]
+    assert [one["chosen"] for one in decided] == ["the default plan in place of the recipe's"]
 
 
 @pytest.mark.slow

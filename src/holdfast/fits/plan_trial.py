@@ -122,20 +122,20 @@ def judge_trial(
         comparison = "is not" if kept else "is"
         test = f"one-sided paired t-test, threshold p < {BETTER_LEVEL:g}"
         result = f"{NAME} {comparison} significantly worse ({test})"
+    before, after = (one[0].recipe.train for one in (own, usual))
+    differing = [name for name in (*OPEN, LENGTH) if getattr(after, name) != getattr(before, name)]
+    changes = ", ".join(
+        f"train.{name} {getattr(before, name)} → {getattr(after, name)}" for name in differing
+    )
     because = (
-        f"summed over all updates, the recipe's learning rates are {factor_phrase(ratio)} the "
-        "default plan's; "
+        f"{changes}; summed over all updates, the recipe's learning rates are "
+        f"{factor_phrase(ratio)} the default plan's; "
         f"calibrated loss on {count_phrase(rows, 'held-out row')}: {told[0]} (the recipe's plan), "
         f"{told[1]} ({NAME}); {result}"
     )
-    before, after = (one[0].recipe.train for one in (own, usual))
-    settings = {
-        f"train.{name}": getattr(after, name)
-        for name in (*OPEN, LENGTH)
-        if getattr(after, name) != getattr(before, name)
-    }
-    end = "kept" if kept else "undone"
-    decision = Decision(POLICY, f"{NAME}: {end}", because, prominent=True)
+    settings = {f"train.{name}": getattr(after, name) for name in differing}
+    chosen = f"{NAME} in place of the recipe's" if kept else "the recipe's plan"
+    decision = Decision(POLICY, chosen, because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
     return PlanTrial(because, settings, updates, kept), decision
 
