@@ -116,13 +116,9 @@ def finding(lines: Lines) -> str:
         if cost and gain and gain.has_interval:
             lost = f"{100 * cost.value:.1f} points lost"
             parts.append(f"{kind}: {gain.words(100, 1, ' points')} of {lost}")
-    harm = paired(pick(lines, wrong="none"), "accuracy", WEIGHTED, PLAIN, RUN)
-    if not parts or not harm:
+    if not parts:
         return ""
-    return (
-        f"With a fifth of wrong labels, weighting rows recovers: {'; '.join(parts)}. "
-        f"With the labels as they are it changes accuracy by {harm.words(100, 1, ' points')}."
-    )
+    return f"With a fifth of wrong labels, weighting rows recovers: {'; '.join(parts)}."
 
 
 CLAIM = Claim(
@@ -146,9 +142,11 @@ as they are.""",
         )(with_faultless(lines, "wrong", PLAIN, RIGHT))
     ],
     """\
-The threshold of the evidence was chosen on these sets, and weighting rather than excluding rows by
-the first seed. The labels as they are have mistakes of their own, which nobody counted. The runs
-with equal weights were on a GPU, those with weighted rows on a CPU.""",
+With the labels as they are, three of 21 draws of the seven sets (`queries` twice, `clinic` once)
+give enough evidence for weights; in the others nothing changes. The runs with weighted rows are of
+one seed. The threshold of the evidence was chosen on these sets, and weighting rather than
+excluding rows by another seed. The labels as they are have mistakes of their own, which nobody
+counted. The runs with equal weights were on a GPU, those with weighted rows on a CPU.""",
 )
 
 
