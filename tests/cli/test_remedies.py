@@ -21,6 +21,7 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.service.settings import known_settings
 from holdfast.prepare.rows import check_names
+from holdfast.quality.clean.treatment import TREATMENTS
 from holdfast.recipe import Recipe, key_names, known_keys, override
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "holdfast"
@@ -226,7 +227,7 @@ def is_key(key: str) -> bool:
         except RecipeError as error:
             return "an unknown method" not in str(error) and "no method" not in str(error)
         return True
-    return key in key_names()
+    return key in key_names() or (key.startswith("clean.") and key[6:] in TREATMENTS)
 
 
 def test_every_key_that_is_named_exists(said: list[Text]) -> None:
@@ -257,7 +258,7 @@ def test_every_set_option_names_a_key_a_series_or_a_place(said: list[Text]) -> N
     unknown = [
         (where, key)
         for where, key in found
-        if not (key in keys or HOLE in key or key.startswith("methods.") or key == "KEY")
+        if not (key in keys or HOLE in key or is_key(key) or key == "KEY")
     ]
     assert not unknown
 

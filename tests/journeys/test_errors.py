@@ -62,8 +62,8 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
     page = (failing_run / "report.html").read_text("utf-8")
     assert "rows with shop = C" in page
     assert 'id="slices"' in page
-    told = f"Of the training rows, {100 * share:.1f}\u00a0% are rows with shop = C"
-    assert f"{told} (test rows: {100 * found[0]['n'] / block['rows']['test']:.1f}" in page
+    told = f"The slice “rows with shop = C” has {100 * share:.1f}\u00a0% of the training rows"
+    assert f"{told} and {100 * found[0]['n'] / block['rows']['test']:.1f}" in page
 
 
 def test_what_is_stored_is_shown_and_worked_out_alike_where_it_is_not(
