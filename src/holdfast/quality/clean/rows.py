@@ -170,16 +170,22 @@ def shared_lines(texts: Sequence[str], rows: int, at_end: bool) -> dict[str, lis
     for text in texts:
         if (one := line(text)) is not None:
             members.setdefault(one, set()).add(text)
+    frequent = [one for one, own in members.items() if len(own) >= min_boilerplate_texts(rows)]
+    # One pass over the texts, whose spaces may differ.
+    plain = [" ".join(text.split()) for text in texts] if frequent else []
     found = {
-        one: [
-            n
-            for n, text in enumerate(texts)
-            if _edge(one, at_end).search(text) and " ".join(text.split()) != one
-        ]
-        for one, of_one in members.items()
-        if len(of_one) >= min_boilerplate_texts(rows)
+        one: [n for n, text in enumerate(plain) if _has_edge(text, one, at_end)] for one in frequent
     }
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def _has_edge(text: str, line: str, at_end: bool) -> bool:
+    """Whether a longer text begins or ends with a line, and not within a word."""
+    if len(text) == len(line):
+        return False
+    if at_end:
+        return text.endswith(line) and not text[-len(line) - 1].isalnum()
+    return text.startswith(line) and not text[len(line)].isalnum()
 
 
 @cache
