@@ -215,7 +215,7 @@ def test_a_whole_run_says_what_it_weighed(tmp_path: Path, write_csv: Any) -> Non
     assert read_recipe(tmp_path / "run" / "recipe.yaml").methods[NAME] is True
 
 
-def test_augmented_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augmented_rows_are_refused() -> None:
     _, labels = wrong_labels()
     with pytest.raises(RecipeError, match="augmented rows have no weight"):
         plan_of(labels, f"{KEY}=true", "augment.aeda=true")

@@ -226,18 +226,14 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     train_examples, valid_examples = (examples.take(positions) for positions in (train, valid))
     loaded = definition.fit_loaded(loaded, train_rows, train_examples)
     training = definition.transform_examples(train_examples, loaded, train_rows)
-    weights, source_notes = source_weights(train_rows, recipe.data.weights, recipe.data.temperature)
-    groups, group_notes = group_weights(train_rows, recipe.data.reweigh, bool(recipe.enrich))
-    notify(*source_notes)
-    if groups is not None:
-        weights = groups if weights is None else weights * groups
-        notify(*group_notes)
+    by_source, notes = source_weights(train_rows, recipe.data.weights, recipe.data.temperature)
+    by_group, group_notes = group_weights(train_rows, recipe.data.reweigh, bool(recipe.enrich))
+    notify(*notes, *group_notes)
     by_label = label_weights(prepared, train, recipe)
-    if by_label is not None:
-        weights = by_label if weights is None else weights * by_label
-    if weights is not None:
+    weightings = [one for one in (by_source, by_group, by_label) if one is not None]
+    if weightings:
         assert isinstance(training, EncodedTexts)
-        training = replace(training, weights=weights)
+        training = replace(training, weights=np.prod(weightings, axis=0))
     added, with_added = _added_examples(prepared, training, recipe.train.added, loaded)
     validation = definition.transform_examples(valid_examples, loaded, valid_rows)
     probe, general = general_examples(prepared, recipe, loaded)

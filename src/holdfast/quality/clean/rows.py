@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
@@ -129,11 +128,6 @@ def _if_long(line: str, text: str) -> str | None:
     return line if len(line.split()) >= LEAST_WORDS and line != full_text else None
 
 
-def min_boilerplate_texts(rows: int) -> float:
-    """In how many of ``rows`` texts a sentence must occur to be boilerplate."""
-    return max(_LEAST_ROWS, _SHARE * rows)
-
-
 def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> Sequence[Edit]:
     """An edit for each text that begins or ends with a sentence of five words or more that at least
     20 texts and 1 % of them share (``shared_lines``). It repeats, because signatures have several
@@ -170,7 +164,8 @@ def shared_lines(texts: Sequence[str], rows: int, at_end: bool) -> dict[str, lis
     for text in texts:
         if (one := line(text)) is not None:
             members.setdefault(one, set()).add(text)
-    frequent = [one for one, own in members.items() if len(own) >= min_boilerplate_texts(rows)]
+    least = max(_LEAST_ROWS, _SHARE * rows)
+    frequent = [one for one, own in members.items() if len(own) >= least]
     # One pass over the texts, whose spaces may differ.
     plain = [" ".join(text.split()) for text in texts] if frequent else []
     found = {
@@ -188,7 +183,6 @@ def _has_edge(text: str, line: str, at_end: bool) -> bool:
     return text.startswith(line) and not text[len(line)].isalnum()
 
 
-@cache
 def _edge(line: str, at_end: bool) -> re.Pattern[str]:
     """Matches a line at the end (or the beginning) of a text."""
     pattern = r"\s+".join(map(re.escape, line.split()))

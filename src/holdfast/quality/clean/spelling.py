@@ -161,7 +161,7 @@ def dictionary() -> Any:
             "clean.spelling",
             "needs a package that is not installed",
             "symspellpy",
-            "Run pip install 'holdfast[spelling]', or remove treat.spelling.",
+            "Run pip install 'holdfast[spelling]', or remove clean.spelling.",
         ) from error
     spell_checker = SymSpell(max_dictionary_edit_distance=1)
     path = files("symspellpy") / "frequency_dictionary_en_82_765.txt"

@@ -105,11 +105,12 @@ def boilerplate(view: ThoroughRows) -> CheckResult | None:
     texts and 1 % of all texts. The texts must differ otherwise. Score: the share of rows with
     boilerplate."""
     rows = view.rows
-    places, texts = zip(*sampled_texts(rows), strict=True)
+    texts = dict(sampled_texts(rows))
+    positions_of = list(texts)
     frequent = [
-        (place, line, [places[at] for at in found])
+        (place, line, [positions_of[at] for at in found])
         for place, at_end in (("begin", False), ("end", True))
-        for line, found in shared_lines(texts, len(rows.sample), at_end).items()
+        for line, found in shared_lines(list(texts.values()), len(rows.sample), at_end).items()
     ]
     if not frequent:
         return None
