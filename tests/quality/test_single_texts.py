@@ -16,7 +16,7 @@ from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean import spelling
 from holdfast.quality.clean.markup import strip_markup
-from holdfast.quality.clean.rows import remove_boilerplate
+from holdfast.quality.clean.rows import remove_boilerplate, shared_lines
 from holdfast.quality.clean.spelling import Spelling, correct_spelling
 from holdfast.quality.clean.treatment import RowSet
 from holdfast.quality.personal import bits_per_character, find_personal, is_iban, passes_luhn
@@ -157,6 +157,13 @@ def test_a_shared_end_is_found_where_no_full_stop_is_before_it() -> None:
     edits = remove_boilerplate(RowSet(range(200), {"text": rows}, ("text",)))
     assert {edit.position for edit in edits} == set(range(1, 200, 2))
     assert not any("regards" in str(edit.after) for edit in edits)
+
+
+def test_a_shared_end_is_no_part_of_a_word() -> None:
+    end = "Kind regards, your billing team"
+    texts = [f"Row {row}. {end}" for row in range(30)]
+    found = shared_lines([*texts, f"It was un{end}", end], 32, True)
+    assert found == {end: list(range(30))}
 
 
 def test_nothing_personal_is_shown() -> None:
