@@ -131,6 +131,21 @@ def told_by_holdfast(result: Mapping[str, Any]) -> dict[str, Any]:
         "precision": result["model_facts"]["precision"],
         "train_rows": result["data"]["train"],
         "told_peak_mb": result["peak_memory_mb"],
+        **_control(result),
+    }
+
+
+def _control(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the policy tried, as words, and the optimism of selection, expected and observed."""
+    control = result["control"]
+    optimism = control["optimism"] or {}
+    tried = [f"{one['name']}: {'kept' if one['kept'] else 'undone'}" for one in control["trials"]]
+    return {
+        "verdict": result["verdict"]["label"],
+        "trials": "; ".join(tried),
+        "optimism": optimism.get("expected", {}).get("value"),
+        "optimism_seen": optimism.get("seen", {}).get("value"),
+        "optimism_metric": optimism.get("metric"),
     }
 
 
