@@ -36,8 +36,8 @@ WRONG = "a fifth of wrong labels"
 SKEWED = "skewed classes, 1 : 20"
 NONE = "none"
 POLICIES = ("stop", "adapt")
-# Runs of 100 rows are cross-fitted, those of 800 evaluate on validation rows of their own: there the
-# policy acts at evaluations. Three of the sets have fewer than 800 rows.
+# Runs of 100 rows are cross-fitted; those of 800 set validation rows aside, and the policy acts at
+# evaluations. Three of the sets have fewer than 800 rows.
 FEW, MANY, SKEWED_ROWS = 100, 800, 400
 REPAIRED_SETS = {
     FEW: ("trec", "packages", "queries", "instructions", "cr"),

@@ -170,12 +170,3 @@ def test_reweighed_groups_and_labels_are_independent(source: Path, named_model: 
     )
     (told,) = [d for d in done.result["decisions"] if d["what"] == "weights of groups"]
     assert "2 groups" in told["chosen"]
-    with pytest.raises(HoldfastError, match="have no weight"):
-        holdfast.train(
-            source,
-            model=named_model,
-            out=source.parent / "both",
-            settings={**made, "enrich": {"aeda": True}},
-            text="text",
-            label="label",
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.updates import RowPool
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.mix import SOURCE
 from holdfast.fits import cross_fitting
 from holdfast.fits import label_weights as module
 from holdfast.fits.compose import make_training_plan
@@ -215,12 +218,36 @@ def test_a_whole_run_says_what_it_weighed(tmp_path: Path, write_csv: Any) -> Non
     assert read_recipe(tmp_path / "run" / "recipe.yaml").methods[NAME] is True
 
 
-def test_augmented_rows_are_refused() -> None:
+@pytest.mark.parametrize("added", [(), ("augment.aeda.share=1",)])
+def test_an_augmented_row_weighs_as_much_as_its_row(added: tuple[str, ...]) -> None:
     _, labels = wrong_labels()
-    with pytest.raises(RecipeError, match="augmented rows have no weight"):
-        plan_of(labels, f"{KEY}=true", "augment.aeda=true")
-    # The policy leaves it out.
-    assert plan_of(labels, "control.policy=adapt", "augment.aeda=true").train.weights is None
+    plan = plan_of(labels, f"{KEY}=true", *added)
+    (phase,) = plan.plan.phases
+    pool = RowPool(plan.train, 8, 0, phase.name)
+    draws = [phase.source.draw(pool, step) for step in range(20)]
+    assert all((draw.examples is not None) == bool(added) for draw in draws)
+    weights = np.concatenate(
+        [plan.task.weights(draw.examples or plan.train, draw.positions) for draw in draws]
+    )
+    assert (weights == plan.train.weights[np.concatenate([draw.rows for draw in draws])]).all()
+    assert np.ptp(weights) > 0.5
+
+
+def test_weights_of_sources_and_of_labels_are_multiplied() -> None:
+    _, labels = wrong_labels()
+    prepared = prepared_with(labels, f"{KEY}=true")
+    sources = ["first" if at % 2 else "second" for at in EVERYTHING]
+    rows = replace(prepared.rows, rows=prepared.rows.rows.add_column(SOURCE, sources))
+    prepared = replace(prepared, rows=rows)
+    changed = prepared.recipe.with_changes(data={"weights": {"first": 3.0}})
+    both, alone = (
+        make_training_plan(replace(prepared, recipe=recipe), TRAIN, VALID).train.weights
+        for recipe in (changed, prepared.recipe)
+    )
+    ratio = both / alone
+    first = TRAIN % 2 == 1
+    assert ratio[first] == pytest.approx(3 * ratio[~first].mean())
+    assert ratio.mean() == pytest.approx(1)
 
 
 def test_rows_without_one_class_are_refused() -> None:

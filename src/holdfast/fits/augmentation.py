@@ -104,6 +104,7 @@ def text_forms(
         encode,
         recipe.seed,
         splits.added,
+        getattr(splits.train, "weights", None),
     )
 
 

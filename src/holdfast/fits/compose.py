@@ -227,7 +227,7 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     loaded = definition.fit_loaded(loaded, train_rows, train_examples)
     training = definition.transform_examples(train_examples, loaded, train_rows)
     by_source, notes = source_weights(train_rows, recipe.data.weights, recipe.data.temperature)
-    by_group, group_notes = group_weights(train_rows, recipe.data.reweigh, bool(recipe.enrich))
+    by_group, group_notes = group_weights(train_rows, recipe.data.reweigh)
     notify(*notes, *group_notes)
     by_label = label_weights(prepared, train, recipe)
     weightings = [one for one in (by_source, by_group, by_label) if one is not None]

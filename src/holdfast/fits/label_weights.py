@@ -79,9 +79,9 @@ class WrongLabels:
 
 def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
     """The recipe of a fit with the method on where the policy acts and the recipe leaves it open,
-    for single texts with one class each, without augmentation."""
+    for single texts with one class each."""
     is_open = recipe.control.policy == Ladder.name and NAME not in recipe.methods
-    if not is_open or recipe.enrich or not has_classes(prepared):
+    if not is_open or not has_classes(prepared):
         return recipe
     return recipe.with_changes(methods={NAME: True})
 
@@ -90,17 +90,13 @@ def label_weights(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Fl
     """The weights of the training rows at ``positions`` [n]; ``None`` where the method is off or
     nothing shows mistakes.
 
-    Raises ``RecipeError`` for rows that are not single texts with one class each, and with
-    ``enrich``.
+    Raises ``RecipeError`` for rows that are not single texts with one class each.
     """
     if recipe.methods.get(NAME, False) is False:
         return None
     if not has_classes(prepared):
         rule = "needs single texts with one class each"
         raise RecipeError(KEY, rule, recipe.task, "Remove this setting.")
-    if recipe.enrich:
-        rule = "weights rows, and augmented rows have no weight"
-        raise RecipeError(f"{KEY} with augment", rule, None, "Remove one of the two.")
     if len(prepared) > MOST_ROWS:
         because = f"{len(prepared):,} training and validation rows exceed {MOST_ROWS:,}"
         notify(Decision(KEY, "not checked", because))

@@ -52,22 +52,16 @@ def reweighed(groups: Ints, labels: Ints) -> Floats:
     return np.asarray(weights * n / weights.sum())
 
 
-def group_weights(
-    table: Table, column: str | None, enriched: bool
-) -> tuple[Floats | None, tuple[Decision, ...]]:
+def group_weights(table: Table, column: str | None) -> tuple[Floats | None, tuple[Decision, ...]]:
     """The weight of each training row [n] and the decision about it; ``None`` without a ``column``.
 
-    Raises ``RecipeError`` in combination with ``enrich``, and for rows without a class.
+    Raises ``RecipeError`` for rows without a class.
     """
     if column is None:
         return None, ()
     if REWEIGH not in table.rows.column_names:
         rule = "applies to text-classification with one class a text"
         raise RecipeError("data.reweigh", rule, column, "Leave it out.")
-    if enriched:
-        rule = "cannot be combined: data.reweigh weighs rows, and augmented rows have no weight"
-        remedy = "Leave one of them out; enrich.counterfactual without data.reweigh often suffices."
-        raise RecipeError("data.reweigh with enrich", rule, None, remedy)
     cells = np.asarray(table.column(REWEIGH), dtype=object).astype(str)
     names, groups = np.unique(cells, return_inverse=True)
     weights = reweighed(groups.reshape(-1), table.column("label"))
