@@ -15,12 +15,19 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, Metric, comparison, paired, pick
+from claims import Claim, Line, Lines, Metric, comparison, paired, pick, runs, share, table
 from peers.arms import Arm, run_arm
 from peers.rows import Parts, Rows
+from peers.sets import SETS
 
 from holdfast.core.seeds import generator
-from quality import rows_of
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.fits.cross_fitting import fold_seed
+from holdfast.fits.label_weights import KEY, label_weights
+from holdfast.prepare.model import prepare
+from holdfast.recipe import Recipe, override
+from holdfast.split.folds import make_folds
+from quality import possible, rows_of
 
 NAME = "label_weights"
 # Sets with classes that can be predicted from 400 rows, and two with few such classes.
@@ -35,10 +42,14 @@ ARMS = {
     ),
 }
 KINDS = ("random", "confused")
+# Whether labels as they are give evidence of mistakes, without a run.
+EVIDENCE = "evidence"
+FOLDS = 2
 
 
 def cells() -> list[dict[str, Any]]:
-    """The right labels and a fifth of wrong ones on every set, then other shares."""
+    """The right labels and a fifth of wrong ones on every set, then other shares; and whether the
+    labels of all ten sets, as they are, give evidence of mistakes."""
     right = grid(seed=range(SEEDS), rows=[ROWS], data=WRONG_SETS, wrong=["none"], arm=list(ARMS))
     wrong = grid(
         seed=range(SEEDS),
@@ -49,12 +60,29 @@ def cells() -> list[dict[str, Any]]:
     )
     shares = [f"{kind} {share:g}" for share in SHARES if share != SHARE for kind in KINDS]
     others = grid(seed=[0], rows=[ROWS], data=WRONG_SETS[:5], wrong=shares, arm=list(ARMS))
-    return [*right, *wrong, *others]
+    checked = grid(seed=range(5), rows=(100, ROWS), data=SETS, wrong=["none"], arm=[EVIDENCE])
+    return [*right, *wrong, *others, *possible(checked)]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
+    if cell["arm"] == EVIDENCE:
+        return evidence_of(cell)
     parts = with_wrong_labels(rows_of(cell["data"], cell["rows"], cell["seed"]), cell)
     return run_arm(ARMS[cell["arm"]], parts, seed=cell["seed"], threads=1).result
+
+
+def evidence_of(cell: Cell) -> dict[str, Any]:
+    """How many fits of a cross-fitted run (all rows, and each fold's) have weights."""
+    labelled = rows_of(cell["data"], cell["rows"], cell["seed"]).whole().train
+    settings = ["model.name=embedded", f"seed={cell['seed']}", f"{KEY}=true", "train.threads=1"]
+    recipe = override(Recipe(task="text-classification"), settings)
+    prepared = prepare(recipe, table_from_texts(labelled.texts, labelled.labels))
+    everything = np.arange(len(prepared))
+    labels = np.asarray(prepared.rows.column("label"))
+    folds = make_folds(prepared.units, labels, FOLDS, fold_seed(prepared))
+    fits = [everything, *(fold.train for fold in folds)]
+    weights = [label_weights(prepared, rows, prepared.recipe) for rows in fits]
+    return {"fits": len(fits), "weighted": sum(one is not None for one in weights)}
 
 
 def with_wrong_labels(parts: Parts, cell: Cell) -> Parts:
@@ -139,7 +167,18 @@ as they are.""",
             {"Accuracy, points": Metric("accuracy", 100)},
             "wrong",
             by=RUN,
-        )(with_faultless(lines, "wrong", PLAIN, RIGHT))
+        )(with_faultless(lines, "wrong", PLAIN, RIGHT)),
+        table(
+            {"rows": "Rows"},
+            {
+                "Draws of ten sets": runs,
+                "Draws with weights in a fit, %": lambda lines: share(
+                    sum(line["weighted"] > 0 for line in lines), len(lines)
+                ),
+            },
+            "Labels as they are:",
+            arm=EVIDENCE,
+        ),
     ],
     """\
 With the labels as they are, three of 21 draws of the seven sets (`queries` twice, `clinic` once)
