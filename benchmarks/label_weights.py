@@ -23,7 +23,8 @@ from peers.sets import SETS
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.cross_fitting import fold_seed
-from holdfast.fits.label_weights import KEY, label_weights
+from holdfast.fits.label_weights import find_wrong_labels
+from holdfast.prepare.embedding import last_layer_vectors
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
@@ -60,7 +61,16 @@ def cells() -> list[dict[str, Any]]:
     )
     shares = [f"{kind} {share:g}" for share in SHARES if share != SHARE for kind in KINDS]
     others = grid(seed=[0], rows=[ROWS], data=WRONG_SETS[:5], wrong=shares, arm=list(ARMS))
-    checked = grid(seed=range(5), rows=(100, ROWS), data=SETS, wrong=["none"], arm=[EVIDENCE])
+    checked = [
+        *grid(seed=range(5), rows=(100, ROWS), data=SETS, wrong=["none"], arm=[EVIDENCE]),
+        *grid(
+            seed=range(2),
+            rows=(100, ROWS),
+            data=WRONG_SETS,
+            wrong=[f"{kind} {SHARE:g}" for kind in KINDS],
+            arm=[EVIDENCE],
+        ),
+    ]
     return [*right, *wrong, *others, *possible(checked)]
 
 
@@ -72,17 +82,26 @@ def run_one(cell: Cell) -> dict[str, Any]:
 
 
 def evidence_of(cell: Cell) -> dict[str, Any]:
-    """How many fits of a cross-fitted run (all rows, and each fold's) have weights."""
-    labelled = rows_of(cell["data"], cell["rows"], cell["seed"]).whole().train
-    settings = ["model.name=embedded", f"seed={cell['seed']}", f"{KEY}=true", "train.threads=1"]
+    """Evidence of mistakes in the labels of all rows, and of each fold's training rows: Vuong's
+    statistic and the expected share of wrong labels."""
+    parts = with_wrong_labels(rows_of(cell["data"], cell["rows"], cell["seed"]), cell)
+    labelled = parts.whole().train
+    settings = ["model.name=embedded", f"seed={cell['seed']}", "train.threads=1"]
     recipe = override(Recipe(task="text-classification"), settings)
     prepared = prepare(recipe, table_from_texts(labelled.texts, labelled.labels))
+    vectors = last_layer_vectors(prepared, prepared.examples)
     everything = np.arange(len(prepared))
     labels = np.asarray(prepared.rows.column("label"))
     folds = make_folds(prepared.units, labels, FOLDS, fold_seed(prepared))
     fits = [everything, *(fold.train for fold in folds)]
-    weights = [label_weights(prepared, rows, prepared.recipe) for rows in fits]
-    return {"fits": len(fits), "weighted": sum(one is not None for one in weights)}
+    found = [find_wrong_labels(vectors[at], prepared.rows.take(at), recipe.seed) for at in fits]
+    known = [one for one in found if one is not None]
+    return {
+        "fits": len(fits),
+        "weighted": sum(one.is_shown for one in known),
+        "evidence": [round(one.evidence, 2) for one in known],
+        "share": [round(one.share, 3) for one in known],
+    }
 
 
 def with_wrong_labels(parts: Parts, cell: Cell) -> Parts:
@@ -169,14 +188,14 @@ as they are.""",
             by=RUN,
         )(with_faultless(lines, "wrong", PLAIN, RIGHT)),
         table(
-            {"rows": "Rows"},
+            {"wrong": "Wrong", "rows": "Rows"},
             {
-                "Draws of ten sets": runs,
-                "Draws with weights in a fit, %": lambda lines: share(
-                    sum(line["weighted"] > 0 for line in lines), len(lines)
+                "Draws": runs,
+                "Fits with weights, %": lambda lines: share(
+                    sum(line["weighted"] for line in lines), sum(line["fits"] for line in lines)
                 ),
             },
-            "Labels as they are:",
+            "How often labels give enough evidence, in fits on all rows and on each fold:",
             arm=EVIDENCE,
         ),
     ],

@@ -171,21 +171,27 @@ def test_folds_weight_their_own_rows_and_all_rows_are_evaluated(
     monkeypatch.setattr(
         module, "last_layer_vectors", lambda *given: passes.append(1) or real(*given)
     )
-    asked: list[np.ndarray] = []
+    asked: list[tuple[np.ndarray, np.ndarray | None]] = []
     find = module.find_wrong_labels
 
-    def found(vectors: Any, rows: Any, seed: int) -> Any:
-        asked.append(np.asarray(rows.column("row")))
-        return find(vectors, rows, seed)
+    def found(vectors: Any, rows: Any, seed: int, predicted: np.ndarray | None = None) -> Any:
+        asked.append((np.asarray(rows.column("row")), predicted))
+        return find(vectors, rows, seed, predicted)
 
     monkeypatch.setattr(module, "find_wrong_labels", found)
-    _, labels = wrong_labels()
+    classes, labels = wrong_labels()
     fitted = cross_fit(prepared_with(labels, f"{KEY}=true", "train.max_steps=4"), EVERYTHING, 2)
     assert passes == [1]
-    everything, *of_folds = asked
+    *of_folds, (everything, predicted) = asked
     assert (everything == EVERYTHING).all()
     assert len(of_folds) == 2
-    assert (np.sort(np.concatenate(of_folds)) == EVERYTHING).all()
+    assert (np.sort(np.concatenate([rows for rows, _ in of_folds])) == EVERYTHING).all()
+    # The networks of the folds judge the labels, too.
+    assert [one for _, one in of_folds] == [None, None]
+    assert any(predicted is one for one in fitted.job.out_of_fold.outputs)
+    weights = fitted.training_plan.train.weights
+    assert weights[labels != classes].mean() < 0.5 < 0.8 < weights[labels == classes].mean()
+    assert fitted.job.train is fitted.training_plan.train
     last = fitted.trained.history[-1]
     assert last.valid_losses.shape == (COUNT,)
     assert np.isfinite(last.valid_losses).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -125,11 +125,21 @@ class _Blocks:
         turns = [turn for step, draw in plain.items() for turn in self._turns(step, draw.rows)]
         rows = np.concatenate([draw.rows for draw in plain.values()])
         examples, places = self._forms(rows, turns)
+        examples = self._weighted(examples, places, rows)
         start = 0
         for step, draw in plain.items():
             here = places[start : start + len(draw)]
             draws[step], start = Draw(draw.rows, examples, here), start + len(draw)
         return list(draws.values())
+
+    def _weighted(self, examples: Any, places: Ints, rows: Ints) -> Any:
+        """The forms, each with the weight of its row, where rows have weights."""
+        weights = getattr(self._pool.examples, "weights", None)
+        if weights is None:
+            return examples
+        of_forms = np.ones(len(examples))
+        of_forms[places] = weights[rows]
+        return replace(examples, weights=of_forms)
 
     def _turns(self, step: int, rows: Ints) -> list[RowTurn]:
         if not self._inner.has_epochs:

@@ -97,8 +97,7 @@ class Rewriting:
 
     ``places`` [examples] is the position in the table of each training example's row; ``encode``
     makes examples from a table like that of ``train``. ``added`` are examples after those of the
-    table; they are never changed. Where ``weights`` [examples] are given, a form weighs as much as
-    its row.
+    table; they are never changed.
 
     A form is not used if it lost numbers, negation, names or protected terms (``lost``), is too
     dissimilar to its text (``MeaningModel``), or does not give exactly one example: then the row is
@@ -111,7 +110,6 @@ class Rewriting:
     encode: Callable[[Table], Any]
     seed: int
     added: Any = None
-    weights: Floats | None = None
     steps: int = BLOCK
     _known: dict[tuple[str, int, int], Row] = field(default_factory=dict, repr=False)
     _vectors: dict[str, Floats] = field(default_factory=dict, repr=False)
@@ -144,8 +142,6 @@ class Rewriting:
             examples, at = self._encoded(block, forms)
         if (at < 0).any():
             raise Defect("enrichment", "received a row that does not give exactly one example")
-        if self.weights is not None:
-            examples = replace(examples, weights=self.weights[rows][examples.rows])
         return examples, at
 
     def _forms(

@@ -104,7 +104,6 @@ def text_forms(
         encode,
         recipe.seed,
         splits.added,
-        getattr(splits.train, "weights", None),
     )
 
 

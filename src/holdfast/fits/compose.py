@@ -23,7 +23,7 @@ from holdfast.contract.fit import (
 from holdfast.core.decisions import decisions_and_findings, notify, record_decisions
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import process_count
-from holdfast.core.records import Decision, Finding, Ints
+from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
@@ -83,7 +83,7 @@ def make_training_plan(
     _check_positions(len(prepared), train, train[:0] if cross_fitted else valid)
     recipe = with_policy(prepared.with_settings(settings), prepared)
     with record_decisions() as weight_notes:
-        parts = _make_parts(prepared, train, valid, recipe)
+        parts = _make_parts(prepared, train, valid, recipe, cross_fitted)
     loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
     with record_decisions() as settings_notes:
         resolved = _resolve_recipe(parts, recipe)
@@ -212,10 +212,13 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
         raise Defect("a fit", rule, int(shared[0]))
 
 
-def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
+def _make_parts(
+    prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe, cross_fitted: bool
+) -> _FitParts:
     """A network for this fit with the unit and limits of the training rows, and the rows of both
     splits; of the added rows, those with origins that ``train.added`` names. Rows are weighted by
-    their source, and by the probability that their label is right."""
+    their source and group, and by the probability that their label is right (``with_label_weights``
+    for a ``cross_fitted`` fit)."""
     # Later preparation may have changed the number of threads, which changes floating-point sums.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
@@ -229,11 +232,9 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     by_source, notes = source_weights(train_rows, recipe.data.weights, recipe.data.temperature)
     by_group, group_notes = group_weights(train_rows, recipe.data.reweigh)
     notify(*notes, *group_notes)
-    by_label = label_weights(prepared, train, recipe)
-    weightings = [one for one in (by_source, by_group, by_label) if one is not None]
-    if weightings:
-        assert isinstance(training, EncodedTexts)
-        training = replace(training, weights=np.prod(weightings, axis=0))
+    by_label = None if cross_fitted else label_weights(prepared, train, recipe)
+    for weights in (by_source, by_group, by_label):
+        training = _weighted(training, weights)
     added, with_added = _added_examples(prepared, training, recipe.train.added, loaded)
     validation = definition.transform_examples(valid_examples, loaded, valid_rows)
     probe, general = general_examples(prepared, recipe, loaded)
@@ -249,6 +250,29 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     )
     sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
     return _FitParts(prepared, train, loaded, splits, sizes)
+
+
+def _weighted(examples: Examples, weights: Floats | None) -> Examples:
+    """The examples with their weights multiplied by these [n]."""
+    if weights is None:
+        return examples
+    assert isinstance(examples, EncodedTexts)
+    own = 1.0 if examples.weights is None else examples.weights
+    return replace(examples, weights=own * weights)
+
+
+def with_label_weights(training_plan: TrainingPlan, rows: Ints, predicted: Floats) -> TrainingPlan:
+    """The plan of a cross-fitted fit on ``rows`` with each of them weighted by the probability that
+    its label is right, once networks of the folds have ``predicted`` its class (logits [n, c])."""
+    weights = label_weights(training_plan.prepared, rows, training_plan.recipe, predicted)
+    if weights is None:
+        return training_plan
+    splits = training_plan.splits
+    train, both = _weighted(splits.train, weights), splits.with_added
+    if both is not None:
+        of_added = np.ones(len(both) - len(train))
+        both = _weighted(both, np.concatenate([weights, of_added]))
+    return replace(training_plan, splits=replace(splits, train=train, with_added=both))
 
 
 def _added_examples(

@@ -38,7 +38,7 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
-from holdfast.fits.compose import make_training_plan
+from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial, not_tried
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
@@ -46,6 +46,7 @@ from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.recipe import Recipe, as_settings
 from holdfast.split.folds import Fold, Folds, make_folds
+from holdfast.stats.temperature import best_temperature
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
 from holdfast.training.loop import fit as train
@@ -163,7 +164,7 @@ def cross_fit(
 
     def evaluate_folds(
         training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace
-    ) -> FoldEvaluation:
+    ) -> tuple[TrainingPlan, FoldEvaluation]:
         nonlocal earlier_seconds
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
@@ -175,7 +176,9 @@ def cross_fit(
                 file.save(run.to_state())
             runs.append(run)
             notify(_fold_decision(run, folds))
-        return join_folds(runs, training_plan.plan, len(rows))
+        joined = join_folds(runs, training_plan.plan, len(rows))
+        best = _best_outputs(joined, labels_of(training_plan.valid))
+        return with_label_weights(training_plan, rows, best), joined
 
     fitted = run_fit(training_plan, start, into=into, listeners=listeners, folds=evaluate_folds)
     return _with_fold_costs(fitted, runs, earlier_seconds)
@@ -456,6 +459,12 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
         curve=_join_curves(runs, rows),
         notes=tuple(_fold_note(run, place) for run in runs for place in run.history),
     )
+
+
+def _best_outputs(joined: FoldEvaluation, labels: Ints) -> Floats:
+    """The folds' logits [n, classes] at the evaluation with the lowest calibrated loss."""
+    losses = [best_temperature(one, labels)[1] for one in joined.outputs]
+    return joined.outputs[int(np.argmin(losses))]
 
 
 def _in_row_order(runs: Sequence[FoldRun], parts: Sequence[Floats], rows: int) -> Floats:

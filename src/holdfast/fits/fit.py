@@ -107,17 +107,18 @@ def run_fit(
     *,
     into: FitFolder | None = None,
     listeners: Sequence[Listener] = (),
-    folds: Callable[[TrainingPlan, Accelerator, FitPlace], FoldEvaluation | FoldMeasurements]
-    | None = None,
+    folds: PredictFolds | None = None,
 ) -> FittedModel:
     """Run a prepared fit, which began at ``start`` of the clock. ``folds`` predicts the rows of a
-    cross-fitted fit, once its folder is begun. A fit without a folder is a trial: its decisions are
-    kept with it and not reported."""
+    cross-fitted fit, once its folder is begun, and gives the plan to go on with. A fit without a
+    folder is a trial: its decisions are kept with it and not reported."""
     with contextlib.nullcontext() if into else decisions_to(None):
         notify(*training_plan.decisions, *training_plan.findings)
         accelerator = make_accelerator(training_plan.recipe.train.precision)
         place = into.begin(training_plan, accelerator) if into else FitPlace()
-        out_of_fold = folds(training_plan, accelerator, place) if folds else None
+        out_of_fold = None
+        if folds:
+            training_plan, out_of_fold = folds(training_plan, accelerator, place)
         job, task_listeners = make_job(
             training_plan, accelerator, place, listeners, acts=folds is None
         )
@@ -265,6 +266,14 @@ class FitPlace:
     listeners: Sequence[Any] = ()
     run_start: RunStart | None = None
     test_rows: int | None = None
+
+
+class PredictFolds(Protocol):
+    """Predicts the rows of a cross-fitted fit by the networks of its folds."""
+
+    def __call__(
+        self, training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace, /
+    ) -> tuple[TrainingPlan, FoldEvaluation | FoldMeasurements]: ...
 
 
 class FitFolder(Protocol):

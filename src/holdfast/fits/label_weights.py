@@ -2,12 +2,13 @@
 by default under ``control.policy=adapt``).
 
 Each training row is predicted by linear probes on the base model's frozen vectors and on its words,
-fitted on other training rows of the same fit. Where these predictions are evidence of mistakes
-(``stats/label_errors.py``), all rows are predicted again by probes that were not fitted on the rows
-whose most probable class is not their label, and the loss of a row is weighted by the probability
-that its label is right. The rows stay where they are: training and validation rows have the same
-share of wrong labels, so the guard compares like with like. Where rows were excluded from training
-alone, it took the cleaner training sample for overfitting.
+fitted on other training rows of the same fit, and in a cross-fitted run by the network of its fold.
+Where these predictions are evidence of mistakes (``stats/label_errors.py``), all rows are predicted
+again by probes that were not fitted on the rows whose most probable class is not their label, and
+the loss of a row is weighted by the probability that its label is right. The rows stay where they
+are: training and validation rows have the same share of wrong labels, so the guard compares like
+with like. Where rows were excluded from training alone, it took the cleaner training sample for
+overfitting.
 """
 
 from __future__ import annotations
@@ -86,9 +87,12 @@ def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
     return recipe.with_changes(methods={NAME: True})
 
 
-def label_weights(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Floats | None:
+def label_weights(
+    prepared: PreparedData, positions: Ints, recipe: Recipe, predicted: Floats | None = None
+) -> Floats | None:
     """The weights of the training rows at ``positions`` [n]; ``None`` where the method is off or
-    nothing shows mistakes.
+    nothing shows mistakes. ``predicted`` are logits [n, c] of networks that did not learn from the
+    row.
 
     Raises ``RecipeError`` for rows that are not single texts with one class each.
     """
@@ -102,9 +106,10 @@ def label_weights(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Fl
         notify(Decision(KEY, "not checked", because))
         return None
     rows, found = prepared.rows.take(positions), _found_in(prepared)
-    key = positions.tobytes(), recipe.seed
+    key = positions.tobytes(), recipe.seed, None if predicted is None else predicted.tobytes()
     if key not in found.wrong:
-        found.wrong[key] = find_wrong_labels(found.vectors[positions], rows, recipe.seed)
+        vectors = found.vectors[positions]
+        found.wrong[key] = find_wrong_labels(vectors, rows, recipe.seed, predicted)
     wrong = found.wrong[key]
     if wrong is None or not wrong.is_shown:
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
@@ -116,12 +121,12 @@ def label_weights(prepared: PreparedData, positions: Ints, recipe: Recipe) -> Fl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """The vectors of all prepared ``rows``, and what was found for some of them, by their positions
-    and the seed: a cross-fitted run has up to six plans on the same rows."""
+    """The vectors of all prepared ``rows``, and what was found for some of them, by what it depends
+    on: a cross-fitted run has up to six plans on the same rows."""
 
     rows: Table
     vectors: Floats
-    wrong: dict[tuple[bytes, int], WrongLabels | None] = field(default_factory=dict)
+    wrong: dict[tuple[object, ...], WrongLabels | None] = field(default_factory=dict)
 
 
 _FOUND: WeakKeyDictionary[Network, _Found] = WeakKeyDictionary()
@@ -137,13 +142,17 @@ def _found_in(prepared: PreparedData) -> _Found:
     return found
 
 
-def find_wrong_labels(vectors: Floats, rows: Table, seed: int) -> WrongLabels | None:
+def find_wrong_labels(
+    vectors: Floats, rows: Table, seed: int, predicted: Floats | None = None
+) -> WrongLabels | None:
     """The labels of ``rows`` with these ``vectors`` [n, d] against predictions from the other rows;
-    ``None`` where there are too few."""
+    ``None`` where there are too few. ``predicted`` as in ``label_weights``."""
     labels, texts = np.asarray(rows.column("label")), rows.column("text")
     fitted, wrong = labels.copy(), None
     for _ in range(ROUNDS):
-        predictions = cross_fit(vectors, texts, fitted, classes=len(rows.classes), seed=seed)
+        predictions = cross_fit(
+            vectors, texts, fitted, classes=len(rows.classes), seed=seed, tuned_log_p=predicted
+        )
         if predictions is None:
             return wrong
         errors = label_errors(predictions.log_p, labels)
@@ -182,8 +191,8 @@ def _evidence(wrong: WrongLabels) -> str:
 def _notify_of_rows(rows: Table, wrong: WrongLabels) -> None:
     found = np.flatnonzero(wrong.contradicted)
     because = (
-        f"{_evidence(wrong)}; each training row weighs as much as its label is probably right, and "
-        f"the label of {len(found):,} of {len(rows):,} rows is probably wrong"
+        "a training row weighs as much as its label is probably right, and the label of "
+        f"{len(found):,} of {len(rows):,} rows is probably wrong ({CHECK})"
     )
     chosen = f"mean weight {1 - wrong.share:.2f}"
     notify(Decision(KEY, chosen, because, prominent=True))

@@ -394,8 +394,9 @@ class FoldLearner:
 
         def fold_looks(
             training_plan: TrainingPlan, accelerator: object, place: object
-        ) -> FoldMeasurements:
-            return join_evaluations(first_repeat, training_plan, share, len(pairs))
+        ) -> tuple[TrainingPlan, FoldMeasurements]:
+            joined = join_evaluations(first_repeat, training_plan, share, len(pairs))
+            return training_plan, joined
 
         return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
 
