@@ -46,8 +46,8 @@ OF = {"cifar10": tuple(ARMS), "mnist": (OFF, "crop")}
 
 
 @functools.lru_cache(maxsize=1)
-def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
-    """Pictures and model, and which are training, validation and test."""
+def prepared_images(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
+    """Images and model, and which are training, validation and test images."""
     from holdfast.core.seeds import generator
     from holdfast.prepare.model import prepare
     from holdfast.recipe import Recipe, override
@@ -78,7 +78,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
     """Accuracy on the test pictures, and how long the training took."""
     from holdfast.fits.fit import fit
 
-    prepared, train, valid, test = _prepared(cell["data"], cell["seed"])
+    prepared, train, valid, test = prepared_images(cell["data"], cell["seed"])
     start = time.perf_counter()
     fitted = fit(
         prepared,

@@ -12,6 +12,7 @@ is the default under the policy `stop`; for skewed classes it has as many rows, 
 from __future__ import annotations
 
 import statistics
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +21,15 @@ from typing import Any
 import numpy as np
 from cells import Cell, grid, run_command
 from claims import Claim, Line, Lines, Metric, average, comparison, number, paired, pick
+from enrich_pictures import prepared_images
 from label_weights import with_faultless, with_wrong_labels
-from peers.arms import Arm, run_arm
+from peers.arms import Arm, run_arm, trials_in_words
 from peers.rows import Parts
 from peers.tables import markdown, matched
 
+from holdfast.control.record import control_block
 from holdfast.core.seeds import generator
+from holdfast.fits.fit import fit
 from holdfast.stats.paired_tests import Difference, paired_t
 from quality import rows_of
 
@@ -49,6 +53,15 @@ REPAIRED_SETS = {
     MANY: ("trec", "cr", "instructions", "mr", "novels"),
 }
 SEEDS = 3
+# A small network with random weights and a new head; 300 more images are validation images.
+IMAGES, IMAGE_ROWS = ("cifar10", "mnist"), 1200
+IMAGE_PLAN = {"train.learning_rate": 1e-3, "train.epochs": 25, "methods.probe_first": False}
+IMAGE_FAULTS: dict[str, dict[str, Any]] = {
+    "learning rate ÷ 30": {"train.learning_rate": 1e-3 / 30},
+    "learning rate × 10": {"train.learning_rate": 1e-2},
+    "50 epochs without decay": {"train.epochs": 50, "train.schedule": "constant"},
+    "2 epochs": {"train.epochs": 2},
+}
 GOOD = "without the fault"
 # For classes that are equally frequent in use, as in these test rows they nearly are.
 EVEN = "methods.balance.target=even"
@@ -63,8 +76,8 @@ RUN = ("rows", "data", "seed", "fault")
 
 
 def cells() -> list[dict[str, Any]]:
-    """Seed by seed, the run without a fault first; then skewed classes. With few rows the policy
-    does nothing without a fault (``label_weights.py`` has the runs where labels are doubtful)."""
+    """Seed by seed, the run without a fault first; then skewed classes, and images. With few rows
+    the policy does nothing without a fault (``label_weights.py`` has doubtful labels)."""
     others = [
         cell
         for seed in range(SEEDS)
@@ -85,10 +98,15 @@ def cells() -> list[dict[str, Any]]:
         fault=[SKEWED],
         arm=[GOOD, *POLICIES, EVEN],
     )
-    return [*others, *skewed]
+    images = grid(
+        seed=range(SEEDS), rows=[IMAGE_ROWS], data=IMAGES, fault=[NONE, *IMAGE_FAULTS], arm=POLICIES
+    )
+    return [*others, *skewed, *images]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
+    if cell["data"] in IMAGES:
+        return run_images(cell)
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
     if cell["fault"] == WRONG:
         parts = with_wrong_labels(parts, {**cell, "wrong": "random 0.2"})
@@ -98,6 +116,34 @@ def run_one(cell: Cell) -> dict[str, Any]:
     arm = Arm("holdfast", settings, whole=True)
     answer = run_arm(arm, parts, seed=cell["seed"], threads=1)
     return {**answer.result, "right": np.packbits(answer.right).tobytes().hex()}
+
+
+def run_images(cell: Cell) -> dict[str, Any]:
+    prepared, train, valid, test = prepared_images(cell["data"], cell["seed"])
+    settings = {**IMAGE_PLAN, **IMAGE_FAULTS.get(cell["fault"], {})}
+    before = time.process_time()
+    fitted = fit(prepared, train, valid, {**settings, "control.policy": cell["arm"]})
+    cpu_s = time.process_time() - before
+    _, logits = fitted.measure(prepared.examples, test)
+    right = logits.argmax(axis=1) == np.asarray(prepared.examples.labels)[test]
+    control = control_block(
+        cell["arm"],
+        fitted.trained.history,
+        fitted.job.advisor,
+        None,
+        last_step=fitted.trained.last_step,
+        planned_steps=None,
+        seed=cell["seed"],
+    )
+    return {
+        "accuracy": float(right.mean()),
+        "cpu_s": round(cpu_s, 1),
+        "steps": control["steps"],
+        "best_step": fitted.trained.best_step,
+        "verdict": fitted.trained.verdict.label,
+        "trials": trials_in_words(control["trials"]),
+        "right": np.packbits(right).tobytes().hex(),
+    }
 
 
 def with_skewed_classes(parts: Parts, cell: Cell) -> Parts:

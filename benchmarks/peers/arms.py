@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -139,14 +139,17 @@ def _control(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the policy tried, as words, and the optimism of selection, expected and observed."""
     control = result["control"]
     optimism = control["optimism"] or {}
-    tried = [f"{one['name']}: {'kept' if one['kept'] else 'undone'}" for one in control["trials"]]
     return {
         "verdict": result["verdict"]["label"],
-        "trials": "; ".join(tried),
+        "trials": trials_in_words(control["trials"]),
         "optimism": optimism.get("expected", {}).get("value"),
         "optimism_seen": optimism.get("seen", {}).get("value"),
         "optimism_metric": optimism.get("metric"),
     }
+
+
+def trials_in_words(trials: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{one['name']}: {'kept' if one['kept'] else 'undone'}" for one in trials)
 
 
 def _predictions(path: Path) -> list[str]:

@@ -92,6 +92,35 @@ def test_the_net_share_subtracts_what_was_lost(snapshot: Any) -> None:
     assert judge(history(np.ones(100, dtype=bool)), FACTS).label == "leaking"
 
 
+def test_where_duplicates_were_counted_none_are_inferred(snapshot: Any) -> None:
+    history = run(snapshot, known=1.0, knows=1.0)
+    assert judge(history, dataclasses.replace(FACTS, copied_valid=(0, 100))).label != "leaking"
+    assert judge(history, dataclasses.replace(FACTS, copied_valid=(90, 100))).label == "leaking"
+
+
+@pytest.mark.parametrize(("between", "leaks"), [(1.0, True), (0.7, False)])
+def test_what_training_first_undid_is_learned_not_remembered(
+    snapshot: Any, between: float, leaks: bool
+) -> None:
+    """A linear probe on random features knows the training rows; training loses them, and learns
+    features that are right on validation rows, too."""
+    right, all_right = np.full(60, True), np.ones(100, dtype=bool)
+    part = np.arange(60) < between * 60
+    looks = [
+        snapshot(
+            100 * k,
+            np.where(train, 0.01, 2.0),
+            np.where(valid, 0.01, 5.0),
+            valid_correct=valid,
+            train_correct=train,
+        )
+        for k, (train, valid) in enumerate(
+            [(right, np.arange(100) >= 20), (part, np.arange(100) >= 30), (right, all_right)]
+        )
+    ]
+    assert (judge(looks, FACTS).label == "leaking") == leaks
+
+
 @pytest.mark.parametrize("known", [0.0, 1.0])
 def test_a_stored_run_is_judged_as_it_was(snapshot: Any, tmp_path: Path, known: float) -> None:
     history = run(snapshot, known=known)
