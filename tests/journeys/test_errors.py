@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
 import holdfast
@@ -161,3 +162,44 @@ def test_a_folder_that_is_no_run_is_refused(holdfast: Callable[..., Any], tmp_pa
     done = holdfast("errors", tmp_path)
     assert done.code == 2
     assert "holdfast:" in done.err
+
+
+def test_predict_names_the_weak_slices_of_each_row(
+    failing_run: Path, holdfast: Callable[..., Any], write_csv: Any, tmp_path: Path
+) -> None:
+    named = [one["slice"] for one in read_result(failing_run)["slices"]["found"]]
+    rows = [("a text", "C"), ("a text", "A"), ("", "C")]
+    path = write_csv(tmp_path / "new.csv", rows, header=("text", "shop"))
+    setting = ("--set", "predict.slices=true")
+    done = holdfast("predict", failing_run, path, *setting)
+    first, second, empty = (set(json.loads(line)["slices"]) for line in done.out.splitlines())
+    assert "rows with shop = C" in first <= set(named)
+    assert "rows with shop = C" not in second
+    # A row without a text is not predicted.
+    assert not empty
+    for name in ("p.csv", "p.parquet", "p.jsonl"):
+        assert holdfast("predict", failing_run, path, *setting, "--out", tmp_path / name).code == 0
+    assert "rows with shop = C" in (tmp_path / "p.csv").read_text("utf-8").splitlines()[1]
+    written = parquet.read_table(tmp_path / "p.parquet")["slices"].to_pylist()
+    assert [set(one) for one in written] == [first, second, empty]
+    plain = holdfast("predict", failing_run, path)
+    assert "slices" not in json.loads(plain.out.splitlines()[0])
+
+
+def test_slices_are_refused_where_there_is_none_to_name(
+    failing_run: Path, finished_run: Path, holdfast: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("text\na text\n", "utf-8")
+    setting = ("--set", "predict.slices=true")
+    several = holdfast("predict", failing_run, failing_run, path, *setting)
+    assert several.code == 2
+    assert "needs a single run" in several.err
+    without = holdfast("predict", finished_run, path, *setting)
+    assert without.code == 2
+    assert "needs a run with a confirmed slice" in without.err
+
+
+def test_the_report_says_how_to_find_rows_of_the_slice(failing_run: Path) -> None:
+    page = (failing_run / "report.html").read_text("utf-8")
+    assert "--set predict.slices=true" in page

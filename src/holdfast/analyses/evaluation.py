@@ -24,12 +24,13 @@ from holdfast.analyses.row_scores import (
     rate_metric,
 )
 from holdfast.analyses.row_texts import labels_of_rows, read_texts
+from holdfast.analyses.slices.conditions import RowFacts, WeakSlices
 from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, InferenceOptions, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
 from holdfast.core.decisions import notify
-from holdfast.core.errors import HoldfastError, RunError
+from holdfast.core.errors import HoldfastError, RecipeError, RunError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import GENERATIVE_TASKS
@@ -40,7 +41,7 @@ from holdfast.monitor.confirmation import ALPHA, METRIC_NAMES, RATE_METRICS
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NO_SPLIT, KnownRows, find_known_rows
-from holdfast.runs.prediction_file import Predicted, json_object
+from holdfast.runs.prediction_file import NameSlices, Predicted, json_object
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
 from holdfast.stats.two_samples import TwoSamples, two_samples
@@ -125,16 +126,35 @@ def predict(
     options: InferenceOptions | None = None,
     *,
     probabilities: bool = False,
+    slices: bool = False,
     ensemble: str = "average",
 ) -> Predicted:
     """The predictions for a file as ``train`` reads it, or for a list of texts: one per row,
-    computed part by part while they are read."""
+    computed part by part while they are read; with ``slices``, each with the run's weak slices
+    that it is in.
+
+    Raises ``RecipeError`` for ``slices`` of several runs, or of a run without one.
+    """
     if isinstance(data, str):
         refuse_missing(data)
     predictor = _load_predictor(runs, ensemble)
-    predicted = predictor.predict(data, options, probabilities=probabilities)
+    name_slices = _namer_of_slices(runs) if slices else None
+    predicted = predictor.predict(
+        data, options, probabilities=probabilities, name_slices=name_slices
+    )
     notify(*predictor.decisions, *predicted.decisions)
     return predicted
+
+
+def _namer_of_slices(runs: Sequence[Path]) -> NameSlices:
+    if len(runs) > 1:
+        raise RecipeError(SLICES_KEY, "needs a single run", len(runs), "Name one run.")
+    weak = WeakSlices.of_result(read_result(runs[0]))
+    if not weak.conditions:
+        rule = "needs a run with a confirmed slice that new rows can be tested for"
+        remedy = f"Leave it out; holdfast errors {runs[0]} lists the run's slices."
+        raise RecipeError(SLICES_KEY, rule, None, remedy)
+    return lambda table, columns: weak.names(RowFacts(len(table), read_texts(table), columns))
 
 
 def predict_lines(
@@ -149,6 +169,7 @@ def predict_lines(
     ]
 
 
+SLICES_KEY = "predict.slices"
 CHI_SQUARED = "chi-squared test"
 # Classes by their share of the rows that are named.
 MOST_NAMED_CLASSES = 3

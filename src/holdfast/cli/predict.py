@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROBABILITIES = "predict.probabilities"
 CSV_SAFE = "predict.csv_safe"
+SLICES = "predict.slices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ def command(
     set_: Annotated[
         list[str] | None,
         set_option(
-            f"{PROBABILITIES}=true: one column of probabilities per class; {CSV_SAFE}=true: escape "
-            f"texts that a spreadsheet reads as formulas; {ENSEMBLE}=stack or soup: how several "
+            f"{PROBABILITIES}=true: one column of probabilities per class; {SLICES}=true: name the "
+            f"run's weak slices that a row is in; {CSV_SAFE}=true: escape texts that a spreadsheet "
+            f"reads as formulas; {ENSEMBLE}=stack or soup: how several "
             f"runs are combined; {LIMITS}KEY=VALUE: larger limits for the data."
         ),
     ] = None,
@@ -93,7 +95,12 @@ def command(
     rows: Data = piped_texts(runs[0], options) if data == "-" else data
     with Output(quiet=quiet).heard():
         predicted = predict(
-            runs, rows, options, probabilities=switches[PROBABILITIES], ensemble=ensemble
+            runs,
+            rows,
+            options,
+            probabilities=switches[PROBABILITIES],
+            slices=switches[SLICES],
+            ensemble=ensemble,
         )
     if target is None:
         write_lines(predicted, sys.stdout)
@@ -107,7 +114,7 @@ def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]
     """The settings of this command: switches by their keys, and limits."""
     from holdfast.contract.inference import check_limits
 
-    switches, others = {PROBABILITIES: False, CSV_SAFE: False}, []
+    switches, others = {PROBABILITIES: False, CSV_SAFE: False, SLICES: False}, []
     for setting in settings:
         key, _, value = (part.strip() for part in setting.partition("="))
         if key not in switches:
@@ -116,5 +123,7 @@ def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]
         if value.lower() not in ("true", "false"):
             raise RecipeError(f"--set: {key}", "must be true or false", value, "")
         switches[key] = value.lower() == "true"
-    known_settings = f"{PROBABILITIES}=true, {CSV_SAFE}=true, {ENSEMBLE}=stack|soup|average and "
+    known_settings = (
+        f"{PROBABILITIES}=true, {SLICES}=true, {CSV_SAFE}=true, {ENSEMBLE}=stack|soup|average and "
+    )
     return switches, check_limits(others, "predict", known_settings)

@@ -40,6 +40,7 @@ from holdfast.runs.threshold import ThresholdRule
 
 ENDINGS = (".jsonl", ".csv", ".parquet")
 DIGITS = 6
+SLICES = "slices"
 TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
 
 
@@ -63,7 +64,8 @@ class Prediction:
 class PredictedPart:
     """Some consecutive rows: the first is row ``start`` of the source; ``columns`` are those of the
     input in their own types; ``probabilities`` [rows, names], NaN where a row has no prediction;
-    ``cut`` [rows] for generative models, else ``None``."""
+    ``cut`` [rows] for generative models, else ``None``; ``slices`` [rows] where they were
+    requested."""
 
     start: int
     columns: pa.Table
@@ -72,6 +74,11 @@ class PredictedPart:
     probabilities: Floats | None
     because: Sequence[str | None]
     cut: Sequence[bool] | None = None
+    slices: Sequence[Sequence[str]] | None = None
+
+
+# Gives the slices of each row of a table, with the other columns of the source by name.
+NameSlices = Callable[[Table, Mapping[str, Sequence[Any]]], Sequence[Sequence[str]]]
 
 
 class Predicted:
@@ -80,7 +87,7 @@ class Predicted:
     A row without a text (for images: one that cannot be read) has an empty prediction; such rows
     are counted in ``without_text`` once their part was read. A row below the threshold of ``rule``
     has none (``None``), and is counted in ``below``. A generated text that was stopped before its
-    end is counted in ``cut``.
+    end is counted in ``cut``. With ``name_slices`` each row has the slices that it is in.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class Predicted:
         names: tuple[str, ...],
         file: Path | None,
         rule: ThresholdRule | None,
+        name_slices: NameSlices | None = None,
     ) -> None:
         self._request = request
         self._answer = answer
@@ -98,6 +106,7 @@ class Predicted:
         self.answered = model.prediction_type
         self.names = names
         self._rule = rule
+        self._name_slices = name_slices
         self._is_generative = isinstance(model, GenerativePredictor)
         self.without_text = 0
         self.below = 0
@@ -108,6 +117,7 @@ class Predicted:
             "confidence",
             "because",
             *(("cut",) if self._is_generative else ()),
+            *((SLICES,) if name_slices else ()),
         )
         self.column_names, renaming = _renamed_columns(
             request.raw.names, (*added_columns, *map(_probability_column, names))
@@ -163,6 +173,7 @@ class Predicted:
         confidence: list[float | None] = [None] * count
         probabilities = np.full((count, len(self.names)), np.nan) if self.names else None
         cut = [False] * count if self._is_generative else None
+        slices: list[Sequence[str]] | None = [()] * count if self._name_slices else None
         if answers is not None:
             raw_answers = answers.predictions, answers.confidence
             ruled: tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]
@@ -178,8 +189,20 @@ class Predicted:
             if cut is not None and isinstance(answers, TextPredictions):
                 for place in places[answers.cut]:
                     cut[place] = True
+        if slices is not None and len(places):
+            for place, names in zip(places, self._slices_of(start + places), strict=True):
+                slices[place] = names
         self.cut += sum(cut or ())
-        return PredictedPart(start, columns, predictions, confidence, probabilities, because, cut)
+        return PredictedPart(
+            start, columns, predictions, confidence, probabilities, because, cut, slices
+        )
+
+    def _slices_of(self, rows: Ints) -> Sequence[Sequence[str]]:
+        """The slices of these rows of the source, which all have a text."""
+        assert self._name_slices is not None
+        table, raw = self._request.table, self._request.raw
+        positions = np.searchsorted(table.column("row"), rows)
+        return self._name_slices(table.take(positions), raw.table.take(rows).to_pydict())
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
@@ -234,6 +257,8 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
             line["because"] = part.because[place]
         if part.cut is not None and part.cut[place]:
             line["cut"] = True
+        if part.slices is not None:
+            line[SLICES] = list(part.slices[place])
         if part.probabilities is not None:
             line |= zip(
                 map(_probability_column, predicted.names),
@@ -299,6 +324,8 @@ def _full_table(predicted: Predicted, part: PredictedPart) -> pa.Table:
     columns["confidence"] = pa.array(part.confidence, pa.float64())
     if part.cut is not None:
         columns["cut"] = pa.array(part.cut, pa.bool_())
+    if part.slices is not None:
+        columns[SLICES] = pa.array([list(names) for names in part.slices], TYPES["list"])
     if part.probabilities is not None:
         for place, name in enumerate(predicted.names):
             values = _rounded(part.probabilities[:, place])

@@ -38,7 +38,7 @@ from holdfast.data.raw import source_path
 from holdfast.data.table import Table
 from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import DataPart, Recipe, read_recipe
-from holdfast.runs.prediction_file import Predicted
+from holdfast.runs.prediction_file import NameSlices, Predicted
 from holdfast.runs.threshold import ThresholdRule, load_rule
 from holdfast.tasks import task_definition
 from holdfast.training.machine.machine import flushed_subnormals
@@ -153,7 +153,12 @@ class Predictor:
             return self._model.predict(table)
 
     def predict(
-        self, data: Data, options: InferenceOptions | None = None, *, probabilities: bool = False
+        self,
+        data: Data,
+        options: InferenceOptions | None = None,
+        *,
+        probabilities: bool = False,
+        name_slices: NameSlices | None = None,
     ) -> Predicted:
         """Every row of a file or a list with its prediction, made part by part while it is read;
         ``None`` for a row below the run's threshold.
@@ -172,7 +177,7 @@ class Predictor:
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
         request, answer = self.ask(data, options), self._answer_function(options)
-        return Predicted(request, self._model, answer, names, file, self.rule)
+        return Predicted(request, self._model, answer, names, file, self.rule, name_slices)
 
     def _answer_function(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
         """A function that predicts rows, with the generation settings of ``options``."""

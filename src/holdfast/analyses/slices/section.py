@@ -75,11 +75,23 @@ def _advice(worst: Block, test_rows: int) -> str:
     if share is None or not test_rows or rows is None:
         return ""
     shares = [number(value, "error") for value in (share, rows / test_rows)]
-    return (
+    shown = (
         f"The slice “{worst['slice']}” has {shares[0]} of the training rows and {shares[1]} of the "
-        "test rows. "
-        "Labelling more such rows may reduce these errors."
+        "test rows. Labelling more such rows may reduce these errors."
     )
+    if _is_topic(worst.block("condition")):
+        return shown
+    return (
+        f"{shown} holdfast predict RUN FILE --set predict.slices=true names the slices of each row "
+        "of an unlabelled file."
+    )
+
+
+def _is_topic(condition: Block) -> bool:
+    """Whether rows of other files cannot be tested for it: its vector space was not stored."""
+    if condition.get("kind") == "both":
+        return any(map(_is_topic, condition.blocks("of")))
+    return condition.get("kind") == "topic"
 
 
 def _line(one: Block, name: str, note: str) -> SliceLine:
