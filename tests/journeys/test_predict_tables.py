@@ -322,3 +322,10 @@ def test_each_row_is_one_row_for_a_spreadsheet_and_no_cell_a_formula(
     refused = holdfast("predict", finished_run, source, "--out", "p.jsonl", *safe)
     assert refused.code == 2
     assert "predict.csv_safe" in refused.err
+
+
+def test_a_table_without_rows_is_named(holdfast: Any, finished_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("text\n", "utf-8")
+    done = holdfast("predict", finished_run, tmp_path / "empty.csv")
+    assert (done.code, done.out) == (0, "")
+    assert "The data has no rows" in done.err

@@ -80,10 +80,12 @@ class MessagePrinter:
 def report_missing_predictions(
     empty: int, below_threshold: int, cut: int, rows: int, quiet: bool
 ) -> None:
-    """Report in one line each how many rows are empty, how many predictions are below the
+    """Report in one line each that there are no rows, how many rows are empty, how many predictions are below the
     threshold, and how many generated texts were cut."""
     if quiet:
         return
+    if not rows:
+        notify("  The data has no rows, so nothing was predicted.\n")
     verb = "is" if below_threshold == 1 else "are"
     cut_verb = "was" if cut == 1 else "were"
     for n, noun, rest in (
