@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.kills import KillAt
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
-from holdfast.fits import cross_fitting
+from holdfast.fits import cross_fitting, label_weights
 from holdfast.fits.cross_fitting import (
     UNUSED,
     FoldRun,
@@ -376,7 +377,7 @@ def test_its_recipe_repeats_it_to_the_byte(csv: Path, quick: list[str], tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["second fold", "final run"])
+@pytest.mark.parametrize("moment", ["second fold", "final run", "final run, weighted"])
 def test_a_killed_run_goes_on_and_repeats_no_fold(
     moment: str,
     csv: Path,
@@ -385,7 +386,15 @@ def test_a_killed_run_goes_on_and_repeats_no_fold(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = go(csv, quick, tmp_path / "whole", "train.folds=3")
+    settings = ["train.folds=3"]
+    if moment.endswith("weighted"):
+        # The folds' predictions are part of the weights; here any evidence is enough.
+        settings += ["methods.label_weights=true"]
+        monkeypatch.setattr(label_weights, "EVIDENCE", -math.inf)
+        monkeypatch.setattr(label_weights, "LEAST_SHARE", 0.0)
+    whole = go(csv, quick, tmp_path / "whole", *settings)
+    weighted = [one for one in whole["decisions"] if one["what"] == label_weights.KEY]
+    assert bool(weighted) == moment.endswith("weighted")
     real, count = cross_fitting._run_fold, []
 
     def counted(*given: Any) -> Any:
@@ -395,10 +404,10 @@ def test_a_killed_run_goes_on_and_repeats_no_fold(
         return real(*given)
 
     monkeypatch.setattr(cross_fitting, "_run_fold", counted)
-    at_end = (KillAt("step_done", 3, killed),) if moment == "final run" else ()
+    at_end = (KillAt("step_done", 3, killed),) if moment != "second fold" else ()
     with pytest.raises(killed):
-        go(csv, quick, tmp_path / "cut", "train.folds=3", listeners=at_end, checkpoint_every_s=0.0)
-    done = list(count) if moment == "final run" else [0]
+        go(csv, quick, tmp_path / "cut", *settings, listeners=at_end, checkpoint_every_s=0.0)
+    done = list(count) if moment != "second fold" else [0]
     count.clear()
     monkeypatch.setattr(
         cross_fitting, "_run_fold", lambda *given: (count.append(given[1].number), real(*given))[1]

@@ -249,7 +249,8 @@ class TrainingPlan:
     may change, and limits and units derived from its training rows. ``memory`` is the estimate of
     its memory; ``prefix`` are the frozen first layers whose outputs are cached, if they are;
     ``watch`` what is generated at the evaluations; ``usual_rates`` the learning rates that are
-    known to work; ``trials`` the records of other plans that were tried first.
+    known to work; ``trials`` the records of other plans that were tried first; ``late_notes`` what
+    was decided and found by the predictions of folds, after the run's beginning was recorded.
     """
 
     prepared: PreparedData
@@ -266,6 +267,7 @@ class TrainingPlan:
     watch: WrittenSamples | None = None
     usual_rates: tuple[float, float] | None = None
     trials: tuple[Mapping[str, Any], ...] = ()
+    late_notes: tuple[Decision | Finding, ...] = ()
 
     @property
     def definition(self) -> TaskDefinition[LoadedModel, Examples]:

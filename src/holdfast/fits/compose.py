@@ -264,7 +264,9 @@ def _weighted(examples: Examples, weights: Floats | None) -> Examples:
 def with_label_weights(training_plan: TrainingPlan, rows: Ints, predicted: Floats) -> TrainingPlan:
     """The plan of a cross-fitted fit on ``rows`` with each of them weighted by the probability that
     its label is right, once networks of the folds have ``predicted`` its class (logits [n, c])."""
-    weights = label_weights(training_plan.prepared, rows, training_plan.recipe, predicted)
+    with record_decisions(also_notify=True) as notes:
+        weights = label_weights(training_plan.prepared, rows, training_plan.recipe, predicted)
+    training_plan = replace(training_plan, late_notes=tuple(notes))
     if weights is None:
         return training_plan
     splits = training_plan.splits

@@ -18,7 +18,7 @@ import numpy as np
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart, TrainingPlan
 from holdfast.control.choice import last
 from holdfast.control.stop_rules import StopAtStep
-from holdfast.core.decisions import decisions_to, notify
+from holdfast.core.decisions import decisions_in, decisions_to, notify
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.scratch import remove_with, scratch_file
@@ -149,14 +149,16 @@ def run_fit(
 
 
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
-    """Decisions on a fit's predictions that were made after its checkpoint was selected."""
+    """Decisions by the predictions of folds, and on a fit's predictions after its checkpoint was
+    selected."""
     probes = [
         Decision("linear probe (baseline)", _probe_use(one, fitted.training_plan), one.because)
         for one in fitted.listeners
         if isinstance(one, HeadRefit) and one.because
     ]
     later = (fitted.rates, fitted.extra_features)
-    return (*probes, *(one.decision for one in later if one is not None))
+    by_folds = decisions_in(fitted.training_plan.late_notes)
+    return (*by_folds, *probes, *(one.decision for one in later if one is not None))
 
 
 def _probe_use(probe: HeadRefit, training_plan: TrainingPlan) -> str:

@@ -26,7 +26,7 @@ from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.control.choice import Optimism
 from holdfast.control.record import control_block
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import findings_in, notify
 from holdfast.core.files import disk_errors, replacing_folder
 from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Estimate, to_json
@@ -179,7 +179,8 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     assert run_start is not None
     train_s = training_plan.prepared.seconds + fitted.seconds
     timing = outcome.timing_block(fitted.trained, scored_run.seconds, train_s, scored.seconds)
-    findings = [*run_start.findings, *to_json(side_layer.findings if side_layer else ())]
+    late = (*findings_in(training_plan.late_notes), *(side_layer.findings if side_layer else ()))
+    findings = [*run_start.findings, *to_json(late)]
     return {
         "schema": 1,
         "holdfast": __version__,

@@ -80,8 +80,8 @@ class MessagePrinter:
 def report_missing_predictions(
     empty: int, below_threshold: int, cut: int, rows: int, quiet: bool
 ) -> None:
-    """Report in one line each that there are no rows, how many rows are empty, how many predictions are below the
-    threshold, and how many generated texts were cut."""
+    """Report in one line each that there are no rows, how many have no text, how many predictions
+    are below the threshold, and how many generated texts were cut."""
     if quiet:
         return
     if not rows:
