@@ -153,15 +153,22 @@ class Predicted:
             stop = start + columns.num_rows
             first, last = np.searchsorted(rows, [start, stop])
             positions = np.arange(first, last)
-            answers = self._answer(table.take(positions)) if len(positions) else None
+            piece = table.take(positions)
+            answers = self._answer(piece) if len(positions) else None
+            slices = self._slices(piece) if len(positions) and self._name_slices else ()
             columns = columns.rename_columns(
                 [self.column_names[name] for name in columns.column_names]
             )
-            yield self._part(start, columns, rows[positions] - start, answers)
+            yield self._part(start, columns, rows[positions] - start, answers, slices)
             start = stop
 
     def _part(
-        self, start: int, columns: pa.Table, places: Ints, answers: TaskPredictions | None
+        self,
+        start: int,
+        columns: pa.Table,
+        places: Ints,
+        answers: TaskPredictions | None,
+        slices: Sequence[Sequence[str]],
     ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
@@ -173,7 +180,6 @@ class Predicted:
         confidence: list[float | None] = [None] * count
         probabilities = np.full((count, len(self.names)), np.nan) if self.names else None
         cut = [False] * count if self._is_generative else None
-        slices: list[Sequence[str]] | None = [()] * count if self._name_slices else None
         if answers is not None:
             raw_answers = answers.predictions, answers.confidence
             ruled: tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]
@@ -189,20 +195,19 @@ class Predicted:
             if cut is not None and isinstance(answers, TextPredictions):
                 for place in places[answers.cut]:
                     cut[place] = True
-        if slices is not None and len(places):
-            for place, names in zip(places, self._slices_of(start + places), strict=True):
-                slices[place] = names
         self.cut += sum(cut or ())
+        named = dict(zip(places.tolist(), slices, strict=True)) if slices else {}
+        slices_of_rows = [named.get(row, ()) for row in range(count)] if self._name_slices else None
         return PredictedPart(
-            start, columns, predictions, confidence, probabilities, because, cut, slices
+            start, columns, predictions, confidence, probabilities, because, cut, slices_of_rows
         )
 
-    def _slices_of(self, rows: Ints) -> Sequence[Sequence[str]]:
-        """The slices of these rows of the source, which all have a text."""
+    def _slices(self, table: Table) -> Sequence[Sequence[str]]:
+        """The slices of the rows of a part, which all have a text."""
         assert self._name_slices is not None
-        table, raw = self._request.table, self._request.raw
-        positions = np.searchsorted(table.column("row"), rows)
-        return self._name_slices(table.take(positions), raw.table.take(rows).to_pydict())
+        return self._name_slices(
+            table, self._request.raw.table.take(table.column("row")).to_pydict()
+        )
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
