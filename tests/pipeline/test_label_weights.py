@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.updates import RowPool
@@ -264,3 +265,16 @@ def test_rows_without_one_class_are_refused() -> None:
     )
     with pytest.raises(RecipeError, match="needs single texts with one class each"):
         make_training_plan(prepare(recipe, pairs), TRAIN, VALID)
+
+
+@pytest.mark.slow
+def test_the_final_model_of_cross_validation_is_weighted(tmp_path: Path) -> None:
+    texts, classes = texts_and_classes()
+    labels = np.where(EVERYTHING % 5 == 0, (classes + 1) % 3, classes)
+    settings = {KEY: True, "train.max_steps": 2, "train.threads": 1, "train.matmul": "default"}
+    done = holdfast.cv(
+        texts, [NAMES[k] for k in labels], folds=2, out=tmp_path / "run", settings=settings
+    )
+    (decision,) = (one for one in done.result["decisions"] if one["what"] == KEY)
+    assert decision["chosen"].startswith("mean weight")
+    assert CHECK in [one["check"] for one in done.result["data"]["findings"]]

@@ -261,9 +261,11 @@ def _weighted(examples: Examples, weights: Floats | None) -> Examples:
     return replace(examples, weights=own * weights)
 
 
-def with_label_weights(training_plan: TrainingPlan, rows: Ints, predicted: Floats) -> TrainingPlan:
+def with_label_weights(
+    training_plan: TrainingPlan, rows: Ints, predicted: Floats | None = None
+) -> TrainingPlan:
     """The plan of a cross-fitted fit on ``rows`` with each of them weighted by the probability that
-    its label is right, once networks of the folds have ``predicted`` its class (logits [n, c])."""
+    its label is right. Networks of folds may have ``predicted`` its class (logits [n, c])."""
     with record_decisions(also_notify=True) as notes:
         weights = label_weights(training_plan.prepared, rows, training_plan.recipe, predicted)
     training_plan = replace(training_plan, late_notes=tuple(notes))

@@ -36,7 +36,7 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
-from holdfast.fits.compose import make_training_plan
+from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
 from holdfast.fits.seen_rows import check_start_rows
@@ -396,7 +396,7 @@ class FoldLearner:
             training_plan: TrainingPlan, accelerator: object, place: object
         ) -> tuple[TrainingPlan, FoldMeasurements]:
             joined = join_evaluations(first_repeat, training_plan, share, len(pairs))
-            return training_plan, joined
+            return with_label_weights(training_plan, everything), joined
 
         return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
 
