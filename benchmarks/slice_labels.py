@@ -1,13 +1,13 @@
-"""What helps rows of a confirmed weak slice: labels of more such rows, or a higher weight?
+"""Labels of more rows of a weak slice, compared with a higher weight of its training rows.
 
     python benchmarks/slice_labels.py
 
 A logistic regression on frozen MiniLM vectors of 400 rows stands in for the model. Slices are found
 on its out-of-fold predictions and confirmed on a third of the other rows, as in a run; the slice
-that costs most is treated, and another third is the test set. The last third is the pool: 100 of
-its rows are labelled, those of the slice, random ones, or those with the smallest margin between
-the two most probable classes. Or nothing is labelled, and the slice's training rows weigh 2 or 4
-times as much.
+with the highest total excess of errors is used, and another third is the test set. The last third
+is the pool: 100 of its rows are labelled, those of the slice, random ones, or those with the
+smallest margin between the two most probable classes. Or nothing is labelled, and the slice's
+training rows get a weight of 2 or 4.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def cells() -> list[dict[str, Any]]:
 
 
 def run_one(cell: Cell) -> Result:
-    """The accuracy of each way on the rows of the slice and on all test rows, where a slice is
+    """The accuracy of each option on the rows of the slice and on all test rows, where a slice is
     confirmed."""
     texts, labels, vectors = encoded(cell["data"])
     rng = generator(cell["seed"], "benchmark", NAME, cell["data"])
@@ -130,7 +130,7 @@ def finding(lines: Lines) -> str:
     if not shown:
         return ""
     return (
-        f"Change of the accuracy on a confirmed weak slice with labels of {LABELLED} more rows: "
+        f"Change of accuracy on a confirmed weak slice with up to {LABELLED} more labels: "
         f"{'; '.join(shown)}."
     )
 
@@ -142,11 +142,12 @@ CLAIM = Claim(
     "Labels for a weak slice",
     """\
 A logistic regression on frozen MiniLM vectors of 400 rows stands in for the model. Its weak slices
-are found on out-of-fold predictions and confirmed on other rows, as in a run; the one that costs
-most is treated. "Nothing" is the model before. 100 rows of a pool are labelled (fewer where the
-pool has fewer rows of the slice): rows of the slice, random rows, or those with the smallest margin
-between the two most probable classes. Or the slice's training rows weigh 2 or 4 times as much.
-Accuracy on other test rows, of the slice and of all.""",
+are found on out-of-fold predictions and confirmed on other rows, as in a run; the slice with the
+highest total excess of errors is used. "Nothing" is the model without more labels. 100 rows of a
+pool are labelled (fewer if the pool has fewer rows of the slice): rows of the slice, random rows,
+or those with the smallest margin between the two most probable classes. Alternatively, the slice's
+training rows get a weight of 2 or 4. Accuracy is measured on separate test rows: those of the
+slice, and all.""",
     cells,
     finding,
     [
@@ -164,8 +165,8 @@ Accuracy on other test rows, of the slice and of all.""",
         ),
     ],
     """\
-A higher weight of the slice's training rows is not shown to help the slice, and costs accuracy on
-all rows. A fine-tuned model may gain differently. Only the slice that costs most is treated.""",
+No gain on the slice is shown for higher weights. A weight of 4 lowers the accuracy on all rows. A
+fine-tuned model may gain differently. Only one slice of each draw is used.""",
 )
 
 

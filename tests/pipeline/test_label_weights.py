@@ -97,8 +97,9 @@ def test_rows_with_wrong_labels_weigh_little_and_are_listed() -> None:
     (finding,) = (one for one in plan.findings if one.check == CHECK)
     assert set(finding.rows) == set(TRAIN[weights < 0.5])
     assert (labels != classes)[list(finding.rows)].mean() > 0.6
-    told = f"the label of {len(finding.rows)} of {len(TRAIN)} rows is probably wrong"
+    told = f"{len(finding.rows)} of {len(TRAIN)} labels are probably wrong"
     assert told in decision_of(plan).because
+    assert decision_of(plan).chosen == f"mean weight {weights.mean():.2f}"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_every_look_is_in_the_table_behind_the_curves(runs: ModuleType, tmp_path
     for look in looks:
         for value in (look["train_loss"], look["valid_loss"], look["refined_loss"]):
             assert f'<td class="n">{value:.3f}</td>' in source
-    assert source.count("(kept)</th>") == 1
+    assert source.count("(best checkpoint)</th>") == 1
 
 
 @pytest.mark.slow

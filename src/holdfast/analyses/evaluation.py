@@ -130,8 +130,8 @@ def predict(
     ensemble: str = "average",
 ) -> Predicted:
     """The predictions for a file as ``train`` reads it, or for a list of texts: one per row,
-    computed part by part while they are read; with ``slices``, each with the run's weak slices
-    that it is in.
+    computed part by part while they are read. With ``slices``, each prediction lists the weak
+    slices that contain its row.
 
     Raises ``RecipeError`` for ``slices`` of several runs, or of a run without one.
     """

@@ -58,10 +58,10 @@ def command(
     set_: Annotated[
         list[str] | None,
         set_option(
-            f"{PROBABILITIES}=true: one column of probabilities per class; {SLICES}=true: name the "
-            f"run's weak slices that a row is in; {CSV_SAFE}=true: escape texts that a spreadsheet "
-            f"reads as formulas; {ENSEMBLE}=stack or soup: how several "
-            f"runs are combined; {LIMITS}KEY=VALUE: larger limits for the data."
+            f"{PROBABILITIES}=true: one column of probabilities per class; {SLICES}=true: add the "
+            f"run's weak slices that contain a row; {CSV_SAFE}=true: escape texts that a "
+            f"spreadsheet reads as formulas; {ENSEMBLE}=stack or soup: how several runs are "
+            f"combined; {LIMITS}KEY=VALUE: larger limits for the data."
         ),
     ] = None,
     *,

@@ -249,8 +249,9 @@ class TrainingPlan:
     may change, and limits and units derived from its training rows. ``memory`` is the estimate of
     its memory; ``prefix`` are the frozen first layers whose outputs are cached, if they are;
     ``watch`` what is generated at the evaluations; ``usual_rates`` the learning rates that are
-    known to work; ``trials`` the records of other plans that were tried first; ``late_notes`` what
-    was decided and found by the predictions of folds, after the run's beginning was recorded.
+    known to work; ``trials`` the records of other plans that were tried first; ``late_notes``
+    decisions and findings from out-of-fold predictions, made after the run's beginning was
+    recorded.
     """
 
     prepared: PreparedData

@@ -265,7 +265,7 @@ def with_label_weights(
     training_plan: TrainingPlan, rows: Ints, predicted: Floats | None = None
 ) -> TrainingPlan:
     """The plan of a cross-fitted fit on ``rows`` with each of them weighted by the probability that
-    its label is right. Networks of folds may have ``predicted`` its class (logits [n, c])."""
+    its label is right. ``predicted``: out-of-fold logits [n, c], if there are any."""
     with record_decisions(also_notify=True) as notes:
         weights = label_weights(training_plan.prepared, rows, training_plan.recipe, predicted)
     training_plan = replace(training_plan, late_notes=tuple(notes))

@@ -149,8 +149,8 @@ def run_fit(
 
 
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
-    """Decisions by the predictions of folds, and on a fit's predictions after its checkpoint was
-    selected."""
+    """Decisions based on out-of-fold predictions, and those on a fit's predictions that were made
+    after its checkpoint was selected."""
     probes = [
         Decision("linear probe (baseline)", _probe_use(one, fitted.training_plan), one.because)
         for one in fitted.listeners

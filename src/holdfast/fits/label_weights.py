@@ -115,14 +115,15 @@ def label_weights(
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
         notify(Decision(KEY, "all rows weigh the same", because))
         return None
-    _notify_of_rows(rows, wrong)
-    return wrong.weights(np.asarray(rows.column("label")))
+    weights = wrong.weights(np.asarray(rows.column("label")))
+    _notify_of_rows(rows, wrong, weights)
+    return weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """The vectors of all prepared ``rows``, and what was found for some of them, by what it depends
-    on: a cross-fitted run has up to six plans on the same rows."""
+    """The vectors of all prepared ``rows``, and the results for some of them, by their positions,
+    the seed and the predictions: a cross-fitted run has up to six plans on the same rows."""
 
     rows: Table
     vectors: Floats
@@ -188,13 +189,13 @@ def _evidence(wrong: WrongLabels) -> str:
     )
 
 
-def _notify_of_rows(rows: Table, wrong: WrongLabels) -> None:
+def _notify_of_rows(rows: Table, wrong: WrongLabels, weights: Floats) -> None:
     found = np.flatnonzero(wrong.contradicted)
     because = (
-        "a training row weighs as much as its label is probably right, and the label of "
-        f"{len(found):,} of {len(rows):,} rows is probably wrong ({CHECK})"
+        "each training row is weighted by the probability that its label is right; "
+        f"{len(found):,} of {len(rows):,} labels are probably wrong ({CHECK})"
     )
-    chosen = f"mean weight {1 - wrong.share:.2f}"
+    chosen = f"mean weight {weights.mean():.2f}"
     notify(Decision(KEY, chosen, because, prominent=True))
     numbers = tuple(int(one) for one in np.asarray(rows.column("row"))[found])
     remedy = (

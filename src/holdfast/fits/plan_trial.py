@@ -136,7 +136,7 @@ def judge_trial(
     settings = {f"train.{name}": getattr(after, name) for name in differing}
     chosen = f"{NAME} in place of the recipe's" if kept else "the recipe's plan"
     if kept:
-        because += f"; {POLICY}=stop keeps the recipe's plan"
+        because += f"; to keep the recipe's plan, use --set {POLICY}=stop"
     decision = Decision(POLICY, chosen, because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
     return PlanTrial(because, settings, updates, kept), decision

@@ -82,8 +82,8 @@ def _advice(worst: Block, test_rows: int) -> str:
     if _is_topic(worst.block("condition")):
         return shown
     return (
-        f"{shown} holdfast predict RUN FILE --set predict.slices=true names the slices of each row "
-        "of an unlabelled file."
+        f"{shown} holdfast predict RUN FILE --set predict.slices=true adds the weak slices of each "
+        "row of an unlabelled file."
     )
 
 

@@ -39,9 +39,9 @@ def leaking(history: History) -> Symptom | None:
       last two evaluations, significantly and by more than the margin;
     - a twentieth or more of the validation rows have a duplicate among the training rows: the same
       row, or the same features in the base model;
-    - duplicates were not counted, and of the validation rows that were wrong when 85 % of the
-      training sample was correct, and remained so, 60 % or more (by the whole interval) are now
-      fitted, net of the rows that were correct then and are wrong now. From that point on rows
+    - duplicates were not counted, and 60 % or more (by the whole interval) of certain validation
+      rows are now fitted: of those that were wrong when 85 % of the training sample had become
+      correct for good, net of the rows that were correct then and are wrong now. From then on rows
       become correct by memory, and memory holds training rows; in runs of texts without leakage up
       to 43 % became correct. Where predictions merely flip, as in an overfitted model, about as
       many rows become wrong as become correct.
