@@ -183,7 +183,8 @@ def _cases(lines: Lines) -> list[Line]:
 def _faulty(lines: Lines) -> dict[str, list[Line]]:
     """The lines of each fault and size."""
     lines = [line for line in _cases(lines) if line["fault"] != NONE]
-    return {case: pick(lines, case=case) for case in dict.fromkeys(one["case"] for one in lines)}
+    ran = dict.fromkeys(one["case"] for one in lines if one["arm"] != GOOD)
+    return {case: pick(lines, case=case) for case in ran}
 
 
 def finding(lines: Lines) -> str:
@@ -200,20 +201,18 @@ def finding(lines: Lines) -> str:
 
 def by_set(lines: Lines) -> str:
     """A row for each fault and size, a column for each set."""
-    sets = list(dict.fromkeys(name for names in REPAIRED_SETS.values() for name in names))
-    rows = []
+    of_texts = (name for names in REPAIRED_SETS.values() for name in names)
+    sets = list(dict.fromkeys([*of_texts, *IMAGES]))
+    rows, mean = [], average("accuracy", 100, limits=False)
     for case, some in _faulty(lines).items():
         means = [
-            [
-                average("accuracy", 100, limits=False)(pick(some, data=data, arm=arm))
-                for data in sets
-            ]
+            [mean(pick(some, data=data, arm=arm)) for data in sets]
             for arm in ("stop", "adapt", GOOD)
         ]
         shown = [" / ".join(one) if all(one) else "" for one in zip(*means, strict=True)]
-        rows.append([case, *shown])
+        rows += [[case, *shown]] if any(shown) else []
     heading = "Accuracy in %, means over seeds: `stop` / `adapt` / without the fault."
-    return f"{heading}\n\n{markdown(['Fault', *sets], rows)}" if rows else ""
+    return f"{heading}\n\n{markdown(['Case', *sets], rows)}" if rows else ""
 
 
 def tried(lines: Lines) -> str:
@@ -226,7 +225,7 @@ def tried(lines: Lines) -> str:
         if ran:
             rows.append([case, str(len(ran)), counted or "nothing"])
     heading = "What `adapt` tried, with the number of trials:"
-    return f"{heading}\n\n{markdown(['Fault', 'Runs', 'Trials'], rows)}" if rows else ""
+    return f"{heading}\n\n{markdown(['Case', 'Runs', 'Trials'], rows)}" if rows else ""
 
 
 def in_words(lines: Lines) -> str:

@@ -231,6 +231,17 @@ def test_of_runs_that_are_well_one_too_slow_to_get_anywhere_is_helped() -> None:
         assert "learning rate" in found.name
 
 
+def test_a_rate_below_those_known_to_work_is_raised_though_a_probe_left_little_to_learn() -> None:
+    """From a linear probe at step 0 the training loss is near zero, and falls at any rate."""
+    probe = {"look": 2, "step": 30, "kept_step": 30, "first_train": 0.2, "train_loss": 0.11}
+    found = Ladder().decide(sight(label="learning", rate=3e-6, at_floor=True, **probe))
+    assert isinstance(found, Remedy)
+    assert found.name == "the usual learning rate from here on"
+    low, _ = sight().usual or (0.0, 0.0)
+    for change in ({"rate": low}, {"rate": 3e-6, "against_first": WORSE}):
+        assert Ladder().decide(sight(label="learning", at_floor=True, **probe, **change)) is None
+
+
 def test_a_rate_that_does_not_fall_is_not_said_to_be_brought_down() -> None:
     """A constant rate, say: to end sooner lowers nothing."""
     said = {}

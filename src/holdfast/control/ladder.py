@@ -142,16 +142,20 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
 
 
 def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Continue at the usual rate, with as many additional updates as were lost."""
+    """Continue at the usual rate, with as many additional updates as were lost: where little is
+    learned, or where the rate is below the range that is known to work."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
     early = sight.look < 2 and sight.step < 0.3 * sight.planned
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
-    idle = sight.left is not None and sight.left >= ladder.idle and not sight.against_first.worse
+    fine = not sight.against_first.worse
+    idle = sight.left is not None and sight.left >= ladder.idle and fine
+    # A linear probe at step 0 leaves little to learn, and even such a rate learns some of it.
+    below = sight.usual is not None and sight.rate < sight.usual[0] and fine
     slow = sight.cause == LOW or (
-        (sight.label == "underfit" or idle) and not _training_got_worse(sight)
+        (sight.label == "underfit" or idle or below) and not _training_got_worse(sight)
     )
-    if not slow or sight.at_floor or sight.tries(name) or sight.trial:
+    if not slow or (sight.at_floor and not below) or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
