@@ -36,7 +36,14 @@ FILES = (
 )
 # Settings of a command's own, and series of a log.
 OTHERS = {
-    *("predict.probabilities", "predict.ensemble", "search.folds", "train", "valid"),
+    *(
+        "predict.probabilities",
+        "predict.slices",
+        "predict.ensemble",
+        "search.folds",
+        "train",
+        "valid",
+    ),
     *known_settings(),
 }
 # What only a search takes in the place of a value.
