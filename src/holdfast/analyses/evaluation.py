@@ -24,7 +24,7 @@ from holdfast.analyses.row_scores import (
     rate_metric,
 )
 from holdfast.analyses.row_texts import labels_of_rows, read_texts
-from holdfast.analyses.slices.conditions import RowFacts, WeakSlices
+from holdfast.analyses.slices.conditions import RowFacts, weak_slices
 from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, InferenceOptions, within_limits
@@ -149,12 +149,20 @@ def predict(
 def _namer_of_slices(runs: Sequence[Path]) -> NameSlices:
     if len(runs) > 1:
         raise RecipeError(SLICES_KEY, "needs a single run", len(runs), "Name one run.")
-    weak = WeakSlices.of_result(read_result(runs[0]))
-    if not weak.conditions:
+    conditions = {
+        name: one for name, one in weak_slices(read_result(runs[0])).items() if one is not None
+    }
+    if not conditions:
         rule = "needs a run with a confirmed slice that new rows can be tested for"
         remedy = f"Leave it out; holdfast errors {runs[0]} lists the run's slices."
         raise RecipeError(SLICES_KEY, rule, None, remedy)
-    return lambda table, columns: weak.names(RowFacts(len(table), read_texts(table), columns))
+
+    def name_slices(table: Table, columns: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+        facts = RowFacts(len(table), read_texts(table), columns)
+        masks = {name: one.holds(facts) for name, one in conditions.items()}
+        return [[name for name, mask in masks.items() if mask[row]] for row in range(len(facts))]
+
+    return name_slices
 
 
 def predict_lines(

@@ -318,21 +318,8 @@ READABLE_CONDITIONS: tuple[type[Condition], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WeakSlices:
-    """The ``conditions`` of the slices that a run confirms to have more errors, as far as other
-    rows can be tested for them (``condition_of``)."""
-
-    conditions: tuple[Condition, ...]
-
-    @classmethod
-    def of_result(cls, result: Mapping[str, Any]) -> WeakSlices:
-        """Those of a ``result.json``."""
-        confirmed = (result.get("slices") or {}).get("found") or ()
-        conditions = [condition_of(one["condition"]) for one in confirmed]
-        return cls(tuple(one for one in conditions if one is not None))
-
-    def names(self, facts: RowFacts) -> list[list[str]]:
-        """The names of the slices that each row is in, [n]."""
-        masks = [(str(one), one.holds(facts)) for one in self.conditions]
-        return [[name for name, mask in masks if mask[row]] for row in range(len(facts))]
+def weak_slices(result: Mapping[str, Any]) -> dict[str, Condition | None]:
+    """The slices that a ``result.json`` confirms to have more errors: the condition of each by its
+    name, ``None`` if it cannot be restored (``condition_of``)."""
+    confirmed = (result.get("slices") or {}).get("found") or ()
+    return {str(one["slice"]): condition_of(one["condition"]) for one in confirmed}

@@ -17,7 +17,7 @@ import numpy as np
 from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import label_type_of, labels_of_rows, read_texts
-from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
+from holdfast.analyses.slices.conditions import RowFacts, as_category, weak_slices
 from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.contract.predictions import rows_of
 from holdfast.contract.result import class_columns
@@ -76,12 +76,11 @@ def subgroups_of_run(
         labels = np.asarray(table.column("label"))
         subgroups += [Subgroup(name, "class", labels == k) for k, name in enumerate(table.classes)]
     facts = RowFacts(len(table), read_texts(table), columns)
-    for one in (result.get("slices") or {}).get("found") or ():
-        condition = condition_of(one["condition"])
+    for name, condition in weak_slices(result).items():
         if condition is None:
-            unknown.append(str(one["slice"]))
+            unknown.append(name)
         else:
-            subgroups.append(Subgroup(str(one["slice"]), "slice", condition.holds(facts)))
+            subgroups.append(Subgroup(name, "slice", condition.holds(facts)))
     groups = ((result.get("fairness") or {}).get("groups") or {}).get("findings") or ()
     for column, group in dict.fromkeys((one["column"], one["group"]) for one in groups):
         cells = columns.get(column)
