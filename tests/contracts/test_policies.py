@@ -242,6 +242,18 @@ def test_a_rate_below_those_known_to_work_is_raised_though_a_probe_left_little_t
         assert Ladder().decide(sight(label="learning", at_floor=True, **probe, **change)) is None
 
 
+def test_a_rate_above_those_known_to_work_is_lowered_though_the_run_gained_over_its_probe() -> None:
+    """From the third evaluation on: before, it is too early to say what the rate gains."""
+    _, high = sight().usual or (0.0, 0.0)
+    hot = {"label": "learning", "rate": 6 * high, "points": (0,), "against_first": BETTER}
+    found = Ladder().decide(sight(**hot, look=2, step=30))
+    assert isinstance(found, Remedy)
+    assert found.name == "the usual learning rate from the beginning"
+    assert [type(action).__name__ for action in found.actions] == ["RollBack", "ScaleLearningRate"]
+    for change in ({"look": 1, "step": 10}, {"look": 2, "step": 30, "rate": high}):
+        assert Ladder().decide(sight(**{**hot, **change})) is None
+
+
 def test_a_rate_that_does_not_fall_is_not_said_to_be_brought_down() -> None:
     """A constant rate, say: to end sooner lowers nothing."""
     said = {}

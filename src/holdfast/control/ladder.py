@@ -3,7 +3,7 @@
 | finding | when | trial |
 |---|---|---|
 | leaking | at once | stop, and name the rows |
-| learning rate above the usual ones, no gain | first evaluations | restart at the usual one |
+| learning rate above the usual ones | without a gain at once, else third evaluation | restart at the usual one |
 | learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
 | hardly anything is learned | a third of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
@@ -115,20 +115,27 @@ def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
     return Continue(why) if early else None
 
 
+def _begins(sight: Sight) -> bool:
+    """Whether the run is too young to say what its learning rate gains."""
+    return sight.look < 2 and sight.step < 0.3 * sight.planned
+
+
 def usual_rate(sight: Sight) -> float | None:
     """The geometric mean of the range of rates that is known to work."""
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
 def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Restart early in the run, where the rate is far above the usual one and no evaluation so far
-    is better than the first."""
+    """Restart early in the run, where the rate is far above the usual one and nothing is gained, or
+    it is above the range that is known to work. A linear probe at step 0 makes even such a run
+    gain a little."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
     if usual is None or sight.rate is None or sight.rate < ladder.far * usual or sight.trial:
         return None
     broken = sight.label == "diverging" or sight.cause == HIGH or sight.against_first.worse
     above = sight.usual is not None and sight.rate > sight.usual[1]
-    if not (broken or (above and not sight.against_first.better)) or sight.tries(name):
+    waited = not sight.against_first.better or not _begins(sight)
+    if not (broken or (above and waited)) or sight.tries(name):
         return None
     if not sight.can.does("ScaleLearningRate"):
         return None
@@ -145,8 +152,7 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Continue at the usual rate, with as many additional updates as were lost: where little is
     learned, or where the rate is below the range that is known to work."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
-    early = sight.look < 2 and sight.step < 0.3 * sight.planned
-    if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
+    if usual is None or sight.rate is None or sight.rate * ladder.far > usual or _begins(sight):
         return None
     fine = not sight.against_first.worse
     idle = sight.left is not None and sight.left >= ladder.idle and fine
