@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.control.ladder import Ladder
+from holdfast.control.ladder import Ladder, usual_rate
 from holdfast.control.policy import Advice, Policy, Remedy, advise
 from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight
 from holdfast.core.actions import (
@@ -242,15 +242,15 @@ def test_a_rate_below_those_known_to_work_is_raised_though_a_probe_left_little_t
         assert Ladder().decide(sight(label="learning", at_floor=True, **probe, **change)) is None
 
 
-def test_a_rate_above_those_known_to_work_is_lowered_though_the_run_gained_over_its_probe() -> None:
+def test_a_rate_far_too_high_is_lowered_though_the_run_gained_over_its_probe() -> None:
     """From the third evaluation on: before, it is too early to say what the rate gains."""
-    _, high = sight().usual or (0.0, 0.0)
-    hot = {"label": "learning", "rate": 6 * high, "points": (0,), "against_first": BETTER}
+    usual = usual_rate(sight()) or 0.0
+    hot = {"label": "learning", "rate": 6 * usual, "points": (0,), "against_first": BETTER}
     found = Ladder().decide(sight(**hot, look=2, step=30))
     assert isinstance(found, Remedy)
     assert found.name == "the usual learning rate from the beginning"
     assert [type(action).__name__ for action in found.actions] == ["RollBack", "ScaleLearningRate"]
-    for change in ({"look": 1, "step": 10}, {"look": 2, "step": 30, "rate": high}):
+    for change in ({"look": 1, "step": 10}, {"look": 2, "step": 30, "rate": 4 * usual}):
         assert Ladder().decide(sight(**{**hot, **change})) is None
 
 

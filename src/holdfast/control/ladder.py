@@ -3,7 +3,7 @@
 | finding | when | trial |
 |---|---|---|
 | leaking | at once | stop, and name the rows |
-| learning rate above the usual ones | without a gain at once, else third evaluation | restart at the usual one |
+| learning rate above the usual ones | third evaluation, or no gain yet | restart at the usual one |
 | learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
 | hardly anything is learned | a third of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
@@ -126,16 +126,15 @@ def usual_rate(sight: Sight) -> float | None:
 
 
 def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Restart early in the run, where the rate is far above the usual one and nothing is gained, or
-    it is above the range that is known to work. A linear probe at step 0 makes even such a run
-    gain a little."""
+    """Restart early in the run, where the rate is far above the usual one: as soon as nothing is
+    gained, else at the third evaluation, because such a run may gain a little over the first."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
     if usual is None or sight.rate is None or sight.rate < ladder.far * usual or sight.trial:
         return None
     broken = sight.label == "diverging" or sight.cause == HIGH or sight.against_first.worse
     above = sight.usual is not None and sight.rate > sight.usual[1]
-    waited = not sight.against_first.better or not _begins(sight)
-    if not (broken or (above and waited)) or sight.tries(name):
+    gains = sight.against_first.better or not above
+    if (gains and not broken and _begins(sight)) or sight.tries(name):
         return None
     if not sight.can.does("ScaleLearningRate"):
         return None

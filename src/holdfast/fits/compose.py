@@ -28,7 +28,7 @@ from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
 from holdfast.fits.label_weights import label_weights, with_policy
-from holdfast.fits.policies import keep_rule, within_measured_recipe
+from holdfast.fits.policies import keep_rule, rate_for_few_updates, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
@@ -312,10 +312,12 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     if recipe.model.freeze is not None:
         # A fit may freeze other layers than the loader would.
         settings.pop("freeze", None)
-    recipe, decisions = resolve_settings(recipe, parameters, rows, loaded.defaults, classes)
+    sizes = (parameters, rows, loaded.defaults, classes)
+    recipe, of_rate = rate_for_few_updates(recipe, *sizes)
+    recipe, decisions = resolve_settings(recipe, *sizes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
-    notify(*decisions)
+    notify(*decisions, *of_rate)
     splits, network = parts.splits, loaded.network
     table = splits.train_rows.table
     if resolved.model.freeze == AUTO:

@@ -1,0 +1,88 @@
+"""``control.policy=adapt`` raises an open learning rate where a limit leaves few updates."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from holdfast.fits.policies import MOST_FASTER, rate_for_few_updates
+from holdfast.pipeline.main import train
+from holdfast.recipe import Recipe, override
+
+# A small model. 120 rows: 40 updates of contrast, 32 rows each, by default. 500 rows: fine-tuning.
+SMALL = 20_000_000
+RATE = 1e-4
+MACHINE = (
+    "task=text-classification",
+    "train.precision=float32",
+    "train.threads=1",
+    "train.matmul=default",
+)
+
+
+def rate_of(*settings: str, rows: int = 120, model: str | None = None) -> float | None:
+    recipe = override(Recipe(), [*MACHINE, "control.policy=adapt", *settings])
+    changed, decisions = rate_for_few_updates(recipe, SMALL, rows, model, 2)
+    assert len(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
+    return changed.train.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("settings", "ratio"),
+    [
+        (["train.max_steps=8"], 40 / 8),
+        (["train.max_steps=32"], 40 / 32),
+        (["train.epochs=2"], 40 / int(2 * 120 / 32)),
+        (["train.max_steps=1"], MOST_FASTER**2),
+    ],
+)
+def test_the_rate_grows_with_the_root_of_the_missing_updates(
+    settings: list[str], ratio: float
+) -> None:
+    assert rate_of(*settings) == pytest.approx(RATE * math.sqrt(ratio))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["train.max_steps=40"],
+        ["train.epochs=50"],
+        ["train.max_steps=8", "control.policy=stop"],
+        ["train.max_steps=8", "model.adapter.kind=lora"],
+    ],
+    ids=str,
+)
+def test_any_other_plan_has_the_default_rate(settings: list[str]) -> None:
+    assert rate_of(*settings) is None
+
+
+def test_a_rate_of_the_recipe_and_a_plan_that_fine_tunes_are_left_alone() -> None:
+    assert rate_of("train.max_steps=8", "train.learning_rate=7e-5") == 7e-5
+    assert rate_of("train.max_steps=8", rows=500) is None
+    assert rate_of("train.max_steps=8", model="vision") is None
+
+
+def test_a_run_of_few_updates_has_the_higher_rate_and_says_so(
+    tmp_path: Path, tiny_model: Path, marked_rows: Any, write_csv: Any
+) -> None:
+    path = write_csv(tmp_path / "rows.csv", marked_rows(120))
+    asked = [
+        *MACHINE,
+        f"data.path={path}",
+        f"model.name={tiny_model}",
+        "train.max_steps=4",
+        "control.policy=adapt",
+    ]
+    run = tmp_path / "run"
+    result = train(override(Recipe(), asked), run)
+    stored = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    assert stored["train"]["learning_rate"] == pytest.approx(RATE * MOST_FASTER)
+    assert result["control"]["steps"] == 4
+    told = [one["because"] for one in result["decisions"] if one["what"] == "train.learning_rate"]
+    assert len(told) == 1
+    assert told[0].startswith("4 updates, 40 in the default plan, whose rate is 0.0001")
