@@ -246,11 +246,14 @@ def test_a_rate_far_too_high_is_lowered_though_the_run_gained_over_its_probe() -
     """From the third evaluation on: before, it is too early to say what the rate gains."""
     usual = usual_rate(sight()) or 0.0
     hot = {"label": "learning", "rate": 6 * usual, "points": (0,), "against_first": BETTER}
+    hot |= {"first_train": 0.2, "chance": 0.69}
     found = Ladder().decide(sight(**hot, look=2, step=30))
     assert isinstance(found, Remedy)
     assert found.name == "the usual learning rate from the beginning"
     assert [type(action).__name__ for action in found.actions] == ["RollBack", "ScaleLearningRate"]
-    for change in ({"look": 1, "step": 10}, {"look": 2, "step": 30, "rate": 4 * usual}):
+    # A network with a new head gains by a rate that works.
+    new_head = {"look": 2, "step": 30, "first_train": 0.7}
+    for change in ({"look": 1, "step": 10}, {"look": 2, "step": 30, "rate": 4 * usual}, new_head):
         assert Ladder().decide(sight(**{**hot, **change})) is None
 
 

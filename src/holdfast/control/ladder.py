@@ -3,7 +3,7 @@
 | finding | when | trial |
 |---|---|---|
 | leaking | at once | stop, and name the rows |
-| learning rate above the usual ones | third evaluation, or no gain yet | restart at the usual one |
+| learning rate above the usual | no gain; after a probe: third evaluation | restart at the usual one |
 | learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
 | hardly anything is learned | a third of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
@@ -120,21 +120,29 @@ def _begins(sight: Sight) -> bool:
     return sight.look < 2 and sight.step < 0.3 * sight.planned
 
 
+def _starts_fitted(ladder: Ladder, sight: Sight) -> bool:
+    """Whether the training rows were partly learned before the first update: by a linear probe.
+    Restarts of images with a new head that gained lost 1 to 4 points (benchmarks/repairs.py)."""
+    first, chance = sight.first_train, sight.chance
+    return first is not None and chance is not None and first < ladder.slow * chance
+
+
 def usual_rate(sight: Sight) -> float | None:
     """The geometric mean of the range of rates that is known to work."""
     return math.sqrt(sight.usual[0] * sight.usual[1]) if sight.usual else None
 
 
 def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
-    """Restart early in the run, where the rate is far above the usual one: as soon as nothing is
-    gained, else at the third evaluation, because such a run may gain a little over the first."""
+    """Restart early in the run, where the rate is far above the usual one and nothing is gained. A
+    run that begins as a linear probe gains a little at such a rate too, and far less than at the
+    usual one; there the third evaluation is enough."""
     usual, name = usual_rate(sight), "the usual learning rate from the beginning"
     if usual is None or sight.rate is None or sight.rate < ladder.far * usual or sight.trial:
         return None
     broken = sight.label == "diverging" or sight.cause == HIGH or sight.against_first.worse
     above = sight.usual is not None and sight.rate > sight.usual[1]
-    gains = sight.against_first.better or not above
-    if (gains and not broken and _begins(sight)) or sight.tries(name):
+    fails = broken or (above and not sight.against_first.better)
+    if not (fails or (_starts_fitted(ladder, sight) and not _begins(sight))) or sight.tries(name):
         return None
     if not sight.can.does("ScaleLearningRate"):
         return None
