@@ -2,10 +2,10 @@
 
 | finding | when | trial |
 |---|---|---|
-| leaking | at once | stop, and name the rows |
+| leaking | third evaluation | stop, and name the rows |
 | learning rate above the usual | no gain, or third evaluation (probe) | restart at the usual one |
 | learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
-| hardly anything is learned | a third of the plan | a higher learning rate, more steps |
+| hardly anything is learned | 30 % of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
 | underfit at the end of the plan | end | more layers where some are frozen; more steps |
 | rows used first are fitted most | end | the last layer of step 0, another order, more steps |
@@ -147,7 +147,7 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     if not sight.can.does("ScaleLearningRate"):
         return None
     why = (
-        f"{sight.rate:.2g} is {sight.rate / usual:.3g} times the usual learning rate, and "
+        f"the learning rate {sight.rate:.2g} is {sight.rate / usual:.3g} times the usual one, and "
         f"{_loss_words(sight)}"
     )
     # A run that cannot go back continues from here.
@@ -172,7 +172,7 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
         return None
-    why = f"{sight.rate:.2g} is {factor_phrase(sight.rate / usual)} the usual learning rate"
+    why = f"the learning rate {sight.rate:.2g} is {factor_phrase(sight.rate / usual)} the usual one"
     faster = ScaleLearningRate(f"{why}, and {_loss_words(sight)}", usual / sight.rate)
     return Remedy(name, (faster, *_longer(sight, "to make up for the lost updates")))
 
@@ -343,8 +343,9 @@ def _loss_words(sight: Sight) -> str:
     if sight.label == "diverging" or sight.cause in (HIGH, LOW):
         return sight.because
     if sight.against_first.value is None:
-        return "no evaluation is better than the first"
-    return f"the validation loss changed by {sight.against_first.value:+.3f} since step 0"
+        return "the validation loss cannot be compared with that of step 0"
+    change = f"{sight.against_first.value:+.3f}".replace("-", "−")
+    return f"the validation loss changed by {change} since step 0"
 
 
 Rung = Callable[[Ladder, Sight], Remedy | None]
