@@ -278,8 +278,8 @@ def in_words(lines: Lines) -> str:
         parts.append(
             f"In {len(regrets)} faulty runs the accuracy of `adapt` is {middle:.1f} points "
             f"(median; mean {mean:.1f}) below the best of `stop`, `adapt` and the run without the "
-            'fault (of wrong labels, skewed classes and "2 epochs": of `stop` and `adapt`). The best '
-            "is chosen on the test rows, so this is an upper limit."
+            'fault (of wrong labels, skewed classes and "2 epochs": of `stop` and `adapt`). The '
+            "best is chosen on the test rows, so this is an upper limit."
         )
     both = [
         (100 * one["optimism"], 100 * one["optimism_seen"])
