@@ -271,7 +271,7 @@ def in_words(lines: Lines) -> str:
         # The default plan is an action for a faulty plan; right labels are none.
         arms = ("stop", "adapt", *((GOOD,) if some[0]["fault"] in FAULTS else ()))
         for group in matched(some, RUN, arms):
-            best = max(one["accuracy"] for one in group.values())
+            best = max(group[arm]["accuracy"] for arm in arms)
             regrets.append(100 * (best - group["adapt"]["accuracy"]))
     if regrets:
         middle, mean = statistics.median(regrets), statistics.fmean(regrets)
