@@ -53,6 +53,7 @@ def test_the_rate_grows_with_the_root_of_the_missing_updates(
         ["train.max_steps=40"],
         ["train.epochs=50"],
         ["train.max_steps=8", "control.policy=stop"],
+        ["train.max_steps=8", "methods.contrast=false"],
         ["train.max_steps=8", "model.adapter.kind=lora"],
     ],
     ids=str,

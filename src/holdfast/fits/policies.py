@@ -227,9 +227,9 @@ def rate_for_few_updates(
         return recipe, ()
     filled = resolve_recipe(resolve_settings(recipe, parameters, rows, *kind)[0])
     usual = benchmarked_phases(filled, parameters, rows, *kind)
-    if usual is None or any(phase.name == FINETUNE for phase in usual):
-        return recipe, ()
     own = plan_phases(filled, parameters, rows, *kind)
+    if usual is None or any(phase.name == FINETUNE for phase in (*usual, *own)):
+        return recipe, ()
     updates, most = (sum(phase.steps for phase in phases) for phases in (own, usual))
     if updates >= most:
         return recipe, ()
