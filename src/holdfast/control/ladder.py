@@ -45,7 +45,7 @@ from holdfast.core.actions import (
     SwitchOn,
     Unfreeze,
 )
-from holdfast.core.wording import factor_phrase, percent_phrase
+from holdfast.core.wording import factor_phrase, percent_phrase, signed
 
 Settings = Mapping[str, Mapping[str, float]]
 WELL_LABELS = ("healthy", "learning")
@@ -115,7 +115,7 @@ def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
     return Continue(why) if early else None
 
 
-def _begins(sight: Sight) -> bool:
+def _is_too_early(sight: Sight) -> bool:
     """Whether the run is too young to say what its learning rate gains."""
     return sight.look < 2 and sight.step < 0.3 * sight.planned
 
@@ -142,7 +142,9 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     broken = sight.label == "diverging" or sight.cause == HIGH or sight.against_first.worse
     above = sight.usual is not None and sight.rate > sight.usual[1]
     fails = broken or (above and not sight.against_first.better)
-    if not (fails or (_starts_fitted(ladder, sight) and not _begins(sight))) or sight.tries(name):
+    if not (fails or (_starts_fitted(ladder, sight) and not _is_too_early(sight))) or sight.tries(
+        name
+    ):
         return None
     if not sight.can.does("ScaleLearningRate"):
         return None
@@ -159,7 +161,12 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     """Continue at the usual rate, with as many additional updates as were lost: where little is
     learned, or where the rate is below the range that is known to work."""
     usual, name = usual_rate(sight), "the usual learning rate from here on"
-    if usual is None or sight.rate is None or sight.rate * ladder.far > usual or _begins(sight):
+    if (
+        usual is None
+        or sight.rate is None
+        or sight.rate * ladder.far > usual
+        or _is_too_early(sight)
+    ):
         return None
     fine = not sight.against_first.worse
     idle = sight.left is not None and sight.left >= ladder.idle and fine
@@ -344,8 +351,9 @@ def _loss_words(sight: Sight) -> str:
         return sight.because
     if sight.against_first.value is None:
         return "the validation loss cannot be compared with that of step 0"
-    change = f"{sight.against_first.value:+.3f}".replace("-", "−")
-    return f"the validation loss changed by {change} since step 0"
+    return (
+        f"the validation loss changed by {signed(sight.against_first.value, '+.3f')} since step 0"
+    )
 
 
 Rung = Callable[[Ladder, Sight], Remedy | None]
