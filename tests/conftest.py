@@ -412,6 +412,8 @@ def quick(tiny_model: Path) -> list[str]:
         "train.matmul=default",
         "train.learning_rate=1e-3",
         "methods.contrast.steps=3",
+        # Else the default plan would be tried.
+        "control.policy=stop",
     ]
 
 

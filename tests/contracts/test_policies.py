@@ -313,8 +313,11 @@ def test_a_run_that_has_learned_is_not_stopped_while_its_rate_is_high(label: Any
     for left in (0, 3):
         goes_on = Advice((), None, (), "30 % of the plan is too early to stop")
         assert advise(Ladder(), sight(**early, over=over, trials_left=left)) == goes_on
-    late = sight(**{**early, "step": 60, "spent": 60}, over=over, trials_left=0)
-    assert [to_record(one) for one in advise(Ladder(), late).actions] == [over]
+    late = {**early, "step": 60, "spent": 60}
+    constant = {**early, "can": dataclasses.replace(sight().can, falls=False)}
+    for one in (late, constant):
+        found = advise(Ladder(), sight(**one, over=over, trials_left=0))
+        assert [to_record(action) for action in found.actions] == [over]
 
 
 def test_where_a_trial_that_failed_began_too_early_to_stop_the_run_goes_on() -> None:

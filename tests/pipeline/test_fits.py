@@ -48,10 +48,10 @@ def available(mb: float) -> Any:
     )
 
 
-def look(ready: TrainingPlan, mb: float | None = None) -> Any:
+def look(ready: TrainingPlan, mb: float | None = None, acts: bool = False) -> Any:
     with available(mb) if mb is not None else nullcontext():
         return check_fit(
-            ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32"
+            ready.loaded.network, ready.task, ready.train, ready.plan.phases, "float32", acts=acts
         )
 
 
@@ -69,6 +69,17 @@ def test_weights_gradients_optimizer_and_copies_are_counted(make: Make) -> None:
     assert need.copies == pytest.approx(3 * mb)
     sgd = make("train.optimizer=sgd")
     assert need_of(sgd).optimizer == pytest.approx(mb)
+
+
+def test_a_policy_that_goes_back_needs_first_weights_and_two_optimizer_states(make: Make) -> None:
+    ready = make()
+    mb = 4e-6 * sum(p.numel() for p in ready.loaded.network.parameters())
+    need = look(ready, 1e6, acts=True)[0]
+    assert need.copies == pytest.approx(3 * mb + mb + 2 * 2 * mb)
+    _, _, (found,) = look(ready, need.total - mb, acts=True)
+    assert "control.policy=stop" in found.remedy
+    assert make("control.policy=adapt").memory.copies == pytest.approx(need.copies)
+    assert ready.memory.copies == pytest.approx(3 * mb)
 
 
 def test_a_step_that_holds_a_copy_of_the_weights_needs_as_much_again(make: Make) -> None:

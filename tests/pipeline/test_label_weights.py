@@ -144,10 +144,15 @@ def test_a_class_keeps_half_of_its_weight() -> None:
     assert weights[labels == 1].tolist() == [0.5, 1.0]
 
 
-@pytest.mark.parametrize("settings", [(), (f"{KEY}=false",)])
-def test_without_the_method_rows_have_no_weights(settings: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "weighted"),
+    [((), True), (("control.policy=stop",), False), ((f"{KEY}=false",), False)],
+)
+def test_rows_have_weights_unless_the_policy_or_the_method_is_off(
+    settings: tuple[str, ...], weighted: bool
+) -> None:
     _, labels = wrong_labels()
-    assert plan_of(labels, *settings).train.weights is None
+    assert (plan_of(labels, *settings).train.weights is not None) == weighted
 
 
 def test_with_right_labels_rows_have_no_weights() -> None:

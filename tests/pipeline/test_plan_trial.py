@@ -116,7 +116,7 @@ def test_a_rate_that_learns_nothing_is_replaced(
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Fold 1 was also run with the default plan: kept." in report
     events = (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()
-    decided = [one for one in map(json.loads, events) if one.get("what") == "control.policy"]
+    decided = [one for one in map(json.loads, events) if one.get("what") == "training plan"]
     assert [one["chosen"] for one in decided] == ["the default plan in place of the recipe's"]
 
 
@@ -323,10 +323,10 @@ def test_the_plan_without_a_run_names_the_trial(
     for rate in (COLD, f"train.learning_rate={USUAL_RATE}"):
         asked = recipe_of(csv, tiny_model, "control.policy=adapt", rate)
         plan = preview(asked)
-        of_policy = [one for one in plan["decisions"] if one["what"] == "control.policy"]
+        of_policy = [one for one in plan["decisions"] if one["what"] == "training plan"]
         said[rate] = [one["chosen"] for one in of_policy]
         steps[rate] = plan["time_s"]["steps"]
-    assert list(said.values()) == [["the plan may change"], []]
+    assert list(said.values()) == [["may change"], []]
     # Two folds and the fit on all rows take as long as two fits, the trial a half of one.
     assert steps[COLD] / steps[f"train.learning_rate={USUAL_RATE}"] == pytest.approx(1.25, rel=0.01)
 

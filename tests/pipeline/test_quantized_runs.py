@@ -393,7 +393,9 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 
 def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
-    recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
+    recipe: Any = override(Recipe(), ["control.policy=stop"]).with_changes(
+        distill={"teacher": ("run",)}
+    )
     with pytest.raises(RecipeError, match=r"distill\.teacher may need them"):
         chunks.choose_chunk_loss(recipe.with_changes(train={"chunk_loss": "on"}), loaded, None, ())
 

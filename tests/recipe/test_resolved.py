@@ -10,10 +10,11 @@ from holdfast.recipe import Recipe, override
 from holdfast.recipe.resolution import ResolvedRecipe, ResolvedTrain, resolve_recipe
 
 MACHINE = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
+POLICY = ["control.policy=stop"]
 
 
 def complete() -> Recipe:
-    recipe = override(Recipe(task="text-classification"), MACHINE)
+    recipe = override(Recipe(task="text-classification"), MACHINE + POLICY)
     return resolve_settings(recipe, 10_000_000, 400)[0]
 
 

@@ -28,6 +28,7 @@ from holdfast.search.folds.cross_validation import (
 )
 from holdfast.search.folds.scores import verdict_counts
 from holdfast.search.job import FitJob, FitResult
+from holdfast.search.learner import SearchLearner, make_engine
 
 CUT = {"train": {"epochs": 2, "keep": "last"}}
 
@@ -67,6 +68,25 @@ def test_every_row_scores_once_a_repeat_and_judges_at_most_once(search_recipe: R
                 for b in range(a):
                     assert not np.isin(units[parts[a]], units[parts[b]]).any()
     assert not np.array_equal(plan.for_repeat(0)[0].held_out, plan.for_repeat(1)[0].held_out)
+
+
+@pytest.mark.parametrize(
+    ("stated", "nested", "policy"),
+    [(None, False, "stop"), ("adapt", False, "stop"), ("off", False, "off"), (None, True, "adapt")],
+)
+def test_folds_act_only_where_the_final_model_could(
+    search_recipe: Recipe, stated: str | None, nested: bool, policy: str
+) -> None:
+    recipe = search_recipe.with_changes(control={"policy": stated})
+    _, learning = plan_of(recipe, folds=3, nested=nested)
+    assert learning.prepared.recipe.control.policy == policy
+
+
+def test_the_trials_of_a_search_have_no_trials_of_a_policy(search_recipe: Recipe) -> None:
+    recipe = search_recipe.with_changes(control={"policy": None})
+    search: Any = SimpleNamespace(plan=lambda one: {"policy": one.recipe.control.policy})
+    learner = SearchLearner(recipe, load_and_divide(recipe), make_engine("local"), search)
+    assert learner.plan()["policy"] == "stop"
 
 
 def csv_of(folder: Path, write_csv: Any, rows: Any, header: tuple[str, ...]) -> Path:

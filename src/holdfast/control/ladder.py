@@ -92,15 +92,15 @@ class Ladder:
 def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
     """Continue until the rate has decayed, where training has gained something: the best checkpoint
     is from a high rate then, and continuing cost nothing on average (benchmarks/forks.py). Not
-    where the first evaluation is still the best: such a run gained nothing worth keeping. The
-    user's patience and the end of the run still apply."""
+    under a schedule that does not decay, and not where the first evaluation is still the best: such
+    a run gained nothing worth keeping. The user's patience and the end of the run still apply."""
     trial, over = sight.trial, sight.over
     # Undoing a failed trial puts the run back to where it began.
     failed = trial if trial is not None and not trial.kept else None
     at = failed.step if failed is not None else sight.step
     # The rate of a kept trial may have decayed sooner.
     plan = sight.first_planned if failed is not None else min(sight.planned, sight.first_planned)
-    if sight.kept_step == 0 or at >= ladder.early * plan:
+    if sight.kept_step == 0 or at >= ladder.early * plan or not sight.can.falls:
         return None
     if failed is not None:
         early = failed.over and failed.name != BREAKS

@@ -39,6 +39,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.models.network_copy import copy_network
 from holdfast.plan.adapters import adapter_settings
 from holdfast.plan.chunks import choose_chunk_loss
+from holdfast.plan.control import PASSIVE_POLICIES
 from holdfast.plan.defaults import (
     FINETUNE,
     method_parts,
@@ -92,7 +93,8 @@ def make_training_plan(
     with record_decisions() as form_notes:
         forms = enrich_plan(plan, prepared.definition, loaded, splits, resolved)
     with record_decisions() as machine_notes:
-        training_plan = _training_plan(parts, resolved, forms, cache_folder)
+        acts = not cross_fitted and resolved.control.policy not in PASSIVE_POLICIES
+        training_plan = _training_plan(parts, resolved, forms, cache_folder, acts)
     resolved, plan = training_plan.recipe, training_plan.plan
     row_notes = decisions_and_findings(form_notes)
     decisions, findings = decisions_and_findings(
@@ -135,7 +137,11 @@ class _FitParts:
 
 
 def _training_plan(
-    parts: _FitParts, recipe: ResolvedRecipe, forms: EnrichedPlan, cache_folder: Path | None
+    parts: _FitParts,
+    recipe: ResolvedRecipe,
+    forms: EnrichedPlan,
+    cache_folder: Path | None,
+    acts: bool,
 ) -> TrainingPlan:
     """Add the loss, generation and caching, and check whether the run fits into memory."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
@@ -159,7 +165,13 @@ def _training_plan(
         measured = within_measured_recipe(recipe, plan.phases, parts.sizes, loaded.defaults)
         model_size(network, splits.train, measured)
         need, memory, tight = check_fit(
-            network, task, learnt, plan.phases, recipe.train.precision, shards=_shards(recipe)
+            network,
+            task,
+            learnt,
+            plan.phases,
+            recipe.train.precision,
+            shards=_shards(recipe),
+            acts=acts,
         )
         notify(memory, *tight)
     training_plan = TrainingPlan(

@@ -19,13 +19,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
-from holdfast.control.ladder import Ladder
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.models.base import Network
+from holdfast.plan.control import ADAPT
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.fold_predictions import cross_fit
 from holdfast.recipe import Recipe
@@ -81,7 +81,7 @@ class WrongLabels:
 def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
     """The recipe of a fit with the method on where the policy acts and the recipe leaves it open,
     for single texts with one class each."""
-    is_open = recipe.control.policy == Ladder.name and NAME not in recipe.methods
+    is_open = recipe.control.policy == ADAPT and NAME not in recipe.methods
     if not is_open or not has_classes(prepared):
         return recipe
     return recipe.with_changes(methods={NAME: True})

@@ -35,7 +35,7 @@ from holdfast.fits.teachers import (
     load_teachers,
 )
 from holdfast.methods.teacher import DistillationLoss, Problem, TeacherOutputs
-from holdfast.plan.defaults import PASSIVE_POLICIES
+from holdfast.plan.control import PASSIVE_POLICIES
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe

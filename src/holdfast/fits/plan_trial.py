@@ -27,6 +27,7 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import count_phrase, factor_phrase
 from holdfast.fits.policies import planned_rates
 from holdfast.monitor.evidence import validation_losses
+from holdfast.plan.control import ADAPT, SETTING, STOP
 from holdfast.recipe import Recipe
 from holdfast.recipe.recipe import parse
 
@@ -36,9 +37,9 @@ FAR = Ladder().far
 OPEN = ("learning_rate", "optimizer", "schedule", "warmup", "weight_decay", "layer_decay")
 LENGTH = "epochs"
 NAME = "the default plan"
+PLAN = "training plan"
 # Makes a fit's plan with other settings of ``train``, ``None`` for those that are left open.
 Remake = Callable[[Mapping[str, object]], TrainingPlan]
-POLICY = "control.policy"
 ACTION = "Restart"
 
 
@@ -70,12 +71,12 @@ def recipe_before_trials(fitted: FittedModel) -> Recipe:
 
 def not_tried(error: Exception) -> Decision:
     """The decision of a run for which the default plan cannot be made."""
-    return Decision(POLICY, f"{NAME}: not tried", str(error))
+    return Decision(PLAN, f"{NAME}: not tried", str(error))
 
 
 def settings_to_try(recipe: Recipe) -> list[str]:
     """The settings of ``train`` that a trial would leave open; none without this policy."""
-    acts = recipe.control.policy == Ladder.name
+    acts = recipe.control.policy == ADAPT
     return [name for name in (*OPEN, LENGTH) if acts and getattr(recipe.train, name) is not None]
 
 
@@ -106,8 +107,7 @@ def judge_trial(
     own: tuple[TrainingPlan, Sequence[Snapshot]], usual: tuple[TrainingPlan, Sequence[Snapshot]]
 ) -> tuple[PlanTrial, Decision]:
     """Compare the best evaluations of the first fold's runs with both plans, on the same rows; a
-    run that ended with an error has none. The trial, and the decision for the
-    reader."""
+    run that ended with an error has none. The trial, and the decision for the reader."""
     best = [
         history[newest_unless_worse(history)] if history else None for _, history in (own, usual)
     ]
@@ -124,11 +124,12 @@ def judge_trial(
         result = f"{NAME} {comparison} significantly worse ({test})"
     before, after = (one[0].recipe.train for one in (own, usual))
     differing = [name for name in (*OPEN, LENGTH) if getattr(after, name) != getattr(before, name)]
-    changes = ", ".join(
-        f"train.{name} {getattr(before, name)} → {getattr(after, name)}" for name in differing
+    differences = ", ".join(
+        f"train.{name} {getattr(before, name)} (default plan: {getattr(after, name)})"
+        for name in differing
     )
     because = (
-        f"{changes}; summed over all updates, the recipe's learning rates are "
+        f"the recipe has {differences}; summed over all updates, the recipe's learning rates are "
         f"{factor_phrase(ratio)} the default plan's; "
         f"calibrated loss on {count_phrase(rows, 'held-out row')}: {told[0]} (the recipe's plan), "
         f"{told[1]} ({NAME}); {result}"
@@ -136,8 +137,11 @@ def judge_trial(
     settings = {f"train.{name}": getattr(after, name) for name in differing}
     chosen = f"{NAME} in place of the recipe's" if kept else "the recipe's plan"
     if kept:
-        because += f"; to keep the recipe's plan, use --set {POLICY}=stop"
-    decision = Decision(POLICY, chosen, because, prominent=True)
+        because += (
+            f"; with --set {SETTING}={STOP} Holdfast keeps the recipe's plan, and makes no change "
+            "during the run"
+        )
+    decision = Decision(PLAN, chosen, because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0
     return PlanTrial(because, settings, updates, kept), decision
 

@@ -35,13 +35,8 @@ from holdfast.fits.additions import FitAdditions
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_schedule, falls_to_zero
 from holdfast.models.layers import count_parameters
-from holdfast.plan.defaults import (
-    FINETUNE,
-    PASSIVE_POLICIES,
-    benchmarked_phases,
-    plan_phases,
-    resolve_settings,
-)
+from holdfast.plan.control import ADAPT, PASSIVE_POLICIES, SETTING
+from holdfast.plan.defaults import FINETUNE, benchmarked_phases, plan_phases, resolve_settings
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.loop import TrainingResult
@@ -53,7 +48,6 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
 
 
-SETTING = "control.policy"
 # Actions that only affect memory, or do nothing, are not for a policy to choose.
 NOT_FOR_POLICIES = (HalveBatch.__name__, Continue.__name__)
 # Findings whose rows make validation scores unreliable.
@@ -163,7 +157,7 @@ def load_policy(spec: str) -> Policy:
     Raises ``RecipeError`` where it does not exist, where its file fails on import, and where the
     name is not a policy. Its code runs in the training process, with the rights of the user.
     """
-    if spec == Ladder.name:
+    if spec == ADAPT:
         return Ladder()
     path, _, name = spec.rpartition(".py:")
     module = _module(Path(path + ".py"), spec)
@@ -223,7 +217,7 @@ def rate_for_few_updates(
     the rate is open: the default rate times √(N ÷ n), at most ``MOST_FASTER``. With the reason."""
     train, kind = recipe.train, (model, classes)
     is_limited = train.epochs is not None or train.max_steps is not None
-    if recipe.control.policy != Ladder.name or train.learning_rate is not None or not is_limited:
+    if recipe.control.policy != ADAPT or train.learning_rate is not None or not is_limited:
         return recipe, ()
     filled = resolve_recipe(resolve_settings(recipe, parameters, rows, *kind)[0])
     usual = benchmarked_phases(filled, parameters, rows, *kind)

@@ -26,7 +26,6 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, PreparedData, RunStart
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE
-from holdfast.control.ladder import Ladder
 from holdfast.core.decisions import decisions_to, notify, record_decisions, stage
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.machine import process_count
@@ -49,7 +48,8 @@ from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.fits.plan_trial import settings_to_try
 from holdfast.fits.seen_rows import check_start_rows
-from holdfast.plan.defaults import PASSIVE_POLICIES, default_folds, may_have_folds
+from holdfast.plan.control import ADAPT, PASSIVE_POLICIES, resolve_policy
+from holdfast.plan.defaults import default_folds, may_have_folds
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
@@ -87,6 +87,8 @@ def learning_rows(
 def _prepare_learning(
     recipe: Recipe, divided: Divided, by_outer_folds: bool, folds_first: bool
 ) -> LearningRows:
+    recipe, worked_out = resolve_policy(recipe, divided.table.columns)
+    notify(*worked_out)
     # Folds that are run first have no trial of another plan.
     folds_first = folds_first and not settings_to_try(recipe)
     # Outer folds would repeat each of the folds.
@@ -248,7 +250,7 @@ def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
         # Such a policy uses the evaluations of its own run; the folds have others.
-        f"control.policy={policy}": policy not in (*PASSIVE_POLICIES, Ladder.name),
+        f"control.policy={policy}": policy not in (None, *PASSIVE_POLICIES, ADAPT),
         # The layers would be chosen by labels of the rows that each fold predicts.
         "model.freeze=auto": recipe.model.freeze == AUTO,
         # Its phrases are those of the rows that each fold predicts, too.

@@ -18,7 +18,7 @@ from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import folds_of, plan_to_try, remake_by
 from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
-from holdfast.fits.plan_trial import FAR, POLICY, not_tried, settings_to_try
+from holdfast.fits.plan_trial import FAR, PLAN, not_tried, settings_to_try
 from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest_limit
@@ -49,8 +49,9 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     )
     notify(*training_plan.decisions, *training_plan.findings)
     decisions: tuple[Decision, ...] = (*divided.decisions, *training_plan.decisions)
-    base_models = learning.prepared.base_models
-    if base_models is not None and base_models.folds and not settings_to_try(divided.recipe):
+    prepared = learning.prepared
+    base_models = prepared.base_models
+    if base_models is not None and base_models.folds and not settings_to_try(prepared.recipe):
         because = (
             f"train first fine-tunes MiniLM (embedded) in {base_models.folds} folds, and its gain "
             "over the linear probe may change this choice"
@@ -106,7 +107,7 @@ def _plan_to_try(
         f"by a factor of {FAR:g} or more: `holdfast train` first runs one fold with both plans, "
         "and keeps the default plan unless it is significantly worse"
     )
-    return usual, (Decision(POLICY, "the plan may change", because, prominent=True),)
+    return usual, (Decision(PLAN, "may change", because, prominent=True),)
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:

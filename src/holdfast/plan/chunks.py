@@ -8,7 +8,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision
 from holdfast.models.generators.base import LOGIT_BYTES_AT_ONCE, targets_at_once
-from holdfast.plan.defaults import PASSIVE_POLICIES, extra_methods
+from holdfast.plan.control import PASSIVE_POLICIES
+from holdfast.plan.defaults import extra_methods
 from holdfast.plan.memory import rows_in_memory
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe

@@ -35,6 +35,7 @@ from holdfast.methods.registry import (
 )
 from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.plan.adapters import rate_factor
+from holdfast.plan.control import PASSIVE_POLICIES
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.plan import EveryRow, OnePass, Phase, steps_for
@@ -616,6 +617,3 @@ def unusual_settings(
             f"Remove train.learning_rate, or set it between {low:g} and {high:g}.",
         ),
     )
-
-
-PASSIVE_POLICIES = ("off", "stop")

@@ -26,6 +26,8 @@ from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
 from holdfast.models.compute.processor import can_checkpoint, switch_checkpointing
+from holdfast.plan.control import SETTING as POLICY
+from holdfast.plan.control import STOP
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
 from holdfast.training.task import device_batch
@@ -61,9 +63,11 @@ def check_fit(
     phases: tuple[Phase, ...],
     precision: str,
     shards: int = 1,
+    *,
+    acts: bool = False,
 ) -> tuple[MemoryEstimate, Decision, tuple[Finding, ...]]:
     """The estimate, logged; a warning where it exceeds the available memory. For a network in
-    ``shards`` it is that of one process.
+    ``shards`` it is that of one process. ``acts``: whether a policy may go back in the run.
 
     Raises
     ------
@@ -73,6 +77,8 @@ def check_fit(
     limit_found = tightest_limit()
     limit = limit_found.left_mb
     need = estimate(network, task, examples, phases, precision, shards)
+    points = _restore_points_mb(network, need) if acts else 0.0
+    need = replace(need, copies=need.copies + points)
     size = f"about {need.total:,.0f} MB of {limit:,.0f}"
     decision = Decision(
         "memory",
@@ -82,9 +88,11 @@ def check_fit(
     )
     if need.total <= limit:
         return need, decision, ()
-    remedy = _remedy(
-        need, limit, possible_reductions(network, task, examples, phases, precision, need)
-    )
+    reductions = possible_reductions(network, task, examples, phases, precision, need)
+    if points:
+        without = Reduction((f"{POLICY}={STOP}",), partial(_with_fewer_copies, mb=points))
+        reductions = itertools.chain([without], reductions)
+    remedy = _remedy(need, limit, reductions)
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
         f"available ({limit_found.description})"
@@ -92,6 +100,16 @@ def check_fit(
     if need.total > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
     return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
+
+
+def _restore_points_mb(network: Network, need: MemoryEstimate) -> float:
+    """The first, the best and the present evaluation, from which a run can continue, beyond the
+    copies that every run has: the first weights, and two optimizer states. In CPU memory."""
+    return 0.0 if on_gpu() else _trainable_mb(network) + 2 * need.optimizer
+
+
+def _with_fewer_copies(need: MemoryEstimate, mb: float) -> MemoryEstimate:
+    return replace(need, copies=need.copies - mb)
 
 
 def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards: int = 1) -> None:
@@ -149,8 +167,7 @@ def sharded_need(need: MemoryEstimate, network: Network, count: int) -> MemoryEs
 
 def _without_activations(network: Network, phases: tuple[Phase, ...]) -> MemoryEstimate:
     weights = weight_bytes(network) / MB
-    learns = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
-    gpu = on_gpu()
+    learns, gpu = _trainable_mb(network), on_gpu()
     gradients = 1 + max(phase.stepper.copies for phase in phases)
     return MemoryEstimate(
         weights,
@@ -160,6 +177,10 @@ def _without_activations(network: Network, phases: tuple[Phase, ...]) -> MemoryE
         (max(phase.copies for phase in phases) + (0 if gpu else WEIGHT_COPIES)) * learns,
         0.0 if gpu else max(0.0, resident_mb() - weights),
     )
+
+
+def _trainable_mb(network: Network) -> float:
+    return sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad) / MB
 
 
 def activations_mb(

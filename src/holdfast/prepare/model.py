@@ -23,6 +23,7 @@ from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import LoadedModel
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
+from holdfast.plan.control import resolve_policy
 from holdfast.plan.language import language_findings, sample_texts
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.base_model import MeasureGains, prepare_best
@@ -65,6 +66,7 @@ def prepare(
     Raises ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
+    recipe, _ = resolve_policy(recipe, rows.columns)
     units = np.arange(len(rows)) if units is None else units
     everything = np.arange(len(rows))
     learned = everything if train is None else train

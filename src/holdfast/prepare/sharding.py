@@ -15,6 +15,7 @@ from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODER_TASKS
 from holdfast.models.adapters.quantize import weight_bytes
 from holdfast.models.network_copy import copy_network, renumber, tensors_of
+from holdfast.plan.control import PASSIVE_POLICIES
 from holdfast.plan.defaults import extra_methods
 from holdfast.plan.memory import on_gpu, tightest_limit
 from holdfast.recipe import Recipe
@@ -183,7 +184,7 @@ def _check_recipe(recipe: Recipe) -> None:
         "model.adapter.kind": adapter if adapter not in ADAPTERS else None,
         "model.quantize": None if recipe.model.quantize == "none" else recipe.model.quantize,
         "methods": ", ".join(methods) or None,
-        "control.policy": None if policy in ("stop", "off") else policy,
+        "control.policy": None if policy in (None, *PASSIVE_POLICIES) else policy,
         "texts generated at every evaluation": "generate.watch or train.metric"
         if watches(recipe)
         else None,

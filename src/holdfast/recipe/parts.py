@@ -398,6 +398,8 @@ POLICIES = ("off", "stop", "adapt")
 
 def _parse_policy(value: object) -> Any:
     """A policy's name, or ``file.py:Name``. YAML's ``false`` and the word "false" mean ``off``."""
+    if value is None:
+        return None
     value = "off" if value is False or str(value).lower() == "false" else value
     path, separator, name = str(value).rpartition(".py:")
     if isinstance(value, str) and (
@@ -411,11 +413,11 @@ def _parse_policy(value: object) -> Any:
 class ControlPart(Part):
     """Whether the guard may stop or change the run, and how a further gain is weighed against more
     training. ``policy`` is ``off``, ``stop``, ``adapt`` or a policy of the user's,
-    ``file.py:Name``."""
+    ``file.py:Name``; ``None``: chosen by the task (``plan/control.py``)."""
 
-    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_parse_policy)] = (
-        "stop"
-    )
+    policy: Annotated[
+        Literal["off", "stop", "adapt"] | str | None, BeforeValidator(_parse_policy)
+    ] = None
     worth: float = Field(default=0.005, ge=0, lt=1)
     chance: float = Field(default=0.3, ge=0, le=1)
 

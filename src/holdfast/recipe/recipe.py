@@ -107,9 +107,7 @@ class Recipe(Part):
 
     def to_yaml(self) -> str:
         """Every setting as YAML; reading it gives this recipe again."""
-        plain = self.model_dump(mode="json")
-        plain["control"]["policy"] = str(plain["control"]["policy"])
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def public_settings(self) -> dict[str, Any]:
         """Every setting as plain values, for what leaves the machine (report, result, trackers).

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from holdfast.core.errors import Defect
-from holdfast.recipe.parts import ModelPart, Task, TrainPart
+from holdfast.recipe.parts import ControlPart, ModelPart, Task, TrainPart
 from holdfast.recipe.recipe import Recipe
 
 
@@ -39,6 +39,12 @@ class ResolvedTrain(TrainPart):
     keep: Literal["newest_unless_worse", "lowest", "last"]
 
 
+class ResolvedControl(ControlPart):
+    """``control`` with its policy decided."""
+
+    policy: str
+
+
 class ResolvedRecipe(Recipe):
     """A recipe in which every default is filled in.
 
@@ -49,6 +55,7 @@ class ResolvedRecipe(Recipe):
     task: Task
     model: ResolvedModel
     train: ResolvedTrain
+    control: ResolvedControl
 
 
 def resolve_recipe(recipe: Recipe, **parts: Mapping[str, object]) -> ResolvedRecipe:

@@ -16,6 +16,7 @@ from holdfast.core.records import Decision
 from holdfast.fits.cross_fitting import resumable
 from holdfast.fits.row_use import learning_rows
 from holdfast.pipeline.main import with_absolute_paths
+from holdfast.plan.control import without_trials
 from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
@@ -139,6 +140,7 @@ class SearchLearner:
         if recipe.train.folds is None:
             # Its many fits set validation rows aside, unless asked: folds would triple their time.
             recipe = recipe.with_changes(train={"folds": 0})
+        recipe = without_trials(recipe, "a search compares settings, which a trial would change")
         self._learning, self._splits = learning_rows(recipe, divided), divided.splits
         self._engine, self._search = engine, search
         self.divided = self._learning.divided

@@ -125,17 +125,9 @@ def _ending(result: Mapping[str, Any], discarded: bool) -> tuple[str, str]:
 
 
 def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a policy that acts has tried, or that it tried nothing; nothing under ``stop`` and
-    ``off``, which try nothing."""
-    control = result.get("control") or {}
-    policy, trials = control.get("policy"), control.get("trials") or ()
-    if policy in (None, "stop", "off"):
-        return
-    if not trials:
-        yield "Trials", f"none: {policy} found no reason for one"
-        return
-    tried = []
-    for one in trials:
+    """What a policy that acts has tried, where it tried anything."""
+    control, tried = result.get("control") or {}, []
+    for one in control.get("trials") or ():
         worse = "significantly worse" if "fold" in one else "not shown to be better"
         if one.get("updates") == 0:
             worse = "its run ended with an error"
@@ -149,6 +141,8 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if one["from_step"] != one["step"]:
             start += f", from step {one['from_step']} on"
         tried.append(f"{one['name']} ({start}): {end}")
+    if not tried:
+        return
     updates = ""
     if control["steps"] != result["last_step"]:
         updates = f"; {control['steps']:,} updates in total, {control['planned_steps']:,} planned"

@@ -34,6 +34,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
 from holdfast.models.loading.weights import configuration, load_pretrained
+from holdfast.plan.control import without_trials
 from holdfast.plan.language import sample_texts
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
@@ -324,6 +325,7 @@ def _validation_costs(divided: Divided, recipe: Recipe, name: str, seed: int) ->
     seeded = recipe.with_changes(model={"name": name}).model_copy(
         update={"seed": recipe.seed + seed}
     )
+    seeded = without_trials(seeded, "both models are compared with the same settings")
     prepared, train, valid = prepare_divided(seeded, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid
