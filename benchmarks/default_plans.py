@@ -108,7 +108,9 @@ def arms() -> dict[str, Arm]:
             "train.learning_rate": rate,
             "train.keep": "newest_unless_worse",
         }
-    return {name: Arm("holdfast", given, whole=True) for name, given in settings.items()}
+    # A trial of the default plan would replace the plan that is measured.
+    given = {name: {**one, "control.policy": "stop"} for name, one in settings.items()}
+    return {name: Arm("holdfast", one, whole=True) for name, one in given.items()}
 
 
 def length_plan(epochs: float, batch: int, rate: float) -> str:

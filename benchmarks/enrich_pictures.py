@@ -38,7 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "crop, flip, cutmix": {"enrich": {"crop": True, "flip": True, "cutmix": True}},
 }
 PLANS: dict[str, dict[str, Any]] = {
-    "early stopping": {"train.epochs": 25},
+    "early stopping": {"train.epochs": 25, "control.policy": "stop"},
     "whole": {"train.epochs": 20, "train.batch_size": 32, "control.policy": "off"},
 }
 SHORT = {"cifar10": (OFF, USUAL), "mnist": (OFF, "crop")}

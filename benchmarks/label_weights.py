@@ -36,11 +36,10 @@ WRONG_SETS = ("trec", "instructions", "packages", "clinic", "banking77", "cr", "
 ROWS, SEEDS, SHARE = 400, 3, 0.2
 SHARES = (0.1, 0.2, 0.4)
 PLAIN, WEIGHTED = "equal weights", "weighted rows"
+EMBEDDED = {"model.name": "embedded", "control.policy": "stop"}
 ARMS = {
-    PLAIN: Arm("holdfast", {"model.name": "embedded"}, whole=True),
-    WEIGHTED: Arm(
-        "holdfast", {"model.name": "embedded", "methods.label_weights": "true"}, whole=True
-    ),
+    PLAIN: Arm("holdfast", EMBEDDED, whole=True),
+    WEIGHTED: Arm("holdfast", {**EMBEDDED, "methods.label_weights": "true"}, whole=True),
 }
 KINDS = ("random", "confused")
 # Whether labels as they are give evidence of mistakes, without a run.

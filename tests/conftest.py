@@ -411,9 +411,9 @@ def quick(tiny_model: Path) -> list[str]:
         "train.threads=1",
         "train.matmul=default",
         "train.learning_rate=1e-3",
-        "methods.contrast.steps=3",
         # Else the default plan would be tried.
         "control.policy=stop",
+        "methods.contrast.steps=3",
     ]
 
 

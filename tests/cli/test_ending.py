@@ -131,8 +131,8 @@ def test_what_a_policy_tried_is_printed() -> None:
     text = tried(
         "adapt", good, {**good, "name": "longer", "from_step": 40, "kept": False}, steps=90
     )
-    assert "half the rate (step 40, from step 20 on): kept" in text
-    assert "longer (step 40): undone, not shown to be better" in text
+    assert "half the rate (begun at step 40, continuing from step 20): kept" in text
+    assert "longer (begun at step 40): undone, not shown to be better" in text
     assert "90 updates in total, 70 planned" in text
     assert tried("adapt") == tried("stop") == ""
 

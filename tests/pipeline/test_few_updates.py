@@ -86,4 +86,5 @@ def test_a_run_of_few_updates_has_the_higher_rate_and_says_so(
     assert result["control"]["steps"] == 4
     told = [one["because"] for one in result["decisions"] if one["what"] == "train.learning_rate"]
     assert len(told) == 1
-    assert told[0].startswith("4 updates, 40 in the default plan, whose rate is 0.0001")
+    assert told[0].startswith("the recipe allows 4 updates of the 40 in the default plan")
+    assert "learning rate of 0.0001 is multiplied by 3" in told[0]

@@ -78,6 +78,10 @@ def test_a_policy_that_goes_back_needs_first_weights_and_two_optimizer_states(ma
     assert need.copies == pytest.approx(3 * mb + mb + 2 * 2 * mb)
     _, _, (found,) = look(ready, need.total - mb, acts=True)
     assert "control.policy=stop" in found.remedy
+    _, _, (found,) = look(ready, (need.total - 5 * mb) / 1.2, acts=True)
+    assert "MB are available" in found.because
+    with pytest.raises(MachineError, match="MB of memory"):
+        look(ready, (need.total - 5 * mb) / 1.3, acts=True)
     assert make("control.policy=adapt").memory.copies == pytest.approx(need.copies)
     assert ready.memory.copies == pytest.approx(3 * mb)
 

@@ -159,7 +159,7 @@ def test_with_right_labels_rows_have_no_weights() -> None:
     classes, _ = wrong_labels()
     plan = plan_of(classes, f"{KEY}=true")
     assert plan.train.weights is None
-    assert decision_of(plan).chosen == "all rows weigh the same"
+    assert decision_of(plan).chosen == "all rows have the same weight"
 
 
 def test_many_rows_are_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     and 18 % for validation (duplicates and rows of one group stay together). Up to 400 texts (200
     for larger encoders) are all trained on, unless epochs or steps are set: stopping, checkpoint
     and temperature then use out-of-fold predictions (``train.folds``). There are no test rows:
-    score the estimator on your own rows, or use ``cross_val_score``.
+    score the estimator on your own rows, or use ``cross_val_score``. Where a rate, epochs or
+    another setting of the training plan is given, ``control.policy`` is ``stop``, so that a search
+    compares these settings and not the default plan in their place.
 
     Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
@@ -131,11 +133,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ``InputError`` where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
+        from holdfast.fits.plan_trial import plan_settings
         from holdfast.fits.row_use import learning_rows
+        from holdfast.plan.control import without_trials
         from holdfast.prepare.base_model import check_candidates
 
         with in_python():
             recipe = self._recipe()
+            if plan_settings(recipe):
+                recipe, _ = without_trials(recipe, "the settings are compared")
             refuse_table_settings(recipe)
             check_candidates(recipe)
             self.text_columns_ = _text_columns(X)

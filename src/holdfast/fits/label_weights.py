@@ -113,7 +113,7 @@ def label_weights(
     wrong = found.wrong[key]
     if wrong is None or not wrong.is_shown:
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
-        notify(Decision(KEY, "all rows weigh the same", because))
+        notify(Decision(KEY, "all rows have the same weight", because))
         return None
     weights = wrong.weights(np.asarray(rows.column("label")))
     _notify_of_rows(rows, wrong, weights)
@@ -185,24 +185,26 @@ def _evidence(wrong: WrongLabels) -> str:
     return (
         f"estimated share of wrong labels: {percent_phrase(wrong.share, 1)} (threshold "
         f"{percent_phrase(LEAST_SHARE)}); strength of evidence: z = {wrong.evidence:.1f} (Vuong's "
-        f"test of out-of-fold predictions, threshold {EVIDENCE:g})"
+        f"test on out-of-fold predictions, threshold {EVIDENCE:g})"
     )
 
 
 def _notify_of_rows(rows: Table, wrong: WrongLabels, weights: Floats) -> None:
     found = np.flatnonzero(wrong.contradicted)
     because = (
-        "each training row is weighted by the probability that its label is right; "
-        f"{len(found):,} of {len(rows):,} labels are probably wrong ({CHECK})"
+        "each training row is weighted by the probability that its label is correct; probably "
+        f"wrong labels: {len(found):,} of {len(rows):,} ({CHECK})"
     )
     chosen = f"mean weight {weights.mean():.2f}"
     notify(Decision(KEY, chosen, because, prominent=True))
     numbers = tuple(int(one) for one in np.asarray(rows.column("row"))[found])
     remedy = (
-        "Check these rows, and correct wrong labels in the file: an annotator's decision is more "
-        f"reliable. To give all rows the same weight, use --set {KEY}=false."
+        "Check these rows and correct wrong labels in the file: an annotator decides more "
+        f"reliably than this estimate. To give all rows the same weight, use --set {KEY}=false."
     )
     share = len(found) / len(rows)
-    about = f"of {count_phrase(len(rows), 'training row')}, the label of {len(found):,} is "
-    because = f"{about}probably wrong: another class is more probable; {_evidence(wrong)}"
+    because = (
+        f"{len(found):,} of {count_phrase(len(rows), 'training row')} probably have a wrong label: "
+        f"another class is more probable; {_evidence(wrong)}"
+    )
     notify(Finding(CHECK, "warn", share, len(found), numbers, because, remedy, True))

@@ -74,10 +74,14 @@ def not_tried(error: Exception) -> Decision:
     return Decision(PLAN, f"{NAME}: not tried", str(error))
 
 
+def plan_settings(recipe: Recipe) -> list[str]:
+    """The settings of ``train`` that the recipe states and the default plan would replace."""
+    return [name for name in (*OPEN, LENGTH) if getattr(recipe.train, name) is not None]
+
+
 def settings_to_try(recipe: Recipe) -> list[str]:
     """The settings of ``train`` that a trial would leave open; none without this policy."""
-    acts = recipe.control.policy == ADAPT
-    return [name for name in (*OPEN, LENGTH) if acts and getattr(recipe.train, name) is not None]
+    return plan_settings(recipe) if recipe.control.policy == ADAPT else []
 
 
 def default_plan(own: TrainingPlan, remake: Remake) -> TrainingPlan | None:
@@ -128,18 +132,18 @@ def judge_trial(
         f"train.{name} {getattr(before, name)} (default plan: {getattr(after, name)})"
         for name in differing
     )
+    losses = f"{told[0]} with the recipe's plan, {told[1]} with {NAME}"
     because = (
-        f"the recipe has {differences}; summed over all updates, the recipe's learning rates are "
-        f"{factor_phrase(ratio)} the default plan's; "
-        f"calibrated loss on {count_phrase(rows, 'held-out row')}: {told[0]} (the recipe's plan), "
-        f"{told[1]} ({NAME}); {result}"
+        f"the recipe has {differences}; summed over all updates, its learning rates are "
+        f"{factor_phrase(ratio)} the default plan's; calibrated loss on "
+        f"{count_phrase(rows, 'held-out row')}: {losses}; {result}"
     )
     settings = {f"train.{name}": getattr(after, name) for name in differing}
     chosen = f"{NAME} in place of the recipe's" if kept else "the recipe's plan"
     if kept:
         because += (
-            f"; with --set {SETTING}={STOP} Holdfast keeps the recipe's plan, and makes no change "
-            "during the run"
+            f"; to train with the recipe's plan, use --set {SETTING}={STOP} (it also turns off "
+            "row weights by the probability of a wrong label)"
         )
     decision = Decision(PLAN, chosen, because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0

@@ -230,9 +230,9 @@ def rate_for_few_updates(
     factor = min(MOST_FASTER, math.sqrt(most / updates))
     rate = filled.train.learning_rate * factor
     because = (
-        f"{count_phrase(updates, 'update')}, {most:,} in the default plan, whose rate is "
-        f"{filled.train.learning_rate:g}: multiplied by the square root of the ratio, "
-        f"at most by {MOST_FASTER:g}"
+        f"the recipe allows {count_phrase(updates, 'update')} of the {most:,} in the default plan, "
+        f"so its learning rate of {filled.train.learning_rate:g} is multiplied by {factor:.2g} "
+        f"(the square root of {most:,} ÷ {updates:,}, at most {MOST_FASTER:g})"
     )
     decision = Decision("train.learning_rate", f"{rate:.3g}", because)
     return recipe.with_changes(train={"learning_rate": rate}), (decision,)

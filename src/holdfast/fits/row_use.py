@@ -50,6 +50,7 @@ from holdfast.fits.plan_trial import settings_to_try
 from holdfast.fits.seen_rows import check_start_rows
 from holdfast.plan.control import ADAPT, PASSIVE_POLICIES, resolve_policy
 from holdfast.plan.defaults import default_folds, may_have_folds
+from holdfast.plan.task import resolve_task
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
@@ -87,6 +88,7 @@ def learning_rows(
 def _prepare_learning(
     recipe: Recipe, divided: Divided, by_outer_folds: bool, folds_first: bool
 ) -> LearningRows:
+    recipe, _ = resolve_task(recipe)
     recipe, worked_out = resolve_policy(recipe, divided.table.columns)
     notify(*worked_out)
     # Folds that are run first have no trial of another plan.

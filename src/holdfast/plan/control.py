@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from holdfast.core.decisions import notify
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision
 from holdfast.core.tasks import CLASSIFICATION_TASKS
@@ -29,23 +28,25 @@ def resolve_policy(recipe: Recipe, columns: Columns) -> tuple[Recipe, tuple[Deci
     }
     where = next((words for words, there in unmeasured.items() if there), None)
     if where is None:
-        because = "if training goes wrong, Holdfast tries a change and keeps it if it helps"
+        because = (
+            "Holdfast may replace a faulty training plan; changes during a run are kept only if "
+            "the validation rows support them"
+        )
         policy = ADAPT
     else:
         because, policy = f"the gains of {ADAPT} were not measured {where}", STOP
-    decision = Decision(SETTING, policy, f"{because} (--set {SETTING}=NAME chooses another)")
+    decision = Decision(SETTING, policy, f"{because} (no changes: --set {SETTING}={STOP})")
     return _with_policy(recipe, policy), (decision,)
 
 
-def without_trials(recipe: Recipe, because: str) -> Recipe:
-    """The recipe with the policy ``stop`` in place of one that changes a run, or of none; a stated
-    one is not replaced in silence."""
+def without_trials(recipe: Recipe, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The recipe with the policy ``stop`` in place of one that changes a run, or of none; and the
+    reason where it is in place of one."""
     stated = recipe.control.policy
     if stated in PASSIVE_POLICIES:
-        return recipe
-    if stated is not None:
-        notify(Decision(SETTING, f"{STOP} in place of {stated}", because, prominent=True))
-    return _with_policy(recipe, STOP)
+        return recipe, ()
+    decision = Decision(SETTING, f"{STOP} in place of {stated}", because, prominent=True)
+    return _with_policy(recipe, STOP), () if stated is None else (decision,)
 
 
 def _with_policy(recipe: Recipe, policy: str) -> Recipe:

@@ -71,8 +71,8 @@ def check_fit(
 
     Raises
     ------
-    MachineError : it exceeds 1.25 times the available memory. The error names the changes that
-        would make it fit.
+    MachineError : it exceeds 1.25 times the available memory even without restore points. The
+        error names the changes that would make it fit.
     """
     limit_found = tightest_limit()
     limit = limit_found.left_mb
@@ -97,7 +97,7 @@ def check_fit(
         f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
         f"available ({limit_found.description})"
     )
-    if need.total > CLEAR_EXCESS * limit:
+    if need.total - points > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
     return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
 

@@ -7,10 +7,11 @@ The test rows are scored once, by the saved model, as in any run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.contract.fit import FittedModel
+from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits.cross_fitting import resumable
@@ -140,7 +141,10 @@ class SearchLearner:
         if recipe.train.folds is None:
             # Its many fits set validation rows aside, unless asked: folds would triple their time.
             recipe = recipe.with_changes(train={"folds": 0})
-        recipe = without_trials(recipe, "a search compares settings, which a trial would change")
+        because = "a search compares settings, which a change during a run would replace"
+        recipe, told = without_trials(recipe, because)
+        notify(*told)
+        divided = replace(divided, decisions=(*divided.decisions, *told))
         self._learning, self._splits = learning_rows(recipe, divided), divided.splits
         self._engine, self._search = engine, search
         self.divided = self._learning.divided

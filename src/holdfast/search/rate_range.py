@@ -97,7 +97,9 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
     them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
     uncached = prepared.recipe.with_changes(train={"cache_frozen": "off"})
-    training_plan = make_training_plan(replace(prepared, recipe=uncached), train, valid)
+    training_plan = make_training_plan(
+        replace(prepared, recipe=uncached), train, valid, {"control.policy": "off"}
+    )
     notify(*training_plan.decisions, *training_plan.findings)
     phases, planned = training_plan.plan.phases, training_plan.recipe.train.learning_rate
     place = max(range(len(phases)), key=lambda i: phases[i].rows_passed)

@@ -135,11 +135,13 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not one["kept"] and one.get("ended") is False:
             end = "in progress when the run ended"
         if "fold" in one:
-            tried.append(f"{one['name']} in place of the recipe's (fold {one['fold']}): {end}")
+            tried.append(
+                f"{one['name']} in place of the recipe's (compared on fold {one['fold']}): {end}"
+            )
             continue
-        start = f"step {one['step']}"
+        start = f"begun at step {one['step']}"
         if one["from_step"] != one["step"]:
-            start += f", from step {one['from_step']} on"
+            start += f", continuing from step {one['from_step']}"
         tried.append(f"{one['name']} ({start}): {end}")
     if not tried:
         return

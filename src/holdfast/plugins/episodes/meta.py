@@ -127,9 +127,8 @@ def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[
     start = time.perf_counter()
     rows = load_tasks(recipe)
     recipe = absolute_recipe(rows)
-    prepared = prepare(
-        recipe.with_changes(train={"precision": "float32"}), with_training_labels(rows)
-    )
+    fixed = {"train": {"precision": "float32"}, "control": {"policy": "off"}}
+    prepared = prepare(recipe.with_changes(**fixed), with_training_labels(rows))
     recipe, setting_decisions = fill_settings(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_hash(rows), resumed)
     notify(*prepared.loaded.decisions, *setting_decisions)

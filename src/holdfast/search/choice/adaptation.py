@@ -299,6 +299,8 @@ def compare_adapted(
     divided: Divided, recipe: Recipe, adapted: str
 ) -> tuple[tuple[float, float, float], int, str]:
     """The reduction of the validation loss per row by adaptation, both models fine-tuned."""
+    recipe, told = without_trials(recipe, "both models are compared with the same settings")
+    notify(*told)
     rows = []
     for name in (recipe.model.name, adapted):
         costs_by_seed = [_validation_costs(divided, recipe, name, seed) for seed in range(SEEDS)]
@@ -325,7 +327,6 @@ def _validation_costs(divided: Divided, recipe: Recipe, name: str, seed: int) ->
     seeded = recipe.with_changes(model={"name": name}).model_copy(
         update={"seed": recipe.seed + seed}
     )
-    seeded = without_trials(seeded, "both models are compared with the same settings")
     prepared, train, valid = prepare_divided(seeded, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid

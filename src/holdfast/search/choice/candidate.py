@@ -320,11 +320,11 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
 def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> ShortFit:
     """A fit with a tenth of the updates of ``train``, 5 to 200, scored on validation rows."""
     start = time.perf_counter()
-    planned_steps = sum(
-        phase.steps for phase in make_training_plan(prepared, train, valid).plan.phases
-    )
+    unchanged = {"control.policy": "off"}
+    plan = make_training_plan(prepared, train, valid, unchanged).plan
+    planned_steps = sum(phase.steps for phase in plan.phases)
     steps = min(max(round(SHORT_FIT_SHARE * planned_steps), LEAST_STEPS), MOST_STEPS, planned_steps)
-    settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
+    settings = {"train.max_steps": steps, "train.evaluations": 1, **unchanged}
     fitted = fit(prepared, train, valid, settings)
     row_scores = validation_scores(rows.label_type, fitted)
     scores = np.full(len(valid), np.nan)

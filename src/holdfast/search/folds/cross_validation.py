@@ -40,7 +40,7 @@ from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
 from holdfast.fits.seen_rows import check_start_rows
-from holdfast.plan.control import without_trials
+from holdfast.plan.control import resolve_policy, without_trials
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
@@ -237,7 +237,12 @@ class CrossValidation:
         if not recipe.cv.nested:
             # Each fold sets validation rows aside, so a base model's time is estimated without.
             recipe = recipe.with_changes(train={"folds": 0})
-            recipe = without_trials(recipe, "the model trained on all rows has no validation rows")
+            because = "the model trained on all rows has no validation rows to decide on a change"
+            recipe, told = without_trials(recipe, because)
+        else:
+            recipe, told = resolve_policy(recipe, divided.table.columns)
+        notify(*told)
+        divided = replace(divided, decisions=(*divided.decisions, *told))
         prepared, train, valid = prepare_divided(
             recipe, divided.splits, divided.findings, extend=False, choose_by_all=True
         )
