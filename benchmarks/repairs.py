@@ -205,8 +205,8 @@ def finding(lines: Lines) -> str:
         return ""
     return (
         f"On average over {len(shares)} faults (each at most 100 %), `adapt` recovers "
-        f"{_middle(shares)} % of the accuracy that a fault costs under `stop`. Without a fault it changes the accuracy by "
-        f"{change.words(100, 1, ' points')}."
+        f"{_middle(shares)} % of the accuracy that a fault costs under `stop`. Without a fault it "
+        f"changes the accuracy by {change.words(100, 1, ' points')}."
     )
 
 
@@ -368,9 +368,9 @@ texts with a random last layer in place of a linear probe (`methods.probe_first=
     """\
 The defaults were chosen on these sets. The higher learning rate for 8 updates was chosen on the
 runs of seed 1; in those of seed 0 it recovers 0.9 of 2.1 points. For skewed classes (every second
-class with a twentieth of its rows) `adapt` does nothing: training rows do not show that classes are equally
-frequent in use. If they are, set `methods.balance.target=even`. Wrong labels without the policy:
-[Wrong labels](label_weights.md).""",
+class with a twentieth of its rows) `adapt` does nothing: training rows do not show that classes
+are equally frequent in use. If they are, set `methods.balance.target=even`. Wrong labels without
+the policy: [Wrong labels](label_weights.md).""",
 )
 
 

@@ -97,7 +97,7 @@ def test_rows_with_wrong_labels_weigh_little_and_are_listed() -> None:
     (finding,) = (one for one in plan.findings if one.check == CHECK)
     assert set(finding.rows) == set(TRAIN[weights < 0.5])
     assert (labels != classes)[list(finding.rows)].mean() > 0.6
-    told = f"{len(finding.rows)} of {len(TRAIN)} labels are probably wrong"
+    told = f"probably wrong labels: {len(finding.rows)} of {len(TRAIN)} "
     assert told in decision_of(plan).because
     assert decision_of(plan).chosen == f"mean weight {weights.mean():.2f}"
 

@@ -110,7 +110,7 @@ def test_a_rate_that_learns_nothing_is_replaced(
     cold = go(csv, tiny_model, tmp_path / "cold", "control.policy=stop", COLD)
     accuracy = [one["test"]["metrics"]["accuracy"]["value"] for one in (cold, result)]
     assert accuracy[1] > accuracy[0] + 0.2
-    assert "the default plan in place of the recipe's (fold 1): kept" in summary(
+    assert "the default plan in place of the recipe's (compared on fold 1): kept" in summary(
         result, tmp_path / "run", 200
     )
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
