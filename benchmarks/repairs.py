@@ -369,8 +369,8 @@ texts with a random last layer in place of a linear probe (`methods.probe_first=
 The defaults were chosen on these sets. The higher learning rate for 8 updates was chosen on the
 runs of seed 1; in those of seeds 0 and 2 it recovers 1.1 of 2.9 points. For skewed classes (every
 second class with a twentieth of its rows) `adapt` does nothing: training rows do not show that
-classes are equally frequent in use. If they are, set `methods.balance.target=even`. Wrong labels without
-the policy: [Wrong labels](label_weights.md).""",
+classes are equally frequent in use. If they are, set `methods.balance.target=even`. Wrong labels
+without the policy: [Wrong labels](label_weights.md).""",
 )
 
 
