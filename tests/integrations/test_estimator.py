@@ -111,6 +111,24 @@ def test_it_works_inside_cross_validation_and_search(tiny_model: Path) -> None:
     assert search.fit(texts, labels).best_params_["random_state"] in (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({}, None),
+        ({"batch_size": 8}, None),
+        ({"learning_rate": 1e-3}, "stop"),
+        ({"epochs": 2}, "stop"),
+        ({"settings": {"train.schedule": "constant"}}, "stop"),
+        ({"epochs": 2, "settings": {"control.policy": "adapt"}}, "adapt"),
+    ],
+    ids=str,
+)
+def test_settings_of_the_plan_are_not_replaced_by_the_default_plan(
+    given: dict[str, Any], policy: str | None
+) -> None:
+    assert TextClassifier(**given)._recipe().control.policy == policy
+
+
 @pytest.mark.slow
 def test_the_usual_parameters_are_searched_under_their_usual_names(tiny_model: Path) -> None:
     texts, labels = texts_and_labels(40)

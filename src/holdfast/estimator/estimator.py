@@ -73,8 +73,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     for larger encoders) are all trained on, unless epochs or steps are set: stopping, checkpoint
     and temperature then use out-of-fold predictions (``train.folds``). There are no test rows:
     score the estimator on your own rows, or use ``cross_val_score``. Where a rate, epochs or
-    another setting of the training plan is given, ``control.policy`` is ``stop``, so that a search
-    compares these settings and not the default plan in their place.
+    another setting of the training plan is given, ``control.policy`` is ``stop`` unless stated, so
+    that a search compares these settings and not the default plan in their place.
 
     Unlike scikit-learn's linear text models, it takes raw strings and needs no vectorizer. It is
     slow: use ``n_jobs=1`` in searches.
@@ -133,15 +133,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ``InputError`` where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
-        from holdfast.fits.plan_trial import plan_settings
         from holdfast.fits.row_use import learning_rows
-        from holdfast.plan.control import without_trials
         from holdfast.prepare.base_model import check_candidates
 
         with in_python():
             recipe = self._recipe()
-            if plan_settings(recipe):
-                recipe, _ = without_trials(recipe, "the settings are compared")
             refuse_table_settings(recipe)
             check_candidates(recipe)
             self.text_columns_ = _text_columns(X)
@@ -265,6 +261,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _recipe(self) -> Recipe:
+        from holdfast.fits.plan_trial import plan_settings
+        from holdfast.plan.control import STOP
+
         given = as_settings(self.settings or {})
         settings = {key: getattr(self, name) for name, key in USUAL.items()}
         usual = {key: value for key, value in settings.items() if value is not None}
@@ -279,7 +278,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(seed, Integral) or seed < 0:
             rule = "must be a non-negative integer, so that a fit can be repeated exactly"
             raise RecipeError("random_state", rule, seed, "Use 0, for example.")
-        return override(recipe, [f"seed={seed}", *as_settings(usual), *given])
+        recipe = override(recipe, [f"seed={seed}", *as_settings(usual), *given])
+        if recipe.control.policy is None and plan_settings(recipe):
+            recipe = recipe.with_changes(control={"policy": STOP})
+        return recipe
 
     def _divide(
         self,
