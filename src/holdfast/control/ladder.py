@@ -25,7 +25,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Sight
@@ -75,7 +74,6 @@ class Ladder:
     slow: float = 0.75
     most_faster: float = 6.0
     idle: float = 0.9
-    name: ClassVar[str] = "adapt"
 
     def decide(self, sight: Sight) -> Remedy | Stop | Continue | None:
         """The first remedy that fits; else ``Continue``, where a stop would be too early."""
