@@ -240,6 +240,13 @@ def processor() -> str:
     return f"{name} with {units[0]}" if units else name
 
 
+def gpu() -> dict[str, str]:
+    """The name of the GPU, as a figure of a result, where there is one."""
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -65,7 +65,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
 
     if not torch.cuda.is_available():
         raise SystemExit("not run: there is no GPU")
-    return on_any_machine(cell) | {"gpu": torch.cuda.get_device_name()}
+    return on_any_machine(cell)
 
 
 def _shared(lines: Lines) -> list[Line]:

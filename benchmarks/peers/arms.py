@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cells import processor
+from cells import gpu, processor
 
 from holdfast.models.loading.source import short_name
 from peers.process import Ended, commit, run_process
@@ -57,6 +57,7 @@ def run_arm(arm: Arm, parts: Parts, *, seed: int, threads: int) -> Answer:
         "load_before": round(load, 2),
         "commit": commit(),
         "cpu": processor(),
+        **gpu(),
     }
     return Answer({"accuracy": accuracy, **told, **asdict(ended), **surroundings}, right)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from holdfast.fits.policies import MOST_FASTER, rate_for_few_updates
+from holdfast.fits.policies import MOST_FASTER, plan_for_few_updates
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
@@ -26,7 +26,7 @@ MACHINE = (
 
 def rate_of(*settings: str, rows: int = 120, model: str | None = None) -> float | None:
     recipe = override(Recipe(), [*MACHINE, "control.policy=adapt", *settings])
-    changed, decisions = rate_for_few_updates(recipe, SMALL, rows, model, 2)
+    changed, decisions = plan_for_few_updates(recipe, SMALL, rows, model, 2)
     assert len(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
     return changed.train.learning_rate
 

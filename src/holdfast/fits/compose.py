@@ -28,7 +28,7 @@ from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
 from holdfast.fits.label_weights import label_weights, with_policy
-from holdfast.fits.policies import keep_rule, rate_for_few_updates, within_measured_recipe
+from holdfast.fits.policies import keep_rule, plan_for_few_updates, within_measured_recipe
 from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
@@ -325,7 +325,7 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
         # A fit may freeze other layers than the loader would.
         settings.pop("freeze", None)
     sizes = (parameters, rows, loaded.defaults, classes)
-    recipe, of_rate = rate_for_few_updates(recipe, *sizes)
+    recipe, of_rate = plan_for_few_updates(recipe, *sizes)
     recipe, decisions = resolve_settings(recipe, *sizes)
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)

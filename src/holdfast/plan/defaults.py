@@ -438,12 +438,15 @@ def plan_phases(
 
     ``train.epochs`` limits the epochs over the training rows in all phases together, and
     ``train.max_steps`` their updates. The stages of methods come first; if fine-tuning follows,
-    they take at most half of either.
+    they take at most half of either. None follows where the stages have all of ``max_steps``.
     """
     parts = method_parts(recipe)
     per_step = recipe.train.batch_size * recipe.train.accumulate
     row_budget = recipe.train.epochs * rows
-    stages_only = not default_for(parameters, rows, model, classes).epochs
+    most = recipe.train.max_steps
+    stages_only = not default_for(parameters, rows, model, classes).epochs or (
+        most is not None and sum(stage.steps for stage in parts.stages) >= most
+    )
     share = (1.0 if stages_only else 0.5) / max(1, len(parts.stages))
     planned = [_stage_phase(recipe, stage, row_budget, share) for stage in parts.stages]
     before = [phase for phase in planned if phase is not None]
