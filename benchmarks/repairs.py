@@ -371,7 +371,7 @@ The defaults were chosen on these sets. For "8 updates", the plan for 100 texts 
 (seeds 0 and 2: 1.1 of 2.9 points recovered), that for 800 texts on seed 0 (seeds 1 and 2: 4.3 of
 7.1 points). For skewed classes (every second class with a twentieth of its rows) `adapt` does
 nothing: training rows do not show that classes are equally frequent in use. If they are, set
-`methods.balance.target=even`. Wrong labels without the policy: [Wrong labels](label_weights.md).""",
+`methods.balance.target=even`. Without the policy: [Wrong labels](label_weights.md).""",
 )
 
 

@@ -1,4 +1,5 @@
-"""``control.policy=adapt`` raises an open learning rate where a limit leaves few updates."""
+"""``control.policy=adapt`` plans for few updates where the recipe limits them: a higher learning
+rate, and contrast alone in place of fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from holdfast.fits.policies import MOST_FASTER, plan_for_few_updates
+from holdfast.fits.policies import FEW_UPDATES, MOST_FASTER, plan_for_few_updates
 from holdfast.pipeline.main import train
+from holdfast.plan.defaults import plan_phases, resolve_settings
 from holdfast.recipe import Recipe, override
+from holdfast.recipe.resolution import resolve_recipe
 
 # A small model. 120 rows: 40 updates of contrast, 32 rows each, by default. 500 rows: fine-tuning.
 SMALL = 20_000_000
@@ -27,8 +30,17 @@ MACHINE = (
 def rate_of(*settings: str, rows: int = 120, model: str | None = None) -> float | None:
     recipe = override(Recipe(), [*MACHINE, "control.policy=adapt", *settings])
     changed, decisions = plan_for_few_updates(recipe, SMALL, rows, model, 2)
-    assert len(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
+    assert bool(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
     return changed.train.learning_rate
+
+
+def phases_of(*settings: str, rows: int) -> list[tuple[str, int, float]]:
+    """The phases of the plan for few updates: name, updates and peak learning rate."""
+    recipe = override(Recipe(), [*MACHINE, "control.policy=adapt", *settings])
+    changed, _ = plan_for_few_updates(recipe, SMALL, rows, None, 2)
+    resolved = resolve_recipe(resolve_settings(changed, SMALL, rows, None, 2)[0])
+    phases = plan_phases(resolved, SMALL, rows, None, 2)
+    return [(one.name, one.steps, one.learning_rate) for one in phases]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +74,53 @@ def test_any_other_plan_has_the_default_rate(settings: list[str]) -> None:
     assert rate_of(*settings) is None
 
 
-def test_a_rate_of_the_recipe_and_a_plan_that_fine_tunes_are_left_alone() -> None:
+def test_a_rate_of_the_recipe_and_a_plan_without_a_benchmark_are_left_alone() -> None:
     assert rate_of("train.max_steps=8", "train.learning_rate=7e-5") == 7e-5
-    assert rate_of("train.max_steps=8", rows=500) is None
     assert rate_of("train.max_steps=8", model="vision") is None
+
+
+# 500 rows: by default 6 epochs of fine-tuning, 32 updates each.
+@pytest.mark.parametrize(
+    ("settings", "updates", "factor"),
+    [
+        (["train.max_steps=8"], 8, MOST_FASTER),
+        (["train.max_steps=40"], 40, math.sqrt(192 / 40)),
+        (["train.max_steps=8", "methods.probe_first=false"], 8, MOST_FASTER),
+        # 32 updates of fine-tuning, or 15 of contrast, with 32 rows each.
+        (["train.epochs=1"], 15, math.sqrt(192 / 32)),
+    ],
+)
+def test_contrast_takes_few_updates_of_a_plan_that_fine_tunes(
+    settings: list[str], updates: int, factor: float
+) -> None:
+    (name, steps, rate), *others = phases_of(*settings, rows=500)
+    assert (name, steps, others) == ("contrast", updates, [])
+    assert rate == pytest.approx(RATE * factor)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [f"train.max_steps={FEW_UPDATES + 1}"],
+        ["train.max_steps=8", "train.learning_rate=7e-5"],
+        ["train.max_steps=8", "control.policy=stop"],
+        ["train.max_steps=8", "methods.contrast=false"],
+        ["train.max_steps=8", "methods.rdrop=true"],
+        ["train.max_steps=8", "model.freeze=backbone"],
+        ["train.max_steps=8", "model.adapter.kind=lora"],
+    ],
+    ids=str,
+)
+def test_any_other_plan_fine_tunes(settings: list[str]) -> None:
+    (name, _, _), *others = phases_of(*settings, rows=500)
+    assert (name, others) == ("finetune", [])
+
+
+def test_a_phase_with_all_updates_of_the_recipe_leaves_none_for_fine_tuning() -> None:
+    stop = ("control.policy=stop", "train.max_steps=20")
+    assert phases_of(*stop, "methods.contrast.steps=20", rows=500)[0][:2] == ("contrast", 20)
+    both = phases_of(*stop, "methods.contrast.steps=12", rows=500)
+    assert [one[:2] for one in both] == [("contrast", 10), ("finetune", 10)]
 
 
 def test_a_run_of_few_updates_has_the_higher_rate_and_says_so(

@@ -38,6 +38,7 @@ from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.plan.control import ADAPT, PASSIVE_POLICIES, SETTING
 from holdfast.plan.defaults import (
     FINETUNE,
+    MIN_ROWS_FOR_CONTRAST,
     ROW_METHODS,
     benchmarked_phases,
     plan_phases,
@@ -238,7 +239,7 @@ def plan_for_few_updates(
     finetunes = any(phase.name == FINETUNE for phase in (*usual, *own))
     has_methods = recipe.methods.keys() - {*ROW_METHODS, "probe_first"}
     kept = recipe.model.freeze == BACKBONE or recipe.distill.teacher
-    fixed = has_methods or kept or not classes
+    fixed = has_methods or kept or not classes or rows < MIN_ROWS_FOR_CONTRAST
     if updates >= most or (finetunes and (fixed or updates > FEW_UPDATES)):
         return recipe, ()
     factor = min(MOST_FASTER, math.sqrt(most / updates))
