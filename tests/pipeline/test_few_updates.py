@@ -106,6 +106,7 @@ def test_contrast_takes_few_updates_of_a_plan_that_fine_tunes(
         ["train.max_steps=8", "control.policy=stop"],
         ["train.max_steps=8", "methods.contrast=false"],
         ["train.max_steps=8", "methods.rdrop=true"],
+        ["train.max_steps=8", "train.batch_size=4"],
         ["train.max_steps=8", "model.freeze=backbone"],
         ["train.max_steps=8", "model.adapter.kind=lora"],
     ],

@@ -238,8 +238,9 @@ def plan_for_few_updates(
     updates, most = (sum(phase.steps for phase in phases) for phases in (own, usual))
     finetunes = any(phase.name == FINETUNE for phase in (*usual, *own))
     has_methods = recipe.methods.keys() - {*ROW_METHODS, "probe_first"}
-    kept = recipe.model.freeze == BACKBONE or recipe.distill.teacher
-    fixed = has_methods or kept or not classes or rows < MIN_ROWS_FOR_CONTRAST
+    # An update of contrast takes more rows, so more memory, than a small batch.
+    stated = train.batch_size or recipe.distill.teacher or recipe.model.freeze == BACKBONE
+    fixed = has_methods or stated or not classes or rows < MIN_ROWS_FOR_CONTRAST
     if updates >= most or (finetunes and (fixed or updates > FEW_UPDATES)):
         return recipe, ()
     factor = min(MOST_FASTER, math.sqrt(most / updates))
