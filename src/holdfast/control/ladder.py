@@ -1,4 +1,5 @@
-"""The policy ``adapt``: one remedy after the other, each as a trial; none for a healthy run.
+"""The policy ``adapt``: one remedy after the other, each as a trial; for a healthy run
+only where its learning rate is far from the usual one, or too little is learned.
 
 | finding | when | trial |
 |---|---|---|

@@ -3,11 +3,12 @@
 
 A plan is far from the default one if the sums of their learning rates over all updates differ by a
 factor of 5 or more: a rate a thirtieth or ten times of the usual one, fifty epochs without decay.
-Such a fault begins with the first update and cannot be mended later. So the first fold is run with
+Nothing can be changed once the folds are finished. So the first fold is run with
 both plans, each predicts the rows held out, and the default plan is kept unless a paired test shows
 that it is worse. The other folds and the fit on all rows follow the plan that is kept. A change in
 the middle of a run must be shown to be better. Here the burden of proof is reversed: in benchmarks
-the default plan was better on average, and fifty held-out rows are too few to show that.
+the default plan was better on average than faulty ones, and fifty held-out rows are too few to show
+that.
 
 The default plan has the recipe's batch size, and at most its number of epochs. No trial is made
 that could take the fit above 1.3 times its planned updates.
@@ -143,7 +144,7 @@ def judge_trial(
     if kept:
         because += (
             f"; to train with the recipe's plan, use --set {SETTING}={STOP} (it also turns off "
-            "row weights by the probability of a wrong label)"
+            "methods.label_weights)"
         )
     decision = Decision(PLAN, chosen, because, prominent=True)
     updates = usual[1][-1].step if usual[1] else 0

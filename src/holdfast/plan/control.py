@@ -29,8 +29,8 @@ def resolve_policy(recipe: Recipe, columns: Columns) -> tuple[Recipe, tuple[Deci
     where = next((words for words, there in unmeasured.items() if there), None)
     if where is None:
         because = (
-            "Holdfast may replace a faulty training plan; changes during a run are kept only if "
-            "the validation rows support them"
+            "Holdfast may replace a training plan that is far from the default one; changes during "
+            "a run are kept only if the validation rows support them"
         )
         policy = ADAPT
     else:
