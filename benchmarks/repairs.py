@@ -372,7 +372,7 @@ part of their cost; for "50 epochs" `adapt` turns it on again. All other runs ha
 On images (CIFAR-10, MNIST), a small network is trained from random weights, without a fault for at
 most 25 epochs at a learning rate of 1e-3. "New head": texts with a random last layer in place of a
 linear probe (`methods.probe_first=false`). "Skewed classes": every second class has a twentieth of
-its rows. Runs of 400 and 800 texts shared an H100 GPU; the others, and two of 800, ran on a CPU.""",
+its rows. Runs of 400 and 800 texts shared an H100 GPU; the others and two of 800 ran on a CPU.""",
     cells,
     finding,
     [gains, by_set, tried, in_words],
