@@ -356,14 +356,16 @@ def within_measured_recipe(
     recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
 ) -> bool:
     """Whether a plan learns no more (Σ learning rate over steps) than the default recipe for this
-    type of model and these ``sizes`` (parameters, training rows, classes), and that recipe was
-    benchmarked: it gains over its linear probe, and ``newest_unless_worse`` selects better."""
+    type of model and these ``sizes`` (parameters, training rows, classes), at no rate above
+    ``MOST_FASTER`` times its own, and that recipe was benchmarked: it gains over its linear probe,
+    and ``newest_unless_worse`` selects better."""
     parameters, rows, classes = sizes
     measured = benchmarked_phases(recipe, parameters, rows, model, classes)
     if measured is None:
         return False
-    learning = [float(planned_rates(one).sum()) for one in (phases, measured)]
-    return learning[0] <= SLACK * learning[1]
+    own, usual = (planned_rates(one) for one in (phases, measured))
+    most = SLACK * MOST_FASTER * usual.max(initial=0.0)
+    return bool(own.sum() <= SLACK * usual.sum() and own.max(initial=0.0) <= most)
 
 
 def criterion(training_plan: TrainingPlan) -> Callable[[Snapshot], float]:
