@@ -203,10 +203,10 @@ as they are.""",
 With the labels as they are and 400 rows, 6 of 50 draws give enough evidence in at least one
 fit; in the others nothing changes. The evidence threshold was chosen on these sets; weighting
 was preferred to excluding rows on the basis of the runs of seed 0. Two of the seven sets, `cr`
-and `queries`, were not run with weights; with a fifth of wrong labels their fits give evidence
-less often, so the mean gain is probably too favourable. The labels as they are have mistakes of
-their own; their number is unknown. The runs with a fifth of wrong labels shared a GPU, those
-with other shares ran on a CPU.""",
+and `queries`, have no runs with weights yet; with a fifth of wrong labels their fits give
+evidence less often, so the mean gain is probably too favourable. The labels as they are have
+mistakes of their own; their number is unknown. The runs with a fifth of wrong labels shared a
+GPU, those with other shares ran on a CPU.""",
 )
 
 
