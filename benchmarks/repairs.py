@@ -236,8 +236,9 @@ def _shares(lines: Lines) -> dict[str, float]:
     """Of each fault that costs accuracy of texts with the default start, the mean gain as a share
     of the mean cost in %, over all sizes and sets."""
     of_fault: dict[str, list[list[float]]] = {}
-    for case, some in _faulty(lines).items():
-        for group in matched(some, RUN, ("stop", "adapt", GOOD)) if case.endswith("texts") else ():
+    texts = (some for case, some in _faulty(lines).items() if case.endswith("texts"))
+    for some in texts:
+        for group in matched(some, RUN, ("stop", "adapt", GOOD)):
             stop, adapt, good = (group[arm]["accuracy"] for arm in ("stop", "adapt", GOOD))
             of_fault.setdefault(some[0]["fault"], []).append([adapt - stop, good - stop])
     means = {fault: np.mean(pairs, axis=0) for fault, pairs in of_fault.items()}
@@ -296,7 +297,6 @@ def tried(lines: Lines) -> str:
 
 def in_words(lines: Lines) -> str:
     """The recipe without a fault, the regret, and the optimism of selection."""
-    parts, lines = [], [line for line in lines if line.get("accuracy") is not None]
     parts, lines = [], [line for line in lines if line.get("accuracy") is not None]
     good, by = _without_fault(lines), (*RUN, "new")
     change = paired(good, "accuracy", "adapt", "stop", by)

@@ -35,7 +35,7 @@ MACHINE = (
 def rate_of(*settings: str, rows: int = 120, model: str | None = None) -> float | None:
     recipe = override(Recipe(), [*MACHINE, "control.policy=adapt", *settings])
     changed, decisions = plan_for_few_updates(recipe, SMALL, rows, model, 2)
-    assert bool(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
+    assert len(decisions) == (changed.train.learning_rate != recipe.train.learning_rate)
     return changed.train.learning_rate
 
 
