@@ -161,6 +161,17 @@ def test_a_dropout_that_is_not_there_is_not_offered(settings: list[str], rate: f
     assert fitted.job.advisor.plan.capabilities.does("SetDropout") is bool(rate)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("given", "offered"), [([], True), (["model.freeze=1"], False)])
+def test_layers_that_the_recipe_freezes_stay_frozen(
+    settings: list[str], given: list[str], offered: bool
+) -> None:
+    recipe = override(Recipe(), [*settings, *given])
+    rows = task_definition(recipe.task).read(recipe.data.path, recipe.data, None)
+    fitted = run_of(prepare(recipe, rows), train__max_steps=1, control__policy="adapt")
+    assert not all(p.requires_grad for p in fitted.network.parameters()), "as is meant"
+    assert fitted.job.advisor.plan.capabilities.frozen is offered  # type: ignore[union-attr]
+
+
 class Kill:
     name = "kill"
 

@@ -680,5 +680,6 @@ class MemoryEstimate:
             "optimizer": self.optimizer,
             "activations": self.activations,
             "copies": self.copies,
+            "Python and libraries": self.rest,
         }
         return ", ".join(f"{name} {value:,.0f}" for name, value in parts.items() if value)

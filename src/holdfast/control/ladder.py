@@ -8,7 +8,7 @@ only where its learning rate is far from the usual one, or too little is learned
 | learning rate below the usual ones | third evaluation | the usual one, with the lost steps added |
 | hardly anything is learned | 30 % of the plan | a higher learning rate, more steps |
 | the run diverges | at once | back to the best checkpoint, a third of the learning rate |
-| underfit at the end of the plan | end | more layers where some are frozen; more steps |
+| underfit at the end of the plan | end | the layers that the default froze; more steps |
 | rows used first are fitted most | end | the last layer of step 0, another order, more steps |
 | forgetting | end | back, regularize towards the base model, learning-rate decay |
 | too large a model for these rows | end | back, freeze lower layers, learning-rate decay |

@@ -32,6 +32,7 @@ from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.fits.additions import FitAdditions
+from holdfast.fits.frozen import AUTO
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_schedule, falls_to_zero
 from holdfast.models.layers import BACKBONE, count_parameters
@@ -124,6 +125,8 @@ def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Ca
     is_trainable = {
         layer.name: any(p.requires_grad for p in layer.parameters()) for layer in network.layers()
     }
+    # Layers that a user froze stay frozen.
+    is_open = network.adapter is None and training_plan.prepared.recipe.model.freeze in (None, AUTO)
     impossible = [] if methods else ["SwitchOn"]
     impossible += [] if notches else ["StrengthenAugmentation"]
     impossible += [] if dropouts_of(network) else ["SetDropout"]
@@ -131,7 +134,7 @@ def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Ca
         actions=tuple(name for name in names if name not in impossible),
         methods=methods,
         notches=notches,
-        frozen=network.adapter is None and not all(p.requires_grad for p in float_parameters),
+        frozen=is_open and not all(p.requires_grad for p in float_parameters),
         pictures=training_plan.recipe.task in IMAGE_TASKS,
         layers=tuple(
             name for name, learning in is_trainable.items() if learning and name != "head"
