@@ -138,10 +138,11 @@ def vectors(data: str) -> tuple[Array, Array]:
 def encoded(texts: tuple[str, ...]) -> Array:
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
-    model = AutoModel.from_pretrained(embedded_folder()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED))
+    model = AutoModel.from_pretrained(packaged_folder(EMBEDDED)).eval()
     out = np.zeros((len(texts), model.config.hidden_size), np.float32)
     order = np.argsort([len(text) for text in texts], kind="stable")
     with torch.inference_mode():

@@ -32,7 +32,8 @@ from claims import Claim, Line, Lines, average, mean_words, pick, share, table
 from peers.rows import Rows, labelled_counts
 from peers.sets import SETS, parts_of
 
-from holdfast.models.loading.source import embedded_folder
+from holdfast.core.packaged_models import EMBEDDED
+from holdfast.models.loading.packaged import packaged_folder
 from holdfast.recipe import Recipe, override
 
 NAME = "choose"
@@ -117,7 +118,7 @@ def folder_of(model: str) -> tuple[str, list[str]]:
         _tune(model.removeprefix("minilm on "), folder)
         return str(folder), settings
     kind, _, depth = name.partition("-")
-    source = embedded_folder()
+    source = packaged_folder(EMBEDDED)
     plain = AutoModel.from_pretrained(source, num_hidden_layers=int(depth))
     if kind == "random":
         import torch

@@ -150,9 +150,10 @@ def trainer_arm(
     import transformers
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
-    base, names = embedded_folder(), sorted({tag for _, tags in learn for tag in tags})
+    base, names = packaged_folder(EMBEDDED), sorted({tag for _, tags in learn for tag in tags})
     tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=512)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

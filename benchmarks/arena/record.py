@@ -52,16 +52,17 @@ def cells() -> list[tuple[int, str]]:
 
 def model_folder() -> Path:
     """The embedded model's first layers, as a model of its own."""
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
     place = recordings().parent / "arena" / "model"
     if not (place / "model.safetensors").exists():
         from transformers import AutoModel, AutoTokenizer
 
-        model = AutoModel.from_pretrained(embedded_folder())
+        model = AutoModel.from_pretrained(packaged_folder(EMBEDDED))
         model.encoder.layer = model.encoder.layer[:LAYERS]
         model.config.num_hidden_layers = LAYERS
-        AutoTokenizer.from_pretrained(embedded_folder()).save_pretrained(place)
+        AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED)).save_pretrained(place)
         model.save_pretrained(place)
     return place
 

@@ -164,13 +164,14 @@ def _predictions(path: Path) -> list[str]:
 def _peer(
     arm: Arm, parts: Parts, folder: Path, seed: int, threads: int
 ) -> tuple[Ended, list[str], dict[str, Any]]:
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
     rows = {name: asdict(rows) for name, rows in parts.named().items()}
     settings = dict(arm.settings)
     job = {
         # By default what Holdfast starts from.
-        "model": settings.pop("model", None) or str(embedded_folder()),
+        "model": settings.pop("model", None) or str(packaged_folder(EMBEDDED)),
         "seed": seed,
         "classes": parts.classes,
         "rows": rows,

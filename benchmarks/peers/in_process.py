@@ -154,14 +154,15 @@ def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
 
 def trainer_fit(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Trainer with early stopping on the same rows."""
+    from holdfast.core.packaged_models import EMBEDDED
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.models.loading.packaged import packaged_folder
     from peers import trainer_arm
 
     _, _, _, test, classes = prepared_for(cell["data"], cell["rows"], cell["seed"])
     parts = parts_of(cell)
     sides = {n: {"texts": r.texts, "labels": r.labels} for n, r in parts.named().items()}
-    told = {"model": str(embedded_folder()), "seed": cell["seed"], "classes": list(classes)}
+    told = {"model": str(packaged_folder(EMBEDDED)), "seed": cell["seed"], "classes": list(classes)}
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as place:
         job = {**told, "rows": sides, "settings": STOPPING}
         trainer, tokenised = trainer_arm.build(job, Path(place))

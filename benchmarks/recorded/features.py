@@ -44,15 +44,16 @@ def table_of(data: str) -> tuple[torch.Tensor, dict[str, int]]:
     stands."""
     from transformers import AutoModel, AutoTokenizer
 
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
     texts = list(clean_set(data).texts)
     where = {text: i for i, text in enumerate(texts)}
     kept = folder() / f"features-{data}.npy"
     if kept.exists():
         return torch.from_numpy(np.load(kept)), where
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
-    model = AutoModel.from_pretrained(embedded_folder()).eval()
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED))
+    model = AutoModel.from_pretrained(packaged_folder(EMBEDDED)).eval()
     order = np.argsort([len(text) for text in texts], kind="stable")
     out = torch.zeros(len(texts), model.config.hidden_size)
     with torch.inference_mode():

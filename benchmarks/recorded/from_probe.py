@@ -53,12 +53,13 @@ class Residual(nn.Module):
 def encoder() -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
+    from holdfast.core.packaged_models import EMBEDDED
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.models.loading.packaged import packaged_folder
 
-    model = AutoModel.from_pretrained(embedded_folder()).eval()
+    model = AutoModel.from_pretrained(packaged_folder(EMBEDDED)).eval()
     use_onednn(model)
-    return AutoTokenizer.from_pretrained(embedded_folder()), model
+    return AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED)), model
 
 
 KNOWN: dict[str, torch.Tensor] = {}

@@ -179,11 +179,12 @@ def _of_trainer(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     from peers import trainer_arm
     from transformers import TrainerCallback
 
+    from holdfast.core.packaged_models import EMBEDDED
     from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.models.loading.packaged import packaged_folder
 
     job = {
-        "model": str(embedded_folder()),
+        "model": str(packaged_folder(EMBEDDED)),
         "seed": cell["seed"],
         "classes": parts.classes,
         "rows": {

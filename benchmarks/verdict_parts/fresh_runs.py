@@ -216,14 +216,15 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
     import transformers
 
     import holdfast
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
     transformers.utils.logging.set_verbosity_error()
     transformers.set_seed(int(cell["seed"]))
     classes = parts.classes
-    tokenizer = transformers.AutoTokenizer.from_pretrained(embedded_folder())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        embedded_folder(), num_labels=len(classes)
+        packaged_folder(EMBEDDED), num_labels=len(classes)
     )
     rows = {
         name: tokenised({"texts": list(r.texts), "labels": list(r.labels)}, classes, tokenizer)

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,9 +83,10 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import AutoConfig, AutoTokenizer, BertModel
     from transformers.utils import logging
 
-    from holdfast.models.loading.source import embedded_folder
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.models.loading.packaged import packaged_folder
 
-    real, folder = embedded_folder(), tmp_path_factory.mktemp("embedded") / "model"
+    real, folder = packaged_folder(EMBEDDED), tmp_path_factory.mktemp("embedded") / "model"
     small = {
         "hidden_size": 48,
         "num_hidden_layers": 2,
@@ -104,18 +106,21 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def embedded(page: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On every page but one the stand-in comes along in the embedded model's place."""
-    from holdfast.models.loading import source
+    from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS
+    from holdfast.models.loading import packaged
 
     if page.name in REAL:
         yield
         return
-    digest = hashlib.sha256((stand_in / source.WEIGHTS).read_bytes()).hexdigest()
-    monkeypatch.setattr(source, "_installed_folder", lambda: stand_in)
-    monkeypatch.setattr(source, "WEIGHTS_SHA256", digest)
-    source.embedded_folder.cache_clear()
+    minilm = PACKAGED_MODELS[EMBEDDED]
+    file = stand_in / minilm.file
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(packaged, "_installed_file", lambda *_: file)
+    monkeypatch.setitem(PACKAGED_MODELS, EMBEDDED, replace(minilm, sha256=digest))
+    packaged.packaged_folder.cache_clear()
     yield
     monkeypatch.undo()
-    source.embedded_folder.cache_clear()
+    packaged.packaged_folder.cache_clear()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from holdfast.core.errors import RecipeError
-from holdfast.plan.task import resolve_task
+from holdfast.plan.task import resolve_task, resolve_task_from_rows
 from holdfast.recipe import Recipe, override
 
 ROWS = 60
@@ -99,23 +99,36 @@ def test_rows_and_model_say_the_task(
 @pytest.mark.parametrize("task", ["seq2seq", "text-classification"])
 def test_a_task_that_is_said_wins(made: dict[str, Path], task: str) -> None:
     recipe = override(Recipe(), [f"data.path={made['plain']}", f"task={task}"])
-    assert resolve_task(recipe) == (recipe, ())
+    resolved, told = resolve_task(recipe)
+    assert (resolved.task, told) == (task, ())
+    if task != "causal-lm":
+        assert resolved == recipe
+
+
+@pytest.mark.parametrize("rows", ["instructions", "chats", "plain", "txt"])
+def test_a_language_model_that_is_not_named_is_smollm2(made: dict[str, Path], rows: str) -> None:
+    for stated in ([], ["task=causal-lm"]):
+        recipe = override(Recipe(), [f"data.path={made[rows]}", *stated])
+        resolved, _ = resolve_task(recipe)
+        assert (resolved.task, resolved.model.name) == ("causal-lm", "smollm2")
+        # An audit reads no model.
+        assert resolve_task_from_rows(recipe)[0].model.name == "auto"
 
 
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
         ("pairs", "flan-t5"),
-        ("instructions", "SmolLM"),
-        ("chats", "SmolLM"),
-        ("plain", "SmolLM"),
-        ("txt", "SmolLM"),
+        ("instructions", "--model smollm2"),
+        ("chats", "--model smollm2"),
+        ("plain", "--model smollm2"),
+        ("txt", "--model smollm2"),
     ],
 )
 def test_an_encoder_writes_nothing_and_the_error_names_models_that_do(
     made: dict[str, Path], tmp_path: Path, holdfast: Any, rows: str, named: str
 ) -> None:
-    done = holdfast("train", made[rows], "--quiet")
+    done = holdfast("train", made[rows], "--model", "embedded", "--quiet")
     assert done.code == 2, done.err
     assert named in done.err
     assert "--task text-classification" in done.err

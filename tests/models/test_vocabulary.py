@@ -10,15 +10,16 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.models.encoders.vocabulary import extend_vocabulary, new_words
-from holdfast.models.loading.source import embedded_folder
+from holdfast.models.loading.packaged import packaged_folder
 
 TEXTS = ["The Pneumothorax was drained.", "A pneumothorax, again?", "no pneumothorax; no sepsis"]
 
 
 @pytest.fixture(scope="module")
 def minilm() -> tuple[Any, Any]:
-    folder = embedded_folder()
+    folder = packaged_folder(EMBEDDED)
     model = AutoModelForMaskedLM.from_pretrained(folder, num_hidden_layers=1)
     return model, AutoTokenizer.from_pretrained(folder)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from holdfast.models.loading.source import embedded_folder
+from holdfast.core.packaged_models import EMBEDDED
+from holdfast.models.loading.packaged import packaged_folder
 from holdfast.plan.language import detect_language
 from holdfast.prepare.probe_evidence import assign_folds
 from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts
@@ -22,7 +23,7 @@ GERMAN = [
 
 
 def test_pieces_a_word_are_counted_and_more_for_a_language_it_does_not_know() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder())
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder(EMBEDDED))
     words = 9 + 1 + 8 + 1
     tokens = sum(len(tokenizer(text)["input_ids"]) - 2 for text in ENGLISH)
     pieces, unknown = fertility(tokenizer, ENGLISH)

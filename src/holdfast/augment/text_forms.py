@@ -15,12 +15,13 @@ from holdfast.augment.registry import Row, TextEnrichment
 from holdfast.augment.source import BLOCK, RowTurn, check_train
 from holdfast.augment.texts.word_edits import lost
 from holdfast.core.errors import Defect
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.data.table import Table, TrainSplit
 from holdfast.models.encoders.network import masked_mean
+from holdfast.models.loading.packaged import packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.models.loading.source import embedded_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,7 @@ class MeaningModel:
         from transformers import AutoModel, AutoTokenizer
 
         with quiet_transformers():
-            folder = embedded_folder()
+            folder = packaged_folder(EMBEDDED)
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             self._model = AutoModel.from_pretrained(folder).eval()
 

@@ -11,8 +11,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.records import to_json
+
+CACHE = "HOLDFAST_CACHE"
+
+
+def cache_folder() -> Path:
+    """The user's folder for what is made once on a machine: ``HOLDFAST_CACHE``, or ``holdfast`` in
+    the usual cache folder."""
+    given = os.environ.get(CACHE)
+    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return user_path(given) if given else Path(usual) / "holdfast"
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

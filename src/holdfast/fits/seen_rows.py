@@ -17,11 +17,12 @@ from holdfast.contract.run_folder import MODEL, SPLITS
 from holdfast.core.decisions import notify
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import RunError
+from holdfast.core.packaged_models import PACKAGED_MODELS
 from holdfast.core.records import Finding
 from holdfast.core.wording import count_phrase
 from holdfast.models.loading.card import card_here
 from holdfast.prepare.rows import Divided
-from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL
+from holdfast.recipe.parts import AUTO_MODEL
 from holdfast.split.split_table import text_keys
 
 
@@ -50,7 +51,7 @@ def check_start_rows(name: str, divided: Divided, scores_all: bool) -> None:
     which the new run is scored: a test row, or any row if it ``scores_all``. Where the rows of a
     model that Holdfast fine-tuned cannot be found, log a finding."""
     folder = user_path(name)
-    if name in (EMBEDDED_MODEL, AUTO_MODEL) or not (path_exists(folder) and folder.is_dir()):
+    if name in (AUTO_MODEL, *PACKAGED_MODELS) or not (path_exists(folder) and folder.is_dir()):
         return
     folder = folder.resolve()
     if folder.name == MODEL and (folder.parent / SPLITS).is_file():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Finding
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.models.adapters.save import EMBEDDED
 from holdfast.models.loading.card import card_here
 from holdfast.models.loading.source import find_model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.packaged_models import SMOLLM2
 from holdfast.core.records import Decision
 from holdfast.core.tasks import GENERATIVE_TASKS, TASKS
 from holdfast.data.chats.chat import is_text_file
@@ -15,6 +16,7 @@ from holdfast.data.source import read_first_batch
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
+from holdfast.recipe.parts import AUTO_MODEL
 
 TASK_OF_ROWS: dict[str, str] = {one.rows: name for name, one in TASKS.items() if one.rows}
 CLASSES, PAIRS, WRITING, PICTURES = (
@@ -23,7 +25,7 @@ CLASSES, PAIRS, WRITING, PICTURES = (
 GENERATIVE_TASK_OF: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE_MODELS = {
     PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
-    WRITING: "--model HuggingFaceTB/SmolLM2-135M (or gpt2, Qwen/Qwen2.5-0.5B, a folder)",
+    WRITING: f"--model {SMOLLM2} (or HuggingFaceTB/SmolLM2-360M, Qwen/Qwen2.5-0.5B, a folder)",
 }
 
 
@@ -32,11 +34,12 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
 
     The rows decide. A model that supports only one task decides between those that the rows allow
     (a decoder reads a source and its target as prompt and answer). In doubt: text classification.
+    A language model that the recipe leaves open is SmolLM2.
 
     Raises ``RecipeError`` where the rows need a generative model and the model is an encoder.
     """
     if recipe.task is not None:
-        return recipe, ()
+        return _with_model(recipe, recipe.task), ()
     if is_image_folder(str(recipe.data.path)):
         return _with_decided_task(
             recipe, PICTURES, "the source is a folder with one subfolder of images per class"
@@ -46,15 +49,18 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is an image model")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
-    if task in GENERATIVE_TASKS and purpose == "encoder":
+    resolved = _with_model(_with_named_columns(recipe, shape, task), task)
+    if task in GENERATIVE_TASKS and purpose == "encoder" and resolved.model.name != SMOLLM2:
         raise _not_generative_error(recipe.model.name_or_embedded, task, because)
-    return _with_decided_task(_with_named_columns(recipe, shape, task), task, because)
+    return _with_decided_task(resolved, task, because)
 
 
 def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     """As ``resolve_task``, but without a model: the form of the rows decides, and a default model
     that cannot generate text does not lead to an error."""
-    if recipe.task is not None or is_image_folder(str(recipe.data.path)):
+    if recipe.task is not None:
+        return recipe, ()
+    if is_image_folder(str(recipe.data.path)):
         return resolve_task(recipe)
     if purpose_of(recipe.model.name_or_embedded, recipe.model.revision) != "encoder":
         return resolve_task(recipe)
@@ -103,6 +109,13 @@ def _with_named_columns(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     if task != WRITING or shape.form != "pair" or data.text or data.template or data.target:
         return recipe
     return recipe.with_changes(data={"text": shape.text, "label": shape.target})
+
+
+def _with_model(recipe: Recipe, task: str) -> Recipe:
+    """The recipe with SmolLM2 as the language model that it leaves open."""
+    if task != WRITING or recipe.model.name != AUTO_MODEL:
+        return recipe
+    return recipe.with_changes(model={"name": SMOLLM2})
 
 
 def _with_decided_task(

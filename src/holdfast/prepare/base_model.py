@@ -36,6 +36,7 @@ from holdfast.contract.fit import PreparedData, class_count
 from holdfast.core.decisions import notify, stage, tick
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.machine import process_count
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.wording import percent_phrase, seconds_phrase
@@ -49,7 +50,7 @@ from holdfast.plan.defaults import default_folds, plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
 from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
 from holdfast.recipe import Recipe
-from holdfast.recipe.parts import AUTO_MODEL, EMBEDDED_MODEL, ModelPart
+from holdfast.recipe.parts import AUTO_MODEL, ModelPart
 from holdfast.recipe.resolution import resolve_recipe
 from holdfast.stats.paired_tests import by_groups
 from holdfast.training.machine.speed import BACKWARD, forward_operations, operations_per_second
@@ -498,7 +499,7 @@ def _embedded_alone(task: str | None, on_hub: Sequence[HubModel]) -> Decision:
             f" (--download adds {best.name}, which Holdfast has not measured: {best.millions} M "
             f"parameters, {best.licence})"
         )
-    return Decision("base model", EMBEDDED_MODEL, because, prominent=True)
+    return Decision("base model", EMBEDDED, because, prominent=True)
 
 
 def _skipped(name: str, because: str) -> Decision:
@@ -550,10 +551,10 @@ def prepare_best(
     there is no choice, or no other. ``measure`` trains the embedded model, prepared, on all rows
     in folds."""
     _refuse_settings(recipe)
-    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED_MODEL, **WITHOUT_CHOICE}))
+    embedded = prepare(recipe.with_changes(model={"name": EMBEDDED, **WITHOUT_CHOICE}))
     if has_choice(recipe) and process_count() > 1:
         because = "base models are compared only in a single process; set model.name to choose one"
-        notify(Decision("base model", EMBEDDED_MODEL, because, prominent=True))
+        notify(Decision("base model", EMBEDDED, because, prominent=True))
         return embedded
     base_models = BaseModels.of(recipe.model, embedded, prepare) if has_choice(recipe) else None
     if base_models is None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.contract.fit import PreparedData
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.models.compute.device import on_best_device
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 
 Vectors = npt.NDArray[np.float32]
-EMBEDDED = "embedded"
 TOKENS = 2048
 # Texts tokenized at once: memory stays bounded, whatever their number.
 BLOCK = 4096

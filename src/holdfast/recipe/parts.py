@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.core.discovery import suggest_name
 from holdfast.core.labels import Label
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.tasks import TASKS
 from holdfast.data.options import RowOptions
 from holdfast.recipe.values import check_value, plain_types
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 else:
     Task = Literal[tuple(TASKS)]
 Origin = Literal["name", "description", "unlabelled", "synthetic", "mixed", "canary", "taught"]
-EMBEDDED_MODEL = "embedded"
 # The best of the encoders on this machine for the rows; the embedded one where there is no other.
 AUTO_MODEL = "auto"
 
@@ -314,7 +314,7 @@ class ModelPart(Part):
     @property
     def name_or_embedded(self) -> str:
         """``name``; the embedded model's as long as it is to be chosen."""
-        return EMBEDDED_MODEL if self.name == AUTO_MODEL else self.name
+        return EMBEDDED if self.name == AUTO_MODEL else self.name
 
 
 class DistillPart(Part):

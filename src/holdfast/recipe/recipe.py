@@ -16,11 +16,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from holdfast.core.discovery import path_exists, suggest_name
 from holdfast.core.errors import RecipeError
+from holdfast.core.packaged_models import PACKAGED_MODELS
 from holdfast.core.wording import HIDDEN_VALUE
 from holdfast.core.yaml_values import MAX_DEPTH, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
     AUTO_MODEL,
-    EMBEDDED_MODEL,
     AlertPart,
     AuditPart,
     ControlPart,
@@ -342,7 +342,7 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     """
 
     def anchor(value: str | None) -> str | None:
-        if value is None or value in (AUTO_MODEL, EMBEDDED_MODEL) or value.startswith("~"):
+        if value is None or value in (AUTO_MODEL, *PACKAGED_MODELS) or value.startswith("~"):
             return value
         # Neither call raises for any name: too long, with a NUL, a link to itself.
         if path_exists(folder / value) or _is_path(value):

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from holdfast.core.packaged_models import PACKAGED_MODELS
 from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
-# The published names of models that ship with Holdfast.
-PUBLISHED_MODELS = {"embedded": "sentence-transformers/all-MiniLM-L6-v2"}
 PATH_SEPARATORS = frozenset("/\\")
 POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
@@ -31,9 +30,9 @@ def base_name(path: str) -> str:
 
 
 def public_name(model: str) -> str:
-    """The published name of a model that ships with Holdfast; a hub name; the name of a folder."""
-    if model in PUBLISHED_MODELS:
-        return PUBLISHED_MODELS[model]
+    """The hub name of a packaged model; a hub name; the name of a folder."""
+    if model in PACKAGED_MODELS:
+        return PACKAGED_MODELS[model].hub
     return base_name(model) if is_local(model) else model
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
-from holdfast.recipe.parts import EMBEDDED_MODEL
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.search.space import Dimension, SettingCondition, Space, dependencies_first
 from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
@@ -166,7 +166,7 @@ def _network(facts: SpaceFacts) -> Iterator[Dimension]:
     pooling = facts.default.model.pooling
     # A model that reads its own way by default may know no other. The embedded one was made for the
     # mean: its own way lost 8 to 80 points in every recorded run (benchmarks/arena).
-    other = pooling != "own" and facts.recipe.model.name != EMBEDDED_MODEL
+    other = pooling != "own" and facts.recipe.model.name != EMBEDDED
     if facts.has_head_of_classes and not facts.is_image_task and other:
         because = "how token vectors are pooled: the default, or the model's own head"
         yield _choice("model.pooling", (pooling, "own"), because)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import MODEL, RECIPE, open_run
 from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.fits.lessons import check_teachers, refuse_unlabelled
 from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import stated_depth
 from holdfast.models.loading.source import read_config
 from holdfast.prepare.model import refuse_static
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
-from holdfast.recipe.parts import EMBEDDED_MODEL, DistillPart, ModelPart, TrainPart
+from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _student_model(
     teacher_blocks = stated_depth(read_config(str(run), folder))
     if teacher_blocks == 0:
         rule = "must be given: the teacher is a static model, which has no blocks to keep"
-        raise RecipeError("--student", rule, None, f"{COMMAND} {run} --student {EMBEDDED_MODEL}")
+        raise RecipeError("--student", rule, None, f"{COMMAND} {run} --student {EMBEDDED}")
     if layers is None:
         if teacher_blocks is None:
             rule = "must be given: the teacher's number of blocks is unknown"

@@ -156,7 +156,8 @@ def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
 def _embedded(
     audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress
 ) -> Embedded:
-    from holdfast.prepare.embedding import EMBEDDED, MIDDLE_DEPTH
+    from holdfast.core.packaged_models import EMBEDDED
+    from holdfast.prepare.embedding import MIDDLE_DEPTH
 
     most = audit_rows.recipe.audit.rows
     tables = {name: _spread_sample(table, most) for name, table in audit_rows.other_tables.items()}

@@ -15,6 +15,7 @@ from holdfast.core.discovery import user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import first_line, reading_errors
+from holdfast.core.packaged_models import PACKAGED_MODELS
 from holdfast.core.shapes import anything, list_of, mapping_of, optional, parse_object, record, text
 from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
@@ -27,8 +28,8 @@ from holdfast.models.adapters.quantize import (
     remove_quantization,
 )
 from holdfast.models.base import Adapter, Network
+from holdfast.models.loading.packaged import packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
-from holdfast.models.loading.source import embedded_folder
 from holdfast.models.loading.weights import check_adapter
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ FACTS_SHAPE = record(
         "dtype": text,
     }
 )
-EMBEDDED = "embedded"
 PLAIN, PROMPTED = "base_model.model.", "base_model."
 
 
@@ -79,8 +79,8 @@ def save_adapter(
     home, path = adapter.home, user_path(adapter.base)
     config: Any = copy.deepcopy(adapter.config)
     # What PEFT loads the pretrained model by: a folder, or a name on the hub.
-    if adapter.base == EMBEDDED:
-        config.base_model_name_or_path = str(embedded_folder())
+    if adapter.base in PACKAGED_MODELS:
+        config.base_model_name_or_path = str(packaged_folder(adapter.base))
     else:
         config.base_model_name_or_path = str(path.resolve()) if path.is_dir() else adapter.base
     config.revision = adapter.commit
@@ -250,9 +250,10 @@ def base_folder(folder: Path) -> Path | None:
 
 
 def _base(name: str, folder: Path) -> str:
-    """Where the pretrained model is; the embedded one may have moved with its package."""
-    if read_facts(folder).get("model") == EMBEDDED and not Path(name).exists():
-        return str(embedded_folder())
+    """Where the pretrained model is; a packaged one may have moved."""
+    base = read_facts(folder).get("model")
+    if base in PACKAGED_MODELS and not Path(name).exists():
+        return str(packaged_folder(base))
     return name
 
 

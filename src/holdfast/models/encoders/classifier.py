@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.base import LoadedModel
@@ -195,7 +196,7 @@ class PretrainedEncoder:
                 network, options.adapter, base=source.name, commit=source.commit, seed=options.seed
             )
         network.eval()
-        if source.name != "embedded":
+        if source.name != EMBEDDED:
             check_computes(source.name, network, self.tokenizer)
         if self.family is None and reads_padding(network, self.tokenizer):
             because = "this architecture does not mask it everywhere: a text's prediction may "

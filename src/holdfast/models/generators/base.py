@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision
 from holdfast.models.adapters.quantize import load_settings, prepare_quantized
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_model
@@ -42,7 +43,7 @@ LOGIT_BYTES_AT_ONCE = 64_000_000
 
 def check_generates(name: str, description: str, example: str) -> None:
     """Raise ``ModelError`` if the embedded model, an encoder, is used as a generative model."""
-    if name == "embedded":
+    if name == EMBEDDED:
         raise ModelError(
             "model.name",
             "is an encoder, which cannot generate text",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError
+from holdfast.core.packaged_models import SMOLLM2
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
 from holdfast.models.base import Adapter, Layer, LoadedModel, Preprocessor, evaluating
@@ -32,7 +33,7 @@ from holdfast.models.loading.weights import configuration, describe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DESCRIPTION, EXAMPLE = "a causal language model", "HuggingFaceTB/SmolLM2-135M"
+DESCRIPTION, EXAMPLE = "a causal language model", SMOLLM2
 DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",

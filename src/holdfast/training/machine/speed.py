@@ -12,7 +12,6 @@ counts both products of the attention), and a backward pass twice as many.
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import user_path
 from holdfast.core.errors import InputError
-from holdfast.core.files import write_json
+from holdfast.core.files import cache_folder, write_json
 from holdfast.core.machine import processor_name
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.models.compute.processor import product
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 BACKWARD = 2
-CACHE, FILE = "HOLDFAST_CACHE", "machine.json"
+FILE = "machine.json"
 # A product of a base encoder's size: tokens of a batch, width, and width of its inner layer.
 TOKENS, WIDTH, INNER = 1024, 768, 3072
 MEASURE_S, ROUNDS = 0.3, 5
@@ -71,13 +69,6 @@ def operations_per_second(machine: MachineChoice) -> float:
         because = f"could not be stored, so the next run measures it again: {error}"
     notify(Decision("speed of this machine", f"{speed / 1e9:,.0f} GFLOP/s", because))
     return speed
-
-
-def cache_folder() -> Path:
-    """The folder for what is measured once on a machine."""
-    given = os.environ.get(CACHE)
-    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return user_path(given) if given else Path(usual) / "holdfast"
 
 
 def _read(path: Path) -> dict[str, float]:
