@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -172,3 +173,19 @@ def test_without_a_template_the_prompt_is_passed_on(tokenizer: Any) -> None:
     assert 'TEMPLATE """{{ .Prompt }}"""' in modelfile(tokenizer, None, "model.gguf", True)
     broken = "{{ raise_exception('no') }}"
     assert 'TEMPLATE """{{ .Prompt }}"""' in modelfile(tokenizer, broken, "model.gguf", True)
+
+
+def test_8_bit_weights_are_blocks_of_32_with_one_scale(tokenizer: Any) -> None:
+    model = decoder("llama", len(tokenizer))
+    found = gguf_file.round_to_q8(model).state_dict()
+    for name, weight in model.state_dict().items():
+        value = weight.double().numpy()
+        if value.ndim != 2 or value.shape[1] % 32:
+            assert torch.equal(found[name], weight), name
+            continue
+        blocks = value.reshape(len(value), -1, 32)
+        scale = np.abs(blocks).max(axis=-1, keepdims=True) / 127
+        # Half a step, and the scale's own rounding to float16 (half of 2⁻¹⁰ of 127 steps).
+        error = np.abs(found[name].double().numpy().reshape(blocks.shape) - blocks)
+        assert (error <= scale * (0.5 + 127 * 2**-11 + 1e-3)).all(), name
+        assert error.max() > 0.1 * scale.min(), name

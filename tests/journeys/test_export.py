@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from holdfast.core.decisions import decisions_to
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export import proof
 
 TEXTS = ["w1 w2 good", "w3 bad w9 w4", "odd w7", "w5 w6 w7 w8 w9 w10 w11 w12 w13 w14 good w1"]
@@ -259,9 +261,54 @@ def test_a_language_model_becomes_one_file_with_a_modelfile(holdfast: Any, chat:
     names = {"model.gguf", "Modelfile", "README.md", "export.json"}
     assert {path.name for path in folder.iterdir()} == names
     assert "Converting" not in done.err
-    refused = holdfast("export", chat, "--to", "gguf", "--int8")
-    assert refused.code == 2
-    assert "q8_0" in refused.err
+
+
+@pytest.mark.slow
+def test_a_language_model_with_8_bit_weights_tells_what_they_cost(
+    holdfast: Any, chat: Path, tmp_path: Path
+) -> None:
+    done = holdfast("export", chat, "--to", "gguf", "--int8", "--json", "--out", tmp_path / "q8")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["precision"] == "q8_0"
+    assert facts["max_logit_gap"] <= 1e-4
+    cost = facts["quantization"]
+    assert 0 < cost["kl"] < 0.01
+    assert 0.9 < cost["same_top"] <= 1
+    assert cost["tokens"] > 100
+    assert f"{cost['kl']:.4f} nats" in (tmp_path / "q8" / "README.md").read_text("utf-8")
+    full = holdfast("export", chat, "--to", "gguf", "--out", tmp_path / "full")
+    assert full.code == 0, full.err
+    small, large = ((tmp_path / one / "model.gguf").stat().st_size for one in ("q8", "full"))
+    assert small < 0.6 * large
+
+
+@pytest.mark.slow
+def test_a_merged_model_is_the_base_model_with_its_adapter(
+    holdfast: Any, chat: Path, tmp_path: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    done = holdfast("export", chat, "--to", "merged", "--json", "--out", tmp_path / "merged")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["max_logit_gap"] <= 1e-4
+    with quiet_transformers():
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        adapted = AutoPeftModelForCausalLM.from_pretrained(chat / "model", dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(tmp_path / "merged")("say 3", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        gap = merged(input_ids=ids).logits - adapted(input_ids=ids).logits
+        base = adapted.get_base_model()
+        with adapted.disable_adapter():
+            change = merged(input_ids=ids).logits - base(input_ids=ids).logits
+    assert gap.abs().max() < 1e-4
+    assert change.abs().max() > 1e-3, "as is meant"
+    assert "AutoModelForCausalLM" in (tmp_path / "merged" / "README.md").read_text("utf-8")
+    again = holdfast("export", chat, "--to", "merged", "--int8", "--out", tmp_path / "no")
+    assert again.code == 2
+    assert "--to gguf --int8" in again.err
 
 
 def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(

@@ -9,7 +9,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.plugins.export.folder import timing_conditions
 from holdfast.terminal.layout import wrap
 
@@ -22,15 +22,17 @@ def command(
     to: Annotated[
         str,
         typer.Option(
-            metavar="onnx|openvino|gguf",
-            help="onnx or openvino for a classifier or tagger, gguf for a language model.",
+            metavar="onnx|openvino|gguf|merged",
+            help="onnx or openvino for a classifier or tagger; gguf for a language model, merged "
+            "for one with an adapter.",
         ),
     ],
     int8: Annotated[
         bool,
         typer.Option(
             "--int8",
-            help="Use 8-bit weights if they are no worse by a point and faster on this machine.",
+            help="Use 8-bit weights: gguf always (Q8_0), onnx and openvino if they are no worse by "
+            "a point and faster on this machine.",
         ),
     ] = False,
     push: Annotated[
@@ -58,11 +60,24 @@ def command(
     output.show(exported.to_json(), lambda columns: summary(exported, columns))
 
 
+FINER = (
+    "Fewer bits by llama.cpp, from the float32 file (without --int8): llama-quantize model.gguf "
+    "model-q4_k_m.gguf Q4_K_M."
+)
+
+
 def summary(exported: Exported, columns: int) -> str:
     """Where the file is, how close it is to the model, its speed, and why this precision."""
     facts = exported.facts
     lines = [f"{exported.folder}/{facts['file']}  ({facts['precision']})", ""]
     sentences = [f"Largest logit difference from the model: {facts['max_logit_gap']:.1e}."]
+    if cost := facts.get("quantization"):
+        sentences = [
+            f"On {cost['tokens']:,} tokens, the next-token distribution with 8-bit weights differs "
+            f"from that of the float32 model by {cost['kl']:.4f} nats on average (KL divergence), "
+            f"and the most probable token is the same for {percent_phrase(cost['same_top'], 1)}.",
+            FINER,
+        ]
     valid = facts.get("valid")
     if valid and valid["n"]:
         changed = (

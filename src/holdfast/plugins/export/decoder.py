@@ -17,22 +17,23 @@ import torch
 
 from holdfast.contract.run_folder import model_of
 from holdfast.core.decisions import notify
-from holdfast.core.errors import ModelError
-from holdfast.core.files import write_text
+from holdfast.core.errors import ModelError, RunError
+from holdfast.core.files import disk_errors, write_text
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
+from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted
 from holdfast.models.generators.causal import load_saved_causal
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export.formats import FORMATS, common_facts, validation_rows
-from holdfast.plugins.export.gguf_file import check_decoder, write_gguf
+from holdfast.plugins.export.gguf_file import check_decoder, round_to_q8, write_gguf
 from holdfast.plugins.export.graphs import silenced
 from holdfast.plugins.export.model import merge_adapter
 from holdfast.plugins.export.proof import check_gap
 from holdfast.runs.finished_run import FinishedRun
 
 # Rows of the run that are read back in addition to the built-in texts.
-RUN_ROWS = 4
+RUN_ROWS, MOST_CHARACTERS = 4, 500
 # Tokens that are generated after each text.
 GENERATED_TOKENS = 20
 # Texts of several scripts and with difficult cases for tokenizers, to expose any difference.
@@ -44,21 +45,21 @@ TEXTS = (
 )
 
 
-def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[str, Any]:
+def write_decoder(
+    finished_run: FinishedRun, folder: Path, name: str, *, int8: bool = False
+) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``folder``; returns the
-    facts.
-    """
+    facts. With ``int8`` the weight matrices are in Q8_0, llama.cpp's blocks of 32 bytes with one
+    scale."""
     form = FORMATS["gguf"]
     model, tokenizer = _load_model(model_of(finished_run.run))
     check_decoder(model.config)
     path = folder / form.file
-    gguf_tokenizer = write_gguf(model, tokenizer, path, name)
-    table = validation_rows(finished_run)
-    texts = []
-    if table is not None:
-        column = next((c for c in ("text", "prompt") if c in table.rows.column_names), None)
-        sample = table.take(range(min(RUN_ROWS, len(table))))
-        texts = [str(one)[:500] for one in sample.column(column)] if column else []
+    gguf_tokenizer = write_gguf(model, tokenizer, path, name, int8=int8)
+    texts, cost = _texts(finished_run, tokenizer), None
+    if int8:
+        exact, model = model, round_to_q8(model)
+        cost = _quantization_cost(exact, model, tokenizer, texts)
     comparison = read_back(model, tokenizer, path, texts)
     check_gap(form.file, comparison.gap)
     write_text(
@@ -69,16 +70,61 @@ def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[st
         f"Transformers read it back: it tokenised {comparison.texts} texts and "
         f"generated {comparison.tokens} tokens as the model does"
     )
+    if int8:
+        because += " with the same 8-bit weights"
     notify(Decision("file", form.file, because))
     return {
-        **common_facts(finished_run, form, "float32", because),
+        **common_facts(finished_run, form, "q8_0" if int8 else "float32", because),
         "max_logit_gap": comparison.gap,
         "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
+        "quantization": cost,
         "tokenizer": gguf_tokenizer.model,
         "chat_template": gguf_tokenizer.template is not None,
         # Nothing here runs a GGUF file at its native speed.
         "speed": None,
     }
+
+
+def write_merged(finished_run: FinishedRun, folder: Path) -> dict[str, Any]:
+    """Write the model with its adapter merged, float32, and its tokenizer as plain Transformers
+    load them; returns the facts. Raises ``RunError`` where the run has no adapter to merge."""
+    form, saved = FORMATS["merged"], model_of(finished_run.run)
+    if not is_adapter_folder(saved):
+        rule = "has no separate adapter: its model folder is already a plain model"
+        raise RunError(str(finished_run.run), rule, None, f"Use {saved}.")
+    adapted, _ = load_saved_causal(saved)
+    merged, tokenizer = _load_model(saved)
+    texts = _texts(finished_run, tokenizer)
+    with disk_errors(folder), quiet_transformers():
+        merged.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    comparison = read_back(adapted.plain, tokenizer, folder, texts)
+    check_gap(form.file, comparison.gap)
+    because = (
+        f"Transformers read it back: it generated {comparison.tokens} tokens as the base model "
+        "with the adapter does"
+    )
+    notify(Decision("file", form.file, because))
+    return {
+        **common_facts(finished_run, form, "float32", because),
+        "max_logit_gap": comparison.gap,
+        "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
+        "speed": None,
+    }
+
+
+def _texts(finished_run: FinishedRun, tokenizer: Any) -> list[str]:
+    """The beginnings of some validation rows, chats as their template renders them."""
+    table = validation_rows(finished_run)
+    if table is None:
+        return []
+    sample = table.take(range(min(RUN_ROWS, len(table))))
+    if form_of(sample) == "text" or not tokenizer.chat_template:
+        texts = [str(one) for one in sample.column("text")]
+    else:
+        chats: Any = read_row_turns(sample)
+        texts = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+    return [one[:MOST_CHARACTERS] for one in texts]
 
 
 def _load_model(folder: Path) -> tuple[Any, Any]:
@@ -90,6 +136,33 @@ def _load_model(folder: Path) -> tuple[Any, Any]:
         return network.plain, tokenizer
     adapted = load_adapted(folder, AutoModelForCausalLM)
     return merge_adapter(adapted).eval(), tokenizer
+
+
+def _quantization_cost(
+    exact: Any, rounded: Any, tokenizer: Any, texts: Sequence[str]
+) -> dict[str, float]:
+    """What 8-bit weights change in the distribution of the next token, over the tokens of some
+    texts: the mean KL divergence Σ_v p_v log(p_v ÷ q_v), in nats, and the share of tokens after
+    which the most probable one is the same (as ``llama-perplexity --kl-divergence``)."""
+    divergences, equal = [], []
+    limit = int(exact.config.max_position_embeddings)
+    for text in (*TEXTS, *texts):
+        ids = torch.tensor([tokenizer(text)["input_ids"][:limit]], dtype=torch.long)
+        if not ids.numel():
+            continue
+        with torch.inference_mode():
+            before, after = (
+                model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+                for model in (exact, rounded)
+            )
+        divergences.append((before.exp() * (before - after)).sum(-1))
+        equal.append(before.argmax(-1) == after.argmax(-1))
+    same = torch.cat(equal).float()
+    return {
+        "kl": float(torch.cat(divergences).mean()),
+        "same_top": float(same.mean()),
+        "tokens": len(same),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +177,21 @@ class ReadBackResult:
 
 
 def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ()) -> ReadBackResult:
-    """Load the file through ``AutoModelForCausalLM`` and ``AutoTokenizer`` and compare, token for
-    token, on ``texts`` and some built-in ones. Raises ``ModelError`` at the first difference.
+    """Load a GGUF file, or a folder, through ``AutoModelForCausalLM`` and ``AutoTokenizer`` and
+    compare, token for token, on ``texts`` and some built-in ones. Raises ``ModelError`` at the
+    first difference.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    folder, file = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     with (
         silenced(),
         quiet_transformers(),
         reading_errors(path.name, ModelError, "cannot be read back"),
     ):
-        read_model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32
-        )
+        read_model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **file)
         read_model.eval()
-        read_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        read_tokenizer = AutoTokenizer.from_pretrained(folder, **file)
     tokens, gap = 0, 0.0
     for text in (*TEXTS, *texts):
         expected_ids, read_ids = tokenizer(text)["input_ids"], read_tokenizer(text)["input_ids"]
@@ -127,7 +200,7 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
                 path.name,
                 f"tokenises a text differently from the model's tokenizer: {read_ids[:12]}",
                 expected_ids[:12],
-                "Holdfast has no exact GGUF form for this tokenizer.",
+                "Holdfast has no exact form for this tokenizer.",
             )
         if not expected_ids:
             continue

@@ -24,7 +24,7 @@ from holdfast.core.records import Decision
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.plugins.export import folder as files
 from holdfast.plugins.export.folder import SPACE
-from holdfast.plugins.export.formats import Format, format_of
+from holdfast.plugins.export.formats import LANGUAGE_FORMATS, Format, format_of
 from holdfast.runs.finished_run import FinishedRun
 
 EXPORT_FOLDER = "export"
@@ -79,10 +79,14 @@ def export(
     notify(*unsealed_decisions([run]))
     title = name.rpartition("/")[2]
     with new_folder(out_folder, "an export") as (temporary, finish):
-        if form.name == "gguf":
-            from holdfast.plugins.export.decoder import write_decoder
+        if form.name in LANGUAGE_FORMATS:
+            from holdfast.plugins.export.decoder import write_decoder, write_merged
 
-            facts = write_decoder(finished_run, temporary, title)
+            facts = (
+                write_merged(finished_run, temporary)
+                if form.name == "merged"
+                else write_decoder(finished_run, temporary, title, int8=int8)
+            )
         else:
             from holdfast.plugins.export.classifier import write_classifier
 
@@ -105,16 +109,12 @@ def export(
 
 
 def _check_options(form: Format, int8: bool, space: bool) -> None:
-    if form.name == "gguf" and int8:
+    if form.name == "merged" and int8:
+        remedy = "Leave it out, or write 8-bit weights with --to gguf --int8."
+        raise RecipeError("--int8", "is not for merged, which keeps float32", None, remedy)
+    if form.name in LANGUAGE_FORMATS and space:
         raise RecipeError(
-            "--int8",
-            "is not for gguf; llama.cpp quantises its files itself",
-            None,
-            "Leave it out, then run: ollama create NAME -f Modelfile -q q8_0.",
-        )
-    if form.name == "gguf" and space:
-        raise RecipeError(
-            "--space", "is for classifiers: a demo of a gguf file needs llama.cpp", None, ""
+            "--space", f"is for classifiers, not for {form.name}", None, "Leave it out."
         )
 
 

@@ -45,7 +45,7 @@ python predict.py picture.png
 ```"""
 DECODER_USE = """\
 ```bash
-ollama create {name} -f Modelfile      # -q q8_0 for eight bits
+ollama create {name} -f Modelfile
 ollama run {name}
 ```
 
@@ -53,6 +53,12 @@ ollama run {name}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(".", gguf_file="model.gguf")
 tokenizer = AutoTokenizer.from_pretrained(".", gguf_file="model.gguf")
+```"""
+MERGED_USE = """\
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
 ```"""
 SPACE, PORT = "space", 7860
 DOCKER = f"""FROM python:3.12-slim
@@ -119,6 +125,13 @@ def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
         f"{facts['max_logit_gap']:.1e} (as a share of the largest logit where that "
         "exceeds 1).",
     ]
+    if cost := facts.get("quantization"):
+        lines += [
+            "",
+            f"Mean KL divergence of its next-token distribution from the float32 model's: "
+            f"{cost['kl']:.4f} nats on {cost['tokens']:,} tokens; same most probable token: "
+            f"{100 * cost['same_top']:.1f} %.",
+        ]
     if speed := facts.get("speed"):
         rows = speed["rows"]
         batches = list(rows[0]["ms"])
@@ -146,6 +159,8 @@ def usage_lines(form: str, task: str, name: str, threshold: bool) -> list[str]:
     """
     if form == "gguf":
         return DECODER_USE.format(name=name).splitlines()
+    if form == "merged":
+        return MERGED_USE.splitlines()
     text = IMAGES_USE if task in IMAGE_TASKS else TEXTS_USE
     below = (
         ["", "Below its threshold a prediction is `null`: pass these rows to a person."]

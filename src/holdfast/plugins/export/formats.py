@@ -38,8 +38,12 @@ FORMATS: dict[str, Format] = {
         Format("onnx", "model.onnx", READERS, ("onnx", "onnxruntime", "onnxscript")),
         Format("openvino", "model.xml", READERS, ("onnx", "onnxruntime", "onnxscript", "openvino")),
         Format("gguf", "model.gguf", DECODER_TASKS, ("gguf",)),
+        Format("merged", "model.safetensors", DECODER_TASKS, ()),
     )
 }
+
+
+LANGUAGE_FORMATS = tuple(one.name for one in FORMATS.values() if one.tasks == DECODER_TASKS)
 
 
 def format_of(name: str, task: str) -> Format:

@@ -1,5 +1,5 @@
-"""Llama-like language models as one GGUF file for llama.cpp and Ollama: weights in float32, the
-tokenizer and its chat template inside.
+"""Llama-like language models as one GGUF file for llama.cpp and Ollama: weights in float32 or
+Q8_0, the tokenizer and its chat template inside.
 
 Names and layout are those of llama.cpp's own converter: in the ``llama`` architecture the rows of
 query and key of each head are reordered from halves into pairs, since it rotates pairs.
@@ -7,6 +7,7 @@ query and key of each head are reordered from halves into pairs, since it rotate
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 OTHER_CONVERTER = (
     "llama.cpp's own converter supports more tokenizers: convert_hf_to_gguf.py RUN/model."
 )
+# Numbers in a block of Q8_0.
+Q8_BLOCK = 32
 # The special tokens that have a name in GGUF.
 NAMED_TOKENS = ("bos", "eos", "unk", "pad")
 # llama.cpp's names for how a byte-level tokenizer splits a text, by the regular expression.
@@ -72,9 +75,11 @@ def check_decoder(config: Any) -> str:
     return DECODERS[architecture]
 
 
-def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokenizer:
+def write_gguf(
+    model: Any, tokenizer: Any, path: Path, name: str, *, int8: bool = False
+) -> GgufTokenizer:
     """Write a plain causal language model (its adapter merged) and its tokenizer; returns the
-    converted tokenizer.
+    converted tokenizer. With ``int8`` the matrices are in Q8_0 where their rows allow it.
 
     Raises ``ModelError`` where either cannot be written.
     """
@@ -86,7 +91,10 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
     with reading_errors("the model", ModelError, "cannot be written as GGUF"):
         writer = gguf.GGUFWriter(str(path), architecture)
         writer.add_name(name)
-        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        file_type = gguf.LlamaFileType
+        writer.add_file_type(file_type.MOSTLY_Q8_0 if int8 else file_type.ALL_F32)
+        if int8:
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         for key, number in _hyperparameters(config).items():
             getattr(writer, f"add_{key}")(number)
         gguf_tokenizer.write(writer)
@@ -98,12 +106,37 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, name: str) -> GgufTokeniz
                 raise ModelError(
                     "the model", "has a weight that GGUF has no name for", key, "Use another."
                 )
-            writer.add_tensor(tensor_name, value)
+            if int8 and _fits_q8(value):
+                q8 = gguf.GGMLQuantizationType.Q8_0
+                writer.add_tensor(tensor_name, gguf.quantize(value, q8), raw_dtype=q8)
+            else:
+                writer.add_tensor(tensor_name, value)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
     return gguf_tokenizer
+
+
+def _fits_q8(value: Floats) -> bool:
+    """Whether the rows are whole blocks; vectors (norms and biases) stay float32, as in
+    llama.cpp."""
+    return value.ndim == 2 and value.shape[1] % Q8_BLOCK == 0
+
+
+def round_to_q8(model: Any) -> Any:
+    """A copy of the model with the weights that its Q8_0 file has: in each block of 32 numbers of a
+    row round(x ÷ d) · d, where d is the block's largest magnitude ÷ 127, in float16."""
+    import gguf
+
+    rounded, q8 = copy.deepcopy(model), gguf.GGMLQuantizationType.Q8_0
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            value = parameter.detach().to("cpu", torch.float32).numpy()
+            if _fits_q8(value):
+                blocks = gguf.dequantize(gguf.quantize(value, q8), q8)
+                parameter.copy_(torch.from_numpy(blocks))
+    return rounded
 
 
 def _hyperparameters(config: Any) -> dict[str, int | float]:
