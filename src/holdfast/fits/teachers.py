@@ -27,9 +27,9 @@ from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
 from holdfast.methods.teacher import InnerStateLoss, ModuleOutputs
-from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import select_blocks
 from holdfast.models.encoders.general import TextNetwork
+from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import TextPredictor

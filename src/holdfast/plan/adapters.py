@@ -10,7 +10,9 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
+from holdfast.models.adapters.save import load_weights, saved_settings
 from holdfast.models.base import AdapterSpec, LoadedModel, Network
+from holdfast.models.loading.adapter_folder import adapter_folder
 from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 
@@ -38,6 +40,30 @@ def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
     """The adapter that the loader adds; ``None`` where the recipe has none."""
     part = recipe.model.adapter
     return AdapterSpec(**part.model_dump()) if part.kind else None
+
+
+def resolve_adapter(recipe: Recipe) -> Recipe:
+    """The recipe with the adapter of ``model.name``, where that is a folder with one to train
+    further.
+
+    Raises ``RecipeError`` where the recipe states another adapter, and ``ModelError`` for a kind
+    that Holdfast does not train further.
+    """
+    folder = adapter_folder(recipe.model.name)
+    if folder is None:
+        return recipe
+    stated, changes = recipe.model.adapter, {}
+    for name, saved in saved_settings(folder).items():
+        wanted = getattr(stated, name)
+        if wanted is not None and wanted != saved:
+            raise RecipeError(
+                f"model.adapter.{name}",
+                f"is {saved} in the adapter {recipe.model.name}, which is trained further",
+                wanted,
+                "Leave it out, or merge the adapter first: holdfast export RUN --to merged.",
+            )
+        changes[name] = saved
+    return recipe.with_changes(model={"adapter": {**stated.model_dump(), **changes}})
 
 
 def resolve_quantize(recipe: Recipe) -> Recipe:
@@ -138,11 +164,13 @@ def with_adapter(loaded: L, recipe: Recipe) -> L:
     spec = adapter_spec(recipe)
     if spec is None or loaded.network.adapter is not None:
         return loaded
-    facts = loaded.facts
+    facts, folder = loaded.facts, adapter_folder(recipe.model.name)
     with record_decisions() as log:
         attach(
             loaded.network, spec, base=facts["name"], commit=facts.get("commit"), seed=recipe.seed
         )
+        if folder is not None:
+            load_weights(loaded.network, folder)
     loaded.network.eval()
     return replace(loaded, decisions=(*loaded.decisions, *decisions_in(log)))
 

@@ -62,7 +62,7 @@ def language_findings(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
     local models: no card is fetched from the hub."""
     if not texts or not (name == EMBEDDED or Path(name).is_dir()):
         return ()
-    languages = card_here(find_model(name).folder).languages
+    languages = card_here(find_model(name, adapters=True).folder).languages
     mismatch = language_mismatch(languages, detect_language(texts)) if languages else None
     if mismatch is None:
         return ()

@@ -22,7 +22,7 @@ from holdfast.data.table import Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import LoadedModel
 from holdfast.models.layers import count_parameters
-from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
+from holdfast.plan.adapters import resolve_adapter, resolve_dtype, resolve_quantize, with_adapter
 from holdfast.plan.control import resolve_policy
 from holdfast.plan.language import language_findings, sample_texts
 from holdfast.plan.task import resolve_task
@@ -100,7 +100,7 @@ def _prepare(
 ) -> PreparedData:
     """The rows for the model that the recipe names."""
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
-    recipe = resolve_dtype(resolve_quantize(recipe))
+    recipe = resolve_dtype(resolve_quantize(resolve_adapter(recipe)))
     with record_decisions() as log:
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *decisions_and_findings(log)[0]))

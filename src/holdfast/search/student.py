@@ -15,8 +15,8 @@ from holdfast.contract.run_folder import MODEL, RECIPE, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.packaged_models import EMBEDDED
 from holdfast.fits.lessons import check_teachers, refuse_unlabelled
-from holdfast.models.adapters.save import is_adapter_folder
 from holdfast.models.depth import stated_depth
+from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.models.loading.source import read_config
 from holdfast.prepare.model import refuse_static
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths

@@ -223,7 +223,7 @@ def _file_scores(model: str, files: Files) -> tuple[SetScores, SetScores, dict[s
     from holdfast.models.loading.card import purpose_of
 
     folder = _folder(model)
-    purpose = _purpose_of_adapter(folder) or purpose_of(str(folder))
+    purpose = purpose_of(str(folder))
     if purpose == "encoder":
         return (*_classifier_scores(folder, files), {})
     if purpose == "decoder":
@@ -250,16 +250,6 @@ def _folder(model: str) -> Path:
     source: Source = find_model(model)
     return source.folder
 
-
-def _purpose_of_adapter(folder: Path) -> str | None:
-    from holdfast.core.shapes import parse_object
-    from holdfast.models.adapters.save import CONFIG, is_adapter_folder
-
-    if not is_adapter_folder(folder):
-        return None
-    task_type = str(parse_object((folder / CONFIG).read_text("utf-8")).get("task_type"))
-    purposes = {"SEQ_CLS": "encoder", "CAUSAL_LM": "decoder", "SEQ_2_SEQ_LM": "encoder-decoder"}
-    return purposes.get(task_type)
 
 
 def _classifier_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:

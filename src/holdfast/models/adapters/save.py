@@ -16,7 +16,6 @@ from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
 from holdfast.core.input_errors import first_line, reading_errors
 from holdfast.core.packaged_models import PACKAGED_MODELS
-from holdfast.core.shapes import anything, list_of, mapping_of, optional, parse_object, record, text
 from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
     config_of,
@@ -28,6 +27,14 @@ from holdfast.models.adapters.quantize import (
     remove_quantization,
 )
 from holdfast.models.base import Adapter, Network
+from holdfast.models.loading.adapter_folder import (
+    FACTS,
+    WEIGHTS,
+    adapter_base,
+    is_adapter_folder,
+    read_config,
+    read_facts,
+)
 from holdfast.models.loading.packaged import packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.weights import check_adapter
@@ -37,23 +44,18 @@ if TYPE_CHECKING:
 
     from holdfast.models.base import ModelFactory, Preprocessor
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-FACTS = "holdfast.json"
-FACTS_SHAPE = record(
-    {
-        "model": optional(text),
-        "classes": optional(list_of(text)),
-        "quantization": optional(mapping_of(anything)),
-        "dtype": text,
-    }
+# What a LoRA adapter may have in PEFT that is not made alike here.
+UNSUPPORTED = (
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "target_parameters",
+    "layers_to_transform",
+    "layer_replication",
+    "lora_bias",
+    "megatron_config",
 )
 PLAIN, PROMPTED = "base_model.model.", "base_model."
-
-
-def is_adapter_folder(folder: Path) -> bool:
-    """Whether this is a PEFT folder, written by PEFT or in its format."""
-    return (folder / CONFIG).is_file()
 
 
 def save_adapter(
@@ -189,17 +191,6 @@ def merges(network: Network) -> bool:
     return network.adapter is None or network.adapter.spec.merge
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Holdfast's small file next to the adapter; empty if another program wrote the folder."""
-    path = folder / FACTS
-    if not path.is_file():
-        return {}
-    with reading_errors(str(path), ModelError, remedy="Use a complete copy."):
-        facts = parse_object(path.read_text("utf-8"))
-        FACTS_SHAPE(facts, "")
-    return facts
-
-
 def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
     """The pretrained model from ``make.from_pretrained`` with the adapter of ``folder``, through
     plain PEFT, in evaluation mode; in float32, or quantised as in training.
@@ -216,7 +207,7 @@ def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
             from peft import PeftConfig, PeftModel
 
             config = PeftConfig.from_pretrained(str(folder))
-            base = _base(str(config.base_model_name_or_path), folder)
+            base = _base(folder)
             model = make.from_pretrained(
                 base,
                 revision=config.revision,
@@ -242,19 +233,76 @@ def base_folder(folder: Path) -> Path | None:
     model, or if its base is a hub model, which its commit identifies."""
     if not is_adapter_folder(folder):
         return None
-    with reading_errors(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
-        config = parse_object((folder / CONFIG).read_text("utf-8"))
-        text(config.get("base_model_name_or_path"), "base_model_name_or_path")
-        base = Path(_base(config["base_model_name_or_path"], folder))
+    base = Path(_base(folder))
     return base if base.is_dir() else None
 
 
-def _base(name: str, folder: Path) -> str:
-    """Where the pretrained model is; a packaged one may have moved."""
-    base = read_facts(folder).get("model")
-    if base in PACKAGED_MODELS and not Path(name).exists():
-        return str(packaged_folder(base))
-    return name
+def _base(folder: Path) -> str:
+    """Where the pretrained model of the adapter in ``folder`` is."""
+    name = adapter_base(folder).name
+    return str(packaged_folder(name)) if name in PACKAGED_MODELS else name
+
+
+def saved_settings(folder: Path) -> dict[str, Any]:
+    """The settings of ``model.adapter`` that make an adapter like the saved one: ``kind``,
+    ``rank``, ``alpha``, and as ``targets`` the names of the adapted layers.
+
+    Raises ``ModelError`` for a kind other than ``lora``, ``rslora`` and ``dora``.
+    """
+    from safetensors import safe_open
+
+    config = read_config(folder)
+    weights = folder / WEIGHTS
+    with (
+        reading_errors(str(weights), ModelError, remedy="Use a complete copy."),
+        safe_open(weights, "pt") as file,
+    ):
+        names = list(file.keys())
+    other = [key for key in UNSUPPORTED if config.get(key)]
+    if config.get("peft_type") != "LORA" or other:
+        raise ModelError(
+            str(folder),
+            "holds an adapter of a kind that Holdfast does not train further",
+            ", ".join(other) or config.get("peft_type"),
+            "Merge it into its model first: holdfast export RUN --to merged.",
+        )
+    layers = {name.partition(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name}
+    kind = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
+    return {
+        "kind": kind,
+        "rank": int(config["r"]),
+        "alpha": float(config["lora_alpha"]),
+        "targets": tuple(sorted(layers)),
+    }
+
+
+def load_weights(network: Network, folder: Path) -> None:
+    """Put the saved weights of the adapter in ``folder`` into the network's, which was made alike.
+
+    Raises ``ModelError`` where they do not fit.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    assert network.adapter is not None
+    home = network.adapter.home
+    with reading_errors(str(folder / WEIGHTS), ModelError, remedy="Use a complete copy."):
+        found = {n.removeprefix(PLAIN): v for n, v in load_file(folder / WEIGHTS).items()}
+    wanted = get_peft_model_state_dict(home, save_embedding_layers=False)
+    differing = sorted(
+        name
+        for name in {**found, **wanted}
+        if name not in found or name not in wanted or found[name].shape != wanted[name].shape
+    )
+    if differing:
+        raise ModelError(
+            str(folder),
+            "holds an adapter that Holdfast cannot train further: its weights are not those that "
+            "its adapter_config.json describes",
+            differing[0],
+            "Merge it into its model with PEFT's merge_and_unload, and name the merged folder.",
+        )
+    set_peft_model_state_dict(home, found)
 
 
 def plain_tensor(value: Tensor) -> Tensor:

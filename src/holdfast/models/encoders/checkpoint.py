@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
+from holdfast.models.adapters.save import load_adapted
 from holdfast.models.encoders.families import FAMILIES, MEAN_POOLING_KEY
 from holdfast.models.encoders.network import masked_mean
+from holdfast.models.loading.adapter_folder import is_adapter_folder, read_facts
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import read_config
 from holdfast.models.loading.tokenizer import accepted_inputs, stated_limit

@@ -23,7 +23,8 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision
 from holdfast.models.adapters.quantize import load_settings, prepare_quantized
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_model
+from holdfast.models.adapters.save import load_adapted, save_model
+from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source

@@ -149,7 +149,7 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
 
     The vocabulary is never resized. A tokenizer without a padding token gets a spare or its
     end-of-text token for generation; in training nothing is read off padding. What ``quantize``
-    asks for needs an adapter later.
+    asks for needs an adapter later. Of a folder with an adapter, the pretrained model is loaded.
 
     Raises
     ------
@@ -158,9 +158,10 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
     from transformers import AutoModelForCausalLM
 
     check_generates(name, DESCRIPTION, EXAMPLE)
-    source = find_model(name, revision=options.revision, trust=options.trust_remote_code)
+    trust = options.trust_remote_code
+    source = find_model(name, revision=options.revision, trust=trust, adapters=True)
     config = _config(source, options.dropout)
-    tokenizer = load_tokenizer(source, options.trust_remote_code, need_pad=False)
+    tokenizer = load_tokenizer(source, trust, need_pad=False)
     with loading(source.name, "states no length that can be used"):
         length, reason = choose_max_length(
             source.folder, config, tokenizer, options.max_length, options.prompt_places
@@ -186,7 +187,7 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
 def check_causal(name: str) -> None:
     """Raise ``ModelError`` if ``name`` is not a causal language model, by its files alone."""
     check_generates(name, DESCRIPTION, EXAMPLE)
-    _config(find_model(name), None)
+    _config(find_model(name, adapters=True), None)
 
 
 def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.packaged_models import PACKAGED_MODELS, SMOLLM2
+from holdfast.models.loading.adapter_folder import adapter_base, adapter_folder
 from holdfast.models.loading.checks import architectures, read_object
 from holdfast.models.loading.source import HUB_TIMEOUT_S, Source, check_name
 
@@ -37,6 +38,12 @@ def purpose_of(name: str, revision: str | None = None) -> Purpose | None:
     """
     if name in PACKAGED_MODELS:
         return "decoder" if name == SMOLLM2 else "encoder"
+    adapter = adapter_folder(name)
+    if adapter is not None:
+        with contextlib.suppress(ModelError):
+            base = adapter_base(adapter)
+            return purpose_of(base.name, base.revision)
+        return None
     config = _config(name, revision)
     if config is None:
         return None

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reading_errors, reason
 from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
 from holdfast.core.records import Decision
+from holdfast.models.loading.adapter_folder import adapter_base, adapter_folder
 from holdfast.models.loading.checks import check_files, read_object
 from holdfast.models.loading.packaged import packaged_decisions, packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
@@ -49,13 +50,24 @@ TRUST = f"--set {REMOTE_CODE}=true"
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a model's files are. ``weights`` says which kind of file holds its weights;
-    ``config`` is its ``config.json``."""
+    ``config`` is its ``config.json``; ``adapter`` the folder of an adapter for it that the name
+    stood for."""
 
     name: str
     folder: Path
     weights: Literal["safetensors", "pytorch"]
     config: dict[str, Any]
     decisions: tuple[Decision, ...]
+    adapter: Path | None = None
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of its tokenizer: an adapter may bring its own."""
+        return (
+            self.adapter
+            if self.adapter and _has_any(self.adapter, TOKENIZER_FILES)
+            else self.folder
+        )
 
     @property
     def commit(self) -> str | None:
@@ -102,12 +114,14 @@ def find_model(
     trust: bool = False,
     reads: str = "tokenizer",
     files: tuple[str, ...] = TOKENIZER_FILES,
+    adapters: bool = False,
 ) -> Source:
     """The files of a packaged model, of a folder, or of a model on the Hugging Face hub.
 
     Of a hub model only what is needed is fetched: configuration, tokenizer and one set of
     weights, safetensors where there are any. ``reads`` is what turns rows into inputs, a tokenizer
-    or another processor, of which one of ``files`` must be there.
+    or another processor, of which one of ``files`` must be there. With ``adapters`` the name may
+    also be a folder with an adapter: the files are then those of its pretrained model.
 
     Raises
     ------
@@ -115,6 +129,15 @@ def find_model(
         quantised ones, no tokenizer, or code of the model's own that was not allowed to run.
     """
     check_name(name)
+    adapter = adapter_folder(name)
+    if adapter is not None:
+        if not adapters:
+            raise _adapter_error(name)
+        base = adapter_base(adapter)
+        found = find_model(base.name, revision=base.revision, trust=trust, reads=reads, files=files)
+        because = f"{name} holds an adapter for it, which is trained further"
+        decision = Decision("base model", short_name(base.name), because)
+        return replace(found, adapter=adapter, decisions=(*found.decisions, decision))
     folder = find_folder(name, revision)
     config = read_config(name, folder)
     if name != EMBEDDED:
@@ -127,7 +150,7 @@ def find_model(
             "Name its unquantised base model, with --set model.quantize=4bit.",
         )
     allowed = _remote_code(name, folder, config, trust)
-    if not any((folder / file).is_file() for file in files):
+    if not _has_any(folder, files):
         raise ModelError(
             name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
         )
@@ -141,6 +164,19 @@ def find_model(
         )
         decisions.append(Decision("weights file", "pytorch_model.bin", because))
     return Source(name, folder, weights, config, tuple(decisions))
+
+
+def _has_any(folder: Path, files: tuple[str, ...]) -> bool:
+    return any((folder / file).is_file() for file in files)
+
+
+def _adapter_error(name: str) -> ModelError:
+    return ModelError(
+        name,
+        "holds an adapter, which only a language model (causal-lm) can be trained further from",
+        None,
+        "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
+    )
 
 
 def read_config(name: str, folder: Path) -> dict[str, Any]:

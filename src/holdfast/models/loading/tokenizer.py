@@ -59,7 +59,7 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
     from transformers import AutoTokenizer
 
     with loading(source.name, "has a tokenizer that cannot be read", PIECES):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, trust_remote_code=trust)
     # Saved as it is, it would need the code that it came from.
     if not type(tokenizer).__module__.startswith("transformers."):
         tokenizer = _as_plain(source, tokenizer)

@@ -22,8 +22,9 @@ from holdfast.core.files import disk_errors, write_text
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import form_of, read_row_turns
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted
+from holdfast.models.adapters.save import load_adapted
 from holdfast.models.generators.causal import load_saved_causal
+from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plugins.export.formats import FORMATS, common_facts, validation_rows
 from holdfast.plugins.export.gguf_file import check_decoder, round_to_q8, write_gguf

@@ -15,7 +15,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_json
 from holdfast.core.records import Decision, to_json
 from holdfast.data.table import Table
-from holdfast.models.adapters.save import is_adapter_folder
+from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.plugins.update.gate import signed_points
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun
