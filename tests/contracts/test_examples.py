@@ -31,7 +31,9 @@ def same(one: Any, other: Any, sample: Any) -> None:
     np.testing.assert_array_equal(one.rows, other.rows)
     np.testing.assert_array_equal(one.lengths, other.lengths)
     definition, loaded, task = sample.definition, sample.loaded, sample.task
-    assert definition.check_examples(one, loaded) == definition.check_examples(other, loaded)
+    assert definition.check_examples(one, loaded, "training") == definition.check_examples(
+        other, loaded, "training"
+    )
     if not len(one):
         return
     # Against the order of encoding, so that places are followed and not only counted.

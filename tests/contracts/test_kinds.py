@@ -96,7 +96,7 @@ def test_sides_that_a_source_brings_are_named_with_reasons(sample: Any) -> None:
 
 
 def test_notices_are_findings_with_a_reason_and_a_remedy(sample: Any) -> None:
-    found = sample.definition.check_examples(sample.examples, sample.loaded)
+    found = sample.definition.check_examples(sample.examples, sample.loaded, "training")
     assert all(isinstance(one, Finding) and one.because and one.remedy for one in found)
     assert all(0 <= one.score <= 1 and one.count > 0 for one in found)
 

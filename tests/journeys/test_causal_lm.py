@@ -78,11 +78,28 @@ def test_a_run_on_instructions_leaves_the_whole_folder(run: Path) -> None:
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"]
     assert result["baseline"]["what"] == "untuned model"
     assert result["baseline"]["test"]["metrics"]["loss"]["value"] > metrics["loss"]["value"]
-    assert {d["what"]: d["chosen"] for d in result["decisions"]}["chat template"] == "plain"
+    told = {d["what"]: d["chosen"] for d in result["decisions"]}
+    assert told["chat template"] == "plain"
+    assert "⟦" in told["example"]
     texts = result["generations"]
     assert [len(texts[side]) for side in ("train", "test")] == [2, 2]
     assert {"row", "source", "reference", "generated", "untuned"} <= texts["test"][0].keys()
     assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_what_is_truncated_is_counted_in_every_split(
+    sums: Path, settings: list[str], tmp_path: Path
+) -> None:
+    cut = [*settings, "model.max_length=55", "train.max_steps=1", "probes.shots=0"]
+    train(override(Recipe(), [f"data.path={sums}", *cut]), tmp_path / "cut")
+    result = json.loads((tmp_path / "cut" / "result.json").read_text())
+    found = [one["because"] for one in result["data"]["findings"] if one["check"] == "truncated_texts"]
+    assert [one.split("(")[0].split(" ", 1)[1] for one in found] == [
+        "training chats ",
+        "validation chats ",
+    ]
+    told = {d["what"]: d["chosen"] for d in result["decisions"]}
+    assert told["test rows truncated"].endswith(f" of {result['data']['test']}")
 
 
 def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> None:

@@ -43,15 +43,18 @@ def loaded(*names: str) -> Any:
 def test_the_tag_of_words_beyond_the_limit_is_the_one_they_get(
     names: tuple[str, ...], tags: list[int], unread: str
 ) -> None:
-    found = {one.check: one for one in check_examples(learnt(tags, len(tags) + 1), loaded(*names))}
+    found = {
+        one.check: one
+        for one in check_examples(learnt(tags, len(tags) + 1), loaded(*names), "training")
+    }
     assert f"such words get the tag {unread}" in found["truncated_sentences"].because
 
 
 def test_a_type_without_training_words_is_a_warning_and_a_mark_of_a_known_type_is_not() -> None:
     names = ("O", "B-X", "I-X", "B-Y", "I-Y")
-    (mark,) = check_examples(learnt([0, 1, 2, 3], 4), loaded(*names))
+    (mark,) = check_examples(learnt([0, 1, 2, 3], 4), loaded(*names), "training")
     assert (mark.check, mark.severity) == ("tags_without_training_words", "info")
     assert "I-Y" in mark.because
-    (whole,) = check_examples(learnt([0, 1, 2], 3), loaded(*names))
+    (whole,) = check_examples(learnt([0, 1, 2], 3), loaded(*names), "training")
     assert whole.severity == "warn"
     assert "B-Y, I-Y" in whole.because

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.lm.generation import stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
+from holdfast.tasks.lm.task import show_example
 from holdfast.training.task import losses_by_row
 
 WORDS = 97
@@ -308,6 +310,30 @@ def test_a_row_whose_answer_is_cut_off_is_left_out_and_counted(
     assert made.rows.tolist() == [0, 2]
     assert made.cut.sum() == 1
     assert made.target_counts.tolist() == [4, 4]
+
+
+def test_an_example_shows_what_the_loss_covers(tmp_path: Path, tokenizer: Any) -> None:
+    tokenizer.chat_template = NAMED_TEMPLATES["chatml"]
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps({"messages": CHAT}))
+    loaded: Any = SimpleNamespace(tokenizer=tokenizer)
+    (shown,) = show_example(encode(load_chats(path), tokenizer, 1000), loaded)
+    outside, *parts = shown.chosen.split("⟦")
+    covered, between = zip(*(part.split("⟧") for part in parts), strict=True)
+    assert covered == ("Because 東.<|im_end|>", "So.<|im_end|>")
+    whole = tokenizer.apply_chat_template(CHAT, tokenize=False)
+    assert "".join(shown.chosen.split("⟦")).replace("⟧", "").replace("↵", "\n") == whole
+    assert outside.endswith("<|im_start|>assistant↵")
+    assert "user↵And?" in between[0]
+    text = tmp_path / "long.txt"
+    text.write_text("a" * 300 + " middle " + "b" * 300)
+    (shown,) = show_example(encode(load_chats(text), tokenizer, 1000), loaded)
+    assert " … " in shown.chosen
+    assert "middle" not in shown.chosen
+    assert (
+        show_example(encode(load_chats(text), tokenizer, 1000).take(np.array([], int)), loaded)
+        == ()
+    )
 
 
 def test_a_template_that_rewrites_what_was_said_is_refused(tokenizer: Any) -> None:

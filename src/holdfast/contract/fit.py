@@ -563,6 +563,11 @@ def no_watch(loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe, probe_r
     return
 
 
+def shows_nothing(examples: Any, loaded: Any) -> tuple[Decision, ...]:
+    """``TaskDefinition.show_example`` where the model reads rows as they are."""
+    return ()
+
+
 def takes_every_setting(recipe: Recipe) -> None:
     """For a task to which every setting applies."""
 
@@ -602,7 +607,8 @@ class TaskDefinition(Generic[L, E]):
 
     ``read`` reads a source into a table (like another one, where that is given); ``load`` loads the
     model for a table; ``encode`` encodes a table; ``make_task`` builds the task for the loop;
-    ``check_examples`` returns findings on the encoded training rows; ``listeners`` are the loop's
+    ``check_examples`` returns findings on the encoded rows of a split, by its name;
+    ``show_example`` shows a training row as the model reads it; ``listeners`` are the loop's
     listeners for this task; ``save`` writes the network into a folder and returns facts; ``score``
     scores the test rows. ``prediction_columns`` are the best checkpoint's predictions for training
     or validation rows, in the columns of ``predictions.parquet``. ``load_plain_model`` loads the
@@ -624,7 +630,7 @@ class TaskDefinition(Generic[L, E]):
     load: Callable[[Recipe, Table], L]
     encode: Callable[[Table, L, Recipe], E]
     make_task: Callable[[L, Table, Recipe, Metric | None], TrainingTask]
-    check_examples: Callable[[E, L], tuple[Finding, ...]]
+    check_examples: Callable[[E, L, str], tuple[Finding, ...]]
     save: Callable[[Path, FittedModel], dict[str, Any]]
     score: Callable[[ScoringRequest], ScoringResult]
     prediction_columns: Callable[[SplitRows], Mapping[str, Any]]
@@ -638,6 +644,7 @@ class TaskDefinition(Generic[L, E]):
     general: Callable[[Read, str, DataPart, Table], Table] = as_own
     fit_loaded: Callable[[L, Table, E], L] = as_loaded
     transform_examples: Callable[[E, L, Table], E] = as_encoded
+    show_example: Callable[[E, L], tuple[Decision, ...]] = shows_nothing
     facts: Callable[[FittedModel, Mapping[str, Any]], dict[str, Any]] = plain_facts
     refuse: Callable[[Recipe], None] = takes_every_setting
     metrics: tuple[Metric, ...] = ()

@@ -24,6 +24,7 @@ from holdfast.core.decisions import decisions_and_findings, notify, record_decis
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Finding, Floats, Ints
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
@@ -113,7 +114,9 @@ def make_training_plan(
                 resolved, training_plan.watch, splits.train, len(plan.evaluate_at), plan.rows_passed
             ),
             *row_notes[1],
-            *prepared.definition.check_examples(splits.train, loaded),
+            *prepared.definition.check_examples(splits.train, loaded, "training"),
+            *_of_validation(parts, resolved),
+            *prepared.definition.show_example(splits.train, loaded),
         )
     )
     rule = recipe.train.keep or keep_rule(resolved, plan.phases, sizes, loaded.defaults)
@@ -122,6 +125,14 @@ def make_training_plan(
     return replace(
         training_plan, recipe=resolved, usual_rates=rates, decisions=decisions, findings=findings
     )
+
+
+def _of_validation(parts: _FitParts, recipe: ResolvedRecipe) -> tuple[Finding, ...]:
+    """What is lost of validation rows, where it changes what is scored: in a generative model a
+    part of the target."""
+    if recipe.task not in GENERATIVE_TASKS:
+        return ()
+    return parts.prepared.definition.check_examples(parts.splits.valid, parts.loaded, "validation")
 
 
 @dataclass(frozen=True, slots=True)

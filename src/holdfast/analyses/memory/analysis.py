@@ -251,7 +251,6 @@ def _folder(model: str) -> Path:
     return source.folder
 
 
-
 def _classifier_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.labels.texts import load_labelled
     from holdfast.models.encoders.checkpoint import load_saved

@@ -388,7 +388,7 @@ def _unknown(table: Table) -> Table:
     return replace(table, rows=rows)
 
 
-def truncation(examples: EncodedTexts, loaded: LoadedModel) -> tuple[Finding, ...]:
+def truncation(examples: EncodedTexts, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
     count = int(examples.cut.sum())
     share = count / max(1, len(examples))
     if not count:
@@ -400,7 +400,7 @@ def truncation(examples: EncodedTexts, loaded: LoadedModel) -> tuple[Finding, ..
             min(1.0, share),
             count,
             (),
-            f"{count} training texts ({share:.1%}) are longer than "
+            f"{count} {split} texts ({share:.1%}) are longer than "
             f"{loaded.max_length} tokens; the rest of each is not read",
             "Raise model.max_length if the model allows it, or shorten the texts.",
         ),

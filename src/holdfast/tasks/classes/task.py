@@ -238,8 +238,10 @@ def _forward(
     return forward(network, loaded.tokenizer, loaded.max_length, training_plan.task.classes, table)
 
 
-def check_examples(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
-    return shared.truncation(examples, loaded)
+def check_examples(
+    examples: EncodedTexts, loaded: LoadedClassifier, split: str
+) -> tuple[Finding, ...]:
+    return shared.truncation(examples, loaded, split)
 
 
 def listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:

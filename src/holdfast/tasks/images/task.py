@@ -109,7 +109,9 @@ def make_task(
     return ImageClassification(table.classes, shared.watched(metric, table.classes))
 
 
-def check_examples(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...]:
+def check_examples(
+    examples: EncodedImages, loaded: LoadedVision, split: str
+) -> tuple[Finding, ...]:
     """Finding for images that are decoded again for every batch, which takes longer."""
     if examples.pixels.cached or not len(examples):
         return ()
@@ -125,7 +127,7 @@ def check_examples(examples: EncodedImages, loaded: LoadedVision) -> tuple[Findi
             0.0,
             len(examples),
             (),
-            f"the images are decoded for every batch: {why}",
+            f"the {split} images are decoded for every batch: {why}",
             "Free space in the temporary folder (TMPDIR), or make the files smaller.",
         ),
     )

@@ -139,7 +139,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     predictions = _predictions(
         table, examples, losses, samples["test"], list(written["test"].texts)
     )
-    return ScoringResult(blocks, _left_out(examples), seconds, predictions=predictions)
+    return ScoringResult(blocks, _incomplete(examples), seconds, predictions=predictions)
 
 
 def _blocks(
@@ -381,8 +381,20 @@ def _columns(
     }
 
 
-def _left_out(examples: EncodedTokens) -> tuple[Decision, ...]:
-    if not examples.left_out:
-        return ()
-    because = "no token of their answer is within model.max_length"
-    return (Decision("test rows not scored", str(len(examples.left_out)), because),)
+def _incomplete(examples: EncodedTokens) -> tuple[Decision, ...]:
+    """How many test rows were truncated, and of how many nothing is scored."""
+    counts = {
+        "test rows truncated": (
+            int(examples.cut.sum()),
+            "the text beyond model.max_length is not scored",
+        ),
+        "test rows not scored": (
+            len(examples.left_out),
+            "no token of their answer is within model.max_length",
+        ),
+    }
+    return tuple(
+        Decision(name, f"{count} of {len(examples.table_rows)}", because)
+        for name, (count, because) in counts.items()
+        if count
+    )

@@ -11,6 +11,7 @@ from holdfast.contract.fit import EncodedSplits, Read, TaskDefinition
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import check_same_form, form_of, load_chats
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
@@ -31,6 +32,11 @@ from holdfast.tasks.lm.scores import answers_of, prediction_columns, sample_of, 
 
 if TYPE_CHECKING:
     from holdfast.models.base import LoadedModel
+
+# Marks around what the loss covers, and for a line break, in an example that is shown.
+OPEN, CLOSE, NEW_LINE = "⟦", "⟧", "↵"
+# Of each part of it.
+SHOWN_CHARACTERS = 240
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -170,8 +176,36 @@ def make_task(
     return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_size(recipe, loaded))
 
 
-def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Finding, ...]:
-    """Findings for training rows that were truncated, or of which no answer is left."""
+def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decision, ...]:
+    """A training row of median length, decoded, with marks around the tokens that the loss covers;
+    of long parts the beginning and the end."""
+    if not len(examples):
+        return ()
+    at = int(np.argsort(examples.lengths, kind="stable")[len(examples) // 2])
+    line = slice(*examples.offsets[at : at + 2])
+    ids, targets = examples.ids[line], examples.targets[line]
+    starts = np.r_[0, np.flatnonzero(np.diff(targets)) + 1]
+    shown = []
+    for start, piece in zip(starts, np.split(ids, starts[1:]), strict=True):
+        text = loaded.tokenizer.decode(piece, skip_special_tokens=False)
+        text = _middle_left_out(text.replace("\n", NEW_LINE))
+        shown.append(f"{OPEN}{text}{CLOSE}" if targets[start] else text)
+    because = (
+        f"row {examples.rows[at]}: the loss covers the {count_phrase(int(targets.sum()), 'token')} "
+        f"of {len(ids)} between {OPEN} and {CLOSE}; {NEW_LINE} is a line break"
+    )
+    return (Decision("example", "".join(shown), because),)
+
+
+def _middle_left_out(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    half = SHOWN_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
+    """Findings for rows of a split that were truncated, or of which no answer is left."""
     findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     if cut:
@@ -183,8 +217,8 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Findin
                 share,
                 cut,
                 (),
-                f"{cut} training chats ({share:.1%}) are longer than "
-                f"{loaded.max_length} tokens; the rest of each is not trained on",
+                f"{count_phrase(cut, f'{split} chat')} ({share:.1%}) longer than "
+                f"{loaded.max_length} tokens: the rest is not read",
                 "Raise model.max_length if the model allows it, or shorten the chats.",
             )
         )
@@ -197,8 +231,8 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Findin
                 count / total,
                 count,
                 examples.left_out[:100],
-                f"{count} training rows ({count / total:.1%}) have no token of an "
-                f"answer within {loaded.max_length} tokens and are left out",
+                f"{count_phrase(count, f'{split} row')} ({count / total:.1%}) without a token of "
+                f"an answer within {loaded.max_length} tokens: left out",
                 "Raise model.max_length, or shorten the questions.",
                 True,
             )
@@ -213,6 +247,7 @@ DEFINITION = TaskDefinition(
     encode=encode_rows,
     make_task=make_task,
     check_examples=check_examples,
+    show_example=show_example,
     save=save_plain,
     score=score_rows,
     prediction_columns=prediction_columns,

@@ -141,7 +141,9 @@ def make_task(
     return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
 
 
-def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
+def check_examples(
+    examples: EncodedPairs, loaded: LoadedSeq2Seq, split: str
+) -> tuple[Finding, ...]:
     """Findings for truncated sources and targets, and for rows without a target token."""
     n = max(1, len(examples))
     limits = (
@@ -167,7 +169,7 @@ def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Findi
             count / n,
             count,
             (),
-            f"{count} training {length_name} ({count / n:.1%}) are longer than "
+            f"{count} {split} {length_name} ({count / n:.1%}) are longer than "
             f"{limit} tokens; the rest of each is not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )
@@ -183,7 +185,7 @@ def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Findi
                 count / (n + count),
                 count,
                 examples.left_out[:100],
-                f"{count} training rows are left out: no token of their target is left",
+                f"{count} {split} rows are left out: no token of their target is left",
                 "Their characters are unknown to the tokenizer, or the limit is too small.",
                 True,
             )

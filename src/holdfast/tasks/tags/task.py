@@ -140,8 +140,10 @@ def find_metric(name: str) -> Metric:
     )
 
 
-def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
-    """Findings for words of training sentences that are not read, and for tags without training
+def check_examples(
+    examples: EncodedWords, loaded: LoadedClassifier, split: str
+) -> tuple[Finding, ...]:
+    """Findings for words of sentences that are not read, and for tags without training
     words.
     """
     findings: list[Finding] = []
@@ -158,7 +160,7 @@ def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Fi
                 share,
                 len(long),
                 tuple(int(row) for row in long[:LISTED]),
-                f"{len(long)} training sentences have {words:,} words ({share:.1%}) "
+                f"{len(long)} {split} sentences have {words:,} words ({share:.1%}) "
                 f"beyond {loaded.max_length} pieces, which the model does not read; "
                 "in predictions such words get the tag "
                 f"{names[unread_tag(names, examples)]}, and every score counts it",
@@ -178,7 +180,7 @@ def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Fi
                 len(without) / len(names),
                 len(without),
                 (),
-                f"no training word has the tag {', '.join(missing[:12])}, so the "
+                f"no {split} word has the tag {', '.join(missing[:12])}, so the "
                 "model will never predict it",
                 "Add sentences that contain it, if the tag matters.",
             )
