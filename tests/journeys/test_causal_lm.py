@@ -93,7 +93,8 @@ def test_what_is_truncated_is_counted_in_every_split(
     cut = [*settings, "model.max_length=55", "train.max_steps=1", "probes.shots=0"]
     train(override(Recipe(), [f"data.path={sums}", *cut]), tmp_path / "cut")
     result = json.loads((tmp_path / "cut" / "result.json").read_text())
-    found = [one["because"] for one in result["data"]["findings"] if one["check"] == "truncated_texts"]
+    findings = result["data"]["findings"]
+    found = [one["because"] for one in findings if one["check"] == "truncated_texts"]
     assert [one.split("(")[0].split(" ", 1)[1] for one in found] == [
         "training chats ",
         "validation chats ",
