@@ -20,15 +20,25 @@ from peers.process import Ended, commit, run_process
 from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
 
 HERE = Path(__file__).resolve().parent
-TASKS = {"summaries": "seq2seq", "instructions": "causal-lm", "pictures": "image-classification"}
+TASKS = {
+    "summaries": "seq2seq",
+    "instructions": "causal-lm",
+    "dialogues": "causal-lm",
+    "novel": "causal-lm",
+    "pictures": "image-classification",
+}
 COLUMNS: dict[str, dict[str, str]] = {
     "summaries": {"text": "source", "target": "target"},
     "instructions": {},
+    "dialogues": {},
+    "novel": {"text": "text"},
     "pictures": {"text": "path", "label": "label"},
 }
 LENGTHS = {
     "summaries": {"max_length": LENGTH, "max_target_length": TARGET_LENGTH},
     "instructions": {"max_length": LENGTH},
+    "dialogues": {"max_length": LENGTH},
+    "novel": {"max_length": LENGTH},
     "pictures": {},
 }
 

@@ -75,16 +75,50 @@ def instructions(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
         {key: row[key] for key in ("instruction", "input", "output")}
         for row in _lines("instructions/train.jsonl.gz", 4210)
     ]
+    asked = [f"{row['instruction']}\n{row['input']}" for row in rows]
+    return _language_parts(rows, asked, model, sizes, seed)
+
+
+def dialogues(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
+    """Dialogues with their summaries as instructions."""
+    rows = [
+        {
+            "instruction": "Summarize the dialogue in one or two sentences.",
+            "input": row["dialogue"],
+            "output": row["summary"].strip(),
+        }
+        for row in _lines("samsum/train.jsonl.gz", 3 * sum(sizes) + 500)
+    ]
+    return _language_parts(rows, [row["input"] for row in rows], model, sizes, seed)
+
+
+def novel(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
+    """Passages of one novelist, about a hundred words each, as plain text."""
+    with gzip.open(
+        data_folder() / "corpus" / "novels_train.txt.gz", "rt", encoding="utf-8"
+    ) as text:
+        words = text.read(1_500_000).split()
+    rows = [{"text": " ".join(words[at : at + 110])} for at in range(5000, len(words) - 110, 110)]
+    return _language_parts(rows, [row["text"] for row in rows], model, sizes, seed)
+
+
+def _language_parts(
+    rows: Sequence[Row], texts: Sequence[str], model: Path, sizes: Sequence[int], seed: int
+) -> TaskParts:
+    """Rows of whole chats of at most 256 tokens, as read and as Holdfast tokenises them, and general
+    passages as it tokenises them."""
     chats = _chats(rows, model)
     short = [place for place, chat in enumerate(chats) if chat and len(chat["input_ids"]) <= LENGTH]
-    kept = [{**rows[place], "chat": chats[place]} for place in short]
-    asked = [f"{row['instruction']}\n{row['input']}" for row in kept]
-    both = divided(kept, asked, sizes, seed)
-    raw = {
-        side: [{k: v for k, v in row.items() if k != "chat"} for row in both[side]]
-        for side in SIDES
-    }
-    return TaskParts(raw, {side: [row["chat"] for row in both[side]] for side in SIDES})
+    kept = [{"raw": rows[place], "chat": chats[place]} for place in short]
+    both = divided(kept, [texts[place] for place in short], sizes, seed)
+    from holdfast.data.texts.general import passages
+
+    general = _chats([{"text": text} for text in passages()], model)
+    encoded = {side: [row["chat"] for row in both[side]] for side in SIDES}
+    return TaskParts(
+        {side: [row["raw"] for row in both[side]] for side in SIDES},
+        {**encoded, "general": [row for row in general if row]},
+    )
 
 
 def _chats(rows: Sequence[Row], model: Path) -> list[Row | None]:
@@ -161,4 +195,10 @@ def _lines(name: str, count: int) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in itertools.islice(lines, count))
 
 
-MAKERS = {"summaries": summaries, "instructions": instructions, "pictures": pictures}
+MAKERS = {
+    "summaries": summaries,
+    "instructions": instructions,
+    "pictures": pictures,
+    "dialogues": dialogues,
+    "novel": novel,
+}

@@ -2,7 +2,7 @@
 
 Reads ``job.json`` and the folder that it is given; writes ``score.json``: ``loss``, in nats, the
 mean over target tokens (pictures: over pictures), in float32, and ``accuracy`` of the tokens
-(pictures).
+(pictures); of a language model also ``general_loss``, that of the tokens of general passages.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ def main(folder: Path, saved: Path) -> None:
 
 
 def texts(job: dict[str, Any], saved: Path) -> dict[str, float]:
+    model = language_model(job, saved).eval()
+    told = score(model, job["rows"]["test"], 0 if job["job"] == "summaries" else 1)
+    if job["rows"].get("general"):
+        told["general_loss"] = score(model, job["rows"]["general"], 1)["test_loss"]
+    return told
+
+
+def score(model: Any, rows: list[dict[str, Any]], shift: int) -> dict[str, float]:
     import torch
 
-    model = language_model(job, saved).eval()
-    shift = 0 if job["job"] == "summaries" else 1
     loss = right = count = 0.0
-    for row in job["rows"]["test"]:
+    for row in rows:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
         logits = model(input_ids=ids, labels=labels).logits[0].float()
         logits, wanted = logits[: len(logits) - shift], labels[0, shift:]
@@ -40,14 +46,16 @@ def texts(job: dict[str, Any], saved: Path) -> dict[str, float]:
 
 
 def language_model(job: dict[str, Any], saved: Path) -> Any:
+    import torch
     import transformers as hf
 
     kind = hf.AutoModelForSeq2SeqLM if job["job"] == "summaries" else hf.AutoModelForCausalLM
     if (saved / "adapter_config.json").exists():
         import peft
 
-        return peft.PeftModel.from_pretrained(kind.from_pretrained(job["model"]), str(saved))
-    return kind.from_pretrained(saved)
+        base = kind.from_pretrained(job["model"], dtype=torch.float32)
+        return peft.PeftModel.from_pretrained(base, str(saved))
+    return kind.from_pretrained(saved, dtype=torch.float32)
 
 
 def images(job: dict[str, Any], saved: Path) -> dict[str, float]:

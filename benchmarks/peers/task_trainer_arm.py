@@ -62,10 +62,11 @@ def seq2seq(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
 
 
 def causal(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+    import torch
     import transformers as hf
 
     tokenizer = hf.AutoTokenizer.from_pretrained(job["model"])
-    model = hf.AutoModelForCausalLM.from_pretrained(job["model"])
+    model = hf.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
     if job["settings"].get("trainer") == "sft":
         return sft(job, folder, model, tokenizer)
     rows = datasets_of(job, ("input_ids", "labels"))
@@ -115,14 +116,16 @@ def packed_lines(job: dict[str, Any]) -> int:
 
 
 def lora(job: dict[str, Any]) -> Any:
-    """Holdfast's default LoRA: rank 8, alpha 16, dropout 0.05, every linear layer of a block."""
-    if not job["settings"].get("lora"):
+    """The job's LoRA; where it says no more, rank 8, alpha 16, dropout 0.05, every linear layer of a
+    block."""
+    wanted = job["settings"].get("lora")
+    if not wanted:
         return None
     import peft
 
-    return peft.LoraConfig(
-        r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
+    own = wanted if isinstance(wanted, dict) else {}
+    usual = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "all-linear"}
+    return peft.LoraConfig(**{**usual, **own}, task_type="CAUSAL_LM")
 
 
 def images(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
@@ -175,6 +178,7 @@ def arguments(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         "save_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
+        **settings.get("arguments", {}),
         "use_cpu": half and not torch.cuda.is_available(),
     }
 
@@ -185,6 +189,7 @@ def datasets_of(job: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {
         side: datasets.Dataset.from_list([{name: row[name] for name in names} for row in rows])
         for side, rows in job["rows"].items()
+        if side != "general"
     }
 
 
