@@ -93,11 +93,10 @@ def dialogues(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
 
 
 def novel(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
-    """Passages of one novelist, about a hundred words each, as plain text."""
-    with gzip.open(
-        data_folder() / "corpus" / "novels_train.txt.gz", "rt", encoding="utf-8"
-    ) as text:
-        words = text.read(1_500_000).split()
+    """Passages of one novel, 110 words each, as plain text."""
+    path = data_folder() / "corpus" / "novels_train.txt.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as text:
+        words = text.read(600_000).split()
     rows = [{"text": " ".join(words[at : at + 110])} for at in range(5000, len(words) - 110, 110)]
     return _language_parts(rows, [row["text"] for row in rows], model, sizes, seed)
 
@@ -105,8 +104,8 @@ def novel(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
 def _language_parts(
     rows: Sequence[Row], texts: Sequence[str], model: Path, sizes: Sequence[int], seed: int
 ) -> TaskParts:
-    """Rows of whole chats of at most 256 tokens, as read and as Holdfast tokenises them, and general
-    passages as it tokenises them."""
+    """Rows of whole chats of at most 256 tokens, as read and as Holdfast tokenises them, and
+    general passages as it tokenises them."""
     chats = _chats(rows, model)
     short = [place for place, chat in enumerate(chats) if chat and len(chat["input_ids"]) <= LENGTH]
     kept = [{"raw": rows[place], "chat": chats[place]} for place in short]

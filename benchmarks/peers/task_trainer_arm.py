@@ -116,8 +116,8 @@ def packed_lines(job: dict[str, Any]) -> int:
 
 
 def lora(job: dict[str, Any]) -> Any:
-    """The job's LoRA; where it says no more, rank 8, alpha 16, dropout 0.05, every linear layer of a
-    block."""
+    """The job's LoRA; where it says no more, rank 8, alpha 16, dropout 0.05, every linear layer of
+    a block."""
     wanted = job["settings"].get("lora")
     if not wanted:
         return None
