@@ -22,6 +22,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_size
 from holdfast.plan.defaults import model_size
+from holdfast.quality.tokens import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
@@ -32,11 +33,6 @@ from holdfast.tasks.lm.scores import answers_of, prediction_columns, sample_of, 
 
 if TYPE_CHECKING:
     from holdfast.models.base import LoadedModel
-
-# Marks around what the loss covers, and for a line break, in an example that is shown.
-OPEN, CLOSE, NEW_LINE = "⟦", "⟧", "↵"
-# Of each part of it.
-SHOWN_CHARACTERS = 240
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -177,31 +173,17 @@ def make_task(
 
 
 def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decision, ...]:
-    """A training row of median length, decoded, with marks around the tokens that the loss covers;
-    of long parts the beginning and the end."""
+    """A training row of median length (``marked_text``)."""
     if not len(examples):
         return ()
     at = int(np.argsort(examples.lengths, kind="stable")[len(examples) // 2])
     line = slice(*examples.offsets[at : at + 2])
     ids, targets = examples.ids[line], examples.targets[line]
-    starts = np.r_[0, np.flatnonzero(np.diff(targets)) + 1]
-    shown = []
-    for start, piece in zip(starts, np.split(ids, starts[1:]), strict=True):
-        text = loaded.tokenizer.decode(piece, skip_special_tokens=False)
-        text = _middle_left_out(text.replace("\n", NEW_LINE))
-        shown.append(f"{OPEN}{text}{CLOSE}" if targets[start] else text)
     because = (
         f"row {examples.rows[at]}: the loss covers the {count_phrase(int(targets.sum()), 'token')} "
         f"of {len(ids)} between {OPEN} and {CLOSE}; {NEW_LINE} is a line break"
     )
-    return (Decision("example", "".join(shown), because),)
-
-
-def _middle_left_out(text: str) -> str:
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    half = SHOWN_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half:]}"
+    return (Decision("example", marked_text(loaded.tokenizer, ids, targets), because),)
 
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:

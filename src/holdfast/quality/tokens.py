@@ -1,0 +1,591 @@
+"""Faults of tokenised rows of a language model: what is masked, trained, cut or lost, whoever made
+them.
+
+A row is its token ids, its labels (−100 where no loss is computed) and which of its tokens the
+model reads. What opens and closes a turn is read off the tokenizer's chat template.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from holdfast.core.records import Finding, Ints, Severity
+from holdfast.core.wording import count_phrase, percent_phrase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Mask = npt.NDArray[np.bool_]
+MASKED = -100
+MAX_ROWS = 1000
+# Marks around what the loss covers, and for a line break, in a row that is shown.
+OPEN, CLOSE, NEW_LINE = "⟦", "⟧", "↵"
+# Of each part of it.
+SHOWN_CHARACTERS = 240
+# Marks of the usual chat templates, which a model knows only if its own template has them.
+TEMPLATE_MARKS = (
+    "<|im_start|>",
+    "<|start_header_id|>",
+    "<start_of_turn>",
+    "[INST]",
+    "<|user|>",
+    "<|assistant|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+)
+# Rows of which this share has the same greatest length are packed or cut into blocks, unless they
+# are chats that begin alike.
+PACKED, SAME_BEGINNING = 0.8, 0.95
+# The first tokens of an answer, after the mark that opens it: a line break or two are not trained.
+FIRST_TOKENS = 4
+# Findings that another one explains.
+CONSEQUENCES = {
+    "labels_shifted": ("end_masked", "end_missing", "answers_untrained", "labels_differ"),
+    "labels_differ": ("end_masked", "end_missing"),
+    "foreign_template": ("end_missing",),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """One row: ``ids`` [n], ``labels`` [n], and which tokens are ``read`` [n] (not padding)."""
+
+    number: int
+    ids: Ints
+    labels: Ints
+    read: Mask
+
+    @property
+    def trained(self) -> Mask:
+        return np.asarray(self.labels != MASKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a tokenizer marks: the ``start`` and ``pad`` tokens, every token that ``ends`` an answer
+    or a text, the ``unknown`` one, the ``size`` of its vocabulary; how the turns of ``user`` and
+    ``assistant`` open, as token ids, each in one or more forms; ``foreign`` template marks, which
+    its template does not have."""
+
+    start: int | None
+    pad: int | None
+    ends: frozenset[int]
+    unknown: int | None
+    size: int
+    user: tuple[tuple[int, ...], ...] = ()
+    assistant: tuple[tuple[int, ...], ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+def token_rows(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
+) -> list[TokenRow]:
+    """At most 1,000 rows, evenly spaced, of ``input_ids`` with ``labels`` (without them every token
+    is trained, as in pretraining) and ``attention_mask`` (without it the padding tokens at both
+    ends are not read)."""
+    step = max(1, -(-len(rows) // MAX_ROWS))
+    found = []
+    for number in range(0, len(rows), step):
+        row = rows[number]
+        ids = np.asarray(row["input_ids"], dtype=np.int64).ravel()
+        given = row.get("labels")
+        labels = ids if given is None else np.asarray(given, dtype=np.int64).ravel()
+        mask = row.get("attention_mask")
+        if mask is not None:
+            read = np.asarray(mask).ravel() > 0
+        else:
+            read = _unpadded(ids, tokenizer.pad_token_id)
+            if tokenizer.pad_token_id == tokenizer.eos_token_id:
+                # What is trained is an end, not padding.
+                read |= labels != MASKED
+        found.append(TokenRow(number, ids, labels, read))
+    return found
+
+
+def _unpadded(ids: Ints, pad: int | None) -> Mask:
+    """Which tokens are not in a run of padding at either end; where padding is the end token, the
+    first of the run at the end is that end."""
+    read = np.ones(len(ids), dtype=bool)
+    others = np.flatnonzero(ids != pad)
+    if pad is None or not len(others):
+        return read
+    read[: others[0]] = False
+    read[others[-1] + 2 :] = False
+    return read
+
+
+def marks_of(tokenizer: PreTrainedTokenizerBase) -> Marks:
+    """What the tokenizer marks, by its special tokens and its chat template."""
+    ends = {tokenizer.eos_token_id} - {None}
+    opening = _openings(tokenizer)
+    template = str(tokenizer.chat_template or "")
+    foreign = tuple(mark for mark in TEMPLATE_MARKS if template and mark not in template)
+    if opening is not None:
+        ends |= set(_ids(tokenizer, opening.closing)[:1])
+    return Marks(
+        tokenizer.bos_token_id,
+        tokenizer.pad_token_id,
+        frozenset(int(one) for one in ends if one is not None),
+        tokenizer.unk_token_id,
+        len(tokenizer),
+        _forms(tokenizer, opening.user) if opening else (),
+        _forms(tokenizer, opening.assistant) if opening else (),
+        # In zephyr's template the roles are filled in.
+        tuple(mark for mark in foreign if not (opening and mark in opening.text)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Openings:
+    """The texts that open a turn of the user and of the assistant, the one that closes an answer,
+    and the whole rendered ``text``."""
+
+    user: str
+    assistant: str
+    closing: str
+    text: str
+
+
+ASKED, ANSWERED, ASKED_AGAIN, ANSWERED_AGAIN = "Qa1q", "Za2z", "Qb3q", "Zb4z"
+
+
+def _openings(tokenizer: PreTrainedTokenizerBase) -> _Openings | None:
+    """How the chat template opens and closes turns; ``None`` where it has none, or one that does
+    not keep the turns apart."""
+    if not tokenizer.chat_template:
+        return None
+    said = (ASKED, ANSWERED, ASKED_AGAIN, ANSWERED_AGAIN)
+    roles = ("user", "assistant") * 2
+    turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        asked = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
+        opened = str(
+            tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+        )
+    # A template raises errors of its own.
+    except Exception:
+        return None
+    places = [text.find(one) for one in said]
+    if -1 in places or places != sorted(places):
+        return None
+    after_answer = text[places[1] + len(ANSWERED) : places[2]]
+    before_answer = text[places[2] + len(ASKED_AGAIN) : places[3]]
+    closing = text[places[3] + len(ANSWERED_AGAIN) :]
+    # Some close with a line break more at the end.
+    if not after_answer.startswith(closing):
+        closing = closing.strip()
+    user = after_answer.removeprefix(closing).strip()
+    assistant = opened.removeprefix(asked).strip() if opened.startswith(asked) else ""
+    return _Openings(user, assistant or before_answer.strip(), closing.strip(), text)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return found
+
+
+def _forms(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[tuple[int, ...], ...]:
+    """The ids of an opening as it may stand in a row: at the beginning, after a space, after a line
+    break."""
+    if not text:
+        return ()
+    alone = tuple(_ids(tokenizer, text))
+    found = {alone}
+    for before in (" ", "\n", "\n\n"):
+        ids, lead = tuple(_ids(tokenizer, before + text)), tuple(_ids(tokenizer, before))
+        found.add(ids[len(lead) :] if ids[: len(lead)] == lead else ids)
+    return tuple(sorted(found, key=len))
+
+
+def _places(ids: Ints, forms: Sequence[tuple[int, ...]]) -> dict[int, int]:
+    """Where one of the forms stands: its first place → the place after it."""
+    found: dict[int, int] = {}
+    for form in forms:
+        if not form or len(form) > len(ids):
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(ids, len(form))
+        for at in np.flatnonzero((windows == np.asarray(form)).all(axis=1)).tolist():
+            found[at] = at + len(form)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """All rows with the tokenizer's marks and the places of their turns."""
+
+    rows: Sequence[TokenRow]
+    marks: Marks
+    turns: Sequence[Sequence[tuple[int, int, str]]]
+    texts: Sequence[str]
+    longest: int
+    packed: bool
+
+    def is_cut(self, index: int) -> bool:
+        """Whether a row has the greatest length, and may be cut there."""
+        return int(self.rows[index].read.sum()) == self.longest
+
+
+def _turns(row: TokenRow, marks: Marks) -> list[tuple[int, int, str]]:
+    """The openings in a row, in order: place, place after it, role."""
+    found = [
+        (at, end, role)
+        for role, forms in (("user", marks.user), ("assistant", marks.assistant))
+        for at, end in _places(row.ids, forms).items()
+    ]
+    return sorted(found)
+
+
+def _nothing_trained(all_rows: _Rows) -> Iterator[int]:
+    return (i for i, row in enumerate(all_rows.rows) if not (row.trained & row.read).any())
+
+
+def _padding_trained(all_rows: _Rows) -> Iterator[int]:
+    pad, ends = all_rows.marks.pad, all_rows.marks.ends
+    for i, row in enumerate(all_rows.rows):
+        is_pad = ~row.read if pad is None or pad in ends else ~row.read | (row.ids == pad)
+        if (row.trained & is_pad).any():
+            yield i
+
+
+def _outside(all_rows: _Rows) -> Iterator[int]:
+    size = all_rows.marks.size
+    return (i for i, row in enumerate(all_rows.rows) if (row.ids >= size).any())
+
+
+def _unknown(all_rows: _Rows) -> Iterator[int]:
+    unknown, ends = all_rows.marks.unknown, all_rows.marks.ends
+    if unknown is None or unknown in (*ends, all_rows.marks.start, all_rows.marks.pad):
+        return
+    for i, row in enumerate(all_rows.rows):
+        if row.read.any() and (row.ids[row.read] == unknown).mean() > 0.02:
+            yield i
+
+
+def _shifted(row: TokenRow) -> bool:
+    trained = np.flatnonzero(row.trained[:-1])
+    if not len(trained):
+        return False
+    next_, same = (
+        row.labels[trained] == row.ids[trained + 1],
+        row.labels[trained] == row.ids[trained],
+    )
+    return bool(next_.mean() > 0.9 and same.mean() < 0.5)
+
+
+def _labels_shifted(all_rows: _Rows) -> Iterator[int]:
+    return (i for i, row in enumerate(all_rows.rows) if _shifted(row))
+
+
+def _labels_differ(all_rows: _Rows) -> Iterator[int]:
+    for i, row in enumerate(all_rows.rows):
+        trained = row.trained & row.read
+        if trained.any() and not _shifted(row) and (row.labels != row.ids)[trained].mean() > 0.05:
+            yield i
+
+
+def _double_start(all_rows: _Rows) -> Iterator[int]:
+    start = all_rows.marks.start
+    for i, row in enumerate(all_rows.rows):
+        first = row.ids[row.read][:2]
+        if start is not None and len(first) == 2 and (first == start).all():
+            yield i
+
+
+def _foreign_template(all_rows: _Rows) -> Iterator[int]:
+    for i, text in enumerate(all_rows.texts):
+        if any(mark in text for mark in all_rows.marks.foreign):
+            yield i
+
+
+def _prompt_trained(all_rows: _Rows) -> Iterator[int]:
+    for i, (row, turns) in enumerate(zip(all_rows.rows, all_rows.turns, strict=True)):
+        ends = [end for _, end, role in turns if role == "user" and end < len(row.ids)]
+        if any(row.trained[end] for end in ends):
+            yield i
+
+
+def _turns_lost(all_rows: _Rows) -> Iterator[int]:
+    for i, turns in enumerate(all_rows.turns):
+        pairs = list(itertools.pairwise(turns))
+        repeated = any(one[2] == other[2] for one, other in pairs)
+        # A template that opens an answer as it closes the question has an empty one.
+        empty = any(one[2] == "assistant" and other[0] <= one[1] for one, other in pairs)
+        unanswered = turns and turns[-1][2] == "user" and not all_rows.is_cut(i)
+        if turns and (repeated or empty or turns[0][2] == "assistant" or unanswered):
+            yield i
+
+
+def _answers_untrained(all_rows: _Rows) -> Iterator[int]:
+    for i, (row, turns) in enumerate(zip(all_rows.rows, all_rows.turns, strict=True)):
+        stops = [*(at for at, _, _ in turns[1:]), len(row.ids)]
+        learned = [
+            bool(row.trained[end : min(end + FIRST_TOKENS, stop)].any())
+            for (_, end, role), stop in zip(turns, stops, strict=False)
+            if role == "assistant" and end < stop
+        ]
+        if any(learned) and not all(learned):
+            yield i
+
+
+def _answers_cut(all_rows: _Rows) -> Iterator[int]:
+    if all_rows.packed:
+        return
+    for i, row in enumerate(all_rows.rows):
+        places = np.flatnonzero(row.read)
+        if not len(places) or not all_rows.is_cut(i):
+            continue
+        last = places[-1]
+        if row.trained[last] and int(row.ids[last]) not in all_rows.marks.ends:
+            yield i
+
+
+def _end_places(row: TokenRow, marks: Marks) -> Mask:
+    return np.isin(row.ids, list(marks.ends))
+
+
+def _end_masked(all_rows: _Rows) -> Iterator[int]:
+    """An end token right after what is trained, and itself not trained."""
+    if all_rows.packed:
+        return
+    for i, row in enumerate(all_rows.rows):
+        ends, trained = _end_places(row, all_rows.marks), row.trained
+        after = np.flatnonzero(trained[:-1] & ~trained[1:]) + 1
+        if len(after) and ends[after].any() and not (ends & trained & row.read).any():
+            yield i
+
+
+def _end_missing(all_rows: _Rows) -> Iterator[int]:
+    """Nothing trained is an end token, and none follows."""
+    if all_rows.packed:
+        return
+    masked = set(_end_masked(all_rows))
+    for i, row in enumerate(all_rows.rows):
+        trained = row.trained & row.read
+        if not trained.any() or i in masked or all_rows.is_cut(i):
+            continue
+        if not (_end_places(row, all_rows.marks) & trained).any():
+            yield i
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCheck:
+    """A check: the rows with the fault, from which ``share`` of all rows on it is a finding, and
+    the words."""
+
+    name: str
+    find: Callable[[_Rows], Iterator[int]]
+    share: float
+    severity: Severity
+    because: str
+    remedy: str
+
+
+CHECKS = (
+    TokenCheck(
+        "nothing_trained",
+        _nothing_trained,
+        0.0,
+        "error",
+        "every label is −100: no loss is computed, so nothing is learned from it",
+        "Find out why the answer is masked: it may be cut off, or the template's answer mark may "
+        "not be the one that the collator searches for.",
+    ),
+    TokenCheck(
+        "padding_trained",
+        _padding_trained,
+        0.0,
+        "error",
+        "the loss covers padding",
+        "Set the labels of padding to −100.",
+    ),
+    TokenCheck(
+        "ids_outside_vocabulary",
+        _outside,
+        0.0,
+        "error",
+        "a token id is not in the tokenizer's vocabulary",
+        "Tokenise with this model's tokenizer.",
+    ),
+    TokenCheck(
+        "unknown_tokens",
+        _unknown,
+        0.05,
+        "warn",
+        "more than 2 % of the tokens are the unknown token",
+        "Tokenise with this model's tokenizer, or choose a model for this language.",
+    ),
+    TokenCheck(
+        "labels_shifted",
+        _labels_shifted,
+        0.02,
+        "error",
+        "a label is the next token, but the model shifts the labels itself: it would learn to "
+        "predict the token after the next",
+        "Give labels equal to input_ids, with −100 where no loss is computed.",
+    ),
+    TokenCheck(
+        "labels_differ",
+        _labels_differ,
+        0.02,
+        "error",
+        "labels differ from the tokens at their place",
+        "Give labels equal to input_ids, with −100 where no loss is computed.",
+    ),
+    TokenCheck(
+        "double_start",
+        _double_start,
+        0.05,
+        "warn",
+        "it begins with two start tokens: the template and the tokenizer each add one",
+        "Tokenise rendered chats with add_special_tokens=False.",
+    ),
+    TokenCheck(
+        "foreign_template",
+        _foreign_template,
+        0.05,
+        "warn",
+        "it has marks of a chat template that is not this tokenizer's",
+        "Render the chats with tokenizer.apply_chat_template.",
+    ),
+    TokenCheck(
+        "prompt_trained",
+        _prompt_trained,
+        0.05,
+        "warn",
+        "the loss covers what the user says, so the model also learns to write questions",
+        "Set the labels of everything but the answers to −100 (TRL: assistant_only_loss, or "
+        "completion_only_loss).",
+    ),
+    TokenCheck(
+        "turns_lost",
+        _turns_lost,
+        0.05,
+        "warn",
+        "turns are missing: two of the same role follow one another, an answer has no question, or "
+        "the last question has no answer",
+        "Look at how the turns are read and how long rows are cut.",
+    ),
+    TokenCheck(
+        "answers_untrained",
+        _answers_untrained,
+        0.05,
+        "warn",
+        "the loss covers some of its answers, and others not",
+        "Train all answers, unless only some of them are good.",
+    ),
+    TokenCheck(
+        "answers_cut",
+        _answers_cut,
+        0.02,
+        "warn",
+        "the answer is cut off at the greatest length, without an end token",
+        "Raise the maximum length, or leave such rows out.",
+    ),
+    TokenCheck(
+        "end_masked",
+        _end_masked,
+        0.05,
+        "error",
+        "the end token after the answer has the label −100, so the model never learns to stop; "
+        "often because the padding token is the end token, and a collator masks all padding",
+        "Use another padding token, or mask padding by the attention mask.",
+    ),
+    TokenCheck(
+        "end_missing",
+        _end_missing,
+        0.05,
+        "warn",
+        "no end token follows the trained text, so the model does not learn to stop",
+        "End each answer with the tokenizer's end token, or with that of the chat template.",
+    ),
+)
+
+
+def check_tokens(
+    rows: Sequence[TokenRow], tokenizer: PreTrainedTokenizerBase
+) -> tuple[Finding, ...]:
+    """The faults of these rows, each with a decoded example; none for sound rows.
+
+    The rows are those of ``token_rows``. A fault is a finding where the share of rows that have it
+    exceeds the check's threshold, so that single odd rows are none.
+    """
+    if not rows:
+        return ()
+    marks = marks_of(tokenizer)
+    lengths = np.array([int(row.read.sum()) for row in rows])
+    longest = int(lengths.max())
+    turns = [_turns(row, marks) for row in rows]
+    needs_texts = bool(marks.foreign)
+    all_rows = _Rows(
+        rows,
+        marks,
+        turns,
+        [_decoded(tokenizer, row.ids[row.read]) if needs_texts else "" for row in rows],
+        longest,
+        bool((lengths == longest).mean() >= PACKED) and not _are_chats(rows, turns),
+    )
+    found = {check.name: list(check.find(all_rows)) for check in CHECKS}
+    shown = {
+        check.name
+        for check in CHECKS
+        if found[check.name] and len(found[check.name]) / len(rows) > check.share
+    }
+    hidden = {name for one in shown for name in CONSEQUENCES.get(one, ())}
+    return tuple(
+        _finding(check, [rows[i] for i in found[check.name]], len(rows), tokenizer)
+        for check in CHECKS
+        if check.name in shown - hidden
+    )
+
+
+def _are_chats(rows: Sequence[TokenRow], turns: Sequence[Sequence[object]]) -> bool:
+    """Whether rows are chats from their beginning, and no blocks cut out of them."""
+    firsts = [int(row.ids[row.read][0]) for row in rows if row.read.any()]
+    if not firsts or sum(map(bool, turns)) < len(rows) / 2:
+        return False
+    return max(map(firsts.count, set(firsts))) >= SAME_BEGINNING * len(rows)
+
+
+def _finding(
+    check: TokenCheck, faulty: Sequence[TokenRow], total: int, tokenizer: PreTrainedTokenizerBase
+) -> Finding:
+    share = len(faulty) / total
+    example = faulty[len(faulty) // 2]
+    because = (
+        f"in {count_phrase(len(faulty), 'row')} of {total:,} ({percent_phrase(share, 1)}) "
+        f"{check.because}. Row {example.number}: "
+        f"{marked_text(tokenizer, example.ids, example.trained & example.read)}"
+    )
+    numbers = tuple(row.number for row in faulty)
+    return Finding(check.name, check.severity, share, len(faulty), numbers, because, check.remedy)
+
+
+def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Ints) -> str:
+    return str(tokenizer.decode(ids[ids < len(tokenizer)].tolist(), skip_special_tokens=False))
+
+
+def marked_text(tokenizer: PreTrainedTokenizerBase, ids: Ints, trained: Mask) -> str:
+    """A row as text, with marks around the tokens that the loss covers; of long parts the beginning
+    and the end."""
+    if not len(ids):
+        return ""
+    starts = np.r_[0, np.flatnonzero(np.diff(trained)) + 1]
+    shown = []
+    for start, piece in zip(starts, np.split(ids, starts[1:]), strict=True):
+        text = _middle_left_out(_decoded(tokenizer, piece).replace("\n", NEW_LINE))
+        shown.append(f"{OPEN}{text}{CLOSE}" if trained[start] else text)
+    return "".join(shown)
+
+
+def _middle_left_out(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    half = SHOWN_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
