@@ -82,6 +82,7 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
     assert any(f"a copy of {size:,.1f} MB" in line for line in lines)
     assert [s.step for s in guard.history] == [0, 2, 4]
     assert any("next tokens" in line for line in lines)
+    assert not any("Warning" in line for line in lines)
     # LoRA begins as nothing, and the first state is the one that was chosen.
     assert all((p == 0).all() for n, p in made.model.named_parameters() if "lora_B" in n)
     made.model.eval()
@@ -89,6 +90,48 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
         batch = made.data_collator([row])
         with torch.no_grad():
             assert float(made.model(**batch).loss) == pytest.approx(loss, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_faults_of_a_language_models_rows_are_told_before_the_first_step(
+    trainer: Any, tiny_llama: Path, lines: list[str]
+) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling
+
+    words = AutoTokenizer.from_pretrained(tiny_llama)
+    words.pad_token = words.eos_token
+    ids = [
+        [*words(f"tell {i % 7} " * (1 + i % 3))["input_ids"], words.eos_token_id] for i in range(40)
+    ]
+    rows = Dataset.from_dict({"input_ids": ids})
+
+    def made(out: str, collator: Any, guard: Guard | None) -> Any:
+        torch.manual_seed(0)
+        found = trainer(
+            *([guard.callback()] if guard else []),
+            out=out,
+            model=AutoModelForCausalLM.from_pretrained(tiny_llama),
+            train_dataset=rows,
+            eval_dataset=rows,
+            data_collator=collator,
+            eval_strategy="no",
+            max_steps=2,
+        )
+        found.processing_class = words
+        return found
+
+    masking = DataCollatorForLanguageModeling(words, mlm=False)
+    watched = made("a", masking, Guard(policy="off", looks=1, say=lines.append))
+    watched.train()
+    (told,) = [line for line in lines if "Warning" in line]
+    assert "training rows, end missing" in told or "training rows, end masked" in told
+    assert "⟦" in told
+    # What is said of the rows changes nothing of the run.
+    plain = made("b", masking, None)
+    plain.train()
+    assert same(weights(watched.model), weights(plain.model))
 
 
 @pytest.mark.slow

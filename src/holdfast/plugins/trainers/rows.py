@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ import torch
 from transformers import Trainer
 
 from holdfast.core.errors import DataError
-from holdfast.core.records import Decision, Ints
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
 from holdfast.plugins.trainers.foreign import user_code
-from holdfast.plugins.trainers.losses import Formula, find_formula, losses_only
+from holdfast.plugins.trainers.losses import NEXT_TOKENS, Formula, find_formula, losses_only
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
+from holdfast.quality.tokens import check_tokens, token_rows
 from holdfast.tasks.generation.losses import IGNORED
 from holdfast.training.plan import INFORMATIVE_PROBE_ROWS, MOST_PROBE_ROWS
 from holdfast.training.task import Measurements
@@ -165,6 +167,9 @@ def _text_of(value: Any) -> str | None:
 
 
 MIN_FULL_SHARE = 0.5
+# Training rows of a language model that are checked before the first step, and what of them.
+CHECKED_ROWS = 200
+TOKEN_NAMES = ("input_ids", "labels", "attention_mask")
 
 
 class LoaderRows:
@@ -175,10 +180,17 @@ class LoaderRows:
         self.collate = loader.collate_fn
         self.positions = np.arange(len(loader.dataset)) if positions is None else positions
 
+    def spread(self, count: int) -> LoaderRows:
+        """At most ``count`` of the rows, spread over the set."""
+        at = np.unique(np.linspace(0, len(self.positions) - 1, count).astype(int))
+        fewer = copy.copy(self)
+        fewer.positions = self.positions[at]
+        return fewer
+
     def spread_batch(self, size: int) -> tuple[int, Any]:
         """One batch of rows spread over the set, which may be sorted by class."""
-        at = np.unique(np.linspace(0, len(self.positions) - 1, size).astype(int))
-        return len(at), self._batch(self.positions[at])
+        positions = self.spread(size).positions
+        return len(positions), self._batch(positions)
 
     def batches(self, size: int) -> Iterator[tuple[int, Any]]:
         """Batches of up to ``size`` rows in order, each with its number of rows."""
@@ -238,10 +250,33 @@ class TrainerRows:
         ):
             because = self._find_formula()
             self.n_copied = count_copied_rows(train_loader.dataset, loader.dataset)
+            faults = self._token_faults()
         loss_source = (
             f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
         )
         guard.promise(Decision("losses of rows", loss_source, because))
+        for one in faults:
+            what = f"training rows, {one.check.replace('_', ' ')}"
+            guard.promise(Decision(what, f"Warning: {one.because}", one.remedy))
+
+    def _token_faults(self) -> tuple[Finding, ...]:
+        """Faults of the training rows of a language model, as its collator makes them: what is
+        masked, trained, cut or lost (``quality/tokens.py``)."""
+        tokenizer: Any = getattr(self.trainer, "processing_class", None)
+        writes = self.formula is not None and self.formula.name == NEXT_TOKENS
+        if not writes or not hasattr(tokenizer, "apply_chat_template"):
+            return ()
+        sample = self._probe.spread(CHECKED_ROWS)
+        collated = [
+            {name: value[0].tolist() for name, value in dict(batch).items() if name in TOKEN_NAMES}
+            for _, batch in sample.batches(1)
+        ]
+        rows = token_rows(collated, tokenizer)
+        numbered = [
+            replace(row, number=int(number))
+            for row, number in zip(rows, sample.positions, strict=True)
+        ]
+        return check_tokens(numbered, tokenizer)
 
     @property
     def classes(self) -> tuple[str, ...]:
