@@ -267,6 +267,19 @@ def run_one(cell: Cell) -> dict[str, Any]:
     return {"found": found, "named": named, "rows": len(rows), "seconds": round(seconds, 3)}
 
 
+def finding(lines: Lines) -> str:
+    planted = [line for line in lines if line["named"] is not None]
+    sound = [line for line in lines if line["named"] is None]
+    if not planted or not sound:
+        return ""
+    named = share(sum(bool(line["named"]) for line in planted), len(planted))
+    alarms = sum(bool(line["found"]) for line in sound)
+    return (
+        f"Of {len(planted)} planted faults {named} are named. Of {len(sound)} sound sets {alarms} "
+        "give an alarm."
+    )
+
+
 def main() -> None:
     run_cells(NAME, cells(), run_one)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from holdfast.data.chats.turns import NAMED_TEMPLATES
-from holdfast.quality.tokens import CHECKS, CLOSE, OPEN, check_tokens, token_rows
+from holdfast.quality.tokens import CHECKS, CLOSE, OPEN, check_tokens, spread, token_rows
 
 TEMPLATES = ("chatml", "llama2", "llama3", "zephyr")
 
@@ -104,7 +104,7 @@ def test_rows_without_labels_train_every_token_and_few_rows_are_taken_evenly(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(merging_llama)
-    rows = token_rows([{"input_ids": [5, 6, 7]}] * 2500, tokenizer)
+    rows = spread(token_rows([{"input_ids": [5, 6, 7]}] * 2500, tokenizer))
     assert [row.number for row in rows] == list(range(0, 2500, 3))
     assert rows[0].trained.all()
     assert check_tokens([], tokenizer) == ()

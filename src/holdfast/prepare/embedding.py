@@ -120,7 +120,9 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
     name = model.name_or_embedded
     purpose = purpose_of(name, model.revision)
     if purpose not in ("encoder", None):
-        because = f"comparing texts by their vectors needs an encoder, and {name} is for {purpose}"
+        because = (
+            f"comparing texts by their vectors needs an encoder, and {name} is none ({purpose})"
+        )
         decisions, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
     is_own = name == model.name_or_embedded
     options = LoadOptions(seed=recipe.seed)

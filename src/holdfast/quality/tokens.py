@@ -86,13 +86,11 @@ class Marks:
 def token_rows(
     rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase
 ) -> list[TokenRow]:
-    """At most 1,000 rows, evenly spaced, of ``input_ids`` with ``labels`` (without them every token
-    is trained, as in pretraining) and ``attention_mask`` (without it the padding tokens at both
-    ends are not read)."""
-    step = max(1, -(-len(rows) // MAX_ROWS))
+    """Rows of ``input_ids`` with ``labels`` (without them every token is trained, as in
+    pretraining) and ``attention_mask`` (without it the padding tokens at both ends are not
+    read)."""
     found = []
-    for number in range(0, len(rows), step):
-        row = rows[number]
+    for number, row in enumerate(rows):
         ids = np.asarray(row["input_ids"], dtype=np.int64).ravel()
         given = row.get("labels")
         labels = ids if given is None else np.asarray(given, dtype=np.int64).ravel()
@@ -106,6 +104,11 @@ def token_rows(
                 read |= labels != MASKED
         found.append(TokenRow(number, ids, labels, read))
     return found
+
+
+def spread(rows: Sequence[TokenRow]) -> Sequence[TokenRow]:
+    """At most 1,000 of the rows, evenly spaced."""
+    return rows[:: max(1, -(-len(rows) // MAX_ROWS))]
 
 
 def _unpadded(ids: Ints, pad: int | None) -> Mask:
@@ -513,7 +516,7 @@ def check_tokens(
 ) -> tuple[Finding, ...]:
     """The faults of these rows, each with a decoded example; none for sound rows.
 
-    The rows are those of ``token_rows``. A fault is a finding where the share of rows that have it
+    A fault is a finding where the share of rows that have it
     exceeds the check's threshold, so that single odd rows are none.
     """
     if not rows:

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from holdfast.analyses.audit.tokenized import is_tokenized, read_tokenized
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import (
+    DECODER_TASKS,
     ENCODER_DECODER_TASKS,
     GENERATIVE_TASKS,
     IMAGE_TASKS,
@@ -75,6 +77,8 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     for source in (data.path, data.valid, data.test, data.unlabelled, *against):
         if source is not None:
             refuse_missing(source)
+    if is_tokenized(str(data.path), data):
+        return _tokenized(recipe, against, names)
     recipe, task_decisions = resolve_task_from_rows(recipe)
     notify(*task_decisions)
     table = _source(recipe)
@@ -97,6 +101,28 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     pool = _unlabelled(recipe, table, paths["source"], names)
     table = replace(table, source=names.get(paths["source"], table.source))
     return AuditRows(recipe, table, splits, named, other_columns, missing_columns, empty, pool)
+
+
+def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
+    """The rows of a source of token ids, and others of the kind to compare them with."""
+    data, model = recipe.data, recipe.model.name
+
+    def read(path: str) -> Table:
+        found = read_tokenized(path, data, model)
+        return replace(found, source=names.get(path, found.source))
+
+    recipe = recipe.model_copy(update={"task": DECODER_TASKS[0]})
+    table = read(str(data.path))
+    because = f"they are token ids, decoded by the tokenizer of {model}"
+    notify(*table.decisions, Decision("rows", "tokenised", because, prominent=True))
+    paths, decisions = given_files(data, task_definition(recipe.task))
+    notify(*decisions)
+    splits = {name: read(path) for name, path in paths.items()}
+    against_tables = {names.get(path, path): read(path) for path in dict.fromkeys(against)}
+    every = ("source", *splits, *against_tables)
+    missing = dict.fromkeys(every, "tokenised rows have no other columns")
+    columns = dict.fromkeys(every, OtherColumns())
+    return AuditRows(recipe, table, splits, against_tables, columns, missing)
 
 
 def _refuse_itself(source: str, against: Sequence[str]) -> None:

@@ -1,0 +1,98 @@
+"""Tokenised rows of a language model, made by anybody, as rows of an audit: decoded, for the checks
+of texts, and with the faults of their tokens and labels (``quality/tokens.py``)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
+from holdfast.data.chats.chat import chats_from_prompts
+from holdfast.data.source import read_first_batch, read_source
+from holdfast.data.table import Table
+from holdfast.models.loading.checks import loading
+from holdfast.models.loading.packaged import packaged_folder
+from holdfast.quality.tokens import check_tokens, spread, token_rows
+from holdfast.recipe import DataPart
+
+IDS = "input_ids"
+NAMES = (IDS, "labels", "attention_mask")
+
+
+def is_tokenized(path: str, data: DataPart) -> bool:
+    """Whether the source holds token ids."""
+    return IDS in read_first_batch(path, data.encoding, data.config).names
+
+
+def read_tokenized(path: str, data: DataPart, model: str) -> Table:
+    """The rows of a tokenised source, decoded by the tokenizer of ``model``, with the findings on
+    their tokens and labels.
+
+    Raises ``RecipeError`` where no model is named, ``ModelError`` where it has no readable
+    tokenizer, and ``DataError`` for rows that are not token ids.
+    """
+    if model == EMBEDDED:
+        rule = "is needed to decode them: the rows hold token ids (input_ids)"
+        remedy = f"Name the model: --set model.name={SMOLLM2}, a folder, or a model of the hub."
+        raise RecipeError("model.name", rule, None, remedy)
+    tokenizer = _tokenizer(model)
+    raw = read_source(path, data.encoding, data.config)
+    columns = {name: raw.table[name].to_pylist() for name in NAMES if name in raw.names}
+    rows = [
+        {name: _numbers(path, number, name, cells[number]) for name, cells in columns.items()}
+        for number in range(len(raw))
+    ]
+    for number, row in enumerate(rows):
+        sizes = {name: len(cells) for name, cells in row.items() if cells is not None}
+        if len(set(sizes.values())) > 1:
+            rule = f"has lists of different lengths in row {number}"
+            raise DataError(path, rule, sizes, "Give a label and a mask for each token.")
+    found = token_rows(rows, tokenizer)
+    texts = [
+        str(
+            tokenizer.decode(
+                one.ids[one.read & (one.ids < len(tokenizer))].tolist(), skip_special_tokens=True
+            )
+        )
+        for one in found
+    ]
+    # A template's own beginning, such as its system message, is nobody's text.
+    shared = _common_beginning(texts) if len(texts) > 1 else 0
+    table = chats_from_prompts([text[shared:] for text in texts], like="text")
+    findings = check_tokens(spread(found), tokenizer)
+    return replace(table, source=raw.source, findings=findings, decisions=raw.decisions)
+
+
+def _common_beginning(texts: Sequence[str]) -> int:
+    """How many characters all texts have in common at their beginning: those that the first and the
+    last in order have."""
+    pairs = zip(min(texts), max(texts), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    name = str(packaged_folder(model)) if model in PACKAGED_MODELS else model
+    with loading(model, "has no tokenizer that can be read", "Name the model of these rows."):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+
+
+def _numbers(path: str, row: int, name: str, cell: object) -> Any:
+    """The whole numbers in a cell, which holds a list; ``None`` for labels or a mask that is
+    missing."""
+    if cell is None and name != IDS:
+        return None
+    try:
+        found = json.loads(str(cell))
+    except ValueError:
+        found = None
+    whole = isinstance(found, list) and all(type(one) is int for one in found)
+    if not whole or (name == IDS and any(one < 0 for one in found)):
+        rule = f"holds no list of token ids in row {row}, column {name}"
+        raise DataError(path, rule, str(cell)[:60], "Give lists of whole numbers, one a row.")
+    return found

@@ -1,0 +1,120 @@
+"""``holdfast audit`` of rows that somebody has tokenised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+MASKED = -100
+
+
+@pytest.fixture
+def tokenizer(merging_llama: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(merging_llama)
+
+
+def rows_of(tokenizer: Any, ended: bool) -> list[dict[str, Any]]:
+    """Questions, masked, with answers of different lengths."""
+    rows = []
+    for i in range(40):
+        asked = tokenizer(f"ask {i} and {i * i}: ", add_special_tokens=False)["input_ids"]
+        said = tokenizer(f"a film was {i} good " * (1 + i % 4), add_special_tokens=False)
+        answer = [*said["input_ids"], *([tokenizer.eos_token_id] if ended else [])]
+        labels = [*[MASKED] * len(asked), *answer]
+        rows.append({"input_ids": [*asked, *answer], "labels": labels})
+    return rows
+
+
+def audit(holdfast: Any, path: Path, model: Path | None, *more: object) -> Any:
+    named = () if model is None else ("--set", f"model.name={model}")
+    done = holdfast("audit", path, *named, "--set", "audit.rows=0", "--json", *more)
+    return json.loads(done.out) if done.code == 0 else done
+
+
+def names(document: dict[str, Any]) -> set[str]:
+    return {one["check"] for one in document["findings"]}
+
+
+def test_sound_rows_pass_and_a_fault_is_named_with_a_row(
+    tokenizer: Any, merging_llama: Path, tmp_path: Path, holdfast: Any
+) -> None:
+    sound, faulty = tmp_path / "sound.parquet", tmp_path / "faulty.jsonl"
+    parquet.write_table(pa.Table.from_pylist(rows_of(tokenizer, True)), sound)
+    faulty.write_text("\n".join(map(json.dumps, rows_of(tokenizer, False))))
+    good, bad = (audit(holdfast, path, merging_llama) for path in (sound, faulty))
+    assert good["task"] == bad["task"] == "causal-lm"
+    assert good["rows"] == 40
+    assert "end_missing" not in names(good)
+    (found,) = [one for one in bad["findings"] if one["check"] == "end_missing"]
+    assert found["count"] >= 29
+    assert "⟦" in found["because"]
+
+
+def test_rows_that_are_also_among_the_test_rows_are_named(
+    tokenizer: Any, merging_llama: Path, tmp_path: Path, holdfast: Any
+) -> None:
+    train, test = tmp_path / "train.parquet", tmp_path / "test.parquet"
+    rows = rows_of(tokenizer, True)
+    parquet.write_table(pa.Table.from_pylist(rows), train)
+    parquet.write_table(pa.Table.from_pylist(rows[:5]), test)
+    found = audit(holdfast, train, merging_llama, "--against", test)
+    assert "leaks" in names(found) or found["leaks"]
+
+
+def broken_ids(rows: list[dict[str, Any]]) -> None:
+    rows[3]["input_ids"] = "no ids"
+
+
+def broken_length(rows: list[dict[str, Any]]) -> None:
+    rows[3]["labels"] = rows[3]["labels"][:-1]
+
+
+def negative(rows: list[dict[str, Any]]) -> None:
+    rows[3]["input_ids"][0] = -1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (broken_ids, "holds no list of token ids in row 3"),
+        (negative, "holds no list of token ids in row 3"),
+        (broken_length, "has lists of different lengths in row 3"),
+    ],
+)
+def test_rows_that_are_no_tokens_are_refused(
+    tokenizer: Any,
+    merging_llama: Path,
+    tmp_path: Path,
+    holdfast: Any,
+    damage: Callable[[list[dict[str, Any]]], None],
+    message: str,
+) -> None:
+    rows = rows_of(tokenizer, True)
+    damage(rows)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    done = audit(holdfast, path, merging_llama)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_model_must_be_named_and_have_a_tokenizer(
+    tokenizer: Any, tmp_path: Path, holdfast: Any
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows_of(tokenizer, True))))
+    done = audit(holdfast, path, None)
+    assert done.code == 2
+    assert "--set model.name=" in done.err
+    (tmp_path / "empty").mkdir()
+    done = audit(holdfast, path, tmp_path / "empty")
+    assert done.code == 2
+    assert "has no tokenizer that can be read" in done.err
