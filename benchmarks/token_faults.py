@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, grid, run_cells
+from claims import Claim, Lines, runs, share, table
 from peers.rows import data_folder
 
 from holdfast.core.records import Finding
@@ -267,17 +268,46 @@ def run_one(cell: Cell) -> dict[str, Any]:
     return {"found": found, "named": named, "rows": len(rows), "seconds": round(seconds, 3)}
 
 
+def planted(lines: Lines) -> Lines:
+    return [line for line in lines if line["named"] is not None]
+
+
 def finding(lines: Lines) -> str:
-    planted = [line for line in lines if line["named"] is not None]
-    sound = [line for line in lines if line["named"] is None]
-    if not planted or not sound:
+    faulty, sound = planted(lines), [line for line in lines if line["named"] is None]
+    if not faulty or not sound:
         return ""
-    named = share(sum(bool(line["named"]) for line in planted), len(planted))
-    alarms = sum(bool(line["found"]) for line in sound)
+    named = share(sum(bool(one["named"]) for one in faulty), len(faulty), long=True)
+    alarms = share(sum(bool(one["found"]) for one in sound), len(sound), long=True)
+    slowest = max(line["seconds"] for line in lines)
     return (
-        f"Of {len(planted)} planted faults {named} are named. Of {len(sound)} sound sets {alarms} "
-        "give an alarm."
+        f"Planted faults that are named: {named}; sound sets with a false alarm: {alarms}. 1,000 "
+        f"rows take at most {slowest:.1f} s."
     )
+
+
+def named_share(lines: Lines) -> str:
+    return share(sum(bool(one["named"]) for one in lines), len(lines))
+
+
+CLAIM = Claim(
+    NAME,
+    "Data",
+    "Faults of tokenised rows",
+    """\
+1,000 real instructions as chats (one or two questions each), by five tokenizers: SmolLM2's, and
+GPT-2's with the chat templates of ChatML, Llama 2, Llama 3 and Zephyr, whose marks are added to it.
+Each of twelve faults is planted in all rows and in a third of them ("answers cut": at most four
+fifths). Sound sets: both kinds of chats, half of the rows padded; plain texts; packed blocks.""",
+    cells,
+    finding,
+    [
+        lambda lines: table({"fault": "Fault"}, {"Sets": runs, "Named, %": named_share})(
+            planted(lines)
+        )
+    ],
+    "The rules were made on the same tokenizers and rows: other templates may hide or imitate a "
+    "fault. A set has one fault at a time.",
+)
 
 
 def main() -> None:
