@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from holdfast.core.curves import TRANSFORMERS, Curves, Series, logged_position
 from holdfast.core.labels import verdict_title
+from holdfast.core.records import Decision
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import compact, duration
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 MAX_POINTS = 160
+PATTERNS = "sections/choices.html.j2"
 # Of a log, Holdfast saved no best checkpoint, so two sentences differ.
 SENTENCES = {"overfit": "The run overfits.", "learning": "The run is still learning."}
 
@@ -54,8 +56,11 @@ def render_diagnosis(log: Curves, document: Mapping[str, object], name: str) -> 
     """A self-contained page on a log: ``document`` is the JSON of ``diagnose --json``, ``name`` the
     path of the log as shown to readers."""
     words = Glossary()
+    patterns: Any = document["patterns"]
+    seen = [Decision(one["name"], one["because"], one["meaning"]) for one in patterns]
     sections = (
         PagePart("curves", "Learning curves", curve_chart(log)),
+        *([PagePart("patterns", "Patterns in the curves", seen, PATTERNS)] if seen else []),
         PagePart("choices", "How the log was read", log.decisions),
     )
     return standalone(_headline(log, document, name), sections, words, f"{log.source} log")

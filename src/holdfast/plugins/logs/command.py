@@ -88,6 +88,7 @@ def diagnosis_document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
     """The document that ``--json`` prints."""
     from holdfast.core.curves import logged_position
     from holdfast.core.records import to_json
+    from holdfast.monitor.curves.patterns import patterns_of
 
     series = {"train": curves.train, "valid": curves.valid}
     return {
@@ -99,6 +100,7 @@ def diagnosis_document(curves: Curves, verdict: Verdict) -> dict[str, Any]:
         "points": curves.points,
         "axis": curves.axis,
         "valid_rows": curves.valid_rows,
+        "patterns": [one.to_json() for one in patterns_of(curves)],
         "saved": None if verdict.label in UNFINISHED_LABELS else early_stopping_savings(curves),
     }
 
@@ -144,7 +146,11 @@ def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: boo
     ]
     head_lines += _fact_lines(curves, verdict, columns)
     parts = ["\n".join(head_lines).rstrip(), curve_chart(curves, columns, colour)]
-    parts += ["\n".join(_evidence(verdict)), "\n".join(_remedies(curves, verdict, columns))]
+    parts += [
+        "\n".join(_evidence(verdict)),
+        "\n".join(_pattern_lines(curves, columns)),
+        "\n".join(_remedies(curves, verdict, columns)),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -189,6 +195,17 @@ def _evidence(verdict: Verdict) -> Iterator[str]:
         value = "–" if item.value is None else f"{item.value:.3g}"
         span = interval_phrase(item.low, item.high, lambda bound: f"{bound:.3g}")
         yield f"    {item.name.replace('_', ' '):39} {value}{f' ({span})' if span else ''}"
+
+
+def _pattern_lines(curves: Curves, columns: int) -> Iterator[str]:
+    from holdfast.monitor.curves.patterns import patterns_of
+
+    found = patterns_of(curves)
+    if found:
+        yield "  Patterns"
+    for one in found:
+        text = f"    {one.name}: {one.because}. {one.meaning[:1].upper()}{one.meaning[1:]}."
+        yield from wrap(text, columns, "", " " * 6, long_words=False)
 
 
 def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
