@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import transformers as hf
 
 from holdfast.pipeline.main import train
-from holdfast.recipe import Recipe, override
+from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.runs.untuned import load_untuned
 
 FILES = {
     "recipe.yaml",
@@ -225,6 +227,39 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     train(recipe, tmp_path / "r", resume=True)
     for name in ("model/model.safetensors", "predictions.parquet"):
         assert (tmp_path / "r" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_the_base_model_is_scored_on_the_same_rows(
+    run: Path, sums: Path, tiny_llama: Path, tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text(sums.read_text().replace("please", "at once"))
+    done = holdfast("evaluate", run, few, "--start", "--json")
+    assert done.code == 0, done.err
+    block = json.loads(done.out)
+    tuned, start = block["metrics"]["token_loss"], block["start"]["metrics"]["token_loss"]
+    gap = block["start"]["loss_difference"]
+    assert gap["n"] == block["n"] == 42
+    assert gap["value"] == pytest.approx(tuned["value"] - start["value"], abs=1e-6)
+    assert gap["low"] < gap["value"] < gap["high"]
+    # A run that changed nothing would have the base model's loss.
+    assert tuned["value"] != start["value"]
+    recipe = read_recipe(run / "recipe.yaml")
+    base = load_untuned(recipe).plain.state_dict()
+    pretrained = hf.AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    assert all(torch.equal(base[n], weight) for n, weight in pretrained.state_dict().items())
+    text = holdfast("evaluate", run, few, "--start").out
+    assert "fine-tuned minus base model" in " ".join(text.split())
+
+
+def test_a_classifier_has_no_base_model_that_answers(
+    finished_run: Path, tmp_path: Path, holdfast: Callable[..., Any]
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nw1 good,a\n")
+    done = holdfast("evaluate", finished_run, rows, "--start")
+    assert done.code == 2
+    assert "--start: needs a generative model" in done.err
 
 
 def test_it_predicts_answers_and_scores_other_rows(

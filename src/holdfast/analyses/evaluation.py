@@ -31,7 +31,7 @@ from holdfast.contract.inference import Data, InferenceOptions, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import HoldfastError, RecipeError, RunError
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
@@ -44,7 +44,10 @@ from holdfast.runs.known_rows import NO_SPLIT, KnownRows, find_known_rows
 from holdfast.runs.prediction_file import NameSlices, Predicted, json_object
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
+from holdfast.runs.untuned import untuned_predictor
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import TwoSamples, two_samples
+from holdfast.tasks.generation.base import GenerationPredictor
 
 if TYPE_CHECKING:
     from holdfast.analyses.ensemble import EnsembleModel
@@ -55,12 +58,14 @@ def evaluate(
     data: str,
     options: InferenceOptions | None = None,
     ensemble: str = "average",
+    *,
+    start: bool = False,
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
     several as an ``ensemble``; see ``evaluation_block``."""
     # A wrong name is reported before the model is loaded, which takes seconds.
     refuse_missing(data)
-    return evaluation_block(_load_predictor(runs, ensemble), data, options)
+    return evaluation_block(_load_predictor(runs, ensemble), data, options, start=start)
 
 
 def _load_predictor(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
@@ -69,16 +74,19 @@ def _load_predictor(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
 
 
 def evaluation_block(
-    predictor: Predictor, data: str, options: InferenceOptions | None = None
+    predictor: Predictor, data: str, options: InferenceOptions | None = None, *, start: bool = False
 ) -> dict[str, Any]:
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
     ``seen`` says how many of the rows, or their duplicates, were training or validation rows of the
     runs (not for a fit without a folder). If there are any, ``without_seen`` is the score of the
     other rows. ``against_run`` compares the score with the run's own test score (see
-    ``against_run``). For a run with a threshold, ``threshold`` is its effect on these rows.
+    ``against_run``). For a run with a threshold, ``threshold`` is its effect on these rows. With
+    ``start``, ``start`` is the score of the base model on the same rows, for one generative model.
     """
     options = options or InferenceOptions()
+    if start:
+        _check_start(predictor)
     labelled = predictor.labelled(data, options)
     table = labelled.table
     notify(*predictor.decisions, *labelled.decisions, *table.findings)
@@ -86,6 +94,8 @@ def evaluation_block(
     block = score().to_json()
     if predictor.ensemble is not None:
         block["ensemble"] = predictor.ensemble
+    if start:
+        block["start"] = _start_block(predictor, table)
     if not predictor.runs:
         return block
     # The runs' own sources are read again, to find duplicates.
@@ -98,6 +108,34 @@ def evaluation_block(
     if predictor.rule is not None:
         block["threshold"] = _threshold_block(predictor, predictor.rule, table, overlap.unseen)
     return block
+
+
+def _check_start(predictor: Predictor) -> None:
+    """Raise ``RecipeError`` where there is no base model to score beside the run's."""
+    model = predictor.model
+    if not isinstance(model, GenerationPredictor):
+        rule = "needs a generative model: another one has no base model that answers"
+        raise RecipeError("--start", rule, None, "Leave it out.")
+    if len(model.networks) > 1:
+        raise RecipeError("--start", "needs one run", len(model.networks), "Name one run.")
+
+
+def _start_block(predictor: Predictor, table: Table) -> dict[str, Any]:
+    """The score of the base model on these rows, and how much lower the run's loss per token is:
+    paired by row, or by group."""
+    model = predictor.model
+    assert isinstance(model, GenerationPredictor)
+    with predictor.alone():
+        tuned = model.row_losses(table)
+        with untuned_predictor(model) as base:
+            score, untuned = base.scored(table).to_json(), base.row_losses(table)
+    known = np.isfinite(tuned) & np.isfinite(untuned)
+    groups = np.asarray(table.column("group"))[known] if table.has_groups else None
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    difference = paired_t(tuned[known], untuned[known], groups=codes)
+    low, high = (one if np.isfinite(one) else None for one in (difference.low, difference.high))
+    gap = Estimate(difference.value, low, high)
+    return {**score, "loss_difference": {**gap.to_json(), "n": int(known.sum())}}
 
 
 def _threshold_block(

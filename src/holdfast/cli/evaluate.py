@@ -42,6 +42,9 @@ def command(
             f"{LIMITS}KEY=VALUE: larger limits for the data."
         ),
     ] = None,
+    start: Annotated[
+        bool, typer.Option("--start", help="Also score the base model (language models, seq2seq).")
+    ] = False,
     *,
     output: Output,
 ) -> None:
@@ -58,13 +61,14 @@ def command(
     ensemble, others = split_ensemble(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
     with output.heard():
-        block = evaluate(runs, data, rows.options(limits), ensemble)
+        block = evaluate(runs, data, rows.options(limits), ensemble, start=start)
     output.show(block, lambda _: _shown(block, data))
 
 
 def _shown(block: dict[str, Any], data: str) -> str:
     parts = [
         evaluation_text(block, data),
+        *_start_lines(block),
         *_comparison_lines(block),
         *_threshold(block),
         *_ensemble(block),
@@ -82,6 +86,20 @@ def evaluation_text(block: dict[str, Any], data: str) -> str:
     if others["n"]:
         lines += [f"{others['n']} rows not seen in training", "", *_metrics(others), ""]
     return "\n".join([*lines, f"{rows}, including those seen in training", "", *_metrics(block)])
+
+
+def _start_lines(block: dict[str, Any]) -> list[str]:
+    """The base model's score, and the paired difference of the losses."""
+    start = block.get("start")
+    if start is None:
+        return []
+    gap = start["loss_difference"]
+    limits = "" if gap["low"] is None else f" (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f})"
+    sentence = (
+        f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
+        f"{gap['value']:+.3f}{limits}. Below 0, fine-tuning helped on these rows."
+    )
+    return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
 
 
 def _comparison_lines(block: dict[str, Any]) -> list[str]:

@@ -246,9 +246,7 @@ def _tuned_speaker(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     """The base model: the same network without its adapter, or loaded separately."""
     from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_adapter_layers
-    from holdfast.models.generators.causal import load_causal
-    from holdfast.models.generators.seq2seq import load_seq2seq
-    from holdfast.models.loading.options import LoadOptions
+    from holdfast.runs.untuned import load_untuned
 
     without_adapter: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     if has_adapter_layers(tuned.model):
@@ -256,11 +254,7 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     elif (below := below_prompt(tuned.model)) is not None:
         base = below
     else:
-        model = recipe.model
-        load: Any = load_seq2seq if task in ENCODER_DECODER_TASKS else load_causal
-        options = LoadOptions(model.revision, model.trust_remote_code, seed=recipe.seed)
-        loaded = load(model.name, options)
-        base = loaded.network.to(best_device()).plain
+        base = load_untuned(recipe).to(best_device()).plain
     # Both use the tuned model's template.
     if task in ENCODER_DECODER_TASKS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
