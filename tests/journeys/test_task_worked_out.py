@@ -107,12 +107,12 @@ def test_a_task_that_is_said_wins(made: dict[str, Path], task: str) -> None:
 
 @pytest.mark.parametrize("rows", ["instructions", "chats", "plain", "txt"])
 def test_a_language_model_that_is_not_named_is_smollm2(made: dict[str, Path], rows: str) -> None:
-    for stated in ([], ["task=causal-lm"]):
+    for stated in ([], ["task=causal-lm"], ["model.name=embedded"]):
         recipe = override(Recipe(), [f"data.path={made[rows]}", *stated])
         resolved, _ = resolve_task(recipe)
         assert (resolved.task, resolved.model.name) == ("causal-lm", "smollm2")
         # An audit reads no model.
-        assert resolve_task_from_rows(recipe)[0].model.name == "auto"
+        assert resolve_task_from_rows(recipe)[0].model.name == recipe.model.name
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,14 @@ def test_a_language_model_that_is_not_named_is_smollm2(made: dict[str, Path], ro
     ],
 )
 def test_an_encoder_writes_nothing_and_the_error_names_models_that_do(
-    made: dict[str, Path], tmp_path: Path, holdfast: Any, rows: str, named: str
+    made: dict[str, Path],
+    models: dict[str, str],
+    tmp_path: Path,
+    holdfast: Any,
+    rows: str,
+    named: str,
 ) -> None:
-    done = holdfast("train", made[rows], "--model", "embedded", "--quiet")
+    done = holdfast("train", made[rows], "--model", models["encoder"], "--quiet")
     assert done.code == 2, done.err
     assert named in done.err
     assert "--task text-classification" in done.err

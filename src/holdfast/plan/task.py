@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.packaged_models import SMOLLM2
+from holdfast.core.packaged_models import EMBEDDED, SMOLLM2
 from holdfast.core.records import Decision
 from holdfast.core.tasks import GENERATIVE_TASKS, TASKS
 from holdfast.data.chats.chat import is_text_file
@@ -34,7 +34,7 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
 
     The rows decide. A model that supports only one task decides between those that the rows allow
     (a decoder reads a source and its target as prompt and answer). In doubt: text classification.
-    A language model that the recipe leaves open is SmolLM2.
+    The embedded language model is SmolLM2.
 
     Raises ``RecipeError`` where the rows need a generative model and the model is an encoder.
     """
@@ -112,8 +112,8 @@ def _with_named_columns(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
 
 
 def _with_model(recipe: Recipe, task: str) -> Recipe:
-    """The recipe with SmolLM2 as the language model that it leaves open."""
-    if task != WRITING or recipe.model.name != AUTO_MODEL:
+    """The recipe with SmolLM2 as the language model that it leaves open, or calls ``embedded``."""
+    if task != WRITING or recipe.model.name not in (AUTO_MODEL, EMBEDDED):
         return recipe
     return recipe.with_changes(model={"name": SMOLLM2})
 
