@@ -24,7 +24,8 @@ CLASSES, PAIRS, WRITING, PICTURES = (
 )
 GENERATIVE_TASK_OF: dict[Purpose, str] = {"encoder-decoder": PAIRS, "decoder": WRITING}
 SUITABLE_MODELS = {
-    PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder)",
+    PAIRS: "--model google/flan-t5-small (or t5-small, facebook/bart-base, a folder), or --model "
+    f"{SMOLLM2}, which reads a pair as prompt and answer",
     WRITING: f"--model {SMOLLM2} (or HuggingFaceTB/SmolLM2-360M, Qwen/Qwen2.5-0.5B, a folder)",
 }
 
