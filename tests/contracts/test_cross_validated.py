@@ -35,6 +35,33 @@ TASKS = (
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["tags", "chats", "plain texts, adapter"])
+def test_other_tasks_have_a_learning_curve_of_their_loss(
+    name: str, make_sample: Callable[[str], Any], tmp_path: Path
+) -> None:
+    sample = make_sample(name)
+    recipe = sample.recipe.with_changes(train=QUICK, generate={"rows": 2, "max_new_tokens": 4})
+    result = train(recipe, tmp_path / "run", procedure=CrossValidation(2, learning_curve=True))
+    curve, loss = result["cv"]["learning_curve"], result["cv"]["metrics"]["loss"]["value"]
+    assert list(curve["metrics"]) == ["loss"]
+    # The folds' mean, and the mean over all their rows.
+    assert curve["metrics"]["loss"]["values"][-1] == pytest.approx(loss, rel=0.2)
+    assert len(curve["rows"]) == 3
+
+
+@pytest.mark.slow
+def test_a_part_that_cannot_be_trained_ends_no_cross_validation(
+    make_sample: Callable[[str], Any], tmp_path: Path
+) -> None:
+    sample = make_sample("numbers")
+    recipe = sample.recipe.with_changes(train=QUICK)
+    result = train(recipe, tmp_path / "run", procedure=CrossValidation(2, learning_curve=True))
+    assert "nothing to learn" in result["cv"]["learning_curve"]["why"]
+    assert result["cv"]["metrics"]["loss"]["value"] is not None
+    assert "No learning curve" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_cross_validated(
     name: str, make_sample: Callable[[str], Any], tmp_path: Path

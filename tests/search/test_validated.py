@@ -298,6 +298,45 @@ def test_the_recipe_of_the_run_repeats_it(crossed: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_learning_curve_trains_on_parts_of_the_same_folds(
+    search_recipe: Recipe, crossed: Path, tmp_path: Path
+) -> None:
+    procedure = CrossValidation(3, learning_curve=True)
+    made = validated(search_recipe.with_changes(**CUT), folds=3, learning_curve=True)
+    units = made.learning.prepared.units
+    for fold in made.fold_plan.folds:
+        half, quarter = (made._parts()[f"part-{share}-{fold.number}"] for share in (0.5, 0.25))
+        assert set(quarter.train) < set(half.train) < set(fold.train)
+        assert set(half.valid) <= set(fold.valid)
+        assert len(half.train) == pytest.approx(len(fold.train) / 2, abs=3)
+        assert len(quarter.train) == pytest.approx(len(fold.train) / 4, abs=3)
+        assert np.array_equal(half.held_out, fold.held_out)
+        assert not np.isin(units[half.train], units[np.setdiff1d(fold.train, half.train)]).any()
+    result = train(search_recipe.with_changes(**CUT), tmp_path / "run", procedure=procedure)
+    curve = result["cv"].pop("learning_curve")
+    first = json.loads((crossed / "result.json").read_text())["cv"]
+    # The folds themselves, and what is said of them, are those without a curve.
+    assert result["cv"]["metrics"] == first["metrics"]
+    assert result["cv"]["final"] == first["final"]
+    for name in ("loss", "accuracy"):
+        one = curve["metrics"][name]
+        assert one["values"][-1] == pytest.approx(first["metrics"][name]["value"], abs=1e-6)
+        assert one["gain"]["low"] < one["gain"]["value"] < one["gain"]["high"]
+        sign = -1 if name == "loss" else 1
+        moved = one["values"][-1] + sign * one["gain"]["value"]
+        assert one["next"]["value"] == pytest.approx(moved)
+        assert one["next"]["low"] < one["next"]["value"] < one["next"]["high"]
+    assert curve["rows"] == sorted(curve["rows"])
+    assert curve["next"] == 2 * curve["rows"][-1]
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "twice the rows" in page
+    kept = (tmp_path / "run" / "recipe.yaml").read_text("utf-8")
+    assert "learning_curve: true" in kept
+    with pytest.raises(RecipeError, match="--nested"):
+        CrossValidation(3, nested=True, learning_curve=True).checked_recipe(search_recipe)
+
+
+@pytest.mark.slow
 def test_folds_within_folds_choose_where_no_row_is_set_aside(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:

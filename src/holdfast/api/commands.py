@@ -90,6 +90,7 @@ def cv(
     folds: int | None = None,
     repeats: int | None = None,
     nested: bool = False,
+    learning_curve: bool = False,
     engine: str = "local",
     address: str | None = None,
     out: str | Path | None = None,
@@ -113,6 +114,8 @@ def cv(
     folds, repeats : the number of folds (default 5) and of repetitions with other random folds
         (default 1).
     nested : whether inner folds choose the steps and the checkpoint of each fold.
+    learning_curve : whether the folds are also trained on a quarter and half of their rows, to tell
+        what twice the rows would bring.
     engine, address : ``local``, or ``ray`` with the address of its cluster.
 
     Others as for ``train``.
@@ -122,7 +125,7 @@ def cv(
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
     recipe = request.recipe()
-    procedure = cross_validation_of(recipe, folds, repeats, nested, engine, address)
+    procedure = cross_validation_of(recipe, folds, repeats, nested, learning_curve, engine, address)
     return _trained(request, recipe, quiet=quiet, procedure=procedure)
 
 

@@ -33,6 +33,13 @@ class FoldOptions:
     nested: Annotated[
         bool, typer.Option("--nested", help="Choose the checkpoint of each fold by inner folds.")
     ] = False
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Also train on a quarter and half of the rows, to tell what twice the rows bring.",
+        ),
+    ] = False
     engine: Annotated[
         str, typer.Option(metavar="local|ray", help="Run the folds on this machine or on Ray.")
     ] = "local"

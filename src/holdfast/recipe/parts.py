@@ -131,11 +131,13 @@ class SplitShares(Part):
 class CvPart(Part):
     """Cross-validation (``holdfast cv``) over all rows: the number of ``folds`` (``None``: no
     cross-validation), repeated with new folds ``repeats`` times. With ``nested``, inner folds
-    choose the number of steps and the checkpoint."""
+    choose the number of steps and the checkpoint. With ``learning_curve``, the folds are also
+    trained on a quarter and on half of their rows."""
 
     folds: int | None = Field(default=None, ge=2, le=100)
     repeats: int = Field(default=1, ge=1, le=100)
     nested: bool = False
+    learning_curve: bool = False
 
 
 class LimitsPart(Part):

@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, FittedModel, PreparedData, SplitRows
 from holdfast.core.actions import Stop
-from holdfast.core.errors import MachineError, ModelError, RecipeError, TrainingError
+from holdfast.core.errors import DataError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit
@@ -291,8 +291,9 @@ def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) 
     listener, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
     try:
         fitted = context.fit(job, (listener,) if listener else ())
-    except (TrainingError, RecipeError, ModelError, MachineError) as error:
-        # A loss that is no number, more memory than there is, settings that exclude each other.
+    except (TrainingError, RecipeError, ModelError, MachineError, DataError) as error:
+        # A loss that is no number, more memory than there is, settings that exclude each other, too
+        # few rows to learn from.
         if not job.may_fail:
             raise
         empty = np.zeros(0)

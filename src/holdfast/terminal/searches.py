@@ -27,6 +27,7 @@ def cross_validation_lines(result: Mapping[str, Any], run: Path, columns: int) -
 
 def _fold_entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from holdfast.report.numbers import estimate, interval, metric_name, number
+    from holdfast.report.view.folds import curve_sentence
 
     cv, name = result["cv"], result["cv"]["metric"]
     values = [
@@ -44,6 +45,8 @@ def _fold_entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     if scores:
         yield "Scores", "; ".join(scores)
+    if "learning_curve" in cv:
+        yield "More rows", curve_sentence(cv["learning_curve"])
     final = cv["final"]
     rows = count_phrase(final["rows"], "row")
     step = f"step {final['step']} of {final['planned']}"

@@ -63,11 +63,12 @@ def train_with_progress(
 def recipe_cross_validation(recipe: Recipe) -> CrossValidation | None:
     """The cross-validation that a recipe sets (``cv.folds``), as the recipe of a ``holdfast cv``
     run does; ``None`` where it sets none."""
-    if recipe.cv.folds is None:
+    cv = recipe.cv
+    if cv.folds is None:
         return None
     from holdfast.search.folds.cross_validation import CrossValidation
 
-    return CrossValidation(recipe.cv.folds, recipe.cv.repeats, recipe.cv.nested)
+    return CrossValidation(cv.folds, cv.repeats, cv.nested, cv.learning_curve)
 
 
 def audit_with_progress(request: AuditRequest, *, quiet: bool = False) -> Audit:

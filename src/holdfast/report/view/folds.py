@@ -41,6 +41,27 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
     return text.replace("\u00a0", " ")
 
 
+def curve_sentence(curve: Mapping[str, Any]) -> str:
+    """The score by number of rows, and what twice the rows would bring, or that it is unknown."""
+    if "why" in curve:
+        return f"No learning curve: {curve['why']}."
+    name = "accuracy" if "accuracy" in curve["metrics"] else "loss"
+    one = curve["metrics"][name]
+    gain = estimate(one["gain"])
+    sizes = " / ".join(count(rows) for rows in curve["rows"])
+    values = " / ".join(number(value, name) for value in one["values"])
+    text = f"{metric_name(name)} with {sizes} rows: {values}."
+    if gain.value is None or gain.low is None or gain.high is None:
+        return f"{text} What twice the rows would bring is unknown: there are too few rows."
+    is_share, twice = name == "accuracy", count(curve["next"])
+    ends = (f"{100 * end:+.1f}" if is_share else f"{end:+.3f}" for end in (gain.low, gain.high))
+    value = f"{100 * gain.value:+.1f} points" if is_share else f"{gain.value:+.3f}"
+    figure = f"{value} (95 % CI {' to '.join(ends)})"
+    if one["told"]:
+        return f"{text} Expected gain with twice the rows ({twice}): {figure}."
+    return f"{text} Whether twice the rows ({twice}) would help cannot be told: {figure}."
+
+
 def folds(run: RunFiles) -> Document | None:
     """``None`` where the run was not cross-validated."""
     cv = run.part("cv")
@@ -60,6 +81,7 @@ def folds(run: RunFiles) -> Document | None:
         (
             Passage(folds_answer(cv)),
             *([Passage(verdicts)] if verdicts else []),
+            *([Passage(curve_sentence(curve))] if (curve := cv.get("learning_curve")) else []),
             Figure(_chart(cv.block("metrics").estimate(name), per_fold, name)),
             Passage(_final_model(cv.block("final"))),
             Details("All metrics and folds", folded),

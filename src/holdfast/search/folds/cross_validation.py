@@ -49,6 +49,7 @@ from holdfast.prepare.split_options import split_strategy
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
 from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.folds.learning_curve import curve_block, part_phrase, parts_of_folds
 from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import make_engine
@@ -205,6 +206,7 @@ class CrossValidation:
     folds: int = FOLDS
     repeats: int = 1
     nested: bool = False
+    learning_curve: bool = False
     engine: str = "local"
     address: str | None = None
 
@@ -218,9 +220,12 @@ class CrossValidation:
         Raises ``RecipeError`` for settings that are incompatible with folds.
         """
         _refuse_conflicts(recipe, self.nested)
+        if self.nested and self.learning_curve:
+            rule = "cannot be combined with --nested"
+            raise RecipeError("--learning-curve", rule, None, "Leave one of them out.")
         shares = {"test": 0.0} if recipe.data.test is None else {}
         split = {**recipe.data.split.model_dump(), **shares}
-        cv_settings = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
+        cv_settings = {**self.describe(), "learning_curve": self.learning_curve}
         return recipe.with_changes(data={"split": split}, cv=cv_settings)
 
     def describe(self) -> Mapping[str, Any]:
@@ -267,6 +272,7 @@ def cross_validation_of(
     folds: int | None,
     repeats: int | None,
     nested: bool,
+    learning_curve: bool = False,
     engine: str = "local",
     address: str | None = None,
 ) -> CrossValidation:
@@ -277,7 +283,12 @@ def cross_validation_of(
     make_engine(engine, address)
     cv = recipe.cv
     return CrossValidation(
-        folds or cv.folds or FOLDS, repeats or cv.repeats, nested or cv.nested, engine, address
+        folds or cv.folds or FOLDS,
+        repeats or cv.repeats,
+        nested or cv.nested,
+        learning_curve or cv.learning_curve,
+        engine,
+        address,
     )
 
 
@@ -318,7 +329,7 @@ class FoldLearner:
         return {
             "rows": len(self.learning.everything),
             "how": self.fold_plan.how,
-            "fits": (len(self.fold_plan.folds) + 1) * fits,
+            "fits": (len(self.fold_plan.folds) + 1) * fits + len(self._parts()),
             "folds": [
                 {
                     "fold": one.number,
@@ -341,10 +352,12 @@ class FoldLearner:
         summary = f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows"
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
-        rows = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
+        whole = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
+        parts = self._parts()
+        rows = {**whole, **parts}
         choice, recipe = self.learning.prepared.base_models, self.learning.prepared.recipe
         jobs = (
-            fold.job(key, choice.settings(fold.train, recipe) if choice else {}, may_fail=False)
+            fold.job(key, choice.settings(fold.train, recipe) if choice else {}, key in parts)
             for key, fold in rows.items()
         )
         store = FitStore(into.checkpoints if into else None, context.fingerprint)
@@ -352,15 +365,27 @@ class FoldLearner:
         by_key: dict[str, FitResult] = {}
         for result in engine.run(context, jobs, store=store):
             by_key[result.key] = result
-            notify(fold_decision(rows[result.key], result, len(plan.for_repeat(0))))
-        pairs = [(fold, by_key[key]) for key, fold in rows.items()]
+            part = part_phrase(parts, result.key)
+            if result.failed is None:
+                notify(fold_decision(rows[result.key], result, len(plan.for_repeat(0)), part))
+        pairs = [(fold, by_key[key]) for key, fold in whole.items()]
         seconds = time.perf_counter() - start
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
         fitted = self._final(context, pairs, decision, into, listeners)
         block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
+        if parts:
+            of_parts = {key: (fold, by_key[key]) for key, fold in parts.items()}
+            block["learning_curve"] = curve_block(context, pairs, of_parts)
         self._blocks = {"cv": block, "valid": valid}
         return replace(fitted, out_of_fold=_out_of_fold_predictions(context, pairs))
+
+    def _parts(self) -> dict[str, TrialFold]:
+        """The smaller fits of a learning curve, by their keys."""
+        if not self._asked.learning_curve:
+            return {}
+        prepared = self.learning.prepared
+        return parts_of_folds(prepared, self.fold_plan.folds, prepared.recipe.seed)
 
     def _final(
         self,

@@ -133,8 +133,8 @@ def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float 
     return float(counts.max() / len(held_out))
 
 
-def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
-    """A finished fold, in a line."""
+def fold_decision(fold: TrialFold, result: FitResult, folds: int, part: str = "") -> Decision:
+    """A finished fold, in a line; ``part`` says which part of its rows it was trained on."""
     scores = result.held_out_scores.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
@@ -148,6 +148,7 @@ def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
         f"{result.verdict['label']}"
     )
     title = f"fold {fold_number}" if fold.repeat else f"fold {fold_number} of {folds}"
+    title = f"{title}, {part}" if part else title
     return Decision(title, f"{metric_name(name)} {value_text}", because, prominent=True)
 
 

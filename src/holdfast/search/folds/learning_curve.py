@@ -1,0 +1,149 @@
+"""``holdfast cv --learning-curve``: the folds of the first repeat, each trained on a quarter and on
+half of its rows too, and what twice the rows would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from holdfast.contract.fit import PreparedData
+from holdfast.contract.predictions import losses_of, tokens_of
+from holdfast.core.errors import SplitError
+from holdfast.core.records import Estimate, Floats, Ints, to_json
+from holdfast.core.seeds import derive_seed
+from holdfast.core.tasks import CLASSIFICATION_TASKS
+from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.job import FitResult
+from holdfast.split.folds import holdout_split
+from holdfast.stats.learning_curve import foretell
+from holdfast.stats.paired_tests import loss_rows
+
+# Halves of halves, so that the rows of a smaller part are rows of the larger one.
+PHRASES = {0.25: "a quarter of its rows", 0.5: "half of its rows"}
+SHARES = tuple(PHRASES)
+Pairs = Sequence[tuple[TrialFold, FitResult]]
+
+
+def parts_of_folds(
+    prepared: PreparedData, folds: Sequence[TrialFold], seed: int
+) -> dict[str, TrialFold]:
+    """The smaller fits by their keys: of each fold of the first repeat, with half and a quarter of
+    its training and validation rows, in whole units and stratified by class."""
+    found = {}
+    for fold in folds:
+        if fold.repeat:
+            continue
+        train, valid = fold.train, fold.valid
+        for share in reversed(SHARES):
+            name = f"{fold.number} {share}"
+            train = _half(prepared, train, derive_seed(seed, f"learning curve {name}"))
+            valid = _half(prepared, valid, derive_seed(seed, f"learning curve, validation {name}"))
+            found[f"part-{share:g}-{fold.number}"] = replace(fold, train=train, valid=valid)
+    return found
+
+
+def _half(prepared: PreparedData, positions: Ints, seed: int) -> Ints:
+    """Half of the rows; all of them where they are a single unit."""
+    units = prepared.units[positions]
+    if len(np.unique(units)) < 2:
+        return positions
+    labels = np.asarray(prepared.rows.column("label"))[positions]
+    try:
+        _, half = holdout_split(units, labels, 0.5, seed)
+    except SplitError:
+        # A class with one unit.
+        _, half = holdout_split(units, np.zeros_like(labels), 0.5, seed)
+    return positions[half]
+
+
+def part_phrase(parts: Mapping[str, TrialFold], key: str) -> str:
+    """Which part of its rows the fit of this key is trained on; empty for all of them."""
+    return PHRASES[_share(key)] if key in parts else ""
+
+
+def _share(key: str) -> float:
+    return float(key.split("-")[1])
+
+
+def curve_block(
+    context: SearchContext, pairs: Pairs, parts: Mapping[str, tuple[TrialFold, FitResult]]
+) -> dict[str, Any]:
+    """``learning_curve`` of ``cv``: the mean score by number of rows, and the gain of twice the
+    rows, for the loss and, where a row has one class, for the accuracy. Where a smaller fit
+    failed, only the reason."""
+    failed = next((done.failed for _, done in parts.values() if done.failed is not None), None)
+    if failed is not None:
+        return {"why": failed}
+    full = [(fold, done) for fold, done in pairs if fold.repeat == 0]
+    steps: dict[float, Pairs] = {
+        share: [pair for key, pair in parts.items() if _share(key) == share] for share in SHARES
+    }
+    steps[1.0] = full
+    rows = {share: _rows_of(some) for share, some in steps.items()}
+    tables = {share: _predictions(some) for share, some in steps.items()}
+    groups = _groups(context, tables[1.0]["row"])
+    measures = {"loss": {share: -_losses(table) for share, table in tables.items()}}
+    if context.recipe.task in CLASSIFICATION_TASKS and context.rows.columns.one_class:
+        measures["accuracy"] = {share: _correct(table) for share, table in tables.items()}
+    return {
+        "rows": [rows[share] for share in steps],
+        "next": 2 * rows[1.0],
+        "metrics": {name: _measure(name, scores, groups) for name, scores in measures.items()},
+    }
+
+
+def _measure(name: str, scores: Mapping[float, Floats], groups: Ints) -> dict[str, Any]:
+    """The values of a measure and its foretold gain; of the loss with the sign of a loss."""
+    sign = -1.0 if name == "loss" else 1.0
+    # Of a row without a target nothing is known.
+    known = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
+    scores = {share: one[known] for share, one in scores.items()}
+    doubling = foretell(np.stack(list(scores.values())), groups[known])
+    gain = doubling.gain
+    return {
+        "values": [sign * float(one.mean()) for one in scores.values()],
+        "gain": to_json(gain),
+        "next": to_json(_moved(sign * float(scores[1.0].mean()), gain, sign)),
+        "told": doubling.is_told,
+    }
+
+
+def _moved(value: float, gain: Estimate, sign: float) -> Estimate:
+    """The score after a gain: lower for a loss."""
+    if gain.value is None or gain.low is None or gain.high is None:
+        return replace(gain, value=value + sign * (gain.value or 0.0))
+    ends = sorted((value + sign * gain.low, value + sign * gain.high))
+    return Estimate(value + sign * gain.value, ends[0], ends[1], gain.level)
+
+
+def _rows_of(pairs: Pairs) -> int:
+    """The mean number of rows that a fold learns from or chooses by."""
+    return round(float(np.mean([len(fold.train) + len(fold.valid) for fold, _ in pairs])))
+
+
+def _predictions(pairs: Pairs) -> Any:
+    """The held-out predictions, in the order of the rows."""
+    import pyarrow as pa
+
+    table = pa.concat_tables([done.held_out_scores.predictions for _, done in pairs])
+    return table.take(pa.array(np.argsort(table["row"].to_numpy(), kind="stable")))
+
+
+def _groups(context: SearchContext, rows: Any) -> Ints:
+    places = context.rows.positions_of(rows.to_numpy())
+    return np.unique(context.units[places], return_inverse=True)[1].astype(np.int64)
+
+
+def _losses(table: Any) -> Floats:
+    losses, tokens = losses_of(table), tokens_of(table)
+    known = np.isfinite(losses)
+    losses[known] = loss_rows(losses[known], None if tokens is None else tokens[known])
+    return losses
+
+
+def _correct(table: Any) -> Floats:
+    pairs = zip(table["label"].to_pylist(), table["prediction"].to_pylist(), strict=True)
+    return np.array([float(label == predicted) for label, predicted in pairs])

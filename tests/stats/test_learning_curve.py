@@ -1,0 +1,78 @@
+"""The foretold gain of twice the rows: a closed form, and how often its interval is right."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from holdfast.core.records import Floats
+from holdfast.stats import learning_curve
+from holdfast.stats.learning_curve import RATIO, foretell
+
+
+def drawn(gains: tuple[float, float], rows: int, rng: np.random.Generator) -> Floats:
+    """Scores of rows whose mean gains are these, with errors that two sizes share in part."""
+    shared = rng.standard_normal(rows)
+    own = 0.5 * rng.standard_normal((3, rows))
+    means = np.cumsum([0.0, *gains])[:, None]
+    return np.asarray(means + shared + own)
+
+
+def test_without_noise_the_gain_is_the_ratio_times_the_last_one() -> None:
+    rng = np.random.default_rng(0)
+    scores = drawn((0.1 / RATIO, 0.1), 200_000, rng)
+    found = foretell(scores, np.arange(scores.shape[1]))
+    assert found.gain.value == pytest.approx(0.1 * RATIO, abs=0.004)
+    assert found.seen == pytest.approx((0.1 / RATIO, 0.1), abs=0.01)
+    assert found.is_told
+
+
+def test_with_few_rows_it_cannot_be_told() -> None:
+    scores = drawn((0.05, 0.02), 40, np.random.default_rng(1))
+    found = foretell(scores, np.arange(40))
+    assert not found.is_told
+    assert found.gain.low is not None
+    assert found.gain.high is not None
+    assert found.gain.low < 0 < found.gain.high
+
+
+def test_it_is_least_squares_with_quantiles_of_a_product() -> None:
+    """The gain by generalised least squares, the interval by draws."""
+    scores = drawn((0.2, 0.15), 60, np.random.default_rng(2))
+    gains = np.diff(scores, axis=0)
+    root = np.linalg.cholesky(np.linalg.inv(np.cov(gains) / 60)).T
+    design = np.array([[1 / RATIO], [1.0]])
+    half, *_ = np.linalg.lstsq(root @ design, root @ gains.mean(axis=1), rcond=None)
+    error = math.sqrt(learning_curve.WIDENED) / float(np.linalg.norm(root @ design))
+    rng = np.random.default_rng(0)
+    ratios = RATIO * np.exp(learning_curve.RATIO_SPREAD * rng.standard_normal(400_000))
+    products = ratios * (float(half[0]) + error * rng.standard_normal(400_000))
+    found = foretell(scores, np.arange(60)).gain
+    assert found.value == pytest.approx(RATIO * float(half[0]))
+    expected = np.quantile(products, [0.025, 0.975])
+    assert [found.low, found.high] == pytest.approx(expected.tolist(), abs=0.003)
+
+
+@pytest.mark.parametrize("ratio", [0.45, 0.62, 0.8])
+def test_the_interval_holds_the_gain_of_such_a_curve(ratio: float) -> None:
+    rng = np.random.default_rng(3)
+    truth, hits = 0.3 * ratio, 0
+    for _ in range(200):
+        gain = foretell(drawn((0.3 / ratio, 0.3), 80, rng), np.arange(80)).gain
+        assert gain.low is not None
+        assert gain.high is not None
+        hits += gain.low <= truth <= gain.high
+    assert hits >= 180
+
+
+def test_rows_of_a_group_count_once_and_equal_scores_have_no_interval() -> None:
+    scores = drawn((0.2, 0.1), 50, np.random.default_rng(4))
+    alone = foretell(scores, np.arange(50)).gain
+    doubled = foretell(np.repeat(scores, 2, axis=1), np.repeat(np.arange(50), 2)).gain
+    assert doubled.value == pytest.approx(alone.value)
+    assert doubled.low == pytest.approx(alone.low, rel=0.02)
+    same = foretell(np.ones((3, 10)), np.arange(10)).gain
+    assert (same.low, same.high) == (None, None)
+    assert same.why
