@@ -208,30 +208,36 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         ids = torch.tensor(
             [expected_ids[: max(1, int(model.config.max_position_embeddings) - GENERATED_TOKENS)]]
         )
-        tokens_before, logits = _greedy_tokens(model, ids)
-        tokens_read, read_logits = _greedy_tokens(read_model, ids)
-        if tokens_before != tokens_read:
+        generated = torch.cat([ids, _greedy_tokens(model, ids)], dim=1)
+        logits, read_logits = (_last_logits(one, generated) for one in (model, read_model))
+        chosen, read_chosen = logits.argmax(-1).tolist(), read_logits.argmax(-1).tolist()
+        if chosen != read_chosen:
             raise ModelError(
-                path.name,
-                f"generates other tokens than the model: {tokens_read[:12]}",
-                tokens_before[:12],
+                path.name, f"generates other tokens than the model: {read_chosen[:12]}", chosen[:12]
             )
-        tokens += len(tokens_before)
+        tokens += len(chosen)
         gap_here = float((logits - read_logits).abs().max()) / max(1.0, float(logits.abs().max()))
         gap = max(gap, gap_here)
     return ReadBackResult(len(TEXTS) + len(texts), tokens, gap)
 
 
-def _greedy_tokens(model: Any, ids: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-    """The greedy tokens after ``ids`` [1, T], and the logits [V] of each [WRITTEN, V]."""
-    token_ids, logits = [], []
+def _greedy_tokens(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The greedy tokens [1, GENERATED_TOKENS] after ``ids`` [1, T]."""
+    found, past = [], None
     with torch.inference_mode():
         for _ in range(GENERATED_TOKENS):
-            next_logits = model(input_ids=ids, use_cache=False).logits[0, -1].float()
-            token_ids.append(int(next_logits.argmax()))
-            logits.append(next_logits)
-            ids = torch.cat([ids, torch.tensor([[token_ids[-1]]])], dim=1)
-    return token_ids, torch.stack(logits)
+            output = model(input_ids=ids, past_key_values=past, use_cache=True)
+            past, ids = output.past_key_values, output.logits[:, -1:].argmax(-1)
+            found.append(ids)
+    return torch.cat(found, dim=1)
+
+
+def _last_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The logits [GENERATED_TOKENS, V] that chose the last tokens of ``ids`` [1, T], in one pass:
+    equal choices after equal beginnings are the same generated text."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits[0, -GENERATED_TOKENS - 1 : -1].float()
 
 
 SYSTEM, PROMPT, ANSWER = "\ue000system\ue000", "\ue000prompt\ue000", "\ue000answer\ue000"
