@@ -146,12 +146,40 @@ def damage_weights(folder: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
 
 
+def changed_config(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes))
+
+    return damage
+
+
+def own_base(folder: Path) -> None:
+    (folder / "holdfast.json").unlink()
+    changed_config(base_model_name_or_path=str(folder))(folder)
+
+
+def no_number(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values()))[0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (damage_rank, "its weights are not those"),
         (damage_kind, "a kind that Holdfast does not train further"),
         (damage_weights, "adapter_model.safetensors"),
+        (changed_config(init_lora_weights="pissa"), "a kind that Holdfast does not train further"),
+        (changed_config(use_dora=True, use_rslora=True), "a kind that Holdfast does not train"),
+        (changed_config(r=None), "has no r that is a number above 0"),
+        (changed_config(lora_alpha="x"), "has no lora_alpha that is a number above 0"),
+        (own_base, "names an adapter as its pretrained model"),
+        (no_number, "holds a weight that is no finite number"),
     ],
 )
 def test_an_adapter_that_cannot_be_made_alike_is_refused(

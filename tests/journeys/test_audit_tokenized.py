@@ -66,7 +66,43 @@ def test_rows_that_are_also_among_the_test_rows_are_named(
     parquet.write_table(pa.Table.from_pylist(rows), train)
     parquet.write_table(pa.Table.from_pylist(rows[:5]), test)
     found = audit(holdfast, train, merging_llama, "--against", test)
-    assert "leaks" in names(found) or found["leaks"]
+    assert len(found["leaks"]) == 5
+    # The beginning that all rows have in common is left out of both alike.
+    parquet.write_table(pa.Table.from_pylist(rows[:1]), test)
+    assert len(audit(holdfast, train, merging_llama, "--against", test)["leaks"]) == 1
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text(json.dumps({"text": "words"}))
+    done = audit(holdfast, train, merging_llama, "--against", plain)
+    assert done.code == 2
+    assert "has no column input_ids" in done.err
+
+
+def test_every_row_of_a_small_file_is_checked_and_the_output_says_how_many(
+    tokenizer: Any, merging_llama: Path, tmp_path: Path, holdfast: Any
+) -> None:
+    rows = rows_of(tokenizer, True) * 30
+    for row in rows[1::2]:
+        row["labels"] = [MASKED] * len(row["labels"])
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    found = audit(holdfast, path, merging_llama)
+    (masked,) = [one for one in found["findings"] if one["check"] == "nothing_trained"]
+    assert masked["count"] == 600
+    (told,) = [one for one in found["decisions"] if "passed" in one["what"]]
+    assert "1,200 of 1,200 rows" in told["because"]
+    assert "end_missing" in told["chosen"]
+
+
+def test_labels_outside_the_vocabulary_are_named(
+    tokenizer: Any, merging_llama: Path, tmp_path: Path, holdfast: Any
+) -> None:
+    rows = rows_of(tokenizer, True)
+    for row in rows:
+        row["labels"][-2] = -1
+        row["attention_mask"] = [True] * len(row["labels"])
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert "ids_outside_vocabulary" in names(audit(holdfast, path, merging_llama))
 
 
 def broken_ids(rows: list[dict[str, Any]]) -> None:
@@ -77,6 +113,10 @@ def broken_length(rows: list[dict[str, Any]]) -> None:
     rows[3]["labels"] = rows[3]["labels"][:-1]
 
 
+def huge(rows: list[dict[str, Any]]) -> None:
+    rows[3]["input_ids"][0] = 2**70
+
+
 def negative(rows: list[dict[str, Any]]) -> None:
     rows[3]["input_ids"][0] = -1
 
@@ -85,6 +125,7 @@ def negative(rows: list[dict[str, Any]]) -> None:
     ("damage", "message"),
     [
         (broken_ids, "holds no list of token ids in row 3"),
+        (huge, "holds no list of token ids in row 3"),
         (negative, "holds no list of token ids in row 3"),
         (broken_length, "has lists of different lengths in row 3"),
     ],

@@ -167,6 +167,21 @@ def test_a_conversion_that_is_cut_off_leaves_nothing(
     assert (packaged_folder(SMOLLM2) / "model.safetensors").is_file()
 
 
+def test_a_damaged_folder_is_made_again_and_others_may_read_it(
+    decoder: Any, no_cache: Path
+) -> None:
+    folder = packaged_folder(SMOLLM2)
+    whole = (folder / "model.safetensors").read_bytes()
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.iterdir())
+    (folder / "model.safetensors").write_bytes(whole[:100])
+    left = folder.with_name(f"{folder.name}.killed")
+    left.mkdir()
+    packaged_folder.cache_clear()
+    assert packaged_folder(SMOLLM2) == folder
+    assert (folder / "model.safetensors").read_bytes() == whole
+    assert not left.exists()
+
+
 def test_the_purpose_of_a_packaged_model_needs_no_package(
     no_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     # Imported later: NumPy, which it brings, would slow the help of every command.
     from holdfast.core.records import Decision, Finding
 
+# The decision on a run that begins with an adapter.
+STARTING_ADAPTER = "starting adapter"
 DecisionListener = Callable[["Decision | Finding"], None]
 Watcher = Callable[[str, int | None, int | None], None]
 

@@ -255,7 +255,7 @@ def plan_for_few_updates(
         f"{allowed}, so its learning rate of {filled.train.learning_rate:g} is multiplied by "
         f"{factor:.2g} (the square root of {most:,} ÷ {updates:,}, at most {MOST_FASTER:g})"
     )
-    decisions = [Decision("train.learning_rate", f"{rate:.3g}", because)]
+    decisions = [Decision("train.learning_rate", f"{rate:.3g}", because, prominent=True)]
     changed = recipe.with_changes(train={"learning_rate": rate})
     if finetunes:
         changed = _contrast_alone(changed, updates, rate)
@@ -264,7 +264,8 @@ def plan_for_few_updates(
         steps = sum(phase.steps for phase in plan_phases(resolved, parameters, rows, *kind))
         changed = _contrast_alone(changed, steps, rate)
         because = f"{allowed}; in benchmarks contrast gained more from so few on average"
-        decisions += [Decision("training", f"contrast alone, {steps} updates", because)]
+        chosen = f"contrast alone, {steps} updates"
+        decisions += [Decision("training", chosen, because, prominent=True)]
     return changed, tuple(decisions)
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.machine import resource_bounds
 from holdfast.core.records import Finding, Ints, Severity
+from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase, percent_phrase
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 MASKED = -100
-MAX_ROWS = 1000
 # Marks around what the loss covers, and for a line break, in a row that is shown.
 OPEN, CLOSE, NEW_LINE = "⟦", "⟧", "↵"
 # Of each part of it.
@@ -44,6 +45,8 @@ TEMPLATE_MARKS = (
 PACKED, SAME_BEGINNING = 0.8, 0.95
 # The first tokens of an answer, after the mark that opens it: a line break or two are not trained.
 FIRST_TOKENS = 4
+# A template is untrusted code.
+LONGEST_S, MOST_MEMORY = 5.0, 500_000_000
 # Findings that another one explains.
 CONSEQUENCES = {
     "labels_shifted": ("end_masked", "end_missing", "answers_untrained", "labels_differ"),
@@ -106,9 +109,12 @@ def token_rows(
     return found
 
 
-def spread(rows: Sequence[TokenRow]) -> Sequence[TokenRow]:
-    """At most 1,000 of the rows, evenly spaced."""
-    return rows[:: max(1, -(-len(rows) // MAX_ROWS))]
+def spread(rows: Sequence[TokenRow], most: int) -> Sequence[TokenRow]:
+    """At most ``most`` of the rows, drawn with a fixed seed, in their order."""
+    if len(rows) <= most:
+        return rows
+    drawn = generator(0, "tokens").choice(len(rows), most, replace=False)
+    return [rows[at] for at in sorted(drawn.tolist())]
 
 
 def _unpadded(ids: Ints, pad: int | None) -> Mask:
@@ -167,7 +173,8 @@ def _openings(tokenizer: PreTrainedTokenizerBase) -> _Openings | None:
     roles = ("user", "assistant") * 2
     turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
     try:
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        with resource_bounds(LONGEST_S, MOST_MEMORY):
+            text = str(tokenizer.apply_chat_template(turns, tokenize=False))
         asked = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
         opened = str(
             tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
@@ -246,7 +253,7 @@ def _turns(row: TokenRow, marks: Marks) -> list[tuple[int, int, str]]:
 
 
 def _nothing_trained(all_rows: _Rows) -> Iterator[int]:
-    return (i for i, row in enumerate(all_rows.rows) if not (row.trained & row.read).any())
+    return (i for i, row in enumerate(all_rows.rows) if not row.trained.any())
 
 
 def _padding_trained(all_rows: _Rows) -> Iterator[int]:
@@ -259,7 +266,10 @@ def _padding_trained(all_rows: _Rows) -> Iterator[int]:
 
 def _outside(all_rows: _Rows) -> Iterator[int]:
     size = all_rows.marks.size
-    return (i for i, row in enumerate(all_rows.rows) if (row.ids >= size).any())
+    for i, row in enumerate(all_rows.rows):
+        labels = row.labels[row.trained]
+        if (row.ids >= size).any() or (labels < 0).any() or (labels >= size).any():
+            yield i
 
 
 def _unknown(all_rows: _Rows) -> Iterator[int]:
@@ -413,7 +423,7 @@ CHECKS = (
         _outside,
         0.0,
         "error",
-        "a token id is not in the tokenizer's vocabulary",
+        "a token id or a label (other than −100) is not in the tokenizer's vocabulary",
         "Tokenise with this model's tokenizer.",
     ),
     TokenCheck(

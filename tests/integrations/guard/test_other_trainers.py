@@ -128,6 +128,17 @@ def test_faults_of_a_language_models_rows_are_told_before_the_first_step(
     (told,) = [line for line in lines if "Warning" in line]
     assert "training rows, end missing" in told or "training rows, end masked" in told
     assert "⟦" in told
+
+    # Rows that cannot be checked are told, and end nothing.
+    def refuses(*_: Any) -> Any:
+        raise ValueError("odd tokenizer")
+
+    strange = Guard(policy="off", looks=1, say=lines.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("holdfast.plugins.trainers.rows.check_tokens", refuses)
+        made("c", masking, strange).train()
+    assert any("not checked (ValueError: odd tokenizer)" in line for line in lines)
+    assert strange.verdict is not None
     # What is said of the rows changes nothing of the run.
     plain = made("b", masking, None)
     plain.train()

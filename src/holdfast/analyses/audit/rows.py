@@ -22,6 +22,7 @@ from holdfast.core.tasks import (
     LABELLED_TEXT_TASKS,
     TAGGING_TASKS,
 )
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import is_text_file, load_chats
 from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.columns.profile import is_missing
@@ -36,6 +37,7 @@ from holdfast.data.table import Table
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.rows import given_files
+from holdfast.quality.tokens import CHECKS
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import task_definition
@@ -107,18 +109,31 @@ def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str])
     """The rows of a source of token ids, and others of the kind to compare them with."""
     data, model = recipe.data, recipe.model.name
 
-    def read(path: str) -> Table:
-        found = read_tokenized(path, data, model)
-        return replace(found, source=names.get(path, found.source))
+    beginning: str | None = None
+
+    def read(path: str) -> tuple[Table, int]:
+        nonlocal beginning
+        found, beginning, checked = read_tokenized(path, data, model, beginning)
+        return replace(found, source=names.get(path, found.source)), checked
 
     recipe = recipe.model_copy(update={"task": DECODER_TASKS[0]})
-    table = read(str(data.path))
+    table, checked = read(str(data.path))
     because = f"they are token ids, decoded by the tokenizer of {model}"
-    notify(*table.decisions, Decision("rows", "tokenised", because, prominent=True))
+    passed = [one.name for one in CHECKS if one.name not in {f.check for f in table.findings}]
+    notify(
+        *table.decisions,
+        Decision("rows", "tokenised", because, prominent=True),
+        Decision(
+            "checks of tokens and labels, passed",
+            ", ".join(passed),
+            f"of {checked:,} of {count_phrase(len(table), 'row')} (docs/tasks.md)",
+            prominent=True,
+        ),
+    )
     paths, decisions = given_files(data, task_definition(recipe.task))
     notify(*decisions)
-    splits = {name: read(path) for name, path in paths.items()}
-    against_tables = {names.get(path, path): read(path) for path in dict.fromkeys(against)}
+    splits = {name: read(path)[0] for name, path in paths.items()}
+    against_tables = {names.get(path, path): read(path)[0] for path in dict.fromkeys(against)}
     every = ("source", *splits, *against_tables)
     missing = dict.fromkeys(every, "tokenised rows have no other columns")
     columns = dict.fromkeys(every, OtherColumns())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
 from holdfast.data.chats.chat import chats_from_prompts
@@ -19,8 +20,11 @@ from holdfast.models.loading.packaged import packaged_folder
 from holdfast.quality.tokens import check_tokens, spread, token_rows
 from holdfast.recipe import DataPart
 
-IDS = "input_ids"
-NAMES = (IDS, "labels", "attention_mask")
+IDS, MASK = "input_ids", "attention_mask"
+NAMES = (IDS, "labels", MASK)
+LARGEST = 2**31
+# A thousand rows take a second or two.
+MOST_CHECKED = 10_000
 
 
 def is_tokenized(path: str, data: DataPart) -> bool:
@@ -28,9 +32,13 @@ def is_tokenized(path: str, data: DataPart) -> bool:
     return IDS in read_first_batch(path, data.encoding, data.config).names
 
 
-def read_tokenized(path: str, data: DataPart, model: str) -> Table:
+def read_tokenized(
+    path: str, data: DataPart, model: str, beginning: str | None = None
+) -> tuple[Table, str, int]:
     """The rows of a tokenised source, decoded by the tokenizer of ``model``, with the findings on
-    their tokens and labels.
+    their tokens and labels; the ``beginning`` that all have in common (a template's own, such as
+    its system message), which is left out of the texts; and how many rows were checked. Another
+    source is read with the beginning of the first.
 
     Raises ``RecipeError`` where no model is named, ``ModelError`` where it has no readable
     tokenizer, and ``DataError`` for rows that are not token ids.
@@ -41,6 +49,9 @@ def read_tokenized(path: str, data: DataPart, model: str) -> Table:
         raise RecipeError("model.name", rule, None, remedy)
     tokenizer = _tokenizer(model)
     raw = read_source(path, data.encoding, data.config)
+    if IDS not in raw.names:
+        remedy = "Compare tokenised rows with tokenised rows."
+        raise DataError(path, f"has no column {IDS}, which the other rows have", None, remedy)
     columns = {name: raw.table[name].to_pylist() for name in NAMES if name in raw.names}
     rows = [
         {name: _numbers(path, number, name, cells[number]) for name, cells in columns.items()}
@@ -60,11 +71,13 @@ def read_tokenized(path: str, data: DataPart, model: str) -> Table:
         )
         for one in found
     ]
-    # A template's own beginning, such as its system message, is nobody's text.
-    shared = _common_beginning(texts) if len(texts) > 1 else 0
-    table = chats_from_prompts([text[shared:] for text in texts], like="text")
-    findings = check_tokens(spread(found), tokenizer)
-    return replace(table, source=raw.source, findings=findings, decisions=raw.decisions)
+    if beginning is None:
+        beginning = texts[0][: _common_beginning(texts)] if len(texts) > 1 else ""
+    table = chats_from_prompts([text.removeprefix(beginning) for text in texts], like="text")
+    checked = spread(found, MOST_CHECKED)
+    findings = check_tokens(checked, tokenizer)
+    table = replace(table, source=raw.source, findings=findings, decisions=raw.decisions)
+    return table, beginning, len(checked)
 
 
 def _common_beginning(texts: Sequence[str]) -> int:
@@ -77,7 +90,8 @@ def _common_beginning(texts: Sequence[str]) -> int:
 def _tokenizer(model: str) -> Any:
     from transformers import AutoTokenizer
 
-    name = str(packaged_folder(model)) if model in PACKAGED_MODELS else model
+    folder = packaged_folder(model) if model in PACKAGED_MODELS else user_path(model)
+    name = str(folder) if folder.is_dir() else model
     with loading(model, "has no tokenizer that can be read", "Name the model of these rows."):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
@@ -91,7 +105,11 @@ def _numbers(path: str, row: int, name: str, cell: object) -> Any:
         found = json.loads(str(cell))
     except ValueError:
         found = None
-    whole = isinstance(found, list) and all(type(one) is int for one in found)
+    if name == MASK and isinstance(found, list):
+        found = [int(one) if type(one) is bool else one for one in found]
+    whole = isinstance(found, list) and all(
+        type(one) is int and abs(one) < LARGEST for one in found
+    )
     if not whole or (name == IDS and any(one < 0 for one in found)):
         rule = f"holds no list of token ids in row {row}, column {name}"
         raise DataError(path, rule, str(cell)[:60], "Give lists of whole numbers, one a row.")

@@ -220,7 +220,7 @@ def _reason(home: PreTrainedModel, spec: AdapterSpec, targets: Targets) -> str:
     family = str(getattr(home.config, "model_type", type(home).__name__))
     names = ", ".join((*targets.names, *targets.stacks))
     if spec.targets:
-        why = "set in the recipe"
+        why = "named in the recipe, or adapted in the adapter that is trained further"
     elif spec.kind == "ia3":
         why = "keys, values and the feed-forward part, as in the paper"
     else:

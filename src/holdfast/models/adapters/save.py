@@ -28,6 +28,7 @@ from holdfast.models.adapters.quantize import (
 )
 from holdfast.models.base import Adapter, Network
 from holdfast.models.loading.adapter_folder import (
+    CONFIG,
     FACTS,
     WEIGHTS,
     adapter_base,
@@ -52,9 +53,12 @@ UNSUPPORTED = (
     "target_parameters",
     "layers_to_transform",
     "layer_replication",
+    "alora_invocation_tokens",
     "lora_bias",
     "megatron_config",
 )
+PLAIN_STARTS = ("gaussian", "orthogonal")
+MOST = 1_000_000
 PLAIN, PROMPTED = "base_model.model.", "base_model."
 
 
@@ -251,14 +255,19 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     """
     from safetensors import safe_open
 
-    config = read_config(folder)
-    weights = folder / WEIGHTS
+    config, weights = read_config(folder), folder / WEIGHTS
+    if not weights.is_file():
+        raise ModelError(str(weights), "is not a file", None, "Use a complete copy.")
     with (
         reading_errors(str(weights), ModelError, remedy="Use a complete copy."),
         safe_open(weights, "pt") as file,
     ):
         names = list(file.keys())
     other = [key for key in UNSUPPORTED if config.get(key)]
+    # Such a beginning changes the pretrained weights too, which only PEFT knows.
+    start = config.get("init_lora_weights")
+    other += ["init_lora_weights"] if isinstance(start, str) and start not in PLAIN_STARTS else []
+    other += ["use_dora, use_rslora"] if config.get("use_dora") and config.get("use_rslora") else []
     if config.get("peft_type") != "LORA" or other:
         raise ModelError(
             str(folder),
@@ -267,6 +276,11 @@ def saved_settings(folder: Path) -> dict[str, Any]:
             "Merge it into its model first: holdfast export RUN --to merged.",
         )
     layers = {name.partition(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name}
+    numbers = {key: config.get(key) for key in ("r", "lora_alpha")}
+    for key, value in numbers.items():
+        if not isinstance(value, (int, float)) or not 0 < value < MOST:
+            rule = f"has no {key} that is a number above 0"
+            raise ModelError(str(folder / CONFIG), rule, value, "Use a complete copy.")
     kind = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
     return {
         "kind": kind,
@@ -302,6 +316,10 @@ def load_weights(network: Network, folder: Path) -> None:
             differing[0],
             "Merge it into its model with PEFT's merge_and_unload, and name the merged folder.",
         )
+    broken = [n for n, v in found.items() if not v.is_floating_point() or not v.isfinite().all()]
+    if broken:
+        rule = "holds a weight that is no finite number"
+        raise ModelError(str(folder), rule, broken[0], "Use another checkpoint of it.")
     set_peft_model_state_dict(home, found)
 
 

@@ -36,7 +36,8 @@ class AdapterBase:
 
 def is_adapter_folder(folder: Path) -> bool:
     """Whether this is a PEFT folder, written by PEFT or in its format."""
-    return path_exists(folder / CONFIG)
+    # A pipe would never end.
+    return path_exists(folder / CONFIG) and (folder / CONFIG).is_file()
 
 
 def adapter_folder(name: str) -> Path | None:
@@ -53,6 +54,9 @@ def adapter_base(folder: Path) -> AdapterBase:
     config = read_config(folder)
     named = read_facts(folder).get("model")
     base = str(config["base_model_name_or_path"])
+    if adapter_folder(base) is not None:
+        rule = "names an adapter as its pretrained model"
+        raise ModelError(str(folder / CONFIG), rule, base, "Merge that adapter first.")
     # A packaged model may have moved.
     return AdapterBase(named if named in PACKAGED_MODELS else base, config.get("revision"))
 

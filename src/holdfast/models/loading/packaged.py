@@ -25,6 +25,9 @@ from holdfast.core.packaged_models import PACKAGED_MODELS, SMOLLM2, PackagedMode
 from holdfast.core.records import Decision
 from holdfast.models.loading.quiet import quiet_transformers
 
+# The sizes of a converted model's files.
+SIZES = "sizes.json"
+
 
 @functools.cache
 def packaged_folder(name: str) -> Path:
@@ -96,7 +99,7 @@ def _converted(model: PackagedModel) -> Path:
     from filelock import FileLock
 
     folder = _converted_folder(model)
-    if folder.is_dir():
+    if _is_complete(folder):
         return folder
     source = _installed_file(SMOLLM2, model)
     if find_spec("gguf") is None:
@@ -105,20 +108,38 @@ def _converted(model: PackagedModel) -> Path:
     remedy = f"Set {CACHE} to a folder on another disk."
     with disk_errors(folder, remedy):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")), stage(f"converting {SMOLLM2}"):
-            if not folder.is_dir():
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+        with stage(f"converting {SMOLLM2}, or waiting for another process that does"), lock:
+            if not _is_complete(folder):
                 _convert(source, model, folder)
     return folder
 
 
+def _is_complete(folder: Path) -> bool:
+    """Whether all files of a converted model are there, with the sizes that they were written
+    with."""
+    try:
+        sizes = json.loads((folder / SIZES).read_text("utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _convert(source: Path, model: PackagedModel, folder: Path) -> None:
     check_file(source, model)
+    # Left behind by a process that was killed, or damaged: the lock is held.
+    for left in (*folder.parent.glob(f"{folder.name}.*/"), folder):
+        shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         _write_plain(source, made)
         card = {"license": model.licence.lower(), "language": "en", "base_model": model.hub}
         lines = [f"{key}: {json.dumps(value)}" for key, value in card.items()]
         (made / "README.md").write_text("\n".join(["---", *lines, "---", ""]), "utf-8")
+        for path in made.iterdir():
+            path.chmod(0o644)
+        sizes = {path.name: path.stat().st_size for path in made.iterdir()}
+        (made / SIZES).write_text(json.dumps(sizes), "utf-8")
         made.chmod(0o755)
         made.rename(folder)
     finally:

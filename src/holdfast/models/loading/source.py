@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from holdfast.core.decisions import STARTING_ADAPTER
 from holdfast.core.discovery import path_exists, user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reading_errors, reason
@@ -135,8 +136,8 @@ def find_model(
             raise _adapter_error(name)
         base = adapter_base(adapter)
         found = find_model(base.name, revision=base.revision, trust=trust, reads=reads, files=files)
-        because = f"{name} holds an adapter for it, which is trained further"
-        decision = Decision("base model", short_name(base.name), because)
+        because = f"it is trained further; its base model is {short_name(base.name)}"
+        decision = Decision(STARTING_ADAPTER, name, because)
         return replace(found, adapter=adapter, decisions=(*found.decisions, decision))
     folder = find_folder(name, revision)
     config = read_config(name, folder)

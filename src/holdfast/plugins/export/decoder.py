@@ -72,7 +72,7 @@ def write_decoder(
         f"generated {comparison.tokens} tokens as the model does"
     )
     if int8:
-        because += " with the same 8-bit weights"
+        because = f"--int8 asks for it. {because} with the same 8-bit weights"
     notify(Decision("file", form.file, because))
     return {
         **common_facts(finished_run, form, "q8_0" if int8 else "float32", because),

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 
 from holdfast.core.errors import DataError
+from holdfast.core.input_errors import first_line
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
@@ -250,21 +251,37 @@ class TrainerRows:
         ):
             because = self._find_formula()
             self.n_copied = count_copied_rows(train_loader.dataset, loader.dataset)
-            faults = self._token_faults()
+            faults = self._checked_tokens()
         loss_source = (
             f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
         )
         guard.promise(Decision("losses of rows", loss_source, because))
         for one in faults:
-            what = f"training rows, {one.check.replace('_', ' ')}"
-            guard.promise(Decision(what, f"Warning: {one.because}", one.remedy))
+            guard.promise(one)
+
+    def _checked_tokens(self) -> tuple[Decision, ...]:
+        """What is told of the tokens of the training rows. Nothing about them stops a run: what
+        cannot be checked is told."""
+        try:
+            faults = self._token_faults()
+        except Exception as error:
+            because = f"{type(error).__name__}: {first_line(error)}"
+            return (Decision("tokens of the training rows", "not checked", because),)
+        return tuple(
+            Decision(
+                f"training rows, {one.check.replace('_', ' ')}",
+                f"Warning: {one.because}",
+                one.remedy,
+            )
+            for one in faults
+        )
 
     def _token_faults(self) -> tuple[Finding, ...]:
         """Faults of the training rows of a language model, as its collator makes them: what is
         masked, trained, cut or lost (``quality/tokens.py``)."""
         tokenizer: Any = getattr(self.trainer, "processing_class", None)
         writes = self.formula is not None and self.formula.name == NEXT_TOKENS
-        if not writes or not hasattr(tokenizer, "apply_chat_template"):
+        if not writes or not isinstance(tokenizer, PreTrainedTokenizerBase):
             return ()
         sample = self._probe.spread(CHECKED_ROWS)
         collated = [

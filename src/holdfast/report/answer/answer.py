@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.core.decisions import STARTING_ADAPTER
 from holdfast.core.wording import lower_first
 from holdfast.report.answer.score import (
     GUESSES,
@@ -223,6 +224,8 @@ def discarded_sentence(result: Mapping[str, Any]) -> str | None:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept_choice else ""
     saved = "the student before distillation" if result.get("distilled") else "the base model"
+    if any(one.get("what") == STARTING_ADAPTER for one in decisions):
+        saved = "the adapter that it began with"
     # An update may begin with the weights of the served run.
     start = ((result.get("update") or {}).get("start") or {}).get("start")
     saved = "the served model" if start == "warm" else saved
