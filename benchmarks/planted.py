@@ -179,7 +179,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "cut-texts-untold",
         "that texts were cut is not told",
         "fits/compose.py",
-        " *prepared.definition.check_examples(splits.train, loaded),",
+        ' *prepared.definition.check_examples(splits.train, loaded, "training"),',
         "",
         (WHOLE,),
     ),
