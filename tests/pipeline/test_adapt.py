@@ -116,6 +116,12 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
     mended = run_of(prepared, control__policy="adapt", **hot)
     assert tried(mended)[0] == ("the usual learning rate from the beginning", True)
     assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss
+    # What is said at the end is about the rate that the run has had since.
+    verdict = mended.trained.verdict
+    assert verdict.cause != "the learning rate is too high"
+    advised = [one for remedy in verdict.remedies for one in remedy.set if "rate" in one]
+    assert advised == ["train.learning_rate=0.006"], "three times the rate since the restart"
+    assert not any(one.name == "learning_rate" for one in verdict.evidence)
     assert mended.job.advisor.steps_taken <= 1.3 * mended.training_plan.plan.steps  # type: ignore[union-attr]
 
 

@@ -16,7 +16,7 @@ from holdfast.control.choice import Choose, choose_across_branches
 from holdfast.control.policy import Policy, advise
 from holdfast.control.sight import Can, LossDifference, RemedyTrial, Sight, from_json
 from holdfast.control.stop_rules import StoppingRule
-from holdfast.core.actions import Action, RollBack, Stop, to_record
+from holdfast.core.actions import Action, RollBack, ScaleLearningRate, Stop, to_record
 from holdfast.core.records import Floats, Snapshot, Verdict, finite, to_json
 from holdfast.monitor.evidence import is_at_floor, validation_labels, validation_losses
 from holdfast.stats.paired_tests import paired_t
@@ -116,6 +116,20 @@ class Controller:
         """The trials of the run; the last one may be in progress."""
         now = self._memory
         return (*now.ended_trials, *([now.trial] if now.trial is not None else []))
+
+    @property
+    def restart_factor(self) -> float:
+        """By what the learning rate of the whole run is multiplied, since a restart at step 0 that
+        is kept or in progress; 1 without one."""
+        restarts = [
+            one for one in self.trials if not one.from_step and (one.kept or one is self.trial)
+        ]
+        return math.prod(
+            float(record["settings"]["factor"])
+            for one in restarts
+            for record in one.done
+            if record["action"] == ScaleLearningRate.__name__
+        )
 
     @property
     def steps_taken(self) -> int:

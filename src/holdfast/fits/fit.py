@@ -320,7 +320,7 @@ def make_job(
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=choose,
-        monitor=make_monitor(training_plan, task_listeners),
+        monitor=make_monitor(training_plan, task_listeners, advisor),
         advisor=advisor,
         write_texts=writer(training_plan.watch, accelerator) if training_plan.watch else None,
         listeners=(

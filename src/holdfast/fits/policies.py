@@ -32,7 +32,6 @@ from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.fits.additions import FitAdditions
-from holdfast.fits.frozen import AUTO
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_schedule, falls_to_zero
 from holdfast.models.layers import BACKBONE, count_parameters
@@ -125,8 +124,9 @@ def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Ca
     is_trainable = {
         layer.name: any(p.requires_grad for p in layer.parameters()) for layer in network.layers()
     }
-    # Layers that a user froze stay frozen.
-    is_open = network.adapter is None and training_plan.prepared.recipe.model.freeze in (None, AUTO)
+    # Layers that the recipe freezes stay frozen; the word-embedding table is frozen by default. Of
+    # a resumed run the recipe states every setting, so what was open is not known.
+    is_open = network.adapter is None and training_plan.recipe.model.freeze == "words"
     impossible = [] if methods else ["SwitchOn"]
     impossible += [] if notches else ["StrengthenAugmentation"]
     impossible += [] if dropouts_of(network) else ["SetDropout"]

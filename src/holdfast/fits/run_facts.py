@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, TrainingPlan
+from holdfast.control.controller import Controller
 from holdfast.core.decisions import stage
 from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
@@ -44,13 +45,21 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
 
 
-def make_monitor(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> Monitor:
+def make_monitor(
+    training_plan: TrainingPlan, listeners: Sequence[Listener], advisor: object = None
+) -> Monitor:
     """The judge with the facts of this run; ``listeners`` are those of its task: one of them may
-    measure a linear probe."""
+    measure a linear probe. An ``advisor`` may have restarted the run at another learning rate."""
     facts = make_run_facts(training_plan)
 
     def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
-        return judge(history, with_probe(facts, listeners), kept)
+        known = with_probe(facts, listeners)
+        factor = advisor.restart_factor if isinstance(advisor, Controller) else 1.0
+        if factor != 1 and history:
+            known = replace(known, peak_rate=factor * (known.peak_rate or 0.0))
+            first = replace(history[0], learning_rate=factor * history[0].learning_rate)
+            history = (first, *history[1:])
+        return judge(history, known, kept)
 
     return monitor
 
