@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.data.chats.marked import CLOSE, OPEN
 from holdfast.data.chats.turns import NAMED_TEMPLATES
-from holdfast.quality.tokens import CHECKS, CLOSE, OPEN, check_tokens, spread, token_rows
+from holdfast.quality.tokens import CHECKS, check_tokens, spread, token_rows
 
 TEMPLATES = ("chatml", "llama2", "llama3", "zephyr")
 

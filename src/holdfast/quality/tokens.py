@@ -19,16 +19,13 @@ from holdfast.core.machine import resource_bounds
 from holdfast.core.records import Finding, Ints, Severity
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase, percent_phrase
+from holdfast.data.chats.marked import decoded, marked_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Mask = npt.NDArray[np.bool_]
 MASKED = -100
-# Marks around what the loss covers, and for a line break, in a row that is shown.
-OPEN, CLOSE, NEW_LINE = "⟦", "⟧", "↵"
-# Of each part of it.
-SHOWN_CHARACTERS = 240
 # Marks of the usual chat templates, which a model knows only if its own template has them.
 TEMPLATE_MARKS = (
     "<|im_start|>",
@@ -540,7 +537,7 @@ def check_tokens(
         rows,
         marks,
         turns,
-        [_decoded(tokenizer, row.ids[row.read]) if needs_texts else "" for row in rows],
+        [decoded(tokenizer, row.ids[row.read]) if needs_texts else "" for row in rows],
         longest,
         bool((lengths == longest).mean() >= PACKED) and not _are_chats(rows, turns),
     )
@@ -578,27 +575,3 @@ def _finding(
     )
     numbers = tuple(row.number for row in faulty)
     return Finding(check.name, check.severity, share, len(faulty), numbers, because, check.remedy)
-
-
-def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Ints) -> str:
-    return str(tokenizer.decode(ids[ids < len(tokenizer)].tolist(), skip_special_tokens=False))
-
-
-def marked_text(tokenizer: PreTrainedTokenizerBase, ids: Ints, trained: Mask) -> str:
-    """A row as text, with marks around the tokens that the loss covers; of long parts the beginning
-    and the end."""
-    if not len(ids):
-        return ""
-    starts = np.r_[0, np.flatnonzero(np.diff(trained)) + 1]
-    shown = []
-    for start, piece in zip(starts, np.split(ids, starts[1:]), strict=True):
-        text = _middle_left_out(_decoded(tokenizer, piece).replace("\n", NEW_LINE))
-        shown.append(f"{OPEN}{text}{CLOSE}" if trained[start] else text)
-    return "".join(shown)
-
-
-def _middle_left_out(text: str) -> str:
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    half = SHOWN_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half:]}"

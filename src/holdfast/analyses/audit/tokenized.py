@@ -3,6 +3,7 @@ of texts, and with the faults of their tokens and labels (``quality/tokens.py``)
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -28,8 +29,11 @@ MOST_CHECKED = 10_000
 
 
 def is_tokenized(path: str, data: DataPart) -> bool:
-    """Whether the source holds token ids."""
-    return IDS in read_first_batch(path, data.encoding, data.config).names
+    """Whether the source is a table with token ids."""
+    # Folders of images, passages and tagged words are no tables; what cannot be read is told later.
+    with contextlib.suppress(DataError):
+        return IDS in read_first_batch(path, data.encoding, data.config).names
+    return False
 
 
 def read_tokenized(

@@ -174,7 +174,7 @@ def _has_any(folder: Path, files: tuple[str, ...]) -> bool:
 def _adapter_error(name: str) -> ModelError:
     return ModelError(
         name,
-        "holds an adapter, which only a language model (causal-lm) can be trained further from",
+        "holds an adapter (adapter_config.json), which only language models (causal-lm) go on from",
         None,
         "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
     )

@@ -13,6 +13,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import check_same_form, form_of, load_chats
+from holdfast.data.chats.marked import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -22,7 +23,6 @@ from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_size
 from holdfast.plan.defaults import model_size
-from holdfast.quality.tokens import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
