@@ -212,16 +212,16 @@ def check(found: Choice) -> None:
 
 @pytest.mark.slow
 def test_texts_are_measured_in_bits_a_byte(
-    tiny_llama: Path, merging_llama: Path, tmp_path: Path, closed: None
+    tiny_llama: Path, merging_llama: Path, tiny_model: Path, tmp_path: Path, closed: None
 ) -> None:
     found = package.choose(
         rows(tmp_path, chats, 24),
-        models=[tiny_llama, merging_llama, "embedded"],
+        models=[tiny_llama, merging_llama, tiny_model],
         task="causal-lm",
         settings=["train.epochs=2", "train.precision=float32", "train.threads=1"],
     )
     assert (found.metric, found.higher) == ("bits_per_byte", False)
-    assert [one.name for one in found.left_out] == ["embedded"]
+    assert [one.name for one in found.left_out] == [str(tiny_model)]
     check(found)
     for one in found.candidates:
         assert one.texts is not None
