@@ -55,7 +55,6 @@ SCRIPTS = (
     "arena/record.py",
     "arena/replay.py",
     "forks.py",
-    "adapt.py",
     "forgetting.py",
     "primacy.py",
     "kills.py",
