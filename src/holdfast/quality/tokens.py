@@ -92,14 +92,16 @@ def token_rows(
     found = []
     for number, row in enumerate(rows):
         ids = np.asarray(row["input_ids"], dtype=np.int64).ravel()
-        given = row.get("labels")
-        labels = ids if given is None else np.asarray(given, dtype=np.int64).ravel()
-        mask = row.get("attention_mask")
+        given, mask = row.get("labels"), row.get("attention_mask")
         if mask is not None:
             read = np.asarray(mask).ravel() > 0
         else:
             read = _unpadded(ids, tokenizer.pad_token_id)
-            if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        if given is None:
+            labels = np.where(read, ids, MASKED)
+        else:
+            labels = np.asarray(given, dtype=np.int64).ravel()
+            if mask is None and tokenizer.pad_token_id == tokenizer.eos_token_id:
                 # What is trained is an end, not padding.
                 read |= labels != MASKED
         found.append(TokenRow(number, ids, labels, read))
