@@ -4,8 +4,9 @@ pretrained model, loaded again."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from holdfast.core.tasks import ENCODER_DECODER_TASKS
@@ -14,17 +15,17 @@ from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base import GenerationPredictor
 
+SwitchOff = Callable[[], contextlib.AbstractContextManager[None]]
 
-@contextlib.contextmanager
-def untuned(plain: Any, recipe: Recipe) -> Iterator[Any]:
-    """The base model as Transformers load it, inside the block; ``plain`` is the run's model."""
+
+def base_network(plain: Any, recipe: Recipe) -> tuple[Any, SwitchOff]:
+    """The base model as Transformers load it, and the block in which it is one; ``plain`` is the
+    run's model. Only a model trained whole is loaded again."""
     if has_adapter_layers(plain):
-        with adapter_off(plain):
-            yield plain
-    elif (below := below_prompt(plain)) is not None:
-        yield below
-    else:
-        yield load_untuned(recipe).plain
+        return plain, partial(adapter_off, plain)
+    if (below := below_prompt(plain)) is not None:
+        return below, contextlib.nullcontext
+    return load_untuned(recipe).plain, contextlib.nullcontext
 
 
 def load_untuned(recipe: Recipe) -> Any:
@@ -45,6 +46,7 @@ def load_untuned(recipe: Recipe) -> Any:
 def untuned_predictor(model: GenerationPredictor) -> Iterator[GenerationPredictor]:
     """The predictor of the base model, inside the block."""
     network = model.network
-    with untuned(network.plain, model.recipe) as plain:
+    plain, adapter_switched_off = base_network(network.plain, model.recipe)
+    with adapter_switched_off():
         same = plain is network.plain
         yield model if same else replace(model, network=type(network)(plain).eval())

@@ -11,7 +11,6 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -245,16 +244,10 @@ def _tuned_speaker(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     """The base model: the same network without its adapter, or loaded separately."""
-    from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_adapter_layers
-    from holdfast.runs.untuned import load_untuned
+    from holdfast.runs.untuned import base_network
 
-    without_adapter: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    if has_adapter_layers(tuned.model):
-        base, without_adapter = tuned.model, partial(adapter_off, tuned.model)
-    elif (below := below_prompt(tuned.model)) is not None:
-        base = below
-    else:
-        base = load_untuned(recipe).to(best_device()).plain
+    base, without_adapter = base_network(tuned.model, recipe)
+    base.to(best_device())
     # Both use the tuned model's template.
     if task in ENCODER_DECODER_TASKS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
