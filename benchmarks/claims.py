@@ -562,7 +562,6 @@ UNSTORED = {
     "Rules for the best checkpoint, on recorded runs": "python benchmarks/kept_state.py --record",
     "Detection of wrong labels": "python benchmarks/wrong_labels.py",
     "Verdicts on recorded runs and on other trainers' logs": "python benchmarks/verdicts.py",
-    "The effect of each action of the guard": "python benchmarks/forks.py",
 }
 
 

@@ -26,6 +26,7 @@ from enrich_pictures import prepared_images
 from label_weights import with_faultless, with_wrong_labels
 from peers.arms import Arm, run_arm, trials_in_words
 from peers.rows import Parts
+from peers.sets import FRESH_SETS, ROWS_OF_SET
 from peers.tables import markdown, matched
 
 from holdfast.control.record import control_block
@@ -53,6 +54,8 @@ REPAIRED_SETS = {
     FEW: ("trec", "packages", "queries", "instructions", "cr"),
     MANY: ("trec", "cr", "instructions", "mr", "novels"),
 }
+# Sets on which neither a default nor the policy was chosen, for runs without a fault.
+FRESH = tuple(name for name in FRESH_SETS if name not in ROWS_OF_SET)
 # These begin with a new head, not as a linear probe.
 NEW_HEAD = {f"{name}, new head": name for name in ("trec", "cr", "instructions", "mr")}
 SEEDS = 3
@@ -107,7 +110,8 @@ def cells() -> list[dict[str, Any]]:
     images = grid(
         seed=range(SEEDS), rows=[IMAGE_ROWS], data=IMAGES, fault=[NONE, *IMAGE_FAULTS], arm=POLICIES
     )
-    return [*others, *skewed, *images, *new_head]
+    fresh = grid(seed=range(SEEDS), rows=[MANY], data=FRESH, fault=[NONE], arm=POLICIES)
+    return [*others, *skewed, *images, *new_head, *fresh]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -337,14 +341,15 @@ def in_words(lines: Lines) -> str:
         and one.get("optimism_seen") is not None
         # Folds' networks learn from half of the rows; the test rows of novels are other novels.
         and (one["rows"], one["arm"]) == (MANY, "adapt")
-        and one["data"] != "novels"
+        and one["data"] not in ("novels", *FRESH)
     ]
     if both:
         expected, seen = (statistics.fmean(values) for values in zip(*both, strict=True))
         parts.append(
             f"With {MANY} texts the expected optimism of the validation accuracy is "
             f"{number(expected)} points; the observed difference from the test accuracy is "
-            f"{number(seen)} points (means of {len(both)} runs of `adapt`, without `novels`)."
+            f"{number(seen)} points (means of {len(both)} runs of `adapt`, without `novels` and "
+            "the fresh sets)."
         )
     return " ".join(parts)
 

@@ -8,7 +8,7 @@ Reviews of products (CR) and of films (MR), both praise or blame: learned on one
 it; pairs stay together. 400 labelled rows, of which 18 % judge; MiniLM, 1,000 test rows out of
 domain and 600 in it (300 and 400 of ``ai_text``, cut to 128 tokens), the same for every seed.
 ``upper`` is MiniLM's last block over the states of the frozen ones below it, of a text's first 16
-words (``forked/stand_in.py``): it trains in seconds, so the reviews have ten seeds of it.
+words (``stand_in.py``): it trains in seconds, so the reviews have ten seeds of it.
 
 Runs of a seed, at the same rates. ``plain``: a head drawn at random, nothing stops it; its last
 state, and the one of lowest validation loss (early stopping). ``default``: from the linear probe,
@@ -154,7 +154,7 @@ def _prepared(shift: str, seed: int, model: str) -> tuple[Any, int, dict[str, An
     sides = texts(seed) if shift == "ai_text" else reviews(shift, seed)
     labelled = sides["labelled"]
     if model == UPPER:
-        from forked.stand_in import case
+        from peers.stand_in import case
 
         both = Rows(
             tuple(text for side in SIDES for text in sides[side].texts),

@@ -125,8 +125,8 @@ def holdfast_fit(
 @functools.lru_cache(maxsize=1)
 def stand_in_for(data: str, rows: int, seed: int) -> tuple[Any, Any, Any]:
     """The same rows for two residual blocks over MiniLM's frozen vectors, and which rows are of
-    which side (``forked/stand_in.py``)."""
-    from forked.stand_in import case, learn_vectors
+    which side (``stand_in.py``)."""
+    from peers.stand_in import case, learn_vectors
 
     learn_vectors(data)
     parts = parts_of({"data": data, "rows": rows, "seed": seed})

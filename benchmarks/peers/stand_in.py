@@ -21,8 +21,6 @@ from typing import Any, Literal
 import balance
 import numpy as np
 import torch
-from peers.rows import Rows, clean_set
-from peers.sets import first_words
 from recorded.features import table_of
 from recorded.from_probe import embedded, encoder
 from recorded.store import folder
@@ -40,6 +38,8 @@ from holdfast.recipe import Recipe, as_settings, override
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.training.machine.machine import MachineChoice
+from peers.rows import Rows, clean_set
+from peers.sets import first_words
 
 Model = Literal["vectors", "upper", "minilm"]
 Array = np.ndarray[Any, Any]
