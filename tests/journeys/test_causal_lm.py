@@ -105,6 +105,28 @@ def test_what_is_truncated_is_counted_in_every_split(
     assert told["test rows truncated"].endswith(f" of {result['data']['test']}")
 
 
+def test_a_finished_run_answers_an_evaluation_task(
+    run: Path, tmp_path: Path, holdfast: Any
+) -> None:
+    items = [{"q": f"Add {i} and {i}.", "sum": str(2 * i), "other": "ten"} for i in range(6)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, items)))
+    task = tmp_path / "sums.yaml"
+    task.write_text(
+        "task: sums\ndataset_path: json\ndataset_kwargs: {data_files: sums.jsonl}\n"
+        "output_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: '{{[sum, other]}}'\n"
+        "doc_to_target: 0\n"
+    )
+    block = json.loads(holdfast("evaluate", run, task, "--start", "--json").out)
+    after, before = block["metrics"]["acc"], block["start"]["metrics"]["acc"]
+    gap = block["start"]["difference"]
+    assert block["n"] == 6
+    assert gap["value"] == pytest.approx(after["value"] - before["value"])
+    text = holdfast("evaluate", run, task, "--start").out
+    assert "Fine-tuned minus base model, same items" in text
+    alone = json.loads(holdfast("evaluate", run, task, "--json").out)
+    assert alone == {key: block[key] for key in ("n", "task", "metrics")}
+
+
 def test_diagnose_gives_the_run_its_own_verdict(run: Path, own_verdict: Any) -> None:
     own_verdict(run)
 

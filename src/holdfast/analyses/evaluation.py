@@ -7,6 +7,7 @@ whether it applies or not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
+from holdfast.data.texts.evaluation_tasks import EvaluationTask, read_task
+from holdfast.models.compute.device import best_device
 from holdfast.monitor.confirmation import ALPHA, METRIC_NAMES, RATE_METRICS
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
@@ -48,6 +51,9 @@ from holdfast.runs.untuned import untuned_predictor
 from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import TwoSamples, two_samples
 from holdfast.tasks.generation.base import GenerationPredictor
+from holdfast.tasks.generation.general_tasks import compare_tasks
+from holdfast.tasks.lm.answers import CausalLMPredictor
+from holdfast.tasks.lm.evaluation_tasks import Bools, right_answers
 
 if TYPE_CHECKING:
     from holdfast.analyses.ensemble import EnsembleModel
@@ -62,9 +68,13 @@ def evaluate(
     start: bool = False,
 ) -> dict[str, Any]:
     """A ``test`` block for the labelled rows of ``data``, scored by the saved model of a run, or by
-    several as an ``ensemble``; see ``evaluation_block``."""
+    several as an ``ensemble``; see ``evaluation_block``. A YAML file is an evaluation task; see
+    ``task_block``."""
     # A wrong name is reported before the model is loaded, which takes seconds.
     refuse_missing(data)
+    if data.endswith((".yaml", ".yml")):
+        task = read_task(Path(data))
+        return task_block(_load_predictor(runs, ensemble), task, start=start)
     return evaluation_block(_load_predictor(runs, ensemble), data, options, start=start)
 
 
@@ -108,6 +118,34 @@ def evaluation_block(
     if predictor.rule is not None:
         block["threshold"] = _threshold_block(predictor, predictor.rule, table, overlap.unseen)
     return block
+
+
+def task_block(
+    predictor: Predictor, task: EvaluationTask, *, start: bool = False
+) -> dict[str, Any]:
+    """``n`` and ``metrics`` of an evaluation task by a causal language model. With ``start``,
+    ``start`` is the base model's score, with the paired ``difference`` and its ``verdict``."""
+    model = predictor.model
+    if not isinstance(model, CausalLMPredictor) or len(model.networks) > 1:
+        rule = "is an evaluation task, which needs one run of a causal language model"
+        raise RecipeError(task.name, rule, None, "Name one such run, or a file of rows.")
+
+    def right(one: GenerationPredictor) -> Bools:
+        return right_answers([task], one.network, one.tokenizer, best_device())[task.name]
+
+    with predictor.alone():
+        after = right(model)
+        with untuned_predictor(model) if start else contextlib.nullcontext() as base:
+            before = right(base) if base is not None else after
+    [line] = compare_tasks({task.name: before}, {task.name: after})
+    block = {"n": line["n"], "task": task.name, "metrics": {task.metric: line["after"]}}
+    if not start:
+        return block
+    compared = {name: line[name] for name in ("difference", "p_value", "verdict")}
+    return {
+        **block,
+        "start": {"n": line["n"], "metrics": {task.metric: line["before"]}, **compared},
+    }
 
 
 def _check_start(predictor: Predictor) -> None:

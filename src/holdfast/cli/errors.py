@@ -278,8 +278,7 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
             f"  Texts compared with the base model's, {way}, by {block['judge']}: {one['wins']} "
             f"better, {one['ties']} equal, {one['losses']} worse ({verdict}{more})."
         )
-    if block.get("general"):
-        lines.append(f"  {block['general']['because']}")
+    lines += [f"  {block[name]['because']}" for name in ("general", "tasks") if block.get(name)]
     if block.get("false_alarms"):
         lines.append(f"  {block['false_alarms']}")
     return [*lines, *_left_out(block)]

@@ -31,7 +31,8 @@ def command(
         typer.Argument(
             metavar="RUN [RUN]... DATA",
             help="Finished runs (several are averaged), then labelled rows in any format that "
-            "train reads.",
+            "train reads; for a language model also an evaluation task (.yaml, as "
+            "lm-evaluation-harness reads it).",
         ),
     ],
     rows: DataOptions,
@@ -66,6 +67,10 @@ def command(
 
 
 def _shown(block: dict[str, Any], data: str) -> str:
+    if "task" in block:
+        return "\n".join(
+            [f"{block['n']} items of {data}", "", *_metrics(block), *_task_start(block)]
+        )
     parts = [
         evaluation_text(block, data),
         *_start_lines(block),
@@ -98,6 +103,19 @@ def _start_lines(block: dict[str, Any]) -> list[str]:
     sentence = (
         f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
         f"{gap['value']:+.3f}{limits}. Below 0, fine-tuning helped on these rows."
+    )
+    return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
+
+
+def _task_start(block: dict[str, Any]) -> list[str]:
+    """The base model's right answers, and how many more or fewer the run has."""
+    start = block.get("start")
+    if start is None:
+        return []
+    gap = start["difference"]
+    values = (f"{100 * gap[key]:+.1f}" for key in ("value", "low", "high"))
+    sentence = "Fine-tuned minus base model, same items: {} points (95 % CI {} to {}): {}.".format(
+        *values, start["verdict"]
     )
     return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
 

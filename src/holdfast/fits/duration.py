@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,11 @@ import numpy as np
 from holdfast.contract.predictions import MOST_HEARD, PREDICTED_TRAIN_ROWS
 from holdfast.contract.written_text import COMPARED
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, LABELLED_TEXT_TASKS
+from holdfast.data.texts.evaluation_tasks import read_task
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
-from holdfast.tasks.generation.general_tasks import general_items
+from holdfast.tasks.generation.general_tasks import general_tasks
 from holdfast.tasks.lm.generation import TOGETHER
 from holdfast.tasks.lm.verbatim import MOST_ROWS, TOKENS_A_WORD
 from holdfast.training.plan import FORWARD_SHARE
@@ -68,10 +70,11 @@ def seconds_after_training(
     if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS):
         probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:
-        pairs = [pair for of in general_items().values() for pair in of]
-        scoring += tuned_and_base * _as_rows(
-            [text for pair in pairs for text in pair], training_plan
-        )
+        tasks = [*general_tasks(), *(read_task(Path(name)) for name in recipe.probes.tasks)]
+        choices = [
+            one.context + choice for t in tasks for one in t.questions for choice in one.choices
+        ]
+        scoring += tuned_and_base * _as_rows(choices, training_plan)
     parts = {
         "scoring": scoring * row_seconds,
         "texts": 0.0,

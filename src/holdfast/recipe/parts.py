@@ -457,6 +457,7 @@ class ProbesPart(Part):
     shots: int = Field(default=3, ge=0, le=16)
     judge: str | None = None
     classifier: str | None = None
+    tasks: Annotated[tuple[str, ...], _as_tuple] = ()
     fairness: FairnessPart = FairnessPart()
 
 

@@ -53,6 +53,7 @@ LIST_KEYS = (
     "model.candidates",
     "train.added",
     "distill.teacher",
+    "probes.tasks",
     "alert.on",
     "track.to",
 )
@@ -378,6 +379,7 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
             "fairness": fairness_settings,
             "judge": anchor(recipe.probes.judge),
             "classifier": anchor(recipe.probes.classifier),
+            "tasks": [anchor(one) for one in recipe.probes.tasks],
         },
         enrich=enrich,
         control={"policy": _resolve_code_path(recipe.control.policy, anchor)},

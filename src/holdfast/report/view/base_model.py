@@ -42,12 +42,15 @@ def worth(run: RunFiles) -> Document | None:
     if not raw:
         return None
     start, rates, texts = raw.table("start"), raw.table("win_rate"), raw.block("texts")
-    general, ability = raw.block("general"), raw.block("judge_ability")
+    general, own, ability = (raw.block(name) for name in ("general", "tasks", "judge_ability"))
     tables = [_loss_table(start, texts)]
     if any(one.get("n") for one in rates.values()):
         tables.append(_win_rate_table(rates, start, raw.text("judge")))
     if general:
-        tables.append(_general_table(general))
+        title = "Pairs of short English sentences: share with the correct one more probable"
+        tables.append(_tasks_table(general, title))
+    if own:
+        tables.append(_tasks_table(own, "Evaluation tasks: share of right answers"))
     notes = [
         f"{prompt_phrase(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
     ]
@@ -58,7 +61,7 @@ def worth(run: RunFiles) -> Document | None:
     ]
     notes += map(str, raw.block("left_out").values())
     judged = f"The judge was tested first: {ability.get('because')}." if ability.get("able") else ""
-    more = (judged, general.text("because"), raw.text("false_alarms"))
+    more = (judged, general.text("because"), own.text("because"), raw.text("false_alarms"))
     return Document.of(raw.text("because"), tuple(filter(None, more)), tables, _sentences(notes))
 
 
@@ -141,7 +144,7 @@ def _win_rate_table(
     return DocumentTable(f"Which output is better, judged by {judge}", columns, lines)
 
 
-def _general_table(raw: Block) -> DocumentTable:
+def _tasks_table(raw: Block, title: str) -> DocumentTable:
     sets = raw.blocks("sets") + [one for one in (raw.block("all"),) if one]
     lines = tuple(
         (
@@ -154,10 +157,8 @@ def _general_table(raw: Block) -> DocumentTable:
         )
         for one in sets
     )
-    columns = ("Set", "pairs", "base model", "this model", "difference", "verdict")
-    return DocumentTable(
-        "Pairs of short English sentences: share with the correct one more probable", columns, lines
-    )
+    columns = ("Set", "items", "base model", "this model", "difference", "verdict")
+    return DocumentTable(title, columns, lines)
 
 
 def _shares_table(name: str, shares: list[Block], meaning: Block) -> DocumentTable:

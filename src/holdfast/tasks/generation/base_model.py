@@ -5,8 +5,10 @@ Both are computed from the losses and texts that the score needs anyway.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from holdfast.core.decisions import stage
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import to_json
-from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
+from holdfast.data.texts.evaluation_tasks import read_task
 from holdfast.metrics import TEXT_METRICS, TextMetric
 from holdfast.models.adapters.quantize import is_quantized
 from holdfast.models.layers import count_parameters
@@ -59,6 +62,18 @@ def check_probes(recipe: Recipe) -> None:
                 given,
                 "Leave it out.",
             )
+    if recipe.probes.tasks and recipe.task not in DECODER_TASKS:
+        raise RecipeError(
+            "probes.tasks",
+            f"is for causal-lm, and this is {recipe.task}",
+            ", ".join(recipe.probes.tasks),
+            "Leave it out.",
+        )
+    names = Counter(read_task(Path(name)).name for name in recipe.probes.tasks)
+    for name, count in names.items():
+        if count > 1:
+            remedy = "Give each file another name under task."
+            raise RecipeError("probes.tasks", f"names {count} tasks {name!r}", None, remedy)
     if judge is not None and judge not in TEXT_METRICS:
         check_causal(judge)
     if recipe.probes.classifier is not None:
@@ -122,7 +137,8 @@ class WrittenTests:
     The losses of the test rows by the fine-tuned model (``outputs``) and by the base model
     (``before``), the texts of both splits' samples (``made``), and for each split which texts the
     fine-tuned and the base model ended themselves (``ended``). ``beside`` are the base model's
-    other promptings, ``general`` its general tasks, ``left_out`` what was left out and why.
+    other promptings, ``general`` and ``tasks`` its general tasks and the user's, ``left_out`` what
+    was left out and why.
     """
 
     outputs: TokenOutputs
@@ -131,6 +147,7 @@ class WrittenTests:
     ended: Mapping[str, tuple[Bools | None, Bools | None]]
     beside: Mapping[str, Prompting]
     general: Mapping[str, object] | None = None
+    tasks: Mapping[str, object] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -179,7 +196,7 @@ def _worth(
         judge = judge_of(recipe, device) if len(generated) else None
     except HoldfastError as error:
         left_out["win_rate"] = str(error)
-    return worth_block(
+    block = worth_block(
         promptings,
         generated,
         judge,
@@ -188,6 +205,7 @@ def _worth(
         seed=recipe.seed,
         why=left_out,
     )
+    return {**block, "tasks": written.tasks}
 
 
 def _outputs(

@@ -9,26 +9,17 @@ decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Estimate, Floats
-from holdfast.data.chats.chat import chats_from_prompts
+from holdfast.core.records import Estimate
+from holdfast.data.texts.evaluation_tasks import EvaluationTask, Question
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import mcnemar, newcombe
 from holdfast.stats.two_samples import holm
-from holdfast.tasks.generation.token_scores import measure_saved
-from holdfast.tasks.lm.losses import CausalLM, encode
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedTokenizerBase
-
-    from holdfast.models.generators.causal import CausalNetwork
-
 
 Pair = tuple[str, str]
 
@@ -232,60 +223,58 @@ def _crossed(lines: tuple[str, ...], form: str) -> tuple[Pair, ...]:
 
 Bools = npt.NDArray[np.bool_]
 LEVEL, ALPHA = 0.95, 0.05
-LONGEST = 128
 
 
-def right_pairs(losses: Callable[[Sequence[str]], Floats]) -> dict[str, Bools]:
-    """Of each set, where the correct sentence is the more probable one [pairs].
-
-    ``losses`` returns −log P of complete sentences, in nats.
-    """
-    items = general_items()
-    flat = [text for pairs in items.values() for pair in pairs for text in pair]
-    table = np.asarray(losses(flat), dtype=np.float64).reshape(-1, 2)
-    correct, start = {}, 0
-    for name, pairs in items.items():
-        lines = table[start : start + len(pairs)]
-        correct[name] = np.asarray(lines[:, 0] < lines[:, 1])
-        start += len(pairs)
-    return correct
-
-
-def right_sentences(
-    network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> dict[str, Bools]:
-    """The same for a causal language model: each sentence is a text of its own."""
-
-    def losses(texts: Sequence[str]) -> Floats:
-        examples = encode(chats_from_prompts(texts, "text"), tokenizer, LONGEST)
-        task = CausalLM(tokenizer.pad_token_id or 0)
-        means, _ = measure_saved(network, task, examples, device)
-        tokens = examples.target_counts.astype(np.float64)
-        sums = np.bincount(examples.positions, weights=means * tokens, minlength=len(texts))
-        return np.asarray(sums, dtype=np.float64)
-
-    return right_pairs(losses)
+def general_tasks() -> list[EvaluationTask]:
+    """The sets as tasks: of two sentences without a context the correct one is chosen."""
+    return [
+        EvaluationTask(name, tuple(Question("", pair, (0,)) for pair in pairs), delimiter="")
+        for name, pairs in general_items().items()
+    ]
 
 
 def compare_general(before: Mapping[str, Bools], after: Mapping[str, Bools]) -> dict[str, Any]:
-    """``general`` of ``worth``: every set, and all sets together.
-
-    McNemar's exact test for each set, Holm over the sets. For all together the interval shows how
-    much loss this number of sentences can exclude.
-    """
-    p_values = np.array([mcnemar(before[name], after[name], mid=False) for name in before])
-    adjusted = holm(p_values)
-    sets = [
-        {**_line(name, before[name], after[name]), "p_value": float(p), "p_adjusted": float(q)}
-        for name, p, q in zip(before, p_values, adjusted, strict=True)
-    ]
-    for line, q in zip(sets, adjusted, strict=True):
-        line["verdict"] = _verdict(line["difference"]["value"], float(q))
+    """``general`` of ``worth``: every set, and all sets together, whose interval shows how much
+    loss this number of sentences can exclude."""
+    sets = compare_tasks(before, after)
     all_scores = tuple(np.concatenate(list(state.values())) for state in (before, after))
     everything = _line("all", *all_scores)
     p = mcnemar(*all_scores, mid=False)
     everything |= {"p_value": p, "verdict": _verdict(everything["difference"]["value"], p)}
     return {"sets": sets, "all": everything, "because": _sentence(everything, sets)}
+
+
+def compare_tasks(before: Mapping[str, Bools], after: Mapping[str, Bools]) -> list[dict[str, Any]]:
+    """A line for each task: the shares of right answers before and after, item by item. McNemar's
+    exact test for each, Holm over the tasks."""
+    p_values = np.array([mcnemar(before[name], after[name], mid=False) for name in before])
+    adjusted = holm(p_values)
+    lines = [
+        {**_line(name, before[name], after[name]), "p_value": float(p), "p_adjusted": float(q)}
+        for name, p, q in zip(before, p_values, adjusted, strict=True)
+    ]
+    for line, q in zip(lines, adjusted, strict=True):
+        line["verdict"] = _verdict(line["difference"]["value"], float(q))
+    return lines
+
+
+def tasks_block(
+    tasks: Sequence[EvaluationTask], before: Mapping[str, Bools], after: Mapping[str, Bools]
+) -> dict[str, Any]:
+    """``tasks`` of ``worth``: the user's evaluation tasks by the base and the fine-tuned model."""
+    sets = compare_tasks(before, after)
+    metrics = {task.name: task.metric for task in tasks}
+    for line in sets:
+        line["metric"] = metrics[line["name"]]
+    changed = [
+        f"{line['name']} {line['verdict']} from {100 * line['before']['value']:.1f} to "
+        f"{100 * line['after']['value']:.1f} %"
+        for line in sets
+        if line["verdict"] in ("fell", "rose")
+    ]
+    count = f"{len(sets)} evaluation task" + ("s" if len(sets) > 1 else "")
+    told = "; ".join(changed) or "no change is shown"
+    return {"sets": sets, "because": f"Of {count}: {told} (paired by item, Holm over the tasks)."}
 
 
 def _line(name: str, before: Bools, after: Bools) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
+from holdfast.data.texts.evaluation_tasks import read_task
 from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base_model import (
@@ -35,7 +37,7 @@ from holdfast.tasks.generation.base_model import (
     start_model,
     writer_blocks,
 )
-from holdfast.tasks.generation.general_tasks import compare_general, right_sentences
+from holdfast.tasks.generation.general_tasks import compare_general, general_tasks, tasks_block
 from holdfast.tasks.generation.samples import TABLES
 from holdfast.tasks.generation.shots import (
     encode_with_shots,
@@ -53,6 +55,7 @@ from holdfast.tasks.generation.token_scores import (
 from holdfast.tasks.generation.worth import EXAMPLES, Prompting
 from holdfast.tasks.lines import take_rows
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
+from holdfast.tasks.lm.evaluation_tasks import right_answers
 from holdfast.tasks.lm.generation import (
     Prompts,
     answer_length,
@@ -114,7 +117,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         written = {
             split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()
         }
-    after = right_sentences(saved, tokenizer, device)
+    tasks = [read_task(Path(name)) for name in training_plan.recipe.probes.tasks]
+    with stage("evaluation tasks"):
+        after = [right_answers(some, saved, tokenizer, device) for some in (general_tasks(), tasks)]
     saved.cpu()
     valid, probe = _other_rows(request)
     untuned, references, left_out = start_model(
@@ -122,17 +127,22 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     )
     assert isinstance(untuned, CausalNetwork)
     before = _measured(request, untuned, examples, groups)
-    first = _base_answers(training_plan, untuned, tokenizer, samples)
+    texts = _base_answers(training_plan, untuned, tokenizer, samples)
     generated = {
-        split: _generated(sample, written[split], first[split]) for split, sample in samples.items()
+        split: _generated(sample, written[split], texts[split]) for split, sample in samples.items()
     }
     with stage("asking the base model with examples"):
         few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
-    ended = {split: _ends(samples[split], written[split], first[split]) for split in samples}
-    general = compare_general(right_sentences(untuned, tokenizer, device), after)
+    ended = {split: _ends(samples[split], written[split], texts[split]) for split in samples}
+    with stage("evaluation tasks by the base model"):
+        right = [
+            (right_answers(some, untuned, tokenizer, device), now)
+            for some, now in zip((general_tasks(), tasks), after, strict=True)
+        ]
+    general, own = compare_general(*right[0]), tasks_block(tasks, *right[1]) if tasks else None
     untuned.cpu()
     promptings = {EXAMPLES: few, **references}
-    tests = WrittenTests(outputs, before, generated, ended, promptings, general, left_out)
+    tests = WrittenTests(outputs, before, generated, ended, promptings, general, own, left_out)
     split_scores = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
     blocks = _blocks(request, tests, brief(score_tokens(before)), test, split_scores)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
