@@ -6,8 +6,8 @@
 Four task files in lm-evaluation-harness's format, each read by both: which of two sentences is more
 probable (no context), the last word of a fact (four choices, by the length of each), the type of a
 TREC question (six choices), and a capital that is generated and extracted by a regular expression.
-Models: SmolLM2-135M-Instruct, and a small random GPT-2 with 32 positions, so that long questions are
-cut.
+Models: SmolLM2-135M-Instruct, and a small random GPT-2 with 32 positions, so that long questions
+are cut.
 """
 
 from __future__ import annotations
