@@ -2,7 +2,8 @@
 
 Every hook of a callback goes through one wrapper. Before the first step, wrong use is refused as an
 ``InputError``. Any other failure, then or later, is reported once, and the guard disables itself:
-it calls the trainer no more, and training continues with its current weights.
+it calls the trainer no more, and training continues with its current weights. In several processes,
+a failure in the main one disables the guard in all (``processes.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from holdfast.core.errors import InputError, MachineError
 from holdfast.core.input_errors import raises_defects
 from holdfast.plugins.trainers.foreign import UserCodeError
+from holdfast.plugins.trainers.processes import Follower, MainProcessError
 
 if TYPE_CHECKING:
     from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
@@ -35,6 +37,8 @@ class FailsafeCallback:
 
     _guard: GuardHandle
     _watch: TrainerRun | None
+    # In another process than the main one.
+    _follower: Follower | None = None
     _disabled: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -53,14 +57,20 @@ def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: FailsafeCallback, *arguments: Any, **kwargs: Any) -> Any:
         default: Any = {} if name == self.STATE else None
         if name == self.BEGINS:
-            self._watch, self._disabled = None, False
+            self._watch, self._follower, self._disabled = None, None, False
         if self._disabled:
             return default
         # The end of a run clears its watch before it is done.
         watch = self._watch
         try:
             return hook(self, *arguments, **kwargs)
+        except MainProcessError:
+            self._disabled = True
+            return default
         except Exception as error:
+            if self._follower is not None:
+                # Disabled, it would no longer hear the main process, which would wait for it.
+                raise
             # A full disk at the beginning is not wrong use.
             full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
             wrong_use = isinstance(error, InputError) and not full

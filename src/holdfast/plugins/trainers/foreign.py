@@ -33,10 +33,15 @@ def user_code(source: str) -> Iterator[None]:
 
 
 def refuse_several_processes(count: int, sharded: bool = False) -> None:
-    """Raise ``MachineError`` where more than one process trains, or the model is ``sharded``."""
+    """Raise ``MachineError`` where more than one process trains, or the model is ``sharded`` in a
+    way that the guard cannot follow.
+    """
     if count > 1 or sharded:
         remedy = "Train in one process, or without the guard's callback."
-        rule = "watches trainers of one process only"
+        rule = (
+            "watches several processes of a transformers.Trainer (or TRL's), with whole weights "
+            "(DDP) or FSDP version 2, and other trainers in one process"
+        )
         raise MachineError("the guard", rule, f"{count} processes", remedy)
 
 

@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
+from holdfast.plugins.trainers.processes import Follower, Processes, Told, lead_evaluation
 from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 from holdfast.training.checkpoint import (
@@ -41,6 +43,7 @@ from holdfast.training.checkpoint import (
     read_sealed,
     write_sealed,
 )
+from holdfast.training.machine.sharding import local_part
 
 STATE_FILE = "holdfast_guard.pt"
 MARK = "guard"
@@ -109,6 +112,8 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
     def __init__(self, guard: GuardHandle) -> None:
         self._guard = guard
         self._watch: TrainerRun | None = None
+        self._processes = Processes()
+        self._stops = False
         self._rows = 0
         self._evaluation_steps: frozenset[int] = frozenset()
 
@@ -135,6 +140,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard)
+        self._processes, self._stops = processes_of(trainer), False
         loader, scheduler = kwargs["train_dataloader"], kwargs.get("lr_scheduler")
         foreign_run = _foreign_run(self._guard, trainer, loader, state.max_steps)
         facts = replace(foreign_run.run_facts, peak_rate=peak_learning_rate(args, scheduler))
@@ -150,15 +156,32 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
         )
         resumed = checkpoint is not None and state.global_step > 0
+        if resumed and self._processes.sharded:
+            raise RunError(
+                "the guard",
+                "cannot continue a run with sharded weights: each process would need its own part "
+                "of the best checkpoint",
+                None,
+                "Train from the beginning, or resume without the callback.",
+            )
         saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
-        self._watch = self._guard.begin(foreign_run, saved_state)
+        if not self._processes.is_main:
+            best = saved_state["best"] if saved_state is not None else {}
+            sharded = self._processes.sharded
+            self._follower = Follower(foreign_run, self._guard.seed, sharded, best)
+
+        def begin() -> Told:
+            self._watch = self._guard.begin(foreign_run, saved_state)
+            return {}
+
+        self._processes.lead(begin)
         # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
         # resumes there skips it.
         evaluation_missed = (
             _evaluation_strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
         )
         if saved_state is None or evaluation_missed:
-            self._evaluate(self._watch, state, kwargs)
+            self._evaluate(state, kwargs)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         norm = (kwargs.get("logs") or {}).get("grad_norm")
@@ -166,44 +189,63 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             self._watch.note_gradient(float(norm))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        if self._watch is not None and state.global_step in self._evaluation_steps:
-            self._evaluate(self._watch, state, kwargs)
+        if self._takes_part and state.global_step in self._evaluation_steps:
+            self._evaluate(state, kwargs)
         return self._stop_if_requested(control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         # Evaluations before and after training are the user's own.
-        if self._watch is not None and not self._evaluation_steps:
-            self._evaluate(self._watch, state, kwargs)
+        if self._takes_part and not self._evaluation_steps:
+            self._evaluate(state, kwargs)
         return self._stop_if_requested(control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._watch is not None:
+        if self._watch is not None and not self._processes.sharded:
             # Only trials of a search are written elsewhere, and a search is refused.
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_state(folder, state.global_step, self._watch.state_dict())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        watch, self._watch = self._watch, None
-        if watch is None:
+        if not self._takes_part:
             return
         # With load_best_model_at_end (allowed where the guard only observes) the weights are no
         # longer those of the last step.
         if not getattr(args, "load_best_model_at_end", False):
-            self._evaluate(watch, state, kwargs)
-        watch.restore(state.global_step)
-        self._guard.finish()
+            self._evaluate(state, kwargs)
+        watch, self._watch = self._watch, None
+        follower, self._follower = self._follower, None
+
+        def end() -> Told:
+            assert watch is not None
+            restored = watch.restore(state.global_step)
+            self._guard.finish()
+            return {"restored": restored}
+
+        told = self._processes.lead(end)
+        if follower is not None and told["restored"]:
+            follower.restore()
 
     def _output(self, *arguments: Any) -> Path:
         return Path(arguments[0].output_dir)
 
-    def _evaluate(self, watch: TrainerRun, state: Any, kwargs: dict[str, Any]) -> None:
-        epoch = float(state.epoch or 0.0)
+    @property
+    def _takes_part(self) -> bool:
+        return self._watch is not None or self._follower is not None
+
+    def _evaluate(self, state: Any, kwargs: dict[str, Any]) -> None:
+        epoch, step, watch = float(state.epoch or 0.0), state.global_step, self._watch
         # The largest learning rate of the next update.
         rate = float(max(group["lr"] for group in kwargs["optimizer"].param_groups))
-        watch.evaluate(state.global_step, epoch, round(epoch * self._rows), rate)
+        if self._follower is not None:
+            told = self._follower.evaluate(self._processes, step)
+        else:
+            assert watch is not None
+            evaluate = partial(watch.evaluate, step, epoch, round(epoch * self._rows), rate)
+            told = self._processes.lead(partial(lead_evaluation, watch, step, evaluate))
+        self._stops = told["stop"]
 
     def _stop_if_requested(self, control: Any) -> Any:
-        if self._watch is not None and self._watch.engine.stop_because is not None:
+        if self._takes_part and self._stops:
             control.should_training_stop = True
         return control
 
@@ -280,6 +322,12 @@ def _callers() -> Iterator[Mapping[str, Any]]:
         frame = frame.f_back
 
 
+def processes_of(trainer: Any) -> Processes:
+    args = trainer.args
+    sharded = any(local_part(one) is not one for one in trainer.model.parameters())
+    return Processes(args.world_size, args.process_index, sharded)
+
+
 def data_owner(trainer: Any) -> Any:
     """The object that holds the rows: SetFit keeps texts in a trainer around the one that
     trains.
@@ -337,8 +385,12 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
             None,
             "Give it guard.callback() once.",
         )
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    refuse_several_processes(trainer.args.world_size, sharded=sharded)
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    is_old = trainer.is_fsdp_enabled and getattr(plugin, "fsdp_version", 1) == 1
+    if trainer.is_deepspeed_enabled or is_old or data_owner(trainer) is not trainer:
+        refuse_several_processes(
+            trainer.args.world_size, sharded=trainer.is_deepspeed_enabled or is_old
+        )
     if trainer.state.is_hyper_param_search:
         raise RunError(
             "the guard",

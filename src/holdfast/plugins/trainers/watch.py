@@ -153,18 +153,20 @@ class TrainerRun:
             for words in describe_actions([one for _, one in self.engine.actions[before:]]):
                 self._log(f"step {step}: {words}")
 
-    def restore(self, step: int) -> None:
-        """Restore the best checkpoint, where the guard may act."""
+    def restore(self, step: int) -> bool:
+        """Restore the best checkpoint, where the guard may act; whether other weights were
+        loaded."""
         best = self.engine.best
         if self._advisor is None or not best.tensors:
-            return
+            return False
         because = f"the best checkpoint is step {best.step}"
         if best.step == self.engine.snapshots[-1].step:
             self.engine.record(step, Continue(because, best.step))
-            return
+            return False
         self._weights.load(best.tensors)
         # The run is over: this opens no branch, and every evaluation stays in its history.
         self.engine.record(step, RollBack(because, best.step))
+        return True
 
     def observe(self) -> Snapshot:
         step, epoch, examples_seen, rate = self._position

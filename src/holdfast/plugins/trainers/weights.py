@@ -14,6 +14,7 @@ import torch
 
 from holdfast.core.errors import Defect
 from holdfast.core.seeds import derive_seed
+from holdfast.training.machine.sharding import local_part
 from holdfast.training.restore import random_state, set_random_state
 from holdfast.training.run import running_statistics
 from holdfast.training.snapshot import relative_change
@@ -76,8 +77,9 @@ class WeightCopies:
     """The trainable state of ``model``: parameters with gradients (of a PEFT model, only the
     adapter), and the running statistics of batch norms.
 
-    ``movement`` measures ‖Δw‖ ÷ ‖w‖ since its last call and since its first call. Both are ``None``
-    where the tensors take more than ``MAX_TRACKED_BYTES``.
+    Of weights that are sharded over processes it holds this one's part. ``movement`` measures
+    ‖Δw‖ ÷ ‖w‖ since its last call and since its first call. Both are ``None`` where the tensors
+    take more than ``MAX_TRACKED_BYTES``, or are sharded.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -92,7 +94,8 @@ class WeightCopies:
 
     @property
     def tracked(self) -> bool:
-        return self._bytes <= MAX_TRACKED_BYTES
+        sharded = any(local_part(p) is not p for p in self._learning().values())
+        return self._bytes <= MAX_TRACKED_BYTES and not sharded
 
     @property
     def count(self) -> int:
@@ -148,4 +151,5 @@ class WeightCopies:
         return {n: p for n, p in self._model.named_parameters() if p.requires_grad}
 
     def _changing(self) -> dict[str, torch.Tensor]:
-        return {**self._learning(), **running_statistics(self._model)}
+        tensors = {**self._learning(), **running_statistics(self._model)}
+        return {name: local_part(tensor) for name, tensor in tensors.items()}

@@ -1,0 +1,110 @@
+"""A trainer in several processes: the guard works in the main one, and the others follow.
+
+    main      measure ─ judge ─ decide ─ tell ──────────────────────── restore
+    others   (measure)                 ─ hear ─ copy, change, stop ─── restore
+
+Measured rows, verdicts and files are those of the main process, so they are what one process gives.
+The others hear of each evaluation exactly once, whether it succeeded or not, so that none waits in
+vain. Only where the weights are sharded do they measure too: a forward pass then needs all
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.plugins.trainers.foreign import ForeignRun
+from holdfast.plugins.trainers.watch import TrainerRun
+from holdfast.plugins.trainers.weights import WeightCopies, without_side_effects
+
+Told = Mapping[str, Any]
+
+
+class MainProcessError(RuntimeError):
+    """The guard failed in the main process, which has reported it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The ``count`` processes that train together, and the number of this one; whether the weights
+    are ``sharded`` over them."""
+
+    count: int = 1
+    rank: int = 0
+    sharded: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def lead(self, work: Callable[[], Told] = dict) -> Told:
+        """What the main process made of ``work``, in every process.
+
+        An error is raised in the main process as it is, and in the others as ``MainProcessError``.
+        """
+        if self.count == 1:
+            return work()
+        if not self.is_main:
+            told = _shared(None)
+            if told is None:
+                raise MainProcessError("the guard failed in the main process")
+            return told
+        try:
+            told = work()
+        except BaseException:
+            _shared(None)
+            raise
+        _shared(told)
+        return told
+
+
+def _shared(told: Told | None) -> Told | None:
+    from torch.distributed import broadcast_object_list
+
+    message = [told]
+    broadcast_object_list(message, src=0)
+    return message[0]
+
+
+@dataclass(slots=True)
+class Follower:
+    """The guard in another process than the main one; it ``measures`` where the weights are
+    sharded."""
+
+    foreign_run: ForeignRun
+    seed: int
+    measures: bool
+    best: Mapping[str, Any] = field(default_factory=dict)
+    step: int = -1
+
+    def evaluate(self, processes: Processes, step: int) -> Told:
+        """Take part in an evaluation. A second one at the same step measures nothing, as in the
+        main process."""
+        if self.measures and step > self.step:
+            with without_side_effects(self.foreign_run.model, self.seed):
+                self.foreign_run.measure()
+        self.step = max(step, self.step)
+        told = processes.lead()
+        if told["kept"]:
+            self.best = WeightCopies(self.foreign_run.model).copy()
+        for action in told["actions"]:
+            self.foreign_run.changes[type(action)](action)
+        return told
+
+    def restore(self) -> None:
+        WeightCopies(self.foreign_run.model).load(self.best)
+
+
+def lead_evaluation(watch: TrainerRun, step: int, evaluate: Callable[[], None]) -> Told:
+    """What the other processes must know of an evaluation: whether its weights are ``kept`` for the
+    end of the run, which ``actions`` the trainer took, and whether to ``stop``."""
+    engine = watch.engine
+    before, is_new = len(engine.actions), watch.step < step or not engine.snapshots
+    evaluate()
+    return {
+        "kept": is_new and engine.best.step == step and bool(engine.best.tensors),
+        "actions": [one for _, one in engine.actions[before:] if type(one) in watch.appliers],
+        "stop": engine.stop_because is not None,
+    }
