@@ -62,6 +62,8 @@ def test_the_users_own_texts_are_left_alone(runs: ModuleType, tmp_path: Path) ->
         ("./models/bert/", True, "bert"),
         ("models/mine/bert", True, "bert"),
         ("C:\\models\\bert", True, "bert"),
+        ("/home/me/runs/chats-1/model", True, "chats-1"),
+        ("C:\\runs\\chats-1\\model\\", True, "chats-1"),
     ],
 )
 def test_a_model_is_called_by_what_others_know(model: str, local: bool, name: str) -> None:

@@ -45,7 +45,7 @@ from holdfast.core.actions import (
     SwitchOn,
     Unfreeze,
 )
-from holdfast.core.wording import factor_phrase, percent_phrase, signed
+from holdfast.core.wording import factor_phrase, lower_first, percent_phrase, signed
 
 Settings = Mapping[str, Mapping[str, float]]
 WELL_LABELS = ("healthy", "learning")
@@ -350,7 +350,7 @@ def _restart_step(sight: Sight) -> int | None:
 
 def _loss_words(sight: Sight) -> str:
     if sight.label == "diverging" or sight.cause in (HIGH, LOW):
-        return sight.because
+        return lower_first(sight.because)
     if sight.against_first.value is None:
         return "the validation loss cannot be compared with that of step 0"
     return (

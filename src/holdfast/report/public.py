@@ -9,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from holdfast.core.packaged_models import PACKAGED_MODELS
+from holdfast.core.run_files import MODEL_FOLDER
 from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
@@ -30,10 +31,14 @@ def base_name(path: str) -> str:
 
 
 def public_name(model: str) -> str:
-    """The hub name of a packaged model; a hub name; the name of a folder."""
+    """The hub name of a packaged model; a hub name; the name of a folder, or of the run whose model
+    it is."""
     if model in PACKAGED_MODELS:
         return PACKAGED_MODELS[model].hub
-    return base_name(model) if is_local(model) else model
+    if not is_local(model):
+        return model
+    run, _, last = re.sub(r"[\\/]+$", "", model).replace("\\", "/").rpartition("/")
+    return base_name(run) if last == MODEL_FOLDER and run else base_name(model)
 
 
 def hub_name(model: str) -> str | None:

@@ -28,9 +28,9 @@ from holdfast.models.adapters.quantize import (
 )
 from holdfast.models.base import Adapter, Network
 from holdfast.models.loading.adapter_folder import (
-    CONFIG,
-    FACTS,
-    WEIGHTS,
+    ADAPTER_CONFIG,
+    ADAPTER_FACTS,
+    ADAPTER_WEIGHTS,
     adapter_base,
     is_adapter_folder,
     read_config,
@@ -113,9 +113,9 @@ def save_adapter(
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(str(folder))
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+        (folder / ADAPTER_FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
 def save_model(
@@ -228,7 +228,7 @@ def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
             first_line(error),
             "The model that it was trained on must be where adapter_config.json says.",
         ) from error
-    check_adapter(folder, folder / WEIGHTS, adapted)
+    check_adapter(folder, folder / ADAPTER_WEIGHTS, adapted)
     return adapted
 
 
@@ -255,7 +255,7 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     """
     from safetensors import safe_open
 
-    config, weights = read_config(folder), folder / WEIGHTS
+    config, weights = read_config(folder), folder / ADAPTER_WEIGHTS
     if not weights.is_file():
         raise ModelError(str(weights), "is not a file", None, "Use a complete copy.")
     with (
@@ -280,7 +280,7 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     for key, value in numbers.items():
         if not isinstance(value, (int, float)) or not 0 < value < MOST:
             rule = f"has no {key} that is a number above 0"
-            raise ModelError(str(folder / CONFIG), rule, value, "Use a complete copy.")
+            raise ModelError(str(folder / ADAPTER_CONFIG), rule, value, "Use a complete copy.")
     kind = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
     return {
         "kind": kind,
@@ -300,8 +300,8 @@ def load_weights(network: Network, folder: Path) -> None:
 
     assert network.adapter is not None
     home = network.adapter.home
-    with reading_errors(str(folder / WEIGHTS), ModelError, remedy="Use a complete copy."):
-        found = {n.removeprefix(PLAIN): v for n, v in load_file(folder / WEIGHTS).items()}
+    with reading_errors(str(folder / ADAPTER_WEIGHTS), ModelError, remedy="Use a complete copy."):
+        found = {n.removeprefix(PLAIN): v for n, v in load_file(folder / ADAPTER_WEIGHTS).items()}
     wanted = get_peft_model_state_dict(home, save_embedding_layers=False)
     differing = sorted(
         name

@@ -13,10 +13,10 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.packaged_models import PACKAGED_MODELS
 from holdfast.core.shapes import anything, list_of, mapping_of, optional, parse_object, record, text
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-FACTS = "holdfast.json"
-FACTS_SHAPE = record(
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FACTS = "holdfast.json"
+ADAPTER_FACTS_SHAPE = record(
     {
         "model": optional(text),
         "classes": optional(list_of(text)),
@@ -37,7 +37,7 @@ class AdapterBase:
 def is_adapter_folder(folder: Path) -> bool:
     """Whether this is a PEFT folder, written by PEFT or in its format."""
     # A pipe would never end.
-    return path_exists(folder / CONFIG) and (folder / CONFIG).is_file()
+    return path_exists(folder / ADAPTER_CONFIG) and (folder / ADAPTER_CONFIG).is_file()
 
 
 def adapter_folder(name: str) -> Path | None:
@@ -56,25 +56,25 @@ def adapter_base(folder: Path) -> AdapterBase:
     base = str(config["base_model_name_or_path"])
     if adapter_folder(base) is not None:
         rule = "names an adapter as its pretrained model"
-        raise ModelError(str(folder / CONFIG), rule, base, "Merge that adapter first.")
+        raise ModelError(str(folder / ADAPTER_CONFIG), rule, base, "Merge that adapter first.")
     # A packaged model may have moved.
     return AdapterBase(named if named in PACKAGED_MODELS else base, config.get("revision"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """``adapter_config.json``, which names the pretrained model."""
-    with reading_errors(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
-        config = parse_object((folder / CONFIG).read_text("utf-8"))
+    with reading_errors(str(folder / ADAPTER_CONFIG), ModelError, remedy="Use a complete copy."):
+        config = parse_object((folder / ADAPTER_CONFIG).read_text("utf-8"))
         text(config.get("base_model_name_or_path"), "base_model_name_or_path")
         return config
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """Holdfast's small file next to the adapter; empty if another program wrote the folder."""
-    path = folder / FACTS
+    path = folder / ADAPTER_FACTS
     if not path.is_file():
         return {}
     with reading_errors(str(path), ModelError, remedy="Use a complete copy."):
         facts = parse_object(path.read_text("utf-8"))
-        FACTS_SHAPE(facts, "")
+        ADAPTER_FACTS_SHAPE(facts, "")
     return facts
