@@ -62,7 +62,7 @@ def test_the_users_own_texts_are_left_alone(runs: ModuleType, tmp_path: Path) ->
         ("./models/bert/", True, "bert"),
         ("models/mine/bert", True, "bert"),
         ("C:\\models\\bert", True, "bert"),
-        ("/home/me/runs/chats-1/model", True, "chats-1"),
+        ("/srv/runs/chats-1/model", True, "chats-1"),
         ("C:\\runs\\chats-1\\model\\", True, "chats-1"),
     ],
 )

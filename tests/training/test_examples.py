@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
 from holdfast.core.errors import Interrupted
+from holdfast.pipeline.main import train as train_run
+from holdfast.recipe import Recipe, override
 from holdfast.training.listeners.examples import ExampleHistory, evaluation_data_map
 from holdfast.training.loop import fit
+from holdfast.training.run import BatchLosses
 
 Build = Callable[..., Any]
 
@@ -145,3 +151,83 @@ def test_validation_rows_have_a_map_of_looks(job: Build) -> None:
     np.testing.assert_allclose(found.confidence, mean, rtol=1e-6)
     assert evaluation_data_map(np.arange(0), fitted.history) is None
     assert evaluation_data_map(np.arange(16), fitted.history[:1]) is None
+
+
+def fake_run(step: int, rows: np.ndarray, losses: np.ndarray) -> Any:
+    batch = BatchLosses(rows, torch.from_numpy(losses), None, None)
+    phase = SimpleNamespace(compares_rows=False)
+    return SimpleNamespace(step=step, batch_losses=batch, phase=phase)
+
+
+def course_with_spike(history: ExampleHistory, steps: range, spike_at: int | None) -> None:
+    """Losses that fall from 2 to 0.2 with some noise, in epochs of 10 updates of four rows."""
+    for step in steps:
+        rng = np.random.default_rng(step)
+        rows = np.arange(4) + 4 * (step % 10)
+        losses = 0.2 + 1.8 * np.exp(-step / 20) + rng.normal(0, 0.02, 4)
+        losses[2] += 9.0 if step == spike_at else 0.0
+        run = fake_run(step, rows, losses)
+        history.loss_ready(run)
+        if step % 10 == 9:
+            history.epoch_end(run)
+
+
+@pytest.mark.parametrize("spike_at", [23, 38, 39])
+def test_the_rows_of_a_spike_are_named(spike_at: int) -> None:
+    history = ExampleHistory(np.arange(100, 140))
+    course_with_spike(history, range(60), spike_at)
+    # A spike at the end of an epoch is seen in the next one.
+    [spike] = history.spikes
+    assert spike.step == spike_at + 1
+    assert spike.rows == tuple(100 + 4 * (spike_at % 10) + i for i in range(4))
+    finding = history.spike_finding()
+    assert finding is not None
+    assert f"at 1 step ({spike_at + 1})" in finding.because
+    assert finding.rows == spike.rows
+    halved = ExampleHistory(np.arange(100, 140))
+    course_with_spike(halved, range(spike_at + 1), spike_at)
+    resumed = ExampleHistory(np.arange(100, 140))
+    resumed.load_state_dict(halved.state_dict())  # type: ignore[arg-type]
+    course_with_spike(resumed, range(spike_at + 1, 60), spike_at)
+    assert resumed.spikes == history.spikes
+
+
+def test_a_course_without_a_spike_names_none_and_many_are_noise() -> None:
+    history = ExampleHistory(np.arange(40))
+    course_with_spike(history, range(200), None)
+    assert not history.spikes
+    assert history.spike_finding() is None
+    for step in range(200, 400):
+        rows, losses = np.arange(4) + 4 * (step % 10), np.full(4, 0.2)
+        losses[0] += 9.0 if step % 9 == 0 else 0.0
+        run = fake_run(step, rows, losses)
+        history.loss_ready(run)
+        if step % 10 == 9:
+            history.epoch_end(run)
+    assert len(history.spikes) > 12
+    assert history.spike_finding() is None
+
+
+@pytest.mark.slow
+def test_a_run_names_the_odd_row_whose_batch_jumps(tmp_path: Path, tiny_llama: Path) -> None:
+    rows = [{"instruction": f"Say {i % 7}.", "response": f"It is {i % 7}."} for i in range(60)]
+    rows[17]["response"] = "zq#@~^|\\}{><" * 6
+    path = tmp_path / "say.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = [
+        "task=causal-lm",
+        f"data.path={path}",
+        f"model.name={tiny_llama}",
+        "train.epochs=6",
+        "train.batch_size=2",
+        "train.learning_rate=0.01",
+        "train.threads=1",
+        "train.precision=float32",
+        "generate.rows=0",
+        "control.policy=off",
+    ]
+    result = train_run(override(Recipe(), settings), tmp_path / "run")
+    found = [one for one in result["data"]["findings"] if one["check"] == "loss_spikes"]
+    assert found
+    # Each of its batches jumps, and it is the one row that they share.
+    assert found[0]["rows"] == [17]

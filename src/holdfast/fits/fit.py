@@ -20,7 +20,7 @@ from holdfast.control.choice import last
 from holdfast.control.stop_rules import StopAtStep
 from holdfast.core.decisions import decisions_in, decisions_to, notify
 from holdfast.core.errors import Defect
-from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.data.scratch import remove_with, scratch_file
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_training_plan
@@ -144,7 +144,7 @@ def run_fit(
         )
         for late_decision in late_decisions(fitted):
             job.journal.decide(trained.last_step, late_decision)
-        notify(*(fitted.extra_features.findings if fitted.extra_features else ()))
+        notify(*late_findings(fitted))
         return fitted
 
 
@@ -159,6 +159,15 @@ def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
     later = (fitted.rates, fitted.extra_features)
     by_folds = decisions_in(fitted.training_plan.late_notes)
     return (*by_folds, *probes, *(one.decision for one in later if one is not None))
+
+
+def late_findings(fitted: FittedModel) -> tuple[Finding, ...]:
+    """What a finished fit found in its rows: spikes of the training loss, and what is wrong with
+    extra features."""
+    histories = (one for one in fitted.job.listeners if isinstance(one, ExampleHistory))
+    spikes = filter(None, (one.spike_finding() for one in histories))
+    features = fitted.extra_features.findings if fitted.extra_features else ()
+    return (*spikes, *features)
 
 
 def _probe_use(probe: HeadRefit, training_plan: TrainingPlan) -> str:

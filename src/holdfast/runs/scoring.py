@@ -32,7 +32,7 @@ from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Estimate, to_json
 from holdfast.core.run_files import EVENTS_FILE, MODEL_CARD, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
-from holdfast.fits.fit import average_decisions, late_decisions
+from holdfast.fits.fit import average_decisions, late_decisions, late_findings
 from holdfast.fits.run_facts import make_run_facts, with_probe
 from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.prepare.rows import Divided
@@ -179,7 +179,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     assert run_start is not None
     train_s = training_plan.prepared.seconds + fitted.seconds
     timing = outcome.timing_block(fitted.trained, scored_run.seconds, train_s, scored.seconds)
-    late = (*findings_in(training_plan.late_notes), *(side_layer.findings if side_layer else ()))
+    late = (*findings_in(training_plan.late_notes), *late_findings(fitted))
     findings = [*run_start.findings, *to_json(late)]
     return {
         "schema": 1,

@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.curves import Curves, Series, logged_position
-from holdfast.core.records import Floats
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.monitor.curves.facts import CurveFacts, curve_facts
-from holdfast.monitor.curves.shape import costs, noise_of
+from holdfast.monitor.curves.shape import costs
+from holdfast.stats.series import around, noise_of, spike_places
 
 # Points of a training loss on each side of an epoch's end, and per epoch at least.
 BESIDE, PER_EPOCH = 5, 10
-# Standard deviations of its noise: a drop at an epoch's end; a spike.
-CLEAR, SPIKE = 4.0, 10.0
-# Of the values around it, and of what the curve learned: a spike is larger.
-SPIKE_SHARE, AROUND = 0.1, 4
+# Standard deviations of its noise: a drop at an epoch's end.
+CLEAR = 4.0
 # The evaluations at which validation is below training.
 MOST = 0.75
 
@@ -141,20 +139,14 @@ def parts_from_metric(facts: CurveFacts) -> Pattern | None:
 def spikes(facts: CurveFacts) -> Pattern | None:
     """Single points of the training loss far above those around them, which come back at once."""
     train = None if facts.curves.train is None else facts.curves.train.finite
-    if train is None or len(train) < 4 * AROUND:
+    if train is None:
         return None
     values = costs(train)
-    noise = noise_of(values)
-    learned = max(float(np.median(values[:3]) - np.median(values[-3:])), 0.0)
-    at = [
-        place
-        for place in range(AROUND, len(values) - 2)
-        if _is_spike(values, place, noise, learned)
-    ]
+    at = spike_places(values)
     if not at:
         return None
-    largest = max(at, key=lambda place: values[place] - _around(values, place))
-    ratio = values[largest] / max(_around(values, largest), 1e-12)
+    largest = max(at, key=lambda place: values[place] - around(values, place))
+    ratio = values[largest] / max(around(values, largest), 1e-12)
     places = tuple(float(train.positions[place]) for place in at)
     return Pattern(
         "spikes",
@@ -165,21 +157,6 @@ def spikes(facts: CurveFacts) -> Pattern | None:
         "single batches of odd rows (very long, wrong labels, other languages), or a learning rate "
         "near the highest that works. Clip gradients, and look at the rows of these steps",
     )
-
-
-def _around(values: Floats, place: int) -> float:
-    near = np.r_[values[max(0, place - AROUND) : place], values[place + 1 : place + 1 + AROUND]]
-    return float(np.median(near))
-
-
-def _is_spike(values: Floats, place: int, noise: float, learned: float) -> bool:
-    usual = _around(values, place)
-    rise = float(values[place]) - usual
-    if rise <= max(SPIKE * noise, SPIKE_SHARE * max(usual, learned)):
-        return False
-    # A step down between two levels is none: the point before is as high.
-    jump, after = float(values[place] - values[place - 1]), values[place + 1 : place + 3]
-    return jump > rise / 2 and float(after.min()) - usual <= rise / 3
 
 
 PATTERNS: tuple[Callable[[CurveFacts], Pattern | None], ...] = (

@@ -37,10 +37,10 @@ import numpy as np
 
 from holdfast.core.curves import PERCENT_ABOVE, Curves, Series
 from holdfast.core.records import Floats
+from holdfast.stats.series import SMOOTHED_FROM, noise_of
 
 QUARTER = 0.25
 WINDOW_SHARE = 0.05
-SMOOTHED_FROM = 6
 TAIL = 8
 ENOUGH = 2.0
 STEADY = 4
@@ -265,20 +265,6 @@ def running_median(values: Floats, window: int) -> Floats:
     first = [np.median(values[: i + half + 1]) for i in range(half)]
     ends = [np.median(values[i - half :]) for i in range(last - half + 1, last + 1)]
     return np.concatenate([first, middle, ends])
-
-
-def noise_of(values: Floats) -> float:
-    """The standard deviation of single points: the smaller of the estimates from second differences
-    and from the residuals of a line through all points. Curvature inflates the second, alternating
-    jumps the first. 0 with fewer than three points."""
-    if len(values) < 3:
-        return 0.0
-    bends = 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) / math.sqrt(6)
-    if len(values) < SMOOTHED_FROM:
-        return bends
-    places = np.arange(len(values))
-    left = values - np.polyval(np.polyfit(places, values, 1), places)
-    return min(bends, math.sqrt(float(np.sum(left**2)) / (len(values) - 2)))
 
 
 FEWEST = 8  # points of each series

@@ -9,12 +9,14 @@ Toneva and others 2019, 1812.05159).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints, Snapshot
+from holdfast.core.records import Finding, Floats, Ints, Snapshot
+from holdfast.core.wording import count_phrase
+from holdfast.stats.series import around, spike_places
 from holdfast.training.machine.sharding import gather_objects
 from holdfast.training.run import BatchLosses
 
@@ -30,6 +32,22 @@ LEAST_PASSES = 3
 # The number of losses stored per row, and in total. With more passes every second is stored, then
 # every fourth. With more rows fewer per row are stored; below eight per row there is no trace.
 MOST_KEPT, MOST_NUMBERS, LEAST_KEPT = 64, 4_000_000, 8
+
+
+# Updates whose losses are compared with those around them; a spike is larger than this share of the
+# first losses. More of them than this share of the updates are the noise of hard rows.
+RECENT, OF_FIRST, MOST_SPIKES = 64, 0.5, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpike:
+    """An update whose mean loss is far above the ``usual`` one around it, and its ``rows`` in the
+    source."""
+
+    step: int
+    loss: float
+    usual: float
+    rows: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -119,12 +137,17 @@ HistoryState = TypedDict(
         "stride": NotRequired[int],
         "pass": int,
         "pending": Sequence[tuple["torch.Tensor", "torch.Tensor"]],
+        "steps": NotRequired[Sequence[int]],
+        "recent": NotRequired[Sequence[tuple[int, float, Sequence[int]]]],
+        "first": NotRequired[Sequence[float]],
+        "spikes": NotRequired[Sequence[tuple[int, float, float, Sequence[int]]]],
     },
 )
 
 
 class ExampleHistory:
-    """A listener that builds the data map of a run; its state is part of a checkpoint.
+    """A listener that builds the data map of a run and finds spikes of its training loss
+    (``spikes``); its state is part of a checkpoint.
 
     A phase whose loss compares rows (contrast) has no losses of single rows and is left out. With
     several processes each row is seen by one of them per pass; they exchange the values at the end.
@@ -140,6 +163,10 @@ class ExampleHistory:
         self._sums.learnt_at[:] = -1
         self._traces = _Traces(count)
         self._pending: list[tuple[Ints, torch.Tensor]] = []
+        self._steps: list[int] = []
+        self._recent: list[tuple[int, float, tuple[int, ...]]] = []
+        self._first: list[float] = []
+        self.spikes: list[LossSpike] = []
         self._pass = 0
 
     def loss_ready(self, run: Run) -> None:
@@ -152,13 +179,63 @@ class ExampleHistory:
         if not is_training_row.all():
             rows, values = rows[is_training_row], values[np.flatnonzero(is_training_row)]
         self._pending.append((rows, values))
+        self._steps.append(run.step + 1)
 
     def epoch_end(self, run: Run) -> None:
-        here = [(rows, values.float().cpu().numpy()) for rows, values in self._pending]
-        for rows, values in gather_objects(here, self._world):
+        here = [
+            (step, rows, values.float().cpu().numpy())
+            for step, (rows, values) in zip(self._steps, self._pending, strict=True)
+        ]
+        batches = gather_objects(here, self._world)
+        for _, rows, values in batches:
             self._add(rows, values)
-        self._pending = []
+        self._find_spikes(batches)
+        self._pending, self._steps = [], []
         self._pass += not run.phase.compares_rows
+
+    def _find_spikes(self, batches: Sequence[tuple[int, Ints, Floats]]) -> None:
+        """Compare the losses of these updates with those around them, also of earlier epochs."""
+        by_step: dict[int, list[tuple[Ints, Floats]]] = {}
+        for step, rows, values in batches:
+            by_step.setdefault(step, []).append((rows, values))
+        for step, parts in sorted(by_step.items()):
+            rows, values = (np.concatenate(some) for some in zip(*parts, strict=True))
+            if len(rows):
+                loss = float(-np.log(np.maximum(values[:, 0], 1e-38)).mean())
+                self._recent.append((step, loss, tuple(self._rows[rows].tolist())))
+                self._first += [loss] if len(self._first) < 3 else []
+        losses = np.array([loss for _, loss, _ in self._recent])
+        known = self.spikes[-1].step if self.spikes else 0
+        least = OF_FIRST * float(np.median(self._first)) if self._first else 0.0
+        for place in spike_places(losses, least):
+            step, loss, source_rows = self._recent[place]
+            if step > known:
+                self.spikes.append(LossSpike(step, loss, around(losses, place), source_rows))
+        self._recent = self._recent[-RECENT:]
+
+    def spike_finding(self) -> Finding | None:
+        """The spikes, with the rows that are in each of their batches, or else those of the
+        largest; ``None`` without one, or where they are so many that hard rows cause them all the
+        time."""
+        last = self._recent[-1][0] if self._recent else 0
+        if not self.spikes or len(self.spikes) > max(1.0, MOST_SPIKES * last):
+            return None
+        worst = max(self.spikes, key=lambda one: one.loss - one.usual)
+        common = set(worst.rows).intersection(*(one.rows for one in self.spikes))
+        several = len(self.spikes) > 1 and common
+        rows = tuple(sorted(common)) if several else worst.rows
+        where = "in the batch of each of these steps" if several else f"those of step {worst.step}"
+        steps = ", ".join(str(one.step) for one in self.spikes[:20])
+        because = (
+            f"The training loss jumps and comes back at {count_phrase(len(self.spikes), 'step')} "
+            f"({steps}), the most at step {worst.step}: {worst.loss:.3g}, and {worst.usual:.3g} in "
+            f"the steps around it. The rows named here are {where}"
+        )
+        remedy = (
+            "Look at these rows: very long ones, wrong labels, another language. If they are "
+            "sound, lower train.learning_rate."
+        )
+        return Finding("loss_spikes", "info", 1.0, len(rows), rows[:100], because, remedy)
 
     def state_dict(self) -> dict[str, Any]:
         import torch
@@ -170,6 +247,10 @@ class ExampleHistory:
             "stride": self._traces.stride,
             "pass": self._pass,
             "pending": [(torch.from_numpy(rows), values) for rows, values in self._pending],
+            "steps": list(self._steps),
+            "recent": list(self._recent),
+            "first": list(self._first),
+            "spikes": [astuple(one) for one in self.spikes],
         }
 
     def load_state_dict(self, state: HistoryState) -> None:
@@ -182,6 +263,11 @@ class ExampleHistory:
             self._traces.stride = state["stride"]
         self._pass = state["pass"]
         self._pending = [(rows.numpy(), values) for rows, values in state["pending"]]
+        # Nor does it have the updates of its passes; those are compared with nothing.
+        self._steps = list(state.get("steps", [0] * len(self._pending)))
+        self._recent = [(s, loss, tuple(rows)) for s, loss, rows in state.get("recent", ())]
+        self._first = list(state.get("first", ()))
+        self.spikes = [LossSpike(*one[:3], tuple(one[3])) for one in state.get("spikes", ())]
 
     def data_map(self) -> DataMap | None:
         """The map of the passes so far; ``None`` where no row was seen."""
