@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +59,45 @@ def test_what_cannot_be_mixed_is_refused(
     both = write_csv(tmp_path / "pairs.csv", pairs, ("premise", "hypothesis", "label"))
     with pytest.raises(DataError, match="pairs of texts in some"):
         mix_sources([MixSource(two[0]), MixSource(str(both))])
+
+
+def test_chats_of_any_form_become_messages(tmp_path: Path) -> None:
+    told = tmp_path / "told.jsonl"
+    told.write_text(
+        "".join(
+            json.dumps({"instruction": f"Say {i}.", "output": f"{i}."}) + "\n" for i in range(3)
+        )
+    )
+    chats = tmp_path / "chats.jsonl"
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    chats.write_text(json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": turns[:1]}))
+    found = mix_sources([MixSource(str(told)), MixSource(str(chats), name="mine")], "chats")
+    rows = found.rows.to_pylist()
+    assert [row["source"] for row in rows] == ["told", "told", "told", "mine"]
+    assert json.loads(rows[0]["messages"]) == [
+        {"role": "user", "content": "Say 0."},
+        {"role": "assistant", "content": "0."},
+    ]
+    assert json.loads(rows[3]["messages"]) == turns
+    # The prompt without an answer is dropped, and told.
+    assert [one.count for one in found.findings] == [1]
+    assert [one.chosen for one in found.decisions] == ["3 rows", "1 rows"]
+
+
+def test_pairs_keep_their_targets_and_chats_do_not_mix_with_texts(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.jsonl"
+    first.write_text("dialogue,summary\n" + "".join(f"long talk {i},short {i}\n" for i in range(4)))
+    second.write_text(
+        "".join(json.dumps({"q": f"ask {i}", "a": f"tell {i}"}) + "\n" for i in range(3))
+    )
+    parts = [MixSource(str(first)), MixSource(str(second), text=("q",), label="a")]
+    rows = mix_sources(parts, "pairs").rows.to_pylist()
+    assert rows[0] == {"text": "long talk 0", "target": "short 0", "source": "a"}
+    assert rows[4] == {"text": "ask 0", "target": "tell 0", "source": "b"}
+    with pytest.raises(RecipeError, match="these rows have none"):
+        mix_sources([parts[0], MixSource(str(second), labels={"x": "y"})], "pairs")
+    (tmp_path / "plain.txt").write_text("One passage.\n\nAnother one.\n")
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"instruction": "Say.", "output": "So."}))
+    with pytest.raises(DataError, match="chats in some sources and plain texts in others"):
+        mix_sources([MixSource(str(chats)), MixSource(str(tmp_path / "plain.txt"))], "chats")

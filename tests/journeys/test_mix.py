@@ -143,7 +143,8 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
 def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:
     for more, rule in (
         ("data.text=text", "applies to one table"),
-        ("task=seq2seq", "does not apply"),
+        ("task=token-classification", "does not apply"),
+        ("task=seq2seq", "is for texts with one class each"),
     ):
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
@@ -151,3 +152,46 @@ def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_pa
     with pytest.raises(RecipeError, match="give only one of them"):
         Recipe().with_changes(data=both)
     assert not (tmp_path / "r").exists()
+
+
+def test_chats_of_two_files_are_one_run(tmp_path: Path, tiny_llama: Path) -> None:
+    told = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(40)]
+    asked = [
+        {
+            "messages": [
+                {"role": "user", "content": f"And {i}?"},
+                {"role": "assistant", "content": f"Also {i}."},
+            ]
+        }
+        for i in range(24)
+    ]
+    for name, rows in (("told", told), ("asked", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = [str(tmp_path / f"{name}.jsonl") for name in ("told", "asked")]
+    settings = [
+        f"data.path=[{','.join(names)}]",
+        f"model.name={tiny_llama}",
+        "train.max_steps=4",
+        "train.threads=1",
+        "train.precision=float32",
+        "generate.rows=2",
+        "generate.max_new_tokens=6",
+        "data.template=chatml",
+    ]
+    result = train(override(Recipe(), settings), tmp_path / "run")
+    assert result["task"] == "causal-lm"
+    table = pq.read_table(tmp_path / "run/data.parquet").to_pylist()
+    splits = pq.read_table(tmp_path / "run/splits.parquet").to_pylist()
+    for source, count in (("told", 40), ("asked", 24)):
+        here = [one["split"] for one in splits if table[one["row"]]["source"] == source]
+        assert len(here) == count
+        # Each source is split by itself.
+        assert here.count("test") == pytest.approx(0.15 * count, abs=1)
+    again = read_recipe(tmp_path / "run/recipe.yaml")
+    assert (again.data.mix, again.data.source, again.task) == (None, "source", "causal-lm")
+    weighted = [{"path": names[0], "weight": 2}, {"path": names[1]}]
+    with pytest.raises(RecipeError, match="is for texts with one class each"):
+        train(
+            override(Recipe(), [f"data.mix={json.dumps(weighted)}", *settings[1:]]),
+            tmp_path / "weighted",
+        )

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,12 +23,14 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
+from holdfast.data.chats.chat import load_chats, read_row_turns
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import present_values
 from holdfast.data.columns.roles import check_column
 from holdfast.data.load import refuse_empty
 from holdfast.data.options import RowOptions
-from holdfast.data.raw import Raw, source_path
+from holdfast.data.pairs import load_pairs
+from holdfast.data.raw import source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 
@@ -52,8 +55,9 @@ class MixSource:
 
 @dataclass(frozen=True, slots=True)
 class MixedRows:
-    """``rows`` with the columns ``text`` (``text_pair``), ``label``, ``source``; ``names`` are the
-    sources in order."""
+    """``rows`` with the column ``source`` and those of the task: ``text`` (``text_pair``) and
+    ``label``, ``text`` and ``target`` of pairs, ``messages`` of chats, ``text`` of plain texts;
+    ``names`` are the sources in order."""
 
     rows: pa.Table
     names: tuple[str, ...]
@@ -65,36 +69,51 @@ class MixedRows:
         return tuple(name for name in ("text", "text_pair") if name in self.rows.column_names)
 
 
-def mix_sources(parts: Sequence[MixSource]) -> MixedRows:
-    """Read the sources one after the other and put their rows into one table.
+def mix_sources(parts: Sequence[MixSource], holds: str = "classes") -> MixedRows:
+    """Read the sources one after the other and put their rows into one table. They hold
+    ``classes`` of texts, ``pairs`` of a text and its target, or ``chats`` (or plain texts) of a
+    language model.
 
     Raises ``RecipeError`` for fewer than two sources, two with the same name, or a renamed label
-    that a source does not have; ``DataError`` where a column cannot be chosen, or some sources hold
-    pairs of texts and others single texts.
+    that a source does not have; ``DataError`` where a column cannot be chosen, or the sources do
+    not hold the same kind of rows.
     """
+    read = {"classes": _read, "pairs": _read_pairs, "chats": _read_chats}[holds]
     if len(parts) < 2:
         raise RecipeError("data.mix", "needs two sources or more", len(parts), "Set data.path.")
     names = _source_names(parts)
     with record_decisions() as log:
-        tables = [_read(part, name) for part, name in zip(parts, names, strict=True)]
+        tables = [read(part, name) for part, name in zip(parts, names, strict=True)]
     widths = {tuple(table.column_names) for table in tables}
     if len(widths) > 1:
+        kinds = ("chats", "plain texts") if holds == "chats" else ("pairs of texts", "single texts")
         raise DataError(
             "data.mix",
-            "holds pairs of texts in some sources and single texts in others",
+            f"holds {kinds[0]} in some sources and {kinds[1]} in others",
             ", ".join(names),
             "Name the text columns of each source: {path: …, text: [first, second]}.",
         )
     with record_decisions() as label_log:
-        _report_label_differences(tables, names)
-    return MixedRows(pa.concat_tables(tables), names, decisions_in(log), findings_in(label_log))
+        if holds == "classes":
+            _report_label_differences(tables, names)
+    findings = (*findings_in(log), *findings_in(label_log))
+    return MixedRows(pa.concat_tables(tables), names, decisions_in(log), findings)
 
 
-def with_sources(table: Table, raw: Raw, name: str) -> Table:
-    """The table with a column ``source``: the cells of the column ``name`` of its source file.
+def with_sources(
+    table: Table, file: str, name: str | None, options: RowOptions, *, optional: bool
+) -> Table:
+    """The table with a column ``source``: the cells of the column ``name`` of its ``file``, unless
+    it is ``None``. Where it is ``optional``, a file without the column has no sources.
 
     Raises ``DataError`` where the column is missing or a row has no value in it.
     """
+    if name is None:
+        return table
+    raw = read_source(file, options.encoding, options.config)
+    if optional and name not in raw.names:
+        because = f"{file} has no column {name!r}: its rows are scored together"
+        return replace(table, decisions=(*table.decisions, Decision("sources", "none", because)))
     check_column(raw, name)
     cells = pc.utf8_trim_whitespace(raw.table[name]).take(pa.array(table.column("row")))
     source_names = cells.to_pylist()
@@ -158,6 +177,38 @@ def _read(part: MixSource, name: str) -> pa.Table:
     )
     notify(Decision(f"source {name}", f"{len(raw):,} rows", because))
     return pa.table(columns_read)
+
+
+def _read_pairs(part: MixSource, name: str) -> pa.Table:
+    table = load_pairs(part.path, _options(part))
+    columns = {"text": table.column("text"), "target": table.column("target")}
+    return _of_source(table, part, name, columns, "pairs")
+
+
+def _read_chats(part: MixSource, name: str) -> pa.Table:
+    table = load_chats(part.path, _options(part))
+    turns = read_row_turns(table)
+    if any(turns):
+        messages = [json.dumps(one, ensure_ascii=False) for one in turns]
+        return _of_source(table, part, name, {"messages": messages}, "chats")
+    return _of_source(table, part, name, {"text": table.column("text")}, "texts")
+
+
+def _options(part: MixSource) -> RowOptions:
+    if part.labels:
+        rule = "renames labels, and these rows have none"
+        raise RecipeError("data.mix.labels", rule, ", ".join(part.labels), "Leave it out.")
+    return RowOptions(part.text, part.label, encoding=part.encoding, config=part.config)
+
+
+def _of_source(
+    table: Table, part: MixSource, name: str, columns: Mapping[str, Sequence[str]], what: str
+) -> pa.Table:
+    notify(*table.findings)
+    because = f"{part.path}: {len(table):,} {what} with an answer"
+    notify(Decision(f"source {name}", f"{len(table):,} rows", because))
+    texts = {key: pa.array(list(column), pa.string()) for key, column in columns.items()}
+    return pa.table({**texts, SOURCE: pa.array([name] * len(table), pa.string())})
 
 
 def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) -> None:

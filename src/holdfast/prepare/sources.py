@@ -18,16 +18,23 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.machine import process_count
-from holdfast.core.tasks import LABELLED_TEXT_TASKS
+from holdfast.core.tasks import DECODER_TASKS, ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.memory.frames import frame_file, write_frame
 from holdfast.data.memory.texts import FRAME, naming_data_frame
 from holdfast.data.mix import SOURCE, MixedRows, MixSource, mix_sources
+from holdfast.plan.task import resolve_task_from_rows
 from holdfast.recipe import Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# What the sources of a mix hold, by task.
+HOLDS = {
+    **dict.fromkeys(LABELLED_TEXT_TASKS, "classes"),
+    **dict.fromkeys(ENCODER_DECODER_TASKS, "pairs"),
+    **dict.fromkeys(DECODER_TASKS, "chats"),
+}
 # Tables that a recipe names; others (the rows of a gate) are stored next to them.
 DATA_KEYS = {"data": "path", "valid": "valid", "test": "test", "unlabelled": "unlabelled"}
 
@@ -113,10 +120,20 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
     if recipe.data.path is not None or "data" in in_memory:
         rule = "and data.path cannot be set together"
         raise RecipeError("data.mix", rule, recipe.data.path, "Remove one of them.")
-    if recipe.task not in (None, *LABELLED_TEXT_TASKS):
-        rule = f"does not apply to {recipe.task}: it mixes texts with one class each"
-        raise RecipeError("data.mix", rule, None, "Combine the files yourself.")
-    for key in ("text", "label", "source", "group", "template", "config"):
+    first = recipe.data.mix[0]
+    data = {"path": first.path, "mix": None, "text": first.text, "label": first.label}
+    task = resolve_task_from_rows(recipe.with_changes(data=data))[0].task
+    holds = HOLDS.get(str(task))
+    if holds is None:
+        known = ", ".join(HOLDS)
+        raise RecipeError("data.mix", f"does not apply to {task}, only to {known}", None)
+    weighted = recipe.data.weights or any(one.weight for one in recipe.data.mix)
+    if holds != "classes" and weighted:
+        rule = f"is for texts with one class each, and this is {task}"
+        raise RecipeError("data.mix: weight", rule, None, "Leave it out, or repeat rows.")
+    one_table = ("text", "label", "source", "group", "template", "config")
+    # A chat template says how chats are written, not where they are.
+    for key in one_table if holds != "chats" else (k for k in one_table if k != "template"):
         if getattr(recipe.data, key) is not None:
             rule = "applies to one table, but data.mix names several"
             remedy = "Set it for each source: data.mix: [{path: …, text: …, label: …}]."
@@ -133,10 +150,10 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
                 one.labels or {},
             )
             for one in recipe.data.mix
-        ]
+        ],
+        holds,
     )
     notify(*mixed.decisions, *mixed.findings)
-    task = recipe.task or LABELLED_TEXT_TASKS[0]
     one = recipe.with_changes(data=_mixed_data_settings(recipe, mixed)).model_copy(
         update={"task": task}
     )
@@ -149,11 +166,14 @@ def _mixed_data_settings(recipe: Recipe, mixed: MixedRows) -> dict[str, Any]:
         for name, one in zip(mixed.names, recipe.data.mix or (), strict=True)
         if one.weight is not None
     }
+    names = mixed.rows.column_names
     return {
         "mix": None,
         "encoding": None,
-        "text": mixed.text,
-        "label": "label",
+        "text": mixed.text or None,
+        "label": "label" if "label" in names else None,
+        "target": "target" if "target" in names else None,
+        "messages": "messages" if "messages" in names else None,
         "source": SOURCE,
         "weights": given or recipe.data.weights,
     }

@@ -19,7 +19,7 @@ from holdfast.contract.fit import (
 )
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision, Finding, Outputs
+from holdfast.core.records import Finding, Outputs
 from holdfast.data.columns.extra import AUTO, with_extra_columns
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.mix import with_sources
@@ -72,16 +72,8 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
             raise RecipeError("data.reweigh", rule, data.reweigh, "Leave it out.")
         raw = read_source(source, data.encoding, data.config)
         table = with_groups_to_weigh(table, raw, str(data.reweigh))
-    return table if data.source is None else _with_sources(table, source, data, like)
-
-
-def _with_sources(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
-    """The table with the source of each row, where the column exists: a test file may lack it."""
-    raw, name = read_source(source, data.encoding, data.config), str(data.source)
-    if name not in raw.names and like is not None:
-        because = f"{source} has no column {name!r}: its rows are scored together"
-        return replace(table, decisions=(*table.decisions, Decision("sources", "none", because)))
-    return with_sources(table, raw, name)
+    optional = like is not None
+    return with_sources(table, source, data.source, data.row_options(), optional=optional)
 
 
 def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:

@@ -15,6 +15,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import check_same_form, form_of, load_chats
 from holdfast.data.chats.marked import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.data.chats.turns import choose_template
+from holdfast.data.mix import with_sources
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 def read(source: str, data: DataPart, like: Table | None) -> Table:
     """Read the rows of a source; ``like`` another table, with its columns and form."""
     if like is None:
-        return load_chats(source, data.row_options(label=data.label or data.target))
-    options = data.row_options(text=like.columns.text, label=like.columns.label)
-    return check_same_form(load_chats(source, options), like)
+        table = load_chats(source, data.row_options(label=data.label or data.target))
+    else:
+        options = data.row_options(text=like.columns.text, label=like.columns.label)
+        table = check_same_form(load_chats(source, options), like)
+    optional = like is not None
+    return with_sources(table, source, data.source, data.row_options(), optional=optional)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:

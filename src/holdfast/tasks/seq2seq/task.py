@@ -28,6 +28,7 @@ from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
 from holdfast.data.load import rename_columns, unlabelled_table
+from holdfast.data.mix import with_sources
 from holdfast.data.options import RowOptions
 from holdfast.data.pairs import choose_pair, load_pairs, target_column
 from holdfast.data.table import Table
@@ -85,7 +86,10 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         label=columns.label if columns else target_column(data.label, data.target),
         template=template,
     )
-    return load_pairs(source, options)
+    optional = like is not None
+    return with_sources(
+        load_pairs(source, options), source, data.source, data.row_options(), optional=optional
+    )
 
 
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
