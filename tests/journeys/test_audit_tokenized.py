@@ -159,3 +159,36 @@ def test_a_model_must_be_named_and_have_a_tokenizer(
     done = audit(holdfast, path, tmp_path / "empty")
     assert done.code == 2
     assert "has no tokenizer that can be read" in done.err
+
+
+def test_a_folder_with_a_tokenizer_is_enough(tokenizer: Any, tmp_path: Path, holdfast: Any) -> None:
+    folder, rows = tmp_path / "tokenizer", tmp_path / "rows.jsonl"
+    tokenizer.save_pretrained(folder)
+    rows.write_text("\n".join(map(json.dumps, rows_of(tokenizer, True))))
+    assert audit(holdfast, rows, folder)["rows"] == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--text", "input_ids"), "data.text: does not apply to tokenised rows"),
+        (("--set", "task=text-classification"), "task: must be causal-lm"),
+        (("--fix", "clean.jsonl"), "--fix: cleans texts, and these rows are token ids"),
+    ],
+)
+def test_options_for_texts_are_refused_for_tokens(
+    tokenizer: Any,
+    merging_llama: Path,
+    tmp_path: Path,
+    holdfast: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, rows_of(tokenizer, True))))
+    done = audit(holdfast, rows, merging_llama, *options)
+    assert done.code == 2
+    assert told in done.err
+    assert not (tmp_path / "clean.jsonl").exists()

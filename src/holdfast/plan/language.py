@@ -12,8 +12,9 @@ from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Finding
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
+from holdfast.models.loading.adapter_folder import adapter_folder
 from holdfast.models.loading.card import card_here
-from holdfast.models.loading.source import find_model
+from holdfast.models.loading.source import find_folder, find_model
 
 CHECK = "model_language"
 # py3langid's least probability; below it a text may be in several languages, or in none.
@@ -62,7 +63,10 @@ def language_findings(name: str, texts: Sequence[str]) -> tuple[Finding, ...]:
     local models: no card is fetched from the hub."""
     if not texts or not (name == EMBEDDED or Path(name).is_dir()):
         return ()
-    languages = card_here(find_model(name, adapters=True).folder).languages
+    # The rows of an audit may name a folder with a tokenizer alone, which is no model.
+    is_adapter = adapter_folder(name) is not None
+    folder = find_model(name, adapters=True).folder if is_adapter else find_folder(name, None)
+    languages = card_here(folder).languages
     mismatch = language_mismatch(languages, detect_language(texts)) if languages else None
     if mismatch is None:
         return ()

@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from holdfast.analyses.audit.audit import Audit, AuditRequest
+from holdfast.analyses.audit.tokenized import is_tokenized
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, check_output, open_output
 from holdfast.core.tasks import GENERATIVE_TASKS
@@ -101,6 +102,10 @@ def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
     if source_path(str(recipe.data.path)).is_dir():
         rule = "writes files of texts, and these rows are images"
         raise RecipeError("--fix", rule, None, "Leave the option out.")
+    if is_tokenized(str(recipe.data.path), recipe.data):
+        rule = "cleans texts, and these rows are token ids"
+        remedy = "Clean the texts, and tokenise them again."
+        raise RecipeError("--fix", rule, None, remedy)
 
 
 def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -> FixResult:

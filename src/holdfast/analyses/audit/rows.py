@@ -108,12 +108,18 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
 def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
     """The rows of a source of token ids, and others of the kind to compare them with."""
     data, model = recipe.data, recipe.model.name
-
+    for key in ("text", "label", "target", "group", "template"):
+        if (value := getattr(data, key)) is not None:
+            rule = "does not apply to tokenised rows: their columns are input_ids, labels and "
+            raise RecipeError(f"data.{key}", f"{rule}attention_mask", value, "Leave it out.")
+    if recipe.task not in (None, *DECODER_TASKS):
+        rule = f"must be {DECODER_TASKS[0]}: the rows hold token ids (input_ids)"
+        raise RecipeError("task", rule, recipe.task, "Leave it out.")
     beginning: str | None = None
 
     def read(path: str) -> tuple[Table, int]:
         nonlocal beginning
-        found, beginning, checked = read_tokenized(path, data, model, beginning)
+        found, beginning, checked = read_tokenized(path, recipe, beginning)
         return replace(found, source=names.get(path, found.source)), checked
 
     recipe = recipe.model_copy(update={"task": DECODER_TASKS[0]})

@@ -19,7 +19,7 @@ from holdfast.data.table import Table
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.packaged import packaged_folder
 from holdfast.quality.tokens import check_tokens, spread, token_rows
-from holdfast.recipe import DataPart
+from holdfast.recipe import DataPart, Recipe
 
 IDS, MASK = "input_ids", "attention_mask"
 NAMES = (IDS, "labels", MASK)
@@ -37,21 +37,22 @@ def is_tokenized(path: str, data: DataPart) -> bool:
 
 
 def read_tokenized(
-    path: str, data: DataPart, model: str, beginning: str | None = None
+    path: str, recipe: Recipe, beginning: str | None = None
 ) -> tuple[Table, str, int]:
-    """The rows of a tokenised source, decoded by the tokenizer of ``model``, with the findings on
-    their tokens and labels; the ``beginning`` that all have in common (a template's own, such as
-    its system message), which is left out of the texts; and how many rows were checked. Another
-    source is read with the beginning of the first.
+    """The rows of a tokenised source, decoded by the tokenizer of the recipe's model, with the
+    findings on their tokens and labels; the ``beginning`` that all have in common (a template's
+    own, such as its system message), which is left out of the texts; and how many rows were
+    checked. Another source is read with the beginning of the first.
 
     Raises ``RecipeError`` where no model is named, ``ModelError`` where it has no readable
     tokenizer, and ``DataError`` for rows that are not token ids.
     """
+    data, model = recipe.data, recipe.model.name
     if model == EMBEDDED:
         rule = "is needed to decode them: the rows hold token ids (input_ids)"
         remedy = f"Name the model: --set model.name={SMOLLM2}, a folder, or a model of the hub."
         raise RecipeError("model.name", rule, None, remedy)
-    tokenizer = _tokenizer(model)
+    tokenizer = _tokenizer(model, recipe.model.revision)
     raw = read_source(path, data.encoding, data.config)
     if IDS not in raw.names:
         remedy = "Compare tokenised rows with tokenised rows."
@@ -91,13 +92,15 @@ def _common_beginning(texts: Sequence[str]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _tokenizer(model: str) -> Any:
+def _tokenizer(model: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     folder = packaged_folder(model) if model in PACKAGED_MODELS else user_path(model)
     name = str(folder) if folder.is_dir() else model
     with loading(model, "has no tokenizer that can be read", "Name the model of these rows."):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision or "main", trust_remote_code=False
+        )
 
 
 def _numbers(path: str, row: int, name: str, cell: object) -> Any:
