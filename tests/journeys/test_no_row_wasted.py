@@ -71,6 +71,21 @@ def test_the_plan_says_how_rows_are_used(csv: Path, sets: Any, holdfast: Any) ->
     assert chosen["score"] == "5 outer folds"
 
 
+@pytest.mark.slow
+def test_a_setting_that_turns_cross_fitting_off_is_named(csv: Path, holdfast: Any) -> None:
+    asked = ("--model", "embedded", "--dry-run", "--json")
+    plans = [
+        json.loads(holdfast("train", csv, *asked, *more).out)
+        for more in ((), ("--set", "train.max_steps=8"))
+    ]
+    chosen, limited = (
+        {one["what"]: one for one in plan["decisions"]}["cross-fitting"] for plan in plans
+    )
+    assert chosen["chosen"] == "2 folds"
+    assert limited["chosen"] == "off"
+    assert "was not measured with train.max_steps (train.folds=2" in limited["because"]
+
+
 def test_what_cannot_be_is_refused_before_anything_is_written(
     csv: Path, sets: Any, holdfast: Any, tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ def blocks() -> dict[str, Any]:
     side = Marked("test", np.arange(n), *tables)
     return {
         "worth": worth_block(ways, made, MetricJudge(metric), metric, None),
-        "outputs": outputs_block([side], {"flagged": "probes.classifier names no classifier"}),
+        "outputs": outputs_block([side], {"flagged": "no classifier is named (probes.classifier)"}),
     }
 
 

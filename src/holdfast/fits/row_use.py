@@ -49,7 +49,7 @@ from holdfast.fits.frozen import AUTO
 from holdfast.fits.plan_trial import settings_to_try
 from holdfast.fits.seen_rows import check_start_rows
 from holdfast.plan.control import ADAPT, PASSIVE_POLICIES, resolve_policy
-from holdfast.plan.defaults import default_folds, may_have_folds
+from holdfast.plan.defaults import against_folds, benchmarked_folds, may_have_folds
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, prepare_divided, with_added, with_log
@@ -219,8 +219,15 @@ def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: I
 
 def _usual_folds(prepared: PreparedData, valid: int) -> int:
     """The folds of the default recipe, for so many validation rows."""
-    folds = default_folds(prepared)
+    folds = benchmarked_folds(prepared)
     if not folds:
+        return 0
+    if settings := against_folds(prepared.recipe):
+        because = (
+            f"the default plan, which also learns from the {valid} validation rows, was not "
+            f"measured with {', '.join(settings)} ({FOLDS_KEY}={folds} does it all the same)"
+        )
+        notify(Decision("cross-fitting", "off", because))
         return 0
     because = (
         f"{valid} validation rows are few, so they are used for training too: stopping, best "

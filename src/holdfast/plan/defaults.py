@@ -202,18 +202,31 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
 
 def default_folds(prepared: PreparedData) -> int:
     """The folds of a recipe that leaves ``train.folds`` open, for its training and validation rows;
-    0 (validation rows are set aside) where the recipe is not the one that was benchmarked: it has
-    other methods, or says how long or which layers to train; or where a class has too few rows.
-    ``control.policy=adapt`` compares another number of epochs with the default one
-    (``fits/plan_trial.py``), so there it is no reason."""
-    recipe, loaded, classes = prepared.recipe, prepared.loaded, class_count(prepared)
-    train, model_part = recipe.train, recipe.model
-    epochs = train.epochs if recipe.control.policy in PASSIVE_POLICIES else None
-    fixed = (epochs, train.max_steps, model_part.adapter.kind, model_part.freeze)
-    if any(one is not None for one in fixed) or extra_methods(recipe):
-        return 0
-    parameters = count_parameters(loaded.network)[0]
-    folds = default_for(parameters, len(prepared), loaded.defaults, classes).folds
+    0 (validation rows are set aside) where the recipe is not the one that was benchmarked
+    (``against_folds``), or where a class has too few rows."""
+    return 0 if against_folds(prepared.recipe) else benchmarked_folds(prepared)
+
+
+def against_folds(recipe: Recipe) -> list[str]:
+    """The settings by which a recipe is not the one that was benchmarked with folds: other methods,
+    or how long or which layers to train. ``control.policy=adapt`` compares another number of epochs
+    with the default one (``fits/plan_trial.py``), so there it is none of them."""
+    passive = recipe.control.policy in PASSIVE_POLICIES
+    stated = {
+        "train.epochs": recipe.train.epochs if passive else None,
+        "train.max_steps": recipe.train.max_steps,
+        "model.adapter.kind": recipe.model.adapter.kind,
+        "model.freeze": recipe.model.freeze,
+    }
+    methods = [f"methods.{name}" for name in extra_methods(recipe)]
+    return [*(name for name, value in stated.items() if value is not None), *methods]
+
+
+def benchmarked_folds(prepared: PreparedData) -> int:
+    """The folds of the benchmarked recipe for these rows."""
+    parameters = count_parameters(prepared.loaded.network)[0]
+    classes = class_count(prepared)
+    folds = default_for(parameters, len(prepared), prepared.loaded.defaults, classes).folds
     # Two of each class outside each fold: contrast compares rows of a class.
     return folds if folds and _min_class_units(prepared) >= 2 * folds else 0
 

@@ -223,7 +223,7 @@ def _outputs(
     except HoldfastError as error:
         why["flagged"] = str(error)
     if recipe.probes.classifier is None:
-        why["flagged"] = "probes.classifier names no classifier"
+        why["flagged"] = "no classifier is named (probes.classifier)"
     if any(pair[0] is None for pair in ended.values()):
         why["cut"] = "continued texts have no end of their own"
     return outputs_block([_marked(s, generated[s], ended[s], flags) for s in generated], why)
