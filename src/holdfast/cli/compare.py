@@ -49,7 +49,7 @@ def command(
     refuse_low_memory("torch")
     from holdfast.analyses.compare.compare import compare
 
-    with output.heard(f"holdfast compare {a} {b}") as printer:
+    with output.heard(f"holdfast compare {a} {b}", progress=True) as printer:
         comparison = compare(a, b, data, margin=margin, options=rows.options())
     for warning in comparison.warnings:
         printer.line(f"!  {warning}")

@@ -61,7 +61,7 @@ def command(
     runs, data = runs_and_data("evaluate", given)
     ensemble, others = split_ensemble(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
-    with output.heard():
+    with output.heard(progress=True):
         block = evaluate(runs, data, rows.options(limits), ensemble, start=start)
     output.show(block, lambda _: _shown(block, data))
 

@@ -67,7 +67,7 @@ def command(
     options = read.options(check_limits(set_ or [], "explain"))
     texts_or_data = piped_texts(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)
-    with output.heard():
+    with output.heard(progress=True):
         progress = partial(line, "rows explained")
         explanation = explain(run, texts_or_data, options, rows=rows, progress=progress)
     line.close()

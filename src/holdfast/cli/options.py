@@ -196,19 +196,27 @@ class Output(JsonOutput):
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the result.")] = False
 
     @contextlib.contextmanager
-    def heard(self, title: str = "", verbose: bool | None = None) -> Iterator[MessagePrinter]:
+    def heard(
+        self, title: str = "", verbose: bool | None = None, *, progress: bool = False
+    ) -> Iterator[MessagePrinter]:
         """Print the decisions made inside, below the ``title``, unless ``--quiet`` is given; all
-        of them with ``verbose`` or ``--verbose``."""
-        from holdfast.core.decisions import decisions_to
+        of them with ``verbose`` or ``--verbose``. With ``progress`` also what is being done: not
+        for a command with a display of its own, or that prints meanwhile."""
+        from holdfast.core.decisions import decisions_to, report_progress_to
         from holdfast.terminal.messages import MessagePrinter
+        from holdfast.terminal.progress import ProgressLine
 
         printer = MessagePrinter(
             self.quiet, getattr(self, "verbose", True) if verbose is None else verbose
         )
+        line = ProgressLine(self.quiet or not progress)
         if title:
             printer.title(title)
-        with decisions_to(printer):
-            yield printer
+        try:
+            with report_progress_to(line), decisions_to(line.before(printer)):
+                yield printer
+        finally:
+            line.close()
 
 
 @dataclass(frozen=True, slots=True)

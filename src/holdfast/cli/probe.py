@@ -63,7 +63,7 @@ def command(
             None,
             "Give rows that the model was trained on, and rows that it was not trained on.",
         )
-    with output.heard() as printer:
+    with output.heard(progress=True) as printer:
         document = probe(model, **asdict(files), notify=printer)
     output.show(document, lambda columns: probe_text(document, columns))
 

@@ -49,7 +49,7 @@ def command(
     from holdfast.runs.threshold import FILE
 
     request = ThresholdRequest(precision, coverage, cost)
-    with output.heard(f"holdfast threshold {run}") as printer:
+    with output.heard(f"holdfast threshold {run}", progress=True) as printer:
         document = set_threshold(run, request, force=force)
     if document["rule"] is not None:
         printer.line(f"{run / FILE} written", "predict applies it; delete the file to undo this")

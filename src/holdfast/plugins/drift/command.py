@@ -50,7 +50,7 @@ def command(
             raise RecipeError("--fail-on", "is not a verdict", one, remedy)
     from holdfast.plugins.drift.drift import drift
 
-    with output.heard(f"holdfast drift {run} {data}"):
+    with output.heard(f"holdfast drift {run} {data}", progress=True):
         result = drift(run, data, rows.options(), between=between)
     output.show(result.to_json(), lambda columns: summary(result, columns))
     # A harmful change is a difference too.

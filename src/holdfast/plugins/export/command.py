@@ -55,7 +55,7 @@ def command(
     refuse_low_memory("torch")
     from holdfast.plugins.export.export import export
 
-    with output.heard(f"holdfast export {run} --to {to}"):
+    with output.heard(f"holdfast export {run} --to {to}", progress=True):
         exported = export(run, to, int8=int8, push=push, space=space, out=out)
     output.show(exported.to_json(), lambda columns: summary(exported, columns))
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from holdfast.contract.run_folder import model_of
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import notify, stage, tick
 from holdfast.core.errors import ModelError, RunError
 from holdfast.core.files import disk_errors, write_text
 from holdfast.core.input_errors import reading_errors
@@ -53,14 +53,17 @@ def write_decoder(
     facts. With ``int8`` the weight matrices are in Q8_0, llama.cpp's blocks of 32 bytes with one
     scale."""
     form = FORMATS["gguf"]
-    model, tokenizer = _load_model(model_of(finished_run.run))
+    with stage("reading the model"):
+        model, tokenizer = _load_model(model_of(finished_run.run))
     check_decoder(model.config)
     path = folder / form.file
-    gguf_tokenizer = write_gguf(model, tokenizer, path, name, int8=int8)
+    with stage(f"writing {form.file}"), disk_errors(folder):
+        gguf_tokenizer = write_gguf(model, tokenizer, path, name, int8=int8)
     texts, cost = _texts(finished_run, tokenizer), None
     if int8:
-        exact, model = model, round_to_q8(model)
-        cost = _quantization_cost(exact, model, tokenizer, texts)
+        with stage("measuring what 8-bit weights change"):
+            exact, model = model, round_to_q8(model)
+            cost = _quantization_cost(exact, model, tokenizer, texts)
     comparison = read_back(model, tokenizer, path, texts)
     check_gap(form.file, comparison.gap)
     write_text(
@@ -93,10 +96,11 @@ def write_merged(finished_run: FinishedRun, folder: Path) -> dict[str, Any]:
     if not is_adapter_folder(saved):
         rule = "has no separate adapter: its model folder is already a plain model"
         raise RunError(str(finished_run.run), rule, None, f"Use {saved}.")
-    adapted, _ = load_saved_causal(saved)
-    merged, tokenizer = _load_model(saved)
+    with stage("reading and merging the model"):
+        adapted, _ = load_saved_causal(saved)
+        merged, tokenizer = _load_model(saved)
     texts = _texts(finished_run, tokenizer)
-    with disk_errors(folder), quiet_transformers():
+    with stage("writing the model"), disk_errors(folder), quiet_transformers():
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     comparison = read_back(adapted.plain, tokenizer, folder, texts)
@@ -182,6 +186,11 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
     compare, token for token, on ``texts`` and some built-in ones. Raises ``ModelError`` at the
     first difference.
     """
+    with stage("reading it back with Transformers"):
+        return _read_back(model, tokenizer, path, texts)
+
+
+def _read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str]) -> ReadBackResult:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, file = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
@@ -194,7 +203,8 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
         read_model.eval()
         read_tokenizer = AutoTokenizer.from_pretrained(folder, **file)
     tokens, gap = 0, 0.0
-    for text in (*TEXTS, *texts):
+    for number, text in enumerate((*TEXTS, *texts)):
+        tick(number, len(TEXTS) + len(texts))
         expected_ids, read_ids = tokenizer(text)["input_ids"], read_tokenizer(text)["input_ids"]
         if expected_ids != read_ids:
             raise ModelError(
