@@ -35,6 +35,7 @@ from holdfast.runs.finished_run import FinishedRun
 
 # Rows of the run that are read back in addition to the built-in texts.
 RUN_ROWS, MOST_CHARACTERS = 4, 500
+ITS_OWN = "it is the precision of the saved model"
 # Tokens that are generated after each text.
 GENERATED_TOKENS = 20
 # Texts of several scripts and with difficult cases for tokenizers, to expose any difference.
@@ -70,12 +71,12 @@ def write_decoder(
         folder / "Modelfile",
         modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos),
     )
+    asked = "--int8 asks for it" if int8 else ITS_OWN
+    as_model = "as the model with the same 8-bit weights does" if int8 else "as the model does"
     because = (
-        f"Transformers read it back: it tokenised {comparison.texts} texts and "
-        f"generated {comparison.tokens} tokens as the model does"
+        f"{asked}; Transformers read it back: it tokenised {comparison.texts} texts and generated "
+        f"{comparison.tokens} tokens {as_model}"
     )
-    if int8:
-        because = f"--int8 asks for it. {because} with the same 8-bit weights"
     notify(Decision("file", form.file, because))
     return {
         **common_facts(finished_run, form, "q8_0" if int8 else "float32", because),
@@ -106,8 +107,8 @@ def write_merged(finished_run: FinishedRun, folder: Path) -> dict[str, Any]:
     comparison = read_back(adapted.plain, tokenizer, folder, texts)
     check_gap(form.file, comparison.gap)
     because = (
-        f"Transformers read it back: it generated {comparison.tokens} tokens as the base model "
-        "with the adapter does"
+        f"{ITS_OWN}; Transformers read it back: it generated {comparison.tokens} tokens as the "
+        "base model with the adapter does"
     )
     notify(Decision("file", form.file, because))
     return {
