@@ -24,6 +24,8 @@ def decode_labels(table: Table) -> list[Any]:
         return [float(value) for value in table.column("value")]
     if "target" in names:
         return list(table.column("target"))
+    if "turns" in names:
+        return [chat[-1]["content"] if chat else None for chat in read_row_turns(table)]
     if "label" in names and table.classes:
         return [table.classes[k] if k >= 0 else None for k in table.column("label")]
     return [None] * len(table)
@@ -73,17 +75,15 @@ def label_type_of(table: Table) -> LabelType:
 
 def labels_of_rows(table: Table) -> list[Any]:
     """The labels as in the source. Raises ``RecipeError`` for plain text, which has none."""
-    if "turns" not in table.rows.column_names:
-        return decode_labels(table)
-    turns = read_row_turns(table)
-    if not all(turns):
+    labels = decode_labels(table)
+    if "turns" in table.rows.column_names and None in labels:
         raise RecipeError(
             "compare",
             "is not available for causal-lm on plain text, which has no references to compare with",
             None,
             "Score both with `holdfast evaluate`, which reports the loss per token.",
         )
-    return [chat[-1]["content"] for chat in turns]
+    return labels
 
 
 def texts_of_rows(table: Table) -> list[str]:

@@ -198,17 +198,16 @@ def _confusions(document: Mapping[str, Any]) -> list[str]:
 def _hardest(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in document.get("hardest", ())[:MAX_LISTED]:
-        prediction = (
-            "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
-        )
-        lines.append(
-            f"  row {row['row']}: {_cut(row['label'], 40)}{prediction}: {_cut(row['text'])}"
-        )
+        shown = [] if row["label"] is None else [_cut(row["label"], 40)]
+        if row["prediction"] is not None:
+            shown.append(f"predicted {_cut(row['prediction'], 40)}")
+        about = f"{', '.join(shown)}: " if shown else ""
+        lines.append(f"  row {row['row']}: {about}{_cut(row['text'])}")
         lines += [f"      {row['because']}"] if row.get("because") else []
         for neighbour in row.get("nearest", ())[:1]:
+            label = "" if neighbour["label"] is None else f"{_cut(neighbour['label'], 40)}, "
             lines.append(
-                f"      training row {neighbour['row']} ({_cut(neighbour['label'], 40)}, "
-                "similarity "
+                f"      training row {neighbour['row']} ({label}similarity "
                 f"{neighbour['alike']:.2f}): {_cut(neighbour['text'])}"
             )
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holdfast.report.numbers import number
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import Section
 
@@ -13,12 +14,14 @@ SHOWN_TEXT = 300
 @dataclass(frozen=True, slots=True)
 class HardRow:
     """A hard test row, what its neighbours suggest, and its nearest training rows as (row, label,
-    text)."""
+    text). Where texts are ``generated``, the label is the reference."""
 
     row: str
     text: str
     label: str
     prediction: str
+    loss: str
+    generated: bool
     because: str
     nearest: tuple[tuple[str, str, str], ...]
 
@@ -31,6 +34,8 @@ def hard_rows(run: RunFiles) -> tuple[HardRow, ...]:
             _cut(row.get("text")),
             _cut(row.get("label")),
             _cut(row.get("prediction")),
+            number(row.get("loss")),
+            bool(run.part("generations")),
             row.text("because"),
             tuple(
                 (str(one.get("row", "–")), _cut(one.get("label")), _cut(one.get("text")))
