@@ -266,18 +266,20 @@ class Explorer:
 
 def explored(cell: Cell) -> Explorer:
     """Every course of the fork; an action that breaks the run is left out."""
-    names = list(MENU)
+    left, known = list(MENU), {}
     while True:
         rows, plan = planned(cell, "off")
-        explorer = Explorer(cell, rows, plan, names)
+        explorer = Explorer(cell, rows, plan, left)
         job, _ = make_job(plan, make_accelerator(plan.recipe.train.precision), listeners=[explorer])
         try:
             fit(replace(job, advisor=explorer))
         except TrainingError:
-            if explorer.now not in names:
+            if explorer.now not in left:
                 raise
-            names.remove(explorer.now)
+            known |= explorer.right
+            left = [name for name in left if name not in (*known, explorer.now)]
         else:
+            explorer.right = {**known, **explorer.right}
             return explorer
 
 

@@ -136,9 +136,17 @@ def estimate(raw: object) -> Estimate:
 
 
 def metrics(block: Mapping[str, object]) -> dict[str, Estimate]:
-    """The metrics of a block of scores in result.json, in their order."""
+    """The metrics of a block of scores in result.json, in their order, without ``token_loss``
+    where it is ``loss`` by an older name."""
     estimates = block.get("metrics")
-    return {k: estimate(v) for k, v in estimates.items()} if isinstance(estimates, Mapping) else {}
+    if not isinstance(estimates, Mapping):
+        return {}
+    is_same = estimates.get("token_loss") == estimates.get("loss")
+    return {
+        name: estimate(value)
+        for name, value in estimates.items()
+        if not (is_same and name == "token_loss")
+    }
 
 
 def is_rate(name: str) -> bool:
