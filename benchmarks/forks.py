@@ -1,4 +1,4 @@
-"""Every action from an evaluation of a run to its end, and what the policy `adapt` makes of it.
+"""Compare the policy `adapt` with each single action, taken at one evaluation of a run.
 
     python benchmarks/forks.py --jobs 2
 
@@ -132,9 +132,9 @@ def begun_again(fork: Fork) -> tuple[Action, ...]:
 
 # What each action is; none where it would change nothing.
 MENU: Mapping[str, Callable[[Fork], tuple[Action, ...]]] = {
-    "lower rate": lambda fork: scaled(fork, min(1 / 3, fork.to_usual)),
-    "higher rate": lambda fork: scaled(fork, max(3.0, fork.to_usual)),
-    "begin again at the usual rate": begun_again,
+    "lower learning rate": lambda fork: scaled(fork, min(1 / 3, fork.to_usual)),
+    "higher learning rate": lambda fork: scaled(fork, max(3.0, fork.to_usual)),
+    "restart at the usual learning rate": begun_again,
     "decay from the best checkpoint": decayed,
     "regularization": regularized,
     "robust loss": lambda fork: (SwitchOn(BECAUSE, "gce"),),
@@ -369,15 +369,15 @@ def finding(lines: Lines) -> str:
     behind = regrets(lines)
     median, mean, low, high = statistics.median(behind), *mean_interval(behind)
     sets = len({line["data"] for line in lines})
-    others = ", ".join(
-        f"{name} {statistics.median(found):.1f} and {statistics.fmean(found):.1f}"
-        for name in (GO_ON, STOP)
-        for found in [regrets(lines, name)]
-    )
+    others = []
+    for words, name in (("going on", GO_ON), ("stopping", STOP)):
+        found = regrets(lines, name)
+        middle = number(statistics.median(found))
+        others.append(f"{words}: median {middle}, mean {number(statistics.fmean(found))}")
     return (
-        f"At {len(lines)} forks of real fits on {sets} sets, what `adapt` does from there on ends "
-        f"{number(median)} points (median; mean {number(mean)}, 95 % CI {interval(low, high)}) "
-        f"behind the best of nine courses; for comparison, median and mean of {others}."
+        f"At {len(lines)} forks on {sets} sets, the accuracy of `adapt` is {number(median)} points "
+        f"(median; mean {number(mean)}, 95 % CI {interval(low, high)}) below the best of up to "
+        f"nine continuations ({'; '.join(others)})."
     )
 
 
@@ -397,7 +397,7 @@ def by_fault(lines: Lines) -> str:
 
 
 def by_action(lines: Lines) -> str:
-    """What each course gains over going on."""
+    """What each continuation gains over going on."""
     rows = []
     for fault, some in _by_fault(lines).items():
         found = [[gain(line, name) for line in some] for name in (STOP, *MENU, ADAPT)]
@@ -405,7 +405,7 @@ def by_action(lines: Lines) -> str:
         rows.append(
             [fault, *(number(statistics.fmean(one), sign=True) if one else "" for one in means)]
         )
-    heading = "Mean gain of each course over going on, points of accuracy:"
+    heading = "Mean gain of each continuation over going on, points of accuracy:"
     return f"{heading}\n\n{markdown(['Fault', STOP, *MENU, ADAPT], rows)}"
 
 
@@ -423,7 +423,14 @@ def largest(lines: Lines) -> str:
         rows.append([*where, number(behind), best, line["trials"] or "nothing"])
     if not rows:
         return ""
-    heads = ["Fault", "Set", "Fork at update", "Verdict there", "Regret, points", "Best course"]
+    heads = [
+        "Fault",
+        "Set",
+        "Fork at update",
+        "Verdict there",
+        "Regret, points",
+        "Best continuation",
+    ]
     heading = "All forks with a regret of at least one point:"
     return f"{heading}\n\n{markdown([*heads, 'What `adapt` tried'], rows)}"
 
@@ -436,26 +443,26 @@ def _by_fault(lines: Lines) -> dict[str, Lines]:
 CLAIM = Claim(
     NAME,
     "Verdicts",
-    "The policy `adapt` against the best action of each fork",
+    "The policy `adapt` against the best single action",
     f"""\
 Runs with the faults of [what `adapt` repairs](repairs.md), on fresh seeds: MiniLM on {TEXT_ROWS}
-texts of four sets with a validation set, and a small network on 1,200 images of two. A run goes to
-the evaluation nearest to a quarter or half of its planned updates, its fork. Nine courses lead on
-from there: going on to the planned end, stopping, and each action in the second table ("lower" and
-"higher": a third of the learning rate or three times it, or to the middle of the usual range;
-"regularization": label smoothing of 0.1 for texts, stronger augmentation for images; "robust loss":
-generalized cross-entropy). In the tenth, `adapt` decides from the fork on. Each course keeps a
-checkpoint as a run does, which is scored on test rows ({TESTED:,} or, of images, 1,500) that choose
-nothing. **Regret** is how many points of accuracy a course is behind the best of the nine. The best
-is found on one half of the test rows and measured on the other, both ways round, since the best of
-nine on the rows that judge it is partly luck. A regret may therefore be negative.""",
+texts of four sets with a validation set, and a small network on 1,200 images of two sets. The fork
+of a run is the evaluation nearest to a quarter or half of its planned updates. Up to nine
+continuations start there: going on to the planned end, stopping, and each action in the second
+table that changes something ("lower" and "higher learning rate": a third of it or three times it,
+or the middle of the usual range if that is further; "regularization": label smoothing of 0.1 for
+texts, stronger augmentation for images; "robust loss": generalized cross-entropy). In the tenth,
+`adapt` decides from the fork on. Each continuation keeps a checkpoint as a run does, which is
+scored on {TESTED:,} test rows that are used for no decision. **Regret** is how many points of
+accuracy a continuation is below the best of the others. The best is chosen on one half of the test
+rows and scored on the other, and the reverse: choosing and scoring on the same rows would favour
+it. A regret can therefore be negative.""",
     cells,
     finding,
     [by_fault, by_action, largest],
     """\
-Forks are taken where a run stands after a quarter or half of its updates; `adapt` would often have
-acted before. A course of the menu takes one action and is never undone. For skewed classes and
-wrong labels, no action of the menu reaches a run without the fault.""",
+`adapt` may act earlier in a full run. Each continuation takes one action and never undoes it. No
+action changes the labels or the class balance.""",
 )
 
 

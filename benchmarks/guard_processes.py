@@ -176,8 +176,9 @@ def finding(lines: Lines) -> str:
     hung = sum(bool(line["hung"]) for line in starts)
     costs = _costs(lines)
     told = (
-        f" Beside its evaluations it adds {number(costs[2], 1)} % to the training time in two "
-        f"processes ({number(costs[1], 1)} % in one)."
+        f" Apart from its evaluations, the guard changes the training time by "
+        f"{number(costs[2], 1, sign=True)} % in two processes and "
+        f"{number(costs[1], 1, sign=True)} % in one (means of 3 runs)."
         if len(costs) == 2
         else ""
     )
@@ -225,8 +226,8 @@ CLAIM = Claim(
     "The guard in two processes",
     f"""\
 A `transformers.Trainer` on two processes (gloo) of one thread each. {STARTS} trainings of a tiny
-classifier, each started anew; in every tenth the guard fails in the main process, and must be
-disabled in both. One that took more than two minutes would count as hung. Time: MiniLM on {ROWS}
+classifier, each in new processes; in every tenth, the guard is made to fail in the main process.
+One that took more than two minutes would count as hung. Time: MiniLM on {ROWS}
 questions of TREC, {EPOCHS} epochs in batches of {BATCH}, with `Guard(policy="off")`, which
 evaluates 20 times, and without.""",
     cells,

@@ -147,7 +147,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
         "items": len(same),
         "accuracy": float(np.mean(ours["right"])),
         "same": int(same.sum()),
-        "largest_gap": max(gaps, default=0.0),
+        "largest_gap": max(gaps, default=None),
         "seconds": round(seconds, 1),
         "harness_seconds": round(harness_seconds, 1),
     }
@@ -205,23 +205,24 @@ def finding(lines: Lines) -> str:
     if not lines:
         return ""
     items, same = (sum(line[name] for line in lines) for name in ("items", "same"))
-    gap = max(line["largest_gap"] for line in lines)
+    gap = max(line["largest_gap"] or 0.0 for line in lines)
     return (
-        f"Holdfast and lm-evaluation-harness agree on {same} of {items} items of evaluation tasks; "
-        f"the largest difference of a log-likelihood is {number(gap, 6)} nats."
+        f"Holdfast and lm-evaluation-harness agree whether the answer is correct in {same} of "
+        f"{items} cases (four tasks, two models); log-likelihoods of choices differ by at most "
+        f"{number(gap, 6)} nats."
     )
 
 
 CLAIM = Claim(
     NAME,
     "Accuracy",
-    "Evaluation tasks beside lm-evaluation-harness",
+    "Evaluation tasks compared with lm-evaluation-harness",
     """\
 Four task files in the harness's format are read and scored by both, in float32 on the same machine:
-which of two sentences is more probable ("sentences"), the last word of a fact among four, by the
-length of each ("facts"), the type of a TREC question among six ("questions"), and a capital that is
-generated and extracted by a regular expression ("capitals"). The small GPT-2 has random weights and
-32 positions, so that longer questions are cut.""",
+which of two sentences is more probable ("sentences"), the last word of a fact among four,
+normalised by length ("facts"), the type of a TREC question among six ("questions"), and a capital
+that is generated and extracted by a regular expression ("capitals"). The small GPT-2 has random
+weights and 32 positions, so longer questions are truncated.""",
     cells,
     finding,
     [
@@ -229,17 +230,19 @@ generated and extracted by a regular expression ("capitals"). The small GPT-2 ha
             {"model": "Model", "task": "Task"},
             {
                 "Items": average("items", digits=0, limits=False),
-                "Alike": average("same", digits=0, limits=False),
-                "Right, %": average("accuracy", 100, limits=False),
-                "Largest gap, nats": average("largest_gap", digits=6, limits=False),
+                "Same result": average("same", digits=0, limits=False),
+                "Correct, %": average("accuracy", 100, limits=False),
+                "Largest log-likelihood difference, nats": average(
+                    "largest_gap", digits=6, limits=False
+                ),
                 "Seconds": average("seconds", limits=False),
                 "Harness, seconds": average("harness_seconds", limits=False),
             },
         )
     ],
     """\
-Tasks with Python functions (`!function`), with examples before the item, or from the hub are
-refused and not compared.""",
+Tasks with Python functions (`!function`), few-shot examples or hub datasets are refused and not
+compared. For generated answers, only correct or wrong is compared.""",
 )
 
 

@@ -144,7 +144,7 @@ def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_pa
     for more, rule in (
         ("data.text=text", "applies to one table"),
         ("task=token-classification", "does not apply"),
-        ("task=seq2seq", "is for texts with one class each"),
+        ("task=seq2seq", "applies only to texts with one class each"),
     ):
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
@@ -190,7 +190,7 @@ def test_chats_of_two_files_are_one_run(tmp_path: Path, tiny_llama: Path) -> Non
     again = read_recipe(tmp_path / "run/recipe.yaml")
     assert (again.data.mix, again.data.source, again.task) == (None, "source", "causal-lm")
     weighted = [{"path": names[0], "weight": 2}, {"path": names[1]}]
-    with pytest.raises(RecipeError, match="is for texts with one class each"):
+    with pytest.raises(RecipeError, match="applies only to texts with one class each"):
         train(
             override(Recipe(), [f"data.mix={json.dumps(weighted)}", *settings[1:]]),
             tmp_path / "weighted",

@@ -83,7 +83,7 @@ def test_a_setting_that_turns_cross_fitting_off_is_named(csv: Path, holdfast: An
     )
     assert chosen["chosen"] == "2 folds"
     assert limited["chosen"] == "off"
-    assert "was not measured with train.max_steps (train.folds=2" in limited["because"]
+    assert "not benchmarked with train.max_steps, so the" in limited["because"]
 
 
 def test_what_cannot_be_is_refused_before_anything_is_written(

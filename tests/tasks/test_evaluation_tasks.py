@@ -83,7 +83,7 @@ def test_a_task_may_include_another_file(write: Write, tmp_path: Path) -> None:
     [
         ({"num_fewshot": 5}, "must be 0"),
         ({"dataset_path": "hellaswag"}, "must be json: plain files"),
-        ({"process_docs": "clean"}, "is not followed, and may change the score"),
+        ({"process_docs": "clean"}, "is not supported, and may change the score"),
         ({"output_type": "loglikelihood_rolling"}, "multiple_choice or generate_until"),
         ({"doc_to_choice": None}, "is missing"),
         ({"doc_to_target": 7}, "item 1: does not fit the templates: .* none of its 3 choices"),
@@ -98,7 +98,7 @@ def test_a_task_may_include_another_file(write: Write, tmp_path: Path) -> None:
                 "output_type": "generate_until",
                 "doc_to_choice": None,
             },
-            "a filter that is not followed",
+            "names an unsupported filter",
         ),
     ],
 )
@@ -228,10 +228,10 @@ def test_equal_models_seldom_raise_an_alarm() -> None:
             for _ in range(2)
         ]
         block = tasks_block(tasks, *pair)
-        alarms += "no change is shown" not in block["because"]
+        alarms += "No change can be shown" not in block["because"]
     assert alarms / runs <= 0.05
     lost = {**pair[0], "a": pair[0]["a"] & (np.arange(80) > 40)}
-    assert "Of 5 evaluation tasks: a fell from" in tasks_block(tasks, pair[0], lost)["because"]
+    assert "Accuracy on a fell from" in tasks_block(tasks, pair[0], lost)["because"]
 
 
 def test_a_run_tells_what_became_of_its_tasks(
@@ -254,12 +254,14 @@ def test_a_run_tells_what_became_of_its_tasks(
     result = train(override(Recipe(), settings), tmp_path / "run")
     [line] = result["worth"]["tasks"]["sets"]
     assert (line["name"], line["n"], line["metric"]) == ("sums", 2, "acc")
-    assert "Of 1 evaluation task: no change is shown" in (tmp_path / "run/report.html").read_text()
+    assert (
+        "No change can be shown on 1 evaluation task" in (tmp_path / "run/report.html").read_text()
+    )
     twice = f"probes.tasks=[{tmp_path / 'task.yaml'},{tmp_path / 'task.yaml'}]"
     with pytest.raises(RecipeError, match=r"probes\.tasks: names 2 tasks 'sums'"):
         train(override(Recipe(), [*settings, twice]), tmp_path / "twice")
     classes = tmp_path / "rows.csv"
     classes.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
     other = [f"data.path={classes}", f"probes.tasks={tmp_path / 'task.yaml'}"]
-    with pytest.raises(RecipeError, match=r"probes\.tasks: is for causal-lm"):
+    with pytest.raises(RecipeError, match=r"probes\.tasks: applies only to causal-lm"):
         train(override(Recipe(), other), tmp_path / "classes")

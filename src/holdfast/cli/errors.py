@@ -200,7 +200,8 @@ def _hardest(document: Mapping[str, Any]) -> list[str]:
     for row in document.get("hardest", ())[:MAX_LISTED]:
         shown = [] if row["label"] is None else [_cut(row["label"], 40)]
         if row["prediction"] is not None:
-            shown.append(f"predicted {_cut(row['prediction'], 40)}")
+            how = "generated" if document.get("worth") else "predicted"
+            shown.append(f"{how} {_cut(row['prediction'], 40)}")
         about = f"{', '.join(shown)}: " if shown else ""
         lines.append(f"  row {row['row']}: {about}{_cut(row['text'])}")
         lines += [f"      {row['because']}"] if row.get("because") else []

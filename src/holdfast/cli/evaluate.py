@@ -31,8 +31,7 @@ def command(
         typer.Argument(
             metavar="RUN [RUN]... DATA",
             help="Finished runs (several are averaged), then labelled rows in any format that "
-            "train reads; for a language model also an evaluation task (.yaml, as "
-            "lm-evaluation-harness reads it).",
+            "train reads, or, for a language model, a task file of lm-evaluation-harness (.yaml).",
         ),
     ],
     rows: DataOptions,

@@ -86,13 +86,16 @@ def mix_sources(parts: Sequence[MixSource], holds: str = "classes") -> MixedRows
         tables = [read(part, name) for part, name in zip(parts, names, strict=True)]
     widths = {tuple(table.column_names) for table in tables}
     if len(widths) > 1:
-        kinds = ("chats", "plain texts") if holds == "chats" else ("pairs of texts", "single texts")
-        raise DataError(
-            "data.mix",
-            f"holds {kinds[0]} in some sources and {kinds[1]} in others",
-            ", ".join(names),
-            "Name the text columns of each source: {path: …, text: [first, second]}.",
+        kinds, remedy = (
+            (("chats", "plain texts"), "Mix sources of one form: chats, or plain texts.")
+            if holds == "chats"
+            else (
+                ("pairs of texts", "single texts"),
+                "Name the text columns of each source: {path: …, text: [first, second]}.",
+            )
         )
+        rule = f"holds {kinds[0]} in some sources and {kinds[1]} in others"
+        raise DataError("data.mix", rule, ", ".join(names), remedy)
     with record_decisions() as label_log:
         if holds == "classes":
             _report_label_differences(tables, names)
@@ -190,7 +193,7 @@ def _read_chats(part: MixSource, name: str) -> pa.Table:
     turns = read_row_turns(table)
     if any(turns):
         messages = [json.dumps(one, ensure_ascii=False) for one in turns]
-        return _of_source(table, part, name, {"messages": messages}, "chats")
+        return _of_source(table, part, name, {"messages": messages}, "chats with an answer")
     return _of_source(table, part, name, {"text": table.column("text")}, "texts")
 
 
@@ -205,7 +208,7 @@ def _of_source(
     table: Table, part: MixSource, name: str, columns: Mapping[str, Sequence[str]], what: str
 ) -> pa.Table:
     notify(*table.findings)
-    because = f"{part.path}: {len(table):,} {what} with an answer"
+    because = f"{part.path}: {what}"
     notify(Decision(f"source {name}", f"{len(table):,} rows", because))
     texts = {key: pa.array(list(column), pa.string()) for key, column in columns.items()}
     return pa.table({**texts, SOURCE: pa.array([name] * len(table), pa.string())})

@@ -224,8 +224,8 @@ def _usual_folds(prepared: PreparedData, valid: int) -> int:
         return 0
     if settings := against_folds(prepared.recipe):
         because = (
-            f"the default plan, which also learns from the {valid} validation rows, was not "
-            f"measured with {', '.join(settings)} ({FOLDS_KEY}={folds} does it all the same)"
+            f"it was not benchmarked with {', '.join(settings)}, so the {valid} validation rows "
+            f"are not trained on ({FOLDS_KEY}={folds} turns it on)"
         )
         notify(Decision("cross-fitting", "off", because))
         return 0

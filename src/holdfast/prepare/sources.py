@@ -129,8 +129,9 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
         raise RecipeError("data.mix", f"does not apply to {task}, only to {known}", None)
     weighted = recipe.data.weights or any(one.weight for one in recipe.data.mix)
     if holds != "classes" and weighted:
-        rule = f"is for texts with one class each, and this is {task}"
-        raise RecipeError("data.mix: weight", rule, None, "Leave it out, or repeat rows.")
+        rule = f"applies only to texts with one class each, not to {task}"
+        remedy = "Remove it, or repeat the rows in the file."
+        raise RecipeError("data.mix: weight", rule, None, remedy)
     one_table = ("text", "label", "source", "group", "template", "config")
     # A chat template says how chats are written, not where they are.
     for key in one_table if holds != "chats" else (k for k in one_table if k != "template"):

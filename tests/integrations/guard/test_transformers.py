@@ -31,7 +31,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
-from holdfast.plugins.trainers.transformers import MARK, STATE_FILE, read_state
+from holdfast.plugins.trainers.transformers import MARK, STATE_FILE, _refuse, read_state
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
@@ -404,11 +404,17 @@ def test_two_that_choose_the_final_weights_are_refused(trainer: Any, lines: list
         trainer(Guard(say=lines.append).callback(), **settings).train()
 
 
-def test_weights_that_deepspeed_holds_are_refused(trainer: Any) -> None:
-    made = trainer(Guard(say=lambda line: None).callback(), max_steps=2)
-    made.is_deepspeed_enabled = True
-    with pytest.raises(MachineError, match=r"whole weights \(DDP\) or FSDP version 2"):
-        made.train()
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("is_deepspeed_enabled", "'DeepSpeed'"), ("is_fsdp_enabled", "'FSDP version 1'")],
+)
+def test_what_shards_weights_in_another_way_is_refused(trainer: Any, name: str, told: str) -> None:
+    guard = Guard(say=lambda line: None)
+    made = trainer(guard.callback(), max_steps=2)
+    # Neither package is here, and such a trainer would look for it before the guard does.
+    setattr(made, name, True)
+    with pytest.raises(MachineError, match=rf"FSDP version 2 \(found: {told}\)"):
+        _refuse(made, guard)
 
 
 def test_a_stream_of_training_rows_is_refused(trainer: Any, lines: list[str]) -> None:

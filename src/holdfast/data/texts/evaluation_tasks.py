@@ -181,7 +181,7 @@ def _check_keys(path: Path, given: Mapping[str, Any]) -> None:
             raise _refused(path, key, f"must be {ALONE[key]}", value)
         if key not in FOLLOWED | WITHOUT_EFFECT | set(ALONE):
             near = suggest_name(key, sorted(FOLLOWED))
-            raise _refused(path, key, "is not followed, and may change the score", value, near)
+            raise _refused(path, key, "is not supported, and may change the score", value, near)
     if given.get("dataset_path") != "json":
         raise _refused(path, "dataset_path", "must be json: plain files", given.get("dataset_path"))
     if given.get("output_type", GENERATION) not in (CHOICE, GENERATION):
@@ -237,7 +237,9 @@ def _question(given: Mapping[str, Any], item: Item, is_choice: bool) -> Question
         found = [choices[one] for one in targets] if choices else targets
         return Question(context, references=tuple(map(str, found)))
     if context.isdigit():
-        raise ValueError("choices before a common ending (a context that is a number) are not read")
+        raise ValueError(
+            "doc_to_text is a number: choices that precede a shared ending are not supported"
+        )
     right = tuple(one if isinstance(one, int) else choices.index(one) for one in targets)
     if not right or not all(0 <= one < len(choices) for one in right):
         raise ValueError(f"the right choice {target!r} is none of its {len(choices)} choices")
@@ -300,7 +302,7 @@ def _filter(path: Path, settings: Mapping[str, Any]) -> Callable[[str], str]:
     if name in ("lowercase", "uppercase"):
         return str.lower if name == "lowercase" else str.upper
     if name != "regex":
-        raise _refused(path, "filter_list", "names a filter that is not followed", name)
+        raise _refused(path, "filter_list", "names an unsupported filter", name)
     pattern = re.compile(settings.get("regex_pattern", r"#### (\-?[0-9\.\,]+)"))
     select, fallback = settings.get("group_select", 0), settings.get("fallback", "[invalid]")
 
@@ -317,5 +319,5 @@ def _filter(path: Path, settings: Mapping[str, Any]) -> Callable[[str], str]:
 
 def _refused(path: Path, key: str, rule: str, value: object, remedy: str = "") -> DataError:
     shown = json.dumps(value, default=str) if isinstance(value, (dict, list)) else value
-    remedy = remedy or "Holdfast reads the plain part of lm-evaluation-harness's task files."
+    remedy = remedy or "Change or remove this key; docs/writers.md lists the supported keys."
     return DataError(f"{path}: {key}", rule, shown, remedy)

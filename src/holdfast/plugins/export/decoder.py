@@ -35,7 +35,7 @@ from holdfast.runs.finished_run import FinishedRun
 
 # Rows of the run that are read back in addition to the built-in texts.
 RUN_ROWS, MOST_CHARACTERS = 4, 500
-ITS_OWN = "it is the precision of the saved model"
+ITS_OWN = "the saved model has it"
 # Tokens that are generated after each text.
 GENERATED_TOKENS = 20
 # Texts of several scripts and with difficult cases for tokenizers, to expose any difference.
@@ -71,15 +71,19 @@ def write_decoder(
         folder / "Modelfile",
         modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos),
     )
-    asked = "--int8 asks for it" if int8 else ITS_OWN
-    as_model = "as the model with the same 8-bit weights does" if int8 else "as the model does"
+    like = "the model with the same 8-bit weights" if int8 else "the model"
     because = (
-        f"{asked}; Transformers read it back: it tokenised {comparison.texts} texts and generated "
-        f"{comparison.tokens} tokens {as_model}"
+        f"read back with Transformers, it gives the tokens of {like} for {comparison.texts} texts, "
+        f"and the same {comparison.tokens} generated tokens"
     )
     notify(Decision("file", form.file, because))
     return {
-        **common_facts(finished_run, form, "q8_0" if int8 else "float32", because),
+        **common_facts(
+            finished_run,
+            form,
+            "q8_0" if int8 else "float32",
+            "--int8 was given" if int8 else ITS_OWN,
+        ),
         "max_logit_gap": comparison.gap,
         "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
         "quantization": cost,
@@ -107,12 +111,12 @@ def write_merged(finished_run: FinishedRun, folder: Path) -> dict[str, Any]:
     comparison = read_back(adapted.plain, tokenizer, folder, texts)
     check_gap(form.file, comparison.gap)
     because = (
-        f"{ITS_OWN}; Transformers read it back: it generated {comparison.tokens} tokens as the "
-        "base model with the adapter does"
+        f"read back with Transformers, it generates the same {comparison.tokens} tokens as the "
+        "base model with the adapter"
     )
     notify(Decision("file", form.file, because))
     return {
-        **common_facts(finished_run, form, "float32", because),
+        **common_facts(finished_run, form, "float32", ITS_OWN),
         "max_logit_gap": comparison.gap,
         "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
         "speed": None,

@@ -32,17 +32,14 @@ def user_code(source: str) -> Iterator[None]:
         raise UserCodeError(f"{source} raised {message}") from error
 
 
-def refuse_several_processes(count: int, sharded: bool = False) -> None:
-    """Raise ``MachineError`` where more than one process trains, or the model is ``sharded`` in a
-    way that the guard cannot follow.
-    """
-    if count > 1 or sharded:
-        remedy = "Train in one process, or without the guard's callback."
-        rule = (
-            "watches several processes of a transformers.Trainer (or TRL's), with whole weights "
-            "(DDP) or FSDP version 2, and other trainers in one process"
-        )
-        raise MachineError("the guard", rule, f"{count} processes", remedy)
+def unsupported_setup(setup: str) -> MachineError:
+    """The error for processes, or shards of a model, that the guard cannot follow."""
+    rule = (
+        "does not support this setup: it needs one process, or transformers.Trainer (or TRL's) "
+        "with DDP or FSDP version 2"
+    )
+    remedy = "Change the setup, or train without the guard's callback."
+    return MachineError("the guard", rule, setup, remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Decision
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes, user_code
+from holdfast.plugins.trainers.foreign import ForeignRun, unsupported_setup, user_code
 from holdfast.plugins.trainers.losses import Formula, aligned_formula
 from holdfast.plugins.trainers.rows import LoaderRows, count_rows, training_sample
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
@@ -234,7 +234,8 @@ def _foreign_run(trainer: Any, module: Any, rows: ModuleRows) -> ForeignRun:
 
 def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
     """Refuse runs that the guard cannot handle correctly."""
-    refuse_several_processes(trainer.world_size)
+    if trainer.world_size > 1:
+        raise unsupported_setup(f"Lightning, {trainer.world_size} processes")
     if guard.hold_out is not None:
         raise RecipeError(
             "Guard(hold_out=…)",

@@ -33,7 +33,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
-from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
+from holdfast.plugins.trainers.foreign import ForeignRun, unsupported_setup
 from holdfast.plugins.trainers.processes import Follower, Processes, Told, lead_evaluation
 from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
@@ -159,8 +159,8 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         if resumed and self._processes.sharded:
             raise RunError(
                 "the guard",
-                "cannot continue a run with sharded weights: each process would need its own part "
-                "of the best checkpoint",
+                "cannot resume a run with sharded weights: its part of the best checkpoint is not "
+                "saved for each process",
                 None,
                 "Train from the beginning, or resume without the callback.",
             )
@@ -385,12 +385,16 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
             None,
             "Give it guard.callback() once.",
         )
-    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    plugin, count = getattr(trainer.accelerator.state, "fsdp_plugin", None), trainer.args.world_size
     is_old = trainer.is_fsdp_enabled and getattr(plugin, "fsdp_version", 1) == 1
-    if trainer.is_deepspeed_enabled or is_old or data_owner(trainer) is not trainer:
-        refuse_several_processes(
-            trainer.args.world_size, sharded=trainer.is_deepspeed_enabled or is_old
-        )
+    setups = {
+        "DeepSpeed": trainer.is_deepspeed_enabled,
+        "FSDP version 1": is_old,
+        f"SetFit, {count} processes": count > 1 and data_owner(trainer) is not trainer,
+    }
+    for setup, given in setups.items():
+        if given:
+            raise unsupported_setup(setup)
     if trainer.state.is_hyper_param_search:
         raise RunError(
             "the guard",

@@ -50,7 +50,7 @@ def worth(run: RunFiles) -> Document | None:
         title = "Pairs of short English sentences: share with the correct one more probable"
         tables.append(_tasks_table(general, title))
     if own:
-        tables.append(_tasks_table(own, "Evaluation tasks: share of right answers"))
+        tables.append(_tasks_table(own, "Evaluation tasks: share of correct answers"))
     notes = [
         f"{prompt_phrase(name, one)}: {one['why']}" for name, one in start.items() if one.get("why")
     ]

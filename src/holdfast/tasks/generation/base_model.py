@@ -65,7 +65,7 @@ def check_probes(recipe: Recipe) -> None:
     if recipe.probes.tasks and recipe.task not in DECODER_TASKS:
         raise RecipeError(
             "probes.tasks",
-            f"is for causal-lm, and this is {recipe.task}",
+            f"applies only to causal-lm, not to {recipe.task}",
             ", ".join(recipe.probes.tasks),
             "Leave it out.",
         )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Estimate
+from holdfast.core.wording import count_phrase
 from holdfast.data.texts.evaluation_tasks import EvaluationTask, Question
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import mcnemar, newcombe
@@ -267,14 +268,15 @@ def tasks_block(
     for line in sets:
         line["metric"] = metrics[line["name"]]
     changed = [
-        f"{line['name']} {line['verdict']} from {100 * line['before']['value']:.1f} to "
+        f"on {line['name']} {line['verdict']} from {100 * line['before']['value']:.1f} to "
         f"{100 * line['after']['value']:.1f} %"
         for line in sets
         if line["verdict"] in ("fell", "rose")
     ]
-    count = f"{len(sets)} evaluation task" + ("s" if len(sets) > 1 else "")
-    told = "; ".join(changed) or "no change is shown"
-    return {"sets": sets, "because": f"Of {count}: {told} (paired by item, Holm over the tasks)."}
+    told = f"Accuracy {', '.join(changed)}"
+    if not changed:
+        told = f"No change can be shown on {count_phrase(len(sets), 'evaluation task')}"
+    return {"sets": sets, "because": f"{told} (McNemar's exact test, Holm)."}
 
 
 def _line(name: str, before: Bools, after: Bools) -> dict[str, Any]:

@@ -224,16 +224,16 @@ class ExampleHistory:
         common = set(worst.rows).intersection(*(one.rows for one in self.spikes))
         several = len(self.spikes) > 1 and common
         rows = tuple(sorted(common)) if several else worst.rows
-        where = "in the batch of each of these steps" if several else f"those of step {worst.step}"
+        where = "in the batch of every spike" if several else f"in the batch of step {worst.step}"
         steps = ", ".join(str(one.step) for one in self.spikes[:20])
         because = (
-            f"The training loss jumps and comes back at {count_phrase(len(self.spikes), 'step')} "
-            f"({steps}), the most at step {worst.step}: {worst.loss:.3g}, and {worst.usual:.3g} in "
-            f"the steps around it. The rows named here are {where}"
+            f"The training loss spikes at {count_phrase(len(self.spikes), 'step')} ({steps}). The "
+            f"largest spike is {worst.loss:.3g} at step {worst.step}; the median around it is "
+            f"{worst.usual:.3g}. These rows are {where}"
         )
         remedy = (
-            "Look at these rows: very long ones, wrong labels, another language. If they are "
-            "sound, lower train.learning_rate."
+            "Check these rows for excessive length, wrong labels or another language. If they are "
+            "correct, lower train.learning_rate."
         )
         return Finding("loss_spikes", "info", 1.0, len(rows), rows[:100], because, remedy)
 
