@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from holdfast.core.errors import HoldfastError, RecipeError
+from holdfast.core.machine import OverrunError
 from holdfast.data.texts.evaluation_tasks import EvaluationTask, Question, normalized, read_task
 from holdfast.models.generators.causal import LoadedCausal, load_causal
 from holdfast.pipeline.main import train
@@ -91,6 +92,12 @@ def test_a_task_may_include_another_file(write: Write, tmp_path: Path) -> None:
         ({"doc_to_text": "{{q.__class__.__mro__}}"}, "item 1: does not fit the templates"),
         ({"dataset_kwargs": {"data_files": "no.jsonl"}}, "does not exist"),
         ({"metric_list": [{"metric": "f1"}]}, "names none of acc, acc_norm"),
+        ({"metric_list": "acc"}, "is not a task"),
+        ({"dataset_kwargs": {"data_files": 5}}, "is not a task"),
+        ({"generation_kwargs": {"num_beams": 4}}, "generation_kwargs.num_beams: is not supported"),
+        ({"generation_kwargs": {"temperature": 0.7}}, "must be false or 0"),
+        ({"generation_kwargs": {"until": ["x" * 101]}}, "must be texts of 1 to 100 characters"),
+        ({"generation_kwargs": {"max_gen_toks": 0}}, "must be a whole number above 0"),
         (
             {
                 "filter_list": [{"filter": [{"function": "custom"}]}],
@@ -108,6 +115,35 @@ def test_what_cannot_be_followed_is_refused(
     with pytest.raises(HoldfastError, match=told) as caught:
         read_task(write({**CHOICE, **change}))
     assert caught.value.exit_code == 2
+
+
+def test_a_field_without_a_value_is_no_text(write: Write) -> None:
+    without = [{**ITEMS[0]}, {"options": ["a", "b"], "answer": 0}]
+    with pytest.raises(HoldfastError, match="item 2: does not fit the templates: its field q has"):
+        read_task(write(CHOICE, without, doc_to_text="q"))
+
+
+def test_texts_end_as_in_the_harness(write: Write) -> None:
+    plain = {key: value for key, value in GENERATION.items() if key != "generation_kwargs"}
+    assert read_task(write(plain)).until == ("\n\n",)
+    assert read_task(write(plain, fewshot_delimiter="\n")).until == ("\n",)
+
+
+def test_a_regular_expression_that_never_ends_leaves_its_task_out(
+    write: Write, loaded: LoadedCausal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.data.texts import evaluation_tasks
+
+    monkeypatch.setattr(evaluation_tasks, "LONGEST_S", 0.2)
+    slow = {"function": "regex", "regex_pattern": r"(\w+\s?)+:\s*(\d+)"}
+    task = read_task(write(GENERATION, filter_list=[{"filter": [slow]}]))
+    with pytest.raises(OverrunError):
+        task.matches(
+            "a plain sentence of many words without any number at all " * 2, task.questions[0]
+        )
+    long = EvaluationTask("long", task.questions, "exact_match", new_tokens=256)
+    with pytest.raises(HoldfastError, match="the model has 256 positions"):
+        right_answers([long], loaded.network, loaded.tokenizer, torch.device("cpu"))
 
 
 def test_python_functions_are_refused(write: Write) -> None:
@@ -162,10 +198,16 @@ def test_choices_are_scored_as_plain_transformers_do(write: Write, loaded: Loade
     assert norm != best
 
 
-def test_an_empty_context_is_the_token_that_begins_a_text(loaded: LoadedCausal) -> None:
-    before, after = encoded_pair(loaded.tokenizer, "", "one")
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_context_is_the_token_that_begins_a_text(loaded: LoadedCausal, blank: str) -> None:
+    before, after = encoded_pair(loaded.tokenizer, blank, "one")
     assert before == [loaded.tokenizer.bos_token_id]
-    assert loaded.tokenizer.decode(after) == "one"
+    assert loaded.tokenizer.decode(after) == f"{blank}one"
+    empty = EvaluationTask(
+        "empty", (Question(blank, references=("x",)),), "exact_match", until=("\n",), new_tokens=3
+    )
+    found = right_answers([empty], loaded.network, loaded.tokenizer, torch.device("cpu"))
+    assert found["empty"].shape == (1,)
 
 
 def test_a_long_context_is_cut_at_its_beginning(loaded: LoadedCausal) -> None:
@@ -251,7 +293,21 @@ def test_a_run_tells_what_became_of_its_tasks(
         "generate.max_new_tokens=6",
         f"probes.tasks={write(CHOICE)}",
     ]
-    result = train(override(Recipe(), settings), tmp_path / "run")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(write({**CHOICE, "task": "gone"}).read_text())
+    write(CHOICE)
+    settings[-1] = f"probes.tasks=[{tmp_path / 'task.yaml'},{broken}]"
+
+    class Break:
+        """A task file that is damaged while the run trains costs nothing else."""
+
+        name = "break"
+
+        def run_end(self, run: Any) -> None:
+            broken.write_text("task: [")
+
+    result = train(override(Recipe(), settings), tmp_path / "run", listeners=[Break()])
+    assert "is not valid YAML" in result["worth"]["left_out"][str(broken)]
     [line] = result["worth"]["tasks"]["sets"]
     assert (line["name"], line["n"], line["metric"]) == ("sums", 2, "acc")
     assert (

@@ -30,7 +30,7 @@ from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, InferenceOptions, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
-from holdfast.core.decisions import notify
+from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import HoldfastError, RecipeError, RunError
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.run_files import read_result
@@ -133,7 +133,7 @@ def task_block(
     def right(one: GenerationPredictor) -> Bools:
         return right_answers([task], one.network, one.tokenizer, best_device())[task.name]
 
-    with predictor.alone():
+    with predictor.alone(), stage(f"answering {task.name}"):
         after = right(model)
         with untuned_predictor(model) if start else contextlib.nullcontext() as base:
             before = right(base) if base is not None else after

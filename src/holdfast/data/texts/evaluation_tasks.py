@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, HoldfastError
-from holdfast.core.input_errors import first_line
+from holdfast.core.input_errors import first_line, reading_errors
 from holdfast.core.machine import resource_bounds
 from holdfast.core.yaml_values import read_yaml
 from holdfast.data.readers.json_reader import parse_object
@@ -37,7 +37,7 @@ from holdfast.data.readers.text import open_lines
 CHOICE, GENERATION = "multiple_choice", "generate_until"
 Metric = Literal["acc", "acc_norm", "exact_match"]
 Item = Mapping[str, Any]
-DELIMITER, UNTIL, NEW_TOKENS = " ", ("\n\n",), 256
+DELIMITER, SHOT_DELIMITER, NEW_TOKENS, LONGEST_MARK = " ", "\n\n", 256, 100
 # A template is untrusted code; an item takes well below a millisecond.
 LONGEST_S, MOST_MEMORY = 20.0, 1_000_000_000
 FOLLOWED = {
@@ -53,10 +53,13 @@ FOLLOWED = {
     "doc_to_choice",
     "doc_to_target",
     "target_delimiter",
+    "fewshot_delimiter",
     "generation_kwargs",
     "filter_list",
     "metric_list",
 }
+# Of how a text is generated: any other setting would change it.
+GENERATED = {"until", "max_gen_toks", "do_sample", "temperature"}
 # These change no score of an item without examples before it.
 WITHOUT_EFFECT = {
     "task_alias",
@@ -67,7 +70,6 @@ WITHOUT_EFFECT = {
     "training_split",
     "fewshot_split",
     "fewshot_config",
-    "fewshot_delimiter",
     "should_decontaminate",
     "doc_to_decontamination_query",
 }
@@ -105,42 +107,73 @@ class EvaluationTask:
     normal: Mapping[str, Any] = field(default_factory=dict)
 
     def matches(self, text: str, question: Question) -> bool:
-        """Whether a generated text is a right answer."""
-        for one in self.filters:
-            text = one(text)
-        found = normalized(text, self.normal)
-        return any(found == normalized(one, self.normal) for one in question.references)
+        """Whether a generated text is a right answer. Raises ``OverrunError`` where a regular
+        expression of the task takes too long."""
+        with resource_bounds(LONGEST_S, MOST_MEMORY):
+            for one in self.filters:
+                text = one(text)
+            found = normalized(text, self.normal)
+            return any(found == normalized(one, self.normal) for one in question.references)
 
 
 def read_task(path: Path) -> EvaluationTask:
     """The task of a YAML file. Raises ``DataError`` or ``RecipeError``."""
     given = _with_included(path, ())
+    # Wrong types, such as a word in place of a list, and broken regular expressions.
+    with reading_errors(str(path), DataError, "is not a task", "Correct the file."):
+        return _task(path, given)
+
+
+def _task(path: Path, given: Mapping[str, Any]) -> EvaluationTask:
     _check_keys(path, given)
     items = list(_items(path, given))
     if not items:
         raise DataError(str(path), "has no items", None, "Write one JSON object per line.")
     is_choice = given.get("output_type", GENERATION) == CHOICE
-    names = [str(one["metric"]) for one in given.get("metric_list") or [] if "metric" in one]
+    listed = [dict(one) for one in given.get("metric_list") or []]
+    names = [str(one["metric"]) for one in listed]
     known = ("acc", "acc_norm") if is_choice else ("exact_match",)
     metric: Any = next((name for name in names or known if name in known), None)
     if metric is None:
         raise _refused(path, "metric_list", f"names none of {', '.join(known)}", names)
-    listed = [one for one in given.get("metric_list") or [] if one.get("metric") == metric]
-    settings: Mapping[str, Any] = listed[0] if listed else {}
-    generation = given.get("generation_kwargs") or {}
-    if generation.get("do_sample"):
-        raise _refused(path, "generation_kwargs.do_sample", "must be false", True)
-    until = generation.get("until", UNTIL)
+    settings = next((one for one in listed if one["metric"] == metric), {})
+    until, new_tokens = _ends(path, given)
+    delimiter = given.get("target_delimiter")
+    templates = Templates(given, frozenset(name for item in items for name in item), is_choice)
+    normal = {name: settings[name] for name in OF_METRIC if name in settings}
+    for pattern in normal.get("regexes_to_ignore") or ():
+        re.compile(pattern)
     return EvaluationTask(
         str(given.get("task", path.stem)),
-        tuple(_questions(path, given, items, is_choice)),
+        tuple(_questions(path, templates, items)),
         metric,
-        str(given.get("target_delimiter", DELIMITER)),
-        (until,) if isinstance(until, str) else tuple(map(str, until)),
-        int(generation.get("max_gen_toks", NEW_TOKENS)),
+        DELIMITER if delimiter is None else str(delimiter),
+        until,
+        new_tokens,
         () if is_choice else _filters(path, given),
-        {name: settings[name] for name in OF_METRIC if name in settings},
+        normal,
     )
+
+
+def _ends(path: Path, given: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    """The texts that end a generated one, and its most tokens."""
+    generation = dict(given.get("generation_kwargs") or {})
+    for name, value in generation.items():
+        if name not in GENERATED:
+            raise _refused(path, f"generation_kwargs.{name}", "is not supported", value)
+        if name in ("do_sample", "temperature") and value:
+            raise _refused(path, f"generation_kwargs.{name}", "must be false or 0", value)
+    until = generation.get("until", given.get("fewshot_delimiter", SHOT_DELIMITER))
+    marks = [until] if isinstance(until, str) else list(until)
+    for mark in marks:
+        if not isinstance(mark, str) or not 0 < len(mark) <= LONGEST_MARK:
+            rule = f"must be texts of 1 to {LONGEST_MARK} characters"
+            raise _refused(path, "generation_kwargs.until", rule, mark)
+    new_tokens = generation.get("max_gen_toks", NEW_TOKENS)
+    if type(new_tokens) is not int or new_tokens < 1:
+        rule = "must be a whole number above 0"
+        raise _refused(path, "generation_kwargs.max_gen_toks", rule, new_tokens)
+    return tuple(marks), new_tokens
 
 
 def normalized(text: str, settings: Mapping[str, Any]) -> str:
@@ -213,66 +246,71 @@ def _items(path: Path, given: Mapping[str, Any]) -> Iterator[Item]:
                     yield parse_object(f"{place}, line {number}", line)
 
 
-def _questions(
-    path: Path, given: Mapping[str, Any], items: Sequence[Item], is_choice: bool
-) -> Iterator[Question]:
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The templates of a task, and the names of its items' ``fields``."""
+
+    given: Mapping[str, Any]
+    fields: frozenset[str]
+    is_choice: bool
+
+    def question(self, item: Item) -> Question:
+        parts = (self.given.get("description") or "", self.given["doc_to_text"])
+        context = "".join(str(self._filled(part, item)) for part in parts)
+        choices, target = self._choices(item), self._target(item)
+        targets = target if isinstance(target, list) else [target]
+        if not self.is_choice:
+            found = [choices[one] for one in targets] if choices else targets
+            return Question(context, references=tuple(map(str, found)))
+        if context.isdigit():
+            raise ValueError(
+                "doc_to_text is a number: choices that precede a shared ending are not supported"
+            )
+        right = tuple(one if isinstance(one, int) else choices.index(one) for one in targets)
+        if not right or not all(0 <= one < len(choices) for one in right):
+            raise ValueError(f"the right choice {target!r} is none of its {len(choices)} choices")
+        return Question(context, tuple(choices), right)
+
+    def _choices(self, item: Item) -> list[str]:
+        asked = self.given.get("doc_to_choice")
+        if isinstance(asked, dict):
+            return list(map(str, asked.values()))
+        found = asked if isinstance(asked, list) else self._filled(asked or "[]", item)
+        return list(map(str, found if isinstance(found, list) else ast.literal_eval(str(found))))
+
+    def _target(self, item: Item) -> Any:
+        """The field, or the filled template: a number where there are choices, or a list."""
+        asked = self.given["doc_to_target"]
+        if not isinstance(asked, str) or asked in self.fields:
+            return self._filled(asked, item)
+        text = str(self._filled(asked, item))
+        if text.isdigit() and self.given.get("doc_to_choice") is not None:
+            return int(text)
+        if text.startswith("[") and text.endswith("]"):
+            with contextlib.suppress(SyntaxError, ValueError):
+                return ast.literal_eval(text)
+        return text
+
+    def _filled(self, template: object, item: Item) -> Any:
+        """A field, or the text of a Jinja template."""
+        if not isinstance(template, str):
+            return template
+        if template not in self.fields:
+            return _template(template).render(**item)
+        if item.get(template) is None:
+            raise ValueError(f"its field {template} has no value")
+        return item[template]
+
+
+def _questions(path: Path, templates: Templates, items: Sequence[Item]) -> Iterator[Question]:
     for number, item in enumerate(items, 1):
-        where = f"{path}, item {number}"
         try:
             with resource_bounds(LONGEST_S, MOST_MEMORY):
-                yield _question(given, item, is_choice)
+                question = templates.question(item)
         except Exception as error:
-            reason = first_line(error)
-            raise DataError(where, f"does not fit the templates: {reason}", item) from error
-
-
-def _question(given: Mapping[str, Any], item: Item, is_choice: bool) -> Question:
-    context = (
-        f"{_filled(given.get('description') or '', item)}{_filled(given['doc_to_text'], item)}"
-    )
-    choices = _choices(given, item)
-    target = _target(given, item)
-    targets = target if isinstance(target, list) else [target]
-    if not is_choice:
-        found = [choices[one] for one in targets] if choices else targets
-        return Question(context, references=tuple(map(str, found)))
-    if context.isdigit():
-        raise ValueError(
-            "doc_to_text is a number: choices that precede a shared ending are not supported"
-        )
-    right = tuple(one if isinstance(one, int) else choices.index(one) for one in targets)
-    if not right or not all(0 <= one < len(choices) for one in right):
-        raise ValueError(f"the right choice {target!r} is none of its {len(choices)} choices")
-    return Question(context, tuple(choices), right)
-
-
-def _choices(given: Mapping[str, Any], item: Item) -> list[str]:
-    asked = given.get("doc_to_choice")
-    if isinstance(asked, dict):
-        return list(map(str, asked.values()))
-    found = asked if isinstance(asked, list) else _filled(asked or "[]", item)
-    return list(map(str, found if isinstance(found, list) else ast.literal_eval(str(found))))
-
-
-def _target(given: Mapping[str, Any], item: Item) -> Any:
-    """The field, or the filled template: a number where there are choices, or a list."""
-    asked = given["doc_to_target"]
-    if not isinstance(asked, str) or asked in item:
-        return item[asked] if isinstance(asked, str) else asked
-    text = str(_filled(asked, item))
-    if text.isdigit() and given.get("doc_to_choice") is not None:
-        return int(text)
-    if text.startswith("[") and text.endswith("]"):
-        with contextlib.suppress(SyntaxError, ValueError):
-            return ast.literal_eval(text)
-    return text
-
-
-def _filled(template: object, item: Item) -> Any:
-    """A field, or the text of a Jinja template."""
-    if not isinstance(template, str):
-        return template
-    return item[template] if template in item else _template(template).render(**item)
+            rule = f"does not fit the templates: {first_line(error)}"
+            raise DataError(f"{path}, item {number}", rule, item) from error
+        yield question
 
 
 @cache
@@ -304,11 +342,11 @@ def _filter(path: Path, settings: Mapping[str, Any]) -> Callable[[str], str]:
     if name != "regex":
         raise _refused(path, "filter_list", "names an unsupported filter", name)
     pattern = re.compile(settings.get("regex_pattern", r"#### (\-?[0-9\.\,]+)"))
-    select, fallback = settings.get("group_select", 0), settings.get("fallback", "[invalid]")
+    select, fallback = int(settings.get("group_select", 0)), settings.get("fallback", "[invalid]")
 
     def extract(text: str) -> str:
         found = pattern.findall(text)
-        if not found:
+        if not -len(found) <= select < len(found):
             return str(fallback)
         one = found[select]
         parts = [part for part in one if part] if isinstance(one, tuple) else [one]

@@ -69,6 +69,10 @@ def check_probes(recipe: Recipe) -> None:
             ", ".join(recipe.probes.tasks),
             "Leave it out.",
         )
+    if recipe.probes.tasks and recipe.data.test is None and recipe.data.split.test == 0:
+        rule = "needs test rows: the tasks are answered when they are scored"
+        remedy = "Leave it out, or let data.split.test be above 0."
+        raise RecipeError("probes.tasks", rule, ", ".join(recipe.probes.tasks), remedy)
     names = Counter(read_task(Path(name)).name for name in recipe.probes.tasks)
     for name, count in names.items():
         if count > 1:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.decisions import tick
+from holdfast.core.errors import DataError
+from holdfast.core.machine import OverrunError
 from holdfast.core.records import Floats
 from holdfast.data.texts.evaluation_tasks import EvaluationTask
 from holdfast.models.loading.quiet import quiet_transformers
@@ -34,15 +36,22 @@ def right_answers(
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
 ) -> dict[str, Bools]:
-    """Of each task, by its name, which questions the model answers right [questions]."""
-    return {
-        task.name: np.asarray(
-            _matching(task, network, tokenizer)
-            if task.metric == "exact_match"
-            else _chosen(task, network, tokenizer, device)
-        )
-        for task in tasks
-    }
+    """Of each task, by its name, which questions the model answers right [questions]. Raises
+    ``DataError`` for a task that cannot be asked of this model."""
+    found = {}
+    for task in tasks:
+        if task.metric != "exact_match":
+            found[task.name] = np.asarray(_chosen(task, network, tokenizer, device))
+            continue
+        if task.new_tokens >= (most := position_limit(network.config)):
+            rule = f"generates up to {task.new_tokens} tokens, and the model has {most} positions"
+            raise DataError(task.name, rule, None, "Set a smaller max_gen_toks.")
+        try:
+            found[task.name] = np.asarray(_matching(task, network, tokenizer, device))
+        except OverrunError as error:
+            rule = "has a regular expression that takes too long on a generated text"
+            raise DataError(task.name, rule, None, "Use a simpler one.") from error
+    return found
 
 
 def _chosen(
@@ -70,15 +79,20 @@ def _chosen(
 def encoded_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> Pair:
     """Tokens of the context and of the continuation. White space at the end of the context belongs
     to the continuation; in place of an empty context stands the token that begins a text."""
-    if not context:
-        ids = _ids(tokenizer, continuation, add_special_tokens=False)
-        first = tokenizer.bos_token_id
-        first = tokenizer.eos_token_id if first is None else first
-        return (ids[:1], ids[1:]) if first is None or ids[:1] == [first] else ([first], ids)
     stripped = context.rstrip()
+    if not stripped:
+        ids = _ids(tokenizer, context + continuation, add_special_tokens=False)
+        first = _first(tokenizer)
+        return (ids[:1], ids[1:]) if not first or ids[:1] == first else (first, ids)
     whole = _ids(tokenizer, context + continuation)
     before = _ids(tokenizer, stripped)
     return before, whole[len(before) :]
+
+
+def _first(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that begins a text, or else ends one; none where the tokenizer has neither."""
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return [one for one in marks if one is not None][:1]
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, **settings: bool) -> list[int]:
@@ -133,11 +147,17 @@ def log_likelihoods(
 
 
 def _matching(
-    task: EvaluationTask, network: CausalNetwork, tokenizer: PreTrainedTokenizerBase
+    task: EvaluationTask,
+    network: CausalNetwork,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
 ) -> list[bool]:
     """Whether the generated text matches a reference."""
-    room = max(1, position_limit(network.config) - task.new_tokens)
-    prompts = [_ids(tokenizer, one.context)[-room:] for one in task.questions]
+    network.to(device).eval()
+    room = position_limit(network.config) - task.new_tokens
+    prompts = [
+        (_ids(tokenizer, one.context) or _first(tokenizer))[-room:] for one in task.questions
+    ]
     texts = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
     for start in range(0, len(order), TOGETHER):

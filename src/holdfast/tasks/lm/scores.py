@@ -5,7 +5,7 @@ generated texts.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,12 @@ from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
 from holdfast.core.decisions import stage
+from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
-from holdfast.data.texts.evaluation_tasks import read_task
+from holdfast.data.texts.evaluation_tasks import EvaluationTask, read_task
 from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.base_model import (
@@ -117,9 +118,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         written = {
             split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()
         }
-    tasks = [read_task(Path(name)) for name in training_plan.recipe.probes.tasks]
     with stage("evaluation tasks"):
-        after = [right_answers(some, saved, tokenizer, device) for some in (general_tasks(), tasks)]
+        general_after = right_answers(general_tasks(), saved, tokenizer, device)
+        after = _answered(training_plan.recipe.probes.tasks, saved, tokenizer, device)
     saved.cpu()
     valid, probe = _other_rows(request)
     untuned, references, left_out = start_model(
@@ -135,13 +136,13 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
     ended = {split: _ends(samples[split], written[split], texts[split]) for split in samples}
     with stage("evaluation tasks by the base model"):
-        right = [
-            (right_answers(some, untuned, tokenizer, device), now)
-            for some, now in zip((general_tasks(), tasks), after, strict=True)
-        ]
-    general, own = compare_general(*right[0]), tasks_block(tasks, *right[1]) if tasks else None
+        general = compare_general(
+            right_answers(general_tasks(), untuned, tokenizer, device), general_after
+        )
+        own = after.compared(untuned, tokenizer, device)
     untuned.cpu()
     promptings = {EXAMPLES: few, **references}
+    left_out |= after.left_out
     tests = WrittenTests(outputs, before, generated, ended, promptings, general, own, left_out)
     split_scores = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
     blocks = _blocks(request, tests, brief(score_tokens(before)), test, split_scores)
@@ -150,6 +151,45 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         table, examples, losses, samples["test"], list(written["test"].texts)
     )
     return ScoringResult(blocks, _incomplete(examples), seconds, predictions=predictions)
+
+
+@dataclass(frozen=True, slots=True)
+class _AnsweredTasks:
+    """The user's evaluation tasks, which questions the fine-tuned model answers right, and why
+    others were left out: the run is trained already."""
+
+    tasks: Sequence[EvaluationTask]
+    right: Mapping[str, Bools]
+    left_out: dict[str, str]
+
+    def compared(
+        self, untuned: CausalNetwork, tokenizer: PreTrainedTokenizerBase, device: torch.device
+    ) -> dict[str, Any] | None:
+        """``tasks`` of ``worth``; ``None`` without one."""
+        if not self.tasks:
+            return None
+        before = right_answers(self.tasks, untuned, tokenizer, device)
+        return tasks_block(self.tasks, before, self.right)
+
+
+def _answered(
+    files: Sequence[str],
+    network: CausalNetwork,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+) -> _AnsweredTasks:
+    tasks: list[EvaluationTask] = []
+    right: dict[str, Bools] = {}
+    left_out: dict[str, str] = {}
+    for file in files:
+        try:
+            task = read_task(Path(file))
+            right |= right_answers([task], network, tokenizer, device)
+        except HoldfastError as error:
+            left_out[file] = str(error)
+        else:
+            tasks.append(task)
+    return _AnsweredTasks(tasks, right, left_out)
 
 
 def _blocks(
