@@ -72,12 +72,29 @@ def test_all_processes_stop_and_change_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_failure_in_the_main_process_disables_the_guard_in_all(tmp_path: Path) -> None:
-    main, other = launch(tmp_path, "fail_at=2", "epochs=3")
+def test_a_loss_that_gathers_from_all_processes_is_measured_by_all(tmp_path: Path) -> None:
+    [one] = launch(tmp_path / "one", "batch=8", "epochs=3", "gathers=yes", count=1)
+    assert_same(launch(tmp_path / "two", "batch=4", "epochs=3", "gathers=yes"), one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", ["fail_at=2", "fail_in_save=yes"])
+def test_a_failure_in_the_main_process_disables_the_guard_in_all(
+    tmp_path: Path, failure: str
+) -> None:
+    main, other = launch(tmp_path, failure, "epochs=3", "save=yes")
     assert main["steps"] == other["steps"] == 12
     assert main["weights"] == other["weights"]
     assert sum("the guard disabled itself" in line for line in main["lines"]) == 1
     assert not other["lines"]
+
+
+@pytest.mark.slow
+def test_a_report_that_fails_leaves_the_best_weights_everywhere(tmp_path: Path) -> None:
+    [one] = launch(tmp_path / "one", "batch=8", "epochs=6", count=1)
+    main, other = launch(tmp_path / "two", "batch=4", "epochs=6", "fail_in_report=yes")
+    assert main["weights"] == other["weights"] == pytest.approx(one["weights"], rel=CLOSE)
+    assert sum("the guard disabled itself" in line for line in main["lines"]) == 1
 
 
 @pytest.mark.slow

@@ -53,6 +53,16 @@ class InOrder(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
 
+class Gathering(InOrder):
+    """Its own loss looks at the rows of all processes, as TRL's preference trainers do."""
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        loss = super().compute_loss(model, inputs, *arguments, **options)
+        found = loss[0] if isinstance(loss, tuple) else loss
+        self.accelerator.gather(found.detach().reshape(1))
+        return loss
+
+
 class Kill(TrainerCallback):
     """Ends every process after a step."""
 
@@ -88,6 +98,12 @@ def main() -> None:
         average_tokens_across_devices=False,
         seed=0,
     )
+    if rank == 0 and "fail_in_save" in given:
+        from holdfast.plugins.trainers import transformers as adapter
+
+        adapter.write_state = _full_disk  # type: ignore[assignment]
+    if rank == 0 and "fail_in_report" in given:
+        Guard.report = _full_disk  # type: ignore[method-assign,assignment]
     callbacks: list[Any] = [guard.callback()]
     callbacks += [guard.callback()] if "refuse" in given else []
     callbacks += [Kill(int(given["kill_at"]))] if "kill_at" in given else []
@@ -98,8 +114,11 @@ def main() -> None:
     if "fsdp" in given:
         from torch.distributed.fsdp import fully_shard
 
-        fully_shard(model)
-    trainer = InOrder(
+        for layer in model.bert.encoder.layer:
+            fully_shard(layer)
+        # As Accelerate does with what is not in a block.
+        fully_shard(model, reshard_after_forward=False)
+    trainer = (Gathering if "gathers" in given else InOrder)(
         model=model,
         args=arguments,
         train_dataset=marked(32, noise=0.4),
@@ -112,8 +131,9 @@ def main() -> None:
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint="resume" in given)
     seconds = time.perf_counter() - start
-    weights = {n: gather_tensor(p.detach()) for n, p in trainer.model.named_parameters()}
-    total = float(sum(w.double().abs().sum() for w in weights.values()))
+    # As it would be saved.
+    weights = {n: gather_tensor(t.detach()) for n, t in trainer.model.state_dict().items()}
+    total = float(sum(w.double().abs().sum() for w in weights.values() if w.is_floating_point()))
     verdict = guard.verdict
     told = {
         "weights": total,
@@ -128,6 +148,10 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
+
+
+def _full_disk(*arguments: Any) -> Any:
+    raise UserCodeError("the folder: No space left on device")
 
 
 def fail_in_main(number: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from holdfast.core.errors import InputError, MachineError
 from holdfast.core.input_errors import raises_defects
 from holdfast.plugins.trainers.foreign import UserCodeError
-from holdfast.plugins.trainers.processes import Follower, MainProcessError
+from holdfast.plugins.trainers.processes import KNOWN_TO_ALL, Follower, OtherProcessError
 
 if TYPE_CHECKING:
     from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
@@ -37,8 +37,9 @@ class FailsafeCallback:
 
     _guard: GuardHandle
     _watch: TrainerRun | None
-    # In another process than the main one.
+    # In another process than the main one, which does not speak.
     _follower: Follower | None = None
+    _speaks: bool = True
     _disabled: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -64,19 +65,20 @@ def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         watch = self._watch
         try:
             return hook(self, *arguments, **kwargs)
-        except MainProcessError:
-            self._disabled = True
-            return default
         except Exception as error:
-            if self._follower is not None:
-                # Disabled, it would no longer hear the main process, which would wait for it.
-                raise
+            told = isinstance(error, OtherProcessError)
             # A full disk at the beginning is not wrong use.
             full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
             wrong_use = isinstance(error, InputError) and not full
-            is_defect = not isinstance(error, (InputError, UserCodeError))
+            is_defect = not (told or isinstance(error, (InputError, UserCodeError)))
             if (wrong_use and name == self.BEGINS) or (is_defect and raises_defects()):
                 raise
+            if not self._speaks:
+                if not (told or getattr(error, KNOWN_TO_ALL, False)):
+                    # Disabled, it would no longer hear the main process, which would wait for it.
+                    raise
+                self._disabled = True
+                return default
             self._disabled = True
             output = functools.partial(self._output, *arguments)
             self._guard.step_aside(name, error, self._watch or watch, output)

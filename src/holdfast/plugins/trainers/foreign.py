@@ -48,7 +48,8 @@ class ForeignRun:
 
     The module that learns, how its rows are measured, its known facts, where the trainer writes,
     and names for the report. ``log`` is the form of its log (see ``core.curves``), whose argument
-    names remedies use where there are any. ``changes`` are the actions that the trainer allows
+    names remedies use where there are any. ``by_row`` says whether each row goes through the
+    trainer's own loss by itself. ``changes`` are the actions that the trainer allows
     during training, by their class, ``rate`` its peak learning rate.
     """
 
@@ -60,6 +61,7 @@ class ForeignRun:
     name: str
     classes: tuple[str, ...] = ()
     rows_per_epoch: int = 0
+    by_row: bool = False
     log: str = ""
     changes: Mapping[type[Any], Callable[[Any], None]] = field(default_factory=dict)
     rate: float | None = None

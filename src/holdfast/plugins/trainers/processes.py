@@ -13,23 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.plugins.trainers.weights import WeightCopies, without_side_effects
 
 Told = Mapping[str, Any]
+T = TypeVar("T")
+# Set of an error that every process has heard of.
+KNOWN_TO_ALL = "known_to_all"
 
 
-class MainProcessError(RuntimeError):
-    """The guard failed in the main process, which has reported it."""
+class OtherProcessError(RuntimeError):
+    """The guard failed in another process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
     """The ``count`` processes that train together, and the number of this one; whether the weights
-    are ``sharded`` over them."""
+    are ``sharded`` over them. Every method is called by all of them, or hangs."""
 
     count: int = 1
     rank: int = 0
@@ -42,14 +45,14 @@ class Processes:
     def lead(self, work: Callable[[], Told] = dict) -> Told:
         """What the main process made of ``work``, in every process.
 
-        An error is raised in the main process as it is, and in the others as ``MainProcessError``.
+        An error is raised in the main process as it is, and in the others as ``OtherProcessError``.
         """
         if self.count == 1:
             return work()
         if not self.is_main:
             told = _shared(None)
             if told is None:
-                raise MainProcessError("the guard failed in the main process")
+                raise OtherProcessError("the guard failed in the main process")
             return told
         try:
             told = work()
@@ -58,6 +61,25 @@ class Processes:
             raise
         _shared(told)
         return told
+
+    def together(self, work: Callable[[], T]) -> T:
+        """The outcome of work that every process does by itself. An error of one is raised there as
+        it is, and in the others as ``OtherProcessError``."""
+        if self.count == 1:
+            return work()
+        from torch.distributed import all_gather_object
+
+        failed: list[bool] = [False] * self.count
+        try:
+            outcome = work()
+        except BaseException as error:
+            all_gather_object(failed, True)
+            setattr(error, KNOWN_TO_ALL, True)
+            raise
+        all_gather_object(failed, False)
+        if any(failed):
+            raise OtherProcessError(f"the guard failed in process {failed.index(True)}")
+        return outcome
 
 
 def _shared(told: Told | None) -> Told | None:
@@ -70,8 +92,8 @@ def _shared(told: Told | None) -> Told | None:
 
 @dataclass(slots=True)
 class Follower:
-    """The guard in another process than the main one; it ``measures`` where the weights are
-    sharded."""
+    """The guard in another process than the main one; it ``measures`` where a measurement needs all
+    processes: with sharded weights, or a loss that gathers figures from them."""
 
     foreign_run: ForeignRun
     seed: int
@@ -82,29 +104,55 @@ class Follower:
     def evaluate(self, processes: Processes, step: int) -> Told:
         """Take part in an evaluation. A second one at the same step measures nothing, as in the
         main process."""
+        error: Exception | None = None
         if self.measures and step > self.step:
-            with without_side_effects(self.foreign_run.model, self.seed):
-                self.foreign_run.measure()
+            try:
+                with without_side_effects(self.foreign_run.model, self.seed):
+                    self.foreign_run.measure()
+            except Exception as failure:
+                # It failed in the main process too, which tells so.
+                error = failure
         self.step = max(step, self.step)
         told = processes.lead()
+        if error is not None:
+            raise error
         if told["kept"]:
             self.best = WeightCopies(self.foreign_run.model).copy()
         for action in told["actions"]:
             self.foreign_run.changes[type(action)](action)
+        if told["failed"]:
+            raise OtherProcessError("the guard failed in the main process")
         return told
 
     def restore(self) -> None:
         WeightCopies(self.foreign_run.model).load(self.best)
 
 
-def lead_evaluation(watch: TrainerRun, step: int, evaluate: Callable[[], None]) -> Told:
-    """What the other processes must know of an evaluation: whether its weights are ``kept`` for the
-    end of the run, which ``actions`` the trainer took, and whether to ``stop``."""
+def lead_evaluation(
+    processes: Processes, watch: TrainerRun, step: int, evaluate: Callable[[], None]
+) -> Told:
+    """Evaluate in the main process, and tell the others whether the weights are ``kept`` for the
+    end of the run, which ``actions`` the trainer took, whether to ``stop``, and whether it
+    ``failed``: what it did until then holds in every process."""
     engine = watch.engine
     before, is_new = len(engine.actions), watch.step < step or not engine.snapshots
-    evaluate()
-    return {
-        "kept": is_new and engine.best.step == step and bool(engine.best.tensors),
-        "actions": [one for _, one in engine.actions[before:] if type(one) in watch.appliers],
-        "stop": engine.stop_because is not None,
-    }
+    error: Exception | None = None
+
+    def work() -> Told:
+        nonlocal error
+        try:
+            evaluate()
+        except Exception as failure:
+            error = failure
+        actions = [one for _, one in engine.actions[before:] if type(one) in watch.appliers]
+        return {
+            "kept": is_new and engine.best.step == step and bool(engine.best.tensors),
+            "actions": actions,
+            "stop": engine.stop_because is not None,
+            "failed": error is not None,
+        }
+
+    told = processes.lead(work)
+    if error is not None:
+        raise error
+    return told

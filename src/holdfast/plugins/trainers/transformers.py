@@ -141,34 +141,20 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         trainer, checkpoint = calling_trainer(self)
         _refuse(trainer, self._guard)
         self._processes, self._stops = processes_of(trainer), False
-        loader, scheduler = kwargs["train_dataloader"], kwargs.get("lr_scheduler")
-        foreign_run = _foreign_run(self._guard, trainer, loader, state.max_steps)
-        facts = replace(foreign_run.run_facts, peak_rate=peak_learning_rate(args, scheduler))
-        foreign_run = replace(
-            foreign_run,
-            run_facts=facts,
-            changes=trainer_changes(kwargs["optimizer"], scheduler),
-            rate=float(args.learning_rate),
+        self._speaks = self._processes.is_main
+        foreign_run, saved_state = self._processes.together(
+            partial(self._prepare, args, state, kwargs, trainer, checkpoint)
         )
         self._rows = foreign_run.rows_per_epoch
         never_evaluates = _evaluation_strategy(args) == "no"
         self._evaluation_steps = (
             evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
         )
-        resumed = checkpoint is not None and state.global_step > 0
-        if resumed and self._processes.sharded:
-            raise RunError(
-                "the guard",
-                "cannot resume a run with sharded weights: its part of the best checkpoint is not "
-                "saved for each process",
-                None,
-                "Train from the beginning, or resume without the callback.",
-            )
-        saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         if not self._processes.is_main:
             best = saved_state["best"] if saved_state is not None else {}
-            sharded = self._processes.sharded
-            self._follower = Follower(foreign_run, self._guard.seed, sharded, best)
+            # A loss of the trainer's own may gather figures from all processes.
+            measures = self._processes.sharded or foreign_run.by_row
+            self._follower = Follower(foreign_run, self._guard.seed, measures, best)
 
         def begin() -> Told:
             self._watch = self._guard.begin(foreign_run, saved_state)
@@ -182,6 +168,31 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         )
         if saved_state is None or evaluation_missed:
             self._evaluate(state, kwargs)
+
+    def _prepare(
+        self, args: Any, state: Any, given: dict[str, Any], trainer: Any, checkpoint: str | None
+    ) -> tuple[ForeignRun, dict[str, Any] | None]:
+        """The run as the guard sees it, and its state where a checkpoint is resumed."""
+        resumed = checkpoint is not None and state.global_step > 0
+        if resumed and self._processes.sharded:
+            raise RunError(
+                "the guard",
+                "cannot resume a run with sharded weights: its part of the best checkpoint is not "
+                "saved for each process",
+                None,
+                "Train from the beginning, or resume without the callback.",
+            )
+        loader, scheduler = given["train_dataloader"], given.get("lr_scheduler")
+        foreign_run = _foreign_run(self._guard, trainer, loader, state.max_steps)
+        facts = replace(foreign_run.run_facts, peak_rate=peak_learning_rate(args, scheduler))
+        foreign_run = replace(
+            foreign_run,
+            run_facts=facts,
+            changes=trainer_changes(given["optimizer"], scheduler),
+            rate=float(args.learning_rate),
+        )
+        saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
+        return foreign_run, saved_state
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         norm = (kwargs.get("logs") or {}).get("grad_norm")
@@ -200,10 +211,17 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         return self._stop_if_requested(control)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._watch is not None and not self._processes.sharded:
-            # Only trials of a search are written elsewhere, and a search is refused.
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_state(folder, state.global_step, self._watch.state_dict())
+        if not self._takes_part or self._processes.sharded:
+            return
+        # Only trials of a search are written elsewhere, and a search is refused.
+        folder, step = Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step
+
+        def save() -> Told:
+            assert self._watch is not None
+            write_state(folder, step, self._watch.state_dict())
+            return {}
+
+        self._processes.lead(save)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not self._takes_part:
@@ -215,15 +233,16 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         watch, self._watch = self._watch, None
         follower, self._follower = self._follower, None
 
-        def end() -> Told:
+        def restore() -> Told:
             assert watch is not None
-            restored = watch.restore(state.global_step)
-            self._guard.finish()
-            return {"restored": restored}
+            return {"restored": watch.restore(state.global_step)}
 
-        told = self._processes.lead(end)
+        told = self._processes.lead(restore)
         if follower is not None and told["restored"]:
             follower.restore()
+        if follower is None:
+            # What fails from here on concerns no other process.
+            self._guard.finish()
 
     def _output(self, *arguments: Any) -> Path:
         return Path(arguments[0].output_dir)
@@ -241,7 +260,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         else:
             assert watch is not None
             evaluate = partial(watch.evaluate, step, epoch, round(epoch * self._rows), rate)
-            told = self._processes.lead(partial(lead_evaluation, watch, step, evaluate))
+            told = lead_evaluation(self._processes, watch, step, evaluate)
         self._stops = told["stop"]
 
     def _stop_if_requested(self, control: Any) -> Any:
@@ -366,6 +385,7 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
         name=str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
         classes=rows.classes,
         rows_per_epoch=rows.train_rows,
+        by_row=rows.formula is None,
         log=TRANSFORMERS,
     )
 

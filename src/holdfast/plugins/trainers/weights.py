@@ -42,6 +42,10 @@ def without_side_effects(model: torch.nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+            # After a pass without gradients, a sharded module may still hold its weights as a
+            # whole, in tensors that it drops at the next pass.
+            if callable(reshard := getattr(module, "reshard", None)):
+                reshard()
         random.setstate(generator_states[0])
         np.random.set_state(generator_states[1])
         set_random_state(generator_states[2])
