@@ -201,7 +201,8 @@ class ExampleHistory:
         for step, parts in sorted(by_step.items()):
             rows, values = (np.concatenate(some) for some in zip(*parts, strict=True))
             if len(rows):
-                loss = float(-np.log(np.maximum(values[:, 0], 1e-38)).mean())
+                confidence = values[:, 0].astype(np.float64)
+                loss = float(-np.log(np.maximum(confidence, 1e-38)).mean())
                 self._recent.append((step, loss, tuple(self._rows[rows].tolist())))
                 self._first += [loss] if len(self._first) < 3 else []
         losses = np.array([loss for _, loss, _ in self._recent])
