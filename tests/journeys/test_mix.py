@@ -154,7 +154,7 @@ def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_pa
     assert not (tmp_path / "r").exists()
 
 
-def test_chats_of_two_files_are_one_run(tmp_path: Path, tiny_llama: Path) -> None:
+def test_chats_of_two_files_are_one_run(tmp_path: Path, tiny_llama: Path, holdfast: Any) -> None:
     told = [{"instruction": f"Say {i}.", "output": f"It is {i}."} for i in range(40)]
     asked = [
         {
@@ -189,6 +189,16 @@ def test_chats_of_two_files_are_one_run(tmp_path: Path, tiny_llama: Path) -> Non
         assert here.count("test") == pytest.approx(0.15 * count, abs=1)
     again = read_recipe(tmp_path / "run/recipe.yaml")
     assert (again.data.mix, again.data.source, again.task) == (None, "source", "causal-lm")
+    # A file in the form of one of the sources can be tested, and predicted.
+    new = tmp_path / "new.jsonl"
+    new.write_text("\n".join(map(json.dumps, [{**row, "output": "So."} for row in told[:6]])))
+    tested = train(override(Recipe(), [*settings, f"data.test={new}"]), tmp_path / "tested")
+    assert tested["test"]["n"] == 6
+    lines = holdfast("predict", tmp_path / "run", new).out.splitlines()
+    assert len(lines) == 6
+    for more in ("data.messages=messages", "data.template={instruction}"):
+        with pytest.raises(RecipeError, match="applies to one table"):
+            train(override(Recipe(), [*settings, more]), tmp_path / "refused")
     weighted = [{"path": names[0], "weight": 2}, {"path": names[1]}]
     with pytest.raises(RecipeError, match="applies only to texts with one class each"):
         train(

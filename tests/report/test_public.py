@@ -62,13 +62,20 @@ def test_the_users_own_texts_are_left_alone(runs: ModuleType, tmp_path: Path) ->
         ("./models/bert/", True, "bert"),
         ("models/mine/bert", True, "bert"),
         ("C:\\models\\bert", True, "bert"),
-        ("/srv/runs/chats-1/model", True, "chats-1"),
-        ("C:\\runs\\chats-1\\model\\", True, "chats-1"),
+        ("/srv/somebody/model", True, "model"),
     ],
 )
 def test_a_model_is_called_by_what_others_know(model: str, local: bool, name: str) -> None:
     assert is_local(model) is local
     assert public_name(model) == name
+
+
+def test_the_model_of_a_run_is_called_by_its_run(tmp_path: Path) -> None:
+    folder = tmp_path / "chats-1" / "model"
+    folder.mkdir(parents=True)
+    assert public_name(str(folder)) == "model"
+    (folder.parent / "result.json").write_text("{}")
+    assert public_name(f"{folder}/") == "chats-1"
 
 
 def test_the_last_part_of_a_path() -> None:

@@ -23,7 +23,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
-from holdfast.data.chats.chat import load_chats, read_row_turns
+from holdfast.data.chats.chat import is_text_file, load_chats, read_row_turns
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.profile import present_values
 from holdfast.data.columns.roles import check_column
@@ -113,10 +113,12 @@ def with_sources(
     """
     if name is None:
         return table
-    raw = read_source(file, options.encoding, options.config)
-    if optional and name not in raw.names:
+    raw = None if is_text_file(file) else read_source(file, options.encoding, options.config)
+    if optional and (raw is None or name not in raw.names):
         because = f"{file} has no column {name!r}: its rows are scored together"
         return replace(table, decisions=(*table.decisions, Decision("sources", "none", because)))
+    if raw is None:
+        raise DataError(file, "has no columns, and data.source names one", name, "Leave it out.")
     check_column(raw, name)
     cells = pc.utf8_trim_whitespace(raw.table[name]).take(pa.array(table.column("row")))
     source_names = cells.to_pylist()

@@ -19,6 +19,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.machine import process_count
 from holdfast.core.tasks import DECODER_TASKS, ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS
+from holdfast.data.chats.turns import is_template
 from holdfast.data.memory.frames import frame_file, write_frame
 from holdfast.data.memory.texts import FRAME, naming_data_frame
 from holdfast.data.mix import SOURCE, MixedRows, MixSource, mix_sources
@@ -35,6 +36,8 @@ HOLDS = {
     **dict.fromkeys(ENCODER_DECODER_TASKS, "pairs"),
     **dict.fromkeys(DECODER_TASKS, "chats"),
 }
+# Keys that say where the rows of one table are.
+ONE_TABLE = ("text", "label", "target", "messages", "source", "group", "template", "config")
 # Tables that a recipe names; others (the rows of a gate) are stored next to them.
 DATA_KEYS = {"data": "path", "valid": "valid", "test": "test", "unlabelled": "unlabelled"}
 
@@ -121,7 +124,10 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
         rule = "and data.path cannot be set together"
         raise RecipeError("data.mix", rule, recipe.data.path, "Remove one of them.")
     first = recipe.data.mix[0]
-    data = {"path": first.path, "mix": None, "text": first.text, "label": first.label}
+    data = {
+        **{name: getattr(first, name) for name in ("path", "config", "text", "label")},
+        "mix": None,
+    }
     task = resolve_task_from_rows(recipe.with_changes(data=data))[0].task
     holds = HOLDS.get(str(task))
     if holds is None:
@@ -132,9 +138,10 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
         rule = f"applies only to texts with one class each, not to {task}"
         remedy = "Remove it, or repeat the rows in the file."
         raise RecipeError("data.mix: weight", rule, None, remedy)
-    one_table = ("text", "label", "source", "group", "template", "config")
-    # A chat template says how chats are written, not where they are.
-    for key in one_table if holds != "chats" else (k for k in one_table if k != "template"):
+    for key in ONE_TABLE:
+        # A chat template says how chats are written, not where they are.
+        if key == "template" and holds == "chats" and is_template(recipe.data.template):
+            continue
         if getattr(recipe.data, key) is not None:
             rule = "applies to one table, but data.mix names several"
             remedy = "Set it for each source: data.mix: [{path: …, text: …, label: …}]."
@@ -171,10 +178,10 @@ def _mixed_data_settings(recipe: Recipe, mixed: MixedRows) -> dict[str, Any]:
     return {
         "mix": None,
         "encoding": None,
-        "text": mixed.text or None,
+        # Chats and plain texts are found by the names of their columns, here and in other files.
+        "text": mixed.text if {"label", "target"} & set(names) else None,
         "label": "label" if "label" in names else None,
         "target": "target" if "target" in names else None,
-        "messages": "messages" if "messages" in names else None,
         "source": SOURCE,
         "weights": given or recipe.data.weights,
     }

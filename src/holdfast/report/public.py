@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from holdfast.core.packaged_models import PACKAGED_MODELS
-from holdfast.core.run_files import MODEL_FOLDER
+from holdfast.core.run_files import MODEL_FOLDER, RESULT_FILE
 from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
@@ -37,8 +37,10 @@ def public_name(model: str) -> str:
         return PACKAGED_MODELS[model].hub
     if not is_local(model):
         return model
-    run, _, last = re.sub(r"[\\/]+$", "", model).replace("\\", "/").rpartition("/")
-    return base_name(run) if last == MODEL_FOLDER and run else base_name(model)
+    folder = Path(model)
+    # Of a run's model only: another folder's parent may be somebody's home.
+    is_of_run = folder.name == MODEL_FOLDER and (folder.parent / RESULT_FILE).is_file()
+    return base_name(str(folder.parent) if is_of_run else model)
 
 
 def hub_name(model: str) -> str | None:

@@ -102,7 +102,7 @@ def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
     if source_path(str(recipe.data.path)).is_dir():
         rule = "writes files of texts, and these rows are images"
         raise RecipeError("--fix", rule, None, "Leave the option out.")
-    if is_tokenized(str(recipe.data.path), recipe.data):
+    if recipe.data.path is not None and is_tokenized(str(recipe.data.path), recipe.data):
         rule = "cleans texts, and these rows are token ids"
         remedy = "Clean the texts, and tokenise them again."
         raise RecipeError("--fix", rule, None, remedy)

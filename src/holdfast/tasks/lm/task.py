@@ -12,11 +12,12 @@ from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import count_phrase
-from holdfast.data.chats.chat import check_same_form, form_of, load_chats
+from holdfast.data.chats.chat import check_same_form, form_of, is_text_file, load_chats
 from holdfast.data.chats.marked import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.mix import with_sources
 from holdfast.data.options import RowOptions
+from holdfast.data.source import read_first_batch
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.generators.causal import LoadedCausal, isolates_packed_examples, load_causal
@@ -42,9 +43,20 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         table = load_chats(source, data.row_options(label=data.label or data.target))
     else:
         options = data.row_options(text=like.columns.text, label=like.columns.label)
-        table = check_same_form(load_chats(source, options), like)
+        of_mix = data.source is not None and not _has_columns(source, data, like)
+        # Rows of a mix are stored as messages, and other files have a form of their own.
+        table = load_chats(source, data.row_options() if of_mix else options)
+        if not of_mix or "text" in (form_of(table), form_of(like)):
+            table = check_same_form(table, like)
     optional = like is not None
     return with_sources(table, source, data.source, data.row_options(), optional=optional)
+
+
+def _has_columns(source: str, data: DataPart, like: Table) -> bool:
+    if is_text_file(source):
+        return True
+    names = read_first_batch(source, data.encoding, data.config).names
+    return set(like.columns.text) <= set(names)
 
 
 def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
