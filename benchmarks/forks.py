@@ -387,7 +387,7 @@ def by_fault(lines: Lines) -> str:
     for fault, some in _by_fault(lines).items():
         middle, low, high = mean_interval(regrets(some))
         limits = "" if np.isnan(low) else f" ({interval(low, high, sign=True)})"
-        plain = [f"{statistics.fmean(regrets(some, name)):.1f}" for name in (GO_ON, STOP)]
+        plain = [number(statistics.fmean(regrets(some, name))) for name in (GO_ON, STOP)]
         tried = Counter(one for line in some for one in line["trials"].split("; ") if one)
         told = ", ".join(f"{name} ({count})" for name, count in tried.most_common())
         median = number(statistics.median(regrets(some)))
@@ -452,7 +452,8 @@ continuations start there: going on to the planned end, stopping, and each actio
 table that changes something ("lower" and "higher learning rate": a third of it or three times it,
 or the middle of the usual range if that is further; "regularization": label smoothing of 0.1 for
 texts, stronger augmentation for images; "robust loss": generalized cross-entropy). In the tenth,
-`adapt` decides from the fork on. Each continuation keeps a checkpoint as a run does, which is
+`adapt` decides from the fork on; with wrong labels, it also weights rows from the beginning. Each
+continuation keeps a checkpoint as a run does, which is
 scored on {TESTED:,} test rows that are used for no decision. **Regret** is how many points of
 accuracy a continuation is below the best of the others. The best is chosen on one half of the test
 rows and scored on the other, and the reverse: choosing and scoring on the same rows would favour

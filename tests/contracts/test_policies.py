@@ -396,6 +396,19 @@ def test_a_higher_rate_must_show_something_in_time_and_the_usual_one_need_not() 
         assert begun.in_time is in_time
 
 
+def test_a_restart_of_a_run_that_gains_must_show_something_in_time() -> None:
+    """A run that learns nothing at its rate has no plan that is worth finishing."""
+    high = {"label": "inconclusive", "cause": "the learning rate is too high", "rate": 1e-3}
+    for against, in_time in ((BETTER, True), (LossDifference(), False), (WORSE, False)):
+        begun = advise(Ladder(), sight(**high, against_first=against)).trial
+        assert begun is not None
+        assert (begun.from_step, begun.in_time) == (0, in_time)
+        # It began again before the checkpoint that is kept, and is no worse for that.
+        late = {"branch": 1, "kept_before": 50, "kept_step": 50, "step": 20, "trial_looks": 2}
+        going = sight(**late, spent=71, trial=begun, against_before=WORSE)
+        assert going.failing is in_time
+
+
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
         def decide(self, sight: Sight) -> Remedy:

@@ -164,13 +164,13 @@ class Sight:
 
     @property
     def failing(self) -> bool:
-        """Whether the current trial, which continued from the kept checkpoint or from a later one,
-        is worse than that checkpoint at its second evaluation or later; or shows no gain in
-        time."""
+        """Whether the current trial shows no gain in time; or, where it continued from the kept
+        checkpoint or from a later one, is worse than that at its second evaluation or later."""
         trial, before = self.trial, self.kept_before
-        if trial is None or trial.kept or before is None or trial.from_step < before:
+        if trial is None or trial.kept or before is None:
             return False
-        worse = self.trial_looks > 1 and self.against_before.worse
+        is_later = trial.from_step >= before
+        worse = is_later and self.trial_looks > 1 and self.against_before.worse
         needed = self.first_planned - trial.step
         return worse or (trial.in_time and self.room - self.apart < needed)
 
