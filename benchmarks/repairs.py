@@ -348,8 +348,7 @@ def in_words(lines: Lines) -> str:
         parts.append(
             f"With {MANY} texts the expected optimism of the validation accuracy is "
             f"{number(expected)} points; the observed difference from the test accuracy is "
-            f"{number(seen)} points (means of {len(both)} runs of `adapt`, without `novels` and "
-            "the sets on which no default was chosen)."
+            f"{number(seen)} points (means of {len(both)} runs of `adapt`, without `novels`)."
         )
     return " ".join(parts)
 
@@ -377,9 +376,7 @@ part of their cost; for "50 epochs" `adapt` turns it on again. All other runs ha
 On images (CIFAR-10, MNIST), a small network is trained from random weights, without a fault for at
 most 25 epochs at a learning rate of 1e-3. "New head": texts with a random last layer in place of a
 linear probe (`methods.probe_first=false`). "Skewed classes": every second class has a twentieth of
-its rows. Runs without a fault also use four sets on which no default was chosen: `essays`,
-`conditions`, `passages` and `kinds`. Runs of 400 and 800 texts shared an H100 GPU; these, the
-others and two of 800 ran on a CPU.""",
+its rows. Runs of 400 and 800 texts shared an H100 GPU; the others and two of 800 ran on a CPU.""",
     cells,
     finding,
     [gains, by_set, tried, in_words],
