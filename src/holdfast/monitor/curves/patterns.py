@@ -139,7 +139,7 @@ def parts_from_metric(facts: CurveFacts) -> Pattern | None:
 def spikes(facts: CurveFacts) -> Pattern | None:
     """Single points of the training loss far above those around them, which come back at once."""
     train = None if facts.curves.train is None else facts.curves.train.finite
-    if train is None:
+    if train is None or not len(train):
         return None
     values = costs(train)
     at = spike_places(values)
