@@ -190,7 +190,11 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
 
 
 def _metrics(block: dict[str, Any]) -> list[str]:
+    metrics = dict(block["metrics"])
+    if metrics.get("token_loss") == metrics.get("loss"):
+        # The same by its older name.
+        metrics.pop("token_loss", None)
     return [
         f"  {name:18} {format_interval(estimate, rate=name not in NOT_RATES)}"
-        for name, estimate in block["metrics"].items()
+        for name, estimate in metrics.items()
     ]
