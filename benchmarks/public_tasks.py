@@ -23,6 +23,7 @@ import numpy as np
 from cells import Cell, grid, run_command
 from claims import Claim, Lines, average, number, table
 from peers.rows import clean_set, data_folder
+from smollm2 import KINDS
 
 from holdfast.core.seeds import generator
 from holdfast.data.texts.evaluation_tasks import read_task
@@ -34,14 +35,6 @@ from holdfast.tasks.lm.evaluation_tasks import encoded_pair, log_likelihoods, ri
 NAME = "public_tasks"
 MODELS, TASKS = ("smollm2", "tiny gpt2"), ("sentences", "facts", "questions", "capitals")
 QUESTIONS, EQUAL = 100, 1e-4
-TYPES = {
-    "ABBR": "an abbreviation",
-    "DESC": "a description",
-    "ENTY": "a thing",
-    "HUM": "a person",
-    "LOC": "a place",
-    "NUM": "a number",
-}
 TEMPLATES: dict[str, dict[str, Any]] = {
     "sentences": {
         "doc_to_text": "",
@@ -58,7 +51,7 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     },
     "questions": {
         "doc_to_text": "Question: {{text}}\nIt asks for",
-        "doc_to_choice": list(TYPES.values()),
+        "doc_to_choice": list(KINDS.values()),
         "doc_to_target": "kind",
         "metric_list": [{"metric": "acc"}],
     },
@@ -89,7 +82,7 @@ def items_of(name: str) -> list[dict[str, Any]]:
     if name == "questions":
         rows = clean_set("trec")
         order = generator(0, "benchmark", NAME).permutation(len(rows))[:QUESTIONS]
-        return [{"text": rows.texts[i], "kind": TYPES[rows.labels[i]]} for i in order]
+        return [{"text": rows.texts[i], "kind": KINDS[rows.labels[i]]} for i in order]
     ends = [right.rstrip(".").rpartition(" ") for right, _ in facts]
     words = [word for _, _, word in ends]
     found = [
