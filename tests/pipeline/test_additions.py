@@ -85,7 +85,7 @@ def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripte
     """A fit that takes these actions at its looks."""
 
     def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
-        def by_script(ready: Any, of_kind: Any, _: object) -> Any:
+        def by_script(ready: Any, of_kind: Any, _: object, **__: object) -> Any:
             return checkpoint_rule(ready, of_kind), Script(actions)
 
         monkeypatch.setattr(job_module, "deciders", by_script)
