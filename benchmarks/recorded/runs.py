@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,41 @@ class Pool:
 
         for row in draw_of_step(run).rows:
             self.first_seen.setdefault(int(row), run.step)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A finished fit with its facts, and its unseen rows with what was measured on them."""
+
+    fitted: Any
+    facts: Any
+    unseen: Any
+    pool: Pool
+
+
+def watched(recipe: Any, change: Callable[..., tuple[Any, Any]], *, stops: bool) -> Watched:
+    """The job that ``train`` builds of a recipe with test rows, which a listener measures at each
+    evaluation. ``change`` makes its training and validation rows of those of the split; without
+    ``stops`` nothing ends it early."""
+    from holdfast.fits.compose import make_training_plan
+    from holdfast.fits.fit import make_job
+    from holdfast.fits.run_facts import make_run_facts, with_probe
+    from holdfast.prepare.model import prepare_divided
+    from holdfast.prepare.rows import load_and_divide
+    from holdfast.training.loop import fit
+    from holdfast.training.machine.machine import make_accelerator
+
+    splits = load_and_divide(recipe).splits
+    ready = make_training_plan(*prepare_divided(recipe, splits))
+    unseen = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
+    train, valid = change(ready.train, ready.valid)
+    ready = replace(ready, splits=replace(ready.splits, train=train, valid=valid))
+    pool = Pool(unseen, classifies=True)
+    job, own = make_job(
+        ready, make_accelerator(str(ready.recipe.train.precision)), listeners=(pool,)
+    )
+    fitted = fit(job if stops else replace(job, advisor=None))
+    return Watched(fitted, with_probe(make_run_facts(ready), own), unseen, pool)
 
 
 def planted(train: Any, valid: Any, cell: Cell) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from peers.arms import write_recipe
 from peers.rows import Parts, Rows
 from peers.sets import parts_of
 from peers.trainer_arm import tokenised
-from recorded.runs import Pool, planted, with_noise
+from recorded.runs import planted, watched, with_noise
 
 from holdfast._version import __version__
 from holdfast.core.records import Snapshot, Verdict
@@ -139,37 +139,20 @@ def looks_of(cell: Cell, folder: Path) -> Path:
 
 
 def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
-    """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
-    data are planted after the split, which would refuse them."""
-    from holdfast.fits.compose import make_training_plan
-    from holdfast.fits.fit import make_job
-    from holdfast.fits.run_facts import make_run_facts, with_probe
-    from holdfast.prepare.model import prepare_divided
-    from holdfast.prepare.rows import load_and_divide
+    """Through ``watched``. Faults of the data are planted after the split, which would refuse
+    them."""
     from holdfast.recipe import override, read_recipe
-    from holdfast.training.loop import fit
-    from holdfast.training.machine.machine import make_accelerator
 
-    recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
-    recipe = override(recipe, settings(cell))
-    splits = load_and_divide(recipe).splits
-    ready = make_training_plan(*prepare_divided(recipe, splits))
-    unseen = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
-    assert cell["group"] != "faults" or ready.splits.with_added is None
-    train, valid = _with_fault(ready.train, ready.valid, cell)
-    ready = replace(ready, splits=replace(ready.splits, train=train, valid=valid))
-    pool = Pool(unseen, classifies=True)
-    accelerator = make_accelerator(str(ready.recipe.train.precision))
-    job, own = make_job(ready, accelerator, listeners=(pool,))
-    if cell["group"] != "sound":
-        job = replace(job, advisor=None)
-    fitted = fit(job)
-    facts = with_probe(make_run_facts(ready), own)
-    write_evaluations(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
+    recipe = override(read_recipe(write_recipe(parts, folder, int(cell["seed"]))), settings(cell))
+    seen = watched(recipe, lambda *sides: _with_fault(*sides, cell), stops=cell["group"] == "sound")
+    fitted = seen.fitted
+    write_evaluations(
+        folder / "looks.npz", fitted.history, seen.facts, fitted.best_step, __version__
+    )
     # Averages of weights are measured after the last evaluation.
-    logits = np.array([logits for _, logits in pool.looks[: len(fitted.history)]])
-    verdict = fitted.verdict
-    return _seen(cell, fitted.history, verdict, folder / "looks.npz", logits, unseen.labels)
+    logits = np.array([logits for _, logits in seen.pool.looks[: len(fitted.history)]])
+    verdict, labels = fitted.verdict, seen.unseen.labels
+    return _seen(cell, fitted.history, verdict, folder / "looks.npz", logits, labels)
 
 
 def settings(cell: Cell) -> list[str]:

@@ -45,19 +45,25 @@ def test_the_interval_stands_beside_the_metric(runs: ModuleType, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("model", "named"),
+    ("model", "loaded", "named"),
     [
-        ("org/name", "org/name"),
-        ("embedded", "sentence-transformers/all-MiniLM-L6-v2"),
-        ("/srv/model", None),
-        ("./a/b", None),
-        ("C:\\models\\b", None),
+        ("org/name", "org/name", "org/name"),
+        ("embedded", "embedded", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/srv/model", "/srv/model", None),
+        ("./a/b", "./a/b", None),
+        ("C:\\models\\b", "C:\\models\\b", None),
+        # An adapter that is trained further.
+        ("/srv/run/model", "org/name", "org/name"),
+        ("/srv/run/model", "/srv/base", None),
     ],
 )
 def test_only_a_published_name_is_a_base_model(
-    runs: ModuleType, tmp_path: Path, model: str, named: str | None
+    runs: ModuleType, tmp_path: Path, model: str, loaded: str, named: str | None
 ) -> None:
-    run = runs.make_run(tmp_path / "run", edit=lambda result: result.update(model=model))
+    def edit(result: dict[str, Any]) -> None:
+        result["model"], result["model_facts"]["name"] = model, loaded
+
+    run = runs.make_run(tmp_path / "run", edit=edit)
     meta, _ = split(write_card(run))
     assert meta.get("base_model") == named
 

@@ -31,7 +31,8 @@ from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.plan import FORWARD_SHARE
 from holdfast.training.step import train_step
 
-TIMED_STEPS = 3
+# Fewer steps are timed where they take so long together.
+TIMED_STEPS, ENOUGH_S = 3, 5.0
 
 
 def preview(recipe: Recipe) -> dict[str, Any]:
@@ -111,8 +112,8 @@ def _plan_to_try(
 
 
 def _seconds_per_row(training_plan: TrainingPlan) -> float:
-    """The median time in seconds that a training row takes, over a few steps with rows of median
-    length."""
+    """The median time in seconds that a training row takes, over one or a few steps with rows of
+    median length."""
     job, _ = make_job(training_plan, make_accelerator(training_plan.recipe.train.precision))
     run = begin_run(job)
     run.phase_index = len(training_plan.plan.phases) - 1
@@ -121,8 +122,8 @@ def _seconds_per_row(training_plan: TrainingPlan) -> float:
     order = np.argsort(training_plan.train.lengths, kind="stable")
     first = max(0, len(order) // 2 - size // 2)
     train_step(run, Draw(order[-size:]))
-    timed = []
-    for _ in range(TIMED_STEPS):
+    timed: list[float] = []
+    while len(timed) < TIMED_STEPS and sum(timed) < ENOUGH_S:
         start = time.perf_counter()
         train_step(run, Draw(order[first : first + size]))
         timed.append(time.perf_counter() - start)

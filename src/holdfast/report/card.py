@@ -96,9 +96,10 @@ def _cleaning_steps(run: RunFiles) -> list[str]:
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:
-    """The front matter. It names the base model by its name on the hub, never by a local path."""
+    """The front matter. It names the base model by its name on the hub, never by a local path;
+    that of a run that started from an adapter is the adapter's base model."""
     task = str(run.result.get("task") or "text-classification")
-    base = str(run.result.get("model") or "")
+    base = run.part("model_facts").text("name") or str(run.result.get("model") or "")
     meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_name(task)}
     if published := hub_name(base):
         meta["base_model"] = published
