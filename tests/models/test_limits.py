@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.loading.tokenizer import choose_max_length, position_limit
+from holdfast.models.loading.tokenizer import choose_max_length, position_limit, usual_length
 
 
 def config(kind: str = "bert", positions: int = 512, pad: int = 0) -> Any:
@@ -48,6 +48,14 @@ def test_the_smallest_limit_wins_and_is_named(
     assert length == wanted
     assert decision.chosen == str(wanted)
     assert because in decision.because
+
+
+def test_a_chat_may_be_longer_than_a_block_of_plain_text(tmp_path: Path) -> None:
+    tokenizer = SimpleNamespace(model_max_length=10**30)
+    for form, wanted in (("text", 512), ("messages", 2048)):
+        long, most = config(positions=8192), usual_length(form)
+        assert choose_max_length(tmp_path, long, tokenizer, None, most=most)[0] == wanted
+        assert choose_max_length(tmp_path, config(), tokenizer, None, most=most)[0] == 512
 
 
 def test_a_length_that_is_asked_for_is_taken_or_refused(tmp_path: Path) -> None:

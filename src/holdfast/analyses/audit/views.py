@@ -22,7 +22,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, IMAGE_TASKS
+from holdfast.data.chats.chat import form_of
 from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
@@ -234,7 +235,12 @@ def _tokenized(
                 "model.name=NAME"
             )
         from holdfast.models.loading.source import find_model
-        from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
+        from holdfast.models.loading.tokenizer import (
+            DEFAULT_MAX_LENGTH,
+            choose_max_length,
+            load_tokenizer,
+            usual_length,
+        )
         from holdfast.models.loading.weights import configuration
 
         name = model.name
@@ -242,7 +248,11 @@ def _tokenized(
             source = find_model(name, revision=model.revision, trust=model.trust_remote_code)
             tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=False)
             config = configuration(source, None, ())
-            limit = choose_max_length(source.folder, config, tokenizer, model.max_length)[0]
+            decoder = audit_rows.recipe.task in DECODER_TASKS
+            most = usual_length(form_of(audit_rows.table)) if decoder else DEFAULT_MAX_LENGTH
+            limit, _ = choose_max_length(
+                source.folder, config, tokenizer, model.max_length, most=most
+            )
         except (ModelError, AttributeError) as error:
             return [], f"the tokens of {name} cannot be counted: {error}"
     return [_count_tokens(rows, tokenizer, limit, name)], ""

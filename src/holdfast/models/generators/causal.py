@@ -164,7 +164,12 @@ def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> Loade
     tokenizer = load_tokenizer(source, trust, need_pad=False)
     with loading(source.name, "states no length that can be used"):
         length, reason = choose_max_length(
-            source.folder, config, tokenizer, options.max_length, options.prompt_places
+            source.folder,
+            config,
+            tokenizer,
+            options.max_length,
+            options.prompt_places,
+            options.most,
         )
     with record_decisions() as log:
         notify(*source.decisions)

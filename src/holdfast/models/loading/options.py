@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from holdfast.models.adapters.adapter import PROMPT_VECTORS
 from holdfast.models.adapters.quantize import QuantizeSpec
 from holdfast.models.base import AdapterSpec
+from holdfast.models.loading.tokenizer import DEFAULT_MAX_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,8 @@ class LoadOptions:
     """``revision`` is a branch, tag or commit of a hub model. ``trust_remote_code`` allows the code
     that a model's folder brings for its tokenizer to run, and loads a model that brings code for
     its layers into Transformers' own layers. ``max_length`` are the tokens that a text is cut to;
-    ``None`` chooses. ``dropout`` is one rate in [0, 1) for hidden states, attention and head;
-    ``None`` leaves the model's. ``seed`` is that of every weight that is new.
+    ``None`` chooses, at most ``most``. ``dropout`` is one rate in [0, 1) for hidden states,
+    attention and head; ``None`` leaves the model's. ``seed`` is that of every weight that is new.
 
     ``adapter`` is put on an encoder's backbone: only it, the own pooling and the head then learn. A
     generator gets its adapter later, and leaves places for a soft prompt. ``quantize`` and
@@ -30,6 +31,7 @@ class LoadOptions:
     adapter: AdapterSpec | None = None
     quantize: QuantizeSpec | None = None
     dtype: str = "float32"
+    most: int = DEFAULT_MAX_LENGTH
 
     @property
     def prompt_places(self) -> int:

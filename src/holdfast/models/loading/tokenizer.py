@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
 SETTING = "model.max_length"
-DEFAULT_MAX_LENGTH = 512
+DEFAULT_MAX_LENGTH, CHAT_MAX_LENGTH = 512, 2048
 # Tokenizers without a limit carry a huge number in its place.
 NO_LIMIT = 1_000_000
 MIN_LENGTH = 4  # two special tokens, and two of a text
@@ -132,18 +132,25 @@ def limit_inputs(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> No
     tokenizer.init_kwargs["model_input_names"] = list(names)
 
 
+def usual_length(form: str) -> int:
+    """The most tokens of a language model's row where none are requested: a chat that is cut can
+    lose its answer, while a plain text (``form`` is ``text``) goes on in the next block."""
+    return DEFAULT_MAX_LENGTH if form == "text" else CHAT_MAX_LENGTH
+
+
 def choose_max_length(
     folder: Path,
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     requested: int | None,
     reserved: int = 0,
+    most: int = DEFAULT_MAX_LENGTH,
 ) -> tuple[int, Decision]:
     """The number of tokens a text is cut to, special ones included, with the reason.
 
     The default is the smallest of the limits of model, tokenizer and a sentence-transformers
-    configuration, and at most 512. A requested number is used as it is. ``reserved`` positions are
-    not for the text (a soft prompt's).
+    configuration, and at most ``most``. A requested number is used as it is. ``reserved`` positions
+    are not for the text (a soft prompt's).
 
     Raises
     ------
@@ -166,7 +173,7 @@ def choose_max_length(
         f"the model has {positions} positions": positions,
         "its tokenizer states this limit": stated_limit(tokenizer.model_max_length),
         "its sentence-transformers configuration states this limit": stated_limit(trained),
-        f"longer texts cost much memory; {SETTING} takes up to {positions}": DEFAULT_MAX_LENGTH,
+        f"longer texts cost much memory; {SETTING} takes up to {positions}": most,
     }
     # Of equal limits the first, which is the model's own, gives the reason.
     because = min(limits, key=lambda reason: limits[reason])

@@ -22,6 +22,7 @@ from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.generators.causal import LoadedCausal, isolates_packed_examples, load_causal
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading.tokenizer import usual_length
 from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_size
 from holdfast.plan.defaults import model_size
@@ -79,7 +80,8 @@ def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
 
 def load(recipe: Recipe, table: Table) -> LoadedCausal:
     """Load the recipe's model, and its tokenizer with the rows' chat template."""
-    loaded = load_causal(recipe.model.name, load_options(recipe))
+    options = replace(load_options(recipe), most=usual_length(form_of(table)))
+    loaded = load_causal(recipe.model.name, options)
     reasons = (*loaded.decisions, *_template(loaded, table, recipe), *_packing(loaded, recipe))
     total, _ = count_parameters(loaded.network)
     return replace(loaded, decisions=reasons, defaults=f"{model_size(total)} decoder")
