@@ -122,6 +122,21 @@ def test_few_rows_are_contrasted_where_that_was_measured(
     assert complete.model.freeze == "words"
 
 
+@pytest.mark.parametrize(
+    ("rows", "epochs", "told"),
+    [(82, None, False), (82, 8.0, True), (2000, None, True)],
+    ids=["contrast alone", "contrast, then fine-tuning", "fine-tuning alone"],
+)
+def test_the_batch_size_of_fine_tuning_is_told_where_there_is_some(
+    rows: int, epochs: float | None, told: bool
+) -> None:
+    recipe = Recipe(task="text-classification").with_changes(train={"epochs": epochs})
+    complete, (decision, *_) = resolve_settings(recipe, 5_000_000, rows)
+    batches = {phase.name: phase.batch_size for phase in plan_phases(complete, 5_000_000, rows)}
+    assert ("finetune" in batches) is told
+    assert ("batch_size" in decision.chosen) is told
+
+
 def test_no_frozen_layer_is_a_choice_and_not_the_default() -> None:
     complete, _ = resolve_settings(
         Recipe(task="text-classification").with_changes(model={"freeze": 0}), 22_000_000, 82

@@ -282,10 +282,13 @@ def resolve_settings(
             "model": recipe.model.model_copy(update={"freeze": freeze}),
         }
     )
+    # Phases of methods have batches of their own; here they are the whole plan.
+    only_stages = parts_of(_enabled_methods(methods)).stages and not default.epochs
+    unused = ("epochs", "batch_size") if only_stages and "epochs" in filled else ()
     settings_phrase = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
-        if value is not None
+        if value is not None and key not in unused
     )
     classes_note = f" of {classes} classes" if default.classes else ""
     because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
