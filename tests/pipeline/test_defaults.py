@@ -124,8 +124,8 @@ def test_few_rows_are_contrasted_where_that_was_measured(
 
 @pytest.mark.parametrize(
     ("rows", "epochs", "told"),
-    [(82, None, False), (82, 8.0, True), (2000, None, True)],
-    ids=["contrast alone", "contrast, then fine-tuning", "fine-tuning alone"],
+    [(82, None, False), (82, 8.0, False), (82, 40.0, True), (2000, None, True)],
+    ids=["contrast alone", "fewer epochs of it", "contrast, then fine-tuning", "fine-tuning alone"],
 )
 def test_the_batch_size_of_fine_tuning_is_told_where_there_is_some(
     rows: int, epochs: float | None, told: bool

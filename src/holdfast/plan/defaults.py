@@ -282,9 +282,9 @@ def resolve_settings(
             "model": recipe.model.model_copy(update={"freeze": freeze}),
         }
     )
-    # Phases of methods have batches of their own; here they are the whole plan.
-    only_stages = parts_of(_enabled_methods(methods)).stages and not default.epochs
-    unused = ("epochs", "batch_size") if only_stages and "epochs" in filled else ()
+    # Phases of methods have batches of their own; they may be the whole plan.
+    only_stages = 0 < complete.train.epochs <= _stage_epochs(methods, rows)
+    unused = ("epochs", "batch_size") if only_stages else ()
     settings_phrase = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in filled.items()
@@ -357,12 +357,15 @@ def _head_setting(recipe: Recipe) -> str | None:
 
 def _epochs(default: Default, methods: Mapping[str, object], rows: int) -> float:
     """Epochs over the training rows in all phases together."""
+    of_stages = _stage_epochs(methods, rows)
+    return of_stages + (default.epochs or (0 if of_stages else EPOCHS_WITHOUT_CONTRAST))
+
+
+def _stage_epochs(methods: Mapping[str, object], rows: int) -> float:
+    """Epochs over the training rows in the phases before fine-tuning, rounded up, so that the
+    rounded number still covers every row drawn."""
     stages = parts_of(_enabled_methods(methods)).stages
-    if not stages:
-        return default.epochs or EPOCHS_WITHOUT_CONTRAST
-    drawn_rows = sum(stage.steps * stage.batch_size for stage in stages)
-    # Rounded up, so that the rounded number still covers every row drawn.
-    return math.ceil(1000 * drawn_rows / rows) / 1000 + default.epochs
+    return math.ceil(1000 * sum(stage.steps * stage.batch_size for stage in stages) / rows) / 1000
 
 
 def _resolve_methods(
