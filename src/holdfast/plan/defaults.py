@@ -283,7 +283,7 @@ def resolve_settings(
         }
     )
     # Phases of methods have batches of their own; they may be the whole plan.
-    only_stages = 0 < complete.train.epochs <= _stage_epochs(methods, rows)
+    only_stages = 0 < (complete.train.epochs or 0) <= _stage_epochs(methods, rows)
     unused = ("epochs", "batch_size") if only_stages else ()
     settings_phrase = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
