@@ -20,6 +20,7 @@ import os
 from typing import Any
 
 from cells import Cell, grid, run_command
+from claims import Claim, Lines, average, number, pick, table
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS
 
@@ -55,6 +56,9 @@ ARMS: dict[str, TaskArm] = {
     "TRL": _theirs(TRL, {}),
     "Unsloth": _theirs(UNSLOTH, {"warmup_steps": 5, "optim": "adamw_torch", "weight_decay": 0.01}),
 }
+FULL_ARMS = tuple(arm for arm in ARMS if arm.startswith("full"))
+# What Holdfast does where the recipe says nothing.
+DEFAULT_ARM = "lora 8 at 0.001"
 PRECISIONS = ("float32", "bfloat16")
 # The rate that the faults spoil.
 RATE, RANK = 1e-3, 16
@@ -89,6 +93,62 @@ def run_one(cell: Cell) -> dict[str, Any]:
     model = packaged_folder(SMOLLM2)
     parts = MAKERS[cell["data"]](model, SIZES[cell["part"]], cell["seed"])
     return run_task_arm(arm_of(cell), cell["data"], model, parts, seed=cell["seed"], threads=1)
+
+
+def finding(lines: Lines) -> str:
+    """The mean losses of the default plan, the best full one and the peers, over the sets that have
+    them all."""
+    plans = pick(lines, part="plans")
+    of_arm = {arm: {l["data"]: l for l in plans if l["arm"] == arm} for arm in ARMS}
+    full = [arm for arm in FULL_ARMS if of_arm[arm]]
+    shown = (DEFAULT_ARM, *full, "TRL", "Unsloth")
+    sets = [name for name in SETS if all(name in of_arm[arm] for arm in shown)]
+    if not sets or not full:
+        return ""
+
+    def mean(arm: str, name: str) -> float:
+        return sum(of_arm[arm][one][name] for one in sets) / len(sets)
+
+    best_full = min(full, key=lambda arm: mean(arm, "test_loss"))
+    told = "; ".join(
+        f"{words} {number(mean(arm, 'test_loss'), 3)} and {number(mean(arm, 'general_loss'), 3)}"
+        for words, arm in (
+            ("LoRA as by default", DEFAULT_ARM),
+            (f"all weights at the best of the learning rates ({best_full})", best_full),
+            ("TRL's LoRA", "TRL"),
+            ("Unsloth's", "Unsloth"),
+        )
+    )
+    return (
+        "Loss in nats on test rows and on general text after fine-tuning SmolLM2-135M on 100 rows, "
+        f"means of {len(sets)} set{'s' if len(sets) > 1 else ''}: {told}."
+    )
+
+
+COLUMNS = {
+    "Test loss": average("test_loss", digits=3, limits=False),
+    "General text": average("general_loss", digits=3, limits=False),
+    "Training, s": average("train_s", digits=0, limits=False),
+}
+CLAIM = Claim(
+    NAME,
+    "Other",
+    "Plans for language models",
+    (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2],
+    cells,
+    finding,
+    [
+        lambda lines: table({"arm": "Plan", "data": "Rows"}, COLUMNS, "Plans", part="plans")(lines),
+        lambda lines: table(
+            {"arm": "Precision", "data": "Rows"}, COLUMNS, "Precision", part="precision"
+        )(lines),
+        lambda lines: table(
+            {"fault": "Fault", "data": "Rows", "arm": "Policy"}, COLUMNS, "Faults", part="adapt"
+        )(lines),
+    ],
+    "One seed. The peers train in float32, as their arguments say.",
+    command="python benchmarks/language.py --part plans --jobs 2",
+)
 
 
 if __name__ == "__main__":
