@@ -52,7 +52,7 @@ def test_the_smallest_limit_wins_and_is_named(
 
 def test_a_chat_may_be_longer_than_a_block_of_plain_text(tmp_path: Path) -> None:
     tokenizer = SimpleNamespace(model_max_length=10**30)
-    for form, wanted in (("text", 512), ("messages", 2048)):
+    for form, wanted in (("text", 512), ("messages", 1024)):
         long, most = config(positions=8192), usual_length(form)
         assert choose_max_length(tmp_path, long, tokenizer, None, most=most)[0] == wanted
         assert choose_max_length(tmp_path, config(), tokenizer, None, most=most)[0] == 512

@@ -46,6 +46,8 @@ OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8
 LORA_SHARE, HALF = 0.02, 0.55
 # Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
+# The estimate can be a fifth too low, as backward passes need memory of their own.
+MARGIN = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,10 @@ def check_fit(
     *,
     acts: bool = False,
 ) -> tuple[MemoryEstimate, Decision, tuple[Finding, ...]]:
-    """The estimate, logged; a warning where it exceeds the available memory. For a network in
-    ``shards`` it is that of one process. ``acts``: whether a policy may go back in the run.
+    """The estimate, logged; a warning where ``MARGIN`` times it exceeds the available memory.
+
+    For a network in ``shards`` it is that of one process. ``acts``: whether a policy may go back in
+    the run.
 
     Raises
     ------
@@ -86,16 +90,17 @@ def check_fit(
         f"{need} MB; activations of {rows_in_memory(phases)} of the "
         f"longest rows, measured; the limit is {limit_found.description}",
     )
-    if need.total <= limit:
+    if MARGIN * need.total <= limit:
         return need, decision, ()
     reductions = possible_reductions(network, task, examples, phases, precision, need)
     if points:
         without = Reduction((f"{POLICY}={STOP}",), partial(_with_fewer_copies, mb=points))
         reductions = itertools.chain([without], reductions)
     remedy = _remedy(need, limit, reductions)
+    uncertain = ", and this estimate can be a fifth too low" if need.total <= limit else ""
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
-        f"available ({limit_found.description})"
+        f"available ({limit_found.description}){uncertain}"
     )
     if need.total - points > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
@@ -293,9 +298,11 @@ def quantizable_mb(network: Network) -> float:
 
 
 def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction]) -> str:
-    """The fewest changes that fit; among equally many, the least costly."""
+    """The fewest changes that fit, with ``MARGIN`` where any do; among equally many, the least
+    costly."""
     all_reductions = list(reductions)
-    for count in range(1, len(all_reductions) + 1):
+    counts = range(1, len(all_reductions) + 1)
+    for margin, count in itertools.product((MARGIN, 1.0), counts):
         for combination in itertools.combinations(all_reductions, count):
             names = [s.partition("=")[0] for change in combination for s in change.settings]
             # Two values for one setting.
@@ -304,7 +311,7 @@ def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction])
             smaller = need
             for change in combination:
                 smaller = change.apply(smaller)
-            if smaller.total <= limit:
+            if margin * smaller.total <= limit:
                 flags = " ".join(f"--set {s}" for change in combination for s in change.settings)
                 return f"It would fit (about {smaller.total:,.0f} MB) with {flags}."
     return "No setting makes it fit: use a smaller model, shorter texts or a larger machine."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
 SETTING = "model.max_length"
-DEFAULT_MAX_LENGTH, CHAT_MAX_LENGTH = 512, 2048
+DEFAULT_MAX_LENGTH, CHAT_MAX_LENGTH = 512, 1024
 # Tokenizers without a limit carry a huge number in its place.
 NO_LIMIT = 1_000_000
 MIN_LENGTH = 4  # two special tokens, and two of a text
