@@ -48,6 +48,15 @@ def test_the_table_of_histories(history, label: str, train: list, valid: list) -
             assert verdict.label == label, verdict.because
 
 
+def test_a_loss_above_its_lowest_is_not_still_falling(history) -> None:
+    """As of a language model after three epochs: of so few rows the rise is not significant."""
+    train, valid = [1.16, 0.56, 0.50, 0.48], [1.63, 1.364, 1.39, 1.416]
+    for seed in range(3):
+        seen = history(train, valid, n=40, noise=0.3, seed=seed)
+        assert judge(seen[:2]).label == "learning"
+        assert judge(seen).label == "inconclusive"
+
+
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)
 def test_every_verdict_is_one_sentence_with_evidence_and_a_confidence(
     history, label, train, valid

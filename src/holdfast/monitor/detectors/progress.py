@@ -17,10 +17,11 @@ from holdfast.stats.paired_tests import newcombe, paired_t
 
 def learning(history: History) -> Symptom | None:
     """``learning`` where the validation loss fell significantly, and by more than a negligible
-    amount, since three evaluations ago, and the raw loss has not risen meanwhile."""
+    amount, since three evaluations ago, is no more than such an amount above its lowest, and the
+    raw loss has not risen meanwhile."""
     if not history.has_validation or history.has_risen or not history.recent_change.high < 0:
         return None
-    if -history.recent_change.value < history.trifle:
+    if -history.recent_change.value < history.trifle or history.above_best.value > history.trifle:
         return None
     return Symptom(
         because=f"{history.loss_name} fell by {-history.recent_change.value:.3f} since step "
