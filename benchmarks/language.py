@@ -42,7 +42,7 @@ UNSLOTH = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "al
 
 def _ours(rate: float, rank: int | None) -> TaskArm:
     adapter = {"model.adapter.kind": "lora", "model.adapter.rank": rank} if rank else {}
-    return TaskArm("holdfast", {**SHARED, **adapter, "train.learning_rate": rate})
+    return TaskArm("fit", {**SHARED, **adapter, "train.learning_rate": rate})
 
 
 def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
@@ -85,7 +85,7 @@ def arm_of(cell: Cell) -> TaskArm:
         return ARMS[cell["arm"]]
     key = "train.precision" if cell["part"] == "precision" else "control.policy"
     fault = FAULTS[cell.get("fault", "none")]
-    return TaskArm("holdfast", {**_ours(RATE, RANK).settings, **fault, key: cell["arm"]})
+    return TaskArm("fit", {**_ours(RATE, RANK).settings, **fault, key: cell["arm"]})
 
 
 def run_one(cell: Cell) -> dict[str, Any]:

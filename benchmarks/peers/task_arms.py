@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from cells import processor
 
-from peers.arms import told_by_holdfast
+from peers.arms import told_by_holdfast, trials_in_words
 from peers.process import Ended, commit, run_process
 from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
 
@@ -46,9 +46,10 @@ TOLD = ("steps", "best_step", "precision", "verdict", "trials")
 
 @dataclass(frozen=True, slots=True)
 class TaskArm:
-    """``settings`` are recipe keys for Holdfast, the script's own for a peer."""
+    """``settings`` are recipe keys for Holdfast, the script's own for a peer. ``fit`` is Holdfast's
+    training alone."""
 
-    system: Literal["holdfast", "peer"]
+    system: Literal["holdfast", "fit", "peer"]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,7 +69,7 @@ def run_task_arm(
             "length": LENGTH,
         }
         (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
-        run = _holdfast if arm.system == "holdfast" else _peer
+        run = {"holdfast": _holdfast, "fit": _fit, "peer": _peer}[arm.system]
         ended, saved, found = run(arm, job, model, parts, folder, seed, threads)
         script = [sys.executable, str(HERE / "task_score.py"), str(folder), str(saved)]
         run_process(script, folder, threads)
@@ -104,6 +105,16 @@ def _holdfast(
             raise ValueError(f"Holdfast used {used} {side} rows of {given}: not the same rows")
     seconds = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return ended, folder / "run" / "model", {**_told(result), **seconds}
+
+
+def _fit(
+    arm: TaskArm, job: str, model: Path, parts: TaskParts, folder: Path, seed: int, threads: int
+) -> tuple[Ended, Path, dict[str, Any]]:
+    write_task_recipe(job, model, parts, folder, seed)
+    script = HERE / "task_fit_arm.py"
+    ended = run_process([sys.executable, str(script), str(folder)], folder, threads)
+    answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return ended, folder / "model", {**answer, "trials": trials_in_words(answer["trials"])}
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:
