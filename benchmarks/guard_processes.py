@@ -229,7 +229,7 @@ A `transformers.Trainer` on two processes (gloo) of one thread each. {STARTS} tr
 classifier, each in new processes; in every tenth, the guard is made to fail in the main process.
 One that took more than two minutes would count as hung. Time: MiniLM on {ROWS}
 questions of TREC, {EPOCHS} epochs in batches of {BATCH}, with `Guard(policy="off")`, which
-evaluates 20 times, and without.""",
+evaluates before the first step and after each epoch, and without.""",
     cells,
     finding,
     [_seconds],

@@ -57,7 +57,7 @@ UNSEEN = {"small": 200, SMOLLM2: 100}
 SEEN = {"small": 1000, SMOLLM2: 500}
 HIGH = {
     ("small", "full"): 2e-3,
-    ("small", "lora"): 1e-2,
+    ("small", "lora"): 4e-3,
     (SMOLLM2, "full"): 3e-4,
     (SMOLLM2, "lora"): 3e-3,
 }

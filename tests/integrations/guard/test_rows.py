@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import DataError
 from holdfast.plugins.trainers.rows import (
+    default_evaluations,
     evaluation_steps,
     held_out_positions,
     hold_out,
@@ -57,6 +58,24 @@ def test_the_probe_is_as_large_as_the_evaluation_rows_and_fixed() -> None:
     assert len(training_sample(1000, 80, 300, 3)) == 300
     assert len(training_sample(40, 80, None, 3)) == 40
     assert not np.array_equal(one, training_sample(1000, 80, None, 4))
+
+
+@pytest.mark.parametrize(
+    ("trained", "epochs", "evaluated", "wanted"),
+    [
+        # Ten evaluations of 300 rows forward are 1,000 rows trained: a tenth of 10,000.
+        (10_000, 1, 300, 10),
+        (10_000, 1, 3000, 3),
+        (100_000, 1, 300, 20),
+        (1200, 3, 200, 3),
+        (1200, 7.5, 200, 8),
+        (1200, 40, 200, 20),
+    ],
+)
+def test_evaluations_cost_a_tenth_of_the_training_or_are_few(
+    trained: float, epochs: float, evaluated: int, wanted: int
+) -> None:
+    assert default_evaluations(trained, epochs, evaluated) == wanted
 
 
 @pytest.mark.parametrize(("steps", "wanted"), [(1, 20), (7, 3), (100, 20), (3, 4)])

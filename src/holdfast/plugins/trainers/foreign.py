@@ -14,6 +14,8 @@ from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     import torch
+# By the guard itself, where the trainer never evaluates.
+MOST_EVALUATIONS = 20
 
 
 class UserCodeError(RuntimeError):
@@ -49,8 +51,9 @@ class ForeignRun:
     The module that learns, how its rows are measured, its known facts, where the trainer writes,
     and names for the report. ``log`` is the form of its log (see ``core.curves``), whose argument
     names remedies use where there are any. ``by_row`` says whether each row goes through the
-    trainer's own loss by itself. ``changes`` are the actions that the trainer allows
-    during training, by their class, ``rate`` its peak learning rate.
+    trainer's own loss by itself, ``evaluated_rows`` how many rows an evaluation measures.
+    ``changes`` are the actions that the trainer allows during training, by their class, ``rate``
+    its peak learning rate.
     """
 
     model: torch.nn.Module
@@ -61,6 +64,7 @@ class ForeignRun:
     name: str
     classes: tuple[str, ...] = ()
     rows_per_epoch: int = 0
+    evaluated_rows: int = 0
     by_row: bool = False
     log: str = ""
     changes: Mapping[type[Any], Callable[[Any], None]] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from holdfast.core.events import Advisor
 from holdfast.core.input_errors import defect_line
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
-from holdfast.plugins.trainers.foreign import UserCodeError
+from holdfast.plugins.trainers.foreign import MOST_EVALUATIONS, UserCodeError
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from holdfast.plugins.trainers.watch import TrainerRun
 
 PATIENCE = 10
-EVALUATIONS = 20
 FOLDER = "holdfast"
 # For a trainer that does not say its last step.
 UNKNOWN_END = 2**31
@@ -67,7 +66,8 @@ class Guard:
         in (0, 1); exact duplicates stay in one split. Without it such a trainer is refused.
     probe_rows : rows of the training sample; by default as many as there are evaluation rows, at
         least 50 and at most 500.
-    looks : number of evaluations by the guard itself, where the trainer has none.
+    looks : number of evaluations by the guard itself, where the trainer has none; by default as
+        many as cost a tenth of the training, at least 3 and one per epoch, at most 20.
     folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.
     seed : of the training sample and of held-out rows.
@@ -93,7 +93,7 @@ class Guard:
         patience: int | None = PATIENCE,
         hold_out: float | None = None,
         probe_rows: int | None = None,
-        looks: int = EVALUATIONS,
+        looks: int | None = None,
         folder: str | Path | None = None,
         seed: int = 0,
         advisor: Advisor | None = None,
@@ -291,7 +291,7 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
     """
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
-    interval = max(1, planned // EVALUATIONS)
+    interval = max(1, planned // MOST_EVALUATIONS)
     names = [Stop.__name__, *(action_type.__name__ for action_type in foreign_run.changes)]
     return ControlledPlan(
         evaluation_steps=(*range(0, planned, interval), planned),
@@ -303,7 +303,11 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
 
 
 def _check_arguments(
-    policy: Any, patience: int | None, probe_rows: int | None, looks: int, hold_out: float | None
+    policy: Any,
+    patience: int | None,
+    probe_rows: int | None,
+    looks: int | None,
+    hold_out: float | None,
 ) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
         remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."

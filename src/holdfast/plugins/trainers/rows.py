@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,17 +21,23 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
-from holdfast.plugins.trainers.foreign import user_code
+from holdfast.plugins.trainers.foreign import MOST_EVALUATIONS, user_code
 from holdfast.plugins.trainers.losses import NEXT_TOKENS, Formula, find_formula, losses_only
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
 from holdfast.quality.tokens import check_tokens, token_rows
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.training.plan import INFORMATIVE_PROBE_ROWS, MOST_PROBE_ROWS
+from holdfast.training.plan import (
+    EVALUATION_BUDGET,
+    FORWARD_SHARE,
+    INFORMATIVE_PROBE_ROWS,
+    MOST_PROBE_ROWS,
+)
 from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
 MIN_ROWS = 2
+LEAST_EVALUATIONS = 3
 # Characters that are compared, each read once before the first step: some seconds.
 MAX_COMPARED = 50_000_000
 # Values whose text is their full content.
@@ -44,6 +51,15 @@ def training_sample(train: int, valid: int, requested: int | None, seed: int) ->
     default = min(max(valid, INFORMATIVE_PROBE_ROWS), MOST_PROBE_ROWS)
     count = min(train, requested or default)
     return np.sort(generator(seed, "train_probe").permutation(train)[:count])
+
+
+def default_evaluations(trained: float, epochs: float, evaluated: int) -> int:
+    """How many evaluations the guard makes where nothing else says so, ``evaluated`` rows each,
+    in a run that trains on ``trained`` rows in ``epochs``: as many as cost a tenth of the training
+    (a forward row counts as a third of a training row), at least ``LEAST_EVALUATIONS`` and one per
+    epoch, at most ``MOST_EVALUATIONS``."""
+    affordable = math.floor(EVALUATION_BUDGET * trained / max(evaluated * FORWARD_SHARE, 1e-9))
+    return min(MOST_EVALUATIONS, max(affordable, LEAST_EVALUATIONS, math.ceil(epochs)))
 
 
 def evaluation_steps(steps: int, count: int) -> frozenset[int]:
@@ -243,6 +259,7 @@ class TrainerRows:
         self.train_rows = len(train_loader.dataset)
         self.formula: Formula | None = None
         sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
+        self.evaluated_rows = len(sample) + n_valid
         self._probe, self._valid = LoaderRows(train_loader, sample), LoaderRows(loader)
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))
         with (

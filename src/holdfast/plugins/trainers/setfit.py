@@ -47,6 +47,7 @@ def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> Foreig
         name=type(body).__name__,
         classes=rows.classes,
         rows_per_epoch=pairs,
+        evaluated_rows=rows.evaluated_rows,
         run_facts=RunFacts(
             classes=len(rows.classes),
             planned_steps=steps,
@@ -79,6 +80,8 @@ class EmbeddedRows:
         self._other_labels = np.searchsorted(self._values, other_labels)
         self._probe = training_sample(len(labels), len(other_labels), guard.probe_rows, guard.seed)
         self.head = _sklearn_head(self._model)
+        # In pairs of texts, as the trainer counts its rows.
+        self.evaluated_rows = (len(self.texts) + len(self._others)) // 2
 
     def __call__(self) -> tuple[Measurements, Measurements]:
         from sklearn.base import clone

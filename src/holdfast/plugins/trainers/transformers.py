@@ -35,7 +35,13 @@ from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, unsupported_setup
 from holdfast.plugins.trainers.processes import Follower, Processes, Told, lead_evaluation
-from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
+from holdfast.plugins.trainers.rows import (
+    TrainerRows,
+    default_evaluations,
+    evaluation_steps,
+    hold_out,
+    run_facts,
+)
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
 from holdfast.training.checkpoint import (
     UnsealedCheckpoint,
@@ -146,10 +152,10 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             partial(self._prepare, args, state, kwargs, trainer, checkpoint)
         )
         self._rows = foreign_run.rows_per_epoch
-        never_evaluates = _evaluation_strategy(args) == "no"
-        self._evaluation_steps = (
-            evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
-        )
+        self._evaluation_steps = frozenset()
+        if _evaluation_strategy(args) == "no":
+            count = self._guard.looks or _default_evaluations(args, state, foreign_run)
+            self._evaluation_steps = evaluation_steps(state.max_steps, count)
         if not self._processes.is_main:
             best = saved_state["best"] if saved_state is not None else {}
             # A loss of the trainer's own may gather figures from all processes.
@@ -385,9 +391,16 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
         name=str(getattr(model.config, "_name_or_path", "") or type(model).__name__),
         classes=rows.classes,
         rows_per_epoch=rows.train_rows,
+        evaluated_rows=rows.evaluated_rows,
         by_row=rows.formula is None,
         log=TRANSFORMERS,
     )
+
+
+def _default_evaluations(args: Any, state: Any, foreign_run: ForeignRun) -> int:
+    epochs = float(args.num_train_epochs if args.max_steps <= 0 else state.num_train_epochs)
+    trained = epochs * foreign_run.rows_per_epoch
+    return default_evaluations(trained, epochs, foreign_run.evaluated_rows)
 
 
 def _evaluation_strategy(args: Any) -> str:

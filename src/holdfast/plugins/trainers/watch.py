@@ -33,7 +33,7 @@ class GuardHandle(Protocol):
     policy: Any
     hold_out: float | None
     probe_rows: int | None
-    looks: int
+    looks: int | None
     seed: int
 
     def promise(self, decision: Decision) -> None: ...
