@@ -83,7 +83,7 @@ def seconds_after_training(
         "probes": probes * row_seconds,
         "evaluation": 0.0,
     }
-    generates = is_generative and recipe.generate.rows and recipe.model.adapter.kind != "prompt"
+    generates = is_generative and recipe.generate.rows and recipe.model.adapter.method != "prompt"
     if not generates and training_plan.watch is None:
         return parts
     prefill, token = _time_tokens(training_plan, network, device)

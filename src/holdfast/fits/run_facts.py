@@ -123,7 +123,7 @@ def judge_with_texts(fitted: FittedModel) -> FittedModel:
     training_plan, job, trained = fitted.training_plan, fitted.job, fitted.trained
     recipe = training_plan.recipe
     writes = recipe.task in GENERATIVE_TASKS and recipe.generate.rows
-    if not writes or recipe.model.adapter.kind == "prompt":
+    if not writes or recipe.model.adapter.method == "prompt":
         return fitted
     with stage("generating validation texts"):
         kept = next(one for one in trained.history if one.step == trained.best_step)
@@ -206,8 +206,8 @@ def check_settings(
     if methods and general_source is None and changed.task not in DECODER_TASKS:
         raise missing_rows_error(methods[0])
     adapter = changed.model.adapter
-    if network is not None and network.adapter is None and adapter.kind not in (None, "prompt"):
-        find_targets(home_of(network), adapter.kind, adapter.targets)
+    if network is not None and network.adapter is None and adapter.method not in (None, "prompt"):
+        find_targets(home_of(network), adapter.method, adapter.targets)
     return changed
 
 

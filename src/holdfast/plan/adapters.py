@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.records import Decision
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
 from holdfast.models.adapters.save import load_weights, saved_settings
 from holdfast.models.base import AdapterSpec, LoadedModel, Network
+from holdfast.models.layers import count_parameters
 from holdfast.models.loading.adapter_folder import adapter_folder
 from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
@@ -28,6 +31,9 @@ RATE_FACTORS = {
     "ia3": 50.0,
     "prompt": 100.0,
 }
+ADAPTER = "model.adapter.kind"
+# Language models of at least so many parameters have LoRA by default.
+LORA_PARAMETERS = 100_000_000
 # The loaders of these tasks support quantised weights.
 QUANTIZABLE_TASKS = tuple(sorted(GENERATIVE_TASKS))
 # Adapters that neither change nor read pretrained weights.
@@ -39,7 +45,7 @@ L = TypeVar("L", bound=LoadedModel)
 def adapter_spec(recipe: Recipe) -> AdapterSpec | None:
     """The adapter that the loader adds; ``None`` where the recipe has none."""
     part = recipe.model.adapter
-    return AdapterSpec(**part.model_dump()) if part.kind else None
+    return AdapterSpec(**part.model_dump()) if part.method else None
 
 
 def resolve_adapter(recipe: Recipe) -> Recipe:
@@ -66,6 +72,24 @@ def resolve_adapter(recipe: Recipe) -> Recipe:
     return recipe.with_changes(model={"adapter": {**stated.model_dump(), **changes}})
 
 
+def default_adapter(loaded: L, recipe: Recipe) -> tuple[L, Recipe]:
+    """The recipe with LoRA where it leaves the adapter open and the loaded model is a language
+    model of at least ``LORA_PARAMETERS``, and the model with that decision."""
+    total, _ = count_parameters(loaded.network)
+    chosen = recipe.model.adapter.kind is not None or recipe.model.freeze is not None
+    if recipe.task not in DECODER_TASKS or chosen or total < LORA_PARAMETERS:
+        return loaded, recipe
+    size = f"the default for a language model of {total:,} parameters"
+    if find_spec("peft") is None:
+        because = f"lora is {size}, and needs pip install 'holdfast[adapters]'"
+        decision = Decision(ADAPTER, "none", because, prominent=True)
+    else:
+        because = f"{size}; to train all of them: --set {ADAPTER}=none"
+        decision = Decision(ADAPTER, "lora", because)
+        recipe = recipe.with_changes(model={"adapter": {"kind": "lora"}})
+    return replace(loaded, decisions=(*loaded.decisions, decision)), recipe
+
+
 def resolve_quantize(recipe: Recipe) -> Recipe:
     """The recipe with the open settings of ``model.quantize`` filled in.
 
@@ -89,7 +113,7 @@ def resolve_quantize(recipe: Recipe) -> Recipe:
             model.quantize,
             f"Remove it; it is supported for {' and '.join(QUANTIZABLE_TASKS)}.",
         )
-    if model.adapter.kind is None:
+    if model.adapter.method is None:
         raise RecipeError(
             SETTING,
             "freezes the quantised weights, so without an adapter nothing would be trained",
@@ -119,7 +143,7 @@ def resolve_dtype(recipe: Recipe) -> Recipe:
             f"is not supported for {recipe.task}",
             f"It is supported for {' and '.join(QUANTIZABLE_TASKS)}.",
         )
-    elif model.adapter.kind not in HALF_PRECISION_ADAPTERS:
+    elif model.adapter.method not in HALF_PRECISION_ADAPTERS:
         rule = "only works on frozen weights: at this precision small updates are lost"
         fault = (
             rule,
@@ -186,5 +210,5 @@ def adapter_settings(network: Network) -> dict[str, Any]:
 
 def rate_factor(recipe: Recipe) -> float:
     """The learning rate of this recipe's weights as a multiple of that of full fine-tuning."""
-    adapter_kind = recipe.model.adapter.kind
+    adapter_kind = recipe.model.adapter.method
     return RATE_FACTORS[adapter_kind] if adapter_kind else 1.0

@@ -215,7 +215,7 @@ def against_folds(recipe: Recipe) -> list[str]:
     stated = {
         "train.epochs": recipe.train.epochs if passive else None,
         "train.max_steps": recipe.train.max_steps,
-        "model.adapter.kind": recipe.model.adapter.kind,
+        "model.adapter.kind": recipe.model.adapter.method,
         "model.freeze": recipe.model.freeze,
     }
     methods = [f"methods.{name}" for name in extra_methods(recipe)]
@@ -270,7 +270,7 @@ def resolve_settings(
     }
     filled = {key: value for key, value in defaults.items() if given[key] is None}
     default_freeze = "words" if model in (None, SENTENCE_ENCODER) else "none"
-    if recipe.model.adapter.kind:
+    if recipe.model.adapter.method:
         default_freeze = "none"
     freeze = default_freeze if recipe.model.freeze is None else recipe.model.freeze
     complete = recipe.model_copy(
@@ -490,7 +490,7 @@ def benchmarked_phases(
 ) -> tuple[Phase, ...] | None:
     """The phases of a recipe that leaves everything open, where a benchmark measured them, else
     ``None``."""
-    if not default_for(parameters, rows, model, classes).benchmarked or recipe.model.adapter.kind:
+    if not default_for(parameters, rows, model, classes).benchmarked or recipe.model.adapter.method:
         return None
     open_settings = dict.fromkeys(
         (

@@ -213,7 +213,7 @@ def probe_examples(examples: Examples, loaded: LoadedModel) -> Any:
 def _write_rows(prepared: PreparedData, needing: Sequence[str]) -> Table:
     """Rows that the model generates before training."""
     recipe, loaded = prepared.recipe, prepared.loaded
-    if recipe.model.adapter.kind == "prompt":
+    if recipe.model.adapter.method == "prompt":
         raise missing_rows_error(needing[0])
     replay = recipe.methods.get("replay")
     given = replay if isinstance(replay, Mapping) else {}

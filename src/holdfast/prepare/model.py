@@ -22,7 +22,13 @@ from holdfast.data.table import Splits, Table
 from holdfast.models.adapters.quantize import compute_in
 from holdfast.models.base import LoadedModel
 from holdfast.models.layers import count_parameters
-from holdfast.plan.adapters import resolve_adapter, resolve_dtype, resolve_quantize, with_adapter
+from holdfast.plan.adapters import (
+    default_adapter,
+    resolve_adapter,
+    resolve_dtype,
+    resolve_quantize,
+    with_adapter,
+)
 from holdfast.plan.control import resolve_policy
 from holdfast.plan.language import language_findings, sample_texts
 from holdfast.plan.task import resolve_task
@@ -110,7 +116,9 @@ def _prepare(
         recipe if label_type is None else recipe.with_changes(data={"label_kind": label_type})
     )
     refuse_static(recipe, label_type)
-    loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
+    loaded = with_layers(definition.load(recipe, rows), recipe)
+    loaded, recipe = default_adapter(loaded, recipe)
+    loaded = with_adapter(loaded, recipe)
     loaded = with_static(loaded, recipe, rows, learned, texts)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
@@ -250,8 +258,10 @@ def refuse_static(recipe: Recipe, label_type: str | None) -> None:
         fault = f"is not supported for {recipe.task}: it needs texts with one class each"
     elif label_type not in (None, "class"):
         fault = f"is not supported where data.label_kind is {label_type}: it needs one class a text"
-    elif model.adapter.kind is not None:
-        fault = f"trains all of its weights, so model.adapter.kind={model.adapter.kind} has no use"
+    elif model.adapter.method is not None:
+        fault = (
+            f"trains all of its weights, so model.adapter.kind={model.adapter.method} has no use"
+        )
     elif model.layers_kept != "spread":
         fault = (
             f"keeps no blocks of the encoder, so model.layers_kept={model.layers_kept} has no use"

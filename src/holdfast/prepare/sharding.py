@@ -176,7 +176,7 @@ def _check_recipe(recipe: Recipe) -> None:
             f"Set it to off; it is supported for {' and '.join(DECODER_TASKS)}.",
         )
     adapter, methods, policy = (
-        recipe.model.adapter.kind,
+        recipe.model.adapter.method,
         extra_methods(recipe),
         recipe.control.policy,
     )

@@ -265,9 +265,9 @@ class DataPart(Part):
 
 class AdapterPart(Part):
     """An adapter: a few new weights are trained in place of the pretrained ones. Without ``kind``
-    there is no adapter."""
+    a large language model has LoRA, and other models none; ``none`` is no adapter."""
 
-    kind: Literal["lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
+    kind: Literal["none", "lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
     rank: int | None = Field(default=None, ge=1, le=MAX_RANK)
     alpha: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -277,10 +277,15 @@ class AdapterPart(Part):
 
     @model_validator(mode="after")
     def _check_adapter_type(self) -> AdapterPart:
-        settings = self.model_dump(exclude_defaults=True)
-        if settings and self.kind is None:
+        settings = self.model_dump(exclude_defaults=True, exclude={"kind"})
+        if settings and self.method is None:
             raise ValueError(f"{next(iter(settings))} is set without model.adapter.kind")
         return self
+
+    @property
+    def method(self) -> str | None:
+        """The kind of adapter; ``None`` where there is none."""
+        return None if self.kind == "none" else self.kind
 
 
 class ModelPart(Part):

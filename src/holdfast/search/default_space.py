@@ -156,7 +156,7 @@ def _contrast(facts: SpaceFacts) -> Iterator[Dimension]:
 def _network(facts: SpaceFacts) -> Iterator[Dimension]:
     because = "the model's own is the default; none suits few updates, more suits many"
     yield _choice("model.dropout", (None, 0.0, 0.2), because)
-    if facts.layers >= MIN_LAYERS and facts.recipe.model.adapter.kind is None:
+    if facts.layers >= MIN_LAYERS and facts.recipe.model.adapter.method is None:
         because = f"lower learning rates keep what the lower of {facts.layers} layers learned"
         yield _choice("train.layer_decay", (1.0, 0.9, 0.75), because)
         usual = facts.default.model.freeze
@@ -173,14 +173,15 @@ def _network(facts: SpaceFacts) -> Iterator[Dimension]:
 
 
 def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
-    kind, when = facts.recipe.model.adapter.kind, None
-    if kind is None:
+    kind, when = facts.recipe.model.adapter.method, None
+    if facts.recipe.model.adapter.kind is None:
         if not facts.is_generative or facts.parameters < SMALL_PARAMETERS:
             return
         because = "all weights, or a low-rank update (LoRA), which learns less and forgets less"
-        yield _choice(ADAPTER_KIND, (None, "lora"), because)
+        usual = facts.default.model.adapter.method or "none"
+        yield _choice(ADAPTER_KIND, dict.fromkeys((usual, "none", "lora")), because)
         when = SettingCondition(ADAPTER_KIND, ("lora",))
-    if kind is None or kind in ADAPTER_KEYS["model.adapter.rank"]:
+    if when is not None or kind in ADAPTER_KEYS["model.adapter.rank"]:
         because = "16 is usual; a higher rank lets an adapter learn more"
         yield Dimension("model.adapter.rank", "whole", 2, 64, log=True, when=when, because=because)
 

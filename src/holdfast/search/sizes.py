@@ -74,7 +74,7 @@ def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
     """
     adapter = context.recipe.model.adapter
     network = context.prepared({}).loaded.network
-    if adapter.kind is not None and not adapter.merge:
+    if adapter.method is not None and not adapter.merge:
         return _rank_sizes(network)
     blocks = depth_of(network)
     if blocks < 2:

@@ -315,9 +315,9 @@ def _check_values(dimension: Dimension, recipe: Recipe) -> None:
             if (
                 dimension.key in ADAPTER_KEYS
                 and ADAPTER_KIND not in condition
-                and recipe.model.adapter.kind is None
+                and recipe.model.adapter.method is None
             ):
-                remedy = f"Set {ADAPTER_KIND}=lora, or search it: {{choices: [null, lora]}}."
+                remedy = f"Set {ADAPTER_KIND}=lora, or search it: {{choices: [none, lora]}}."
             shown_value = format_value(value) if shown_value is None else shown_value
             raise RecipeError(
                 f"search space: {dimension.key}", rule_text, shown_value, remedy

@@ -180,7 +180,10 @@ def _check_recipe(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
         ),
         "data.valid": (data.valid, "validation tasks come from the source"),
         "data.mix": (data.mix, "all tasks come from one source, separated by a column"),
-        "model.adapter.kind": (recipe.model.adapter.kind, "the learned base model is a full model"),
+        "model.adapter.kind": (
+            recipe.model.adapter.method,
+            "the learned base model is a full model",
+        ),
         "methods": (recipe.methods or None, "methods of ordinary fits do not apply"),
         "enrich": (recipe.enrich or None, "rows are not augmented"),
     }

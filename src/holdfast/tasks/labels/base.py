@@ -115,7 +115,7 @@ def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
     """The loaded model with the unit of its numbers and the defaults for such a model."""
     total, _ = count_parameters(loaded.network)
     # As for classes: an encoder's word embeddings stay pretrained, unless an adapter freezes more.
-    words = recipe.model.freeze is None and recipe.model.adapter.kind is None
+    words = recipe.model.freeze is None and recipe.model.adapter.method is None
     return LoadedText(
         loaded.network,
         loaded.tokenizer,

@@ -113,7 +113,7 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
     if not recipe.train.pack:
         return ()
-    if recipe.model.adapter.kind == "prompt":
+    if recipe.model.adapter.method == "prompt":
         raise RecipeError(
             "train.pack",
             "cannot be used with prompt tuning, whose tokens precede every line",
@@ -156,7 +156,7 @@ def choose_samples(
     loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples:
     """The rows for which texts are generated during training, or after it."""
-    if recipe.model.adapter.kind == "prompt":
+    if recipe.model.adapter.method == "prompt":
         raise RecipeError(
             "train.metric",
             (

@@ -99,7 +99,7 @@ def load(recipe: Recipe, table: Table) -> LoadedClassifier:
     loaded = load_tagger(model.name, table.names, load_options(recipe))
     total, _ = count_parameters(loaded.network)
     # As for classes: an encoder's word embeddings stay pretrained, unless an adapter freezes more.
-    words = model.freeze is None and model.adapter.kind is None
+    words = model.freeze is None and model.adapter.method is None
     settings = {"freeze": "words"} if words else {}
     return replace(loaded, settings=settings, defaults=f"{model_size(total)} encoder")
 

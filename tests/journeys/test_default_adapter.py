@@ -1,0 +1,94 @@
+"""A large language model has LoRA where the recipe leaves the adapter open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.pipeline.main import train
+from holdfast.plan import adapters
+from holdfast.recipe import Recipe, override, read_recipe
+
+SETTINGS = [
+    "task=causal-lm",
+    "data.template=chatml",
+    "train.threads=1",
+    "train.precision=float32",
+    "train.matmul=default",
+    "train.max_steps=2",
+    "generate.rows=0",
+]
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("chats") / "chats.jsonl"
+    turns = (("user", "say {}"), ("assistant", "the film was {}"))
+    rows = (
+        {"messages": [{"role": role, "content": text.format(i)} for role, text in turns]}
+        for i in range(30)
+    )
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture
+def recipe(chats: Path, merging_llama: Path) -> Recipe:
+    return override(Recipe(), [*SETTINGS, f"data.path={chats}", f"model.name={merging_llama}"])
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "LORA_PARAMETERS", 1000)
+
+
+def chosen(result: dict[str, Any]) -> str | None:
+    found = [one for one in result["decisions"] if one["what"] == "model.adapter.kind"]
+    return found[0]["chosen"] if found else None
+
+
+def test_a_small_model_trains_all_its_weights(recipe: Recipe, tmp_path: Path) -> None:
+    result = train(recipe, tmp_path / "run")
+    assert chosen(result) is None
+    assert result["model_facts"]["trainable"] == result["model_facts"]["parameters"]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_one_trains_lora_at_its_rate_and_its_recipe_says_so(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    result = train(recipe, tmp_path / "run")
+    assert chosen(result) == "lora"
+    facts = result["model_facts"]
+    assert facts["trainable"] < facts["parameters"]
+    full = train(override(recipe, ["model.adapter.kind=none"]), tmp_path / "full")
+    assert chosen(full) is None
+    rates = [one["settings"]["train"]["learning_rate"] for one in (result, full)]
+    assert rates[0] == pytest.approx(10 * rates[1])
+    assert full["model_facts"]["trainable"] == full["model_facts"]["parameters"]
+    # What is written repeats each, whatever a later default is.
+    kinds = [
+        read_recipe(tmp_path / name / "recipe.yaml").model.adapter.kind for name in ("run", "full")
+    ]
+    assert kinds == ["lora", "none"]
+
+
+@pytest.mark.usefixtures("large")
+def test_frozen_layers_are_a_choice_too(recipe: Recipe, tmp_path: Path) -> None:
+    result = train(override(recipe, ["model.freeze=0.5"]), tmp_path / "run")
+    assert chosen(result) is None
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+
+
+@pytest.mark.usefixtures("large")
+def test_without_peft_all_weights_are_trained_and_it_says_why(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "find_spec", lambda name: None)
+    result = train(recipe, tmp_path / "run")
+    (told,) = (one for one in result["decisions"] if one["what"] == "model.adapter.kind")
+    assert told["chosen"] == "none"
+    assert "pip install 'holdfast[adapters]'" in told["because"]
