@@ -100,6 +100,11 @@ class Claim:
         return self.command or f"python benchmarks/{self.name}.py"
 
 
+def described(about: str | None) -> str:
+    """What a benchmark says of its method: its docstring without the title and the commands."""
+    return (about or "").partition("\n\n")[2].partition("\n\n")[2]
+
+
 def stored_lines(claim: Claim) -> tuple[list[dict[str, Any]], int]:
     """The lines of the claim's planned cells, cell and result in one, in the order planned; and
     the number of planned cells. Of one cell the last line counts."""

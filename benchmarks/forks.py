@@ -23,7 +23,7 @@ from cells import Cell, run_command
 from claims import Claim, Line, Lines, interval, mean_interval, number, pick
 from enrich_pictures import prepared_images
 from label_weights import with_wrong_labels
-from peers.arms import trials_in_words
+from peers.arms import steps_and_trials
 from peers.process import commit
 from peers.rows import Parts, labelled_counts
 from peers.sets import parts_of
@@ -32,7 +32,6 @@ from peers.tables import markdown
 from repairs import FAULTS, IMAGE_FAULTS, IMAGE_PLAN, IMAGES, NONE, WRONG, with_skewed_classes
 
 from holdfast.control.policy import Policy, Remedy
-from holdfast.control.record import control_block
 from holdfast.control.sight import Sight
 from holdfast.core.actions import (
     Action,
@@ -305,15 +304,6 @@ def run_one(cell: Cell) -> dict[str, Any]:
     trained = fit(job)
     at_fork = next(one for one in scorer.run.guard.snapshots if one.step == explorer.step)
     same = np.array_equal(at_fork.valid_logits, explorer.logits)
-    control = control_block(
-        "adapt",
-        trained.history,
-        controller,
-        None,
-        last_step=trained.last_step,
-        planned_steps=None,
-        seed=cell["seed"],
-    )
     right = {**explorer.right, ADAPT: scorer.score()}
     return {
         **{name: np.packbits(one).tobytes().hex() for name, one in right.items()},
@@ -321,7 +311,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
         "step": explorer.step,
         "planned_steps": plan.plan.steps,
         "verdict": explorer.verdict,
-        "trials": trials_in_words(control["trials"]),
+        "trials": steps_and_trials("adapt", trained, controller, cell["seed"])["trials"],
         "same_at_fork": same,
         "commit": commit(),
     }

@@ -254,9 +254,14 @@ def labels(lines: Lines) -> str:
 
 def wrong_ones(lines: Lines) -> str:
     wrong = [f"- {_words((line, line))}" for line in counted(lines) if not line["right"]]
-    aside = Counter((l["group"], truth_of(l)) for l in lines if not _counts((l, l)))
+    return remarks(wrong, [(l["group"], truth_of(l)) for l in lines if not _counts((l, l))])
+
+
+def remarks(wrong: Sequence[str], aside: Sequence[tuple[str, str]]) -> str:
+    """What a page says below its tables: the wrong verdicts, an item each, and the runs that were
+    left out, by what they were meant to be and what they truly are."""
     told = ", ".join(
-        f"{n} meant as {group} and truly {truth}" for (group, truth), n in aside.items()
+        f"{n} meant as {group} and truly {truth}" for (group, truth), n in Counter(aside).items()
     )
     return "\n\n".join(
         [

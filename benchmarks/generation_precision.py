@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, average, share, table
+from claims import Claim, Line, Lines, average, described, share, table
 from peers.task_rows import MAKERS
 
 from holdfast.core.packaged_models import SMOLLM2
@@ -106,7 +106,7 @@ CLAIM = Claim(
     NAME,
     "Speed and memory",
     "Generated texts by precision and batch size",
-    (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2],
+    described(__doc__),
     cells,
     finding,
     [

@@ -20,8 +20,8 @@ import os
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Lines, average, number, pick, table
-from peers.task_arms import TaskArm, run_task_arm
+from claims import Claim, Lines, average, described, number, pick, table
+from peers.task_arms import TaskArm, adapter_settings, run_task_arm
 from peers.task_rows import MAKERS
 
 from holdfast.core.packaged_models import SMOLLM2
@@ -41,8 +41,7 @@ UNSLOTH = {"r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "target_modules": "al
 
 
 def _ours(rate: float, rank: int | None) -> TaskArm:
-    adapter = {"model.adapter.kind": "lora", "model.adapter.rank": rank} if rank else {}
-    return TaskArm("fit", {**SHARED, **adapter, "train.learning_rate": rate})
+    return TaskArm("fit", {**SHARED, **adapter_settings(rank), "train.learning_rate": rate})
 
 
 def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
@@ -134,7 +133,7 @@ CLAIM = Claim(
     NAME,
     "Other",
     "Plans for language models",
-    (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2],
+    described(__doc__),
     cells,
     finding,
     [

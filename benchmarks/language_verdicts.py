@@ -27,15 +27,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, average, runs, share, table
+from claims import Claim, Line, Lines, average, described, runs, share, table
+from fresh_verdicts import labels, remarks
 from make_base_models import cache_folder
-from peers.task_arms import write_task_recipe
+from peers.task_arms import adapter_settings, write_task_recipe
 from peers.task_rows import MAKERS
 from recorded.runs import watched
 from verdict_parts.fresh_truth import ACCUSED, NAMED
@@ -98,8 +98,7 @@ def settings(cell: Cell) -> tuple[tuple[int, int, int], list[str]]:
     }
     if overfits:
         plan |= {"train.schedule": "constant", "train.weight_decay": 0}
-    if cell["method"] == "lora":
-        plan |= {"model.adapter.kind": "lora", "model.adapter.rank": 16}
+    plan |= adapter_settings(16 if cell["method"] == "lora" else None)
     return (train, valid, UNSEEN[model]), [f"{key}={value}" for key, value in plan.items()]
 
 
@@ -182,11 +181,6 @@ def correct(lines: Lines) -> str:
     return share(sum(is_right(line) for line in lines), len(lines))
 
 
-def labels(lines: Lines) -> str:
-    found = Counter(line["label"] for line in lines)
-    return ", ".join(f"{label} {n}" for label, n in found.most_common())
-
-
 def finding(lines: Lines) -> str:
     sound, all_sound = rights(lines, "sound")
     best = sum(keeps_the_best(line) for line in lines)
@@ -209,24 +203,14 @@ def wrong_ones(lines: Lines) -> str:
         for line in counted(lines)
         if not is_right(line)
     ]
-    aside = Counter((line["group"], truth_of(line)) for line in lines)
-    told = ", ".join(
-        f"{n} meant as {group} and truly {truth}"
-        for (group, truth), n in aside.items()
-        if group != truth
-    )
-    parts = [
-        "\n".join(["Wrong verdicts:", "", *wrong]) if wrong else "",
-        f"Left out of the table, whatever their verdict: {told}." if told else "",
-    ]
-    return "\n\n".join(part for part in parts if part)
+    return remarks(wrong, [(l["group"], truth_of(l)) for l in lines if l["group"] != truth_of(l)])
 
 
 CLAIM = Claim(
     NAME,
     "Verdicts",
     "Verdicts on language models",
-    (__doc__ or "").partition("\n\n")[2].partition("\n\n")[2],
+    described(__doc__),
     cells,
     finding,
     [

@@ -24,12 +24,11 @@ from cells import Cell, grid, run_command
 from claims import Claim, Line, Lines, average, number, paired, pick
 from enrich_pictures import prepared_images
 from label_weights import with_faultless, with_wrong_labels
-from peers.arms import Arm, run_arm, trials_in_words
+from peers.arms import Arm, run_arm, steps_and_trials
 from peers.rows import Parts
 from peers.sets import FRESH_SETS
 from peers.tables import markdown, matched
 
-from holdfast.control.record import control_block
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
 from holdfast.stats.paired_tests import Difference, paired_t
@@ -139,22 +138,12 @@ def run_images(cell: Cell) -> dict[str, Any]:
     cpu_s = time.process_time() - before
     _, logits = fitted.measure(prepared.examples, test)
     right = logits.argmax(axis=1) == np.asarray(prepared.examples.labels)[test]
-    control = control_block(
-        cell["arm"],
-        fitted.trained.history,
-        fitted.job.advisor,
-        None,
-        last_step=fitted.trained.last_step,
-        planned_steps=None,
-        seed=cell["seed"],
-    )
     return {
         "accuracy": float(right.mean()),
         "cpu_s": round(cpu_s, 1),
-        "steps": control["steps"],
+        **steps_and_trials(cell["arm"], fitted.trained, fitted.job.advisor, cell["seed"]),
         "best_step": fitted.trained.best_step,
         "verdict": fitted.trained.verdict.label,
-        "trials": trials_in_words(control["trials"]),
         "right": np.packbits(right).tobytes().hex(),
     }
 

@@ -121,7 +121,7 @@ def run(cell: Cell, model: Path, work: Path) -> Result:
     if not (out / "report.html").exists():
         settings = [f"data.path={path}", f"model.name={model}"]
         settings += [f"train.{name}={cell[name]}" for name in ("epochs", "learning_rate")]
-        settings.append("train.batch_size=4")
+        settings += ["train.batch_size=4", "model.adapter.kind=none"]
         train(override(Recipe(), settings), out, resume=(out / "checkpoints").exists())
     result = json.loads((out / "result.json").read_text("utf-8"))
     split = parquet.read_table(out / "splits.parquet").to_pylist()

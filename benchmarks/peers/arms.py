@@ -149,6 +149,22 @@ def _control(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def steps_and_trials(policy: str, trained: Any, advisor: object, seed: int) -> dict[str, Any]:
+    """The updates of a fit in all its branches (``steps``), and its ``trials`` as words."""
+    from holdfast.control.record import control_block
+
+    control = control_block(
+        policy,
+        trained.history,
+        advisor,
+        None,
+        last_step=trained.last_step,
+        planned_steps=None,
+        seed=seed,
+    )
+    return {"steps": control["steps"], "trials": trials_in_words(control["trials"])}
+
+
 def trials_in_words(trials: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(f"{one['name']}: {'kept' if one['kept'] else 'undone'}" for one in trials)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from cells import processor
 
-from peers.arms import told_by_holdfast, trials_in_words
+from peers.arms import told_by_holdfast
 from peers.process import Ended, commit, run_process
 from peers.task_rows import LENGTH, SIDES, TARGET_LENGTH, TaskParts, write_lines
 
@@ -51,6 +51,14 @@ class TaskArm:
 
     system: Literal["holdfast", "fit", "peer"]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def adapter_settings(rank: int | None) -> dict[str, Any]:
+    """Recipe keys for LoRA of this rank; without one for all weights, which is no default for a
+    large language model."""
+    if rank is None:
+        return {"model.adapter.kind": "none"}
+    return {"model.adapter.kind": "lora", "model.adapter.rank": rank}
 
 
 def run_task_arm(
@@ -114,7 +122,7 @@ def _fit(
     script = HERE / "task_fit_arm.py"
     ended = run_process([sys.executable, str(script), str(folder)], folder, threads)
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-    return ended, folder / "model", {**answer, "trials": trials_in_words(answer["trials"])}
+    return ended, folder / "model", answer
 
 
 def _told(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.chats import write_chats
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.generators.causal import load_saved_causal
@@ -33,31 +34,17 @@ FIRST = ["model.adapter.kind=lora", "model.adapter.rank=4", "train.learning_rate
 STEPS = ["train.max_steps=3"]
 
 
-def chats(path: Path, start: int) -> Path:
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": f"say {i} and {i % 7}"},
-                {"role": "assistant", "content": f"the film was {i}"},
-            ]
-        }
-        for i in range(start, start + 30)
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return path
-
-
 @pytest.fixture(scope="module")
 def first(merging_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of a run with an adapter."""
     folder = tmp_path_factory.mktemp("first")
-    data = [f"data.path={chats(folder / 'first.jsonl', 0)}", f"model.name={merging_llama}"]
+    data = [f"data.path={write_chats(folder / 'first.jsonl')}", f"model.name={merging_llama}"]
     train(override(Recipe(), [*SETTINGS, *FIRST, *STEPS, *data]), folder / "run")
     return folder / "run" / "model"
 
 
 def recipe_of(folder: Path, tmp_path: Path, *more: str) -> Recipe:
-    data = [f"data.path={chats(tmp_path / 'more.jsonl', 100)}", f"model.name={folder}"]
+    data = [f"data.path={write_chats(tmp_path / 'more.jsonl', 100)}", f"model.name={folder}"]
     return override(Recipe(), [*SETTINGS, *data, *more])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.chats import write_chats
 
 from holdfast.pipeline.main import train
 from holdfast.plan import adapters
@@ -23,20 +23,9 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("chats") / "chats.jsonl"
-    turns = (("user", "say {}"), ("assistant", "the film was {}"))
-    rows = (
-        {"messages": [{"role": role, "content": text.format(i)} for role, text in turns]}
-        for i in range(30)
-    )
-    path.write_text("\n".join(map(json.dumps, rows)))
-    return path
-
-
 @pytest.fixture
-def recipe(chats: Path, merging_llama: Path) -> Recipe:
+def recipe(merging_llama: Path, tmp_path: Path) -> Recipe:
+    chats = write_chats(tmp_path / "chats.jsonl")
     return override(Recipe(), [*SETTINGS, f"data.path={chats}", f"model.name={merging_llama}"])
 
 

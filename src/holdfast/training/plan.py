@@ -206,13 +206,19 @@ def steps_for(epochs: float, rows: int, rows_per_step: int) -> int:
     return max(1, math.floor(epochs * math.ceil(rows / rows_per_step) + 1e-9))
 
 
+def affordable_evaluations(trained: float, evaluated: int) -> int:
+    """How many evaluations of ``evaluated`` rows cost a tenth of the training on ``trained`` rows,
+    where a forward row counts as a third of a training row."""
+    return math.floor(EVALUATION_BUDGET * trained / max(evaluated * FORWARD_SHARE, 1e-9))
+
+
 def evaluation_points(
     phases: tuple[Phase, ...], train_rows: int, valid_rows: int, requested: int, extra_rows: int = 0
 ) -> tuple[tuple[int, ...], int, str]:
     """The evaluation points, the number of rows of the training sample, and the reason.
 
     There are about ``requested`` points, fewer where they would cost more than a tenth of the
-    training's work (a forward row counts as a third of a training row). First the training sample
+    training's work (``affordable_evaluations``). First the training sample
     shrinks, not below 100 rows or the size of the validation set. Then points are removed, not
     below one per epoch plus step 0, as far as that is no more than requested. The features of all
     training rows count too in a phase that refits its head, and so do the rows ``extra_rows`` that
@@ -234,8 +240,7 @@ def evaluation_points(
     least_points = 1 + sum(min_per_phase)
 
     def points_within_budget(probe_rows: int) -> int:
-        cost = (probe_rows + valid_rows + extra_rows_per_point) * FORWARD_SHARE
-        return math.floor(EVALUATION_BUDGET * work / max(cost, 1e-9))
+        return affordable_evaluations(work, probe_rows + valid_rows + extra_rows_per_point)
 
     least_probe = min(probe, max(LEAST_PROBE_ROWS, 0), max(valid_rows, 1))
     if points_within_budget(probe) < requested + 1:

@@ -236,7 +236,6 @@ def _tokenized(
             )
         from holdfast.models.loading.source import find_model
         from holdfast.models.loading.tokenizer import (
-            DEFAULT_MAX_LENGTH,
             choose_max_length,
             load_tokenizer,
             usual_length,
@@ -249,7 +248,7 @@ def _tokenized(
             tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=False)
             config = configuration(source, None, ())
             decoder = audit_rows.recipe.task in DECODER_TASKS
-            most = usual_length(form_of(audit_rows.table)) if decoder else DEFAULT_MAX_LENGTH
+            most = usual_length(form_of(audit_rows.table) if decoder else "text")
             limit, _ = choose_max_length(
                 source.folder, config, tokenizer, model.max_length, most=most
             )

@@ -14,6 +14,7 @@ from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     import torch
+
 # By the guard itself, where the trainer never evaluates.
 MOST_EVALUATIONS = 20
 

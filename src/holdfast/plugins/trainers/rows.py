@@ -27,12 +27,7 @@ from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
 from holdfast.quality.tokens import check_tokens, token_rows
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.training.plan import (
-    EVALUATION_BUDGET,
-    FORWARD_SHARE,
-    INFORMATIVE_PROBE_ROWS,
-    MOST_PROBE_ROWS,
-)
+from holdfast.training.plan import INFORMATIVE_PROBE_ROWS, MOST_PROBE_ROWS, affordable_evaluations
 from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
@@ -55,10 +50,9 @@ def training_sample(train: int, valid: int, requested: int | None, seed: int) ->
 
 def default_evaluations(trained: float, epochs: float, evaluated: int) -> int:
     """How many evaluations the guard makes where nothing else says so, ``evaluated`` rows each,
-    in a run that trains on ``trained`` rows in ``epochs``: as many as cost a tenth of the training
-    (a forward row counts as a third of a training row), at least ``LEAST_EVALUATIONS`` and one per
-    epoch, at most ``MOST_EVALUATIONS``."""
-    affordable = math.floor(EVALUATION_BUDGET * trained / max(evaluated * FORWARD_SHARE, 1e-9))
+    in a run that trains on ``trained`` rows in ``epochs``: as many as cost a tenth of the training,
+    at least ``LEAST_EVALUATIONS`` and one per epoch, at most ``MOST_EVALUATIONS``."""
+    affordable = affordable_evaluations(trained, evaluated)
     return min(MOST_EVALUATIONS, max(affordable, LEAST_EVALUATIONS, math.ceil(epochs)))
 
 
