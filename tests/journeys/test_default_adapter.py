@@ -81,3 +81,15 @@ def test_without_peft_all_weights_are_trained_and_it_says_why(
     (told,) = (one for one in result["decisions"] if one["what"] == "model.adapter.kind")
     assert told["chosen"] == "none"
     assert "pip install 'holdfast[adapters]'" in told["because"]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_learning_rate_for_all_weights_is_told_to_be_low_for_lora(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    rated = override(recipe, ["train.learning_rate=2e-5"])
+    warned = train(rated, tmp_path / "run")["data"]["findings"]
+    (told,) = (one for one in warned if one["check"] == "unusual_setting")
+    assert "for lora on a small decoder model" in told["because"]
+    full = train(override(rated, ["model.adapter.kind=none"]), tmp_path / "full")
+    assert not [one for one in full["data"]["findings"] if one["check"] == "unusual_setting"]

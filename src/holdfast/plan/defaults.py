@@ -627,6 +627,8 @@ def unusual_settings(
     if low <= rate <= high:
         return ()
     direction = "above" if rate > high else "below"
+    adapter = recipe.model.adapter.method
+    trained = f"{adapter} on a {model_type} model" if adapter else f"a {model_type} model"
     return (
         Finding(
             "unusual_setting",
@@ -635,7 +637,7 @@ def unusual_settings(
             1,
             (),
             f"train.learning_rate {rate:g} is {direction} the usual range {low:g} to {high:g} "
-            f"for a {model_type} model",
+            f"for {trained}",
             f"Remove train.learning_rate, or set it between {low:g} and {high:g}.",
         ),
     )
