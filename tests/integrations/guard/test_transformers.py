@@ -31,6 +31,7 @@ from holdfast.core.actions import (
 )
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
+from holdfast.plugins.trainers import guard as guard_module
 from holdfast.plugins.trainers.transformers import MARK, STATE_FILE, _refuse, read_state
 from holdfast.training.checkpoint import write_sealed
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
@@ -524,6 +525,28 @@ def test_a_policy_changes_what_the_trainer_lets_it_change(trainer: Any, lines: l
     assert {group["weight_decay"] for group in groups} <= {0.003, 0.0}
     told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
     assert "ScaleLearningRate" in told
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"eval_strategy": "no", "max_steps": 9},
+        {"eval_strategy": "steps", "eval_steps": 0.25, "max_steps": 9},
+        {"eval_strategy": "epoch", "num_train_epochs": 2},
+    ],
+)
+def test_a_policy_is_told_when_the_run_is_evaluated(
+    trainer: Any, lines: list[str], monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]
+) -> None:
+    plans: list[Any] = []
+    told_of = guard_module.run_course_of
+    monkeypatch.setattr(
+        guard_module, "run_course_of", lambda run: plans.append(told_of(run)) or plans[-1]
+    )
+    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    trainer(guard.callback(), **plan).train()
+    (told,) = plans
+    assert told.evaluation_steps == tuple(one.step for one in guard.history)
 
 
 def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:

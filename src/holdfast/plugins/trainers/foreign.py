@@ -54,7 +54,8 @@ class ForeignRun:
     names remedies use where there are any. ``by_row`` says whether each row goes through the
     trainer's own loss by itself, ``evaluated_rows`` how many rows an evaluation measures.
     ``changes`` are the actions that the trainer allows during training, by their class, ``rate``
-    its peak learning rate.
+    its peak learning rate, ``evaluation_steps`` when it is evaluated during training, ascending,
+    where that is known.
     """
 
     model: torch.nn.Module
@@ -70,3 +71,4 @@ class ForeignRun:
     log: str = ""
     changes: Mapping[type[Any], Callable[[Any], None]] = field(default_factory=dict)
     rate: float | None = None
+    evaluation_steps: tuple[int, ...] = ()

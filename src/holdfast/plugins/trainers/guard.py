@@ -292,9 +292,10 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
     parameters = sum(p.numel() for p in foreign_run.model.parameters())
     planned = foreign_run.run_facts.planned_steps or UNKNOWN_END
     interval = max(1, planned // MOST_EVALUATIONS)
+    known = foreign_run.evaluation_steps or range(interval, planned, interval)
     names = [Stop.__name__, *(action_type.__name__ for action_type in foreign_run.changes)]
     return ControlledPlan(
-        evaluation_steps=(*range(0, planned, interval), planned),
+        evaluation_steps=(0, *(step for step in known if step < planned), planned),
         capabilities=Can(actions=tuple(names)),
         rate=foreign_run.rate,
         usual_rates=foreign_run.run_facts.usual_rates

@@ -56,10 +56,10 @@ def default_evaluations(trained: float, epochs: float, evaluated: int) -> int:
     return min(MOST_EVALUATIONS, max(affordable, LEAST_EVALUATIONS, math.ceil(epochs)))
 
 
-def evaluation_steps(steps: int, count: int) -> frozenset[int]:
-    """About ``count`` steps, evenly over ``steps``, the last among them."""
+def evaluation_steps(steps: int, count: int) -> tuple[int, ...]:
+    """About ``count`` steps, ascending, evenly over ``steps``, the last among them."""
     # With more evaluations than steps some round to 0, where the baseline evaluation is.
-    return frozenset(round((i + 1) * steps / count) for i in range(count)) - {0}
+    return tuple(sorted({round((i + 1) * steps / count) for i in range(count)} - {0}))
 
 
 def count_rows(dataset: Any, name: str) -> int:

@@ -121,6 +121,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         self._processes = Processes()
         self._stops = False
         self._rows = 0
+        # Those of the guard, where the trainer never evaluates.
         self._evaluation_steps: frozenset[int] = frozenset()
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -152,10 +153,8 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             partial(self._prepare, args, state, kwargs, trainer, checkpoint)
         )
         self._rows = foreign_run.rows_per_epoch
-        self._evaluation_steps = frozenset()
-        if _evaluation_strategy(args) == "no":
-            count = self._guard.looks or _default_evaluations(args, state, foreign_run)
-            self._evaluation_steps = evaluation_steps(state.max_steps, count)
+        is_own = _evaluation_strategy(args) == "no"
+        self._evaluation_steps = frozenset(foreign_run.evaluation_steps if is_own else ())
         if not self._processes.is_main:
             best = saved_state["best"] if saved_state is not None else {}
             # A loss of the trainer's own may gather figures from all processes.
@@ -196,6 +195,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             run_facts=facts,
             changes=trainer_changes(given["optimizer"], scheduler),
             rate=float(args.learning_rate),
+            evaluation_steps=_planned_evaluations(args, state, foreign_run, self._guard.looks),
         )
         saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         return foreign_run, saved_state
@@ -397,10 +397,20 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
     )
 
 
-def _default_evaluations(args: Any, state: Any, foreign_run: ForeignRun) -> int:
-    epochs = float(args.num_train_epochs if args.max_steps <= 0 else state.num_train_epochs)
-    trained = epochs * foreign_run.rows_per_epoch
-    return default_evaluations(trained, epochs, foreign_run.evaluated_rows)
+def _planned_evaluations(
+    args: Any, state: Any, foreign_run: ForeignRun, looks: int | None
+) -> tuple[int, ...]:
+    """The steps of the trainer's evaluations; of the guard's where the trainer has none."""
+    strategy, end, rows = _evaluation_strategy(args), state.max_steps, foreign_run.rows_per_epoch
+    if strategy == "steps":
+        return tuple(range(int(state.eval_steps), end + 1, int(state.eval_steps)))
+    update = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    epoch = max(1, math.ceil(rows / update))
+    if strategy == "epoch":
+        return tuple(range(epoch, end + 1, epoch))
+    epochs = end / epoch
+    count = looks or default_evaluations(epochs * rows, epochs, foreign_run.evaluated_rows)
+    return evaluation_steps(end, count)
 
 
 def _evaluation_strategy(args: Any) -> str:
