@@ -26,7 +26,8 @@ from peers.rows import data_folder
 from holdfast.core.records import Finding
 from holdfast.core.seeds import generator
 from holdfast.data.chats.turns import NAMED_TEMPLATES
-from holdfast.quality.tokens import MASKED, check_tokens, token_rows
+from holdfast.quality.token_rows import MASKED, token_rows
+from holdfast.quality.tokens import check_tokens
 from holdfast.tasks.lm.chat_tokens import chat_tokens
 
 NAME = "token_faults"

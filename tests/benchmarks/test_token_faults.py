@@ -10,7 +10,8 @@ import pytest
 
 from holdfast.data.chats.marked import CLOSE, OPEN
 from holdfast.data.chats.turns import NAMED_TEMPLATES
-from holdfast.quality.tokens import CHECKS, check_tokens, spread, token_rows
+from holdfast.quality.token_rows import spread, token_rows
+from holdfast.quality.tokens import CHECKS, check_tokens
 
 TEMPLATES = ("chatml", "llama2", "llama3", "zephyr")
 

@@ -204,13 +204,14 @@ def _key(settings: Mapping[str, object]) -> str:
 class TrialFold:
     """One fit that scores settings or predicts rows: it learns from ``train``, is scored on
     ``valid`` (empty if inner folds score it) and predicts ``held_out``, positions among the
-    context's rows. It is fold ``number`` of its ``repeat``."""
+    context's rows. It is fold ``number`` of its ``repeat``, with a ``share`` of its rows."""
 
     train: Ints
     valid: Ints
     held_out: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     number: int = 0
     repeat: int = 0
+    share: float = 1.0
 
     def job(self, key: str, settings: Mapping[str, Any], may_fail: bool = True) -> FitJob:
         """The fit of these settings."""

@@ -18,7 +18,8 @@ from holdfast.data.source import read_first_batch, read_source
 from holdfast.data.table import Table
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.packaged import packaged_folder
-from holdfast.quality.tokens import check_tokens, spread, token_rows
+from holdfast.quality.token_rows import spread, token_rows
+from holdfast.quality.tokens import check_tokens
 from holdfast.recipe import DataPart, Recipe
 
 IDS, MASK = "input_ids", "attention_mask"

@@ -25,7 +25,8 @@ from holdfast.plugins.trainers.foreign import MOST_EVALUATIONS, user_code
 from holdfast.plugins.trainers.losses import NEXT_TOKENS, Formula, find_formula, losses_only
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
-from holdfast.quality.tokens import check_tokens, token_rows
+from holdfast.quality.token_rows import token_rows
+from holdfast.quality.tokens import check_tokens
 from holdfast.tasks.generation.losses import IGNORED
 from holdfast.training.plan import INFORMATIVE_PROBE_ROWS, MOST_PROBE_ROWS, affordable_evaluations
 from holdfast.training.task import Measurements

@@ -49,7 +49,7 @@ from holdfast.prepare.split_options import split_strategy
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
 from holdfast.search.context import SearchContext, TrialFold
-from holdfast.search.folds.learning_curve import curve_block, part_phrase, parts_of_folds
+from holdfast.search.folds.learning_curve import PHRASES, curve_block, parts_of_folds
 from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import make_engine
@@ -365,9 +365,10 @@ class FoldLearner:
         by_key: dict[str, FitResult] = {}
         for result in engine.run(context, jobs, store=store):
             by_key[result.key] = result
-            part = part_phrase(parts, result.key)
+            fold = rows[result.key]
             if result.failed is None:
-                notify(fold_decision(rows[result.key], result, len(plan.for_repeat(0)), part))
+                part = PHRASES.get(fold.share, "")
+                notify(fold_decision(fold, result, len(plan.for_repeat(0)), part))
         pairs = [(fold, by_key[key]) for key, fold in whole.items()]
         seconds = time.perf_counter() - start
         if into is not None:
@@ -375,7 +376,7 @@ class FoldLearner:
         fitted = self._final(context, pairs, decision, into, listeners)
         block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
         if parts:
-            of_parts = {key: (fold, by_key[key]) for key, fold in parts.items()}
+            of_parts = [(fold, by_key[key]) for key, fold in parts.items()]
             block["learning_curve"] = curve_block(context, pairs, of_parts)
         self._blocks = {"cv": block, "valid": valid}
         return replace(fitted, out_of_fold=_out_of_fold_predictions(context, pairs))

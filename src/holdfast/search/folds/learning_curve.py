@@ -41,7 +41,8 @@ def parts_of_folds(
             name = f"{fold.number} {share}"
             train = _half(prepared, train, derive_seed(seed, f"learning curve {name}"))
             valid = _half(prepared, valid, derive_seed(seed, f"learning curve, validation {name}"))
-            found[f"part-{share:g}-{fold.number}"] = replace(fold, train=train, valid=valid)
+            part = replace(fold, train=train, valid=valid, share=share)
+            found[f"part-{share:g}-{fold.number}"] = part
     return found
 
 
@@ -59,29 +60,18 @@ def _half(prepared: PreparedData, positions: Ints, seed: int) -> Ints:
     return positions[half]
 
 
-def part_phrase(parts: Mapping[str, TrialFold], key: str) -> str:
-    """Which part of its rows the fit of this key is trained on; empty for all of them."""
-    return PHRASES[_share(key)] if key in parts else ""
-
-
-def _share(key: str) -> float:
-    return float(key.split("-")[1])
-
-
-def curve_block(
-    context: SearchContext, pairs: Pairs, parts: Mapping[str, tuple[TrialFold, FitResult]]
-) -> dict[str, Any]:
+def curve_block(context: SearchContext, pairs: Pairs, parts: Pairs) -> dict[str, Any]:
     """``learning_curve`` of ``cv``: the mean score by number of rows, and the gain of twice the
     rows, for the loss and, where a row has one class, for the accuracy. Where a smaller fit
     failed, only the reason."""
-    failed = next((done.failed for _, done in parts.values() if done.failed is not None), None)
+    failed = next((done.failed for _, done in parts if done.failed is not None), None)
     if failed is not None:
         return {"why": failed}
-    full = [(fold, done) for fold, done in pairs if fold.repeat == 0]
-    steps: dict[float, Pairs] = {
-        share: [pair for key, pair in parts.items() if _share(key) == share] for share in SHARES
+    of_first = [(fold, done) for fold, done in (*parts, *pairs) if fold.repeat == 0]
+    steps = {
+        share: [(fold, done) for fold, done in of_first if fold.share == share]
+        for share in (*SHARES, 1.0)
     }
-    steps[1.0] = full
     rows = {share: _rows_of(some) for share, some in steps.items()}
     tables = {share: _predictions(some) for share, some in steps.items()}
     groups = _groups(context, tables[1.0]["row"])
