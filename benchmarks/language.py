@@ -49,7 +49,9 @@ def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
     return TaskArm("peer", {**settings, "lora": lora, "arguments": arguments})
 
 
+UNTRAINED = "untrained"
 ARMS: dict[str, TaskArm] = {
+    UNTRAINED: TaskArm("none"),
     **{f"lora {rank} at {rate:g}": _ours(rate, rank) for rank in RANKS for rate in LORA_RATES},
     **{f"full at {rate:g}": _ours(rate, None) for rate in FULL_RATES},
     "TRL": _theirs(TRL, {}),
@@ -100,7 +102,7 @@ def finding(lines: Lines) -> str:
     plans = pick(lines, part="plans")
     of_arm = {arm: {l["data"]: l for l in plans if l["arm"] == arm} for arm in ARMS}
     full = [arm for arm in FULL_ARMS if of_arm[arm]]
-    shown = (DEFAULT_ARM, *full, "TRL", "Unsloth")
+    shown = (UNTRAINED, DEFAULT_ARM, *full, "TRL", "Unsloth")
     sets = [name for name in SETS if all(name in of_arm[arm] for arm in shown)]
     if not sets or not full:
         return ""
@@ -112,6 +114,7 @@ def finding(lines: Lines) -> str:
     told = "; ".join(
         f"{words} {number(mean(arm, 'test_loss'), 3)} and {number(mean(arm, 'general_loss'), 3)}"
         for words, arm in (
+            ("before it", UNTRAINED),
             ("LoRA as by default", DEFAULT_ARM),
             (f"all weights at the best of the learning rates ({best_full})", best_full),
             ("TRL's LoRA", "TRL"),
@@ -119,7 +122,7 @@ def finding(lines: Lines) -> str:
         )
     )
     return (
-        "Loss in nats on test rows and on general text after fine-tuning SmolLM2-135M on 100 rows, "
+        "Loss in nats on test rows and on general text of fine-tuning SmolLM2-135M on 100 rows, "
         f"means of {len(sets)} set{'s' if len(sets) > 1 else ''}: {told}."
     )
 
@@ -127,7 +130,7 @@ def finding(lines: Lines) -> str:
 COLUMNS = {
     "Test loss": average("test_loss", digits=3, limits=False),
     "General text": average("general_loss", digits=3, limits=False),
-    "Training, s": average("train_s", digits=0, limits=False),
+    "Training, CPU s": average("train_cpu_s", digits=0, limits=False),
 }
 CLAIM = Claim(
     NAME,

@@ -47,9 +47,9 @@ TOLD = ("steps", "best_step", "precision", "verdict", "trials")
 @dataclass(frozen=True, slots=True)
 class TaskArm:
     """``settings`` are recipe keys for Holdfast, the script's own for a peer. ``fit`` is Holdfast's
-    training alone."""
+    training alone; ``none`` leaves the model as it is."""
 
-    system: Literal["holdfast", "fit", "peer"]
+    system: Literal["holdfast", "fit", "peer", "none"]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,11 +77,11 @@ def run_task_arm(
             "length": LENGTH,
         }
         (folder / "job.json").write_text(json.dumps(told), encoding="utf-8")
+        if arm.system == "none":
+            return _score(folder, model, threads)
         run = {"holdfast": _holdfast, "fit": _fit, "peer": _peer}[arm.system]
         ended, saved, found = run(arm, job, model, parts, folder, seed, threads)
-        script = [sys.executable, str(HERE / "task_score.py"), str(folder), str(saved)]
-        run_process(script, folder, threads)
-        score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+        score = _score(folder, saved, threads)
     tokens = parts.tokens_a_row
     speed = {"tokens_per_s": round(tokens * found["examples_per_s"], 1)} if tokens else {}
     rows = found["examples_per_s"] * found["train_s"]
@@ -93,6 +93,13 @@ def run_task_arm(
         "cpu": processor(),
     }
     return {**score, **found, **speed, **asdict(ended), **surroundings}
+
+
+def _score(folder: Path, saved: Path, threads: int) -> dict[str, Any]:
+    script = [sys.executable, str(HERE / "task_score.py"), str(folder), str(saved)]
+    run_process(script, folder, threads)
+    told: dict[str, Any] = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+    return told
 
 
 def _holdfast(

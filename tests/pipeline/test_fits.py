@@ -71,6 +71,18 @@ def test_weights_gradients_optimizer_and_copies_are_counted(make: Make) -> None:
     assert need_of(sgd).optimizer == pytest.approx(mb)
 
 
+def test_a_run_within_a_fifth_of_the_limit_is_warned_of(make: Make) -> None:
+    ready = make()
+    total = need_of(ready).total
+    assert look(ready, 1.25 * total)[2] == ()
+    _, _, (found,) = look(ready, 1.15 * total)
+    assert found.check == "memory"
+    assert "available" in found.because
+    assert found.because.endswith("and this estimate can be a fifth too low")
+    _, _, (found,) = look(ready, 0.9 * total)
+    assert "can be a fifth too low" not in found.because
+
+
 def test_a_policy_that_goes_back_needs_first_weights_and_two_optimizer_states(make: Make) -> None:
     ready = make()
     mb = 4e-6 * sum(p.numel() for p in ready.loaded.network.parameters())

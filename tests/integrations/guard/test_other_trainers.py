@@ -233,6 +233,8 @@ def test_setfit_trains_with_a_head_fitted_at_each_look(
     before = encoder.encode(rows[0]["text"])
     made.train()
     assert [s.step for s in guard.history] == [0, 2, 4]
+    # 16 and 24 texts, in pairs.
+    assert guard._watch.foreign_run.evaluated_rows == 20  # type: ignore[union-attr]
     # The first encoder is the one that was chosen, and SetFit's head stands on it.
     assert np.allclose(encoder.encode(rows[0]["text"]), before, atol=1e-6)
     chances = made.model.predict_proba(other["text"], as_numpy=True)
