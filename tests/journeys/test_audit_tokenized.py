@@ -88,7 +88,7 @@ def test_every_row_of_a_small_file_is_checked_and_the_output_says_how_many(
     found = audit(holdfast, path, merging_llama)
     (masked,) = [one for one in found["findings"] if one["check"] == "nothing_trained"]
     assert masked["count"] == 600
-    (told,) = [one for one in found["decisions"] if "passed" in one["what"]]
+    (told,) = [one for one in found["decisions"] if "without a finding" in one["what"]]
     assert "1,200 of 1,200 rows" in told["because"]
     assert "end_missing" in told["chosen"]
 
@@ -124,9 +124,9 @@ def negative(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (broken_ids, "holds no list of token ids in row 3"),
-        (huge, "holds no list of token ids in row 3"),
-        (negative, "holds no list of token ids in row 3"),
+        (broken_ids, "has no list of whole numbers in row 3"),
+        (huge, "has no list of whole numbers in row 3"),
+        (negative, "has no list of whole numbers in row 3"),
         (broken_length, "has lists of different lengths in row 3"),
     ],
 )

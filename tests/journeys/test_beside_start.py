@@ -103,8 +103,8 @@ def test_errors_tells_of_both_in_eighty_columns(
 ) -> None:
     done = holdfast("errors", result["folder"])
     assert done.code == 0, done.err
-    assert "Gain from fine-tuning" in done.out
-    assert "Generated texts" in done.out
+    assert "Comparison with the base model" in done.out
+    assert "Output quality" in done.out
     assert done.out.count("False alarms:") >= 2
     assert all(len(line) <= 80 for line in done.out.splitlines())
     found = json.loads(holdfast("errors", result["folder"], "--json").out)

@@ -78,7 +78,7 @@ def test_a_run_within_a_fifth_of_the_limit_is_warned_of(make: Make) -> None:
     _, _, (found,) = look(ready, 1.15 * total)
     assert found.check == "memory"
     assert "available" in found.because
-    assert found.because.endswith("and this estimate can be a fifth too low")
+    assert found.because.endswith("the estimate can be a fifth too low")
     _, _, (found,) = look(ready, 0.9 * total)
     assert "can be a fifth too low" not in found.because
 
@@ -180,7 +180,7 @@ def test_a_little_too_much_is_a_warning_with_a_change_that_fits(make: Make) -> N
     need = need_of(ready)
     _, _, (finding,) = look(ready, need.total - 0.4 * need.activations)
     assert finding.check == "memory"
-    assert "train.batch_size=32 --set train.accumulate=2" in finding.remedy
+    assert "train.batch_size=32 --set train.gradient_accumulation_steps=2" in finding.remedy
 
 
 def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:

@@ -194,14 +194,14 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     monkeypatch.setattr("holdfast.tasks.generation.base_model.free_mb", lambda: 2 * numbers / 1e6)
     train(make(base, *FOUR), tmp_path / "half")
     worth = json.loads((tmp_path / "half" / "result.json").read_text())["worth"]
-    assert "unquantised start model" in worth["left_out"]
+    assert "unquantised base model" in worth["left_out"]
     # Where memory does not hold it, the quantised one takes its place, and that is said.
     monkeypatch.setattr("holdfast.tasks.generation.base_model.free_mb", lambda: 0.1)
     train(make(base, *FOUR), tmp_path / "small")
     worth = json.loads((tmp_path / "small" / "result.json").read_text())["worth"]
     assert worth["start"]["zero_shot"]["loss"] == pytest.approx(beside["loss"], rel=1e-5)
     assert "quantized" not in worth["start"]
-    assert "the quantised one is used instead" in worth["left_out"]["unquantised start model"]
+    assert "the quantised one is used instead" in worth["left_out"]["unquantised base model"]
 
 
 @pytest.mark.slow

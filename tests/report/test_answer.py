@@ -180,8 +180,8 @@ def test_several_labels_are_told_by_rows_and_labels_and_judged_by_f1() -> None:
         "probe (baseline) 50 %. Micro-averaged over labels: precision 84 %, recall 60 %."
     )
     assert advice == (
-        "Worth using: better than the linear probe (baseline) by 0.05 nats a row (95 % CI 0.02 to "
-        "0.08)."
+        "Worth using: better than the linear probe (baseline) by 0.05 nats per row "
+        "(95 % CI 0.02 to 0.08)."
     )
     assert use == "yes"
 
@@ -239,8 +239,8 @@ def written(rouge: float, before: float, counts: Any = None, **more: Any) -> dic
 
 def test_written_texts_are_told_by_their_overlap_and_beside_the_untuned_model() -> None:
     assert told(written(0.41, 0.12)) == (
-        "ROUGE-L 0.41 (95 % CI 0.39–0.43); untuned model 0.12.",
-        "Worth using: better than the untuned model by 1.3 nats a token (95 % CI 1.2 to 1.4).",
+        "ROUGE-L 0.41 (95 % CI 0.39–0.43); base model 0.12.",
+        "Worth using: better than the base model by 1.3 nats per token (95 % CI 1.2 to 1.4).",
         "yes",
     )
     assert told(written(0.10, 0.12))[2] == "unsettled"
@@ -271,7 +271,7 @@ def test_plain_text_is_told_by_its_perplexity() -> None:
     result = written(0.41, 0.12)
     del result["generations"]
     headline, _, use = told(result)
-    assert headline == ("Perplexity 5.00 (95 % CI 4.80–5.20); untuned model 18.20.")
+    assert headline == ("Perplexity 5.00 (95 % CI 4.80–5.20); base model 18.20.")
     assert use == "yes"
 
 

@@ -64,7 +64,7 @@ def test_both_sections_answer_first_and_hide_what_was_said(
 ) -> None:
     page = page_of(runs, tmp_path / "run", lambda result: result.update(blocks()))
     worth, outputs = section(page, "worth"), section(page, "outputs")
-    for one, first in ((worth, "Yes: on 40 test rows"), (outputs, "It got worse")):
+    for one, first in ((worth, "Yes: on the test rows"), (outputs, "It got worse")):
         assert first in one
         assert one.index(first) < one.index("<details")
     assert "&lt;script&gt;plain" in worth

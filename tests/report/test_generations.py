@@ -79,8 +79,8 @@ def test_the_headline_is_perplexity_beside_the_untuned_model_and_rouge(
 ) -> None:
     text = read_page(write_report(run)).text
     assert "the perplexity is 12.500; that of the untuned model is 31.250." in text
-    assert "ROUGE-L of the generated texts is 0.321, that of the untuned model 0.123." in text
-    assert "The fine-tuned model is significantly better than the untuned model." in text
+    assert "ROUGE-L of the generated texts is 0.321, that of the base model 0.123." in text
+    assert "The fine-tuned model is significantly better than the base model." in text
 
 
 def test_texts_and_counts_of_both_sides_are_shown_and_escaped(run: Path, read_page: Any) -> None:
@@ -102,7 +102,7 @@ def test_a_worse_fine_tune_is_called_worse(
         result["baseline"]["comparison"]["difference"] |= {"value": 0.9, "low": 0.8, "high": 1.0}
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
-    assert "The fine-tuned model is significantly worse than the untuned model." in text
+    assert "The fine-tuned model is significantly worse than the base model." in text
 
 
 def test_the_card_speaks_of_texts(run: Path) -> None:

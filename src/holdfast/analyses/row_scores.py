@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class RowScores:
     """``values`` [n] whose mean is the ``metric``: ``accuracy`` (one class a row), ``exact_match``
     (several labels), ``sentence_accuracy`` (tags: all of a sentence's), ``mae`` (numbers) or
-    ``loss`` (generated text, in nats a token). ``groups`` [n] are names, where rows come in
+    ``loss`` (generated text, in nats per token). ``groups`` [n] are names, where rows come in
     groups."""
 
     metric: str
@@ -127,7 +127,7 @@ class RowErrors:
     """``values`` [n], larger for worse predictions and NaN where unknown. ``measure`` is one of:
     ``wrong`` (1 or 0: a class, or a set of labels that is not exactly right), ``absolute error`` of
     numbers in their unit, ``1 − entity F1`` of each sentence, ``loss`` of a generative model in
-    nats a token."""
+    nats per token."""
 
     measure: str
     values: Floats

@@ -37,7 +37,7 @@ class FoldOptions:
         bool,
         typer.Option(
             "--learning-curve",
-            help="Also train on a quarter and half of the rows, to tell what twice the rows bring.",
+            help="Also train on a quarter and half of the rows: what would twice as many gain?",
         ),
     ] = False
     engine: Annotated[

@@ -98,8 +98,11 @@ class RobustnessJson(TypedDict):
 def errors_text(document: Mapping[str, Any], columns: int) -> str:
     """The text of the command: each part below its heading."""
     parts = [
-        ("Gain from fine-tuning", worth_lines(document["worth"]) if "worth" in document else []),
-        ("Generated texts", output_lines(document["outputs"]) if "outputs" in document else []),
+        (
+            "Comparison with the base model",
+            worth_lines(document["worth"]) if "worth" in document else [],
+        ),
+        ("Output quality", output_lines(document["outputs"]) if "outputs" in document else []),
         ("Weak slices", _slices(document["slices"])),
         ("Weak topics", _slices(document["topics"]) if document.get("topics") else []),
         ("Confused classes", _confusions(document)),

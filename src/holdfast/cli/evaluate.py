@@ -101,7 +101,7 @@ def _start_lines(block: dict[str, Any]) -> list[str]:
     limits = "" if gap["low"] is None else f" (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f})"
     sentence = (
         f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
-        f"{gap['value']:+.3f}{limits}. Below 0, fine-tuning helped on these rows."
+        f"{gap['value']:+.3f}{limits}. Below 0, the fine-tuned model has the lower loss."
     )
     return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
 

@@ -81,7 +81,10 @@ def default_adapter(loaded: L, recipe: Recipe) -> tuple[L, Recipe]:
         return loaded, recipe
     size = f"the default for a language model of {total:,} parameters"
     if find_spec("peft") is None:
-        because = f"lora is {size}, and needs pip install 'holdfast[adapters]'"
+        because = (
+            f"lora is {size}, but PEFT is not installed, so all weights are trained; to use LoRA: "
+            "pip install 'holdfast[adapters]'"
+        )
         decision = Decision(ADAPTER, "none", because, prominent=True)
     else:
         because = f"{size}; to train all of them: --set {ADAPTER}=none"

@@ -108,7 +108,7 @@ DEFAULTS_TABLE = (
     Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
     Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
     Default("base", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
-    Default("base", None, 0, 4, 32, 3e-5, "the usual region, 1810.04805"),
+    Default("base", None, 0, 4, 32, 3e-5, "common values, 1810.04805"),
     # As base, but for few rows: contrast was measured on encoders of sentences only.
     Default(
         SENTENCE_ENCODER,
@@ -127,26 +127,26 @@ DEFAULTS_TABLE = (
         SENTENCE_ENCODER, None, 0, 2, 16, 5e-5, "benchmarks/default_plans.py at 1,600 rows", True
     ),
     Default("large", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
-    Default("large", None, 0, 3, 32, 1e-5, "the usual region, 1810.04805"),
+    Default("large", None, 0, 3, 32, 1e-5, "common values, 1810.04805"),
     # Several labels, a number, or tags of words: no contrast, which needs one class per row.
     Default("small encoder", 800, 0, 10, 16, 1e-4, "as for classes, longer"),
     Default("small encoder", None, 0, 4, 16, 1e-4, "as for classes, longer"),
     Default("base encoder", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
-    Default("base encoder", None, 0, 4, 32, 3e-5, "the usual region"),
+    Default("base encoder", None, 0, 4, 32, 3e-5, "common values, not measured"),
     Default("large encoder", 1000, 0, 12, 16, 1e-5, "more epochs on few rows, 2006.04884"),
-    Default("large encoder", None, 0, 3, 32, 1e-5, "the usual region"),
+    Default("large encoder", None, 0, 3, 32, 1e-5, "common values, not measured"),
     Default("static", None, 0, 20, 32, 1e-3, "a table of vectors learns at higher learning rates"),
-    Default("vision", 1000, 0, 10, 16, 1e-4, "the usual region, 2106.10270"),
-    Default("vision", None, 0, 5, 32, 5e-5, "the usual region, 2106.10270"),
+    Default("vision", 1000, 0, 10, 16, 1e-4, "common values, 2106.10270"),
+    Default("vision", None, 0, 5, 32, 5e-5, "common values, 2106.10270"),
     Default("resnet", 1000, 0, 10, 16, 5e-4, "a higher learning rate, 2110.00476"),
     Default("resnet", None, 0, 6, 32, 3e-4, "a higher learning rate, 2110.00476"),
     Default("t5", 1000, 0, 10, 8, 1e-4, "T5 learns at higher learning rates, 1910.10683"),
     Default("t5", None, 0, 4, 16, 1e-4, "T5 learns at higher learning rates, 1910.10683"),
-    Default("seq2seq", 1000, 0, 10, 8, 3e-5, "the usual region, 1910.13461"),
-    Default("seq2seq", None, 0, 4, 16, 3e-5, "the usual region, 1910.13461"),
-    Default("small decoder", 1000, 0, 5, 16, 3e-4, "the usual region"),
-    Default("small decoder", None, 0, 3, 16, 3e-4, "the usual region"),
-    Default("base decoder", None, 0, 3, 16, 1e-4, "the usual region"),
+    Default("seq2seq", 1000, 0, 10, 8, 3e-5, "common values, 1910.13461"),
+    Default("seq2seq", None, 0, 4, 16, 3e-5, "common values, 1910.13461"),
+    Default("small decoder", 1000, 0, 5, 16, 3e-4, "common values, not measured"),
+    Default("small decoder", None, 0, 3, 16, 3e-4, "common values, not measured"),
+    Default("base decoder", None, 0, 3, 16, 1e-4, "common values, not measured"),
     Default("large decoder", None, 0, 3, 16, 2e-5, "the learning rate of 2307.09288"),
 )
 LEARNING_RATE_REGIONS = {
@@ -292,6 +292,9 @@ def resolve_settings(
     )
     classes_note = f" of {classes} classes" if default.classes else ""
     because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
+    adapter, factor = recipe.model.adapter.method, rate_factor(recipe)
+    if adapter and "learning_rate" in filled:
+        because += f"; with {adapter} {factor:g} times the learning rate of full fine-tuning"
     decision = Decision("default recipe", settings_phrase or "no open settings", because)
     return complete, (decision, *_method_decisions(methods))
 

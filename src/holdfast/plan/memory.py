@@ -97,11 +97,16 @@ def check_fit(
         without = Reduction((f"{POLICY}={STOP}",), partial(_with_fewer_copies, mb=points))
         reductions = itertools.chain([without], reductions)
     remedy = _remedy(need, limit, reductions)
-    uncertain = ", and this estimate can be a fifth too low" if need.total <= limit else ""
-    rule = (
-        f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
-        f"available ({limit_found.description}){uncertain}"
-    )
+    if need.total <= limit:
+        rule = (
+            f"needs about {need.total:,.0f} of the {limit:,.0f} MB of memory that are available "
+            f"({limit_found.description}): {need}; the estimate can be a fifth too low"
+        )
+    else:
+        rule = (
+            f"needs about {need.total:,.0f} MB of memory ({need}), but only {limit:,.0f} MB are "
+            f"available ({limit_found.description})"
+        )
     if need.total - points > CLEAR_EXCESS * limit:
         raise MachineError("the run", rule, None, remedy)
     return need, decision, (Finding("memory", "warn", 1.0, 1, (), f"the run {rule}", remedy),)
@@ -131,7 +136,8 @@ def refuse_clearly_too_large(network: Network, phases: tuple[Phase, ...], shards
             f"needs about {need.total:,.0f} MB of memory before any activation ({need}), but only "
             f"{least.left_mb:,.0f} MB are available ({least.description})"
         )
-        remedy = "Use a smaller model or --set model.adapter.kind=lora, or raise that limit."
+        lora = " or --set model.adapter.kind=lora" if network.adapter is None else ""
+        remedy = f"Use a smaller model{lora}, or raise that limit."
         raise MachineError("the run", rule, None, remedy)
 
 
@@ -245,7 +251,10 @@ def possible_reductions(
         piece = -(-size // times)
         if piece < -(-size // (times // 2)):
             yield Reduction(
-                (f"train.batch_size={piece}", f"train.accumulate={-(-rows_per_step // piece)}"),
+                (
+                    f"train.batch_size={piece}",
+                    f"train.gradient_accumulation_steps={-(-rows_per_step // piece)}",
+                ),
                 partial(_with_less_activations, share=piece / size),
             )
     share = _checkpointed_share(
@@ -253,7 +262,7 @@ def possible_reductions(
     )
     if share < 1:
         yield Reduction(
-            ("train.checkpoint_activations=true",), partial(_with_less_activations, share=share)
+            ("train.gradient_checkpointing=true",), partial(_with_less_activations, share=share)
         )
     if precision == "float32":
         yield Reduction(("train.precision=bfloat16",), partial(_with_less_activations, share=HALF))

@@ -201,7 +201,7 @@ CHECKS = (
         _nothing_trained,
         0.0,
         "error",
-        "every label is −100: no loss is computed, so nothing is learned from it",
+        "every label is −100, so the model learns nothing from them",
         "Find out why the answer is masked: it may be cut off, or the template's answer mark may "
         "not be the one that the collator searches for.",
     ),
@@ -234,24 +234,24 @@ CHECKS = (
         _labels_shifted,
         0.02,
         "error",
-        "a label is the next token, but the model shifts the labels itself: it would learn to "
-        "predict the token after the next",
-        "Give labels equal to input_ids, with −100 where no loss is computed.",
+        "each label is already the next token, but the model shifts the labels itself: it would "
+        "learn to predict the token after the next one",
+        "Use labels equal to input_ids, with −100 where no loss is computed.",
     ),
     TokenCheck(
         "labels_differ",
         _labels_differ,
         0.02,
         "error",
-        "labels differ from the tokens at their place",
-        "Give labels equal to input_ids, with −100 where no loss is computed.",
+        "labels differ from the token ids at the same places",
+        "Use labels equal to input_ids, with −100 where no loss is computed.",
     ),
     TokenCheck(
         "double_start",
         _double_start,
         0.05,
         "warn",
-        "it begins with two start tokens: the template and the tokenizer each add one",
+        "two start tokens begin the row: the template and the tokenizer each add one",
         "Tokenise rendered chats with add_special_tokens=False.",
     ),
     TokenCheck(
@@ -259,7 +259,7 @@ CHECKS = (
         _foreign_template,
         0.05,
         "warn",
-        "it has marks of a chat template that is not this tokenizer's",
+        "there are marks of a chat template that is not this tokenizer's",
         "Render the chats with tokenizer.apply_chat_template.",
     ),
     TokenCheck(
@@ -267,7 +267,7 @@ CHECKS = (
         _prompt_trained,
         0.05,
         "warn",
-        "the loss covers what the user says, so the model also learns to write questions",
+        "the loss covers user turns, so the model also learns to generate user messages",
         "Set the labels of everything but the answers to −100 (TRL: assistant_only_loss, or "
         "completion_only_loss).",
     ),
@@ -278,14 +278,14 @@ CHECKS = (
         "warn",
         "turns are missing: two of the same role follow one another, an answer has no question, or "
         "the last question has no answer",
-        "Look at how the turns are read and how long rows are cut.",
+        "Check how the turns are parsed, and at which length rows are truncated.",
     ),
     TokenCheck(
         "answers_untrained",
         _answers_untrained,
         0.05,
         "warn",
-        "the loss covers some of its answers, and others not",
+        "the loss covers only some of the answers",
         "Train all answers, unless only some of them are good.",
     ),
     TokenCheck(
@@ -293,7 +293,7 @@ CHECKS = (
         _answers_cut,
         0.02,
         "warn",
-        "the answer is cut off at the greatest length, without an end token",
+        "the answer is truncated at the maximum length, without an end token",
         "Raise the maximum length, or leave such rows out.",
     ),
     TokenCheck(

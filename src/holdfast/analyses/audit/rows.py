@@ -130,7 +130,7 @@ def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str])
         *table.decisions,
         Decision("rows", "tokenised", because, prominent=True),
         Decision(
-            "checks of tokens and labels, passed",
+            "checks of tokens and labels without a finding",
             ", ".join(passed),
             f"of {checked:,} of {count_phrase(len(table), 'row')} (docs/tasks.md)",
             prominent=True,

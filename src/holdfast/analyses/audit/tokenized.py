@@ -50,7 +50,7 @@ def read_tokenized(
     """
     data, model = recipe.data, recipe.model.name
     if model == EMBEDDED:
-        rule = "is needed to decode them: the rows hold token ids (input_ids)"
+        rule = "must name the model whose tokenizer decodes the rows (column input_ids)"
         remedy = f"Name the model: --set model.name={SMOLLM2}, a folder, or a model of the hub."
         raise RecipeError("model.name", rule, None, remedy)
     tokenizer = _tokenizer(model, recipe.model.revision)
@@ -119,6 +119,6 @@ def _numbers(path: str, row: int, name: str, cell: object) -> Any:
         type(one) is int and abs(one) < LARGEST for one in found
     )
     if not whole or (name == IDS and any(one < 0 for one in found)):
-        rule = f"holds no list of token ids in row {row}, column {name}"
-        raise DataError(path, rule, str(cell)[:60], "Give lists of whole numbers, one a row.")
+        rule = f"has no list of whole numbers in row {row}, column {name}"
+        raise DataError(path, rule, str(cell)[:60], "Give one list of whole numbers per row.")
     return found

@@ -100,8 +100,8 @@ def attach(
     network.adapter = Adapter(spec, home, config, frozen_ids, fast_ids, base, commit)
     total, trainable = count_parameters(network)
     counted = (
-        f"{trainable:,} of {total:,} parameters learn ({trainable / total:.2%}): the adapter's "
-        "and the head's; the pretrained ones stay"
+        f"{trainable:,} of {total:,} parameters are trained ({trainable / total:.2%}): only new "
+        "ones; the pretrained weights are frozen"
     )
     notify(
         Decision("model.adapter", settings, counted),

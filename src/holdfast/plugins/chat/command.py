@@ -63,7 +63,7 @@ def command(
     start: Annotated[
         bool | None,
         typer.Option(
-            "--start/--no-start", help="Also ask the base model (the default on a terminal)."
+            "--start/--no-start", help="Also run the base model (the default on a terminal)."
         ),
     ] = None,
     *,

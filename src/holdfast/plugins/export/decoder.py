@@ -35,7 +35,7 @@ from holdfast.runs.finished_run import FinishedRun
 
 # Rows of the run that are read back in addition to the built-in texts.
 RUN_ROWS, MOST_CHARACTERS = 4, 500
-ITS_OWN = "the saved model has it"
+ITS_OWN = "the run was scored in it"
 # Tokens that are generated after each text.
 GENERATED_TOKENS = 20
 # Texts of several scripts and with difficult cases for tokenizers, to expose any difference.

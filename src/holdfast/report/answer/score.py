@@ -21,7 +21,7 @@ GUESSES = {
     "majority class": "most frequent class (baseline)",
     "training mean": "training mean (baseline)",
 }
-PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "untuned model"}
+PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "base model"}
 TEXT_METRICS = ("execution", "exact_match", "rouge_l")
 LOWER_IS_BETTER = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
@@ -243,7 +243,7 @@ def paired_comparison(result: Mapping[str, Any]) -> Paired | None:
     if difference.value is None or (p is None and difference.low is None):
         return None
     metric = comparison.text("metric", "accuracy")
-    # The loss of a generated row is a mean over its tokens, in nats a token.
+    # The loss of a generated row is a mean over its tokens, in nats per token.
     metric = "token_loss" if metric == "loss" and is_generation(result) else metric
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     ends = [None if end is None else sign * end for end in (difference.low, difference.high)]
@@ -258,7 +258,7 @@ def compared_baseline(result: Mapping[str, Any]) -> str:
     """The baseline of the paired comparison, in words: the untuned model for generated texts, else
     the linear probe, but for a frozen encoder, which is one itself."""
     if is_generation(result):
-        return "untuned model"
+        return "base model"
     names = [one.text("what") for one in Block(result).block("baseline").blocks("all")]
     compared = "linear probe" if "linear probe" in names or not names else names[0]
     return PHRASES.get(compared, compared)
@@ -293,7 +293,7 @@ def _format_amount(value: float, paired: Paired, bare: bool = False) -> str:
     if paired.metric == "accuracy":
         unit = "" if bare else f"{NBSP}points"
         return f"{100 * value:.1f}".replace("-", MINUS) + unit
-    unit = {"mae": "", "token_loss": " nats a token"}.get(paired.metric, " nats a row")
+    unit = {"mae": "", "token_loss": " nats per token"}.get(paired.metric, " nats per row")
     unit = "" if bare else unit
     return f"{value:.3g}".replace("-", MINUS) + unit
 

@@ -208,7 +208,7 @@ def _not_better_than_base(run: RunFiles) -> str | None:
     if verdict is None:
         return None
     if verdict == "no":
-        return "It is no better than the base model"
+        return "Its loss on the references is higher than the base model's"
     return CLEAN if verdict == "yes" else UNDECIDED
 
 
@@ -222,5 +222,5 @@ def _more_faulty_outputs(run: RunFiles) -> str | None:
     return f"More of its outputs than of the base model's {first_two(more)}" if more else CLEAN
 
 
-WORTH = RelianceCheck("a base model that is as good", _not_better_than_base, rank=1)
+WORTH = RelianceCheck("a base model with a lower loss", _not_better_than_base, rank=1)
 OUTPUTS = RelianceCheck("more faulty outputs than the base model's", _more_faulty_outputs, rank=7)

@@ -52,14 +52,14 @@ def curve_sentence(curve: Mapping[str, Any]) -> str:
     values = " / ".join(number(value, name) for value in one["values"])
     text = f"{metric_name(name)} with {sizes} rows: {values}."
     if gain.value is None or gain.low is None or gain.high is None:
-        return f"{text} What twice the rows would bring is unknown: there are too few rows."
+        return f"{text} The gain of twice the rows is unknown: there are too few rows."
     is_share, twice = name == "accuracy", count(curve["next"])
     ends = (f"{100 * end:+.1f}" if is_share else f"{end:+.3f}" for end in (gain.low, gain.high))
     value = f"{100 * gain.value:+.1f} points" if is_share else f"{gain.value:+.3f}"
     figure = f"{value} (95 % CI {' to '.join(ends)})"
     if one["told"]:
         return f"{text} Expected gain with twice the rows ({twice}): {figure}."
-    return f"{text} Whether twice the rows ({twice}) would help cannot be told: {figure}."
+    return f"{text} Inconclusive whether twice the rows ({twice}) would help: {figure}."
 
 
 def folds(run: RunFiles) -> Document | None:

@@ -1,4 +1,4 @@
-"""The section "Generated text": reference, output and output of the untuned model for each row."""
+"""The section "Generated text": reference, output and output of the base model for each row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from holdfast.report.view.score import cell
 
 COLUMNS = {
     "test": "Test rows",
-    "test_untuned": "Test rows, untuned model",
+    "test_untuned": "Test rows, base model",
     "train": "Training rows",
-    "train_untuned": "Training rows, untuned model",
+    "train_untuned": "Training rows, base model",
 }
 SOURCE_LIMIT = 900
 

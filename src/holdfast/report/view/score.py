@@ -214,7 +214,7 @@ def _rouge_sentence(run: RunFiles) -> str:
     rouge = f" ROUGE-L of the generated texts is {number(tuned, 'rouge_l')}"
     if untuned is None:
         return f"{rouge}."
-    return f"{rouge}, that of the untuned model {number(untuned, 'rouge_l')}."
+    return f"{rouge}, that of the base model {number(untuned, 'rouge_l')}."
 
 
 def _paired(run: RunFiles, name: str) -> PairedView | None:

@@ -70,14 +70,16 @@ def check_probes(recipe: Recipe) -> None:
             "Leave it out.",
         )
     if recipe.probes.tasks and recipe.data.test is None and recipe.data.split.test == 0:
-        rule = "needs test rows: the tasks are answered when they are scored"
-        remedy = "Leave it out, or let data.split.test be above 0."
+        rule = "needs test rows: the tasks run when these are scored"
+        remedy = "Remove it, or set data.split.test above 0."
         raise RecipeError("probes.tasks", rule, ", ".join(recipe.probes.tasks), remedy)
     names = Counter(read_task(Path(name)).name for name in recipe.probes.tasks)
     for name, count in names.items():
         if count > 1:
             remedy = "Give each file another name under task."
-            raise RecipeError("probes.tasks", f"names {count} tasks {name!r}", None, remedy)
+            raise RecipeError(
+                "probes.tasks", f"has {count} tasks with the name {name!r}", None, remedy
+            )
     if judge is not None and judge not in TEXT_METRICS:
         check_causal(judge)
     if recipe.probes.classifier is not None:
@@ -122,7 +124,7 @@ def start_model(
             f"the unquantised base model needs about {need:,.0f} MB of memory, and "
             f"{free:,.0f} MB are free; the quantised one is used instead"
         )
-        return untuned, {}, {"unquantised start model": why}
+        return untuned, {}, {"unquantised base model": why}
     references = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}

@@ -305,12 +305,14 @@ def _verdict(value: float, p_value: float) -> str:
 def _sentence(everything: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> str:
     n, gap = everything["n"], everything["difference"]
     counts = [round(everything[state]["value"] * n) for state in ("before", "after")]
-    text = f"Of {n} pairs of short English sentences it prefers the correct one in {counts[1]}"
-    text += f" (base model: {counts[0]})"
+    text = (
+        f"The fine-tuned model prefers the correct sentence in {counts[1]} of {n} pairs of short "
+    )
+    text += f"English sentences (base model: {counts[0]})"
     fell = [line["name"] for line in sets if line["verdict"] == "fell"]
     if everything["before"]["low"] <= 0.5:
-        return f"{text}; the base model was not better than chance, so it had nothing to lose."
+        return f"{text}. No loss can be measured: the base model may be no better than chance."
     if fell or everything["verdict"] == "fell":
-        return f"{text}: it lost some of its English ({', '.join(fell) or 'all sets together'})."
+        return f"{text}. Its accuracy fell: {', '.join(fell) or 'over all pairs'}."
     lost = max(0.0, -100 * gap["low"])
     return f"{text}: no loss is shown, and a loss of more than {lost:.0f} points is excluded."

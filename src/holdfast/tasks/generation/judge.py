@@ -154,7 +154,7 @@ def can_judge(
     """Whether the judge prefers each row's own reference to the next row's.
 
     ``right`` of ``n`` rows, the share with Wilson's interval, and ``able``: whether the interval's
-    lower limit exceeds the quarter that coin flips in either order would reach.
+    lower limit exceeds one half. Coin flips in both orders would reach a quarter.
     """
     others = [*references[1:], *references[:1]]
     differing = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]

@@ -112,7 +112,12 @@ def compare_tokens(
     if not np.array_equal(first.rows, second.rows):
         raise Defect("a paired comparison", "needs the same rows in the same order")
     return compare_losses(
-        first.loss_rows, second.loss_rows, first.units, unit="nats a token", names=names, seed=seed
+        first.loss_rows,
+        second.loss_rows,
+        first.units,
+        unit="nats per token",
+        names=names,
+        seed=seed,
     )
 
 

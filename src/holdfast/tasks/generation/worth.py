@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats, to_json
+from holdfast.core.wording import count_phrase
 from holdfast.metrics import TextMetric, Texts
 from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.stats.two_samples import holm
@@ -146,24 +147,23 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
         gap, p = one["difference"]["value"], one["p_adjusted"]
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
         called = NAMES[name].format(one["shots"])
-        words.append(_against(called, gap, verdicts[-1]))
-    rows = max(one["n"] for one in tested.values())
+        words.append(f"{_against(called, gap, verdicts[-1])} ({count_phrase(one['n'], 'row')})")
     listed = "; ".join(words)
     if "worse" in verdicts:
-        return "no", f"No: on {rows} test rows {listed}.", None
+        return "no", f"No: on the test rows {listed}.", None
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
         tail = f" (about {needed:,} more rows would decide it)" if needed else ""
-        return "undecided", f"Inconclusive: on {rows} test rows {listed}{tail}.", needed
-    return "yes", f"Yes: on {rows} test rows {listed}.", None
+        return "undecided", f"Inconclusive: on the test rows {listed}{tail}.", needed
+    return "yes", f"Yes: on the test rows {listed}.", None
 
 
 def _against(called: str, gap: float, verdict: str) -> str:
     if verdict == "open":
         return f"no difference from {called} can be shown"
     direction = "lower" if verdict == "better" else "higher"
-    return f"its loss is {direction} than that of {called} by {abs(gap):.3f} nats a token"
+    return f"its loss is {direction} than that of {called} by {abs(gap):.3f} nats per token"
 
 
 def _written(promptings: Mapping[str, Prompting], generated: Generated) -> dict[str, Texts]:
@@ -221,7 +221,7 @@ def _win_rates(
     if judge is None or not len(generated):
         return {}
     if ability is not None and not ability["able"]:
-        why = f"this judge cannot tell a correct text from a wrong one: {ability['because']}"
+        why = f"this judge is not shown to prefer a correct text: {ability['because']}"
         nothing = Estimate(None, why=why).to_json()
         return {name: nothing for name, way in promptings.items() if way.texts is not None}
     rates = {

@@ -132,7 +132,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     generated = {
         split: _generated(sample, written[split], texts[split]) for split, sample in samples.items()
     }
-    with stage("asking the base model with examples"):
+    with stage("few-shot prompting of the base model"):
         few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
     ended = {split: _ends(samples[split], written[split], texts[split]) for split in samples}
     with stage("evaluation tasks by the base model"):

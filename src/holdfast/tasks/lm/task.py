@@ -11,7 +11,7 @@ from holdfast.contract.fit import EncodedSplits, Read, TaskDefinition
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.chats.chat import check_same_form, form_of, is_text_file, load_chats
 from holdfast.data.chats.marked import CLOSE, NEW_LINE, OPEN, marked_text
 from holdfast.data.chats.turns import choose_template
@@ -106,7 +106,7 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
     if config is not None:
         stops = stop_tokens(tokenizer, closing(tokenizer), config.eos_token_id)
         config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
-    because = "the questions are given; the model also learns the token that ends an answer"
+    because = "prompts are not trained; the loss also covers the token that ends an answer"
     return reason, Decision(LOSS, "the answers only", because)
 
 
@@ -206,7 +206,7 @@ def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decisio
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
     """Findings for rows of a split that were truncated, or of which no answer is left."""
-    findings = []
+    findings, name = [], {"train": "training", "valid": "validation"}.get(split, split)
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     if cut:
         share = cut / total
@@ -217,8 +217,8 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> 
                 share,
                 cut,
                 (),
-                f"{count_phrase(cut, f'{split} chat')} ({share:.1%}) longer than "
-                f"{loaded.max_length} tokens: the rest is not read",
+                f"{count_phrase(cut, f'{name} row is', f'{name} rows are')} longer than "
+                f"{loaded.max_length:,} tokens ({percent_phrase(share, 1)}): the rest is not read",
                 "Raise model.max_length if the model allows it, or shorten the chats.",
             )
         )
@@ -231,8 +231,9 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> 
                 count / total,
                 count,
                 examples.left_out[:100],
-                f"{count_phrase(count, f'{split} row')} ({count / total:.1%}) without a token of "
-                f"an answer within {loaded.max_length} tokens: left out",
+                f"{count_phrase(count, f'{name} row has', f'{name} rows have')} no token of an "
+                f"answer within {loaded.max_length:,} tokens ({percent_phrase(count / total, 1)}), "
+                "and so no part in the loss",
                 "Raise model.max_length, or shorten the questions.",
                 True,
             )

@@ -57,7 +57,7 @@ def refusals(rows: TableRows) -> CheckResult | None:
         rows,
         list(notes.items()),
         "an answer that refuses or speaks as a language model",
-        "Remove these rows (`treat.rows`), unless the model should learn such refusals.",
+        "Remove these rows (`clean.rows`), unless the model should learn such refusals.",
     )
 
 
@@ -94,7 +94,7 @@ def cut_answers(rows: TableRows) -> CheckResult | None:
         rows,
         list(notes.items()),
         "an answer that breaks off in the middle of a sentence",
-        "Complete these answers, or remove the rows (`treat.rows`).",
+        "Complete these answers, or remove the rows (`clean.rows`).",
     )
 
 

@@ -72,7 +72,7 @@ def wrong_language(view: ThoroughRows) -> CheckResult | None:
         rows,
         notes,
         f"a text that is not in the main language {main!r} ({shown})",
-        "If the model knows one language only, remove these rows (`treat.rows`) or translate them. "
+        "If the model knows one language only, remove these rows (`clean.rows`) or translate them. "
         "Otherwise use a multilingual model.",
     )
 

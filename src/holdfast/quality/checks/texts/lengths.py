@@ -48,7 +48,7 @@ def text_lengths(rows: TableRows) -> CheckResult | None:
         f"a length far from the median of {typical} characters ({short} shorter, "
         f"{len(places) - short} longer)",
         "Review them. A short text may be truncated or meaningless; a long one may be several rows "
-        "that a missing quotation mark has joined. `treat.rows` removes rows.",
+        "that a missing quotation mark has joined. `clean.rows` removes rows.",
         "info",
     )
 

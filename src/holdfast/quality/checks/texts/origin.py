@@ -133,7 +133,7 @@ _PHRASES = re.compile(ASSISTANT_PHRASES)
 @text_check(
     "phrases of a language model about itself, chat-template marks, or an unfilled placeholder",
     "A language model wrote these rows. If people should have written them, check their source and "
-    "remove them (`treat.rows`).",
+    "remove them (`clean.rows`).",
     pattern=ASSISTANT_PHRASES,
     cannot_see="Almost all machine-made texts: most contain none of these phrases.",
     error_rate="It finds 49 of 3,283 machine-made texts (1.5 %), all of them essays. It reports "

@@ -44,7 +44,7 @@ def repetition(view: ThoroughRows) -> CheckResult | None:
         view.rows,
         notes,
         "a text that repeats itself",
-        "Review them: they may come from a broken page or a program in a loop. `treat.rows` "
+        "Review them: they may come from a broken page or a program in a loop. `clean.rows` "
         "removes rows.",
     )
 
