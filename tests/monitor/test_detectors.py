@@ -37,6 +37,16 @@ def test_a_fall_that_is_steep_at_the_end_of_the_plan_is_underfit_and_learning_be
     assert judge(snapshots).label == "learning"
 
 
+@pytest.mark.parametrize("flat", [[0.40, 0.40], [0.40, 0.403]])
+def test_a_short_run_that_fell_only_at_first_is_not_learning(history, flat):
+    losses = [CHANCE, 0.40, *flat]
+    verdict = judge(history(losses, losses, noise=0.02), known(planned_steps=300))
+    assert verdict.label == "healthy"
+    falling = [CHANCE, 0.5, 0.45, 0.40]
+    verdict = judge(history(falling, falling, noise=0.02), known(planned_steps=3000))
+    assert verdict.label == "learning"
+
+
 def test_a_run_that_ends_at_the_class_frequencies_is_underfit(classified):
     snapshots = classified([0.1] * 6, [0.0] * 6, train=[CHANCE] * 6)
     verdict = judge(snapshots, PLAN)

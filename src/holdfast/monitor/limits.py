@@ -24,7 +24,7 @@ TRIVIAL = 5e-4  # nats: rounds to zero in three decimals, however small the loss
 GAP = 0.10  # accuracy: a gap between training and validation that anyone would call large
 GIVEN_BACK = 0.5  # of the best checkpoint's gain over the class frequencies
 FEWEST_ROWS = 36  # validation rows: of 36 that did not change, 9.7 % may yet (1 − 0.025^(1/36))
-WINDOW = 3  # evaluations: "recently" compares with the evaluation this many before
+WINDOW = 3  # "recently" compares with the evaluation this many before, within the last half
 END = 0.9  # of the planned steps: from here on the end of a run is judged
 
 FITTED = 0.105  # a row is fitted when its loss is below this: probability 90 % or more (−ln 0.9)

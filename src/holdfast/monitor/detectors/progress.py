@@ -17,7 +17,7 @@ from holdfast.stats.paired_tests import newcombe, paired_t
 
 def learning(history: History) -> Symptom | None:
     """``learning`` where the validation loss fell significantly, and by more than a negligible
-    amount, since three evaluations ago, is no more than such an amount above its lowest, and the
+    amount, since three evaluations ago (in a short run, within its last half), is no more than such an amount above its lowest, and the
     raw loss has not risen meanwhile."""
     if not history.has_validation or history.has_risen or not history.recent_change.high < 0:
         return None
@@ -44,7 +44,7 @@ def plateau(history: History) -> Symptom | None:
 
     - no loss rose;
     - the rows exclude both that validation is above its best by more than the margin and that it
-      fell by more than the margin since three evaluations ago;
+      fell by more than the margin since then;
     - they exclude that accuracy fell by 10 points since the best evaluation (Newcombe's paired
       interval), and there are at least 36 of them: of fewer, even if none changed, one in ten may
       have (Clopper and Pearson's limit);
