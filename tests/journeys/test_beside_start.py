@@ -85,8 +85,12 @@ def test_the_shares_are_of_the_texts_that_the_run_shows(result: dict[str, Any]) 
         for mark, counted in (("repeated", "repetition"), ("empty", "empty")):
             share = shares[side, mark]
             assert share["tuned"]["value"] * share["n"] == pytest.approx(counts[side][counted])
-            other = counts[f"{side}_untuned"][counted]
-            assert share["start"]["value"] * share["n"] == pytest.approx(other)
+    for mark, counted in (("repeated", "repetition"), ("empty", "empty")):
+        share = shares["test", mark]
+        other = counts["test_untuned"][counted]
+        assert share["start"]["value"] * share["n"] == pytest.approx(other)
+    # The base model generates nothing for training prompts.
+    assert {s["start"] for (side, _), s in shares.items() if side == "train"} == {None}
     cut = shares["test", "cut"]
     assert cut["start"]["value"] > cut["tuned"]["value"]
 

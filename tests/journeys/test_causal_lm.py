@@ -98,8 +98,8 @@ def test_what_is_truncated_is_counted_in_every_split(
     findings = result["data"]["findings"]
     found = [one["because"] for one in findings if one["check"] == "truncated_texts"]
     assert [one.split("(")[0].split(" ", 1)[1] for one in found] == [
-        "training chats ",
-        "validation chats ",
+        "training rows are longer than 55 tokens ",
+        "validation rows are longer than 55 tokens ",
     ]
     told = {d["what"]: d["chosen"] for d in result["decisions"]}
     assert told["test rows truncated"].endswith(f" of {result['data']['test']}")

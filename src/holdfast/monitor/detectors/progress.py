@@ -17,8 +17,8 @@ from holdfast.stats.paired_tests import newcombe, paired_t
 
 def learning(history: History) -> Symptom | None:
     """``learning`` where the validation loss fell significantly, and by more than a negligible
-    amount, since three evaluations ago (in a short run, within its last half), is no more than such an amount above its lowest, and the
-    raw loss has not risen meanwhile."""
+    amount, since three evaluations ago (in a short run, within its last half), is no more than such
+    an amount above its lowest, and the raw loss has not risen meanwhile."""
     if not history.has_validation or history.has_risen or not history.recent_change.high < 0:
         return None
     if -history.recent_change.value < history.trifle or history.above_best.value > history.trifle:

@@ -110,9 +110,11 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     outputs = token_outputs(losses, kept, examples, groups)
     test = score_tokens(outputs)
     score_s = time.perf_counter() - start
+    of_test = _sample(training_plan, tokenizer, table, training_plan.recipe.generate.rows)
+    of_train = training_plan.splits.train_rows.table
     samples = {
-        split: _sample(training_plan, tokenizer, t)
-        for split, t in (("train", training_plan.splits.train_rows.table), ("test", table))
+        "train": _sample(training_plan, tokenizer, of_train, len(of_test.positions)),
+        "test": of_test,
     }
     with stage("generating texts"):
         written = {
@@ -128,7 +130,10 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     )
     assert isinstance(untuned, CausalNetwork)
     before = _measured(request, untuned, examples, groups)
-    texts = _base_answers(training_plan, untuned, tokenizer, samples)
+    texts = {
+        "train": None,
+        "test": _base_answers(training_plan, untuned, tokenizer, samples["test"]),
+    }
     generated = {
         split: _generated(sample, written[split], texts[split]) for split, sample in samples.items()
     }
@@ -245,11 +250,9 @@ def _measured(
 
 
 def _sample(
-    training_plan: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table
+    training_plan: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table, most: int
 ) -> _Sample:
-    positions = sample_positions(
-        len(table), training_plan.recipe.generate.rows, training_plan.recipe.seed
-    )
+    positions = sample_positions(len(table), most, training_plan.recipe.seed)
     return sample_of(table, positions, tokenizer)
 
 
@@ -304,17 +307,14 @@ def _base_answers(
     training_plan: TrainingPlan,
     untuned: CausalNetwork,
     tokenizer: PreTrainedTokenizerBase,
-    samples: Mapping[str, _Sample],
-) -> Mapping[str, GeneratedTexts | None]:
-    """The base model's texts for each sample, none where it has a prompt-tuning adapter."""
+    sample: _Sample,
+) -> GeneratedTexts | None:
+    """The base model's texts; ``None`` where it has a prompt-tuning adapter."""
     # Prompt tuning adds its tokens to every call of the model, and generation calls it per token.
     if has_prompt(untuned):
-        return dict.fromkeys(samples)
+        return None
     with stage("generating texts by the base model"):
-        return {
-            split: _answers(training_plan, untuned, tokenizer, sample)
-            for split, sample in samples.items()
-        }
+        return _answers(training_plan, untuned, tokenizer, sample)
 
 
 def _ends(

@@ -206,7 +206,7 @@ def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decisio
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
     """Findings for rows of a split that were truncated, or of which no answer is left."""
-    findings, name = [], {"train": "training", "valid": "validation"}.get(split, split)
+    findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     if cut:
         share = cut / total
@@ -217,7 +217,7 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> 
                 share,
                 cut,
                 (),
-                f"{count_phrase(cut, f'{name} row is', f'{name} rows are')} longer than "
+                f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than "
                 f"{loaded.max_length:,} tokens ({percent_phrase(share, 1)}): the rest is not read",
                 "Raise model.max_length if the model allows it, or shorten the chats.",
             )
@@ -231,7 +231,7 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> 
                 count / total,
                 count,
                 examples.left_out[:100],
-                f"{count_phrase(count, f'{name} row has', f'{name} rows have')} no token of an "
+                f"{count_phrase(count, f'{split} row has', f'{split} rows have')} no token of an "
                 f"answer within {loaded.max_length:,} tokens ({percent_phrase(count / total, 1)}), "
                 "and so no part in the loss",
                 "Raise model.max_length, or shorten the questions.",

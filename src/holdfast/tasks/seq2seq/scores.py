@@ -59,7 +59,7 @@ class SampledRows:
     def texts(self, name: str) -> list[str]:
         return texts_at(self.table, self.examples.kept[self.sample], name)
 
-    def generated(self, texts: list[str], untuned: list[str]) -> Generated:
+    def generated(self, texts: list[str], untuned: list[str] | None) -> Generated:
         return Generated(
             self.examples.rows[self.sample],
             self.texts("text"),
@@ -92,13 +92,10 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     outputs = read_pairs(network, pad, test.examples, test.table, device)
     writing = writing_of(recipe, loaded.max_target_length)
 
-    def write(network: Network) -> dict[str, GeneratedTexts]:
-        return {
-            name: write_texts(network, tokenizer, sample.examples, sample.sample, writing, device)
-            for name, sample in samples.items()
-        }
+    def write(network: Network, sample: SampledRows) -> GeneratedTexts:
+        return write_texts(network, tokenizer, sample.examples, sample.sample, writing, device)
 
-    written = write(network)
+    written = {name: write(network, sample) for name, sample in samples.items()}
     del network
     score_s = time.perf_counter() - start
     others = other_rows(request)
@@ -106,12 +103,12 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         request, outputs, lambda one: read_pairs(one, pad, test.examples, test.table, device)
     )
     before = read_pairs(untuned, pad, test.examples, test.table, device)
-    plain = write(untuned)
+    plain = write(untuned, test)
     generated = {
-        name: sample.generated(list(written[name].texts), list(plain[name].texts))
-        for name, sample in samples.items()
+        "train": samples["train"].generated(list(written["train"].texts), None),
+        "test": test.generated(list(written["test"].texts), list(plain.texts)),
     }
-    ended = {name: (written[name].ended, plain[name].ended) for name in samples}
+    ended = {"train": (written["train"].ended, None), "test": (written["test"].ended, plain.ended)}
     few = _few_shot(request, untuned, tokenizer, outputs, test, writing)
     left_out["general"] = NO_SENTENCES
     tests = WrittenTests(
@@ -209,14 +206,16 @@ def _few_shot(
 
 def _sampled_splits(request: ScoringRequest) -> dict[str, SampledRows]:
     training_plan, recipe = request.training_plan, request.training_plan.recipe
-    samples = {}
+    samples, most = {}, recipe.generate.rows
     for split, table, examples in (
-        ("train", training_plan.splits.train_rows.table, training_plan.train),
         ("test", request.table, request.fitted.encode(request.table)),
+        ("train", training_plan.splits.train_rows.table, training_plan.train),
     ):
         assert isinstance(examples, EncodedPairs)
-        sample = sample_positions(len(examples), recipe.generate.rows, recipe.seed, split)
+        sample = sample_positions(len(examples), most, recipe.seed, split)
         samples[split] = SampledRows(table, examples, sample)
+        # As many training rows.
+        most = len(sample)
     return samples
 
 
