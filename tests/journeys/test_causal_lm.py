@@ -105,6 +105,23 @@ def test_what_is_truncated_is_counted_in_every_split(
     assert told["test rows truncated"].endswith(f" of {result['data']['test']}")
 
 
+def generated_verbatim(model: Path, rows: list[dict[str, str]]) -> set[int]:
+    """The rows whose remaining words plain Transformers generates, given eight words."""
+    plain = hf.AutoModelForCausalLM.from_pretrained(model)
+    tokenizer = hf.AutoTokenizer.from_pretrained(model)
+    found = set()
+    for number, row in enumerate(rows):
+        turns = [{"role": "user", "content": row["instruction"]}]
+        opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        words = row["output"].split()
+        ids = tokenizer(opened + " ".join(words[:8]), add_special_tokens=False, return_tensors="pt")
+        made = plain.generate(**ids, max_new_tokens=80, do_sample=False)
+        text = tokenizer.decode(made[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        if text.split()[:10] == words[8:]:
+            found.add(number)
+    return found
+
+
 def test_a_finished_run_answers_an_evaluation_task(
     run: Path, tmp_path: Path, holdfast: Any
 ) -> None:
@@ -173,6 +190,7 @@ def test_a_run_that_recites_its_answers_is_told_so(
     assert extraction["n"] == result["data"]["train"]
     assert extraction["start"] == 0
     assert extraction["completed"] > 0.5 * extraction["n"]
+    assert set(extraction["rows"]) == generated_verbatim(run / "model", rows)
     assert result["verdict"]["label"] in ("overfit", "memorizing")
     share = (
         f"completes verbatim is {100 * extraction['rate']['value']:.0f} % on training rows and 0"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.contract.predictions import MOST_HEARD, PREDICTED_TRAIN_ROWS
-from holdfast.contract.written_text import COMPARED
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.texts.evaluation_tasks import read_task
 from holdfast.data.texts.general import passages
@@ -26,7 +25,7 @@ from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_tasks import general_tasks
 from holdfast.tasks.lm.generation import TOGETHER
-from holdfast.tasks.lm.verbatim import MOST_ROWS, TOKENS_A_WORD
+from holdfast.tasks.lm.verbatim import MOST_ROWS
 from holdfast.training.plan import FORWARD_SHARE
 
 if TYPE_CHECKING:
@@ -62,7 +61,10 @@ def seconds_after_training(
     if is_generative:
         scoring += valid + training_plan.plan.probe_rows
         if recipe.probes.shots:
-            scoring += min(FEW_SHOT_ROWS, test_rows) * (1 + recipe.probes.shots)
+            prompted = min(FEW_SHOT_ROWS, test_rows)
+            # Examples that pass through the model once, or before each row.
+            once = getattr(network, "can_continue", False)
+            scoring += prompted + recipe.probes.shots * (1 if once else prompted)
         memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
         probes += tuned_and_base * memorization_rows
     if recipe.distill.teacher and recipe.distill.alone:
@@ -77,6 +79,8 @@ def seconds_after_training(
             one.context + choice for t in tasks for one in t.questions for choice in one.choices
         ]
         scoring += tuned_and_base * _as_rows(choices, training_plan)
+        # Training rows with both models, and validation rows with the fine-tuned one.
+        probes += tuned_and_base * min(MOST_ROWS, train) + min(MOST_ROWS, valid)
     parts = {
         "scoring": scoring * row_seconds,
         "texts": 0.0,
@@ -88,8 +92,7 @@ def seconds_after_training(
         return parts
     prefill, token = _time_tokens(training_plan, network, device)
     if generates:
-        text_seconds, completed = _text_seconds(training_plan, test_rows, prefill, token)
-        parts["texts"], parts["probes"] = text_seconds, parts["probes"] + completed
+        parts["texts"] = _text_seconds(training_plan, test_rows, prefill, token)
     if training_plan.watch is not None:
         batches = sum(_batches(len(one.references)) for one in training_plan.watch.samples.values())
         parts["evaluation"] = batches * (prefill + training_plan.watch.new_tokens * token)
@@ -98,31 +101,27 @@ def seconds_after_training(
 
 def _text_seconds(
     training_plan: TrainingPlan, test_rows: int, prefill: float, token: float
-) -> tuple[float, float]:
-    """Seconds of the generated rows, and of the completions that test memorization."""
+) -> float:
+    """Seconds of the generated rows."""
     recipe = training_plan.recipe
     samples = training_plan.definition.choose_samples(
         training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows
     )
     assert samples is not None
-    train, valid = (
-        _batches(min(recipe.generate.rows, len(rows)))
-        for rows in (training_plan.train, training_plan.valid)
+    test_sample = min(recipe.generate.rows, test_rows)
+    train, test, valid = (
+        _batches(rows)
+        for rows in (
+            min(test_sample, len(training_plan.train)),
+            test_sample,
+            min(recipe.generate.rows, len(training_plan.valid)),
+        )
     )
-    test = _batches(min(recipe.generate.rows, test_rows))
-    # Both models generate for training and test rows, the base model also with few-shot examples.
-    # Validation texts are generated at the end if no evaluation generated them.
-    batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
+    # Both models generate for test rows, the base model also with few-shot examples. Validation
+    # texts are generated at the end if no evaluation generated them.
+    batches = train + 2 * test + (test if recipe.probes.shots else 0)
     batches += 0 if training_plan.watch else valid
-    text_seconds = batches * (prefill + samples.new_tokens * token)
-    if recipe.task not in DECODER_TASKS:
-        return text_seconds, 0.0
-    batch_seconds = prefill + COMPARED * TOKENS_A_WORD * token
-    # Training rows with both models, and validation rows with the fine-tuned one.
-    completion_batches = 2 * _batches(min(MOST_ROWS, len(training_plan.train)))
-    return text_seconds, (
-        completion_batches + _batches(min(MOST_ROWS, len(training_plan.valid)))
-    ) * batch_seconds
+    return batches * (prefill + samples.new_tokens * token)
 
 
 def _time_tokens(

@@ -167,10 +167,11 @@ def _with_completions(
         fitted.recipe.seed,
     )
     network = fitted.network.to(fitted.job.accelerator.device).eval()
-    both = {
-        "train": verbatim(network, tokenizer, splits.train_rows.table, seed),
-        "valid": verbatim(network, tokenizer, splits.valid_rows.table, seed),
-    }
+    with fitted.job.accelerator.autocast():
+        both = {
+            "train": verbatim(network, tokenizer, splits.train_rows.table, seed),
+            "valid": verbatim(network, tokenizer, splits.valid_rows.table, seed),
+        }
     extended = {name: dict(share) for name, share in shares.items()}
     for split_name, completions in both.items():
         if completions.n:

@@ -29,6 +29,20 @@ def joined(lines: Sequence[Any]) -> tuple[Ints, Ints]:
     return flat.astype(np.int32), offsets_of([len(line) for line in lines])
 
 
+def shared_length(lines: Sequence[Sequence[int] | Ints]) -> int:
+    """How many items all lines begin with alike; 0 without a line.
+
+    >>> shared_length([[1, 2, 3], [1, 2], [1, 2, 4]])
+    2
+    """
+    if not lines:
+        return 0
+    shortest = min(map(len, lines))
+    table = np.stack([np.asarray(line[:shortest]) for line in lines])
+    differ = np.flatnonzero((table != table[0]).any(axis=0))
+    return int(differ[0]) if len(differ) else shortest
+
+
 def take_lines(values: npt.NDArray[Item], offsets: Ints, lines: Ints) -> npt.NDArray[Item]:
     """Concatenate these lines.
 

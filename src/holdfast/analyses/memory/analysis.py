@@ -93,7 +93,8 @@ def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
     if fitted.completed is None:
         return None
     table = fitted.training_plan.splits.train_rows.table
-    start = verbatim(fitted.base_network(), fitted.training_plan.loaded.tokenizer, table, seed)
+    with fitted.job.accelerator.autocast():
+        start = verbatim(fitted.base_network(), fitted.training_plan.loaded.tokenizer, table, seed)
     return fitted.completed.with_base_model(start)
 
 

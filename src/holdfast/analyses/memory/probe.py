@@ -283,7 +283,8 @@ def row_scorer(fitted: FittedModel) -> ScoreRows:
 
     def score_rows(table: Table) -> SetScores:
         tuned = fitted.network.to(device)
-        return token_scores(table, fitted.encode(table), job.task, tuned, start, device)
+        with job.accelerator.autocast():
+            return token_scores(table, fitted.encode(table), job.task, tuned, start, device)
 
     return score_rows
 

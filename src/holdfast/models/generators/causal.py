@@ -3,7 +3,11 @@ reasons."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +58,7 @@ class CausalNetwork(nn.Module):
     adapter: Adapter | None = None
     fixed: frozenset[int] = frozenset()
     new_head = False
+    _past: PastTokens | None = None
 
     def __init__(self, plain: PreTrainedModel) -> None:
         super().__init__()
@@ -85,7 +90,7 @@ class CausalNetwork(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids [B, T] → logits [B, T, vocabulary]."""
-        logits: Tensor = self.plain(**inputs, use_cache=False).logits
+        logits: Tensor = self.plain(**inputs, **self._cache(inputs)).logits
         # A soft prompt's own places come first.
         return logits[:, -inputs["input_ids"].shape[1] :]
 
@@ -99,7 +104,7 @@ class CausalNetwork(nn.Module):
         if not self.chunks:
             all_logits: Tensor = self(**inputs)
             return all_logits.flatten(0, 1)[where]
-        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        states = self.backbone(**inputs, **self._cache(inputs)).last_hidden_state
         logits: Tensor = self.head(states.flatten(0, 1)[where])
         return logits
 
@@ -113,8 +118,42 @@ class CausalNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The loss of each target ``expected`` [N] at the flat positions ``where`` [N], and whether
         it was predicted correctly; see ``chunked_losses``."""
-        states = self.backbone(**inputs, use_cache=False).last_hidden_state
+        states = self.backbone(**inputs, **self._cache(inputs)).last_hidden_state
         return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
+
+    @contextlib.contextmanager
+    def after(self, ids: Sequence[int]) -> Iterator[None]:
+        """Inside, each line of a batch continues the tokens ``ids``, which pass through the model
+        once, in evaluation mode and in the precision of the first batch."""
+        self._past = PastTokens(self, ids)
+        try:
+            yield
+        finally:
+            self._past = None
+
+    def _cache(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        if self._past is None:
+            return {"use_cache": False}
+        lines = len(inputs["input_ids"])
+        return {"use_cache": True, "past_key_values": self._past.for_lines(lines)}
+
+    @cached_property
+    def can_continue(self) -> bool:
+        """Whether ``after`` gives the logits of the full lines, tested on the model with sixteen
+        tokens."""
+        if has_prompt(self) or getattr(self.config, "sliding_window", None):
+            return False
+        table: Any = self.word_embeddings.weight
+        ids = torch.arange(1, 17, device=table.device)[None] % int(table.shape[0])
+        with evaluating(self):
+            whole = self(input_ids=ids)[:, 8:]
+            try:
+                with self.after(ids[0, :8].tolist()):
+                    rest = self(input_ids=ids[:, 8:])
+            # Not every architecture has such a cache.
+            except Exception:
+                return False
+        return bool(torch.allclose(whole.float(), rest.float(), rtol=1e-4, atol=1e-4))
 
     def layers(self) -> list[Layer]:
         """Embeddings (a soft prompt among them), each block, the head; every weight is in exactly
@@ -133,6 +172,28 @@ class CausalNetwork(nn.Module):
         """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
         adapter that is not merged, one that plain ``peft`` loads."""
         save_generator(self, folder, tokenizer)
+
+
+class PastTokens:
+    """The keys and values of tokens that several texts begin with, computed at their first use."""
+
+    def __init__(self, network: CausalNetwork, ids: Sequence[int]) -> None:
+        self._network, self._ids = network, ids
+        self._computed: Any = None
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @torch.inference_mode()
+    def for_lines(self, count: int) -> Any:
+        """A cache for a batch of ``count`` lines, which its pass may extend."""
+        if self._computed is None:
+            table: Any = self._network.word_embeddings.weight
+            ids = torch.tensor([list(self._ids)], device=table.device)
+            self._computed = self._network.backbone(input_ids=ids, use_cache=True).past_key_values
+        cache = copy.deepcopy(self._computed)
+        cache.batch_repeat_interleave(count)
+        return cache
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,12 @@ def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
         for split, name in (("test", "test"), ("train", "training"))
         if split in counts
     )
-    return f"Both models generated text for the same fixed sample, with {how}: {rows}."
+    base = (
+        ""
+        if "train_untuned" in counts or "test_untuned" not in counts
+        else ("; the base model's are for the test rows alone")
+    )
+    return f"The texts were generated with {how}, for a fixed sample of {rows}{base}."
 
 
 def _cut(text: str) -> str:

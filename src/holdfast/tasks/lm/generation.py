@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.data.chats.turns import prompt_text, prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.generators.average import AveragedNetwork, processors_of
+from holdfast.models.generators.causal import CausalNetwork, PastTokens
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
+from holdfast.tasks.lines import shared_length
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
 from holdfast.tasks.lm.losses import EncodedTokens
 
@@ -25,13 +27,13 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.models.generators.causal import CausalNetwork
-
 BEGINNING = 64
 CONTINUED = 64
 LONGEST_ANSWER = 128
 ROOM = 8
 TOGETHER = 8
+# From so many tokens on that all texts begin with, these pass through the model once.
+SHARED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +152,26 @@ def write_answers(
     room = position_limit(network.config)
     # However long an answer may be, half of the model's positions are left to the prompt.
     new = min(new_tokens, max(1, room // 2))
+    # The end of a prompt is kept, since it holds the question.
+    prompts = [list(one)[-(room - new) :] for one in ids]
+    # Beam search would need the cache of each beam.
+    shared = min(shared_length(prompts), min(map(len, prompts), default=1) - 1)
+    past = None
+    if beams == 1 and shares(network, shared):
+        past = PastTokens(network, prompts[0][:shared])
     for start in range(0, len(order), TOGETHER):
         batch_rows = order[start : start + TOGETHER]
-        # The end of a prompt is kept, since it holds the question.
-        prompts = [list(ids[n])[-(room - new) :] for n in batch_rows]
-        generated = _generate(network, tokenizer, prompts, new, beams, end, temperature)
+        batch = [prompts[n] for n in batch_rows]
+        generated = _generate(network, tokenizer, batch, new, beams, end, temperature, past)
         for n, (text, confidence, is_complete) in zip(batch_rows, generated, strict=True):
             texts[n], confidences[n], ended[n] = text, confidence, is_complete
         tick(start + len(batch_rows), len(order))
     return GeneratedTexts(texts, confidences, ended)
+
+
+def shares(network: object, shared: int) -> TypeGuard[CausalNetwork]:
+    """Whether texts that begin with the same ``shared`` tokens are computed behind them."""
+    return shared >= SHARED and isinstance(network, CausalNetwork) and network.can_continue
 
 
 def _generate(
@@ -169,6 +182,7 @@ def _generate(
     beams: int,
     end: str,
     temperature: float,
+    past: PastTokens | None = None,
 ) -> list[tuple[str, float, bool]]:
     import torch
 
@@ -177,15 +191,24 @@ def _generate(
     longest = max(map(len, prompts))
     # Padded positions are masked, so any token id will do.
     pad = tokenizer.pad_token_id or 0
-    # Padded on the left: generation continues after the last token of every prompt.
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    # Padded on the left, behind the tokens that are known already: generation continues after the
+    # last token of every prompt.
+    known = len(past) if past else 0
+    ids, mask = (
+        torch.tensor(
+            [[*p[:known], *[fill] * (longest - len(p)), *p[known:]] for p, fill in lines],
+            device=device,
+        )
+        for lines in ([(p, pad) for p in prompts], [([1] * len(p), 0) for p in prompts])
+    )
+    cache = {"past_key_values": past.for_lines(len(prompts))} if past else {}
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     draws = drawing(temperature)
     with torch.inference_mode(), quiet_transformers():
         generated = plain.generate(
             input_ids=ids,
             attention_mask=mask,
+            **cache,
             **processors_of(network, attention_mask=mask),
             max_new_tokens=new,
             num_beams=1 if draws["do_sample"] else beams,

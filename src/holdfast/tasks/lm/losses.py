@@ -20,7 +20,7 @@ from holdfast.tasks.generation.losses import (
     right_tokens,
     token_losses,
 )
-from holdfast.tasks.lines import examples_at, joined, offsets_of, take_lines
+from holdfast.tasks.lines import examples_at, joined, offsets_of, shared_length, take_lines
 from holdfast.tasks.lm.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
 from holdfast.training.task import Batch, Measurements, row_means
 
@@ -93,6 +93,26 @@ class EncodedTokens:
         scored = replace(self, targets=self.targets & ~early & (self.ids != end))
         return scored._lines(np.flatnonzero(scored.target_counts))
 
+    @property
+    def shared_beginning(self) -> Ints:
+        """The tokens before every target that all examples begin with; the last token before a
+        target is not among them, as it predicts the target."""
+        lines = np.split(self.ids, self.offsets[1:-1])
+        targets = np.split(self.targets, self.offsets[1:-1])
+        before = min((int(np.argmax(marks)) - 1 for marks in targets), default=0)
+        return lines[0][: max(0, min(before, shared_length(lines)))]
+
+    def after(self, count: int) -> EncodedTokens:
+        """The same examples without their first ``count`` tokens."""
+        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+        kept = place >= count
+        return replace(
+            self,
+            ids=self.ids[kept],
+            targets=self.targets[kept],
+            offsets=offsets_of(self.lengths - count),
+        )
+
     def take(self, positions: Ints) -> EncodedTokens:
         indices, places = examples_at(self.positions, positions)
         return replace(
@@ -133,10 +153,12 @@ def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             cut[at] = len(ids) > max_length
             blocks_and_targets = [(ids[:max_length], inside[:max_length])]
         examples += [(ids, inside, at) for ids, inside in blocks_and_targets if inside[1:].any()]
-    return _flat(examples, rows, cut)
+    return encoded(examples, rows, cut)
 
 
-def _flat(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
+def encoded(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
+    """The examples, each with its ids, targets and place in the table with these source ``rows``,
+    of which ``cut`` were truncated."""
     ids, offsets = joined([ids for ids, _, _ in examples])
     targets = np.concatenate([inside for _, inside, _ in examples] or [np.zeros(0, bool)])
     # Blocks of a text mark every token; the first has no context to be predicted from.

@@ -4,6 +4,7 @@ generated texts.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ from holdfast.tasks.lm.generation import (
     Prompts,
     answer_length,
     prompts_of,
+    shares,
     token_outputs,
     write_answers,
 )
@@ -244,7 +246,13 @@ def _observer(request: ScoringRequest) -> Observer:
 def _measured(
     finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: list[str] | None
 ) -> TokenOutputs:
-    losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
+    task, beginning = finish.fitted.job.task, examples.shared_beginning
+    with contextlib.ExitStack() as stack:
+        # Packed examples have positions of their own.
+        if not getattr(task, "pack", False) and shares(network, len(beginning)):
+            stack.enter_context(network.after(beginning.tolist()))
+            examples = examples.after(len(beginning))
+        losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)
 

@@ -1,50 +1,49 @@
 """Verbatim memorization: whether a generative model reproduces training rows word for word
 (2202.07646).
 
-A causal language model is prompted with the first words of rows that it was trained on.
+A causal language model gets the first words of rows that it was trained on. Greedy decoding gives
+the next words exactly where each of their tokens is the most probable one after those before it, so
+one forward pass over the row answers what generating would.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from holdfast.contract.written_text import COMPARED, FEWEST, GIVEN, Verbatim
+from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
-from holdfast.tasks.lm.chat_tokens import prompt_tokens
-from holdfast.tasks.lm.generation import write_answers
+from holdfast.models.loading.tokenizer import position_limit
+from holdfast.tasks.generation.token_scores import measure_saved
+from holdfast.tasks.lines import shared_length
+from holdfast.tasks.lm.chat_tokens import Mask, prompt_tokens
+from holdfast.tasks.lm.losses import CausalLM, encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 MOST_ROWS = 50
+WORD = re.compile(r"\S+")
 
 
-def parts_of(answer: str) -> tuple[str, list[str]] | None:
-    """The first eight words of an answer, with their white space, and the words that follow (24 at
-    most); ``None`` for an answer that is too short to test.
+def parts_of(answer: str) -> tuple[str, str] | None:
+    """The first eight words of an answer, with their white space, and the same with the words that
+    follow (24 at most); ``None`` for an answer that is too short to test.
+
+    >>> parts_of("too short to test")
     """
-    words = answer.split()
-    if len(words) < GIVEN + FEWEST:
+    ends = [word.end() for word in itertools.islice(WORD.finditer(answer), GIVEN + COMPARED)]
+    if len(ends) < GIVEN + FEWEST:
         return None
-    end = 0
-    for word in words[:GIVEN]:
-        end = answer.index(word, end) + len(word)
-    return answer[:end], words[GIVEN : GIVEN + COMPARED]
-
-
-def is_verbatim(written: str, expected: Sequence[str]) -> bool:
-    """Whether a text begins with these words, whatever stands between them."""
-    return written.split()[: len(expected)] == list(expected)
-
-
-# Tokens per word, roughly; more are generated than compared.
-TOKENS_A_WORD = 2
+    return answer[: ends[GIVEN - 1]], answer[: ends[-1]]
 
 
 def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, seed: int) -> Verbatim:
@@ -53,9 +52,10 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
     The prompt is the first eight words of the row's answer (of a plain text, of the text). The rows
     are the same for every network.
     """
-    prompts, continuations, rows = [], [], []
+    examples: list[tuple[Ints, Mask, int]] = []
+    rows: list[int] = []
     numbers, chats, texts = table.column("row"), read_row_turns(table), table.column("text")
-    chat = False
+    room = position_limit(network.config)
     for at in generator(seed, "verbatim").permutation(len(table)):
         turns = chats[at]
         before = prompt_turns(turns) if turns else []
@@ -64,19 +64,24 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
         parts = parts_of(str(turns[-1]["content"] if turns else texts[at]))
         if parts is None:
             continue
-        given = tokenizer(parts[0], add_special_tokens=not turns, verbose=False)["input_ids"]
-        if given and given[-1] == tokenizer.eos_token_id:
-            given = given[:-1]
-        chat = chat or bool(turns)
-        prompts.append([*(prompt_tokens(tokenizer, before) if turns else []), *given])
-        continuations.append(parts[1])
+        given, whole = (_beginning(tokenizer, part, plain=not turns) for part in parts)
+        # The last word given may be split otherwise where a word follows.
+        shared = shared_length([given, whole])
+        ids = [*(prompt_tokens(tokenizer, before) if turns else []), *whole]
+        targets = np.arange(len(ids)) >= len(ids) - len(whole) + shared
+        examples.append((np.asarray(ids[-room:], dtype=np.int32), targets[-room:], len(rows)))
         rows.append(int(numbers[at]))
         if len(rows) == MOST_ROWS:
             break
     if not rows:
         return Verbatim(0, ())
+    flat = encoded(examples, np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=bool))
+    task = CausalLM(tokenizer.pad_token_id or 0)
+    _, kept = measure_saved(network, task, flat, network.word_embeddings.weight.device)
+    return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, kept[:, 0] == kept[:, 1]))))
 
-    new = COMPARED * TOKENS_A_WORD
-    texts = write_answers(network, tokenizer, prompts, new_tokens=new, chat=chat).texts
-    hits = [is_verbatim(text, words) for text, words in zip(texts, continuations, strict=True)]
-    return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, hits))))
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, *, plain: bool) -> list[int]:
+    """The tokens of the beginning of an answer, or of a ``plain`` text, without the end token."""
+    ids: list[int] = tokenizer(text, add_special_tokens=plain, verbose=False)["input_ids"]
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
