@@ -97,9 +97,11 @@ class EncodedTokens:
     def shared_beginning(self) -> Ints:
         """The tokens before every target that all examples begin with; the last token before a
         target is not among them, as it predicts the target."""
+        if not len(self):
+            return self.ids
         lines = np.split(self.ids, self.offsets[1:-1])
         targets = np.split(self.targets, self.offsets[1:-1])
-        before = min((int(np.argmax(marks)) - 1 for marks in targets), default=0)
+        before = min(int(np.argmax(marks)) - 1 for marks in targets)
         return lines[0][: max(0, min(before, shared_length(lines)))]
 
     def after(self, count: int) -> EncodedTokens:

@@ -238,21 +238,23 @@ def _other_rows(request: ScoringRequest) -> tuple[TokenOutputs, TokenOutputs]:
     return valid, probe
 
 
-def _observer(request: ScoringRequest) -> Observer:
+def _observer(request: ScoringRequest, share: float = 1.0) -> Observer:
+    """``share`` of the tokens in memory are those of a batch."""
     job = request.fitted.job
-    return Observer(job.accelerator, job.task, 4096, alone=True)
+    return Observer(job.accelerator, job.task, round(4096 * share), alone=True)
 
 
 def _measured(
     finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: list[str] | None
 ) -> TokenOutputs:
-    task, beginning = finish.fitted.job.task, examples.shared_beginning
+    task, beginning, share = finish.fitted.job.task, examples.shared_beginning, 1.0
     with contextlib.ExitStack() as stack:
         # Packed examples have positions of their own.
         if not getattr(task, "pack", False) and shares(network, len(beginning)):
             stack.enter_context(network.after(beginning.tolist()))
+            share = 1 - len(beginning) / int(examples.lengths.max())
             examples = examples.after(len(beginning))
-        losses, kept = _observer(finish).measure(network, examples, np.arange(len(examples)))
+        losses, kept = _observer(finish, share).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)
 
