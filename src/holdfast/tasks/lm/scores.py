@@ -33,6 +33,7 @@ from holdfast.data.table import Table
 from holdfast.data.texts.evaluation_tasks import EvaluationTask, read_task
 from holdfast.models.generators.causal import CausalNetwork, has_prompt, load_saved_causal
 from holdfast.recipe import Recipe
+from holdfast.tasks.generation.base import other_rows
 from holdfast.tasks.generation.base_model import (
     FEW_SHOT_ROWS,
     WrittenTests,
@@ -126,7 +127,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         general_after = right_answers(general_tasks(), saved, tokenizer, device)
         after = _answered(training_plan.recipe.probes.tasks, saved, tokenizer, device)
     saved.cpu()
-    valid, probe = _other_rows(request)
+    others = other_rows(request)
     untuned, references, left_out = start_model(
         request, outputs, lambda network: _measured(request, network, examples, groups)
     )
@@ -151,8 +152,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     promptings = {EXAMPLES: few, **references}
     left_out |= after.left_out
     tests = WrittenTests(outputs, before, generated, ended, promptings, general, own, left_out)
-    split_scores = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
-    blocks = _blocks(request, tests, brief(score_tokens(before)), test, split_scores)
+    blocks = _blocks(request, tests, brief(score_tokens(before)), test, others)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(
         table, examples, losses, samples["test"], list(written["test"].texts)
@@ -204,38 +204,21 @@ def _blocks(
     tests: WrittenTests,
     untuned: dict[str, Any],
     test: Scores,
-    split_scores: Mapping[str, Scores],
+    others: Mapping[str, object],
 ) -> dict[str, Any]:
     """Blocks of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
-    other splits.
+    ``others``.
     """
     recipe, rows = request.training_plan.recipe, request.training_plan.splits.train_rows.table
     settings = recipe.generate.model_dump()
     return {
         "classes": None,
         "test": scores_block(test, request.opened_at),
-        **{name: scores_block(scores) for name, scores in split_scores.items()},
+        **others,
         **writer_blocks(request, tests, untuned, answers_of(rows), settings),
         "model_facts": plain_facts(request.fitted, request.saved),
         "careless": None,
     }
-
-
-def _other_rows(request: ScoringRequest) -> tuple[TokenOutputs, TokenOutputs]:
-    """Scores of validation rows and training sample by the restored best checkpoint."""
-    training_plan, job = request.training_plan, request.fitted.job
-    network = job.network.to(job.accelerator.device)
-    assert isinstance(training_plan.valid, EncodedTokens)
-    valid = _measured(request, network, training_plan.valid, None)
-    probe_positions = training_plan.probe
-    losses, outputs = _observer(request).measure(network, training_plan.train, probe_positions)
-    probe = TokenOutputs(
-        training_plan.train.rows[probe_positions],
-        losses,
-        outputs[:, 0].round().astype(np.int64),
-        outputs[:, 1].astype(np.float64),
-    )
-    return valid, probe
 
 
 def _observer(request: ScoringRequest, share: float = 1.0) -> Observer:
