@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.chats import write_chats
+from typer.testing import CliRunner
 
+from holdfast.cli.main import app
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
 from holdfast.plan import adapters
 from holdfast.recipe import Recipe, override, read_recipe
@@ -93,3 +97,27 @@ def test_a_learning_rate_for_all_weights_is_told_to_be_low_for_lora(
     assert "for lora on a small decoder model" in told["because"]
     full = train(override(rated, ["model.adapter.kind=none"]), tmp_path / "full")
     assert not [one for one in full["data"]["findings"] if one["check"] == "unusual_setting"]
+
+
+@pytest.mark.usefixtures("large")
+def test_the_card_s_lines_give_the_text_of_predict(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(recipe, run)
+    card = (run / "model" / "README.md").read_text("utf-8")
+    assert "library_name: peft" in card
+    assert "\n- lora\n" in card.partition("\n---\n")[0]
+    assert "`holdfast export RUN --to merged`" in card
+    lines = card.partition("```python\n")[2].partition("```")[0]
+    capsys.readouterr()
+    with quiet_transformers():
+        exec(lines.replace("path/to/this/folder", str(run / "model")), {})
+    printed = capsys.readouterr().out
+    turns = json.dumps({"messages": [{"role": "user", "content": "A question?"}]})
+    (tmp_path / "new.jsonl").write_text(turns + "\n")
+    done = CliRunner().invoke(
+        app, ["predict", str(run), str(tmp_path / "new.jsonl"), "--max-tokens", "100"]
+    )
+    (line,) = done.stdout.splitlines()
+    assert printed.strip() == json.loads(line)["prediction"].strip()

@@ -110,7 +110,11 @@ def by_its_card(run: Path) -> Any:
     """The model as the card says to load it: the lines themselves are run."""
     text = (run / "model" / "README.md").read_text("utf-8")
     lines = text.partition("```python\n")[2].partition("```")[0]
-    lines = lines.partition("inputs =")[0].replace("path/to/this/folder", str(run / "model"))
+    lines = (
+        lines.partition("turns =")[0]
+        .partition("inputs =")[0]
+        .replace("path/to/this/folder", str(run / "model"))
+    )
     found: dict[str, Any] = {}
     with quiet_transformers():
         exec(lines, found)
@@ -231,12 +235,12 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
     ("settings", "key", "remedy"),
     [
         (
-            ["model.quantize=4bit"],
+            ["model.quantize=4bit", "model.adapter.kind=none"],
             "without an adapter nothing would be trained",
             "model.adapter.kind=lora",
         ),
         (
-            ["model.quantize=8bit"],
+            ["model.quantize=8bit", "model.adapter.kind=none"],
             "without an adapter nothing would be trained",
             "model.adapter.kind=lora",
         ),
@@ -333,8 +337,7 @@ def in_halves(run: Path) -> Any:
     ],
 )
 def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], rule: str) -> None:
-    given = [one for one in settings if one != "model.adapter.kind=none"]
-    recipe = override(Recipe(), ["task=causal-lm", "model.dtype=bfloat16", *given])
+    recipe = override(Recipe(), ["task=causal-lm", "model.dtype=bfloat16", *settings])
     with pytest.raises(RecipeError, match=rule) as raised:
         resolve_dtype(recipe)
     assert raised.value.what == "model.dtype"

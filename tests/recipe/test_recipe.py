@@ -245,3 +245,30 @@ def test_a_key_of_a_section_that_may_be_left_out_is_known() -> None:
     assert named.templates == "2024"
     with pytest.raises(RecipeError, match="unknown key"):
         override(Recipe(), ["data.synthesize.recombined=true"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (["model.adapter.rank=16"], "lora"),
+        (["model.adapter.dropout=0"], "lora"),
+        (["model.adapter.targets=[q_proj]"], "lora"),
+        (["model.adapter.rate_ratio=8"], "lora+"),
+        (["model.quantize=4bit"], "lora"),
+        (["model.quantize=8bit", "model.adapter.rate_ratio=8"], "lora+"),
+        (["model.dtype=bfloat16"], "lora"),
+        (["model.adapter.kind=dora", "model.adapter.rank=16"], "dora"),
+        (["model.adapter.merge=false"], None),
+        ([], None),
+    ],
+)
+def test_a_setting_of_an_adapter_implies_one(settings: list[str], kind: str | None) -> None:
+    recipe = override(Recipe(), settings)
+    assert recipe.model.adapter.kind == kind
+    # So does the recipe that a run writes.
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+def test_no_adapter_has_no_settings() -> None:
+    with pytest.raises(RecipeError, match=r"rank is set, and model\.adapter\.kind is none"):
+        override(Recipe(), ["model.adapter.kind=none", "model.adapter.rank=16"])

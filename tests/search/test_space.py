@@ -158,7 +158,6 @@ def sorted_(point: dict[str, Any]) -> list[tuple[str, Any]]:
         ("methods.contrast.stps", {"range": [1, 2]}, "not a setting", "steps"),
         ("methods.nope", {"choices": [True, False]}, "unknown method", "known"),
         ("enrich.nope", {"choices": [True, False]}, "unknown enrichment", "known"),
-        ("model.adapter.rank", {"range": [4, 8]}, "without model.adapter.kind", "choices"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_by_name(

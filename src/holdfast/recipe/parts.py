@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -265,7 +266,8 @@ class DataPart(Part):
 
 class AdapterPart(Part):
     """An adapter: a few new weights are trained in place of the pretrained ones. Without ``kind``
-    a large language model has LoRA, and other models none; ``none`` is no adapter."""
+    another setting of it implies LoRA (``rate_ratio`` LoRA+); else a large language model has LoRA,
+    and other models none. ``none`` is no adapter."""
 
     kind: Literal["none", "lora", "rslora", "dora", "lora+", "ia3", "prompt"] | None = None
     rank: int | None = Field(default=None, ge=1, le=MAX_RANK)
@@ -275,11 +277,25 @@ class AdapterPart(Part):
     merge: bool = False
     rate_ratio: float | None = Field(default=None, gt=0, le=MAX_FACTOR)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _imply_kind(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("kind") is not None:
+            return given
+        others = [
+            name
+            for name, value in given.items()
+            if name in cls.model_fields and value is not None and value is not False
+        ]
+        if not others:
+            return given
+        return {**given, "kind": "lora+" if "rate_ratio" in others else "lora"}
+
     @model_validator(mode="after")
     def _check_adapter_type(self) -> AdapterPart:
         settings = self.model_dump(exclude_defaults=True, exclude={"kind"})
         if settings and self.method is None:
-            raise ValueError(f"{next(iter(settings))} is set without model.adapter.kind")
+            raise ValueError(f"{next(iter(settings))} is set, and model.adapter.kind is none")
         return self
 
     @property
@@ -317,6 +333,19 @@ class ModelPart(Part):
     quantize: Literal["none", "4bit", "8bit"] = "none"
     quant_type: Literal["nf4", "fp4"] | None = None
     double_quant: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imply_adapter(cls, given: Any) -> Any:
+        """Weights that are stored in fewer bits cannot be trained themselves."""
+        if not isinstance(given, Mapping):
+            return given
+        fewer_bits = given.get("quantize", "none") != "none" or given.get("dtype") == "bfloat16"
+        adapter = given.get("adapter") or {}
+        if not fewer_bits or not isinstance(adapter, Mapping) or adapter.get("kind") is not None:
+            return given
+        kind = "lora" if adapter.get("rate_ratio") is None else "lora+"
+        return {**given, "adapter": {**adapter, "kind": kind}}
 
     @property
     def name_or_embedded(self) -> str:

@@ -57,6 +57,7 @@ def render(run: RunFiles) -> str:
         classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)),
         loading=record.loading(run, "path/to/this/folder"),
+        adapter=record.saved_adapter(run),
         treated=_cleaning_steps(run),
         model=public_name(base) if base else "a pretrained model",
         licence=run.part("model_facts").text("licence") or "unknown: see the source",
@@ -100,11 +101,13 @@ def metadata(run: RunFiles) -> dict[str, Any]:
     that of a run that started from an adapter is the adapter's base model."""
     task = str(run.result.get("task") or "text-classification")
     base = run.part("model_facts").text("name") or str(run.result.get("model") or "")
-    meta: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": pipeline_name(task)}
+    adapter = record.saved_adapter(run)
+    library = "peft" if adapter else "transformers"
+    meta: dict[str, Any] = {"library_name": library, "pipeline_tag": pipeline_name(task)}
     if published := hub_name(base):
         meta["base_model"] = published
     scores = {k: v for k, v in metrics(run.part("test")).items() if v.value is not None}
-    meta["tags"] = [task, "holdfast"]
+    meta["tags"] = [task, "holdfast", *filter(None, [adapter])]
     meta["metrics"] = [name for name in CARD_METRICS if name in scores]
     if scores:
         data = headline.data_name(run)

@@ -102,7 +102,8 @@ def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str])
     """
     card_path = model / CARD
     text = card_path.read_text("utf-8") if card_path.is_file() else "# A model made with Holdfast\n"
-    text = LIBRARY.sub(f"library_name: {form}", text, count=1)
+    library = "transformers" if form == "merged" else form
+    text = LIBRARY.sub(f"library_name: {library}", text, count=1)
     section_match = SECTION.search(text)
     cleaning_lines = CLEANED.findall(section_match[0]) if section_match else []
     text_cleaning = [line for one in cleaning_lines for line in ("", one)]

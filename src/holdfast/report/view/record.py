@@ -15,6 +15,17 @@ from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import Block, RunFiles
 
 SEVERITIES = {"error": "bad", "warn": "warn", "info": "info"}
+TEXT_EXAMPLE = """\
+inputs = tokenizer("A text to begin with.", return_tensors="pt")
+ids = model.generate(**inputs, max_new_tokens=100)
+print(tokenizer.decode(ids[0], skip_special_tokens=True))"""
+CHAT_EXAMPLE = """\
+turns = [{"role": "user", "content": "A question?"}]
+inputs = tokenizer.apply_chat_template(
+    turns, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
+ids = model.generate(**inputs, max_new_tokens=100)
+print(tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 AUTO_MODELS = {
     "text2text-generation": "AutoModelForSeq2SeqLM",
     "text-generation": "AutoModelForCausalLM",
@@ -113,8 +124,8 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 
 def loading(run: RunFiles, folder: str = "model") -> str:
-    """Code that loads the saved model with ``transformers`` only; empty for a run of another
-    trainer, which chooses where it saves its model."""
+    """Code that loads the saved model with ``transformers`` only (an adapter with ``peft``); empty
+    for a run of another trainer, which chooses where it saves its model."""
     if run.result.get("trainer"):
         return ""
     if auto_class := AUTO_MODELS.get(pipeline_name(str(run.result.get("task")))):
@@ -122,13 +133,12 @@ def loading(run: RunFiles, folder: str = "model") -> str:
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
         arguments = f',\n    dtype="float32", {config}' if bits else ""
+        needed = "# pip install transformers peft\n" if saved_adapter(run) else ""
         return (
-            f"from transformers import {auto_class}, AutoTokenizer{more}\n"
+            f"{needed}from transformers import {auto_class}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
             f'model = {auto_class}.from_pretrained("{folder}"{arguments})\n'
-            'inputs = tokenizer("A text to begin with.", return_tensors="pt")\n'
-            "ids = model.generate(**inputs, max_new_tokens=100)\n"
-            "print(tokenizer.decode(ids[0], skip_special_tokens=True))"
+            f"{CHAT_EXAMPLE if _has_chats(run) else TEXT_EXAMPLE}"
         )
     problem = run.result.get("problem")
     how = ', function_to_apply="none"' if problem == "regression" else ""
@@ -139,6 +149,18 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     for mark, text in (("FOLDER", folder), ("HOW", how), ("CUT", cut)):
         example = example.replace(mark, text)
     return f"from transformers import pipeline\n{example}"
+
+
+def saved_adapter(run: RunFiles) -> str:
+    """The kind of adapter that the model's folder holds; empty where it holds a full model."""
+    adapter = run.part("settings", "model").block("adapter")
+    kind = adapter.text("kind", "none")
+    return "" if kind == "none" or adapter.get("merge") else kind
+
+
+def _has_chats(run: RunFiles) -> bool:
+    """Whether a language model reads its prompts through a chat template."""
+    return any(one.get("what") == "chat template" for one in run.part().blocks("decisions"))
 
 
 def _quantization_arguments(model: Block) -> str:
