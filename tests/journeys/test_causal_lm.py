@@ -122,6 +122,43 @@ def generated_verbatim(model: Path, rows: list[dict[str, str]]) -> set[int]:
     return found
 
 
+@pytest.mark.parametrize(("template", "told"), [("llama3", True), ("plain", False)])
+def test_a_template_whose_end_is_no_token_is_told(
+    sums: Path, settings: list[str], tmp_path: Path, holdfast: Any, template: str, told: bool
+) -> None:
+    more = [f"data.template={template}", "train.max_steps=1"]
+    given = [f"--set={one}" for one in (*settings, *more)]
+    done = holdfast("train", str(sums), "--dry-run", *given)
+    assert done.code == 0, done.err
+    assert ("end of an answer: <|eot_id|>" in done.err) == told
+
+
+def test_rows_without_an_answer_are_told_first_and_planned_without(
+    settings: list[str], tmp_path: Path, holdfast: Any
+) -> None:
+    long, short = "word " * 60, "word"
+    rows = [{"instruction": f"{i} {long if i % 2 else short}", "output": "yes"} for i in range(40)]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # The last --set of a key counts.
+    more = ["model.max_length=64", "train.epochs=1", "train.batch_size=4", "probes.shots=0"]
+    given = [f"--set={one}" for one in (*settings, *more) if "max_steps" not in one]
+    done = holdfast("train", str(path), "--out", str(tmp_path / "run"), *given)
+    assert done.code == 0, done.err
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    (found,) = (
+        one
+        for one in result["data"]["findings"]
+        if one["check"] == "answer_cut_off" and "training" in one["because"]
+    )
+    assert (
+        f"answer_cut_off: {found['count']} of {result['data']['train']} training rows" in done.err
+    )
+    trained = result["data"]["train"] - found["count"]
+    assert 0 < trained < result["data"]["train"]
+    assert result["last_step"] == math.ceil(trained / 4)
+
+
 def test_a_finished_run_answers_an_evaluation_task(
     run: Path, tmp_path: Path, holdfast: Any
 ) -> None:

@@ -90,7 +90,7 @@ def make_training_plan(
     with record_decisions() as settings_notes:
         resolved = _resolve_recipe(parts, recipe)
     with record_decisions() as plan_notes:
-        plan = _make_plan(parts, resolved, planned_for or len(train))
+        plan = _make_plan(parts, resolved, planned_for or len(splits.train))
     with record_decisions() as form_notes:
         forms = enrich_plan(plan, prepared.definition, loaded, splits, resolved)
     with record_decisions() as machine_notes:

@@ -10,7 +10,7 @@ import numpy as np
 from holdfast.contract.fit import EncodedSplits, Read, TaskDefinition
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.chats.chat import check_same_form, form_of, is_text_file, load_chats
 from holdfast.data.chats.marked import CLOSE, NEW_LINE, OPEN, marked_text
@@ -35,6 +35,8 @@ from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.tasks.lm.scores import answers_of, prediction_columns, sample_of, score_rows, watched
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from holdfast.models.base import LoadedModel
 
 
@@ -102,12 +104,27 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
         return (Decision(LOSS, EVERY_TOKEN, "the rows are plain text"),)
     tokenizer = loaded.tokenizer
     tokenizer.chat_template, reason = choose_template(tokenizer, form, recipe.data.template)
+    end = closing(tokenizer)
     config = loaded.network.plain.generation_config
     if config is not None:
-        stops = stop_tokens(tokenizer, closing(tokenizer), config.eos_token_id)
+        stops = stop_tokens(tokenizer, end, config.eos_token_id)
         config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
     because = "prompts are not trained; the loss also covers the token that ends an answer"
-    return reason, Decision(LOSS, "the answers only", because)
+    return reason, Decision(LOSS, "the answers only", because), *_end_in_pieces(tokenizer, end)
+
+
+def _end_in_pieces(tokenizer: PreTrainedTokenizerBase, end: str) -> tuple[Decision, ...]:
+    """A warning where the template's end of an answer is no token, as of another model's template:
+    then nothing but a comparison of texts can stop generation."""
+    pieces = tokenizer(end, add_special_tokens=False)["input_ids"]
+    if len(pieces) < 2:
+        return ()
+    because = (
+        f"it is {len(pieces)} tokens of this tokenizer, and none of them ends an answer: Holdfast "
+        "cuts texts there, but other programs generate on. Use the tokenizer's own template, or "
+        "one whose marks are its tokens"
+    )
+    return (Decision("end of an answer", end, because, prominent=True),)
 
 
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
@@ -205,40 +222,27 @@ def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decisio
 
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
-    """Findings for rows of a split that were truncated, or of which no answer is left."""
-    findings = []
+    """A finding for rows of a split that were truncated; the worse one where no answer is left of
+    some, which are not trained or scored."""
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
-    if cut:
-        share = cut / total
-        findings.append(
-            Finding(
-                "truncated_texts",
-                "warn" if share > 0.05 else "info",
-                share,
-                cut,
-                (),
-                f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than "
-                f"{loaded.max_length:,} tokens ({percent_phrase(share, 1)}): the rest is not read",
-                "Raise model.max_length if the model allows it, or shorten the chats.",
-            )
-        )
-    if examples.left_out:
-        count = len(examples.left_out)
-        findings.append(
-            Finding(
-                "answer_cut_off",
-                "warn",
-                count / total,
-                count,
-                examples.left_out[:100],
-                f"{count_phrase(count, f'{split} row has', f'{split} rows have')} no token of an "
-                f"answer within {loaded.max_length:,} tokens ({percent_phrase(count / total, 1)}), "
-                "and so no part in the loss",
-                "Raise model.max_length, or shorten the questions.",
-                True,
-            )
-        )
-    return tuple(findings)
+    lost = len(examples.left_out)
+    if not cut and not lost:
+        return ()
+    share, limit = max(cut, lost) / total, f"{loaded.max_length:,} tokens"
+    because = (
+        f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than {limit} "
+        f"({percent_phrase(cut / total, 1)}): the rest is not read"
+    )
+    remedy = "Raise model.max_length if the model allows it, or shorten the chats."
+    if not lost:
+        severity: Severity = "warn" if share > 0.05 else "info"
+        return (Finding("truncated_texts", severity, share, cut, (), because, remedy),)
+    because = (
+        f"{lost:,} of {count_phrase(total, f'{split} row')} left out: no token of an answer within "
+        f"{limit}; {because}"
+    )
+    rows = examples.left_out[:100]
+    return (Finding("answer_cut_off", "warn", share, lost, rows, because, remedy),)
 
 
 DEFINITION = TaskDefinition(
