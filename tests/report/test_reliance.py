@@ -134,10 +134,20 @@ def test_where_nothing_can_be_promised_that_is_said(told: Any) -> None:
     assert "guarantees a precision" in line.text
 
 
-def test_a_row_completed_to_the_word_is_said_even_where_losses_tell_nothing(told: Any) -> None:
-    block = {"verdict": "not shown", "extraction": {"n": 50, "completed": 3}}
-    (line,) = told({"probes": {"memorization": block}}).lines
-    assert line.text == "It completes 3 training rows verbatim."
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (None, "It completes 3 training rows verbatim."),
+        (1, "It completes 3 training rows verbatim (base model: 1)."),
+        (3, None),
+    ],
+)
+def test_a_row_completed_to_the_word_is_said_even_where_losses_tell_nothing(
+    told: Any, start: int | None, text: str | None
+) -> None:
+    block = {"verdict": "not shown", "extraction": {"n": 50, "completed": 3, "start": start}}
+    lines = told({"probes": {"memorization": block}}).lines
+    assert [line.text for line in lines] == ([text] if text else [])
 
 
 @pytest.mark.parametrize("broken", [{}, {"slices": {}, "fairness": {}, "probes": {}}])

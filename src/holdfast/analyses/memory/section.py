@@ -113,7 +113,8 @@ def _memorized(run: RunFiles) -> str | None:
     block = run.part("probes", "memorization")
     if "verdict" not in block:
         return None
-    auc, n_completed = block.estimate("auc"), block.block("extraction").whole("completed")
+    auc, extraction = block.estimate("auc"), block.block("extraction")
+    completed, by_base = extraction.whole("completed"), extraction.whole("start")
     if block["verdict"] == "memorized":
         known = auc.low is not None and auc.high is not None
         limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
@@ -121,8 +122,9 @@ def _memorized(run: RunFiles) -> str | None:
             "It memorized training rows: membership inference finds them with AUC "
             f"{number(auc.value)} ({limits}chance 0.5)"
         )
-    if n_completed:
-        return f"It completes {plural(n_completed, 'training row')} verbatim"
+    if completed and completed > (by_base or 0):
+        base = "" if by_base is None else f" (base model: {by_base})"
+        return f"It completes {plural(completed, 'training row')} verbatim{base}"
     # "Not shown" with few rows does not exclude memorization.
     excluded = auc.high is not None and auc.high <= SMALL_AUC
     return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED

@@ -18,6 +18,7 @@ from holdfast.report.answer.score import (
     compared_baseline,
     difference_text,
     headline_score,
+    is_generation,
     paired_comparison,
     test_row_text,
 )
@@ -94,8 +95,10 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         paired = paired_comparison(result)
         is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
         unproven = is_inconclusive and better_baselines[0] not in GUESSES
-        opening = "Not shown to be better than" if unproven else "No better than"
-        headline = f"{opening} the {simpler}: {lower_first(headline)}"
+        opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
+        if paired is not None and paired.apart and paired.gain > 0 and is_generation(result):
+            opening = f"Lower loss than the {simpler}, but its texts are not shown to be better"
+        headline = f"{opening}: {lower_first(headline)}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
     return RunAnswer(headline, f"{advice}{_rare_class(result)}", use)
 
