@@ -56,11 +56,11 @@ def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> Non
         return
     with output.heard(verbose=True):
         plan = preview(recipe)
-    output.show(plan, lambda columns: _plan(plan, columns))
+    output.show(plan, lambda columns: _plan(plan, columns, quiet=output.quiet))
 
 
-def _plan(plan: Mapping[str, Any], columns: int) -> str:
-    """The plan in a dozen lines; the findings that need attention were printed before it."""
+def _plan(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
+    """The plan in a dozen lines; unless ``quiet``, the findings were printed before it."""
     split, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
     classes, steps = len(plan["classes"] or ()), plan["evaluate_at"]
     trainable, total = short_count(parameters["trainable"]), short_count(parameters["total"])
@@ -90,7 +90,7 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
             f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, estimated from "
             "timed steps",
         ),
-        ("Findings", _findings(plan["findings"])),
+        ("Findings", _findings(plan["findings"], quiet)),
     ]
     return "\n".join(["Plan (nothing was written):", *entries(lines, columns)])
 
@@ -104,10 +104,11 @@ def _phase(phase: Mapping[str, Any]) -> str:
     )
 
 
-def _findings(findings: list[dict[str, object]]) -> str:
+def _findings(findings: list[dict[str, object]], quiet: bool) -> str:
     if not findings:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
     counts_text = [count_phrase(counts[name], word) for name, word in words.items() if counts[name]]
-    return f"{', '.join(counts_text)}, printed above with remedies"
+    where = "printed without --quiet" if quiet else "printed above with remedies"
+    return f"{', '.join(counts_text)}, {where}"

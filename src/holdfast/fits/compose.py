@@ -55,6 +55,7 @@ from holdfast.plan.memory import check_fit, refuse_clearly_too_large
 from holdfast.prepare.general import general_examples
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe
+from holdfast.recipe.parts import TrainPart
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.recipe.resolution import resolve_recipe as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
@@ -372,7 +373,9 @@ def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
     steps, probe, because = evaluation_points(
         phases, rows, len(splits.valid), recipe.train.evaluations, general_count
     )
-    notify(Decision("evaluation points", f"{len(steps)}", because))
+    requested = recipe.train.evaluations
+    fewer = len(steps) <= requested and requested != TrainPart().evaluations
+    notify(Decision("evaluation points", f"{len(steps)}", because, prominent=fewer))
     _notify_of_added_rows(prepared, recipe)
     return Plan(phases, steps, probe, recipe.seed, recipe.train.max_minutes)
 

@@ -7,11 +7,12 @@ keeps the first name, because stored runs and scripts read it. The terms are tho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.yaml_values import TooMuchError, from_yaml
 from holdfast.recipe.values import NUMBER
@@ -34,6 +35,39 @@ PLAIN_NAMES: Mapping[str, str] = {
     "control.chance": "control.min_gain_probability",
     "meta.looks": "meta.evaluations",
 }
+
+# Names of other libraries' arguments → the setting to use here.
+OTHER_NAMES: Mapping[str, str] = {
+    "lora_r": "model.adapter.rank",
+    "lora_rank": "model.adapter.rank",
+    "lora_alpha": "model.adapter.alpha",
+    "lora_dropout": "model.adapter.dropout",
+    "target_modules": "model.adapter.targets",
+    "use_dora": "model.adapter.kind=dora",
+    "use_rslora": "model.adapter.kind=rslora",
+    "load_in_4bit": "model.quantize=4bit",
+    "load_in_8bit": "model.quantize=8bit",
+    "max_seq_length": "model.max_length",
+    "packing": "train.pack",
+    "per_device_train_batch_size": "train.batch_size",
+    "num_train_epochs": "train.epochs",
+    "lr_scheduler_type": "train.schedule",
+    "optim": "train.optimizer",
+    "bf16": "train.precision=bfloat16",
+    "fp16": "train.precision=float16",
+    "eval_steps": "train.evaluations",
+}
+
+
+def suggest_key(key: str, known: Sequence[str]) -> str:
+    """A remedy for an unknown key: the setting that another library's argument means, else the
+    nearest of the ``known`` ones.
+
+    >>> suggest_key("model.lora_r", [])
+    'The setting is model.adapter.rank.'
+    """
+    setting = OTHER_NAMES.get(key.rpartition(".")[2])
+    return f"The setting is {setting}." if setting else suggest_name(key, known)
 
 
 def stored_key(key: str) -> str:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
 from holdfast.data.chats.turns import (
     FAULTS,
@@ -214,7 +215,11 @@ class _Reader:
         if not len(rows):
             raise self._nothing()
         for fault, tally in sorted(self.faults.items()):
-            because = f"{tally.count} rows {_fault_in_words(fault)}: dropped"
+            numbers = list_phrase([str(row) for row in tally.rows], 5, ", ", " and {} more")
+            because = (
+                f"{count_phrase(tally.count, 'row')} {_fault_in_words(fault)}: dropped (row "
+                f"{numbers})"
+            )
             self._notice(
                 fault, "warn", tally, because, "Correct them in the source, if they matter."
             )
@@ -234,7 +239,7 @@ class _Reader:
         fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
         return DataError(
             f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",
-            f"has no usable row: {tally.count} rows {_fault_in_words(fault)}",
+            f"has no usable row: {count_phrase(tally.count, 'row')} {_fault_in_words(fault)}",
             f"row {tally.rows[0]}",
             'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
             "name other columns with --text and --label.",
@@ -319,7 +324,7 @@ def _parse_turns(text: str, role: str) -> list[Turn]:
 
 
 def _fault_in_words(fault: str) -> str:
-    return FAULTS.get(fault, "hold no text")
+    return FAULTS.get(fault, "without text")
 
 
 def check_same_form(table: Table, like: Table) -> Table:

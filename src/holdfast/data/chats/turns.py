@@ -56,12 +56,12 @@ NO_PROMPT = "empty_prompt"
 UNANSWERED = "unanswered_turn"
 
 FAULTS = {
-    NO_CHAT: "hold no list of turns, each with a role and a content",
-    ROLE_ORDER: "have roles out of order (one system turn may come first, then user and assistant "
+    NO_CHAT: "without a list of turns, each with a role and a content",
+    ROLE_ORDER: "with roles out of order (one system turn may come first, then user and assistant "
     "alternate)",
-    NO_ANSWER: "have no answer of the assistant",
-    EMPTY_ANSWER: "have an empty answer",
-    NO_PROMPT: "have an empty prompt",
+    NO_ANSWER: "without an answer of the assistant",
+    EMPTY_ANSWER: "with an empty answer",
+    NO_PROMPT: "with an empty prompt",
 }
 
 

@@ -20,6 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
+from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.data.columns.profile import Profile, column_key, columns_by_key, split_names
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
@@ -36,7 +37,11 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     fields = [field for _, field in _pieces(template) if field is not None]
     if not fields:
         raise RecipeError(
-            _SETTING, "names no column", template, 'Name columns in braces: "{title} [SEP] {body}".'
+            _SETTING,
+            "names no column",
+            template,
+            'Name columns in braces: "{title} [SEP] {body}". For a chat template: '
+            f"{suggest_name(template, list(NAMED_TEMPLATES))}",
         )
     for field in fields:
         if field not in names:
