@@ -87,8 +87,9 @@ def _plan(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
         ),
         (
             "Time",
-            f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, estimated from "
-            "timed steps",
+            f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, "
+            f"{seconds_phrase(plan['time_s']['steps'] + plan['time_s']['snapshots'])} of it for "
+            "training, estimated from timed steps",
         ),
         ("Findings", _findings(plan["findings"], quiet)),
     ]

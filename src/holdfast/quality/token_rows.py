@@ -32,6 +32,8 @@ TEMPLATE_MARKS = (
     "<|assistant|>",
     "<|eot_id|>",
     "<|im_end|>",
+    "### Instruction:",
+    "### Response:",
 )
 # A template is untrusted code.
 LONGEST_S, MOST_MEMORY = 5.0, 500_000_000

@@ -369,7 +369,7 @@ def _finding(
     because = (
         f"in {count_phrase(len(faulty), 'row')} of {total:,} ({percent_phrase(share, 1)}) "
         f"{check.because}. Row {example.number}: "
-        f"{marked_text(tokenizer, example.ids, example.trained & example.read)}"
+        f"{marked_text(tokenizer, example.ids, example.trained)}"
     )
     numbers = tuple(row.number for row in faulty)
     return Finding(check.name, check.severity, share, len(faulty), numbers, because, check.remedy)

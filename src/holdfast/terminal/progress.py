@@ -168,12 +168,14 @@ class RunDisplay:
 
     def _report_time(self, run: Run) -> None:
         """The expected remaining duration, from the time that rows took before the first step."""
-        seconds = expected_seconds(run)
-        if seconds is None:
+        expected = expected_seconds(run)
+        if expected is None:
             text = "known after the first steps"
         else:
-            after = ", including scoring and probes" if run.job.overhead_s is not None else ""
-            text = f"about {seconds_phrase(seconds)} more{after}, estimated before the first step"
+            training, later = expected
+            after = f", {seconds_phrase(later)} of it for scoring and probes" if later else ""
+            more = seconds_phrase(training + later)
+            text = f"about {more} more{after}, estimated before the first step"
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:
@@ -242,8 +244,8 @@ class RunDisplay:
         return seconds_phrase(elapsed / (run.step - step) * (run.plan.steps - run.step))
 
 
-def expected_seconds(run: Run) -> float | None:
-    """The expected time in seconds of all steps, all evaluations and what follows them
+def expected_seconds(run: Run) -> tuple[float, float] | None:
+    """The expected time in seconds of all steps and evaluations, and of what follows them
     (``Job.overhead_s``); ``None`` where no row has passed through the network yet.
 
     Evaluations are estimated from the rows that were passed before the first step (by the linear
@@ -276,7 +278,7 @@ def expected_seconds(run: Run) -> float | None:
     head_refits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
     refit_seconds = refits * sum(one.seconds for one in head_refits)
     other_seconds = 0.0 if run.job.overhead_s is None else run.job.overhead_s(seconds_per_row)
-    return float(updates + seconds_per_row * evaluated_rows + refit_seconds + other_seconds)
+    return float(updates + seconds_per_row * evaluated_rows + refit_seconds), other_seconds
 
 
 def describe_actions(actions: Sequence[Action]) -> list[str]:
