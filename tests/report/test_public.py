@@ -82,3 +82,17 @@ def test_the_last_part_of_a_path() -> None:
     assert base_name("/a/b/") == "b"
     assert base_name("plain.csv") == "plain.csv"
     assert base_name("/") == "/"
+
+
+def test_a_run_s_model_has_the_name_of_the_run(runs: ModuleType, tmp_path: Path) -> None:
+    first = runs.make_run(tmp_path / "first")
+    (first / "model").mkdir(exist_ok=True)
+
+    def goes_on(result: dict[str, Any]) -> None:
+        result["model"] = result["settings"]["model"]["name"] = str(first / "model")
+
+    second = runs.make_run(tmp_path / "second", edit=goes_on)
+    heading = next(
+        line for line in write_card(second).read_text("utf-8").splitlines() if line[:2] == "# "
+    )
+    assert heading.endswith(" · first")

@@ -25,7 +25,9 @@ import jsonschema
 import torch
 import uvicorn
 from stand_in import StandIn
+from tests.chats import write_chats
 
+from holdfast.core.errors import DataError
 from holdfast.pipeline.main import train
 from holdfast.plugins.chat.talk import GenerationOptions, Talk
 from holdfast.plugins.service.chat.conversations import ChatLimits, ChatModel, Chats, Conversation
@@ -37,6 +39,7 @@ from holdfast.plugins.service.chat.decoder import (
     decoder_of,
     token_chooser,
 )
+from holdfast.plugins.service.engine.rows import prediction_request, required_columns
 from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.service import ServedChats, Service
@@ -245,6 +248,23 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     assert sure == pytest.approx(dict(known), abs=1e-4)
     for answer in answers:
         jsonschema.validate(answer.json(), WHOLE)
+
+
+def test_a_text_for_a_model_of_messages_is_the_user_s_turn(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
+    chats = write_chats(tmp_path / "chats.jsonl")
+    run = trained(tmp_path, tiny_llama, f"data.path={chats}", "data.template=chatml")
+    asked = Predictor.load(run)
+    turns = [{"role": "user", "content": "red blue?"}]
+    (column,) = required_columns(asked)
+    requests = [
+        prediction_request(asked, [{column: "red blue?"}]),
+        *(prediction_request(asked, [{"messages": one}]) for one in (turns, json.dumps(turns))),
+    ]
+    assert len({str(asked.answer(one.table)) for one in requests}) == 1
+    with pytest.raises(DataError, match="without a list of turns"):
+        prediction_request(asked, [{"messages": "[1, 2]"}])
 
 
 def test_a_stream_is_the_same_answer_in_pieces(open_chats: Callable[..., Chats]) -> None:

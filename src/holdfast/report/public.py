@@ -61,7 +61,7 @@ def strip_paths(run: RunFiles) -> RunFiles:
     files = run.part("data").texts("files")
     paths = {*_paths(settings), *(path for path in files if base_name(path) != path)}
     # The longest first: a path may be the beginning of another.
-    replacements = [(path, base_name(path)) for path in sorted(paths, key=len, reverse=True)]
+    replacements = [(path, _last_part(path)) for path in sorted(paths, key=len, reverse=True)]
 
     def clean(value: object) -> Any:
         if isinstance(value, str):
@@ -91,6 +91,12 @@ def strip_paths(run: RunFiles) -> RunFiles:
         timeline=clean_all(run.timeline),
         noted=tuple(dataclasses.replace(one, note=clean(one.note)) for one in run.noted),
     )
+
+
+def _last_part(path: str) -> str:
+    """The name of a file or folder; of a run's model that of the run."""
+    name = base_name(path)
+    return public_name(path) if name == MODEL_FOLDER and is_local(path) else name
 
 
 def _paths(value: object) -> Iterator[str]:

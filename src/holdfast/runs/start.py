@@ -34,6 +34,7 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
+from holdfast.report.public import public_name
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
@@ -439,7 +440,7 @@ def outline_model(training_plan: TrainingPlan) -> ModelOutline:
     phases, name = training_plan.plan.phases, str(training_plan.recipe.model.name)
     passes = sum(_passes(phase, len(training_plan.train)) for phase in phases)
     return ModelOutline(
-        name=Path(name).name if Path(name).is_dir() else name,
+        name=public_name(name) if Path(name).is_dir() else name,
         task=str(training_plan.recipe.task),
         parameters=total,
         learning=learning,

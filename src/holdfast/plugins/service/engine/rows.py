@@ -87,10 +87,14 @@ def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionR
     cells = [row.get(first) for row in rows]
     if isinstance(use, TagPredictor) and all(isinstance(one, str | list) for one in cells):
         return predictor.ask(cells)
-    plain_list = isinstance(use, Seq2SeqPredictor) or (
-        isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT)
-    )
     texts = all(isinstance(one, str) and "\0" not in one for one in cells)
+    # A text for a model of chats is the user's turn; JSON is meant as a list of turns.
+    plain_list = isinstance(use, Seq2SeqPredictor) or (
+        isinstance(use, CausalLMPredictor)
+        and (
+            first in (TEXT, PROMPT) or not any(str(one).lstrip()[:1] in ("[", "{") for one in cells)
+        )
+    )
     if (
         plain_list
         and texts
