@@ -55,9 +55,22 @@ def test_a_planted_fault_is_named_with_an_example(tokenizer: Any, share: float) 
         assert "Row " in named[0].because
         assert 0 < named[0].score <= 1
         assert named[0].rows
-        if fault not in ("all labels masked", "padding trained"):
+        if fault != "all labels masked":
             assert OPEN in named[0].because, fault
             assert CLOSE in named[0].because, fault
+
+
+def test_rows_in_alpaca_s_form_are_not_those_of_a_chat_template(tokenizer: Any) -> None:
+    rows = []
+    for i in range(20):
+        prompt, answer = (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (f"### Instruction:\nask {i}\n\n### Response:\n", f"tell {i}")
+        )
+        answer.append(tokenizer.eos_token_id)
+        rows.append({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer})
+    found = check_tokens(token_rows(rows, tokenizer), tokenizer)
+    assert [one.check for one in found] == ["foreign_template"]
 
 
 def test_sound_rows_raise_no_alarm(tokenizer: Any) -> None:
