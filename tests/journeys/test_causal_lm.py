@@ -398,6 +398,7 @@ def test_an_answer_that_was_stopped_is_marked_and_others_may_be_drawn(
         assert [row["cut"] == "true" for row in csv.DictReader(file)] == cut
     drawn = [holdfast("predict", run, few, "--temperature", 1.5).out for _ in range(2)]
     assert drawn[0] == drawn[1] != usual
+    assert holdfast("predict", run, few, "--temperature", 1.5, "--seed", 1).out != drawn[0]
     classes = tmp_path / "classes.csv"
     classes.write_text("text\nfine\n")
     refused = holdfast("predict", finished_run, classes, "--max-tokens", 2)

@@ -39,8 +39,9 @@ class WritingOptions:
         typer.Option(min=1, help="Longest generated text, in tokens. Default: the run's."),
     ] = None
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="Above 0: sample tokens, with a fixed seed.")
+        float, typer.Option(min=0.0, max=2.0, help="Above 0: sample tokens.")
     ] = 0.0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --temperature.")] = 0
 
 
 def command(

@@ -145,8 +145,8 @@ class InferenceOptions:
 
     Columns, where the file names them differently; the encoding, where the bytes do not show it;
     and settings below ``data.limits`` other than the run's. For a generative model: ``max_tokens``
-    of a text, where not the run's, and the ``temperature`` above 0 at which tokens are sampled,
-    always with the same seed.
+    of a text, where not the run's, and the ``temperature`` above 0 at which tokens are sampled with
+    ``seed``.
     """
 
     text: tuple[str, ...] | None = None
@@ -155,6 +155,7 @@ class InferenceOptions:
     limits: tuple[str, ...] = ()
     max_tokens: int | None = None
     temperature: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class Predictor:
             import torch
 
             with self._lock, flushed_subnormals(), torch.random.fork_rng():
-                torch.manual_seed(0)
+                torch.manual_seed(options.seed)
                 return model.predict(table)
 
         return answer
