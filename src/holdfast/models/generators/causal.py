@@ -153,7 +153,8 @@ class CausalNetwork(nn.Module):
             # Not every architecture has such a cache.
             except Exception:
                 return False
-        return bool(torch.allclose(whole.float(), rest.float(), rtol=1e-4, atol=1e-4))
+        # Sums in another order; a cache that is wrong changes logits as a whole.
+        return bool((whole - rest).abs().max() <= 1e-3 * whole.abs().max())
 
     def layers(self) -> list[Layer]:
         """Embeddings (a soft prompt among them), each block, the head; every weight is in exactly
