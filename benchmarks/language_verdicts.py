@@ -196,7 +196,7 @@ def finding(lines: Lines) -> str:
 def wrong_ones(lines: Lines) -> str:
     wrong = [
         f"- {line['model']}, {line['data']}, {line['method']}, seed {line['seed']}: "
-        f"{line['label']} ({line['cause']}); unseen loss {line['pool_loss']:.2f}, "
+        f"{line['label']} ({line['cause'] or 'no cause'}); unseen loss {line['pool_loss']:.2f}, "
         f"lowest {line['pool_least']:.2f}; "
         f"accuracy of training tokens {line['train_accuracy']:.0%}, unseen "
         f"{line['pool_accuracy']:.0%}"

@@ -41,7 +41,7 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
         "roles out of order",
         "role",
     ),
-    "no answer": (lambda n: chat(("user", text(n))), "no answer", "assistant"),
+    "no answer": (lambda n: chat(("user", text(n))), "without an answer", "assistant"),
     "empty answers": (
         lambda n: chat(("user", text(n)), ("assistant", " ")),
         "empty answer",
@@ -49,7 +49,7 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
     ),
     "unknown roles": (
         lambda n: chat(("user", text(n)), ("robot", "hm")),
-        "no list of turns",
+        "without a list of turns",
         "role",
     ),
     "instructions without answers": (

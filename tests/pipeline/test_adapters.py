@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from holdfast.analyses.evaluation import evaluate, predict_lines
-from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
@@ -92,11 +91,6 @@ def test_the_default_rate_is_that_of_an_adapter(
     plain = preview(override(Recipe(), base))["phases"][-1]["learning_rate"]
     adapted = preview(override(Recipe(), [*base, *LORA]))["phases"][-1]["learning_rate"]
     assert adapted == pytest.approx(10 * plain)
-
-
-def test_a_setting_without_a_kind_is_refused() -> None:
-    with pytest.raises(RecipeError, match="kind"):
-        override(Recipe(), ["model.adapter.rank=4"])
 
 
 def test_the_adapter_is_all_that_a_checkpoint_holds_of_the_model(

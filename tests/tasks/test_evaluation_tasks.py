@@ -314,7 +314,7 @@ def test_a_run_tells_what_became_of_its_tasks(
         "No change can be shown on 1 evaluation task" in (tmp_path / "run/report.html").read_text()
     )
     twice = f"probes.tasks=[{tmp_path / 'task.yaml'},{tmp_path / 'task.yaml'}]"
-    with pytest.raises(RecipeError, match=r"probes\.tasks: names 2 tasks 'sums'"):
+    with pytest.raises(RecipeError, match=r"probes\.tasks: has 2 tasks with the name 'sums'"):
         train(override(Recipe(), [*settings, twice]), tmp_path / "twice")
     classes = tmp_path / "rows.csv"
     classes.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40)))
