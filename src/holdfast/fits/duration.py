@@ -59,7 +59,6 @@ def seconds_after_training(
         scoring += test_rows
     probes: float = min(PREDICTED_TRAIN_ROWS, train) + valid
     if is_generative:
-        scoring += valid + training_plan.plan.probe_rows
         if recipe.probes.shots:
             prompted = min(FEW_SHOT_ROWS, test_rows)
             # Examples that pass through the model once, or before each row.
