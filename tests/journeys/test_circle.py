@@ -29,7 +29,7 @@ LATER = "NUM"
 # gate has enough to see a gain of this size whichever they are.
 KNOWN, CLEAN, NEW, LABELS = 300, 200, 400, 500
 # So few of that kind that the first model misses nearly all of it: a gain that 50 rows can show.
-HARDLY = 5
+HARDLY = 3
 READY_S, SEEN_S = 120.0, 120.0
 
 Rows = list[tuple[str, str]]
