@@ -15,7 +15,7 @@ from holdfast.models.generators import causal
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.tasks.generation.token_scores import measure_saved
 from holdfast.tasks.lm.generation import write_answers
-from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encoded
+from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, join_examples
 
 BEGINNING = [int(one) for one in np.random.default_rng(0).integers(5, 250, 80)]
 RESTS = [[11, 12, 13, 14, 15], [21, 22, 23], [31, 32, 33, 34, 35, 36, 37, 38]]
@@ -51,7 +51,7 @@ def examples() -> EncodedTokens:
         (np.asarray(line, np.int32), np.arange(len(line)) >= len(line) - 2, at)
         for at, line in enumerate(LINES)
     ]
-    return encoded(made, np.arange(len(LINES)), np.zeros(len(LINES), bool))
+    return join_examples(made, np.arange(len(LINES)), np.zeros(len(LINES), bool))
 
 
 def test_losses_behind_the_beginning_are_those_of_the_lines(
@@ -80,7 +80,7 @@ def test_losses_behind_the_beginning_are_those_of_the_lines(
 def test_the_first_target_is_predicted_by_a_token_of_the_line() -> None:
     line = np.arange(100, dtype=np.int32)
     made = [(line, np.arange(100) >= 70, at) for at in range(2)]
-    rows = encoded(made, np.arange(2), np.zeros(2, bool))
+    rows = join_examples(made, np.arange(2), np.zeros(2, bool))
     assert len(rows.shared_beginning) == 69
 
 

@@ -264,6 +264,10 @@ class DataPart(Part):
         return self
 
 
+def _implied_kind(adapter: Mapping[str, Any]) -> str:
+    return "lora" if adapter.get("rate_ratio") is None else "lora+"
+
+
 class AdapterPart(Part):
     """An adapter: a few new weights are trained in place of the pretrained ones. Without ``kind``
     another setting of it implies LoRA (``rate_ratio`` LoRA+); else a large language model has LoRA,
@@ -282,14 +286,12 @@ class AdapterPart(Part):
     def _imply_kind(cls, given: Any) -> Any:
         if not isinstance(given, Mapping) or given.get("kind") is not None:
             return given
-        others = [
+        others = {
             name
             for name, value in given.items()
             if name in cls.model_fields and value is not None and value is not False
-        ]
-        if not others:
-            return given
-        return {**given, "kind": "lora+" if "rate_ratio" in others else "lora"}
+        }
+        return {**given, "kind": _implied_kind(given)} if others else given
 
     @model_validator(mode="after")
     def _check_adapter_type(self) -> AdapterPart:
@@ -344,8 +346,7 @@ class ModelPart(Part):
         adapter = given.get("adapter") or {}
         if not fewer_bits or not isinstance(adapter, Mapping) or adapter.get("kind") is not None:
             return given
-        kind = "lora" if adapter.get("rate_ratio") is None else "lora+"
-        return {**given, "adapter": {**adapter, "kind": kind}}
+        return {**given, "adapter": {**adapter, "kind": _implied_kind(adapter)}}
 
     @property
     def name_or_embedded(self) -> str:

@@ -157,7 +157,7 @@ def write_answers(
     # Beam search would need the cache of each beam.
     shared = min(shared_length(prompts), min(map(len, prompts), default=1) - 1)
     past = None
-    if beams == 1 and shares(network, shared):
+    if beams == 1 and shares_beginning(network, shared):
         past = PastTokens(network, prompts[0][:shared])
     for start in range(0, len(order), TOGETHER):
         batch_rows = order[start : start + TOGETHER]
@@ -169,7 +169,7 @@ def write_answers(
     return GeneratedTexts(texts, confidences, ended)
 
 
-def shares(network: object, shared: int) -> TypeGuard[CausalNetwork]:
+def shares_beginning(network: object, shared: int) -> TypeGuard[CausalNetwork]:
     """Whether texts that begin with the same ``shared`` tokens are computed behind them."""
     return shared >= SHARED and isinstance(network, CausalNetwork) and network.can_continue
 
@@ -194,13 +194,12 @@ def _generate(
     # Padded on the left, behind the tokens that are known already: generation continues after the
     # last token of every prompt.
     known = len(past) if past else 0
-    ids, mask = (
-        torch.tensor(
-            [[*p[:known], *[fill] * (longest - len(p)), *p[known:]] for p, fill in lines],
-            device=device,
-        )
-        for lines in ([(p, pad) for p in prompts], [([1] * len(p), 0) for p in prompts])
-    )
+
+    def padded(line: list[int], fill: int) -> list[int]:
+        return [*line[:known], *[fill] * (longest - len(line)), *line[known:]]
+
+    ids = torch.tensor([padded(p, pad) for p in prompts], device=device)
+    mask = torch.tensor([padded([1] * len(p), 0) for p in prompts], device=device)
     cache = {"past_key_values": past.for_lines(len(prompts))} if past else {}
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     draws = drawing(temperature)

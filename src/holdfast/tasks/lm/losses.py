@@ -67,6 +67,11 @@ class EncodedTokens:
         running = np.concatenate([[0], np.cumsum(self.targets, dtype=np.int64)])
         return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]])
 
+    @property
+    def places(self) -> Ints:
+        """The place of each token in its example, from 0."""
+        return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+
     def extended(self, others: EncodedTokens, weights: Floats) -> EncodedTokens:
         """These examples, followed by the rows of ``others``; all have equal weight."""
         if (np.asarray(weights) != 1).any():
@@ -88,8 +93,7 @@ class EncodedTokens:
         probable, nor on the first ``skipped`` tokens of a row, which have almost no context.
         """
         begins = np.r_[True, np.diff(self.positions) > 0][: len(self)]
-        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
-        early = np.repeat(begins, self.lengths) & (place < skipped)
+        early = np.repeat(begins, self.lengths) & (self.places < skipped)
         scored = replace(self, targets=self.targets & ~early & (self.ids != end))
         return scored._lines(np.flatnonzero(scored.target_counts))
 
@@ -106,8 +110,7 @@ class EncodedTokens:
 
     def after(self, count: int) -> EncodedTokens:
         """The same examples without their first ``count`` tokens."""
-        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
-        kept = place >= count
+        kept = self.places >= count
         return replace(
             self,
             ids=self.ids[kept],
@@ -155,10 +158,10 @@ def encode(table: Table, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
             cut[at] = len(ids) > max_length
             blocks_and_targets = [(ids[:max_length], inside[:max_length])]
         examples += [(ids, inside, at) for ids, inside in blocks_and_targets if inside[1:].any()]
-    return encoded(examples, rows, cut)
+    return join_examples(examples, rows, cut)
 
 
-def encoded(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
+def join_examples(examples: list[tuple[Ints, Mask, int]], rows: Ints, cut: Mask) -> EncodedTokens:
     """The examples, each with its ids, targets and place in the table with these source ``rows``,
     of which ``cut`` were truncated."""
     ids, offsets = joined([ids for ids, _, _ in examples])

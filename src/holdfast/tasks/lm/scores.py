@@ -63,7 +63,7 @@ from holdfast.tasks.lm.generation import (
     Prompts,
     answer_length,
     prompts_of,
-    shares,
+    shares_beginning,
     token_outputs,
     write_answers,
 )
@@ -233,7 +233,7 @@ def _measured(
     task, beginning, share = finish.fitted.job.task, examples.shared_beginning, 1.0
     with contextlib.ExitStack() as stack:
         # Packed examples have positions of their own.
-        if not getattr(task, "pack", False) and shares(network, len(beginning)):
+        if not getattr(task, "pack", False) and shares_beginning(network, len(beginning)):
             stack.enter_context(network.after(beginning.tolist()))
             share = 1 - len(beginning) / int(examples.lengths.max())
             examples = examples.after(len(beginning))

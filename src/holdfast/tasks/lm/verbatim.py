@@ -24,7 +24,7 @@ from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import measure_saved
 from holdfast.tasks.lines import shared_length
 from holdfast.tasks.lm.chat_tokens import Mask, prompt_tokens
-from holdfast.tasks.lm.losses import CausalLM, encoded
+from holdfast.tasks.lm.losses import CausalLM, join_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +75,9 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
             break
     if not rows:
         return Verbatim(0, ())
-    flat = encoded(examples, np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=bool))
+    flat = join_examples(
+        examples, np.asarray(rows, dtype=np.int64), np.zeros(len(rows), dtype=bool)
+    )
     task = CausalLM(tokenizer.pad_token_id or 0)
     _, kept = measure_saved(network, task, flat, network.word_embeddings.weight.device)
     return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, kept[:, 0] == kept[:, 1]))))
