@@ -44,8 +44,8 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "memorizing",
         "memorizing",
-        "no loss rose, but validation accuracy is far below training accuracy, "
-        "and the training rows are memorized",
+        "no loss rose significantly, but validation accuracy is far below training accuracy, "
+        "and the training rows are memorized or the loss probably rose",
     ),
     (
         "miscalibrated",

@@ -32,9 +32,10 @@ MemoryFinding = tuple[str, float, tuple[Evidence, ...]]
 
 
 def memorizing(history: History) -> Symptom | None:
-    """``memorizing`` where the validation loss did not rise, the training loss is near zero or
-    training outputs are completed verbatim (``History.completions``), and unseen rows are far
-    behind at the last evaluation. One of these must hold:
+    """``memorizing`` where the validation loss did not rise significantly, unseen rows are far
+    behind at the last evaluation, and the training loss is near zero, training outputs are
+    completed verbatim (``History.completions``), or the loss probably rose
+    (``_probably_rose``). One of these must hold:
 
     - 95 % of the training sample (for generative models, of its tokens) is correct, and unseen rows
       are far behind (``History.far_behind``); the sentence gives the probability;
@@ -50,7 +51,7 @@ def memorizing(history: History) -> Symptom | None:
     if not history.has_validation or not history.probe.size or history.has_risen:
         return None
     recited = history.completions
-    if not history.at_floor and recited is None:
+    if not history.at_floor and recited is None and not _probably_rose(history):
         return None
     by = _answers(history) if history.accuracy_gap is not None else _fitted(history)
     if by is None:
@@ -60,6 +61,8 @@ def memorizing(history: History) -> Symptom | None:
     if history.accuracy_gap is None:
         # Without correct and wrong rows: the evaluation after the last gain, or the last one.
         began = min(since + 1, began)
+    elif not history.at_floor and recited is None:
+        began = history.raw_best + 1
     else:
         while began > 0 and is_at_floor(history.snapshots[began - 1]):
             earlier = accuracy_gap_of(history.snapshots[began - 1])
@@ -89,6 +92,19 @@ def memorizing(history: History) -> Symptom | None:
             ),
             difference_evidence("valid_above_best", history.above_best, history.last_step),
         ),
+    )
+
+
+def _probably_rose(history: History) -> bool:
+    """Whether the gap is above 10 points with a probability of 95 %, and the validation loss is
+    above its best by more than the margin, at an error of 20 % over all evaluations: a few rows
+    that still improve can hide a rise that all others show."""
+    gap = history.accuracy_gap
+    return (
+        gap is not None
+        and gap.large
+        and history.raw_above_best.value > history.raw_margin
+        and history.raw_rise.p_value <= 1 - limits.LIKELY
     )
 
 
