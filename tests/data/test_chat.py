@@ -199,8 +199,8 @@ def test_a_chat_that_cannot_be_learned_is_left_out_and_counted(
     [
         ({"tool_calls": [{"function": {"name": "weather"}}]}, "tool_calls"),
         ({"reasoning_content": "Let me think."}, "reasoning_content"),
-        ({"weight": 0}, "weight"),
-        ({"train": False}, "train"),
+        ({"weight": 0.5}, "weight"),
+        ({"train": "no"}, "train"),
     ],
 )
 def test_what_a_turn_holds_beside_its_text_is_refused_by_name(
@@ -228,6 +228,17 @@ def test_turns_after_the_last_answer_are_cut_and_said(rows: Write) -> None:
     table = load_chats(rows([{"messages": [*CHAT, QUESTION]}]))
     assert one(table) == CHAT
     assert counts(table) == {"unanswered_turn": 1}
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
+def test_an_answer_of_weight_0_is_context(rows: Write, mark: dict[str, Any]) -> None:
+    unscored = [QUESTION, ANSWER | mark]
+    table = load_chats(
+        rows([{"messages": [*unscored, QUESTION, ANSWER, *unscored]}, {"messages": unscored}])
+    )
+    context = ANSWER | {"weight": 0}
+    assert one(table) == [QUESTION, context, QUESTION, ANSWER]
+    assert counts(table) == {"unanswered_turn": 1, "no_trained_answer": 1}
 
 
 def test_for_prediction_a_question_needs_no_answer(rows: Write) -> None:

@@ -275,6 +275,18 @@ def test_the_loss_is_on_the_answers_and_what_ends_them(name: str, tokenizer: Any
     assert told == f"Because 東.{ENDS[name]}{space}So.{ENDS[name]}"
 
 
+@pytest.mark.parametrize("name", sorted(NAMED_TEMPLATES))
+def test_the_loss_leaves_out_an_answer_of_weight_0(name: str, tokenizer: Any) -> None:
+    tokenizer.chat_template = NAMED_TEMPLATES[name]
+    first = next(at for at, turn in enumerate(CHAT) if turn["role"] == "assistant")
+    chat = [turn | {"weight": 0} if at == first else turn for at, turn in enumerate(CHAT)]
+    ids, inside = chat_tokens(tokenizer, chat)
+    assert ids.tolist() == chat_tokens(tokenizer, CHAT)[0].tolist()
+    assert tokenizer.decode(ids[inside]).strip() == f"So.{ENDS[name]}"
+    # Of the examples before it none is trained, whatever its weight.
+    assert chat_tokens(tokenizer, chat, given=1)[1].tolist() == inside.tolist()
+
+
 def test_a_text_begins_once_and_ends_once(tokenizer: Any) -> None:
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     for text in ("ab", "<s>ab"):

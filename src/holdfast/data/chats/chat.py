@@ -30,6 +30,7 @@ from holdfast.data.chats.turns import (
     TOOLS,
     UNANSWERED,
     UNREAD,
+    UNTRAINED,
     WEIGHTS,
     Turn,
     check_template_name,
@@ -223,10 +224,13 @@ class _Reader:
             self._notice(
                 fault, "warn", tally, because, "Correct them in the source, if they matter."
             )
-        because = f"{self.cut.count} chats have turns after their last answer, which are not "
+        because = (
+            f"{count_phrase(self.cut.count, 'chat has', 'chats have')} turns after the last answer "
+            "that is trained, which are not used"
+        )
         remedy = "No change is needed, unless an answer is missing by mistake."
         if self.cut.count:
-            self._notice(UNANSWERED, "info", self.cut, f"{because}used for training", remedy)
+            self._notice(UNANSWERED, "info", self.cut, because, remedy)
         return rows
 
     def _notice(
@@ -278,7 +282,7 @@ class _Reader:
             self.faults["empty_text"].add_row(row)
             return None
         turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
-        if fault is not None and (fault != NO_ANSWER or self.need_answer):
+        if fault is not None and (fault not in (NO_ANSWER, UNTRAINED) or self.need_answer):
             self.faults[fault].add_row(row)
             return None
         if cut:

@@ -1,6 +1,7 @@
 """One chat as turns: read from a file, rendered as text, and parsed back from rendered text.
 
-A turn is ``{"role": system | user | assistant | tool, "content": text}``; turns are in order.
+A turn is ``{"role": system | user | assistant | tool, "content": text}``; turns are in order. An
+answer with ``"weight": 0`` is context: the loss leaves it out.
 A template is Jinja, as ``tokenizer.apply_chat_template`` takes it: the tokenizer's own, one that
 the recipe states, or a named one. Rendered text is parsed back because tokenizing it as plain text
 would double its start token and train on the prompts as well as on the answers.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
@@ -20,7 +21,14 @@ from holdfast.data.cells import read_json_cell
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Turn = dict[str, str]
+
+class Turn(TypedDict):
+    """One message of a chat."""
+
+    role: str
+    content: str
+    weight: NotRequired[int]
+
 
 ROLES = {
     "system": "system",
@@ -41,16 +49,17 @@ ROLES = {
     "observation": "tool",
 }
 
-# Parts of a turn other than its text, as chat services and trainers write them; and keys for a
-# turn's weight in the loss, with the value that changes nothing.
+# Parts of a turn other than its text, as chat services and trainers write them; and keys that say
+# whether the loss counts a turn (0, 1, false, true).
 UNREAD = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
-WEIGHTS = {"weight": 1, "train": True}
+WEIGHTS = ("weight", "train")
 # Columns with the tools that a chat may call.
 TOOLS = ("tools", "functions")
 
 NO_CHAT = "no_chat"
 ROLE_ORDER = "roles_out_of_order"
 NO_ANSWER = "no_answer"
+UNTRAINED = "no_trained_answer"
 EMPTY_ANSWER = "empty_answer"
 NO_PROMPT = "empty_prompt"
 UNANSWERED = "unanswered_turn"
@@ -60,6 +69,7 @@ FAULTS = {
     ROLE_ORDER: "with roles out of order (one system turn may come first, then user and assistant "
     "alternate)",
     NO_ANSWER: "without an answer of the assistant",
+    UNTRAINED: "in which every answer has weight 0",
     EMPTY_ANSWER: "with an empty answer",
     NO_PROMPT: "with an empty prompt",
 }
@@ -82,7 +92,7 @@ def unread_part(value: object) -> str | None:
     for item in _items(value) or ():
         fields = item if isinstance(item, dict) else {}
         unread = [name for name in UNREAD if fields.get(name) not in (None, "", [], {})]
-        unread += [name for name, usual in WEIGHTS.items() if fields.get(name) not in (None, usual)]
+        unread += [name for name in WEIGHTS if fields.get(name) not in (None, 0, 1)]
         if unread:
             return unread[0]
     return None
@@ -112,21 +122,31 @@ def _turn(item: object) -> Turn | None:
     known = ROLES.get(str(role).strip().lower())
     if known is None or not isinstance(content, (str, type(None))):
         return None
-    return {"role": known, "content": content or ""}
+    turn: Turn = {"role": known, "content": content or ""}
+    # A column of structs has a null where a turn has no such key.
+    if known == "assistant" and any(item.get(name) == 0 for name in WEIGHTS):
+        turn["weight"] = 0
+    return turn
+
+
+def is_trained(turn: Turn) -> bool:
+    """Whether the turn is an answer that the loss counts."""
+    return turn["role"] == "assistant" and turn.get("weight") != 0
 
 
 def clean_turns(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, bool]:
     """The usable turns, what is wrong with them (a key of ``FAULTS``), and whether turns after the
-    last answer were removed.
+    last answer that the loss counts were removed.
 
     An empty system turn is removed too.
     """
     if not turns:
         return [], NO_CHAT, False
     usable = [t for t in turns if t["role"] != "system" or t["content"].strip()]
-    last = max((i for i, t in enumerate(usable) if t["role"] == "assistant"), default=-1)
+    last = max((i for i, t in enumerate(usable) if is_trained(t)), default=-1)
     if last < 0:
-        return usable, NO_ANSWER if roles_in_order(usable) else ROLE_ORDER, False
+        fault = UNTRAINED if any(t["role"] == "assistant" for t in usable) else NO_ANSWER
+        return usable, fault if roles_in_order(usable) else ROLE_ORDER, False
     is_cut = last + 1 < len(usable)
     if not roles_in_order(usable):
         return usable, ROLE_ORDER, is_cut
@@ -343,7 +363,7 @@ def _exchanges(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _blocks(text: str, pattern: re.Pattern[str]) -> list[Turn] | None:
-    turns = []
+    turns: list[Turn] = []
     for role, content in pattern.findall(text):
         # An unknown role: the markers do not belong to this template.
         known = ROLES.get(role.lower())

@@ -12,7 +12,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import first_line
 from holdfast.core.machine import resource_bounds
 from holdfast.core.records import Ints
-from holdfast.data.chats.turns import Turn
+from holdfast.data.chats.turns import Turn, is_trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,9 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_
         with resource_bounds(LONGEST_S, MOST_MEMORY):
             # The type annotation does not say that the result without ``tokenize`` is a text.
             text: str = tokenizer.apply_chat_template(  # type: ignore[assignment]
-                list(turns), tokenize=False, add_generation_prompt=answer_next
+                [{"role": turn["role"], "content": turn["content"]} for turn in turns],
+                tokenize=False,
+                add_generation_prompt=answer_next,
             )
     except Exception as error:
         raise RecipeError(
@@ -75,14 +77,16 @@ def chat_tokens(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], given: int = 0
 ) -> tuple[Ints, Mask]:
     """Ids [n] of the chat, and the mask of its answers' tokens [n], including the one that ends
-    each answer; the first ``given`` answers belong to the prompt.
+    each answer. Answers of weight 0 and the first ``given`` ones are part of the prompt.
 
     The chat is tokenised as one text, so that ids are those of ``apply_chat_template``; a token
     belongs to an answer when its last character does. No special token is added: the template has
     them.
     """
     text, spans = answers_in(tokenizer, turns)
-    spans = spans[given:]
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    trained = zip(answers[given:], spans[given:], strict=True)
+    spans = [span for turn, span in trained if is_trained(turn)]
     if not tokenizer.is_fast:
         return _piecewise(tokenizer, text, spans)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

@@ -12,7 +12,7 @@ import numpy as np
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of, read_row_turns
-from holdfast.data.chats.turns import prompt_text, prompt_turns
+from holdfast.data.chats.turns import Turn, prompt_text, prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.generators.average import AveragedNetwork, processors_of
 from holdfast.models.generators.causal import CausalNetwork, PastTokens
@@ -109,7 +109,7 @@ def closing(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     if not tokenizer.chat_template:
         return ""
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
+    turns: list[Turn] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "@@"}]
     return render(tokenizer, turns, answer_next=False).rpartition("@@")[2].strip()
 
 
