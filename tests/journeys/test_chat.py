@@ -119,6 +119,21 @@ def test_an_adapter_is_switched_off_and_nothing_is_loaded_twice(
     assert talk.ask("red blue?").answer == reply.answer
 
 
+def test_a_system_turn_comes_first_and_stays(run: Path, tiny_llama: Path, holdfast: Any) -> None:
+    import transformers as hf
+
+    tokenizer = hf.AutoTokenizer.from_pretrained(run / "model")
+    talk = public.chat(run, tokens=6, system="Be brief.")
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "red blue?"}]
+    for _ in range(2):
+        reply = talk.ask("red blue?")
+        assert reply.answer == greedy(run / "model", tokenizer, turns, 6)
+        assert reply.start == greedy(tiny_llama, tokenizer, turns, 6)
+        talk.reset()
+    given = ("--system", "Be brief.", "--message", "red blue?", "--tokens", 6)
+    assert holdfast("chat", run, *given).out.strip() == reply.answer
+
+
 def test_lines_are_messages_and_answers_are_those_of_predict(
     run: Path, holdfast: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

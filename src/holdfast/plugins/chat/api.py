@@ -19,13 +19,14 @@ def chat(
     tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
+    system: str = "",
 ) -> Talk:
     """Start a conversation with a finished run's model, as ``holdfast chat`` does.
     ``chat(run).ask("…")`` returns ``answer`` and, with ``start``, the base model's answer to the
-    same message (``start``). ``reset`` clears the conversation.
+    same message (``start``). ``reset`` clears the conversation; the ``system`` turn stays.
 
     Raises ``InputError`` where the command would exit with 2.
     """
     from holdfast.plugins.chat.talk import GenerationOptions, Talk
 
-    return Talk.of(Path(run), GenerationOptions(tokens, temperature, seed), start=start)
+    return Talk.of(Path(run), GenerationOptions(tokens, temperature, seed, system), start=start)

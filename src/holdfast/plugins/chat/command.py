@@ -46,6 +46,7 @@ class AnswerOptions:
         float, typer.Option(min=0.0, help="0: greedy decoding; above 0: sampling.")
     ] = 0.0
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
+    system: Annotated[str, typer.Option(help="A system turn before the conversation.")] = ""
 
 
 OUTPUT = Helps(

@@ -35,12 +35,13 @@ MAX_TOKENS = 100_000
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """How answers are generated: at most ``new_tokens`` each (``None``: the run's setting);
-    greedily, or sampled at a ``temperature`` above 0 with the ``seed``. Raises ``RecipeError`` for
-    an invalid value."""
+    greedily, or sampled at a ``temperature`` above 0 with the ``seed``; after a ``system`` turn
+    with that text. Raises ``RecipeError`` for an invalid value."""
 
     new_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
+    system: str = ""
 
     def __post_init__(self) -> None:
         if self.new_tokens is not None and not 1 <= self.new_tokens <= MAX_TOKENS:
@@ -116,6 +117,7 @@ class ChatSpeaker(Speaker):
     """A causal language model: it answers in its chat template, or continues a text."""
 
     trained_on_text: bool = False
+    system: str = ""
 
     def make_prompt(self, message: str, max_new_tokens: int | None) -> Prompt:
         free_positions = position_limit(self.model.config)
@@ -124,8 +126,9 @@ class ChatSpeaker(Speaker):
         if self.trained_on_text:
             return Prompt(whole_prompts([message], self.tokenizer)[0][-free_positions:], new_tokens)
         last: Turn = {"role": "user", "content": message}
+        first: list[Turn] = [{"role": "system", "content": self.system}] if self.system else []
         for forgotten in range(0, len(self.turns) + 1, 2):
-            ids = prompt_tokens(self.tokenizer, [*self.turns[forgotten:], last])
+            ids = prompt_tokens(self.tokenizer, [*first, *self.turns[forgotten:], last])
             if len(ids) <= free_positions:
                 break
         return Prompt(ids[-free_positions:], new_tokens, closing(self.tokenizer), forgotten // 2)
@@ -164,7 +167,8 @@ class Talk:
     @classmethod
     def of(cls, run: Path, manner: GenerationOptions | None = None, *, start: bool = True) -> Talk:
         """Raises ``RunError`` if the folder is not a finished run, ``RecipeError`` if its model is
-        not generative."""
+        not generative, or has no turns for ``manner.system``."""
+        options = manner or GenerationOptions()
         task = str(open_run(run).get("task"))
         if task not in GENERATIVE_TASKS:
             raise RecipeError(
@@ -175,6 +179,11 @@ class Talk:
             )
         folder, recipe = model_of(run), read_recipe(run / RECIPE)
         tuned = _tuned_speaker(task, folder, recipe, run)
+        if options.system:
+            if not isinstance(tuned, ChatSpeaker) or tuned.trained_on_text:
+                rule = "needs a model that was trained on chats"
+                raise RecipeError("--system", rule, task, "Put the text into each message.")
+            tuned.system = options.system
         decisions = list(unsealed_decisions([run]))
         start_speaker: Speaker | None = None
         if start:
@@ -182,7 +191,7 @@ class Talk:
                 start_speaker = _start_model(task, tuned, recipe)
             except HoldfastError as error:
                 decisions.append(Decision("base model", "not loaded", str(error)))
-        return cls(tuned, start_speaker, manner or GenerationOptions(), tuple(decisions))
+        return cls(tuned, start_speaker, options, tuple(decisions))
 
     def ask(
         self,
@@ -252,7 +261,12 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     if task in ENCODER_DECODER_TASKS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
     return ChatSpeaker(
-        base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.trained_on_text
+        base,
+        tuned.tokenizer,
+        recipe,
+        without_adapter,
+        trained_on_text=tuned.trained_on_text,
+        system=tuned.system,
     )
 
 
