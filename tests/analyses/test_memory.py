@@ -31,7 +31,7 @@ from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, planted_repeats
 from holdfast.recipe import DataPart
 from holdfast.tasks import task_definition
-from holdfast.tasks.lm.verbatim import parts_of
+from holdfast.tasks.lm.verbatim import prompt_and_full_text
 
 WORDS = ("red", "old", "tree", "house", "runs", "over", "slow", "bird", "sea", "warm", "no", "ice")
 
@@ -199,11 +199,14 @@ def test_canaries_are_random_alike_and_repeated_as_said() -> None:
 
 def test_verbatim_is_to_the_word() -> None:
     answer = "a  b c d e f g h  i j k l m n o p q"
-    parts = parts_of(answer)
+    parts = prompt_and_full_text(answer)
     assert parts is not None
     assert parts == ("a  b c d e f g h", answer)
-    assert parts_of(f"{answer} {answer} {answer}") == (parts[0], f"{answer} {answer[:-4]}")
-    assert parts_of("too short to tell") is None
+    assert prompt_and_full_text(f"{answer} {answer} {answer}") == (
+        parts[0],
+        f"{answer} {answer[:-4]}",
+    )
+    assert prompt_and_full_text("too short to tell") is None
     told = Verbatim(50, (3, 4, 9), 0)
     assert told.because.startswith("3 of 50 answers completed verbatim from their first 8 words")
     assert told.to_json()["rate"]["value"] == 0.06

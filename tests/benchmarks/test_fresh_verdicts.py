@@ -84,7 +84,7 @@ def test_a_run_that_is_not_what_it_was_meant_to_be_counts_in_no_group() -> None:
     lines = [{**cell, **one} for cell, one in zip(cells, done, strict=True)]
     counted = fresh_verdicts.counted(lines)
     assert [line["right"] for line in counted] == [True, False]
-    assert "1 meant as overfit and truly sound" in fresh_verdicts.wrong_ones(lines)
+    assert "1 meant as overfit but measured as sound" in fresh_verdicts.wrong_ones(lines)
 
 
 def test_cells_at_once_are_each_run_once_and_go_on_where_they_were(

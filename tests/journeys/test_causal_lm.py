@@ -98,8 +98,8 @@ def test_what_is_truncated_is_counted_in_every_split(
     findings = result["data"]["findings"]
     found = [one["because"] for one in findings if one["check"] == "truncated_texts"]
     assert [one.split("(")[0].split(" ", 1)[1] for one in found] == [
-        "training rows are longer than 55 tokens ",
-        "validation rows are longer than 55 tokens ",
+        "training rows are longer than 55 tokens and truncated there ",
+        "validation rows are longer than 55 tokens and truncated there ",
     ]
     told = {d["what"]: d["chosen"] for d in result["decisions"]}
     assert told["test rows truncated"].endswith(f" of {result['data']['test']}")
@@ -130,7 +130,7 @@ def test_a_template_whose_end_is_no_token_is_told(
     given = [f"--set={one}" for one in (*settings, *more)]
     done = holdfast("train", str(sums), "--dry-run", *given)
     assert done.code == 0, done.err
-    assert ("end of an answer: <|eot_id|>" in done.err) == told
+    assert ("end of answer: <|eot_id|>" in done.err) == told
 
 
 def test_rows_without_an_answer_are_told_first_and_planned_without(

@@ -270,5 +270,7 @@ def test_a_setting_of_an_adapter_implies_one(settings: list[str], kind: str | No
 
 
 def test_no_adapter_has_no_settings() -> None:
-    with pytest.raises(RecipeError, match=r"rank is set, and model\.adapter\.kind is none"):
+    with pytest.raises(
+        RecipeError, match=r"rank needs an adapter, but model\.adapter\.kind is none"
+    ):
         override(Recipe(), ["model.adapter.kind=none", "model.adapter.rank=16"])

@@ -245,7 +245,8 @@ def test_written_texts_are_told_by_their_overlap_and_beside_the_untuned_model() 
     )
     headline, _, use = told(written(0.10, 0.12))
     assert headline.startswith(
-        "Lower loss than the base model, but its texts are not shown to be better: ROUGE-L 0.10"
+        "Lower loss than the base model, but the generated texts are not shown to be better: "
+        "ROUGE-L 0.10"
     )
     assert use == "unsettled"
 

@@ -39,9 +39,9 @@ class WritingOptions:
         typer.Option(min=1, help="Longest generated text, in tokens. Default: the run's."),
     ] = None
     temperature: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="Above 0: sample tokens.")
+        float, typer.Option(min=0.0, max=2.0, help="Sampling temperature. 0: greedy decoding.")
     ] = 0.0
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --temperature.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for sampling.")] = 0
 
 
 def command(

@@ -87,9 +87,9 @@ def _plan(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
         ),
         (
             "Time",
-            f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, "
-            f"{seconds_phrase(plan['time_s']['steps'] + plan['time_s']['snapshots'])} of it for "
-            "training, estimated from timed steps",
+            f"about {seconds_phrase(plan['time_s']['estimate'])} after loading, of which "
+            f"{seconds_phrase(plan['time_s']['steps'] + plan['time_s']['snapshots'])} for training "
+            "and evaluations (estimated from timed steps)",
         ),
         ("Findings", _findings(plan["findings"], quiet)),
     ]
@@ -111,5 +111,5 @@ def _findings(findings: list[dict[str, object]], quiet: bool) -> str:
     counts = Counter(finding["severity"] for finding in findings)
     words = {"error": "error", "warn": "warning", "info": "remark"}
     counts_text = [count_phrase(counts[name], word) for name, word in words.items() if counts[name]]
-    where = "printed without --quiet" if quiet else "printed above with remedies"
+    where = "not shown because of --quiet" if quiet else "printed above with remedies"
     return f"{', '.join(counts_text)}, {where}"

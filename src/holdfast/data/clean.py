@@ -47,6 +47,11 @@ class Tally:
         if len(self.rows) < _MAX_LISTED:
             self.rows.append(row)
 
+    def words(self) -> str:
+        """``row 3``, ``rows 1, 4, 7, 9, 12 and 495 more``."""
+        more = f" and {self.count - 5:,} more" if self.count > 5 else ""
+        return f"row{'s' if self.count > 1 else ''} {', '.join(map(str, self.rows[:5]))}{more}"
+
     def report(
         self,
         check: str,

@@ -60,10 +60,11 @@ def seconds_after_training(
     probes: float = min(PREDICTED_TRAIN_ROWS, train) + valid
     if is_generative:
         if recipe.probes.shots:
-            prompted = min(FEW_SHOT_ROWS, test_rows)
+            few_shot_rows = min(FEW_SHOT_ROWS, test_rows)
             # Examples that pass through the model once, or before each row.
-            once = getattr(network, "can_continue", False)
-            scoring += prompted + recipe.probes.shots * (1 if once else prompted)
+            prefix_is_cached = getattr(network, "supports_key_value_cache", False)
+            passes = 1 if prefix_is_cached else few_shot_rows
+            scoring += few_shot_rows + recipe.probes.shots * passes
         memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
         probes += tuned_and_base * memorization_rows
     if recipe.distill.teacher and recipe.distill.alone:
@@ -91,14 +92,14 @@ def seconds_after_training(
         return parts
     prefill, token = _time_tokens(training_plan, network, device)
     if generates:
-        parts["texts"] = _text_seconds(training_plan, test_rows, prefill, token)
+        parts["texts"] = _generation_seconds(training_plan, test_rows, prefill, token)
     if training_plan.watch is not None:
         batches = sum(_batches(len(one.references)) for one in training_plan.watch.samples.values())
         parts["evaluation"] = batches * (prefill + training_plan.watch.new_tokens * token)
     return parts
 
 
-def _text_seconds(
+def _generation_seconds(
     training_plan: TrainingPlan, test_rows: int, prefill: float, token: float
 ) -> float:
     """Seconds of the generated rows."""

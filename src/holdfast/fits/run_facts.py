@@ -37,7 +37,7 @@ from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import writer
-from holdfast.tasks.lm.verbatim import verbatim
+from holdfast.tasks.lm.verbatim import verbatim_completions
 from holdfast.training.engine import verdict_line
 from holdfast.training.plan import first_use_steps, probe_positions
 
@@ -169,8 +169,8 @@ def _with_completions(
     network = fitted.network.to(fitted.job.accelerator.device).eval()
     with fitted.job.accelerator.autocast():
         both = {
-            "train": verbatim(network, tokenizer, splits.train_rows.table, seed),
-            "valid": verbatim(network, tokenizer, splits.valid_rows.table, seed),
+            "train": verbatim_completions(network, tokenizer, splits.train_rows.table, seed),
+            "valid": verbatim_completions(network, tokenizer, splits.valid_rows.table, seed),
         }
     extended = {name: dict(share) for name, share in shares.items()}
     for split_name, completions in both.items():

@@ -86,7 +86,7 @@ class History:
 
     @property
     def window_start(self) -> int:
-        # Over more than half of a short run every one that learned anything would still be falling.
+        # Over more than the last half of a short run, any that learned something is still falling.
         changes = len(self.snapshots) - 1
         return max(0, changes - min(limits.WINDOW, max(1, changes // 2)))
 

@@ -45,7 +45,7 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
         "memorizing",
         "memorizing",
         "no loss rose significantly, but validation accuracy is far below training accuracy, "
-        "and the training rows are memorized or the loss probably rose",
+        "and the training rows are memorized, or the validation loss rose with p ≤ 0.2",
     ),
     (
         "miscalibrated",

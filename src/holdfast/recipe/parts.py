@@ -264,7 +264,7 @@ class DataPart(Part):
         return self
 
 
-def _implied_kind(adapter: Mapping[str, Any]) -> str:
+def _implied_adapter_kind(adapter: Mapping[str, Any]) -> str:
     return "lora" if adapter.get("rate_ratio") is None else "lora+"
 
 
@@ -291,13 +291,15 @@ class AdapterPart(Part):
             for name, value in given.items()
             if name in cls.model_fields and value is not None and value is not False
         }
-        return {**given, "kind": _implied_kind(given)} if others else given
+        return {**given, "kind": _implied_adapter_kind(given)} if others else given
 
     @model_validator(mode="after")
     def _check_adapter_type(self) -> AdapterPart:
         settings = self.model_dump(exclude_defaults=True, exclude={"kind"})
         if settings and self.method is None:
-            raise ValueError(f"{next(iter(settings))} is set, and model.adapter.kind is none")
+            setting = next(iter(settings))
+            rule = "needs an adapter, but model.adapter.kind is none: remove one of the two"
+            raise ValueError(f"{setting} {rule}")
         return self
 
     @property
@@ -346,7 +348,7 @@ class ModelPart(Part):
         adapter = given.get("adapter") or {}
         if not fewer_bits or not isinstance(adapter, Mapping) or adapter.get("kind") is not None:
             return given
-        return {**given, "adapter": {**adapter, "kind": _implied_kind(adapter)}}
+        return {**given, "adapter": {**adapter, "kind": _implied_adapter_kind(adapter)}}
 
     @property
     def name_or_embedded(self) -> str:

@@ -37,7 +37,7 @@ PLAIN_NAMES: Mapping[str, str] = {
 }
 
 # Names of other libraries' arguments → the setting to use here.
-OTHER_NAMES: Mapping[str, str] = {
+OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
     "lora_r": "model.adapter.rank",
     "lora_rank": "model.adapter.rank",
     "lora_alpha": "model.adapter.alpha",
@@ -55,19 +55,19 @@ OTHER_NAMES: Mapping[str, str] = {
     "optim": "train.optimizer",
     "bf16": "train.precision=bfloat16",
     "fp16": "train.precision=float16",
-    "eval_steps": "train.evaluations",
+    "eval_steps": "train.evaluations (the number of evaluations, not the steps between them)",
 }
 
 
-def suggest_key(key: str, known: Sequence[str]) -> str:
+def unknown_key_remedy(key: str, known: Sequence[str]) -> str:
     """A remedy for an unknown key: the setting that another library's argument means, else the
     nearest of the ``known`` ones.
 
-    >>> suggest_key("model.lora_r", [])
-    'The setting is model.adapter.rank.'
+    >>> unknown_key_remedy("model.lora_r", [])
+    'In Holdfast, use model.adapter.rank.'
     """
-    setting = OTHER_NAMES.get(key.rpartition(".")[2])
-    return f"The setting is {setting}." if setting else suggest_name(key, known)
+    setting = OTHER_LIBRARY_ARGUMENTS.get(key.rpartition(".")[2])
+    return f"In Holdfast, use {setting}." if setting else suggest_name(key, known)
 
 
 def stored_key(key: str) -> str:

@@ -41,7 +41,7 @@ from holdfast.recipe.plain_names import (
     PLAIN_NAMES,
     plain_key,
     settings_with_stored_keys,
-    suggest_key,
+    unknown_key_remedy,
     with_stored_keys,
 )
 from holdfast.recipe.values import NUMBER, check_free_value
@@ -321,7 +321,9 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     is_free = key.partition(".")[0] in FREE_SECTIONS
     if not is_free and key not in _all_keys():
-        raise RecipeError("--set", "names an unknown key", key, suggest_key(key, key_names()))
+        raise RecipeError(
+            "--set", "names an unknown key", key, unknown_key_remedy(key, key_names())
+        )
     if len(path) > MAX_DEPTH:
         raise RecipeError(
             "--set",
@@ -420,7 +422,7 @@ def _first_error(
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
         known_names = key_names() if "." in key else sorted({*Recipe.model_fields, *key_names()})
-        return RecipeError(where, "names an unknown key", key, suggest_key(key, known_names))
+        return RecipeError(where, "names an unknown key", key, unknown_key_remedy(key, known_names))
     if fault["type"] == "literal_error":
         # pydantic gives the choices as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))

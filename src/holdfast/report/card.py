@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from holdfast.core.files import write_text
 from holdfast.core.records import Estimate
-from holdfast.core.tasks import pipeline_name
+from holdfast.core.tasks import DECODER_TASKS, pipeline_name
 from holdfast.report.numbers import CARD_METRICS, interval, metric_name, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
 from holdfast.report.public import hub_name, public_name, strip_paths
@@ -57,7 +57,8 @@ def render(run: RunFiles) -> str:
         classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)),
         loading=record.loading(run, "path/to/this/folder"),
-        adapter=record.saved_adapter(run),
+        adapter=(adapter := record.saved_adapter(run)),
+        mergeable=str(run.result.get("task")) in DECODER_TASKS and adapter != "prompt",
         treated=_cleaning_steps(run),
         model=public_name(base) if base else "a pretrained model",
         licence=run.part("model_facts").text("licence") or "unknown: see the source",

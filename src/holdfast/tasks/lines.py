@@ -29,10 +29,10 @@ def joined(lines: Sequence[Any]) -> tuple[Ints, Ints]:
     return flat.astype(np.int32), offsets_of([len(line) for line in lines])
 
 
-def shared_length(lines: Sequence[Sequence[int] | Ints]) -> int:
+def common_prefix_length(lines: Sequence[Sequence[int] | Ints]) -> int:
     """How many items all lines begin with alike; 0 without a line.
 
-    >>> shared_length([[1, 2, 3], [1, 2], [1, 2, 4]])
+    >>> common_prefix_length([[1, 2, 3], [1, 2], [1, 2, 4]])
     2
     """
     if not lines:

@@ -173,7 +173,8 @@ class RunDisplay:
             text = "known after the first steps"
         else:
             training, later = expected
-            after = f", {seconds_phrase(later)} of it for scoring and probes" if later else ""
+            what = "scoring, generated texts and analyses after training"
+            after = f", of which {seconds_phrase(later)} for {what}" if later else ""
             more = seconds_phrase(training + later)
             text = f"about {more} more{after}, estimated before the first step"
         self._print(entry("Time", text, width()))

@@ -250,9 +250,11 @@ def evaluation_points(
     probe = min(train_rows, max(probe, INFORMATIVE_PROBE_ROWS))
     measured_rows = len(steps_at) * (probe + valid_rows + extra_rows_per_point)
     reason = (
-        f"{len(steps_at)} evaluations of {probe} training and {valid_rows} validation rows cost "
-        f"about {percent_phrase(measured_rows * FORWARD_SHARE / max(work, 1))} of the training's "
-        f"work; {requested} were requested, and at least {least_points} are needed"
+        f"{len(steps_at)} evaluations, including the one at step 0, of {probe} training and "
+        f"{valid_rows} validation rows take about "
+        f"{percent_phrase(measured_rows * FORWARD_SHARE / max(work, 1))} of the training's "
+        f"compute. {requested} were requested after step 0; their number is limited by the number "
+        f"of steps and to a tenth of the compute, but is at least {least_points}"
     )
     return steps_at, probe, reason
 

@@ -32,7 +32,7 @@ from holdfast.data.table import Table
 from holdfast.prepare.canaries import canary_exposure
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
-from holdfast.tasks.lm.verbatim import verbatim
+from holdfast.tasks.lm.verbatim import verbatim_completions
 from holdfast.training.listeners.examples import ExampleHistory
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
         return None
     table = fitted.training_plan.splits.train_rows.table
     with fitted.job.accelerator.autocast():
-        start = verbatim(fitted.base_network(), fitted.training_plan.loaded.tokenizer, table, seed)
+        start = verbatim_completions(
+            fitted.base_network(), fitted.training_plan.loaded.tokenizer, table, seed
+        )
     return fitted.completed.with_base_model(start)
 
 
@@ -270,7 +272,6 @@ def _decoder_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores, d
     from holdfast.models.generators.causal import load_saved_causal
     from holdfast.models.loading.tokenizer import position_limit
     from holdfast.tasks.lm.losses import CausalLM, encode
-    from holdfast.tasks.lm.verbatim import verbatim
 
     tuned, start, tokenizer = _load_with_base(load_saved_causal, folder, files)
     length = min(position_limit(tuned.config), 1024)
@@ -286,9 +287,11 @@ def _decoder_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores, d
 
     tables = _tables(files, read)
     device = best_device()
-    extraction = verbatim(tuned.to(device), tokenizer, tables[0], 0)
+    extraction = verbatim_completions(tuned.to(device), tokenizer, tables[0], 0)
     if start is not None:
-        extraction = extraction.with_base_model(verbatim(start.to(device), tokenizer, tables[0], 0))
+        extraction = extraction.with_base_model(
+            verbatim_completions(start.to(device), tokenizer, tables[0], 0)
+        )
     examples = [encode(table, tokenizer, length) for table in tables]
     task = CausalLM(tokenizer.pad_token_id or 0)
     return (

@@ -21,16 +21,16 @@ import pyarrow as pa
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.core.wording import count_phrase, list_phrase
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
 from holdfast.data.chats.turns import (
     FAULTS,
     NO_ANSWER,
+    NO_TRAINED_ANSWER,
     SAMPLE,
     TOOLS,
     UNANSWERED,
     UNREAD,
-    UNTRAINED,
     WEIGHTS,
     Turn,
     check_template_name,
@@ -216,17 +216,16 @@ class _Reader:
         if not len(rows):
             raise self._nothing()
         for fault, tally in sorted(self.faults.items()):
-            numbers = list_phrase([str(row) for row in tally.rows], 5, ", ", " and {} more")
             because = (
-                f"{count_phrase(tally.count, 'row')} {_fault_in_words(fault)}: dropped (row "
-                f"{numbers})"
+                f"{count_phrase(tally.count, 'row')} {_fault_in_words(fault)}: dropped "
+                f"({tally.words()})"
             )
             self._notice(
                 fault, "warn", tally, because, "Correct them in the source, if they matter."
             )
         because = (
-            f"{count_phrase(self.cut.count, 'chat has', 'chats have')} turns after the last answer "
-            "that is trained, which are not used"
+            f"in {count_phrase(self.cut.count, 'chat')}, the turns after the last trained answer "
+            "are not used"
         )
         remedy = "No change is needed, unless an answer is missing by mistake."
         if self.cut.count:
@@ -282,7 +281,7 @@ class _Reader:
             self.faults["empty_text"].add_row(row)
             return None
         turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
-        if fault is not None and (fault not in (NO_ANSWER, UNTRAINED) or self.need_answer):
+        if fault is not None and (fault not in (NO_ANSWER, NO_TRAINED_ANSWER) or self.need_answer):
             self.faults[fault].add_row(row)
             return None
         if cut:

@@ -59,7 +59,7 @@ TOOLS = ("tools", "functions")
 NO_CHAT = "no_chat"
 ROLE_ORDER = "roles_out_of_order"
 NO_ANSWER = "no_answer"
-UNTRAINED = "no_trained_answer"
+NO_TRAINED_ANSWER = "no_trained_answer"
 EMPTY_ANSWER = "empty_answer"
 NO_PROMPT = "empty_prompt"
 UNANSWERED = "unanswered_turn"
@@ -68,8 +68,8 @@ FAULTS = {
     NO_CHAT: "without a list of turns, each with a role and a content",
     ROLE_ORDER: "with roles out of order (one system turn may come first, then user and assistant "
     "alternate)",
-    NO_ANSWER: "without an answer of the assistant",
-    UNTRAINED: "in which every answer has weight 0",
+    NO_ANSWER: "without an assistant message",
+    NO_TRAINED_ANSWER: "in which every assistant message has weight 0",
     EMPTY_ANSWER: "with an empty answer",
     NO_PROMPT: "with an empty prompt",
 }
@@ -145,7 +145,7 @@ def clean_turns(turns: Sequence[Turn] | None) -> tuple[list[Turn], str | None, b
     usable = [t for t in turns if t["role"] != "system" or t["content"].strip()]
     last = max((i for i, t in enumerate(usable) if is_trained(t)), default=-1)
     if last < 0:
-        fault = UNTRAINED if any(t["role"] == "assistant" for t in usable) else NO_ANSWER
+        fault = NO_TRAINED_ANSWER if any(t["role"] == "assistant" for t in usable) else NO_ANSWER
         return usable, fault if roles_in_order(usable) else ROLE_ORDER, False
     is_cut = last + 1 < len(usable)
     if not roles_in_order(usable):

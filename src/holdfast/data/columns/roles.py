@@ -40,8 +40,8 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
             _SETTING,
             "names no column",
             template,
-            'Name columns in braces: "{title} [SEP] {body}". For a chat template: '
-            f"{suggest_name(template, list(NAMED_TEMPLATES))}",
+            'Name columns in braces: "{title} [SEP] {body}". To select a chat template '
+            f"(causal-lm), give its name. {suggest_name(template, list(NAMED_TEMPLATES))}",
         )
     for field in fields:
         if field not in names:

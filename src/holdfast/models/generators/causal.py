@@ -58,7 +58,7 @@ class CausalNetwork(nn.Module):
     adapter: Adapter | None = None
     fixed: frozenset[int] = frozenset()
     new_head = False
-    _past: PastTokens | None = None
+    _prefix: PrefixKeyValues | None = None
 
     def __init__(self, plain: PreTrainedModel) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class CausalNetwork(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids [B, T] → logits [B, T, vocabulary]."""
-        logits: Tensor = self.plain(**inputs, **self._cache(inputs)).logits
+        logits: Tensor = self.plain(**inputs, **self._cache_arguments(inputs)).logits
         # A soft prompt's own places come first.
         return logits[:, -inputs["input_ids"].shape[1] :]
 
@@ -104,7 +104,7 @@ class CausalNetwork(nn.Module):
         if not self.chunks:
             all_logits: Tensor = self(**inputs)
             return all_logits.flatten(0, 1)[where]
-        states = self.backbone(**inputs, **self._cache(inputs)).last_hidden_state
+        states = self.backbone(**inputs, **self._cache_arguments(inputs)).last_hidden_state
         logits: Tensor = self.head(states.flatten(0, 1)[where])
         return logits
 
@@ -118,28 +118,28 @@ class CausalNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The loss of each target ``expected`` [N] at the flat positions ``where`` [N], and whether
         it was predicted correctly; see ``chunked_losses``."""
-        states = self.backbone(**inputs, **self._cache(inputs)).last_hidden_state
+        states = self.backbone(**inputs, **self._cache_arguments(inputs)).last_hidden_state
         return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
 
     @contextlib.contextmanager
-    def after(self, ids: Sequence[int]) -> Iterator[None]:
-        """Inside, each line of a batch continues the tokens ``ids``, which pass through the model
-        once, in evaluation mode and in the precision of the first batch."""
-        self._past = PastTokens(self, ids)
+    def with_prefix(self, ids: Sequence[int]) -> Iterator[None]:
+        """Within this context, every row of a batch continues the prefix ``ids``. The model
+        computes the prefix once, in evaluation mode, at the precision of the first batch."""
+        self._prefix = PrefixKeyValues(self, ids)
         try:
             yield
         finally:
-            self._past = None
+            self._prefix = None
 
-    def _cache(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
-        if self._past is None:
+    def _cache_arguments(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
+        if self._prefix is None:
             return {"use_cache": False}
         lines = len(inputs["input_ids"])
-        return {"use_cache": True, "past_key_values": self._past.for_lines(lines)}
+        return {"use_cache": True, "past_key_values": self._prefix.for_batch(lines)}
 
     @cached_property
-    def can_continue(self) -> bool:
-        """Whether ``after`` gives the logits of the full lines, tested on the model with sixteen
+    def supports_key_value_cache(self) -> bool:
+        """Whether ``with_prefix`` gives the logits of whole rows, tested on the model with sixteen
         tokens."""
         if has_prompt(self) or getattr(self.config, "sliding_window", None):
             return False
@@ -148,7 +148,7 @@ class CausalNetwork(nn.Module):
         with evaluating(self):
             whole = self(input_ids=ids)[:, 8:]
             try:
-                with self.after(ids[0, :8].tolist()):
+                with self.with_prefix(ids[0, :8].tolist()):
                     rest = self(input_ids=ids[:, 8:])
             # Not every architecture has such a cache.
             except Exception:
@@ -175,7 +175,7 @@ class CausalNetwork(nn.Module):
         save_generator(self, folder, tokenizer)
 
 
-class PastTokens:
+class PrefixKeyValues:
     """The keys and values of tokens that several texts begin with, computed at their first use."""
 
     def __init__(self, network: CausalNetwork, ids: Sequence[int]) -> None:
@@ -186,7 +186,7 @@ class PastTokens:
         return len(self._ids)
 
     @torch.inference_mode()
-    def for_lines(self, count: int) -> Any:
+    def for_batch(self, count: int) -> Any:
         """A cache for a batch of ``count`` lines, which its pass may extend."""
         if self._computed is None:
             table: Any = self._network.word_embeddings.weight

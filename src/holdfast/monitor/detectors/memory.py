@@ -35,7 +35,7 @@ def memorizing(history: History) -> Symptom | None:
     """``memorizing`` where the validation loss did not rise significantly, unseen rows are far
     behind at the last evaluation, and the training loss is near zero, training outputs are
     completed verbatim (``History.completions``), or the loss probably rose
-    (``_probably_rose``). One of these must hold:
+    (``_probable_rise_with_large_gap``). One of these must hold:
 
     - 95 % of the training sample (for generative models, of its tokens) is correct, and unseen rows
       are far behind (``History.far_behind``); the sentence gives the probability;
@@ -51,7 +51,7 @@ def memorizing(history: History) -> Symptom | None:
     if not history.has_validation or not history.probe.size or history.has_risen:
         return None
     recited = history.completions
-    if not history.at_floor and recited is None and not _probably_rose(history):
+    if not history.at_floor and recited is None and not _probable_rise_with_large_gap(history):
         return None
     by = _answers(history) if history.accuracy_gap is not None else _fitted(history)
     if by is None:
@@ -95,7 +95,7 @@ def memorizing(history: History) -> Symptom | None:
     )
 
 
-def _probably_rose(history: History) -> bool:
+def _probable_rise_with_large_gap(history: History) -> bool:
     """Whether the gap is above 10 points with a probability of 95 %, and the validation loss is
     above its best by more than the margin, at an error of 20 % over all evaluations: a few rows
     that still improve can hide a rise that all others show."""

@@ -44,7 +44,7 @@ def plateau(history: History) -> Symptom | None:
 
     - no loss rose;
     - the rows exclude both that validation is above its best by more than the margin and that it
-      fell by more than the margin since then;
+      fell by more than the margin since the evaluation that ``learning`` compares with;
     - they exclude that accuracy fell by 10 points since the best evaluation (Newcombe's paired
       interval), and there are at least 36 of them: of fewer, even if none changed, one in ten may
       have (Clopper and Pearson's limit);

@@ -97,7 +97,8 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         unproven = is_inconclusive and better_baselines[0] not in GUESSES
         opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
         if paired is not None and paired.apart and paired.gain > 0 and is_generation(result):
-            opening = f"Lower loss than the {simpler}, but its texts are not shown to be better"
+            unshown = "but the generated texts are not shown to be better"
+            opening = f"Lower loss than the {simpler}, {unshown}"
         headline = f"{opening}: {lower_first(headline)}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
     return RunAnswer(headline, f"{advice}{_rare_class(result)}", use)

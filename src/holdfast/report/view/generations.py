@@ -105,9 +105,9 @@ def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
     base = (
         ""
         if "train_untuned" in counts or "test_untuned" not in counts
-        else ("; the base model's are for the test rows alone")
+        else "; the base model generated texts only for the test rows"
     )
-    return f"The texts were generated with {how}, for a fixed sample of {rows}{base}."
+    return f"Texts were generated with {how} for a fixed sample of {rows}{base}."
 
 
 def _cut(text: str) -> str:

@@ -129,13 +129,14 @@ def loading(run: RunFiles, folder: str = "model") -> str:
     if run.result.get("trainer"):
         return ""
     if auto_class := AUTO_MODELS.get(pipeline_name(str(run.result.get("task")))):
-        bits = _quantization_arguments(run.part("settings", "model"))
+        adapter = saved_adapter(run)
+        bits = _quantization_arguments(run.part("settings", "model")) if adapter else ""
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
         arguments = f',\n    dtype="float32", {config}' if bits else ""
-        needed = "# pip install transformers peft\n" if saved_adapter(run) else ""
+        install_comment = "# pip install transformers peft\n" if adapter else ""
         return (
-            f"{needed}from transformers import {auto_class}, AutoTokenizer{more}\n"
+            f"{install_comment}from transformers import {auto_class}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
             f'model = {auto_class}.from_pretrained("{folder}"{arguments})\n'
             f"{CHAT_EXAMPLE if _has_chats(run) else TEXT_EXAMPLE}"
@@ -166,7 +167,7 @@ def _has_chats(run: RunFiles) -> bool:
 def _quantization_arguments(model: Block) -> str:
     """The arguments that quantise the pretrained model of an adapter; empty where it was not
     quantised."""
-    if model.block("adapter").get("merge") or model.get("quantize") not in ("4bit", "8bit"):
+    if model.get("quantize") not in ("4bit", "8bit"):
         return ""
     if model["quantize"] == "8bit":
         return "load_in_8bit=True"

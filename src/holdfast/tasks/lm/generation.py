@@ -15,11 +15,11 @@ from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.data.chats.turns import Turn, prompt_text, prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.generators.average import AveragedNetwork, processors_of
-from holdfast.models.generators.causal import CausalNetwork, PastTokens
+from holdfast.models.generators.causal import CausalNetwork, PrefixKeyValues
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
-from holdfast.tasks.lines import shared_length
+from holdfast.tasks.lines import common_prefix_length
 from holdfast.tasks.lm.chat_tokens import prompt_tokens, render, text_tokens
 from holdfast.tasks.lm.losses import EncodedTokens
 
@@ -33,7 +33,7 @@ LONGEST_ANSWER = 128
 ROOM = 8
 TOGETHER = 8
 # From so many tokens on that all texts begin with, these pass through the model once.
-SHARED = 64
+MIN_PREFIX_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +155,27 @@ def write_answers(
     # The end of a prompt is kept, since it holds the question.
     prompts = [list(one)[-(room - new) :] for one in ids]
     # Beam search would need the cache of each beam.
-    shared = min(shared_length(prompts), min(map(len, prompts), default=1) - 1)
-    past = None
-    if beams == 1 and shares_beginning(network, shared):
-        past = PastTokens(network, prompts[0][:shared])
+    shared = min(common_prefix_length(prompts), min(map(len, prompts), default=1) - 1)
+    prefix = None
+    if beams == 1 and can_reuse_prefix(network, shared):
+        prefix = PrefixKeyValues(network, prompts[0][:shared])
     for start in range(0, len(order), TOGETHER):
         batch_rows = order[start : start + TOGETHER]
         batch = [prompts[n] for n in batch_rows]
-        generated = _generate(network, tokenizer, batch, new, beams, end, temperature, past)
+        generated = _generate(network, tokenizer, batch, new, beams, end, temperature, prefix)
         for n, (text, confidence, is_complete) in zip(batch_rows, generated, strict=True):
             texts[n], confidences[n], ended[n] = text, confidence, is_complete
         tick(start + len(batch_rows), len(order))
     return GeneratedTexts(texts, confidences, ended)
 
 
-def shares_beginning(network: object, shared: int) -> TypeGuard[CausalNetwork]:
+def can_reuse_prefix(network: object, shared: int) -> TypeGuard[CausalNetwork]:
     """Whether texts that begin with the same ``shared`` tokens are computed behind them."""
-    return shared >= SHARED and isinstance(network, CausalNetwork) and network.can_continue
+    return (
+        shared >= MIN_PREFIX_TOKENS
+        and isinstance(network, CausalNetwork)
+        and network.supports_key_value_cache
+    )
 
 
 def _generate(
@@ -182,7 +186,7 @@ def _generate(
     beams: int,
     end: str,
     temperature: float,
-    past: PastTokens | None = None,
+    prefix: PrefixKeyValues | None = None,
 ) -> list[tuple[str, float, bool]]:
     import torch
 
@@ -191,16 +195,16 @@ def _generate(
     longest = max(map(len, prompts))
     # Padded positions are masked, so any token id will do.
     pad = tokenizer.pad_token_id or 0
-    # Padded on the left, behind the tokens that are known already: generation continues after the
+    # Padded on the left, behind the common prefix: generation continues after the
     # last token of every prompt.
-    known = len(past) if past else 0
+    prefix_length = len(prefix) if prefix else 0
 
     def padded(line: list[int], fill: int) -> list[int]:
-        return [*line[:known], *[fill] * (longest - len(line)), *line[known:]]
+        return [*line[:prefix_length], *[fill] * (longest - len(line)), *line[prefix_length:]]
 
     ids = torch.tensor([padded(p, pad) for p in prompts], device=device)
     mask = torch.tensor([padded([1] * len(p), 0) for p in prompts], device=device)
-    cache = {"past_key_values": past.for_lines(len(prompts))} if past else {}
+    cache = {"past_key_values": prefix.for_batch(len(prompts))} if prefix else {}
     stops = stop_tokens(tokenizer, end, getattr(plain.generation_config, "eos_token_id", None))
     draws = drawing(temperature)
     with torch.inference_mode(), quiet_transformers():

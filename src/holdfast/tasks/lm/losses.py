@@ -20,7 +20,7 @@ from holdfast.tasks.generation.losses import (
     right_tokens,
     token_losses,
 )
-from holdfast.tasks.lines import examples_at, joined, offsets_of, shared_length, take_lines
+from holdfast.tasks.lines import common_prefix_length, examples_at, joined, offsets_of, take_lines
 from holdfast.tasks.lm.chat_tokens import Mask, blocks_of, chat_tokens, text_tokens
 from holdfast.training.task import Batch, Measurements, row_means
 
@@ -98,7 +98,7 @@ class EncodedTokens:
         return scored._lines(np.flatnonzero(scored.target_counts))
 
     @property
-    def shared_beginning(self) -> Ints:
+    def common_prefix(self) -> Ints:
         """The tokens before every target that all examples begin with; the last token before a
         target is not among them, as it predicts the target."""
         if not len(self):
@@ -106,9 +106,9 @@ class EncodedTokens:
         lines = np.split(self.ids, self.offsets[1:-1])
         targets = np.split(self.targets, self.offsets[1:-1])
         before = min(int(np.argmax(marks)) - 1 for marks in targets)
-        return lines[0][: max(0, min(before, shared_length(lines)))]
+        return lines[0][: max(0, min(before, common_prefix_length(lines)))]
 
-    def after(self, count: int) -> EncodedTokens:
+    def without_prefix(self, count: int) -> EncodedTokens:
         """The same examples without their first ``count`` tokens."""
         kept = self.places >= count
         return replace(

@@ -62,8 +62,8 @@ from holdfast.tasks.lm.evaluation_tasks import right_answers
 from holdfast.tasks.lm.generation import (
     Prompts,
     answer_length,
+    can_reuse_prefix,
     prompts_of,
-    shares_beginning,
     token_outputs,
     write_answers,
 )
@@ -113,11 +113,11 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     outputs = token_outputs(losses, kept, examples, groups)
     test = score_tokens(outputs)
     score_s = time.perf_counter() - start
-    of_test = _sample(training_plan, tokenizer, table, training_plan.recipe.generate.rows)
-    of_train = training_plan.splits.train_rows.table
+    test_sample = _sample(training_plan, tokenizer, table, training_plan.recipe.generate.rows)
+    train_table = training_plan.splits.train_rows.table
     samples = {
-        "train": _sample(training_plan, tokenizer, of_train, len(of_test.positions)),
-        "test": of_test,
+        "train": _sample(training_plan, tokenizer, train_table, len(test_sample.positions)),
+        "test": test_sample,
     }
     with stage("generating texts"):
         written = {
@@ -230,13 +230,13 @@ def _observer(request: ScoringRequest, share: float = 1.0) -> Observer:
 def _measured(
     finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: list[str] | None
 ) -> TokenOutputs:
-    task, beginning, share = finish.fitted.job.task, examples.shared_beginning, 1.0
+    task, beginning, share = finish.fitted.job.task, examples.common_prefix, 1.0
     with contextlib.ExitStack() as stack:
         # Packed examples have positions of their own.
-        if not getattr(task, "pack", False) and shares_beginning(network, len(beginning)):
-            stack.enter_context(network.after(beginning.tolist()))
+        if not getattr(task, "pack", False) and can_reuse_prefix(network, len(beginning)):
+            stack.enter_context(network.with_prefix(beginning.tolist()))
             share = 1 - len(beginning) / int(examples.lengths.max())
-            examples = examples.after(len(beginning))
+            examples = examples.without_prefix(len(beginning))
         losses, kept = _observer(finish, share).measure(network, examples, np.arange(len(examples)))
     kept = kept.astype(np.float64) if len(losses) else np.zeros((0, 2))
     return token_outputs(losses, kept, examples, groups)

@@ -110,21 +110,25 @@ def _template(loaded: LoadedCausal, table: Table, recipe: Recipe) -> tuple[Decis
         stops = stop_tokens(tokenizer, end, config.eos_token_id)
         config.eos_token_id = stops if len(stops) > 1 else next(iter(stops), None)
     because = "prompts are not trained; the loss also covers the token that ends an answer"
-    return reason, Decision(LOSS, "the answers only", because), *_end_in_pieces(tokenizer, end)
+    return (
+        reason,
+        Decision(LOSS, "the answers only", because),
+        *_multi_token_end_warning(tokenizer, end),
+    )
 
 
-def _end_in_pieces(tokenizer: PreTrainedTokenizerBase, end: str) -> tuple[Decision, ...]:
-    """A warning where the template's end of an answer is no token, as of another model's template:
-    then nothing but a comparison of texts can stop generation."""
+def _multi_token_end_warning(tokenizer: PreTrainedTokenizerBase, end: str) -> tuple[Decision, ...]:
+    """A warning where the template's end of an answer has no token that stops generation, as of
+    another model's template: then nothing but a comparison of texts can stop it."""
     pieces = tokenizer(end, add_special_tokens=False)["input_ids"]
-    if len(pieces) < 2:
+    if len(pieces) < 2 or tokenizer.eos_token_id in pieces:
         return ()
     because = (
-        f"it is {len(pieces)} tokens of this tokenizer, and none of them ends an answer: Holdfast "
-        "cuts texts there, but other programs generate on. Use the tokenizer's own template, or "
-        "one whose marks are its tokens"
+        f"the template's end mark is {len(pieces)} tokens of this tokenizer, and none of them "
+        "stops generation. Holdfast truncates the text there; other programs continue to "
+        "generate. Use the tokenizer's own template, or one whose end mark is a single token of it"
     )
-    return (Decision("end of an answer", end, because, prominent=True),)
+    return (Decision("end of answer", end, because, prominent=True),)
 
 
 def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
@@ -230,16 +234,17 @@ def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> 
         return ()
     share, limit = max(cut, lost) / total, f"{loaded.max_length:,} tokens"
     because = (
-        f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than {limit} "
-        f"({percent_phrase(cut / total, 1)}): the rest is not read"
+        f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than {limit} and "
+        f"truncated there ({percent_phrase(cut / total, 1)})"
     )
     remedy = "Raise model.max_length if the model allows it, or shorten the chats."
     if not lost:
         severity: Severity = "warn" if share > 0.05 else "info"
         return (Finding("truncated_texts", severity, share, cut, (), because, remedy),)
     because = (
-        f"{lost:,} of {count_phrase(total, f'{split} row')} left out: no token of an answer within "
-        f"{limit}; {because}"
+        f"{lost:,} of {count_phrase(total, f'{split} row')} "
+        f"{'is not used: its' if lost == 1 else 'are not used: their'} first {limit} contain no "
+        f"token of an answer. {because[:1].upper()}{because[1:]}"
     )
     rows = examples.left_out[:100]
     return (Finding("answer_cut_off", "warn", share, lost, rows, because, remedy),)

@@ -22,7 +22,7 @@ from holdfast.data.chats.turns import prompt_turns
 from holdfast.data.table import Table
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import measure_saved
-from holdfast.tasks.lines import shared_length
+from holdfast.tasks.lines import common_prefix_length
 from holdfast.tasks.lm.chat_tokens import Mask, prompt_tokens
 from holdfast.tasks.lm.losses import CausalLM, join_examples
 
@@ -34,11 +34,11 @@ MOST_ROWS = 50
 WORD = re.compile(r"\S+")
 
 
-def parts_of(answer: str) -> tuple[str, str] | None:
+def prompt_and_full_text(answer: str) -> tuple[str, str] | None:
     """The first eight words of an answer, with their white space, and the same with the words that
     follow (24 at most); ``None`` for an answer that is too short to test.
 
-    >>> parts_of("too short to test")
+    >>> prompt_and_full_text("too short to test")
     """
     ends = [word.end() for word in itertools.islice(WORD.finditer(answer), GIVEN + COMPARED)]
     if len(ends) < GIVEN + FEWEST:
@@ -46,7 +46,9 @@ def parts_of(answer: str) -> tuple[str, str] | None:
     return answer[: ends[GIVEN - 1]], answer[: ends[-1]]
 
 
-def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, seed: int) -> Verbatim:
+def verbatim_completions(
+    network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, seed: int
+) -> Verbatim:
     """How many of at most fifty randomly drawn rows ``network`` completes word for word.
 
     The prompt is the first eight words of the row's answer (of a plain text, of the text). The rows
@@ -61,14 +63,16 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
         before = prompt_turns(turns) if turns else []
         if turns and len(before) == len(turns):
             continue
-        parts = parts_of(str(turns[-1]["content"] if turns else texts[at]))
+        parts = prompt_and_full_text(str(turns[-1]["content"] if turns else texts[at]))
         if parts is None:
             continue
-        given, whole = (_beginning(tokenizer, part, plain=not turns) for part in parts)
+        prompt_ids, full_ids = (
+            _ids_without_end(tokenizer, part, plain=not turns) for part in parts
+        )
         # The last word given may be split otherwise where a word follows.
-        shared = shared_length([given, whole])
-        ids = [*(prompt_tokens(tokenizer, before) if turns else []), *whole]
-        targets = np.arange(len(ids)) >= len(ids) - len(whole) + shared
+        shared = common_prefix_length([prompt_ids, full_ids])
+        ids = [*(prompt_tokens(tokenizer, before) if turns else []), *full_ids]
+        targets = np.arange(len(ids)) >= len(ids) - len(full_ids) + shared
         examples.append((np.asarray(ids[-room:], dtype=np.int32), targets[-room:], len(rows)))
         rows.append(int(numbers[at]))
         if len(rows) == MOST_ROWS:
@@ -83,7 +87,7 @@ def verbatim(network: Any, tokenizer: PreTrainedTokenizerBase, table: Table, see
     return Verbatim(len(rows), tuple(sorted(itertools.compress(rows, kept[:, 0] == kept[:, 1]))))
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, *, plain: bool) -> list[int]:
+def _ids_without_end(tokenizer: PreTrainedTokenizerBase, text: str, *, plain: bool) -> list[int]:
     """The tokens of the beginning of an answer, or of a ``plain`` text, without the end token."""
     ids: list[int] = tokenizer(text, add_special_tokens=plain, verbose=False)["input_ids"]
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids

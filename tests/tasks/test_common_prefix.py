@@ -35,13 +35,13 @@ def network(request: pytest.FixtureRequest, tiny_llama: Path) -> CausalNetwork:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many lines were computed behind a beginning, by batch."""
     counts: list[int] = []
-    plain = causal.PastTokens.for_lines
+    plain = causal.PrefixKeyValues.for_batch
 
     def counted(self: Any, count: int) -> Any:
         counts.append(count)
         return plain(self, count)
 
-    monkeypatch.setattr(causal.PastTokens, "for_lines", counted)
+    monkeypatch.setattr(causal.PrefixKeyValues, "for_batch", counted)
     return counts
 
 
@@ -58,11 +58,11 @@ def test_losses_behind_the_beginning_are_those_of_the_lines(
     network: CausalNetwork, passes: list[int]
 ) -> None:
     rows, device = examples(), torch.device("cpu")
-    assert rows.shared_beginning.tolist() == BEGINNING
-    assert network.can_continue
+    assert rows.common_prefix.tolist() == BEGINNING
+    assert network.supports_key_value_cache
     passes.clear()
-    with network.after(BEGINNING):
-        losses, kept = measure_saved(network, CausalLM(), rows.after(80), device)
+    with network.with_prefix(BEGINNING):
+        losses, kept = measure_saved(network, CausalLM(), rows.without_prefix(80), device)
     assert sum(passes) == len(LINES)
     expected = []
     for line in LINES:
@@ -81,7 +81,7 @@ def test_the_first_target_is_predicted_by_a_token_of_the_line() -> None:
     line = np.arange(100, dtype=np.int32)
     made = [(line, np.arange(100) >= 70, at) for at in range(2)]
     rows = join_examples(made, np.arange(2), np.zeros(2, bool))
-    assert len(rows.shared_beginning) == 69
+    assert len(rows.common_prefix) == 69
 
 
 def test_texts_behind_the_beginning_are_those_of_the_prompts(
@@ -103,4 +103,4 @@ def test_an_architecture_without_such_a_cache_is_computed_in_full() -> None:
     config = hf.MambaConfig(vocab_size=258, hidden_size=32, num_hidden_layers=2, state_size=4)
     torch.manual_seed(0)
     network = CausalNetwork(hf.MambaForCausalLM(config)).eval()
-    assert not network.can_continue
+    assert not network.supports_key_value_cache
