@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 
 from holdfast.core.shapes import (
     MAX_DEPTH,
     ShapeError,
     any_number,
+    anything,
     boolean,
     count,
     integer,
+    json_schema,
     list_of,
     mapping_of,
     never,
@@ -133,3 +136,66 @@ def test_only_an_object_that_is_not_too_deep_is_parsed() -> None:
     ):
         with pytest.raises(ValueError, match=r"."):
             parse_object(bad)
+
+
+SHAPES = {
+    "record": record({"n": count, "by": mapping_of(optional(number)), "of": text}, ("n",)),
+    "list": list_of(one_of(integer, text)),
+    "pair": pair_of(boolean),
+    "optional": optional(list_of(count)),
+    "named": optional(record({"value": optional(number)}, ("value",)).named("estimate")),
+    "twice": record({"a": SHAPE.named("part"), "b": list_of(SHAPE.named("part"))}),
+    "null": optional(never),
+    "anything": optional(anything),
+}
+VALUES = [
+    None,
+    True,
+    "one",
+    1,
+    -1,
+    [],
+    ["one", 2],
+    [True, False],
+    [True],
+    {},
+    {"n": 3},
+    {"n": -3},
+    {"n": 3, "by": {"x": None, "y": 0.5}, "of": "text", "more": []},
+    {"n": 3, "by": {"x": "text"}},
+    {"n": 3, "of": None},
+    {"value": 0.5},
+    {"value": "text"},
+    {"a": {"n": 1, "names": ["x"]}, "b": [{"n": 2}]},
+    {"a": {"n": 1}, "b": [{"names": []}]},
+    [[1, 2]],
+    [1.5],
+]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_schema_accepts_what_its_shape_accepts(name: str) -> None:
+    shape = SHAPES[name]
+    schema = json_schema(shape, name)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    by_schema = jsonschema.Draft202012Validator(schema)
+    accepted = 0
+    for value in VALUES:
+        try:
+            shape(value, "")
+        except ShapeError:
+            assert not by_schema.is_valid(value), value
+        else:
+            accepted += 1
+            assert by_schema.is_valid(value), value
+    assert accepted > 0
+    assert accepted < len(VALUES) or name == "anything"
+
+
+def test_a_named_shape_is_defined_once() -> None:
+    schema = json_schema(SHAPES["twice"], "twice")
+    assert schema["properties"] == {
+        "a": {"$ref": "#/$defs/part"},
+        "b": {"type": "array", "items": {"$ref": "#/$defs/part"}},
+    }
+    assert schema["$defs"]["part"]["required"] == ["n"]

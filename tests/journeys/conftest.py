@@ -26,6 +26,19 @@ class Done:
     err: str
 
 
+def check_document(arguments: tuple[object, ...], done: Done) -> Done:
+    """What a command prints with ``--json`` has the shape that ``holdfast schema`` shows."""
+    given = [str(one) for one in arguments]
+    if "--json" in given and done.code in (0, 3):
+        from holdfast.cli.schema import shape_of
+
+        by_line = given[0] == "chat" or "--every" in given
+        shape = shape_of("plan" if "--dry-run" in given else given[0])
+        for text in done.out.splitlines() if by_line else [done.out]:
+            shape(json.loads(text), "")
+    return done
+
+
 @pytest.fixture
 def holdfast(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -44,7 +57,7 @@ def holdfast(
         except SystemExit as leaving:
             code = leaving.code or 0
         captured = capsys.readouterr()
-        return Done(int(code), captured.out, captured.err)
+        return check_document(arguments, Done(int(code), captured.out, captured.err))
 
     return run
 
@@ -64,7 +77,7 @@ def shell() -> Callable[..., Done]:
             check=False,
             timeout=120,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return check_document(arguments, Done(done.returncode, done.stdout, done.stderr))
 
     return run
 

@@ -55,6 +55,7 @@ GROUPS = {
         "drift",
         "dashboard",
         "forget",
+        "schema",
     ),
 }
 OTHERS = "Plug-ins"
@@ -166,6 +167,13 @@ COMMANDS = {
         "Write a run's report again, or a page of its predictions",
         "holdfast report runs/reviews-1",
         "holdfast report runs/reviews-1 --page predictions.html",
+    ),
+    "schema": Entry(
+        "holdfast.cli.schema",
+        "Print the JSON Schema of result.json or of a command's --json",
+        "holdfast schema",
+        "holdfast schema result",
+        "holdfast schema audit > audit.schema.json",
     ),
     "demo": Entry(
         "holdfast.cli.demo",

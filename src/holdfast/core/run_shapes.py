@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from holdfast.core.shapes import (
     Shape,
+    ShapeError,
     anything,
     boolean,
     count,
@@ -27,48 +28,45 @@ ESTIMATE = record(
         "why": optional(text),
         "note": optional(text),
     }
-)
+).named("estimate")
 # A bare number is an estimate without an interval.
 # Null where the metric was not worked out at all.
 METRIC = optional(one_of(ESTIMATE, number))
 METRICS = mapping_of(METRIC)
-SCORES = record(
-    {
-        "n": count,
-        "metrics": optional(METRICS),
-        "opened_at": optional(text),
-        "confusion": optional(
-            record(
-                {"classes": optional(list_of(text)), "counts": optional(list_of(list_of(count)))}
-            )
-        ),
-        "per_class": optional(
-            mapping_of(
-                record({"n": optional(count), "precision": METRIC, "recall": METRIC, "f1": METRIC})
-            )
-        ),
-        "reliability": optional(
-            record(
-                {
-                    "bins": optional(
-                        list_of(
-                            record(
-                                {
-                                    "n": optional(count),
-                                    "low": number,
-                                    "high": number,
-                                    "confidence": optional(number),
-                                    "accuracy": optional(number),
-                                },
-                                ("low", "high"),
-                            )
+SCORE_FIELDS: dict[str, Shape] = {
+    "n": count,
+    "metrics": optional(METRICS),
+    "opened_at": optional(text),
+    "confusion": optional(
+        record({"classes": optional(list_of(text)), "counts": optional(list_of(list_of(count)))})
+    ),
+    "per_class": optional(
+        mapping_of(
+            record({"n": optional(count), "precision": METRIC, "recall": METRIC, "f1": METRIC})
+        )
+    ),
+    "reliability": optional(
+        record(
+            {
+                "bins": optional(
+                    list_of(
+                        record(
+                            {
+                                "n": optional(count),
+                                "low": number,
+                                "high": number,
+                                "confidence": optional(number),
+                                "accuracy": optional(number),
+                            },
+                            ("low", "high"),
                         )
                     )
-                }
-            )
-        ),
-    }
-)
+                )
+            }
+        )
+    ),
+}
+SCORES = record(SCORE_FIELDS)
 # Either bound may be open: a number may have a limit on one side alone.
 EVIDENCE = record(
     {
@@ -79,7 +77,7 @@ EVIDENCE = record(
         "at_step": optional(number),
     },
     ("name",),
-)
+).named("scores")
 SET_SCORE = record({"value": optional(number), "n": count}, ("value", "n"))
 COMPARED_SETS = record(
     {
@@ -89,7 +87,7 @@ COMPARED_SETS = record(
         **dict.fromkeys(("p_value", "confidence_before"), optional(number)),
         "out_of_fold": optional(boolean),
     }
-)
+).named("evidence")
 VERDICT_FIELDS: dict[str, Shape] = {
     "label": text,
     "because": text,
@@ -111,27 +109,41 @@ COMPARISON = record(
         "p_value": optional(number),
         "because": optional(text),
     }
-)
+).named("verdict")
 ROW = record(
     {
         "row": optional(one_of(integer, text)),
         "confidence": optional(number),
         "loss": optional(number),
     }
-)
-FINDING = record(
-    {
-        "check": text,
-        "severity": text,
-        "score": optional(number),
-        "count": optional(count),
-        "rows": optional(list_of(anything)),
-        "because": text,
-        "remedy": text,
-    }
-)
+).named("row")
+FINDING_FIELDS: dict[str, Shape] = {
+    "check": text,
+    "severity": text,
+    "score": optional(number),
+    "count": optional(count),
+    "rows": optional(list_of(anything)),
+    "because": text,
+    "remedy": text,
+    "fixed": boolean,
+}
+FINDING = record(FINDING_FIELDS)
 DECISION = record({"what": text, "because": text}, ("what",))
 MARK = record({"sha256": text, "bytes": count}, ("sha256", "bytes"))
+MEMORIZATION = record(
+    {
+        "auc": ESTIMATE,
+        "tpr": list_of(record({"at_fpr": number, "value": optional(number)}, ("at_fpr", "value"))),
+        "blind_auc": ESTIMATE,
+        "exposed": list_of(mapping_of(anything)),
+        "verdict": text,
+        "because": text,
+        **dict.fromkeys(("members", "others"), count),
+        **dict.fromkeys(("extraction", "canaries"), anything),
+    },
+    ("auc", "tpr", "blind_auc", "exposed"),
+).named("finding")
+FORGETTING = mapping_of(anything)
 # What decides whether a run may take another's place.
 GATE = record({"decision": text, "because": text}, ("decision", "because"))
 UPDATE = record({"from": text, "gate": optional(GATE)}, ("from",))
@@ -237,6 +249,25 @@ RESULT_SHAPE = record(
         ),
     },
     ("schema",),
+).named("decision")
+
+# What ``--dry-run --json`` prints.
+PLAN_SHAPE = record(
+    {
+        "rows": count,
+        "division": record(dict.fromkeys(("train", "valid", "test"), count)),
+        "classes": list_of(text),
+        "findings": list_of(FINDING),
+        "decisions": list_of(DECISION),
+        "phases": list_of(mapping_of(anything)),
+        "evaluate_at": list_of(integer),
+        "parameters": mapping_of(number),
+        "memory_mb": mapping_of(number),
+        "memory_limit": text,
+        "time_s": mapping_of(number),
+        "settings": mapping_of(anything),
+    },
+    ("rows", "division"),
 )
 
 NUMBERS = optional(mapping_of(optional(number)))
@@ -285,3 +316,22 @@ EVENT_SHAPES: dict[str, Shape] = {
     ),
     "note": record({"step": integer, "what": text, "because": text}),
 }
+
+
+def _check_event(value: object, where: str) -> None:
+    mapping_of(anything).check(value, where)
+    kind = value.get("event") if isinstance(value, dict) else None
+    if kind not in EVENT_SHAPES:
+        raise ShapeError(f"{where}.event" if where else "event", "a known event", kind)
+    EVENT_SHAPES[kind].check(value, where)
+
+
+EVENT = Shape(
+    _check_event,
+    {
+        "oneOf": [
+            {"properties": {"event": {"const": kind}}, "required": ["event"], "allOf": [one.schema]}
+            for kind, one in EVENT_SHAPES.items()
+        ]
+    },
+)

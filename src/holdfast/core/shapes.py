@@ -1,7 +1,6 @@
 """Types of JSON values, checked when they are read and before they are written.
 
-A shape is a function that takes a value and its place, and raises ``ShapeError`` if the value has
-another type. Fields that a shape does not name are allowed: fields are added freely.
+Fields that a shape does not name are allowed: fields are added freely.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ import copy
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
-
-Shape = Callable[[Any, str], None]
 
 # Far above every loss, count and time; a square of it is still a number.
 MAX_NUMBER = 1e150
@@ -20,6 +18,9 @@ MAX_NUMBER = 1e150
 MAX_DEPTH = 60
 # Some hundred times what the largest of them holds (a confusion of a thousand classes).
 MOST_VALUES = 2_000_000
+
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class ShapeError(ValueError):
@@ -77,51 +78,70 @@ def check_size(value: object) -> None:
     raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
 
 
-def number(value: Any, where: str) -> None:
-    """A finite number, not a Boolean."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A type of JSON values. ``check`` takes a value and its place, and raises ``ShapeError`` if
+    the value has another type; ``schema`` says the same as JSON Schema (draft 2020-12)."""
+
+    check: Callable[[Any, str], None]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: object, where: str) -> None:
+        self.check(value, where)
+
+    def named(self, name: str) -> Shape:
+        """The same shape under a name, which a schema defines once (``$defs``)."""
+        return Shape(self.check, {"title": name, **self.schema})
+
+
+def _number(value: Any, where: str) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise ShapeError(where, "a finite number", value)
 
 
-def any_number(value: object, where: str) -> None:
-    """A number, including NaN and infinities, which Python writes into JSON."""
+def _any_number(value: object, where: str) -> None:
     if not isinstance(value, float) or math.isfinite(value):
-        number(value, where)
+        _number(value, where)
 
 
-def never(value: object, where: str) -> None:
-    """No value at all: with ``optional``, only null."""
+def _never(value: object, where: str) -> None:
     raise ShapeError(where, "null", value)
 
 
-def integer(value: object, where: str) -> None:
-    """A whole number that a float represents exactly."""
+def _integer(value: object, where: str) -> None:
+    # Above 2⁵³ a float, which JSON readers use, does not represent it exactly.
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 2**53:
         raise ShapeError(where, "a whole number", value)
 
 
-def count(value: Any, where: str) -> None:
-    """A whole number of at least 0."""
-    integer(value, where)
+def _count(value: Any, where: str) -> None:
+    _integer(value, where)
     if value < 0:
         raise ShapeError(where, "a count", value)
 
 
-def text(value: object, where: str) -> None:
-    """A text of any length."""
+def _text(value: object, where: str) -> None:
     if not isinstance(value, str):
         raise ShapeError(where, "a text", value)
 
 
-def boolean(value: object, where: str) -> None:
-    """A Boolean; 0 and 1 are refused."""
+def _boolean(value: object, where: str) -> None:
+    # Not 0 and 1, which Python takes for equal.
     if not isinstance(value, bool):
         raise ShapeError(where, "true or false", value)
 
 
-def anything(value: object, where: str) -> None:
-    """Any JSON."""
+number = Shape(_number, {"type": "number"})
+# With NaN and infinities, which Python writes into JSON.
+any_number = Shape(_any_number, {"type": "number"})
+# No value at all: with ``optional``, only null.
+never = Shape(_never, {"not": {}})
+integer = Shape(_integer, {"type": "integer"})
+count = Shape(_count, {"type": "integer", "minimum": 0})
+text = Shape(_text, {"type": "string"})
+boolean = Shape(_boolean, {"type": "boolean"})
+anything = Shape(lambda value, where: None, {})
 
 
 def optional(shape: Shape) -> Shape:
@@ -129,9 +149,12 @@ def optional(shape: Shape) -> Shape:
 
     def check(value: object, where: str) -> None:
         if value is not None:
-            shape(value, where)
+            shape.check(value, where)
 
-    return check
+    kind = shape.schema.get("type")
+    if isinstance(kind, str) and "title" not in shape.schema:
+        return Shape(check, {**shape.schema, "type": [kind, "null"]})
+    return Shape(check, {"anyOf": [shape.schema, {"type": "null"}]} if shape.schema else {})
 
 
 def one_of(first: Shape, second: Shape) -> Shape:
@@ -139,17 +162,17 @@ def one_of(first: Shape, second: Shape) -> Shape:
 
     def check(value: object, where: str) -> None:
         try:
-            first(value, where)
+            first.check(value, where)
         except ShapeError:
             try:
-                second(value, where)
+                second.check(value, where)
             except ShapeError:
                 pass
             else:
                 return
             raise
 
-    return check
+    return Shape(check, {"anyOf": [first.schema, second.schema]})
 
 
 def list_of(shape: Shape) -> Shape:
@@ -161,19 +184,19 @@ def list_of(shape: Shape) -> Shape:
         for place, item in enumerate(value):
             _check_item(shape, item, f"{where}[{place}]", place)
 
-    return check
+    return Shape(check, {"type": "array", "items": shape.schema})
 
 
 def pair_of(shape: Shape) -> Shape:
     """A list of exactly two items of this shape."""
+    items = list_of(shape)
 
     def check(value: object, where: str) -> None:
         if not isinstance(value, list) or len(value) != 2:
             raise ShapeError(where, "a list of two", value)
-        for place, item in enumerate(value):
-            _check_item(shape, item, f"{where}[{place}]", place)
+        items.check(value, where)
 
-    return check
+    return Shape(check, {**items.schema, "minItems": 2, "maxItems": 2})
 
 
 def mapping_of(shape: Shape) -> Shape:
@@ -185,7 +208,7 @@ def mapping_of(shape: Shape) -> Shape:
         for name, item in value.items():
             _check_item(shape, item, _item_path(where, name), name)
 
-    return check
+    return Shape(check, {"type": "object", "additionalProperties": shape.schema})
 
 
 def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape:
@@ -201,7 +224,29 @@ def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape
             if name in value:
                 _check_item(shape, value[name], _item_path(where, name), name)
 
-    return check
+    fields = {name: shape.schema for name, shape in shapes.items()}
+    return Shape(check, {"type": "object", "properties": fields, "required": list(required)})
+
+
+def json_schema(shape: Shape, title: str) -> dict[str, Any]:
+    """The schema as a document of its own, with every named shape once under ``$defs``."""
+    defined: dict[str, Any] = {}
+
+    def with_references(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [with_references(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        plain = {key: with_references(value) for key, value in schema.items()}
+        # In a table of properties "title" is a field.
+        if isinstance(name := plain.get("title"), str):
+            defined[name] = plain
+            return {"$ref": f"#/$defs/{name}"}
+        return plain
+
+    schema = with_references(dict(shape.schema))
+    definitions = {"$defs": defined} if defined else {}
+    return {"$schema": DIALECT, "title": title, **schema, **definitions}
 
 
 def without_misshapen(shape: Shape, value: object) -> tuple[Any, tuple[str, ...]]:
@@ -237,7 +282,7 @@ def _remove_at(value: Any, path: list[str | int]) -> None:
 
 def _check_item(shape: Shape, value: object, where: str, key: str | int) -> None:
     try:
-        shape(value, where)
+        shape.check(value, where)
     except ShapeError as error:
         error.path.insert(0, key)
         raise

@@ -20,6 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable, printable_json
+from holdfast.core.shapes import count, record, text
 from holdfast.terminal.layout import width
 from holdfast.training.machine.signals import ending_signals
 
@@ -33,6 +34,12 @@ HELP = """/help          show this list
 /quit          end the chat, like Ctrl-D; Ctrl-C stops an answer"""
 YOU, TUNED, START = "you", "tuned", "base"
 NAME_WIDTH, MAX_MESSAGE_LENGTH = 8, 1_000_000
+
+
+# A line of the output.
+DOCUMENT = record(
+    {"message": text, "answer": text, "start": text, "forgotten": count}, ("message", "answer")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.shapes import anything, count, integer, list_of, mapping_of, record, text
 from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, shorten, wrap
 
@@ -22,6 +23,25 @@ VERDICTS = ("differ", "harmful")
 EXIT_VERDICT_REACHED = 3
 MAX_CLASSES = 6
 ASPECT_NAMES = {"inputs": "the inputs", "classes": "the shares of the predicted classes"}
+
+
+DOCUMENT = record(
+    {
+        "schema": integer,
+        "task": text,
+        "verdict": text,
+        "rows": count,
+        "of": count,
+        "reference": record({"rows": count, "what": text}),
+        "differ": list_of(anything),
+        "classes": list_of(mapping_of(anything)),
+        "alarms": list_of(mapping_of(anything)),
+        "examples": list_of(mapping_of(anything)),
+        "left_out": mapping_of(count),
+        **dict.fromkeys(("inputs", "facts", "accuracy", "harm", "terms", "unwatched"), anything),
+    },
+    ("schema", "task", "verdict", "rows", "differ", "alarms", "left_out"),
+)
 
 
 def command(

@@ -21,7 +21,10 @@ from holdfast.cli.options import (
     Test,
 )
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.terminal.layout import entries
+
+DOCUMENT = RESULT_SHAPE
 
 
 @dataclass(frozen=True, slots=True)

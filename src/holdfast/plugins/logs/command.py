@@ -13,6 +13,18 @@ import typer
 from holdfast.cli.options import Force, JsonOutput, Output, set_option
 from holdfast.core.decisions import notify
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.run_shapes import VERDICT
+from holdfast.core.shapes import (
+    anything,
+    count,
+    integer,
+    list_of,
+    mapping_of,
+    number,
+    optional,
+    record,
+    text,
+)
 from holdfast.core.wording import interval_phrase
 from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import json_text
@@ -27,6 +39,23 @@ PAGE_SUFFIXES = (".html", ".htm")
 # Savings by an earlier stop are no advice where a run should have continued, or where nothing is
 # known.
 UNFINISHED_LABELS = ("learning", "underfit", "inconclusive")
+
+
+DOCUMENT = record(
+    {
+        "schema": integer,
+        "source": text,
+        "verdict": VERDICT,
+        "best_step": optional(number),
+        "series": record(dict.fromkeys(("train", "valid"), optional(text)), ("train", "valid")),
+        "points": count,
+        "axis": text,
+        "valid_rows": optional(count),
+        "patterns": list_of(mapping_of(anything)),
+        "saved": anything,
+    },
+    ("schema", "source", "verdict", "best_step", "series", "points"),
+)
 
 
 def command(
@@ -216,11 +245,11 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
 
     if verdict.remedies:
         yield "  Next steps"
-    for number, remedy in enumerate(verdict.remedies, 1):
+    for position, remedy in enumerate(verdict.remedies, 1):
         # An option and its value stay on one line.
         ours = () if curves.source == TRANSFORMERS else remedy.set
         options = "".join(f" --set{NO_BREAK}{setting}" for setting in ours)
-        text = f"    {number}. {remedy.do}{options}"
+        text = f"    {position}. {remedy.do}{options}"
         lines = wrap(text, columns, "", " " * 7, long_words=False)
         yield from (line.replace(NO_BREAK, " ") for line in lines)
 

@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import JsonOutput
+from holdfast.core.shapes import anything, boolean, count, integer, list_of, record, text
 from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.promotion import Promotion
+
+
+DOCUMENT = record(
+    {
+        "schema": integer,
+        **dict.fromkeys(("from", "to", "run", "who"), text),
+        "undo": boolean,
+        "evidence": anything,
+        "number": count,
+        "told": list_of(text),
+    },
+    ("schema", "from", "to", "run", "who", "undo", "number"),
+)
 
 
 def command(

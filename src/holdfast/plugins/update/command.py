@@ -13,6 +13,7 @@ import typer
 from holdfast.cli.options import Helps, RunOutput, Seed, set_option
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
+from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.terminal.layout import entries, run_lines, width, wrap
 from holdfast.terminal.streams import json_text
@@ -30,6 +31,9 @@ NEXT_STEPS = {
 }
 # The gate did not accept the update; its files are complete.
 NOT_ACCEPTED = 3
+
+
+DOCUMENT = RESULT_SHAPE
 
 
 @dataclass(frozen=True, slots=True)
