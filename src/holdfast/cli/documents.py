@@ -153,7 +153,7 @@ FAIRNESS = record(
     },
     ("schema", "fairness", "openings"),
 )
-PART = optional(record({"n": count, "answered": count}, ("n", "answered")))
+PART = optional(record({"n": count, "answered": count}, ("n",)))
 THRESHOLD = record(
     {
         "schema": integer,
