@@ -74,6 +74,26 @@ def test_the_whole_command(files, tmp_path: Path, holdfast) -> None:
     assert "exists already" in again.err
 
 
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [(["leaks"], 3), (["markup", "warn"], 3), (["error"], 3), (["markup"], 0), ([], 0)],
+)
+def test_a_finding_that_is_named_ends_with_3(files, holdfast, given: list[str], code: int) -> None:
+    train, test = files
+    options = [option for one in given for option in ("--fail-on", one)]
+    done = holdfast("audit", train, "--against", test, "--json", *options)
+    assert done.code == code, done.err
+    found = json.loads(done.out)["findings"]
+    assert {"leaks", "exact_duplicates"} <= {one["check"] for one in found}
+    assert ("(--fail-on), so the exit code is 3" in done.err) == (code == 3)
+
+
+def test_a_finding_that_no_check_has_is_refused_at_once(files, holdfast) -> None:
+    done = holdfast("audit", files[0], "--fail-on", "leek")
+    assert done.code == 2
+    assert "Did you mean 'leaks'?" in done.err
+
+
 def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     train, test = files
     done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import Force, Output, set_option
+from holdfast.cli.options import Force, Output, check_known, set_option
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Finding
 
+# The severities that a value of --fail-on stands for.
+FAILING = {"warn": ("warn", "error"), "error": ("error",)}
 SEVERITY_MARKS = {"error": "!!", "warn": "! ", "info": "  "}
 # Examples of a finding in the terminal; the page has more.
 MAX_EXAMPLES = 2
@@ -78,6 +80,13 @@ class AuditWork:
         Path | None, typer.Option(metavar="FILE", help="Write a report with examples to FILE.")
     ] = None
     force: Force = False
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SEVERITY|CHECK",
+            help="Exit 3 on a finding of this severity (warn: also error) or check; repeatable.",
+        ),
+    ] = None
 
 
 def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
@@ -87,8 +96,12 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """
     refuse_low_memory("torch")
     from holdfast.analyses.audit.audit import AuditRequest
+    from holdfast.quality.checks import all_checks
+    from holdfast.quality.tokens import CHECKS as TOKEN_CHECKS
     from holdfast.terminal.watch import audit_with_progress
 
+    known = (*FAILING, *all_checks(), *(one.name for one in TOKEN_CHECKS))
+    check_known(work.fail_on or [], "--fail-on", "severity or check", known)
     settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
     against = tuple(rows.against or ())
     request = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
@@ -115,6 +128,21 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
             "; ".join(audit.broken.values()),
             "Set HOLDFAST_TRACEBACK=1 to see the traceback, and please report it.",
         )
+    _leave(audit, work.fail_on or [], output.quiet)
+
+
+def _leave(audit: Audit, fail_on: list[str], quiet: bool) -> None:
+    """Exit with 3 if a finding was named with ``--fail-on``."""
+    severities = {worse for one in fail_on for worse in FAILING.get(one, ())}
+    met = [
+        one.check for one in audit.findings if {one.severity} & severities or one.check in fail_on
+    ]
+    if not met:
+        return
+    if not quiet:
+        names = ", ".join(dict.fromkeys(met))
+        typer.echo(f"holdfast: found {names} (--fail-on), so the exit code is 3", err=True)
+    raise typer.Exit(3)
 
 
 def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:

@@ -76,6 +76,7 @@ COMMANDS = {
         "holdfast audit reviews.csv",
         "holdfast audit reviews.csv --against test.csv --html audit.html",
         "holdfast audit reviews.csv --label stars --group author --json",
+        "holdfast audit reviews.csv --quiet --fail-on error",
     ),
     "distill": Entry(
         "holdfast.cli.distill",

@@ -73,8 +73,8 @@ app = typer.Typer(
     "  0    done\n"
     "  1    a bug in Holdfast\n"
     "  2    an error in the input\n"
-    "  3    done, with a result that needs attention: a --fail-on verdict,\n"
-    "       a change found by drift, an update that is rejected or\n"
+    "  3    done, with a result that needs attention: a verdict or finding of\n"
+    "       --fail-on, a change found by drift, an update that is rejected or\n"
     "       inconclusive, or a threshold that cannot be guaranteed\n"
     "  130  interrupted; continue with --resume",
 )
