@@ -221,6 +221,7 @@ def test_a_check_that_falls_over_costs_no_other_finding(files, holdfast, monkeyp
 def test_a_folder_of_pictures_is_held_against_another(tmp_path: Path) -> None:
     from PIL import Image
 
+    # Paths without words are in no language.
     for folder, numbers in (("train", [*range(12), 3]), ("test", [5, 40, 41, 42])):
         for at, number in enumerate(numbers):
             pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -232,6 +233,7 @@ def test_a_folder_of_pictures_is_held_against_another(tmp_path: Path) -> None:
     assert found.rows == 13
     assert len(found.duplicate_groups) == 1
     assert len(found.leaks) == 1
+    assert "model_language" not in {one.check for one in found.findings}
     assert "<img" not in found._repr_html_()
 
 

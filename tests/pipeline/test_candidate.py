@@ -60,6 +60,7 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_the_language_of_rows_is_told_where_it_is_sure() -> None:
     pytest.importorskip("py3langid")
+    assert detect_language(["cat/0014.jpg", "ship/0030.jpg"] * 20) is None
     assert detect_language(["Der schnelle braune Fuchs springt über den faulen Hund."] * 3) == "de"
     assert detect_language([]) is None
 

@@ -21,6 +21,7 @@ CHECK = "model_language"
 MIN_PROBABILITY = 0.9
 # The most texts: a fixed sample identifies the language in half a second.
 TEXTS, CHARACTERS = 50, 5000
+NO_LANGUAGE = "zxx"  # numbers, paths
 MULTILINGUAL_CODES = ("multilingual", "mul")
 MOST_TEXTS = 500
 
@@ -34,13 +35,14 @@ def sample_texts(table: Table, seed: int) -> list[str]:
 
 
 def detect_language(texts: Sequence[str]) -> str | None:
-    """The code of the language of the texts; ``None`` where it is uncertain, or a package is
-    missing."""
+    """The code of the language of the texts; ``None`` where it is uncertain, the texts are in no
+    language, or a package is missing."""
     from holdfast.data.texts.general import identify_language
 
     with contextlib.suppress(ImportError):
         code, probability = identify_language("\n".join(texts[:TEXTS])[:CHARACTERS])
-        return code if texts and probability >= MIN_PROBABILITY else None
+        is_certain = bool(texts) and probability >= MIN_PROBABILITY
+        return code if is_certain and code != NO_LANGUAGE else None
     return None
 
 

@@ -21,6 +21,7 @@ from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import current_listener, decisions_to
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Finding, to_json
+from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
@@ -235,9 +236,10 @@ def _run_checks(
         # For debugging, a defect must raise with its traceback.
         continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    language = language_findings(
-        audit_rows.recipe.model.name, sample_texts(table, audit_rows.recipe.seed)
-    )
+    recipe = audit_rows.recipe
+    # The text of an image is its path.
+    texts = [] if recipe.task in IMAGE_TASKS else sample_texts(table, recipe.seed)
+    language = language_findings(recipe.model.name, texts)
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
         (*results.results, *reading),

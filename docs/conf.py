@@ -1,0 +1,76 @@
+"""The site, which Sphinx builds from the pages of the repository: `make docs` writes it to `site/`.
+
+The source folder is the root of the repository, so that a link between two pages leads to the same
+page on the site and in the repository. The references of commands and of the Python API are
+generated from the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import holdfast  # noqa: E402
+from reference import write_references  # noqa: E402
+
+project = "Holdfast"
+author = "The Holdfast developers"
+copyright = author
+release = version = holdfast.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/*.md",
+    "docs/*/*.md",
+    "README.md",
+    "SKILL.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "recipes/README.md",
+    "benchmarks/*.md",
+    "benchmarks/results/*.md",
+]
+exclude_patterns = ["docs/plain_words"]
+source_suffix = {".md": "markdown"}
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence", "deflist"]
+# Files that are no pages (a script, a table of results) are linked as files.
+suppress_warnings = ["myst.header"]
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+
+html_theme = "furo"
+html_title = "Holdfast"
+html_static_path = ["_static"]
+html_css_files = ["holdfast.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {"source_directory": "docs/"}
+# The page at the root leads to the first page.
+html_extra_path = ["_root"]
+copybutton_prompt_text = "$ "
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app: Any) -> None:
+    app.connect("builder-inited", lambda _: write_references(ROOT / "docs" / "reference"))
+    app.connect("autodoc-process-signature", without_private_defaults)
+
+
+def without_private_defaults(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """A dataclass of settings would show the address of each default in memory."""
+    if signature and " object at 0x" in signature and inspect.isclass(obj):
+        return "(…)", returns
+    return None
