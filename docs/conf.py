@@ -8,6 +8,7 @@ generated from the code.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ include_patterns = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "recipes/README.md",
+    "src/holdfast/demo/ATTRIBUTION.md",
     "benchmarks/*.md",
     "benchmarks/results/*.md",
 ]
@@ -55,7 +57,6 @@ html_static_path = ["_static"]
 html_css_files = ["holdfast.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_theme_options = {"source_directory": "docs/"}
 # The page at the root leads to the first page.
 html_extra_path = ["_root"]
 copybutton_prompt_text = "$ "
@@ -64,6 +65,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 def setup(app: Any) -> None:
     app.connect("builder-inited", lambda _: write_references(ROOT / "docs" / "reference"))
+    # Before Napoleon, which takes what stands behind the colon for a type.
+    app.connect("autodoc-process-docstring", descriptions_below_names, priority=400)
     app.connect("autodoc-process-signature", without_private_defaults)
 
 
@@ -74,3 +77,20 @@ def without_private_defaults(
     if signature and " object at 0x" in signature and inspect.isclass(obj):
         return "(…)", returns
     return None
+
+
+FIELD = re.compile(r"^([A-Za-z_][\w ,*]*) : (.+)$")
+SECTIONS = ("Parameters", "Attributes", "Raises", "Returns")
+
+
+def descriptions_below_names(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Docstrings describe a parameter behind its name and colon; put that on a line of its own."""
+    section, changed = "", []
+    for at, line in enumerate(lines):
+        if lines[at + 1 : at + 2] and re.fullmatch(r"-{3,}", lines[at + 1]):
+            section = line.strip()
+        field = FIELD.match(line) if section in SECTIONS else None
+        changed += [line] if field is None else [field[1], f"    {field[2]}"]
+    lines[:] = changed

@@ -80,6 +80,8 @@ def api_page() -> str:
         for name in names:
             kind = "autoclass" if inspect.isclass(getattr(holdfast, name)) else "autofunction"
             members = "\n   :members:" if kind == "autoclass" else ""
+            # scikit-learn adds these, with references to its own pages.
+            members += "\n   :exclude-members: set_fit_request, set_score_request" if members else ""
             parts.append(f".. {kind}:: holdfast.{name}{members}\n")
         parts.append("```\n")
     return "\n".join(parts)
