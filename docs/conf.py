@@ -16,8 +16,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-import holdfast  # noqa: E402
 from reference import write_references  # noqa: E402
+
+import holdfast  # noqa: E402
 
 project = "Holdfast"
 author = "The Holdfast developers"
@@ -86,11 +87,18 @@ SECTIONS = ("Parameters", "Attributes", "Raises", "Returns")
 def descriptions_below_names(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings describe a parameter behind its name and colon; put that on a line of its own."""
+    """Docstrings describe a parameter behind its name and colon; put that on a line of its own. A
+    paragraph after the parameters is a section of its own."""
     section, changed = "", []
     for at, line in enumerate(lines):
+        is_rule = re.fullmatch(r"-{3,}", line)
         if lines[at + 1 : at + 2] and re.fullmatch(r"-{3,}", lines[at + 1]):
             section = line.strip()
-        field = FIELD.match(line) if section in SECTIONS else None
-        changed += [line] if field is None else [field[1], f"    {field[2]}"]
+        elif section in SECTIONS and line[:1].strip() and not is_rule:
+            if field := FIELD.match(line):
+                changed += [field[1], f"    {field[2]}"]
+                continue
+            changed += ["Notes", "-----"]
+            section = ""
+        changed.append(line)
     lines[:] = changed

@@ -19,6 +19,10 @@ API: dict[str, tuple[str, ...]] = {
 }
 
 
+# scikit-learn adds the excluded ones, with references to its own pages.
+MEMBERS = "\n   :members:\n   :exclude-members: set_fit_request, set_score_request"
+
+
 def write_references(folder: Path) -> None:
     """Write ``commands.md`` and ``api.md`` to the folder."""
     folder.mkdir(exist_ok=True)
@@ -35,9 +39,9 @@ def commands_page() -> str:
     parts = [
         "# Commands\n",
         "```shell\nholdfast --help\nholdfast train --help\n```\n",
-        "This page is generated from the code. Options that many commands share: `--set KEY=VALUE` sets "
-        "[a key of the recipe](../recipe.md), `--json` prints one JSON document (`holdfast schema` shows its "
-        "fields), `--quiet` prints only the result.\n",
+        "This page is generated from the code. Options that many commands share: `--set KEY=VALUE` "
+        "sets [a key of the recipe](../recipe.md), `--json` prints one JSON document (`holdfast "
+        "schema` shows its fields), `--quiet` prints only the result.\n",
     ]
     for title, names in GROUPS.items():
         parts.append(f"## {title}\n")
@@ -73,15 +77,13 @@ def api_page() -> str:
     parts = [
         "# Python API\n",
         "```python\nimport holdfast\n```\n",
-        "This page is generated from the code; [Python](../python.md) shows how the functions are used.\n",
+        "This page is generated from the code; [Python](../python.md) shows how to use it.\n",
     ]
     for title, names in API.items():
         parts.append(f"## {title}\n\n```{{eval-rst}}")
         for name in names:
             kind = "autoclass" if inspect.isclass(getattr(holdfast, name)) else "autofunction"
-            members = "\n   :members:" if kind == "autoclass" else ""
-            # scikit-learn adds these, with references to its own pages.
-            members += "\n   :exclude-members: set_fit_request, set_score_request" if members else ""
+            members = MEMBERS if kind == "autoclass" else ""
             parts.append(f".. {kind}:: holdfast.{name}{members}\n")
         parts.append("```\n")
     return "\n".join(parts)

@@ -24,7 +24,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# The site's references are generated, and the sentences of `plain_words` are quoted.
+WRITTEN = ("*.md", "how-to/*.md", "concepts/*.md")
+PAGES = (
+    ROOT / "README.md",
+    *sorted(page for pattern in WRITTEN for page in (ROOT / "docs").glob(pattern)),
+)
 KINDS = ("shell", "python", "yaml", "text")
 PART = re.compile(
     r"^<!-- setup\n(?P<setup>.*?)^-->$"

@@ -1,0 +1,54 @@
+"""The site: its pages begin with something to type or to see, and ask no other host."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+GUIDES = sorted([*DOCS.glob("how-to/*.md"), *DOCS.glob("concepts/*.md")])
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_guide_begins_with_a_command_or_code(page: Path) -> None:
+    text = page.read_text("utf-8")
+    body = re.sub(r"<!--.*?-->\n", "", text.partition("\n\n")[2], flags=re.DOTALL)
+    assert body.lstrip().startswith("```"), "after the title"
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        from reference import api_page, commands_page
+    finally:
+        sys.path.remove(str(DOCS))
+    import holdfast
+    from holdfast.cli.commands import Commands
+
+    api, commands = api_page(), commands_page()
+    assert all(f":: holdfast.{name}\n" in api for name in holdfast.__all__ if name[0] != "_")
+    assert all(f"### holdfast {name}\n" in commands for name in Commands())
+    assert "`--fail-on SEVERITY\\|CHECK`" in commands
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", DOCS, ROOT, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    pages = sorted(tmp_path.rglob("*.html"))
+    assert len(pages) > 120
+    loaded = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*")
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert not loaded.findall(text), page
+    assert "docs/how-to/imbalance" in (tmp_path / "searchindex.js").read_text("utf-8")
