@@ -1,4 +1,4 @@
-"""Make the pictures of README.md: the end of a run in a terminal, and the top of its report.
+"""Make the pictures of the docs: the end of a run in a terminal, and the top of its report.
 
     python scripts/make_pictures.py            # trains the demo first
     python scripts/make_pictures.py RUN LOG "holdfast train reviews.csv"
