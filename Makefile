@@ -91,8 +91,10 @@ bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
 recipes: setup  ## look up every name in recipes/ on the hub; says so when there is no network
 	$(BIN)/python scripts/check_recipes.py
 
-wheel: setup  ## build a wheel into dist/
-	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+wheel: setup  ## build a wheel and a source distribution into dist/, and check both
+	@rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist -t wheel -d dist
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
