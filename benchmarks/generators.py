@@ -243,7 +243,7 @@ def tuned(cell: Cell) -> Result:
 
 def null_drawn(cell: Cell) -> Result:
     """The tuned model's own answers, drawn with ``SEEDS`` seeds: every two are two equal models."""
-    from holdfast.plugins.chat.talk import GenerationOptions, Talk
+    from holdfast.plugins.chat.talk import ChatOptions, Talk
 
     run = KEPT / "run"
     lines = (KEPT / "instructions.jsonl").read_text(encoding="utf-8").splitlines()[: cell["n"]]
@@ -254,7 +254,7 @@ def null_drawn(cell: Cell) -> Result:
     drawn = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     with kept.open("a", encoding="utf-8") as file:
         for seed in range(len(drawn), SEEDS):
-            talk = Talk.of(run, GenerationOptions(48, 1.0, seed), start=False)
+            talk = Talk.of(run, ChatOptions(48, 1.0, seed), start=False)
             texts = []
             for text in asked:
                 talk.reset()

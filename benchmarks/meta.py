@@ -241,12 +241,12 @@ def projected_of(cell: Any) -> dict[str, Any]:
     from holdfast.plugins.episodes.learn import EpisodePlan, learn
     from holdfast.plugins.episodes.methods import METHODS as ALL
     from holdfast.plugins.episodes.methods import Embedding, cached_vectors, score_episodes
-    from holdfast.plugins.episodes.tasks import Shape
+    from holdfast.plugins.episodes.tasks import EpisodeShape
     from holdfast.stats.folds import mean_over_units
     from holdfast.training.checkpoint import CheckpointStore
 
     fresh, pools, width = projected(5)
-    reader, shape, name = fresh(), Shape(5, cell["shots"], 5), cell["method"]
+    reader, shape, name = fresh(), EpisodeShape(5, cell["shots"], 5), cell["method"]
     judge = pools[1].episodes(shape, 100, 0, "valid")
     episodes = pools[2].episodes(shape, 600, 0, "test")
     probe = pools[0].episodes(shape, 25, 0, "probe")

@@ -10,7 +10,7 @@ from holdfast.data.columns.roles import (
     SOURCE,
     TARGET,
     TEXT,
-    Role,
+    ColumnRole,
     guess_column,
     usual_names,
     usual_pair,
@@ -56,7 +56,7 @@ CASES = [
 
 @pytest.mark.parametrize(("role", "columns", "name", "because"), CASES)
 def test_a_role_is_told_or_asked_for(
-    role: Role, columns: list[Profile], name: str | None, because: str
+    role: ColumnRole, columns: list[Profile], name: str | None, because: str
 ) -> None:
     found = guess_column(role, {one.name: one for one in columns})
     assert found.name == name
@@ -64,13 +64,13 @@ def test_a_role_is_told_or_asked_for(
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_usual_names_are_keys_and_stand_once(role: Role) -> None:
+def test_usual_names_are_keys_and_stand_once(role: ColumnRole) -> None:
     assert [column_key(name) for name in role.usual] == list(role.usual)
     assert len(set(role.usual)) == len(role.usual)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_column_alone_with_a_usual_name_is_chosen(role: Role) -> None:
+def test_a_column_alone_with_a_usual_name_is_chosen(role: ColumnRole) -> None:
     for name in role.usual:
         assert guess_column(role, {"qq": column("qq"), name: column(name)}).name == name
 

@@ -13,10 +13,10 @@ import torch
 
 from holdfast.plugins.episodes.learn import EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import Embedding, FeatureReader, Prototypes
-from holdfast.plugins.episodes.tasks import Shape, TaskPool
+from holdfast.plugins.episodes.tasks import EpisodeShape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 
-SHAPE = Shape(3, 2, 4)
+SHAPE = EpisodeShape(3, 2, 4)
 Small = Callable[..., tuple[FeatureReader, TaskPool]]
 
 

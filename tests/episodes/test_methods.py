@@ -27,9 +27,9 @@ from holdfast.plugins.episodes.methods import (
     unit_length,
     with_scale,
 )
-from holdfast.plugins.episodes.tasks import Shape, TaskPool
+from holdfast.plugins.episodes.tasks import EpisodeShape, TaskPool
 
-SHAPE = Shape(3, 2, 4)
+SHAPE = EpisodeShape(3, 2, 4)
 Small = Callable[..., tuple[FeatureReader, TaskPool]]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from holdfast.plugins.episodes.tasks import (
     Episode,
+    EpisodeShape,
     FewShotTask,
-    Shape,
     TaskPool,
     split_sizes,
     split_units,
@@ -26,7 +26,7 @@ def pool(tasks: int = 3, classes: int = 6, rows: int = 9) -> TaskPool:
 
 
 def test_an_episode_has_rows_of_its_classes_each_once() -> None:
-    lot, shape = pool(), Shape(4, 3, 5)
+    lot, shape = pool(), EpisodeShape(4, 3, 5)
     for index in range(40):
         one = lot.draw(shape, 0, "train", index)
         assert one.support.shape == (4, 3)
@@ -40,7 +40,7 @@ def test_an_episode_has_rows_of_its_classes_each_once() -> None:
 
 
 def test_an_episode_is_that_of_its_name_whatever_was_drawn_before() -> None:
-    lot, shape = pool(), Shape(3, 2, 2)
+    lot, shape = pool(), EpisodeShape(3, 2, 2)
     first = lot.draw(shape, 7, "train", 5)
     lot.draw(shape, 7, "train", 6)
     again, other = lot.draw(shape, 7, "train", 5), lot.draw(shape, 8, "train", 5)
@@ -53,7 +53,7 @@ def test_an_episode_is_that_of_its_name_whatever_was_drawn_before() -> None:
 
 def test_tasks_classes_and_rows_are_all_reached() -> None:
     lot = pool()
-    drawn = lot.episodes(Shape(3, 1, 2), 300, 0, "valid")
+    drawn = lot.episodes(EpisodeShape(3, 1, 2), 300, 0, "valid")
     rows = np.concatenate([np.r_[e.support.ravel(), e.query.ravel()] for e in drawn])
     assert set(rows.tolist()) == set(range(3 * 6 * 9))
     counts = np.bincount([e.task for e in drawn])
@@ -89,13 +89,13 @@ def test_no_unit_is_on_two_sides_and_none_is_lost() -> None:
 def test_classes_and_tasks_that_are_too_small_are_left_out() -> None:
     small = FewShotTask("a", ("x", "y", "z"), (np.arange(5), np.arange(9), np.arange(6)))
     tiny = FewShotTask("b", ("x", "y"), (np.arange(9), np.arange(2)))
-    found = usable_tasks([small, tiny], Shape(2, 2, 4))
+    found = usable_tasks([small, tiny], EpisodeShape(2, 2, 4))
     assert [(task.name, task.classes) for task in found] == [("a", ("y", "z"))]
 
 
 def test_episodes_share_classes_or_where_there_are_enough_tasks() -> None:
     few, many = pool(3), pool(6)
-    shape = Shape(4, 1, 1)
+    shape = EpisodeShape(4, 1, 1)
     drawn = few.episodes(shape, 10, 0, "test")
     members, unit = few.unit_membership(drawn)
     assert unit == "class"

@@ -29,7 +29,7 @@ from tests.chats import write_chats
 
 from holdfast.core.errors import DataError
 from holdfast.pipeline.main import train
-from holdfast.plugins.chat.talk import GenerationOptions, Talk
+from holdfast.plugins.chat.talk import ChatOptions, Talk
 from holdfast.plugins.service.chat.conversations import ChatLimits, ChatModel, Chats, Conversation
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
@@ -230,7 +230,7 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     assert chats.decisions[0].chosen == "in one batch"
     alone = []
     for text in ASKED:
-        talk = Talk.of(run, GenerationOptions(), start=False)
+        talk = Talk.of(run, ChatOptions(), start=False)
         alone.append(talk.ask(text).answer)
     model = predictor.model
     assert isinstance(model, CausalLMPredictor)
@@ -297,7 +297,7 @@ def test_a_drawn_answer_is_that_of_chat_whoever_else_is_answered(
     open_chats: Callable[..., Chats], run: Path
 ) -> None:
     chats = open_chats()
-    talk = Talk.of(run, GenerationOptions(new_tokens=20, temperature=0.9, seed=7), start=False)
+    talk = Talk.of(run, ChatOptions(new_tokens=20, temperature=0.9, seed=7), start=False)
     drawn = {"temperature": 0.9, "seed": 7, "max_tokens": 20}
     with asking(chats) as ask:
         among = ask(*[user(text, temperature=1.0) for text in ASKED], user(ASKED[0], **drawn))[-1]
@@ -848,7 +848,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     finally:
         chats.drain()
     assert chats.decisions[0].chosen == "in turns"
-    talks = [Talk.of(run, GenerationOptions(new_tokens=9), start=False) for _ in ASKED[:3]]
+    talks = [Talk.of(run, ChatOptions(new_tokens=9), start=False) for _ in ASKED[:3]]
     assert [said(a) for a in answers] == [
         talk.ask(text).answer for talk, text in zip(talks, ASKED[:3], strict=True)
     ]

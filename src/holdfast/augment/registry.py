@@ -77,7 +77,7 @@ class SettingRule:
         return low and value <= self.most and (self.kind == "number" or float(value).is_integer())
 
 
-class Bounds(TypedDict, total=False):
+class RuleFields(TypedDict, total=False):
     """The fields of ``SettingRule`` that a setting states."""
 
     above: float
@@ -86,7 +86,7 @@ class Bounds(TypedDict, total=False):
     choices: tuple[str, ...]
 
 
-def setting(default: Any = MISSING, **bounds: Unpack[Bounds]) -> Any:
+def setting(default: Any = MISSING, **bounds: Unpack[RuleFields]) -> Any:
     """A field of an enrichment, of the kind of its ``default``: a number (float), an integer, a
     text, a list of texts (tuple), or true or false. A field without a default is a text that must
     be set."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import ResultOutput, RowOptions, Seed, Source, set_option
+from holdfast.cli.options import ResultOutput, Seed, Source, TrainingRowOptions, set_option
 from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries
 
@@ -50,7 +50,7 @@ def command(
         ),
     ] = "",
     *,
-    rows: RowOptions,
+    rows: TrainingRowOptions,
     set_: Annotated[
         list[str] | None, set_option("Set a key of the recipe, e.g. model.max_length=128.")
     ] = None,

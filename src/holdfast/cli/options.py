@@ -101,7 +101,7 @@ class LabelledRowOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class RowOptions(LabelledRowOptions):
+class TrainingRowOptions(LabelledRowOptions):
     """The same, with a column of groups and a file of test rows."""
 
     group: Annotated[
@@ -123,10 +123,10 @@ class SourceOptions:
             help="With --model auto, also download and compare a few models of the hub.",
         ),
     ] = False
-    rows: RowOptions
+    rows: TrainingRowOptions
 
     def request(self, **more: Any) -> TrainingRequest:
-        """See ``RowOptions.request``."""
+        """See ``TrainingRowOptions.request``."""
         own = {"model": self.model, "download": self.download}
         return self.rows.request(self.source, **own, **more)
 

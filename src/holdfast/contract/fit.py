@@ -333,7 +333,7 @@ class RunStart:
         return f"{self.rows} {self.settings} {self.base_model}"
 
 
-class Measurements:
+class MeasuredRows:
     """Losses and kept outputs of the measured rows of ``examples``, by position.
 
     It holds a reference to the examples, so that no others get their address in memory.
@@ -399,7 +399,7 @@ class FittedModel:
     extra_features: ExtraFeaturesResult | None = None
     out_of_fold: OutOfFoldPredictions | None = None
     completed: Verbatim | None = None
-    measurements: dict[int, Measurements] = field(default_factory=dict, repr=False, compare=False)
+    measurements: dict[int, MeasuredRows] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def network(self) -> Network:
@@ -434,7 +434,7 @@ class FittedModel:
         """
         everything = np.arange(len(examples)) if positions is None else np.asarray(positions)
         # The best checkpoint does not change: each row is measured once.
-        known = self.measurements.setdefault(id(examples), Measurements(examples))
+        known = self.measurements.setdefault(id(examples), MeasuredRows(examples))
         new = known.missing(everything)
         if len(new) or not len(everything):
             job = self.job

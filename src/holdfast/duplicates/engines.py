@@ -53,7 +53,7 @@ class ThreadEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class RayEngine:
+class RayDataEngine:
     """Ray Data, on the cluster at ``RAY_ADDRESS``, or on one that is started on this machine.
 
     Data that all items share goes to the object store once. Holdfast must be installed on every

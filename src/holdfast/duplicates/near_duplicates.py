@@ -65,7 +65,7 @@ CHUNK_SIZE = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class CandidatePairs:
     """Pairs of rows, ``first`` < ``second`` [m]; ``windowed`` if the buckets were too large."""
 
     first: I64
@@ -81,12 +81,12 @@ class CandidateSearch:
     seed: int = 0
     windowed: int = 0
 
-    def pairs(self) -> Iterator[Candidates]:
+    def pairs(self) -> Iterator[CandidatePairs]:
         """Candidate pairs, in chunks; a pair may occur more than once."""
         yield from self._in_buckets(*rare_pairs(self.bags), refine=True)
         yield from self._in_buckets(*minhash_sketches(self.bags, self.seed), refine=False)
 
-    def _in_buckets(self, keys: U64, rows: I64, refine: bool) -> Iterator[Candidates]:
+    def _in_buckets(self, keys: U64, rows: I64, refine: bool) -> Iterator[CandidatePairs]:
         keys, rows, sizes = _in_shared_buckets(keys, rows)
         small = sizes <= MAX_BUCKET
         yield from _bucket_neighbours(keys[small], rows[small], MAX_BUCKET)
@@ -201,7 +201,7 @@ def _third_words(bags: Bags, keys: U64, rows: I64) -> tuple[U64, I64]:
     return np.concatenate(finer), np.concatenate(owners)
 
 
-def _bucket_neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates]:
+def _bucket_neighbours(keys: U64, rows: I64, window: int) -> Iterator[CandidatePairs]:
     """Each row with the next ``window`` − 1 rows of its bucket."""
     for begin in range(0, len(keys), CHUNK_SIZE):
         positions = np.arange(begin, min(begin + CHUNK_SIZE, len(keys)), dtype=np.int64)
@@ -210,7 +210,7 @@ def _bucket_neighbours(keys: U64, rows: I64, window: int) -> Iterator[Candidates
             positions = positions[keys[positions] == keys[positions + step]]
             if not len(positions):
                 break
-            yield Candidates(rows[positions], rows[positions + step], window < MAX_BUCKET)
+            yield CandidatePairs(rows[positions], rows[positions + step], window < MAX_BUCKET)
 
 
 WORDS_AT_ONCE = 1 << 22
@@ -218,7 +218,7 @@ WORDS_AT_ONCE = 1 << 22
 PAIRS_AT_ONCE = 1 << 12
 
 
-def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPairs:
+def verify_candidates(bags: Bags, candidates: Iterable[CandidatePairs]) -> SimilarPairs:
     """The near-duplicates among the candidates, each pair once, in order."""
     row_signatures, counts = signatures(bags), bags.counts
     likely_pairs = [np.empty(0, np.int64)]

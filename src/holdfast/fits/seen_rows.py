@@ -27,19 +27,19 @@ from holdfast.split.split_table import text_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class RunRole:
     """What an earlier run is to the new one: the ``check`` of its finding, and the remedy."""
 
     check: str
     remedy: str
 
 
-AS_TEACHER = Role(
+AS_TEACHER = RunRole(
     "teacher_knows",
     "Teacher and student need the same test rows: train both on one split (data.split.seed), or "
     "with the same --test FILE.",
 )
-AS_START = Role(
+AS_START = RunRole(
     "start_knows",
     "Use the same split as that run (its data.split.seed), test on new rows (--test FILE), or use "
     "another base model (--model).",
@@ -65,7 +65,7 @@ def check_start_rows(name: str, divided: Divided, scores_all: bool) -> None:
         notify(Finding(AS_START.check, "warn", 1.0, 0, (), because, remedy))
 
 
-def refuse_seen_rows(run: Path, divided: Divided, role: Role, scores_all: bool = False) -> None:
+def refuse_seen_rows(run: Path, divided: Divided, role: RunRole, scores_all: bool = False) -> None:
     """Raise ``RunError`` where the earlier ``run`` learned from a row that the new one is scored
     on, or used it for validation; log a finding where it learned from validation rows."""
     keys, splits = _rows_of_run(run)

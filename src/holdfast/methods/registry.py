@@ -65,7 +65,7 @@ class SettingBounds:
         return type(value) in (int, float) and 0 < value <= MOST  # type: ignore[operator]
 
 
-class Bounds(TypedDict, total=False):
+class BoundsFields(TypedDict, total=False):
     """The fields of ``SettingBounds`` that a setting states."""
 
     above: float | None
@@ -77,7 +77,7 @@ class Bounds(TypedDict, total=False):
     or_number: bool
 
 
-def setting(default: float | str | None = None, **bounds: Unpack[Bounds]) -> Any:
+def setting(default: float | str | None = None, **bounds: Unpack[BoundsFields]) -> Any:
     """A field of a method's settings with its ``bounds``; without a ``default`` it is computed from
     the run (``Method.worked_out``)."""
     return field(default=default, metadata={"bounds": SettingBounds(**bounds)})

@@ -16,7 +16,7 @@ from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import sentence
 from holdfast.report.page import UNPRINTABLE, asset, environment, standalone
 from holdfast.report.section import PagePart
-from holdfast.report.view.headline import Headline
+from holdfast.report.view.headline import HeadlineView
 from holdfast.report.view.record import SEVERITIES, ChoiceView
 
 
@@ -146,7 +146,7 @@ def _tone(document: Mapping[str, Any]) -> str:
     return {"error": "bad", "warn": "warn"}.get(worst, "good")
 
 
-def _headline(document: Mapping[str, Any]) -> Headline:
+def _headline(document: Mapping[str, Any]) -> HeadlineView:
     tone = _tone(document)
     counts = [(len(_findings_of(document, level)), word) for level, word in WORDS.items()]
     label = ", ".join(count_phrase(n, word) for n, word in counts if n) or "none"
@@ -155,7 +155,7 @@ def _headline(document: Mapping[str, Any]) -> Headline:
         facts.append(("Classes", f"{len(document['label_counts']):,}"))
     if document["against"]:
         facts.append(("Compared with", ", ".join(document["against"])))
-    return Headline(
+    return HeadlineView(
         title=str(document["source"]),
         tone=tone,
         tone_word="Findings",

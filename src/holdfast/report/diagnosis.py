@@ -20,7 +20,7 @@ from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
     VERDICT,
     VERDICT_SENTENCES,
-    Headline,
+    HeadlineView,
     RemedyJson,
     evidence_line,
     settings_words,
@@ -91,12 +91,12 @@ def curve_chart(log: Curves) -> CurveChart:
     )
 
 
-def _headline(log: Curves, document: Mapping[str, Any], name: str) -> Headline:
+def _headline(log: Curves, document: Mapping[str, Any], name: str) -> HeadlineView:
     verdict = document["verdict"]
     tone, sentence = VERDICT_SENTENCES[verdict["label"]]
     sentence = SENTENCES.get(verdict["label"], sentence)
     tone, sentence = unless_unconfirmed(verdict, tone, sentence)
-    return Headline(
+    return HeadlineView(
         title=name,
         tone=tone,
         tone_word=VERDICT,

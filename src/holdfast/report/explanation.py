@@ -14,7 +14,7 @@ from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
-from holdfast.report.view.headline import Headline
+from holdfast.report.view.headline import HeadlineView
 
 # Shares of a row's largest value from which a word is marked weakly, clearly, strongly.
 STRENGTHS = (0.1, 1 / 3, 2 / 3)
@@ -239,13 +239,13 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _headline(document: Mapping[str, Any]) -> Headline:
+def _headline(document: Mapping[str, Any]) -> HeadlineView:
     shown = any(one["shown"] for row in document["rows"] for one in row["reasons"])
     tone = "good" if shown else "unsure"
     facts = [("Rows", f"{document['n']:,}"), ("Task", str(document["task"]))]
     if document["not_explained"]:
         facts.append(("Not explained", f"{document['not_explained']:,} more rows"))
-    return Headline(
+    return HeadlineView(
         title=str(document["source"]),
         tone=tone,
         tone_word="Faithfulness test",

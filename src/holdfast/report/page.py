@@ -92,7 +92,7 @@ def render(run: RunFiles) -> str:
 
 
 def standalone(
-    top: headline.Headline,
+    top: headline.HeadlineView,
     parts: Sequence[PagePart],
     words: Glossary,
     task: str,
@@ -110,7 +110,7 @@ def standalone(
 
 def _page(
     words: Glossary,
-    top: headline.Headline,
+    top: headline.HeadlineView,
     parts: Sequence[PagePart],
     *,
     pictures: bool,

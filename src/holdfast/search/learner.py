@@ -64,9 +64,9 @@ def make_engine(name: str, address: str | None = None) -> FitEngine:
             rule = "is that of a Ray cluster, but the engine is local"
             raise RecipeError("--address", rule, address, "Add --engine ray, or remove it.")
         return LocalEngine()
-    from holdfast.search.on_ray import RayEngine
+    from holdfast.search.on_ray import RayFitEngine
 
-    return RayEngine.connect(address)
+    return RayFitEngine.connect(address)
 
 
 class LocalEngine:

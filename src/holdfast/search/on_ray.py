@@ -41,7 +41,7 @@ _CONTEXTS: dict[str, SearchContext] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class RayEngine:
+class RayFitEngine:
     """``address`` is that of a cluster (``host:port``, ``ray://host:port`` or ``auto``); without it
     ``RAY_ADDRESS`` names one, else one is started on this machine. ``processors`` and ``gpus`` are
     those of the cluster: a fit uses as many processors as it has threads, and a GPU if there are
@@ -53,7 +53,7 @@ class RayEngine:
     disconnect_after: bool = False
 
     @classmethod
-    def connect(cls, address: str | None = None) -> RayEngine:
+    def connect(cls, address: str | None = None) -> RayFitEngine:
         """Connect. Raises ``MachineError`` if Ray is not installed or cannot be reached."""
         already_connected = is_ray_connected()
         resources = connect_ray(address).cluster_resources()

@@ -28,7 +28,7 @@ from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
-from holdfast.duplicates.engines import RayEngine
+from holdfast.duplicates.engines import RayDataEngine
 from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.inflation import ProbeInflationEstimator
@@ -77,7 +77,7 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
     rows = TableRows(audit_rows.table, audit_rows.other_columns["source"])
     progress("searching for duplicates", None, None)
     seed = derive_seed(audit_rows.recipe.seed, "copies")
-    engine = RayEngine() if audit_rows.recipe.audit.engine == "ray" else None
+    engine = RayDataEngine() if audit_rows.recipe.audit.engine == "ray" else None
     all_rows = combine_tables(audit_rows.table, audit_rows.other_tables, seed, engine)
     other_columns = {
         name: each for name, each in audit_rows.other_columns.items() if name != "source"

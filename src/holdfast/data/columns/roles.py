@@ -105,7 +105,7 @@ class RoleQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class ColumnRole:
     """Its ``usual`` names, as ``column_key`` writes them, the more usual first, and its tests
     (``questions``) in order. A usual name counts only for a column that the role ``accepts``."""
 
@@ -124,7 +124,7 @@ class Guess:
     among: tuple[str, ...]
 
 
-def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
+def guess_column(role: ColumnRole, profiles: Mapping[str, Profile]) -> Guess:
     """Choose the column for ``role`` among the remaining ones."""
     keys = columns_by_key(profiles)
     usual = [
@@ -254,7 +254,7 @@ def _holds_words(column: Profile) -> bool:
     return _is_not_label_name(column) and not column.numeric and not column.repeats
 
 
-TEXT = Role(
+TEXT = ColumnRole(
     split_names(
         """
         text texts sentence review review_text reviewtext content comment comment_text
@@ -276,7 +276,7 @@ TEXT = Role(
     ),
     lambda column: not column.numeric,
 )
-LABEL = Role(
+LABEL = ColumnRole(
     split_names(
         """
         label labels class category target sentiment intent topic polarity stance emotion
@@ -292,7 +292,7 @@ LABEL = Role(
         ),
     ),
 )
-SOURCE = Role(
+SOURCE = ColumnRole(
     split_names(
         """
         source src input input_text dialogue dialog conversation article document question
@@ -304,7 +304,7 @@ SOURCE = Role(
         RoleQuery("likely", _is_wordy, "it is the only column of texts"),
     ),
 )
-TARGET = Role(
+TARGET = ColumnRole(
     split_names(
         """
         target tgt output target_text summary highlights answer abstract completion response

@@ -20,7 +20,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
 from holdfast.data.columns.profile import profile_columns, split_names
-from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess_column
+from holdfast.data.columns.roles import ColumnRole, RoleQuery, check_present, guess_column
 from holdfast.data.images.decode import (
     NOTES,
     UnreadableImage,
@@ -125,7 +125,7 @@ def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
         question = RoleQuery(
             "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like image files"
         )
-        guessed = guess_column(Role(PATHS, (question,)), profile_columns(raw))
+        guessed = guess_column(ColumnRole(PATHS, (question,)), profile_columns(raw))
         if guessed.name is None:
             raise DataError(
                 raw.source,

@@ -34,7 +34,7 @@ SAMPLED_LINES = 2000
 
 
 @dataclass(slots=True)
-class _Sentence:
+class _ConllSentence:
     """The lines of one sentence; ``line`` is that of its first word, counted from 1, ``document``
     the number of its document, 0 before the first ``-DOCSTART-``."""
 
@@ -131,9 +131,9 @@ def _bare_name(path: Path) -> str:
     return name.removesuffix(".gz") if is_gzipped(path) else name
 
 
-def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, int]]:
+def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_ConllSentence, int]]:
     """Each sentence with its number of characters."""
-    sentence: _Sentence | None = None
+    sentence: _ConllSentence | None = None
     tabs: bool | None = None
     width, first, document = 0, 0, 0
     for number, line in enumerate(lines, 1):
@@ -165,7 +165,7 @@ def _sentences(path: Path, lines: Iterator[str]) -> Iterator[tuple[_Sentence, in
                 "Give every word the same number of columns, with its tag in the last one, and "
                 "separate sentences by blank lines.",
             )
-        sentence = sentence or _Sentence(number, document)
+        sentence = sentence or _ConllSentence(number, document)
         sentence.words.append(cells)
         sentence.size += len(content)
         check_row(f"{path}, line {number}", sentence.size, "Separate its sentences by blank lines.")
@@ -178,7 +178,7 @@ def _split_columns(line: str) -> list[str]:
     return [cell for cell in SPACES.split(line.rstrip("\r\n")) if cell]
 
 
-def _batch(sentences: list[_Sentence]) -> Batch:
+def _batch(sentences: list[_ConllSentence]) -> Batch:
     columns: dict[str, pa.Array] = {}
     column_types: dict[str, set[ColumnType]] = {}
     width = len(sentences[0].words[0])

@@ -27,6 +27,6 @@ def chat(
 
     Raises ``InputError`` where the command would exit with 2.
     """
-    from holdfast.plugins.chat.talk import GenerationOptions, Talk
+    from holdfast.plugins.chat.talk import ChatOptions, Talk
 
-    return Talk.of(Path(run), GenerationOptions(tokens, temperature, seed, system), start=start)
+    return Talk.of(Path(run), ChatOptions(tokens, temperature, seed, system), start=start)

@@ -83,10 +83,10 @@ def command(
     If standard input is not a terminal, each of its lines is a message.
     """
     refuse_low_memory("torch")
-    from holdfast.plugins.chat.talk import GenerationOptions, Talk
+    from holdfast.plugins.chat.talk import ChatOptions, Talk
 
     interactive = sys.stdin.isatty() and not message and not output.as_json
-    manner = GenerationOptions(*astuple(answers))
+    manner = ChatOptions(*astuple(answers))
     talk = Talk.of(run, manner, start=interactive if start is None else start)
     with output.heard():
         notify(*talk.decisions)

@@ -33,7 +33,7 @@ MAX_TOKENS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationOptions:
+class ChatOptions:
     """How answers are generated: at most ``new_tokens`` each (``None``: the run's setting);
     greedily, or sampled at a ``temperature`` above 0 with the ``seed``; after a ``system`` turn
     with that text. Raises ``RecipeError`` for an invalid value."""
@@ -95,7 +95,7 @@ class Speaker(ABC):
         recipe's setting)."""
 
     @final
-    def answer(self, message: str, options: GenerationOptions, on_text: OnText) -> tuple[str, int]:
+    def answer(self, message: str, options: ChatOptions, on_text: OnText) -> tuple[str, int]:
         """The answer, passed on piece by piece as it is generated, and how many earlier messages no
         longer fit. The conversation keeps it, also where it was interrupted."""
         max_new_tokens = options.new_tokens or self.recipe.generate.max_new_tokens
@@ -156,7 +156,7 @@ class Talk:
         self,
         tuned: Speaker,
         start: Speaker | None,
-        options: GenerationOptions,
+        options: ChatOptions,
         decisions: tuple[Decision, ...],
     ) -> None:
         self.tuned, self.start_model = tuned, start
@@ -165,10 +165,10 @@ class Talk:
         self.replies: list[Reply] = []
 
     @classmethod
-    def of(cls, run: Path, manner: GenerationOptions | None = None, *, start: bool = True) -> Talk:
+    def of(cls, run: Path, manner: ChatOptions | None = None, *, start: bool = True) -> Talk:
         """Raises ``RunError`` if the folder is not a finished run, ``RecipeError`` if its model is
         not generative, or has no turns for ``manner.system``."""
-        options = manner or GenerationOptions()
+        options = manner or ChatOptions()
         task = str(open_run(run).get("task"))
         if task not in GENERATIVE_TASKS:
             raise RecipeError(
@@ -302,7 +302,7 @@ class _StreamedText:
 
 
 def _stream(
-    model: Any, tokenizer: Any, prompt: Prompt, options: GenerationOptions, streamed: _StreamedText
+    model: Any, tokenizer: Any, prompt: Prompt, options: ChatOptions, streamed: _StreamedText
 ) -> None:
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer

@@ -37,7 +37,7 @@ FileVersions = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class ListedRun:
     """A run's folder, its name on the pages, and the versions of its files."""
 
     name: str
@@ -69,7 +69,7 @@ class Runs:
         self._lock = threading.Lock()
         self._scanning = threading.Lock()
         self.version = 0
-        self._run_folders: dict[str, RunFolder] = {}
+        self._run_folders: dict[str, ListedRun] = {}
         self._summaries: dict[str, tuple[FileVersions, Summary]] = {}
         self._folders: dict[Path, int] = {}
         self._links = self._unreadable = 0
@@ -144,9 +144,9 @@ class Runs:
         if path is None:
             return None
         names = _names(path)
-        return self._read(RunFolder(name, path, names, run_version(path))) if names else None
+        return self._read(ListedRun(name, path, names, run_version(path))) if names else None
 
-    def _read(self, folder: RunFolder) -> Summary:
+    def _read(self, folder: ListedRun) -> Summary:
         state = state_of(folder.path, folder.names)
         cached = self._summaries.get(folder.name)
         if cached and cached[0] == folder.version:
@@ -178,7 +178,7 @@ class Runs:
 
     def _walk(
         self, folder: Path, parts: Sequence[str], folders: dict[Path, int]
-    ) -> Iterator[RunFolder]:
+    ) -> Iterator[ListedRun]:
         stamp = _modified_ns(folder)
         try:
             with os.scandir(folder) as entries:
@@ -189,7 +189,7 @@ class Runs:
         names = frozenset(one.name for one in inside)
         if names & MARKS:
             name = "/".join(map(_printable_name, parts or (folder.name,)))
-            yield RunFolder(name, folder, names, run_version(folder))
+            yield ListedRun(name, folder, names, run_version(folder))
             return
         folders[folder] = stamp
         if len(parts) >= MAX_DEPTH:

@@ -56,7 +56,7 @@ EvaluationListener = Callable[[str, EpisodeEvaluation], None]
 
 
 @dataclass(slots=True)
-class Candidate:
+class ScoredStart:
     """A candidate: its method, its training (``None`` where it is frozen), and its scores on the
     validation episodes.
     """
@@ -83,9 +83,9 @@ class MethodChoice:
     and ``differences``, the paired differences of the others from the baseline by name.
     """
 
-    selected: Candidate
-    baseline: Candidate
-    candidates: tuple[Candidate, ...]
+    selected: ScoredStart
+    baseline: ScoredStart
+    candidates: tuple[ScoredStart, ...]
     differences: Mapping[str, Difference]
     because: str
 
@@ -191,18 +191,20 @@ def choose(bench: MetaBench, on_evaluation: EvaluationListener = lambda *_: None
     return MethodChoice(selected, baseline, tuple(candidates), differences, because)
 
 
-def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Candidate, Candidate]:
+def baselines(
+    bench: MetaBench, on_evaluation: EvaluationListener
+) -> tuple[ScoredStart, ScoredStart]:
     """The features as loaded, and tuned on all training classes at once; each with the head that
     scores higher on the validation episodes.
     """
     reader, judge = bench.reader(), bench.validation_episodes()
     pool, width = bench.rows.pools[0], int(reader.network.head.in_features)
 
-    def read_out(name: str, training: MethodResult | None) -> tuple[Candidate, str]:
+    def read_out(name: str, training: MethodResult | None) -> tuple[ScoredStart, str]:
         vectors = cached_vectors(reader, judge)
         methods = [Embedding(pool, width, readout) for readout in READOUTS]
         arms = [
-            Candidate(name, one, training, score_episodes(one, reader, judge, vectors))
+            ScoredStart(name, one, training, score_episodes(one, reader, judge, vectors))
             for one in methods
         ]
         best = max(range(len(arms)), key=lambda k: arms[k].accuracy)
@@ -216,11 +218,11 @@ def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Cand
 
 def train_candidate(
     bench: MetaBench, name: str, method: StartMethod, on_evaluation: EvaluationListener
-) -> Candidate:
+) -> ScoredStart:
     """A method trained on the training tasks, with its scores on the validation episodes."""
     reader = bench.reader()
     training = _train_method(bench, name, method, reader, on_evaluation)
-    return Candidate(
+    return ScoredStart(
         name, method, training, score_episodes(method, reader, bench.validation_episodes())
     )
 
@@ -245,7 +247,7 @@ def _train_method(
 
 
 def _paired_difference(
-    bench: MetaBench, candidate: Candidate, baseline: Candidate, level: float = LEVEL
+    bench: MetaBench, candidate: ScoredStart, baseline: ScoredStart, level: float = LEVEL
 ) -> Difference:
     """Accuracy of ``candidate`` minus that of ``baseline`` on the validation episodes of both."""
     members, _ = bench.rows.pools[1].unit_membership(bench.validation_episodes())
@@ -254,8 +256,8 @@ def _paired_difference(
 
 
 def _select_baseline(
-    bench: MetaBench, tuned: Candidate, frozen: Candidate
-) -> tuple[Candidate, str]:
+    bench: MetaBench, tuned: ScoredStart, frozen: ScoredStart
+) -> tuple[ScoredStart, str]:
     gap = _paired_difference(bench, tuned, frozen, 1 - 2 * (1 - LEVEL))
     if gap.low > 0:
         return tuned, (
@@ -270,7 +272,9 @@ def _select_baseline(
     )
 
 
-def _comparison_decision(candidate: Candidate, gap: Difference, baseline: Candidate) -> Decision:
+def _comparison_decision(
+    candidate: ScoredStart, gap: Difference, baseline: ScoredStart
+) -> Decision:
     because = (
         f"accuracy {100 * candidate.accuracy:.1f} % on "
         f"{len(candidate.validation.accuracy)} validation episodes, "
@@ -292,11 +296,11 @@ def _interval_words(gap: Difference) -> str:
 
 
 def _select(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ScoredStart],
     differences: Mapping[str, Difference],
-    baseline: Candidate,
+    baseline: ScoredStart,
     set_by_user: bool,
-) -> tuple[Candidate, str]:
+) -> tuple[ScoredStart, str]:
     if set_by_user:
         gap = differences[candidates[0].name]
         beats = "beats" if gap.low > 0 else "is not shown to be better than"

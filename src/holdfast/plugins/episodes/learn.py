@@ -20,7 +20,7 @@ from holdfast.plugins.episodes.methods import (
     score_episodes,
     seeded,
 )
-from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
+from holdfast.plugins.episodes.tasks import Episode, EpisodeShape, TaskPool
 from holdfast.training.checkpoint import CheckpointStore
 
 WARMUP = 0.1
@@ -57,7 +57,7 @@ class EpisodePlan:
     """
 
     pool: TaskPool
-    shape: Shape
+    shape: EpisodeShape
     updates: int
     learning_rate: float
     evaluations: int

@@ -26,7 +26,7 @@ from holdfast.models.probes.logistic import (
     logits_of,
     softmax_losses,
 )
-from holdfast.plugins.episodes.tasks import Episode, Shape, TaskPool
+from holdfast.plugins.episodes.tasks import Episode, EpisodeShape, TaskPool
 from holdfast.training.plan import batches_by_length
 
 TOKENS_PER_BATCH = 4096
@@ -133,7 +133,7 @@ class Step:
 
     reader: FeatureReader
     pool: TaskPool
-    shape: Shape
+    shape: EpisodeShape
     seed: int
     index: int
 

@@ -23,7 +23,13 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import combine_tables
 from holdfast.plan.task import resolve_task
-from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, split_units, usable_tasks
+from holdfast.plugins.episodes.tasks import (
+    EpisodeShape,
+    FewShotTask,
+    TaskPool,
+    split_units,
+    usable_tasks,
+)
 from holdfast.prepare.clean import clean_texts, resolve_cleaning
 from holdfast.prepare.model import concatenate
 from holdfast.recipe import Recipe
@@ -61,7 +67,7 @@ class MetaRows:
     table: Table
     sources: tuple[Table, ...]
     pools: tuple[TaskPool, TaskPool, TaskPool]
-    shape: Shape
+    shape: EpisodeShape
     by: str
     names: tuple[str, ...]
     split: Ints
@@ -217,7 +223,9 @@ def _tasks_and_classes(table: Table, column: str | None) -> tuple[Names, Names]:
     return np.full(len(table), "", dtype=object), labels
 
 
-def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[Decision, ...]]:
+def _shape(
+    meta: MetaPart, tasks: Names, classes: Names
+) -> tuple[EpisodeShape, tuple[Decision, ...]]:
     """Ways, shots and queries; those that were not given are derived from the rows."""
     decisions = []
     pairs, sizes = np.unique(
@@ -239,10 +247,10 @@ def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[D
         ways = max(2, min(WAYS, max_ways))
         because = f"at most {WAYS}, and no more than the classes of each split"
         decisions.append(Decision("meta.ways", str(ways), because))
-    return Shape(ways, meta.shots, queries), tuple(decisions)
+    return EpisodeShape(ways, meta.shots, queries), tuple(decisions)
 
 
-def _large_enough_units(tasks: Names, classes: Names, shape: Shape, by: str) -> set[str]:
+def _large_enough_units(tasks: Names, classes: Names, shape: EpisodeShape, by: str) -> set[str]:
     """The tasks or classes from which episodes could be drawn if all rows were in one split."""
     all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
     if by == "task":
@@ -273,7 +281,7 @@ def _usable_units(
 def _split_units(
     unit_names: tuple[list[str], list[str] | None],
     recipe: Recipe,
-    shape: Shape,
+    shape: EpisodeShape,
     by: str,
     source: str,
 ) -> tuple[list[Sequence[str]], Decision]:
@@ -344,7 +352,7 @@ def _remove_copies(
     return cleaned, tuple(findings)
 
 
-def _pool(tasks: Names, classes: Names, mask: Bools, shape: Shape) -> TaskPool:
+def _pool(tasks: Names, classes: Names, mask: Bools, shape: EpisodeShape) -> TaskPool:
     """The tasks of the rows in ``mask`` that are large enough for episodes."""
     rows_by_class: dict[str, dict[str, list[int]]] = {}
     for row in np.flatnonzero(mask).tolist():
@@ -356,7 +364,7 @@ def _pool(tasks: Names, classes: Names, mask: Bools, shape: Shape) -> TaskPool:
     return TaskPool(usable_tasks(tasks_with_rows, shape))
 
 
-def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str) -> None:
+def _refuse_empty(pools: Sequence[TaskPool], shape: EpisodeShape, source: str, by: str) -> None:
     for name, pool in zip(SPLITS, pools, strict=True):
         if not pool.tasks:
             where = " in one task" if by == "task" else ""
@@ -370,7 +378,7 @@ def _refuse_empty(pools: Sequence[TaskPool], shape: Shape, source: str, by: str)
 
 
 def _mark_too_small(
-    pools: Sequence[TaskPool], split: Ints, unit: Names, shape: Shape, by: str
+    pools: Sequence[TaskPool], split: Ints, unit: Names, shape: EpisodeShape, by: str
 ) -> tuple[list[Finding], Ints]:
     """Report and mark rows that no episode can contain, since their class or task is too small."""
     used = [rows for pool in pools for task in pool.tasks for rows in task.rows]

@@ -17,7 +17,7 @@ from holdfast.core.seeds import generator
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class EpisodeShape:
     """``ways`` classes an episode, ``shots`` support rows and ``queries`` query rows of each."""
 
     ways: int
@@ -71,7 +71,7 @@ class TaskPool:
 
     tasks: tuple[FewShotTask, ...]
 
-    def draw(self, shape: Shape, seed: int, *names: str | int) -> Episode:
+    def draw(self, shape: EpisodeShape, seed: int, *names: str | int) -> Episode:
         """Draw the episode of this ``seed`` and name: a task, all with equal probability; classes
         of it; rows of these.
 
@@ -84,7 +84,7 @@ class TaskPool:
         rows = np.stack([rng.permutation(task.rows[c])[: shape.rows] for c in classes])
         return Episode(at, classes, rows[:, : shape.shots], rows[:, shape.shots :])
 
-    def episodes(self, shape: Shape, count: int, seed: int, name: str) -> list[Episode]:
+    def episodes(self, shape: EpisodeShape, count: int, seed: int, name: str) -> list[Episode]:
         """``count`` fixed episodes."""
         return [self.draw(shape, seed, name, index) for index in range(count)]
 
@@ -109,7 +109,7 @@ class TaskPool:
 TASKS_ENOUGH = 5
 
 
-def usable_tasks(tasks: Sequence[FewShotTask], shape: Shape) -> tuple[FewShotTask, ...]:
+def usable_tasks(tasks: Sequence[FewShotTask], shape: EpisodeShape) -> tuple[FewShotTask, ...]:
     """The tasks that are large enough for episodes of this shape, with those of their classes that
     have enough rows.
     """

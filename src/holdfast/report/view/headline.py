@@ -77,7 +77,7 @@ USE_TONES: Mapping[Use, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
+class HeadlineView:
     """The top of a page. ``answer`` is empty for a log and for another trainer's run: neither has
     test rows. Of the verdict, ``tone`` sets sign and colour; ``tone_word`` stands before its
     ``label``. ``evidence`` has lines of name, value, interval and step; ``remedies`` has pairs
@@ -98,7 +98,7 @@ class Headline:
     remedies: tuple[tuple[str, str], ...] = ()
 
 
-def headline(run: RunFiles) -> Headline:
+def headline(run: RunFiles) -> HeadlineView:
     """The top of a run's page.
 
     An unknown label (from a newer version) is shown as it is, in the neutral tone. A good verdict
@@ -120,7 +120,7 @@ def headline(run: RunFiles) -> Headline:
     is_other_trainer, word = bool(run.result.get("trainer")), VERDICT
     if not is_other_trainer and tone == "good" and (discarded_text or run_answer.use != "yes"):
         tone, word = "unsure", "Verdict on the training"
-    return Headline(
+    return HeadlineView(
         title=title(run),
         answer="" if is_other_trainer else run_answer.headline,
         advice="" if is_other_trainer else run_answer.advice,

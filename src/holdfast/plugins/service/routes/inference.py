@@ -78,7 +78,7 @@ class TensorFacts(ResponseSchema):
     shape: list[int]
 
 
-class ModelFacts(ResponseSchema):
+class ModelMetadata(ResponseSchema):
     """The metadata of a model."""
 
     name: str
@@ -337,7 +337,7 @@ ENDPOINTS = (
         _model_endpoint(method, begin + path, handle, summary, takes, gives)
         for begin in (MODEL_PATH, f"{MODEL_PATH}/versions/{{version}}")
         for method, path, handle, summary, takes, gives in (
-            ("GET", "", model, "Inputs and outputs of a model", None, ModelFacts),
+            ("GET", "", model, "Inputs and outputs of a model", None, ModelMetadata),
             ("GET", "/ready", model_ready, "Check that a model is ready", None, ModelReady),
             ("POST", "/infer", infer, "Predict from tensors", InferBody, InferAnswer),
         )
