@@ -144,3 +144,14 @@ def test_a_rise_of_all_rows_but_one_is_named_where_validation_is_far_behind(
         assert verdict.since_step == 150
         assert "which is not significant with 60 validation rows" in verdict.because
         assert History(tuple(looks), RunFacts(planned_steps=300)).raw_rise.alarm_at is None
+
+
+@pytest.mark.parametrize(("rise", "counts"), [(0.08, False), (0.22, True)])
+def test_a_rise_of_a_fifth_of_a_nat_counts_however_high_the_loss_is(
+    history, rise: float, counts: bool
+) -> None:
+    """Recorded of a language model: from 4.73 to 4.96, in every row; 5 % of the loss are 0.24."""
+    valid = [4.8, 4.73, 4.73 + rise / 4, 4.73 + rise / 2, 4.73 + rise]
+    looks = history([4.8, 4.6, 4.3, 4.0, 3.7], valid, noise=0.01)
+    verdict = judge(looks, RunFacts(planned_steps=400, planned_looks=5))
+    assert (verdict.label == "overfit") == counts, verdict.because

@@ -384,4 +384,4 @@ class History:
 
 
 def _margin(table: Floats, place: int) -> float:
-    return max(limits.MARGIN, limits.MARGIN_SHARE * float(table.mean(axis=0)[place]))
+    return limits.margin_of(float(table.mean(axis=0)[place]))

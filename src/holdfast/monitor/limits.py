@@ -17,6 +17,7 @@ LIKELY = 0.8  # probability at which a large gap with a higher validation loss i
 
 # -- effect sizes --------------------------------------------------------------------------------
 MARGIN_SHARE, MARGIN = 0.05, 0.02  # of the best loss, and in its unit: too small to matter
+MOST_MARGIN = 0.1  # nats: 10 % more perplexity is visible, however high the loss of a text is
 TRIVIAL_SHARE = (
     0.01  # of the best loss: a smaller rise is no overfitting, however many rows show it
 )
@@ -64,3 +65,8 @@ FEW_ROWS_GAIN = 0.05  # of its loss that the linear probe gains by doubling its 
 MOST_A_ROW, SMALL = 150_000, 40_000_000  # trainable parameters: fits/compose.py says why
 DISPARITY = 0.05  # accuracy: a gap worth reporting
 REPEATS = 0.2  # of the generated texts
+
+
+def margin_of(loss: float) -> float:
+    """The difference from ``loss`` that is too small to matter: 5 % of it, from 0.02 to 0.1."""
+    return max(MARGIN, min(MARGIN_SHARE * loss, MOST_MARGIN))

@@ -92,7 +92,7 @@ def _climbed(history: History) -> tuple[Difference, str, int] | None:
     if len(means) < 2 or not np.isfinite(means).all():
         return None
     first, lowest = float(means[0]), float(means.min())
-    small = max(limits.MARGIN, limits.MARGIN_SHARE * lowest)
+    small = limits.margin_of(lowest)
     since = history.steps[-2]
     start = history.gap(history.probe, -1, 0, limits.ALARM_LEVEL)
     if start.low > 0 and _stays(means, first + max(small, limits.ABOVE_START * first)):
