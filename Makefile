@@ -27,7 +27,7 @@ endef
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo quick check test test-all bench recipes lint format types imports tests \
-	slow docs wheel clean
+	slow docs notebooks wheel clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -79,6 +79,9 @@ tests: setup
 
 slow: setup  ## the tests that take long; with PART=0/3 a third of them
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(PART),--part $(PART))
+
+notebooks: setup  ## run the notebooks again, and store what they print
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/run_notebooks.py
 
 docs: setup  ## the site, in site/: every page, command and function; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs . site

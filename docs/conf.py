@@ -25,10 +25,11 @@ author = "The Holdfast developers"
 copyright = author
 release = version = holdfast.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = [
     "docs/*.md",
+    "notebooks/*.ipynb",
     "docs/*/*.md",
     "README.md",
     "SKILL.md",
@@ -41,7 +42,8 @@ include_patterns = [
     "benchmarks/results/*.md",
 ]
 exclude_patterns = ["docs/plain_words"]
-source_suffix = {".md": "markdown"}
+# The stored outputs are shown; `make notebooks` runs them.
+nb_execution_mode = "off"
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
