@@ -27,7 +27,7 @@ def test_a_clear_lead_is_said_with_its_points() -> None:
     assert result["difference"].value == pytest.approx(0.1)
     assert result["difference"].low > 0
     assert result["p_value"] < 0.001
-    assert "the fine-tune is better by 10.0 points" in result["because"]
+    assert "the fine-tuned model is better by 10.0 points" in result["because"]
 
 
 def test_the_other_way_round_names_the_other_model() -> None:

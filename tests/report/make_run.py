@@ -234,7 +234,7 @@ def _baseline(accuracy: float) -> dict[str, Any]:
     comparison = {
         "difference": {"value": 0.052, "low": 0.0213, "high": 0.0832, "level": 0.95},
         "p_value": 0.00214,
-        "because": "Of 400 test rows, 31 were right only with the fine-tune "
+        "because": "Of 400 test rows, 31 were right only with the fine-tuned model "
         "and 10 only with the probe (exact McNemar test).",
     }
     return {**probe, "all": [probe, majority], "comparison": comparison}

@@ -165,5 +165,5 @@ def test_a_clear_difference_of_losses_is_called_one_and_none_is_not() -> None:
     better = compare_losses(base, base + 0.1 + 0.1 * rng.random(200), units)
     same = compare_losses(base, rng.permutation(base), units)
     assert better["p_value"] < 0.01
-    assert "the fine-tune is better" in better["because"]
+    assert "the fine-tuned model is better" in better["because"]
     assert "no difference" in same["because"]

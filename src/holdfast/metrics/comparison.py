@@ -73,7 +73,7 @@ def bits_rows(nats: Floats, sizes: Floats) -> Floats:
 
 
 LEVEL = 0.95
-TUNED_AND_PROBE = ("fine-tune", "linear probe")
+TUNED_AND_PROBE = ("fine-tuned model", "linear probe")
 NO_ROWS = "There are no rows to compare."
 # What a row's number is called in a sentence, if not by the metric's name.
 OF_A_ROW = {"mae": "error"}
