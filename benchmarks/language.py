@@ -102,8 +102,9 @@ def finding(lines: Lines) -> str:
     them all."""
     plans = pick(lines, part="plans")
     of_arm = {arm: {l["data"]: l for l in plans if l["arm"] == arm} for arm in ARMS}
-    full = [arm for arm in FULL_ARMS if of_arm[arm]]
-    shown = (UNTRAINED, DEFAULT_ARM, *full, "TRL", "Unsloth")
+    full = [arm for arm in FULL_ARMS if len(of_arm[arm]) == len(SETS)]
+    peers = [arm for arm in ("TRL", "Unsloth") if of_arm[arm]]
+    shown = (UNTRAINED, DEFAULT_ARM, *full, *peers)
     sets = [name for name in SETS if all(name in of_arm[arm] for arm in shown)]
     if not sets or not full:
         return ""
@@ -118,8 +119,7 @@ def finding(lines: Lines) -> str:
             ("base model", UNTRAINED),
             ("Holdfast's default LoRA", DEFAULT_ARM),
             (f"full fine-tuning at its best learning rate ({best_full})", best_full),
-            ("SFTTrainer with TRL's LoRA settings", "TRL"),
-            ("SFTTrainer with Unsloth's LoRA settings", "Unsloth"),
+            *((f"SFTTrainer with {arm}'s LoRA settings", arm) for arm in peers),
         )
     )
     missing = [name for name in SETS if name not in sets]
