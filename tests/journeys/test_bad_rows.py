@@ -41,7 +41,7 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
         "roles out of order",
         "role",
     ),
-    "no answer": (lambda n: chat(("user", text(n))), "without an answer", "assistant"),
+    "no answer": (lambda n: chat(("user", text(n))), "without an assistant message", "assistant"),
     "empty answers": (
         lambda n: chat(("user", text(n)), ("assistant", " ")),
         "empty answer",

@@ -416,7 +416,7 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     ):
         assert {s for e in episodes for s in found.split[e.query].ravel()} == {side}
     scores = EpisodeScores(np.full(10, 0.5), np.ones(10), ())
-    arm = meta_choice.Candidate("frozen", unready, None, scores)
+    arm = meta_choice.ScoredStart("frozen", unready, None, scores)
     levels = []
 
     def heard(bench: Any, arm: Any, baseline: Any, level: float) -> Difference:

@@ -99,7 +99,9 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
     tiny_snapshot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"train": Verbatim(2, (5,)), "valid": Verbatim(4, ())}
-    monkeypatch.setattr("holdfast.fits.run_facts.verbatim", lambda *given: known[given[2]])
+    monkeypatch.setattr(
+        "holdfast.fits.run_facts.verbatim_completions", lambda *given: known[given[2]]
+    )
     lines: list[tuple[Any, ...]] = []
     after = Verdict("memorizing", "It writes what it read.", 0.9)
 
