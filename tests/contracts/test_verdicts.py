@@ -63,7 +63,10 @@ COMMANDS = {
 REFUSED = {"export", "fairness", "drift", "threshold"}
 # They take a run as well: what they do with it is begun with ``open_run`` and ``Predictor``, as
 # ``predict`` does, or they wait for requests, which ``serve`` and the dashboard do below.
-OTHERS = "serve dashboard chat distill update promote lr cv tune choose meta train audit demo forget schema"
+OTHERS = (
+    "serve dashboard chat distill update promote lr cv tune choose meta train audit demo forget "
+    "schema"
+)
 
 
 @dataclass(frozen=True)
