@@ -81,7 +81,7 @@ slow: setup  ## the tests that take long; with PART=0/3 a third of them
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(PART),--part $(PART))
 
 notebooks: setup  ## run the notebooks again, and store what they print
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/run_notebooks.py
+	$(BIN)/python scripts/run_notebooks.py
 
 docs: setup  ## the site, in site/: every page, command and function; a warning is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs . site

@@ -8,6 +8,7 @@ Each runs in an empty folder. Progress and warnings on standard error are not st
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -25,7 +26,10 @@ def run(path: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+        client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources)
+        # A cell calls the command `holdfast` of this environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        client.execute(env={**os.environ, "PATH": path})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
