@@ -31,6 +31,9 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     from holdfast.cli.commands import Commands
 
     api, commands = api_page(), commands_page()
+    # In the repository too, so that links to them lead somewhere: `make docs` writes them.
+    assert (DOCS / "reference" / "api.md").read_text("utf-8") == api
+    assert (DOCS / "reference" / "commands.md").read_text("utf-8") == commands
     assert all(f":: holdfast.{name}\n" in api for name in holdfast.__all__ if name[0] != "_")
     assert all(f"### holdfast {name}\n" in commands for name in Commands())
     assert "`--fail-on SEVERITY\\|CHECK`" in commands
