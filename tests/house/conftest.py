@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +40,20 @@ def tracked(root: Path) -> list[Path]:
         pytest.skip("needs a git checkout")
     files = [root / line for line in listed.stdout.splitlines()]
     return [path for path in files if path.is_file()]
+
+
+@pytest.fixture(scope="session")
+def parse() -> Callable[[list[str]], None]:
+    """Read a command line as the program does, and run nothing."""
+    import typer.main
+
+    from holdfast.cli.main import app
+
+    command: Any = typer.main.get_command(app)
+
+    def read(words: list[str]) -> None:
+        context = command.make_context("holdfast", [words[0]], resilient_parsing=True)
+        own = command.get_command(context, words[0])
+        own.make_context(words[0], list(words[1:]), parent=context)
+
+    return read

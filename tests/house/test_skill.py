@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from holdfast.core.labels import VERDICTS
 from holdfast.core.run_shapes import RESULT_SHAPE
 
+Parse = Callable[[list[str]], None]
 ROOT = Path(__file__).resolve().parents[2]
 SKILL = (ROOT / "SKILL.md").read_text("utf-8")
 
@@ -30,17 +32,7 @@ def first_cells(title: str) -> list[str]:
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
 
 
-def parse(words: list[str]) -> None:
-    import typer.main
-
-    from holdfast.cli.main import app
-
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("holdfast", [words[0]], resilient_parsing=True)
-    command.get_command(context, words[0]).make_context(words[0], list(words[1:]), parent=context)
-
-
-def test_every_command_of_the_skill_has_options_that_exist() -> None:
+def test_every_command_of_the_skill_has_options_that_exist(parse: Parse) -> None:
     commands = re.findall(r"`holdfast ([a-z]+ [^`]*)`", SKILL)
     assert len(commands) > 10
     for command in commands:
@@ -106,7 +98,7 @@ def test_the_action_audits_and_fails_on_what_was_named(
     assert "leaks" in (tmp_path / "summary").read_text("utf-8")
 
 
-def test_the_hook_runs_a_command_that_exists() -> None:
+def test_the_hook_runs_a_command_that_exists(parse: Parse) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
     assert hook["pass_filenames"] is False, "an audit takes one data set"
     words = shlex.split(hook["entry"])

@@ -6,12 +6,13 @@ import ast
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
+Parse = Callable[[list[str]], None]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -73,7 +74,7 @@ def test_a_snippet_that_is_run_elsewhere_stands_in_that_test() -> None:
         assert {name for name in names if name in test} >= names - {"fit", "train", "callback"}
 
 
-def test_what_is_not_run_is_at_least_well_formed() -> None:
+def test_what_is_not_run_is_at_least_well_formed(parse: Parse) -> None:
     """Python compiles; a command of Holdfast has options that exist; a target is in the
     Makefile."""
     for snippet in ALL:
@@ -93,18 +94,7 @@ def test_what_is_not_run_is_at_least_well_formed() -> None:
                 assert targets <= set(made)
 
 
-def parse(words: list[str]) -> None:
-    """Read a command line as the program does, and run nothing."""
-    import typer.main
-
-    from holdfast.cli.main import app
-
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("holdfast", [words[0]], resilient_parsing=True)
-    command.get_command(context, words[0]).make_context(words[0], list(words[1:]), parent=context)
-
-
-def test_an_option_that_does_not_exist_would_be_found() -> None:
+def test_an_option_that_does_not_exist_would_be_found(parse: Parse) -> None:
     with pytest.raises(Exception, match="is not an option of"):
         parse(["train", "x.csv", "--modle", "y/z"])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli.options import Force, Output, check_known, set_option
+from holdfast.cli.options import Force, Output, check_known, exit_on_request, set_option
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
@@ -96,12 +96,15 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """
     refuse_low_memory("torch")
     from holdfast.analyses.audit.audit import AuditRequest
-    from holdfast.quality.checks import all_checks
-    from holdfast.quality.tokens import CHECKS as TOKEN_CHECKS
     from holdfast.terminal.watch import audit_with_progress
 
-    known = (*FAILING, *all_checks(), *(one.name for one in TOKEN_CHECKS))
-    check_known(work.fail_on or [], "--fail-on", "severity or check", known)
+    if work.fail_on:
+        # Only then: listing the checks imports them all.
+        from holdfast.quality.checks import all_checks
+        from holdfast.quality.tokens import CHECKS as TOKEN_CHECKS
+
+        known = (*FAILING, *all_checks(), *(one.name for one in TOKEN_CHECKS))
+        check_known(work.fail_on, "--fail-on", "severity or check", known)
     settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
     against = tuple(rows.against or ())
     request = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)
@@ -137,12 +140,8 @@ def _leave(audit: Audit, fail_on: list[str], quiet: bool) -> None:
     met = [
         one.check for one in audit.findings if {one.severity} & severities or one.check in fail_on
     ]
-    if not met:
-        return
-    if not quiet:
-        names = ", ".join(dict.fromkeys(met))
-        typer.echo(f"holdfast: found {names} (--fail-on), so the exit code is 3", err=True)
-    raise typer.Exit(3)
+    if met:
+        exit_on_request(f"found {', '.join(dict.fromkeys(met))}", quiet)
 
 
 def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -169,10 +169,14 @@ class EndOptions:
         matching = [label for label in labels if is_requested(label, requested)]
         if not matching:
             return
-        if not quiet:
-            message = f"{whose} verdict is {matching[0]} (--fail-on), so the exit code is 3"
-            typer.echo(f"holdfast: {message}", err=True)
-        raise typer.Exit(3)
+        exit_on_request(f"{whose} verdict is {matching[0]}", quiet)
+
+
+def exit_on_request(found: str, quiet: bool) -> NoReturn:
+    """Exit with 3, because what was ``found`` was named with ``--fail-on``."""
+    if not quiet:
+        typer.echo(f"holdfast: {found} (--fail-on), so the exit code is 3", err=True)
+    raise typer.Exit(3)
 
 
 @dataclass(frozen=True, slots=True)
