@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,21 @@ def lightning(folder: Path) -> Path:
     for i, t, v in _pairs():
         rows += [[0, i, t, ""], [0, i, "", v]]
     return _csv(folder / "metrics.csv", ["epoch", "step", "train_loss", "val_loss"], rows)
+
+
+def mlflow_database(path: Path) -> Path:
+    metrics = [
+        (key, value, 1000 * i, "id", i, 0)
+        for i, t, v in _pairs()
+        for key, value in (("train_loss", t), ("val_loss", v))
+    ]
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE runs (run_uuid, name, lifecycle_stage)")
+        database.execute("CREATE TABLE metrics (key, value, timestamp, run_uuid, step, is_nan)")
+        database.execute("INSERT INTO runs VALUES ('id', 'first', 'active')")
+        database.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", metrics)
+        database.commit()
+    return path
 
 
 def tensorboard(folder: Path) -> Path:
@@ -150,6 +167,7 @@ KITS: dict[str, Callable[[Path], Path]] = {
     "sklearn": lambda f: _json(
         f / "mlp.json", {"loss_curve_": TRAIN, "validation_scores_": [2 - v for v in VALID]}
     ),
+    "database": lambda f: mlflow_database(f / "mlflow.db"),
     "wandb": lambda f: (
         _jsonl(
             f / "run-1" / "files" / "wandb-history.jsonl",
@@ -180,7 +198,7 @@ def test_a_reader_recognises_its_log_and_hands_on_its_curves(
     name: str, logs: dict[str, Path]
 ) -> None:
     curves = read(logs[name])
-    assert curves.source == {"keras_history": "keras"}.get(name, name)
+    assert curves.source == {"keras_history": "keras", "database": "mlflow"}.get(name, name)
     assert curves.train is not None
     assert curves.valid is not None
     assert curves.train.values == pytest.approx(TRAIN, abs=1e-6)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,9 @@ import pytest
 from holdfast.core.errors import DataError, InputError, MachineError, RecipeError
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs.choose import parse_name
-from holdfast.plugins.logs.reader import parse_settings, read_curves
+from holdfast.plugins.logs.reader import parse_settings, read_curves, read_log
 from holdfast.plugins.logs.table import parse_number
+from holdfast.plugins.logs.trackers import log_records
 
 
 def write(path: Path, text: str) -> Path:
@@ -256,14 +261,122 @@ def test_several_runs_in_a_folder_are_named_and_none_is_guessed(tmp_path: Path) 
         read_curves(tmp_path)
 
 
-def test_a_binary_run_of_wandb_names_the_package_that_reads_it(tmp_path: Path) -> None:
-    try:
-        import wandb  # noqa: F401
-    except ImportError:
-        path = tmp_path / "run-1.wandb"
-        path.write_bytes(b":W&B\x00\x00")
+# Forty evaluations with a long text each, over five blocks: what W&B 0.31 wrote.
+WANDB_FILE = Path(__file__).with_name("history.wandb.gz")
+
+
+def test_the_records_of_a_binary_run_of_wandb_are_read_until_the_first_damaged_one() -> None:
+    whole = gzip.decompress(WANDB_FILE.read_bytes())
+
+    def evaluations(content: bytes) -> int:
+        return sum(b"val_loss" in record for record in log_records(content))
+
+    # Each evaluation is a record of the history and one of the summary.
+    assert evaluations(whole) == 80
+    middle = len(whole) // 2
+    assert 36 <= evaluations(whole[:middle]) <= 42
+    damaged = bytearray(whole)
+    damaged[middle] ^= 1
+    assert 36 <= evaluations(bytes(damaged)) <= 42
+    assert evaluations(b"") == evaluations(whole[:9]) == 0
+
+
+def test_a_binary_run_of_wandb_is_read_by_its_package_or_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "run-1.wandb"
+    path.write_bytes(gzip.decompress(WANDB_FILE.read_bytes()))
+    if importlib.util.find_spec("wandb") is None:
         with pytest.raises(MachineError, match="pip install wandb"):
             read_curves(path)
+    else:
+        curves = read_curves(path)
+        assert (curves.source, curves.points, curves.best) == ("wandb", 40, 20)
+
+
+def tracker_database(path: Path, *statements: str) -> Path:
+    with closing(sqlite3.connect(path)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+    return path
+
+
+# The columns that these versions of the trackers write, among others: MLflow 3.17, Trackio 0.43.
+MLFLOW_TABLES = (
+    "CREATE TABLE runs (run_uuid TEXT, name TEXT, lifecycle_stage TEXT)",
+    "CREATE TABLE metrics (key TEXT, value FLOAT, timestamp BIGINT, run_uuid TEXT, step BIGINT,"
+    " is_nan BOOLEAN)",
+)
+TRACKIO_TABLE = (
+    "CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id TEXT, timestamp TEXT, run_name TEXT,"
+    " step INTEGER, metrics TEXT)"
+)
+
+
+def mlflow_database(path: Path, *names: str) -> Path:
+    runs = [f"INSERT INTO runs VALUES ('id-{name}', '{name}', 'active')" for name in names]
+    metrics = [
+        f"INSERT INTO metrics VALUES ('{key}', {value}, {1000 * step}, 'id-{name}', {step}, {nan})"
+        for name in names
+        for step in (1, 2, 3)
+        for key, value, nan in (
+            ("loss", 1 / step, 0),
+            ("val_loss", abs(step - 2) + 0.5, 0),
+            ("accuracy", 0, 1),
+        )
+    ]
+    return tracker_database(path, *MLFLOW_TABLES, *runs, *metrics)
+
+
+def test_a_database_of_mlflow_is_read(tmp_path: Path) -> None:
+    curves = read_curves(mlflow_database(tmp_path / "mlflow.db", "first"))
+    assert (curves.source, curves.points, curves.best, curves.seconds) == ("mlflow", 3, 2, 2.0)
+    # MLflow stores NaN as 0 with a mark.
+    assert np.isnan(read_log(tmp_path / "mlflow.db").columns["accuracy"].values).all()
+
+
+def test_of_several_runs_in_a_database_one_is_named(tmp_path: Path) -> None:
+    path = mlflow_database(tmp_path / "mlflow.db", "first", "second")
+    with pytest.raises(DataError, match="first, second") as caught:
+        read_curves(path)
+    assert f"{path}/NAME" in caught.value.remedy
+    assert read_curves(path / "second").best == 2
+    assert read_curves(path / "id-second").best == 2
+    with pytest.raises(DataError, match="has no run of this name"):
+        read_curves(path / "third")
+
+
+def test_a_database_of_trackio_is_read(tmp_path: Path) -> None:
+    rows = [
+        f"INSERT INTO metrics VALUES ({step}, 'id', '2026-01-01T00:00:0{step}+00:00', 'first',"
+        f""" {step}, '{{"loss": {1 / step}, "val_loss": {abs(step - 2) + 0.5}, "bad": "NaN"}}')"""
+        for step in (1, 2, 3)
+    ]
+    path = tracker_database(tmp_path / "holdfast.db", TRACKIO_TABLE, *rows)
+    curves = read_curves(path)
+    assert (curves.source, curves.points, curves.best, curves.seconds) == ("trackio", 3, 2, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("statements", "rule"),
+    [
+        (("CREATE TABLE a (b TEXT)",), "is a database of another program"),
+        (("CREATE TABLE metrics (b TEXT)",), "is a database of another program"),
+        (MLFLOW_TABLES, "has no run with a metric"),
+        ((TRACKIO_TABLE,), "has no run with a metric"),
+    ],
+)
+def test_a_database_without_a_run_is_refused(
+    tmp_path: Path, statements: tuple[str, ...], rule: str
+) -> None:
+    with pytest.raises(DataError, match=rule):
+        read_curves(tracker_database(tmp_path / "a.db", *statements))
+
+
+def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"SQLite format 3\0" + b"x" * 4000)
+    with pytest.raises(DataError, match="cannot be read as a log"):
+        read_curves(path)
 
 
 def test_every_real_log_is_read(shared_data: Path) -> None:

@@ -138,3 +138,59 @@ def test_a_broken_mark_is_refused_with_the_way_out(tmp_path: Path) -> None:
         assert "Delete it" in caught.value.remedy
     mark.write_text('{"id": "a", "step": 3, "scored": true}')
     assert read_mark(mark) == {"id": "a", "step": 3, "scored": True}
+
+
+# The packages need other versions than the pinned ones; docs/testing.md has the commands.
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tracker", ["mlflow", "trackio", "wandb"])
+def test_a_killed_and_resumed_run_is_in_a_tracker_once(
+    tmp_path: Path,
+    marked_csv: Path,
+    quick: list[str],
+    killed: Any,
+    monkeypatch: Any,
+    capfd: Any,
+    request: pytest.FixtureRequest,
+    tracker: str,
+) -> None:
+    pytest.importorskip(tracker)
+    from holdfast.plugins.logs.reader import read_log
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    settings = [f"data.path={marked_csv}", *quick, f"track.to={tracker}", "train.max_steps=8"]
+    recipe = override(Recipe(), [*settings, "train.evaluations=4"])
+    run = tmp_path / "run"
+    if tracker == "wandb":
+        import wandb
+
+        request.addfinalizer(wandb.teardown)
+    if tracker == "trackio":
+        import trackio.utils
+
+        monkeypatch.setattr(trackio.utils, "TRACKIO_DIR", tmp_path / "trackio")
+        monkeypatch.setattr(trackio.sqlite_storage, "TRACKIO_DIR", tmp_path / "trackio")
+    with pytest.raises(killed):
+        train(recipe, run, listeners=[KillAt("step_done", 7, killed)], checkpoint_every_s=1e9)
+    result = train(recipe, run, resume=True)
+    assert not capfd.readouterr().out
+    files = {
+        "mlflow": [tmp_path / "mlflow.db"],
+        "trackio": [tmp_path / "trackio" / "holdfast.db"],
+        "wandb": sorted(run.glob("tracking/wandb/offline-run-*")),
+    }[tracker]
+    # W&B writes a file for each process that continues a run; its server joins them.
+    assert len(files) == (2 if tracker == "wandb" else 1)
+    sent = [read_log(file).columns for file in files]
+    steps = [step for one in sent for step in one["valid/loss"].positions.tolist()]
+    losses = [loss for one in sent for loss in one["valid/loss"].values.tolist()]
+    written = looks(run)
+    assert steps == [look["step"] for look in written]
+    assert losses == pytest.approx([look["valid_loss"] for look in written])
+    (score,) = [one["test/accuracy"].values.tolist() for one in sent if "test/accuracy" in one]
+    assert score == pytest.approx([result["test"]["metrics"]["accuracy"]["value"]])
+    if tracker == "wandb":
+        for file in run.glob("tracking/wandb/offline-run-*/*.wandb"):
+            assert str(tmp_path).encode() not in file.read_bytes()

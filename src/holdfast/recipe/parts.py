@@ -537,7 +537,7 @@ class TrackPart(Part):
     """Experiment trackers that receive the logged values, in addition to the run's own files; none
     by default."""
 
-    to: Annotated[tuple[Literal["tensorboard", "mlflow", "wandb"], ...], _as_tuple] = ()
+    to: Annotated[tuple[Literal["tensorboard", "mlflow", "trackio", "wandb"], ...], _as_tuple] = ()
     project: str = Field(default="holdfast", min_length=1)
     name: str | None = None
 

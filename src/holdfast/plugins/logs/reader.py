@@ -22,6 +22,7 @@ from holdfast.plugins.logs import (
     Log,
     LogReader,
     all_log_readers,
+    databases,
     holdfast_run,
     not_a_log,
     tables,
@@ -41,12 +42,14 @@ BOOSTING = "an XGBoost or LightGBM evals_result as JSON"
 LLAMA_FACTORY = "LLaMA-Factory's trainer_log.jsonl"
 ULTRALYTICS = "an Ultralytics results.csv"
 WANDB = "a Weights & Biases wandb-history.jsonl"
+DATABASE = "MLflow's mlflow.db or a Trackio database"
 
 # In the order in which an error message lists them.
 READERS = {
     "holdfast": (holdfast_run.accepts, holdfast_run.read, HOLDFAST, 6),
     "keras_history": (json.is_history, json.read_history, KERAS, 2),
     "boosting": (json.is_boosting, json.read_boosting, BOOSTING, 4),
+    "database": (databases.is_database, databases.read_database, DATABASE, 6),
     "csv": (tables.is_table, tables.read_csv, CSV, 0),
     "fastai": (tables.is_fastai, tables.read_fastai, "fastai's history.csv", 3),
     TRANSFORMERS: (json.is_trainer_state, json.read_trainer_state, STATE, 5),
@@ -94,7 +97,9 @@ def read_verdict(path: Path, settings: Mapping[str, str] | None = None) -> tuple
 def read_log(path: Path) -> Log:
     """Everything numeric in the log at ``path``, from the most special reader that accepts it."""
     with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
-        exists, usable = path.exists(), path.is_file() or path.is_dir()
+        in_database = databases.is_database(path)
+        exists = in_database or path.exists()
+        usable = in_database or path.is_file() or path.is_dir()
     if not exists:
         raise DataError(str(path), "does not exist", None, missing_path_remedy(path, folders=True))
     if not usable:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from holdfast.plugins.logs.table import from_rows, parse_number
 from holdfast.plugins.logs.text import files_below, flatten, read_objects, several_runs
 
 HISTORY = "wandb-history.jsonl"
+LOG_HEADER, LOG_BLOCK, FRAGMENT = 7, 32_768, struct.Struct("<IHB")
 EVENT_FILES = "*tfevents*"
 # What TensorBoard takes for "keep all"; its default keeps a sample of 10,000 scalars and of 10
 # tensors. Of the others one each is the minimum.
@@ -116,10 +119,10 @@ def _wandb_files(folder: Path) -> list[Path]:
 
 
 def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
-    """The history records of a log, read with W&B's own scanner."""
+    """The history records of a log. W&B's package has the messages; a reader of its files it no
+    longer has (0.31)."""
     try:
         from wandb.proto import wandb_internal_pb2
-        from wandb.sdk.internal.datastore import DataStore
     except ImportError as error:
         raise MachineError(
             str(file),
@@ -127,21 +130,38 @@ def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
             None,
             "pip install wandb, or give the run's history as CSV.",
         ) from error
-    store = DataStore()
-    store.open_for_scan(str(file))
-    while True:
-        try:
-            data = store.scan_data()
-        except AssertionError:
-            # W&B asserts that the last record is complete; in a killed run it is not.
-            return
-        if not data:
-            return
+    for data in log_records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             yield {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+
+
+def log_records(content: bytes) -> Iterator[bytes]:
+    """The records of a log in LevelDB's format, as W&B writes it, until the first that is
+    incomplete or damaged: in a killed run that is the last.
+
+    Blocks of 32,768 bytes; a fragment is its checksum (CRC-32 of type and data), its length, its
+    type (1 whole, 2 first, 3 middle, 4 last) and the data; fewer than 7 bytes at the end of a block
+    are padding (github.com/google/leveldb, doc/log_format.md). W&B puts 7 bytes before the first.
+    """
+    at, parts = LOG_HEADER, b""
+    while True:
+        left = LOG_BLOCK - at % LOG_BLOCK
+        if left < FRAGMENT.size:
+            at += left
+        if at + FRAGMENT.size > len(content):
+            return
+        checksum, length, part = FRAGMENT.unpack_from(content, at)
+        at += FRAGMENT.size
+        data = content[at : at + length]
+        if not 1 <= part <= 4 or zlib.crc32(bytes([part]) + data) != checksum:
+            return
+        at += length
+        parts = data if part in (1, 2) else parts + data
+        if part in (1, 4):
+            yield parts
 
 
 def is_tensorboard(path: Path) -> bool:

@@ -3,7 +3,7 @@
 | tracker | receives |
 |---|---|
 | TensorBoard | numbers, and the verdict's sentence; in ``RUN/tracking/tensorboard`` |
-| Weights & Biases | the same |
+| Weights & Biases, Trackio | the same, without their own records of the machine and the code |
 | MLflow | numbers; on the tracking server that MLflow's own settings name |
 
 Nothing is sent unless a recipe requests it. The numbers of the snapshots, the verdict and the
@@ -13,8 +13,10 @@ settings are sent, with paths shortened to their last part; no row, no environme
 from __future__ import annotations
 
 import importlib.util
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -34,7 +36,22 @@ MARK_FILE = "tracked.json"
 MARK_SHAPE = record({"id": text, "step": integer, "mlflow": text, "scored": boolean}, ("id",))
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
-INSTALLED_BY = {"tensorboard": "'holdfast[logs]'", "mlflow": "mlflow", "wandb": "wandb"}
+INSTALLED_BY = {
+    "tensorboard": "'holdfast[logs]'",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+    "wandb": "wandb",
+}
+# Without these, W&B stores the command line, paths, the repository's address, and the output.
+WANDB_SETTINGS = {
+    "console": "off",
+    "disable_code": True,
+    "disable_git": True,
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
 LABELS = get_args(Label)
 
 
@@ -58,9 +75,10 @@ class TrackerListener:
         self._mark = mark
         self._state = read_mark(mark)
         for tracker in trackers:
-            tracker.start()
-            if "step" not in self._state:
-                tracker.store_init_configuration(flatten(settings))
+            with redirect_stdout(sys.stderr):
+                tracker.start()
+                if "step" not in self._state:
+                    tracker.store_init_configuration(flatten(settings))
             if tracker.name == "mlflow":
                 self._state["mlflow"] = tracker.tracker.info.run_id
         self._save_state(self._state.get("step", -1))
@@ -80,13 +98,20 @@ class TrackerListener:
             self._send({k: v for k, v in values.items() if v is not None}, step)
 
     def close(self) -> None:
-        for tracker in self._trackers:
-            tracker.finish()
+        with redirect_stdout(sys.stderr):
+            for tracker in self._trackers:
+                if tracker.name == "trackio":
+                    # A run that Accelerate finishes, Trackio finishes again at exit.
+                    importlib.import_module("trackio").finish()
+                else:
+                    tracker.finish()
 
     def _send(self, values: dict[str, float | str], step: int) -> None:
         plain = {name: v for name, v in values.items() if not isinstance(v, str)}
-        for tracker in self._trackers:
-            tracker.log(plain if tracker.name in NUMBERS_ONLY else values, step=step)
+        # Trackio prints, and standard output may be the JSON of the command.
+        with redirect_stdout(sys.stderr):
+            for tracker in self._trackers:
+                tracker.log(plain if tracker.name in NUMBERS_ONLY else values, step=step)
 
     def _save_state(self, step: int) -> None:
         self._state["step"] = step
@@ -118,14 +143,27 @@ def make_tracker(
     tracker_name: str, project: str, name: str, run: Path, state: Mapping[str, object]
 ) -> Any:
     """One of Accelerate's trackers, not started yet; ``state`` is the content of a mark."""
-    from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
+    from accelerate.tracking import MLflowTracker, TensorBoardTracker, TrackioTracker, WandBTracker
 
     if tracker_name == "tensorboard":
         return TensorBoardTracker("tensorboard", run / FOLDER)
     if tracker_name == "mlflow":
         return MLflowTracker(project, run_id=state.get("mlflow"), run_name=name)
+    if tracker_name == "trackio":
+        # Trackio finds a run again by its name, and other runs of the project may have this one.
+        unique = f"{name}-{state['id']}"
+        return TrackioTracker(
+            project, name=unique, resume="allow", auto_log_gpu=False, auto_log_cpu=False
+        )
     (run / FOLDER).mkdir(exist_ok=True)
-    return WandBTracker(project, name=name, id=state["id"], resume="allow", dir=str(run / FOLDER))
+    return WandBTracker(
+        project,
+        name=name,
+        id=state["id"],
+        resume="allow",
+        dir=str(run / FOLDER),
+        settings=WANDB_SETTINGS,
+    )
 
 
 def check_trackers(to: Sequence[str]) -> None:
@@ -171,12 +209,12 @@ def verdict_values(verdict: Verdict) -> dict[str, float | str]:
 
 
 def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to plain values; an existing path is shortened to its last part."""
+    """Dotted keys to the plain values of what is set; a path is shortened to its last part."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
             values |= flatten(value, f"{prefix}{key}.")
-        else:
+        elif value is not None:
             plain = isinstance(value, (bool, int, float))
             values[prefix + key] = value if plain else _shortened(str(value))
     return values
