@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -210,3 +212,28 @@ def test_the_audit_ranks_every_row_by_the_model_that_it_reads_with(tmp_path) -> 
     assert sorted(issue["row"] for issue in found[:4]) == wrong
     assert all(issue["suggested"] != issue["given"] for issue in found[:4])
     assert all(0 <= issue["score"] <= 1 for issue in found)
+
+
+@pytest.mark.parametrize("rows", [30, 120])
+def test_a_probe_of_words_has_the_minimum_of_sklearn_in_either_coordinates(
+    rows: int, monkeypatch: Any
+) -> None:
+    """Few rows are rotated to their own span; a limit of 0 rows fits all words."""
+    from holdfast.quality import fold_predictions
+
+    random = np.random.default_rng(0)
+    y = np.arange(rows) % 3
+    texts = []
+    for label in y:
+        words = [f"w{random.integers(400)}" for _ in range(30)]
+        texts.append(" ".join([*words, f"c{label if random.random() < 0.6 else 'x'}"]))
+    x = word_features([*texts[:-1], texts[0]])  # a row twice
+    held_out, x, y = x[-10:], x[:-10], y[:-10]
+    assert 4 * len(y) <= x.shape[1]
+    logits = []
+    for limit in (len(y), 0):
+        monkeypatch.setattr(fold_predictions, "MOST_ROTATED_ROWS", limit)
+        logits.append(fold_predictions.probe_logits(x, y, held_out, 3, 3.0))
+    assert logits[0] == pytest.approx(logits[1], abs=1e-6)
+    expected = LogisticRegression(C=3.0, tol=1e-6, max_iter=2000).fit(x, y)
+    assert logits[0] == pytest.approx(expected.predict_log_proba(held_out), abs=5e-2)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cholesky, solve_triangular
+from scipy.sparse import issparse
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
@@ -34,6 +36,8 @@ WORD_PENALTY = 3.0
 # Fewest labelled rows: with fewer, a fold has too few rows to learn from.
 LEAST_ROWS = 20
 MIN_CLASS_ROWS = 2
+# With more rows, products of dense rows take longer than those of sparse ones.
+MOST_ROTATED_ROWS = 2000
 # Log-probabilities are clipped at this value.
 MIN_LOG_P = -25.0
 
@@ -138,6 +142,8 @@ def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
 def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floats:
     """Logits [held_out, C] of a probe, fitted close enough to its minimum to compare losses."""
     present, class_index = np.unique(y, return_inverse=True)
+    if issparse(x) and len(y) <= MOST_ROTATED_ROWS and 4 * len(y) <= x.shape[1]:
+        x, held_out = rotate_to_rows(x, held_out)
     coefficients = fit_softmax(
         x, class_index, c, first_softmax(x, class_index), tolerance=3e-4, steps=100
     )
@@ -145,6 +151,22 @@ def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floa
     logits = np.full((held_out.shape[0], classes), -np.log(2 * len(y)))
     logits[:, present] = log_softmax(logits_of(coefficients, held_out))
     return logits
+
+
+def rotate_to_rows(x: Any, held_out: Any) -> tuple[Floats, Floats]:
+    """Sparse rows [n, D] and ``held_out`` [m, D] as [n, n] and [m, n] with the same inner products
+    with ``x``: the coordinates of their projections in an orthonormal basis of its rows.
+
+    A penalised linear model, and every iterate of L-BFGS from weights of 0, depends on the rows by
+    these products only (the representer theorem), and has n instead of D weights for each class.
+    The basis is that of Cholesky's factor L of x·xᵀ: x becomes L, h becomes L⁻¹·x·h.
+    """
+    products = (x @ x.T).toarray()
+    # Equal rows make it singular: each row gets a feature of its own, of length 1e-5 of the mean.
+    products[np.diag_indices_from(products)] += 1e-10 * products.trace() / len(products)
+    factor = cholesky(products, lower=True, overwrite_a=True, check_finite=False)
+    others = solve_triangular(factor, (x @ held_out.T).toarray(), lower=True, check_finite=False)
+    return factor, np.ascontiguousarray(others.T)
 
 
 def _out_of_fold_log_p(x: Any, labels: Ints, folds: Ints, classes: int, c: float) -> Floats:
