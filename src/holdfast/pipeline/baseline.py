@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 LOG = "careless.csv"
 TEST_SHARE = 0.15
 RATE_TIMES = 5
-STEPS_TIMES = 2
 
 
 def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
@@ -74,14 +73,13 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the baseline run: five times the learning rate, constant, for twice the steps,
+    """The recipe of the baseline run: five times the learning rate, constant, for as many steps,
     with a randomly initialized head and without early stopping."""
     train = recipe.train
     assert train.learning_rate is not None
     return recipe.with_changes(
         train={
             "learning_rate": RATE_TIMES * train.learning_rate,
-            "max_steps": STEPS_TIMES * train.max_steps if train.max_steps else None,
             "epochs": 100.0 if train.max_steps else train.epochs,
             "schedule": "constant",
             "warmup": 0.0,
