@@ -21,7 +21,7 @@ from holdfast.contract.predictions import MOST_HEARD, PREDICTED_TRAIN_ROWS
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.texts.evaluation_tasks import read_task
 from holdfast.data.texts.general import passages
-from holdfast.models.compute.prefix import evaluation_mode
+from holdfast.models.compute.prefix import NOT_BLOCKS, evaluation_mode
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
 from holdfast.tasks.generation.general_tasks import general_tasks
 from holdfast.tasks.lm.generation import TOGETHER
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 
+# What passes no rows: saving, reading the saved model, analyses, card and report. Measured in runs of
+# 100 to 2,700 texts with MiniLM.
+OTHER_S = 4.0
+# A pass of the saved model is in float32, and takes about twice as long as one in half precision.
+FLOAT32_TIMES = 2
 # Tokens used to time a batch of texts, after one that allocates memory.
 TIMED_TOKENS = 8
 # A first pass also allocates memory, which is a small part of one that takes longer.
@@ -51,10 +56,13 @@ def seconds_after_training(
     """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward,
     and of the texts of one evaluation (``evaluation``; 0 where it generates none)."""
     recipe, tuned_and_base = training_plan.recipe, 2
+    row_seconds *= _depth_times(training_plan)
     train, valid = len(training_plan.train), len(training_plan.valid)
     is_generative = recipe.task in GENERATIVE_TASKS
     # The saved model, the base model, and a third pass for the baseline of classes.
-    scoring: float = test_rows * (tuned_and_base if is_generative else 3)
+    half = recipe.train.precision != "float32"
+    of_classes = 2 + (FLOAT32_TIMES if half else 1)
+    scoring: float = test_rows * (tuned_and_base if is_generative else of_classes)
     if recipe.model.quantize != "none":
         scoring += test_rows
     probes: float = min(PREDICTED_TRAIN_ROWS, train) + valid
@@ -82,7 +90,7 @@ def seconds_after_training(
         # Training rows with both models, and validation rows with the fine-tuned one.
         probes += tuned_and_base * min(MOST_ROWS, train) + min(MOST_ROWS, valid)
     parts = {
-        "scoring": scoring * row_seconds,
+        "scoring": scoring * row_seconds + OTHER_S,
         "texts": 0.0,
         "probes": probes * row_seconds,
         "evaluation": 0.0,
@@ -97,6 +105,16 @@ def seconds_after_training(
         batches = sum(_batches(len(one.references)) for one in training_plan.watch.samples.values())
         parts["evaluation"] = batches * (prefill + training_plan.watch.new_tokens * token)
     return parts
+
+
+def _depth_times(training_plan: TrainingPlan) -> float:
+    """How many times longer a row takes through all blocks than from the cached outputs of the
+    frozen ones, with which it was timed."""
+    if training_plan.prefix is None:
+        return 1.0
+    network = training_plan.loaded.network
+    blocks = sum(layer.name not in NOT_BLOCKS for layer in network.layers())
+    return blocks / max(1, blocks - len(training_plan.prefix.blocks))
 
 
 def _generation_seconds(
