@@ -81,7 +81,7 @@ def run(cell: Cell, packaged: Path | None, work: Path) -> Result:
     if process.wait():
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     result = json.loads((out / "result.json").read_text("utf-8"))
-    stopped = [one["chosen"] for one in result["decisions"] if one["what"] == "kept state"]
+    stopped = [one["chosen"] for one in result["decisions"] if one["what"] == "best checkpoint"]
     return {"foretold": foretold, "taken": time.perf_counter() - begun, "kept": stopped[0]}
 
 

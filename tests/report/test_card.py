@@ -154,3 +154,21 @@ def test_the_card_says_how_texts_were_treated(runs: ModuleType, tmp_path: Path) 
     assert "cleaning steps: encoding, mask)" in body
     _, plain = split(write_card(runs.make_run(tmp_path / "plain")))
     assert "cleaning steps" not in plain
+
+
+def test_rows_that_were_truncated_or_not_used_are_counted_in_the_card(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    run = runs.make_run(tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    template = result["data"]["findings"][0]
+    sentence = "3 of 60 training rows are not used: their first 1,024 tokens contain no token"
+    result["data"]["findings"] = [
+        {**template, "check": "answer_cut_off", "because": sentence},
+        {**template, "check": "personal_data", "because": "2 rows contain an address"},
+    ]
+    (run / "result.json").write_text(json.dumps(result))
+    _, body = split(write_card(run))
+    splits = body.partition("## Data splits")[2].partition("## How to load it")[0]
+    assert sentence in splits
+    assert "contain an address" not in splits

@@ -23,6 +23,14 @@ COMPILED = TemplateCache()
 MAX_CLASSES_NAMED = 30
 # Cleaning steps that remove training rows.
 ROW_TREATMENTS = ("copies", "rows")
+UNREAD_CHECKS = (
+    "answer_cut_off",
+    "targets_without_tokens",
+    "truncated_sentences",
+    "truncated_sources",
+    "truncated_targets",
+    "truncated_texts",
+)
 MARKDOWN_ESCAPES = str.maketrans({c: f"\\{c}" for c in r"\`*_[]<>|#$~"})
 
 
@@ -53,6 +61,7 @@ def render(run: RunFiles) -> str:
         rely=reliance.reliance(run),
         score=score.score_view(run),
         parts=division.division(run),
+        unread=_unread_rows(run),
         gap=learning.gap(run),
         classes=run.result.get("classes") or (),
         facts=dict(record.facts(run)),
@@ -86,6 +95,12 @@ def _use(run: RunFiles, purpose: Purpose) -> str:
         "NAMES": names,
     }
     return re.sub("|".join(replacements), lambda found: replacements[found[0]], purpose.use)
+
+
+def _unread_rows(run: RunFiles) -> tuple[str, ...]:
+    """The findings of each split on rows that were truncated or not used at all."""
+    found = run.part("data").blocks("findings")
+    return tuple(one.text("because") for one in found if one.text("check") in UNREAD_CHECKS)
 
 
 def _cleaning_steps(run: RunFiles) -> list[str]:
