@@ -159,7 +159,7 @@ def test_what_its_bounds_forbid_is_refused_with_the_rule(name: str) -> None:
             given = {k: v for k, v in needs.items() if k in own} | {one.name: value}
             with pytest.raises(RecipeError, match="must be") as caught:
                 check_enrich({name: given})
-            assert caught.value.what == f"enrich.{name}.{one.name}"
+            assert caught.value.what == f"augment.{name}.{one.name}"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -223,7 +223,7 @@ def test_an_unknown_enrichment_is_refused_with_the_nearest() -> None:
 def test_one_of_other_rows_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(RecipeError, match="is only for texts") as caught:
         check_enrich({"aeda": True}, "pictures")
-    assert caught.value.what == "enrich.aeda"
+    assert caught.value.what == "augment.aeda"
 
 
 @pytest.mark.parametrize("given", [3, "yes", [1]])
@@ -286,7 +286,7 @@ def test_rows_whose_words_are_bound_are_refused(
 ) -> None:
     with pytest.raises(RecipeError, match="does not apply to these rows") as caught:
         forms_of(make_sample(name))
-    assert caught.value.what == "enrich.aeda"
+    assert caught.value.what == "augment.aeda"
 
 
 def test_answers_are_rewritten_where_they_are_asked_for(make_sample: Callable[[str], Any]) -> None:
@@ -469,7 +469,7 @@ def test_a_model_that_is_not_there_is_told_before_the_run(name: str, tmp_path: P
     given = {"there": nowhere} if name == "back_translation" else {"model": nowhere}
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         make_all(check_enrich({name: given}))[name].ready()
-    assert f"enrich.{name}" in caught.value.remedy
+    assert f"augment.{name}" in caught.value.remedy
 
 
 def test_a_pair_of_languages_that_is_not_there_is_told() -> None:

@@ -180,10 +180,10 @@ def test_what_is_asked_for_wrongly_is_refused_before_a_row_is_read(
     english_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
     for setting, what in (
-        ("enrich.aedo=true", "enrich"),
-        ("enrich.aeda.strenght=1", "enrich.aeda.strenght"),
-        ("enrich.aeda.share=2", "enrich.aeda.share"),
-        ("enrich.aeda=word", "enrich.aeda"),
+        ("enrich.aedo=true", "augment"),
+        ("enrich.aeda.strenght=1", "augment.aeda.strenght"),
+        ("enrich.aeda.share=2", "augment.aeda.share"),
+        ("enrich.aeda=word", "augment.aeda"),
     ):
         with pytest.raises(RecipeError) as caught:
             go(english_csv, quick, tmp_path / "run", setting)

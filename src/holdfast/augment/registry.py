@@ -132,7 +132,7 @@ def input_type(task: str | None) -> Of | None:
 
 
 def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
-    """The settings of the requested enrichments; ``enrich.own`` may be just its function."""
+    """The settings of the requested enrichments; ``augment.own`` may be just its function."""
     requested: dict[str, Mapping[str, Any]] = {}
     for name, given in enrich.items():
         if isinstance(given, str) and name == "own":
@@ -143,7 +143,7 @@ def requested_enrichments(enrich: Mapping[str, object]) -> dict[str, Mapping[str
             requested[name] = {}
         elif given is not False:
             rule = "is neither true nor false nor a table of settings"
-            raise RecipeError(f"enrich.{name}", rule, given, f"Set enrich.{name}=true.")
+            raise RecipeError(f"augment.{name}", rule, given, f"Set augment.{name}=true.")
     return requested
 
 
@@ -157,14 +157,14 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
     for name in enrich:
         if name not in known:
             rule = "names an unknown enrichment"
-            raise RecipeError("enrich", rule, name, suggest_name(name, [*known]))
+            raise RecipeError("augment", rule, name, suggest_name(name, [*known]))
     checked = {}
     for name, given in requested_enrichments(enrich).items():
         if of is not None and known[name].of != of:
             others = [one for one in known if known[one].of == of]
             remedy = f"Available for these rows: {', '.join(sorted(others))}."
             rows = "images" if known[name].of == "pictures" else "texts"
-            raise RecipeError(f"enrich.{name}", f"is only for {rows}", None, remedy)
+            raise RecipeError(f"augment.{name}", f"is only for {rows}", None, remedy)
         checked[name] = _with_defaults(name, known[name].settings, given)
     return checked
 
@@ -174,14 +174,14 @@ def _with_defaults(name: str, settings: type[Any], given: Mapping[str, Any]) -> 
     for key in given:
         if key not in rules:
             rule = f"is not a setting of {name}"
-            raise RecipeError(f"enrich.{name}.{key}", rule, None, suggest_name(key, list(rules)))
+            raise RecipeError(f"augment.{name}.{key}", rule, None, suggest_name(key, list(rules)))
     found = {}
     for one in fields(settings):
-        where, rule = f"enrich.{name}.{one.name}", rules[one.name]
+        where, rule = f"augment.{name}.{one.name}", rules[one.name]
         value = given.get(one.name, one.default)
         if value is MISSING:
             remedy = f"Set {where}: it {rule}."
-            raise RecipeError(f"enrich.{name}", f"needs {one.name}", None, remedy)
+            raise RecipeError(f"augment.{name}", f"needs {one.name}", None, remedy)
         if not rule.hold(value):
             raise RecipeError(where, str(rule), value, "Remove it to use the default.")
         found[one.name] = list(value) if isinstance(value, tuple) else value

@@ -116,7 +116,7 @@ def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> No
     else:
         return
     raise RecipeError(
-        f"enrich.{name}", f"does not apply to these rows: {why}", recipe.task, "Leave it out."
+        f"augment.{name}", f"does not apply to these rows: {why}", recipe.task, "Leave it out."
     )
 
 
@@ -153,8 +153,8 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
     if share >= MIN_CHANGED_SHARE:
         return
     why = f"; {count_phrase(lost, 'rewritten text')} changed the meaning" if lost else ""
-    because = f"enrich.{name} changes {changed} of {form_survey.rows} sampled rows{why}"
-    remedy = f"Remove enrich.{name}, or check whether it supports this language."
+    because = f"augment.{name} changes {changed} of {form_survey.rows} sampled rows{why}"
+    remedy = f"Remove augment.{name}, or check whether it supports this language."
     notify(
         Finding(
             "idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy
@@ -178,7 +178,7 @@ def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> Enriche
     if unsupported and examples.pixels.affine is None:
         rule = "changes colours, but the model's image processor does more than scale them"
         remedy = "Remove it; crop, flip, resize, rotate and erase work."
-        raise RecipeError(f"enrich.{unsupported[0]}", rule, None, remedy)
+        raise RecipeError(f"augment.{unsupported[0]}", rule, None, remedy)
     for name, one in augmenters.items():
         settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
         known = ENRICHMENTS[name].known
@@ -214,7 +214,7 @@ def _settle_mirror(
     if undecided:
         usual["mirror"] = YES if mirror_test.alike else NO
         sentence = "images are mirrored" if mirror_test.alike else "images are not mirrored"
-        notify(Decision("enrich", sentence, f"{mirror_test.because} (enrich.usual.mirror)"))
+        notify(Decision("enrich", sentence, f"{mirror_test.because} (augment.usual.mirror)"))
     elif not mirror_test.alike:
         loses = (mirror_test.plain - mirror_test.mirrored) / max(
             1e-9, mirror_test.plain - mirror_test.chance
@@ -227,7 +227,7 @@ def _settle_mirror(
                 0,
                 (),
                 f"images are mirrored, but {mirror_test.because}",
-                "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
+                "Set augment.flip=false or augment.usual.mirror=no where left and right matter.",
             )
         )
 

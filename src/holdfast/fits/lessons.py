@@ -312,7 +312,7 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
         )
     rule = f"needs a teacher that can read the student's enriched rows, but {differs}"
     raise RecipeError(
-        f"enrich.{enrichments[0]}", rule, None, "Remove it, or choose a student of its family."
+        f"augment.{enrichments[0]}", rule, None, "Remove it, or choose a student of its family."
     )
 
 

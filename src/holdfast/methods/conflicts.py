@@ -145,7 +145,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     MethodConflict(
         ("pairing",),
         "compares two forms of a row, and without enrich they differ only by dropout",
-        "Set enrich.counterfactual=true, or use methods.rdrop instead.",
+        "Set augment.counterfactual=true, or use methods.rdrop instead.",
         condition=lambda asked: not asked.enrich,
         other_keys=("enrich",),
     ),

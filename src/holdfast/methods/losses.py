@@ -167,7 +167,7 @@ class Mixup:
 
     at the last hidden state, the input of the linear head. Since the head is linear, the logits of
     the mixed features are the mixed logits, to the last digit of the arithmetic, so nothing passes
-    through the network again. ``enrich.mixup`` mixes pixels instead, before the network.
+    through the network again. ``augment.mixup`` mixes pixels instead, before the network.
 
     The loss term, and its setting: ``alpha`` of the shares' Beta, small for little mixing. It
     replaces what other terms made of the losses.

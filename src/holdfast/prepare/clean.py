@@ -134,7 +134,7 @@ def _cleaning_reason(treatment: TextTreatment[S]) -> str:
     note = " (by default)" if treatment.default else ""
     return (
         f"every text that {treatment.because} is cleaned{note}, in training, predict and "
-        f"evaluate; treat.{treatment.name}=false switches this off"
+        f"evaluate; clean.{treatment.name}=false switches this off"
         if not treatment.hides
         else f"every text that {treatment.because} is read without them, in training, predict and "
         "evaluate"

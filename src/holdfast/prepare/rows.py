@@ -66,7 +66,7 @@ def notify_of_user_code(recipe: Recipe) -> None:
         notify(Decision(CODE, "alert.command", because, prominent=True))
     user_function = requested_enrichments(recipe.enrich).get("own", {}).get("function")
     if user_function:
-        because = "enrich.own names this function, which runs with your permissions"
+        because = "augment.own names this function, which runs with your permissions"
         notify(Decision(CODE, str(user_function), because, prominent=True))
 
 

@@ -203,5 +203,5 @@ class Counterfactual(EachText):
         if wrong:
             remedy = f"Available: {', '.join(known)}."
             rule = "names an axis that is not in the lexicon"
-            raise RecipeError("enrich.counterfactual.axes", rule, wrong[0], remedy)
+            raise RecipeError("augment.counterfactual.axes", rule, wrong[0], remedy)
         return [known[name] for name in self.axes or known]

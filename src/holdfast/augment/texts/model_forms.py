@@ -34,7 +34,7 @@ from holdfast.augment.texts.word_edits import content_places, is_negation, split
 from holdfast.core.errors import MachineError, ModelError, RecipeError
 
 APERTIUM = "apertium:"
-_TRANSLATION = "enrich.back_translation"
+_TRANSLATION = "augment.back_translation"
 LINES = re.compile(r"\s*\n\s*")
 BATCH, TOKENS = 16, 256
 
@@ -157,7 +157,7 @@ class BackTranslation(TextEnrichment):
             )
 
 
-_MASKED = "enrich.masked_model"
+_MASKED = "augment.masked_model"
 
 
 @functools.cache

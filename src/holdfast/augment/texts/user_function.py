@@ -26,7 +26,7 @@ import numpy as np
 from holdfast.augment.registry import Row, TextEnrichment, enrichment, setting
 from holdfast.core.errors import RecipeError
 
-SETTING = "enrich.own"
+SETTING = "augment.own"
 Function = Callable[[dict[str, Any], int], Mapping[str, Any]]
 SEEDS = (0, 1, 2_147_483_659)
 

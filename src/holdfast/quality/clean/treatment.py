@@ -155,7 +155,7 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
             remedy = (
                 suggest_name(name, list(settings_fields))
                 if settings_fields
-                else f"The step has no settings: write treat.{treatment.name}: true."
+                else f"The step has no settings: write clean.{treatment.name}: true."
             )
             raise RecipeError(where, "is not a setting of this cleaning step", None, remedy)
         default = settings_fields[name].default

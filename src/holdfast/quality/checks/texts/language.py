@@ -150,7 +150,7 @@ def typing_errors(view: ThoroughRows) -> CheckResult | None:
         rows,
         notes,
         f"a probable typing error{skipped_note}",
-        "`treat.spelling` corrects errors with one likely correction. Users of your model will "
+        "`clean.spelling` corrects errors with one likely correction. Users of your model will "
         "make such errors too, so you can usually keep them.",
         severity="info",
     )

@@ -57,7 +57,7 @@ def control_characters(rows: TableRows) -> CheckResult | None:
         rows,
         notes,
         f"invisible characters ({shown})",
-        "`treat.control` removes them; train does this by default.",
+        "`clean.control` removes them; train does this by default.",
     )
 
 
@@ -67,7 +67,7 @@ def _code_point(character: str) -> str:
 
 @text_check(
     "characters from decoding with the wrong encoding",
-    "Read the file with its correct encoding (data.encoding). `treat.encoding` repairs the rows; "
+    "Read the file with its correct encoding (data.encoding). `clean.encoding` repairs the rows; "
     "train does this by default.",
     pattern=MISREAD,
     cannot_see="Lost characters (? or \ufffd), and damage that leaves plausible text.",
@@ -83,7 +83,7 @@ def encoding_damage(text: str) -> str | None:
 
 @text_check(
     "HTML tags or entities",
-    "If they are leftovers, `treat.markup` removes them. Keep them where texts are about HTML.",
+    "If they are leftovers, `clean.markup` removes them. Keep them where texts are about HTML.",
     pattern=r"<[/a-zA-Z]|&[#a-zA-Z]",
     warns_from=0.01,
     cannot_see="Markdown and other markup languages; whether a text is about HTML.",
@@ -102,7 +102,7 @@ def markup(text: str) -> str | None:
 
 @text_check(
     "a word with look-alike letters of another script",
-    "`treat.homoglyphs` writes such words in one script. Keep them if they indicate the label "
+    "`clean.homoglyphs` writes such words in one script. Keep them if they indicate the label "
     "(spam).",
     pattern=LOOK_ALIKE_PATTERN,
     cannot_see="Words that are entirely in another script, and look-alikes in one script (l, I and "
@@ -191,7 +191,7 @@ def personal_data(rows: TableRows) -> CheckResult | None:
         rows,
         notes,
         f"personal data or secrets ({summary})",
-        "Check whether you may train on such data. `treat.mask` replaces it by placeholders such "
+        "Check whether you may train on such data. `clean.mask` replaces it by placeholders such "
         "as [EMAIL]. Revoke keys that are still valid.",
         masked=lambda position: mask_personal(texts[position]),
     )
