@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from holdfast.models.base import Network
 
 
-# What passes no rows: saving, reading the saved model, analyses, card and report. Measured in runs of
-# 100 to 2,700 texts with MiniLM.
+# What passes no rows: saving, reading the saved model, analyses, card and report. Measured in runs
+# of 100 to 2,700 texts with MiniLM.
 OTHER_S = 4.0
 # A pass of the saved model is in float32, and takes about twice as long as one in half precision.
 FLOAT32_TIMES = 2

@@ -109,8 +109,8 @@ class Pairing:
     for a row that is in an update in two forms with logits z and z' (for classes each minus its
     mean, since a constant shift changes no prediction). Every row is drawn twice in a row, so an
     update has half as many different rows, and an epoch twice as many updates. ``enrich`` defines
-    the two forms: with ``augment.counterfactual`` they differ in whom the text is about, and half of
-    them are the original row; without any enrichment they differ only by dropout.
+    the two forms: with ``augment.counterfactual`` they differ in whom the text is about, and half
+    of them are the original row; without any enrichment they differ only by dropout.
 
     The source, the loss term, and its setting: ``weight``, without a unit.
     """
