@@ -62,6 +62,7 @@ test-all: test slow  ## every check, then the tests that take long
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md SKILL.md docs recipes benchmarks/results notebooks
 
 format: setup  ## format the code
 	$(BIN)/ruff check --fix .

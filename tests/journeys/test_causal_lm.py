@@ -329,6 +329,19 @@ def test_the_base_model_is_scored_on_the_same_rows(
     assert "fine-tuned minus base model" in " ".join(text.split())
 
 
+def test_a_run_may_leave_out_what_it_measures_beside_the_score(
+    tmp_path: Path, sums: Path, settings: list[str], run: Path
+) -> None:
+    skipped = "probes.skip=[forgetting, memorization]"
+    brief = train(override(Recipe(), [f"data.path={sums}", *settings, skipped]), tmp_path / "run")
+    whole = json.loads((run / "result.json").read_text())
+    assert brief["probes"]["memorization"] == brief["probes"]["forgetting"]
+    assert brief["probes"]["memorization"] == {"why": "left out by probes.skip"}
+    assert whole["worth"]["general"] is not None
+    assert brief["worth"]["general"] is None
+    assert brief["test"]["metrics"] == whole["test"]["metrics"]
+
+
 def test_a_classifier_has_no_base_model_that_answers(
     finished_run: Path, tmp_path: Path, holdfast: Callable[..., Any]
 ) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from holdfast.analyses import analysis as module
 from holdfast.analyses.analysis import Analysis, NoAnswer, all_analyses, recompute_block
-from holdfast.core.errors import Defect, Interrupted, RunError
+from holdfast.core.errors import Defect, Interrupted, RecipeError, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.recipe.parts import SkippedAnalysis
 from holdfast.runs.finished_run import OPENINGS, FinishedRun
 from holdfast.runs.start import OPENED
 
@@ -206,3 +207,25 @@ def test_each_opening_of_the_test_rows_is_written_down(finished_run: Path, tmp_p
     assert lines[0]["rows"] == read_result(run)["data"]["test"]
     # The run is still one whose files are as it left them.
     assert again.predictor.names
+
+
+def test_a_run_leaves_out_the_analyses_of_probes_skip(run_of: Any) -> None:
+    run = run_of("probes.skip=all")
+    result = read_result(run)
+    for name in get_args(SkippedAnalysis)[1:]:
+        block = next(one for one in all_analyses().values() if one.where[-1] == name)
+        found: Any = result
+        for key in block.where:
+            found = found[key]
+        assert found == {"why": "left out by probes.skip"}, name
+    # What a run is for stays, and so does the verdict's comparison with the test rows.
+    assert result["test"]["metrics"]["accuracy"]["value"] is not None
+    assert result["baselines"]
+    assert "why" not in result["verdict"]["test_comparison"]
+    assert (run / "report.html").stat().st_size
+    assert (run / "model" / "README.md").stat().st_size
+
+
+def test_an_unknown_analysis_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"probes\.skip"):
+        override(Recipe(), ["probes.skip=[memory]"])

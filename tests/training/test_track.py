@@ -66,6 +66,10 @@ def test_a_killed_and_resumed_run_stands_in_tensorboard_once(
         events = shown.Scalars(tag)
         assert [event.step for event in events] == [look["step"] for look in written]
         assert [e.value for e in events] == pytest.approx([value(look) for look in written])
+    # One for each update, but those that the killed process had not sent yet and did not repeat.
+    steps = [event.step for event in shown.Scalars("train/step_loss")]
+    assert steps == sorted(set(steps))
+    assert set(range(4, 9)) <= set(steps) <= set(range(1, 9))
     words = shown.Tensors("verdict/label/text_summary")
     assert Counter(event.step for event in words) == Counter(look["step"] for look in written)
     assert words[-1].tensor_proto.string_val[0].decode() == result["verdict"]["label"]

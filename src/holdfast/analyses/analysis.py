@@ -189,6 +189,9 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
     for name, analysis in all_analyses().items():
+        if fitted.recipe.probes.skips(analysis.where[-1]):
+            found[name] = NoAnswer("left out by probes.skip")
+            continue
         with stage(f"analysing training and validation rows: {name}"):
             found[name] = _timed(name, seconds, partial(analysis.find, session))
     return Candidates(session, found, seconds)

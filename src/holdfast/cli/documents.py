@@ -24,7 +24,9 @@ from holdfast.core.shapes import (
     Shape,
     anything,
     boolean,
+    complete,
     count,
+    document,
     integer,
     list_of,
     mapping_of,
@@ -36,35 +38,25 @@ from holdfast.core.shapes import (
 
 ISSUE = {"row": integer, "given": text, "suggested": text, "score": number}
 LEAK = {"row": integer, "other_file": text, "other_row": integer, "similarity": number}
-AUDIT = record(
+AUDIT = document(
     {
-        "schema": integer,
         "source": text,
         "task": optional(text),
         "rows": count,
         "columns": record({"text": anything, "label": optional(text), "group": optional(text)}),
         "label_counts": mapping_of(count),
-        "findings": list_of(record(FINDING_FIELDS, tuple(FINDING_FIELDS))),
+        "findings": list_of(complete(FINDING_FIELDS)),
         "duplicate_groups": list_of(list_of(integer)),
-        "label_issues": list_of(record(ISSUE, tuple(ISSUE))),
+        "label_issues": list_of(complete(ISSUE)),
         "label_next": anything,
-        "leaks": list_of(record(LEAK, tuple(LEAK))),
+        "leaks": list_of(complete(LEAK)),
         "against": list_of(text),
         "looked_at": mapping_of(number),
         "not_looked_at": mapping_of(text),
         "decisions": list_of(DECISION),
         "fixed": anything,
     },
-    (
-        "schema",
-        "rows",
-        "columns",
-        "label_counts",
-        "findings",
-        "duplicate_groups",
-        "label_issues",
-        "leaks",
-    ),
+    ("rows", "columns", "label_counts", "findings", "duplicate_groups", "label_issues", "leaks"),
 )
 EVALUATE = record(
     {**SCORE_FIELDS, **dict.fromkeys(("seen", "against_run", "base", "tasks"), anything)},
@@ -80,9 +72,8 @@ PREDICT = record(
     },
     ("row", "prediction"),
 )
-CHOOSE = record(
+CHOOSE = document(
     {
-        "schema": integer,
         "chosen": text,
         "because": text,
         "told_apart": anything,
@@ -96,28 +87,26 @@ CHOOSE = record(
         "calibrated": optional(text),
         "seconds": number,
     },
-    ("schema", "chosen", "because", "metric", "models", "left_out"),
+    ("chosen", "because", "metric", "models", "left_out"),
 )
 POINT = {"rate": number, "loss": number, "smoothed": number}
-LR = record(
+LR = document(
     {
-        "schema": integer,
         **dict.fromkeys(("suggested", "low", "high"), optional(number)),
-        "points": list_of(record(POINT, tuple(POINT))),
+        "points": list_of(complete(POINT)),
         "because": text,
         "planned": number,
         "phase": text,
         "rows": count,
     },
-    ("schema", "suggested", "low", "high", "points", "because", "planned", "phase", "rows"),
+    ("suggested", "low", "high", "points", "because", "planned", "phase", "rows"),
 )
-PROBE = record(
-    {"schema": integer, "memorization": optional(MEMORIZATION), "forgetting": optional(FORGETTING)},
-    ("schema", "memorization", "forgetting"),
+PROBE = document(
+    {"memorization": optional(MEMORIZATION), "forgetting": optional(FORGETTING)},
+    ("memorization", "forgetting"),
 )
-ERRORS = record(
+ERRORS = document(
     {
-        "schema": integer,
         "task": text,
         "slices": mapping_of(anything),
         "what": text,
@@ -127,11 +116,10 @@ ERRORS = record(
         "nearest_why": text,
         **dict.fromkeys(("worth", "outputs", "topics", "robustness"), anything),
     },
-    ("schema", "task", "slices", "hardest"),
+    ("task", "slices", "hardest"),
 )
-EXPLAIN = record(
+EXPLAIN = document(
     {
-        "schema": integer,
         **dict.fromkeys(("run", "source", "task", "taken_away"), text),
         **dict.fromkeys(("n", "not_explained"), count),
         "worth_showing": boolean,
@@ -142,21 +130,15 @@ EXPLAIN = record(
         "notes": list_of(text),
         "rows": list_of(mapping_of(anything)),
     },
-    ("schema", "run", "task", "n", "worth_showing", "faithfulness", "rows"),
+    ("run", "task", "n", "worth_showing", "faithfulness", "rows"),
 )
-FAIRNESS = record(
-    {
-        "schema": integer,
-        "fairness": mapping_of(anything),
-        "openings": optional(count),
-        "against": anything,
-    },
-    ("schema", "fairness", "openings"),
+FAIRNESS = document(
+    {"fairness": mapping_of(anything), "openings": optional(count), "against": anything},
+    ("fairness", "openings"),
 )
 PART = optional(record({"n": count, "answered": count}, ("n",)))
-THRESHOLD = record(
+THRESHOLD = document(
     {
-        "schema": integer,
         "by": text,
         "asked": anything,
         **dict.fromkeys(("threshold", "broken_in"), optional(number)),
@@ -167,12 +149,11 @@ THRESHOLD = record(
         **dict.fromkeys(("rule", "highest"), optional(mapping_of(anything))),
         "sure": number,
     },
-    ("schema", "by", "asked", "sure"),
+    ("by", "asked", "sure"),
 )
 SIDE = record({"name": text, "value": optional(number)}, ("name", "value"))
-COMPARE = record(
+COMPARE = document(
     {
-        "schema": integer,
         "verdict": text,
         "difference": ESTIMATE,
         "rows_to_settle": optional(count),
@@ -186,7 +167,7 @@ COMPARE = record(
         "warnings": list_of(text),
         **dict.fromkeys(("equivalence", "differ", "seen", "with_seen", "classes"), anything),
     },
-    ("schema", "verdict", "difference", "rows_to_settle", "a", "b"),
+    ("verdict", "difference", "rows_to_settle", "a", "b"),
 )
 
 DOCUMENTS: Mapping[str, Shape] = MappingProxyType(

@@ -228,6 +228,16 @@ def record(shapes: Mapping[str, Shape], required: tuple[str, ...] = ()) -> Shape
     return Shape(check, {"type": "object", "properties": fields, "required": list(required)})
 
 
+def complete(shapes: Mapping[str, Shape]) -> Shape:
+    """An object with all of these fields."""
+    return record(shapes, tuple(shapes))
+
+
+def document(shapes: Mapping[str, Shape], required: tuple[str, ...]) -> Shape:
+    """What a command prints: an object with these fields and the number of its ``schema``."""
+    return record({"schema": integer, **shapes}, ("schema", *required))
+
+
 def json_schema(shape: Shape, title: str) -> dict[str, Any]:
     """The schema as a document of its own, with every named shape once under ``$defs``."""
     defined: dict[str, Any] = {}

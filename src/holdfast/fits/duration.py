@@ -73,22 +73,27 @@ def seconds_after_training(
             prefix_is_cached = getattr(network, "supports_key_value_cache", False)
             passes = 1 if prefix_is_cached else few_shot_rows
             scoring += few_shot_rows + recipe.probes.shots * passes
-        memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
-        probes += tuned_and_base * memorization_rows
+        if not recipe.probes.skips("memorization"):
+            memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
+            probes += tuned_and_base * memorization_rows
     if recipe.distill.teacher and recipe.distill.alone:
         # The student that is trained without its teacher, for about as many updates.
         updates = sum(phase.rows_passed for phase in training_plan.plan.phases)
         probes += updates / FORWARD_SHARE
-    if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS):
+    asks_general = not recipe.probes.skips("forgetting")
+    if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS) and asks_general:
         probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:
-        tasks = [*general_tasks(), *(read_task(Path(name)) for name in recipe.probes.tasks)]
+        tasks = [read_task(Path(name)) for name in recipe.probes.tasks]
+        if asks_general:
+            tasks += general_tasks()
         choices = [
             one.context + choice for t in tasks for one in t.questions for choice in one.choices
         ]
         scoring += tuned_and_base * _as_rows(choices, training_plan)
-        # Training rows with both models, and validation rows with the fine-tuned one.
-        probes += tuned_and_base * min(MOST_ROWS, train) + min(MOST_ROWS, valid)
+        if not recipe.probes.skips("memorization"):
+            # Training rows with both models, and validation rows with the fine-tuned one.
+            probes += tuned_and_base * min(MOST_ROWS, train) + min(MOST_ROWS, valid)
     parts = {
         "scoring": scoring * row_seconds + OTHER_S,
         "texts": 0.0,

@@ -485,9 +485,23 @@ class FairnessPart(Part):
     insert: bool = False
 
 
+SkippedAnalysis = Literal[
+    "all",
+    "errors",
+    "fairness",
+    "forgetting",
+    "memorization",
+    "reasons",
+    "robustness",
+    "slices",
+    "thresholds",
+]
+SKIPPED_ANALYSES = get_args(SkippedAnalysis)
+
+
 class ProbesPart(Part):
-    """Measurements in addition to the run's own rows: ``canaries`` random texts planted among the
-    training rows (memorization), and what the model forgets."""
+    """Measurements in addition to the score: ``canaries`` random texts planted among the training
+    rows (memorization), what the model forgets, and which analyses a run leaves out (``skip``)."""
 
     canaries: int | None = Field(default=None, ge=0, le=MAX_CANARIES)
     forgetting: ForgettingPart = ForgettingPart()
@@ -496,6 +510,11 @@ class ProbesPart(Part):
     classifier: str | None = None
     tasks: Annotated[tuple[str, ...], _as_tuple] = ()
     fairness: FairnessPart = FairnessPart()
+    skip: Annotated[tuple[SkippedAnalysis, ...], _as_tuple] = ()
+
+    def skips(self, analysis: str) -> bool:
+        """Whether the analysis with this block in ``result.json`` is left out."""
+        return analysis in self.skip or ("all" in self.skip and analysis in SKIPPED_ANALYSES)
 
 
 class AuditPart(Part):

@@ -12,7 +12,7 @@ from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.shapes import anything, count, integer, list_of, mapping_of, record, text
+from holdfast.core.shapes import anything, count, document, list_of, mapping_of, record, text
 from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries, shorten, wrap
 
@@ -25,9 +25,8 @@ MAX_CLASSES = 6
 ASPECT_NAMES = {"inputs": "the inputs", "classes": "the shares of the predicted classes"}
 
 
-DOCUMENT = record(
+DOCUMENT = document(
     {
-        "schema": integer,
         "task": text,
         "verdict": text,
         "rows": count,
@@ -40,7 +39,7 @@ DOCUMENT = record(
         "left_out": mapping_of(count),
         **dict.fromkeys(("inputs", "facts", "accuracy", "harm", "terms", "unwatched"), anything),
     },
-    ("schema", "task", "verdict", "rows", "differ", "alarms", "left_out"),
+    ("task", "verdict", "rows", "differ", "alarms", "left_out"),
 )
 
 

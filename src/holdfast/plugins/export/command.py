@@ -9,7 +9,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.shapes import anything, integer, optional, record, text
+from holdfast.core.shapes import anything, document, optional, text
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.plugins.export.folder import timing_conditions
 from holdfast.terminal.layout import wrap
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from holdfast.plugins.export.export import Exported
 
 
-DOCUMENT = record(
+DOCUMENT = document(
     {
-        "schema": integer,
         **dict.fromkeys(("holdfast", "format", "file", "precision", "task", "model"), text),
         "kept_because": text,
         "folder": text,
@@ -28,7 +27,7 @@ DOCUMENT = record(
         "max_logit_gap": anything,
         "speed": anything,
     },
-    ("schema", "format", "precision", "kept_because", "max_logit_gap", "speed"),
+    ("format", "precision", "kept_because", "max_logit_gap", "speed"),
 )
 
 

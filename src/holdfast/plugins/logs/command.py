@@ -17,7 +17,7 @@ from holdfast.core.run_shapes import VERDICT
 from holdfast.core.shapes import (
     anything,
     count,
-    integer,
+    document,
     list_of,
     mapping_of,
     number,
@@ -41,9 +41,8 @@ PAGE_SUFFIXES = (".html", ".htm")
 UNFINISHED_LABELS = ("learning", "underfit", "inconclusive")
 
 
-DOCUMENT = record(
+DOCUMENT = document(
     {
-        "schema": integer,
         "source": text,
         "verdict": VERDICT,
         "best_step": optional(number),
@@ -54,7 +53,7 @@ DOCUMENT = record(
         "patterns": list_of(mapping_of(anything)),
         "saved": anything,
     },
-    ("schema", "source", "verdict", "best_step", "series", "points"),
+    ("source", "verdict", "best_step", "series", "points"),
 )
 
 

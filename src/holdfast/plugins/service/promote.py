@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import JsonOutput
-from holdfast.core.shapes import anything, boolean, count, integer, list_of, record, text
+from holdfast.core.shapes import anything, boolean, count, document, list_of, text
 from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.promotion import Promotion
 
 
-DOCUMENT = record(
+DOCUMENT = document(
     {
-        "schema": integer,
         **dict.fromkeys(("from", "to", "run", "who"), text),
         "undo": boolean,
         "evidence": anything,
         "number": count,
         "told": list_of(text),
     },
-    ("schema", "from", "to", "run", "who", "undo", "number"),
+    ("from", "to", "run", "who", "undo", "number"),
 )
 
 

@@ -10,15 +10,14 @@ import typer
 
 from holdfast.cli.options import JsonOutput
 from holdfast.core.errors import RecipeError
-from holdfast.core.shapes import boolean, count, integer, mapping_of, record, text
+from holdfast.core.shapes import boolean, count, document, mapping_of, text
 from holdfast.core.wording import count_phrase
 
 TABLE_WORDS = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
 
 
-DOCUMENT = record(
-    {"schema": integer, "by": text, "gone": mapping_of(count), "erased": boolean},
-    ("schema", "by", "gone", "erased"),
+DOCUMENT = document(
+    {"by": text, "gone": mapping_of(count), "erased": boolean}, ("by", "gone", "erased")
 )
 
 

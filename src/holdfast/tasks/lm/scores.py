@@ -123,8 +123,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         written = {
             split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()
         }
+    general = [] if training_plan.recipe.probes.skips("forgetting") else general_tasks()
     with stage("evaluation tasks"):
-        general_after = right_answers(general_tasks(), saved, tokenizer, device)
+        general_after = right_answers(general, saved, tokenizer, device)
         after = _answered(training_plan.recipe.probes.tasks, saved, tokenizer, device)
     saved.cpu()
     others = other_rows(request)
@@ -144,14 +145,13 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
     ended = {split: _ends(samples[split], written[split], texts[split]) for split in samples}
     with stage("evaluation tasks by the base model"):
-        general = compare_general(
-            right_answers(general_tasks(), untuned, tokenizer, device), general_after
-        )
+        general_before = right_answers(general, untuned, tokenizer, device)
         own = after.compared(untuned, tokenizer, device)
     untuned.cpu()
     promptings = {EXAMPLES: few, **references}
     left_out |= after.left_out
-    tests = WrittenTests(outputs, before, generated, ended, promptings, general, own, left_out)
+    compared = compare_general(general_before, general_after) if general else None
+    tests = WrittenTests(outputs, before, generated, ended, promptings, compared, own, left_out)
     blocks = _blocks(request, tests, brief(score_tokens(before)), test, others)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
     predictions = _predictions(

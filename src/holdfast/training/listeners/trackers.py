@@ -59,7 +59,8 @@ class TrackerListener:
     """Sends every snapshot once, whatever the number of resumes.
 
     A tracker's steps must increase, so a run that went back sends nothing until it is past its
-    earlier position.
+    earlier position. The losses of the updates are sent with the next evaluation, for the same
+    reason: a run that is killed before it repeats them.
 
     ``mark`` is a file with the last step sent and what a tracker needs to continue the same run. It
     is written before a step is sent: if the run is killed in between, this step is missing in the
@@ -74,6 +75,7 @@ class TrackerListener:
         self._trackers = trackers
         self._mark = mark
         self._state = read_mark(mark)
+        self._step_losses: list[tuple[int, float]] = []
         for tracker in trackers:
             with redirect_stdout(sys.stderr):
                 tracker.start()
@@ -83,10 +85,19 @@ class TrackerListener:
                 self._state["mlflow"] = tracker.tracker.info.run_id
         self._save_state(self._state.get("step", -1))
 
+    def step_done(self, run: Run) -> None:
+        self._step_losses.append((run.step, run.running_loss))
+
     def snapshot_taken(self, run: Run) -> None:
-        if run.step <= self._state["step"] or run.verdict is None:
+        step_losses, self._step_losses = self._step_losses, []
+        last = self._state["step"]
+        if run.step <= last or run.verdict is None:
             return
         self._save_state(run.step)
+        for step, loss in step_losses:
+            if step > last:
+                last = step
+                self._send({"train/step_loss": loss}, step)
         self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
 
     def log_test_metrics(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
