@@ -175,8 +175,8 @@ CLAIM = Claim(
     ],
     "The best three plans and the peers have up to three seeds, the others one. Holdfast saves "
     "the checkpoint with the lowest validation loss, SFTTrainer that of its last step. Both train "
-    "in bfloat16 where the processor has it; SFTTrainer's gradient checkpointing, which costs time, is off. The best learning rate of full fine-tuning was "
-    "selected by test loss.",
+    "in bfloat16 where the processor has it; SFTTrainer's gradient checkpointing, which costs "
+    "time, is off. The best learning rate of full fine-tuning was selected by test loss.",
     command="python benchmarks/language.py --part plans --jobs 2",
 )
 

@@ -15,15 +15,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import holdfast
 import numpy as np
 from cells import Cell, grid, run_command
 from claims import Claim, Lines, average, described, runs, share, table
 from learning_curves import SETS
 from peers.rows import Rows
-from quality import rows_of
 
+import holdfast
 from holdfast.core.seeds import generator
+from quality import rows_of
 
 NAME = "learning_curve_fits"
 ROWS, FOLDS, DRAWS, TRUE_DRAWS = 100, 5, 2, 6
@@ -131,8 +131,8 @@ CLAIM = Claim(
             },
         )(lines)
     ],
-    "The true gain is itself estimated from six draws of the same 400 rows. A class that is missing "
-    "among the drawn rows is left out of the test rows.",
+    "The true gain is itself estimated from six draws of the same 400 rows. A class that is "
+    "missing among the drawn rows is left out of the test rows.",
 )
 
 
