@@ -121,7 +121,7 @@ CLAIM = Claim(
     """\
 Each row is one `holdfast train` with its defaults, one thread. "Estimated" is the line "Time"
 that the run prints; "taken" is the time from that line to the end of the process: steps,
-evaluations, scoring, the report. The last two sets train SmolLM2.""",
+evaluations, scoring, the report. The last two sets train SmolLM2 with LoRA, the default.""",
     lambda: CELLS,
     finding,
     [
