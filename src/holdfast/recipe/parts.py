@@ -492,7 +492,6 @@ SkippedAnalysis = Literal[
     "forgetting",
     "memorization",
     "reasons",
-    "robustness",
     "slices",
     "thresholds",
 ]
