@@ -221,7 +221,7 @@ def test_a_run_leaves_out_the_analyses_of_probes_skip(run_of: Any) -> None:
     # What a run is for stays, and so does the verdict's comparison with the test rows.
     assert result["test"]["metrics"]["accuracy"]["value"] is not None
     assert result["baseline"]["test"]
-    assert "why" not in result["verdict"]["test_comparison"]
+    assert "difference" in result["verdict"]["test_comparison"]
     assert (run / "report.html").stat().st_size
     assert (run / "model" / "README.md").stat().st_size
 
