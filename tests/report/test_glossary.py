@@ -66,3 +66,9 @@ def test_the_page_explains_every_word_it_marks_and_no_other(
         if tag == "dfn":
             assert attributes["tabindex"] == "0"
             assert attributes["data-meaning"]
+
+
+def test_a_number_and_its_percent_sign_stay_on_one_line() -> None:
+    made = Glossary().mark("accuracy is 99 % on these rows (95 % CI 6 to 17)")
+    assert "99\u00a0% on" in made
+    assert ">95\u00a0% CI</dfn>" in made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from holdfast.cli.options import ResultOutput, Seed, Source, TrainingRowOptions, set_option
 from holdfast.core.machine import refuse_low_memory
-from holdfast.terminal.layout import entries
+from holdfast.terminal.layout import entries, wrap
 
 if TYPE_CHECKING:
     from holdfast.search.choice.adaptation import AdaptedModel
@@ -78,16 +77,16 @@ def command(
 
 def choice_text(choice: Choice, columns: int) -> str:
     """The result, a table of the models, and facts about each."""
-    lines = [*textwrap.wrap(choice.because, columns), "", *_table(choice)]
+    lines = [*wrap(choice.because, columns), "", *_table(choice)]
     for candidate in choice.candidates:
-        lines += ["", *textwrap.wrap(candidate.name, columns)]
+        lines += ["", *wrap(candidate.name, columns)]
         lines += entries(_candidate_facts(candidate), columns)
     for one in choice.left_out:
-        lines += ["", *textwrap.wrap(f"Skipped: {one.name}: {one.because}", columns)]
+        lines += ["", *wrap(f"Skipped: {one.name}: {one.because}", columns)]
     if choice.adapted is not None:
-        lines += ["", *textwrap.wrap(f"Adapted: {_adapted_text(choice.adapted)}", columns)]
+        lines += ["", *wrap(f"Adapted: {_adapted_text(choice.adapted)}", columns)]
     for why in dict.fromkeys(str(one["why"]) for one in choice.predicted):
-        lines += ["", *textwrap.wrap(f"{why[0].upper()}{why[1:]}.", columns)]
+        lines += ["", *wrap(f"{why[0].upper()}{why[1:]}.", columns)]
     return "\n".join(lines)
 
 

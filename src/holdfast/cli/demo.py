@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from holdfast.cli.options import Out, Output
 from holdfast.core.labels import verdict_title
 from holdfast.core.machine import refuse_low_memory
+from holdfast.terminal.layout import wrap
 
 WIDTH = 29
 
@@ -73,11 +73,9 @@ def comparison_lines(result: dict[str, Any], run: Path, columns: int) -> list[st
             verdict_title(result["verdict"]["label"]),
         ),
         "",
-        *textwrap.wrap(block["because"], columns),
+        *wrap(block["because"], columns),
         "",
-        *textwrap.wrap(
-            f"Baseline run: {verdict_title(verdict['label'])}: {verdict['because']}", columns
-        ),
+        *wrap(f"Baseline run: {verdict_title(verdict['label'])}: {verdict['because']}", columns),
         "",
         f"  Its log     {run / block['log']}",
         "              (try: holdfast diagnose LOG)",

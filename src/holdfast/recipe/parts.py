@@ -486,14 +486,7 @@ class FairnessPart(Part):
 
 
 SkippedAnalysis = Literal[
-    "all",
-    "errors",
-    "fairness",
-    "forgetting",
-    "memorization",
-    "reasons",
-    "slices",
-    "thresholds",
+    "all", "errors", "fairness", "forgetting", "memorization", "reasons", "slices", "thresholds"
 ]
 SKIPPED_ANALYSES = get_args(SkippedAnalysis)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from holdfast.report.numbers import NBSP
+
 
 @dataclass(frozen=True, slots=True)
 class GlossaryEntry:
@@ -367,9 +369,9 @@ class Glossary:
                 continue
             self._here.add(word.key)
             self._met.add(word.key)
-            parts += [escape(full_text[at : match.start()]), _definition(match.group(), word)]
+            parts += [_escaped(full_text[at : match.start()]), _definition(match.group(), word)]
             at = match.end()
-        return Markup("").join([*parts, escape(full_text[at:])])
+        return Markup("").join([*parts, _escaped(full_text[at:])])
 
     @property
     def met(self) -> tuple[GlossaryEntry, ...]:
@@ -377,8 +379,13 @@ class Glossary:
         return tuple(word for word in self._words if word.key in self._met)
 
 
+def _escaped(text: str) -> Markup:
+    """A number and its ``%`` stay on one line."""
+    return escape(text.replace(" %", f"{NBSP}%"))
+
+
 def _definition(written: str, word: GlossaryEntry) -> Markup:
     # As an attribute, the meaning is not part of the text that is read, copied or searched.
     return Markup(
         '<dfn class="term" tabindex="0" data-meaning="{}" aria-describedby="{}">{}</dfn>'
-    ).format(word.meaning, word.key, written)
+    ).format(word.meaning, word.key, _escaped(written))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -70,11 +69,11 @@ def size_lines(result: Mapping[str, object], columns: int) -> list[str]:
     from holdfast.report.view.capacity import capacity_view
 
     view = capacity_view(block)
-    lines = ["", *textwrap.wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
+    lines = ["", *wrap(view.sentence[:1].upper() + view.sentence[1:], columns), ""]
     for name, value, gap, verdict, _, quick in view.tables[0].lines:
         values = "  ".join(map(str, filter(None, (value, gap, verdict, quick))))
         lines += wrap(f"  {name:24} {values}", columns, "", " " * 27)
-    return [*lines, "", *textwrap.wrap(view.passages[1], columns)]
+    return [*lines, "", *wrap(view.passages[1], columns)]
 
 
 class TrialJson(TypedDict):
@@ -96,7 +95,7 @@ def study_lines(result: Mapping[str, object], columns: int) -> list[str]:
 
     view = study_view(study)
     entered = entries(view.entries, columns)
-    return ["", *textwrap.wrap(view.answer, columns), "", *entered, "", *_table(study, columns)]
+    return ["", *wrap(view.answer, columns), "", *entered, "", *_table(study, columns)]
 
 
 def _table(study: Mapping[str, Any], columns: int) -> Iterator[str]:
