@@ -142,7 +142,7 @@ def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
 def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floats:
     """Logits [held_out, C] of a probe, fitted close enough to its minimum to compare losses."""
     present, class_index = np.unique(y, return_inverse=True)
-    if issparse(x) and len(y) <= MOST_ROTATED_ROWS and 4 * len(y) <= x.shape[1]:
+    if len(y) <= MOST_ROTATED_ROWS and 4 * len(y) <= x.shape[1] and issparse(x):
         x, held_out = rotate_to_rows(x, held_out)
     coefficients = fit_softmax(
         x, class_index, c, first_softmax(x, class_index), tolerance=3e-4, steps=100
