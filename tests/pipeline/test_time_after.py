@@ -17,6 +17,12 @@ from holdfast.recipe import Recipe, override
 from holdfast.tasks.lm import generation
 
 
+@pytest.fixture(autouse=True)
+def _only_rows_and_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What passes neither rows nor texts has a fixed time."""
+    monkeypatch.setattr(duration, "OTHER_S", 0.0)
+
+
 class Foretold:
     """What the loop's first look foretells, in rows and in batches of texts, and when it ends."""
 
@@ -61,6 +67,26 @@ def test_rows_that_a_classifier_passes_after_training(
     names = {what for what, _ in shown}
     assert {"saving the model", "scoring the test rows", "writing the report"} <= names
     assert any("training and validation rows: forgetting" in what for what in names)
+
+
+def test_the_saved_model_of_a_run_in_half_precision_counts_twice(
+    tmp_path: Path, quick: list[str], marked_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duration, "_as_rows", lambda texts, _: len(texts))
+    settings = [f"data.path={marked_csv}", *quick, "train.precision=bfloat16"]
+    foretold, shown = told(settings, tmp_path / "run")
+    test_rows = dict(shown)["scoring the test rows"]
+    assert foretold.rows == sum(total or 0 for _, total in shown) + (test_rows or 0)
+
+
+def test_rows_behind_cached_layers_count_with_all_layers(
+    tmp_path: Path, quick: list[str], marked_csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duration, "_as_rows", lambda texts, _: len(texts))
+    settings = [f"data.path={marked_csv}", *quick, "model.freeze=2", "train.cache_frozen=on"]
+    foretold, shown = told(settings, tmp_path / "run")
+    # One of the two blocks is cached.
+    assert foretold.rows == 2 * sum(total or 0 for _, total in shown)
 
 
 @pytest.mark.slow
