@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -130,7 +129,7 @@ def _comparison_lines(block: dict[str, Any]) -> list[str]:
     marks = {True: "found", False: "not found", None: "unknown"}
     for one in comparison["reasons"]:
         text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
-        lines += textwrap.wrap(text, width(), initial_indent="   - ", subsequent_indent="     ")
+        lines += wrap(text, width(), "   - ", "     ")
     if comparison["differs"] and not any(one["found"] for one in comparison["reasons"]):
         left = "rows that are easier or harder in another way, or chance in one of the two sets"
         lines += wrap(f"Remaining explanations: {left}.", width(), "   ")
@@ -161,7 +160,7 @@ def _ensemble(block: dict[str, Any]) -> list[str]:
     passes = ensemble["cost"]["passes"]
     cost = f"{passes} forward pass{'es' if passes > 1 else ''} per row"
     sentence = f"Predicted by the {ensemble['kind']} of {len(ensemble['members'])} runs ({cost}): "
-    lines = textwrap.wrap(sentence + ensemble["because"] + ".", width())
+    lines = wrap(sentence + ensemble["because"] + ".", width())
     for one in ensemble["members"]:
         loss = "" if one["valid_loss"] is None else f"  validation loss {one['valid_loss']:.4f}"
         lines.append(f"  {one['weight']:.3f}  {one['run']}{loss}")
@@ -185,7 +184,7 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
         )
     if seen_rows["why"]:
         warnings.append(f"!  The run's training rows are not fully known: {seen_rows['why']}.")
-    wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in warnings]
+    wrapped = ["\n".join(wrap(line, width(), "", "   ")) for line in warnings]
     return [*wrapped, ""] if wrapped else []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from holdfast.cli.run_input import LIMITS, TextOptions, piped_texts, runs_and_da
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable_json
+from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
     from holdfast.analyses.explain.explanation import Explanation
@@ -85,9 +85,7 @@ def _explanation_text(explanation: Explanation, target: OutputFile | None, colum
 
     if target is None:
         return explanation_text(explanation.to_json(), columns)
-    return "\n".join(
-        [*textwrap.wrap(explanation_answer(explanation.to_json()), columns), str(target.path)]
-    )
+    return "\n".join([*wrap(explanation_answer(explanation.to_json()), columns), str(target.path)])
 
 
 def _show_class_words(run: Path, output: Output) -> None:

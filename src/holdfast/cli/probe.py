@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
-from holdfast.terminal.layout import entries
+from holdfast.terminal.layout import entries, wrap
 
 NAMES = {
     "loss": "from the loss",
@@ -74,7 +73,7 @@ def probe_text(document: Mapping[str, Any], columns: int) -> str:
     if "auc" not in memory:
         return f"Not measured: {memory.get('why')}"
     reasons = [memory["because"], *(b["because"] for b in _other_attacks(memory))]
-    lines = [line for text in reasons for line in textwrap.wrap(text, columns)]
+    lines = [line for text in reasons for line in wrap(text, columns)]
     facts = [
         ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
         for i, (name, one) in enumerate(memory["attacks"].items())

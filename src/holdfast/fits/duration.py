@@ -57,6 +57,8 @@ def seconds_after_training(
     and of the texts of one evaluation (``evaluation``; 0 where it generates none)."""
     recipe, tuned_and_base = training_plan.recipe, 2
     row_seconds *= _depth_times(training_plan)
+    tests_memory = not recipe.probes.skips("memorization")
+    tests_forgetting = not recipe.probes.skips("forgetting")
     train, valid = len(training_plan.train), len(training_plan.valid)
     is_generative = recipe.task in GENERATIVE_TASKS
     # The saved model, the base model, and a third pass for the baseline of classes.
@@ -73,25 +75,24 @@ def seconds_after_training(
             prefix_is_cached = getattr(network, "supports_key_value_cache", False)
             passes = 1 if prefix_is_cached else few_shot_rows
             scoring += few_shot_rows + recipe.probes.shots * passes
-        if not recipe.probes.skips("memorization"):
+        if tests_memory:
             memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
             probes += tuned_and_base * memorization_rows
     if recipe.distill.teacher and recipe.distill.alone:
         # The student that is trained without its teacher, for about as many updates.
         updates = sum(phase.rows_passed for phase in training_plan.plan.phases)
         probes += updates / FORWARD_SHARE
-    asks_general = not recipe.probes.skips("forgetting")
-    if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS) and asks_general:
+    if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS) and tests_forgetting:
         probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:
         tasks = [read_task(Path(name)) for name in recipe.probes.tasks]
-        if asks_general:
+        if tests_forgetting:
             tasks += general_tasks()
         choices = [
             one.context + choice for t in tasks for one in t.questions for choice in one.choices
         ]
         scoring += tuned_and_base * _as_rows(choices, training_plan)
-        if not recipe.probes.skips("memorization"):
+        if tests_memory:
             # Training rows with both models, and validation rows with the fine-tuned one.
             probes += tuned_and_base * min(MOST_ROWS, train) + min(MOST_ROWS, valid)
     parts = {

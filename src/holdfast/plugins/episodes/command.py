@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from holdfast.cli.options import (
 )
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.run_shapes import RESULT_SHAPE
-from holdfast.terminal.layout import entries
+from holdfast.terminal.layout import entries, wrap
 
 DOCUMENT = RESULT_SHAPE
 
@@ -91,9 +90,7 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
         ("Report", f"{run / 'report.html'}"),
         ("Next", f"holdfast train ROWS --model {run / 'model'}"),
     ]
-    headline, advice = (
-        textwrap.wrap(one, columns) for one in (answer_block.headline, answer_block.advice)
-    )
+    headline, advice = (wrap(one, columns) for one in (answer_block.headline, answer_block.advice))
     return ["", *headline, *advice, "", *entries(entry_lines, columns)]
 
 
