@@ -9,9 +9,11 @@ import json
 import math
 import os
 import pickle
+import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.decisions import decisions_and_findings, record_decisions
-from holdfast.core.errors import InputError
+from holdfast.core.errors import DataError, InputError
 from holdfast.plugins.logs.choose import MAX_POINTS
 from holdfast.plugins.logs.reader import read_verdict
 from holdfast.plugins.logs.table import from_rows
@@ -240,6 +242,37 @@ def test_links_to_folders_are_not_followed(tmp_path: Path, holdfast: Callable[..
     done = holdfast("diagnose", "mlruns", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["points"] == 9
+
+
+COUNTING = "AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT"
+
+
+@pytest.mark.parametrize("disguised", [False, True])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (f"CREATE VIEW metrics {COUNTING} i AS run_id, '' AS run_name, i AS timestamp,"
+         " i AS step, '{}' AS metrics, i AS id FROM n",),
+        ("CREATE TABLE metrics (key, value, timestamp, run_uuid, step, is_nan)",
+         "INSERT INTO metrics VALUES ('loss', 1, 1, 1, 1, 0)",
+         f"CREATE VIEW runs {COUNTING} 1 AS run_uuid, 'a' AS name,"
+         " 'active' AS lifecycle_stage FROM n"),
+    ],
+    ids=["metrics", "runs"],
+)  # fmt: skip
+def test_a_view_that_never_ends_is_not_read(
+    tmp_path: Path, statements: tuple[str, ...], disguised: bool
+) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        for statement in statements:
+            database.execute(statement)
+        if disguised:
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute("UPDATE sqlite_master SET type = 'table'")
+        database.commit()
+    with pytest.raises(DataError, match="another program|cannot be read"):
+        read_verdict(path)
 
 
 def test_a_tensor_that_claims_a_size_is_not_made(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def read_database(path: Path) -> Log:
     with closing(sqlite3.connect(address, uri=True)) as database:
         columns = {row[1] for row in database.execute("PRAGMA table_info(metrics)")}
         name = "mlflow" if "run_uuid" in columns else "trackio"
-        if not columns >= {"timestamp", "step"}:
+        if not columns >= {"timestamp", "step"} or not _tables_only(database):
             raise not_a_log(str(file), "is a database of another program")
         runs = database.execute(TRACKERS[name].runs).fetchall()
         requested = runs if path == file else [run for run in runs if path.name in run[:2]]
@@ -74,6 +74,15 @@ def read_database(path: Path) -> Log:
         ((identifier, _, first, last),) = requested
         points = database.execute(TRACKERS[name].points, (identifier,))
         return from_rows(_rows(points, file), name, str(path), seconds=_seconds(first, last))
+
+
+def _tables_only(database: sqlite3.Connection) -> bool:
+    """Whether what is read is stored: a view computes its rows, perhaps without an end."""
+    # What a name stands for is decided by the statement; the column `type` may say anything.
+    definitions = database.execute(
+        "SELECT sql FROM sqlite_master WHERE lower(name) IN ('metrics', 'runs')"
+    )
+    return all(str(sql).upper().startswith("CREATE TABLE") for (sql,) in definitions)
 
 
 def _rows(points: sqlite3.Cursor, file: Path) -> Iterator[dict[str, Any]]:
