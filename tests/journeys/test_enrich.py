@@ -69,7 +69,7 @@ def test_a_whole_run_learns_from_other_forms_and_judges_by_the_rows_as_they_are(
 ) -> None:
     needs(name)
     result = go(english_csv, quick, tmp_path / "run", f"enrich.{name}=true")
-    told = [one for one in result["decisions"] if one["what"] == "enrich"]
+    told = [one for one in result["decisions"] if one["what"] == "augmentation"]
     assert len(told) == 1
     assert told[0]["chosen"].startswith(f"{name} (share 0.5")
     assert "→" in told[0]["because"]
@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_within_an_epoch_ends_as_one_that_was_left_alone(
 ) -> None:
     both = ("enrich.aeda=true", "enrich.delete.share=0.9", "methods.balance=true")
     result = go(english_csv, quick, tmp_path / "whole", *both)
-    assert len([one for one in result["decisions"] if one["what"] == "enrich"]) == 2
+    assert len([one for one in result["decisions"] if one["what"] == "augmentation"]) == 2
     with pytest.raises(Interrupted):
         go(english_csv, quick, tmp_path / "killed", *both, listeners=[Kill()], checkpoint_every_s=0)
     train(Recipe(), tmp_path / "killed", resume=True)
@@ -153,7 +153,7 @@ def test_a_function_of_the_users_own_is_used_and_told(
     result = go(english_csv, quick, tmp_path / "run", f"enrich.own={own}:louder")
     told = [one for one in result["decisions"] if one["what"] == "code that runs"]
     assert [one["chosen"] for one in told] == [f"{own}:louder"]
-    (line,) = [one for one in result["decisions"] if one["what"] == "enrich"]
+    (line,) = [one for one in result["decisions"] if one["what"] == "augmentation"]
     assert " !" in line["because"]
     assert weights(tmp_path / "run") != weights(plain)
 

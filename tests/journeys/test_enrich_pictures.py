@@ -75,7 +75,7 @@ def weights(run: Path) -> bytes:
 
 
 def told(result: dict[str, Any]) -> dict[str, str]:
-    lines = [one for one in result["decisions"] if one["what"] == "enrich"]
+    lines = [one for one in result["decisions"] if one["what"] == "augmentation"]
     return {one["chosen"].split(" (")[0]: one["because"] for one in lines}
 
 

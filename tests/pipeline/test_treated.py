@@ -49,7 +49,7 @@ def test_what_is_broken_for_sure_is_repaired_and_said(tmp_path: Path) -> None:
     found, said = divided(source(tmp_path))
     assert not [text for text in found.table.column("text") if "Ã" in text]
     assert sum("schön" in text for text in found.table.column("text")) == 10
-    (decision,) = [one for one in found.decisions if one.what == "treat.encoding"]
+    (decision,) = [one for one in found.decisions if one.what == "clean.encoding"]
     assert decision in said
     assert "10 texts" in decision.chosen
     (finding,) = [one for one in found.findings if one.check == "encoding_damage"]
@@ -118,7 +118,7 @@ def test_copies_leave_the_training_rows_alone(tmp_path: Path) -> None:
     records = treated.splits.records.to_pylist()
     dropped = [one for one in records if one["split"] == "dropped"]
     assert len(dropped) == len(train) - len(kept)
-    assert all(one["note"].startswith("treat.copies: duplicates row") for one in dropped)
+    assert all(one["note"].startswith("clean.copies: duplicates row") for one in dropped)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
         before, after = form_survey.shown[name]
         parts.append(f"for example {_shorten(before)!r} → {_shorten(after)!r}")
     parts.append(f"known results: {ENRICHMENTS[name].known}")
-    notify(Decision("enrich", f"{name} ({settings})", "; ".join(parts)))
+    notify(Decision("augmentation", f"{name} ({settings})", "; ".join(parts)))
     share = changed / max(1, form_survey.rows)
     if share >= MIN_CHANGED_SHARE:
         return
@@ -185,7 +185,7 @@ def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> Enriche
         because = (
             f"set in the recipe; each use of an image is changed again; known results: {known}"
         )
-        notify(Decision("enrich", f"{name} ({settings})", because))
+        notify(Decision("augmentation", f"{name} ({settings})", because))
     forms = Redrawing(
         splits.train_rows,
         examples,
@@ -214,7 +214,7 @@ def _settle_mirror(
     if undecided:
         usual["mirror"] = YES if mirror_test.alike else NO
         sentence = "images are mirrored" if mirror_test.alike else "images are not mirrored"
-        notify(Decision("enrich", sentence, f"{mirror_test.because} (augment.usual.mirror)"))
+        notify(Decision("augmentation", sentence, f"{mirror_test.because} (augment.usual.mirror)"))
     elif not mirror_test.alike:
         loses = (mirror_test.plain - mirror_test.mirrored) / max(
             1e-9, mirror_test.plain - mirror_test.chance

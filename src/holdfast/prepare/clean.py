@@ -41,14 +41,14 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
         plan_cleaning(requested)
         if any(given is not False for given in requested.values()):
             rule = f"does not apply to {recipe.task}"
-            raise RecipeError("treat", rule, ", ".join(requested), "Leave it out.")
+            raise RecipeError("clean", rule, ", ".join(requested), "Leave it out.")
         return recipe, CleaningPlan()
     for name in default_treatments():
         requested.setdefault(name, True)
     cleaning_plan = plan_cleaning(requested)
     for treatment, settings in cleaning_plan.table:
         if not treatment.trains or getattr(settings, "count", None):
-            key = f"treat.{treatment.name}" + (".count" if treatment.trains else "")
+            key = f"clean.{treatment.name}" + (".count" if treatment.trains else "")
             rule = "only works on a file, not in training"
             raise RecipeError(key, rule, None, "Clean the file first: holdfast audit DATA --fix.")
     return recipe.model_copy(update={"treat": requested}), cleaning_plan
@@ -82,7 +82,7 @@ def clean_texts(
     treated |= {name: clean_table(one, cleaning_plan) for name, one in given.items()}
     decisions = tuple(
         Decision(
-            f"treat.{treatment.name}",
+            f"clean.{treatment.name}",
             _treated_text(treated, treatment.name),
             _cleaning_reason(treatment) + _unread_text(treated, treatment.name),
         )
@@ -156,7 +156,7 @@ def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
     rows = table.column("row")
     positions = np.flatnonzero(~np.isin(rows, list(removed)))
     if not len(positions):
-        names = ", ".join(f"treat.{name}" for name in cleaning_plan.names)
+        names = ", ".join(f"clean.{name}" for name in cleaning_plan.names)
         raise SplitError(
             "the training rows",
             f"are all removed by {names}",
@@ -165,7 +165,7 @@ def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
         )
     decisions = tuple(
         Decision(
-            f"treat.{name}",
+            f"clean.{name}",
             f"{count_phrase(count, 'training row')} removed",
             "set in the recipe; validation and test rows are not changed",
         )
@@ -211,7 +211,7 @@ def _mark_dropped(records: pa.Table, removed: Mapping[int, Any]) -> Any:
     for place, (split_name, row) in enumerate(zip(splits, rows, strict=True)):
         if split_name == "train" and row in removed:
             splits[place] = "dropped"
-            notes[place] = f"treat.{removed[row].treatment}: {removed[row].because}"
+            notes[place] = f"clean.{removed[row].treatment}: {removed[row].because}"
     for name, values in (("split", splits), ("note", notes)):
         index = records.schema.get_field_index(name)
         field = records.schema.field(index)

@@ -62,7 +62,7 @@ def plan_cleaning(settings: Mapping[str, Mapping[str, object] | bool]) -> Cleani
     for name in settings:
         if name not in known:
             remedy = suggest_name(name, list(known))
-            raise RecipeError("treat", "names an unknown cleaning step", name, remedy)
+            raise RecipeError("clean", "names an unknown cleaning step", name, remedy)
     treatments = sorted(
         (known[name] for name in settings if settings[name] is not False), key=_order
     )

@@ -94,7 +94,7 @@ def drop_rows(row_set: RowSet, settings: DropRows) -> Sequence[Edit]:
     """An edit for each listed row that exists."""
     dropped = set(settings.drop)
     return [
-        Edit(n, None, None, "is listed in treat.rows.drop")
+        Edit(n, None, None, "is listed in clean.rows.drop")
         for n, row in enumerate(row_set.rows)
         if row in dropped
     ]
