@@ -20,6 +20,32 @@ from reference import write_references  # noqa: E402
 
 import holdfast  # noqa: E402
 
+REPORT_STYLE = ROOT / "src" / "holdfast" / "report" / "templates" / "report.css"
+# Furo's variable → the report's.
+VARIABLES = {
+    "color-background-primary": "paper",
+    "color-background-secondary": "soft",
+    "color-background-hover": "soft",
+    "color-background-border": "line",
+    "color-foreground-primary": "ink",
+    "color-foreground-secondary": "muted",
+    "color-foreground-muted": "muted",
+    "color-brand-primary": "accent",
+    "color-brand-content": "accent",
+    "color-brand-visited": "train",
+}
+
+
+def report_colours(theme: str) -> dict[str, str]:
+    """The colours and the font of reports and dashboard, as Furo's variables."""
+    style = REPORT_STYLE.read_text("utf-8")
+    light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w+);", light if theme == "light" else dark))
+    (font,) = re.findall(r"font: 1rem/1\.6 (.*?);", style, flags=re.DOTALL)
+    chosen = {name: colours[value] for name, value in VARIABLES.items()}
+    return {**chosen, "font-stack": " ".join(font.split())}
+
+
 project = "Holdfast"
 author = "The Holdfast developers"
 copyright = author
@@ -58,6 +84,9 @@ html_theme = "furo"
 html_title = "Holdfast"
 html_static_path = ["_static"]
 html_css_files = ["holdfast.css"]
+html_theme_options = {
+    f"{theme}_css_variables": report_colours(theme) for theme in ("light", "dark")
+}
 html_show_sourcelink = False
 html_copy_source = False
 # The page at the root leads to the first page.

@@ -84,7 +84,7 @@ def test_without_peft_all_weights_are_trained_and_it_says_why(
     result = train(recipe, tmp_path / "run")
     (told,) = (one for one in result["decisions"] if one["what"] == "model.adapter.kind")
     assert told["chosen"] == "none"
-    assert "pip install 'holdfast[adapters]'" in told["because"]
+    assert "pip install 'holdfast[lora]'" in told["because"]
 
 
 @pytest.mark.usefixtures("large")

@@ -105,7 +105,7 @@ def connect_ray(address: str | None = None) -> Any:
             "the engine ray",
             "needs the package Ray, which is not installed",
             None,
-            "Install it: pip install 'holdfast[ray]'. Or use the engine local.",
+            "Install it: pip install 'holdfast[cluster]'. Or use the engine local.",
         ) from error
     if not ray.is_initialized():
         arguments = {"address": address} if address else {"include_dashboard": False}

@@ -134,7 +134,7 @@ def _by_graph(vectors: Vectors, pool: Vectors, k: int, same_table: bool) -> Neig
             "the search for similar rows",
             f"needs the package usearch above {EXACT_ROWS:,} rows, and it is not installed",
             None,
-            "Install it: pip install 'holdfast[neighbours]'.",
+            "Install it: pip install 'holdfast[scale]'.",
         ) from error
     index = Index(ndim=pool.shape[1], metric="ip", dtype="f32")
     index.add(np.arange(len(pool), dtype=np.uint64), pool, threads=1)

@@ -111,7 +111,7 @@ def need_packages() -> None:
                 "the scores of generated texts",
                 f"need the package {package}",
                 None,
-                "pip install 'holdfast[text]', or skip generation: --set generate.rows=0.",
+                "pip install 'holdfast[generation]', or skip generation: --set generate.rows=0.",
             )
 
 

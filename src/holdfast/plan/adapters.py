@@ -83,7 +83,7 @@ def default_adapter(loaded: L, recipe: Recipe) -> tuple[L, Recipe]:
     if find_spec("peft") is None:
         because = (
             f"lora is {size}, but PEFT is not installed, so all weights are trained; to use LoRA: "
-            "pip install 'holdfast[adapters]'"
+            "pip install 'holdfast[lora]'"
         )
         decision = Decision(ADAPTER, "none", because, prominent=True)
     else:

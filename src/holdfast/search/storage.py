@@ -60,7 +60,7 @@ def require_optuna() -> None:
 
     if importlib.util.find_spec("optuna") is None:
         rule = "needs Optuna, which is not installed"
-        raise MachineError("a search", rule, None, "Install it: pip install 'holdfast[search]'")
+        raise MachineError("a search", rule, None, "Install it: pip install 'holdfast[tune]'")
 
 
 def check_study(where: str) -> None:

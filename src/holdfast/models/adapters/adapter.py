@@ -64,7 +64,7 @@ def attach(
             import peft  # noqa: F401
     except ImportError as error:
         raise MachineError(
-            "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"
+            "model.adapter", "needs the package peft", None, "pip install 'holdfast[lora]'"
         ) from error
     home: Any = home_of(network)
     frozen_ids = frozenset(id(parameter) for parameter in home.parameters())

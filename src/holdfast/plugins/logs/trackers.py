@@ -171,7 +171,7 @@ def is_tensorboard(path: Path) -> bool:
 
 def read_tensorboard(path: Path) -> Log:
     """An event file, or a folder with those of one run, read by TensorBoard itself
-    (``holdfast[logs]``).
+    (``holdfast[tensorboard]``).
 
     Folders named after splits (``train``, ``validation``) are one run, and their name precedes the
     tag. Every scalar is read, not a sample.
@@ -207,7 +207,7 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
         raise MachineError(
-            str(file), "cannot be read without TensorBoard", None, "pip install 'holdfast[logs]'"
+            str(file), "cannot be read without TensorBoard", None, "pip install 'holdfast[tensorboard]'"
         ) from error
     accumulator = EventAccumulator(str(file), size_guidance=SIZE_GUIDANCE)
     accumulator.Reload()

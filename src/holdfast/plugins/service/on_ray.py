@@ -107,7 +107,7 @@ def app(arguments: Mapping[str, Any]) -> Any:
         from ray import serve
     except ImportError:
         rule = "needs Ray Serve, which is not installed"
-        raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
+        raise MachineError("serve run", rule, None, "pip install 'holdfast[cluster]'") from None
 
     # An object sent to a replica is pickled with copies of the objects that it names, but functions
     # of this module go by name: only those find the replica's own ``REPLICAS``.

@@ -37,7 +37,7 @@ MARK_SHAPE = record({"id": text, "step": integer, "mlflow": text, "scored": bool
 FOLDER = "tracking"
 NUMBERS_ONLY = ("mlflow",)
 INSTALLED_BY = {
-    "tensorboard": "'holdfast[logs]'",
+    "tensorboard": "'holdfast[tensorboard]'",
     "mlflow": "mlflow",
     "trackio": "trackio",
     "wandb": "wandb",
