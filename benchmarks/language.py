@@ -27,6 +27,7 @@ from peers.task_rows import MAKERS
 
 from holdfast.core.packaged_models import SMOLLM2
 from holdfast.models.loading.packaged import packaged_folder
+from holdfast.training.machine.machine import has_bfloat16
 
 NAME = "language"
 PARTS = ("plans", "precision", "adapt")
@@ -46,8 +47,10 @@ def _ours(rate: float, rank: int | None) -> TaskArm:
 
 
 def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
-    settings = {"trainer": "sft", "epochs": 3, "batch_size": 8, "learning_rate": 2e-4, "bf16": True}
-    return TaskArm("peer", {**settings, "lora": lora, "arguments": arguments})
+    settings = {"trainer": "sft", "epochs": 3, "batch_size": 8, "learning_rate": 2e-4}
+    # As Holdfast chooses it.
+    half = {"bf16": has_bfloat16("cpu")[0]}
+    return TaskArm("peer", {**settings, **half, "lora": lora, "arguments": arguments})
 
 
 UNTRAINED = "untrained"

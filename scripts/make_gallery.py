@@ -36,7 +36,7 @@ class Exhibit(NamedTuple):
 GALLERY = {
     "few-rows": Exhibit("train few.csv --out runs/few-rows", "runs/few-rows/report.html"),
     "overfit": Exhibit(
-        "train few.csv --out runs/overfit --set control.policy=observe --set train.epochs=30"
+        "train few.csv --out runs/overfit --set control.policy=off --set train.epochs=30"
         " --set train.schedule=constant --set train.learning_rate=2e-4"
         " --set train.weight_decay=0 --set methods.probe_first=false --set train.folds=0",
         "runs/overfit/report.html",
@@ -84,7 +84,7 @@ def make_data(work: Path) -> None:
             "prompt": f"Describe the Debian package {one['package']} in one line.",
             "completion": one["text"].splitlines()[0],
         }
-        for one in drawn[:100]
+        for one in drawn[:80]
     ]
     (work / "chats.jsonl").write_text("".join(json.dumps(one) + "\n" for one in chats), "utf-8")
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.data.chats.chat import load_chats, read_row_turns
 from holdfast.data.mix import MixSource, mix_sources
+from holdfast.quality.clean.apply import plan_cleaning
+from holdfast.quality.clean.table import clean_table
 
 Write = Callable[..., Path]
 
@@ -82,6 +85,25 @@ def test_chats_of_any_form_become_messages(tmp_path: Path) -> None:
     # The prompt without an answer is dropped, and told.
     assert [one.count for one in found.findings] == [1]
     assert [one.chosen for one in found.decisions] == ["3 rows", "1 rows"]
+
+
+def test_an_answer_of_weight_0_stays_context_when_mixed_and_cleaned(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    context = {"role": "assistant", "content": "SchÃ¶n.", "weight": 0}
+    turns = [
+        {"role": "user", "content": "Hi"},
+        context,
+        {"role": "user", "content": "More"},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    mixed = mix_sources([MixSource(str(path)), MixSource(str(path), name="again")], "chats")
+    written = tmp_path / "mixed.jsonl"
+    written.write_text("".join(json.dumps(row) + "\n" for row in mixed.rows.to_pylist()))
+    cleaned = clean_table(load_chats(str(written)), plan_cleaning({"encoding": True}))
+    assert cleaned.counts == {"encoding": 2}
+    for found in read_row_turns(cleaned.table):
+        assert found == [turns[0], context | {"content": "Schön."}, *turns[2:]]
 
 
 def test_pairs_keep_their_targets_and_chats_do_not_mix_with_texts(tmp_path: Path) -> None:
