@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,11 @@ from holdfast.core.records import Verdict
 from holdfast.terminal.progress import RunDisplay
 
 
-def labels(show: RunDisplay, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What is printed of the verdicts of three evaluations, of which each has another label."""
-    for label in ("memorizing", "learning", "memorizing"):
+def labels(
+    show: RunDisplay, capsys: pytest.CaptureFixture[str], verdicts: Sequence[str]
+) -> list[str]:
+    """What is printed of the verdicts of these evaluations."""
+    for label in verdicts:
         run: Any = SimpleNamespace(
             step=10, verdict=Verdict(label, "A reason.", 0.9), history=[1, 2]
         )
@@ -22,12 +25,23 @@ def labels(show: RunDisplay, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.split(":")[0].strip() for line in told]
 
 
+def test_a_verdict_that_comes_and_goes_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """With 24 validation rows a run was memorizing, inconclusive, memorizing, inconclusive."""
+    changing = ["learning", "inconclusive", "memorizing", "inconclusive", "memorizing", "learning"]
+    assert labels(RunDisplay(quiet=False), capsys, changing) == []
+    held = [label for label in changing[2:] for _ in range(2)]
+    every = ["Memorizing", "Inconclusive", "Memorizing", "Still learning"]
+    assert labels(RunDisplay(quiet=False), capsys, held) == every
+    assert labels(RunDisplay(quiet=False, verbose=True), capsys, changing[2:]) == every
+
+
 def test_the_last_of_many_fits_shows_no_verdict_that_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Memorizing, learning, memorizing, while the score rises, reads as a contradiction: of a
     search a trial is one line, and the verdict stands at the end."""
-    every = ["Memorizing", "Still learning", "Memorizing"]
-    assert labels(RunDisplay(quiet=False), capsys) == every
-    assert labels(RunDisplay(quiet=False, verdicts=False), capsys) == []
-    assert labels(RunDisplay(quiet=False, verbose=True, verdicts=False), capsys) == every
+    changing = ["memorizing", "memorizing", "learning", "learning"]
+    every = ["Memorizing", "Still learning"]
+    assert labels(RunDisplay(quiet=False), capsys, changing) == every
+    assert labels(RunDisplay(quiet=False, verdicts=False), capsys, changing) == []
+    assert labels(RunDisplay(quiet=False, verbose=True, verdicts=False), capsys, changing) == every

@@ -74,7 +74,9 @@ class RunDisplay:
         self._verbose = verbose
         self._bar: Progress | None = None
         self._live: Live | None = None
+        # The verdict printed last, and that of the last evaluation.
         self._verdict: str | None = None
+        self._last_verdict: str | None = None
         self._task: Any = None
         self._first_step: tuple[float, int, int] | None = None
         self._heading_printed = False
@@ -180,12 +182,15 @@ class RunDisplay:
         self._print(entry("Time", text, width()))
 
     def _report_verdict(self, run: Run) -> None:
-        """Print a line when the verdict changes to or from one that the user should know about.
+        """Print a line when the verdict changes to or from one that the user should know about, and
+        two evaluations in a row have it: with few validation rows a verdict may come and go.
         ``events.jsonl`` holds every change. A single evaluation gives no verdict."""
         verdict = run.verdict
-        if verdict is None or verdict.label == self._verdict:
+        if verdict is None or len(run.history) < 2 or not self._verdicts:
             return
-        if len(run.history) < 2 or not self._verdicts:
+        holds = verdict.label == self._last_verdict
+        self._last_verdict = verdict.label
+        if verdict.label == self._verdict or not (holds or self._verbose):
             return
         unremarkable = verdict.label in UNREMARKABLE_VERDICTS and (
             self._verdict is None or self._verdict in UNREMARKABLE_VERDICTS
