@@ -205,7 +205,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     overfit, faults = (rights(pick(lines, group=group)) for group in ("overfit", "faults"))
     return [
         (
-            "Runs designed to overfit, and that did: share called overfit or memorizing",
+            "Runs that were designed to overfit and did: share called overfit or memorizing",
             share(*overfit, long=True),
             "",
         ),
@@ -220,7 +220,7 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
             "",
         ),
         (
-            "Runs designed not to overfit, and that did not: share with a verdict that names a "
+            "Runs that were designed not to overfit and did not: share with a verdict that names a "
             "fault (underfit not counted)",
             share(sound - wrong, sound, long=True),
             "",

@@ -21,7 +21,7 @@ often it is wrong. `python scripts/make_checks_page.py` writes it from the check
 need input that only an audit computes. CR, MR, TREC and BANKING77 are public data sets: customer
 reviews, movie reviews, questions (6 classes) and banking requests (77 classes).
 
-Measurements that can be repeated from stored lines: [planted
+These measurements can be repeated from stored results: [planted
 faults](../benchmarks/results/audit.md), [near-duplicates](../benchmarks/results/near_duplicates.md)
 and [wrong labels, shortcuts, outliers](../benchmarks/results/labels.md). Other figures on this page
 were counted once, when the check was written, and have no interval.

@@ -146,7 +146,7 @@ COMMANDS = {
     ),
     "tune": Entry(
         "holdfast.cli.tune",
-        "Search hyperparameters, and keep the model that won",
+        "Search hyperparameters, and keep the chosen model",
         "holdfast tune reviews.csv --trials 16",
         "holdfast tune recipe.yaml --minutes 30 --set search.folds=5",
         "holdfast tune reviews.csv --set 'train.epochs={range: [2, 12], step: 2}'",

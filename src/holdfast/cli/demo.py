@@ -23,8 +23,8 @@ def command(
     """Train on descriptions of Debian packages, then compare with a baseline run.
 
     The task is to predict the section of a package. The baseline run splits single rows at random,
-    trains for all epochs at five times the learning rate, and keeps its last checkpoint. Both runs
-    are scored on packages from sources that neither was trained on.
+    takes as many steps at five times the learning rate without early stopping, and keeps its last
+    checkpoint. Both runs are scored on packages from sources that neither was trained on.
     """
     refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
@@ -77,8 +77,8 @@ def comparison_lines(result: dict[str, Any], run: Path, columns: int) -> list[st
         "",
         *wrap(f"Baseline run: {verdict_title(verdict['label'])}: {verdict['because']}", columns),
         "",
-        f"  Its log     {run / block['log']}",
-        "              (try: holdfast diagnose LOG)",
+        f"  Log         {run / block['log']}",
+        "              (of the baseline run; try: holdfast diagnose LOG)",
         f"  Report      {run / 'report.html'}",
     ]
 

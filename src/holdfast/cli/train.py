@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOutput) -> None:
     """Fine-tune a model on SOURCE.
 
-    Holdfast audits the rows, splits them without leakage, trains under a guard against
-    overfitting, scores the best checkpoint once on the test rows, and writes a report.
+    Holdfast audits the rows, splits them so that duplicates and groups stay together, trains under
+    a guard against overfitting, scores the best checkpoint once on the test rows, and writes a
+    report.
     """
     refuse_low_memory("torch")
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)

@@ -57,8 +57,8 @@ def command(
     end: Annotated[EndOptions, ENDS],
     output: RunOutput,
 ) -> None:
-    """Search hyperparameters for SOURCE, keep the model that won, score it once on the test rows,
-    and write a report."""
+    """Search hyperparameters for SOURCE, keep the chosen model, score it once on the test rows, and
+    write a report."""
     refuse_low_memory("torch")
     from holdfast.search.tune import tune_request
     from holdfast.terminal.summary import summary

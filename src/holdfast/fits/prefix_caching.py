@@ -244,7 +244,7 @@ def choose_prefix_cache(
     saved = (count_passes(plan, len(train), len(valid)) - rows) * entry.saved_s
     gain = saved - size / WRITTEN_BYTES_A_SECOND
     is_on = why_not is None and (requested == "on" or gain > 0)
-    because = f"{len(layers)} first layers are frozen; " + (
+    because = f"the first {len(layers)} layers are frozen; " + (
         why_not or _gain_text(entry, train, valid, plan, size, gain)
     )
     reason_text = f"set in the recipe: {because}" if requested == "on" else because

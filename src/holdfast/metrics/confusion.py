@@ -142,8 +142,8 @@ def _joined_averages(
     wrong = int(len(outputs.labels) - counts.right.sum())
     if rarest >= RARE and wrong:
         return {}
-    why = f"a class has {rarest} rows" if rarest < RARE else "no row is wrong"
-    note = f"joined score intervals of the classes, because {why}"
+    why = f"the rarest class has n = {rarest}" if rarest < RARE else "no row is wrong"
+    note = f"combined from the score intervals of the classes, because {why}"
     if len(outputs.labels) < RELIABLE_FROM:
         note = f"unreliable below n = {RELIABLE_FROM}; {note}"
     limits = _macro_limits(outputs, counts, occurs, level, result)

@@ -139,7 +139,7 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
     ]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
     notes += [
-        f"interval at the effective number of rows of {units.atoms} groups" if units.grouped else ""
+        f"interval at the effective sample size ({units.atoms} groups)" if units.grouped else ""
     ]
     return Estimate(
         value, min(low, value), max(high, value), level, note="; ".join(filter(None, notes))

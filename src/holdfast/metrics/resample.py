@@ -181,7 +181,7 @@ def bootstrap_notes(units: ResampledUnits) -> list[str]:
     if len(units.codes) < RELIABLE_FROM:
         notes.append(f"unreliable below n = {RELIABLE_FROM}")
     if units.grouped:
-        notes.append(f"{units.atoms} groups, each left out once, with Student's t")
+        notes.append(f"jackknife over {units.atoms} groups, with Student's t")
     return notes
 
 

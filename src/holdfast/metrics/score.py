@@ -104,7 +104,7 @@ def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
     low, high = wilson_by_groups(hits, units.codes, level)
     if math.isnan(low):
         return Estimate(value, level=level, why="no interval: all rows are of one group")
-    note = f"Wilson interval at the effective number of rows of {units.atoms} groups"
+    note = f"Wilson interval at the effective sample size ({units.atoms} groups)"
     return Estimate(value, low, high, level, note=note)
 
 

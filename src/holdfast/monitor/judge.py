@@ -29,18 +29,27 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "noisy_labels",
         "noisy_labels",
-        "wrong labels make training rows look worse than validation rows, "
-        "and overfitting to them follows from that",
+        "wrong labels raise the training loss, which can look like leakage, "
+        "and a run that fits them looks overfit",
     ),
-    ("leaking", "leaking", "a validation loss with leakage proves nothing else"),
+    (
+        "leaking",
+        "leaking",
+        "if validation rows leak, the validation loss supports no other verdict",
+    ),
     (
         "overfit",
         "overfit",
-        "validation got worse by a test over all evaluations, and so did the predictions",
+        "the validation loss rose by a test over all evaluations, and the predictions got worse or "
+        "are far behind",
     ),
     ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
     ("underfit", "underfit", "the run ended too early to call the model good or bad"),
-    ("outputs", "memorizing", "training outputs on other rows are memorized, whatever the losses"),
+    (
+        "outputs",
+        "memorizing",
+        "training outputs are generated for other rows, whatever the losses are",
+    ),
     (
         "memorizing",
         "memorizing",
@@ -50,7 +59,7 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "miscalibrated",
         "miscalibrated",
-        "the loss rose while the predictions on unseen rows held: "
+        "the loss rose, but the predictions on validation rows did not get worse: "
         "only the probabilities are wrong, and temperature scaling corrects them",
     ),
     ("learning", "learning", "the validation loss is still falling"),

@@ -142,7 +142,8 @@ def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
     certainty = "the 95 % CIs do not overlap" if is_apart else "which may be chance on so few rows"
     return (
         f"The random split overstates the baseline run's accuracy by {gap:.1f} points "
-        f"({certainty}): near-duplicates and packages from one source are in both of its splits."
+        f"({certainty}): near-duplicates and packages from one source are in "
+        "both its training and its test rows."
     )
 
 

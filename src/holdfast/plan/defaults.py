@@ -291,7 +291,10 @@ def resolve_settings(
         if value is not None and key not in unused
     )
     classes_note = f" of {classes} classes" if default.classes else ""
-    because = f"{rows} training rows{classes_note}, a {default.model_type} model: {default.source}"
+    because = (
+        f"the plan for {rows} training rows{classes_note} and a {default.model_type} model; "
+        f"source: {default.source}"
+    )
     adapter, factor = recipe.model.adapter.method, rate_factor(recipe)
     if adapter and "learning_rate" in filled:
         because += f"; with {adapter} {factor:g} times the learning rate of full fine-tuning"

@@ -112,7 +112,9 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> HeadlineVi
 
 def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     verdict, best = document["verdict"], document["best_step"]
-    facts = [("Strength of evidence", f"{100 * verdict['confidence']:.0f}\u00a0%")]
+    strength = verdict["confidence"]
+    shown = "above 99" if strength > 0.995 else round(100 * strength)
+    facts = [("Strength of evidence", f"{shown}\u00a0%")]
     if verdict["since_step"] is not None:
         facts.append((f"Since {log.axis}", f"{verdict['since_step']:,}"))
     if best is not None:

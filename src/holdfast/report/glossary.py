@@ -222,7 +222,7 @@ GLOSSARY = (
         "nats",
         (r"nats?",),
         "The unit of the loss with natural logarithms: 0.69 is a coin toss between two "
-        "classes, 0 is certainty of the correct one.",
+        "classes, 0 is a probability of 1 for the correct class.",
     ),
     GlossaryEntry(
         "near-duplicates",
@@ -265,7 +265,7 @@ GLOSSARY = (
     GlossaryEntry(
         "recall",
         ("recall",),
-        "Of the rows that belong to this class, the share that is predicted as it.",
+        "Of the rows that belong to this class, the share that is predicted as this class.",
     ),
     GlossaryEntry(
         "ROC-AUC",
@@ -324,8 +324,9 @@ GLOSSARY = (
     GlossaryEntry(
         "validation rows",
         (r"validation (?:rows?|set)",),
-        "Rows that the model is not trained on: every choice is made on them, such as early "
-        "stopping and the best checkpoint.",
+        "Rows on which every choice is made, such as early stopping and the best checkpoint. Their "
+        "predictions are always by a model that was not trained on them (out of fold if the run is "
+        "cross-fitted).",
     ),
     GlossaryEntry(
         "weighted", ("weighted",), "The mean over classes, each weighted by its number of rows."

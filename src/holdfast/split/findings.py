@@ -272,7 +272,7 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             copies.windowed,
             (),
             f"{copies.windowed} texts share their rarest words with so many others that Holdfast "
-            "compared each with its nearest ones only",
+            "compared each only with the most similar of them",
             "No action needed. If the text column is very uniform, consider a --group.",
         )
 

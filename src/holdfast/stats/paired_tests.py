@@ -49,7 +49,7 @@ Bools = npt.NDArray[np.bool_]
 # The names of the tests, shown next to their p-values.
 MCNEMAR, MCNEMAR_EXACT = "McNemar's mid-p test", "McNemar's exact test"
 BOOTSTRAP = "paired bootstrap"
-BY_GROUPS = "paired t-test of groups, each left out once"
+BY_GROUPS = "paired t-test over groups (jackknife)"
 
 
 @dataclass(frozen=True, slots=True)

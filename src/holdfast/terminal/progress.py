@@ -175,7 +175,7 @@ class RunDisplay:
             text = "known after the first steps"
         else:
             training, later = expected
-            what = "scoring, generated texts and analyses after training"
+            what = "scoring and analyses after training"
             after = f", of which {seconds_phrase(later)} for {what}" if later else ""
             more = seconds_phrase(training + later)
             text = f"about {more} more{after}, estimated before the first step"

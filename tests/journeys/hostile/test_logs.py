@@ -271,7 +271,7 @@ def test_a_view_that_never_ends_is_not_read(
             database.execute("PRAGMA writable_schema = ON")
             database.execute("UPDATE sqlite_master SET type = 'table'")
         database.commit()
-    with pytest.raises(DataError, match="another program|cannot be read"):
+    with pytest.raises(DataError, match=r"another program|cannot be read"):
         read_verdict(path)
 
 

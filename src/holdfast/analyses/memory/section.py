@@ -31,7 +31,10 @@ AUC = (
     "trained on; chance is 0.5. If words and lengths without the model are better than chance, the "
     "two sets differ and the test is inconclusive."
 )
-RISK_BY_SCORE = ("Score", "How much better the model predicts the row than an unseen row.")
+RISK_BY_SCORE = (
+    "Score",
+    "The score is how much better the model predicts the row than an unseen row.",
+)
 
 
 def memory(run: RunFiles) -> Document | None:

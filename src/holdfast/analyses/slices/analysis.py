@@ -356,7 +356,9 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
         return None, "too few test rows are in it"
     n = len(data.values)
     if total > MAX_FACTOR * n:
-        return None, f"its effect is too small: even {MAX_FACTOR} times the rows would not do"
+        return None, (
+            f"the difference is too small: even {MAX_FACTOR} times as many rows would not decide it"
+        )
     # A candidate that just missed needs as many rows again for a fair second test.
     more_rows = total - n if total > n else n
     return more_rows, f"inconclusive; about {more_rows:,} more test rows would decide it"

@@ -94,8 +94,8 @@ def _guaranteed(run: RunFiles) -> str | None:
     return (
         f"Predictions with a confidence of {number(best.get('threshold'), 'accuracy')} or more "
         f"({number(share, 'accuracy')} of the test rows) have a precision of at least "
-        f"{100 * float(best['precision']):g}{NBSP}%, if new rows are like the validation rows; "
-        "have an annotator check the others"
+        f"{100 * float(best['precision']):g}{NBSP}% (with 95{NBSP}% confidence, "
+        "if new rows are like the validation rows); have an annotator check the others"
     )
 
 

@@ -393,8 +393,8 @@ def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) ->
         because = (
             f"its own head is used: {obstacle}"
             if obstacle
-            else "on few rows the mean over all tokens did better than the first one (measured "
-            f"with MiniLM), and a saved {family.name} carries it in plain form"
+            else "on few rows the mean over all tokens was better than the first token (measured "
+            f"with MiniLM), and a saved plain {family.name} model can compute it"
         )
     notify(Decision("model.pooling", pooling, because))
     return pooling

@@ -207,7 +207,10 @@ def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
         from tensorboard.util.tensor_util import make_ndarray
     except ImportError as error:
         raise MachineError(
-            str(file), "cannot be read without TensorBoard", None, "pip install 'holdfast[tensorboard]'"
+            str(file),
+            "cannot be read without TensorBoard",
+            None,
+            "pip install 'holdfast[tensorboard]'",
         ) from error
     accumulator = EventAccumulator(str(file), size_guidance=SIZE_GUIDANCE)
     accumulator.Reload()

@@ -170,10 +170,15 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     # A confidence of 0 % in "inconclusive" would mislead.
     confidence = None if verdict.get("label") == "inconclusive" else verdict.get("confidence")
     agrees, compared = verdict.get("test_agrees"), verdict.block("test_comparison")
-    words = "yes, they agree with the validation rows" if agrees else "no"
+    words = "not contradicted" if agrees else "no"
     of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
-        ("Strength of evidence", "–" if confidence is None else f"{100 * confidence:.0f}{NBSP}%"),
+        (
+            "Strength of evidence",
+            "–"
+            if confidence is None
+            else f"{'above 99' if confidence > 0.995 else round(100 * confidence)}{NBSP}%",
+        ),
         ("Since step", count(verdict.get("since_step"))),
         ("Confirmed on test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),

@@ -126,8 +126,8 @@ def needs_unnamed_columns(embedded: Embedded) -> str:
     Embedded,
     cannot_see="Groups whose rows the model finds no more similar than other rows of their class, "
     "columns of fewer than 8 values, and groups without a column.",
-    error_rate="One in a hundred columns of random values passes the test, and fewer also have the "
-    "least difference. A topic or a rating passes legitimately and may not be a group.",
+    error_rate="One in a hundred columns of random values passes the test, and fewer also reach "
+    "the minimum difference. A topic or a rating passes legitimately and may not be a group.",
     skip_reason=needs_unnamed_columns,
 )
 def unnamed_groups(embedded: Embedded) -> CheckResult | None:

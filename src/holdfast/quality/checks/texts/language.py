@@ -33,7 +33,7 @@ _LETTER = re.compile(r"[^\W\d_]")
     error_rate="Eleven real data sets, 1,000 texts each, with sentences in eight languages planted "
     "in one row of twenty: recall 1.00. In 56,000 rows of the unmodified sets it lists 44 reviews "
     "of MR, all Spanish, Portuguese or French, and two Latin passages of novels. It also lists, "
-    "wrongly, two of 5,000 questions to tables that quote another script.",
+    "wrongly, two of 5,000 questions about tables that quote another script.",
     applies_to=has_texts,
 )
 def wrong_language(view: ThoroughRows) -> CheckResult | None:
