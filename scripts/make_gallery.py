@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from make_pictures import IMAGES, ROOT, photograph
 
-PAGES = ROOT / "docs" / "gallery"
+PAGES = ROOT / "docs" / "_root" / "gallery"
 SIMILAR = ("video", "sound", "graphics", "games")
 
 
@@ -36,9 +36,11 @@ class Exhibit(NamedTuple):
 GALLERY = {
     "few-rows": Exhibit("train few.csv --out runs/few-rows", "runs/few-rows/report.html"),
     "overfit": Exhibit(
-        "train few.csv --out runs/overfit --set control.policy=off --set train.epochs=30"
-        " --set train.schedule=constant --set train.learning_rate=2e-4"
-        " --set train.weight_decay=0 --set methods.probe_first=false --set train.folds=0",
+        "train many.csv --out runs/overfit --set control.policy=off --set train.epochs=40"
+        " --set train.schedule=constant --set train.learning_rate=5e-4"
+        " --set methods.probe_first=false --set train.folds=0 --set train.evaluations=12"
+        " --set data.split.train=0.2 --set data.split.valid=0.4 --set data.split.test=0.4"
+        " --set model.max_length=48 --set model.freeze=4",
         "runs/overfit/report.html",
     ),
     "language-model": Exhibit(
@@ -77,6 +79,8 @@ def make_data(work: Path) -> None:
     drawn = [similar[at] for at in rng.permutation(len(similar))]
     rows = [{"text": one["text"], "label": one["section"]} for one in drawn]
     write(work / "few.csv", rows[:160])
+    every = [packages[at] for at in rng.permutation(len(packages))[:900]]
+    write(work / "many.csv", [{"text": one["text"], "label": one["section"]} for one in every])
     write(work / "new.csv", [{"text": one["text"]} for one in rows[400:406]])
     write(work / "planted.csv", planted(rows[:300], rng))
     chats = [

@@ -54,7 +54,7 @@ def test_audit_on_ray_says_what_it_says_here(
     assert {leak["row"] for leak in here["leaks"]} >= set(range(100, 110))
     (finding,) = [f for f in here["findings"] if f["check"] == "loose_copies"]
     assert len({*range(30, 60), *range(230, 260)} & set(finding["rows"])) >= 48
-    assert "at most 30% of the words" in finding["because"]
+    assert "at most 30 % of the words" in finding["because"]
     try:
         there = audit("--engine", "ray")
         # Which checks looked, and the seconds that each took.

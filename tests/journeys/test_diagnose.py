@@ -79,7 +79,7 @@ def test_stopping_at_the_best_epoch_would_have_saved_the_rest(diagnose: Any, log
         "share": 0.6,
         "seconds": None,
     }
-    assert "6 epochs (60% of the run)" in diagnose(log).out
+    assert "6 epochs (60 % of the run)" in diagnose(log).out
 
 
 def test_the_terminal_shows_verdict_chart_and_remedies_in_80_columns(

@@ -53,9 +53,9 @@ def test_what_does_not_fit_is_said() -> None:
     (said,) = find_doubts(replace(fine, tokens_per_word=2.5))
     assert "2.5 tokens per word" in said
     (said,) = find_doubts(replace(fine, unknown=0.02))
-    assert "2.0% of the tokens" in said
+    assert "2.0 % of the tokens" in said
     (said,) = find_doubts(replace(fine, cut=0.2))
-    assert "20% of the rows exceed its limit of 256 tokens" in said
+    assert "20 % of the rows exceed its limit of 256 tokens" in said
 
 
 def test_the_language_of_rows_is_told_where_it_is_sure() -> None:

@@ -16,6 +16,7 @@ from torch import nn
 
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import Interrupted, RecipeError
+from holdfast.core.wording import percent_phrase
 from holdfast.fits.frozen import LayerEvidence, choose_layers, count_frozen, relative_gradient
 from holdfast.models.base import Layer
 from holdfast.models.layer_outputs import pooled
@@ -132,7 +133,7 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
         assert right == pytest.approx(100 * theirs.score(x.numpy(), labels), abs=5)
     # Of nothing but zeros a probe gives the commonest class.
     commonest = max(labels.mean(), 1 - labels.mean())
-    assert f"accuracy {commonest:.0%}" in shown["block.1"]
+    assert f"accuracy {percent_phrase(commonest)}" in shown["block.1"]
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.data_ptr() == memory[name]

@@ -92,7 +92,7 @@ def test_a_leak_names_both_rows_and_how_many_of_the_other_file_stand_here() -> N
     assert found.finding.severity == "error"
     assert found.finding.score == pytest.approx(2 / 3)
     assert found.finding.rows == (3, 7)
-    assert "2 of the 3 rows of test.csv (66.7%) are in the source, 1 of them character" in (
+    assert "2 of the 3 rows of test.csv (66.7 %) are in the source, 1 of them character" in (
         found.finding.because
     )
     assert {(e.row, e.other_row, e.other_file) for e in found.examples} == {
@@ -393,8 +393,8 @@ def test_rows_in_pairs_of_different_labels_are_told() -> None:
     assert found is not None
     finding = found.finding
     assert (finding.severity, finding.count, finding.score) == ("warn", 120, 1.0)
-    assert "100% of 60 pairs" in finding.because
-    assert "compared with 50% of random pairs" in finding.because
+    assert "100 % of 60 pairs" in finding.because
+    assert "compared with 50 % of random pairs" in finding.because
     assert all(one.other_row == one.row + 1 and one.row % 2 == 0 for one in found.examples)
     assert (
         check(TableRows(table_from_texts(texts, ["human", "human", "machine", "machine"] * 30)))

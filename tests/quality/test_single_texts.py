@@ -284,7 +284,7 @@ def test_truncated_texts_are_counted_by_the_models_tokens() -> None:
     assert found is not None
     assert found.finding.rows == (3, 1)
     # 10 + 30 tokens of 230.
-    assert "17.4% of all tokens" in found.finding.because
+    assert "17.4 % of all tokens" in found.finding.because
 
 
 def test_a_large_table_is_sampled_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from holdfast.core.wording import percent_phrase
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import Embedded, OtherColumns, TableRows, Tokenized
@@ -73,7 +74,7 @@ def test_a_file_of_other_rows_is_shifted_and_its_words_are_named() -> None:
     found = all_checks()["shift"](view)
     assert found.finding.severity == "warn"
     assert found.finding.score > 0.5
-    assert "'invoice' in 100% instead of 0%" in found.finding.because
+    assert "'invoice' in 100 % instead of 0 %" in found.finding.because
     assert {e.other_file for e in found.examples} == {"new.csv"}
     same = seen(here, labels, {"new.csv": (sentences(120, seed=2), ["no", "yes"] * 60)})
     assert all_checks()["shift"](same) is None
@@ -86,7 +87,7 @@ def test_other_label_shares_alone_are_said() -> None:
     )
     found = all_checks()["shift"](view)
     assert found.finding.severity == "info"
-    assert "'no' 20% instead of 50%" in found.finding.because
+    assert "'no' 20 % instead of 50 %" in found.finding.because
 
 
 def people(n: int, rate: float, seed: int = 0):
@@ -104,7 +105,7 @@ def test_labels_tied_to_a_word_for_a_person_are_counted() -> None:
     found = all_checks()["identity_rates"](seen(*people(400, 0.85)))
     assert found.finding.check == "identity_rates"
     assert found.finding.score == pytest.approx(0.35, abs=0.1)
-    assert "he: 52% of 200 rows are 'yes'" in found.finding.because
+    assert "he: 52 % of 200 rows are 'yes'" in found.finding.because
     assert "of which the content does not explain" in found.finding.because
     assert all_checks()["identity_rates"](seen(*people(400, 0.5))) is None
 
@@ -137,7 +138,7 @@ def test_a_slice_with_other_labels_is_counted_and_a_giveaway_is_not() -> None:
     assert "city 'north'" in found.finding.because
     assert "code" not in found.finding.because
     share = np.mean([x == "yes" for x, c in zip(labels, city, strict=True) if c == "north"])
-    assert f"{share:.0%}" in found.finding.because
+    assert percent_phrase(share) in found.finding.because
     fair = ["north" if rng.random() < 0.5 else "south" for _ in labels]
     assert all_checks()["label_slices"](seen(texts, labels, columns={"city": fair})) is None
 

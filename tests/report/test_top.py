@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from holdfast.recipe import Recipe
+from holdfast.recipe.plain_names import PLAIN_NAMES
 from holdfast.report.answer.answer import answer
 from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run
 from holdfast.report.view.headline import USE_TONES, data_name, evidence_value, headline
+from holdfast.report.view.record import settings
 
 
 def top(source: str) -> str:
@@ -67,6 +70,19 @@ def test_the_page_is_named_by_its_data_or_without_one_by_its_task(
     files = replace(files, result=dict(files.result) | {"settings": None})
     assert data_name(replace(files, recipe={"data": {"path": "/of/mine/rows.csv"}})) == "rows.csv"
     assert data_name(replace(files, recipe={"data": {"path": None}})) == "text-classification"
+
+
+def test_settings_have_the_names_that_the_pages_document(runs: ModuleType, tmp_path: Path) -> None:
+    files = read_run(runs.make_run(tmp_path / "run"))
+    recipe = Recipe().model_dump(mode="json") | {"treat": {"encoding": True}}
+    files = replace(files, result=dict(files.result) | {"settings": recipe})
+    shown = {f"{section}.{key}": text for section, lines in settings(files) for key, text in lines}
+    keys = {key for key in PLAIN_NAMES if "." in key}
+    assert not keys & set(shown)
+    plain = {PLAIN_NAMES[key] for key in keys if not key.startswith("meta.")}
+    assert plain <= set(shown)
+    assert shown["clean.encoding"] == "true"
+    assert shown["train.gradient_accumulation_steps"] == "1"
 
 
 @pytest.mark.parametrize("verdict", ["healthy", "learning"])

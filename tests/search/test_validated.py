@@ -190,7 +190,7 @@ def test_the_model_of_all_rows_learned_from_all_and_ends_where_the_folds_say(cro
     assert final["step"] == result["best_step"] == steps[-1]
     assert abs(final["step"] / final["planned"] - share) <= 0.5
     assert share == 1
-    assert "100%" in final["because"]
+    assert "100 %" in final["because"]
 
 
 @pytest.mark.slow

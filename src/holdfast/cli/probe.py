@@ -11,6 +11,7 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import percent_phrase
 from holdfast.terminal.layout import entries, wrap
 
 NAMES = {
@@ -109,7 +110,7 @@ def _share(raw: Mapping[str, Any]) -> str:
     if raw["value"] is None:
         return f"{rate}: {raw['why']}"
     low, high = (f"{100 * raw[end]:.1f}" for end in ("low", "high"))
-    return f"{rate}: {raw['value']:.1%} of training rows (95 % CI {low}–{high})"
+    return f"{rate}: {percent_phrase(raw['value'], 1)} of training rows (95 % CI {low}–{high})"
 
 
 def _forgotten(raw: Mapping[str, object]) -> str:

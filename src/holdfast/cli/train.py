@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase, seconds_phrase
+from holdfast.core.wording import count_phrase, percent_phrase, seconds_phrase
 from holdfast.terminal.layout import entries, short_count
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _plan(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
             f"test {split['test']:,}",
         ),
         *([("Classes", str(classes))] if classes > 1 else []),
-        ("Trainable", f"{share} ({parameters['share']:.0%})"),
+        ("Trainable", f"{share} ({percent_phrase(parameters['share'])})"),
         *(("Training", _phase(phase)) for phase in plan["phases"]),
         ("Evaluated", f"{count_phrase(len(steps), 'time')}, {at}"),
         (

@@ -22,6 +22,7 @@ import torch
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
+from holdfast.core.wording import percent_phrase
 from holdfast.models.base import Layer, Network
 from holdfast.models.layer_outputs import below_head, capture_outputs, pooled
 from holdfast.models.layers import SETTING as FREEZE
@@ -185,7 +186,7 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     names = ",".join(one.name for one in layers[:count]) or usual
     largest = max(one.gradient for one in layers)
     rule = (
-        f"relative gradient below {LITTLE_GRADIENT:.0%} of the largest one, for each "
+        f"relative gradient below {percent_phrase(LITTLE_GRADIENT)} of the largest one, for each "
         "layer "
         "from the bottom up"
     )
@@ -194,10 +195,13 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     for place, one in enumerate(layers):
         probe = ""
         if one.loss is not None:
-            accuracy = f", accuracy {one.accuracy:.0%}" if one.accuracy is not None else ""
+            accuracy = (
+                f", accuracy {percent_phrase(one.accuracy)}" if one.accuracy is not None else ""
+            )
             probe = f"; out of fold, a linear probe has log loss {one.loss:.3f}{accuracy}"
         gradient_text = (
-            f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
+            f"relative gradient {one.gradient:.2e}, "
+            f"{percent_phrase(one.gradient / largest)} of the largest"
         )
         state = "stays" if place < count else "learns"
         notify(

@@ -32,6 +32,7 @@ from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
+from holdfast.core.wording import percent_phrase
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
 from holdfast.fits.cross_fitting import (
     FILE_FORMAT,
@@ -444,7 +445,7 @@ def predict_outer_folds(
             because = (
                 f"a model trained on {len(fold.train)} other rows in {seconds:.0f} s predicts "
                 f"these {len(fold.held_out)} unseen rows with an accuracy of "
-                f"{accuracy:.1%}"
+                f"{percent_phrase(accuracy, 1)}"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))

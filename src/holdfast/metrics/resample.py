@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
+from holdfast.core.wording import percent_phrase
 from holdfast.stats.bootstrap import (
     BootstrapResult,
     Statistic,
@@ -137,14 +138,16 @@ class Resampling:
         if few is not None and not np.isnan(value):
             return Estimate(value, level=level, why=few, note=_joined([*more]))
         defined = float(result.defined[column]) if len(result.draws) else 0.0
-        remarks = [f"undefined in {1 - defined:.1%} of resamples"] if defined < 1 else []
+        remarks = (
+            [f"undefined in {percent_phrase(1 - defined, 1)} of resamples"] if defined < 1 else []
+        )
         if units.grouped:
             lows, highs = result.student(units.atoms, level)
             low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
             # That share is of draws, on which the limits for groups do not depend.
             remarks = []
         if np.isnan(low):
-            why = f"undefined in {1 - defined:.0%} of resamples"
+            why = f"undefined in {percent_phrase(1 - defined)} of resamples"
             if not len(result.draws):
                 why = "there is one unit to resample"
             elif units.grouped:

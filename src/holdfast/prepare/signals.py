@@ -17,7 +17,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import count_phrase, list_phrase
+from holdfast.core.wording import count_phrase, list_phrase, percent_phrase
 from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import AddedRows, Table, added_texts
@@ -148,8 +148,10 @@ def _supported_names(prepared: PreparedData, train: Ints, pairs: ClassNames) -> 
     """The names that the training rows do not contradict."""
     judged, labels = _judge_names(prepared, train, pairs)
     share = (
-        f"{judged.recall:.0%} of the training rows are nearest to the name of their own class "
-        f"(mean over classes; chance {judged.chance:.0%}, permutation test, p = {judged.p:.3f})"
+        f"{percent_phrase(judged.recall)} of the training rows are nearest to the name of "
+        "their own class "
+        f"(mean over classes; chance {percent_phrase(judged.chance)}, permutation test, p = "
+        f"{judged.p:.3f})"
     )
     if not judged.agree:
         return _reject_names(f"the rows do not agree with the names: {share}")

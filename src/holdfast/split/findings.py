@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Finding, Severity
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CHAIN_SHARE, SMALLEST_CHAIN, CombinedRows, Duplicates
 from holdfast.split.outcome import SplitOutcome
@@ -257,7 +257,8 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             texts,
             (),
             f"{count_phrase(len(copies.cuts), 'chain')} of near-duplicates, with {texts} texts in "
-            f"total, exceeded max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts). Holdfast cut "
+            f"total, exceeded max({SMALLEST_CHAIN}, {percent_phrase(CHAIN_SHARE)} of the "
+            "texts). Holdfast cut "
             f"them into groups around one text each; this separated {links} pairs of "
             f"near-duplicates, of which {_parted_pairs(copies, assignment)} are in different "
             "splits",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from holdfast.core.labels import verdict_title
 from holdfast.core.printable import printable
-from holdfast.core.wording import count_phrase, lower_first, main_clause, seconds_phrase
+from holdfast.core.wording import (
+    count_phrase,
+    lower_first,
+    main_clause,
+    percent_phrase,
+    seconds_phrase,
+)
 from holdfast.terminal.colour import coloured
 from holdfast.terminal.layout import entries, entry, run_lines, width
 from holdfast.terminal.searches import (
@@ -158,7 +164,7 @@ def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     estimates = {name: estimate(metrics[name]) for name in SCORES if name in metrics}
     shown = [
         f"{metric_words(name)} {number(value.value, name)}"
-        + (f" ({value.level:.0%} CI {span})" if (span := interval(value, name)) else "")
+        + (f" ({percent_phrase(value.level)} CI {span})" if (span := interval(value, name)) else "")
         for name, value in estimates.items()
         if value.value is not None
     ]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.wording import percent_phrase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,12 +208,14 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     chance = float(np.bincount(labels).max() / len(labels))
     error = np.sqrt(max(chance * (1 - chance), 1e-9) / len(labels))
     sentence = (
-        f"a linear probe on pixels has an accuracy of {accuracy:.0%} on unchanged images and "
-        f"{mirrored_accuracy:.0%} on flipped ones"
+        f"a linear probe on pixels has an accuracy of {percent_phrase(accuracy)} on "
+        "unchanged images and "
+        f"{percent_phrase(mirrored_accuracy)} on flipped ones"
     )
     if accuracy - chance < SURE * error:
         because = (
-            f"{sentence} (most frequent class {chance:.0%}): this gain is too small for a decision"
+            f"{sentence} (most frequent class {percent_phrase(chance)}): this gain is "
+            "too small for a decision"
         )
         return Mirror(accuracy, mirrored_accuracy, chance, False, because)
     gaps = right.astype(float) - wrong_way

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from holdfast.core.decisions import notify
 from holdfast.core.records import Decision
+from holdfast.core.wording import percent_phrase
 from holdfast.data.cells import read_json_cell
 from holdfast.data.columns.profile import present_values
 from holdfast.data.columns.roles import LABEL
@@ -70,7 +71,7 @@ def infer_label_kind(
     if lists or separator_found:
         because = "its cells are lists"
         if separator_found:
-            share = f"{_share(counts, separator_found):.0%}"
+            share = f"{percent_phrase(_share(counts, separator_found))}"
             because = f"{share} of its cells hold several labels separated by {separator_found!r}"
         because += " (data.label_kind=class treats each cell as one class)"
         notify(Decision("data.label_kind", "several", because))

@@ -28,6 +28,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, ModelError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import percent_phrase
 from holdfast.models.adapters.targets import Targets, find_targets
 from holdfast.models.base import Adapter, AdapterSpec, Network
 from holdfast.models.layers import count_parameters
@@ -100,7 +101,8 @@ def attach(
     network.adapter = Adapter(spec, home, config, frozen_ids, fast_ids, base, commit)
     total, trainable = count_parameters(network)
     counted = (
-        f"{trainable:,} of {total:,} parameters are trained ({trainable / total:.2%}): only new "
+        f"{trainable:,} of {total:,} parameters are trained "
+        f"({percent_phrase(trainable / total, 2)}): only new "
         "ones; the pretrained weights are frozen"
     )
     notify(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import decisions_in, notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.wording import percent_phrase
 from holdfast.models.base import LoadedModel
 from holdfast.models.generators.base import check_generates, pretrained_generator
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
@@ -111,7 +112,7 @@ def limit_by_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
     # Of a text far beyond the limit only the beginning was turned into tokens.
     size = f"{longest}" if longest <= limit else f"more than {limit}"
     because = f"the longest of {len(sampled)} training targets has {size} tokens"
-    because += f"; {share:.1%} of them are longer than this" if share else ""
+    because += f"; {percent_phrase(share, 1)} of them are longer than this" if share else ""
     decision = Decision(TARGET_LENGTH, str(length), because)
     decisions = tuple(decision if d.what == TARGET_LENGTH else d for d in loaded.decisions)
     settings = {"max_target_length": length}

@@ -25,7 +25,7 @@ from holdfast.core.shapes import (
     record,
     text,
 )
-from holdfast.core.wording import interval_phrase
+from holdfast.core.wording import interval_phrase, percent_phrase
 from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import json_text
 
@@ -211,7 +211,7 @@ def _savings_words(curves: Curves) -> str:
     unit = curves.axis if savings["positions"] == 1 else f"{curves.axis}s"
     time = "" if savings["seconds"] is None else f", about {_format_duration(savings['seconds'])}"
     return (
-        f"would have saved {savings['positions']:,g} {unit} ({savings['share']:.0%} of "
+        f"would have saved {savings['positions']:,g} {unit} ({percent_phrase(savings['share'])} of "
         f"the run{time})"
     )
 

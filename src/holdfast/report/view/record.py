@@ -10,6 +10,7 @@ from typing import Any
 from holdfast.core.labels import verdict_title
 from holdfast.core.tasks import pipeline_name
 from holdfast.core.wording import HIDDEN_VALUE
+from holdfast.recipe.plain_names import plain_key
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import Block, RunFiles
@@ -91,7 +92,7 @@ def timeline(run: RunFiles) -> tuple[tuple[str, str, str, str], ...]:
 
 
 def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-    """The resolved recipe: a table for each section, with dotted keys."""
+    """The resolved recipe: a table for each section, with dotted keys, by their plain names."""
     recipe: dict[str, Any] = {**(run.part("settings") or run.recipe)}
     alert = Block(recipe).block("alert")
     if alert.get("command") is not None:
@@ -99,7 +100,15 @@ def settings(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ..
         recipe["alert"] = {**alert, "command": HIDDEN_VALUE}
     top = tuple((k, _value_text(v)) for k, v in recipe.items() if not isinstance(v, Mapping))
     rest = tuple(
-        (key, tuple(_flat(value))) for key, value in Block(recipe).table().items() if value
+        (
+            plain_key(section),
+            tuple(
+                (plain_key(f"{section}.{key}").partition(".")[2], text)
+                for key, text in _flat(value)
+            ),
+        )
+        for section, value in Block(recipe).table().items()
+        if value
     )
     return ((("run", top), *rest)) if top else rest
 

@@ -16,7 +16,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import fit
 from holdfast.metrics.comparison import METRICS, entity_rows
@@ -154,9 +154,11 @@ def find_doubts(facts: ModelFacts) -> tuple[str, ...]:
             "language or domain"
         )
     if facts.unknown is not None and facts.unknown > MANY_UNKNOWN:
-        doubts.append(f"{facts.unknown:.1%} of the tokens are not in its vocabulary")
+        doubts.append(f"{percent_phrase(facts.unknown, 1)} of the tokens are not in its vocabulary")
     if facts.cut is not None and facts.cut > MANY_CUT:
-        doubts.append(f"{facts.cut:.0%} of the rows exceed its limit of {facts.max_length} tokens")
+        doubts.append(
+            f"{percent_phrase(facts.cut)} of the rows exceed its limit of {facts.max_length} tokens"
+        )
     return tuple(doubts)
 
 

@@ -36,6 +36,7 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
+from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
@@ -454,7 +455,8 @@ def join_evaluations(
         evaluations.append(_join_measured([done for _, done in pairs], places, training_plan))
     last_step = min(plan.evaluate_at, key=lambda step: abs(step / plan.steps - share))
     because = (
-        f"the {folds} folds were best at {share:.0%} of training (the median), and the model "
+        f"the {folds} folds were best at {percent_phrase(share)} of training (the median), "
+        "and the model "
         "trained on all rows has no validation rows"
     )
     return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(evaluations), last_step, because)

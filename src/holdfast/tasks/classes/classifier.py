@@ -23,6 +23,7 @@ from holdfast.contract.inference import ClassPredictions, Scorer
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief, class_columns, scores_block
 from holdfast.core.records import Decision, Finding, Floats, Ints, Outputs, Scores, to_json
+from holdfast.core.wording import percent_phrase
 from holdfast.data.table import Table
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.metrics import Metric
@@ -400,7 +401,7 @@ def truncation(examples: EncodedTexts, loaded: LoadedModel, split: str) -> tuple
             min(1.0, share),
             count,
             (),
-            f"{count} {split} texts ({share:.1%}) are longer than "
+            f"{count} {split} texts ({percent_phrase(share, 1)}) are longer than "
             f"{loaded.max_length} tokens; the rest of each is not read",
             "Raise model.max_length if the model allows it, or shorten the texts.",
         ),

@@ -36,7 +36,7 @@ from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_value_phrase
+from holdfast.core.wording import p_value_phrase, percent_phrase
 from holdfast.data.columns.extra import (
     AUTO,
     Column,
@@ -334,7 +334,7 @@ def _giveaway(name: str, right: float, rows: int) -> Finding:
         right,
         rows,
         (),
-        f"column {name!r} predicts {right:.0%} of the rows by itself, out of fold: it "
+        f"column {name!r} predicts {percent_phrase(right)} of the rows by itself, out of fold: it "
         "may be the label by another name, or be filled in after the label",
         "Leave it out if it is not available at prediction time.",
     )

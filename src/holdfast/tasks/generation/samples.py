@@ -12,6 +12,7 @@ from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.discovery import load_entry_point
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.wording import percent_phrase
 from holdfast.data.columns.extra import with_column
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts, find_text_metric
@@ -200,7 +201,7 @@ def _written_at_looks(
     measured_name = watch.metric.name if watch.metric else "copies and repetition"
     because = (
         f"to measure {measured_name} at each of {evaluations} evaluations; up to "
-        f"{watch.new_tokens} tokens a text cost at least {share:.0%} of the "
+        f"{watch.new_tokens} tokens a text cost at least {percent_phrase(share)} of the "
         "training's work (generate.rows, train.evaluations)"
     )
     sample_sizes = f"{sizes['valid']} validation and {sizes['train']} training rows"

@@ -27,6 +27,7 @@ from holdfast.contract.run_folder import model_of
 from holdfast.contract.written_text import Sample, WrittenSamples
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
+from holdfast.core.wording import percent_phrase
 from holdfast.data.load import rename_columns, unlabelled_table
 from holdfast.data.mix import with_sources
 from holdfast.data.options import RowOptions
@@ -173,7 +174,7 @@ def check_examples(
             count / n,
             count,
             (),
-            f"{count} {split} {length_name} ({count / n:.1%}) are longer than "
+            f"{count} {split} {length_name} ({percent_phrase(count / n, 1)}) are longer than "
             f"{limit} tokens; the rest of each is not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )

@@ -25,6 +25,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores
 from holdfast.core.seeds import generator
+from holdfast.core.wording import percent_phrase
 from holdfast.data.table import Table
 from holdfast.data.tags.scheme import are_untyped, entity_types
 from holdfast.data.tags.sentences import load_tagged
@@ -160,7 +161,7 @@ def check_examples(
                 share,
                 len(long),
                 tuple(int(row) for row in long[:LISTED]),
-                f"{len(long)} {split} sentences have {words:,} words ({share:.1%}) "
+                f"{len(long)} {split} sentences have {words:,} words ({percent_phrase(share, 1)}) "
                 f"beyond {loaded.max_length} pieces, which the model does not read; "
                 "in predictions such words get the tag "
                 f"{names[unread_tag(names, examples)]}, and every score counts it",

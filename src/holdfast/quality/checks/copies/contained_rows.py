@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys, to_arrow
 from holdfast.duplicates.words import I64, U64, read_texts
@@ -64,12 +64,14 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
         shares.append(len(contained) * step / len(table))
         sentences.append(
             f"{len(contained)} of the {count_phrase(len(table), 'row')} of {table.source} "
-            f"({shares[-1]:.1%}) {'is' if len(contained) == 1 else 'are'} contained in a longer row"
+            f"({percent_phrase(shares[-1], 1)}) {'is' if len(contained) == 1 else 'are'} "
+            "contained in a longer row"
         )
         examples += [
             CheckExample(
                 int(source.ids[contained.outer[n]]),
-                f"contains {contained.share[n]:.0%} of the {RUN_WORDS}-word runs of the other row",
+                f"contains {percent_phrase(contained.share[n])} of the {RUN_WORDS}-word runs "
+                "of the other row",
                 int(searched_rows.ids[contained.inner[n]]),
                 table.source,
             )
@@ -80,7 +82,7 @@ def contained_rows(copied: TableCopies) -> CheckResult | None:
     row_positions = np.unique(np.concatenate(rows))
     return result(
         source.ids[row_positions][:MAX_ROWS_LISTED],
-        f"{'; '.join(sentences)} of the source: {MIN_RUN_SHARE:.0%} or more of their "
+        f"{'; '.join(sentences)} of the source: {percent_phrase(MIN_RUN_SHARE)} or more of their "
         f"{RUN_WORDS}-word runs",
         "Remove these rows, or the shared parts, from the training rows: otherwise the model is "
         "tested on text that it saw in training.",

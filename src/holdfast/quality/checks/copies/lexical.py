@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.pairs import (
@@ -195,7 +195,7 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
         f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another row in "
-        f"more than one word in eight and at most {loose.share:.0%} of the words "
+        f"more than one word in eight and at most {percent_phrase(loose.share)} of the words "
         f"({count_phrase(len(pairs), 'pair')} of texts){files}",
         "Review the examples: rows from one template are not duplicates. Give real duplicates a "
         "common group (--group) so that no split tests what another was trained on.",

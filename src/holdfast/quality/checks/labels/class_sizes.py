@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import list_phrase, percent_phrase
 from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
@@ -47,7 +47,8 @@ def class_imbalance(rows: TableRows) -> CheckResult | None:
     return result(
         (),
         f"{table.classes[largest]!r} has {counts.max()} of {counts.sum()} rows, {rarest!r} has "
-        f"{smallest}: always predicting {table.classes[largest]!r} has an accuracy of {share:.0%}",
+        f"{smallest}: always predicting {table.classes[largest]!r} has an accuracy of "
+        f"{percent_phrase(share)}",
         "Read macro F1 and the scores per class in addition to the accuracy. If rare classes "
         "matter as much as frequent ones, add --set methods.balance.by=none --set "
         "methods.balance.target=half.",
@@ -177,7 +178,8 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
     points = f"{gain:.1f} points (90 % interval {low:.1f} to {high:.1f})"
     return result(
         (),
-        f"a linear probe has an accuracy of {growth_estimate.accuracy:.1%} with these {n:,} rows; "
+        f"a linear probe has an accuracy of {percent_phrase(growth_estimate.accuracy, 1)} "
+        f"with these {n:,} rows; "
         f"twice as many rows would add about {points}",
         "Label more rows before you try other settings. Fine-tuning gains from them too.",
         score=min(1.0, growth_estimate.gain),

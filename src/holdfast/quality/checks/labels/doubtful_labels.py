@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from holdfast.core.records import Floats, Severity
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
@@ -157,8 +157,9 @@ def _describe_contradicted(
             "rows, so Holdfast states no share of wrong labels"
         )
     return "warn", (
-        f"{because}; an estimated {precision:.0%} of these labels are wrong, and "
-        f"{lapse.rate:.1%} of all labels (90 % interval {lapse.low:.1%}–{lapse.high:.1%})"
+        f"{because}; an estimated {percent_phrase(precision)} of these labels are wrong, and "
+        f"{percent_phrase(lapse.rate, 1)} of all labels (90 % interval "
+        f"{percent_phrase(lapse.low, 1)}–{percent_phrase(lapse.high, 1)})"
     )
 
 
@@ -230,8 +231,9 @@ def _describe_pairs(
     """How often each class of the first pairs is predicted as the other, and how many pairs are
     not shown."""
     shown = "; ".join(
-        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are predicted as {classes[b]!r} and "
-        f"{confusion_rates[b, a]:.0%} vice versa"
+        f"{percent_phrase(confusion_rates[a, b])} of {classes[a]!r} are predicted as "
+        f"{classes[b]!r} and "
+        f"{percent_phrase(confusion_rates[b, a])} vice versa"
         for a, b in pairs[:PAIRS_SHOWN]
     )
     if len(pairs) <= PAIRS_SHOWN:

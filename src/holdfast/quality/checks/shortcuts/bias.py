@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.fold_predictions import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, contains_any, neutralize, swap_terms
@@ -187,9 +187,10 @@ def _rate_differences(
         low, high = wilson(one.hits, one.size)
         limits = rate_gap(one.hits, one.size, one.other_hits, one.other_size)
         sentences.append(
-            f"{one.name}: {one.hits / one.size:.0%} of {count_phrase(one.size, 'row')} are "
-            f"{classes[one.label]!r} (95 % CI {low:.0%} to {high:.0%}), "
-            f"{one.other_hits / one.other_size:.0%} of the other rows, a gap of "
+            f"{one.name}: {percent_phrase(one.hits / one.size)} of "
+            f"{count_phrase(one.size, 'row')} are "
+            f"{classes[one.label]!r} (95 % CI {percent_phrase(low)} to {percent_phrase(high)}), "
+            f"{percent_phrase(one.other_hits / one.other_size)} of the other rows, a gap of "
             f"{_points_with_limits(one.gap, *limits)}{unexplained.get((one.name, one.label), '')}"
         )
         of_class = np.flatnonzero(one.rows & (labels == one.label))

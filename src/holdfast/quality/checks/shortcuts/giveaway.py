@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from holdfast.core.records import Ints, Severity
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import list_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.views import TableRows
@@ -78,7 +78,10 @@ def _class_name_leak(
             has[~in_class].mean() if (~in_class).any() else 0.0,
         )
         if share >= _MIN_IN_CLASS and elsewhere_share <= _MAX_ELSEWHERE:
-            because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with the class name"
+            because = (
+                f"{percent_phrase(share)} of the texts of class {name!r} {place[:-1]} "
+                "with the class name"
+            )
             return _leak_result(float(share), int(has[in_class].sum()), because)
     return None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import DROPPED_TERMS, list_option, list_phrase
+from holdfast.core.wording import DROPPED_TERMS, list_option, list_phrase, percent_phrase
 from holdfast.models.probes.probe import Probe, fit_probe
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.clean.terms import Terms, drop_terms
@@ -121,7 +121,10 @@ def _is_dropped(texts: Sequence[str], one: CueCandidate) -> bool:
 
 def _shown(one: CueCandidate, classes: tuple[str, ...]) -> str:
     if one.cue.cue_type == "even":
-        return f"{one.cue} in {one.share:.0%} of class {classes[one.label]!r}, unlike other classes"
+        return (
+            f"{one.cue} in {percent_phrase(one.share)} of class {classes[one.label]!r}, "
+            "unlike other classes"
+        )
     return (
         f"{one.cue} in {one.count} of {one.count / one.share:.0f} texts of class "
         f"{classes[one.label]!r} and in {len(one.rows) - one.count} others"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import count_phrase, list_phrase
+from holdfast.core.wording import count_phrase, list_phrase, percent_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.image_facts import CORNERS, SCALARS, Traces
 from holdfast.quality.views import Images, ImageSample
@@ -135,7 +135,7 @@ def _cue_result(view: Images, cues: list[_Cue], *, in_pixels: bool) -> CheckResu
     share = len(rows) / len(view.paths)
     sentences = [
         f"{cue.fact} {cue.value!r} in {count_phrase(len(cue.rows), 'image')} of class "
-        f"{classes[cue.label]!r} ({cue.share:.0%})"
+        f"{classes[cue.label]!r} ({percent_phrase(cue.share)})"
         for cue in cues
     ]
     shown = list_phrase(sentences, _SHOWN)

@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.opposite_pairs import opposite_pairs_of
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, has_texts, result
@@ -55,7 +55,7 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         shares.append(rows / len(other_groups))
         sentences.append(
             f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of "
-            f"{table.source} ({shares[-1]:.1%})"
+            f"{table.source} ({percent_phrase(shares[-1], 1)})"
         )
         examples += _group_examples(copied, table, shared)
     if not sentences:
@@ -238,8 +238,10 @@ def opposite_labels(rows: TableRows) -> CheckResult | None:
     ids = rows.ids
     return result(
         ids[np.sort(np.concatenate([pairs.first, pairs.second]))][:MAX_ROWS_LISTED],
-        f"{share:.0%} of {count_phrase(pairs.neighbours, 'pair')} of nearest neighbours by words "
-        f"have different labels, compared with {pairs.expected:.0%} of random pairs: rows seem to "
+        f"{percent_phrase(share)} of {count_phrase(pairs.neighbours, 'pair')} of nearest "
+        "neighbours by words "
+        f"have different labels, compared with {percent_phrase(pairs.expected)} of random "
+        "pairs: rows seem to "
         "come in pairs on one subject, such as a text and its rewritten form. A model trained on "
         "one row of a pair tends to predict that row's label for the other one",
         "The default split (data.split.by=rows) keeps the rows of a detected pair together. If a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.duplicates.duplicates import nearest_protected
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckExample, CheckResult, check, result
@@ -54,7 +54,8 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         cost = f"; they would inflate an accuracy measured on that file by {price}" if price else ""
         sentences.append(
             f"{len(copied_rows)} of the {count_phrase(len(table), 'row')} of {table.source} "
-            f"({shares[-1]:.1%}) are in the source, {int(same[copied_rows].sum())} of them "
+            f"({percent_phrase(shares[-1], 1)}) are in the source, "
+            f"{int(same[copied_rows].sum())} of them "
             f"character for character{labels}{cost}"
         )
         # The clearest examples are the most similar pairs, and of these the longest.
@@ -134,7 +135,8 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
             copied_rows.append(hit)
             shares.append(len(hit) / len(rows))
             sentences.append(
-                f"{len(hit)} of the {count_phrase(len(rows), f'{split} row')} ({shares[-1]:.1%})"
+                f"{len(hit)} of the {count_phrase(len(rows), f'{split} row')} "
+                f"({percent_phrase(shares[-1], 1)})"
             )
     if not copied_rows:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.wording import percent_phrase
 from holdfast.data.table import Table
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import MAX_ROWS_LISTED
@@ -121,7 +122,9 @@ def _compare(
     ]
     if proportions_p_value(counts[0], counts[1]) <= alpha:
         shares = np.abs(counts[0] / len(rows_here) - counts[1] / len(rows_there)).sum() / 2
-        sentences.append(f"topics: {shares:.0%} of the rows would have to change topic to match")
+        sentences.append(
+            f"topics: {percent_phrase(shares)} of the rows would have to change topic to match"
+        )
     if two_sample.area.low <= 0.5 and not sentences:
         return None
     terms = discriminating_words(
@@ -158,7 +161,9 @@ def _label_counts(
 def _largest_differences(names: list[str], one: Ints, other: Ints) -> str:
     a, b = one / one.sum(), other / other.sum()
     order = np.argsort(-np.abs(a - b), kind="stable")[:2]
-    return ", ".join(f"{names[at]!r} {b[at]:.0%} instead of {a[at]:.0%}" for at in order)
+    return ", ".join(
+        f"{names[at]!r} {percent_phrase(b[at])} instead of {percent_phrase(a[at])}" for at in order
+    )
 
 
 def _sentence(one: _Shift) -> str:
@@ -169,7 +174,8 @@ def _sentence(one: _Shift) -> str:
         parts.append(
             "words: "
             + ", ".join(
-                f"{term.word!r} in {term.other:.0%} instead of {term.one:.0%} of the rows"
+                f"{term.word!r} in {percent_phrase(term.other)} instead of "
+                f"{percent_phrase(term.one)} of the rows"
                 for term in one.terms[:_SHOWN]
             )
         )
@@ -222,7 +228,8 @@ def time_order(copied: TableCopies) -> CheckResult | None:
     source = copied.all_rows.tables[name].source
     return result(
         copied.rows.ids[newer][:MAX_ROWS_LISTED],
-        f"according to {column!r}, {share:.0%} of the rows of {source} ({_span(there)}) are older "
+        f"according to {column!r}, {percent_phrase(share)} of the rows of {source} "
+        f"({_span(there)}) are older "
         f"than the newest row of the source ({_span(here)}). A score on them measures the model on "
         "a period that it was trained on, not on later data",
         "If the model will be used on later rows, test it on rows that are newer than all rows of "

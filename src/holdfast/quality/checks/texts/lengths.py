@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pyarrow.compute as pc
 
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.single import text_finding
 from holdfast.quality.views import TableRows, Tokenized
@@ -75,8 +75,10 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
-        f"{count_phrase(len(over), 'text is', 'texts are')} longer ({share:.1%} of the rows) than "
-        f"the {view.limit} tokens that {view.model} reads: {cut:.1%} of all tokens are truncated, "
+        f"{count_phrase(len(over), 'text is', 'texts are')} longer "
+        f"({percent_phrase(share, 1)} of the rows) than "
+        f"the {view.limit} tokens that {view.model} reads: {percent_phrase(cut, 1)} of all "
+        "tokens are truncated, "
         f"in the longest text {view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
         "If the end of the texts matters, raise model.max_length, use a model with a longer "
         "context, or shorten the texts.",
@@ -145,7 +147,7 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
             f"(usually {_TOKENS_PER_WORD[0]} to {_TOKENS_PER_WORD[1]})"
         )
     if unknown >= _MIN_UNKNOWN:
-        sentences.append(f"{unknown:.1%} of the tokens are unknown to {view.model}")
+        sentences.append(f"{percent_phrase(unknown, 1)} of the tokens are unknown to {view.model}")
     shortfall = max(0.0, 1 - characters_per_token / _MIN_CHARACTERS_PER_TOKEN) if small else 0.0
     return result(
         ids[worst],

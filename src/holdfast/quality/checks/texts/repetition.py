@@ -8,7 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from holdfast.core.wording import DROPPED_TERMS, count_phrase, list_option, list_phrase
+from holdfast.core.wording import (
+    DROPPED_TERMS,
+    count_phrase,
+    list_option,
+    list_phrase,
+    percent_phrase,
+)
 from holdfast.quality.check import CheckExample, CheckResult, check, has_texts, result
 from holdfast.quality.clean.rows import shared_lines
 from holdfast.quality.single import MAX_TEXT_EXAMPLES, excerpt_around, sampled_texts, text_finding
@@ -90,7 +96,10 @@ def _repeated_runs(words: list[str]) -> str | None:
         known_runs.add(run)
     if covered < _MAX_RUN_SHARE * len(words):
         return None
-    return f"{covered / len(words):.0%} of its words are in repeated {_RUN_WORDS}-word runs"
+    return (
+        f"{percent_phrase(covered / len(words))} of its words are in repeated "
+        f"{_RUN_WORDS}-word runs"
+    )
 
 
 @check(
