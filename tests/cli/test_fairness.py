@@ -27,5 +27,5 @@ def test_what_a_mitigation_costs_is_told_in_percent_and_points() -> None:
     lines = fairness_lines({"fairness": NOTHING, "against": [trade], "openings": 0})
     assert lines[-1] == (
         "- country, accuracy: gap 0.250 → 0.100, accuracy 90.0 → 84.0 %; changing predictions at "
-        "random to the same gap would give 86.0 %: no better (-2.0 points, 95 % CI -3.5 to -0.5)"
+        "random to the same gap would give 86.0 %: no better (−2.0 points, 95 % CI −3.5 to −0.5)"
     )

@@ -205,7 +205,7 @@ def test_the_embedded_model_is_never_too_dear() -> None:
     )
     options = [embedded, frozen, dear]
     reasons = [base_model._reason(one, frozen, 0.05, 60.0, options) for one in options]
-    assert reasons[0] == "expected score after training -3.0 points relative to the chosen model"
+    assert reasons[0] == "expected score after training −3.0 points relative to the chosen model"
     assert reasons[2] == "more than the budget of 1 min 00 s (model.budget)"
 
 

@@ -59,7 +59,7 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
     assert found.sentence == "The update is rejected: worse on class a."
     decided, feedback, parts = found.tables
     assert decided.lines == (
-        ("old validation rows", "60", "80.0\u00a0%", "90.0\u00a0%", "-1.0 (-3.0 to +1.0)"),
+        ("old validation rows", "60", "80.0\u00a0%", "90.0\u00a0%", "−1.0 (−3.0 to +1.0)"),
         ("new rows", "60", "80.0\u00a0%", "90.0\u00a0%", "+10.0 (+8.0 to +12.0)"),
     )
     assert ("Not used: duplicates of test rows", "4") in feedback.lines
@@ -84,7 +84,7 @@ def test_what_was_left_out_in_words() -> None:
 
 def test_the_two_scores_in_words() -> None:
     assert score_change_text(TEST) == (
-        "accuracy 80.0 %, served model 85.0 % (difference -5.0 (-10.0 to +1.0) points, "
+        "accuracy 80.0 %, served model 85.0 % (difference −5.0 (−10.0 to +1.0) points, "
         "scored after the decision)"
     )
     bare = {**TEST, "difference": {"value": None, "why": "no"}}

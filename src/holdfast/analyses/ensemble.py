@@ -23,6 +23,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, mean_loss, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.wording import signed
 from holdfast.data.table import Table
 from holdfast.models.soup import MAX_DISTANCE, greedy_soup
 from holdfast.runs.finished_run import shared_rows
@@ -189,7 +190,8 @@ def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str)
         words = "is higher than"
     return (
         f"on {verdict.n} validation rows of all runs the {metric} of {first}, out of fold, {words} "
-        f"that of {second} (by {verdict.value:+.4g}, {verdict.low:+.4g} to {verdict.high:+.4g})"
+        f"that of {second} (by {signed(verdict.value, '+.4g')}, "
+        f"{signed(verdict.low, '+.4g')} to {signed(verdict.high, '+.4g')})"
     )
 
 

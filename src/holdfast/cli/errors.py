@@ -10,7 +10,13 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase, p_value_phrase, percent_phrase, prompt_phrase
+from holdfast.core.wording import (
+    count_phrase,
+    p_value_phrase,
+    percent_phrase,
+    prompt_phrase,
+    signed,
+)
 from holdfast.terminal.layout import shorten, wrap
 
 if TYPE_CHECKING:
@@ -240,12 +246,16 @@ def _change_text(one: Mapping[str, Any], rate: bool, moved: bool) -> str:
     times, unit = (100, " %") if rate else (1, "")
     gap = one["difference"]
     low, high = gap["low"], gap["high"]
-    ends = "" if low is None else f", 95 % CI {times * low:+.2g} to {times * high:+.2g}"
+    ends = (
+        ""
+        if low is None
+        else f", 95 % CI {signed(times * low, '+.2g')} to {signed(times * high, '+.2g')}"
+    )
     word = "error rate" if rate else "mean loss"
     verb = "change by more than usual" if moved else "change"
     return (
         f"{one['n']} rows, {word} {times * one['before']:.3g} → {times * one['after']:.3g}{unit} "
-        f"(difference {times * gap['value']:+.2g}{ends}); "
+        f"(difference {signed(times * gap['value'], '+.2g')}{ends}); "
         f"{100 * one['flipped']['value']:.1f} % of predictions {verb}"
     )
 
@@ -267,8 +277,10 @@ def worth_lines(block: Mapping[str, Any]) -> list[str]:
         gap = one["difference"]
         if gap["value"] is not None and gap["low"] is not None:
             lines.append(
-                f"  Base model, {way}: loss difference {gap['value']:+.3f} nats per token "
-                f"(95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), {one['n']} rows."
+                f"  Base model, {way}: loss difference {signed(gap['value'], '+.3f')} nats "
+                "per token "
+                f"(95 % CI {signed(gap['low'], '+.3f')} to {signed(gap['high'], '+.3f')}), "
+                f"{one['n']} rows."
             )
     for name, one in block["win_rate"].items():
         way = prompt_phrase(name, block["start"].get(name, {}))

@@ -9,6 +9,7 @@ import typer
 from holdfast.cli.options import Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.wording import signed
 from holdfast.terminal.layout import format_interval, width, wrap
 
 GENERATION_METRICS = (
@@ -97,10 +98,14 @@ def _start_lines(block: dict[str, Any]) -> list[str]:
     if start is None:
         return []
     gap = start["loss_difference"]
-    limits = "" if gap["low"] is None else f" (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f})"
+    limits = (
+        ""
+        if gap["low"] is None
+        else f" (95 % CI {signed(gap['low'], '+.3f')} to {signed(gap['high'], '+.3f')})"
+    )
     sentence = (
         f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
-        f"{gap['value']:+.3f}{limits}. Below 0, the fine-tuned model has the lower loss."
+        f"{signed(gap['value'], '+.3f')}{limits}. Below 0, the fine-tuned model has the lower loss."
     )
     return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
 
@@ -111,7 +116,7 @@ def _task_start(block: dict[str, Any]) -> list[str]:
     if start is None:
         return []
     gap = start["difference"]
-    values = (f"{100 * gap[key]:+.1f}" for key in ("value", "low", "high"))
+    values = (signed(100 * gap[key]) for key in ("value", "low", "high"))
     sentence = "Fine-tuned minus base model, same items: {} points (95 % CI {} to {}): {}.".format(
         *values, start["verdict"]
     )

@@ -10,7 +10,7 @@ import typer
 
 from holdfast.cli.options import JsonOutput
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, signed
 
 
 def command(
@@ -113,8 +113,8 @@ def _trade_off_lines(pairs: list[TradeJson]) -> list[str]:
             f"- {one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
             f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; changing "
             f"predictions at random to the same gap would give {100 * one['line']:.1f} %: "
-            f"{one['verdict']} ({100 * gain['value']:+.1f} points, 95 % CI "
-            f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+            f"{one['verdict']} ({signed(100 * gain['value'])} points, 95 % CI "
+            f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])})"
         )
     return lines
 

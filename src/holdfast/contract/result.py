@@ -23,6 +23,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.machine import processor_name
 from holdfast.core.records import TOKEN, Estimate, Floats, Outputs, Scores, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.wording import signed
 from holdfast.monitor import limits
 from holdfast.monitor.evidence import general_loss_rows
 from holdfast.split.split_table import text_keys
@@ -295,7 +296,7 @@ def rise_block(before: Floats, after: Floats, seed: int, rows_name: str) -> dict
     because = (
         f"{SAID[verdict]}: on {len(after)} {rows_name} the loss went from "
         f"{start.value:.3f} to {now.value:.3f} (95 % CI of the difference "
-        f"{rise.low:+.3f} to {rise.high:+.3f})."
+        f"{signed(rise.low, '+.3f')} to {signed(rise.high, '+.3f')})."
     )
     return {**block, "forgot": verdict == "forgot", "verdict": verdict, "because": because}
 

@@ -9,6 +9,7 @@ from typing import Any
 from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.controller import Controller
 from holdfast.core.records import Estimate, Snapshot
+from holdfast.core.wording import signed
 
 # Of a metric: its factor, its unit, and the smallest amount that is named.
 UNITS = {"accuracy": (100.0, " points of accuracy", 0.01), "loss": (1.0, " nats", 1e-4)}
@@ -83,7 +84,8 @@ def optimism_sentence(expected: Optimism, observed: Estimate) -> str:
     if observed.value is None:
         return f"{sentence_start}."
     interval = (
-        f" (95 % CI of the difference {scale * observed.low:+.2g} to {scale * observed.high:+.2g})"
+        f" (95 % CI of the difference {signed(scale * observed.low, '+.2g')} to "
+        f"{signed(scale * observed.high, '+.2g')})"
         if observed.low is not None and observed.high is not None
         else ""
     )

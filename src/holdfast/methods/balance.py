@@ -41,7 +41,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
-from holdfast.core.wording import percent_phrase
+from holdfast.core.wording import percent_phrase, signed
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     low, high = (float(one) for one in np.quantile(gains, [LEVEL, 1 - LEVEL]))
     gain = float(f1_by_strength[best] - f1_by_strength[usual])
     gain_words = (
-        f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+        f"{signed(100 * gain)} ({signed(100 * low)} to {signed(100 * high)}) points of "
+        f"macro-F1 {where}"
     )
     move_words = f"{percent_phrase(STRENGTHS[best])} of the way to equal class rates"
     if low <= 0:

@@ -39,7 +39,7 @@ from holdfast.core.machine import process_count
 from holdfast.core.packaged_models import EMBEDDED
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
-from holdfast.core.wording import percent_phrase, seconds_phrase
+from holdfast.core.wording import percent_phrase, seconds_phrase, signed
 from holdfast.metrics.comparison import METRICS
 from holdfast.models.layers import BACKBONE, count_parameters
 from holdfast.models.loading.card import card_here
@@ -362,14 +362,14 @@ class Advantage:
     def phrase(self, prior: Prior, score: str) -> str:
         """It as a sentence's part; ``score`` is what the probes were compared by."""
         return (
-            f"expected advantage over embedded's linear probe {100 * self.mean:+.1f} points "
+            f"expected advantage over embedded's linear probe {signed(100 * self.mean)} points "
             f"({self.interval}, by the {score} on these rows; {prior.source})"
         )
 
     @property
     def interval(self) -> str:
         low, high = (100 * (self.mean + side * Z * self.deviation) for side in (-1, 1))
-        return f"95 % credible interval {low:+.1f} to {high:+.1f}"
+        return f"95 % credible interval {signed(low)} to {signed(high)}"
 
 
 def tuning_gain(rows: int, is_embedded: bool) -> float:
@@ -386,7 +386,7 @@ def measured_gain(gains: Floats, rows: int) -> Advantage:
 
 
 def _gain_phrase(measured: Advantage) -> str:
-    gain = f"{100 * measured.mean:+.1f} points ({measured.interval})"
+    gain = f"{signed(100 * measured.mean)} points ({measured.interval})"
     return (
         f"expected gain of fine-tuning over its linear probe {gain}, from out-of-fold predictions "
         "and other data sets"
@@ -433,7 +433,7 @@ def _reason(
     more = 100 * (option.expected - taken.expected)
     if more > 0:
         return f"at most {100 * CLOSE:g} points better after training, and slower"
-    return f"expected score after training {more:+.1f} points relative to the chosen model"
+    return f"expected score after training {signed(more)} points relative to the chosen model"
 
 
 def _candidate(

@@ -14,6 +14,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
+from holdfast.core.wording import signed
 from holdfast.data.table import added_texts
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
@@ -256,8 +257,9 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     gain = float(correct[:, best].mean() - correct[:, 0].mean())
     summary = (
         f"with them, the out-of-fold loss of a linear probe on {len(fold):,} labelled rows falls "
-        f"by {fall.value:.3f} (95 % CI {fall.low:+.3f} to {fall.high:+.3f}), and its accuracy "
-        f"changes by {100 * gain:+.1f} points"
+        f"by {fall.value:.3f} (95 % CI {signed(fall.low, '+.3f')} to "
+        f"{signed(fall.high, '+.3f')}), and its accuracy "
+        f"changes by {signed(100 * gain)} points"
     )
     return Gain(bool(fall.low > 0 and gain >= 0), summary)
 

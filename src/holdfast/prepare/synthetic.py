@@ -22,6 +22,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
+from holdfast.core.wording import signed
 from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import AddedRows, Table, added_texts
@@ -96,7 +97,8 @@ def with_synthetic(
     )
     because = (
         f"{sifted.counts}; the linear probe's log loss on {gain.n} validation rows falls by "
-        f"{gain.value:+.4f} (95 % CI {gain.low:+.4f} to {gain.high:+.4f})"
+        f"{signed(gain.value, '+.4f')} (95 % CI {signed(gain.low, '+.4f')} to "
+        f"{signed(gain.high, '+.4f')})"
     )
     if not gain.low > 0:
         because = f"{because}, whose 95 % CI does not exclude 0"

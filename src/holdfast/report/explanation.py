@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from markupsafe import Markup, escape
 
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, signed
 from holdfast.report.document import Document, Items, Passage
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
@@ -185,7 +185,7 @@ def faithfulness_line(reason: ReasonJson) -> str:
     line = f"faithfulness {first['naopc']:.2f} of 1, random order {first['naopc_random']:.2f}"
     line += f" (p{NBSP}={NBSP}{first['p']:.2g})"
     if reason["agreement"] is not None:
-        line += f"; rank correlation of the two methods {reason['agreement']:+.2f}"
+        line += f"; rank correlation of the two methods {signed(reason['agreement'], '+.2f')}"
     return line
 
 
@@ -214,8 +214,9 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
             )
             if gap["low"] is not None:
                 line += (
-                    f" (difference {gap['value']:+.2f}, 95 % CI {gap['low']:+.2f} to "
-                    f"{gap['high']:+.2f})"
+                    f" (difference {signed(gap['value'], '+.2f')}, 95 % CI "
+                    f"{signed(gap['low'], '+.2f')} to "
+                    f"{signed(gap['high'], '+.2f')})"
                 )
             line += f", p = {one['p']:.2g} for all rows together (permutation test)"
         if one["rows_to_settle"]:
@@ -224,7 +225,7 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
     if document["agreement"] is not None:
         lines.append(
             "Median rank correlation of the two methods' word rankings: "
-            f"{document['agreement']:+.2f}."
+            f"{signed(document['agreement'], '+.2f')}."
         )
     alarms = document["false_alarms"]
     lines.append(
@@ -303,7 +304,8 @@ def _reason_view(
         levels = [strength(value, top) for value in values]
     shaded = _marked_grid(row, levels, picture) if "grid" in row else _marked_text(row, levels)
     details = [
-        f"{reason['measure']} {reason['score']:+.2f}; with all words removed {reason['empty']:+.2f}"
+        f"{reason['measure']} {signed(reason['score'], '+.2f')}; with all words removed "
+        f"{signed(reason['empty'], '+.2f')}"
     ]
     for method, one in reason["maps"].items():
         if one["naopc"] is not None:
@@ -328,7 +330,7 @@ def marked_words(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str,
     return [
         (
             row["units"][place],
-            f"{values[place]:+.2f}",
+            f"{signed(values[place], '+.2f')}",
             "" if without is None else f"{100 * without[place]:.0f} %",
         )
         for place in rank_marked(values, sign)

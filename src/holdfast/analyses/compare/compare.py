@@ -31,6 +31,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints, to_json
+from holdfast.core.wording import signed
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -115,7 +116,7 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
     unit, factor = (" points", 100.0) if share else ("", 1.0)
     gap = block["difference"]
     size = f"{abs(gap['value']) * factor:.3g}{unit}"
-    limits = f"{gap['low'] * factor:+.3g} to {gap['high'] * factor:+.3g}"
+    limits = f"{signed(gap['low'] * factor, '+.3g')} to {signed(gap['high'] * factor, '+.3g')}"
     margin = f"{block['margin'] * factor:.3g}{unit}"
     margin = margin.removesuffix("s") if margin == "1 points" else margin
     if verdict.verdict in ("better", "worse"):

@@ -28,7 +28,7 @@ from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, signed
 from holdfast.data.table import AddedRows, Table
 from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
@@ -273,7 +273,7 @@ def _because(block: Mapping[str, Any]) -> str:
     gain = block["alone"].get("difference")
     if gain is None or gain["value"] is None:
         return f"{sentence}."
-    gain_words = f"{100 * gain['value']:+.1f} points{_span(gain, '+')}"
+    gain_words = f"{signed(100 * gain['value'])} points{_span(gain, '+')}"
     return f"{sentence}; compared with the same model without a teacher: {gain_words}."
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import DROPPED_TERMS, list_option
+from holdfast.core.wording import DROPPED_TERMS, list_option, signed
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import count, number, p_value, plural
 from holdfast.report.run_files import RunFiles
@@ -87,7 +87,7 @@ def _alarms(block: Mapping[str, Any]) -> str:
 
 
 def _odds(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+    return "–" if value is None else signed(value, "+.2f")
 
 
 def _verdict(one: Mapping[str, Any]) -> str:

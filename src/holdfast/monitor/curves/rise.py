@@ -7,7 +7,7 @@ from dataclasses import replace
 from holdfast.core.curves import PERCENT_ABOVE
 from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
-from holdfast.core.wording import percent_phrase
+from holdfast.core.wording import percent_phrase, signed
 from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (
@@ -87,7 +87,7 @@ def risen(facts: CurveFacts) -> Verdict | None:
         moved = (
             f"fell by {percent_phrase(-change)}"
             if change < -0.01
-            else f"hardly changed ({100 * change:+.0f} %)"
+            else f"hardly changed ({signed(100 * change, '+.0f')} %)"
         )
         meanwhile = f"{train_name(facts)} {moved}"
     label, words, worse = _harm(facts)
@@ -130,7 +130,7 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     if answers < 0:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so both the predictions and "
         return "overfit", f"{fell}their probabilities got worse{known}", "both"
-    holds = f"{_metric(facts)} held ({answers:+.1f} points), so only the probabilities got worse"
+    holds = f"{_metric(facts)} held ({signed(answers)} points), so only the probabilities got worse"
     words = f"{holds}{known}"
     # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.
     if gap is not None and gap.wide:

@@ -5,6 +5,7 @@ before the training rows were learned.
 from __future__ import annotations
 
 from holdfast.core.records import Evidence
+from holdfast.core.wording import signed
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.memory import as_good_as_now
 from holdfast.monitor.detectors.rates import left_over, nothing_learned, rate_low
@@ -194,8 +195,9 @@ def _slow(history: History) -> Symptom | None:
     if slow is None or not short or history.above_best.low > 0:
         return None
     because = (
-        f"{history.loss_name} changed by {gained.value:+.3f} over all steps and the training loss "
-        f"by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
+        f"{history.loss_name} changed by {signed(gained.value, '+.3f')} over all steps and "
+        "the training loss "
+        f"by {signed(history.probe_means[-1] - history.probe_means[0], '+.3f')}"
     )
     return _underfit(
         history,

@@ -18,6 +18,7 @@ from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
+from holdfast.core.wording import signed
 from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.processor import use_onednn
 from holdfast.models.network_copy import copy_network, detach_trainable
@@ -286,13 +287,13 @@ def _comparison_decision(
 
 
 def _signed_points(gap: Difference) -> str:
-    return f"{100 * gap.value:+.1f} points"
+    return f"{signed(100 * gap.value)} points"
 
 
 def _interval_words(gap: Difference) -> str:
     if not np.isfinite(gap.low):
         return "too few classes for an interval"
-    return f"95 % CI over classes {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    return f"95 % CI over classes {signed(100 * gap.low)} to {signed(100 * gap.high)}"
 
 
 def _select(

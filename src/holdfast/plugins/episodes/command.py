@@ -21,6 +21,7 @@ from holdfast.cli.options import (
 )
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.run_shapes import RESULT_SHAPE
+from holdfast.core.wording import signed
 from holdfast.terminal.layout import entries, wrap
 
 DOCUMENT = RESULT_SHAPE
@@ -96,7 +97,7 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
 
 def _points_with_interval(gap: Mapping[str, Any]) -> str:
     """``+0.4 points (−1.2 to +2.0)``; without limits where no interval can be computed."""
-    words, low, high = f"{100 * gap['value']:+.1f} points", gap.get("low"), gap.get("high")
+    words, low, high = f"{signed(100 * gap['value'])} points", gap.get("low"), gap.get("high")
     if low is None or high is None:
         return words
-    return f"{words} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{words} ({signed(100 * low)} to {signed(100 * high)})"

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import required_rows
 from holdfast.core.records import to_json
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, signed
 from holdfast.plugins.live.arms import MISMATCH_LIMIT, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
@@ -139,7 +139,8 @@ def _arms_sentence(evidence: Arms) -> str:
     value, low, high = evidence.difference
     means = (
         f"mean per user {evidence.means[1]:.4g} with the challenger, {evidence.means[0]:.4g} with "
-        f"the shown model; difference {value:+.3g} (95 % CI {low:+.3g} to {high:+.3g}) "
+        f"the shown model; difference {signed(value, '+.3g')} (95 % CI {signed(low, '+.3g')} "
+        f"to {signed(high, '+.3g')}) "
         f"over {count_phrase(evidence.sums.rows, 'user')}"
     )
     if evidence.decided == "equivalent":

@@ -3,6 +3,7 @@ baselines on new tasks. Also the headline of such a run."""
 
 from __future__ import annotations
 
+from holdfast.core.wording import signed
 from holdfast.report.answer.score import Use
 from holdfast.report.document import Cell, Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import count, interval
@@ -101,9 +102,9 @@ def _score(name: str, block: Block) -> tuple[str, Cell]:
 
 def _trial_line(one: Block, kept_method: str) -> tuple[str, str, str]:
     value, low, high = map(one.block("difference").get, ("value", "low", "high"))
-    words = "–" if value is None else f"{100 * value:+.1f} points"
+    words = "–" if value is None else f"{signed(100 * value)} points"
     if low is not None and high is not None:
-        words += f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        words += f" ({signed(100 * low)} to {signed(100 * high)})"
     name = str(one.get("method"))
     mark = " (kept)" if name == kept_method else ""
     return f"{METHOD_NAMES.get(name, name)}{mark}", _percent(float(one["accuracy"])), words
@@ -151,5 +152,5 @@ def meta_answer(meta: Block) -> tuple[str, str, Use]:
         return headline, f"Worth using: better than {words}{by}.", "yes"
     if high is not None and high < 0:
         return headline, f"Do not use it: {words} is better{by}.", "no"
-    open_gap = "" if gap is None else f" (difference {100 * gap:+.1f} points)"
+    open_gap = "" if gap is None else f" (difference {signed(100 * gap)} points)"
     return headline, f"Inconclusive: no difference from {words} is shown{open_gap}.", "unsettled"

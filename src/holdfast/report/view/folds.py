@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from holdfast.core.labels import verdict_title
 from holdfast.core.records import Estimate
+from holdfast.core.wording import signed
 from holdfast.report.answer.score import GUESSES
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.document import Details, Document, DocumentTable, Figure, Passage
@@ -54,8 +55,8 @@ def curve_sentence(curve: Mapping[str, Any]) -> str:
     if gain.value is None or gain.low is None or gain.high is None:
         return f"{text} The gain of twice the rows is unknown: there are too few rows."
     is_share, twice = name == "accuracy", count(curve["next"])
-    ends = (f"{100 * end:+.1f}" if is_share else f"{end:+.3f}" for end in (gain.low, gain.high))
-    value = f"{100 * gain.value:+.1f} points" if is_share else f"{gain.value:+.3f}"
+    ends = (signed(100 * end) if is_share else signed(end, "+.3f") for end in (gain.low, gain.high))
+    value = f"{signed(100 * gain.value)} points" if is_share else signed(gain.value, "+.3f")
     figure = f"{value} (95 % CI {' to '.join(ends)})"
     if one["told"]:
         return f"{text} Expected gain with twice the rows ({twice}): {figure}."

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from holdfast.core.wording import GATE_OUTCOMES
+from holdfast.core.wording import GATE_OUTCOMES, signed
 from holdfast.report.answer.score import Use
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import count, estimate, metric_name, number
@@ -150,7 +150,7 @@ def _points(gap: Block) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f}"
+    return "–" if value is None else signed(100 * value)
 
 
 REJECTED, ACCEPTED = "kept_aside", "taken"

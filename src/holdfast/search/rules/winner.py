@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import count_phrase, p_value_phrase
+from holdfast.core.wording import count_phrase, p_value_phrase, signed
 from holdfast.search.rules.shrinkage import Shrunken, probability_scores, shrink_gains
 from holdfast.stats.intervals import design_effect, wilson
 from holdfast.stats.paired_tests import by_groups, paired_t
@@ -161,11 +161,11 @@ class _Evidence:
         gains = self.gains
         because = (
             f"its mean probability of the correct label differs from {self.default} by "
-            f"{100 * gains.measured[selected]:+.1f} points ({self.test_text(selected)}); "
-            f"{100 * gains.mean[selected]:+.1f} points are expected on unseen rows"
+            f"{signed(100 * gains.measured[selected])} points ({self.test_text(selected)}); "
+            f"{signed(100 * gains.mean[selected])} points are expected on unseen rows"
         )
         if correct_gain is not None:
-            because += f"; validation accuracy {100 * correct_gain:+.1f} points"
+            because += f"; validation accuracy {signed(100 * correct_gain)} points"
         if selected != lead:
             because += (
                 f"; {gains.keys[lead]} is expected to be better by less than {100 * MIN_GAIN:g} "

@@ -401,7 +401,7 @@ def truncation(examples: EncodedTexts, loaded: LoadedModel, split: str) -> tuple
             min(1.0, share),
             count,
             (),
-            f"{count} {split} texts ({percent_phrase(share, 1)}) are longer than "
+            f"{count:,} {split} texts ({percent_phrase(share, 1)}) are longer than "
             f"{loaded.max_length} tokens; the rest of each is not read",
             "Raise model.max_length if the model allows it, or shorten the texts.",
         ),

@@ -36,7 +36,7 @@ from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.wording import p_value_phrase, percent_phrase
+from holdfast.core.wording import p_value_phrase, percent_phrase, signed
 from holdfast.data.columns.extra import (
     AUTO,
     Column,
@@ -128,7 +128,10 @@ def with_side(fitted: FittedModel) -> FittedModel:
         return _without(fitted, shown, because, None)
     last = first if selected == columns else cross_fitted(selected, rows, labels, text, seed)
     out = _paired(plain, last.losses, seed)
-    brought = f"{out.value:+.4f} ({out.low:+.4f} to {out.high:+.4f}) nats out of fold"
+    brought = (
+        f"{signed(out.value, '+.4f')} ({signed(out.low, '+.4f')} to "
+        f"{signed(out.high, '+.4f')}) nats out of fold"
+    )
     if not out.low > 0:
         return _without(
             fitted, shown, f"they lower the loss by {brought}, which chance may explain", out
@@ -137,7 +140,7 @@ def with_side(fitted: FittedModel) -> FittedModel:
     layer, on_valid = _fitted_to(
         fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias)
     )
-    checked = f"by {on_valid.value:+.4f} on the {on_valid.n} validation rows"
+    checked = f"by {signed(on_valid.value, '+.4f')} on the {on_valid.n} validation rows"
     if not on_valid.value > 0:
         because = f"they lower the loss by {brought}, but {checked}"
         return _without(fitted, shown, because, out, on_valid)

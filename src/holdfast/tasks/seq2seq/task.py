@@ -174,7 +174,7 @@ def check_examples(
             count / n,
             count,
             (),
-            f"{count} {split} {length_name} ({percent_phrase(count / n, 1)}) are longer than "
+            f"{count:,} {split} {length_name} ({percent_phrase(count / n, 1)}) are longer than "
             f"{limit} tokens; the rest of each is not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
-from holdfast.core.wording import count_phrase, percent_phrase
+from holdfast.core.wording import count_phrase, percent_phrase, signed
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.fold_predictions import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, contains_any, neutralize, swap_terms
@@ -298,4 +298,4 @@ def _mean_limits(values: Floats) -> tuple[float, float, float]:
 
 
 def _points_with_limits(value: float, low: float, high: float) -> str:
-    return f"{100 * value:+.1f} points (95 % CI {100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{signed(100 * value)} points (95 % CI {signed(100 * low)} to {signed(100 * high)})"
