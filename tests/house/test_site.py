@@ -21,6 +21,15 @@ def test_a_guide_begins_with_a_command_or_code(page: Path) -> None:
     assert body.lstrip().startswith("```"), "after the title"
 
 
+def test_the_gallery_shows_every_page_that_the_site_has() -> None:
+    text = (DOCS / "gallery.md").read_text("utf-8")
+    linked = re.findall(r'href="\.\./gallery/([\w-]+)\.html"', text)
+    pictured = re.findall(r"images/gallery/([\w-]+)\.png", text)
+    assert linked == pictured
+    assert sorted(linked) == sorted(one.stem for one in (DOCS / "_root/gallery").iterdir())
+    assert sorted(linked) == sorted(one.stem for one in (DOCS / "images/gallery").iterdir())
+
+
 def test_every_public_name_has_its_place_in_the_reference() -> None:
     sys.path.insert(0, str(DOCS))
     try:
