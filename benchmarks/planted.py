@@ -395,8 +395,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "leak-called-overfit",
         "the verdict of a leak is called overfit",
         "monitor/judge.py",
-        '("leaking", "leaking", "a validation loss',
-        '("leaking", "overfit", "a validation loss',
+        '"leaking",\n        "leaking",\n',
+        '"leaking",\n        "overfit",\n',
         ("tests/monitor/test_precedence.py",),
     ),
     (

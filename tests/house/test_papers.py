@@ -137,7 +137,7 @@ def normal(name: str) -> str:
 
 def test_the_recipe_reference_has_every_key_and_no_other(root: Path) -> None:
     recipe = pytest.importorskip("holdfast.recipe")
-    names = pytest.importorskip("holdfast.recipe.plain_names").PLAIN_NAMES
+    names = pytest.importorskip("holdfast.core.setting_names").PLAIN_NAMES
     text = (root / "docs" / "recipe.md").read_text("utf-8")
     described = re.findall(r"^\| `([\w.]+)`(?: \(also: `([\w.]+)`\))? \|", text, re.MULTILINE)
     assert sorted(old or key for key, old in described) == sorted(recipe.known_keys())

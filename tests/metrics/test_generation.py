@@ -155,5 +155,5 @@ def test_an_absent_package_is_named_before_anything_is_trained(monkeypatch) -> N
 
     need_packages()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MachineError, match=r"holdfast\[text\]"):
+    with pytest.raises(MachineError, match=r"holdfast\[generation\]"):
         need_packages()

@@ -124,7 +124,7 @@ def test_a_gap_that_the_content_explains_is_not_counted() -> None:
 def test_the_probe_that_goes_by_a_word_is_found_by_swapping_it() -> None:
     texts, labels = people(400, 0.95)
     found = all_checks()["start_model_bias"](seen(texts, labels))
-    assert "he → she changes the probability of 'yes' by -" in found.finding.because
+    assert "he → she changes the probability of 'yes' by −" in found.finding.because
     fair = [seen(*people(400, 0.5, seed)) for seed in range(5)]
     assert [all_checks()["start_model_bias"](view) for view in fair] == [None] * 5
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.setting_names import PLAIN_NAMES, plain_key
 from holdfast.recipe import Recipe, as_settings, key_names, known_keys, override, parse, read_recipe
-from holdfast.recipe.plain_names import PLAIN_NAMES, plain_key, stored_key
+from holdfast.recipe.plain_names import stored_key
 from holdfast.search.space_request import read_search_recipe, split_settings
 
 # A value for each key that is not its default.

@@ -61,7 +61,7 @@ def test_what_these_rows_cannot_tell_is_inconclusive_and_few_rows_are_named() ->
     assert "(95 % CI 84–91, 50 test rows)" in headline
     assert advice == (
         "Inconclusive: 50 test rows show no difference from the linear probe (baseline) "
-        "(difference +8.0 points, 95 % CI −4.0 to +20.0)."
+        "(difference +8.0 points, 95 % CI -4.0 to +20.0)."
     )
     assert use == "unsettled"
 

@@ -65,7 +65,7 @@ def test_the_section_answers_first_and_holds_what_decided() -> None:
     assert ("Not used: duplicates of test rows", "4") in feedback.lines
     assert not any("already in the training rows" in name for name, *_ in feedback.lines)
     # The part that is likeliest to be worse stands first.
-    assert parts.lines[0][:3] == ("class a", "30", "-20.0")
+    assert parts.lines[0][:3] == ("class a", "30", "−20.0")
     assert "texts about: x" in found.passages[-1]
     assert "2.8 points (what 566 validation rows can show)" in found.passages[2]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.setting_names import PLAIN_NAMES
 from holdfast.recipe import Recipe
-from holdfast.recipe.plain_names import PLAIN_NAMES
 from holdfast.report.answer.answer import answer
 from holdfast.report.page import write_report
 from holdfast.report.run_files import read_run

@@ -85,7 +85,7 @@ def test_an_absent_package_is_named_with_its_command(monkeypatch: Any) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MachineError, match=r"needs the package wandb(?s:.*)pip install wandb"):
         check_trackers(["wandb"])
-    with pytest.raises(MachineError, match=r"holdfast\[logs\]"):
+    with pytest.raises(MachineError, match=r"holdfast\[tensorboard\]"):
         check_trackers(["tensorboard"])
 
 

@@ -14,27 +14,9 @@ import yaml
 
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
+from holdfast.core.setting_names import PLAIN_NAMES, plain_key
 from holdfast.core.yaml_values import TooMuchError, from_yaml
 from holdfast.recipe.values import NUMBER
-
-# The key that a written recipe has → its plain name, which stands in the same section.
-PLAIN_NAMES: Mapping[str, str] = {
-    "enrich": "augment",
-    "treat": "clean",
-    "data.names": "data.class_names",
-    "data.rare": "data.rare_classes",
-    "data.split.held": "data.split.test_groups",
-    "train.accumulate": "train.gradient_accumulation_steps",
-    "train.clip": "train.max_grad_norm",
-    "train.warmup": "train.warmup_ratio",
-    "train.patience": "train.early_stopping_patience",
-    "train.metric": "train.metric_for_best_model",
-    "train.keep": "train.checkpoint_selection",
-    "train.checkpoint_activations": "train.gradient_checkpointing",
-    "control.worth": "control.min_gain",
-    "control.chance": "control.min_gain_probability",
-    "meta.looks": "meta.evaluations",
-}
 
 # Names of other libraries' arguments → the setting to use here.
 OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
@@ -79,14 +61,6 @@ def stored_key(key: str) -> str:
     for stored, plain in PLAIN_NAMES.items():
         if key == plain or key.startswith(f"{plain}."):
             return stored + key.removeprefix(plain)
-    return key
-
-
-def plain_key(key: str, used: Iterable[str] = PLAIN_NAMES) -> str:
-    """A dotted key under its plain name, if the key or its section is one of ``used``."""
-    for stored in used:
-        if key == stored or key.startswith(f"{stored}."):
-            return PLAIN_NAMES[stored] + key.removeprefix(stored)
     return key
 
 

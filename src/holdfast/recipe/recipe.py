@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from holdfast.core.discovery import path_exists, suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.packaged_models import PACKAGED_MODELS
+from holdfast.core.setting_names import PLAIN_NAMES, plain_key
 from holdfast.core.wording import HIDDEN_VALUE
 from holdfast.core.yaml_values import MAX_DEPTH, TooMuchError, from_yaml, read_yaml
 from holdfast.recipe.parts import (
@@ -38,8 +39,6 @@ from holdfast.recipe.parts import (
     accepted_types,
 )
 from holdfast.recipe.plain_names import (
-    PLAIN_NAMES,
-    plain_key,
     settings_with_stored_keys,
     unknown_key_remedy,
     with_stored_keys,

@@ -251,15 +251,19 @@ COUNTING = "AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) S
 @pytest.mark.parametrize(
     "statements",
     [
-        (f"CREATE VIEW metrics {COUNTING} i AS run_id, '' AS run_name, i AS timestamp,"
-         " i AS step, '{}' AS metrics, i AS id FROM n",),
-        ("CREATE TABLE metrics (key, value, timestamp, run_uuid, step, is_nan)",
-         "INSERT INTO metrics VALUES ('loss', 1, 1, 1, 1, 0)",
-         f"CREATE VIEW runs {COUNTING} 1 AS run_uuid, 'a' AS name,"
-         " 'active' AS lifecycle_stage FROM n"),
+        (
+            f"CREATE VIEW metrics {COUNTING} i AS run_id, '' AS run_name, i AS timestamp,"
+            " i AS step, '{}' AS metrics, i AS id FROM n",
+        ),
+        (
+            "CREATE TABLE metrics (key, value, timestamp, run_uuid, step, is_nan)",
+            "INSERT INTO metrics VALUES ('loss', 1, 1, 1, 1, 0)",
+            f"CREATE VIEW runs {COUNTING} 1 AS run_uuid, 'a' AS name,"
+            " 'active' AS lifecycle_stage FROM n",
+        ),
     ],
     ids=["metrics", "runs"],
-)  # fmt: skip
+)
 def test_a_view_that_never_ends_is_not_read(
     tmp_path: Path, statements: tuple[str, ...], disguised: bool
 ) -> None:

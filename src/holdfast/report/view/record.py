@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.labels import verdict_title
+from holdfast.core.setting_names import plain_key
 from holdfast.core.tasks import pipeline_name
 from holdfast.core.wording import HIDDEN_VALUE
-from holdfast.recipe.plain_names import plain_key
 from holdfast.report.numbers import compact, count, duration, plural, sentence
 from holdfast.report.purposes import purpose_of
 from holdfast.report.run_files import Block, RunFiles
