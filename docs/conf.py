@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
+import yaml  # noqa: E402
 from reference import write_references  # noqa: E402
 
 import holdfast  # noqa: E402
@@ -39,7 +40,7 @@ VARIABLES = {
 def report_colours(theme: str) -> dict[str, str]:
     """The colours and the font of reports and dashboard, as Furo's variables."""
     style = REPORT_STYLE.read_text("utf-8")
-    light, dark = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    light, dark, *_ = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w+);", light if theme == "light" else dark))
     (font,) = re.findall(r"font: 1rem/1\.6 (.*?);", style, flags=re.DOTALL)
     chosen = {name: colours[value] for name, value in VARIABLES.items()}
@@ -96,10 +97,21 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def setup(app: Any) -> None:
+    app.connect("source-read", with_search_words)
     app.connect("builder-inited", lambda _: write_references(ROOT / "docs" / "reference"))
     # Before Napoleon, which takes what stands behind the colon for a type.
     app.connect("autodoc-process-docstring", descriptions_below_names, priority=400)
     app.connect("autodoc-process-signature", without_private_defaults)
+
+
+SEARCH_WORDS = yaml.safe_load((ROOT / "docs" / "search_words.yaml").read_text("utf-8"))
+
+
+def with_search_words(app: Any, page: str, source: list[str]) -> None:
+    """Entries of the index, which the search looks through, and which no reader of a page sees."""
+    entries = ", ".join(f"! {words}" for words in SEARCH_WORDS.get(page, ()))
+    if entries:
+        source[0] += f"\n\n```{{index}} {entries}\n```\n"
 
 
 def without_private_defaults(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -63,4 +64,14 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Pa
     for page in pages:
         text = page.read_text("utf-8")
         assert not loaded.findall(text), page
-    assert "docs/how-to/imbalance" in (tmp_path / "searchindex.js").read_text("utf-8")
+    index = (tmp_path / "searchindex.js").read_text("utf-8")
+    assert "docs/how-to/imbalance" in index
+    assert '"imbalanced data"' in index
+
+
+def test_the_search_words_are_of_pages_that_exist() -> None:
+    words = yaml.safe_load((DOCS / "search_words.yaml").read_text("utf-8"))
+    assert [page for page in words if not (ROOT / f"{page}.md").exists()] == []
+    assert [one for entries in words.values() for one in entries if one != one.lower()] == []
+    guides = {f"docs/how-to/{path.stem}" for path in DOCS.glob("how-to/*.md")}
+    assert guides <= set(words)

@@ -59,6 +59,22 @@ def test_copies_in_groups_are_not_new_evidence() -> None:
     assert "groups" in grouped["difference"].note
 
 
+def test_groups_without_a_difference_are_no_proof_that_there_is_none() -> None:
+    """18 rows that both models predict alike had an interval of 0.0 to 0.0 points."""
+    groups = np.array([f"g{i // 2}" for i in range(18)])
+    right = np.arange(18) >= 4
+    same = compare(outputs(right, groups), outputs(right, groups))
+    # The interval of as many single rows as there are groups, with as many of them right.
+    alone = np.arange(9) < 7
+    oracle = compare(outputs(alone), outputs(alone))["difference"]
+    assert (same["difference"].low, same["difference"].high) == (oracle.low, oracle.high)
+    assert same["difference"].low < -0.1
+    assert same["p_value"] == 1.0
+    everything = compare(outputs(np.ones(18, bool), groups), outputs(np.zeros(18, bool), groups))
+    assert everything["difference"].low < 1.0
+    assert everything["p_value"] == pytest.approx(stats.binom.pmf(0, 9, 0.5))
+
+
 def test_no_rows_and_one_group_claim_nothing() -> None:
     assert compare(*pair(0, 0, 0))["difference"].value is None
     one = compare(*pair(20, 4, 1, np.array(["a"] * 20)))

@@ -192,7 +192,7 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
         if fitted.recipe.probes.skips(analysis.where[-1]):
             found[name] = NoAnswer("left out by probes.skip")
             continue
-        with stage(f"analysing training and validation rows: {name}"):
+        with stage(f"analysing without test rows: {name}"):
             found[name] = _timed(name, seconds, partial(analysis.find, session))
     return Candidates(session, found, seconds)
 

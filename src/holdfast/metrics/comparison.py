@@ -86,7 +86,8 @@ def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
 
     Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, for which
     these two are not valid: the mean difference with one group left out at a time, and Student's t
-    for both; one or two groups have neither.
+    for both; where all groups have the same difference, Newcombe's and McNemar's with one row for
+    each group; one or two groups have neither.
 
     Raises ``Defect`` if the two do not hold the same rows with the same labels.
     """
@@ -105,9 +106,15 @@ def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
         p_value, test = None, BY_GROUPS
     elif units.grouped:
         found = _resampled(right_1.astype(float), right_2.astype(float), units, 0)
-        note = "; ".join(bootstrap_notes(units))
-        difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
+        note, low, high = "; ".join(bootstrap_notes(units)), found.low, found.high
         p_value, test = found.p_value, BY_GROUPS
+        if low == high:
+            # Equal in all groups, as often with few rows: that is no certainty.
+            each_1, each_2 = _at_rate(right_1, units.atoms), _at_rate(right_2, units.atoms)
+            low, high = newcombe(each_1, each_2, LEVEL)
+            note = f"Newcombe's paired interval with one row for each of {units.atoms} groups"
+            p_value, test = mcnemar(each_1, each_2), f"{MCNEMAR}, one row for each group"
+        difference = Estimate(found.value, low, high, LEVEL, note=note)
     else:
         note = f"Newcombe's paired interval; {MCNEMAR}"
         difference = Estimate(value, *newcombe(right_1, right_2, LEVEL), LEVEL, note=note)
@@ -169,6 +176,11 @@ def compare_losses(
     because = _sentence(count, sentence, found.p_value, test)
     more = {"difference": difference, "p_value": found.p_value, "test": test, "because": because}
     return {**block, **more}
+
+
+def _at_rate(right: npt.NDArray[np.bool_], n: int) -> npt.NDArray[np.bool_]:
+    """``n`` rows of which the first ones are right, in the share of ``right``."""
+    return np.asarray(np.arange(n) < round(float(np.mean(right)) * n))
 
 
 def _resampled(first: Floats, second: Floats, units: ResampledUnits, seed: int) -> Difference:
