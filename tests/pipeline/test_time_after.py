@@ -66,7 +66,7 @@ def test_rows_that_a_classifier_passes_after_training(
     assert foretold.rows == passed
     names = {what for what, _ in shown}
     assert {"saving the model", "scoring the test rows", "writing the report"} <= names
-    assert any("training and validation rows: forgetting" in what for what in names)
+    assert any("without test rows: forgetting" in what for what in names)
 
 
 def test_the_saved_model_of_a_run_in_half_precision_counts_twice(
