@@ -14,7 +14,7 @@ from holdfast.core.labels import verdict_title
 from holdfast.core.records import Decision
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.glossary import Glossary
-from holdfast.report.numbers import compact, duration
+from holdfast.report.numbers import compact, duration, strength
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
@@ -112,9 +112,7 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> HeadlineVi
 
 def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     verdict, best = document["verdict"], document["best_step"]
-    strength = verdict["confidence"]
-    shown = "above 99" if strength > 0.995 else round(100 * strength)
-    facts = [("Strength of evidence", f"{shown}\u00a0%")]
+    facts = [("Strength of evidence", strength(verdict["confidence"]))]
     if verdict["since_step"] is not None:
         facts.append((f"Since {log.axis}", f"{verdict['since_step']:,}"))
     if best is not None:

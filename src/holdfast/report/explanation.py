@@ -330,7 +330,7 @@ def marked_words(row: RowJson, reason: ReasonJson, sign: int) -> list[tuple[str,
     return [
         (
             row["units"][place],
-            f"{signed(values[place], '+.2f')}",
+            signed(values[place], "+.2f"),
             "" if without is None else f"{100 * without[place]:.0f} %",
         )
         for place in rank_marked(values, sign)

@@ -183,6 +183,11 @@ def interval(value: Estimate, name: str = "") -> str:
     return f"{low}{NBSP}–{NBSP}{high}"
 
 
+def strength(confidence: float) -> str:
+    """The strength of evidence, in [0, 1], as a percentage: no data make it 100 %."""
+    return f"{'above 99' if confidence > 0.995 else round(100 * confidence)}{NBSP}%"
+
+
 def points(value: float | None) -> str:
     """A difference of two rates, signed, in percentage points: ``+3.4``."""
     if value is None:

@@ -10,7 +10,7 @@ from holdfast.core.labels import verdict_title
 from holdfast.core.wording import interval_phrase, lower_first
 from holdfast.report.answer.answer import answer, discarded_sentence
 from holdfast.report.answer.score import Use
-from holdfast.report.numbers import NBSP, compact, count, duration, p_value, sentence
+from holdfast.report.numbers import compact, count, duration, p_value, sentence, strength
 from holdfast.report.public import base_name, public_name
 from holdfast.report.run_files import Block, RunFiles
 
@@ -173,12 +173,7 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     words = "not contradicted" if agrees else "no"
     of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
-        (
-            "Strength of evidence",
-            "–"
-            if confidence is None
-            else f"{'above 99' if confidence > 0.995 else round(100 * confidence)}{NBSP}%",
-        ),
+        ("Strength of evidence", "–" if confidence is None else strength(confidence)),
         ("Since step", count(verdict.get("since_step"))),
         ("Confirmed on test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
