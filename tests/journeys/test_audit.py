@@ -101,7 +101,7 @@ def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     lines = done.out.strip().splitlines()
     assert lines[0].startswith("1 error would spoil training on these rows.")
     assert max(map(len, lines)) <= 80
-    assert "Passed: " in done.out
+    assert "No findings: " in done.out
 
 
 @pytest.mark.slow

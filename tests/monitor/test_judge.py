@@ -224,13 +224,15 @@ def test_memory_beside_answers_that_still_gain_blames_no_length_of_training(hist
     assert not any("train.epochs" in s for remedy in verdict.remedies for s in remedy.set)
 
 
-def test_to_train_no_longer_means_to_the_state_that_is_kept(history) -> None:
+def test_a_run_that_saved_an_earlier_checkpoint_is_not_advised_to_train_less(history) -> None:
     made = with_answers(history(*TABLE[3][1:]), [0.5, *[1.0] * 5], [0.5, *[0.7] * 5])
     kept = judge(made, kept_step=300)
-    shorter = next(r for r in kept.remedies if r.do.startswith("train only up to"))
-    assert shorter.set == ("train.epochs=3",)
+    assert kept.remedies[0].do.startswith("use the saved model")
+    assert not kept.remedies[0].set
+    assert kept.remedies[1].do.startswith("only to save time")
+    assert kept.remedies[1].set == ("train.epochs=3",)
     last = judge(made, kept_step=500)
-    assert not any(r.do.startswith("train only up to") for r in last.remedies)
+    assert not any("best checkpoint" in r.do for r in last.remedies)
 
 
 def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) -> None:

@@ -43,13 +43,13 @@ def test_every_kind_is_counted_and_the_lowest_margin_comes_first(
     write_rows(run, [*made, row(900, "easy", split="valid")])
     page = write_report(run)
     text = read_page(page).text
-    assert "Of 7 training rows: 2 unlearnable, 1 forgotten, 1 memorized, 1 relearned." in text
+    assert "Of 7 training rows: 2 unlearnable, 1 forgotten, 1 learned late, 1 relearned." in text
     html = page.read_text(encoding="utf-8")
     assert html.count('class="dot map easy"') == 2 * 2, "two rows, in two sizes"
     assert "Row 900" not in html
     assert "<b>spam" not in html
     listed = html[html.index("Rows to check first") :]
-    assert listed.index("unlearnable: never") < listed.index("memorized: correct at the end")
+    assert listed.index("unlearnable: never") < listed.index("learned late: correct at the end")
 
 
 def test_a_page_of_many_rows_stays_small_and_says_so(

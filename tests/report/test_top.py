@@ -54,7 +54,7 @@ def test_the_answer_is_the_heading_then_the_advice_then_the_verdict(
     run = runs.make_run(tmp_path / "run")
     page = read_page(write_report(run))
     found = answer(json.loads((run / "result.json").read_text("utf-8")))
-    told = (found.headline, found.advice, "The run converged, and its validation loss")
+    told = (found.headline, found.advice, "The run converged: its validation loss")
     begin = page.text.index("Contents")
     places = [page.text.index(words.replace("\u00a0", " "), begin) for words in told]
     assert places == sorted(places)
@@ -99,7 +99,7 @@ def test_nothing_is_green_over_a_useless_model(
     first = top(write_report(run).read_text("utf-8"))
     assert not re.search(r'class="[^"]*\bgood\b', first)
     assert "Good" not in first
-    assert ("did not rise" in first) == (fault == "unscored" and verdict == "healthy")
+    assert ("no significant rise" in first) == (fault == "unscored" and verdict == "healthy")
     assert headline(read_run(run)).tone == "unsure"
 
 
@@ -143,7 +143,7 @@ def test_another_trainers_run_begins_with_its_verdict(runs: ModuleType, tmp_path
         result |= {"trainer": "Trainer", "test": {"n": 0, "metrics": {}}}
 
     source = write_report(runs.make_run(tmp_path / "run", edit=edit)).read_text("utf-8")
-    assert "<h1>The run converged, and its validation loss did not rise.</h1>" in source
+    assert "<h1>The run converged: its validation loss shows no significant rise.</h1>" in source
     assert "Not measured" not in top(source)
     assert 'class="advice' not in source
 

@@ -256,7 +256,13 @@ def _label_first_lines(labelling: LabelQueue, columns: int) -> Iterator[str]:
 def _silent_checks(audit: Audit, columns: int) -> Iterator[str]:
     silent = audit.silent
     if silent:
-        yield from wrap(f"Passed: {', '.join(silent)}.", columns, "", "  ")
+        yield from wrap(f"No findings: {', '.join(silent)}.", columns, "", "  ")
+    if "label_problems" in silent and audit.label_issues:
+        text = (
+            "label_problems cannot exclude wrong labels: label_issues in the output of --json "
+            "ranks all labels, the most doubtful first."
+        )
+        yield from wrap(text, columns, "", "  ")
     for why, names in _group_by_reason(audit.unseen).items():
         yield from wrap(f"Skipped ({why}): {', '.join(names)}.", columns, "", "  ")
 

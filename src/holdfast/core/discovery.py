@@ -107,6 +107,7 @@ MAX_NAMES_SHOWN = 10
 MAX_COMPARED_CHARACTERS = (
     200  # characters of an unknown name that are compared, which takes their square
 )
+MIN_NAME_SIMILARITY = 0.5
 MIN_PATH_SIMILARITY = 0.7
 MAX_NAMES_COMPARED = 2000  # names that are compared with the one that is missing
 # Bytes that a name may have on most file systems.
@@ -122,7 +123,7 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
     """
     name = name[:MAX_COMPARED_CHARACTERS]
     ranked = sorted({*known}, key=lambda one: (-_similarity(name, one), one))
-    best_match = ranked[:1] if ranked and _similarity(name, ranked[0]) >= 0.4 else []
+    best_match = ranked[:1] if ranked and _similarity(name, ranked[0]) >= MIN_NAME_SIMILARITY else []
     guess = f"Did you mean {best_match[0]!r}? " if best_match else ""
     if len(ranked) <= MAX_NAMES_SHOWN:
         return f"{guess}Known: {', '.join(sorted(known))}."

@@ -151,22 +151,25 @@ def select_remedies(
 
 def overfit_remedies(history: History, best: int) -> Remedies:
     """Remedies for overfitting. ``best`` is the index of the evaluation after which nothing was
-    gained. A run that is known to keep another checkpoint is advised to train up to that one. If
-    this is step 0, no run is shorter: fine-tuning gained nothing at this rate with these rows."""
+    gained. Where a run saves an earlier checkpoint, the epochs after it cost time and no quality,
+    so fewer of them are no remedy. If that checkpoint or ``best`` is step 0, no run is shorter:
+    fine-tuning gained nothing at this rate with these rows."""
     kept_place = history.kept_place
-    target_place, which = (
-        (best, "best step") if kept_place is None else (kept_place, "best checkpoint")
-    )
+    target_place = best if kept_place is None else kept_place
     if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
     if history.steps[target_place] == 0:
         rows, (slower,) = REMEDIES["more rows"], _slower(history)
         is_rate_high = history.highest_rate > _usual(history)[1]
         return (*((slower, rows) if is_rate_high else (rows, slower)), *remedies_for("gap"))
-    shorter = Remedy(
-        f"train only up to the {which}", _epochs(history.snapshots[target_place].epoch)
+    epochs = _epochs(history.snapshots[target_place].epoch)
+    if kept_place is None:
+        return (Remedy("train only up to the best step", epochs), *remedies_for("gap"))
+    saved = Remedy(
+        "use the saved model: it is the best checkpoint, and later epochs did not change it"
     )
-    return (shorter, *remedies_for("gap"))
+    faster = Remedy("only to save time, train up to the best checkpoint", epochs)
+    return (saved, faster, *remedies_for("gap of few rows"))
 
 
 def _longer(history: History) -> Remedies:

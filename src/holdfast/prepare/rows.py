@@ -25,9 +25,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.load import read_unlabelled_texts, refuse_test_rows
 from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
-from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
-from holdfast.data.texts.general import BUILT_IN
 from holdfast.duplicates.duplicates import Duplicates, combine_tables, duplicates_of
 from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
@@ -37,6 +35,7 @@ from holdfast.plan.defaults import conflict_query
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.base_model import check_candidates
 from holdfast.prepare.clean import clean_like_run, clean_texts, clean_training, resolve_cleaning
+from holdfast.prepare.missing_files import refuse_missing_sources
 from holdfast.prepare.split_options import split_strategy
 from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
 from holdfast.quality.runner import audit_table
@@ -130,7 +129,7 @@ def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided
     """Load, audit and split the rows that the recipe names. With ``scores_by_folds`` no test rows
     are needed, since the folds give the scores."""
     with within_limits(recipe.data), record_decisions(also_notify=True) as log:
-        _check_sources(recipe)
+        _refuse_early(recipe)
         notify_of_user_code(recipe)
         recipe, worked_out = resolve_task(recipe)
         notify(*worked_out)
@@ -151,18 +150,12 @@ def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions, unlabelled)
 
 
-def _check_sources(recipe: Recipe) -> None:
+def _refuse_early(recipe: Recipe) -> None:
     """Refuse what can be refused before minutes of reading and duplicate search: an unknown name, a
     missing file, a machine that cannot sandbox generated code."""
-    data = recipe.data
-    if data.path is None:
-        raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
+    refuse_missing_sources(recipe)
     refuse_meta(recipe)
     check_names(recipe)
-    other = (data.descriptions, data.unlabelled, data.general, recipe.probes.forgetting.data)
-    for source in (data.path, data.valid, data.test, *other):
-        if source is not None and source != BUILT_IN:
-            refuse_missing(source)
     execution_of(recipe)
 
 

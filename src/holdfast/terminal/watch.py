@@ -29,6 +29,10 @@ def train_with_progress(
 ) -> tuple[dict[str, Any], Path]:
     """Train as ``request`` says, with the ``recipe`` made from it; the result and the run's folder.
     A ``procedure`` replaces the single fit; ``command`` is the command that was typed."""
+    from holdfast.prepare.missing_files import refuse_missing_sources
+
+    if not request.in_memory:
+        refuse_missing_sources(recipe)
     from holdfast.contract.run_folder import is_main_process, reserve_folder
     from holdfast.core.decisions import report_progress_to
     from holdfast.pipeline.main import train

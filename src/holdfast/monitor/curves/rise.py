@@ -16,6 +16,7 @@ from holdfast.monitor.curves.words import (
     MARGIN,
     evaluations_needed,
     gap_words,
+    noise_finding,
     place,
     rise_confidence,
     shape,
@@ -172,8 +173,9 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
             f"restarts; a rise {RECOVERED:g} times as large, or the end of the cycle, would decide"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
+    times = valid.doubt / valid.rise
     because = (
         f"{grown}, but noise may cause {percent_phrase(valid.doubt / valid.floor)}; "
-        f"{evaluations_needed(facts, valid.doubt / valid.rise)}"
+        f"{evaluations_needed(facts, times)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, finding="noise")
+    return verdict(facts, "inconclusive", because, 0.0, finding=noise_finding(times))

@@ -65,6 +65,7 @@ from holdfast.monitor.curves.words import (
     evaluations_needed,
     gap_named,
     gap_words,
+    noise_finding,
     place,
     rise_confidence,
     shape,
@@ -329,7 +330,8 @@ def unclear(facts: CurveFacts) -> Verdict:
         f"{valid_name(facts)} varies by about {percent_phrase(wide)}, so its trend is unknown; "
         f"{evaluations_needed(facts, wide / MARGIN)}"
     )
-    return verdict(facts, "inconclusive", because, 0.0, finding="noise")
+    finding = noise_finding(wide / MARGIN)
+    return verdict(facts, "inconclusive", because, 0.0, finding=finding)
 
 
 # The first rule with a verdict decides: each assumes that all rules before it gave none.

@@ -17,6 +17,7 @@ MARGIN = 0.05
 GIVEN_BACK = 0.125
 FEWEST = 4
 SETTLED = 6
+MOST_EVALUATIONS = 10  # times as many as there are: above it none are advised
 RUNNING = "the running training loss (measured with dropout on a moving model)"
 
 
@@ -53,13 +54,23 @@ def count_evaluations(count: int) -> str:
 def evaluations_needed(facts: CurveFacts, times: float) -> str:
     """How many evaluations would reduce the noise by this factor: its square; above ten times as
     many it says that more validation rows are needed instead."""
-    evaluations = facts.evaluations * max(1.5, times**2)
-    if evaluations > 10 * facts.evaluations:
+    if _is_too_noisy(times):
         return (
-            f"even {10 * facts.evaluations} evaluations would not decide it; more validation rows "
-            "would"
+            f"even {MOST_EVALUATIONS * facts.evaluations} evaluations would not decide it; more "
+            "validation rows would"
         )
+    evaluations = facts.evaluations * max(1.5, times**2)
     return f"about {math.ceil(evaluations)} evaluations with this noise would decide it"
+
+
+def noise_finding(times: float) -> str:
+    """The finding for noise that must fall by this factor: more evaluations are advised only where
+    ``evaluations_needed`` names a number of them."""
+    return "few rows" if _is_too_noisy(times) else "noise"
+
+
+def _is_too_noisy(times: float) -> bool:
+    return max(1.5, times**2) > MOST_EVALUATIONS
 
 
 def gap_words(facts: CurveFacts, gap: CurveGap) -> str:

@@ -217,12 +217,16 @@ def _savings_words(curves: Curves) -> str:
 
 
 def _evidence(verdict: Verdict) -> Iterator[str]:
+    from holdfast.report.view.headline import evidence_name
+
     if verdict.evidence:
         yield "  Evidence"
-    for item in verdict.evidence:
+    names = [evidence_name(item.name) for item in verdict.evidence]
+    longest = max(map(len, names), default=0)
+    for name, item in zip(names, verdict.evidence, strict=True):
         value = "–" if item.value is None else f"{item.value:.3g}"
         span = interval_phrase(item.low, item.high, lambda bound: f"{bound:.3g}")
-        yield f"    {item.name.replace('_', ' '):39} {value}{f' ({span})' if span else ''}"
+        yield f"    {name:{longest}}  {value}{f' ({span})' if span else ''}"
 
 
 def _pattern_lines(curves: Curves, columns: int) -> Iterator[str]:

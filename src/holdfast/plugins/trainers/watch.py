@@ -239,4 +239,6 @@ class TrainerRun:
             self._journal.write("action", step, **to_record(action))
 
     def _judge(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
-        return judge(history, self.foreign_run.run_facts, kept)
+        # Without an advisor the last checkpoint remains, whichever is the best.
+        saved = None if self._advisor is None else kept
+        return judge(history, self.foreign_run.run_facts, saved)

@@ -17,14 +17,16 @@ SPLIT_NAMES = {"train": "Training", "valid": "Validation", "test": "Test", "drop
 
 @dataclass(frozen=True, slots=True)
 class DivisionView:
-    """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each split,
-    rows, bar); ``noted``, rows with the same note, (split, note, rows, first row)."""
+    """The section. ``parts`` are (style, name, rows, share); ``classes`` (name, rows of each of
+    ``class_splits``, rows, bar). ``noted`` are rows with the same note: (split, note, rows, first
+    row)."""
 
     sentence: str
     bar: Markup
     parts: tuple[tuple[str, str, str, str], ...]
     facts: tuple[str, ...]
     notes: tuple[str, ...]
+    class_splits: tuple[str, ...]
     classes: tuple[tuple[str, tuple[str, ...], str, Markup], ...]
     noted: tuple[tuple[str, str, str, str], ...]
     noted_left_out: str
@@ -35,17 +37,27 @@ def division(run: RunFiles) -> DivisionView:
     counts = {**run.split_counts, **run.part("data"), **run.part("division")}
     sizes = {part: int(counts.get(part) or 0) for part in SPLITS}
     total = sum(sizes.values())
+    names = dict(SPLIT_NAMES)
+    if run.part("valid").get("out_of_fold"):
+        names["train"] = "Training and validation (out of fold)"
+    shown = [
+        part
+        for part, n in sizes.items()
+        if n or (part != "dropped" and not run.part(part).get("out_of_fold"))
+    ]
+    class_splits = [part for part in SPLITS[:3] if part in shown]
     return DivisionView(
         sentence=_sentence(run, sizes),
         bar=stacked_bar(list(sizes.items()), total),
         parts=tuple(
-            (part, SPLIT_NAMES[part], count(n), f"{100 * n / total:.1f}{NBSP}%" if total else "–")
-            for part, n in sizes.items()
-            if total and (n or part != "dropped")
+            (part, names[part], count(sizes[part]), f"{100 * sizes[part] / total:.1f}{NBSP}%")
+            for part in shown
+            if total
         ),
         facts=_fact_lines(run.part("division")),
         notes=tuple(run.part("division").texts("notes")),
-        classes=_class_lines(run.part("division").table("per_class")),
+        class_splits=tuple(names[part] for part in class_splits),
+        classes=_class_lines(run.part("division").table("per_class"), class_splits),
         noted=tuple(
             (SPLIT_NAMES.get(one.split, one.split), one.note, count(one.count), str(one.first))
             for one in run.noted
@@ -101,11 +113,10 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _class_lines(
-    rows_of_class: Mapping[str, Block],
+    rows_of_class: Mapping[str, Block], splits: Sequence[str]
 ) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
     sizes = {
-        name: [int(row.get(part) or 0) for part in SPLITS[:3]]
-        for name, row in rows_of_class.items()
+        name: [int(row.get(part) or 0) for part in splits] for name, row in rows_of_class.items()
     }
     largest = max(map(sum, sizes.values()), default=0)
     return tuple(
@@ -113,7 +124,7 @@ def _class_lines(
             name,
             tuple(map(count, row)),
             count(sum(row)),
-            stacked_bar(list(zip(SPLITS[:3], row, strict=True)), largest),
+            stacked_bar(list(zip(splits, row, strict=True)), largest),
         )
         for name, row in sizes.items()
     )

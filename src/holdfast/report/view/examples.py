@@ -36,12 +36,14 @@ MAX_SUSPECTS = 12
 MAX_VARIABILITY = 0.5
 TYPE_MEANINGS = {
     "easy": "correct, with high confidence on average",
-    "memorized": "correct at the end, learned late",
+    "memorized": "correct at the end, with low confidence on average",
     "relearned": "correct at the end, forgotten in between",
     "forgotten": "wrong at the end, correct before",
     "unlearnable": "never correct",
     "unclear": "seen in too few epochs",
 }
+# Not called memorized for readers: the memorization test measures something else.
+TYPE_NAMES = {**{name: name for name in TYPE_MEANINGS}, "memorized": "learned late"}
 SUSPECT_TYPES = ("unlearnable", "forgotten", "memorized", "relearned")
 
 
@@ -69,22 +71,25 @@ def data_map(run: RunFiles) -> DataMapView | None:
     unclear = tally.pop("unclear", 0)
     shown = _sample(mapped)
     kinds = tuple(
-        (example_type, example_type, words, count(tally[example_type]))
+        (example_type, TYPE_NAMES[example_type], words, count(tally[example_type]))
         for example_type, words in TYPE_MEANINGS.items()
         if tally[example_type]
     )
     not_drawn = len(mapped) - len(shown)
     rows = len(mapped)
     suspects = [
-        f"{count(tally[example_type])} {example_type}"
+        f"{count(tally[example_type])} {TYPE_NAMES[example_type]}"
         for example_type in SUSPECT_TYPES
         if tally.get(example_type)
     ]
     suspects_text = (
-        ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learned"
+        ", ".join(suspects)
+        if suspects
+        else "none that was learned late, forgotten or never learned"
     )
     about = "; ".join(
-        f"{example_type} ({TYPE_MEANINGS[example_type]}): {n}" for example_type, n in tally.items()
+        f"{TYPE_NAMES[example_type]} ({TYPE_MEANINGS[example_type]}): {n}"
+        for example_type, n in tally.items()
     )
     return DataMapView(
         sentence=f"Of {plural(rows, 'training row')}: {suspects_text}." + _left_out(unclear),
@@ -140,7 +145,7 @@ def _line(line: ExampleRow) -> tuple[str, str, str, str, str]:
     return (
         count(line["row"]),
         "–" if line["label"] is None else str(line["label"]),
-        f"{line['kind']}: {TYPE_MEANINGS[line['kind']]}",
+        f"{TYPE_NAMES[line['kind']]}: {TYPE_MEANINGS[line['kind']]}",
         number(line["confidence"], "confidence"),
         number(line["aum"], ""),
     )
@@ -183,7 +188,7 @@ def _point(row: ExampleRow, x: AxisScale, y: AxisScale) -> Markup:
     words = (
         f"Row {row['row']}"
         + (f", {row['label']}" if row["label"] is not None else "")
-        + f"\n{row['kind']}: {TYPE_MEANINGS[row['kind']]}"
+        + f"\n{TYPE_NAMES[row['kind']]}: {TYPE_MEANINGS[row['kind']]}"
         f"\nconfidence {number(row['confidence'], 'confidence')}"
         f"\nvariability {number(row['variability'], '')}"
     )

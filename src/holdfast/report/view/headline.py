@@ -17,7 +17,7 @@ from holdfast.report.run_files import Block, RunFiles
 # label: (tone, sentence)
 VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "learning": ("good", "The validation loss fell during training."),
-    "healthy": ("good", "The run converged, and its validation loss did not rise."),
+    "healthy": ("good", "The run converged: its validation loss shows no significant rise."),
     "underfit": ("warn", "Underfitting: the model has not learned enough yet."),
     "overfit": ("warn", "Overfitting: the model fits the training rows much better than new rows."),
     "memorizing": (
@@ -67,6 +67,25 @@ EVIDENCE_NAMES = {
     "loss_of_the_class_frequencies": "loss of predicting the class frequencies",
     "share_of_the_commonest_class": "share of the most frequent class",
     "general_loss_above_first": "rise of the loss on general texts",
+    # Of another program's log.
+    "valid_lowest": "lowest validation loss",
+    "valid_end": "last validation loss",
+    "valid_rise_since_lowest": "rise since the lowest",
+    "valid_rise_as_share_of_lowest": "the rise ÷ the lowest",
+    "valid_rise_as_share_of_what_was_learned": "the rise ÷ the fall before it",
+    "valid_rise_that_noise_may_show": "rise that noise may cause",
+    "valid_rise_come_back_from_before": "largest earlier rise that was made up",
+    "valid_fall_over_last_quarter": "fall in the last quarter",
+    "train_start": "first training loss",
+    "train_end": "last training loss",
+    "train_change_since_valid_lowest": "change of the training loss since then",
+    "train_as_share_of_valid": "training loss ÷ validation loss",
+    "valid_metric_gain_since_valid_lowest": "gain of the metric since the lowest",
+    "metric_gap_train_less_valid": "metric gap (training − validation)",
+    "train_measured_in_evaluation_mode": "training loss in evaluation mode (1 = yes)",
+    "losses_rescaled_by": "factor of the removed step in both losses",
+    "gap_of_the_metric": "metric gap at the last evaluation",
+    "gap_at_the_best_evaluation": "metric gap at the best evaluation",
 }
 USE_TONES: Mapping[Use, str] = {
     "yes": "good",
@@ -184,11 +203,16 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value != "–")
 
 
+def evidence_name(name: str) -> str:
+    """The name of a piece of evidence for readers."""
+    return EVIDENCE_NAMES.get(name, name.replace("_", " "))
+
+
 def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """One piece of evidence for the verdict: its name, value, interval and step."""
     step, name = raw.get("at_step"), str(raw.get("name", ""))
     return (
-        EVIDENCE_NAMES.get(name, name.replace("_", " ")),
+        evidence_name(name),
         evidence_value(raw.get("value")),
         interval_phrase(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
         "" if step is None else count(step),

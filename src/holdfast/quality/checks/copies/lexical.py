@@ -60,7 +60,9 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
         f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row, "
         f"{to_the_letter} of them character for character",
         "Keep one row of each text, or keep them all: train assigns duplicates to the same split. "
-        f"A random split would not{copied.split_inflation_text(forms)}.",
+        f"A random split would not{copied.split_inflation_text(forms)}. audit --fix removes those "
+        "that are equal character for character and have the same label; --set "
+        "clean.copies.same=normal also removes the others.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
@@ -131,7 +133,8 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
         "another row: at most one word in eight differs "
         f"({count_phrase(len(pairs), 'pair')} of texts)",
         "Review the examples. train assigns near-duplicates to the same split. A random split "
-        f"would not{copied.split_inflation_text(copies.groups[span])}.",
+        f"would not{copied.split_inflation_text(copies.groups[span])}. audit --fix removes them "
+        "only with --set clean.copies.same=near.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=near_count,
