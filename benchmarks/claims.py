@@ -559,7 +559,6 @@ THEMES = (
 )
 # Benchmarks that store no lines: their commands print, or their figures were never stored.
 UNSTORED = {
-    "Class imbalance of 1 : 20": "python benchmarks/balance.py",
     "Serving under load": "python benchmarks/serving.py --run RUN",
     "Malformed inputs (fuzzing)": "python benchmarks/fuzz.py",
     "The audit's checks of single rows": "python benchmarks/single_texts.py",

@@ -64,6 +64,23 @@ def test_a_stated_population_moves_the_answers_by_bayes_rule(
     assert "class rates" in [one["what"] for one in moved["decisions"]]
 
 
+@pytest.mark.parametrize(("metric", "power"), [("f1_macro", 0.5), ("recall_macro", 1.0)])
+def test_a_metric_that_counts_classes_alike_moves_the_predictions(
+    rare_csv: Path, quick: list[str], tmp_path: Path, metric: str, power: float
+) -> None:
+    """To rates in proportion to √p for macro F1, to equal ones for macro recall."""
+    chosen = f"train.metric_for_best_model={metric}"
+    off = go(rare_csv, quick, tmp_path / "off", chosen, "methods.balance=false")
+    assert "rates" not in off
+    moved = go(rare_csv, quick, tmp_path / "moved", chosen)
+    rows = [moved["rates"]["classes"][name]["rows"] for name in moved["classes"]]
+    gap = logits(tmp_path / "moved") - logits(tmp_path / "off")
+    wanted = -power * math.log(rows[1] / rows[0])
+    assert gap[:, 1] - gap[:, 0] == pytest.approx(wanted, abs=1e-3)
+    (said,) = [one for one in moved["decisions"] if one["what"] == "method"]
+    assert said["because"].startswith(f"{chosen} counts every class alike")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["draw", "weights", "effective"])
 def test_rows_learned_otherwise_answer_at_their_own_rates(

@@ -17,6 +17,7 @@ from holdfast.augment.registry import check_enrich, input_type, requested_enrich
 from holdfast.contract.fit import PreparedData, class_count
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
+from holdfast.core.setting_names import plain_key
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.methods.conflicts import ConflictQuery
@@ -170,6 +171,9 @@ FINETUNE = "finetune"
 # Methods that a plan may use by default; and those that weight its rows.
 DEFAULT_METHODS = ("contrast", "probe_first")
 ROW_METHODS = ("label_weights",)
+# The population that predictions are for where the recipe chooses the checkpoint by a metric that
+# counts every class alike: see ``methods/balance.py`` and benchmarks/balance.py.
+METRIC_TARGETS = {"f1_macro": "half", "recall_macro": "even"}
 # The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
 # No warmup for generative models: Adam's first steps are its largest, and a short run needs them.
@@ -299,10 +303,10 @@ def resolve_settings(
     if adapter and "learning_rate" in filled:
         because += f"; with {adapter} {factor:g} times the learning rate of full fine-tuning"
     decision = Decision("default recipe", settings_phrase or "no open settings", because)
-    return complete, (decision, *_method_decisions(methods))
+    return complete, (decision, *_method_decisions(methods, recipe))
 
 
-def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
+def _method_decisions(methods: Mapping[str, object], recipe: Recipe) -> tuple[Decision, ...]:
     """A decision for each method that is not a default, with its settings and effect."""
     lines = []
     for name, settings in _enabled_methods(methods).items():
@@ -331,7 +335,13 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
             if parts.copies
             else "",
         ]
-        because = "; ".join(["set in the recipe", *filter(None, effects)])
+        reason = "set in the recipe"
+        if name not in recipe.methods:
+            reason = (
+                f"{plain_key('train.metric')}={recipe.train.metric} counts every class alike "
+                f"(predictions at the class rates of the rows: --set methods.{name}=false)"
+            )
+        because = "; ".join([reason, *filter(None, effects)])
         lines.append(
             Decision("method", f"{name} ({settings_phrase})" if settings_phrase else name, because)
         )
@@ -391,7 +401,10 @@ def _resolve_methods(
     if default.contrast_rate is not None:
         stage["learning_rate"] = min(default.contrast_rate * known.learning_rate, MOST)
     by_table = {"contrast": stage} if contrasted else {}
-    default_on = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
+    default_on: dict[str, Any] = dict(zip(DEFAULT_METHODS, (bool(by_table), True), strict=True))
+    target = METRIC_TARGETS.get(recipe.train.metric or "")
+    if target and recipe.task in CLASSIFICATION_TASKS and recipe.data.label_kind in (None, "class"):
+        default_on["balance"] = {"by": "none", "target": target}
     resolved_methods: dict[str, dict[str, Any] | bool] = {}
     for name, request in {**default_on, **recipe.methods}.items():
         if request is False:
