@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -25,7 +26,11 @@ def test_every_command_stands_in_its_group_with_one_line_that_fits(listed: dict[
         assert line.count("(") == line.count(")"), f"{name}: goes on in the next line"
 
 
-def test_a_mistyped_command_option_or_key_names_the_nearest_of_its_kind() -> None:
+def test_a_mistyped_command_option_or_key_names_the_nearest_of_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").touch()
     for words, nearest in (
         (["tarin", "x.csv"], "train"),
         (["train", "x.csv", "--lable", "y"], "--label"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,10 @@ def is_key(key: str) -> bool:
         except RecipeError as error:
             return "an unknown method" not in str(error) and "no method" not in str(error)
         return True
-    return key in key_names() or (key.startswith("clean.") and key[6:] in TREATMENTS)
+    step, _, setting = key.removeprefix("clean.").partition(".")
+    if key.startswith("clean.") and step in TREATMENTS:
+        return not setting or setting in {one.name for one in fields(TREATMENTS[step].settings)}
+    return key in key_names()
 
 
 def test_every_key_that_is_named_exists(said: list[Text]) -> None:

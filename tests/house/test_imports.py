@@ -77,3 +77,21 @@ class TestCommandLine:
         watch = "import atexit, sys; atexit.register(lambda: print('HEAVY', [name for name in "
         code = f"{watch}{(*HEAVY, 'numpy')} if name in sys.modules])); {self.HELP[1]}"
         assert run("-c", code).stdout.strip().endswith("HEAVY []")
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            *(f"{name} none.csv" for name in ("train", "audit", "cv", "tune", "choose", "lr")),
+            *(f"{name} none none.csv" for name in ("predict", "evaluate", "explain")),
+        ],
+    )
+    def test_a_missing_file_is_refused_before_anything_heavy_is_loaded(self, command: str) -> None:
+        watch = "import atexit, sys; atexit.register(lambda: print('HEAVY', [name for name in "
+        code = (
+            f"{watch}{HEAVY} if name in sys.modules])); sys.argv = {['holdfast', *command.split()]};"
+            "from holdfast.cli.main import main; main()"
+        )
+        done = run("-c", code)
+        assert done.returncode == 2
+        assert done.stderr.startswith("holdfast: none")
+        assert done.stdout == "HEAVY []\n"

@@ -112,11 +112,14 @@ EARLY = [
 
 
 @pytest.mark.parametrize("setting", EARLY)
-def test_a_setting_is_refused_before_a_row_is_read(holdfast: Any, setting: str) -> None:
-    done = holdfast("train", "there-is-no-such.csv", "--quiet", "--set", setting)
+def test_a_setting_is_refused_before_a_row_is_read(
+    holdfast: Any, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "unreadable.csv").write_bytes(b"text,label\n\0\xff,a\n")
+    done = holdfast("train", "unreadable.csv", "--quiet", "--set", setting)
     assert done.code == 2
     assert setting.split("=")[0].split(".")[0] in done.err
-    assert "no-such" not in done.err
+    assert "unreadable" not in done.err
 
 
 def test_a_metric_is_refused_before_the_audit(holdfast: Any, marked_csv: Path) -> None:

@@ -95,6 +95,10 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     DATA is not changed, and nothing leaves this machine. --fix writes a new file.
     """
     refuse_low_memory("torch")
+    from holdfast.data.source import refuse_missing
+
+    for name in (rows.data, *(rows.against or ())):
+        refuse_missing(name)
     from holdfast.analyses.audit.audit import AuditRequest
     from holdfast.terminal.watch import audit_with_progress
 

@@ -64,10 +64,10 @@ def command(
     The test rows are not used. Only an adapted model is written.
     """
     refuse_low_memory("torch")
+    request = rows.request(source, seed=seed, settings=set_ or [])
     from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model
 
-    request = rows.request(source, seed=seed, settings=set_ or [])
     adapting = adaptation_options(adapted.adapt, adapted.extend, adapted.out)
     with output.heard(f"holdfast choose {source}"):
         named = models.split(",") if models else None

@@ -62,12 +62,12 @@ def command(
     """Cross-validate on SOURCE: each row is predicted by a model that was not trained on it. Then
     train the saved model on all rows."""
     refuse_low_memory("torch")
+    request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
+    recipe = request.recipe()
     from holdfast.search.folds.cross_validation import cross_validation_of
     from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress
 
-    request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
-    recipe = request.recipe()
     procedure = cross_validation_of(recipe, *astuple(folds))
     if end.dry_run:
         show_folds(procedure, recipe, output)

@@ -61,7 +61,10 @@ def command(
     """Train a smaller model (the student) to predict as RUN does, on the run's rows and split."""
     refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
-    from holdfast.contract.run_folder import is_main_process
+    from holdfast.contract.run_folder import is_main_process, need_run
+
+    for one in runs:
+        need_run(one)
     from holdfast.search.student import folder_name, student_recipe
     from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress

@@ -54,10 +54,10 @@ def command(
     the other rows are also scored separately.
     """
     refuse_low_memory("torch")
+    runs, data = runs_and_data("evaluate", given)
     from holdfast.analyses.evaluation import evaluate
     from holdfast.contract.inference import check_limits
 
-    runs, data = runs_and_data("evaluate", given)
     ensemble, others = split_ensemble(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
     with output.heard(progress=True):

@@ -59,11 +59,8 @@ def command(
     target = None if out is None else _target(out, run, data, force)
     from holdfast.analyses.explain.explain import explain
     from holdfast.contract.inference import check_limits
-    from holdfast.contract.run_folder import need_run
     from holdfast.terminal.progress import ProgressLine
 
-    # Before standard input is read to its end.
-    need_run(run)
     options = read.options(check_limits(set_ or [], "explain"))
     texts_or_data = piped_texts(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)

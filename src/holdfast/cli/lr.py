@@ -25,9 +25,9 @@ def command(
     """Find a learning rate for SOURCE with a range test: about a hundred updates at increasing
     learning rates. Nothing is saved."""
     refuse_low_memory("torch")
+    request = rows.request(seed=seed, settings=set_ or [])
     from holdfast.search.rate_range import range_test
 
-    request = rows.request(seed=seed, settings=set_ or [])
     with output.heard(f"holdfast lr {rows.source}"):
         rate_range = range_test(request.recipe())
     output.show(rate_range.to_json(), lambda columns: rate_range_text(rate_range, columns))

@@ -93,9 +93,13 @@ class LabelledRowOptions:
         check_known([] if self.task is None else [self.task], "--task", "task", TASKS)
 
     def request(self, source: str, **more: Any) -> TrainingRequest:
-        """The request for training on these rows of ``source``, with the fields of ``more``."""
+        """The request for training on these rows of ``source``, with the fields of ``more``. Raises
+        ``DataError`` for a missing file, before modules that take seconds are imported."""
         from holdfast.contract.request import TrainingRequest
+        from holdfast.data.source import refuse_missing
 
+        for name in filter(None, (source, getattr(self, "test", None))):
+            refuse_missing(name)
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         return TrainingRequest(source, **given, **more)
 

@@ -81,7 +81,6 @@ def command(
     ensemble, others = split_ensemble(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
-    from holdfast.contract.run_folder import need_run
     from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
     from holdfast.terminal.messages import report_missing_predictions
 
@@ -89,9 +88,6 @@ def command(
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
         rule = "is for a CSV, which is not written here"
         raise RecipeError(f"--set: {CSV_SAFE}", rule, True, "Add --out FILE.csv, or leave it out.")
-    for run in runs:
-        # Before all that is piped in is read.
-        need_run(run)
     options = read.options(limits, **asdict(writing))
     rows: Data = piped_texts(runs[0], options) if data == "-" else data
     with Output(quiet=quiet).heard():

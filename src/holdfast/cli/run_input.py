@@ -64,15 +64,24 @@ class TextOptions:
 def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:
     """The runs and the data, which come last.
 
-    Raises ``RecipeError`` if one of them is missing, or if the data come first.
+    Raises ``RecipeError`` if one of them is not given or the data come first, ``RunError`` for a
+    folder that is not a finished run, and ``DataError`` for a missing file.
     """
+    from holdfast.contract.run_folder import need_run
+    from holdfast.data.source import refuse_missing
+
     example = f"E.g. holdfast {command} runs/reviews-1 new.csv."
     if len(given) < 2:
         raise RecipeError(f"holdfast {command}", "needs a run and the data", list(given), example)
     *runs, data = given
     if (Path(data) / "result.json").is_file():
         raise RecipeError(f"holdfast {command}", "takes the data last", data, example)
-    return [Path(run) for run in runs], data
+    folders = [Path(run) for run in runs]
+    for run in folders:
+        need_run(run)
+    if data != "-":
+        refuse_missing(data)
+    return folders, data
 
 
 def split_ensemble(settings: Sequence[str]) -> tuple[str, list[str]]:

@@ -44,9 +44,6 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
 
 
 def _dry_run(request: TrainingRequest, recipe: Recipe, output: RunOutput) -> None:
-    from holdfast.prepare.missing_files import refuse_missing_sources
-
-    refuse_missing_sources(recipe)
     from holdfast.cli.cv import show_folds
     from holdfast.contract.run_folder import check_place
     from holdfast.pipeline.preview import preview

@@ -60,14 +60,12 @@ def command(
     """Search hyperparameters for SOURCE, keep the chosen model, score it once on the test rows, and
     write a report."""
     refuse_low_memory("torch")
+    given = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     from holdfast.search.tune import tune_request
     from holdfast.terminal.summary import summary
     from holdfast.terminal.watch import train_with_progress
 
-    request, recipe, procedure = tune_request(
-        rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume),
-        **asdict(search),
-    )
+    request, recipe, procedure = tune_request(given, **asdict(search))
     if end.dry_run:
         _show_plan(procedure, recipe, output)
         return

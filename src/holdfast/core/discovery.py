@@ -123,7 +123,9 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
     """
     name = name[:MAX_COMPARED_CHARACTERS]
     ranked = sorted({*known}, key=lambda one: (-_similarity(name, one), one))
-    best_match = ranked[:1] if ranked and _similarity(name, ranked[0]) >= MIN_NAME_SIMILARITY else []
+    best_match = (
+        ranked[:1] if ranked and _similarity(name, ranked[0]) >= MIN_NAME_SIMILARITY else []
+    )
     guess = f"Did you mean {best_match[0]!r}? " if best_match else ""
     if len(ranked) <= MAX_NAMES_SHOWN:
         return f"{guess}Known: {', '.join(sorted(known))}."

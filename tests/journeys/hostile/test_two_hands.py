@@ -313,6 +313,7 @@ def test_a_run_that_somebody_sent_is_not_continued_through_its_links(
     (theirs / "step-00000001.pt").write_text("mine")
     (theirs / "mine.txt").write_text("mine")
     (run / "recipe.yaml").write_text("data:\n  path: rows.csv\n")
+    (tmp_path / "rows.csv").touch()
     for name, to in (("checkpoints", theirs), ("events.jsonl", theirs / "mine.txt")):
         (run / name).symlink_to(to)
         done = holdfast("train", "rows.csv", "--out", "run", "--resume")
