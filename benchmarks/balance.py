@@ -340,16 +340,16 @@ def by_target(lines: Lines) -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     parts = []
-    sources = {"a linear head": pick(lines, part="head"), "fine-tuning": by_target(lines)}
-    for what, some in sources.items():
-        gain = paired(some, "f1_macro", HALF, PLAIN, UNITS, "system")
-        cost = paired(some, "accuracy", HALF, PLAIN, UNITS, "system")
-        recall = paired(some, "recall_macro", EVEN, PLAIN, UNITS, "system")
-        if gain and cost and recall:
-            parts.append(
-                f"{what}: target=half macro F1 {gain.words(1, 1)} and accuracy "
-                f"{cost.words(1, 1)}, target=even macro recall {recall.words(1, 1)}"
-            )
+    fits = {"with a linear head": pick(lines, part="head"), "with fine-tuning": by_target(lines)}
+    for target, name, words in (
+        (HALF, "f1_macro", "macro F1"),
+        (EVEN, "recall_macro", "macro recall"),
+    ):
+        gains = {
+            fit: paired(some, name, target, PLAIN, UNITS, "system") for fit, some in fits.items()
+        }
+        told = " and ".join(f"{gain.words(1, 1)} {fit}" for fit, gain in gains.items() if gain)
+        parts += [f"`{target}` changes {words} by {told}"] if told else []
     return f"With classes of 1 : 20, in points: {'; '.join(parts)}." if parts else ""
 
 

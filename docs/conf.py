@@ -97,6 +97,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def setup(app: Any) -> None:
+    app.connect("html-page-context", with_search_script)
     app.connect("source-read", with_search_words)
     app.connect("builder-inited", lambda _: write_references(ROOT / "docs" / "reference"))
     # Before Napoleon, which takes what stands behind the colon for a type.
@@ -112,6 +113,11 @@ def with_search_words(app: Any, page: str, source: list[str]) -> None:
     entries = ", ".join(f"! {words}" for words in SEARCH_WORDS.get(page, ()))
     if entries:
         source[0] += f"\n\n```{{index}} {entries}\n```\n"
+
+
+def with_search_script(app: Any, page: str, template: str, context: Any, doctree: Any) -> None:
+    if page == "search":
+        app.add_js_file("search.js", priority=900)
 
 
 def without_private_defaults(

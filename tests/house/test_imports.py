@@ -87,8 +87,9 @@ class TestCommandLine:
     )
     def test_a_missing_file_is_refused_before_anything_heavy_is_loaded(self, command: str) -> None:
         watch = "import atexit, sys; atexit.register(lambda: print('HEAVY', [name for name in "
+        words = ["holdfast", *command.split()]
         code = (
-            f"{watch}{HEAVY} if name in sys.modules])); sys.argv = {['holdfast', *command.split()]};"
+            f"{watch}{HEAVY} if name in sys.modules])); sys.argv = {words};"
             "from holdfast.cli.main import main; main()"
         )
         done = run("-c", code)

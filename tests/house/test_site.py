@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -49,24 +50,50 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     assert "`--fail-on SEVERITY\\|CHECK`" in commands
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", DOCS, ROOT, tmp_path],
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", DOCS, ROOT, folder],
         capture_output=True,
         text=True,
         check=False,
     )
     assert built.returncode == 0, built.stderr
-    pages = sorted(tmp_path.rglob("*.html"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
     assert len(pages) > 120
     loaded = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*")
     for page in pages:
         text = page.read_text("utf-8")
         assert not loaded.findall(text), page
-    index = (tmp_path / "searchindex.js").read_text("utf-8")
-    assert "docs/how-to/imbalance" in index
-    assert '"imbalanced data"' in index
+
+
+@pytest.mark.slow
+def test_the_search_finds_the_page_that_answers(site: Path, browser: Any) -> None:
+    """Of 120 queries by readers who had not seen the site, at least nine in ten find it among the
+    first three pages, and an API name finds its place in the reference."""
+    page = browser.new_page()
+    page.goto(f"{(site / 'search.html').as_uri()}?q=drift")
+    page.wait_for_selector("#search-results ul.search > li")
+    search = "query => Search._performSearch(...Search._parseQuery(query)).reverse()"
+    asked = yaml.safe_load((Path(__file__).parent / "search_queries.yaml").read_text("utf-8"))
+    missed = [
+        query
+        for answers in asked.values()
+        for guide, queries in answers.items()
+        for query in queries
+        if f"docs/how-to/{guide}" not in [one[0] for one in page.evaluate(search, query)[:3]]
+    ]
+    assert len(missed) <= 12, missed
+    assert page.evaluate(search, "TextClassifier")[0][:2] == [
+        "docs/reference/api",
+        "holdfast.TextClassifier",
+    ]
 
 
 def test_the_search_words_are_of_pages_that_exist() -> None:

@@ -78,7 +78,7 @@ def test_a_metric_that_counts_classes_alike_moves_the_predictions(
     wanted = -power * math.log(rows[1] / rows[0])
     assert gap[:, 1] - gap[:, 0] == pytest.approx(wanted, abs=1e-3)
     (said,) = [one for one in moved["decisions"] if one["what"] == "method"]
-    assert said["because"].startswith(f"{chosen} counts every class alike")
+    assert said["because"].startswith(f"{chosen} gives every class equal weight")
 
 
 @pytest.mark.slow

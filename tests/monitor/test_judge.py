@@ -229,7 +229,7 @@ def test_a_run_that_saved_an_earlier_checkpoint_is_not_advised_to_train_less(his
     kept = judge(made, kept_step=300)
     assert kept.remedies[0].do.startswith("use the saved model")
     assert not kept.remedies[0].set
-    assert kept.remedies[1].do.startswith("only to save time")
+    assert kept.remedies[1].do.startswith("if you want to save time")
     assert kept.remedies[1].set == ("train.epochs=3",)
     last = judge(made, kept_step=500)
     assert not any("best checkpoint" in r.do for r in last.remedies)

@@ -263,8 +263,8 @@ def _silent_checks(audit: Audit, columns: int) -> Iterator[str]:
         yield from wrap(f"No findings: {', '.join(silent)}.", columns, "", "  ")
     if "label_problems" in silent and audit.label_issues:
         text = (
-            "label_problems cannot exclude wrong labels: label_issues in the output of --json "
-            "ranks all labels, the most doubtful first."
+            "No finding of label_problems does not mean that all labels are correct: label_issues "
+            "in the output of --json ranks all rows, the most doubtful label first."
         )
         yield from wrap(text, columns, "", "  ")
     for why, names in _group_by_reason(audit.unseen).items():

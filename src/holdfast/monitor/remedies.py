@@ -168,7 +168,7 @@ def overfit_remedies(history: History, best: int) -> Remedies:
     saved = Remedy(
         "use the saved model: it is the best checkpoint, and later epochs did not change it"
     )
-    faster = Remedy("only to save time, train up to the best checkpoint", epochs)
+    faster = Remedy("if you want to save time, train only up to the best checkpoint", epochs)
     return (saved, faster, *remedies_for("gap of few rows"))
 
 

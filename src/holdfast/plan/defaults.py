@@ -338,8 +338,8 @@ def _method_decisions(methods: Mapping[str, object], recipe: Recipe) -> tuple[De
         reason = "set in the recipe"
         if name not in recipe.methods:
             reason = (
-                f"{plain_key('train.metric')}={recipe.train.metric} counts every class alike "
-                f"(predictions at the class rates of the rows: --set methods.{name}=false)"
+                f"{plain_key('train.metric')}={recipe.train.metric} gives every class equal weight "
+                f"(to keep the class frequencies of the training rows: --set methods.{name}=false)"
             )
         because = "; ".join([reason, *filter(None, effects)])
         lines.append(

@@ -39,7 +39,7 @@ def division(run: RunFiles) -> DivisionView:
     total = sum(sizes.values())
     names = dict(SPLIT_NAMES)
     if run.part("valid").get("out_of_fold"):
-        names["train"] = "Training and validation (out of fold)"
+        names["train"] = "Training and validation (cross-fitted)"
     shown = [
         part
         for part, n in sizes.items()

@@ -60,9 +60,9 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
         f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row, "
         f"{to_the_letter} of them character for character",
         "Keep one row of each text, or keep them all: train assigns duplicates to the same split. "
-        f"A random split would not{copied.split_inflation_text(forms)}. audit --fix removes those "
-        "that are equal character for character and have the same label; --set "
-        "clean.copies.same=normal also removes the others.",
+        f"A random split would not{copied.split_inflation_text(forms)}. audit --fix keeps one "
+        "row of those with the same label and exactly the same text; with --set "
+        "clean.copies.same=normal also of those that differ in case, space and punctuation.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
@@ -133,8 +133,8 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
         "another row: at most one word in eight differs "
         f"({count_phrase(len(pairs), 'pair')} of texts)",
         "Review the examples. train assigns near-duplicates to the same split. A random split "
-        f"would not{copied.split_inflation_text(copies.groups[span])}. audit --fix removes them "
-        "only with --set clean.copies.same=near.",
+        f"would not{copied.split_inflation_text(copies.groups[span])}. audit --fix removes those "
+        "with the same label only with --set clean.copies.same=near.",
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=near_count,
