@@ -16,6 +16,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
+from holdfast.report.numbers import metric_words
+from holdfast.terminal.summary import summary
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,8 @@ def test_a_metric_that_counts_classes_alike_moves_the_predictions(
     assert gap[:, 1] - gap[:, 0] == pytest.approx(wanted, abs=1e-3)
     (said,) = [one for one in moved["decisions"] if one["what"] == "method"]
     assert said["because"].startswith(f"{chosen} gives every class equal weight")
+    printed = summary(moved, tmp_path / "moved", 80)
+    assert f"Scores    {metric_words(metric)} " in printed
 
 
 @pytest.mark.slow

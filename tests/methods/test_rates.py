@@ -85,7 +85,7 @@ def test_half_of_the_way_stays_unless_the_rows_prove_another_better() -> None:
     many = choose_strength(bayes(x, rates), labels, wrong, seed=0)
     assert many.strength < 0.5
     assert 0 < many.low < many.gain < many.high
-    assert "points of macro-F1" in many.because
+    assert "points of macro F1" in many.because
 
 
 def test_where_classes_are_alike_nothing_moves() -> None:

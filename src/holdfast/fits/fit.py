@@ -247,7 +247,7 @@ def _target_rates(
             "predictions assume equally frequent classes",
         )
     if target == "half":
-        because = "predictions assume rates halfway to equally frequent classes, for macro-F1"
+        because = "predictions assume rates halfway to equally frequent classes, for macro F1"
         return Rates(classes, row_shares, tempered_rates(row_shares, USUAL), because)
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None

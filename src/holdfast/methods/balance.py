@@ -22,9 +22,9 @@ so that z, which everything else sees, are the logits at p, whatever was drawn. 
 the choice of the checkpoint and the temperature then refer to the rows' own rates. At the end the
 last layer's bias moves the logits to the target (``moved``): ``rows`` leaves them unchanged, which
 gives probabilities at the true rates; ``even`` predicts for equally frequent classes, ``half`` for
-rates half of the way there (in proportion to √p), which suits macro-F1; a table states the rates of
+rates half of the way there (in proportion to √p), which suits macro F1; a table states the rates of
 the population where the model is used; ``auto`` is ``half`` unless the validation rows prove
-another of these better for macro-F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with
+another of these better for macro F1. Logit adjustment of the loss (2007.07314) is ``by: none`` with
 ``target: even`` or ``half``: its constant is the bias's, which is free, and the two gave the same
 result to the digit (benchmarks/balance.py).
 """
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 # A share of the way from the rows' own rates (0) to equally frequent classes (1).
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# It gained macro-F1 on all three sets of benchmarks/balance.py; the full way costs accuracy.
+# It gained macro F1 on all three sets of benchmarks/balance.py; the full way costs accuracy.
 USUAL = 0.5
 RESAMPLES = 2000
 # One-sided, and divided among the moves that may replace the usual one: strict, since selecting the
@@ -161,7 +161,7 @@ class Rates:
 @dataclass(frozen=True, slots=True)
 class TargetRates:
     """The rates that the decision is for: ``target`` [classes], ``strength`` as the share of the
-    way to equal rates, and ``because``. ``gain`` in macro-F1 with its 90 % interval, a fraction."""
+    way to equal rates, and ``because``. ``gain`` in macro F1 with its 90 % interval, a fraction."""
 
     target: Floats
     strength: float
@@ -172,12 +172,12 @@ class TargetRates:
 
 
 def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) -> TargetRates:
-    """Choose how far to move the decision towards equal class rates, for macro-F1.
+    """Choose how far to move the decision towards equal class rates, for macro F1.
 
     ``logits`` [n, classes] at the rates ``shares``, of rows that the model was not trained on, with
     their ``labels`` [n]. The result is half of the way (``USUAL``), unless these rows prove another
     of ``STRENGTHS`` better, including none of it: the lower end of a paired bootstrap's one-sided
-    99.75 % interval of the gain in macro-F1 (1 % divided among the others) is then above 0. Rows
+    99.75 % interval of the gain in macro F1 (1 % divided among the others) is then above 0. Rows
     are resampled within their class, so that no resample lacks a class.
     """
     predictions = np.stack(
@@ -188,7 +188,7 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     where = f"on {len(labels)} validation rows"
     if f1_by_strength[best] <= f1_by_strength[usual]:
         because = (
-            f"half of the way to equal class rates; {where} no other share has a better macro-F1"
+            f"half of the way to equal class rates; {where} no other share has a better macro F1"
         )
         return TargetRates(tempered_rates(shares, USUAL), USUAL, 0.0, 0.0, 0.0, because)
     rng, gains = generator(seed, "rates"), np.zeros(RESAMPLES)
@@ -201,7 +201,7 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     gain = float(f1_by_strength[best] - f1_by_strength[usual])
     gain_words = (
         f"{signed(100 * gain)} ({signed(100 * low)} to {signed(100 * high)}) points of "
-        f"macro-F1 {where}"
+        f"macro F1 {where}"
     )
     move_words = f"{percent_phrase(STRENGTHS[best])} of the way to equal class rates"
     if low <= 0:

@@ -133,7 +133,7 @@ def _joined_averages(
     if every class that occurs has ``RARE`` rows, labelled and predicted, and some row is wrong.
 
     When the method was chosen, with TREC's rarest class (1.5 % of rows) in samples of 100 rows, the
-    BCa interval of macro-F1 covered the truth in 83 % of 1,500 samples, this one in 95 %, and it
+    BCa interval of macro F1 covered the truth in 83 % of 1,500 samples, this one in 95 %, and it
     was narrower. ``benchmarks/honest_intervals.py`` measures the coverage of reported intervals.
     """
     counts = of.count(outputs.labels, outputs.predictions, size)

@@ -4,7 +4,7 @@ what its search found."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
@@ -76,13 +76,15 @@ def _run_summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bo
     remarks = [*([("Discarded", discarded)] if discarded else []), *_warnings(result)]
     remarks += [*_trials(result), _ending(result, bool(discarded))]
     next_step = list(_next_step(result["verdict"]))
+    scores = list(_scores(result, SCORES if verbose else _stated_metric(result)))
     if verbose:
-        remarks += [*_scores(result), *next_step]
+        remarks += next_step
     else:
         remarks = [*remarks[: MAX_REMARKS - len(next_step)], *next_step]
     return [
         "",
         *entry("Result", run_answer.headline, columns),
+        *(line for score in scores for line in entry(*score, columns)),
         *entry("Advice", run_answer.advice, columns),
         *entry("Verdict", _verdict(result["verdict"], scope, verbose), columns),
         "",
@@ -157,17 +159,26 @@ def _trials(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Trials", f"{'; '.join(tried)}{updates}"
 
 
-def _scores(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.numbers import estimate, interval, metric_words, number
+def _stated_metric(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metric by which the recipe chooses the checkpoint, if the result line shows another."""
+    from holdfast.report.answer.score import headline_score
+    from holdfast.report.run_files import Block
+
+    metric, score = Block(result).block("settings", "train").text("metric"), headline_score(result)
+    return (metric,) if score is not None and metric not in ("loss", score.name) else ()
+
+
+def _scores(result: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    from holdfast.report.numbers import NBSP, estimate, interval, metric_words, number
 
     metrics = result["test"]["metrics"]
-    estimates = {name: estimate(metrics[name]) for name in SCORES if name in metrics}
-    shown = [
-        f"{metric_words(name)} {number(value.value, name)}"
-        + (f" ({percent_phrase(value.level)} CI {span})" if (span := interval(value, name)) else "")
-        for name, value in estimates.items()
-        if value.value is not None
-    ]
+    estimates = {name: estimate(metrics[name]) for name in names if name in metrics}
+    shown = []
+    for name, value in estimates.items():
+        if value.value is not None:
+            span = interval(value, name).replace(f"{NBSP}–{NBSP}", "–")
+            span = f" ({percent_phrase(value.level)} CI {span})" if span else ""
+            shown.append(f"{metric_words(name)} {number(value.value, name)}{span}")
     if shown:
         yield "Scores", "; ".join(shown)
 
