@@ -14,6 +14,7 @@ import pytest
 import holdfast
 from holdfast.cli.main import run
 from holdfast.core.errors import InputError
+from holdfast.report.view.headline import EVIDENCE_NAMES
 
 TURNS = "epoch,loss,val_loss\n" + "".join(
     f"{e},{1 / (e + 1):.4f},{v}\n"
@@ -94,6 +95,24 @@ def test_the_terminal_shows_verdict_chart_and_remedies_in_80_columns(
     assert "\x1b" not in done.out
     assert "val_loss" in done.err
     assert max(map(len, done.err.splitlines())) <= 80
+
+
+def test_evidence_has_names_for_readers_and_advice_does_not_contradict_the_reason(
+    diagnose: Any, tmp_path: Path
+) -> None:
+    """It ends 6 % above its lowest value, and varies by 10 or by 30 %."""
+    for highest, helps in ((1.1, True), (1.3, False)):
+        valid = [*[1.0, highest] * 5, 1.0, 1.06]
+        rows = "".join(f"{e},{1 / (e + 1):.4f},{loss}\n" for e, loss in enumerate(valid))
+        path = tmp_path / f"{highest}.csv"
+        path.write_text(f"epoch,loss,val_loss\n{rows}", "utf-8")
+        found = json.loads(diagnose(path, "--json").out)["verdict"]
+        named = {one["name"] for one in found["evidence"]} - {"finite_evaluations"}
+        assert named <= {*EVIDENCE_NAMES}
+        assert ("evaluate more often" in str(found["remedies"])) is helps
+        assert ("would not decide it" in found["because"]) is not helps
+        shown = diagnose(path).out
+        assert all(EVIDENCE_NAMES[name] in shown for name in named)
 
 
 def test_the_chart_has_colours_on_a_terminal_unless_the_user_wants_none(

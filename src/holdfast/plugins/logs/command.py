@@ -165,7 +165,11 @@ def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: boo
     from holdfast.cli.charts import curve_chart
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
-    confidence = f"  (confidence {verdict.confidence:.2f})" if verdict.confidence else ""
+    confidence = (
+        f"  (strength of evidence {percent_phrase(verdict.confidence)})"
+        if verdict.confidence
+        else ""
+    )
     head_lines = [
         f"{verdict.label}{since}{confidence}",
         "",
