@@ -560,11 +560,8 @@ THEMES = (
 # Benchmarks that store no lines: their commands print, or their figures were never stored.
 UNSTORED = {
     "Serving under load": "python benchmarks/serving.py --run RUN",
-    "Malformed inputs (fuzzing)": "python benchmarks/fuzz.py",
     "The audit's checks of single rows": "python benchmarks/single_texts.py",
-    "Intervals from few groups": "python benchmarks/few_groups.py",
     "Rules for the best checkpoint, on recorded runs": "python benchmarks/kept_state.py --record",
-    "Detection of wrong labels": "python benchmarks/wrong_labels.py",
     "Verdicts on recorded runs and on other trainers' logs": "python benchmarks/verdicts.py",
 }
 

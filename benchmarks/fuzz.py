@@ -1,16 +1,16 @@
-"""Ten thousand broken inputs, fed into every door: what comes of them?
+"""Malformed inputs (fuzzing): what every entry point does with them.
 
-    python benchmarks/fuzz.py [--seconds 170]      # goes on where it stopped
-    python benchmarks/fuzz.py --replay rows:0:137  # one of them again
+    python benchmarks/fuzz.py --seconds 170        # continues where it stopped
+    python benchmarks/fuzz.py --replay rows:0:137  # one input again
 
-Small real files (tables, logs of every reader, recipes, pictures, models, a finished run) are
-changed in their parts (types swapped, depth, sizes, names, encodings) and in their bytes, and read
-as the command reads them, in a process of their own that is watched from outside. A case fails
-that ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence, says
-nothing as it refuses, takes more than 10 seconds of the processor (30 by the clock) or 1 GB more
-than before, or leaves a file outside its folder (where nothing is to be written: a new one inside
-it). Failures are kept in ``benchmarks/results/fuzz/`` with their input, each with the line that
-runs it again.
+Small real files (tables, logs of every reader, recipes, images, models, a finished run) are changed
+in their parts (types swapped, depth, sizes, names, encodings) and in their bytes, and read as the
+command reads them, in a process of its own that is watched from outside. An input fails if the
+command ends with anything but exit 0 or 2, prints a traceback, a warning or an escape sequence,
+refuses without a message, takes more than 10 seconds of processor time (30 by the clock) or 1 GB
+more than before, or leaves a file outside its folder (where nothing is to be written: a new one
+inside it). Failures are kept in ``benchmarks/results/fuzz/`` with their input and the command that
+repeats them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cells import RESULTS, append, key, stored
+from claims import Claim, Lines, described, largest, share, table, text
 from fuzzing import cases, doors, seeds
+
+TOTALS = "fuzz_totals"
 
 COUNTS = {
     "recipes": 3000,
@@ -312,24 +316,66 @@ def _stored(book: Path) -> dict[tuple[str, int, int], dict[str, Any]]:
     return {(one["door"], one["seed"], one["number"]): one for one in told}
 
 
-def table(book: Path, counts: Mapping[str, int]) -> str:
-    """A line a door: cases done, exit codes, the slowest, the largest, the failures."""
-    rows = list(_stored(book).values())
-    head = "| door | inputs | exit 0 | exit 2 | other | slowest, s | most memory, MB | failed |"
-    lines = [head, "|---" * 8 + "|"]
-    for door in [*counts, "**all**"]:
-        mine = [row for row in rows if door in (row["door"], "**all**")]
+def store_totals(book: Path) -> None:
+    """Append a line for each entry point whose totals have changed."""
+    path, rows = RESULTS / f"{TOTALS}.jsonl", list(_stored(book).values())
+    before = stored(path)
+    for cell in cells():
+        mine = [row for row in rows if row["door"] == cell["door"]]
         if not mine:
             continue
         codes = Counter(row["code"] for row in mine)
-        other = len(mine) - codes[0] - codes[2]
-        failed = sum(bool(row["fault"]) for row in mine)
-        slow, large = max(row["seconds"] for row in mine), max(row["mb"] for row in mine)
-        lines.append(
-            f"| {door} | {len(mine)} | {codes[0]} | {codes[2]} | {other} | {slow:.1f} | "
-            f"{large:.0f} | {failed} |"
+        result = {
+            "inputs": len(mine),
+            "accepted": codes[0],
+            "refused": codes[2],
+            "failed": sum(bool(row["fault"]) for row in mine),
+            "seconds": max(row["seconds"] for row in mine),
+            "mb": max(row["mb"] for row in mine),
+        }
+        if before.get(key(cell)) != result:
+            append(path, cell, result)
+        print(f"{cell['door']}: {result}")
+
+
+def cells() -> list[dict[str, Any]]:
+    return [{"door": door} for door in COUNTS]
+
+
+def finding(lines: Lines) -> str:
+    failed, inputs = (sum(line[name] for line in lines) for name in ("failed", "inputs"))
+    if not inputs:
+        return ""
+    return (
+        f"Of malformed inputs to {len(lines)} entry points, {share(failed, inputs, long=True)} end "
+        "with a defect; all others are read, or refused with a message and exit code 2."
+    )
+
+
+CLAIM = Claim(
+    "fuzz",
+    "Other",
+    "Malformed inputs (fuzzing)",
+    described(__doc__),
+    cells,
+    finding,
+    [
+        table(
+            {"door": "Entry point"},
+            {
+                "Inputs": text("inputs"),
+                "Read": text("accepted"),
+                "Refused": text("refused"),
+                "Failed": text("failed"),
+                "Slowest, s": largest("seconds"),
+                "Most memory, MB": largest("mb", digits=0),
+            },
         )
-    return "\n".join(lines)
+    ],
+    "The inputs are mutations of small valid files with one seed; other malformed inputs may fail.",
+    (TOTALS,),
+    command="python benchmarks/fuzz.py --seconds 170",
+)
 
 
 def main() -> int:
@@ -351,7 +397,7 @@ def main() -> int:
     if given.again:
         _forget_failures(book)
     fuzz(place, book, given.seed, given.seconds, COUNTS)
-    print(table(book, COUNTS))
+    store_totals(book)
     return 0
 
 

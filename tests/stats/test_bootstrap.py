@@ -146,7 +146,19 @@ def test_the_error_of_a_mean_is_its_standard_error_and_the_limits_are_scipys_t()
     found = bootstrap(_mean_of(rows), _rows(12), seed=np.random.default_rng(0), resamples=50)
     assert found.error[0] == pytest.approx(stats.sem(rows))
     expected = stats.t.interval(0.9, 11, rows.mean(), stats.sem(rows))
-    assert np.ravel(found.student(12, 0.9)) == pytest.approx(expected)
+    assert np.ravel(found.student(11, 0.9)) == pytest.approx(expected)
+
+
+def test_the_limits_of_a_root_are_those_of_the_root_squared_and_not_below_0() -> None:
+    """The error of √x is that of x times its derivative, 1 ÷ (2 √x)."""
+    rows = np.random.default_rng(4).gamma(2, size=12)
+    found = bootstrap(_mean_of(rows), _rows(12), seed=np.random.default_rng(0), resamples=50)
+    low, high = (float(one[0]) for one in found.student(11, 0.9, root=True))
+    middle, error = np.sqrt(rows.mean()), stats.sem(rows) / (2 * np.sqrt(rows.mean()))
+    expected = np.square(stats.t.interval(0.9, 11, middle, error))
+    assert (low, high) == pytest.approx(tuple(expected))
+    # With one degree of freedom √x may be 0.
+    assert found.student(1, 0.999, root=True)[0][0] == 0
 
 
 def test_the_error_of_a_ratio_is_scipys_jackknife_and_unknown_where_a_value_is() -> None:

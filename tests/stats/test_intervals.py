@@ -5,7 +5,13 @@ import pytest
 from scipy import stats
 
 from holdfast.core.errors import Defect
-from holdfast.stats.intervals import clopper_pearson, design_effect, wilson, wilson_by_groups
+from holdfast.stats.intervals import (
+    clopper_pearson,
+    design_effect,
+    group_freedom,
+    wilson,
+    wilson_by_groups,
+)
 
 CASES = [(0, 1), (1, 1), (0, 30), (1, 30), (15, 30), (29, 30), (30, 30), (731, 1000)]
 
@@ -90,3 +96,25 @@ def test_grouped_interval_covers_where_plain_wilson_does_not() -> None:
         grouped += low <= 2 / 3 <= high
     assert plain / runs < 0.90
     assert 0.93 < grouped / runs < 0.985
+
+
+def test_groups_of_one_size_have_one_degree_of_freedom_less_and_unequal_ones_fewer() -> None:
+    assert group_freedom([7] * 12) == pytest.approx(11)
+    assert group_freedom([1, 1]) == 1
+    # One large group and many tiny ones are little more than one group.
+    assert group_freedom([1000, *[1] * 20]) == 1
+    assert 5 < group_freedom([10, 20, 30, 10, 20, 30, 10, 20]) < 7
+
+
+def test_few_groups_of_very_different_size_cover_the_rate() -> None:
+    """Six groups, log-normal sizes with sigma 1, and a correlation of about 0.1 within a group:
+    with five degrees of freedom 88 % of intervals cover it, with those of the sizes 96 %."""
+    rng, covered, samples = np.random.default_rng(0), 0, 400
+    truth = stats.norm.cdf(1 / np.sqrt(1 + 0.48**2))
+    for _ in range(samples):
+        sizes = np.maximum(1, rng.lognormal(np.log(30), 1.0, 6)).astype(int)
+        groups = np.repeat(np.arange(6), sizes)
+        margins = 1 + 0.48 * rng.standard_normal(6)[groups] + rng.standard_normal(len(groups))
+        low, high = wilson_by_groups(margins > 0, groups)
+        covered += low <= truth <= high
+    assert covered / samples >= 0.93

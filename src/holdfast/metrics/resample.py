@@ -19,6 +19,7 @@ from holdfast.stats.bootstrap import (
     group_codes,
     sums,
 )
+from holdfast.stats.intervals import group_freedom
 
 # Fifty draws lie beyond each limit of a 95 % interval.
 RESAMPLES = 2000
@@ -127,8 +128,9 @@ class Resampling:
         """One output of a bootstrap of these units as an ``Estimate``, with remarks on its
         resamples, and ``more``, as a note.
 
-        Groups have Student's limits from leaving out one at a time, cut to the range ``within``
-        which the number lies by definition; fewer than ``FEWEST_GROUPS`` have none. If every
+        Groups have Student's limits from leaving out one at a time (of the square root for a number
+        above 0 without an upper end), cut to the range ``within`` which the number lies by
+        definition; fewer than ``FEWEST_GROUPS`` have none. If every
         resample gives the end of a finite range, ``edge`` gives the other limit, by the number of
         units ``counting`` (all of them, unless some do not affect the number).
         """
@@ -142,7 +144,8 @@ class Resampling:
             [f"undefined in {percent_phrase(1 - defined, 1)} of resamples"] if defined < 1 else []
         )
         if units.grouped:
-            lows, highs = result.student(units.atoms, level)
+            freedom = group_freedom(np.bincount(units.codes))
+            lows, highs = result.student(freedom, level, root=within == POSITIVE and value > 0)
             low, high = max(float(lows[column]), within[0]), min(float(highs[column]), within[1])
             # That share is of draws, on which the limits for groups do not depend.
             remarks = []

@@ -93,14 +93,26 @@ def design_effect(hits: npt.NDArray[np.bool_], groups: Ints) -> float:
     return max(1.0, variance / (rate * (1 - rate) / n))
 
 
+def group_freedom(sizes: npt.ArrayLike) -> float:
+    """The degrees of freedom of Student's t for groups with so many rows, ``sizes`` [G].
+
+    Kish's effective number of groups, (Σ m_g)² ÷ Σ m_g², less 1, and at least 1: G − 1 for equal
+    sizes (Kish 1965; Carter, Schnepel and Steigerwald 2017). With G − 1 for unequal sizes (log-
+    normal, sigma 1) and 6 groups, 95 % intervals of accuracy covered the truth in 86 to 94 % of
+    samples, with this in 95 to 98 % (benchmarks/few_groups.py).
+    """
+    rows = np.asarray(sizes, dtype=np.float64)
+    return max(1.0, float(rows.sum() ** 2 / (rows**2).sum()) - 1)
+
+
 def wilson_by_groups(
     hits: npt.NDArray[np.bool_], groups: Ints, level: float = 0.95
 ) -> tuple[float, float]:
     """Wilson's interval of a rate for rows that come in groups (Dean and Pagano 2015).
 
-    The sample is shrunk to n ÷ design effect, and z is replaced by the t quantile with G − 1
-    degrees of freedom. Fewer than two groups: (NaN, NaN), because the rows do not show how groups
-    differ.
+    The sample is shrunk to n ÷ design effect, and z is replaced by the t quantile with
+    ``group_freedom`` degrees of freedom. Fewer than two groups: (NaN, NaN), because the rows do not
+    show how groups differ.
     """
     from scipy.special import stdtrit
 
@@ -108,7 +120,7 @@ def wilson_by_groups(
     if math.isnan(effect):
         return math.nan, math.nan
     # Count only groups with rows here; the codes may be those of a larger table.
-    freedom = len(np.unique(groups)) - 1
+    freedom = group_freedom(np.unique(groups, return_counts=True)[1])
     effective = len(hits) / effect
     quantile = float(stdtrit(freedom, 0.5 + level / 2))
     return wilson(float(np.mean(hits)) * effective, effective, level, quantile=quantile)

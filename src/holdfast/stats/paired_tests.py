@@ -24,7 +24,7 @@ import numpy.typing as npt
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import atom_contributions, bootstrap, fold_atoms, sums
-from holdfast.stats.intervals import wilson
+from holdfast.stats.intervals import group_freedom, wilson
 
 
 def ratio_rows(above: Floats, below: Floats) -> Floats:
@@ -103,11 +103,12 @@ def paired_bootstrap(
     result = bootstrap(mean, units, seed=seed, level=level, resamples=resamples, blocks=500)
     value, low, high = (float(part[0]) for part in (result.value, result.low, result.high))
     if groups is not None and atoms > 1:
-        (low,), (high,) = result.student(atoms, level)
+        freedom = group_freedom(table[:, 1])
+        (low,), (high,) = result.student(freedom, level)
         error = float(result.error[0])
         # Without spread only the sign of the value is known.
         sign_share = 0.5 if value == 0 else float(value > 0)
-        above = sign_share if error == 0 else float(stdtr(atoms - 1, value / error))
+        above = sign_share if error == 0 else float(stdtr(freedom, value / error))
         return Difference(value, float(low), float(high), above, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
@@ -179,7 +180,8 @@ def paired_t(
 ) -> Difference:
     """mean(first − second) over the same rows [n], ± t_{n−1} · sd ÷ √n (Student 1908).
 
-    With ``groups`` [n], whole numbers, n is the number of groups (``by_groups``).
+    With ``groups`` [n], whole numbers, n is the number of groups (``by_groups``), and t has
+    ``intervals.group_freedom`` degrees of freedom.
 
     ``above`` is the probability that t with n − 1 degrees of freedom lies below mean ÷ se: the
     share of a flat posterior above 0, and 1 − the one-sided p-value of "not above 0". No rows, or
@@ -187,14 +189,17 @@ def paired_t(
     interval without width.
     """
     gap: Floats = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    gap = gap if groups is None or not len(gap) else by_groups(gap, groups)
+    freedom: float = len(gap) - 1
+    if groups is not None and len(gap):
+        freedom = group_freedom(np.unique(groups, return_counts=True)[1])
+        gap = by_groups(gap, groups)
     n = len(gap)
     if not n or not np.isfinite(gap).all():
         return Difference(math.nan, math.nan, math.nan, math.nan, n)
     mean = float(gap.mean())
     if n < 2:
         return Difference(mean, math.nan, math.nan, math.nan, n)
-    return t_interval(mean, float(gap.std(ddof=1)) / math.sqrt(n), n - 1, level, n)
+    return t_interval(mean, float(gap.std(ddof=1)) / math.sqrt(n), freedom, level, n)
 
 
 def by_groups(rows: Floats, groups: Ints) -> Floats:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.intervals import fisher, fisher_above, rate_gap, wilson
+from holdfast.stats.intervals import fisher, fisher_above, group_freedom, rate_gap, wilson
 from holdfast.stats.paired_tests import Difference, t_interval, welch
 
 
@@ -75,8 +75,8 @@ def excess_p_values(
     0 and 1: Fisher's exact test, P(X ≥ observed) for X hypergeometric. Numbers: the share of
     shuffles of the values, the observed order included, with a sum as large, at least 999 shuffles.
     With groups the larger of that p and that of Student's t of the linearised difference of means.
-    Its variance comes from sums over groups, with one degree of freedom less than the number of
-    groups of the chosen rows (at least 1): a slice of a few large groups proves little.
+    Its variance comes from sums over groups, and it has the ``group_freedom`` of the groups of the
+    chosen rows: a slice of a few large groups proves little.
     """
     from scipy.special import stdtr
 
@@ -92,9 +92,10 @@ def excess_p_values(
     codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
     difference, by_groups = excess(values, masks), np.ones(len(masks))
     for place, mask in enumerate(masks):
-        error, inside = group_error(values, mask, codes)
+        error = group_error(values, mask, codes)
         if error > 0 and math.isfinite(difference[place]):
-            by_groups[place] = stdtr(max(1, inside - 1), -difference[place] / error)
+            freedom = group_freedom(np.bincount(codes[mask]))
+            by_groups[place] = stdtr(freedom, -difference[place] / error)
     return np.maximum(p, by_groups)
 
 
@@ -117,19 +118,17 @@ def _permutation_p_values(values: Floats, masks: Bools, seed: np.random.Generato
     return np.asarray(above / (draws + 1))
 
 
-def group_error(values: Floats, mask: Bools, codes: Ints) -> tuple[float, int]:
-    """The standard error of the difference of means by sums over groups, and the number of groups
-    of the chosen rows. ``mask`` [n] chooses; ``codes`` [n] are 0 … G − 1. NaN if no row is chosen
-    or all are, or with one group."""
+def group_error(values: Floats, mask: Bools, codes: Ints) -> float:
+    """The standard error of the difference of means by sums over groups. ``mask`` [n] chooses;
+    ``codes`` [n] are 0 … G − 1. NaN if no row is chosen or all are, or with one group."""
     inside, outside, total = int(mask.sum()), int((~mask).sum()), int(codes.max()) + 1
     if not inside or not outside or total < 2:
-        return math.nan, 0
+        return math.nan
     share = np.where(
         mask, (values - values[mask].mean()) / inside, -(values - values[~mask].mean()) / outside
     )
     sums = np.bincount(codes, weights=share, minlength=total)
-    error = math.sqrt(total / (total - 1) * float((sums**2).sum()))
-    return error, len(np.unique(codes[mask]))
+    return math.sqrt(total / (total - 1) * float((sums**2).sum()))
 
 
 def rows_for_excess(
@@ -153,8 +152,8 @@ def rows_for_excess(
     effect = 1.0
     if groups is not None:
         codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-        error, _ = group_error(values, mask, codes)
-        alone, _ = group_error(values, mask, np.arange(len(values)))
+        error = group_error(values, mask, codes)
+        alone = group_error(values, mask, np.arange(len(values)))
         effect = max(1.0, (error / alone) ** 2) if error > 0 and alone > 0 else 1.0
     z = float(ndtri(1 - alpha) + ndtri(power))
     return math.ceil((z / difference) ** 2 * spread * effect)
@@ -209,8 +208,8 @@ def two_samples(
       Newcombe's interval of the difference.
     - Numbers: Welch's t-test and its interval, from 10 rows per sample.
     - Rows in groups (names [n] and [m]; one name in both is one group): Student's t of the
-      difference of means, its variance from sums over groups (linearised), with one degree of
-      freedom less than the sample of fewer groups has; from 3 groups per sample. If one of the two
+      difference of means, its variance from sums over groups (linearised), with the smaller
+      ``group_freedom`` of the two samples; from 3 groups per sample. If one of the two
       has no names, each of its rows is a group.
     """
     one, other = (np.asarray(x, dtype=np.float64) for x in (first, second))
@@ -279,8 +278,10 @@ def _by_groups(
     if fewest < FEWEST_GROUPS:
         return None, f"a set has rows of {fewest} group(s), too few to show how much groups differ"
     values = np.concatenate([one, other])
-    error, _ = group_error(values, np.arange(len(values)) >= len(one), codes)
+    is_second = np.arange(len(values)) >= len(one)
+    error = group_error(values, is_second, codes)
     if not error > 0:
         return None, NO_SPREAD
     n = min(len(one), len(other))
-    return t_interval(known.second - known.first, error, fewest - 1, 0.95, n), ""
+    freedom = min(group_freedom(np.bincount(codes[part])) for part in (is_second, ~is_second))
+    return t_interval(known.second - known.first, error, freedom, 0.95, n), ""

@@ -16,7 +16,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import tango
-from holdfast.stats.paired_tests import MCNEMAR_EXACT, by_groups, mcnemar, newcombe, paired_t
+from holdfast.stats.paired_tests import MCNEMAR_EXACT, mcnemar, newcombe, paired_t
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 
@@ -405,12 +405,11 @@ def _judge_signs(
 def _judge_values(
     gap: Floats, codes: Ints | None
 ) -> tuple[tuple[float, float], tuple[float, float], float]:
-    value, spread = float(gap.mean()), gap if codes is None else by_groups(gap, codes)
-    nothing = np.zeros(len(spread))
-    wide = paired_t(spread, nothing, 1 - 2 * ONE_SIDED_LEVEL)
-    narrow = paired_t(spread, nothing, 1 - 2 * EQUIVALENCE_LEVEL)
+    value, nothing = float(gap.mean()), np.zeros(len(gap))
+    wide = paired_t(gap, nothing, 1 - 2 * ONE_SIDED_LEVEL, codes)
+    narrow = paired_t(gap, nothing, 1 - 2 * EQUIVALENCE_LEVEL, codes)
     if wide.low == wide.high:
         # Equal differences show how rare another one can be, not that there is none.
-        low, high = tango(0, 0, len(spread), 1 - 2 * EQUIVALENCE_LEVEL)
+        low, high = tango(0, 0, wide.n, 1 - 2 * EQUIVALENCE_LEVEL)
         return (value + low, value + high), (value + low, value + high), 1.0
     return (wide.low, wide.high), (narrow.low, narrow.high), wide.p_value

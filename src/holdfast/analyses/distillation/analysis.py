@@ -40,7 +40,7 @@ from holdfast.recipe import Recipe, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.predictor import Predictor
 from holdfast.stats.bootstrap import bootstrap, fold_atoms, sums
-from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.stats.intervals import group_freedom, wilson, wilson_by_groups
 from holdfast.training.task import device_batch
 
 
@@ -69,7 +69,9 @@ def retained_share(
     codes, atoms = fold_atoms(codes, int(codes.max()) + 1)
     table = sums(correct, codes, atoms)
     resampled = bootstrap(lambda w: _ratio(w @ table), np.ones(atoms, dtype=np.int64), seed=seed)
-    limits = (resampled.low, resampled.high) if groups is None else resampled.student(atoms, 0.95)
+    limits = resampled.low, resampled.high
+    if groups is not None:
+        limits = resampled.student(group_freedom(np.bincount(codes)), 0.95)
     low, high = (float(one[0]) for one in limits)
     if not (math.isfinite(low) and math.isfinite(high)):
         return {**_unknown("the rows are too few for an interval"), "value": value}

@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.analyses.row_scores import rate_estimate
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.intervals import fisher_above, rate_gap, rows_for_rates
+from holdfast.stats.intervals import fisher_above, group_freedom, rate_gap, rows_for_rates
 from holdfast.stats.paired_tests import welch
 from holdfast.stats.two_samples import holm
 
@@ -342,8 +342,8 @@ def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
     """The gap for rows that come in groups: the linearised variance of a difference of two ratios,
-    Σ_u (Σ_{i∈u} (x_i − x̄_a)/n − (x_i − x̄_b)/m)² · U/(U − 1), and Student's t with U − 1 degrees
-    of freedom (Kish 1965)."""
+    Σ_u (Σ_{i∈u} (x_i − x̄_a)/n − (x_i − x̄_b)/m)² · U/(U − 1), and Student's t with
+    ``intervals.group_freedom`` degrees of freedom (Kish 1965)."""
     from scipy.special import stdtr, stdtrit
 
     n, m = int(inside.sum()), int(others.sum())
@@ -358,12 +358,13 @@ def _gap_by_units(
     if count < 2:
         return gap, math.nan, math.nan, 1.0
     error = math.sqrt(float((sums**2).sum()) * count / (count - 1))
-    half = float(stdtrit(count - 1, 0.975)) * error
+    freedom = group_freedom(np.bincount(units[rows]))
+    half = float(stdtrit(freedom, 0.975)) * error
     if not error:
         # Without spread the rows give no evidence by this method.
         return gap, gap, gap, 1.0
     t = gap / error if above else -gap / error
-    return gap, gap - half, gap + half, float(stdtr(count - 1, -t))
+    return gap, gap - half, gap + half, float(stdtr(freedom, -t))
 
 
 def _rows_to_settle(

@@ -19,7 +19,7 @@ from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
-from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.stats.intervals import group_freedom, wilson, wilson_by_groups
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
 
 # More rows to search on do not make a slice more certain, only the search slower.
@@ -391,10 +391,11 @@ def _student(values: Floats, groups: Ints | None) -> tuple[float, float]:
 
     n, residuals = len(values), values - values.mean()
     codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sums = np.bincount(codes.reshape(-1), weights=residuals)
+    codes = codes.reshape(-1)
+    sums = np.bincount(codes, weights=residuals)
     units = len(sums)
     if units < 2:
         return math.nan, math.nan
     error = math.sqrt(units / (units - 1) * float((sums**2).sum())) / n
-    half = float(stdtrit(units - 1, 0.5 + LEVEL / 2)) * error
+    half = float(stdtrit(group_freedom(np.bincount(codes)), 0.5 + LEVEL / 2)) * error
     return float(values.mean()) - half, float(values.mean()) + half
