@@ -560,7 +560,6 @@ THEMES = (
 # Benchmarks that store no lines: their commands print, or their figures were never stored.
 UNSTORED = {
     "Serving under load": "python benchmarks/serving.py --run RUN",
-    "The audit's checks of single rows": "python benchmarks/single_texts.py",
     "Rules for the best checkpoint, on recorded runs": "python benchmarks/kept_state.py --record",
     "Verdicts on recorded runs and on other trainers' logs": "python benchmarks/verdicts.py",
 }

@@ -1,29 +1,35 @@
-"""Checks of single texts on real sets: what they say of the rows as they are, and how many of the
-faults that are planted into one row in twenty they find.
+"""The audit's checks of single texts: what they report of rows as they are, and of planted faults.
 
-``python benchmarks/single_texts.py [--seeds 3]`` with HOLDFAST_DATA set. Prints a line a check and
-set: rows accused of a thousand as they are, recall of planted rows, others accused with them, and
-microseconds a row.
+    python benchmarks/single_texts.py --jobs 2
+
+Up to 2,000 rows of eleven sets. "As they are" is the share of rows that a check reports in them;
+many of these rows really have what it looks for (dialogues with links, translated texts). Then one
+row in twenty, at least 40, gets the fault (wrong decoding, an invisible character, markup, an
+address or phone number, letters of another script, repetition, 400 times the length, another
+language, a signature, a template), with two seeds.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
+import functools
 import gzip
 import json
-import os
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
+
+from cells import Cell, Result, grid, run_command
+from claims import Claim, Lines, average, counts, described, rate, share, table
+from peers.rows import data_folder
 
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.quality.check import CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.views import TableRows, ThoroughRows
 
-DATA = Path(os.environ.get("HOLDFAST_DATA", "shared/data"))
+NAME = "single_texts"
+ROWS, SEEDS = 2000, 2
 DISGUISED = ["p\u0430ypal", "fre\u0435", "\u0441redit"]
 FOREIGN = [
     "Der Film war viel zu lang, und die Schauspieler wirkten die ganze Zeit über gelangweilt.",
@@ -83,79 +89,107 @@ SHARE = 0.05
 
 
 def _cells(path: str, *columns: str) -> list[str]:
-    file = DATA / path
+    file = data_folder() / path
     opened = gzip.open if file.suffix == ".gz" else open
     with opened(file, "rt", encoding="utf-8", newline="") as stream:
         rows = csv.DictReader(stream) if ".csv" in file.name else map(json.loads, stream)
         return ["\n".join(str(row[name]) for name in columns if row.get(name)) for row in rows]
 
 
-def real_sets() -> dict[str, list[str]]:
-    """The texts of each set by its name."""
+def _novels() -> list[str]:
+    text = gzip.decompress((data_folder() / "corpus/novels_val.txt.gz").read_bytes()).decode()
+    return [part for part in text.split("\n\n") if part.strip()]
+
+
+TEXTS: dict[str, tuple[str, ...]] = {
+    "cr": ("cr/cr.csv", "text"),
+    "mr": ("mr/mr.csv", "text"),
+    "trec": ("trec/train.csv", "text"),
+    "banking77": ("banking77/train.csv", "text"),
+    "ai_text": ("ai_text/paired_texts.csv.gz", "text"),
+    "essays": ("ai_text/essays.csv.gz", "text"),
+    "samsum": ("samsum/train.jsonl.gz", "dialogue"),
+    "dialogsum": ("dialogsum/val.jsonl.gz", "dialogue"),
+    "instructions": ("instructions/train.jsonl.gz", "instruction", "input", "output"),
+    "text2code": ("text2code/wikisql_train.jsonl.gz", "question"),
+    "novels": (),
+}
+
+
+@functools.cache
+def real_texts(data: str) -> list[str]:
     csv.field_size_limit(10**9)
-    novels = gzip.decompress((DATA / "corpus/novels_val.txt.gz").read_bytes()).decode()
+    return _cells(*TEXTS[data]) if TEXTS[data] else _novels()
+
+
+def cells() -> list[dict[str, Any]]:
+    return grid(check=list(FAULTS), data=list(TEXTS))
+
+
+def run_one(cell: Cell) -> Result:
+    """How many rows the check reports as they are, and of the planted and of the other rows."""
+    name, texts = cell["check"], real_texts(cell["data"])
+    texts = random.Random(99).sample(texts, min(ROWS, len(texts)))
+    started = time.process_time()
+    before, _ = _reported(name, texts)
+    seconds = time.process_time() - started
+    found = planted = others = 0
+    for seed in range(SEEDS):
+        rng = random.Random(seed)
+        chosen = set(rng.sample(range(len(texts)), max(40, int(SHARE * len(texts)))))
+        damaged = [FAULTS[name](t, rng) if n in chosen else t for n, t in enumerate(texts)]
+        count, listed = _reported(name, damaged)
+        # A finding counts all rows and lists the first of them.
+        hits = min(len(chosen), round(count * len(listed & chosen) / max(1, len(listed))))
+        found, planted, others = found + hits, planted + len(chosen), others + count - hits
     return {
-        "cr": _cells("cr/cr.csv", "text"),
-        "mr": _cells("mr/mr.csv", "text"),
-        "trec": _cells("trec/train.csv", "text"),
-        "banking77": _cells("banking77/train.csv", "text"),
-        "ai_text": _cells("ai_text/paired_texts.csv.gz", "text"),
-        "essays": _cells("ai_text/essays.csv.gz", "text"),
-        "samsum": _cells("samsum/train.jsonl.gz", "dialogue"),
-        "dialogsum": _cells("dialogsum/val.jsonl.gz", "dialogue"),
-        "instructions": _cells("instructions/train.jsonl.gz", "instruction", "input", "output"),
-        "text2code": _cells("text2code/wikisql_train.jsonl.gz", "question"),
-        "novels": [part for part in novels.split("\n\n") if part.strip()],
+        "rows": len(texts),
+        "before": before,
+        "found": found,
+        "planted": planted,
+        "others": others,
+        "microseconds": 1e6 * seconds / len(texts),
     }
 
 
-def _see(name: str, texts: list[str]) -> tuple[CheckResult | None, float]:
-    check = all_checks()[name]
-    rows = TableRows(table_from_texts(texts))
+def _reported(name: str, texts: list[str]) -> tuple[int, set[int]]:
+    """How many rows a check reports, and the rows that it lists."""
+    check, rows = all_checks()[name], TableRows(table_from_texts(texts))
     assert len(rows.ids) == len(rows.sampled)
-    start = time.perf_counter()
-    found = check(ThoroughRows(rows) if check.view_type is ThoroughRows else rows)
-    return found, (time.perf_counter() - start) / len(texts) * 1e6
+    result = check(ThoroughRows(rows) if check.view_type is ThoroughRows else rows)
+    return (result.finding.count, set(result.finding.rows)) if result else (0, set())
 
 
-def measure(name: str, texts: list[str], seeds: int) -> tuple[float, float, float, float]:
-    """Accused of a thousand as they are; recall of planted rows; accused of a thousand others then;
-    microseconds a row."""
-    plain, seconds = _see(name, texts)
-    before = plain.finding.count if plain else 0
-    hits = planted = others = 0
-    for seed in range(seeds):
-        rng = random.Random(seed)
-        chosen = set(rng.sample(range(len(texts)), max(40, int(SHARE * len(texts)))))
-        fault = FAULTS[name]
-        damaged = [fault(text, rng) if n in chosen else text for n, text in enumerate(texts)]
-        found, _ = _see(name, damaged)
-        # Rows that had the fault before are found among the planted ones as well.
-        seen = found.finding.count if found else 0
-        accused = set(found.finding.rows) if found else set()
-        share = len(accused & chosen) / max(1, len(accused))
-        hits += min(len(chosen), round(seen * share)) if seen > 100 else len(accused & chosen)
-        planted += len(chosen)
-        others += round(seen * (1 - share))
-    return (1000 * before / len(texts), hits / planted, 1000 * others / seeds / len(texts), seconds)
+def finding(lines: Lines) -> str:
+    if not lines:
+        return ""
+    return (
+        f"Of planted faults, the {len(FAULTS)} checks find "
+        f"{share(*counts(lines, 'found', 'planted'), long=True)}."
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--checks", nargs="*", default=list(FAULTS))
-    given = parser.parse_args()
-    for name in given.checks:
-        for where, texts in real_sets().items():
-            some = random.Random(99).sample(texts, min(given.rows, len(texts)))
-            accused, recall, others, cost = measure(name, some, given.seeds)
-            print(
-                f"{name:20s} {where:13s} accused {accused:6.2f} ‰  recall {recall:.3f}  "
-                f"others {others:6.2f} ‰  {cost:7.1f} µs a row",
-                flush=True,
-            )
+CLAIM = Claim(
+    NAME,
+    "Data",
+    "The audit's checks of single rows",
+    described(__doc__),
+    cells,
+    finding,
+    [
+        table(
+            {"check": "Check"},
+            {
+                "Planted rows found, %": rate("found", "planted"),
+                "Reported as they are, %": rate("before", "rows"),
+                "Microseconds a row": average("microseconds", digits=0, limits=False),
+            },
+        )
+    ],
+    """\
+Rows of one set are alike: the intervals are for other rows of these sets, not for other sets.""",
+)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(NAME, __doc__, cells, run_one)
