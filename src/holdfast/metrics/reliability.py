@@ -14,6 +14,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.metrics.classes import confidence_bins, ece
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, undefined
 from holdfast.stats.bootstrap import group_codes, sums
+from holdfast.stats.intervals import group_freedom, normal_quantile
 from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.temperature import (
     best_temperature,
@@ -128,7 +129,13 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
         residual = bins.right - bins.confidence - gap[bins.member]
         total = float((residual**2).sum())
         by_group = sums(residual[:, None], units.codes, units.atoms)[:, 0]
-        effect = max(1.0, float((by_group**2).sum()) / total) if total > 0 else 1.0
+        variance = float((by_group**2).sum()) * units.atoms / (units.atoms - 1)
+        effect = max(1.0, variance / total) if total > 0 else 1.0
+        # Few groups show this variance imprecisely: Student's t in place of the normal quantile.
+        from scipy.special import stdtrit
+
+        freedom = group_freedom(np.bincount(units.codes))
+        effect *= (float(stdtrit(freedom, 0.5 + level / 2)) / normal_quantile(level)) ** 2
     drawn = generator(seed, "ece")
     low, high = calibration_error_interval(
         bins.confidence, bins.right, seed=drawn, level=level, effect=effect
