@@ -68,7 +68,7 @@ def train(cell: Cell, told: Path) -> None:
     from holdfast import Guard
 
     tiny = cell["part"] == "starts"
-    guard = Guard(policy="stop" if tiny else "off", say=lambda line: None)
+    guard = Guard(policy="stop" if tiny else "off", log=lambda line: None)
     main = int(os.environ.get("RANK", "0")) == 0
     if tiny and main and cell["seed"] % 10 == 9:
         _fail_once()

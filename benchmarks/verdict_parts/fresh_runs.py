@@ -213,7 +213,7 @@ def guarded(cell: Cell, parts: Parts, folder: Path) -> Seen:
         name: tokenised({"texts": list(r.texts), "labels": list(r.labels)}, classes, tokenizer)
         for name, r in faulty(cell, parts).named().items()
     }
-    guard = holdfast.Guard(policy="off", say=lambda _: None)
+    guard = holdfast.Guard(policy="off", log=lambda _: None)
     watch = unseen_callback(rows["test"], tokenizer)
     trainer = transformers.Trainer(
         model,

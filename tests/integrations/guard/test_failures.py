@@ -92,7 +92,7 @@ def test_whatever_part_fails_the_training_goes_on(
     plain.train()
     # The state before the first step is put back at the end.
     choose = {"choose": lambda _: 0}
-    guard, calls = Guard(policy=policy, say=lambda _: None, **choose), Counter[Part]()
+    guard, calls = Guard(policy=policy, log=lambda _: None, **choose), Counter[Part]()
     sound = trainer(guard.callback(), out="sound", **SETTINGS)
     watched(sound.train, lambda part: calls.update([part]))
     assert guard.stopped_because is None
@@ -114,7 +114,7 @@ def test_whatever_part_fails_the_training_goes_on(
                 raise Broken("made to fail")
 
         out = f"broken-{number}"
-        guard = Guard(policy=policy, say=lines.append, **choose)
+        guard = Guard(policy=policy, log=lines.append, **choose)
         made = trainer(guard.callback(), out=out, **SETTINGS)
         watched(made.train, fail)
         assert made.state.global_step == 2, part
@@ -144,7 +144,7 @@ def test_it_is_told_where_nothing_can_be_written_or_said(
     def gone(*_: Any, **__: Any) -> None:
         raise OSError("no disk")
 
-    made = trainer(Guard(say=gone).callback(), **SETTINGS)
+    made = trainer(Guard(log=gone).callback(), **SETTINGS)
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     monkeypatch.setattr(Journal, "_append", gone)
     made.train()
@@ -156,7 +156,7 @@ def test_it_is_told_where_nothing_can_be_written_or_said(
 def test_the_next_training_is_watched_again(
     trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guard, lines = Guard(say=lambda line: lines.append(line)), list[str]()
+    guard, lines = Guard(log=lambda line: lines.append(line)), list[str]()
     made = trainer(guard.callback(), **SETTINGS)
     monkeypatch.setenv("HOLDFAST_DEFECTS", "")
     with monkeypatch.context() as patch:
@@ -171,7 +171,7 @@ def test_the_next_training_is_watched_again(
 
 
 def test_wrong_use_is_refused_before_the_first_step(trainer: Callable[..., Any]) -> None:
-    made = trainer(Guard(say=lambda _: None).callback(), eval_strategy="no", eval_dataset=None)
+    made = trainer(Guard(log=lambda _: None).callback(), eval_strategy="no", eval_dataset=None)
     with pytest.raises(DataError, match="no evaluation rows"):
         made.train()
     assert made.state.global_step == 0

@@ -68,7 +68,7 @@ def guarded(rows: Any, tiny_model: Path, out: Path, **changes: Any) -> Guard:
         encoded = tokenizer([text for text, _ in found])
         labels = [int(label == "yes") for _, label in found]
         sides[side] = Dataset.from_dict({**encoded, "label": labels})
-    guard = Guard(policy="off", say=lambda _: None)
+    guard = Guard(policy="off", log=lambda _: None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)

@@ -54,7 +54,7 @@ def test_sft_trainer_with_an_adapter(tiny_llama: Path, tmp_path: Path, lines: li
         {"prompt": f"say {i % 4}: ", "completion": "abcd"[i % 4] * (2 + i % 3)} for i in range(20)
     ]
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    guard = Guard(choose=FIRST, say=lines.append)
+    guard = Guard(choose=FIRST, log=lines.append)
     made = SFTTrainer(
         model=model,
         processing_class=AutoTokenizer.from_pretrained(tiny_llama),
@@ -123,7 +123,7 @@ def test_faults_of_a_language_models_rows_are_told_before_the_first_step(
         return found
 
     masking = DataCollatorForLanguageModeling(words, mlm=False)
-    watched = made("a", masking, Guard(policy="off", looks=1, say=lines.append))
+    watched = made("a", masking, Guard(policy="off", evaluations=1, log=lines.append))
     watched.train()
     (told,) = [line for line in lines if "Warning" in line]
     assert "training rows, end missing" in told or "training rows, end masked" in told
@@ -133,7 +133,7 @@ def test_faults_of_a_language_models_rows_are_told_before_the_first_step(
     def refuses(*_: Any) -> Any:
         raise ValueError("odd tokenizer")
 
-    strange = Guard(policy="off", looks=1, say=lines.append)
+    strange = Guard(policy="off", evaluations=1, log=lines.append)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("holdfast.plugins.trainers.rows.check_tokens", refuses)
         made("c", masking, strange).train()
@@ -186,10 +186,10 @@ def test_masks_are_the_same_at_every_look_and_training_draws_its_own(
             remove_unused_columns=False,
         )
 
-    still = Guard(policy="off", looks=2, say=lines.append)
+    still = Guard(policy="off", evaluations=2, log=lines.append)
     make("still", still.callback(), rate=0.0).train()
     assert np.array_equal(still.history[0].valid_losses, still.history[-1].valid_losses)
-    watched = make("a", Guard(policy="off", looks=2, say=lines.append).callback(), seed=5)
+    watched = make("a", Guard(policy="off", evaluations=2, log=lines.append).callback(), seed=5)
     watched.train()
     plain = make("b", seed=5)
     plain.train()
@@ -211,7 +211,7 @@ def test_setfit_trains_with_a_head_fitted_at_each_look(
     encoder = SentenceTransformer(modules=[body, Pooling(32)], device="cpu")
     rows = [{"text": text, "label": label} for text, label in marked_rows(40)]
     train, other = Dataset.from_list(rows[:16]), Dataset.from_list(rows[16:])
-    guard = Guard(looks=2, choose=FIRST, say=lines.append)
+    guard = Guard(evaluations=2, choose=FIRST, log=lines.append)
     made = Trainer(
         model=SetFitModel(
             model_body=encoder, model_head=LogisticRegression(), labels=["no", "yes"]
@@ -302,7 +302,7 @@ class TestLightning:
     def test_it_sees_right_and_leaves_no_trace(
         self, tmp_path: Path, lines: list[str], given: bool
     ) -> None:
-        guard = Guard(policy="off", say=lines.append)
+        guard = Guard(policy="off", log=lines.append)
         how = (lambda module, batch: (module.layers(batch[0]), batch[1])) if given else None
         watched = self.pieces(tmp_path / "a", guard.lightning_callback(logits=how))
         module, plain = self.fit(watched), self.pieces(tmp_path / "b")
@@ -326,7 +326,7 @@ class TestLightning:
         from lightning.pytorch.callbacks import ModelCheckpoint
 
         def make(folder: Path, epochs: int) -> tuple[Guard, Any]:
-            guard = Guard(advisor=StopAt(5), choose=FIRST, say=lines.append)
+            guard = Guard(advisor=StopAt(5), choose=FIRST, log=lines.append)
             keeper = ModelCheckpoint(folder, save_last=True, every_n_epochs=1)
             return guard, self.pieces(
                 folder, guard.lightning_callback(), keeper, epochs=epochs, enable_checkpointing=True
@@ -347,7 +347,7 @@ class TestLightning:
 
     @pytest.mark.filterwarnings("ignore")
     def test_what_it_cannot_do_is_refused(self, tmp_path: Path, lines: list[str]) -> None:
-        made = self.pieces(tmp_path, Guard(say=lines.append).lightning_callback())
+        made = self.pieces(tmp_path, Guard(log=lines.append).lightning_callback())
         with pytest.raises(DataError, match="no validation rows"):
             made[0].fit(made[1], made[2][0])
         made = self.pieces(tmp_path, Guard(hold_out=0.2).lightning_callback())
@@ -356,7 +356,7 @@ class TestLightning:
         made = self.pieces(tmp_path, epochs=1)
         self.fit(made)
         made[0].save_checkpoint(tmp_path / "plain.ckpt")
-        made = self.pieces(tmp_path, Guard(say=lines.append).lightning_callback())
+        made = self.pieces(tmp_path, Guard(log=lines.append).lightning_callback())
         with pytest.raises(RunError, match="no state of the guard"):
             self.fit(made, ckpt_path=str(tmp_path / "plain.ckpt"))
 
@@ -369,7 +369,7 @@ class TestLightning:
             raise OSError("the share is gone")
 
         how = gone if given else None
-        made = self.pieces(tmp_path, Guard(say=lines.append).lightning_callback(logits=how))
+        made = self.pieces(tmp_path, Guard(log=lines.append).lightning_callback(logits=how))
         if not given:
             whole = type(made[1]).training_step
 
@@ -389,7 +389,7 @@ class TestLightning:
         monkeypatch.setenv("HOLDFAST_DEFECTS", "")
         plain = weights(self.fit(self.pieces(tmp_path / "a")))
         for part in ("judge", "WeightCopies.copy", "without_side_effects"):
-            guard = Guard(say=lines.append)
+            guard = Guard(log=lines.append)
             made = self.pieces(tmp_path / part, guard.lightning_callback())
             with monkeypatch.context() as patch:
                 patch.setattr(f"holdfast.plugins.trainers.watch.{part}", lambda *_: 1 / 0)

@@ -37,7 +37,7 @@ def result_of(guard: Guard) -> dict[str, Any]:
 def test_rows_without_a_target_stop_nothing(
     trainer: Callable[..., Any], rows_of: Callable[..., Any], settings: dict[str, Any]
 ) -> None:
-    guard = Guard(say=lambda _: None)
+    guard = Guard(log=lambda _: None)
     train, valid = without(rows_of(32), 3), without(rows_of(24, 1), 3)
     made = trainer(guard.callback(), train_dataset=train, eval_dataset=valid, **settings)
     made.train()
@@ -63,7 +63,7 @@ def test_no_rate_is_blamed_for_what_was_broken_before_the_first_update(
     model = classifier()
     with torch.no_grad():
         model.classifier.weight.fill_(float("nan"))
-    guard = Guard(say=lambda _: None)
+    guard = Guard(log=lambda _: None)
     trainer(guard.callback(), model=model).train()
     verdict = result_of(guard)["verdict"]
     assert verdict["label"] == "diverging"
@@ -77,7 +77,7 @@ def test_no_rate_is_blamed_for_what_was_broken_before_the_first_update(
 def test_full_precision_is_no_remedy_for_a_run_that_has_it(trainer: Callable[..., Any]) -> None:
     told = []
     for settings in ({}, {"bf16": True}):
-        guard = Guard(say=lambda _: None)
+        guard = Guard(log=lambda _: None)
         # A rate that breaks the loss: less precision may be the reason.
         made = trainer(guard.callback(), learning_rate=1e30, out=f"out-{len(told)}", **settings)
         made.train()
@@ -94,7 +94,7 @@ def test_evaluation_rows_of_one_class_say_nothing_of_training_rows(
 ) -> None:
     rows = rows_of(48, 1)
     one_class = rows.select(np.flatnonzero(np.array(rows["labels"]) == 0)[:count].tolist())
-    guard = Guard(say=lambda _: None)
+    guard = Guard(log=lambda _: None)
     trainer(guard.callback(), eval_dataset=one_class).train()
     verdict = result_of(guard)["verdict"]
     # 28 of 32 training rows are right by then.
@@ -118,7 +118,7 @@ def test_what_others_raise_is_not_called_a_defect_of_ours(
 ) -> None:
     lines: list[str] = []
     made = trainer(
-        Guard(say=lines.append).callback(),
+        Guard(log=lines.append).callback(),
         eval_dataset=Failing(rows_of(24, 1)),
         eval_strategy="epoch",
     )
@@ -135,7 +135,7 @@ def test_labels_that_are_missing_are_told_as_such(
 ) -> None:
     lines: list[str] = []
     rows = rows_of(24, 1).remove_columns("labels")
-    made = trainer(Guard(say=lines.append).callback(), eval_dataset=rows, eval_strategy="no")
+    made = trainer(Guard(log=lines.append).callback(), eval_dataset=rows, eval_strategy="no")
     made.train()
     assert made.state.global_step == 12
     (told,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
@@ -144,7 +144,7 @@ def test_labels_that_are_missing_are_told_as_such(
 
 
 def test_two_callbacks_of_one_guard_are_refused(trainer: Callable[..., Any]) -> None:
-    guard = Guard(say=lambda _: None)
+    guard = Guard(log=lambda _: None)
     made = trainer(guard.callback(), guard.callback())
     with pytest.raises(RecipeError, match="two callbacks of one guard"):
         made.train()
@@ -152,7 +152,7 @@ def test_two_callbacks_of_one_guard_are_refused(trainer: Callable[..., Any]) -> 
 
 
 def test_an_empty_dict_of_evaluation_sets_is_no_evaluation_set(trainer: Callable[..., Any]) -> None:
-    made = trainer(Guard(say=lambda _: None).callback(), eval_dataset={})
+    made = trainer(Guard(log=lambda _: None).callback(), eval_dataset={})
     with pytest.raises(DataError, match="has no evaluation rows"):
         made.train()
 
@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_written_ends_no_training_from_the_beginning(
     else:
         place.write_text("a file")
     lines: list[str] = []
-    made = trainer(Guard(folder=place, say=lines.append).callback())
+    made = trainer(Guard(folder=place, log=lines.append).callback())
     made.train()
     assert made.state.global_step == 12
     (told,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
@@ -189,7 +189,7 @@ def test_a_prompt_without_targets_takes_no_row_of_an_answer_away() -> None:
 def test_a_model_of_half_precision_is_told_of_full(
     trainer: Callable[..., Any], classifier: Callable[..., Any]
 ) -> None:
-    guard = Guard(say=lambda _: None)
+    guard = Guard(log=lambda _: None)
     model = classifier().to(torch.bfloat16)
     trainer(guard.callback(), model=model, learning_rate=1e30).train()
     remedies = result_of(guard)["verdict"]["remedies"]

@@ -98,7 +98,7 @@ def noisy(trainer: Any, rows_of: Any) -> Any:
 
 
 def test_the_losses_are_those_of_each_row_alone(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(policy="off", say=lines.append)
+    guard = Guard(policy="off", log=lines.append)
     made = trainer(guard.callback(), label_smoothing_factor=0.2, max_steps=4)
     made.train()
     last = guard.history[-1]
@@ -115,7 +115,7 @@ def test_a_guard_that_only_observes_leaves_no_trace(
     trainer: Any, lines: list[str], strategy: str
 ) -> None:
     seen, unseen = Modes(), Modes()
-    guard = Guard(policy="off", looks=3, say=lines.append)
+    guard = Guard(policy="off", evaluations=3, log=lines.append)
     # A Trainer seeds everything when it is made, not when it trains.
     watched = trainer(guard.callback(), seen, out="a", eval_strategy=strategy)
     watched.train()
@@ -140,7 +140,7 @@ def test_it_stops_and_restores_the_best_state_without_a_checkpoint(
     noisy: Any, rows_of: Any, lines: list[str]
 ) -> None:
     choose = lowest(lambda snapshot: snapshot.valid_loss)
-    guard = Guard(patience=2, choose=choose, say=lines.append)
+    guard = Guard(patience=2, choose=choose, log=lines.append)
     made = noisy(
         guard.callback(), eval_dataset=rows_of(80, 1), num_train_epochs=30, learning_rate=2e-2
     )
@@ -163,7 +163,7 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
     noisy: Any, lines: list[str]
 ) -> None:
     """A run that overfits: later checkpoints are worse, the last ones by less than a test tells."""
-    guard = Guard(patience=None, say=lines.append)
+    guard = Guard(patience=None, log=lines.append)
     made = noisy(guard.callback(), num_train_epochs=12, learning_rate=1e-2)
     made.train()
     history = guard.history
@@ -192,7 +192,7 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
 def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
     noisy: Any, lines: list[str]
 ) -> None:
-    guard = Guard(policy="off", say=lines.append)
+    guard = Guard(policy="off", log=lines.append)
     made = noisy(guard.callback(), num_train_epochs=12, learning_rate=1e-2)
     made.train()
     best = min(guard.history, key=lambda look: look.refined_loss)
@@ -211,7 +211,7 @@ def test_a_guard_that_only_observes_claims_no_figures_of_the_model_that_is_left(
 def test_without_patience_it_stops_on_a_verdict_and_never_for_want_of_gain(
     noisy: Any, lines: list[str]
 ) -> None:
-    guard = Guard(patience=None, say=lines.append)
+    guard = Guard(patience=None, log=lines.append)
     made = noisy(guard.callback(), num_train_epochs=5, learning_rate=1e-7)
     made.train()
     assert made.state.global_step == 5 * 4
@@ -258,7 +258,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
     """Patience is in the middle of its wait when the run is killed (transformers #28544)."""
 
     def make(out: str, *more: Any) -> tuple[Guard, Any]:
-        guard = Guard(patience=2, looks=9, say=lines.append)
+        guard = Guard(patience=2, evaluations=9, log=lines.append)
         return guard, trainer(
             guard.callback(),
             *more,
@@ -298,11 +298,11 @@ def test_a_state_of_an_older_version_is_resumed(
     """It knew neither branches nor restore points, and its seal is the one of then."""
     settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
     settings |= {"eval_strategy": "steps", "eval_steps": 2}
-    whole = Guard(say=lines.append)
+    whole = Guard(log=lines.append)
     trainer(whole.callback(), out="whole", **settings).train()
     with pytest.raises(killed):
-        trainer(Guard(say=lines.append).callback(), KillAt(6, killed), **settings).train()
-    guard = Guard(say=lines.append)
+        trainer(Guard(log=lines.append).callback(), KillAt(6, killed), **settings).train()
+    guard = Guard(log=lines.append)
     made = trainer(guard.callback(), **settings)
     checkpoint = Path(made.args.output_dir) / "checkpoint-4"
     state = read_state(checkpoint, 4)
@@ -325,7 +325,7 @@ def test_what_cannot_be_done_in_anothers_trainer_is_told_and_not_done(
         def decide(self, verdict: Any, history: Any) -> tuple[Action, ...]:
             return (action,) if len(history) == 2 else ()
 
-    made = trainer(Guard(advisor=Advice(9), say=lines.append).callback())
+    made = trainer(Guard(advisor=Advice(9), log=lines.append).callback())
     made.train()
     assert made.state.global_step == 12
     assert "the guard disabled itself" in lines[-1]
@@ -339,8 +339,8 @@ def test_the_look_that_a_resuming_trainer_leaves_out_is_taken(
     trainer never makes up for."""
     settings = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
     with pytest.raises(killed):
-        trainer(Guard(say=lines.append).callback(), KillAt(6, killed), **settings).train()
-    guard = Guard(say=lines.append)
+        trainer(Guard(log=lines.append).callback(), KillAt(6, killed), **settings).train()
+    guard = Guard(log=lines.append)
     trainer(guard.callback(), **settings).train(resume_from_checkpoint=True)
     assert [s.step for s in guard.history] == [0, 4, 8]
 
@@ -349,8 +349,8 @@ def test_each_look_keeps_the_plan_that_it_was_taken_in(trainer: Any, lines: list
     """A completed run is resumed with twice the steps: what it had spent by then stays spent."""
     often = {"eval_strategy": "steps", "eval_steps": 2}
     settings = {"save_strategy": "steps", "save_steps": 4, **often}
-    trainer(Guard(say=lines.append).callback(), max_steps=4, **settings).train()
-    guard = Guard(say=lines.append)
+    trainer(Guard(log=lines.append).callback(), max_steps=4, **settings).train()
+    guard = Guard(log=lines.append)
     trainer(guard.callback(), max_steps=8, **settings).train(resume_from_checkpoint=True)
     looks = [(s.step, s.planned_steps) for s in guard.history]
     assert looks == [(0, 4), (2, 4), (4, 4), (6, 8), (8, 8)]
@@ -358,7 +358,7 @@ def test_each_look_keeps_the_plan_that_it_was_taken_in(trainer: Any, lines: list
 
 def test_a_checkpoint_without_the_guard_is_not_continued(trainer: Any, lines: list[str]) -> None:
     trainer(out="a", max_steps=4, save_strategy="steps", save_steps=2).train()
-    guard = Guard(say=lines.append)
+    guard = Guard(log=lines.append)
     made = trainer(guard.callback(), out="a", max_steps=6)
     with pytest.raises(RunError, match="holds no state of the guard"):
         made.train(resume_from_checkpoint=True)
@@ -367,7 +367,7 @@ def test_a_checkpoint_without_the_guard_is_not_continued(trainer: Any, lines: li
 def test_a_trainer_without_evaluation_rows_is_refused_with_an_offer(
     trainer: Any, lines: list[str]
 ) -> None:
-    made = trainer(Guard(say=lines.append).callback(), eval_dataset=None, eval_strategy="no")
+    made = trainer(Guard(log=lines.append).callback(), eval_dataset=None, eval_strategy="no")
     with pytest.raises(DataError, match=r"(?s)no evaluation rows.*hold_out=0\.15"):
         made.train()
 
@@ -379,7 +379,7 @@ def test_rows_are_held_out_and_copies_stay_together(
 
     some = rows_of(60)
     both = concatenate_datasets([some, some])
-    guard = Guard(hold_out=0.25, looks=2, say=lines.append)
+    guard = Guard(hold_out=0.25, evaluations=2, log=lines.append)
     made = trainer(
         guard.callback(), train_dataset=both, eval_dataset=None, eval_strategy="no", max_steps=4
     )
@@ -402,7 +402,7 @@ def test_holding_out_beside_evaluation_rows_is_refused(trainer: Any) -> None:
 def test_two_that_choose_the_final_weights_are_refused(trainer: Any, lines: list[str]) -> None:
     settings = {"load_best_model_at_end": True, "save_strategy": "epoch", "max_steps": 2}
     with pytest.raises(RecipeError, match="load_best_model_at_end"):
-        trainer(Guard(say=lines.append).callback(), **settings).train()
+        trainer(Guard(log=lines.append).callback(), **settings).train()
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_two_that_choose_the_final_weights_are_refused(trainer: Any, lines: list
     [("is_deepspeed_enabled", "'DeepSpeed'"), ("is_fsdp_enabled", "'FSDP version 1'")],
 )
 def test_what_shards_weights_in_another_way_is_refused(trainer: Any, name: str, told: str) -> None:
-    guard = Guard(say=lambda line: None)
+    guard = Guard(log=lambda line: None)
     made = trainer(guard.callback(), max_steps=2)
     # Neither package is here, and such a trainer would look for it before the guard does.
     setattr(made, name, True)
@@ -419,7 +419,7 @@ def test_what_shards_weights_in_another_way_is_refused(trainer: Any, name: str, 
 
 
 def test_a_stream_of_training_rows_is_refused(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(say=lines.append)
+    guard = Guard(log=lines.append)
     stream = trainer().train_dataset.to_iterable_dataset()
     with pytest.raises(DataError, match="stream"):
         trainer(guard.callback(), train_dataset=stream, max_steps=2).train()
@@ -432,7 +432,7 @@ def test_a_loss_of_the_users_own_is_asked_row_by_row_and_that_is_said(
         chances = outputs["logits"].softmax(dim=-1).gather(1, labels[:, None])
         return (-((1 - chances) ** 2) * chances.log()).mean()
 
-    guard = Guard(policy="off", looks=1, say=lines.append)
+    guard = Guard(policy="off", evaluations=1, log=lines.append)
     made = trainer(guard.callback(), compute_loss_func=focal, max_steps=3, eval_strategy="no")
     made.train()
     assert any("compute_loss_func" in line and "by itself" in line for line in lines)
@@ -457,7 +457,7 @@ def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
         return output
 
     model.forward = weighted
-    guard = Guard(policy="off", looks=1, say=lines.append)
+    guard = Guard(policy="off", evaluations=1, log=lines.append)
     made = trainer(
         guard.callback(),
         model=model,
@@ -474,7 +474,7 @@ def test_weighted_classes_inside_a_model_are_not_taken_for_plain_ones(
 def test_another_advisor_may_decide_and_a_second_run_begins_anew(
     trainer: Any, lines: list[str]
 ) -> None:
-    guard = Guard(advisor=StopAt(2), say=lines.append)
+    guard = Guard(advisor=StopAt(2), log=lines.append)
     made = trainer(guard.callback())
     made.train()
     first = guard.folder
@@ -512,7 +512,7 @@ class Halve:
 def test_a_policy_changes_what_the_trainer_lets_it_change(trainer: Any, lines: list[str]) -> None:
     plain, halved, policy = Rates(), Rates(), Halve()
     for rates, chosen in ((plain, "stop"), (halved, policy)):
-        guard = Guard(policy=chosen, patience=None, say=lines.append)
+        guard = Guard(policy=chosen, patience=None, log=lines.append)
         made = trainer(guard.callback(), weight_decay=0.1)
         made.add_callback(rates)
         made.train()
@@ -543,14 +543,14 @@ def test_a_policy_is_told_when_the_run_is_evaluated(
     monkeypatch.setattr(
         guard_module, "run_course_of", lambda run: plans.append(told_of(run)) or plans[-1]
     )
-    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    guard = Guard(policy="adapt", patience=None, log=lines.append)
     trainer(guard.callback(), **plan).train()
     (told,) = plans
     assert told.evaluation_steps == tuple(one.step for one in guard.history)
 
 
 def test_adapt_mends_a_rate_far_too_low(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    guard = Guard(policy="adapt", patience=None, log=lines.append)
     made = trainer(guard.callback(), learning_rate=1e-7)
     made.train()
     told = (guard.folder / "events.jsonl").read_text("utf-8")  # type: ignore[operator]
@@ -589,7 +589,7 @@ def test_another_rule_or_advisor_is_named_and_its_optimism_is_not_known(
 
     controls = []
     for more in ({"policy": "off"}, {"choose": newest}, {"advisor": Patient()}):
-        guard = Guard(looks=2, say=lines.append, **more)
+        guard = Guard(evaluations=2, log=lines.append, **more)
         trainer(guard.callback(), max_steps=8, eval_strategy="no").train()
         path = guard.folder / "result.json"  # type: ignore[operator]
         controls.append(json.loads(path.read_text("utf-8"))["control"])
@@ -605,7 +605,7 @@ class StopsEarly(TrainerCallback):
 
 
 def test_a_trial_that_another_callback_ends_is_not_undone(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(policy="adapt", patience=None, say=lines.append)
+    guard = Guard(policy="adapt", patience=None, log=lines.append)
     made = trainer(guard.callback(), learning_rate=1e-7)
     made.add_callback(StopsEarly())
     made.train()
@@ -617,7 +617,7 @@ def test_a_trial_that_another_callback_ends_is_not_undone(trainer: Any, lines: l
 
 
 def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
-    guard = Guard(looks=2, say=lines.append)
+    guard = Guard(evaluations=2, log=lines.append)
     made = trainer(guard.callback(), max_steps=8, eval_strategy="no")
     with pytest.raises(RunError, match="a run yet"):
         guard.report()
@@ -648,17 +648,38 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"policy": "adaptt"}, {"hold_out": 1.0}, {"patience": 0}, {"looks": 0}, {"probe_rows": 0}],
+    [
+        {"policy": "adaptt"},
+        {"hold_out": 1.0},
+        {"patience": 0},
+        {"evaluations": 0},
+        {"looks": 0},
+        {"sample_rows": 0},
+    ],
 )
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Guard(**wrong)
 
 
+def test_arguments_have_earlier_names_and_no_others(trainer: Any) -> None:
+    lines: list[str] = []
+    guard = Guard(policy="off", looks=2, probe_rows=7, say=lines.append)
+    trainer(guard.callback(), eval_strategy="no", max_steps=4).train()
+    # Also before the first step.
+    assert len(guard.history) == 3
+    assert guard.history[0].train_losses.size == 7
+    assert lines
+    with pytest.raises(TypeError, match="unexpected keyword argument 'evalutions'"):
+        Guard(evalutions=3)
+    with pytest.raises(TypeError, match="its earlier name 'looks'"):
+        Guard(evaluations=3, looks=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "constant_with_warmup"])
 def test_the_peak_rate_is_that_of_the_arguments(trainer: Any, schedule: str) -> None:
-    guard = Guard(policy="off", say=lambda _: None)
+    guard = Guard(policy="off", log=lambda _: None)
     trainer(guard.callback(), lr_scheduler_type=schedule, warmup_steps=4, max_steps=8).train()
     assert known_peak(guard) == 5e-3
 
@@ -666,7 +687,7 @@ def test_the_peak_rate_is_that_of_the_arguments(trainer: Any, schedule: str) -> 
 def test_the_peak_rate_of_an_optimizer_of_the_user_s_own_is_not_guessed(
     trainer: Any, classifier: Any
 ) -> None:
-    guard = Guard(policy="off", say=lambda _: None)
+    guard = Guard(policy="off", log=lambda _: None)
     made = trainer(guard.callback(), max_steps=2)
     made.optimizer = torch.optim.AdamW(made.model.parameters(), lr=1e-4)
     made.train()

@@ -82,7 +82,7 @@ def main() -> None:
     advice = Advice(int(given.get("scale_at", "0")), int(given.get("stop_after", "0")))
     own = {"advisor": advice} if {"scale_at", "stop_after"} & given.keys() else {}
     lines: list[str] = []
-    guard = Guard(policy=given.get("policy", "stop"), say=lines.append, **own)  # type: ignore[arg-type]
+    guard = Guard(policy=given.get("policy", "stop"), log=lines.append, **own)  # type: ignore[arg-type]
     arguments = TrainingArguments(
         output_dir=str(folder / "out"),
         num_train_epochs=float(given.get("epochs", "4")),

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,7 +42,7 @@ class Guard:
     """Monitor a run of another trainer: verdicts, early stopping, and the best checkpoint at the
     end.
 
-    At each evaluation of the trainer (at ``looks`` steps of its own where the trainer never
+    At each evaluation of the trainer (at ``evaluations`` steps of its own where the trainer never
     evaluates) it measures a fixed sample of the training rows and all evaluation rows, row by row,
     in evaluation mode, with the trainer's own collator and loss. It judges them with the code that
     judges Holdfast's own runs, and writes ``events.jsonl``, ``result.json`` and ``report.html``.
@@ -64,10 +64,10 @@ class Guard:
         run stops; ``None``: it stops only when it diverges or overfits.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
         in (0, 1); exact duplicates stay in one split. Without it such a trainer is refused.
-    probe_rows : rows of the training sample; by default as many as there are evaluation rows, at
+    sample_rows : rows of the training sample; by default as many as there are evaluation rows, at
         least 50 and at most 500.
-    looks : number of evaluations by the guard itself, where the trainer has none; by default as
-        many as cost a tenth of the training, at least 3 and one per epoch, at most 20.
+    evaluations : number of evaluations by the guard itself, where the trainer has none; by default
+        as many as cost a tenth of the training, at least 3 and one per epoch, at most 20.
     folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.
     seed : of the training sample and of held-out rows.
@@ -75,8 +75,11 @@ class Guard:
     choose : a function from a history to the position of the best checkpoint, in place of the
         lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must return the
         newest position or the one that it returned before.
-    say : receives the changes of verdict, the actions and the guard's decisions, a line each; by
+    log : receives the changes of verdict, the actions and the guard's decisions, a line each; by
         default they go to standard error. ``lambda line: None`` silences it.
+
+    ``probe_rows``, ``looks`` and ``say``, the earlier names of ``sample_rows``, ``evaluations`` and
+    ``log``, still work.
 
     Examples
     --------
@@ -92,26 +95,35 @@ class Guard:
         policy: Literal["stop", "off", "adapt"] | Policy = "stop",
         patience: int | None = PATIENCE,
         hold_out: float | None = None,
-        probe_rows: int | None = None,
-        looks: int | None = None,
+        sample_rows: int | None = None,
+        evaluations: int | None = None,
         folder: str | Path | None = None,
         seed: int = 0,
         advisor: Advisor | None = None,
         choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
-        say: Callable[[str], None] | None = None,
+        log: Callable[[str], None] | None = None,
+        **earlier_names: Any,
     ) -> None:
-        _check_arguments(policy, patience, probe_rows, looks, hold_out)
+        given = _under_new_names(
+            {"sample_rows": sample_rows, "evaluations": evaluations, "log": log}, earlier_names
+        )
+        self.sample_rows: int | None = given["sample_rows"]
+        self.evaluations: int | None = given["evaluations"]
+        self._log: Callable[[str], None] = given["log"] or _to_standard_error
+        counts = {
+            "patience": patience,
+            "sample_rows": self.sample_rows,
+            "evaluations": self.evaluations,
+        }
+        _check_arguments(policy, counts, hold_out)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out
-        self.probe_rows = probe_rows
-        self.looks = looks
         self.seed = seed
         self._patience = patience
         self._folder = Path(folder) if folder is not None else None
         self._advisor = advisor
         self._choose = choose
-        self._log = say or _to_standard_error
         self._watch: TrainerRun | None = None
         self._pending_decisions: list[Decision] = []
         self._advisor_start = copy.deepcopy(advisor.state_dict()) if advisor is not None else {}
@@ -303,17 +315,28 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
     )
 
 
-def _check_arguments(
-    policy: Any,
-    patience: int | None,
-    probe_rows: int | None,
-    looks: int | None,
-    hold_out: float | None,
-) -> None:
+EARLIER_NAMES = {"probe_rows": "sample_rows", "looks": "evaluations", "say": "log"}
+
+
+def _under_new_names(given: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``Guard``, with those under their ``earlier`` names. Raises ``TypeError`` as
+    Python does for an unknown name, and for an argument under both names."""
+    merged = dict(given)
+    for name, value in earlier.items():
+        if name not in EARLIER_NAMES:
+            raise TypeError(f"Guard.__init__() got an unexpected keyword argument {name!r}")
+        new_name = EARLIER_NAMES[name]
+        if merged[new_name] is not None:
+            raise TypeError(f"Guard() got {new_name!r} and its earlier name {name!r}")
+        merged[new_name] = value
+    return merged
+
+
+def _check_arguments(policy: Any, counts: Mapping[str, int | None], hold_out: float | None) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
         remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
         raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
-    for name, value in (("patience", patience), ("probe_rows", probe_rows), ("looks", looks)):
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)
     if hold_out is not None and not 0 < hold_out < 1:

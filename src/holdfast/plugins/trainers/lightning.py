@@ -129,7 +129,7 @@ class ModuleRows:
         train, valid = trainer.train_dataloader, _validation_loader(trainer)
         self.train_rows = count_rows(getattr(train, "dataset", None), "the training rows")
         n_valid = count_rows(valid.dataset, "the evaluation rows")
-        sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
+        sample = training_sample(self.train_rows, n_valid, guard.sample_rows, guard.seed)
         loss_source = "your logits" if logits else "training_step, one row at a time"
         because = "a LightningModule's loss is defined in it"
         if logits:

@@ -253,7 +253,7 @@ class TrainerRows:
         self.trainer = trainer
         self.train_rows = len(train_loader.dataset)
         self.formula: Formula | None = None
-        sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
+        sample = training_sample(self.train_rows, n_valid, guard.sample_rows, guard.seed)
         self.evaluated_rows = len(sample) + n_valid
         self._probe, self._valid = LoaderRows(train_loader, sample), LoaderRows(loader)
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))

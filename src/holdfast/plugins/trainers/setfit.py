@@ -78,7 +78,7 @@ class EmbeddedRows:
                 "Give evaluation rows of the trained classes.",
             )
         self._other_labels = np.searchsorted(self._values, other_labels)
-        self._probe = training_sample(len(labels), len(other_labels), guard.probe_rows, guard.seed)
+        self._probe = training_sample(len(labels), len(other_labels), guard.sample_rows, guard.seed)
         self.head = _sklearn_head(self._model)
         # In pairs of texts, as the trainer counts its rows.
         self.evaluated_rows = (len(self.texts) + len(self._others)) // 2

@@ -195,7 +195,9 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             run_facts=facts,
             changes=trainer_changes(given["optimizer"], scheduler),
             rate=float(args.learning_rate),
-            evaluation_steps=_planned_evaluations(args, state, foreign_run, self._guard.looks),
+            evaluation_steps=_planned_evaluations(
+                args, state, foreign_run, self._guard.evaluations
+            ),
         )
         saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         return foreign_run, saved_state
@@ -398,7 +400,7 @@ def _foreign_run(guard: GuardHandle, trainer: Any, train_loader: Any, steps: int
 
 
 def _planned_evaluations(
-    args: Any, state: Any, foreign_run: ForeignRun, looks: int | None
+    args: Any, state: Any, foreign_run: ForeignRun, evaluations: int | None
 ) -> tuple[int, ...]:
     """The steps of the trainer's evaluations; of the guard's where the trainer has none."""
     strategy, end, rows = _evaluation_strategy(args), state.max_steps, foreign_run.rows_per_epoch
@@ -409,7 +411,7 @@ def _planned_evaluations(
     if strategy == "epoch":
         return tuple(range(epoch, end + 1, epoch))
     epochs = end / epoch
-    count = looks or default_evaluations(epochs * rows, epochs, foreign_run.evaluated_rows)
+    count = evaluations or default_evaluations(epochs * rows, epochs, foreign_run.evaluated_rows)
     return evaluation_steps(end, count)
 
 

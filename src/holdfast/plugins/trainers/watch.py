@@ -32,8 +32,8 @@ class GuardHandle(Protocol):
 
     policy: Any
     hold_out: float | None
-    probe_rows: int | None
-    looks: int | None
+    sample_rows: int | None
+    evaluations: int | None
     seed: int
 
     def promise(self, decision: Decision) -> None: ...
