@@ -47,8 +47,7 @@ class BootstrapResult:
 
         With ``root`` they are those of √value, squared: (√value ± t(freedom) · error ÷
         (2 √value))², the lower one at least 0. For values above 0 with a skewed distribution, such
-        as a mean loss, they are as wide and cover the truth more often
-        (``benchmarks/few_groups.py``).
+        as a mean loss, they are as wide and cover the truth more often.
 
         For few groups (``freedom`` from ``intervals.group_freedom``): draws with replacement from G
         groups hold about 0.63 G different ones, show too little spread, and ignore t. In samples of

@@ -19,7 +19,8 @@ from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
-from holdfast.stats.intervals import group_freedom, wilson, wilson_by_groups
+from holdfast.stats.intervals import wilson, wilson_by_groups
+from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
 
 # More rows to search on do not make a slice more certain, only the search slower.
@@ -380,22 +381,8 @@ def mean_of(data: SliceData, mask: Bools) -> Estimate:
             else wilson_by_groups(values.astype(bool), groups, LEVEL)
         )
     else:
-        low, high = _student(values, groups)
+        mean = paired_t(values, np.zeros(len(values)), LEVEL, groups)
+        low, high = mean.low, mean.high
     if math.isnan(low):
         return Estimate(value, level=LEVEL, why="no interval: too few rows or groups")
     return Estimate(value, low, high, LEVEL)
-
-
-def _student(values: Floats, groups: Ints | None) -> tuple[float, float]:
-    from scipy.special import stdtrit
-
-    n, residuals = len(values), values - values.mean()
-    codes = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    codes = codes.reshape(-1)
-    sums = np.bincount(codes, weights=residuals)
-    units = len(sums)
-    if units < 2:
-        return math.nan, math.nan
-    error = math.sqrt(units / (units - 1) * float((sums**2).sum())) / n
-    half = float(stdtrit(group_freedom(np.bincount(codes)), 0.5 + LEVEL / 2)) * error
-    return float(values.mean()) - half, float(values.mean()) + half
