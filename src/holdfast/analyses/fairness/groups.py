@@ -22,7 +22,7 @@ from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.stats.intervals import fisher_above, group_freedom, rate_gap, rows_for_rates
 from holdfast.stats.paired_tests import welch
-from holdfast.stats.two_samples import holm
+from holdfast.stats.two_samples import group_error, holm
 
 ACCURACY, POSITIVE = "accuracy", "positive rate"
 FALSE_POSITIVE, FALSE_NEGATIVE = "false-positive rate", "false-negative rate"
@@ -341,28 +341,23 @@ def _gap_limits(measure: Measure, inside: Bools, others: Bools) -> tuple[float, 
 def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
-    """The gap for rows that come in groups: the linearised variance of a difference of two ratios,
-    Σ_u (Σ_{i∈u} (x_i − x̄_a)/n − (x_i − x̄_b)/m)² · U/(U − 1), and Student's t with
-    ``intervals.group_freedom`` degrees of freedom (Kish 1965)."""
+    """The gap for rows that come in groups: the linearised standard error of a difference of two
+    means (``two_samples.group_error``), and Student's t with ``intervals.group_freedom`` degrees of
+    freedom (Kish 1965)."""
     from scipy.special import stdtr, stdtrit
 
-    n, m = int(inside.sum()), int(others.sum())
-    mean_a, mean_b = measure.values[inside].mean(), measure.values[others].mean()
-    contributions = np.zeros(len(units))
-    contributions[inside] = (measure.values[inside] - mean_a) / n
-    contributions[others] -= (measure.values[others] - mean_b) / m
     rows = inside | others
-    sums = np.bincount(units[rows], weights=contributions[rows])
-    count = len(np.unique(units[rows]))
-    gap = float(mean_a - mean_b)
-    if count < 2:
+    values, mask = measure.values[rows], inside[rows]
+    codes = np.unique(units[rows], return_inverse=True)[1].reshape(-1)
+    gap = float(values[mask].mean() - values[~mask].mean())
+    error = group_error(values, mask, codes)
+    if math.isnan(error):
         return gap, math.nan, math.nan, 1.0
-    error = math.sqrt(float((sums**2).sum()) * count / (count - 1))
-    freedom = group_freedom(np.bincount(units[rows]))
-    half = float(stdtrit(freedom, 0.975)) * error
     if not error:
         # Without spread the rows give no evidence by this method.
         return gap, gap, gap, 1.0
+    freedom = group_freedom(np.bincount(codes))
+    half = float(stdtrit(freedom, 0.975)) * error
     t = gap / error if above else -gap / error
     return gap, gap - half, gap + half, float(stdtr(freedom, -t))
 
