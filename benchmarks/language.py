@@ -22,7 +22,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Lines, Metric, average, comparison, described, paired, pick, table
+from claims import (
+    Claim,
+    Gap,
+    Lines,
+    Metric,
+    ReadmeRow,
+    average,
+    comparison,
+    described,
+    paired,
+    pick,
+    table,
+)
 from peers.task_arms import TaskArm, adapter_settings, run_task_arm
 from peers.task_rows import MAKERS
 
@@ -48,7 +60,7 @@ def _ours(rate: float, rank: int | None) -> TaskArm:
 
 
 def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
-    settings = {"trainer": "sft", "epochs": 3, "batch_size": 8, "learning_rate": 2e-4}
+    settings = {"epochs": 3, "batch_size": 8, "learning_rate": 2e-4}
     # As Holdfast chooses it.
     half = {"bf16": has_bfloat16("cpu")[0]}
     return TaskArm("peer", {**settings, **half, "lora": lora, "arguments": arguments})
@@ -121,6 +133,29 @@ OTHERS = {
 }
 
 
+PEERS = ("TRL", "Unsloth")
+
+
+def _to_peer(lines: Lines, name: str, peer: str, *, times: bool = False) -> Gap | None:
+    plans = pick(lines, part="plans")
+    return paired(plans, name, DEFAULT_ARM, peer, ("data", "seed"), times=times)
+
+
+def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
+    rows: list[ReadmeRow] = []
+    for peer in PEERS:
+        what = "SmolLM2-135M-Instruct, LoRA on 100 rows"
+        if loss := _to_peer(lines, "test_loss", peer):
+            told = f"{what}: Holdfast's test loss minus that of {OTHERS[peer]} (lower is better)"
+            figure = f"{loss.short(1, 3)} nats, {loss.over}"
+            rows.append((told, figure, loss.verdict("worse", "better")))
+        if speed := _to_peer(lines, "examples_per_cpu_s", peer, times=True):
+            told = "… rows per processor second ÷ those of the same"
+            figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
+            rows.append((told, figure, speed.verdict("faster", "slower", 1)))
+    return rows
+
+
 def finding(lines: Lines) -> str:
     """The default plan minus the others, over the data sets and seeds that both have."""
     plans = pick(lines, part="plans")
@@ -159,8 +194,10 @@ CLAIM = Claim(
             {
                 "Test loss": Metric("test_loss", digits=3),
                 "General-text loss": Metric("general_loss", digits=3),
+                "Rows per processor second, ratio": Metric("examples_per_cpu_s", 1, 2, times=True),
+                "Peak memory, ratio": Metric("peak_mb", 1, 2, times=True),
             },
-            heading="### Holdfast's default LoRA against other plans (A − B, lower is better)",
+            heading="### Holdfast's default LoRA against other plans (losses: lower is better)",
             by=("data", "seed"),
         )(pick(lines, part="plans")),
         lambda lines: table(
@@ -171,11 +208,12 @@ CLAIM = Claim(
         )(lines),
     ],
     "The comparisons also have pairs of other seeds; both runs of a pair have the same processor "
-    "and precision. Holdfast saves "
+    "and precision; of speed and memory, pairs measured within three hours. Holdfast saves "
     "the checkpoint with the lowest validation loss, SFTTrainer that of its last step. Both train "
     "in bfloat16 where the processor has it; SFTTrainer's gradient checkpointing, which costs "
     "time, is off. The best learning rate of full fine-tuning was selected by test loss.",
     command="python benchmarks/language.py --part plans --jobs 2",
+    readme=rows_of_readme,
 )
 
 

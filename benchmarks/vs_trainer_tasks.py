@@ -1,13 +1,12 @@
-"""Speed, memory and test loss against Seq2SeqTrainer, TRL's SFTTrainer and Trainer, by task.
+"""Speed, memory and test loss against Seq2SeqTrainer and Trainer, by task (language models:
+``language.py``).
 
-    python benchmarks/vs_trainer_tasks.py                 # every pair of arms, three seeds
+    python benchmarks/vs_trainer_tasks.py                 # both tasks, three seeds
     python benchmarks/vs_trainer_tasks.py --job pictures  # one task
     python benchmarks/vs_trainer_tasks.py --minutes 60    # start no new cell after an hour
     python benchmarks/vs_trainer_tasks.py --quick         # a smoke test, nothing is kept
 
 - summaries: dialogues of SAMSum, the small T5 of make_base_models.py, Seq2SeqTrainer
-- instructions: the small Llama of make_base_models.py, loss on the answers alone, Trainer and
-  SFTTrainer; also packed, and with LoRA (rank 8, every linear layer)
 - pictures: CIFAR-10, a small ResNet with random weights, whose features give a linear probe that
   training would first unlearn: it is not the start (`methods.probe_first=false`); Trainer
 
@@ -25,18 +24,28 @@ Holdfast, the untuned model on them.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import make_base_models
 from cells import Cell, grid, run_cells
-from claims import Claim, Lines, Metric, ReadmeRow, average, comparison, paired, pick, runs, table
+from claims import (
+    Claim,
+    Gap,
+    Lines,
+    Metric,
+    ReadmeRow,
+    average,
+    comparison,
+    paired,
+    pick,
+    runs,
+    table,
+)
 from peers.script import options, results_path
 from peers.task_arms import TaskArm, run_task_arm
 from peers.task_rows import MAKERS, TaskParts
@@ -46,24 +55,12 @@ BY = ("job", "seed")
 SEEDS = 3
 SIZES, QUICK_SIZES = (600, 100, 200), (48, 16, 24)
 PICTURE_SIZES = (1000, 100, 300)
-BASES = {"summaries": "t5", "instructions": "llama"}
-RATES = {"summaries": 1e-3, "instructions": 5e-4, "pictures": 2e-3}
-LORA_RATE = 3e-3
-# Ours, and the peer that it is compared with.
-PAIRS = {
-    "summaries": (("holdfast", "trainer"),),
-    "instructions": (
-        ("holdfast", "trainer"),
-        ("holdfast", "sft"),
-        ("holdfast packed", "sft packed"),
-        ("holdfast lora", "sft lora"),
-    ),
-    "pictures": (("holdfast", "trainer"),),
-}
+RATES = {"summaries": 1e-3, "pictures": 2e-3}
+OURS, THEIRS = "holdfast", "trainer"
 
 
 def arms(job: str, quick: bool) -> dict[str, TaskArm]:
-    """Every arm of a job, in float32, ours and theirs with the same epochs, batch and rate."""
+    """Both arms of a job, in float32, with the same epochs, batch and rate."""
     epochs = 1 if quick else 3 if job == "pictures" else 2
     ours: dict[str, Any] = {
         "train.epochs": epochs,
@@ -73,37 +70,19 @@ def arms(job: str, quick: bool) -> dict[str, TaskArm]:
     }
     if job == "pictures":
         ours["methods.probe_first"] = "false"
-    theirs: dict[str, Any] = {"epochs": epochs, "batch_size": 16, "learning_rate": RATES[job]}
-    sft = theirs | {"trainer": "sft"}
-    adapter = {"train.learning_rate": LORA_RATE, "model.adapter.kind": "lora"}
-    return {
-        "holdfast": TaskArm("holdfast", ours),
-        "trainer": TaskArm("peer", theirs),
-        "sft": TaskArm("peer", sft),
-        "holdfast packed": TaskArm("holdfast", ours | {"train.pack": "true"}),
-        "sft packed": TaskArm("peer", sft | {"packing": True}),
-        "holdfast lora": TaskArm("holdfast", ours | adapter),
-        "sft lora": TaskArm("peer", sft | {"lora": True, "learning_rate": LORA_RATE}),
-    }
+    theirs = {"epochs": epochs, "batch_size": 16, "learning_rate": RATES[job]}
+    return {OURS: TaskArm("holdfast", ours), THEIRS: TaskArm("peer", theirs)}
 
 
-def cells(job: str | None, quick: bool) -> list[dict[str, Any]]:
-    """Arms side by side on the same rows; SFTTrainer only where TRL is installed."""
-    jobs = [job] if job else list(PAIRS)
-    has_trl = find_spec("trl") is not None
-    names = {j: list(dict.fromkeys(a for pair in PAIRS[j] for a in pair)) for j in jobs}
-    return [
-        {"seed": seed, "job": j, "arm": arm}
-        for seed in range(1 if quick else SEEDS)
-        for j in jobs
-        for arm in names[j]
-        if has_trl or not arm.startswith("sft")
-    ]
+def cells(job: str | None = None, quick: bool = False) -> list[dict[str, Any]]:
+    """Arms side by side on the same rows."""
+    jobs = [job] if job else list(RATES)
+    return grid(seed=range(1 if quick else SEEDS), job=jobs, arm=[OURS, THEIRS])
 
 
 def base_model(job: str, quick: bool) -> Path:
     """The weights that every arm starts from."""
-    return small_resnet() if job == "pictures" else trained_base(BASES[job], quick)
+    return small_resnet() if job == "pictures" else trained_base("t5", quick)
 
 
 def trained_base(name: str, quick: bool) -> Path:
@@ -167,7 +146,7 @@ def run_one(cell: Cell, quick: bool, threads: int) -> dict[str, Any]:
 
 def main(words: Sequence[str]) -> None:
     parser = options(__doc__ or "")
-    parser.add_argument("--job", choices=sorted(PAIRS), help="one task alone")
+    parser.add_argument("--job", choices=sorted(RATES), help="one task alone")
     chosen = parser.parse_args(words)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     path = results_path(NAME, chosen.threads, chosen.quick)
@@ -176,26 +155,28 @@ def main(words: Sequence[str]) -> None:
     run_cells(NAME, todo, run, path, minutes=chosen.minutes)
 
 
-NAMES = {"summaries": "dialogue summaries", "instructions": "instructions", "pictures": "images"}
+NAMES = {"summaries": "dialogue summaries", "pictures": "images"}
+PEERS = {"summaries": "Seq2SeqTrainer", "pictures": "Trainer"}
+
+
+def _gaps(lines: Lines) -> Iterator[tuple[str, Gap, Gap]]:
+    """Of each task with pairs of runs, the difference in test loss and the ratio of speeds."""
+    for job in RATES:
+        some = pick(lines, job=job)
+        loss = paired(some, "test_loss", OURS, THEIRS, BY)
+        speed = paired(some, "examples_per_s", OURS, THEIRS, BY, times=True)
+        if loss and speed:
+            yield job, loss, speed
 
 
 def finding(lines: Lines) -> str:
-    parts = []
-    for job, pairs in PAIRS.items():
-        some = pick(lines, job=job)
-        ours, theirs = pairs[1] if job == "instructions" else pairs[0]
-        loss = paired(some, "test_loss", ours, theirs, BY)
-        speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
-        if loss and speed:
-            parts.append(
-                f"{NAMES[job]}, {PEERS[job]}: {speed.words(1, 2, ' times', sign=False)} the rows "
-                f"per second, test loss {loss.words(1, 3, ' nats')}"
-            )
+    parts = [
+        f"{NAMES[job]}, {PEERS[job]}: {speed.words(1, 2, ' times', sign=False)} the rows "
+        f"per second, test loss {loss.words(1, 3, ' nats')}"
+        for job, loss, speed in _gaps(lines)
+    ]
     compared = "Holdfast compared with the libraries' own trainers (a lower test loss is better)"
     return f"{compared}: {'; '.join(parts)}." if parts else ""
-
-
-PEERS = {"summaries": "Seq2SeqTrainer", "instructions": "SFTTrainer", "pictures": "Trainer"}
 
 
 def with_task(lines: Lines) -> Lines:
@@ -204,45 +185,36 @@ def with_task(lines: Lines) -> Lines:
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     rows: list[ReadmeRow] = []
-    for job, pairs in PAIRS.items():
-        ours, theirs = pairs[1] if job == "instructions" else pairs[0]
-        some = pick(lines, job=job)
-        loss = paired(some, "test_loss", ours, theirs, BY)
-        speed = paired(some, "examples_per_s", ours, theirs, BY, times=True)
-        if loss and speed:
-            what = f"{NAMES[job].capitalize()}: Holdfast's"
-            rows.append(
-                (
-                    f"{what} test loss minus that of {PEERS[job]} (lower is better)",
-                    f"{loss.short(1, 3)} nats, {loss.over}",
-                    loss.verdict("worse", "better"),
-                )
-            )
-            figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
-            verdict = speed.verdict("faster", "slower", 1)
-            rows.append((f"{what} rows per second ÷ those of {PEERS[job]}", figure, verdict))
+    for job, loss, speed in _gaps(lines):
+        what = f"{NAMES[job].capitalize()}: Holdfast's"
+        rows += [
+            (
+                f"{what} test loss minus that of {PEERS[job]} (lower is better)",
+                f"{loss.short(1, 3)} nats, {loss.over}",
+                loss.verdict("worse", "better"),
+            ),
+            (
+                f"{what} rows per second ÷ those of {PEERS[job]}",
+                f"{speed.short(1, 2, sign=False)}, {speed.over}",
+                speed.verdict("faster", "slower", 1),
+            ),
+        ]
     return rows
-
-
-def planned() -> list[dict[str, Any]]:
-    names = {job: dict.fromkeys(itertools.chain(*pairs)) for job, pairs in PAIRS.items()}
-    return [c for s in range(SEEDS) for j in PAIRS for c in grid(seed=[s], job=[j], arm=names[j])]
 
 
 CLAIM = Claim(
     NAME,
     "Speed and memory",
-    "Summaries, instructions and images: Holdfast against the libraries' trainers",
+    "Summaries and images: Holdfast against the libraries' trainers",
     """\
 600 training rows (images: 1,000), batches of 16, float32, the same rows and weights. Summaries: a
-small T5 against Seq2SeqTrainer; instructions: a small Llama against Trainer and TRL's SFTTrainer
-("sft"), also packed and with LoRA; images: a small ResNet against Trainer. The two text models
-are those of `make_base_models.py`.""",
-    planned,
+small T5, that of `make_base_models.py`, against Seq2SeqTrainer; images: a small ResNet against
+Trainer. Language models are on [another page](language.md).""",
+    cells,
     finding,
     [
         lambda lines: comparison(
-            list(dict.fromkeys(pair for pairs in PAIRS.values() for pair in pairs)),
+            [(OURS, THEIRS)],
             {
                 "Rows per second, ratio": Metric("examples_per_s", 1, 2, times=True),
                 "Rows per processor second, ratio": Metric("examples_per_cpu_s", 1, 2, times=True),

@@ -40,7 +40,7 @@ def build(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     import transformers
 
     transformers.set_seed(job["seed"])
-    maker = {"summaries": seq2seq, "pictures": images}.get(job["job"], causal)
+    maker = {"summaries": seq2seq, "pictures": images}.get(job["job"], sft)
     return maker(job, folder)
 
 
@@ -61,71 +61,28 @@ def seq2seq(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     return trainer, rows["test"]
 
 
-def causal(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+def sft(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+    import peft
     import torch
     import transformers as hf
-
-    tokenizer = hf.AutoTokenizer.from_pretrained(job["model"])
-    model = hf.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
-    if job["settings"].get("trainer") == "sft":
-        return sft(job, folder, model, tokenizer)
-    rows = datasets_of(job, ("input_ids", "labels"))
-    trainer = hf.Trainer(
-        model,
-        hf.TrainingArguments(**arguments(job, folder)),
-        train_dataset=rows["train"],
-        eval_dataset=rows["valid"],
-        processing_class=tokenizer,
-        data_collator=hf.DataCollatorForSeq2Seq(tokenizer),
-    )
-    return trainer, rows["test"]
-
-
-def sft(job: dict[str, Any], folder: Path, model: Any, tokenizer: Any) -> tuple[Any, Any]:
     import trl
 
     rows = datasets_of(job, ("input_ids", "completion_mask"))
-    if job["settings"].get("packing"):
-        job = {**job, "settings": {**job["settings"], "batch_size": packed_lines(job)}}
-    settings = trl.SFTConfig(
-        **arguments(job, folder),
-        completion_only_loss=True,
-        max_length=job["length"],
-        packing=bool(job["settings"].get("packing")),
-        eval_packing=False,
-        # Its own default (on) would trade time for memory, and Holdfast's is off.
-        gradient_checkpointing=False,
-    )
     trainer = trl.SFTTrainer(
-        model,
-        settings,
+        hf.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
+        trl.SFTConfig(
+            **arguments(job, folder),
+            completion_only_loss=True,
+            max_length=job["length"],
+            # Its own default (on) would trade time for memory, and Holdfast's is off.
+            gradient_checkpointing=False,
+        ),
         train_dataset=rows["train"],
         eval_dataset=rows["valid"],
-        processing_class=tokenizer,
-        peft_config=lora(job),
+        processing_class=hf.AutoTokenizer.from_pretrained(job["model"]),
+        peft_config=peft.LoraConfig(**job["settings"]["lora"], task_type="CAUSAL_LM"),
     )
     return trainer, rows["test"]
-
-
-def packed_lines(job: dict[str, Any]) -> int:
-    """Packed lines that hold about as many rows as a batch without packing, so that both systems
-    take as many updates: Holdfast packs the rows of a batch, TRL those of the whole set."""
-    rows = job["rows"]["train"]
-    tokens = sum(len(row["input_ids"]) for row in rows) / len(rows)
-    return max(1, round(job["settings"]["batch_size"] * tokens / job["length"]))
-
-
-def lora(job: dict[str, Any]) -> Any:
-    """The job's LoRA; where it says no more, rank 8, alpha 16, dropout 0.05, every linear layer of
-    a block."""
-    wanted = job["settings"].get("lora")
-    if not wanted:
-        return None
-    import peft
-
-    own = wanted if isinstance(wanted, dict) else {}
-    usual = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "target_modules": "all-linear"}
-    return peft.LoraConfig(**{**usual, **own}, task_type="CAUSAL_LM")
 
 
 def images(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
