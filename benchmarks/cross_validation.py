@@ -20,6 +20,7 @@ model does on 1,000 other rows.
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import json
 import math
@@ -33,12 +34,12 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, grid, run_cells
 from claims import Claim, Line, Lines, average, counts, pick, rate, share, table
-from few_rows import MACHINE, prepared_of, rows_of
 from fold_race import folds_may_end, forgiving
 from make_base_models import cache_folder
-from peers.rows import stratified
+from peers.rows import Rows, clean_set, data_folder, stratified, without_copies
 
 from holdfast.analyses.evaluation import evaluation_block
+from holdfast.contract.fit import PreparedData
 from holdfast.contract.inference import InferenceOptions
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
@@ -47,21 +48,53 @@ from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_o
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train
 from holdfast.prepare.embedding import last_layer_vectors
+from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.stats.folds import ResampledMean, corrected_t, nested
 from holdfast.stats.intervals import wilson
 from holdfast.stats.temperature import losses_at
+from holdfast.tasks import task_definition
 
 NAME = "cross_validation"
 CHOSEN_ON, MEASURED_ON = ("cr", "mr"), ("trec", "banking10")
 SETS = (*CHOSEN_ON, *MEASURED_ON)
+MACHINE = {"threads": 1, "matmul": "default", "precision": "float32"}
 FOLDS, C, TOLERANCE = 5, 0.3, 1e-3
 METRICS = ("accuracy", "f1_macro", "loss")
 HALVINGS = 5
 RACE_FOLDS = 10
 Interval = tuple[float, float, float]
+
+
+@functools.cache
+def rows_of(name: str) -> Rows:
+    """A set without copies; ``banking10`` are ten classes of BANKING77, drawn once."""
+    if name != "banking10":
+        return clean_set(name)
+    lines: list[tuple[str, str]] = []
+    for file in ("train.csv", "test.csv"):
+        with (data_folder() / "banking77" / file).open(encoding="utf-8", newline="") as open_file:
+            lines += [(row["text"], row["label"]) for row in csv.DictReader(open_file)]
+    classes = sorted({label for _, label in lines})
+    kept = set(generator(0, "banking10").choice(classes, 10, replace=False).tolist())
+    lines = [line for line in lines if line[1] in kept and line[0].strip()]
+    return without_copies(Rows(tuple(t for t, _ in lines), tuple(name for _, name in lines)))
+
+
+def prepared_of(rows: Rows, seed: int) -> PreparedData:
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        path = Path(name) / "rows.jsonl"
+        lines = zip(rows.texts, rows.labels, strict=True)
+        path.write_text("\n".join(json.dumps({"text": t, "label": y}) for t, y in lines), "utf-8")
+        plain = {"path": str(path), "text": "text", "label": "label", "label_kind": "class"}
+        recipe = parse(
+            {"task": "text-classification", "seed": seed, "data": plain, "train": MACHINE},
+            "benchmark",
+        )
+        table = task_definition("text-classification").read(str(path), recipe.data, None)
+        return prepare(recipe, table)
 
 
 def coverage_cells() -> list[dict[str, Any]]:

@@ -377,10 +377,8 @@ its rows. Runs of 400 and 800 texts shared an H100 GPU; the others and two of 80
 The defaults were chosen on these sets. For "8 updates", the plan for 100 texts was chosen on seed
 1 (seeds 0 and 2: 1.1 of 2.9 points recovered), that for 800 texts on seed 0 of four sets (seeds 1
 and 2: 4.3 of 7.1; new head: the same runs). Gains on images include those that `adapt` makes
-without a fault. Weights for doubtful labels, which `adapt` has also without a fault, are measured
-with 400 texts [on their own](label_weights.md). For skewed classes `adapt` does nothing: training
-rows do not show that classes are equally frequent in use. If they are, set
-`methods.balance.target=even`.""",
+without a fault ([row weights without one](label_weights.md)). For skewed classes `adapt` does
+nothing: training rows do not show whether classes are equally frequent in use.""",
 )
 
 

@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, each in its own process: what ``make bench`` runs.
 
     python benchmarks/run_all.py                  # all of them, resuming what is there
-    python benchmarks/run_all.py small_data.py    # one
+    python benchmarks/run_all.py quality.py    # one
     BENCH_MINUTES=30 make bench                   # start no new cell after 30 minutes a script
 
 A script that does not exist is printed as not run; one that fails does not stop the others. At the
@@ -17,15 +17,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SCRIPTS = (
     "vs_trainer.py",
-    "small_data.py",
-    "standing.py",
     "methods.py",
     "rate_range.py",
     "honest_intervals.py",
     "side_columns.py",
     "foretold.py",
     "few_groups.py",
-    "few_rows.py",
     "near_duplicates.py",
     "many_texts.py",
     "audit.py",
@@ -33,7 +30,6 @@ SCRIPTS = (
     "heads.py",
     "tuned_heads.py",
     "probe_scores.py",
-    "selection.py",
     "frozen_prefix.py",
     "make_base_models.py",
     "vs_trainer_tasks.py",

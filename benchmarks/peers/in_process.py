@@ -1,81 +1,30 @@
-"""Fits in this process on a cell's rows: ours with any settings, and Trainer with early stopping.
+"""Fits in this process on a cell's rows, with any settings.
 
-A cell names ``data``, ``rows`` (labelled, validation in them) and ``seed``; every arm of it has
-the same rows. Of CR, MR and TREC they are those of ``peers/rows.py``, of BANKING77 the training
-file without copies, and 1,000 rows of its test file. Nothing that is chosen sees a test row.
+A cell names ``data`` (CR, MR or TREC), ``rows`` (labelled, validation in them) and ``seed``; every
+arm of it has the same rows, those of ``peers/rows.py``. Nothing that is chosen sees a test row.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from peers.process import commit
-from peers.rows import (
-    LEAST,
-    SETS,
-    Parts,
-    Rows,
-    clean_set,
-    data_folder,
-    draw,
-    labelled_counts,
-    stratified,
-    table_of,
-    without_copies,
-)
+from peers.rows import Parts, Rows, clean_set, draw, labelled_counts, table_of
 
-FOUR = (*SETS, "banking77")
 TESTED = 1000
-# Of both sides, as Holdfast chooses it by itself on a processor that has it.
+# As Holdfast chooses it by itself on a processor that has it.
 PRECISION = "bfloat16"
-STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3, "bf16": PRECISION == "bfloat16"}
 
 
 def parts_of(cell: Mapping[str, Any]) -> Parts:
     """Training, validation and test rows of a cell; the test rows are the same for all of a set."""
     counts = labelled_counts(cell["rows"])
-    if cell["data"] in SETS:
-        rows = clean_set(cell["data"])
-        return draw(rows, seed=cell["seed"], **counts, test=slice(0, TESTED))
-    rows, test = banking()
-    order = np.random.default_rng([cell["seed"], 17]).permutation(len(rows))
-    each = min(sum(LEAST.values()), cell["rows"] // len(set(rows.labels)))
-    labelled = stratified(rows, order, cell["rows"], each)
-    valid = judging(rows, labelled, counts["valid"])
-    return Parts(rows.take(labelled[~np.isin(labelled, valid)]), rows.take(valid), test)
-
-
-def judging(rows: Rows, labelled: np.ndarray, count: int) -> np.ndarray:
-    """Validation rows of classes that keep a row to learn from, evenly by class."""
-    names = np.array([rows.labels[place] for place in labelled])
-    turn = np.zeros(len(labelled), dtype=int)
-    for name in np.unique(names):
-        turn[names == name] = np.arange((names == name).sum())
-    # The first row of a class is learned from; then every class gives one in its turn.
-    others = np.flatnonzero(turn > 0)
-    return labelled[others[np.argsort(turn[others], kind="stable")][:count]]
-
-
-@functools.cache
-def banking() -> tuple[Rows, Rows]:
-    """The training rows of BANKING77 that are copies of nothing, and its test rows."""
-    read = []
-    for name in ("train.csv", "test.csv"):
-        with (data_folder() / "banking77" / name).open(encoding="utf-8", newline="") as lines:
-            found = [(row["text"], row["label"]) for row in csv.DictReader(lines)]
-        read.append(Rows(tuple(t for t, _ in found), tuple(label for _, label in found)))
-    fixed = np.random.default_rng(7).permutation(len(read[1]))[:TESTED]
-    test = read[1].take(fixed)
-    seen, clean = set(test.texts), without_copies(read[0])
-    return clean.take(i for i, text in enumerate(clean.texts) if text not in seen), test
+    return draw(clean_set(cell["data"]), seed=cell["seed"], **counts, test=slice(0, TESTED))
 
 
 @functools.lru_cache(maxsize=1)
@@ -86,8 +35,7 @@ def prepared_for(data: str, rows: int, seed: int) -> tuple[Any, Any, Any, Any, A
     from holdfast.recipe import parse
 
     parts = parts_of({"data": data, "rows": rows, "seed": seed})
-    of_all = banking()[0] if data not in SETS else clean_set(data)
-    classes = tuple(sorted(set(of_all.labels)))
+    classes = tuple(sorted(set(clean_set(data).labels)))
     given = {"task": "text-classification", "seed": seed}
     recipe = parse({**given, "train": {"threads": 1, "precision": PRECISION}}, "benchmark")
     both = Rows(parts.train.texts + parts.valid.texts, parts.train.labels + parts.valid.labels)
@@ -148,37 +96,6 @@ def stand_in_fit(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
         "fit_s": round(seconds, 3),
         "best_step": int(fitted.trained.best_step),
         "last_step": int(fitted.trained.last_step),
-        "commit": commit(),
-    }
-
-
-def trainer_fit(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Trainer with early stopping on the same rows."""
-    from holdfast.core.packaged_models import EMBEDDED
-    from holdfast.models.compute.processor import use_onednn
-    from holdfast.models.loading.packaged import packaged_folder
-    from peers import trainer_arm
-
-    _, _, _, test, classes = prepared_for(cell["data"], cell["rows"], cell["seed"])
-    parts = parts_of(cell)
-    sides = {n: {"texts": r.texts, "labels": r.labels} for n, r in parts.named().items()}
-    told = {"model": str(packaged_folder(EMBEDDED)), "seed": cell["seed"], "classes": list(classes)}
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as place:
-        job = {**told, "rows": sides, "settings": STOPPING}
-        trainer, tokenised = trainer_arm.build(job, Path(place))
-        # The same numbers in less time.
-        use_onednn(trainer.model)
-        begun, clock = time.process_time(), time.perf_counter()
-        trainer.train()
-        seconds, wall = time.process_time() - begun, time.perf_counter() - clock
-        logits = trainer.predict(tokenised).predictions
-    return {
-        **scores(logits, np.array(test.rows["label"])),
-        "fit_s": round(seconds, 2),
-        "wall_s": round(wall, 2),
-        "last_step": int(trainer.state.global_step),
-        "epochs": float(trainer.state.epoch),
-        "precision": PRECISION,
         "commit": commit(),
     }
 

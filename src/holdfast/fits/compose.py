@@ -486,7 +486,7 @@ CHECK = "model_size"
 # Full fine-tuning of BERT-large (335 million parameters) sometimes fails on GLUE tasks with fewer
 # than about 2,500 rows, and is stable only with many epochs and small learning rates (2006.04884,
 # 2006.05987): the limit corresponds to that. Small models do not have this problem with any number
-# of rows (MiniLM, 10.8 million trained: benchmarks/small_data.py at 100 rows), so they are never
+# of rows (MiniLM, 10.8 million trained: benchmarks/quality.py at 100 rows), so they are never
 # reported as oversized.
 MAX_PARAMETERS_PER_ROW = 150_000
 SMALL_MODEL = 40_000_000

@@ -21,7 +21,7 @@ rows whose error falls as n^−``SLOPE``: these rows do not show how steep the l
 the lower limit assumes a flat one. The loss and user metrics, which may change with the number of
 rows in either direction, have Nadeau and Bengio's rule (2003), the interval of n ÷ (1 + K/(K−1))
 rows. The constants were chosen on some data sets and measured on others
-(``benchmarks/few_rows.py``).
+(``benchmarks/cross_validation.py``).
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ DEFAULTS_TABLE = (
         contrast_rate=1.0,
     ),
     Default("small", 400, 0, 6, 16, 1e-4, "benchmarks/default_plans.py at 400 rows", True, folds=2),
-    Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/small_data.py at 400 rows", True),
-    Default("small", None, 0, 3, 16, 1e-4, "benchmarks/standing.py at 1,600 rows", True),
+    Default("small", 800, 0, 6, 16, 1e-4, "benchmarks/plans.py at 400 rows", True),
+    Default("small", None, 0, 3, 16, 1e-4, "benchmarks/quality.py at 1,600 rows", True),
     Default("base", 1000, 0, 12, 16, 3e-5, "more epochs on few rows, 2006.04884"),
     Default("base", None, 0, 4, 32, 3e-5, "common values, 1810.04805"),
     # As base, but for few rows: contrast was measured on encoders of sentences only.
