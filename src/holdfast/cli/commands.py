@@ -228,7 +228,7 @@ def suggestion(name: str, known: list[str], settable: bool) -> str:
     if guesses:
         return f"Did you mean {' or '.join(guesses[:3])}?"
     return "`--help` lists the options" + (
-        "; --set KEY=VALUE takes every key of a recipe (docs/recipe.md)." if settable else "."
+        "; --set KEY=VALUE takes every key of a recipe." if settable else "."
     )
 
 

@@ -20,7 +20,7 @@ def command(
         typer.Option(help="A column of the source that defines groups; repeatable."),
     ] = None,
     terms: Annotated[
-        Path | None, typer.Option(help="A YAML file of your own terms to swap (docs/fairness.md).")
+        Path | None, typer.Option(help="A YAML file of your own terms to swap by group.")
     ] = None,
     rows: Annotated[
         int | None,

@@ -187,9 +187,8 @@ def load_policy(spec: str) -> Policy:
         rule = f"cannot be made without arguments: {type(error).__name__}: {error}"
         raise RecipeError(SETTING, rule, name, "Give every setting a default.") from error
     if not isinstance(policy, Policy):
-        raise RecipeError(
-            SETTING, "is not a policy: it has no method decide(sight)", name, "See docs/guard.md."
-        )
+        remedy = "Give it decide(self, sight), which returns what to try, Stop, Continue or None."
+        raise RecipeError(SETTING, "is not a policy: it has no method decide(sight)", name, remedy)
     return policy
 
 

@@ -413,7 +413,7 @@ def _first_error(
     key = plain_key(key, by_plain_name)
     if fault["loc"][-1:] and fault["loc"][-1] in METHOD_TYPES:
         rule = "is neither true nor false nor a table of settings"
-        remedy = f"Set {key}=true, or one of its settings (docs/recipe.md)."
+        remedy = f"Set {key}=true, or one of its settings."
         return RecipeError(f"{where}: {key}", rule, fault.get("input"), remedy)
     if fault["type"] == "extra_forbidden" and key == "search":
         rule = "configures a hyperparameter search"
@@ -438,8 +438,8 @@ def _first_error(
     value = None if fault["type"] == "missing" else fault.get("input")
     rule = message[0].lower() + message[1:]
     remedy = (
-        f"Set {key} within that range (docs/recipe.md)."
+        f"Set {key} within that range."
         if "less than" in rule or ("greater than" in rule)
-        else "See docs/recipe.md."
+        else f"Change {key}, or remove it to use its default."
     )
     return RecipeError(f"{where}: {key}", rule.removeprefix("input "), value, remedy)

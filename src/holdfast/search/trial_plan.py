@@ -227,7 +227,7 @@ def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart 
                 "search", "names an unknown key", key, suggest_name(key, known)
             ) from None
         rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        value, remedy = fault.get("input"), "See docs/tune.md."
+        value, remedy = fault.get("input"), "Change it, or remove it to use its default."
         raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], value, remedy) from None
     if part.folds == 1:
         raise RecipeError("search.folds", "cannot be 1", 1, "Set 0 for no folds, or 2 or more.")

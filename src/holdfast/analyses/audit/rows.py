@@ -132,7 +132,7 @@ def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str])
         Decision(
             "checks of tokens and labels without a finding",
             ", ".join(passed),
-            f"of {checked:,} of {count_phrase(len(table), 'row')} (docs/tasks.md)",
+            f"of {checked:,} of {count_phrase(len(table), 'row')}",
             prominent=True,
         ),
     )

@@ -357,5 +357,5 @@ def _filter(path: Path, settings: Mapping[str, Any]) -> Callable[[str], str]:
 
 def _refused(path: Path, key: str, rule: str, value: object, remedy: str = "") -> DataError:
     shown = json.dumps(value, default=str) if isinstance(value, (dict, list)) else value
-    remedy = remedy or "Change or remove this key; docs/writers.md lists the supported keys."
+    remedy = remedy or "Change or remove this key."
     return DataError(f"{path}: {key}", rule, shown, remedy)

@@ -115,7 +115,7 @@ def meta(
         if recipe.meta.method is None:
             recipe = recipe.with_changes(meta={"method": "auto"})
         if recipe.meta.method not in ("auto", BASELINE, *METHODS):
-            rule = "was removed: it lost in every benchmark (docs/meta.md)"
+            rule = "was removed: it lost in every benchmark"
             alternatives = f"Use auto, {BASELINE} or {' or '.join(METHODS)}"
             remedy = f"{alternatives}. A finished run of it still predicts."
             raise RecipeError("meta.method", rule, recipe.meta.method, remedy)

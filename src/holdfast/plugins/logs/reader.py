@@ -67,7 +67,7 @@ for name, reader in READERS.items():
     LOGS.add(name, LogReader(*reader))
 
 
-REMEDY = "Name a training log; docs/diagnose.md lists the programs whose logs are read."
+REMEDY = f"Name a training log, for example {STATE}, or {CSV}."
 
 
 def read_curves(path: Path, settings: Mapping[str, str] | None = None) -> Curves:

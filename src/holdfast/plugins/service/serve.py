@@ -39,7 +39,7 @@ class ServeOptions:
     ] = None
     challenger: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Compare this run with the served one: docs/live.md."),
+        typer.Option(metavar="RUN", help="Compare this run with the served one on the same requests."),
     ] = None
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Require the token in this file.")
@@ -67,8 +67,12 @@ def command(
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         rule = f"needs packages that are missing: {', '.join(missing).replace('_', '-')}"
         raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")
+    from holdfast.contract.run_folder import need_run
     from holdfast.plugins.service.settings import serving
 
+    # Before modules that take seconds are imported.
+    for one in filter(None, (run, given.challenger)):
+        need_run(one)
     settings = serving(set_ or [])
     refuse_low_memory("torch")
     from holdfast.plugins.service.compose import ServeRequest, compose

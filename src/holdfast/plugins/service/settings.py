@@ -106,7 +106,7 @@ def serving(settings: Iterable[str] = ()) -> Serving:
             f"--set {key}",
             rule[0].lower() + rule[1:],
             fault.get("input"),
-            "docs/serve.md lists every setting with its default.",
+            "Change it, or remove it to use its default.",
         ) from None
 
 

@@ -164,7 +164,6 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
             values[name] = tuple(value)
         elif type(value) is not type(default):
             expected = "a list" if isinstance(default, tuple) else type(default).__name__
-            raise RecipeError(
-                where, f"must be of the type {expected}", value, "See docs/recipe.md."
-            )
+            remedy = f"Change it, or remove it to use its default, {default!r}."
+            raise RecipeError(where, f"must be of the type {expected}", value, remedy)
     return treatment.settings(**values)
