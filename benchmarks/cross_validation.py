@@ -493,7 +493,7 @@ def run_one(cell: Cell) -> Result:
 
 WAYS = ("rows", "corrected t", "corrected t x2", "plain", "nested", "conservative z")
 CALLED = {
-    "rows": "pooled rows, n ÷ 1.5",
+    "rows": "pooled rows, n ÷ 1.5 (loss: n ÷ 2.25)",
     "corrected t": "corrected t, 5 folds",
     "corrected t x2": "corrected t, 5 folds twice",
     "plain": "pooled rows, uncorrected",

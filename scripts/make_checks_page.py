@@ -15,8 +15,9 @@ from holdfast.quality.checks import all_checks
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"
 HEAD = """# The checks of an audit
 
-This page describes every check of `holdfast audit`: what it reports, what it cannot see, and how
-often it is wrong. `python scripts/make_checks_page.py` writes it from the checks themselves.
+This page describes the checks of `holdfast audit`, except those of [rows that were tokenised
+elsewhere](tasks.md#rows-that-were-tokenised-elsewhere): what each reports, what it cannot see, and
+how often it is wrong. `python scripts/make_checks_page.py` writes it from the checks themselves.
 `holdfast train` also runs the checks of single rows and of pixels at its start. The other checks
 need input that only an audit computes. CR, MR, TREC and BANKING77 are public data sets: customer
 reviews, movie reviews, questions (6 classes) and banking requests (77 classes).

@@ -40,8 +40,8 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "overfit",
         "overfit",
-        "the validation loss rose by a test over all evaluations, and the predictions got worse or "
-        "are far behind",
+        "a test over all evaluations shows that the validation loss rose, and the predictions got "
+        "worse or validation accuracy is far below training accuracy",
     ),
     ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
     ("underfit", "underfit", "the run ended too early to call the model good or bad"),

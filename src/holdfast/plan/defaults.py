@@ -100,7 +100,7 @@ DEFAULTS_TABLE = (
         0,
         16,
         1e-4,
-        "benchmarks/default_plans.py at 100 and 200 rows",
+        "benchmarks/default_plans.py at 100 rows",
         True,
         folds=2,
         contrast_rate=1.0,

@@ -203,7 +203,7 @@ def noisy_labels(history: History) -> Symptom | None:
     most frequent class gets wrong they must get a fifth correct, significantly. (A small network
     with random weights, 26 % accuracy on images of ten classes, gave 4 to 36 % of wrong labels.)
 
-    An interval that contains both 5 and 15 % gives no symptom; neither does a run that still
+    An interval whose lower end is at 5 % or below gives no symptom; neither does a run that still
     improves, nor fewer than 40 rows. A run that is also plainly overfit gets this label only where
     the whole interval is above 10 %: fewer wrong labels are named as its cause.
     """

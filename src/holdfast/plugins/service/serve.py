@@ -38,8 +38,7 @@ class ServeOptions:
         ),
     ] = None
     challenger: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Compare this run with the served one on the same requests."),
+        Path | None, typer.Option(metavar="RUN", help="Compare this run with the served one.")
     ] = None
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Require the token in this file.")

@@ -51,12 +51,13 @@ SERIOUS_SHARE = 0.5
 @check(
     Embedded,
     cannot_see="A cue in less than a quarter of a class, one that two classes share or that wrong "
-    "labels obscure, and one that looks like content. A word in fewer than 20 rows, or in a table "
-    "of fewer than 500 rows.",
+    "labels obscure, and one that looks like content. A word in fewer than 20 rows; in a table of "
+    "fewer than 500 rows, a word in less than 80 % of a class.",
     error_rate="Of 100 shortcuts of 27 kinds, planted in 30 to 100 % of a class, it found 96 (25 "
     "in CR, 25 in MR, 24 in TREC, 22 in BANKING77). It reports nothing on the unmodified sets, nor "
-    "on 600 to 2,500 rows of TREC and BANKING77. With the class names of BANKING77 hidden, it "
-    "reported two words that are real content.",
+    "on 600 to 2,500 rows of TREC and BANKING77. With 100 to 400 rows it reported a shortcut where "
+    "none was planted in 8 of 100 draws of BANKING77, and in none of 300 of CR, MR and TREC. With "
+    "the class names of BANKING77 hidden, it reported two words that are real content.",
     applies_to=has_classes,
 )
 def hidden_giveaway(view: Embedded) -> CheckResult | None:
