@@ -39,10 +39,10 @@ MAX_ROWS_SEARCHED = 100_000
     TableCopies,
     cannot_see="Rows of fewer than 15 words, and paraphrases. In files of more than 100,000 rows "
     "it searches for evenly spaced rows only and misses the others.",
-    error_rate="Of 300 test rows planted inside longer training rows it found 87 % (70 % of those in "
-    "TREC). Runs are compared exactly, so a long quotation that both texts share is reported too. "
-    "Compared with their own test rows, TREC and SAMSum have none and BANKING77 has "
-    "one, a true one. An instruction set has 25 of 400; these share the text they ask about.",
+    error_rate="Of 300 test rows planted inside longer training rows it found 87 % (70 % of those "
+    "in TREC). Runs are compared exactly, so a long quotation that both texts share is reported "
+    "too. Compared with their own test rows, TREC and SAMSum have none and BANKING77 has one, a "
+    "true one. An instruction set has 25 of 400; these share the text they ask about.",
     skip_reason=needs_other_file,
 )
 def contained_rows(copied: TableCopies) -> CheckResult | None:
