@@ -215,7 +215,8 @@ def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
             "",
         ),
         (
-            "Runs with a planted fault other than overfitting: share whose verdict names it",
+            "Runs with a planted fault other than overfitting: share with a verdict that fits it "
+            "(overfit counts for wrong or shuffled labels)",
             share(*faults, long=True),
             "",
         ),

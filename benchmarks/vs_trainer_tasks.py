@@ -155,7 +155,10 @@ def main(words: Sequence[str]) -> None:
     run_cells(NAME, todo, run, path, minutes=chosen.minutes)
 
 
-NAMES = {"summaries": "dialogue summaries", "pictures": "images"}
+NAMES = {
+    "summaries": "dialogue summaries, T5 of 5 million parameters",
+    "pictures": "images, small ResNet",
+}
 PEERS = {"summaries": "Seq2SeqTrainer", "pictures": "Trainer"}
 
 
@@ -186,7 +189,7 @@ def with_task(lines: Lines) -> Lines:
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     rows: list[ReadmeRow] = []
     for job, loss, speed in _gaps(lines):
-        what = f"{NAMES[job].capitalize()}: Holdfast's"
+        what = f"{NAMES[job][0].upper()}{NAMES[job][1:]}: Holdfast's"
         rows += [
             (
                 f"{what} test loss minus that of {PEERS[job]} (lower is better)",
