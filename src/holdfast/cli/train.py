@@ -83,8 +83,8 @@ def _plan(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
         ("Evaluated", f"{count_phrase(len(steps), 'time')}, {at}"),
         (
             "Memory",
-            f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB "
-            f"({plan['memory_limit']})",
+            f"about {memory['estimate']:,.0f} MB (including {parts}) of "
+            f"{memory['available']:,.0f} MB ({plan['memory_limit']})",
         ),
         (
             "Time",
