@@ -283,7 +283,7 @@ def test_a_language_model_searches_the_rank_of_its_adapter(
     [
         ("data.split.valid={choices: [0.1, 0.2]}", "data.split.valid", "holdfast compare"),
         ("train.learning_rat={range: [1e-5, 1e-3]}", "train.learning_rat", "train.learning_rate"),
-        ("search.sampler=tpee", "search.sampler", "tpe"),
+        ("search.sampler=tpee", "search.sampler", "remove it to use its default"),
         ("data.split.test=0", "data.split.test", "--test"),
     ],
 )
