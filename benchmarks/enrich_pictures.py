@@ -12,9 +12,11 @@ weights.
 from __future__ import annotations
 
 import functools
+import io
 import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 from cells import Cell, grid, run_cells
 from claims import Claim, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.rows import data_folder
+from PIL import Image
 from peers.script import options, results_path
 from vs_trainer_tasks import small_resnet
 
@@ -58,12 +61,9 @@ def prepared_images(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
 
     folder = Path(tempfile.gettempdir()) / f"holdfast-enrich-{data}"
     if not folder.exists():
-        with zipfile.ZipFile(data_folder() / data / f"{data}.zip") as packed:
-            for name in packed.namelist():
-                if name.endswith((".jpg", ".png")):
-                    place = folder / Path(name).parent.name / name.replace("/", "-")
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(packed.read(name))
+        for class_name, name, image in (drawings if data == "omniglot" else packed_images)(data):
+            (folder / class_name).mkdir(parents=True, exist_ok=True)
+            (folder / class_name / name).write_bytes(image)
     task = "task=image-classification"
     model = f"model.name={small_resnet()}"
     recipe = override(Recipe(), [task, f"data.path={folder}", f"seed={seed}", model])
@@ -75,6 +75,26 @@ def prepared_images(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     used = np.concatenate([rest[: train + valid], held])
     prepared = prepare(recipe, table.take(used))
     return prepared, *np.split(np.arange(len(used)), [train, train + valid])
+
+
+def packed_images(data: str) -> Iterator[tuple[str, str, bytes]]:
+    """Class, file name and file of each image of a zip file with a folder for each class."""
+    with zipfile.ZipFile(data_folder() / data / f"{data}.zip") as packed:
+        for name in packed.namelist():
+            if name.endswith((".jpg", ".png")):
+                yield Path(name).parent.name, name.replace("/", "-"), packed.read(name)
+
+
+def drawings(data: str) -> Iterator[tuple[str, str, bytes]]:
+    """The same of Omniglot's drawn letters; the class is the alphabet."""
+    with np.load(data_folder() / data / "omniglot28.npz") as held:
+        names = held["alphabet_names"]
+        for number, (pixels, alphabet) in enumerate(
+            zip(held["images"], held["alphabet"], strict=True)
+        ):
+            file = io.BytesIO()
+            Image.fromarray(pixels).convert("RGB").save(file, "PNG")
+            yield str(names[alphabet]), f"{number}.png", file.getvalue()
 
 
 def run_one(cell: Cell) -> dict[str, Any]:

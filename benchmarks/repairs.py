@@ -61,6 +61,8 @@ NEW_HEAD = {f"{name}, new head": name for name in ("trec", "cr", "instructions",
 SEEDS = 3
 # A small network with random weights and a new head; 300 more images are validation images.
 IMAGES, IMAGE_ROWS = ("cifar10", "mnist"), 1200
+# Without a fault also a set, and seeds, on which nothing was chosen.
+FRESH_IMAGES, FRESH_SEEDS = (*IMAGES, "omniglot"), 10
 IMAGE_PLAN = {"train.learning_rate": 1e-3, "train.epochs": 25, "methods.probe_first": False}
 IMAGE_FAULTS: dict[str, dict[str, Any]] = {
     "learning rate ÷ 30": {"train.learning_rate": 1e-3 / 30},
@@ -107,15 +109,24 @@ def cells() -> list[dict[str, Any]]:
     new_head = grid(
         seed=range(SEEDS), rows=[MANY], data=NEW_HEAD, fault=[NONE, *FAULTS], arm=POLICIES
     )
-    images = grid(
-        seed=range(SEEDS), rows=[IMAGE_ROWS], data=IMAGES, fault=[NONE, *IMAGE_FAULTS], arm=POLICIES
-    )
+    images = [
+        *grid(
+            seed=range(SEEDS), rows=[IMAGE_ROWS], data=IMAGES, fault=IMAGE_FAULTS, arm=POLICIES
+        ),
+        *grid(
+            seed=range(FRESH_SEEDS),
+            rows=[IMAGE_ROWS],
+            data=FRESH_IMAGES,
+            fault=[NONE],
+            arm=POLICIES,
+        ),
+    ]
     fresh = grid(seed=range(SEEDS), rows=[MANY], data=FRESH, fault=[NONE], arm=POLICIES)
     return [*others, *skewed, *images, *new_head, *fresh]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
-    if cell["data"] in IMAGES:
+    if cell["data"] in FRESH_IMAGES:
         return run_images(cell)
     head = {"methods.probe_first": False} if cell["data"] in NEW_HEAD else {}
     parts = rows_of(NEW_HEAD.get(cell["data"], cell["data"]), cell["rows"], cell["seed"])
@@ -175,7 +186,7 @@ def _cases(lines: Lines) -> list[Line]:
     skewed = pick(lines, fault=SKEWED)
     others = [line for line in lines if line["fault"] != SKEWED]
     found = [*with_faultless(others, "fault", POLICIES[0], GOOD), *skewed]
-    kinds = dict.fromkeys(IMAGES, "images") | dict.fromkeys(NEW_HEAD, "texts, new head")
+    kinds = dict.fromkeys(FRESH_IMAGES, "images") | dict.fromkeys(NEW_HEAD, "texts, new head")
     return [
         {
             **one,
@@ -302,8 +313,8 @@ def in_words(lines: Lines) -> str:
             f"significantly for the worse in {worse or 'none'} of {len(gaps)} runs (paired t-test "
             "on the test rows)."
         )
-        images = [one for one in good if one["data"] in IMAGES]
-        texts = [one for one in good if one["data"] not in IMAGES]
+        images = [one for one in good if one["data"] in FRESH_IMAGES]
+        texts = [one for one in good if one["data"] not in FRESH_IMAGES]
         for name, some in {"texts": texts, "images": images}.items():
             of_kind = paired(some, "accuracy", "adapt", "stop", by)
             ratio = paired(some, "cpu_s", "adapt", "stop", by, times=True)
