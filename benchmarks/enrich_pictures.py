@@ -24,8 +24,8 @@ import numpy as np
 from cells import Cell, grid, run_cells
 from claims import Claim, Lines, Metric, average, comparison, paired, pick, runs, table
 from peers.rows import data_folder
-from PIL import Image
 from peers.script import options, results_path
+from PIL import Image
 from vs_trainer_tasks import small_resnet
 
 NAME = "enrich_pictures"
