@@ -31,6 +31,7 @@ from claims import (
     average,
     comparison,
     described,
+    loss_and_speed,
     paired,
     pick,
     table,
@@ -142,18 +143,17 @@ def _to_peer(lines: Lines, name: str, peer: str, *, times: bool = False) -> Gap 
 
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
-    rows: list[ReadmeRow] = []
-    for peer in PEERS:
-        what = "SmolLM2-135M-Instruct, LoRA on 100 rows"
-        if loss := _to_peer(lines, "test_loss", peer):
-            told = f"{what}: Holdfast's test loss minus that of {OTHERS[peer]} (lower is better)"
-            figure = f"{loss.short(1, 3)} nats, {loss.over}"
-            rows.append((told, figure, loss.verdict("worse", "better")))
-        if speed := _to_peer(lines, "examples_per_cpu_s", peer, times=True):
-            told = "… rows per processor second ÷ those of the same"
-            figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
-            rows.append((told, figure, speed.verdict("faster", "slower", 1)))
-    return rows
+    return [
+        row
+        for peer in PEERS
+        for row in loss_and_speed(
+            "SmolLM2-135M-Instruct, LoRA on 100 rows",
+            OTHERS[peer],
+            _to_peer(lines, "test_loss", peer),
+            _to_peer(lines, "examples_per_cpu_s", peer, times=True),
+            "processor second",
+        )
+    ]
 
 
 def finding(lines: Lines) -> str:

@@ -41,6 +41,7 @@ from claims import (
     ReadmeRow,
     average,
     comparison,
+    loss_and_speed,
     paired,
     pick,
     runs,
@@ -187,22 +188,13 @@ def with_task(lines: Lines) -> Lines:
 
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
-    rows: list[ReadmeRow] = []
-    for job, loss, speed in _gaps(lines):
-        what = f"{NAMES[job][0].upper()}{NAMES[job][1:]}: Holdfast's"
-        rows += [
-            (
-                f"{what} test loss minus that of {PEERS[job]} (lower is better)",
-                f"{loss.short(1, 3)} nats, {loss.over}",
-                loss.verdict("worse", "better"),
-            ),
-            (
-                f"{what} rows per second ÷ those of {PEERS[job]}",
-                f"{speed.short(1, 2, sign=False)}, {speed.over}",
-                speed.verdict("faster", "slower", 1),
-            ),
-        ]
-    return rows
+    return [
+        row
+        for job, loss, speed in _gaps(lines)
+        for row in loss_and_speed(
+            f"{NAMES[job][0].upper()}{NAMES[job][1:]}", PEERS[job], loss, speed
+        )
+    ]
 
 
 CLAIM = Claim(
