@@ -184,8 +184,8 @@ def mean_words(
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A difference or a ratio of runs on the same rows, with Student's t interval (of a ratio on
-    the logarithm), and over what: ``43 pairs on 10 sets``. ``sets`` is their number, 0 where it is
-    unknown."""
+    the logarithm), and over what: ``43 pairs on 10 sets``. ``sets`` is their number, 0 where
+    the lines name none."""
 
     value: float
     low: float
@@ -204,7 +204,9 @@ class Gap:
         if self.low <= nothing <= self.high:
             return "no difference shown"
         shown = above if self.low > nothing else below
-        return f"{shown} on these sets" if 0 < self.sets < LEAST_SETS else shown
+        if self.sets >= LEAST_SETS:
+            return shown
+        return f"{shown} on {'these sets' if self.sets > 1 else 'this set'}"
 
     def words(self, scale: float = 1, digits: int = 1, unit: str = "", *, sign: bool = True) -> str:
         """``+3.2 points (95 % CI +1.5 to +5.1, 10 pairs)``."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from holdfast.analyses.audit.fix import LOG, FileColumns, fix, undo
+from holdfast.analyses.audit.fix import LOG, FileColumns, fix
 from holdfast.core.errors import DataError, HoldfastError, RecipeError, RunError
 from holdfast.data.source import read_source
 
@@ -46,9 +46,9 @@ def cells(path: Path) -> dict[str, list[str | None]]:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
-def test_a_file_is_treated_and_given_back(tmp_path: Path, ending: str) -> None:
+def test_a_file_is_treated(tmp_path: Path, ending: str) -> None:
     source = write(tmp_path / f"in{ending}")
-    out, back = tmp_path / f"out{ending}", tmp_path / f"back{ending}"
+    out = tmp_path / f"out{ending}"
     fixed = fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
     assert fixed.counts == {"encoding": 1, "control": 1, "markup": 1, "labels": 1, "copies": 1}
     assert (fixed.rows, fixed.left_out) == (5, 1)
@@ -58,12 +58,8 @@ def test_a_file_is_treated_and_given_back(tmp_path: Path, ending: str) -> None:
     assert made["label"][2] == "good"
     log = [json.loads(one) for one in (tmp_path / f"out{ending}{LOG}").read_text().splitlines()]
     assert {"row": 0, "treatment": "encoding", "column": "text"}.items() <= log[0].items()
-    assert undo(out, tmp_path / f"out{ending}{LOG}", back).rows == 6
-    assert cells(back) == cells(source)
     if ending == ".parquet":
-        assert parquet.read_schema(back) == parquet.read_schema(source)
-    if ending == ".csv":
-        assert back.read_bytes() == source.read_bytes()
+        assert parquet.read_schema(out) == parquet.read_schema(source)
 
 
 def test_formats_may_change_and_types_stay(tmp_path: Path) -> None:
@@ -98,8 +94,6 @@ def test_copies_are_counted_where_that_is_asked(tmp_path: Path) -> None:
     asked = {"copies": {"count": "stands_for"}}
     fix(FileColumns(str(source), ["text"], "label"), out, asked)
     assert cells(out)["stands_for"] == ["1", "2", "1", "1", "1"]
-    undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
-    assert (tmp_path / "back.csv").read_bytes() == source.read_bytes()
 
 
 def test_what_was_masked_is_written_nowhere(tmp_path: Path) -> None:
@@ -109,16 +103,6 @@ def test_what_was_masked_is_written_nowhere(tmp_path: Path) -> None:
     for path in (out, tmp_path / f"out.csv{LOG}"):
         assert "jo@example.com" not in path.read_text()
     assert '"reversible": false' in (tmp_path / f"out.csv{LOG}").read_text()
-    back = undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
-    assert back.lost == ((4, "text"),)
-
-
-def test_a_changed_file_is_not_given_back(tmp_path: Path) -> None:
-    source, out = write(tmp_path / "in.csv"), tmp_path / "out.csv"
-    fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
-    out.write_text(out.read_text().replace("café", "tea"))
-    with pytest.raises(DataError, match="log of changes"):
-        undo(out, tmp_path / f"out.csv{LOG}", tmp_path / "back.csv")
 
 
 def test_what_is_in_the_way_is_not_written_over(tmp_path: Path) -> None:

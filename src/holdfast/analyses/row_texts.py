@@ -31,11 +31,6 @@ def decode_labels(table: Table) -> list[Any]:
     return [None] * len(table)
 
 
-def shorten(text: str, max_length: int) -> str:
-    """A text of at most ``max_length`` characters, with an ellipsis at the end if it was cut."""
-    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
-
-
 PAIR = " ⟂ "
 
 

@@ -12,9 +12,9 @@ import typer
 from holdfast.cli.options import Force, Output, check_known, exit_on_request, set_option
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.printable import printable
+from holdfast.core.printable import printable, shorten
 from holdfast.core.wording import ROW_NUMBERS, SEVERITY_TITLES, count_phrase
-from holdfast.terminal.layout import shorten, width, wrap
+from holdfast.terminal.layout import width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class AuditWork:
 def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     """Check DATA for duplicates, leakage, wrong labels, damaged texts and bias.
 
-    DATA is not changed, and nothing leaves this machine. --fix writes a new file.
+    DATA is not changed, and no row leaves this machine (except with --engine ray on a cluster).
+    --fix writes a new file.
     """
     refuse_low_memory("torch")
     from holdfast.data.source import refuse_missing

@@ -9,8 +9,9 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.printable import shorten
 from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, shorten
+from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.printable import shorten
 from holdfast.core.wording import (
     count_phrase,
     p_value_phrase,
@@ -17,7 +18,7 @@ from holdfast.core.wording import (
     prompt_phrase,
     signed,
 )
-from holdfast.terminal.layout import shorten, wrap
+from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
     from holdfast.report.numbers import EstimateJson

@@ -72,7 +72,7 @@ app = typer.Typer(
     epilog="\b\nExit codes:\n"
     "  0    done\n"
     "  1    a bug in Holdfast\n"
-    "  2    an error in the input\n"
+    "  2    an error in the input, or a promotion without evidence\n"
     "  3    done, with a result that needs attention: a verdict or finding of\n"
     "       --fail-on, a change found by drift, an update that is rejected or\n"
     "       inconclusive, or a threshold that cannot be guaranteed\n"

@@ -29,6 +29,17 @@ BRACKETS: dict[type, tuple[str, str]] = {
 }
 
 
+def shorten(text: str, limit: int) -> str:
+    """At most ``limit`` characters; the last is an ellipsis where some are cut."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def shorten_middle(text: str, limit: int) -> str:
+    """The same with as much of the beginning as of the end, and an ellipsis between them."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
 def bounded_repr(value: object, limit: int = 200) -> str:
     """``repr(value)``, cut to ``limit`` characters. Never more than that is built, whatever the
     value holds: of a list that contains itself a million times, only the beginning is read."""

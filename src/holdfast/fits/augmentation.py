@@ -18,6 +18,7 @@ from holdfast.augment.texts.user_function import Own, check_function, load_funct
 from holdfast.contract.fit import EncodedSplits, TaskDefinition
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
+from holdfast.core.printable import shorten
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
@@ -146,7 +147,7 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
     if name in form_survey.alike:
         parts.append(f"median semantic similarity {form_survey.alike[name]:.2f}")
         before, after = form_survey.shown[name]
-        parts.append(f"for example {_shorten(before)!r} → {_shorten(after)!r}")
+        parts.append(f"for example {shorten(before, 80)!r} → {shorten(after, 80)!r}")
     parts.append(f"known results: {ENRICHMENTS[name].known}")
     notify(Decision("augmentation", f"{name} ({settings})", "; ".join(parts)))
     share = changed / max(1, form_survey.rows)
@@ -160,10 +161,6 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
             "idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy
         )
     )
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> EnrichedPlan:

@@ -119,7 +119,7 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
     "leaks": ("find copies", "group"),
     "copied targets": ("target column", "drop copies"),
     "giveaway": ("drop the word",),
-    "forgetting": ("frozen base", "slower", "replay", "stay near"),
+    "forgetting": ("slower", "replay", "stay near", "frozen base"),
     # Rows used first are fitted more than later ones.
     "primacy": ("warm up", "layer decay", "longer"),
     "too large": ("adapter", "freeze"),

@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from holdfast._version import __version__
+from holdfast.core.printable import shorten
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import TAGGING_TASKS
 from holdfast.report.glossary import Glossary
@@ -193,7 +194,7 @@ def _page_row(predictions: RecordedPredictions, one: RecordedRow) -> PageRow:
         )
     return PageRow(
         row=str(one.row),
-        text=_tagged_text(one) if tagged else _highlight(_cut(one.text), carriers),
+        text=_tagged_text(one) if tagged else _highlight(shorten(one.text, LONGEST_TEXT), carriers),
         picture=one.picture if one.picture.startswith(PICTURE) else "",
         said="" if tagged else _value_text(one.said),
         label="" if tagged else _value_text(one.label),
@@ -207,7 +208,7 @@ def _page_row(predictions: RecordedPredictions, one: RecordedRow) -> PageRow:
             if p >= MIN_PROBABILITY
         ),
         left=one.left or "",
-        start=_cut(one.start or ""),
+        start=shorten(one.start or "", LONGEST_TEXT),
         error="" if one.error is None else compact(one.error),
     )
 
@@ -219,11 +220,7 @@ def _key(value: float | None) -> str:
 def _value_text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return compact(value) if isinstance(value, float) else _cut(str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+    return compact(value) if isinstance(value, float) else shorten(str(value), LONGEST_TEXT)
 
 
 def _highlight(text: str, words: Sequence[str]) -> Markup:

@@ -47,11 +47,6 @@ def wrap(
     return [line.replace(NBSP, " ") for line in lines]
 
 
-def shorten(text: str, max_characters: int) -> str:
-    """At most ``max_characters`` characters; the last is an ellipsis where some are cut."""
-    return text if len(text) <= max_characters else f"{text[: max_characters - 1]}…"
-
-
 def entry(name: str, text: str, columns: int) -> list[str]:
     """``  Name      text``, wrapped and indented; a space follows the name, however long it is."""
     line = f"  {name:<{COLUMN - 3}} {text}"

@@ -24,7 +24,7 @@ from holdfast.core.outputs import OutputFile, check_output, open_output
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell, write_delimited
-from holdfast.data.raw import Raw, read_errors, source_path
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.prepare.clean import default_treatments
 from holdfast.quality.clean.apply import (
@@ -33,8 +33,6 @@ from holdfast.quality.clean.apply import (
     describe_skipped,
     log_line,
     plan_cleaning,
-    read_log,
-    revert,
 )
 from holdfast.quality.clean.treatment import RowSet
 from holdfast.recipe import Recipe
@@ -189,22 +187,6 @@ def fix(
         tuple(lost),
         unread,
     )
-
-
-def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> FixResult:
-    """Restore the source of a cleaned file from the file and its log.
-
-    Masked text stays masked, because the original is stored nowhere; ``lost`` names those cells.
-    Raises ``DataError`` if the file and the log do not belong together.
-    """
-    target = _output(out, [treated, log], force)
-    raw = read_source(str(treated), None, None)
-    with read_errors(log):
-        changes = read_log(log.read_text("utf-8").splitlines(), str(log))
-    reverted = revert(_row_set(raw, (), None), changes)
-    _write(_typed(raw, treated, reverted.row_set, set(raw.names)), _nested(raw, treated), target)
-    counts = Counter(change.treatment for change in changes)
-    return FixResult(out, None, len(reverted.row_set), dict(counts), 0, reverted.unrecoverable)
 
 
 def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:

@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from holdfast.analyses.row_texts import LabelType, shorten
+from holdfast.analyses.row_texts import LabelType
+from holdfast.core.printable import shorten
 from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.stats.bootstrap import group_codes

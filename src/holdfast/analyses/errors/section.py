@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from holdfast.core.printable import shorten
 from holdfast.report.numbers import number
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import Section
@@ -51,7 +52,7 @@ def _cut(value: object) -> str:
     if isinstance(value, list):
         value = " ".join(map(str, value))
     text = "" if value is None else str(value)
-    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} …"
+    return shorten(text, SHOWN_TEXT)
 
 
 TEMPLATE = "analyses/errors/section.html.j2"

@@ -28,8 +28,8 @@ from holdfast.analyses.fairness.forms import (
     make_forms,
     predict_forms,
 )
-from holdfast.analyses.row_texts import shorten
 from holdfast.augment.terms.lexicon import Axis
+from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table

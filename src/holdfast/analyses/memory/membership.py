@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.row_texts import shorten
+from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats.auc import Area, delong, delong_difference

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.core.printable import shorten_middle
 from holdfast.core.records import Ints
 
 if TYPE_CHECKING:
@@ -32,13 +33,7 @@ def marked_text(tokenizer: PreTrainedTokenizerBase, ids: Ints, trained: Mask) ->
     starts = np.r_[0, np.flatnonzero(np.diff(trained)) + 1]
     shown = []
     for start, piece in list(zip(starts, np.split(ids, starts[1:]), strict=True))[:SHOWN_PARTS]:
-        text = _middle_left_out(decoded(tokenizer, piece).replace("\n", NEW_LINE))
+        text = decoded(tokenizer, piece).replace("\n", NEW_LINE)
+        text = shorten_middle(text, SHOWN_CHARACTERS)
         shown.append(f"{OPEN}{text}{CLOSE}" if trained[start] else text)
     return "".join(shown) + (" …" if len(starts) > SHOWN_PARTS else "")
-
-
-def _middle_left_out(text: str) -> str:
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    half = SHOWN_CHARACTERS // 2
-    return f"{text[:half]} … {text[-half:]}"

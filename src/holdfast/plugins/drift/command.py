@@ -12,9 +12,10 @@ from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.printable import shorten
 from holdfast.core.shapes import anything, count, document, list_of, mapping_of, record, text
 from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, shorten, wrap
+from holdfast.terminal.layout import entries, wrap
 
 if TYPE_CHECKING:
     from holdfast.plugins.drift.drift import Drifted

@@ -72,8 +72,8 @@ def command(
     *,
     output: JsonOutput,
 ) -> None:
-    """Diagnose a training log: whether the run learned, overfits or diverged, since when, and what
-    to do.
+    """Diagnose a training log: whether the run learned, overfitted or diverged, since when, and
+    what to do.
     """
     refuse_low_memory("numpy")
     from holdfast.plugins.logs.reader import parse_settings, read_verdict

@@ -57,17 +57,23 @@ class LearningOptions:
 
     margin: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="Loss allowed on old rows; default 2 to 5."),
+        typer.Option(
+            metavar="POINTS", help="Accuracy that may be lost on old rows; default 2 to 5."
+        ),
     ] = None
     start: Annotated[
-        str, typer.Option(metavar="auto|warm|anew", help="Start from the served or the base model.")
+        str,
+        typer.Option(
+            metavar="auto|warm|anew", help="warm: from the served model; anew: from the base model."
+        ),
     ] = "auto"
     hold: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of the feedback held out for the gate."),
     ] = None
     own: Annotated[
-        float, typer.Option(metavar="SHARE", help="Largest share of model-labelled rows.")
+        float,
+        typer.Option(metavar="SHARE", help="Largest share of training rows labelled by a model."),
     ] = 0.2
     least: Annotated[
         int, typer.Option(min=1, metavar="N", help="With --every: new rows needed for a round.")
@@ -87,7 +93,7 @@ def command(
 ) -> None:
     """Train an update of RUN on feedback, and test whether the new model may replace it. The exit
     code is 0 if the gate accepts it, 3 if it is rejected or inconclusive; the run is complete in
-    both cases. --every continues whatever the gate decides."""
+    both cases. With --every the schedule goes on whatever the gate decides."""
     refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.rounds import round_schedule

@@ -1,4 +1,4 @@
-"""Clean rows and log every change; ``revert`` undoes the changes of a log.
+"""Clean rows and log every change.
 
 ``plan_cleaning`` orders the requested steps. ``clean_texts`` applies the steps that are allowed on
 rows of any split. ``clean_rows`` applies every step to one split or to a file.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.core.discovery import suggest_name
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import RecipeError
 from holdfast.quality.clean import all_treatments
 from holdfast.quality.clean.treatment import (
     Change,
@@ -208,10 +208,6 @@ def _clean_table(
     ), changes
 
 
-# In the order of a ``Change``.
-_KEYS = ("row", "treatment", "column", "before", "after", "why")
-
-
 def log_line(change: Change) -> str:
     """One line of the log, without the line break."""
     written = asdict(change)
@@ -219,117 +215,3 @@ def log_line(change: Change) -> str:
     if not written.pop("reversible"):
         written["reversible"] = False
     return json.dumps(written, ensure_ascii=False)
-
-
-def read_log(lines: Iterable[str], where: str = "the log") -> list[Change]:
-    """The changes of a log.
-
-    Raises ``DataError`` for a line that is not a change.
-    """
-    changes = []
-    for number, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            entry = json.loads(text)
-        except ValueError as error:
-            raise _invalid_line(where, number) from error
-        if (
-            not isinstance(entry, dict)
-            or not entry.keys() >= {*_KEYS}
-            or type(entry["row"]) is not int
-        ):
-            raise _invalid_line(where, number)
-        change = Change(*(entry[key] for key in _KEYS))
-        changes.append(replace(change, reversible=entry.get("reversible", True)))
-    return changes
-
-
-def _invalid_line(where: str, number: int) -> DataError:
-    return DataError(
-        f"{where}, line {number}",
-        "is not a change of a row",
-        None,
-        "Give the file of changes that was written next to the cleaned file.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class RevertedRows:
-    """The original rows, except for the cells ``unrecoverable`` (row, column): they held personal
-    data, which the log does not contain."""
-
-    row_set: RowSet
-    unrecoverable: tuple[tuple[int, str], ...]
-
-
-def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
-    """Undo the changes, the last first. ``row_set.rows`` are numbered as in the cleaned file: 0 to
-    n − 1.
-
-    Raises ``DataError`` if a cell differs from the value in the log: the file was changed after it
-    was cleaned.
-    """
-    removed = {change.row: change.before for change in changes if change.column is None}
-    remaining = _source_rows(len(row_set), removed)
-    position_of = {row: position for position, row in enumerate(remaining)}
-    columns = {name: list(cells) for name, cells in row_set.columns.items()}
-    lost: dict[tuple[int, str], None] = {}
-    # Only the step that counts duplicates adds columns. Columns that the source did not have were
-    # empty in all rows.
-    counted = [change for change in changes if change.treatment == "copies" and change.column]
-    filled_columns = {change.column for change in counted if change.before is not None}
-    added = {str(change.column) for change in counted} - filled_columns
-    for change in reversed(changes):
-        if change.column is None:
-            continue
-        if not change.reversible:
-            lost[change.row, change.column] = None
-            continue
-        # The record of a removed row holds its cells at the time of its removal.
-        cells = removed.get(change.row)
-        if isinstance(cells, Mapping):
-            current = cells.get(change.column)
-        else:
-            current = (
-                columns[change.column][position_of[change.row]]
-                if change.row in position_of
-                else None
-            )
-        if current != change.after:
-            raise DataError(
-                f"row {change.row}, column {change.column!r}",
-                "differs from the log of changes",
-                current,
-                "Give the cleaned file as it was written, with its own log.",
-            )
-        if isinstance(cells, Mapping):
-            removed[change.row] = {**cells, change.column: change.before}  # type: ignore[dict-item]
-        else:
-            columns[change.column][position_of[change.row]] = change.before  # type: ignore[assignment]
-    rows = sorted([*remaining, *removed])
-    restored: dict[str, list[str | None]] = {
-        name: [
-            columns[name][position_of[row]] if row in position_of else _cell(removed[row], name)
-            for row in rows
-        ]
-        for name in columns
-        if name not in added
-    }
-    return RevertedRows(replace(row_set, rows=rows, columns=restored), tuple(lost))
-
-
-def _cell(record: object, name: str) -> str | None:
-    value: str | None = record.get(name) if isinstance(record, Mapping) else None
-    return value
-
-
-def _source_rows(count: int, removed: Container[int]) -> list[int]:
-    """The row numbers in the source of the rows of a cleaned file."""
-    remaining: list[int] = []
-    row = 0
-    while len(remaining) < count:
-        if row not in removed:
-            remaining.append(row)
-        row += 1
-    return remaining

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate
 from holdfast.report.document import Cell
 from holdfast.report.numbers import count, metric_name, plural
@@ -85,7 +86,7 @@ def _texts(block: Block, split: str) -> tuple[GeneratedText, ...]:
     return tuple(
         GeneratedText(
             row=str(raw.get("row", "–")),
-            source=_cut(raw.text("source")),
+            source=shorten(raw.text("source"), SOURCE_LIMIT),
             reference=raw.text("reference"),
             generated=raw.text("generated"),
             untuned=None if raw.get("untuned") is None else str(raw["untuned"]),
@@ -108,7 +109,3 @@ def _sentence(beams: object, counts: Mapping[str, Block]) -> str:
         else "; the base model generated texts only for the test rows"
     )
     return f"Texts were generated with {how} for a fixed sample of {rows}{base}."
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SOURCE_LIMIT else f"{text[:SOURCE_LIMIT]} …"

@@ -193,7 +193,7 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
         ("Strength of evidence", "–" if confidence is None else strength(confidence)),
-        ("Since step", count(verdict.get("since_step"))),
+        ("Began at step", count(verdict.get("since_step"))),
         ("Confirmed on test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
         ("Best checkpoint", count(run.result.get("best_step"))),

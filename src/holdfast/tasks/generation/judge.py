@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from holdfast.core.printable import shorten_middle
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
 from holdfast.models.generators.causal import CausalNetwork, load_causal
@@ -137,7 +138,7 @@ class ModelJudge:
 
 def prompt(source: str, reference: str, first: str, second: str) -> str:
     """The judge's prompt; each text longer than ``CHARACTERS`` is cut in its middle."""
-    texts = [_cut(text) for text in (source, reference, first, second)]
+    texts = [shorten_middle(text, CHARACTERS) for text in (source, reference, first, second)]
     names = ("source", "reference", "first", "second")
     return TEMPLATE.format(**dict(zip(names, texts, strict=True)))
 
@@ -221,11 +222,6 @@ def judged(judge: Judge, generated: Generated, others: Sequence[str]) -> dict[st
         generated.sources, generated.references, generated.texts, others, generated.tables
     )
     return win_rate(preferences)
-
-
-def _cut(text: str) -> str:
-    half = CHARACTERS // 2
-    return text if len(text) <= CHARACTERS else f"{text[:half]} … {text[-half:]}"
 
 
 def load_judge(name: str, device: torch.device | str = "cpu") -> ModelJudge:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics import TextMetric, Texts
@@ -126,17 +127,13 @@ def _shown(generated: Generated) -> list[dict[str, Any]]:
     return [
         {
             "row": int(row),
-            "source": _cut(source),
-            "reference": _cut(reference),
-            "generated": _cut(text),
-            "untuned": None if other is None else _cut(other),
+            "source": shorten(source, SHOWN_CHARACTERS),
+            "reference": shorten(reference, SHOWN_CHARACTERS),
+            "generated": shorten(text, SHOWN_CHARACTERS),
+            "untuned": None if other is None else shorten(other, SHOWN_CHARACTERS),
         }
         for row, source, reference, text, other in list(lines)[:SHOWN]
     ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 _WORD = re.compile(r"\S+")
