@@ -20,8 +20,8 @@ from holdfast.monitor.curves.words import (
     place,
     rise_confidence,
     shape,
+    smoothed_name,
     train_name,
-    valid_name,
     verdict,
 )
 from holdfast.monitor.evidence import Harm
@@ -66,7 +66,7 @@ def risen(facts: CurveFacts) -> Verdict | None:
         return None
     change = facts.train_change
     rise_words = (
-        f"{valid_name(facts)} is {percent_phrase(valid.rise_share)} above its lowest at "
+        f"{smoothed_name(facts)} is {percent_phrase(valid.rise_share)} above its lowest at "
         f"{place(facts, facts.best)}"
     )
     confidence = rise_confidence(facts, valid)
@@ -165,7 +165,7 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
     valid = shape(facts)
     if not matters(facts):
         return None
-    grown = f"{valid_name(facts)} ends {percent_phrase(valid.rise_share)} above its lowest"
+    grown = f"{smoothed_name(facts)} ends {percent_phrase(valid.rise_share)} above its lowest"
     if valid.comes_back and valid.rise > valid.doubt:
         because = (
             f"{grown}, but it recovered from a rise of "

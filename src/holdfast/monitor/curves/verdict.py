@@ -69,6 +69,7 @@ from holdfast.monitor.curves.words import (
     place,
     rise_confidence,
     shape,
+    smoothed_name,
     train_name,
     valid_name,
     verdict,
@@ -303,8 +304,8 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     if ENOUGH * valid.noise > small or valid.end > valid.start:
         return None
     because = (
-        f"{valid_name(facts)} has stopped falling and ends {percent_phrase(valid.rise_share, 1)} "
-        f"above its lowest at {place(facts, facts.best)}"
+        f"{smoothed_name(facts)} has stopped falling and ends "
+        f"{percent_phrase(valid.rise_share, 1)} above its lowest at {place(facts, facts.best)}"
     )
     gap = gap_at_end(facts)
     if gap is not None and gap.open:

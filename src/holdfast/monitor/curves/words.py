@@ -36,6 +36,12 @@ def valid_name(facts: CurveFacts) -> str:
     return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
 
 
+def smoothed_name(facts: CurveFacts) -> str:
+    """The same, with a word that the figures of a sentence are of its running median."""
+    smoothed = facts.valid is not None and facts.valid.window > 1
+    return f"{valid_name(facts)}, smoothed," if smoothed else valid_name(facts)
+
+
 def train_name(facts: CurveFacts) -> str:
     """The training series as named in a sentence, with how it was measured."""
     return "the training loss" if facts.curves.clean else RUNNING
