@@ -129,7 +129,8 @@ def test_fewer_sets_than_an_interval_needs_conclude_for_themselves() -> None:
     few, many = (Gap(2.0, 1.0, 3.0, "", sets) for sets in (LEAST_SETS - 1, LEAST_SETS))
     assert (few.verdict(), many.verdict()) == ("better on these sets", "better")
     assert Gap(2.0, -1.0, 3.0, "", 2).verdict() == "no difference shown"
-    assert Gap(2.0, 1.0, 3.0, "").verdict(nothing=4) == "worse"
+    for sets in (0, 1):
+        assert Gap(2.0, 1.0, 3.0, "", sets).verdict(nothing=4) == "worse on this set"
 
 
 def test_a_share_is_shown_with_wilsons_interval() -> None:
