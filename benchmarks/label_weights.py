@@ -2,8 +2,9 @@
 
     python benchmarks/label_weights.py --jobs 2
 
-Linear probes on frozen vectors compare the weights with other uses of the same predictions, which
-were not taken: contradicted rows left out, targets that are probabilities of the true class, and
+The weights are compared with other uses of the same predictions, which were not taken. In whole
+runs, rows whose label is contradicted are left out or get the predicted class. By linear probes on
+frozen vectors: contradicted rows left out, targets that are probabilities of the true class, and
 targets that are the mean of label and prediction (self-distillation).
 
 The sets, rows and runs are those of ``quality.py`` (the default with the embedded encoder, which
@@ -14,7 +15,7 @@ class drawn at random (``random``), or that of the class whose words are most si
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,9 @@ FOLDS = 2
 PROBES = "probes"
 WITHOUT, TRUE, MEAN = "contradicted rows left out", "probable classes", "mean with predictions"
 OTHER_USES = (WEIGHTED, WITHOUT, TRUE, MEAN)
+# Other uses in whole runs.
+RELABELLED = "contradicted rows relabelled"
+CHANGED = (WITHOUT, RELABELLED)
 LEAST_TARGET = 1e-4
 
 
@@ -82,7 +86,14 @@ def cells() -> list[dict[str, Any]]:
         ),
     ]
     probes = [{**cell, "arm": PROBES} for cell in wrong if cell["arm"] == PLAIN]
-    return [*right, *wrong, *others, *possible(checked), *probes]
+    changed = grid(
+        seed=range(SEEDS),
+        rows=[ROWS],
+        data=WRONG_SETS[:5],
+        wrong=[f"random {SHARE:g}"],
+        arm=CHANGED,
+    )
+    return [*right, *wrong, *others, *possible(checked), *probes, *changed]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -90,8 +101,12 @@ def run_one(cell: Cell) -> dict[str, Any]:
         return evidence_of(cell)
     if cell["arm"] == PROBES:
         return probes_of(cell)
-    parts = with_wrong_labels(rows_of(cell["data"], cell["rows"], cell["seed"]), cell)
-    return run_arm(ARMS[cell["arm"]], parts, seed=cell["seed"], threads=1).result
+    if cell["arm"] in CHANGED:
+        parts = with_contradicted(cell)
+    else:
+        parts = with_wrong_labels(rows_of(cell["data"], cell["rows"], cell["seed"]), cell)
+    arm = ARMS.get(cell["arm"], ARMS[PLAIN])
+    return run_arm(arm, parts, seed=cell["seed"], threads=1).result
 
 
 def evidence_of(cell: Cell) -> dict[str, Any]:
@@ -117,11 +132,23 @@ def evidence_of(cell: Cell) -> dict[str, Any]:
     }
 
 
-def probes_of(cell: Cell) -> dict[str, Any]:
-    """Test accuracy by what a linear probe learns from. Its penalty is the one chosen by
-    cross-validation on the labels with mistakes; each target is a distribution over the classes."""
-    from sklearn.linear_model import LogisticRegression
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The labelled rows of a cell with their mistakes (``wrong``), what predictions on frozen
+    vectors ``x`` [n, D] say of them, and the vectors of the test rows. ``labels`` [n] are positions
+    in ``names``."""
 
+    parts: Parts
+    wrong: Rows
+    x: np.ndarray
+    x_test: np.ndarray
+    names: np.ndarray
+    labels: np.ndarray
+    found: Any
+    predictions: Any
+
+
+def predicted(cell: Cell) -> Predicted:
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
     known, wrong = parts.whole().train, with_wrong_labels(parts, cell).whole().train
     vectors = vectors_of(MINILM, cell["data"], (cell["rows"],))
@@ -130,11 +157,35 @@ def probes_of(cell: Cell) -> dict[str, Any]:
     x, x_test = (x - centre) / length, (x_test - centre) / length
     names = np.unique(wrong.labels)
     labels = np.searchsorted(names, wrong.labels)
-    rows = table_from_texts(wrong.texts, wrong.labels)
-    found = find_wrong_labels(x, rows, cell["seed"])
+    found = find_wrong_labels(x, table_from_texts(wrong.texts, wrong.labels), cell["seed"])
     predictions = cross_fit(x, wrong.texts, labels, classes=len(names), seed=cell["seed"])
     assert found is not None
     assert predictions is not None
+    return Predicted(parts, wrong, x, x_test, names, labels, found, predictions)
+
+
+def with_contradicted(cell: Cell) -> Parts:
+    """The rows of a cell without those whose label is contradicted, or with the predicted class as
+    their label; all rows as they are where there is no evidence of mistakes."""
+    seen = predicted(cell)
+    contradicted = seen.found.contradicted & seen.found.is_shown
+    rows = seen.wrong
+    if cell["arm"] == RELABELLED:
+        classes = np.where(contradicted, seen.predictions.log_p.argmax(axis=1), seen.labels)
+        rows = replace(rows, labels=tuple(str(name) for name in seen.names[classes]))
+    else:
+        rows = rows.take(np.flatnonzero(~contradicted))
+    return replace(seen.parts, train=rows, valid=rows.take([]))
+
+
+def probes_of(cell: Cell) -> dict[str, Any]:
+    """Test accuracy by what a linear probe learns from. Its penalty is the one chosen by
+    cross-validation on the labels with mistakes; each target is a distribution over the classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    seen = predicted(cell)
+    names, labels, found, predictions = seen.names, seen.labels, seen.found, seen.predictions
+    known = seen.parts.whole().train
     own = np.eye(len(names))[labels]
     targets = dict.fromkeys(OTHER_USES, own)
     if found.is_shown:
@@ -150,8 +201,8 @@ def probes_of(cell: Cell) -> dict[str, Any]:
     def accuracy(of_rows: np.ndarray) -> float:
         places, classes = np.nonzero(of_rows > LEAST_TARGET)
         model = LogisticRegression(C=predictions.c, max_iter=1000)
-        model.fit(x[places], classes, sample_weight=of_rows[places, classes])
-        return float((names[model.predict(x_test)] == parts.test.labels).mean())
+        model.fit(seen.x[places], classes, sample_weight=of_rows[places, classes])
+        return float((names[model.predict(seen.x_test)] == seen.parts.test.labels).mean())
 
     return {
         "accuracies": {name: accuracy(of_rows) for name, of_rows in targets.items()},
@@ -264,6 +315,12 @@ as they are.""",
                 wrong=tuple(f"{kind} {SHARE:g}" for kind in KINDS),
             )
         ),
+        lambda lines: comparison(
+            [(WEIGHTED, other) for other in CHANGED],
+            {"Accuracy of whole runs, five sets, points": Metric("accuracy", 100)},
+            "wrong",
+            by=RUN,
+        )(lines),
         lambda lines: comparison(
             [(name, PLAIN) for name in (RIGHT, *OTHER_USES)],
             {"Accuracy of a linear probe, points": Metric("accuracy", 100)},
