@@ -290,7 +290,8 @@ CLAIM = Claim(
 the labels is exchanged, for a class drawn at random ("random") or for the class with the most
 similar words ("confused"); test labels stay right. Both arms are the default with MiniLM, without
 and with `methods.label_weights`. "Right labels" is the default on the same rows with the labels
-as they are.""",
+as they are. In other whole runs the rows whose label the weights' predictions contradict are left
+out, or get the predicted class ("relabelled").""",
     cells,
     finding,
     [

@@ -310,19 +310,17 @@ def tried(lines: Lines) -> str:
 
 def by_run(lines: Lines) -> str:
     """A row for each fault and size, a column for each set: the change in each run."""
-    rows = []
-    sets = _sets(lines)
-    for case, some in _all_cases(lines).items():
+    rows, cases = [], _all_cases(lines)
+    sets = list(dict.fromkeys(one["data"] for some in cases.values() for one in some))
+    for case, some in cases.items():
         shown = [
-            ", ".join(_change(one) for one in matched(pick(some, data=data), RUN, POLICIES))
+            ", ".join(
+                _change_in_points(one) for one in matched(pick(some, data=data), RUN, POLICIES)
+            )
             for data in sets
         ]
         rows += [[case, *shown]] if any(shown) else []
     return markdown(["Case", *sets], rows) if rows else ""
-
-
-def _sets(lines: Lines) -> list[str]:
-    return list(dict.fromkeys(one["data"] for some in _all_cases(lines).values() for one in some))
 
 
 def _all_cases(lines: Lines) -> dict[str, list[Line]]:
@@ -335,8 +333,8 @@ def _all_cases(lines: Lines) -> dict[str, list[Line]]:
     }
 
 
-def _change(group: Mapping[str, Line]) -> str:
-    """The change of the accuracy in points and, where the predictions are stored, half its 95 %
+def _change_in_points(group: Mapping[str, Line]) -> str:
+    """The change of the accuracy and, where the predictions are stored, half its 95 %
     interval."""
     change = 100 * (group["adapt"]["accuracy"] - group["stop"]["accuracy"])
     gap = _gap(group)
@@ -356,9 +354,9 @@ def significant(lines: Lines) -> str:
         return ""
     better, worse = sum(gap.low > 0 for gap in gaps), sum(gap.high < 0 for gap in gaps)
     return (
-        f"In {better} of {len(gaps)} runs with a fault `adapt` is significantly better than early "
-        f"stopping, in {worse} significantly worse (95 % interval of a paired t-test on the test "
-        "rows)."
+        f"In {better} of {len(gaps)} runs with a fault (those with stored predictions) `adapt` is "
+        f"significantly better than early stopping, in {worse} significantly worse (95 % interval "
+        "of a paired t-test on the test rows)."
     )
 
 

@@ -35,7 +35,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def shorten_middle(text: str, limit: int) -> str:
-    """The same with as much of the beginning as of the end, and an ellipsis between them."""
+    """``limit`` characters, half from each end, around an ellipsis where the text is longer."""
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
@@ -47,7 +47,7 @@ def bounded_repr(value: object, limit: int = 200) -> str:
     for piece in _pieces(value, limit, 0):
         text += piece
         if len(text) > limit:
-            return text[: limit - 1] + "…"
+            return shorten(text, limit)
     return text
 
 
@@ -59,9 +59,8 @@ def printable(text: str, limit: int | None = None) -> str:
     >>> printable("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
-    if limit is not None and len(text) > limit:
-        half = limit // 2
-        text = f"{text[:half]} … {text[-half:]}"
+    if limit is not None:
+        text = shorten_middle(text, limit)
     return _CONTROL_CHARACTERS.sub(_escaped, text)
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.printable import shorten
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.data.clean import Tally, has_all_texts, report_missing, role_columns, row_schema
 from holdfast.data.columns.profile import (
@@ -240,7 +241,7 @@ def _report_copied_targets(pairs: datasets.Dataset) -> None:
     # One target in at least a tenth of the rows.
     target, most = counts.most_common(1)[0] if counts else ("", 0)
     if n >= 20 and most >= 0.1 * n:
-        shown = target if len(target) <= 60 else target[:59] + "…"
+        shown = shorten(target, 60)
         because = (
             f"{most} of {n} rows have the same target ({shown!r}): a model that always generates "
             "it is correct on them"

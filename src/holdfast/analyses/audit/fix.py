@@ -49,7 +49,7 @@ class FixResult:
     cannot be restored, ``unread`` the texts that a cleaning step skipped, by step and reason."""
 
     out: Path
-    log: Path | None
+    log: Path
     rows: int
     counts: Mapping[str, int]
     left_out: int
@@ -61,7 +61,7 @@ class FixResult:
         "not_looked_at": {step: {why: n}}}``."""
         return {
             "out": str(self.out),
-            "log": None if self.log is None else str(self.log),
+            "log": str(self.log),
             "rows": self.rows,
             "left_out": self.left_out,
             "changes": dict(self.counts),

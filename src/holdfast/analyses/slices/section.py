@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holdfast.core.printable import shorten
 from holdfast.report.document import Cell, Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import count, estimate, interval, number, p_value, plural
 from holdfast.report.run_files import Block, RunFiles
@@ -124,7 +125,7 @@ def _failing_slices(run: RunFiles) -> str | None:
         return UNDECIDED if untested or block.blocks("undecided") else CLEAN
     worst, more = confirmed[0], len(confirmed) - 1
     name = worst.text("slice")
-    name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+    name = shorten(name, MAX_NAME)
     sentence = f"It makes more errors on {name}"
     if block.get("what") == "wrong":
         value, rest = worst.estimate("value").value, worst.estimate("rest").value

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate
 from holdfast.report.charts.svg import (
     NARROW,
@@ -90,7 +91,7 @@ def _line(
 ) -> Markup:
     middle = LINE * index + LINE / 2 if wide else 58.0 * index + 42
     text_y = middle + 4.5 if wide else middle - 20
-    cut = dot.label if len(dot.label) <= letters else dot.label[: letters - 1] + "…"
+    cut = shorten(dot.label, letters)
     label = element("text", cut, x=0, y=text_y, class_=f"label {dot.kind}")
     value_text, span = _value(dot, metric)
     shown = [

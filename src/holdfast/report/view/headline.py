@@ -76,7 +76,7 @@ EVIDENCE_NAMES = {
     "valid_rise_that_noise_may_show": "rise that noise may cause",
     "valid_rise_come_back_from_before": "largest earlier rise that was recovered",
     "valid_fall_over_last_quarter": "validation fall over the last quarter",
-    "train_start": "first smoothed training loss",
+    "train_start": "highest of the first three training losses",
     "train_end": "last smoothed training loss",
     "train_change_since_valid_lowest": "training loss: change since that lowest",
     "train_as_share_of_valid": "training loss ÷ validation loss",
