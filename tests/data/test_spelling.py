@@ -51,6 +51,8 @@ def test_exact_takes_them_as_written_but_for_the_space_at_their_ends(tmp_path: P
     table = load(tmp_path / "a.csv", [*WRITTEN, *["n/a"] * 3], labels="exact")
     assert table.classes == ("No", "YES", "Yes", "n/a", "no", "yes")
     assert told(table, "labels") == []
+    numbers = load(tmp_path / "b.csv", ["1"] * 4 + ["1.0"] * 4 + ["2"] * 4, labels="exact")
+    assert numbers.classes == ("1", "1.0", "2")
 
 
 def test_the_name_does_not_depend_on_the_order_of_the_rows() -> None:

@@ -114,6 +114,52 @@ def test_after_a_resume_the_later_rows_count_and_it_is_said(tmp_path: Path) -> N
     assert any("resumed" in decision.because for decision in curves.decisions)
 
 
+@pytest.mark.parametrize(
+    ("columns", "first", "newest_first", "said"),
+    [
+        ("epoch,step", 1, False, "counted over all epochs"),
+        ("epoch,step", 0, False, "counted over all epochs"),
+        ("step", 1, False, "counted over all epochs"),
+        ("global_step", 1, True, "newest first"),
+        ("epoch,global_step", 1, True, "newest first"),
+        ("epoch", 1, True, "newest first"),
+    ],
+)
+def test_rows_in_another_order_are_the_run_that_they_are_of(
+    columns: str, first: int, newest_first: bool, said: str, tmp_path: Path
+) -> None:
+    """Four epochs of three steps, 10 apart, against the same run with steps over all epochs."""
+    rows = []
+    for epoch in range(4):
+        for at in range(3):
+            step = 10 * (at + first)
+            whole = {"epoch": epoch, "step": step, "global_step": step + 30 * epoch}
+            cells = [whole[name] for name in columns.split(",")]
+            rows.append(",".join(map(str, [*cells, 9 - 3 * epoch - at, epoch % 3 + 1])))
+    rows = rows[::-1] if newest_first else rows
+    text = "\n".join([f"{columns},loss,val_loss", *rows])
+    curves = read_curves(write(tmp_path / "a.csv", text))
+    assert any(said in decision.chosen for decision in curves.decisions)
+    assert not any("resumed" in decision.because for decision in curves.decisions)
+    assert curves.train is not None
+    assert curves.valid is not None
+    if columns == "epoch":
+        assert curves.train.positions.tolist() == [0, 1, 2, 3]
+        assert curves.train.values.tolist() == [8, 5, 2, -1]
+    else:
+        assert curves.train.positions.tolist() == [10 * (i + first) for i in range(12)]
+        assert curves.train.values.tolist() == [9 - i for i in range(12)]
+        assert curves.valid.values.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 1, 1, 1]
+
+
+def test_steps_of_a_run_that_was_resumed_are_not_counted_on(tmp_path: Path) -> None:
+    rows = ["1,10,9", "1,20,8", "2,30,7", "1,20,6", "2,30,5"]
+    curves = read_curves(write(tmp_path / "a.csv", "\n".join(["epoch,step,val_loss", *rows])))
+    assert curves.valid is not None
+    assert curves.valid.positions.tolist() == [10, 20, 30]
+    assert curves.valid.values.tolist() == [9, 6, 5]
+
+
 def test_rows_within_one_epoch_are_averaged_and_at_one_step_the_last_counts(tmp_path: Path) -> None:
     by_epoch = read_curves(write(tmp_path / "a.csv", "epoch,loss\n0,4\n0,2\n1,1\n1,2\n"))
     by_step = read_curves(write(tmp_path / "b.csv", "step,loss\n0,4\n0,2\n1,1\n1,2\n"))

@@ -215,11 +215,11 @@ def test_a_folder_without_permission_is_refused(
 def test_the_traceback_is_shown_when_asked_for(
     holdfast: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from holdfast.core.errors import DataError
-
     monkeypatch.setenv("HOLDFAST_TRACEBACK", "1")
-    with pytest.raises(DataError):
-        holdfast("train", tmp_path / "missing.csv", "--quiet")
+    done = holdfast("train", tmp_path / "missing.csv", "--quiet")
+    assert done.code == 2
+    assert "Traceback (most recent call last)" in done.err
+    assert done.err.splitlines()[-2].startswith(f"holdfast: {tmp_path / 'missing.csv'}")
 
 
 def test_other_commands_refuse_what_is_no_run(holdfast: Any, tmp_path: Path) -> None:

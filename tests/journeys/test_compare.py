@@ -71,6 +71,14 @@ def test_predict_writes_what_compare_reads(
     strict = _compared(holdfast, finished_run, out, fresh, "--margin", 0.1)
     assert strict["verdict"] == "undecided"
     assert strict["rows_to_settle"] > 400
+    # A spreadsheet's apostrophe is no other text, and a threshold's gap is no prediction.
+    guarded = out.read_text("utf-8").splitlines()
+    guarded[1] = f"'{guarded[1]}"
+    text, _, confidence = guarded[2].rsplit(",", 2)
+    guarded[2] = f"{text},,{confidence}"
+    (tmp_path / "gap.csv").write_text("\n".join(guarded) + "\n", "utf-8")
+    gap = _compared(holdfast, finished_run, tmp_path / "gap.csv", fresh)
+    assert f"{tmp_path / 'gap.csv'} has no prediction for 1 of these rows" in str(gap["warnings"])
     plain = _compared(holdfast, finished_run / "model", out, fresh, "--margin", 2)
     assert plain["difference"]["value"] == 0
 
@@ -151,7 +159,9 @@ def test_pictures(holdfast: Any, old_runs: Path) -> None:
         (("{run}", "{run}", "{data}", "--margin", "0"), "must lie between"),
         (("{run}", "{data}", "{data}"), "has no column 'prediction'"),
         (("{run}", "{twice}", "{data}"), "two predictions for a row"),
-        (("{run}", "{far}", "{data}"), "no prediction for the same labelled row"),
+        (("{run}", "{far}", "{data}"), "a row that is not in DATA (400 rows) (found: 9000)"),
+        (("{run}", "{short}", "{data}"), "not one prediction for each of the 400 rows (found: 2)"),
+        (("{run}", "{turned}", "{data}"), "another text in column 'text' than row 0 of DATA"),
         (("{run}", "{run}", "missing.csv"), "missing.csv"),
         (("{run}", "{lists}", "{data}"), "another type in row 0"),
     ],
@@ -173,7 +183,13 @@ def test_what_cannot_be_compared_is_refused(
         "twice": tmp_path / "twice.csv",
         "far": tmp_path / "far.csv",
         "lists": tmp_path / "lists.jsonl",
+        "short": tmp_path / "short.csv",
+        "turned": tmp_path / "turned.csv",
     }
+    (tmp_path / "short.csv").write_text("prediction\nno\nyes\n", "utf-8")
+    head, *rows = fresh.read_text("utf-8").splitlines()
+    turned = [f"{head},prediction", *(f"{row},no" for row in reversed(rows))]
+    (tmp_path / "turned.csv").write_text("\n".join(turned) + "\n", "utf-8")
     _answers(places["lists"], [["no"]] * 60)
     (tmp_path / "twice.csv").write_text("row,prediction\n0,no\n0,yes\n", "utf-8")
     (tmp_path / "far.csv").write_text("row,prediction\n9000,no\n", "utf-8")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.runs.finished_run import FinishedRun
+
 ROWS = 60
 SHORT = ["--set", "train.evaluations=2", "--set", "methods.contrast.steps=4"]
 
@@ -58,6 +60,28 @@ def test_such_a_run_is_used_as_any_other(
     assert json.loads(done.out)["n"] == ROWS
     done = holdfast("predict", run, csv)
     assert len(done.out.splitlines()) == ROWS
+    if result["test"].get("out_of_fold"):
+        its_predictions_are_no_test_rows(run, holdfast, tmp_path)
+
+
+def its_predictions_are_no_test_rows(run: Path, holdfast: Any, tmp_path: Path) -> None:
+    """Other models than the saved one made them, from rows that the saved one was trained on."""
+    finished = FinishedRun(run)
+    assert finished.n_test == len(finished.test) == len(finished.stored("test")) == 0
+    for code, said, *words in (
+        (0, "guarantee", "threshold", run, "--coverage", "0.5"),
+        (0, "training rows", "report", run, "--page", tmp_path / "page.html"),
+        (0, "", "errors", run),
+        (0, "none were set aside", "probe", run),
+        (2, "has none", "errors", run, "--robustness"),
+        (2, "has no test rows", "fairness", run),
+        (2, "has no test rows", "compare", run, run),
+        (2, "has no test rows", "distill", run, "--out", tmp_path / "student"),
+        (2, "has no test set", "update", run, "--feedback", run / "predictions.parquet"),
+    ):
+        done = holdfast(*words)
+        assert done.code == code, (words, done.out, done.err)
+        assert said in (done.out + done.err).lower(), (words, done.out, done.err)
 
 
 def test_the_plan_says_how_rows_are_used(csv: Path, sets: Any, holdfast: Any) -> None:

@@ -134,7 +134,7 @@ def test_without_test_rows_nothing_is_confirmed(asking: Any, run_of: Any) -> Non
 
     asking(Analysis("one", ("one",), lambda _: 1, never))
     result = read_result(run_of("data.split.test=0"))
-    assert "no test set" in result["one"]["why"]
+    assert "none were set aside" in result["one"]["why"]
 
 
 def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_run: Path) -> None:

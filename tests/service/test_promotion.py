@@ -393,6 +393,10 @@ def test_the_command_says_what_it_did(runs: list[Path], tmp_path: Path) -> None:
     assert block["schema"] == 1
     assert block["undo"] is True
     assert block["to"] == served_name(runs[0])
+    wrong = tmp_path / "mistyped.db"
+    lost = CliRunner().invoke(app, [*args[:-1], str(wrong)])
+    assert "was not found" in str(lost.exception)
+    assert not wrong.exists()
     again = CliRunner().invoke(app, [*args, "--undo"])
     assert isinstance(again.exception, (RecipeError, SystemExit))
     assert again.exit_code != 0

@@ -185,6 +185,27 @@ def test_a_renamed_class_is_rejected(
 
 
 @pytest.mark.slow
+def test_labels_that_a_table_program_wrote_as_decimals_are_those_of_the_run(
+    quick: list[str], odd_rows: Any, write_csv: Any, tmp_path: Path
+) -> None:
+    number = {"no": "0", "yes": "1"}
+    rows = [(text, number[label]) for text, label in odd_rows(160, seed=1, mark="good")]
+    data = write_csv(tmp_path / "rows.csv", rows)
+    train(override(Recipe(), [f"data.path={data}", *quick]), tmp_path / "run")
+    rows = [(text, f"{number[label]}.0") for text, label in odd_rows(80)]
+    path = write_csv(tmp_path / "feedback.csv", rows)
+    done = run(tmp_path / "run", "--feedback", path, "--out", tmp_path / "new", "--start", "anew")
+    result = read(tmp_path / "new")
+    assert done.exit_code == code(result), done.output
+    assert result["update"]["feedback"]["left_out"]["unknown_label"] == 0
+    learned = parquet.read_table(tmp_path / "new" / "data.parquet").to_pylist()
+    kept = {one["text"]: one["label"] for one in learned}
+    used = {text: label for text, label in rows if text in kept}
+    assert len(used) >= 40
+    assert {text: f"{kept[text]}.0" for text in used} == used
+
+
+@pytest.mark.slow
 def test_what_judges_or_is_known_is_left_out_and_told(
     served: Path, served_once: Path, odd_rows: Any, write_csv: Any, tmp_path: Path
 ) -> None:
@@ -209,6 +230,8 @@ def test_what_judges_or_is_known_is_left_out_and_told(
         (fresh[0][0], other[fresh[0][1]]),
         *[fresh[2]] * 2,
         ("w1 w2 w3 maybe so", "perhaps"),
+        ("w1 w2 w3 not labelled", ""),
+        ("w1 w2 w4 not labelled either", "N/A"),
     ]
     path = write_csv(tmp_path / "feedback.csv", rows)
     out = tmp_path / "new"
@@ -221,6 +244,8 @@ def test_what_judges_or_is_known_is_left_out_and_told(
     assert (left["conflicting"], left["copies"], left["unknown_label"]) == (2, 2, 1)
     told = {one["check"] for one in result["data"]["findings"]}
     assert told >= {"feedback_copies_test", "feedback_conflicts", "unknown_label"}
+    said = next(one for one in result["data"]["findings"] if one["check"] == "unknown_label")
+    assert "not a class of the run ('perhaps')" in said["because"]
     assert result["update"]["feedback"]["replayed"]["n"] == 280 - 3
     learned = parquet.read_table(out / "data.parquet").to_pylist()
     kept = {one["text"].lower(): one["label"] for one in learned}

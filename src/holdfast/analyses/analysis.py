@@ -214,7 +214,7 @@ def confirm_all(candidates: Candidates, scored: ScoringResult) -> ScoringResult:
         if not isinstance(outcome, NoAnswer):
             with stage(f"confirming on test rows: {name}"):
                 outcome = (
-                    NoAnswer("there is no test set to confirm it on")
+                    NoAnswer("it is confirmed on test rows, and none were set aside")
                     if test is None
                     else _timed(name, seconds, partial(analysis.confirm, outcome, session, test))
                 )

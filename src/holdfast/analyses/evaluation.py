@@ -269,9 +269,9 @@ def against_run(
     if len(predictor.runs) != 1:
         return {"why": "several runs were averaged, and no run has a test score of the average"}
     run = predictor.runs[0]
-    result, finished_run = read_result(run), FinishedRun(run)
-    if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
-        return {"why": "the run has no test score of a single task"}
+    finished_run = FinishedRun(run)
+    if read_result(run).get("meta") is not None or not finished_run.n_test:
+        return {"why": "the run has no test rows of a single task"}
     n_seen = int((overlap.split_index != NO_SPLIT).sum())
     if n_seen and n_seen == len(overlap.split_index):
         return {"why": "all of these rows are training, validation or test rows of the run"}

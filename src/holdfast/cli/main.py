@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 import threading
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from holdfast.core.errors import (
     RecipeError,
     RunError,
 )
+from holdfast.core.files import DISK_FULL_ERRNOS
 from holdfast.core.input_errors import PANIC, reason, resource_error
 from holdfast.core.machine import check_launch, check_thread_variables
 from holdfast.core.printable import printable
@@ -37,8 +39,7 @@ from holdfast.training.machine.signals import terminate_like_interrupt
 FILE_ERRORS = (DataError, ModelError, RunError)
 # Errors of the operating system that name no file and that no program can prevent.
 MACHINE_ERRNOS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
+    *DISK_FULL_ERRNOS,
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,
@@ -202,10 +203,15 @@ def _is_caused_by(error: BaseException | None, error_type: type[BaseException]) 
 
 
 def _refuse(error: HoldfastError) -> int:
-    if os.environ.get("HOLDFAST_TRACEBACK") == "1":
-        raise error
+    _print_traceback(error)
     _print_error(_wrap_on_terminal(f"holdfast: {error}"))
     return error.exit_code
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print the traceback if it was asked for; the exit code stays as it is without."""
+    if os.environ.get("HOLDFAST_TRACEBACK") == "1":
+        _print_error("".join(traceback.format_exception(error)))
 
 
 def _print_error(text: str) -> None:
@@ -223,8 +229,7 @@ def _wrap_on_terminal(text: str) -> str:
 
 
 def _report_defect(error: BaseException) -> int:
-    if os.environ.get("HOLDFAST_TRACEBACK") == "1":
-        raise error
+    _print_traceback(error)
     _print_error(
         "holdfast: a bug in Holdfast, not in your input: "
         f"{type(error).__name__}: {printable(str(error), 1000)}\n"

@@ -124,6 +124,13 @@ class FinishedRun:
         used in their place."""
         return bool((self.result.get("valid") or {}).get("out_of_fold"))
 
+    @property
+    def n_test(self) -> int:
+        """How many test rows were scored. 0 where rows were scored out of fold, by other models
+        than the saved one (``data.split.test=0``)."""
+        test = self.result.get("test") or {}
+        return 0 if test.get("out_of_fold") else int(test.get("n") or 0)
+
     def has(self, side: SplitName) -> bool:
         """Whether the run stored its model's predictions for the rows of this split."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
@@ -206,7 +213,8 @@ class FinishedRun:
         import pyarrow.compute as pc
 
         if side == "test":
-            return self._parquet(PREDICTIONS)
+            predictions = self._parquet(PREDICTIONS)
+            return predictions if self.n_test else predictions.slice(0, 0)
         answers = self._parquet(ANSWERS)
         return answers.filter(pc.equal(answers["split"], side))
 

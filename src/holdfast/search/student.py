@@ -84,12 +84,12 @@ def student_recipe(
         raise RecipeError("distill.teacher", rule, None, "Remove it.")
     refuse_unlabelled(student_config)
     refuse_static(student_config, student_config.data.label_kind)
-    if student_config.data.test is None and not (open_run(first_run).get("test") or {}).get("n"):
+    if student_config.data.test is None and not finished.n_test:
         raise RunError(
             str(first_run),
-            "was trained on every row, as by holdfast cv, so no test rows are left for a student",
+            "has no test rows, and a student is tested on those of its teacher",
             None,
-            "Use a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
+            "Use a teacher that has test rows, or name a file of them: --set data.test=FILE.",
         )
     return student_config
 

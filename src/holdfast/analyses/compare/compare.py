@@ -165,7 +165,7 @@ def compare(
         table = _labelled(contenders, data, options)
         for decision in table.decisions:
             notify(decision)
-        predictions = [one.predict(data, options) for one in contenders]
+        predictions = [one.predict(data, options, table) for one in contenders]
     label_type = label_type_of(table)
     predictions = [
         convert_predictions(one, label_type, x)
@@ -258,6 +258,13 @@ def _make_comparison(
         )
     positions = [int(i) for i in unseen]
     shown = [[one[i] for i in positions] for one in (texts_of_rows(table), labels, *aligned)]
+    counted = "the mean of the labels" if label_type == "number" else "wrong"
+    missing = [
+        f"{one.path} has no prediction for {n:,} of these rows: they count as {counted}"
+        for one, predicted in zip(contenders, shown[2:], strict=True)
+        if (n := sum(x is None for x in predicted))
+    ]
+    warnings = (*warnings, *missing)
     differ: dict[str, Any] = {}
     if positions:
         differ = dict(differing_rows(unseen_judged[0], rows[unseen], *shown))
@@ -325,6 +332,13 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
                 "is not a finished run; without DATA compare needs stored test rows",
                 None,
                 f"Name the rows too: holdfast compare {a} {b} DATA.",
+            )
+        if not FinishedRun(Path(one)).n_test:
+            raise RunError(
+                one,
+                "has no test rows; without DATA compare needs stored test rows",
+                None,
+                f"Name labelled rows too: holdfast compare {a} {b} DATA.",
             )
     stored = [FinishedRun(Path(one)).told("test") for one in (a, b)]
     if any(one.predictions is None for one in stored):

@@ -14,6 +14,7 @@ from holdfast.analyses.row_texts import LabelType
 from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.errors import DataError, ModelError, RunError
+from holdfast.core.printable import shorten
 from holdfast.core.run_files import MODEL_FOLDER, RESULT_FILE
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
@@ -21,18 +22,19 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.runs.predictor import Predictor
 
 ROW, PREDICTION = "row", "prediction"
+GIVE_ROWS = "Predict DATA itself: holdfast predict RUN DATA --out FILE."
 GIVE_FILE = "Write its predictions into a file with columns `row` and `prediction`, and use that."
 
 
 @dataclass(frozen=True)
 class Contender:
-    """``path`` as the user named it. ``predictor`` predicts for a run or a plain model;
-    ``file_predictions`` are the predictions of a file by source row."""
+    """``path`` as the user named it. ``predictor`` predicts for a run or a plain model; ``cells``
+    are the columns of a file of predictions."""
 
     path: str
     run: Path | None = None
     predictor: Predictor | None = None
-    file_predictions: Mapping[int, Any] | None = None
+    cells: Mapping[str, Sequence[Any]] | None = None
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -44,10 +46,13 @@ class Contender:
         assert self.predictor is not None
         return self.predictor.labelled(data, options).table
 
-    def predict(self, data: str, options: InferenceOptions) -> dict[int, Any]:
-        """Its prediction for each row of ``data`` that it can read, by row."""
-        if self.file_predictions is not None:
-            return dict(self.file_predictions)
+    def predict(self, data: str, options: InferenceOptions, labelled: Table) -> dict[int, Any]:
+        """Its prediction for each row of ``data`` that it can read, by row. Raises ``DataError``
+        for a file whose predictions are of other rows than the ``labelled`` ones of ``data``."""
+        if self.cells is not None:
+            rows = _row_numbers(self.path, self.cells, labelled.source_rows)
+            _refuse_other_texts(self.path, self.cells, rows, labelled)
+            return dict(zip(rows, self.cells[PREDICTION], strict=True))
         assert self.predictor is not None
         try:
             table = self.read(data, options)
@@ -77,7 +82,7 @@ def load_contender(path: str, options: InferenceOptions) -> Contender:
     if not place.is_file():
         rule = "is neither a run, nor a model folder, nor a file of predictions"
         raise RunError(path, rule, None, "Check the path.")
-    return Contender(path, file_predictions=_read_predictions(path))
+    return Contender(path, cells=_read_predictions(path))
 
 
 def _load_plain_model(folder: Path, options: InferenceOptions) -> Predictor:
@@ -112,8 +117,8 @@ def _load_plain_model(folder: Path, options: InferenceOptions) -> Predictor:
     )
 
 
-def _read_predictions(path: str) -> dict[int, Any]:
-    """Predictions by row. Without a column ``row``, the position of a prediction is its row."""
+def _read_predictions(path: str) -> dict[str, list[Any]]:
+    """The columns of a file of predictions."""
     if path.lower().endswith(".parquet"):
         import pyarrow.parquet as parquet
 
@@ -134,7 +139,6 @@ def _read_predictions(path: str) -> dict[int, Any]:
             ", ".join(columns),
             "Give a file that `holdfast predict --out` wrote, or rename the column.",
         )
-    rows = _row_numbers(path, columns.get(ROW), len(columns[PREDICTION]))
     if columns.get("split") is not None:
         raise DataError(
             path,
@@ -142,11 +146,17 @@ def _read_predictions(path: str) -> dict[int, Any]:
             "answers.parquet",
             "Give the run itself, or its predictions.parquet.",
         )
-    return dict(zip(rows, columns[PREDICTION], strict=True))
+    return columns
 
 
-def _row_numbers(path: str, values: Sequence[str | int | float] | None, n: int) -> list[int]:
+def _row_numbers(path: str, cells: Mapping[str, Sequence[Any]], n: int) -> list[int]:
+    """The row of each prediction. Without a column ``row`` it is its position, and each of the
+    ``n`` rows needs a prediction."""
+    values, predictions = cells.get(ROW), len(cells[PREDICTION])
     if values is None:
+        if predictions != n:
+            rule = f"has no column {ROW!r} and not one prediction for each of the {n:,} rows"
+            raise DataError(path, rule, predictions, GIVE_ROWS)
         return list(range(n))
     try:
         rows = [int(one) for one in values]
@@ -154,9 +164,35 @@ def _row_numbers(path: str, values: Sequence[str | int | float] | None, n: int) 
         raise DataError(
             path, f"has values in column {ROW!r} that are not whole numbers", None, "Correct them."
         ) from None
-    if len(set(rows)) < n:
+    if len(set(rows)) < predictions:
         raise DataError(path, "has two predictions for a row", None, "Give one per row.")
+    other = next((one for one in rows if not 0 <= one < n), None)
+    if other is not None:
+        raise DataError(
+            path, f"has a prediction for a row that is not in DATA ({n:,} rows)", other, GIVE_ROWS
+        )
     return rows
+
+
+def _refuse_other_texts(
+    path: str, cells: Mapping[str, Sequence[Any]], rows: Sequence[int], labelled: Table
+) -> None:
+    """Raise ``DataError`` if the file holds the texts too, as ``predict`` writes them, and one is
+    not that of its row."""
+    if "text" not in labelled.rows.column_names or labelled.columns.template is not None:
+        return
+    position = {row: i for i, row in enumerate(rows)}
+    for name, column in zip(labelled.columns.text, ("text", "text_pair"), strict=False):
+        if name not in cells:
+            continue
+        for row, text in zip(labelled.column("row").tolist(), labelled.column(column), strict=True):
+            # ``predict.csv_safe`` puts an apostrophe before some texts.
+            if row in position and str(cells[name][position[row]]).removeprefix("'") != (
+                text.removeprefix("'")
+            ):
+                rule = f"has another text in column {name!r} than row {row:,} of DATA"
+                found = shorten(str(cells[name][position[row]]), 60)
+                raise DataError(path, rule, found, GIVE_ROWS)
 
 
 # What labels of a type are called, and the form of their predictions (``Predictor.answered``).
@@ -193,7 +229,7 @@ def convert_predictions(
                 f"has a prediction of another type in row {row}: the labels of DATA are "
                 f"{label_words}"
             )
-            raise DataError(contender.path, rule, str(one)[:60], remedy) from None
+            raise DataError(contender.path, rule, shorten(str(one), 60), remedy) from None
     return converted
 
 

@@ -288,7 +288,7 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
     result = run.result
     if robust:
         refuse_task(str(result["task"]))
-        if not (result.get("test") or {}).get("n"):
+        if not run.n_test:
             rule = f"scores the model on changed test rows, and {folder} has none"
             raise RecipeError(
                 "--robustness", rule, 0, "Leave the option out, or train with test rows."

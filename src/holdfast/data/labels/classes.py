@@ -62,16 +62,18 @@ def _by_value(digits: str) -> tuple[int, int, str]:
 def class_spellings(counts: Mapping[str, int], labels: LabelSpelling = "merged") -> dict[str, str]:
     """The class of each label as written; the reason is logged.
 
-    ``1.0``, ``2.0`` become ``1``, ``2`` when every label is such a number (table programs write
-    integers this way when a cell is empty). Other labels are merged as ``data/labels/spelling.py``
-    says, or with ``exact`` are left unchanged.
+    With ``exact`` labels are left unchanged. Else ``1.0``, ``2.0`` become ``1``, ``2`` when every
+    label is such a number (table programs write integers this way when a cell is empty); other
+    labels are merged as ``data/labels/spelling.py`` says.
     """
+    if labels == "exact":
+        return {name: name for name in counts}
     numbers = all(re.fullmatch(r"[-+]?\d+(\.0+)?", name) for name in counts)
     if numbers and any(_INTEGER_AS_FLOAT.fullmatch(name) for name in counts):
-        because = "every label is a whole number written with a decimal point"
+        because = "every label is a whole number, with or without a decimal point"
         notify(Decision("labels", "whole numbers", f"{because} ({', '.join(sorted(counts)[:5])})"))
         return {name: name.partition(".")[0] for name in counts}
-    return merge_spellings(counts) if labels == "merged" else {name: name for name in counts}
+    return merge_spellings(counts)
 
 
 def match_classes(

@@ -212,7 +212,7 @@ def run_dashboard(
         if store is not None:
             from holdfast.plugins.store.store import open_store
 
-            opened = open_store(store)
+            opened = open_store(store, make=False)
         access = Access(sock.getsockname()[1], show_address)
         dashboard = Dashboard(Runs(root), access, opened)
         dashboard.runs.list_runs(FIRST_SCAN_S)

@@ -95,6 +95,11 @@ class _ColumnNumbers:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def reverse(self, count: int) -> None:
+        """Turn the order of the ``count`` rows round."""
+        self.rows = array("q", (count - 1 - row for row in reversed(self.rows)))
+        self.values.reverse()
+
 
 def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **facts: Any) -> Log:
     """Build a log from its rows, oldest first.
@@ -102,17 +107,28 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **f
     ``log_name`` names it in an error, ``facts`` are the other fields of ``Log``. Each row is read
     once, and only its numbers are kept.
 
-    Positions come from a step column, else an epoch column, else the row's number. Where positions
-    go back, the run was resumed (or restarted): what was logged from there on is replaced. Of
-    several values at one step the last counts; those inside one epoch are averaged. A value beyond
-    1e100 is taken as infinite.
+    Positions come from a step column, else an epoch column, else the row's number. Rows whose
+    positions only fall are read from the end, and steps that begin again in every epoch are counted
+    on. Where positions go back otherwise, the run was resumed (or restarted): what was logged from
+    there on is replaced. Of several values at one step the last counts; those inside one epoch are
+    averaged. A value beyond 1e100 is taken as infinite.
 
     Raises ``DataError`` where there is no number, where there are more than can be held, and for a
     position that no run can reach.
     """
     cells, count = _numbers(rows, log_name)
     axis, name = _axis(cells, count)
-    positions = _positions(cells.pop(name), count, log_name, name) if name is not None else None
+    positions = None
+    if name is not None:
+        positions = _positions(cells.pop(name), count, log_name, name)
+        if _only_falls(positions):
+            notify(Decision("order of rows", "newest first", f"the {axis}s only fall"))
+            positions = positions[::-1]
+            for one in cells.values():
+                one.reverse(count)
+        # A log that gives one column after the other goes back between them.
+        if axis == "step" and any(_goes_back(positions[one.rows]) for one in cells.values()):
+            positions = _counted_on(positions, _epoch_of_rows(cells, count))
     series: dict[str, Series] = {}
     n_replaced = n_infinite = 0
     for column, one in cells.items():
@@ -188,6 +204,58 @@ def _positions(one: _ColumnNumbers, count: int, log_name: str, name: str) -> Flo
     # A step of infinity has no place on an axis.
     at[np.isinf(at)] = np.nan
     return at
+
+
+def _goes_back(positions: Floats) -> bool:
+    return bool((np.diff(positions[~np.isnan(positions)]) < 0).any())
+
+
+def _only_falls(positions: Floats) -> bool:
+    known = positions[~np.isnan(positions)]
+    # Two values may as well be a run that was restarted.
+    return len(np.unique(known)) > 2 and bool((np.diff(known) <= 0).all())
+
+
+def _epoch_of_rows(cells: Mapping[str, _ColumnNumbers], count: int) -> Floats:
+    """The epoch of every row, the last one named before it; NaN before the first."""
+    epochs = np.full(count, np.nan)
+    for column, one in cells.items():
+        if column.strip().lower() in EPOCHS:
+            epochs[np.frombuffer(one.rows, dtype=np.int64)] = one.values
+            break
+    named = np.where(np.isnan(epochs), -1, np.arange(count))
+    last = np.maximum.accumulate(named) if count else named
+    return np.where(last >= 0, epochs[last], np.nan)
+
+
+def _counted_on(positions: Floats, epochs: Floats) -> Floats:
+    """Steps over all epochs, from steps that begin again in each: the epoch rises wherever they go
+    back, or, where no epoch is named, they go back twice or more, always from the same step to the
+    first one. Other steps as they are.
+    """
+    rows = np.flatnonzero(~np.isnan(positions))
+    steps = positions[rows]
+    back = np.flatnonzero(np.diff(steps) < 0)
+    if not len(back):
+        return positions
+    before, after = epochs[rows[back]], epochs[rows[back + 1]]
+    if np.isnan(epochs).all():
+        counted = len(back) > 1 and (steps[back] == steps[back[0]]).all()
+        counted = counted and (steps[back + 1] == steps[0]).all()
+        because = "they go back to the first step, always from the same one"
+    else:
+        counted, because = (after > before).all(), "they go back where the epoch rises"
+    if not counted:
+        return positions
+    notify(Decision("steps", "counted over all epochs", because))
+    rising = np.diff(steps)[np.diff(steps) > 0]
+    # Steps from 0 leave one stride between two epochs.
+    stride = float(rising.min()) if len(rising) else 1.0
+    more = np.zeros(len(steps))
+    more[back + 1] = steps[back] + np.where(steps[back + 1] > 0, 0.0, stride)
+    counted_on = positions.copy()
+    counted_on[rows] = steps + np.cumsum(more)
+    return counted_on
 
 
 def _series(

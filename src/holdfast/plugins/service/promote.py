@@ -61,7 +61,7 @@ def command(
     from holdfast.plugins.service.promotion import promote
     from holdfast.plugins.store.store import open_store
 
-    with closing(open_store(store)) as opened:
+    with closing(open_store(store, make=False)) as opened:
         promotion = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
     output.show(
         promotion.to_json(), lambda columns: promotion_text(promotion, opened.name, columns)

@@ -25,7 +25,8 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase, has_or_have
-from holdfast.data.labels.spelling import label_key
+from holdfast.data.labels.classes import match_classes
+from holdfast.data.labels.spelling import missing_labels
 from holdfast.data.memory.frames import frame_file
 from holdfast.data.raw import Raw
 from holdfast.data.source import read_source
@@ -112,8 +113,7 @@ def _refuse_run(finished_run: FinishedRun) -> None:
             None,
             "Update a run of holdfast train with validation rows.",
         )
-    test = finished_run.result.get("test") or {}
-    if not test.get("n") or test.get("out_of_fold"):
+    if not finished_run.n_test:
         rule = "has no test set, and an update is scored on the test set of its run"
         raise RunError(run, rule, None, "Update a run that has a test set.")
 
@@ -245,15 +245,21 @@ class _FeedbackJoin:
         return uniform & ~feedback.model_labelled[positions]
 
     def _known_class_rows(self) -> tuple[pa.Table, Ints]:
-        """The rows whose label is a class of the run, and their positions in the feedback."""
+        """The rows whose label is a class of the run, in its spelling, or missing; and their
+        positions in the feedback."""
+        import pyarrow as pa
+
         rows, label = self._feedback.rows, self._recipe.data.label
         positions = np.arange(len(self._feedback))
         source = self._sources.tables["source"]
         if source.columns.label_kind != "class" or label not in rows.column_names:
             return rows, positions
-        known = {label_key(name) for name in source.classes}
         cells = rows[label].to_pylist()
-        known_mask = np.array([one is None or label_key(one) in known for one in cells], dtype=bool)
+        written, spelling = {one for one in cells if one is not None}, self._recipe.data.labels
+        missing = missing_labels(written, source.classes) if spelling == "merged" else ()
+        matched = match_classes(written, source.classes, spelling)
+        known = {None, "", *missing} | {one for one in written if matched[one] is not None}
+        known_mask = np.array([one in known for one in cells], dtype=bool)
         unknown_labels = Counter(one for one, ok in zip(cells, known_mask, strict=True) if not ok)
         self._counts["unknown_label"] = unknown_labels.total()
         if unknown_labels:
@@ -273,6 +279,8 @@ class _FeedbackJoin:
                 f"label that is not a class of the run ({names}); they are left out",
                 "Correct these labels. For a new class, join the rows and train a new run.",
             )
+        at, spelled = rows.column_names.index(label), [matched.get(one) or one for one in cells]
+        rows = rows.set_column(at, label, pa.array(spelled, pa.string()))
         return rows.take(positions[known_mask]), positions[known_mask]
 
     def _table(self, rows: pa.Table) -> Table:
