@@ -106,7 +106,7 @@ def test_another_encoding_is_named_and_asked_for(encoding: str, text: str, tmp_p
     content = "text,label\nfine,1\n" + "".join(f"{text} {n},{n % 2}\n" for n in range(30))
     with pytest.raises(DataError, match=r"line 3: is not UTF-8") as refused:
         read(tmp_path, "a.csv", content.encode(encoding))
-    assert f"'{text} 0,0' in " in refused.value.remedy
+    assert f"'{text} 0,0'" in refused.value.remedy
     assert "--set data.encoding=" in refused.value.remedy
     assert rows(read(tmp_path, "a.csv", content.encode(encoding), encoding))[1]["text"][:-2] == text
 

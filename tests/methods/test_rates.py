@@ -66,8 +66,15 @@ def test_macro_f1_is_scikit_learns() -> None:
 
 
 def test_a_stated_population_is_read_by_name() -> None:
-    assert stated_rates({"b": 3, "a": 1}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
-    for wrong, rule in (({"a": 1}, "lacks a class"), ({"a": 1, "b": 1, "c": 1}, "unknown class")):
+    assert stated_rates({"b": 0.75, "a": 0.25}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
+    # YAML reads the classes 0 and 1 as numbers, and thirds are written rounded.
+    assert stated_rates({1: 0.67, 0: 0.335}, ("0", "1"), "k") == pytest.approx([1 / 3, 2 / 3])
+    for wrong, rule in (
+        ({"a": 1}, "lacks a class"),
+        ({"a": 1, "b": 1, "c": 1}, "unknown class"),
+        ({"a": 3, "b": 1}, r"(?s)do not add up to 1 \(found: '4'\).*a: 0.75, b: 0.25"),
+        ({"a": -1, "b": 2}, "above 0 for 'a'"),
+    ):
         with pytest.raises(RecipeError, match=rule):
             stated_rates(wrong, ("a", "b"), "k")
 

@@ -77,8 +77,8 @@ def test_a_run_stores_the_policy_and_its_reason(
 def test_folds_and_searches_have_no_trials_and_say_so(stated: str | None) -> None:
     recipe = override(Recipe(), [f"control.policy={stated}"] if stated else [])
     changed, told = without_trials(recipe, "a reason")
-    acts = stated in ("adapt", "mine.py:Own")
     assert changed.control.policy == ("off" if stated == "off" else "stop")
-    said = Decision("control.policy", f"stop in place of {stated}", "a reason")
-    assert told == ((said,) if acts else ())
-    assert all(one.prominent for one in told)
+    chosen = "stop" if stated is None else f"stop in place of {stated}"
+    said = Decision("control.policy", chosen, "a reason")
+    assert told == (() if stated in ("off", "stop") else (said,))
+    assert all(one.prominent is (stated is not None) for one in told)

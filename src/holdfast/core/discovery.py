@@ -167,6 +167,11 @@ def path_exists(path: Path) -> bool:
         return False
 
 
+def missing_rule(path: Path) -> str:
+    """What is wrong with a path at which there is nothing."""
+    return "is a link that leads to no file" if path.is_symlink() else "does not exist"
+
+
 def missing_path_remedy(path: Path, folders: bool = False) -> str:
     """What to do about a missing path: name the missing folder, else the nearest file next to it
     (``folders``: or folder), else the folder that was searched."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.core.discovery import missing_path_remedy
+from holdfast.core.discovery import missing_path_remedy, missing_rule
 from holdfast.core.errors import DataError
 from holdfast.core.input_errors import reading_errors
 from holdfast.data.limits import check_rows
@@ -139,7 +139,7 @@ def _missing_file_error(path: Path) -> DataError:
     if readme := _readme_naming(path):
         remedy = f"Put {path.name} into the folder {path.parent}, as {readme} says."
         return DataError(str(path), "does not exist", None, remedy)
-    return DataError(str(path), "does not exist", None, missing_path_remedy(path))
+    return DataError(str(path), missing_rule(path), None, missing_path_remedy(path))
 
 
 def _readme_naming(path: Path) -> Path | None:

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.printable import shorten
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     import torch
 
 
+# How far a user's shares may be from 1 in all: two digits of each class are common.
+ROUNDING = 0.01
 # A share of the way from the rows' own rates (0) to equally frequent classes (1).
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # It gained macro F1 on all three sets of benchmarks/balance.py; the full way costs accuracy.
@@ -94,11 +97,13 @@ def adjust_logits(logits: Floats, learned_rates: Floats, target_rates: Floats) -
 
 
 def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) -> Floats:
-    """The rates [classes] that a user states by class name; they are divided by their sum.
+    """The rates [classes] that a user states by class name.
 
-    Raises ``RecipeError`` for an unknown class, a missing class, and a share that is not a number
-    above 0.
+    Raises ``RecipeError`` for an unknown class, a missing class, a share that is not a number
+    above 0, and shares that do not add up to 1 (to within 0.01, since they are often rounded).
     """
+    # YAML reads the class ``0`` as a number.
+    target = {str(name): share for name, share in target.items()}
     unknown = [name for name in target if name not in classes]
     missing = [name for name in classes if name not in target]
     for wrong, rule in ((unknown, "names an unknown class"), (missing, "lacks a class")):
@@ -111,7 +116,14 @@ def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) 
             rule = f"must be a number above 0 for {name!r}"
             raise RecipeError(key, rule, value, "For a class of share 0, drop its rows.")
     rates = np.array(values, dtype=np.float64)
-    return np.asarray(rates / rates.sum())
+    total = float(rates.sum())
+    if abs(total - 1) > ROUNDING:
+        same = ", ".join(
+            f"{name}: {rate:.3g}" for name, rate in zip(classes, rates / total, strict=True)
+        )
+        remedy = f"These ratios as shares: {{{shorten(same, 200)}}}."
+        raise RecipeError(key, "has shares that do not add up to 1", f"{total:.4g}", remedy)
+    return np.asarray(rates / total)
 
 
 @dataclass(frozen=True, slots=True)

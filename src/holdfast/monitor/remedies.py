@@ -97,7 +97,7 @@ REMEDIES: Mapping[str, Remedy] = {
         "train longer: a model that has learned little repeats itself", aim="longer"
     ),
     "more validation": Remedy("use more rows for validation", MOST_VALID),
-    "keep validation": Remedy("split off rows for validation", USUAL_VALID),
+    "keep validation": Remedy("split off rows for validation, as holdfast train does by default"),
 }
 
 # Each finding, and the names of its remedies; ``slower``, ``faster`` and ``longer`` are computed.

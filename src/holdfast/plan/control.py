@@ -40,13 +40,14 @@ def resolve_policy(recipe: Recipe, columns: Columns) -> tuple[Recipe, tuple[Deci
 
 
 def without_trials(recipe: Recipe, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
-    """The recipe with the policy ``stop`` in place of one that changes a run, or of none; and the
-    reason where it is in place of one."""
+    """The recipe with the policy ``stop`` in place of one that changes a run, or of none, and the
+    reason."""
     stated = recipe.control.policy
     if stated in PASSIVE_POLICIES:
         return recipe, ()
-    decision = Decision(SETTING, f"{STOP} in place of {stated}", because, prominent=True)
-    return _with_policy(recipe, STOP), () if stated is None else (decision,)
+    chosen = STOP if stated is None else f"{STOP} in place of {stated}"
+    decision = Decision(SETTING, chosen, because, prominent=stated is not None)
+    return _with_policy(recipe, STOP), (decision,)
 
 
 def _with_policy(recipe: Recipe, policy: str) -> Recipe:

@@ -17,6 +17,7 @@ import numpy as np
 
 from holdfast.core.errors import DataError, Defect
 from holdfast.core.records import Floats, Ints
+from holdfast.core.wording import list_phrase
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import read_source
 from holdfast.runs.threshold import CostMatrix
@@ -267,6 +268,8 @@ def _rows_needed(
 
 COLUMNS = ("true", "predicted", "cost")
 ANY_CLASS, NO_ANSWER = "*", ("", "null")
+ONE_LINE = "Keep one line for each pair."
+MOST_CLASSES = 20
 
 
 def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
@@ -293,7 +296,9 @@ def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
             else _class_index(where, "predicted", predicted, spelling, index),
         )
         if key in costs:
-            raise DataError(where, "repeats a pair that has a cost", f"{true}, {predicted}", "")
+            raise DataError(
+                where, "repeats a pair that has a cost", f"{true}, {predicted}", ONE_LINE
+            )
         costs[key] = _number(where, cost)
     if not costs:
         raise DataError(path, "has no lines", None, "Add a line for each kind of error.")
@@ -309,7 +314,10 @@ def _class_index(
     class_name = spelled.get(text, text)
     if class_name not in index:
         raise DataError(
-            where, f"has an unknown class in the column {column!r}", text, ", ".join(index)
+            where,
+            f"has an unknown class in the column {column!r}",
+            text,
+            f"The classes: {list_phrase(list(index), MOST_CLASSES)}.",
         )
     return index[class_name]
 

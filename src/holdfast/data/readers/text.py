@@ -17,6 +17,7 @@ from typing import BinaryIO, NoReturn, TextIO, cast
 
 from holdfast.core.errors import DataError
 from holdfast.core.files import disk_errors
+from holdfast.core.printable import shorten
 from holdfast.data.limits import check_row, check_unpacked, current_limits
 from holdfast.data.raw import read_errors
 from holdfast.data.scratch import scratch_file
@@ -65,9 +66,12 @@ def _first_undecodable(line: bytes) -> tuple[int, int]:
 
 
 def _hint(line: bytes, likely: list[str]) -> str:
-    read = [f"{line.decode(name, errors='replace').strip()[:80]!r} in {name}" for name in likely]
-    others = f"; or {' or '.join(read[1:])}" if read[1:] else ""
-    return f"It is probably {likely[0]}, in which the line reads {read[0]}{others}"
+    read = [f"{shorten(line.decode(name, errors='replace').strip(), 80)!r}" for name in likely]
+    others = " or ".join(
+        f"{text} in {name}" for text, name in zip(read[1:], likely[1:], strict=True)
+    )
+    or_others = f"; or {others}" if others else ""
+    return f"It is probably {likely[0]}, in which the line reads {read[0]}{or_others}"
 
 
 def likely_encodings(sample: bytes) -> list[str]:
@@ -94,7 +98,7 @@ def likely_encodings(sample: bytes) -> list[str]:
     accented = sum(not letter.isascii() for letter in letters)
     # Nearly all letters are without accents.
     plain = len(letters) > 0 and accented <= MAX_ACCENTED_SHARE * len(letters)
-    if plain or names[0].startswith(("mac", "iso8859", "cp8")):
+    if plain or names[0].startswith(("mac", "iso8859", "cp8", "cp1257", "cp1258")):
         names = ["cp1252", *(name for name in names if name != "cp1252")][:3]
     return names
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from holdfast.core.curves import TRANSFORMERS, Curves
 from holdfast.core.decisions import decisions_and_findings, record_decisions
-from holdfast.core.discovery import missing_path_remedy
+from holdfast.core.discovery import missing_path_remedy, missing_rule
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Verdict
@@ -101,7 +101,8 @@ def read_log(path: Path) -> Log:
         exists = in_database or path.exists()
         usable = in_database or path.is_file() or path.is_dir()
     if not exists:
-        raise DataError(str(path), "does not exist", None, missing_path_remedy(path, folders=True))
+        remedy = missing_path_remedy(path, folders=True)
+        raise DataError(str(path), missing_rule(path), None, remedy)
     if not usable:
         raise not_a_log(str(path), "is a pipe or a device, not a file")
     if path.is_file() and not path.stat().st_size:
