@@ -37,7 +37,7 @@ def rngs(count: int, seed: int = 0) -> list[np.random.Generator]:
 
 @pytest.fixture
 def kornia() -> Any:
-    return pytest.importorskip("kornia", reason="needs the extra: pip install 'holdfast[augment]'")
+    return pytest.importorskip("kornia", reason="needs the extra: pip install 'holdfast[dev]'")
 
 
 def test_a_matrix_that_changes_nothing_changes_nothing() -> None:
