@@ -51,14 +51,13 @@ def test_a_slice_that_fails_is_named_in_the_run_its_report_and_the_command(
     assert len(found) + len(block["undecided"]) == block["n_candidates"] <= 20
     done = holdfast("errors", failing_run)
     assert done.code == 0
-    assert "! rows with shop = C" in done.out
+    assert "- rows with shop = C: test rows " in done.out
     run = FinishedRun(failing_run)
     shops = run.other_columns(run.train_rows)["shop"]
     share = found[0]["train_share"]
     assert share == shops.count("C") / len(shops)
-    told = f"; {100 * share:.0f} % of the training rows are in this slice"
-    assert told in " ".join(done.out.split())
-    assert "False alarms" in done.out
+    assert f"has {100 * share:.1f} % of the training rows" in " ".join(done.out.split())
+    assert "False alarm rate" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     page = (failing_run / "report.html").read_text("utf-8")
     assert "rows with shop = C" in page

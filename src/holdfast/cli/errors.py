@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import shorten
-from holdfast.core.wording import (
-    count_phrase,
-    p_value_phrase,
-    percent_phrase,
-    prompt_phrase,
-    signed,
-)
+from holdfast.core.wording import count_phrase, signed
 from holdfast.terminal.layout import wrap
 
 if TYPE_CHECKING:
@@ -57,29 +51,6 @@ def command(
     output.show(errors_found, lambda columns: errors_text(errors_found, columns))
 
 
-class SliceJson(TypedDict):
-    """A slice of rows, with its score and that of the other rows."""
-
-    slice: str
-    n: int
-    value: EstimateJson
-    rest: EstimateJson
-    because: NotRequired[str]
-    train_share: NotRequired[float | None]
-
-
-class SlicesJson(TypedDict, total=False):
-    """The tested slices, or ``why`` none was tested."""
-
-    why: str
-    what: str
-    rows: dict[str, int]
-    n_candidates: int
-    found: list[SliceJson]
-    undecided: list[SliceJson]
-    false_alarm_rate: EstimateJson
-
-
 class ChangeJson(TypedDict):
     """The effect of one change of the texts."""
 
@@ -104,14 +75,28 @@ class RobustnessJson(TypedDict):
 
 def errors_text(document: Mapping[str, Any], columns: int) -> str:
     """The text of the command: each part below its heading."""
+    from holdfast.analyses.slices.section import slices
+    from holdfast.report.run_files import RunFiles
+    from holdfast.report.view.base_model import outputs, worth
+    from holdfast.terminal.document import document_lines
+
+    def slices_of(key: str) -> list[str]:
+        block = document.get(key) or {}
+        view = slices(RunFiles({"slices": block}))
+        if view is None:
+            return [f"  Not tested: {block['why']}."] if "why" in block else []
+        return document_lines(view, columns, "  ")
+
+    run = RunFiles(document)
+    of_base, of_outputs = (
+        [] if view is None else document_lines(view, columns, "  ", details=False)
+        for view in (worth(run), outputs(run))
+    )
     parts = [
-        (
-            "Comparison with the base model",
-            worth_lines(document["worth"]) if "worth" in document else [],
-        ),
-        ("Output quality", output_lines(document["outputs"]) if "outputs" in document else []),
-        ("Weak slices", _slices(document["slices"])),
-        ("Weak topics", _slices(document["topics"]) if document.get("topics") else []),
+        ("Comparison with the base model", of_base),
+        ("Output quality", of_outputs),
+        ("Weak slices", slices_of("slices")),
+        ("Weak topics", slices_of("topics")),
         ("Confused classes", _confusions(document)),
         ("Hardest test rows (row numbers start at 0)", _hardest(document)),
         ("Robustness", _robustness(document.get("robustness"))),
@@ -125,57 +110,6 @@ def errors_text(document: Mapping[str, Any], columns: int) -> str:
                 lines.append("\n".join(wrap(line, columns, "", indent)))
             lines.append("")
     return "\n".join(lines[:-1])
-
-
-def _slices(block: SlicesJson) -> list[str]:
-    if "why" in block:
-        return [f"  Not tested: {block['why']}."]
-    confirmed, undecided = block["found"], block["undecided"]
-    rows = block.get("rows", {})
-    tested = (
-        f"{count_phrase(block['n_candidates'], 'candidate')} from {rows.get('validation', '?')}"
-    )
-    were = "was" if block["n_candidates"] == 1 else "were"
-    lines = [
-        f"  {tested} validation rows {were} tested on {rows.get('test', '?')} test rows: "
-        f"{len(confirmed)} confirmed."
-    ]
-    rate = block.get("what") == "wrong"
-    lines += [f"  ! {_slice(one, rate)}{_train_share(one)}" for one in confirmed]
-    lines += [f"    {_slice(one, rate)}; {one['because']}" for one in undecided[:MAX_LISTED]]
-    if len(undecided) > MAX_LISTED:
-        more = len(undecided) - MAX_LISTED
-        lines.append(f"    … and {more} more inconclusive ones (--json lists them)")
-    return [*lines, f"  {false_alarms(block['false_alarm_rate'])}"]
-
-
-def false_alarms(rate: Mapping[str, Any]) -> str:
-    """The measured false alarm rate as a sentence."""
-    sentence = (
-        f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
-    )
-    if rate["low"] is None:
-        return f"{sentence}."
-    return f"{sentence} (95 % CI {100 * rate['low']:.1f}–{100 * rate['high']:.1f})."
-
-
-def _slice(one: SliceJson, rate: bool) -> str:
-    name = f"{one['slice']} ({count_phrase(one['n'], 'row')})"
-    value, rest = one["value"], one["rest"]
-    if value["value"] is None or rest["value"] is None:
-        return name
-    if not rate:
-        return f"{name}: {_span(value)}; other rows {rest['value']:.3g}"
-    wrong = _span(value, 100, " %")
-    return f"{name}: error rate {wrong}; other rows {100 * rest['value']:.0f} %"
-
-
-def _train_share(one: SliceJson) -> str:
-    share = one.get("train_share")
-    if share is None:
-        return ""
-    shown = "less than 1 %" if 0 < share < 0.01 else percent_phrase(share)
-    return f"; {shown} of the training rows are in this slice"
 
 
 def _span(value: Mapping[str, Any], times: int = 1, unit: str = "") -> str:
@@ -265,63 +199,3 @@ def _cut(value: object, limit: int = MAX_CHARACTERS) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(map(str, value))
     return shorten(" ".join(str(value).split()), limit)
-
-
-def worth_lines(block: Mapping[str, Any]) -> list[str]:
-    """The result first, then its evidence."""
-    lines = [f"  {block['because']}"]
-    for name, one in block["start"].items():
-        way = prompt_phrase(name, one)
-        if not one.get("n"):
-            lines.append(f"  Base model, {way}: not evaluated: {one['why']}.")
-            continue
-        gap = one["difference"]
-        if gap["value"] is not None and gap["low"] is not None:
-            lines.append(
-                f"  Base model, {way}: loss difference {signed(gap['value'], '+.3f')} nats "
-                "per token "
-                f"(95 % CI {signed(gap['low'], '+.3f')} to {signed(gap['high'], '+.3f')}), "
-                f"{one['n']} rows."
-            )
-    for name, one in block["win_rate"].items():
-        way = prompt_phrase(name, block["start"].get(name, {}))
-        if one.get("value") is None:
-            lines.append(f"  Texts compared with the base model's, {way}: {one['why']}.")
-            continue
-        verdict = {"wins": "better", "loses": "worse"}.get(one["verdict"], "no difference shown")
-        more = f"; about {one['more_rows']:,} more rows would decide" if one["more_rows"] else ""
-        lines.append(
-            f"  Texts compared with the base model's, {way}, by {block['judge']}: {one['wins']} "
-            f"better, {one['ties']} equal, {one['losses']} worse ({verdict}{more})."
-        )
-    lines += [f"  {block[name]['because']}" for name in ("general", "tasks") if block.get(name)]
-    if block.get("false_alarms"):
-        lines.append(f"  {block['false_alarms']}")
-    return [*lines, *_left_out(block)]
-
-
-def output_lines(block: Mapping[str, Any]) -> list[str]:
-    """One line per share that is not 0; then how often such a finding is a false alarm."""
-    from holdfast.stats.paired_tests import MCNEMAR_EXACT
-
-    lines = [f"  {block['because']}"]
-    for one in block["shares"]:
-        start = one["start"]
-        if not one["n"] or not (one["tuned"]["value"] or (start and start["value"])):
-            continue
-        start_share = "" if start is None else f", base model {100 * start['value']:.0f} %"
-        mark = {"more": "! ", "fewer": "+ "}.get(one["verdict"], "  ")
-        tail = ""
-        if one["verdict"] in ("more", "fewer"):
-            tail = f" ({one['verdict']}, {p_value_phrase(one['p_adjusted'], MCNEMAR_EXACT)})"
-        elif one["more_rows"]:
-            tail = f" (about {one['more_rows']:,} more rows would decide)"
-        lines.append(
-            f"  {mark}{one['side']}, texts that {block['meaning'][one['mark']]}: "
-            f"{100 * one['tuned']['value']:.0f} %{start_share}{tail}"
-        )
-    return [*lines, f"  {block['false_alarms']}", *_left_out(block)]
-
-
-def _left_out(block: Mapping[str, Any]) -> list[str]:
-    return [f"  Skipped ({name}): {why}." for name, why in block["left_out"].items()]

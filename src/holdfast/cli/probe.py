@@ -11,15 +11,6 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import percent_phrase
-from holdfast.terminal.layout import entries, wrap
-
-NAMES = {
-    "loss": "from the loss",
-    "conditioned": "from the loss, given the row's words and length",
-    "ratio": "from the loss relative to the base model's",
-    "errors": "from wrong tokens",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,56 +60,12 @@ def command(
 
 
 def probe_text(document: Mapping[str, Any], columns: int) -> str:
-    """The result first, then the numbers."""
-    memory = document["memorization"]
-    if "auc" not in memory:
-        return f"Not measured: {memory.get('why')}"
-    reasons = [memory["because"], *(b["because"] for b in _other_attacks(memory))]
-    lines = [line for text in reasons for line in wrap(text, columns)]
-    facts = [
-        ("" if i else "AUC", f"{_area(one['auc'])} {NAMES.get(name, name)}")
-        for i, (name, one) in enumerate(memory["attacks"].items())
-    ]
-    facts.append(("", f"{_area(memory['blind_auc'])} from words and lengths, without the model"))
-    facts += [("" if i else "Detected", _share(one)) for i, one in enumerate(memory["tpr"])]
-    exposed = [f"{one['row']} ({one['risk']:.3g})" for one in memory["exposed"]]
-    if exposed:
-        description = f"most exposed rows by {memory['risk_by']}, row (score): {', '.join(exposed)}"
-        facts.append(("Risk", description))
-    forgetting = document["forgetting"]
-    if forgetting:
-        facts.append(("Forgetting", _forgotten(forgetting)))
-    alarms = memory.get("false_alarms") or {}
-    if alarms.get("runs"):
-        measured = f"false alarms: {alarms['alarms']} of {alarms['runs']} {alarms['what']}"
-        facts.append(("Error rate", measured))
-    return "\n".join([*lines, "", *entries(facts, columns)])
+    """Memorization, then forgetting, as the report says them."""
+    from holdfast.analyses.forgetting.section import forgetting
+    from holdfast.analyses.memory.section import memory
+    from holdfast.report.run_files import RunFiles
+    from holdfast.terminal.document import document_lines
 
-
-def _other_attacks(memory: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [memory[name] for name in ("extraction", "canaries") if memory.get(name)]
-
-
-def _area(raw: Mapping[str, object]) -> str:
-    if raw["value"] is None:
-        return f"not measured ({raw['why']}),"
-    return f"{raw['value']:.3f} (95 % CI {raw['low']:.3f}–{raw['high']:.3f})"
-
-
-def _share(raw: Mapping[str, Any]) -> str:
-    rate = f"at a false positive rate of at most {100 * raw['at_fpr']:.2g} %"
-    if raw["value"] is None:
-        return f"{rate}: {raw['why']}"
-    low, high = (f"{100 * raw[end]:.1f}" for end in ("low", "high"))
-    return f"{rate}: {percent_phrase(raw['value'], 1)} of training rows (95 % CI {low}–{high})"
-
-
-def _forgotten(raw: Mapping[str, object]) -> str:
-    rise = raw.get("rise")
-    reason = raw.get("because") or raw.get("why")
-    if reason or not isinstance(rise, Mapping) or rise.get("value") is None:
-        return str(reason or "unknown")
-    return (
-        f"the loss on {raw['n']} general texts rose by {rise['value']:.3f} "
-        f"(95 % CI {rise['low']:.3f} to {rise['high']:.3f})"
-    )
+    run = RunFiles({"probes": document})
+    views = [view for view in (memory(run), forgetting(run)) if view is not None]
+    return "\n\n".join("\n".join(document_lines(view, columns)) for view in views)

@@ -37,7 +37,7 @@ def slices(run: RunFiles) -> Document | None:
             parts.append(Passage(advice))
     if undecided:
         lines = tuple(_line(one, name, one.text("because")) for one in undecided)
-        table = _table("Inconclusive slices", measure, "What would decide it", lines)
+        table = _table("Inconclusive slices", measure, "Reason", lines)
         title = f"Show {plural(len(undecided), 'slice')} with inconclusive test results"
         parts.append(Details(title, (table,)))
     if alarms := _alarms(block.block("false_alarm_rate")):
