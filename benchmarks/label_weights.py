@@ -343,9 +343,10 @@ out, or get the predicted class ("relabelled").""",
     ],
     """\
 With the labels as they are and 400 rows, 6 of 50 draws give enough evidence in at least one
-fit; in the others nothing changes. The evidence threshold was chosen on these sets; weighting
-was preferred to excluding rows on the basis of the runs of seed 0. Linear probes show no use of
-the same predictions that gains more with both kinds of mistakes. `cr`, with two classes, gives
+fit; in the others nothing changes. The evidence threshold was chosen on these sets. Three uses of
+the same predictions were tried in whole runs: weighting gains more than leaving rows out, and is
+not shown to differ from relabelling them. Linear probes show no use that gains more with both kinds
+of mistakes. `cr`, with two classes, gives
 evidence in no run: a wrong label of two looks like a text that is hard to tell. The labels as they
 are have mistakes of their own; their number is unknown. Most runs with a fifth of wrong labels
 shared a GPU, the others ran on a CPU; a run without wrong labels was not repeated on each.""",
