@@ -141,3 +141,28 @@ def test_the_weights_of_the_run_are_not_copied(tmp_path: Path) -> None:
         (tmp_path / "model" / name).write_text("x")
     copy_tokenizer(tmp_path / "model", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == kept
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "L", "LA", "P", "RGB", "RGBA", "CMYK", "1"])
+def test_a_picture_is_read_as_in_training(mode: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from holdfast.data.images.decode import read_image
+
+    namespace: dict[str, Any] = {"__file__": "predict.py", "__name__": "predict"}
+    exec(compile(bundled_text("predict_pictures.py"), "predict.py", "exec"), namespace)
+    rng = np.random.default_rng(0)
+    deep = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    if mode in deep:
+        values = rng.integers(0, 65536, (9, 7))
+        image = Image.fromarray((values / 65535 if mode == "F" else values).astype(deep[mode]))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (9, 7, 4)).astype(np.uint8), "RGBA")
+        image = image.convert(mode)
+    path = tmp_path / "picture.tiff"
+    image.save(path)
+    reader = namespace["Model"].__new__(namespace["Model"])
+    reader.mode = "RGB"
+    theirs, ours = np.asarray(reader._read(path)), np.asarray(read_image(path).image)
+    assert theirs.shape == ours.shape == (9, 7, 3)
+    assert np.array_equal(theirs, ours)

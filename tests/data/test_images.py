@@ -11,6 +11,7 @@ from PIL import Image
 
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
+from holdfast.data.images.decode import UnreadableImage, read_image
 from holdfast.data.images.folders import given_splits, is_image_folder, list_images
 from holdfast.data.images.table import load_images, rows_left_out
 from holdfast.data.options import RowOptions
@@ -107,6 +108,61 @@ def test_hidden_and_foreign_files_are_not_rows(tmp_path: Path) -> None:
         listed = list_images(folder, by_class=True)
     assert len(listed.names) == 6
     assert {f.check for f in log} == {"other_files", "empty_classes"}
+
+
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "pets" / "train", 3)
+    fill(tmp_path / "pets" / "holdout", 3)
+    for name in ("cat/.hidden.png", "cat/._00.png"):
+        shutil.copy(folder / "cat" / "00.png", folder / name)
+    shutil.copy(folder / "cat" / "00.png", folder / "cat" / "photo.jfif")
+    (folder / "cat" / "photo.heic").write_text("x")
+    with record_decisions() as log:
+        listed = list_images(tmp_path / "pets", by_class=True)
+    assert len(listed.names) == 7
+    told = {f.check: f.because for f in log}
+    assert told.keys() == {"unread_folders", "hidden_images", "other_files"}
+    assert told["unread_folders"].endswith(": holdout")
+    assert told["hidden_images"].endswith(": cat/.hidden.png")
+    assert told["other_files"].endswith(": cat/photo.heic")
+    shutil.copy(folder / "cat" / "00.png", folder / "stray.jpg")
+    with record_decisions() as log:
+        list_images(folder, by_class=True)
+    assert {f.check: f.because for f in log}["stray_images"].endswith(": stray.jpg")
+
+
+def test_rows_to_score_are_one_set_of_any_number_of_classes(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        fill(tmp_path / "pets" / part)
+    known = RowOptions(classes=("cat", "dog"))
+    with pytest.raises(DataError, match=r"(?s)one set of rows.*Name the subfolder: \S+test\.$"):
+        load_images(tmp_path / "pets", known)
+    shutil.rmtree(tmp_path / "pets" / "test" / "dog")
+    assert set(load_images(tmp_path / "pets" / "test", known).column("label").tolist()) == {0}
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_deep_pictures_keep_their_order(mode: str, tmp_path: Path) -> None:
+    """By its own values, a picture up to 256 of 16 bits would be black beside one up to 255."""
+    means = []
+    for top in (255, 256, 4095, 4096, 30000, 65535):
+        values = np.linspace(0, top, 64).reshape(8, 8)
+        if mode == "F":
+            image = Image.fromarray((values / 65535).astype(np.float32))
+        else:
+            image = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32}[mode]))
+        assert image.mode == mode
+        path = tmp_path / f"{top}.tiff"
+        image.save(path)
+        read = read_image(path)
+        assert ("deep" in read.notes, "dark" in read.notes) == (True, top < 4096 and mode != "F")
+        grey = np.asarray(read.image)[..., 0]
+        assert np.abs(grey - values / 65535 * 255).max() < 1.01
+        means.append(grey.mean())
+    assert means == sorted(means)
+    Image.fromarray(np.full((8, 8), 200.0, np.float32)).save(tmp_path / "f.tiff")
+    with pytest.raises(UnreadableImage, match="floating-point values up to 200"):
+        read_image(tmp_path / "f.tiff")
 
 
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_labels_and_rows_that_cannot_be_used_are_said(
     done = holdfast("drift", run, path)
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
-    assert "1 row without a text; 60 labels that are not a class of the run" in said
+    assert "1 row without a text or readable image; 60 labels that are not a class of the" in said
     assert "60 of 60 labels are not a class of the run" in " ".join(done.err.split())
     found = json.loads(holdfast("drift", run, path, "--json").out)
     assert found["left_out"] == {"without_text": 1, "unknown_labels": 60}

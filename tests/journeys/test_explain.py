@@ -273,3 +273,17 @@ def test_the_word_that_decides_comes_first_in_its_rows(planted_run: Path) -> Non
 def test_a_run_of_an_older_version_says_that_it_does_not_know(old_runs: Path) -> None:
     with pytest.raises(RunError, match="older version"):
         _explain(old_runs / "runs" / "classes")
+
+
+def test_a_row_with_too_few_words_is_not_called_tested(finished_run: Path) -> None:
+    from holdfast.report.explanation import explanation_answer
+
+    found = holdfast.explain(finished_run, ["good"])
+    document = found.to_json()
+    assert document["rows"][0]["reasons"][0]["worth"] == "too few words"
+    assert document["worth_showing"] is False
+    assert explanation_answer(document).startswith("No words are marked: with so few words")
+    assert "not tested" in found.page().lower()
+    assert "not better than random" not in found.page()
+    passes = document["passes"]
+    assert passes["forward"] > passes["backward"] > 0

@@ -53,3 +53,6 @@ def test_few_groups_with_copies_end_in_an_honest_run(
     assert result["baseline"]["comparison"]["p_value"] is None
     page = (tmp_path / "run" / "report.html").read_text()
     assert "leave-one-group-out" in page
+    refused = holdfast("fairness", "run", "--group", "prompt")
+    assert refused.code == 2
+    assert "was split by 'prompt' (data.group)" in refused.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_a_folder_of_pictures_needs_a_model_and_nothing_else(
     assert lines[0].keys() == {"row", "prediction", "confidence", "path"}
     scored = holdfast("evaluate", run, digits / "test", "--json")
     assert json.loads(scored.out)["metrics"]["accuracy"] == result["test"]["metrics"]["accuracy"]
+    whole = holdfast("evaluate", run, digits)
+    assert whole.code == 2
+    assert f"Name the subfolder: {digits / 'test'}." in whole.err
+    found = json.loads(holdfast("errors", run, "--json", "--topics", "--quiet").out)
+    assert found["hardest"], "no test row is wrong"
+    for one in (*found["hardest"], *(e for c in found["confusions"] for e in c["examples"])):
+        assert (digits / "test" / one["text"]).is_file()
+    assert found["topics"] == {"why": "rows hold no texts"}
+    drifted = json.loads(holdfast("drift", run, digits / "test", "--json").out)
+    assert "words" not in {*drifted["facts"], *drifted["unwatched"]}
+    said = holdfast("explain", run).out
+    assert "images have no words" in said
     again = holdfast("train", run / "recipe.yaml", "--out", "again", "--quiet")
     assert again.code == 0, again.err
     repeated = json.loads(Path("again/result.json").read_text("utf-8"))
@@ -87,6 +100,20 @@ def test_a_folder_without_a_model_says_what_is_missing(
     assert "--model" in done.err
     assert "Traceback" not in done.err
     assert not Path("runs").exists()
+
+
+def test_a_table_of_paths_is_one_of_images(
+    holdfast: Callable[..., Any], digits: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(digits / "train", tmp_path / "digits")
+    paths = sorted((tmp_path / "digits").rglob("*.png"))
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in paths]
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join(["file,digit", *rows]) + "\n", "utf-8")
+    done = holdfast("train", table, "--dry-run", "--label", "digit")
+    assert done.code == 2
+    assert "images need an image model" in done.err
+    assert "'file' holds paths of image files" in done.err
 
 
 def test_one_class_alone_is_an_error_that_helps(

@@ -31,6 +31,16 @@ TEXTS = [
 ]
 
 
+def test_bleu_of_references_without_four_words_is_undefined() -> None:
+    """sacrebleu gives 0 even to texts that equal their references."""
+    short = ["a b c", "d e"] * 20
+    bleu = overlap_scores(short, short)["bleu"]
+    assert bleu.value is None
+    assert "no reference has four words" in str(bleu.why)
+    longer = [*short, "a b c d"]
+    assert overlap_scores(longer, longer)["bleu"].value == pytest.approx(1)
+
+
 def test_bleu_and_chrf_are_sacrebleus_corpus_scores() -> None:
     scores = overlap_scores(REFERENCES, TEXTS, resamples=50)
     bleu = BLEU().corpus_score(TEXTS, [REFERENCES]).score / 100

@@ -46,7 +46,8 @@ def read_texts(table: Table) -> tuple[str, ...] | None:
         return tuple(
             _last_question(cell) if cell else text for cell, text in zip(turns, texts, strict=True)
         )
-    if "text" not in names:
+    # The "text" of an image is the hash of its pixels.
+    if "text" not in names or "path" in names:
         return None
     if not table.has_pairs:
         return tuple(table.column("text"))

@@ -166,7 +166,8 @@ def _folder_error(path: Path) -> DataError:
             str(path),
             "is a folder of images, but this task reads texts",
             None,
-            f"Use --task image-classification, or give a file of texts: {_known_endings()}.",
+            f"Give a file of texts ({_known_endings()}), or train on images with --task "
+            "image-classification.",
         )
     files = [e.name for e in entries if e.is_file() and _has_known_ending(e)]
     hint = f"Did you mean {path / files[0]}? " if files else ""

@@ -27,6 +27,8 @@ from holdfast.metrics.texts import (
 OVERLAPS = (*ROUGES.values(), "bleu", "chrf", "exact_match")
 # Half of the usual number: sacrebleu computes each resample separately.
 RESAMPLES = 1000
+# The column of sacrebleu's counts for BLEU that has the words of the reference.
+REFERENCE_WORDS = 1
 
 __all__ = ["OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows"]
 
@@ -111,6 +113,8 @@ def _corpus(
     metric = sacrebleu_metric(name)
     # sacrebleu has no public name for the counts of each row; its own bootstrap reads them here.
     counts = np.asarray(metric._extract_corpus_statistics(list(generated), [list(references)]))
+    if name == "bleu" and counts[:, REFERENCE_WORDS].max() < metric.max_ngram_order:
+        return undefined("no reference has four words, and BLEU counts sequences of four")
 
     def scores(weights: Floats) -> Floats:
         totals = (drawing.units.spread(weights) @ counts).round().astype(int)

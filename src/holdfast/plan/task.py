@@ -12,6 +12,8 @@ from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.shape import RowsShape, detect_shape
 from holdfast.data.images.folders import is_image_folder
+from holdfast.data.images.table import holds_paths
+from holdfast.data.raw import source_path
 from holdfast.data.source import read_first_batch
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.models.loading.card import Purpose, purpose_of
@@ -48,6 +50,8 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     purpose = purpose_of(recipe.model.name_or_embedded, recipe.model.revision)
     if purpose == "pictures":
         return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is an image model")
+    if (column := column_of_images(recipe.data)) is not None:
+        return _with_decided_task(recipe, PICTURES, f"{column!r} holds paths of image files")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
     resolved = _with_model(_with_named_columns(recipe, shape, task), task)
@@ -65,9 +69,26 @@ def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]
         return resolve_task(recipe)
     if purpose_of(recipe.model.name_or_embedded, recipe.model.revision) != "encoder":
         return resolve_task(recipe)
+    if column_of_images(recipe.data) is not None:
+        return resolve_task(recipe)
     shape = _shape(recipe.data)
     task, because = _task(shape, None)
     return _with_decided_task(_with_named_columns(recipe, shape, task), task, because)
+
+
+def column_of_images(data: DataPart) -> str | None:
+    """The text column, where it is named, or else any column whose values are paths of image files
+    below the table's folder."""
+    path = source_path(str(data.path))
+    if not path.is_file() or is_text_file(str(path)) or has_conll_content(str(path), data.encoding):
+        return None
+    raw = read_first_batch(str(path), data.encoding, data.config)
+    for name in data.text or raw.names:
+        if name in raw.names and holds_paths(raw, name):
+            first = next(value for value in raw.table[name].to_pylist() if value)
+            if (path.parent / first).is_file():
+                return name
+    return None
 
 
 def _shape(data: DataPart) -> RowsShape:

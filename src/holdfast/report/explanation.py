@@ -125,6 +125,8 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
         empty = any("generates no text" in str(row["because"]) for row in document["rows"])
         why = "the generated text is empty" if empty else "the rows contain no text"
         return f"Nothing was explained: {why}."
+    if _untested(document):
+        return f"No words are marked: {WHY_NOT['too few words']}."
     if not document["worth_showing"] or not shown:
         return "No words are marked: the explanations are not better than random."
     of = count_phrase(len(reasons), "prediction")
@@ -135,6 +137,12 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
         f"The words that support the prediction are marked for {shown} of {of}. The other maps are "
         "not better than random, or have too little effect."
     )
+
+
+def _untested(document: Mapping[str, Any]) -> bool:
+    """Whether every row has too few words for a test."""
+    reasons = [one for row in document["rows"] for one in row["reasons"]]
+    return bool(reasons) and all(one["worth"] == "too few words" for one in reasons)
 
 
 def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None] = ()) -> str:
@@ -250,7 +258,11 @@ def _headline(document: Mapping[str, Any]) -> HeadlineView:
         title=str(document["source"]),
         tone=tone,
         tone_word="Faithfulness test",
-        label="better than random" if shown else "not better than random",
+        label="better than random"
+        if shown
+        else "not tested"
+        if _untested(document)
+        else "not better than random",
         sentence=explanation_answer(document),
         because="Words are marked only where removing them, strongest first, lowers the "
         "prediction's score faster than removing words in random order.",

@@ -89,7 +89,11 @@ def report_missing_predictions(
     verb = "is" if below_threshold == 1 else "are"
     cut_verb = "was" if cut == 1 else "were"
     for n, noun, rest in (
-        (empty, "row", f"{has_or_have(empty)} no text: their prediction is empty"),
+        (
+            empty,
+            "row",
+            f"{has_or_have(empty)} no text or readable image: their prediction is empty",
+        ),
         (
             below_threshold,
             "row",

@@ -160,8 +160,8 @@ def test_strips_make_the_picture_that_the_whole_makes(
 
     noise = np.random.default_rng(0).integers(0, 256, (40, 30, 4)).astype(np.uint8)
     if mode in ("I;16", "F"):
-        kind = np.uint16 if mode == "I;16" else np.float32
-        image = Image.fromarray(noise[..., 0].astype(kind) * 3)
+        kind, factor = (np.uint16, 200) if mode == "I;16" else (np.float32, 1 / 255)
+        image = Image.fromarray((noise[..., 0] * factor).astype(kind))
     else:
         image = Image.fromarray(noise, "RGBA").convert(mode)
     image.save(tmp_path / "p", format)

@@ -26,6 +26,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.seeds import generator
+from holdfast.data.images.table import image_name
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
 
@@ -115,8 +116,11 @@ class PredictedRows:
         return self.neighbours.space(RowFacts(len(self.predictions), self.texts).words)
 
     def row_json(self, place: int) -> dict[str, Any]:
-        """The row number and text for JSON."""
+        """The row number and text for JSON; of an image its path below the source."""
+        table = self.predictions.table
         text = None if self.texts is None else self.texts[place][:SHOWN_CHARACTERS]
+        if "path" in table.rows.column_names:
+            text = image_name(table.column("path")[place], table.source)
         return {"row": int(self.predictions.rows[place]), "text": text}
 
     def nearest(

@@ -42,6 +42,7 @@ MAX_LOG_ODDS = 6.0
 LEVEL = 0.05
 MAX_OVERLAP = 0.8
 NOT_HERE = "influential words are searched for only in texts with classes or labels"
+NO_WORDS = "images have no words; holdfast explain RUN IMAGES shows the regions that matter"
 NOTHING = "no word is in enough of the rows: at least five, and 2 % of them"
 FALSE_ALARMS = {
     "share": 0.05,
@@ -60,7 +61,10 @@ class WordCandidates:
 
 def find(session: Session) -> WordCandidates | NoAnswer:
     splits = (session.train, session.valid)
-    if "text" not in splits[0].table.rows.column_names or splits[0].probabilities is None:
+    names = splits[0].table.rows.column_names
+    if "path" in names:
+        return NoAnswer(NO_WORDS)
+    if "text" not in names or splits[0].probabilities is None:
         return NoAnswer(NOT_HERE)
     texts = [row for split in splits for row in texts_of(split.table)]
     probabilities = np.concatenate([np.asarray(split.probabilities) for split in splits])

@@ -145,7 +145,7 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
         judged_maps,
         None if gradients is None else agreement(without_one, gradients.values),
         None if gradients is None else gradients.gap,
-        masked_score.passes,
+        masked_score.passes + (0 if gradients is None else gradients.passes),
         0 if gradients is None else gradients.passes,
     )
 
@@ -255,7 +255,9 @@ class Together:
     @property
     def worth_showing(self) -> bool:
         """Whether maps may be shown; with fewer than five rows each is judged by itself."""
-        return self.n < MIN_ROWS or (self.p is not None and self.p <= LEVEL)
+        if self.n < MIN_ROWS:
+            return self.n > 0
+        return self.p is not None and self.p <= LEVEL
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -77,6 +77,10 @@ def find_fairness(
     valid = session.valid
     columns = session.other_columns(valid.table)
     for name in part.columns or ():
+        if name == session.recipe.data.group:
+            rule = f"was split by {name!r} (data.group): no group has validation and test rows"
+            remedy = "Name another column, or train without --group."
+            raise DataError(valid.table.source, rule, None, remedy)
         if name not in columns:
             rule = f"has no column {name!r} besides text and label (probes.fairness.columns)"
             shown = ", ".join(columns) or "none"

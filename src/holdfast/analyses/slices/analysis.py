@@ -172,12 +172,12 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
     from holdfast.augment.text_forms import meaning
 
     seed = session.recipe.seed
+    if read_texts(session.valid.table) is None:
+        return NoAnswer("rows hold no texts")
     if why := _why_impossible(session.valid):
         return NoAnswer(why)
     valid, _ = _sample(session.valid, {}, seed)
     texts = read_texts(valid.table)
-    if texts is None:
-        return NoAnswer("rows hold no texts")
 
     def space(facts: RowFacts) -> Floats:
         return meaning().vectors(facts.texts or ())

@@ -25,11 +25,25 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".gif",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+)
 # EXIF tag of the orientation; 1 is upright, and 0 is not a valid value.
 ORIENTATION = 0x0112
 UPRIGHT = (None, 0, 1)
 TINY_PIXELS = 4
+# The values of 12 bits.
+DARK_BELOW = 4096
 STRIP_PIXELS = 1 << 20
 # Chosen by content, not by name; an MPO file is read as the JPEG at its beginning.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -43,7 +57,9 @@ NOTES = {
     "alpha": "partly transparent, placed on white",
     "turned": "rotated upright according to their EXIF orientation",
     "animated": "with several frames, of which the first is used",
-    "deep": "with more than 8 bits per channel, scaled to 8",
+    "deep": "with more than 8 bits per channel, of which the 8 highest are kept",
+    "dark": "with 16 bits per channel but no value above 4,095, so they are nearly black: their "
+    "values fill fewer bits (8, 10 or 12)",
     "tiny": f"less than {TINY_PIXELS} pixels wide or high: they show almost nothing",
 }
 
@@ -94,8 +110,9 @@ def open_header(path: str | Path) -> Iterator[Any]:
 def _opened(path: str | Path, pillow: ModuleType) -> Iterator[Any]:
     """Open the file's header. Formats are restricted: one of the others starts a program."""
     before = pillow.Image.MAX_IMAGE_PIXELS
-    # Pillow's own limit is raised with ours; otherwise the setting would have no effect.
-    pillow.Image.MAX_IMAGE_PIXELS = max(before or 0, current_limits().pixels)
+    # ``_refuse_large`` looks at the header, before a pixel is decoded: Pillow's own limit is
+    # another one.
+    pillow.Image.MAX_IMAGE_PIXELS = None
     try:
         with pillow.Image.open(path, formats=FORMATS) as source:
             yield source
@@ -165,7 +182,8 @@ def _as_rgb(image: Image, pillow: ModuleType) -> tuple[Image, list[str]]:
     if image.mode == "CMYK":
         return image.convert("RGB"), ["cmyk"]
     if image.mode.startswith("I") or image.mode == "F":
-        return _scaled(image, pillow).convert("RGB"), ["deep"]
+        scaled, notes = _scaled(image, pillow)
+        return scaled.convert("RGB"), notes
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         is_transparent = any(
             strip.convert("RGBA").getextrema()[3][0] < 255 for strip in _strips(image)
@@ -183,20 +201,26 @@ def _as_rgb(image: Image, pillow: ModuleType) -> tuple[Image, list[str]]:
     return (image if image.mode == "RGB" else image.convert("RGB")), []
 
 
-def _scaled(image: Image, pillow: ModuleType) -> Any:
-    """Deep grey to 8 bits: 16-bit values keep their high byte, floats in [0, 1] are scaled."""
+def _scaled(image: Image, pillow: ModuleType) -> tuple[Any, list[str]]:
+    """Deep grey to 8 bits, and its notes: integers keep the high byte of 16 bits, floats in [0, 1]
+    are scaled. The factor never depends on a picture's own values: pictures that are nearly the
+    same stay so."""
     import numpy as np
 
     tops = (np.asarray(s, dtype=np.float64).max(initial=0.0) for s in _strips(image))
     top = float(np.max(list(tops)))
-    factor = 255.0 if top <= 1.0 else 1.0 if top <= 255.0 else 255.0 / 65535.0
+    if image.mode == "F" and top > 1:
+        raise UnreadableImage(
+            f"it has floating-point values up to {top:.4g}, and only values from 0 to 1 have a "
+            "known scale; save it with 8 or 16 bits per channel"
+        )
     scaled = pillow.Image.new("L", image.size)
     at = 0
     for strip in _strips(image):
-        values = np.clip(np.asarray(strip, dtype=np.float64) * factor, 0, 255).astype(np.uint8)
-        scaled.paste(pillow.Image.fromarray(values), (0, at))
+        values = np.asarray(strip, dtype=np.float64) * (255 if image.mode == "F" else 255 / 65535)
+        scaled.paste(pillow.Image.fromarray(np.clip(values, 0, 255).astype(np.uint8)), (0, at))
         at += len(values)
-    return scaled
+    return scaled, ["deep", *(["dark"] if image.mode != "F" and 0 < top < DARK_BELOW else [])]
 
 
 def _strips(image: Image) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
-from holdfast.data.images.decode import is_image_name
+from holdfast.data.images.decode import SUFFIXES, is_image_name
 from holdfast.data.options import Links
 from holdfast.data.raw import source_path
 
@@ -72,15 +72,24 @@ def given_splits(source: str | Path) -> dict[str, str]:
     return split_paths
 
 
-def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageList:
-    """Every image below ``folder`` (below its training folder, if it is split), sorted by path.
+def list_images(
+    folder: Path, by_class: bool, links: Links = "skip", *, training: bool = True
+) -> ImageList:
+    """Every image below ``folder``, sorted by path; for ``training``, below the training folder of
+    one that is split.
 
     Hidden files and folders are skipped. Other files are logged. Links may lead out of the folder
     or repeat an image: they are logged and skipped, or with ``follow`` read, each folder once.
 
-    Raises ``DataError`` where there are no images, or ``by_class`` and fewer than two classes.
+    Raises ``DataError`` where there are no images; for ``training`` ``by_class`` where there are
+    fewer than two classes; and otherwise for a folder that is split.
     """
-    folder = split_folder(folder, "train") or folder
+    training_folder = split_folder(folder, "train")
+    if training_folder is not None and not training:
+        raise _split_error(folder)
+    if training_folder is not None:
+        _report_unread_folders(folder)
+        folder = training_folder
     walk = _Walk(links == "follow")
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_image_name(name))
@@ -95,6 +104,11 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
             undecodable_name,
             "Rename them, for example with convmv: they come from a system with another encoding.",
         )
+    hidden = sorted(printable_name(p.relative_to(folder).as_posix()) for p in walk.hidden)
+    because = (
+        f"images whose names begin with a dot are not read: {list_phrase(hidden, LISTED, *_MORE)}"
+    )
+    _report("hidden_images", "info", hidden, because, "Rename them to have them read.")
     left = [printable_name(link.relative_to(folder).as_posix()) for link in sorted(walk.links)]
     _report(
         "links",
@@ -118,10 +132,11 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
     within = tuple(name for name in names if "/" in name)
     # macOS stores accents separately from their letters: one class would become two.
     classes = tuple(_composed(name.partition("/")[0]) for name in within)
-    if len(set(classes)) < 2:
+    if len(set(classes)) < (2 if training else 1):
         raise DataError(
             str(folder),
-            "needs at least two subfolders of images, one for each class",
+            f"needs at least {'two subfolders' if training else 'a subfolder'} of images, one for "
+            "each class",
             sorted(set(classes)) or None,
             f"Follow its {len(left)} links with --set {FOLLOW}."
             if left
@@ -131,16 +146,44 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
     return ImageList(folder, within, classes)
 
 
+def _split_error(folder: Path) -> DataError:
+    """The error for a folder with splits where one set of rows is read."""
+    found = [split_folder(folder, split) for split in ("test", "valid", "train")]
+    parts = [part for part in found if part is not None]
+    return DataError(
+        str(folder),
+        "has subfolders of training and other images, and one set of rows is read here",
+        ", ".join(sorted(part.name for part in parts)),
+        f"Name the subfolder: {parts[0]}.",
+    )
+
+
+def _report_unread_folders(folder: Path) -> None:
+    """Log subfolders of a split folder that are none of its splits."""
+    known = {split_folder(folder, split) for split in SPLIT_FOLDERS}
+    unread = [f.name for f in _folders(folder) if f not in known and _holds_images(f)]
+    because = "folders of images that are not read, since their names are those of no split: "
+    shown = list_phrase([printable_name(name) for name in unread], LISTED, *_MORE)
+    remedy = "Name validation images with --set data.valid=…, test images with --test."
+    _report("unread_folders", "warn", unread, f"{because}{shown}", remedy)
+
+
 def _report_other_files(
     folder: Path, files: Sequence[str], within: Sequence[str], classes: Sequence[str]
 ) -> None:
     """Log files that are not an image of a class, folders without images, and folders with equal
     names whose accents are stored differently."""
     inside, known = set(within), set(classes)
-    stray = [printable_name(name) for name in files if name not in inside]
+    unread = [printable_name(name) for name in files if name not in inside]
+    stray = list(filter(is_image_name, unread))
     shown = list_phrase(stray, LISTED, *_MORE)
-    because = f"not read because they are not images in the folder of a class: {shown}"
-    _report("other_files", "info", stray, because, "Move images into the folder of their class.")
+    because = f"images that are not read because they are in the folder of no class: {shown}"
+    _report("stray_images", "warn", stray, because, "Move them into the folder of their class.")
+    others = [name for name in unread if not is_image_name(name)]
+    shown = list_phrase(others, LISTED, *_MORE)
+    because = f"files that are not read because their ending is not that of an image: {shown}"
+    remedy = f"Save images among them in a format that is read: {', '.join(SUFFIXES)}."
+    _report("other_files", "info", others, because, remedy)
     empty = [printable_name(p.name) for p in _folders(folder) if _composed(p.name) not in known]
     because = f"folders without images are ignored as classes: {', '.join(empty[:LISTED])}"
     _report("empty_classes", "warn", empty, because, "Add images, or remove the folders.")
@@ -192,10 +235,12 @@ def _entries(folder: Path) -> list[Path]:
 @dataclass(slots=True)
 class _Walk:
     """The files below a folder. A link is skipped and recorded in ``links``, or followed. No
-    folder is entered twice, so that a link to a parent folder does not loop."""
+    folder is entered twice, so that a link to a parent folder does not loop. ``hidden`` are images
+    whose names begin with a dot."""
 
     follow: bool
     links: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
 
     def files(self, folder: Path) -> Iterator[Path]:
         """The files in the order of their names, folder by folder."""
@@ -213,6 +258,9 @@ class _Walk:
             folders = []
             for entry in entries:
                 if _hidden(entry.name):
+                    # macOS puts a file ``._NAME`` beside each file.
+                    if is_image_name(entry.name) and not entry.name.startswith(("._", "__")):
+                        self.hidden.append(entry)
                     continue
                 if entry.is_symlink() and not self.follow:
                     self.links.append(entry)

@@ -46,6 +46,10 @@ PATHS = split_names(
     picture photo
     """
 )
+NOTE_REMEDIES = {
+    "tiny": "Remove them if they show nothing.",
+    "dark": "Scale their values to the whole range of 16 bits, or save them with 8.",
+}
 SAMPLED_ROWS = 200
 LISTED = 100
 SHOWN = 5
@@ -106,7 +110,9 @@ def _path(options: RowOptions) -> str:
 
 def _of_folder(folder: Path, options: RowOptions) -> tuple[Raw, list[str | None], RowOptions]:
     """The folder's images as if a table had listed them."""
-    listed = list_images(folder, options.need_label, options.links)
+    # Rows to score are those of a run, whose classes are known.
+    training = options.need_label and options.classes is None
+    listed = list_images(folder, options.need_label, options.links, training=training)
     columns = {PATH: listed.names}
     if listed.classes is not None:
         columns[CLASS] = listed.classes
@@ -123,7 +129,7 @@ def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
     path, label = _path(options), options.label
     if options.text is None or (path not in raw.names and path == PATH):
         question = RoleQuery(
-            "likely", lambda seen: _holds_paths(raw, seen.name), "its values end like image files"
+            "likely", lambda seen: holds_paths(raw, seen.name), "its values end like image files"
         )
         guessed = guess_column(ColumnRole(PATHS, (question,)), profile_columns(raw))
         if guessed.name is None:
@@ -139,9 +145,16 @@ def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
     return replace(options, text=(path,), label=label, template=None)
 
 
-def _holds_paths(raw: Raw, name: str) -> bool:
+def holds_paths(raw: Raw, name: str) -> bool:
+    """Whether most values of a column end like the names of image files."""
     values = [v for v in raw.table[name].slice(0, SAMPLED_ROWS).to_pylist() if v]
     return bool(values) and sum(map(is_image_name, values)) > len(values) / 2
+
+
+def image_name(path: str, source: str) -> str:
+    """The path of an image below the folder of its source, for display."""
+    place = source_path(source).absolute()
+    return os.path.relpath(path, place if place.is_dir() else place.parent)
 
 
 def images_at(paths: Sequence[str | Path]) -> Table:
@@ -295,9 +308,7 @@ def _report_image_notes(
         remedy = "Replace these files, or remove their rows."
         notice("broken_images", list(decoded.broken), because, remedy, "warn", True)
     for note, rows in decoded.notes.items():
-        tiny = note == "tiny"
-        remedy = "No change is needed if these images should look like this."
-        if tiny:
-            remedy = "Remove them if they show nothing."
-        severity: Severity = "warn" if tiny else "info"
-        notice(f"{note}_images", rows, f": {NOTES[note]}", remedy, severity, not tiny)
+        usual = "No change is needed if these images should look like this."
+        remedy = NOTE_REMEDIES.get(note, usual)
+        severity: Severity = "warn" if note in NOTE_REMEDIES else "info"
+        notice(f"{note}_images", rows, f": {NOTES[note]}", remedy, severity, severity == "info")

@@ -161,7 +161,7 @@ def _labels(block: Mapping[str, Any]) -> str:
 
 def _left_out(block: Mapping[str, int]) -> str:
     rows, labels = block["without_text"], block["unknown_labels"]
-    reasons = [f"{count_phrase(rows, 'row')} without a text"] if rows else []
+    reasons = [f"{count_phrase(rows, 'row')} without a text or readable image"] if rows else []
     unknown = f"{count_phrase(labels, 'label')} that are not a class of the run"
     reasons += [unknown] if labels else []
     return "; ".join(reasons)

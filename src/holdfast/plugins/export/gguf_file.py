@@ -240,7 +240,10 @@ def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
         raise ModelError("the tokenizer", "is not a BPE tokenizer", model["type"], OTHER_CONVERTER)
     if not model["merges"]:
         raise ModelError(
-            "the tokenizer", "has no merges, and llama.cpp cannot read a tokenizer without them"
+            "the tokenizer",
+            "has no merges, and llama.cpp cannot read a tokenizer without them",
+            0,
+            OTHER_CONVERTER,
         )
     is_sentencepiece = bool(model.get("byte_fallback"))
     pre_tokenizer = "default" if is_sentencepiece else _pre_tokenizer_name(backend_json)

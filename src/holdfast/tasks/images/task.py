@@ -33,7 +33,14 @@ from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.decode import thumbnail
 from holdfast.data.images.folders import given_splits, list_images
-from holdfast.data.images.table import CLASS, images_at, load_images, raw_of_paths, rows_left_out
+from holdfast.data.images.table import (
+    CLASS,
+    image_name,
+    images_at,
+    load_images,
+    raw_of_paths,
+    rows_left_out,
+)
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
@@ -187,7 +194,7 @@ class ImagePredictor(SavedModels[VisionModel]):
         table, folder = load_images(data, reading), source_path(data)
         if folder.is_dir():
             with decisions_to(None):
-                listed = list_images(folder, False, links)
+                listed = list_images(folder, False, links, training=False)
             return raw_of_paths(listed.names), table, decisions
         return read_source(data, encoding, None), table, decisions
 
@@ -267,13 +274,7 @@ def _shown(entry: Mapping[str, object], table: Table) -> dict[str, Any]:
     """A hard row with its image in place of the hash of its content."""
     place = table.column("row").tolist().index(entry["row"])
     path = table.column("path")[place]
-    return {**entry, "text": os.path.relpath(path, _base(table.source)), "image": thumbnail(path)}
-
-
-def _base(source: str) -> Path:
-    """The folder that paths are shown relative to."""
-    path = source_path(source).absolute()
-    return path if path.is_dir() else path.parent
+    return {**entry, "text": image_name(path, table.source), "image": thumbnail(path)}
 
 
 def _path(part: DataPart, options: InferenceOptions | None = None) -> str | None:

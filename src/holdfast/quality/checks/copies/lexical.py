@@ -18,6 +18,7 @@ from holdfast.quality.pairs import (
 )
 from holdfast.quality.views import TableCopies, TableRows
 
+KEEP_ALL = "keep them all: train assigns duplicates to the same split. A random split would not"
 # Groups that examples are chosen from, and the fewest words of a preferred example.
 MAX_GROUPS_COMPARED, MIN_WORDS_SHOWN = 1000, 3
 
@@ -53,21 +54,34 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     pair_rows = rows.table.take(np.array([at for at, _ in pairs], dtype=np.int64))
     text_of_pair = dict(zip(pairs, TableRows(pair_rows).texts, strict=True))
     pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
+    repeats = f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row"
+    if rows.of_images:
+        because = (
+            f"{count_phrase(texts, 'image occurs', 'images occur')} in {len(repeated)} files with "
+            f"equal pixels, so that {repeats}"
+        )
+        remedy = f"Keep one file of each image, or {KEEP_ALL}{copied.split_inflation_text(forms)}."
+    else:
+        because = (
+            f"{count_phrase(texts, 'text occurs', 'texts occur')} in {len(repeated)} rows "
+            f"(ignoring case, space and punctuation), so that {repeats}, {to_the_letter} of them "
+            "character for character"
+        )
+        remedy = (
+            f"Keep one row of each text, or {KEEP_ALL}{copied.split_inflation_text(forms)}. "
+            "audit --fix keeps one row of those with the same label and exactly the same text; "
+            "with --set clean.copies.same=normal also of those that differ in case, space and "
+            "punctuation."
+        )
     return result(
         rows.ids[order[:MAX_ROWS_LISTED]],
-        f"{count_phrase(texts, 'text occurs', 'texts occur')} in {len(repeated)} rows (ignoring "
-        "case, space and punctuation), so that "
-        f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row, "
-        f"{to_the_letter} of them character for character",
-        "Keep one row of each text, or keep them all: train assigns duplicates to the same split. "
-        f"A random split would not{copied.split_inflation_text(forms)}. audit --fix keeps one "
-        "row of those with the same label and exactly the same text; with --set "
-        "clean.copies.same=normal also of those that differ in case, space and punctuation.",
+        because,
+        remedy,
         score=share,
         severity="warn" if share >= SERIOUS_SHARE else "info",
         count=len(repeated),
         examples=(
-            CheckExample(int(rows.ids[one]), "the same text", int(rows.ids[other]))
+            CheckExample(int(rows.ids[one]), f"the same {rows.noun}", int(rows.ids[other]))
             for one, other in pairs[:MAX_EXAMPLES]
         ),
     )

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from holdfast.core.records import Floats, Severity
 from holdfast.core.wording import count_phrase, percent_phrase
+from holdfast.data.images.table import image_name
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
@@ -42,11 +43,16 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
         return None
     positions = sorted(position for group in groups for position in group)
     first = sorted(groups[0])
-    example = ", ".join(f"row {ids[p]} {table.classes[labels[p]]!r}" for p in first[:4])
+    shown = [f"row {ids[p]}" for p in first[:4]]
+    if rows.of_images:
+        shown = [image_name(path, table.source) for path in table.take(first[:4]).column("path")]
+    of_rows = zip(shown, first, strict=False)
+    example = ", ".join(f"{name} {table.classes[labels[p]]!r}" for name, p in of_rows)
     plural = "s have" if len(groups) > 1 else " has"
     return result(
         ids[positions],
-        f"{len(groups)} text{plural} different labels in {len(positions)} rows, e.g. {example}",
+        f"{len(groups)} {rows.noun}{plural} different labels in {len(positions)} rows, e.g. "
+        f"{example}",
         "Correct the labels of these rows, or remove the doubtful rows.",
         score=len(positions) / len(table),
     )
