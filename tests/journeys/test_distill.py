@@ -281,12 +281,11 @@ def test_a_teacher_that_left_no_row_to_score_on_is_refused(
     """As a run of cv without --test does: it learned from all."""
     from holdfast.search import student as made
 
-    whole = {**result_of(finished_run), "test": {"n": 0, "metrics": {}}}
-    monkeypatch.setattr(made, "open_run", lambda _: whole)
+    monkeypatch.setattr(made.FinishedRun, "n_test", 0)
     done = holdfast("distill", finished_run, "--layers", 1, "--out", tmp_path / "no")
     assert done.code == 2
-    assert "no test rows are left for a student" in done.err
-    assert "holdfast cv --test FILE" in done.err
+    assert "has no test rows, and a student is tested on those of its teacher" in done.err
+    assert "--set data.test=FILE" in done.err
     assert not (tmp_path / "no").exists()
 
 

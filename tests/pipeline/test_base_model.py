@@ -127,6 +127,7 @@ def test_the_model_that_tells_the_classes_apart_is_taken_and_the_reason_is_given
     assert (named.recipe.model.name, named.base_models) == ("embedded", None)
 
 
+@pytest.mark.slow
 def test_a_table_of_token_vectors_is_that_of_the_embedded_model(prepared: Any, other: Path) -> None:
     """The probes of contextual features say nothing of it."""
     made, _, _ = prepared("model.static=true")
@@ -547,6 +548,7 @@ def same_scores(one: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_run_from_the_embedded_model_goes_on_from_the_folds_that_chose_it(
     opinions: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,8 +26,7 @@ from holdfast.core.errors import (
     RecipeError,
     RunError,
 )
-from holdfast.core.files import DISK_FULL_ERRNOS
-from holdfast.core.input_errors import PANIC, reason, resource_error
+from holdfast.core.input_errors import DISK_FULL_ERRNOS, PANIC, reason, resource_error
 from holdfast.core.machine import check_launch, check_thread_variables
 from holdfast.core.printable import printable
 from holdfast.terminal.colour import coloured

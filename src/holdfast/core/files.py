@@ -13,6 +13,7 @@ from pathlib import Path
 
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import MachineError, RunError
+from holdfast.core.input_errors import DISK_FULL_ERRNOS
 from holdfast.core.records import to_json
 
 CACHE = "HOLDFAST_CACHE"
@@ -153,8 +154,6 @@ def dump_json(value: object) -> str:
 
 # The folders of temporary files that ``data/scratch.py`` makes.
 SCRATCH_FOLDER = re.compile(r"holdfast-\d+-[0-9a-f]{6}-\w+")
-# EFBIG too: a limit on the size of files (``ulimit -f``) leaves as little room.
-DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED_ERRNOS = (
     errno.EACCES,
     errno.EPERM,

@@ -20,6 +20,8 @@ from holdfast.core.errors import HoldfastError, InputError, Interrupted, Machine
 from holdfast.core.machine import memory_limits
 from holdfast.core.printable import printable
 
+# EFBIG too: a limit on the size of files (``ulimit -f``) leaves as little room.
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_REASON = 200
 # What a library in Rust raises where it gives up. It is no ``Exception``, and its class cannot be
 # imported.

@@ -80,7 +80,9 @@ def column_of_images(data: DataPart) -> str | None:
     """The text column, where it is named, or else any column whose values are paths of image files
     below the table's folder."""
     path = source_path(str(data.path))
-    if not path.is_file() or is_text_file(str(path)) or has_conll_content(str(path), data.encoding):
+    if not path.is_file() or is_text_file(str(path)) or is_conll_file(str(path)):
+        return None
+    if has_conll_content(str(path), data.encoding):
         return None
     raw = read_first_batch(str(path), data.encoding, data.config)
     for name in data.text or raw.names:
