@@ -48,14 +48,15 @@ def split_folder(folder: Path, split: str) -> Path | None:
     """The subfolder for a split; ``None`` if it does not exist or ``folder`` is not split.
 
     A folder is split when it has a training folder that itself contains folders of images; a class
-    that is named ``train`` contains images, not folders.
+    that is named ``train`` contains images, not two or more such folders.
     """
     parts = {
         name: next((f for f in _folders(folder) if f.name.lower() in names), None)
         for name, names in SPLIT_FOLDERS.items()
     }
     train = parts["train"]
-    if train is None or _has_images(train) or not any(map(_holds_images, _folders(train))):
+    inside = [] if train is None else list(filter(_holds_images, _folders(train)))
+    if train is None or not inside or (_has_images(train) and len(inside) < 2):
         return None
     return parts[split]
 
