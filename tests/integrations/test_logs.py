@@ -152,6 +152,15 @@ def test_rows_in_another_order_are_the_run_that_they_are_of(
         assert curves.valid.values.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 1, 1, 1]
 
 
+def test_numbers_with_a_comma_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [f'{n},{9 - n},"0,{n}5"' for n in range(1, 5)]
+    curves = read_curves(write(tmp_path / "a.csv", "\n".join(["step,loss,val_loss", *rows])))
+    assert curves.valid is None
+    (told,) = [one for one in curves.decisions if one.what == "cells left out"]
+    assert told.chosen == "4"
+    assert "'0,15'" in told.because
+
+
 def test_steps_of_a_run_that_was_resumed_are_not_counted_on(tmp_path: Path) -> None:
     rows = ["1,10,9", "1,20,8", "2,30,7", "1,20,6", "2,30,5"]
     curves = read_curves(write(tmp_path / "a.csv", "\n".join(["epoch,step,val_loss", *rows])))

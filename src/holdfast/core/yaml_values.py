@@ -123,7 +123,15 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise RecipeError(source, "cannot be read", str(error), "Save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise RecipeError(source, "is not valid YAML", str(error), "Correct that line.") from None
+        raise RecipeError(source, "is not valid YAML", _reason(error), "Correct it.") from None
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return str(error)
+    return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _check_bounds(text: str) -> None:

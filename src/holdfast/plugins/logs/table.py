@@ -32,6 +32,8 @@ MAX_VALUE = 1e100
 MAX_NUMBERS = 10_000_000
 MAX_COLUMNS = 200_000
 MAX_NAME_LENGTH = 300
+# Half of one, or a thousand and more: which of the two it is, a cell does not say.
+WITH_COMMA = re.compile(r"[-+]?\d+,\d+%?")
 TENSOR = re.compile(r"tensor\(\s*([^,)\s]+)")
 
 
@@ -154,11 +156,14 @@ def _numbers(
 ) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first appear."""
     cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
+    unread: list[str] = []
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
             value = parse_number(cell)
             if value is None or not isinstance(column, str):
+                if isinstance(cell, str) and WITH_COMMA.fullmatch(cell.strip()):
+                    unread.append(cell.strip())
                 continue
             one = cells[column]
             one.rows.append(count)
@@ -169,6 +174,9 @@ def _numbers(
             rule = f"has more than {MAX_NUMBERS:,} numbers or {MAX_COLUMNS:,} columns; "
             rule += "keep every tenth line, or the columns of losses and metrics"
             raise not_a_log(log_name, rule)
+    if unread:
+        because = f"numbers need a decimal point, and these have a comma, such as {unread[0]!r}"
+        notify(Decision("cells left out", f"{len(unread):,}", because, prominent=True))
     return cells, count
 
 
