@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,11 +283,11 @@ def test_a_newer_store_is_refused_and_left_as_it_is(where: str) -> None:
 
 def test_tables_of_something_else_are_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "own.db"
-    with sqlite3.connect(path) as own:
+    with closing(sqlite3.connect(path)) as own:
         own.execute("CREATE TABLE photos (name TEXT)")
     with pytest.raises(StoreError, match="another program"):
         open_store(str(path))
-    with sqlite3.connect(path) as own:
+    with closing(sqlite3.connect(path)) as own:
         assert [row[0] for row in own.execute("SELECT name FROM sqlite_master")] == ["photos"]
 
 
@@ -377,7 +378,7 @@ def test_a_file_deleted_or_replaced_under_it_is_made_anew(
     after = call("after")
     write.add(after)
     assert write.flush(20)
-    with sqlite3.connect(path) as seen:
+    with closing(sqlite3.connect(path)) as seen:
         assert seen.execute("SELECT id FROM requests").fetchall() == [(after.id,)]
     assert store.remade == 1
     assert store.mark != mark

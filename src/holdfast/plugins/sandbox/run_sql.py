@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 Table = tuple[list[str], list[list[Any]]]
@@ -30,7 +31,16 @@ def load_for(query: str) -> None:
 
 def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]:
     """The rows of the query. Raises ``sqlite3.Error`` where it is refused, wrong or too long."""
-    connection = sqlite3.connect(":memory:")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        result_rows = _fetch(connection, query, tables, seconds)
+    if len(result_rows) > MAX_ROWS:
+        raise sqlite3.Error("too many rows")
+    return [list(row) for row in result_rows]
+
+
+def _fetch(
+    connection: sqlite3.Connection, query: str, tables: dict[str, Table], seconds: float
+) -> list[Any]:
     for name, (columns, rows) in tables.items():
         _fill(connection, name, columns, rows)
     # Otherwise sorting and grouping would open a temporary file, which the fence refuses.
@@ -44,10 +54,7 @@ def run(query: str, tables: dict[str, Table], seconds: float) -> list[list[Any]]
     connection.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_EVERY)
     connection.set_authorizer(authorize)
     # One more than the maximum, to detect that there are more.
-    result_rows = connection.execute(query).fetchmany(MAX_ROWS + 1)
-    if len(result_rows) > MAX_ROWS:
-        raise sqlite3.Error("too many rows")
-    return [list(row) for row in result_rows]
+    return connection.execute(query).fetchmany(MAX_ROWS + 1)
 
 
 def _fill(

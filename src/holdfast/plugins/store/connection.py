@@ -174,10 +174,13 @@ def _timeouts(path: Path | None) -> Mapping[str, Any]:
 
 
 def _begin_sqlite(connection: Any, _: Any) -> None:
-    cursor = connection.cursor()
-    for line in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {line}")
-    cursor.close()
+    try:
+        for line in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {line}")
+    except BaseException:
+        # SQLAlchemy forgets a connection that a listener refuses.
+        connection.close()
+        raise
 
 
 def _begin(connection: Connection) -> None:

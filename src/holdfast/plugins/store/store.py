@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -69,6 +70,8 @@ class Store:
     def __init__(self, where: str, engine: Engine) -> None:
         self._where = where
         self._engine = engine
+        # A store that nobody closed leaves no open connection to the garbage collector.
+        weakref.finalize(self, engine.dispose)
         self._path = file_of(where)
         self._inode = self._file_identity()
         self._lock = threading.Lock()
