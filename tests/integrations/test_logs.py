@@ -152,6 +152,18 @@ def test_rows_in_another_order_are_the_run_that_they_are_of(
         assert curves.valid.values.tolist() == [1, 1, 1, 2, 2, 2, 3, 3, 3, 1, 1, 1]
 
 
+def test_an_epoch_on_its_last_row_alone_is_enough(tmp_path: Path) -> None:
+    lines = []
+    for epoch in range(3):
+        lines += [f"{step},,{9 - epoch}," for step in (9, 19, 29)]
+        lines.append(f"29,{epoch + 1},,{epoch + 5}")
+    curves = read_curves(write(tmp_path / "a.csv", "\n".join(["step,epoch,loss,val_loss", *lines])))
+    assert curves.train is not None
+    assert curves.valid is not None
+    assert curves.train.positions.tolist() == [9, 19, 29, 39, 49, 59, 69, 79, 89]
+    assert curves.valid.positions.tolist() == [29, 59, 89]
+
+
 def test_numbers_with_a_comma_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = [f'{n},{9 - n},"0,{n}5"' for n in range(1, 5)]
     curves = read_curves(write(tmp_path / "a.csv", "\n".join(["step,loss,val_loss", *rows])))

@@ -67,6 +67,7 @@ def test_macro_f1_is_scikit_learns() -> None:
 
 def test_a_stated_population_is_read_by_name() -> None:
     assert stated_rates({"b": 0.75, "a": 0.25}, ("a", "b"), "k") == pytest.approx([0.25, 0.75])
+    assert stated_rates({True: 0.3, False: 0.7}, ("False", "True"), "k")[1] == pytest.approx(0.3)
     # YAML reads the classes 0 and 1 as numbers, and thirds are written rounded.
     assert stated_rates({1: 0.67, 0: 0.335}, ("0", "1"), "k") == pytest.approx([1 / 3, 2 / 3])
     for wrong, rule in (

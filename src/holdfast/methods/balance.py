@@ -38,7 +38,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.printable import shorten
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
@@ -102,8 +101,11 @@ def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) 
     Raises ``RecipeError`` for an unknown class, a missing class, a share that is not a number
     above 0, and shares that do not add up to 1 (to within 0.01, since they are often rounded).
     """
-    # YAML reads the class ``0`` as a number.
-    target = {str(name): share for name, share in target.items()}
+    # YAML reads the class ``0`` as a number, and ``true`` as True.
+    keys: list[object] = [*target]
+    written = any(isinstance(key, bool) for key in keys)
+    spelled = {name.lower(): name for name in classes} if written else {}
+    target = {spelled.get(str(key).lower(), str(key)): share for key, share in target.items()}
     unknown = [name for name in target if name not in classes]
     missing = [name for name in classes if name not in target]
     for wrong, rule in ((unknown, "names an unknown class"), (missing, "lacks a class")):
@@ -121,7 +123,7 @@ def stated_rates(target: Mapping[str, float], classes: Sequence[str], key: str) 
         same = ", ".join(
             f"{name}: {rate:.3g}" for name, rate in zip(classes, rates / total, strict=True)
         )
-        remedy = f"These ratios as shares: {{{shorten(same, 200)}}}."
+        remedy = f"These ratios as shares: {{{same}}}."
         raise RecipeError(key, "has shares that do not add up to 1", f"{total:.4g}", remedy)
     return np.asarray(rates / total)
 

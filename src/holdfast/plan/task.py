@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from holdfast.core.discovery import path_exists
 from holdfast.core.errors import RecipeError
 from holdfast.core.packaged_models import EMBEDDED, SMOLLM2
 from holdfast.core.records import Decision
@@ -11,9 +12,10 @@ from holdfast.core.tasks import GENERATIVE_TASKS, TASKS
 from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.shape import RowsShape, detect_shape
+from holdfast.data.images.decode import is_image_name
 from holdfast.data.images.folders import is_image_folder
-from holdfast.data.images.table import holds_paths
-from holdfast.data.raw import source_path
+from holdfast.data.images.table import SAMPLED_ROWS, holds_paths
+from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_first_batch
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.models.loading.card import Purpose, purpose_of
@@ -50,7 +52,8 @@ def resolve_task(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]]:
     purpose = purpose_of(recipe.model.name_or_embedded, recipe.model.revision)
     if purpose == "pictures":
         return _with_decided_task(recipe, PICTURES, f"{recipe.model.name} is an image model")
-    if (column := column_of_images(recipe.data)) is not None:
+    is_open = recipe.model.name in (AUTO_MODEL, EMBEDDED)
+    if is_open and (column := column_of_images(recipe.data)) is not None:
         return _with_decided_task(recipe, PICTURES, f"{column!r} holds paths of image files")
     shape = _shape(recipe.data)
     task, because = _task(shape, purpose)
@@ -77,20 +80,28 @@ def resolve_task_from_rows(recipe: Recipe) -> tuple[Recipe, tuple[Decision, ...]
 
 
 def column_of_images(data: DataPart) -> str | None:
-    """The text column, where it is named, or else any column whose values are paths of image files
-    below the table's folder."""
+    """The column whose values are paths of image files below the table's folder; ``None`` where a
+    setting or another column is of texts."""
     path = source_path(str(data.path))
+    if data.label_kind or data.template or data.target or data.messages:
+        return None
     if not path.is_file() or is_text_file(str(path)) or is_conll_file(str(path)):
         return None
     if has_conll_content(str(path), data.encoding):
         return None
     raw = read_first_batch(str(path), data.encoding, data.config)
-    for name in data.text or raw.names:
-        if name in raw.names and holds_paths(raw, name):
-            first = next(value for value in raw.table[name].to_pylist() if value)
-            if (path.parent / first).is_file():
-                return name
-    return None
+    names = [name for name in data.text or raw.names if name in raw.names]
+    paths = [name for name in names if holds_paths(raw, name)]
+    texts = any(" " in str(value or "").strip() for name in names for value in _first(raw, name))
+    if len(paths) != 1 or texts:
+        return None
+    first = next(value for value in _first(raw, paths[0]) if value and is_image_name(value))
+    return paths[0] if path_exists(path.parent / first.strip()) else None
+
+
+def _first(raw: Raw, name: str) -> list[str | None]:
+    values: list[str | None] = raw.table[name].slice(0, SAMPLED_ROWS).to_pylist()
+    return values
 
 
 def _shape(data: DataPart) -> RowsShape:

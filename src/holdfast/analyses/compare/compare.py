@@ -31,7 +31,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints, to_json
-from holdfast.core.wording import signed
+from holdfast.core.wording import count_phrase, signed
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -258,9 +258,10 @@ def _make_comparison(
         )
     positions = [int(i) for i in unseen]
     shown = [[one[i] for i in positions] for one in (texts_of_rows(table), labels, *aligned)]
-    counted = "the mean of the labels" if label_type == "number" else "wrong"
+    counted = {"number": "the mean of the labels", "text": "0"}.get(label_type, "wrong")
     missing = [
-        f"{one.path} has no prediction for {n:,} of these rows: they count as {counted}"
+        f"{one.path} has an empty or no prediction for {count_phrase(n, 'row')}, counted as "
+        f"{counted}"
         for one, predicted in zip(contenders, shown[2:], strict=True)
         if (n := sum(x is None for x in predicted))
     ]

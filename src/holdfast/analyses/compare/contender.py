@@ -179,7 +179,9 @@ def _refuse_other_texts(
 ) -> None:
     """Raise ``DataError`` if the file holds the texts too, as ``predict`` writes them, and one is
     not that of its row."""
-    if "text" not in labelled.rows.column_names or labelled.columns.template is not None:
+    names = labelled.rows.column_names
+    # The "text" of an image is the hash of its pixels.
+    if "text" not in names or "path" in names or labelled.columns.template is not None:
         return
     position = {row: i for i, row in enumerate(rows)}
     for name, column in zip(labelled.columns.text, ("text", "text_pair"), strict=False):

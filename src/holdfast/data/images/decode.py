@@ -57,7 +57,7 @@ NOTES = {
     "alpha": "partly transparent, placed on white",
     "turned": "rotated upright according to their EXIF orientation",
     "animated": "with several frames, of which the first is used",
-    "deep": "with more than 8 bits per channel, of which the 8 highest are kept",
+    "deep": "with more than 8 bits per channel, scaled to 8",
     "dark": "with 16 bits per channel but no value above 4,095, so they are nearly black: their "
     "values fill fewer bits (8, 10 or 12)",
     "tiny": f"less than {TINY_PIXELS} pixels wide or high: they show almost nothing",
@@ -202,14 +202,14 @@ def _as_rgb(image: Image, pillow: ModuleType) -> tuple[Image, list[str]]:
 
 
 def _scaled(image: Image, pillow: ModuleType) -> tuple[Any, list[str]]:
-    """Deep grey to 8 bits, and its notes: integers keep the high byte of 16 bits, floats in [0, 1]
-    are scaled. The factor never depends on a picture's own values: pictures that are nearly the
+    """Deep grey to 8 bits, and its notes: integers by the range of 16 bits, floats by that from
+    0 to 1. The factor never depends on a picture's own values: pictures that are nearly the
     same stay so."""
     import numpy as np
 
     tops = (np.asarray(s, dtype=np.float64).max(initial=0.0) for s in _strips(image))
     top = float(np.max(list(tops)))
-    if image.mode == "F" and top > 1:
+    if image.mode == "F" and not top <= 1:
         raise UnreadableImage(
             f"it has floating-point values up to {top:.4g}, and only values from 0 to 1 have a "
             "known scale; save it with 8 or 16 bits per channel"

@@ -136,8 +136,9 @@ def list_images(
     if len(set(classes)) < (2 if training else 1):
         raise DataError(
             str(folder),
-            f"needs at least {'two subfolders' if training else 'a subfolder'} of images, one for "
-            "each class",
+            "needs at least two subfolders of images, one for each class"
+            if training
+            else "needs at least one subfolder of images, named after its class",
             sorted(set(classes)) or None,
             f"Follow its {len(left)} links with --set {FOLLOW}."
             if left
@@ -163,7 +164,7 @@ def _report_unread_folders(folder: Path) -> None:
     """Log subfolders of a split folder that are none of its splits."""
     known = {split_folder(folder, split) for split in SPLIT_FOLDERS}
     unread = [f.name for f in _folders(folder) if f not in known and _holds_images(f)]
-    because = "folders of images that are not read, since their names are those of no split: "
+    because = "folders of images that are not read, since they are none of the splits: "
     shown = list_phrase([printable_name(name) for name in unread], LISTED, *_MORE)
     remedy = "Name validation images with --set data.valid=…, test images with --test."
     _report("unread_folders", "warn", unread, f"{because}{shown}", remedy)

@@ -156,14 +156,15 @@ def _numbers(
 ) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first appear."""
     cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
-    unread: list[str] = []
+    unread, first_unread = 0, ""
     count = numbers = 0
     for row in rows:
         for column, cell in row.items():
             value = parse_number(cell)
             if value is None or not isinstance(column, str):
                 if isinstance(cell, str) and WITH_COMMA.fullmatch(cell.strip()):
-                    unread.append(cell.strip())
+                    first_unread = first_unread or cell.strip()
+                    unread += 1
                 continue
             one = cells[column]
             one.rows.append(count)
@@ -175,8 +176,8 @@ def _numbers(
             rule += "keep every tenth line, or the columns of losses and metrics"
             raise not_a_log(log_name, rule)
     if unread:
-        because = f"numbers need a decimal point, and these have a comma, such as {unread[0]!r}"
-        notify(Decision("cells left out", f"{len(unread):,}", because, prominent=True))
+        because = f"numbers need a decimal point, and these have a comma, such as {first_unread!r}"
+        notify(Decision("cells left out", f"{unread:,}", because, prominent=True))
     return cells, count
 
 
@@ -247,7 +248,8 @@ def _counted_on(positions: Floats, epochs: Floats) -> Floats:
     if not len(back):
         return positions
     before, after = epochs[rows[back]], epochs[rows[back + 1]]
-    if np.isnan(epochs).all():
+    # Epochs that stand on the last row of each alone say nothing of where the next begins.
+    if (np.isnan(before) | np.isnan(after) | (after == before)).all():
         counted = len(back) > 1 and (steps[back] == steps[back[0]]).all()
         counted = counted and (steps[back + 1] == steps[0]).all()
         because = "they go back to the first step, always from the same one"
@@ -257,10 +259,10 @@ def _counted_on(positions: Floats, epochs: Floats) -> Floats:
         return positions
     notify(Decision("steps", "counted over all epochs", because))
     rising = np.diff(steps)[np.diff(steps) > 0]
-    # Steps from 0 leave one stride between two epochs.
+    # Between two epochs lies one stride.
     stride = float(rising.min()) if len(rising) else 1.0
     more = np.zeros(len(steps))
-    more[back + 1] = steps[back] + np.where(steps[back + 1] > 0, 0.0, stride)
+    more[back + 1] = steps[back] + np.maximum(0.0, stride - steps[back + 1])
     counted_on = positions.copy()
     counted_on[rows] = steps + np.cumsum(more)
     return counted_on
