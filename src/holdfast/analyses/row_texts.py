@@ -46,8 +46,7 @@ def read_texts(table: Table) -> tuple[str, ...] | None:
         return tuple(
             _last_question(cell) if cell else text for cell, text in zip(turns, texts, strict=True)
         )
-    # The "text" of an image is the hash of its pixels.
-    if "text" not in names or "path" in names:
+    if "text" not in names or table.has_images:
         return None
     if not table.has_pairs:
         return tuple(table.column("text"))
@@ -85,7 +84,7 @@ def labels_of_rows(table: Table) -> list[Any]:
 def texts_of_rows(table: Table) -> list[str]:
     """The text of each row that is shown to a reader."""
     names = table.rows.column_names
-    if "path" in names:
+    if table.has_images:
         return [str(path) for path in table.column("path")]
     if "tokens" in names:
         return [" ".join(words) for words in table.column("tokens")]

@@ -124,6 +124,11 @@ class Table:
         return values.to_numpy() if name in ("row", "label", "value") else values.to_pylist()
 
     @property
+    def has_images(self) -> bool:
+        """Whether a row is an image, whose ``text`` is the hash of its pixels."""
+        return "path" in self.rows.column_names
+
+    @property
     def has_pairs(self) -> bool:
         return "text_pair" in self.rows.column_names
 

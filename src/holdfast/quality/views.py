@@ -104,13 +104,8 @@ class TableRows:
     other_columns: OtherColumns = field(default_factory=OtherColumns)
 
     @property
-    def of_images(self) -> bool:
-        """Whether a row is an image; its "text" is then the hash of its pixels."""
-        return "path" in self.table.rows.column_names
-
-    @property
     def noun(self) -> str:
-        return "image" if self.of_images else "text"
+        return "image" if self.table.has_images else "text"
 
     @cached_property
     def sample(self) -> Ints:

@@ -235,7 +235,7 @@ def memory_errors(subject: str) -> Iterator[None]:
         ) from error
 
 
-def every_step_taken(steps: int) -> str:
+def _every_step_taken(steps: int) -> str:
     return f"all {steps} planned steps were taken" if steps > 1 else "the planned step was taken"
 
 
@@ -247,7 +247,7 @@ def _training_result(run: Run) -> TrainingResult:
         actions=tuple(run.guard.actions),
         best_step=run.best.step,
         last_step=run.step,
-        stopped_because=run.stop_because or every_step_taken(run.plan.steps),
+        stopped_because=run.stop_because or _every_step_taken(run.plan.steps),
         examples_seen=run.examples_seen + run.examples_undone,
         train_s=run.seconds,
         evaluate_s=run.guard.evaluate_s,

@@ -326,6 +326,7 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
     from holdfast.core.run_files import RESULT_FILE
     from holdfast.runs.finished_run import FinishedRun
 
+    runs: list[FinishedRun] = []
     for one in (a, b):
         if not (Path(one) / RESULT_FILE).is_file():
             raise RunError(
@@ -334,14 +335,15 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
                 None,
                 f"Name the rows too: holdfast compare {a} {b} DATA.",
             )
-        if not FinishedRun(Path(one)).n_test:
+        runs.append(FinishedRun(Path(one)))
+        if not runs[-1].n_test:
             raise RunError(
                 one,
                 "has no test rows; without DATA compare needs stored test rows",
                 None,
                 f"Name labelled rows too: holdfast compare {a} {b} DATA.",
             )
-    stored = [FinishedRun(Path(one)).told("test") for one in (a, b)]
+    stored = [run.told("test") for run in runs]
     if any(one.predictions is None for one in stored):
         rule = "stored no predictions of its test rows"
         raise RunError(a, rule, None, "Name labelled rows: DATA.")

@@ -179,22 +179,22 @@ def _refuse_other_texts(
 ) -> None:
     """Raise ``DataError`` if the file holds the texts too, as ``predict`` writes them, and one is
     not that of its row."""
-    names = labelled.rows.column_names
-    # The "text" of an image is the hash of its pixels.
-    if "text" not in names or "path" in names or labelled.columns.template is not None:
+    if "text" not in labelled.rows.column_names or labelled.has_images:
+        return
+    if labelled.columns.template is not None:
         return
     position = {row: i for i, row in enumerate(rows)}
     for name, column in zip(labelled.columns.text, ("text", "text_pair"), strict=False):
         if name not in cells:
             continue
         for row, text in zip(labelled.column("row").tolist(), labelled.column(column), strict=True):
+            if row not in position:
+                continue
+            cell = str(cells[name][position[row]])
             # ``predict.csv_safe`` puts an apostrophe before some texts.
-            if row in position and str(cells[name][position[row]]).removeprefix("'") != (
-                text.removeprefix("'")
-            ):
+            if cell.removeprefix("'") != text.removeprefix("'"):
                 rule = f"has another text in column {name!r} than row {row:,} of DATA"
-                found = shorten(str(cells[name][position[row]]), 60)
-                raise DataError(path, rule, found, GIVE_ROWS)
+                raise DataError(path, rule, shorten(cell, 60), GIVE_ROWS)
 
 
 # What labels of a type are called, and the form of their predictions (``Predictor.answered``).

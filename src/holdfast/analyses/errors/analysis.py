@@ -119,7 +119,7 @@ class PredictedRows:
         """The row number and text for JSON; of an image its path below the source."""
         table = self.predictions.table
         text = None if self.texts is None else self.texts[place][:SHOWN_CHARACTERS]
-        if "path" in table.rows.column_names:
+        if table.has_images:
             text = image_name(table.column("path")[place], table.source)
         return {"row": int(self.predictions.rows[place]), "text": text}
 

@@ -61,10 +61,10 @@ class WordCandidates:
 
 def find(session: Session) -> WordCandidates | NoAnswer:
     splits = (session.train, session.valid)
-    names = splits[0].table.rows.column_names
-    if "path" in names:
+    table = splits[0].table
+    if table.has_images:
         return NoAnswer(NO_WORDS)
-    if "text" not in names or splits[0].probabilities is None:
+    if "text" not in table.rows.column_names or splits[0].probabilities is None:
         return NoAnswer(NOT_HERE)
     texts = [row for split in splits for row in texts_of(split.table)]
     probabilities = np.concatenate([np.asarray(split.probabilities) for split in splits])

@@ -55,7 +55,7 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     text_of_pair = dict(zip(pairs, TableRows(pair_rows).texts, strict=True))
     pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
     repeats = f"{count_phrase(extra, 'row repeats', 'rows repeat')} another row"
-    if rows.of_images:
+    if rows.table.has_images:
         because = (
             f"{count_phrase(texts, 'image occurs', 'images occur')} in {len(repeated)} files with "
             f"equal pixels, so that {repeats}"

@@ -44,7 +44,7 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
     positions = sorted(position for group in groups for position in group)
     first = sorted(groups[0])
     shown = [f"row {ids[p]}" for p in first[:4]]
-    if rows.of_images:
+    if table.has_images:
         shown = [image_name(path, table.source) for path in table.take(first[:4]).column("path")]
     of_rows = zip(shown, first, strict=False)
     example = ", ".join(f"{name} {table.classes[labels[p]]!r}" for name, p in of_rows)
