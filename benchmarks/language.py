@@ -6,9 +6,11 @@ policy `adapt`.
     python benchmarks/language.py --part plans --jobs 2
     python benchmarks/language.py --part precision --jobs 2
     python benchmarks/language.py --part adapt --jobs 2
+    python benchmarks/language.py --part "adapt small" --jobs 2
 
 SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of one novel: 100
-training rows (40 for the faulty plans), 40 validation rows and 100 test rows of at most 256 tokens.
+training rows (40 for its faulty plans), 40 validation rows and 100 test rows of at most 256 tokens.
+The faulty plans are also run with full fine-tuning of a Llama of 4 million weights.
 Every plan trains in batches of 8, for 3 epochs unless it says otherwise. Plain Transformers then
 measures two losses in float32: on the targets of the test rows, and on 48 general passages. A rise
 of the second means that the model forgets. "TRL" and "Unsloth" are the LoRA settings that these
@@ -36,6 +38,7 @@ from claims import (
     pick,
     table,
 )
+from make_base_models import cache_folder
 from peers.task_arms import TaskArm, adapter_settings, run_task_arm
 from peers.task_rows import MAKERS
 
@@ -44,9 +47,10 @@ from holdfast.models.loading.packaged import packaged_folder
 from holdfast.training.machine.machine import has_bfloat16
 
 NAME = "language"
-PARTS = ("plans", "precision", "adapt")
+SMALL = "adapt small"
+PARTS = ("plans", "precision", "adapt", SMALL)
 SETS = ("instructions", "dialogues", "novel")
-SIZES = {"plans": (100, 40, 100), "precision": (100, 40, 100), "adapt": (40, 40, 100)}
+SIZES = {part: (40 if part == "adapt" else 100, 40, 100) for part in PARTS}
 RANKS = (8, 16, 32)
 LORA_RATES, FULL_RATES = (3e-4, 1e-3, 3e-3), (1e-5, 3e-5, 1e-4)
 SHARED = {"train.batch_size": 8, "train.epochs": 3}
@@ -88,15 +92,19 @@ CONFIRMING_SEEDS = (1, 2)
 # What Holdfast does where the recipe says nothing.
 DEFAULT_ARM = "lora 8 at 0.001"
 PRECISIONS = ("float32", "bfloat16")
-# The rate that the faults spoil.
+# The rate that the faults spoil, and the rank; the small model is trained in full.
 RATE, RANK = 1e-3, 16
-FAULTS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "learning rate ÷ 30": {"train.learning_rate": RATE / 30},
-    "learning rate × 10": {"train.learning_rate": RATE * 10},
-    "50 epochs without decay": {"train.epochs": 50, "train.schedule": "constant"},
+SMALL_RATE = 3e-4
+LONG = {"train.epochs": 50, "train.schedule": "constant"}
+# Times the rate, and what is added.
+FAULTS: dict[str, tuple[float, dict[str, Any]]] = {
+    "none": (1, {}),
+    "learning rate ÷ 30": (1 / 30, {}),
+    "learning rate × 10": (10, {}),
+    "50 epochs without decay": (1, LONG),
 }
-POLICIES = ("stop", "adapt")
+STOP, ADAPT = "stop", "adapt"
+POLICIES = (STOP, ADAPT)
 
 
 def cells(part: str = "") -> list[dict[str, Any]]:
@@ -107,6 +115,7 @@ def cells(part: str = "") -> list[dict[str, Any]]:
         ],
         "precision": grid(part=["precision"], seed=[0], data=SETS, arm=PRECISIONS),
         "adapt": grid(part=["adapt"], seed=[0], data=SETS[:2], fault=list(FAULTS), arm=POLICIES),
+        SMALL: grid(part=[SMALL], seed=range(3), data=SETS, fault=list(FAULTS), arm=POLICIES),
     }
     return found[part] if part else [cell for some in found.values() for cell in some]
 
@@ -115,13 +124,14 @@ def arm_of(cell: Cell) -> TaskArm:
     if cell["part"] == "plans":
         return ARMS[cell["arm"]]
     key = "train.precision" if cell["part"] == "precision" else "control.policy"
-    fault = FAULTS[cell.get("fault", "none")]
-    return TaskArm("fit", {**_ours(RATE, RANK).settings, **fault, key: cell["arm"]})
+    rate, rank = (SMALL_RATE, None) if cell["part"] == SMALL else (RATE, RANK)
+    times, fault = FAULTS[cell.get("fault", "none")]
+    return TaskArm("fit", {**_ours(rate * times, rank).settings, **fault, key: cell["arm"]})
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    model = packaged_folder(SMOLLM2)
+    model = cache_folder() / "llama" if cell["part"] == SMALL else packaged_folder(SMOLLM2)
     parts = MAKERS[cell["data"]](model, SIZES[cell["part"]], cell["seed"])
     return run_task_arm(arm_of(cell), cell["data"], model, parts, seed=cell["seed"], threads=1)
 
@@ -204,8 +214,21 @@ CLAIM = Claim(
             {"arm": "Precision", "data": "Data"}, COLUMNS, "Precision", part="precision"
         )(lines),
         lambda lines: table(
-            {"fault": "Fault", "data": "Data", "arm": "Policy"}, COLUMNS, "Faults", part="adapt"
+            {"fault": "Fault", "data": "Data", "arm": "Policy"},
+            COLUMNS,
+            "Faults, SmolLM2-135M-Instruct",
+            part="adapt",
         )(lines),
+        lambda lines: comparison(
+            [(f"{ADAPT} ({fault})", f"{STOP} ({fault})") for fault in FAULTS],
+            {
+                "Test loss": Metric("test_loss", digits=3),
+                "General-text loss": Metric("general_loss", digits=3),
+                "Processor time, ratio": Metric("train_cpu_s", 1, 2, times=True),
+            },
+            heading="Faults, a Llama of 4 million weights",
+            by=("data", "seed"),
+        )([{**one, "arm": f"{one['arm']} ({one['fault']})"} for one in pick(lines, part=SMALL)]),
     ],
     "The comparisons also have pairs of other seeds; both runs of a pair have the same processor "
     "and precision; of speed and memory, pairs measured within three hours. Holdfast saves "
