@@ -136,7 +136,7 @@ def run_planted(cell: Cell) -> dict[str, Any]:
 
 
 def accuracy(predictor: Predictor, table: Table) -> float:
-    said = predictor.answer(table).predictions
+    said = predictor.predict_table(table).predictions
     truth = [table.classes[k] for k in table.column("label")]
     return float(np.mean([a == b for a, b in zip(said, truth, strict=True)]))
 
@@ -145,7 +145,7 @@ def gap(predictor: Predictor, even: Table, bare: Table, learned: bool) -> dict[s
     """The swap test on 200 rows: names in rows that have one, or put before rows that have none."""
 
     def ask(table: Table) -> Any:
-        return predictor.answer(table).probabilities
+        return predictor.predict_table(table).probabilities
 
     table = even if learned else bare
     axes = [axis_of(learned)]
@@ -271,7 +271,7 @@ def word_answers(seed: int) -> Any:
         fitted = fit(prepare(recipe, table), np.arange(cut, len(table)), np.arange(cut))
         lines = [(f"{word} says: {text[:120]}", label) for text, label in others for word in chosen]
         asked = kind.read(write(folder / "b.csv", lines), recipe.data, table)
-        found = np.asarray(Predictor.of(fitted).answer(asked).probabilities)[:, 1]
+        found = np.asarray(Predictor.of(fitted).predict_table(asked).probabilities)[:, 1]
         at = np.asarray(asked.column("row"))
         full = np.full(len(lines), np.nan)
         full[at] = found

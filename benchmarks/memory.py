@@ -158,15 +158,15 @@ def noisy_trec(folder: Path, seed: int) -> tuple[dict[str, Path], Any, Any]:
 def heard_of(run: Path) -> dict[str, SetScores]:
     """What the kept model says of training and test rows."""
     again = FinishedRun(run)
-    test = again.told("test")
+    test = again.predictions_of("test")
     if again.has("train"):
-        learned = again.told("train")
+        learned = again.predictions_of("train")
         return {
             "train": SetScores(learned.table, learned.losses),
             "test": SetScores(test.table, test.losses),
         }
     table = again.table("train")
-    answers: Any = again.predictor.answer(table)
+    answers: Any = again.predictor.predict_table(table)
     return {
         "train": SetScores(table, answers.outputs.losses),
         "test": SetScores(test.table, test.losses),

@@ -124,7 +124,7 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
         if not table.has_pairs:
             assert all(after[k] != before[place] for k, place in enumerate(at)), name
         if len(at):
-            assert len(answered.answer(changed).predictions) == len(at)
+            assert len(answered.predict_table(changed).predictions) == len(at)
 
 
 def test_each_analysis_has_a_place_of_its_own() -> None:

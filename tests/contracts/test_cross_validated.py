@@ -100,7 +100,7 @@ def test_every_task_is_cross_validated(
     page = (run / "report.html").read_text("utf-8")
     assert "Cross-validation" in page
 
-    told = FinishedRun(run).told("valid")
+    told = FinishedRun(run).predictions_of("valid")
     assert len(told.losses) == len(rows)
     assert errors(run)["slices"]["why"]
     assert errors_text(errors(run), 80)

@@ -93,7 +93,7 @@ def test_an_engine_answers_as_predict_does(served: Any) -> None:
 def test_vectors_come_with_the_answers(served: Any) -> None:
     sample, predictor, engine = served
     rows, data = rows_of(Path(sample.recipe.data.path))
-    table = predictor.ask(data).table
+    table = predictor.read_rows(data).table
     _, expected = predict_with_vectors(predictor, table)
     whole = asyncio.run(engine.answer(rows))
     assert whole.vectors is not None

@@ -53,15 +53,15 @@ def test_two_runs_of_one_division_answer_as_one(
     mean = Predictor.load(runs, ensemble_join("average", runs))
     table = shared.table
     for predictor in (stacked, souped, mean):
-        assert len(predictor.answer(table).predictions) == len(table)
+        assert len(predictor.predict_table(table).predictions) == len(table)
     for share, model in ((0.5, mean.model), (0.9, _weighed(mean, 0.9))):
         if kind == "numbers":
-            one, other = (np.array(p.answer(table).predictions) for p in alone)
+            one, other = (np.array(p.predict_table(table).predictions) for p in alone)
             wanted = share * one + (1 - share) * other
             found = model.predict(table).predictions
             np.testing.assert_allclose(found, wanted, rtol=1e-5)
         elif alone[0].names:
-            first, second = (p.answer(table).probabilities for p in alone)
+            first, second = (p.predict_table(table).probabilities for p in alone)
             assert first is not None
             assert second is not None
             wanted = share * first + (1 - share) * second

@@ -78,7 +78,7 @@ def test_a_fit_answers_and_scores_as_its_saved_folder_does(
     predictor = Predictor.of(fitted)
     plain = Predictor(reloaded(fitted, tmp_path / "model"), fitted.recipe.data)
     table = sample.table
-    here, there = predictor.answer(table), plain.answer(table)
+    here, there = predictor.predict_table(table), plain.predict_table(table)
     same(here.predictions, there.predictions)
     same(here.confidence, there.confidence)
     assert (here.probabilities is None) == (not predictor.names)
@@ -116,10 +116,10 @@ def test_two_fits_answer_each_for_itself(make_sample: Callable[[str], Any]) -> N
     sample = make_sample("classes")
     prepared = prepare(override(sample.recipe, [*SMALL, "train.learning_rate=0.01"]), sample.table)
     first = Predictor.of(fit(prepared, np.arange(4, 14), np.array([0, 1, 2, 3])))
-    before = first.answer(sample.table).probabilities
+    before = first.predict_table(sample.table).probabilities
     second = Predictor.of(fit(prepared, np.arange(0, 8), np.arange(8, 14)))
-    other = second.answer(sample.table).probabilities
+    other = second.predict_table(sample.table).probabilities
     assert before is not None
-    np.testing.assert_array_equal(first.answer(sample.table).probabilities, before)
+    np.testing.assert_array_equal(first.predict_table(sample.table).probabilities, before)
     assert other is not None
     assert np.abs(before - other).max() > 1e-3

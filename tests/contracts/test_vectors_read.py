@@ -43,7 +43,7 @@ def test_the_vector_of_a_row_is_what_its_last_layer_read(
     predictor = Predictor(reloaded(fitted, tmp_path / "model"), fitted.recipe.data)
     table = sample.table.take([5, 0, 9, 7, 2, 2])
     answers, vectors = predict_with_vectors(predictor, table)
-    alone = predictor.answer(table)
+    alone = predictor.predict_table(table)
     same(answers.predictions, alone.predictions)
     same(answers.confidence, alone.confidence)
     assert vectors is not None

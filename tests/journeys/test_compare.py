@@ -276,7 +276,7 @@ def test_rows_of_two_sources_are_the_same_by_what_they_hold(
 def _test_texts(run: Path) -> list[str]:
     from holdfast.runs.finished_run import FinishedRun
 
-    return list(FinishedRun(run).told("test").table.column("text"))
+    return list(FinishedRun(run).predictions_of("test").table.column("text"))
 
 
 def test_the_smallest_margin_is_a_margin(holdfast: Any, finished_run: Path) -> None:

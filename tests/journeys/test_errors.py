@@ -98,7 +98,7 @@ def test_confusions_count_what_the_matrix_counts(failing_run: Path) -> None:
 def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
     hardest = read_result(failing_run)["errors"]["hardest"]
     again = FinishedRun(failing_run)
-    train_rows, test = set(again.table("train").column("row")), again.told("test")
+    train_rows, test = set(again.table("train").column("row")), again.predictions_of("test")
     losses = dict(zip(test.rows.tolist(), test.losses.tolist(), strict=True))
     assert [losses[one["row"]] for one in hardest] == sorted(
         (losses[one["row"]] for one in hardest), reverse=True

@@ -141,7 +141,7 @@ def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_
     again = FinishedRun(finished_run)
     result = read_result(finished_run)
     for side in ("train", "valid", "test"):
-        told = again.told(side)
+        told = again.predictions_of(side)
         assert len(told) == result["data"][side]
         assert told.names == tuple(result["classes"])
         # The very texts: the label is read off each of these rows' marks.
@@ -150,13 +150,15 @@ def test_a_finished_run_gives_its_rows_and_what_was_said_of_them_again(finished_
         assert [a != b for a, b in zip(told.predictions or (), said, strict=True)] == list(
             told.wrong
         )
-    test, block = again.told("test"), result["test"]["metrics"]
+    test, block = again.predictions_of("test"), result["test"]["metrics"]
     assert test.losses.mean() == pytest.approx(block["loss"]["value"])
     assert test.wrong is not None
     assert 1 - test.wrong.mean() == pytest.approx(block["accuracy"]["value"])
-    answers = again.predictor.answer(again.table("valid"))
+    answers = again.predictor.predict_table(again.table("valid"))
     assert answers.probabilities is not None
-    np.testing.assert_allclose(answers.probabilities, again.told("valid").probabilities, atol=1e-4)
+    np.testing.assert_allclose(
+        answers.probabilities, again.predictions_of("valid").probabilities, atol=1e-4
+    )
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -191,7 +193,7 @@ def test_a_source_that_changed_is_refused(run_of: Any, marked_csv: Path, tmp_pat
     lines = moved.read_text("utf-8").splitlines()
     moved.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n", encoding="utf-8")
     with pytest.raises(RunError, match="has changed since"):
-        FinishedRun(run).told("valid")
+        FinishedRun(run).predictions_of("valid")
 
 
 def test_each_opening_of_the_test_rows_is_written_down(finished_run: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_fit_is_told_what_was_said_of_its_own_rows(taught: Any) -> None:
 
 def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Path) -> None:
     kept, _, said = taught
-    answers = Predictor.load(finished_run).answer(kept.rows)
+    answers = Predictor.load(finished_run).predict_table(kept.rows)
     shares = torch.softmax(torch.from_numpy(said.values), dim=-1).numpy()
     np.testing.assert_allclose(shares, np.asarray(answers.probabilities), rtol=1e-4, atol=1e-5)
 

@@ -40,8 +40,8 @@ def new_rows(old_runs: Path, task: str) -> str:
 @pytest.mark.parametrize("task", RECORDS)
 def test_each_kind_of_task_has_a_record_of_its_answers(old_runs: Path, task: str) -> None:
     predictor = Predictor.load(old_runs / "runs" / task)
-    table = predictor.ask(new_rows(old_runs, task)).table
-    found = predictor.answer(table)
+    table = predictor.read_rows(new_rows(old_runs, task)).table
+    found = predictor.predict_table(table)
     record, kind = RECORDS[task]
     assert type(found) is record
     assert len(found.predictions) == len(found.confidence) == len(table) == 12
@@ -132,7 +132,7 @@ def test_a_model_is_asked_by_one_thread_at_a_time() -> None:
     predictor = Predictor(model, DataPart())
     table: Any = None
     score = predictor.judge(table)
-    ask = [lambda: predictor.answer(table), lambda: predictor.judge(table), score] * 5
+    ask = [lambda: predictor.predict_table(table), lambda: predictor.judge(table), score] * 5
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda one: one(), ask))
     assert model.most == 1
@@ -183,10 +183,10 @@ def test_labelled_rows_are_scored_by_the_same_answers(old_runs: Path) -> None:
     runs = [old_runs / "runs" / "classes"] * 2
     for given in (runs[:1], runs):
         predictor = Predictor.load(given)
-        table = predictor.labelled(new_rows(old_runs, "classes")).table
+        table = predictor.read_labelled_rows(new_rows(old_runs, "classes")).table
         score = predictor.judge(table)
         labels = [predictor.names[k] for k in table.column("label")]
-        right = np.array(predictor.answer(table).predictions) == np.array(labels)
+        right = np.array(predictor.predict_table(table).predictions) == np.array(labels)
         assert score().metrics["accuracy"].value == pytest.approx(right.mean())
         some = np.array([0, 3, 5])
         assert score(some).metrics["accuracy"].value == pytest.approx(right[some].mean())
@@ -229,5 +229,5 @@ def test_a_predictor_reads_as_it_is_told(old_runs: Path, tmp_path: Path) -> None
     path = tmp_path / "rows.csv"
     path.write_text("words\ngood w1\n\n", "utf-8")
     with pytest.raises(DataError, match="--text"):
-        predictor.ask(str(path))
-    assert len(predictor.ask(str(path), InferenceOptions(text=("words",))).table) == 1
+        predictor.read_rows(str(path))
+    assert len(predictor.read_rows(str(path), InferenceOptions(text=("words",))).table) == 1

@@ -154,19 +154,19 @@ def test_rows_that_come_later_are_read_as_those_of_the_training(tmp_path: Path) 
     assert result["settings"]["treat"] == recipe.treat
     assert any(d["what"] == "treat.encoding" for d in result["decisions"])
     predictor = Predictor.load(run)
-    asked = predictor.ask([DAMAGED, f"{MEANT} jo@example.com"])
+    asked = predictor.read_rows([DAMAGED, f"{MEANT} jo@example.com"])
     # What predict hands to the model is what a table of the training would hold.
     assert asked.table.column("text") == [MEANT, f"{MEANT} [EMAIL]"]
     raw = table_from_texts([DAMAGED])
     assert clean_like_run(raw, recipe).column("text") == [MEANT]
-    damaged, meant = predictor.answer(asked.table.take([0])), predictor.predict([MEANT])
+    damaged, meant = predictor.predict_table(asked.table.take([0])), predictor.predict([MEANT])
     assert damaged.confidence[0] == pytest.approx(next(iter(meant)).confidence, abs=1e-6)
     # The columns that predict writes stay as they came.
     (part,) = predictor.predict([DAMAGED]).parts()
     assert part.columns["text"].to_pylist() == [DAMAGED]
     rows = tmp_path / "new.csv"
     rows.write_text(f"text,label\n{DAMAGED},yes\n{MEANT},yes\n", "utf-8")
-    assert predictor.labelled(str(rows)).table.column("text") == [MEANT, MEANT]
+    assert predictor.read_labelled_rows(str(rows)).table.column("text") == [MEANT, MEANT]
     # A run without the key, as older ones are, reads texts as they stand.
     old = recipe.model_copy(update={"treat": {}})
     assert clean_like_run(raw, old).column("text") == [DAMAGED]

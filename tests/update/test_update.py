@@ -150,7 +150,7 @@ def test_a_cross_fitted_run_is_updated_and_judged_out_of_fold(
     stored = finished.stored("valid").to_pylist()
     of_row = {one["row"]: one["prediction"] == one["label"] for one in stored}
     right = [of_row[row] for row in judged.column("row")]
-    served = finished.predictor.answer(judged).predictions
+    served = finished.predictor.predict_table(judged).predictions
     assert np.mean(right) != np.mean(
         [a == b for a, b in zip(served, labels_of_rows(judged), strict=True)]
     )

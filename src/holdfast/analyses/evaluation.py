@@ -97,7 +97,7 @@ def evaluation_block(
     options = options or InferenceOptions()
     if start:
         _check_start(predictor)
-    labelled = predictor.labelled(data, options)
+    labelled = predictor.read_labelled_rows(data, options)
     table = labelled.table
     notify(*predictor.decisions, *labelled.decisions, *table.findings)
     score = predictor.judge(table)
@@ -182,7 +182,7 @@ def _threshold_block(
     """The effect of the run's threshold on the rows that the run had not seen: how many get a
     prediction, and how many of these are correct."""
     table = table if unseen is None else table.take(unseen)
-    answers = predictor.answer(table)
+    answers = predictor.predict_table(table)
     predictions, _, _ = rule.apply(answers.predictions, answers.confidence, answers.probabilities)
     labels = labels_of_rows(table)
     accepted = np.array([one is not None for one in predictions], dtype=bool)
@@ -311,8 +311,8 @@ def _scores_of_rows(predictor: Predictor, table: Table, block: Mapping[str, obje
         with predictor.alone():
             losses = cast("EnsembleModel", predictor.model).row_losses(table)
         return RowScores.from_losses(np.asarray(losses, dtype=np.float64), groups)
-    metric = "mae" if predictor.answered == "number" else rate_metric(table)
-    predictions = predictor.answer(table).predictions
+    metric = "mae" if predictor.prediction_type == "number" else rate_metric(table)
+    predictions = predictor.predict_table(table).predictions
     return RowScores.from_labels(metric, labels_of_rows(table), predictions, groups)
 
 

@@ -37,8 +37,8 @@ from holdfast.training.plan import batches_by_length
 def predict_with_vectors(
     predictor: Predictor, table: Table
 ) -> tuple[TaskPredictions, Floats | None]:
-    """The result of ``predictor.answer(table)``, and the vectors [n, d] float32 in the table's
-    order; ``None`` if several models predict together, or the last layer is not found."""
+    """The predictions of ``predictor`` for ``table``, and the vectors [n, d] float32 in the
+    table's order; ``None`` if several models predict together, or the last layer is not found."""
     with predictor.alone():
         return model_with_vectors(predictor.model, table)
 

@@ -165,7 +165,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 kinds = {True: "pairs of texts", False: "single texts"}
                 rule = f"holds {kinds[table.has_pairs]}, but fit was given {kinds[self.pairs_]}"
                 raise DataError("X", rule, texts[0], f"Give {kinds[self.pairs_]}.")
-        probabilities = self._predictor.answer(table).probabilities
+        probabilities = self._predictor.predict_table(table).probabilities
         assert probabilities is not None
         return np.asarray(probabilities, dtype=np.float64)
 

@@ -154,11 +154,11 @@ def _time_tokens(
     """Seconds of a batch's first token, and of each following token."""
 
     def seconds(tokens: int) -> float:
-        asked = training_plan.recipe.with_changes(
+        recipe = training_plan.recipe.with_changes(
             generate={"rows": TOGETHER, "max_new_tokens": tokens}
         )
         watch = training_plan.definition.choose_samples(
-            training_plan.loaded, training_plan.splits, asked, training_plan.plan.probe_rows
+            training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows
         )
         assert watch is not None
         start = time.perf_counter()

@@ -119,7 +119,7 @@ def judge_trial(
     kept = best[0] is None or (best[1] is not None and not _is_better(best[0], best[1]))
     ratio = _ratio(own[0], usual[0])
     rows = next((one.valid_losses.size for one in best if one is not None), 0)
-    told = ["unknown" if one is None else checkpoint_figures(one) for one in best]
+    figures = ["unknown" if one is None else checkpoint_figures(one) for one in best]
     if None in best:
         which = "the recipe's plan" if best[0] is None else NAME
         result = f"the run with {which} ended with an error"
@@ -133,7 +133,7 @@ def judge_trial(
         f"train.{name} {getattr(before, name)} (default plan: {getattr(after, name)})"
         for name in differing
     )
-    losses = f"{told[0]} with the recipe's plan, {told[1]} with {NAME}"
+    losses = f"{figures[0]} with the recipe's plan, {figures[1]} with {NAME}"
     because = (
         f"the recipe has {differences}; summed over all updates, its learning rates are "
         f"{factor_phrase(ratio)} the default plan's; calibrated loss on "

@@ -84,7 +84,9 @@ def _check_dropout(loaded: LoadedModel) -> None:
     notify(Decision("rdrop", "two passes per row", because))
 
 
-METHODS.add("rdrop", Method(RDrop, lambda asked: Parts(terms=(asked,), prepares=_check_dropout)))
+METHODS.add(
+    "rdrop", Method(RDrop, lambda settings: Parts(terms=(settings,), prepares=_check_dropout))
+)
 
 
 def repeated_row_pairs(rows: Ints) -> Ints:
@@ -149,7 +151,7 @@ class Pairing:
 
 METHODS.add(
     "pairing",
-    Method(Pairing, lambda asked: Parts(source=asked, terms=(asked,)), needs_classes=True),
+    Method(Pairing, lambda settings: Parts(source=settings, terms=(settings,)), needs_classes=True),
 )
 
 
@@ -242,4 +244,6 @@ def _targets(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return labels.flatten()[batch["where"]] if "where" in batch else labels
 
 
-METHODS.add("kl_start", Method(KLStart, lambda asked: Parts(terms=(asked,)), needs_one_answer=True))
+METHODS.add(
+    "kl_start", Method(KLStart, lambda settings: Parts(terms=(settings,)), needs_one_answer=True)
+)

@@ -152,7 +152,7 @@ class Ema:
         return (RunningMean("ema", lambda t: ema_share(self.decay, t), self.warmup, made_of),)
 
 
-METHODS.add("ema", Method(Ema, lambda asked: Parts(listeners=asked.listeners, copies=COPIES)))
+METHODS.add("ema", Method(Ema, lambda settings: Parts(listeners=settings.listeners, copies=COPIES)))
 
 
 def mean_share(count: int) -> float:
@@ -182,7 +182,7 @@ class Swa:
         return (RunningMean("swa", mean_share, self.start, made_of),)
 
 
-METHODS.add("swa", Method(Swa, lambda asked: Parts(listeners=asked.listeners, copies=COPIES)))
+METHODS.add("swa", Method(Swa, lambda settings: Parts(listeners=settings.listeners, copies=COPIES)))
 
 
 def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
@@ -278,8 +278,8 @@ METHODS.add(
     "soup",
     Method(
         SoupMethod,
-        lambda asked: Parts(
-            listeners=lambda: (CheckpointSoup(asked.states),), copies=max(0, asked.states - 1)
+        lambda settings: Parts(
+            listeners=lambda: (CheckpointSoup(settings.states),), copies=max(0, settings.states - 1)
         ),
     ),
 )
@@ -411,8 +411,8 @@ METHODS.add(
     "wise",
     Method(
         Wise,
-        lambda asked: Parts(
-            listeners=lambda: (LineSearch(asked.points, asked.lean, asked.within),)
+        lambda settings: Parts(
+            listeners=lambda: (LineSearch(settings.points, settings.lean, settings.within),)
         ),
     ),
 )

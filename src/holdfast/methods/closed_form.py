@@ -178,7 +178,7 @@ class ProbeFirst:
     task's, which knows how its head is fitted and keeps the baseline in any case."""
 
 
-METHODS.add("probe_first", Method(ProbeFirst, lambda asked: Parts()))
+METHODS.add("probe_first", Method(ProbeFirst, lambda settings: Parts()))
 
 
 # With more rows a trained head has converged, and another pass over them costs more than it gains.
@@ -271,5 +271,5 @@ class Refit:
 
 METHODS.add(
     "refit_head",
-    Method(Refit, lambda asked: Parts(listeners=lambda: (RefittedHead(),)), needs_classes=True),
+    Method(Refit, lambda settings: Parts(listeners=lambda: (RefittedHead(),)), needs_classes=True),
 )

@@ -64,8 +64,8 @@ class MethodConflict:
 
 def _of_head(name: str) -> Callable[[ConflictQuery], bool]:
     """The penalty acts only on the head, and no phase trains the head by gradient."""
-    return lambda asked: (
-        asked.methods[name].get("place", "head") == "head" and not asked.head_learns
+    return lambda query: (
+        query.methods[name].get("place", "head") == "head" and not query.head_learns
     )
 
 
@@ -124,7 +124,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
         ("l2",),
         "are the same: this optimizer adds the decay to the gradient",
         "Set only train.weight_decay.",
-        condition=lambda asked: asked.optimizer != "adamw" and 0 < asked.weight_decay < LARGE_DECAY,
+        condition=lambda query: query.optimizer != "adamw" and 0 < query.weight_decay < LARGE_DECAY,
         other_keys=("train.weight_decay", "train.optimizer"),
     ),
     *(
@@ -146,7 +146,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
         ("pairing",),
         "compares two forms of a row, and without enrich they differ only by dropout",
         "Set augment.counterfactual=true, or use methods.rdrop instead.",
-        condition=lambda asked: not asked.enrich,
+        condition=lambda query: not query.enrich,
         other_keys=("enrich",),
     ),
     MethodConflict(
@@ -203,8 +203,8 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     MethodConflict(
         ("dropconnect", "dropout"),
         "drop the same signal twice, as connections and as units",
-        condition=lambda asked: any(
-            asked.methods["dropout"].get(place) not in (None, "model", 0)
+        condition=lambda query: any(
+            query.methods["dropout"].get(place) not in (None, "model", 0)
             for place in ("hidden", "attention")
         ),
     ),
@@ -240,7 +240,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
             (name,),
             "has no effect: no phase of this plan trains the head by gradient",
             "Set methods.contrast=false.",
-            condition=lambda asked: not asked.head_learns,
+            condition=lambda query: not query.head_learns,
         )
         for name in ("unfreeze", "progressive", "reset_head")
     ),

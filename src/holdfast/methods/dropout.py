@@ -81,7 +81,8 @@ def set_dropout_rates(settings: DropoutRates, loaded: LoadedModel) -> None:
 METHODS.add(
     "dropout",
     Method(
-        DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_dropout_rates(asked, loaded))
+        DropoutRates,
+        lambda settings: Parts(prepares=lambda loaded: set_dropout_rates(settings, loaded)),
     ),
 )
 

@@ -14,5 +14,6 @@ class LabelWeights:
 
 
 METHODS.add(
-    "label_weights", Method(LabelWeights, lambda asked: Parts(), needs_one_answer=True, joins=False)
+    "label_weights",
+    Method(LabelWeights, lambda settings: Parts(), needs_one_answer=True, joins=False),
 )

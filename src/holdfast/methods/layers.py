@@ -118,7 +118,9 @@ class Progressive:
         return (LayerSchedule("progressive", below),)
 
 
-METHODS.add("progressive", Method(Progressive, lambda asked: Parts(listeners=asked.listeners)))
+METHODS.add(
+    "progressive", Method(Progressive, lambda settings: Parts(listeners=settings.listeners))
+)
 
 
 def unfrozen_layers(done: float, layers: int, until: float) -> int:
@@ -144,7 +146,9 @@ class GradualUnfreezing:
         return (LayerSchedule("unfreeze", lambda d, n: unfrozen_layers(d, n, self.until)),)
 
 
-METHODS.add("unfreeze", Method(GradualUnfreezing, lambda asked: Parts(listeners=asked.listeners)))
+METHODS.add(
+    "unfreeze", Method(GradualUnfreezing, lambda settings: Parts(listeners=settings.listeners))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,11 @@ class HeadReset:
 METHODS.add(
     "reset_head",
     # In a run in progress its step may be over; there is an action for that.
-    Method(ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False),
+    Method(
+        ResetHeadAt,
+        lambda settings: Parts(listeners=lambda: (HeadReset(settings.at),)),
+        joins=False,
+    ),
 )
 
 
@@ -271,9 +279,9 @@ METHODS.add(
     "reinit",
     Method(
         Reinit,
-        lambda asked: Parts(
-            listeners=lambda: (TopReinit(asked.blocks),),
-            prepares=lambda loaded: check_reinit(asked, loaded.network),
+        lambda settings: Parts(
+            listeners=lambda: (TopReinit(settings.blocks),),
+            prepares=lambda loaded: check_reinit(settings, loaded.network),
         ),
         joins=False,
     ),

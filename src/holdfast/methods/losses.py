@@ -50,7 +50,7 @@ class LabelSmoothing:
 
 METHODS.add(
     "label_smoothing",
-    Method(LabelSmoothing, lambda asked: Parts(terms=(asked,)), key="train.label_smoothing"),
+    Method(LabelSmoothing, lambda settings: Parts(terms=(settings,)), key="train.label_smoothing"),
 )
 
 
@@ -80,7 +80,7 @@ class Focal:
         return (-torch.expm1(-plain)).clamp(min=1e-12) ** self.gamma * losses
 
 
-METHODS.add("focal", Method(Focal, lambda asked: Parts(terms=(asked,)), needs_classes=True))
+METHODS.add("focal", Method(Focal, lambda settings: Parts(terms=(settings,)), needs_classes=True))
 
 
 # Below it the two losses are the same to float32's last digit.
@@ -123,7 +123,8 @@ class GeneralizedCrossEntropy:
 
 
 METHODS.add(
-    "gce", Method(GeneralizedCrossEntropy, lambda asked: Parts(terms=(asked,)), needs_classes=True)
+    "gce",
+    Method(GeneralizedCrossEntropy, lambda settings: Parts(terms=(settings,)), needs_classes=True),
 )
 
 
@@ -187,4 +188,4 @@ class Mixup:
         return mixed_losses(logits, labels, places, by)
 
 
-METHODS.add("mixup", Method(Mixup, lambda asked: Parts(terms=(asked,)), needs_classes=True))
+METHODS.add("mixup", Method(Mixup, lambda settings: Parts(terms=(settings,)), needs_classes=True))

@@ -384,7 +384,7 @@ METHODS.add(
     "ewc",
     Method(
         EWC,
-        lambda asked: Parts(listeners=lambda: (ConsolidationPenalty(asked),)),
+        lambda settings: Parts(listeners=lambda: (ConsolidationPenalty(settings),)),
         needs_general=True,
     ),
 )

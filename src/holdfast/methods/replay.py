@@ -87,6 +87,8 @@ class ReplaySource:
 METHODS.add(
     "replay",
     Method(
-        Replay, lambda asked: Parts(add_general_rows=asked.add_general_rows), needs_general=True
+        Replay,
+        lambda settings: Parts(add_general_rows=settings.add_general_rows),
+        needs_general=True,
     ),
 )

@@ -61,4 +61,4 @@ class Sam:
         return loss
 
 
-METHODS.add("sam", Method(Sam, lambda asked: Parts(stepper=asked)))
+METHODS.add("sam", Method(Sam, lambda settings: Parts(stepper=settings)))

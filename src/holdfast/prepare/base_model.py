@@ -173,26 +173,29 @@ class BaseModels:
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
-    def of(cls, asked: ModelPart, embedded: PreparedData, prepare: Prepare) -> BaseModels | None:
+    def of(
+        cls, requested: ModelPart, embedded: PreparedData, prepare: Prepare
+    ) -> BaseModels | None:
         """The usable encoders of texts on this machine, each with one pass over the sample;
-        ``None`` if the embedded model is the only one. ``asked`` says which models the user names,
-        ``embedded`` are the rows as that model reads them, ``prepare`` prepares them for another.
+        ``None`` if the embedded model is the only one. ``requested`` says which models the user
+        names, ``embedded`` are the rows as that model reads them, ``prepare`` prepares them for
+        another.
 
         Raises ``ModelError`` where a model of ``model.candidates`` or ``HOLDFAST_MODELS`` is
         missing or cannot be used.
         """
         recipe = embedded.recipe
-        found, unusable = local_encoders(asked.candidates or ())
+        found, unusable = local_encoders(requested.candidates or ())
         language = detect_language(sample_texts(embedded.rows, recipe.seed))
         on_hub = hub_models(recipe.task, language)
-        if asked.download:
+        if requested.download:
             # Those that are not on this machine yet, or not wholly.
             names = {one.name for one in found}
             found[1:1] = [LocalModel(one.name) for one in on_hub if one.name not in names]
         names = {one.name for one in found}
         skipped = [_skipped(one.name, one.because) for one in unusable if one.name not in names]
         if len(found) == 1:
-            notify(_embedded_alone(recipe.task, () if asked.download else on_hub), *skipped)
+            notify(_embedded_alone(recipe.task, () if requested.download else on_hub), *skipped)
             return None
         because = f"at most {MAX_CANDIDATES} models are compared"
         skipped += [_skipped(one.name, because) for one in found[MAX_CANDIDATES:]]
@@ -220,7 +223,9 @@ class BaseModels:
                     because = error.rule
                 skipped.append(_skipped(model.name, because))
         labels = np.asarray(embedded.rows.column("label"))[sample]
-        return cls(recipe, asked.budget, tuple(candidates), sample, labels, speed, tuple(skipped))
+        return cls(
+            recipe, requested.budget, tuple(candidates), sample, labels, speed, tuple(skipped)
+        )
 
     @property
     def _has_classes(self) -> bool:

@@ -147,7 +147,7 @@ class _Openings:
     text: str
 
 
-ASKED, ANSWERED, ASKED_AGAIN, ANSWERED_AGAIN = "Qa1q", "Za2z", "Qb3q", "Zb4z"
+QUESTION, ANSWER, SECOND_QUESTION, SECOND_ANSWER = "Qa1q", "Za2z", "Qb3q", "Zb4z"
 
 
 def _openings(tokenizer: PreTrainedTokenizerBase) -> _Openings | None:
@@ -155,30 +155,30 @@ def _openings(tokenizer: PreTrainedTokenizerBase) -> _Openings | None:
     not keep the turns apart."""
     if not tokenizer.chat_template:
         return None
-    said = (ASKED, ANSWERED, ASKED_AGAIN, ANSWERED_AGAIN)
+    contents = (QUESTION, ANSWER, SECOND_QUESTION, SECOND_ANSWER)
     roles = ("user", "assistant") * 2
-    turns = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    turns = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]
     try:
         with resource_bounds(LONGEST_S, MOST_MEMORY):
             text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-        asked = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
+        question = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
         opened = str(
             tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
         )
     # A template raises errors of its own.
     except Exception:
         return None
-    places = [text.find(one) for one in said]
+    places = [text.find(one) for one in contents]
     if -1 in places or places != sorted(places):
         return None
-    after_answer = text[places[1] + len(ANSWERED) : places[2]]
-    before_answer = text[places[2] + len(ASKED_AGAIN) : places[3]]
-    closing = text[places[3] + len(ANSWERED_AGAIN) :]
+    after_answer = text[places[1] + len(ANSWER) : places[2]]
+    before_answer = text[places[2] + len(SECOND_QUESTION) : places[3]]
+    closing = text[places[3] + len(SECOND_ANSWER) :]
     # Some close with a line break more at the end.
     if not after_answer.startswith(closing):
         closing = closing.strip()
     user = after_answer.removeprefix(closing).strip()
-    assistant = opened.removeprefix(asked).strip() if opened.startswith(asked) else ""
+    assistant = opened.removeprefix(question).strip() if opened.startswith(question) else ""
     return _Openings(user, assistant or before_answer.strip(), closing.strip(), text)
 
 

@@ -135,27 +135,27 @@ class FinishedRun:
         """Whether the run stored its model's predictions for the rows of this split."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
-    def told(self, side: SplitName) -> Predictions:
+    def predictions_of(self, split: SplitName) -> Predictions:
         """The model's stored predictions for the rows of a split, with their texts; for training
         rows a sample. Older versions stored them only for test rows."""
-        columns = self.stored(side)
+        columns = self.stored(split)
         rows = columns["row"].to_numpy()
-        return make_predictions(side, rows_of(self.table(side), rows), columns, self.names)
+        return make_predictions(split, rows_of(self.table(split), rows), columns, self.names)
 
     @cached_property
     def train(self) -> Predictions:
         """The predictions for a sample of the training rows."""
-        return self.told("train")
+        return self.predictions_of("train")
 
     @cached_property
     def valid(self) -> Predictions:
         """The predictions for the validation rows."""
-        return self.told("valid")
+        return self.predictions_of("valid")
 
     @cached_property
     def test(self) -> Predictions:
         """The predictions for the test rows."""
-        return self.told("test")
+        return self.predictions_of("test")
 
     @property
     def train_rows(self) -> Table:

@@ -103,7 +103,7 @@ class Predicted:
         self._request = request
         self._answer = answer
         self._file = file
-        self.answered = model.prediction_type
+        self.prediction_type = model.prediction_type
         self.names = names
         self._rule = rule
         self._name_slices = name_slices
@@ -175,7 +175,7 @@ class Predicted:
         because: list[str | None] = [
             self._request.because.get(start + row, "it has no text") for row in range(count)
         ]
-        empty = "" if self.answered == "text" and not self._request.because else None
+        empty = "" if self.prediction_type == "text" and not self._request.because else None
         predictions: list[object] = [empty] * count
         confidence: list[float | None] = [None] * count
         probabilities = np.full((count, len(self.names)), np.nan) if self.names else None
@@ -325,7 +325,7 @@ def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
 def _full_table(predicted: Predicted, part: PredictedPart) -> pa.Table:
     """The columns of the input, then the prediction and its columns."""
     columns = {name: part.columns[name] for name in part.columns.column_names}
-    columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
+    columns["prediction"] = pa.array(part.predictions, TYPES[predicted.prediction_type])
     columns["confidence"] = pa.array(part.confidence, pa.float64())
     if part.cut is not None:
         columns["cut"] = pa.array(part.cut, pa.bool_())

@@ -123,7 +123,7 @@ class Predictor:
         return cls(model, recipe.data, clean=partial(clean_like_run, recipe=recipe))
 
     @property
-    def answered(self) -> PredictionType:
+    def prediction_type(self) -> PredictionType:
         """The type of a prediction: ``text`` (also for a class), ``number`` or ``list``."""
         return self._model.prediction_type
 
@@ -143,11 +143,11 @@ class Predictor:
         with self._lock, flushed_subnormals():
             yield
 
-    def ask(self, data: Data, options: InferenceOptions | None = None) -> PredictionRequest:
+    def read_rows(self, data: Data, options: InferenceOptions | None = None) -> PredictionRequest:
         """The rows of a file as ``train`` reads them, or of a list, with the run's limits."""
         return self._read(self._model.read_rows, data, options or InferenceOptions())
 
-    def answer(self, table: Table) -> TaskPredictions:
+    def predict_table(self, table: Table) -> TaskPredictions:
         """The predictions for these rows, in their order, in one pass."""
         with self._lock, flushed_subnormals():
             return self._model.predict(table)
@@ -176,13 +176,13 @@ class Predictor:
             )
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
-        request, answer = self.ask(data, options), self._answer_function(options)
+        request, answer = self.read_rows(data, options), self._answer_function(options)
         return Predicted(request, self._model, answer, names, file, self.rule, name_slices)
 
     def _answer_function(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
         """A function that predicts rows, with the generation settings of ``options``."""
         if options.max_tokens is None and not options.temperature:
-            return self.answer
+            return self.predict_table
         if not isinstance(self._model, GenerativePredictor):
             rule = "only applies to generative models, which this run's model is not"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
@@ -199,7 +199,9 @@ class Predictor:
 
         return answer
 
-    def labelled(self, data: str, options: InferenceOptions | None = None) -> LabelledRequest:
+    def read_labelled_rows(
+        self, data: str, options: InferenceOptions | None = None
+    ) -> LabelledRequest:
         """The labelled rows of a file, with the run's limits, columns and classes."""
         return self._read(self._model.read_labelled_rows, data, options or InferenceOptions())
 

@@ -142,9 +142,9 @@ class SearchLearner:
             # Its many fits set validation rows aside, unless asked: folds would triple their time.
             recipe = recipe.with_changes(train={"folds": 0})
         because = "a search compares settings, which a change during a run would replace"
-        recipe, told = without_trials(recipe, because)
-        notify(*told)
-        divided = replace(divided, decisions=(*divided.decisions, *told))
+        recipe, policy_decisions = without_trials(recipe, because)
+        notify(*policy_decisions)
+        divided = replace(divided, decisions=(*divided.decisions, *policy_decisions))
         self._learning, self._splits = learning_rows(recipe, divided), divided.splits
         self._engine, self._search = engine, search
         self.divided = self._learning.divided

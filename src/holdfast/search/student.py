@@ -76,9 +76,9 @@ def student_recipe(
     student_config = _student_recipe(
         runs, recipe, model, unlabelled, recipe.seed if seed is None else seed
     )
-    asked = student_config.model
+    requested = student_config.model
     student_config = resolve_paths(override(student_config, as_settings(settings)), Path())
-    _refuse_contradictions(asked, student_config.model, layers is not None)
+    _refuse_contradictions(requested, student_config.model, layers is not None)
     if not student_config.distill.teacher:
         rule = "is empty, but a student needs a teacher"
         raise RecipeError("distill.teacher", rule, None, "Remove it.")
@@ -94,13 +94,13 @@ def student_recipe(
     return student_config
 
 
-def _refuse_contradictions(asked: ModelPart, found: ModelPart, has_layers: bool) -> None:
+def _refuse_contradictions(requested: ModelPart, found: ModelPart, has_layers: bool) -> None:
     """Refuse settings that say of the student what its options say otherwise."""
     keys = {"static": f"--to {STATIC}", **({"layers": "--layers"} if has_layers else {})}
     for key, option in keys.items():
         value = getattr(found, key)
-        if value != getattr(asked, key):
-            rule = f"contradicts {option}" if getattr(asked, key) else f"is set by {option}"
+        if value != getattr(requested, key):
+            rule = f"contradicts {option}" if getattr(requested, key) else f"is set by {option}"
             raise RecipeError(f"model.{key}", rule, value, f"Remove it, or change {option}.")
 
 

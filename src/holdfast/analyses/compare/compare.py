@@ -343,7 +343,7 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
                 None,
                 f"Name labelled rows too: holdfast compare {a} {b} DATA.",
             )
-    stored = [run.told("test") for run in runs]
+    stored = [run.predictions_of("test") for run in runs]
     if any(one.predictions is None for one in stored):
         rule = "stored no predictions of its test rows"
         raise RunError(a, rule, None, "Name labelled rows: DATA.")

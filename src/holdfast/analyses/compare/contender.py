@@ -44,7 +44,7 @@ class Contender:
     def read(self, data: str, options: InferenceOptions) -> Table:
         """The labelled rows of ``data`` as this model reads them."""
         assert self.predictor is not None
-        return self.predictor.labelled(data, options).table
+        return self.predictor.read_labelled_rows(data, options).table
 
     def predict(self, data: str, options: InferenceOptions, labelled: Table) -> dict[int, Any]:
         """Its prediction for each row of ``data`` that it can read, by row. Raises ``DataError``
@@ -58,8 +58,8 @@ class Contender:
             table = self.read(data, options)
         except DataError:
             # The model does not know the labels, but can still predict the rows.
-            table = self.predictor.ask(data, options).table
-        predictions = self.predictor.answer(table).predictions
+            table = self.predictor.read_rows(data, options).table
+        predictions = self.predictor.predict_table(table).predictions
         return dict(zip(table.column("row").tolist(), predictions, strict=True))
 
 
@@ -197,7 +197,7 @@ def _refuse_other_texts(
                 raise DataError(path, rule, shorten(cell, 60), GIVE_ROWS)
 
 
-# What labels of a type are called, and the form of their predictions (``Predictor.answered``).
+# What labels of a type are called, and the ``prediction_type`` of their predictors.
 LABEL_TYPES: Mapping[LabelType, tuple[str, str]] = {
     "class": ("classes", "text"),
     "text": ("texts", "text"),
@@ -215,11 +215,11 @@ def convert_predictions(
     only look wrong."""
     label_words, output_form = LABEL_TYPES[label_type]
     remedy = "Compare models of one task, on rows of that task."
-    if contender.predictor is not None and contender.predictor.answered != output_form:
+    if contender.predictor is not None and contender.predictor.prediction_type != output_form:
         form_words = {"text": "texts or classes", "number": "numbers", "list": "lists"}
         rule = (
-            f"predicts {form_words[contender.predictor.answered]}, but the labels of DATA are "
-            f"{label_words}"
+            f"predicts {form_words[contender.predictor.prediction_type]}, but the labels of DATA "
+            f"are {label_words}"
         )
         raise RunError(contender.path, rule, None, remedy)
     converted = {}

@@ -183,7 +183,7 @@ def confirm(
     table, groups = compared.table, compared.groups
     label_type, labels = label_type_of(table), labels_of_rows(table)
     predictions = _empty_as_none(compared.predictions or ())
-    teacher_predictions = _empty_as_none(references.teacher.answer(table).predictions)
+    teacher_predictions = _empty_as_none(references.teacher.predict_table(table).predictions)
     pairs = pair_rows(label_type, labels, teacher_predictions, predictions)
     against_teacher = judge_pairs(-pairs.gap, MARGIN, groups)
     teacher_verdict = judge_pairs(pairs.gap, MARGIN, groups)
@@ -202,7 +202,7 @@ def confirm(
     if isinstance(references.baseline, str):
         block["alone"] = {"why": references.baseline}
     else:
-        baseline_predictions = _empty_as_none(references.baseline.answer(table).predictions)
+        baseline_predictions = _empty_as_none(references.baseline.predict_table(table).predictions)
         gain = pair_rows(label_type, labels, predictions, baseline_predictions)
         gain_verdict = judge_pairs(gain.gap, MARGIN, groups)
         words = verdict_sentence(gain_verdict, gain)
@@ -347,7 +347,7 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
                 one.rows(table, examples)
 
         def run_student() -> None:
-            predictor.answer(table)
+            predictor.predict_table(table)
 
     teacher_seconds, student_seconds = [], []
     for _ in range(TIMING_REPEATS):

@@ -96,7 +96,7 @@ def explain(
         refuse_missing(data)
     predictor = Predictor.load(run)
     source = data if isinstance(data, str) else "the list"
-    request = predictor.ask(data, options)
+    request = predictor.read_rows(data, options)
     return explain_rows(predictor, request, str(run), source, rows=rows, progress=progress)
 
 
@@ -128,7 +128,7 @@ def explain_rows(
         decisions.append(Decision("rows", f"the first {rows:,} of {len(request.raw):,}", because))
     notify(*decisions)
     labels = _labels(request.raw, predictor.part.label)
-    answers = predictor.answer(explained_table) if len(explained_table) else None
+    answers = predictor.predict_table(explained_table) if len(explained_table) else None
     read_row_at, removal = row_reader(predictor, explained_table, answers)
     explained_rows = {}
     for place in range(len(explained_table)):

@@ -192,15 +192,17 @@ class SwapQuery:
 
 def label_query(predictor: Predictor) -> SwapQuery | None:
     """Probabilities of classes, or a number; ``None`` for other predictions."""
-    if predictor.answered == "number":
+    if predictor.prediction_type == "number":
         return SwapQuery(
-            lambda table: np.asarray(predictor.answer(table).predictions, np.float64)[:, None]
+            lambda table: np.asarray(predictor.predict_table(table).predictions, np.float64)[
+                :, None
+            ]
         )
     if not predictor.names:
         return None
 
     def predict(table: Table) -> Floats:
-        probabilities = predictor.answer(table).probabilities
+        probabilities = predictor.predict_table(table).probabilities
         assert probabilities is not None
         return np.asarray(probabilities)
 
@@ -209,9 +211,9 @@ def label_query(predictor: Predictor) -> SwapQuery | None:
 
 def fault_query(predictor: Predictor) -> SwapQuery | None:
     """For a generative model: which problems its outputs show."""
-    if predictor.answered != "text":
+    if predictor.prediction_type != "text":
         return None
-    predict = fault_predictor(lambda table: predictor.answer(table).predictions)
+    predict = fault_predictor(lambda table: predictor.predict_table(table).predictions)
     return SwapQuery(predict, tuple(OUTCOMES), shares=True)
 
 

@@ -120,7 +120,7 @@ def _stored_scores(session: Session) -> SetScores:
     if session.has("train"):
         return split_scores(session.train, session.recipe.seed)
     table = sample_rows(session.train_rows, "train")
-    outputs = getattr(session.predictor.answer(table), "outputs", None)
+    outputs = getattr(session.predictor.predict_table(table), "outputs", None)
     if outputs is None:
         why = f"{session.recipe.task} runs store no losses that can be computed again"
         raise RunError(str(session.run), f"was {OLDER_VERSION}, and {why}", None, "Train it again.")

@@ -96,7 +96,7 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
             table, changed = changed_rows(name, test.table, seed, Path(folder))
             notify(Decision(name, f"{len(changed)} of {len(test)} rows", "predicted when changed"))
             part = test.take(changed)
-            predictions = session.predictor.answer(table).predictions if len(changed) else ()
+            predictions = session.predictor.predict_table(table).predictions if len(changed) else ()
             after = _values(part, predictions, row_error.measure)
             flipped = flipped_answers(part, predictions)
             pairs[name] = ChangedRows(row_error.values[changed], after, flipped, part.groups)

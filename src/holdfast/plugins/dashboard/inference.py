@@ -224,7 +224,7 @@ def _predict(predictor: Predictor, data: Any, with_reasons: bool) -> TrialAnswer
         notes=notes,
         confidence=prediction.confidence,
         classes=predictor.names,
-        label_type=LABEL_TYPES[predictor.answered, bool(predictor.names)],
+        label_type=LABEL_TYPES[predictor.prediction_type, bool(predictor.names)],
     )
 
 
@@ -243,10 +243,10 @@ def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.report.explanation import row_view
 
-    request = predictor.ask(data)
+    request = predictor.read_rows(data)
     if not len(request.table):
         return None, ()
-    answers = predictor.answer(request.table)
+    answers = predictor.predict_table(request.table)
     open_one, masking = row_reader(predictor, request.table, answers)
     with predictor.alone():
         row = explain_row(open_one(0))

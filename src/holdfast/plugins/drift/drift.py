@@ -96,7 +96,7 @@ def drift(
     task = str(finished_run.result["task"])
     run_reference = load_reference(finished_run)
     predictor = finished_run.predictor
-    request = predictor.ask(data, options)
+    request = predictor.read_rows(data, options)
     notify(*request.decisions)
     table, count = request.table, len(request.table)
     if count < MIN_ROWS:

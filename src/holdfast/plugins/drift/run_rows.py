@@ -133,7 +133,7 @@ def _model_mark(result: dict[str, Any]) -> str:
 def _compute_reference(finished_run: FinishedRun) -> RunReference:
     """Compute the reference from at most ``MAX_ROWS`` validation rows, a fixed sample, read again
     from the run's source."""
-    predictions = finished_run.told("valid")
+    predictions = finished_run.predictions_of("valid")
     task, seed = str(finished_run.result["task"]), int(finished_run.result.get("seed") or 0)
     limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
     if len(predictions) > limit:

@@ -99,7 +99,11 @@ def validation_rows(finished_run: FinishedRun) -> Table | None:
     if not finished_run.out_of_fold:
         try:
             stored = finished_run.has("valid")
-            table = finished_run.told("valid").table if stored else finished_run.table("valid")
+            table = (
+                finished_run.predictions_of("valid").table
+                if stored
+                else finished_run.table("valid")
+            )
             return table if len(table) else None
         except RunError as error:
             because = f"the validation rows cannot be read: {error.rule}"

@@ -66,15 +66,15 @@ def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return hook(self, *arguments, **kwargs)
         except Exception as error:
-            told = isinstance(error, OtherProcessError)
+            from_other_process = isinstance(error, OtherProcessError)
             # A full disk at the beginning is not wrong use.
             full = isinstance(error, MachineError) and isinstance(error.__cause__, OSError)
             wrong_use = isinstance(error, InputError) and not full
-            is_defect = not (told or isinstance(error, (InputError, UserCodeError)))
+            is_defect = not (from_other_process or isinstance(error, (InputError, UserCodeError)))
             if (wrong_use and name == self.BEGINS) or (is_defect and raises_defects()):
                 raise
             if not self._speaks:
-                if not (told or getattr(error, KNOWN_TO_ALL, False)):
+                if not (from_other_process or getattr(error, KNOWN_TO_ALL, False)):
                     # Disabled, it would no longer hear the main process, which would wait for it.
                     raise
                 self._disabled = True

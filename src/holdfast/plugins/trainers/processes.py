@@ -19,7 +19,7 @@ from holdfast.plugins.trainers.foreign import ForeignRun
 from holdfast.plugins.trainers.watch import TrainerRun
 from holdfast.plugins.trainers.weights import WeightCopies, without_side_effects
 
-Told = Mapping[str, Any]
+Message = Mapping[str, Any]
 T = TypeVar("T")
 # Set of an error that every process has heard of.
 KNOWN_TO_ALL = "known_to_all"
@@ -42,7 +42,7 @@ class Processes:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def lead(self, work: Callable[[], Told] = dict) -> Told:
+    def lead(self, work: Callable[[], Message] = dict) -> Message:
         """What the main process made of ``work``, in every process.
 
         An error is raised in the main process as it is, and in the others as ``OtherProcessError``.
@@ -50,17 +50,17 @@ class Processes:
         if self.count == 1:
             return work()
         if not self.is_main:
-            told = _shared(None)
-            if told is None:
+            message = _shared(None)
+            if message is None:
                 raise OtherProcessError("the guard failed in the main process")
-            return told
+            return message
         try:
-            told = work()
+            message = work()
         except BaseException:
             _shared(None)
             raise
-        _shared(told)
-        return told
+        _shared(message)
+        return message
 
     def together(self, work: Callable[[], T]) -> T:
         """The outcome of work that every process does by itself. An error of one is raised there as
@@ -82,12 +82,12 @@ class Processes:
         return outcome
 
 
-def _shared(told: Told | None) -> Told | None:
+def _shared(message: Message | None) -> Message | None:
     from torch.distributed import broadcast_object_list
 
-    message = [told]
-    broadcast_object_list(message, src=0)
-    return message[0]
+    objects = [message]
+    broadcast_object_list(objects, src=0)
+    return objects[0]
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Follower:
     best: Mapping[str, Any] = field(default_factory=dict)
     step: int = -1
 
-    def evaluate(self, processes: Processes, step: int) -> Told:
+    def evaluate(self, processes: Processes, step: int) -> Message:
         """Take part in an evaluation. A second one at the same step measures nothing, as in the
         main process."""
         error: Exception | None = None
@@ -113,16 +113,16 @@ class Follower:
                 # It failed in the main process too, which tells so.
                 error = failure
         self.step = max(step, self.step)
-        told = processes.lead()
+        message = processes.lead()
         if error is not None:
             raise error
-        if told["kept"]:
+        if message["kept"]:
             self.best = WeightCopies(self.foreign_run.model).copy()
-        for action in told["actions"]:
+        for action in message["actions"]:
             self.foreign_run.changes[type(action)](action)
-        if told["failed"]:
+        if message["failed"]:
             raise OtherProcessError("the guard failed in the main process")
-        return told
+        return message
 
     def restore(self) -> None:
         WeightCopies(self.foreign_run.model).load(self.best)
@@ -130,7 +130,7 @@ class Follower:
 
 def lead_evaluation(
     processes: Processes, watch: TrainerRun, step: int, evaluate: Callable[[], None]
-) -> Told:
+) -> Message:
     """Evaluate in the main process, and tell the others whether the weights are ``kept`` for the
     end of the run, which ``actions`` the trainer took, whether to ``stop``, and whether it
     ``failed``: what it did until then holds in every process."""
@@ -138,7 +138,7 @@ def lead_evaluation(
     before, is_new = len(engine.actions), watch.step < step or not engine.snapshots
     error: Exception | None = None
 
-    def work() -> Told:
+    def work() -> Message:
         nonlocal error
         try:
             evaluate()
@@ -152,7 +152,7 @@ def lead_evaluation(
             "failed": error is not None,
         }
 
-    told = processes.lead(work)
+    message = processes.lead(work)
     if error is not None:
         raise error
-    return told
+    return message

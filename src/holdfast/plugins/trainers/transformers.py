@@ -34,7 +34,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, unsupported_setup
-from holdfast.plugins.trainers.processes import Follower, Processes, Told, lead_evaluation
+from holdfast.plugins.trainers.processes import Follower, Message, Processes, lead_evaluation
 from holdfast.plugins.trainers.rows import (
     TrainerRows,
     default_evaluations,
@@ -161,7 +161,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             measures = self._processes.sharded or foreign_run.by_row
             self._follower = Follower(foreign_run, self._guard.seed, measures, best)
 
-        def begin() -> Told:
+        def begin() -> Message:
             self._watch = self._guard.begin(foreign_run, saved_state)
             return {}
 
@@ -224,7 +224,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         # Only trials of a search are written elsewhere, and a search is refused.
         folder, step = Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step
 
-        def save() -> Told:
+        def save() -> Message:
             assert self._watch is not None
             write_state(folder, step, self._watch.state_dict())
             return {}
@@ -241,12 +241,12 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         watch, self._watch = self._watch, None
         follower, self._follower = self._follower, None
 
-        def restore() -> Told:
+        def restore() -> Message:
             assert watch is not None
             return {"restored": watch.restore(state.global_step)}
 
-        told = self._processes.lead(restore)
-        if follower is not None and told["restored"]:
+        message = self._processes.lead(restore)
+        if follower is not None and message["restored"]:
             follower.restore()
         if follower is None:
             # What fails from here on concerns no other process.
@@ -264,12 +264,12 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         # The largest learning rate of the next update.
         rate = float(max(group["lr"] for group in kwargs["optimizer"].param_groups))
         if self._follower is not None:
-            told = self._follower.evaluate(self._processes, step)
+            message = self._follower.evaluate(self._processes, step)
         else:
             assert watch is not None
             evaluate = partial(watch.evaluate, step, epoch, round(epoch * self._rows), rate)
-            told = lead_evaluation(self._processes, watch, step, evaluate)
-        self._stops = told["stop"]
+            message = lead_evaluation(self._processes, watch, step, evaluate)
+        self._stops = message["stop"]
 
     def _stop_if_requested(self, control: Any) -> Any:
         if self._takes_part and self._stops:

@@ -131,4 +131,4 @@ def row_groups(table: Table) -> Any:
 
 def plain_predictions(predictor: Predictor, table: Table) -> list[Any]:
     """The predictions as plain values."""
-    return list(to_json(list(predictor.answer(table).predictions)))
+    return list(to_json(list(predictor.predict_table(table).predictions)))

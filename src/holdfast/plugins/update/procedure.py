@@ -207,7 +207,7 @@ class UpdateLearner:
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
-        fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
+        fresh = served.read_labelled_rows(str(folder / f"{GATE}.parquet")).table
         served_old = _GatePredictions.unlearned(self._run, served, valid)
         served_new = _GatePredictions.predict(served, fresh)
         updated_old = _GatePredictions.predict(new, valid)
@@ -257,7 +257,7 @@ class _GatePredictions:
 
     @classmethod
     def predict(cls, predictor: Predictor, table: Table) -> _GatePredictions:
-        answer = predictor.answer(table)
+        answer = predictor.predict_table(table)
         return cls(to_json(list(answer.predictions)), answer.probabilities, predictor.names)
 
     @classmethod

@@ -299,8 +299,10 @@ def compare_adapted(
     divided: Divided, recipe: Recipe, adapted: str
 ) -> tuple[tuple[float, float, float], int, str]:
     """The reduction of the validation loss per row by adaptation, both models fine-tuned."""
-    recipe, told = without_trials(recipe, "both models are compared with the same settings")
-    notify(*told)
+    recipe, policy_decisions = without_trials(
+        recipe, "both models are compared with the same settings"
+    )
+    notify(*policy_decisions)
     rows = []
     for name in (recipe.model.name, adapted):
         costs_by_seed = [_validation_costs(divided, recipe, name, seed) for seed in range(SEEDS)]

@@ -244,11 +244,11 @@ class CrossValidation:
             # Each fold sets validation rows aside, so a base model's time is estimated without.
             recipe = recipe.with_changes(train={"folds": 0})
             because = "the model trained on all rows has no validation rows to decide on a change"
-            recipe, told = without_trials(recipe, because)
+            recipe, policy_decisions = without_trials(recipe, because)
         else:
-            recipe, told = resolve_policy(recipe, divided.table.columns)
-        notify(*told)
-        divided = replace(divided, decisions=(*divided.decisions, *told))
+            recipe, policy_decisions = resolve_policy(recipe, divided.table.columns)
+        notify(*policy_decisions)
+        divided = replace(divided, decisions=(*divided.decisions, *policy_decisions))
         prepared, train, valid = prepare_divided(
             recipe, divided.splits, divided.findings, extend=False, choose_by_all=True
         )

@@ -273,10 +273,10 @@ def tasks_block(
         for line in sets
         if line["verdict"] in ("fell", "rose")
     ]
-    told = f"Accuracy {', '.join(changed)}"
+    summary = f"Accuracy {', '.join(changed)}"
     if not changed:
-        told = f"No change can be shown on {count_phrase(len(sets), 'evaluation task')}"
-    return {"sets": sets, "because": f"{told} (McNemar's exact test, Holm)."}
+        summary = f"No change can be shown on {count_phrase(len(sets), 'evaluation task')}"
+    return {"sets": sets, "because": f"{summary} (McNemar's exact test, Holm)."}
 
 
 def _line(name: str, before: Bools, after: Bools) -> dict[str, Any]:

@@ -351,12 +351,12 @@ def _few_shot(
     places = np.flatnonzero(np.isin(tuned.rows, alone.rows))
     groups = rows.column("group") if rows.has_groups else None
     new = answer_length(sample.prompts, tokenizer, recipe.generate.max_new_tokens)
-    asked = fitted_shots(
+    shot_counts = fitted_shots(
         read_row_turns(sample.table),
         shots,
         lambda turns: len(prompt_tokens(tokenizer, prompt_turns(turns))) + new,
     )
-    behind_examples = table_with_shots(sample.table, shots, asked)
+    behind_examples = table_with_shots(sample.table, shots, shot_counts)
     prompts = prompts_of(behind_examples, tokenizer)
     generated = _answers(training_plan, untuned, tokenizer, replace(sample, prompts=prompts))
     return Prompting(

@@ -215,8 +215,8 @@ class Seq2SeqPredictor(GenerationPredictor):
         view = raw if names is None else select_columns(raw, names, options)
         text = None if part.template else (names or options.text)
         with decisions_to(None):
-            asked = RowOptions(text, template=part.template, need_label=False)
-            columns = choose_pair(view, asked)
+            row_options = RowOptions(text, template=part.template, need_label=False)
+            columns = choose_pair(view, row_options)
         table = unlabelled_table(view, columns, label=0, target=True)
         return PredictionRequest(raw, table, decisions=decisions)
 

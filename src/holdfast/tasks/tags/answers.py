@@ -111,8 +111,8 @@ class TagPredictor(SavedModels[TextModel]):
         else:
             raw = raw_of_sentences(data)
         with record_decisions() as log:
-            asked = RowOptions(self._words(raw, options), need_label=False)
-            columns = choose_tagged(raw, asked)
+            row_options = RowOptions(self._words(raw, options), need_label=False)
+            columns = choose_tagged(raw, row_options)
         chosen = tuple(made for made in decisions_in(log) if made.what == "words column")
         table = untagged_table(raw, Columns(columns.text, None))
         return PredictionRequest(raw, table, decisions=(*decisions, *raw.decisions, *chosen))

@@ -86,7 +86,7 @@ def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionR
         return _image_request(predictor, rows)
     cells = [row.get(first) for row in rows]
     if isinstance(use, TagPredictor) and all(isinstance(one, str | list) for one in cells):
-        return predictor.ask(cells)
+        return predictor.read_rows(cells)
     texts = all(isinstance(one, str) and "\0" not in one for one in cells)
     # A text for a model of chats is the user's turn; JSON is meant as a list of turns.
     plain_list = isinstance(use, Seq2SeqPredictor) or (
@@ -101,7 +101,7 @@ def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionR
         and len(required_columns(predictor)) == 1
         and all(len(row) == 1 for row in rows)
     ):
-        return predictor.ask(cells)
+        return predictor.read_rows(cells)
     return request_by_file(predictor, rows)
 
 
@@ -114,7 +114,7 @@ def request_by_file(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequ
         except RecursionError:
             raise DataError(REQUEST, str(too_deep_error()), None, "Write plain values.") from None
         path.write_text("\n".join(lines) + "\n", "utf-8")
-        return predictor.ask(str(path))
+        return predictor.read_rows(str(path))
     except InputError as error:
         raise _without_file_names(error, {str(path): REQUEST, path.name: REQUEST}) from None
     finally:
@@ -141,7 +141,7 @@ def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionReque
         for place, row in enumerate(rows):
             files.append(_image_file(row.get(IMAGE), place))
         _refuse_total_pixels(predictor, files)
-        request = predictor.ask([str(path) for path in files])
+        request = predictor.read_rows([str(path) for path in files])
     except InputError as error:
         names: dict[str, str] = {}
         for place, path in enumerate(files):

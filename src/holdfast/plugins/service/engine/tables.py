@@ -1,5 +1,5 @@
 """Rows of other tasks (tags, images, generated text, extra columns): read into tables by
-``Predictor.ask``; the tables of several requests are predicted as one."""
+``Predictor.read_rows``; the tables of several requests are predicted as one."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ class TableHandler:
 
     def collect(self, requests: Sequence[ReadTable], model: str) -> list[RowPredictions]:
         """The predictions of ``model`` for complete requests."""
-        texts = self.predictor.answered == "text" and not isinstance(self.use, ImagePredictor)
+        texts = self.predictor.prediction_type == "text" and not isinstance(
+            self.use, ImagePredictor
+        )
         results = []
         for request in requests:
             predictions = (

@@ -1,6 +1,6 @@
 """Rows of a text classifier: parsed as ``predict`` parses them, and predicted in batches by tokens.
 
-``Predictor.ask`` writes what it reads to disk, since a file may be larger than memory. For a
+``Predictor.read_rows`` writes what it reads to disk, since a file may be larger than memory. For a
 request that would take longer than the model does. A row whose cells are plain texts is parsed here
 by the same functions; any other takes the slower path, which also reports its errors.
 """
@@ -215,7 +215,7 @@ class TextHandler:
         """The predictions of ``model`` for complete requests."""
         answers = self._to_answers(np.concatenate([request.outputs for request in requests]))
         predictions = iter(row_predictions(answers, self.predictor))
-        empty_prediction = "" if self.predictor.answered == "text" else None
+        empty_prediction = "" if self.predictor.prediction_type == "text" else None
         return [
             request_predictions(
                 request,
