@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.cli.fairness import fairness_lines
+from holdfast.cli.fairness import fairness_text
 
 NOTHING: dict[str, Any] = {
     "groups": {"columns": [], "findings": [], "undecided": [], "small": []},
@@ -24,8 +24,8 @@ def test_what_a_mitigation_costs_is_told_in_percent_and_points() -> None:
         "verdict": "no better",
         "gain": {"value": -0.02, "low": -0.035, "high": -0.005},
     }
-    lines = fairness_lines({"fairness": NOTHING, "against": [trade], "openings": 0})
-    assert lines[-1] == (
+    text = fairness_text({"fairness": NOTHING, "against": [trade], "openings": 0}, 400)
+    assert text.splitlines()[-1] == (
         "- country, accuracy: gap 0.250 → 0.100, accuracy 90.0 → 84.0 %; changing predictions at "
         "random to the same gap would give 86.0 %: no better (−2.0 points, 95 % CI −3.5 to −0.5)"
     )

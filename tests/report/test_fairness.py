@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from holdfast.analyses.fairness.section import view_of
+from holdfast.analyses.fairness.section import as_document
+from holdfast.report.document import Items
+from holdfast.terminal.document import document_lines
 
 
 def block(*measures: str, status: str | None = None) -> dict[str, Any]:
@@ -47,14 +49,34 @@ def block(*measures: str, status: str | None = None) -> dict[str, Any]:
     ],
 )
 def test_the_first_sentence_is_the_answer(given: dict[str, Any], answer: str) -> None:
-    assert view_of(given).answer.startswith(answer)
+    assert as_document(given).sentence.startswith(answer)
 
 
 def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
-    view = view_of(block("accuracy", status="changes"))
-    gap, change = view.findings
+    found = next(
+        part
+        for part in as_document(block("accuracy", status="changes")).parts
+        if isinstance(part, Items)
+    )
+    gap, change = found.lines
     assert "20.0 points below" in gap
     assert "40 of 100 test rows" in gap
     assert "P(yes) changes by −20.0 points" in change
-    (line,) = view_of(block(status="undecided")).inconclusive
-    assert "about 900 test rows" in line
+    lines = document_lines(as_document(block(status="undecided")), 200)
+    assert any("about 900 test rows" in line for line in lines)
+
+
+def test_groups_are_compared_measure_by_measure_under_their_own_names() -> None:
+    def measured(rows: int, value: float) -> dict[str, Any]:
+        one = {"measure": "accuracy", "class": None, "value": value, "low": 0.5, "high": 0.9}
+        return {"rows": rows, "measures": [one | {"level": 0.95}]}
+
+    given = block()
+    column = {"column": "country", "groups": {"FR": measured(40, 0.7), "new york": measured(60, 0)}}
+    given["groups"]["columns"] = [column]
+    lines = document_lines(as_document(given), 200)
+    assert lines[1:] == [
+        "By country:",
+        "- accuracy: FR (40 test rows) 70.0 % (50.0 – 90.0 %); new york (60 test rows) 0.0 % "
+        "(50.0 – 90.0 %)",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -11,6 +11,7 @@ import typer
 from holdfast.cli.options import JsonOutput
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase, signed
+from holdfast.terminal.layout import wrap
 
 
 def command(
@@ -49,36 +50,24 @@ def command(
     document = fairness_document(
         run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against
     )
-    output.show(
-        document,
-        lambda columns: "\n".join(_wrapped(one, columns) for one in fairness_lines(document)),
-    )
+    output.show(document, lambda columns: fairness_text(document, columns))
 
 
-def fairness_lines(document: dict[str, Any]) -> list[str]:
-    """The findings in sentences, with one table per column."""
-    from holdfast.analyses.fairness.section import view_of
+def fairness_text(document: Mapping[str, Any], columns: int) -> str:
+    """The report's section, the comparison with a run without mitigation, and how often the test
+    rows were used."""
+    from holdfast.analyses.fairness.section import as_document
+    from holdfast.terminal.document import document_lines
 
-    view = view_of(document["fairness"])
-    lines = [view.answer]
-    for line in view.findings:
-        lines += ["", f"- {line}"]
-    for first, second, values in view.examples[:3]:
-        lines += ["", f"    {first}", f"    {second}", f"    {values}"]
-    for table in view.tables:
-        lines += ["", f"By {table.column}:"]
-        for place, (name, count) in enumerate(table.groups):
-            lines.append(f"  {name} ({count} test rows)")
-            lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
-    if view.inconclusive:
-        lines += ["", "Inconclusive with these rows:", *(f"- {line}" for line in view.inconclusive)]
-    lines += _trade_off_lines(document.get("against") or [])
-    if view.alarms:
-        lines += ["", view.alarms]
+    lines = document_lines(as_document(document["fairness"]), columns)
+    pairs = document.get("against") or []
+    if pairs:
+        lines += ["", "Compared with the run without mitigation, on the validation rows of both:"]
+        lines += [line for one in pairs for line in wrap(_trade_off(one), columns, "- ", "  ")]
     if document["openings"]:
         times = count_phrase(document["openings"], "time")
-        lines += ["", f"The test rows were used again for this: {times} so far."]
-    return lines
+        lines += ["", *wrap(f"The test rows were used again for this: {times} so far.", columns)]
+    return "\n".join(lines)
 
 
 class GainJson(TypedDict):
@@ -103,22 +92,12 @@ class TradeJson(TypedDict):
     gain: GainJson
 
 
-def _trade_off_lines(pairs: list[TradeJson]) -> list[str]:
-    if not pairs:
-        return []
-    lines = ["", "Compared with the run without mitigation, on the validation rows of both:"]
-    for one in pairs:
-        gain = one["gain"]
-        lines.append(
-            f"- {one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
-            f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; changing "
-            f"predictions at random to the same gap would give {100 * one['line']:.1f} %: "
-            f"{one['verdict']} ({signed(100 * gain['value'])} points, 95 % CI "
-            f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])})"
-        )
-    return lines
-
-
-def _wrapped(line: str, width: int) -> str:
-    lead = len(line) - len(line.lstrip(" -"))
-    return textwrap.fill(line, width, subsequent_indent=" " * lead) if line else line
+def _trade_off(one: TradeJson) -> str:
+    gain = one["gain"]
+    return (
+        f"{one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
+        f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; changing "
+        f"predictions at random to the same gap would give {100 * one['line']:.1f} %: "
+        f"{one['verdict']} ({signed(100 * gain['value'])} points, 95 % CI "
+        f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])})"
+    )

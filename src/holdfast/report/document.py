@@ -51,11 +51,11 @@ class Figure:
 class DocumentTable:
     """A table: its caption, the names of its columns, and its lines.
 
-    ``styles`` says what the cells of each column are: ``n`` numbers, ``name`` text from the user's
-    data, ``term`` words of the data in Holdfast's text, empty for Holdfast's text. Without
-    ``styles``, all columns but the first are numbers. The caption is ``shown`` with glossary terms
-    marked, ``quiet`` (for screen readers), or only names the ``region`` that scrolls; ``region``
-    replaces that name."""
+    ``styles`` says what the cells of each column are: ``n`` numbers, ``group`` numbers below a
+    heading from the user's data, ``name`` text from the user's data, ``term`` words of the data in
+    Holdfast's text, empty for Holdfast's text. Without ``styles``, all columns but the first are
+    numbers. The caption is ``shown`` with glossary terms marked, ``quiet`` (for screen readers), or
+    only names the ``region`` that scrolls; ``region`` replaces that name."""
 
     caption: str
     columns: tuple[str, ...]

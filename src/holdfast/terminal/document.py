@@ -42,14 +42,16 @@ def _lines(parts: Sequence[Piece], columns: int, indent: str) -> Iterator[str]:
 
 def _table_line(table: DocumentTable, cells: Sequence[str | Cell]) -> str:
     """Empty where nothing is known of what the first cell names."""
-    about, *facts = (
-        (name, style, shorten(_cell(cell), MOST_CHARACTERS) if style == "name" else _cell(cell))
-        for (name, style), cell in zip(table.styled, cells, strict=True)
+    (name, style), *heads = table.styled
+    about, *values = (
+        shorten(_cell(cell), MOST_CHARACTERS) if style == "name" else _cell(cell)
+        for (_, style), cell in zip(table.styled, cells, strict=True)
     )
-    first = f"{about[0]} {about[2]}" if about[1] == "n" else about[2]
+    first = f"{name} {about}" if style == "n" else about
     known = [
-        f"{_inside(name)}{' ' if value[:1] in NUMERIC else ': '}{value}"
-        for name, _, value in facts
+        f"{head if style == 'group' else _inside(head)}{' ' if value[:1] in NUMERIC else ': '}"
+        f"{value}"
+        for (head, style), value in zip(heads, values, strict=True)
         if value.strip("–")
     ]
     return f"{first}: {'; '.join(known)}" if known else ""

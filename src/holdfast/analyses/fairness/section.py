@@ -1,13 +1,12 @@
 """The report section on fairness: whether the model is as good for every group of rows, and whether
-its predictions depend on the person that a text is about. ``holdfast fairness`` uses its sentences
-and tables too."""
+its predictions depend on the person that a text is about. ``holdfast fairness`` prints it too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from holdfast.report.document import Cell, Details, Document, DocumentTable, Items, Passage, Piece
 from holdfast.report.numbers import count, estimate, first_two, interval, number, points, sentence
 from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
@@ -17,65 +16,48 @@ Block = Mapping[str, Any]
 RATE = "positive rate"
 # Measures that are not rates.
 NUMBERS = ("loss", "absolute error", "error")
+MAX_EXAMPLES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class GroupTable:
-    """One column: its ``groups`` with their numbers of test rows, and a line for each measure with
-    a cell for each group, since there may be many classes."""
-
-    column: str
-    groups: tuple[tuple[str, str], ...]
-    lines: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FairnessView:
-    """``answer`` is the summary in one sentence; ``findings`` and ``inconclusive`` have a line for
-    each finding and each inconclusive comparison; ``alarms`` gives the false alarm rate."""
-
-    answer: str
-    findings: tuple[str, ...]
-    inconclusive: tuple[str, ...]
-    tables: tuple[GroupTable, ...]
-    examples: tuple[tuple[str, str, str], ...]
-    alarms: str
-
-
-def fairness(run: RunFiles) -> FairnessView | None:
+def fairness(run: RunFiles) -> Document | None:
     """``None`` for a run that did not test fairness, or had nothing to compare."""
     block = run.part("fairness")
-    if "groups" not in block:
-        return None
-    view = view_of(block)
-    return view if view.findings or view.inconclusive or view.tables else None
+    document = as_document(block) if "groups" in block else None
+    return document if document is not None and len(document.parts) > 1 else None
 
 
-def view_of(block: Block) -> FairnessView:
-    """The block ``fairness`` of ``result.json`` as sentences and tables."""
+def as_document(block: Block) -> Document:
+    """The block ``fairness`` of ``result.json``: the answer; then, where there are any, the
+    findings, the texts with the largest change, the inconclusive comparisons, a table for each
+    column, and the false alarm rate."""
     groups = block["groups"]
     axes: list[Block] = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
     findings = [*map(_gap, groups["findings"]), *map(_swap, changes)]
     findings += _missing_rows(groups.get("to_add") or [])
     findings += [_small(one) for one in axes if one["status"] == "small"]
-    examples = [
-        (
-            example["from"],
-            example["to"],
-            " → ".join(number(v, "accuracy") for v in example["values"]),
-        )
-        for one in changes
-        for example in one.get("examples", [])
-    ]
-    return FairnessView(
-        _answer(groups, axes, changes),
-        tuple(findings),
-        tuple(_inconclusive_lines(groups, axes)),
-        tuple(map(_table, groups["columns"])),
-        tuple(examples),
-        _alarms(block.get("false_alarms") or {}),
-    )
+    examples = [_example(example) for one in changes for example in one.get("examples", [])]
+    inconclusive = _inconclusive_lines(groups, axes)
+    tables = [_table(one) for one in groups["columns"] if one["groups"]]
+    parts: list[Piece] = [Passage(_answer(groups, axes, changes), explained=True)]
+    if findings:
+        parts.append(Items(tuple(findings)))
+    if examples:
+        passages = tuple(passage for example in examples[:MAX_EXAMPLES] for passage in example)
+        parts.append(Details("Texts with the largest change in prediction", passages))
+    if inconclusive:
+        title = "Inconclusive with these test rows"
+        parts.append(Details(title, (Items(tuple(inconclusive)),)))
+    parts += [Details(table.caption, (table,)) for table in tables]
+    alarms = _alarms(block.get("false_alarms") or {})
+    if alarms and len(parts) > 1:
+        parts.append(Passage(alarms))
+    return Document(tuple(parts))
+
+
+def _example(one: Block) -> tuple[Passage, ...]:
+    values = " → ".join(number(value, "accuracy") for value in one["values"])
+    return Passage(one["from"], "user"), Passage(one["to"], "user"), Passage(values, "remark")
 
 
 def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
@@ -192,20 +174,21 @@ def _more(one: Block, what: str) -> str:
     return f"; about {count(rows)} {what}" if isinstance(rows, int) else ""
 
 
-def _table(one: Block) -> GroupTable:
-    groups = tuple((group, count(values["rows"])) for group, values in one["groups"].items())
+def _table(one: Block) -> DocumentTable:
+    """A line for each measure with a cell for each group, since there may be many classes."""
+    groups = [f"{name} ({count(value['rows'])} test rows)" for name, value in one["groups"].items()]
     by_measure = zip(*(values["measures"] for values in one["groups"].values()), strict=True)
-    lines = tuple((_title(cells[0]), tuple(map(_cell, cells))) for cells in by_measure)
-    return GroupTable(one["column"], groups, lines)
+    lines = tuple((_title(cells[0]), *map(_cell, cells)) for cells in by_measure)
+    styles = ("term", *["group"] * len(groups))
+    return DocumentTable(f"By {one['column']}", ("Measure", *groups), lines, styles, "region")
 
 
-def _cell(one: Block) -> str:
+def _cell(one: Block) -> str | Cell:
     value = estimate(one)
     if value.value is None:
         return "–"
     unit = "" if one["measure"] in NUMBERS else "accuracy"
-    span = interval(value, unit)
-    return f"{number(value.value, unit)} ({span})" if span else number(value.value, unit)
+    return Cell(number(value.value, unit), interval(value, unit))
 
 
 def _alarms(rates: Block) -> str:
@@ -246,7 +229,6 @@ SECTIONS = (
         "fairness",
         "Fairness",
         fairness,
-        "analyses/fairness/section.html.j2",
         reliance=RelianceCheck("differences between groups", _differences, rank=4),
     ),
 )
