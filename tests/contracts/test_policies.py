@@ -409,6 +409,18 @@ def test_a_restart_of_a_run_that_gains_must_show_something_in_time() -> None:
         assert going.failing is in_time
 
 
+def test_a_restart_of_a_run_that_is_not_shown_to_fail_must_show_something_in_time() -> None:
+    """High, but within the known range, and the loss fell by less than the rows can show."""
+    high = {"label": "learning", "rate": 1e-3, "look": 2, "step": 40, "usual": (1e-5, 2e-3)}
+    unproven = LossDifference(-1.2, -2.6, 0.1, 0.04)
+    begun = advise(Ladder(), sight(**high, against_first=unproven)).trial
+    assert begun is not None
+    assert begun.in_time
+    above = advise(Ladder(), sight(**{**high, "rate": 3e-3}, against_first=unproven)).trial
+    assert above is not None
+    assert not above.in_time
+
+
 def broken(*actions: Any, **changes: Any) -> RunError:
     class Policy:
         def decide(self, sight: Sight) -> Remedy:

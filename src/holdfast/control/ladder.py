@@ -156,8 +156,8 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
     )
     # A run that cannot go back continues from here.
     back = (RollBack(why, 0),) if 0 in sight.points else ()
-    # A run that gains is worth finishing, if the restart shows nothing better until it must end.
-    in_time = bool(back) and sight.against_first.better
+    # A run that gains, or is not shown to fail, is worth finishing if the restart gains nothing.
+    in_time = bool(back) and (sight.against_first.better or not fails)
     return Remedy(name, (*back, ScaleLearningRate(why, usual / sight.rate)), in_time=in_time)
 
 
