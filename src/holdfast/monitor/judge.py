@@ -40,8 +40,9 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "overfit",
         "overfit",
-        "a test over all evaluations shows that the validation loss rose, and the predictions got "
-        "worse or validation accuracy is far below training accuracy",
+        "a test over all evaluations shows that the validation loss rose, and at least one of two "
+        "things holds: the predictions got worse, or validation accuracy is far below training "
+        "accuracy",
     ),
     ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
     ("underfit", "underfit", "the run ended too early to call the model good or bad"),
@@ -53,8 +54,9 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "memorizing",
         "memorizing",
-        "no loss rose significantly, but validation accuracy is far below training accuracy, "
-        "and the training rows are memorized, or the validation loss rose with p ≤ 0.2",
+        "no loss rose significantly, validation accuracy is far below training accuracy, and at "
+        "least one of two things holds: the training rows are memorized, or the validation loss "
+        "rose with p ≤ 0.2",
     ),
     (
         "miscalibrated",

@@ -109,8 +109,8 @@ def below_training(facts: CurveFacts) -> Pattern | None:
         f"{curves.valid.name} is below {curves.train.name} at "
         f"{count_phrase(int(below.sum()), 'evaluation')} of {len(below)} after the first",
         "usually harmless: the training loss is measured with dropout and augmentation, and on a "
-        "model that was still worse. Else the validation rows are easier, or copies of training "
-        "rows: `holdfast audit TRAIN --against VALID`",
+        "model that was still worse. Otherwise the validation rows are easier, or duplicates of "
+        "training rows: check with `holdfast audit TRAIN --against VALID`",
     )
 
 

@@ -177,8 +177,8 @@ BY_LOW_RATE: tuple[Label, ...] = ("underfit", "learning", "healthy", "inconclusi
 
 def rate_low(history: History) -> Symptom | None:
     """A cause, without a label, where the training sample is not fitted yet and the peak rate is
-    below the usual ones; or half of its first loss or more is left and it falls linearly in the sum
-    of the learning rates: a run that learns shows a bend long before."""
+    below the usual ones; or more than half of its first loss is left and it falls linearly in the
+    sum of the learning rates: a run that learns shows a bend long before."""
     if not history.comparable or not history.probe.size or history.at_floor:
         return None
     if (history.probe[:, -1] < limits.FITTED).mean() >= limits.FLOOR_SHARE:
