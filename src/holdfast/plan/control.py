@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision
-from holdfast.core.tasks import CLASSIFICATION_TASKS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, DECODER_TASKS
 from holdfast.data.table import Columns
 from holdfast.recipe import Recipe
 
@@ -17,26 +17,29 @@ PASSIVE_POLICIES = ("off", STOP)
 def resolve_policy(recipe: Recipe, columns: Columns) -> tuple[Recipe, tuple[Decision, ...]]:
     """The recipe with its policy, and the reason where the recipe does not state it: ``adapt``
     where its gains were measured (texts and images with one class each, one process, no teacher),
-    else ``stop``."""
+    else ``stop``. For a language model it gains only where the learning rate is far from the usual
+    one, and may take twice the time in vain where the run overfits (benchmarks/language.py)."""
     if recipe.control.policy is not None:
         return recipe, ()
-    unmeasured = {
-        f"for {recipe.task}": recipe.task not in CLASSIFICATION_TASKS,
-        f"where data.label_kind is {columns.label_kind}": not columns.one_class,
-        "with distill.teacher": bool(recipe.distill.teacher),
-        "with several processes": process_count() > 1,
+    unmeasured = f"the gains of {ADAPT} were not measured"
+    obstacles = {
+        f"for a language model, {ADAPT} helps only if the learning rate is far from the usual one, "
+        "and can double the training time without a gain": recipe.task in DECODER_TASKS,
+        f"{unmeasured} for {recipe.task}": recipe.task not in CLASSIFICATION_TASKS,
+        f"{unmeasured} where data.label_kind is {columns.label_kind}": not columns.one_class,
+        f"{unmeasured} with distill.teacher": bool(recipe.distill.teacher),
+        f"{unmeasured} with several processes": process_count() > 1,
     }
-    where = next((words for words, there in unmeasured.items() if there), None)
-    if where is None:
+    obstacle = next((words for words, there in obstacles.items() if there), None)
+    if obstacle is None:
         because = (
             "Holdfast may replace a training plan that is far from the default one; changes during "
-            "a run are kept only if the validation rows support them"
+            "a run are kept only if the validation rows support them (no changes: --set "
+            f"{SETTING}={STOP})"
         )
-        policy = ADAPT
-    else:
-        because, policy = f"the gains of {ADAPT} were not measured {where}", STOP
-    decision = Decision(SETTING, policy, f"{because} (no changes: --set {SETTING}={STOP})")
-    return _with_policy(recipe, policy), (decision,)
+        return _with_policy(recipe, ADAPT), (Decision(SETTING, ADAPT, because),)
+    because = f"{obstacle} (to try changes: --set {SETTING}={ADAPT})"
+    return _with_policy(recipe, STOP), (Decision(SETTING, STOP, because),)
 
 
 def without_trials(recipe: Recipe, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
