@@ -129,7 +129,7 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
     assert "rows are &lt;i&gt;new&lt;/i&gt;" in text
     assert "refund" in text
     assert "31.0\u00a0%" in text
-    assert "83.0\u00a0% (78.0\u00a0–\u00a088.0" in text
+    assert "83.0\u00a0% (78.0–88.0)" in text
     assert "I want &lt;b&gt;my&lt;/b&gt; money back" in text
     assert "1 alarm" in text
     assert "all is well" in text

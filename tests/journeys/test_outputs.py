@@ -141,6 +141,7 @@ class Example:
     prepare: Callable[[Path, Given], None]
     before: tuple[str, ...] = ()
     exact: bool = False
+    code: int = 0
 
 
 TRAIN = ("holdfast train reviews.csv --out runs/reviews-1",)
@@ -153,7 +154,8 @@ EXAMPLES = {
     "many-classes.md": Example(every_section),
     "named-entities.md": Example(tagged_sentences),
     "errors-and-fairness.md": Example(changed_reviews, TRAIN),
-    "in-production.md": Example(changed_reviews, TRAIN),
+    # The exit code of a change.
+    "in-production.md": Example(changed_reviews, TRAIN, code=3),
     "wrong-labels.md": Example(wrong_labels),
     "chats-with-lora.md": Example(chats),
 }
@@ -218,7 +220,7 @@ def test_an_output_is_what_the_command_prints(
         folders[key] = tmp_path
     monkeypatch.chdir(folders[key])
     done = holdfast(*shlex.split(command)[1:])
-    assert done.code == 0, done.err
+    assert done.code == example.code, done.err
     printed = comparable(done.out, example.exact)
     for part in re.split(r"^…$", shown, flags=re.MULTILINE):
         assert comparable(part, example.exact) in printed, done.out

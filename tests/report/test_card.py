@@ -38,7 +38,7 @@ def test_the_interval_stands_beside_the_metric(runs: ModuleType, tmp_path: Path)
     run = runs.make_run(tmp_path / "run")
     meta, body = split(write_card(run))
     accuracy = json.loads((run / "result.json").read_text())["test"]["metrics"]["accuracy"]
-    span = f"{100 * accuracy['low']:.1f} – {100 * accuracy['high']:.1f} %"
+    span = f"{100 * accuracy['low']:.1f}–{100 * accuracy['high']:.1f}"
     first = meta["model-index"][0]["results"][0]["metrics"][0]
     assert span in first["name"]
     assert span in body.replace("\u00a0", " ")

@@ -63,7 +63,7 @@ def test_the_score_and_the_baseline_share_one_sentence(
         result["baseline"]["test"]["metrics"]["accuracy"]["value"] = 0.8
 
     text = read_page(write_report(runs.make_run(tmp_path / "run", edit=edit))).text
-    assert "95 % CI 87.7 – 93.8 %" in text
+    assert "95 % CI 87.7–93.8" in text
     assert "On 400 test rows" in text
     assert "the accuracy is 91.2 %; the linear probe has 80.0 %" in text
 
@@ -229,12 +229,12 @@ def test_every_label_of_the_contract_has_plain_words() -> None:
 @pytest.mark.parametrize(
     ("ends", "texts"),
     [
-        ([(0.5, 0.75), (0.75, 1.0)], ["50 – 75", "75 – 100"]),
+        ([(0.5, 0.75), (0.75, 1.0)], ["50–75", "75–100"]),
         (
             [(0.5, 0.994), (0.994, 0.9981), (0.9981, 0.9999)],
-            ["50.0 – 99.4", "99.4 – 99.8", "99.8 – 100.0"],
+            ["50.0–99.4", "99.4–99.8", "99.8–100.0"],
         ),
-        ([(0.99961, 0.99968)], ["99.96 – 99.97"]),
+        ([(0.99961, 0.99968)], ["99.96–99.97"]),
         ([(0.9999999, 0.99999999)], ["100.0000"]),
         ([(0.7, 0.7)], ["70"]),
         ([(1.0, 1.0)], ["100"]),

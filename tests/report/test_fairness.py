@@ -77,6 +77,6 @@ def test_groups_are_compared_measure_by_measure_under_their_own_names() -> None:
     lines = document_lines(as_document(given), 200)
     assert lines[1:] == [
         "By country:",
-        "- accuracy: FR (40 test rows) 70.0 % (50.0 – 90.0 %); new york (60 test rows) 0.0 % "
-        "(50.0 – 90.0 %)",
+        "- accuracy: FR (40 test rows) 70.0 % (50.0–90.0); new york (60 test rows) 0.0 % "
+        "(50.0–90.0)",
     ]

@@ -51,7 +51,8 @@ def test_a_difference_of_rates_is_signed_points(value: float | None, text: str) 
 
 
 def test_an_interval_names_its_unit_once() -> None:
-    assert numbers.interval(Estimate(0.9, 0.876, 0.938), "accuracy") == f"87.6{NB}–{NB}93.8{NB}%"
+    assert numbers.interval(Estimate(0.9, 0.876, 0.938), "accuracy") == "87.6–93.8"
+    assert numbers.interval(Estimate(0.01, -0.02, 0.04)) == "−0.020 to 0.040"
     assert numbers.interval(Estimate(0.9), "accuracy") == ""
 
 

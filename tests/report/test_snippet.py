@@ -60,7 +60,7 @@ def test_it_says_the_verdict_the_scores_and_the_curves(
     accuracy = result["test"]["metrics"]["accuracy"]
     shown = " ".join(f"{100 * accuracy[end]:.1f}" for end in ("value",))
     assert f"{shown} %" in page.text
-    assert f"{100 * accuracy['low']:.1f} – {100 * accuracy['high']:.1f} %" in page.text
+    assert f"{100 * accuracy['low']:.1f}–{100 * accuracy['high']:.1f}" in page.text
     assert "Overfitting" in page.text
     assert " ".join(result["verdict"]["because"].split()) in page.text
     assert str(run / "report.html") in page.text

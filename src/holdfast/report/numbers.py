@@ -175,12 +175,12 @@ def number(value: float | None, name: str = "") -> str:
 
 
 def interval(value: Estimate, name: str = "") -> str:
-    """The interval without its value: ``87.6 – 93.8 %``; empty where there is none."""
+    """The interval without its value: ``87.6–93.8`` for percentages too, with "to" beside a
+    negative end; empty where there is none."""
     if value.low is None or value.high is None:
         return ""
-    low, high = number(value.low, name), number(value.high, name)
-    low = low.removesuffix(f"{NBSP}%")
-    return f"{low}{NBSP}–{NBSP}{high}"
+    low, high = (number(end, name).removesuffix(f"{NBSP}%") for end in (value.low, value.high))
+    return f"{low} to {high}" if value.low < 0 else f"{low}–{high}"
 
 
 def strength(confidence: float) -> str:

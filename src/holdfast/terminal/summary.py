@@ -169,14 +169,14 @@ def _stated_metric(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _scores(result: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.numbers import NBSP, estimate, interval, metric_words, number
+    from holdfast.report.numbers import estimate, interval, metric_words, number
 
     metrics = result["test"]["metrics"]
     estimates = {name: estimate(metrics[name]) for name in names if name in metrics}
     shown = []
     for name, value in estimates.items():
         if value.value is not None:
-            span = interval(value, name).replace(f"{NBSP}–{NBSP}", "–")
+            span = interval(value, name)
             span = f" ({percent_phrase(value.level)} CI {span})" if span else ""
             shown.append(f"{metric_words(name)} {number(value.value, name)}{span}")
     if shown:

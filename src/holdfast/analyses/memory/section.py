@@ -99,7 +99,7 @@ def _rate_line(one: Block) -> tuple[str, str, str]:
         return at, "–", str(share.why or "")
     span = ""
     if share.low is not None and share.high is not None:
-        span = f"{100 * share.low:.0f} – {100 * share.high:.0f}\u00a0%"
+        span = f"{100 * share.low:.0f}–{100 * share.high:.0f}"
     return at, f"{100 * share.value:.1f}\u00a0%", span
 
 

@@ -334,7 +334,7 @@ def list_page(summaries: Sequence[Summary], query: Query) -> ListPage:
 
 
 def score_text(summary: Summary) -> tuple[str, str, str]:
-    """The score, its interval and its name: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
+    """The score, its interval and its name: ``91.2 %``, ``87.6–93.8``, ``Accuracy``."""
     score, metric = summary.score, summary.metric
     title = metric_name(metric) if metric else ""
     span = interval(score, metric) if score.value is not None else ""

@@ -75,7 +75,7 @@ def ranges(ends: Sequence[tuple[float, float]]) -> list[str]:
     pairs = next(
         (p for p in map(shown, range(MAX_DECIMALS)) if tells_apart(p)), shown(MAX_DECIMALS)
     )
-    return [f"{a}\u00a0%" if a == b else f"{a} – {b}\u00a0%" for a, b in pairs]
+    return [f"{a}\u00a0%" if a == b else f"{a}–{b}\u00a0%" for a, b in pairs]
 
 
 def reliability(bins: Sequence[Bin]) -> Markup:
