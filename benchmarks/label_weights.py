@@ -28,7 +28,7 @@ from peers.sets import SETS
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.cross_fitting import fold_seed
-from holdfast.fits.label_weights import find_wrong_labels
+from holdfast.fits.label_weights import find_wrong_labels, row_weights
 from holdfast.prepare.embedding import last_layer_vectors
 from holdfast.prepare.model import prepare
 from holdfast.quality.fold_predictions import cross_fit
@@ -191,7 +191,7 @@ def probes_of(cell: Cell) -> dict[str, Any]:
     if found.is_shown:
         errors = label_errors(predictions.log_p, labels)
         targets = {
-            WEIGHTED: own * found.weights(labels)[:, None],
+            WEIGHTED: own * row_weights(found, labels)[:, None],
             WITHOUT: own * ~found.contradicted[:, None],
             TRUE: errors.true_classes(predictions.log_p, labels),
             MEAN: (own + np.exp(predictions.log_p)) / 2,

@@ -20,10 +20,11 @@ from holdfast.fits import cross_fitting
 from holdfast.fits import label_weights as module
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import cross_fit
-from holdfast.fits.label_weights import CHECK, KEY, NAME, WrongLabels
+from holdfast.fits.label_weights import CHECK, KEY, NAME, row_weights
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override, read_recipe
+from holdfast.stats.label_errors import WrongLabels
 
 WORDS = {
     "cooking": "oven flour butter onion sauce recipe garlic bake dish pepper soup cheese",
@@ -137,7 +138,7 @@ def test_rows_that_are_contradicted_predict_no_others(monkeypatch: pytest.Monkey
 def test_a_class_keeps_half_of_its_weight() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1])
     wrong = WrongLabels(np.array([0.9, 0.8, 1.0, 0.1, 0.5, 0.0]), labels > 0, 9.0)
-    weights = wrong.weights(labels)
+    weights = row_weights(wrong, labels)
     assert weights[labels == 0].mean() == pytest.approx(0.5)
     assert np.argsort(weights[:4]).tolist() == [2, 0, 1, 3]
     # The mean of the other class is more than a half.

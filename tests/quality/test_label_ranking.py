@@ -119,6 +119,32 @@ def test_nothing_is_promised_of_rows_that_are_only_hard() -> None:
     assert rank_labels(view(vectors, texts, given).fold_predictions).precision(20) is None
 
 
+def test_labels_that_are_confused_with_one_other_class_are_listed() -> None:
+    """Every mistake is of the next class, and too few rows give one rate for all mistakes."""
+    vectors, texts, _, truth, flipped = rows(300)
+    given = np.where(flipped, (truth + 1) % CLASSES, truth)
+    seen = view(vectors, texts, given)
+    ranking = rank_labels(seen.fold_predictions)
+    assert ranking.wrong is None
+    assert ranking.mistakes.is_shown
+    found = label_problems(seen)
+    assert found is not None
+    listed = list(found.finding.rows)
+    assert 15 <= len(listed) <= 45
+    assert flipped[listed].mean() > 0.9
+    assert found.finding.severity == "info"
+    assert "Vuong's test" in found.finding.because
+    assert "may be correct" not in found.finding.because
+    assert found.finding.score == pytest.approx(ranking.mistakes.share)
+    assert ranking.mistakes.share == pytest.approx(0.1, abs=0.05)
+
+
+def test_labels_as_they_are_show_no_confused_classes() -> None:
+    for seed in range(3):
+        vectors, texts, given, _, _ = rows(noise=0.0, seed=seed)
+        assert not rank_labels(view(vectors, texts, given).fold_predictions).mistakes.is_shown
+
+
 def test_the_finding_names_the_rows_and_says_what_is_expected() -> None:
     vectors, texts, given, _, flipped = rows()
     found = label_problems(view(vectors, texts, given))

@@ -29,15 +29,11 @@ from holdfast.plan.control import ADAPT
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.fold_predictions import cross_fit
 from holdfast.recipe import Recipe
-from holdfast.stats.label_errors import label_errors
+from holdfast.stats.label_errors import EVIDENCE, LEAST_SHARE, WrongLabels, wrong_labels
 
 NAME = "label_weights"
 KEY = f"methods.{NAME}"
 CHECK = "doubtful_labels"
-# Rows are weighted from this statistic (Vuong's) and expected share of wrong labels on: on six sets
-# with 400 rows and three draws each, one set as it is exceeded both, and with a fifth of wrong
-# labels all sets of more than two classes did.
-EVIDENCE, LEAST_SHARE = 3.0, 0.05
 # Predictions by probes, and once more by probes without the rows that these contradict: of a fifth
 # of labels exchanged for the most similar class that finds 64 % instead of 52 % (four sets of 400
 # rows, two draws), with as few right ones among them. A third time finds few more.
@@ -46,36 +42,6 @@ ROUNDS = 2
 MOST_ROWS = 3000
 # The mean weight of a class's rows is no smaller.
 LEAST_OF_CLASS = 0.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WrongLabels:
-    """The probability that each row's label is wrong [n], and whether its most probable class is
-    another one [n]; the ``evidence`` of mistakes."""
-
-    probabilities: Floats
-    contradicted: Ints
-    evidence: float
-
-    @property
-    def share(self) -> float:
-        """The expected share of wrong labels."""
-        return float(self.probabilities.mean())
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether mistakes are shown, and enough of them."""
-        return self.evidence >= EVIDENCE and self.share >= LEAST_SHARE
-
-    def weights(self, labels: Ints) -> Floats:
-        """The weight of each row [n], in (0, 1]: the probability that its label is right; of a
-        class whose mean would be less than a half, moved towards 1 until it is a half."""
-        weights = np.maximum(1 - self.probabilities, 1e-3)
-        for label in np.unique(labels):
-            mean = weights[labels == label].mean()
-            missing = max(0.0, LEAST_OF_CLASS - mean) / (1 - mean) if mean < 1 else 0.0
-            weights[labels == label] += missing * (1 - weights[labels == label])
-        return weights
 
 
 def with_policy(recipe: Recipe, prepared: PreparedData) -> Recipe:
@@ -115,8 +81,19 @@ def label_weights(
         because = "too few rows to test the labels" if wrong is None else _evidence(wrong)
         notify(Decision(KEY, "all rows have the same weight", because))
         return None
-    weights = wrong.weights(np.asarray(rows.column("label")))
+    weights = row_weights(wrong, np.asarray(rows.column("label")))
     _notify_of_rows(rows, wrong, weights)
+    return weights
+
+
+def row_weights(wrong: WrongLabels, labels: Ints) -> Floats:
+    """The weight of each row [n], in (0, 1]: the probability that its label is right; of a class
+    whose mean would be less than a half, moved towards 1 until it is a half."""
+    weights = np.maximum(1 - wrong.probabilities, 1e-3)
+    for label in np.unique(labels):
+        mean = weights[labels == label].mean()
+        missing = max(0.0, LEAST_OF_CLASS - mean) / (1 - mean) if mean < 1 else 0.0
+        weights[labels == label] += missing * (1 - weights[labels == label])
     return weights
 
 
@@ -156,13 +133,7 @@ def find_wrong_labels(
         )
         if predictions is None:
             return wrong
-        errors = label_errors(predictions.log_p, labels)
-        classes = errors.true_classes(predictions.log_p, labels)
-        wrong = WrongLabels(
-            1 - classes[np.arange(len(labels)), labels],
-            classes.argmax(axis=1) != labels,
-            errors.evidence,
-        )
+        wrong = wrong_labels(predictions.log_p, labels)
         if not wrong.is_shown:
             return wrong
         # A row without a label is predicted, and no probe is fitted on it.

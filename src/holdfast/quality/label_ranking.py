@@ -15,6 +15,7 @@ from holdfast.quality.fold_predictions import (
     probe_logits,
     standardize,
 )
+from holdfast.stats.label_errors import WrongLabels, wrong_labels
 from holdfast.stats.lapse import Lapse, lapse_rate, true_class_probabilities
 
 # Below 2 % of wrong labels, or with an interval wider than a factor of two, no share of wrong
@@ -32,7 +33,8 @@ class LabelRanking:
     """Labelled rows by doubt: their positions in ``order``, the most doubtful first; for each of
     them the ``given`` and ``suggested`` classes [n] and a ``score`` [n], 1 − the probability of the
     label. ``wrong`` [n] is the probability that the label is wrong under the estimated ``lapse``;
-    ``None`` if that is too uncertain."""
+    ``None`` if that is too uncertain. ``mistakes`` [n, in this order] may be confusions of certain
+    classes."""
 
     order: Ints
     given: Ints
@@ -40,6 +42,7 @@ class LabelRanking:
     score: Floats
     lapse: Lapse
     wrong: Floats | None
+    mistakes: WrongLabels
 
     def precision(self, count: int) -> float | None:
         """The expected share of wrong labels among the first ``count`` rows."""
@@ -55,9 +58,12 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     If labels are wrong at random, a fit to all rows separates their rate from uncertainty, and the
     probability that the label of a row is wrong follows (``stats/lapse.py``).
 
-    It is stated only if the 90 % interval of ε lies above 2 %, its ends are within a factor of two,
-    and the predictions remove 55 % of the errors of the majority-class baseline. In other data,
-    rows that the model cannot predict look like wrong labels.
+    People also confuse certain classes, which such a rate does not see: ``mistakes`` have a rate
+    for each pair of classes (``stats/label_errors.py``), and no interval.
+
+    The share is stated only if the 90 % interval of ε lies above 2 %, its ends are within a factor
+    of two, and the predictions remove 55 % of the errors of the majority-class baseline. In other
+    data, rows that the model cannot predict look like wrong labels.
     """
     labelled = predictions.labelled_rows
     losses = predictions.losses[labelled]
@@ -73,7 +79,8 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     if is_reliable:
         true_classes = true_class_probabilities(log_p, given, lapse)
         wrong = 1 - true_classes[np.arange(len(given)), given]
-    return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
+    suggested, mistakes = log_p.argmax(axis=1), wrong_labels(log_p, given)
+    return LabelRanking(order, given, suggested, np.clip(score, 0, 1), lapse, wrong, mistakes)
 
 
 # With fewer classes, selected rows taught less than random rows.

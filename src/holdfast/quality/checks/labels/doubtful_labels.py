@@ -97,20 +97,26 @@ MIN_LAPSE_RATE = 0.005
 def label_problems(view: Embedded) -> CheckResult | None:
     """Lists the rows whose label has an out-of-fold probability below 0.1 while another class has
     more than 0.5. If the data allow an estimate (``rank_labels``), it states the share of these
-    labels that are wrong, and the finding is a warning. Otherwise it is only a ranking. If labels
-    are contradicted no more often than uncertainty explains (the 90 % interval of the share of
-    wrong labels reaches below 0.5 %), it lists at most three rows with a probability below 0.05.
-    Score: the estimated share of wrong labels."""
+    labels that are wrong, and the finding is a warning. Otherwise it is only a ranking; of the rows
+    whose most probable class is another one, if mistakes between certain classes are shown (Vuong's
+    test). If labels are contradicted no more often than uncertainty explains (the 90 % interval of
+    the share of wrong labels reaches below 0.5 %, and no such mistakes are shown), it lists at most
+    three rows with a probability below 0.05. Score: the estimated share of wrong labels."""
     if view.fold_predictions is None:
         return None
     ranking = rank_labels(view.fold_predictions)
     top_probability = np.exp(view.fold_predictions.log_p[ranking.order].max(axis=1))
-    is_other_class = ranking.suggested != ranking.given
-    above_chance = ranking.lapse.low >= MIN_LAPSE_RATE
+    by_classes = ranking.wrong is None and ranking.mistakes.is_shown
+    above_chance = ranking.lapse.low >= MIN_LAPSE_RATE or by_classes
     min_score = MIN_SCORE if above_chance else MIN_SCORE_BELOW_CHANCE
-    doubtful = np.flatnonzero(
-        (ranking.score >= min_score) & (top_probability >= MIN_OTHER_PROBABILITY) & is_other_class
+    is_doubtful = (
+        ranking.mistakes.contradicted
+        if by_classes
+        else (ranking.score >= min_score)
+        & (top_probability >= MIN_OTHER_PROBABILITY)
+        & (ranking.suggested != ranking.given)
     )
+    doubtful = np.flatnonzero(is_doubtful)
     if not len(doubtful):
         return None
     doubtful = doubtful if above_chance else doubtful[:MAX_LISTED_BELOW_CHANCE]
@@ -132,7 +138,7 @@ def label_problems(view: Embedded) -> CheckResult | None:
         because,
         "Review these rows in the given order and correct wrong labels. label_issues in the output "
         "of --json ranks all rows. Holdfast changes no label.",
-        score=ranking.lapse.rate,
+        score=ranking.mistakes.share if by_classes else ranking.lapse.rate,
         severity=severity,
         examples=examples,
     )
@@ -157,6 +163,12 @@ def _describe_contradicted(
         f"first: {rows})"
     )
     precision, lapse = ranking.precision(count), ranking.lapse
+    if precision is None and ranking.mistakes.is_shown:
+        return "info", (
+            f"{because}. Uncertainty does not explain these contradictions (Vuong's test, z = "
+            f"{ranking.mistakes.evidence:.1f}): labels are wrong, or annotators confuse some "
+            "classes. Holdfast states no share of wrong labels, since hard rows may be among them"
+        )
     if precision is None:
         return "info", (
             f"{because}. This is only a ranking: the data cannot separate wrong labels from hard "
