@@ -214,9 +214,9 @@ CLAIM = Claim(
             {"arm": "Precision", "data": "Data"}, COLUMNS, "Precision", part="precision"
         )(lines),
         lambda lines: table(
-            {"fault": "Fault", "data": "Data", "arm": "Policy"},
+            {"fault": "Fault", "arm": "Policy"},
             COLUMNS,
-            "Faults, SmolLM2-135M-Instruct",
+            "Faults, SmolLM2-135M-Instruct, means of instructions and dialogues",
             part="adapt",
         )(lines),
         lambda lines: comparison(

@@ -91,7 +91,10 @@ MIN_LAPSE_RATE = 0.005
     error_rate="With 10 % of the labels of 1,600 rows replaced, the average precision is 0.96 on "
     "BANKING77, 0.89 on TREC, 0.68 on CR and 0.45 on MR. On BANKING77 and TREC the estimated share "
     "of wrong labels was within 4 points of the truth (8 points with 5 % replaced). On CR and MR "
-    "the check states no share.",
+    "the check states no share. Of 400 rows with three classes or more (ten sets, two draws each), "
+    "more than three rows were listed in 2 of 20 draws with labels as they are, in 20 with 10 % "
+    "replaced at random (74 % of the listed labels were wrong) and in 18 with 10 % confused with a "
+    "similar class (72 %). With two classes, confused labels were never listed.",
     applies_to=has_classes,
 )
 def label_problems(view: Embedded) -> CheckResult | None:
