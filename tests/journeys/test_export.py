@@ -351,13 +351,13 @@ def test_changed_predictions_are_counted_against_the_saved_model(
     from holdfast import export
     from holdfast.runs.finished_run import FinishedRun
 
-    told = FinishedRun.told
+    predictions_of = FinishedRun.predictions_of
 
     def others(self: FinishedRun, side: Any) -> Any:
-        found = told(self, side)
+        found = predictions_of(self, side)
         return replace(found, predictions=("bad",) * len(found))
 
-    monkeypatch.setattr(FinishedRun, "told", others)
+    monkeypatch.setattr(FinishedRun, "predictions_of", others)
     valid = export(finished_run, "onnx", out=tmp_path / "out").facts["valid"]
     assert (valid["changed"], valid["worse"]) == (0, 0.0)
     assert valid["n"] > 0

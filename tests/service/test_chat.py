@@ -262,7 +262,7 @@ def test_a_text_for_a_model_of_messages_is_the_user_s_turn(
         prediction_request(asked, [{column: "red blue?"}]),
         *(prediction_request(asked, [{"messages": one}]) for one in (turns, json.dumps(turns))),
     ]
-    assert len({str(asked.answer(one.table)) for one in requests}) == 1
+    assert len({str(asked.predict_table(one.table)) for one in requests}) == 1
     with pytest.raises(DataError, match="without a list of turns"):
         prediction_request(asked, [{"messages": "[1, 2]"}])
 

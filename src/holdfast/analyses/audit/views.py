@@ -157,7 +157,6 @@ def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
 def _embedded(
     audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress
 ) -> Embedded:
-    from holdfast.core.packaged_models import EMBEDDED
     from holdfast.prepare.embedding import MIDDLE_DEPTH
 
     most = audit_rows.recipe.audit.rows
@@ -192,7 +191,7 @@ def _embedded(
     return Embedded(
         rows,
         source_vectors[0],
-        "MiniLM (embedded)" if encoder.name == EMBEDDED else encoder.name,
+        _name_for_readers(encoder.name),
         encoder,
         others=others,
         tuned_log_p=tuned,
@@ -201,6 +200,12 @@ def _embedded(
         unlabelled=None if pool is None else (pool, embed(texts[-1])),
         references=references(encoder),
     )
+
+
+def _name_for_readers(model: str) -> str:
+    from holdfast.core.packaged_models import EMBEDDED
+
+    return "MiniLM (embedded)" if model == EMBEDDED else model
 
 
 def references(encoder: Encoder) -> dict[str, Vectors]:
@@ -227,7 +232,8 @@ def _tokenized(
 ) -> tuple[list[Tokenized], str]:
     """Lengths and unknown tokens by the model to be trained, or why they are not known."""
     model = audit_rows.recipe.model
-    tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
+    tokenizer, limit = encoder.tokenizer, encoder.max_length
+    name = _name_for_readers(encoder.name)
     if audit_rows.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
             return [], (

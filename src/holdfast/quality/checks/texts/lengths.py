@@ -75,10 +75,9 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
-        f"{count_phrase(len(over), 'text is', 'texts are')} longer "
-        f"({percent_phrase(share, 1)} of the rows) than "
-        f"the {view.limit} tokens that {view.model} reads: {percent_phrase(cut, 1)} of all "
-        "tokens are truncated, "
+        f"{count_phrase(len(over), 'text')} ({percent_phrase(share, 1)} of the rows) "
+        f"{'is' if len(over) == 1 else 'are'} longer than the {view.limit} tokens that "
+        f"{view.model} reads: {percent_phrase(cut, 1)} of all tokens are truncated, "
         f"in the longest text {view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
         "If the end of the texts matters, raise model.max_length, use a model with a longer "
         "context, or shorten the texts.",
