@@ -139,7 +139,8 @@ def _shared_predictions(new: FinishedRun, plain: FinishedRun) -> tuple[Predictio
             str(plain.run),
             f"has other validation rows than {new.run}, but the two are compared row by row",
             f"{len(other)} and {len(one)}",
-            "Train both from one source with the same seed and split.",
+            "Train both from one source with the same seed and split, and both with --set "
+            "train.folds=0 (a cross-fitted run validates on its training rows too).",
         )
     return one, other
 
