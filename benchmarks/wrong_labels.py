@@ -42,7 +42,6 @@ from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.detectors.data import noisy_labels, telling
 from holdfast.monitor.history import History
 from holdfast.quality.checks.labels.doubtful_labels import MIN_LAPSE_RATE, label_problems
-from holdfast.quality.label_ranking import rank_labels
 from holdfast.quality.views import Embedded, TableRows
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.tasks.classes.baseline import label_noise
@@ -84,9 +83,8 @@ def audits(cell: Cell) -> Result:
     x = np.stack([vectors[text] for text in known.texts])
     table = table_from_texts(wrong.texts, wrong.labels, rare_below=1)
     view = Embedded(TableRows(table), x, "MiniLM", lambda _: x)
-    predictions, found = view.fold_predictions, label_problems(view)
-    assert predictions is not None
-    ranking = rank_labels(predictions)
+    ranking, found = view.label_ranking, label_problems(view)
+    assert ranking is not None
     by_rate = ranking.lapse.low >= MIN_LAPSE_RATE
     is_listed = by_rate or ranking.mistakes.is_shown
     listed = list(found.finding.rows) if found and is_listed else []

@@ -32,6 +32,7 @@ from holdfast.quality.fold_predictions import (
     fit_content_probes,
 )
 from holdfast.quality.image_facts import FileFacts, Traces, extract_traces, read_file_facts
+from holdfast.quality.label_ranking import LabelRanking, rank_labels
 
 if TYPE_CHECKING:
     from holdfast.duplicates.duplicates import CombinedRows
@@ -249,6 +250,11 @@ class Embedded:
             seed=self.seed,
             tuned_log_p=self.tuned_log_p,
         )
+
+    @cached_property
+    def label_ranking(self) -> LabelRanking | None:
+        """The labelled rows by doubt; ``None`` without ``fold_predictions``."""
+        return None if self.fold_predictions is None else rank_labels(self.fold_predictions)
 
     @cached_property
     def paraphrases(self) -> SimilarPairs:

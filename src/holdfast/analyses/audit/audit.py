@@ -31,7 +31,7 @@ from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
 from holdfast.quality.clean.texts import mask_personal
-from holdfast.quality.label_ranking import rank_for_labelling, rank_labels
+from holdfast.quality.label_ranking import rank_for_labelling
 from holdfast.quality.leaks import duplicate_groups, pair_leaks
 from holdfast.quality.runner import SEVERITY_ORDER, AuditResults, run_checks
 from holdfast.quality.views import Embedded, TableRows
@@ -317,13 +317,10 @@ def _leaks(table: Table, all_rows: CombinedRows) -> tuple[Leak, ...]:
 
 def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
     """Every row that the model has read and that has a label, the most doubtful first."""
-    if view is None or view.fold_predictions is None:
+    ranked = None if view is None else view.label_ranking
+    if view is None or ranked is None:
         return ()
-    ranked, ids, classes = (
-        rank_labels(view.fold_predictions),
-        view.rows.ids,
-        view.rows.table.classes,
-    )
+    ids, classes = view.rows.ids, view.rows.table.classes
     columns = (ranked.order, ranked.given, ranked.suggested, ranked.score)
     return tuple(
         LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))

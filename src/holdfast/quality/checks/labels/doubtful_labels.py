@@ -15,7 +15,7 @@ from holdfast.data.images.table import image_name
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
-from holdfast.quality.label_ranking import LabelRanking, rank_labels
+from holdfast.quality.label_ranking import LabelRanking
 from holdfast.quality.views import Embedded, TableRows, normalize_pair, text_batches
 
 
@@ -105,9 +105,9 @@ def label_problems(view: Embedded) -> CheckResult | None:
     test). If labels are contradicted no more often than uncertainty explains (the 90 % interval of
     the share of wrong labels reaches below 0.5 %, and no such mistakes are shown), it lists at most
     three rows with a probability below 0.05. Score: the estimated share of wrong labels."""
-    if view.fold_predictions is None:
+    ranking = view.label_ranking
+    if view.fold_predictions is None or ranking is None:
         return None
-    ranking = rank_labels(view.fold_predictions)
     top_probability = np.exp(view.fold_predictions.log_p[ranking.order].max(axis=1))
     by_classes = ranking.wrong is None and ranking.mistakes.is_shown
     above_chance = ranking.lapse.low >= MIN_LAPSE_RATE or by_classes
