@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
+from sklearn.metrics import log_loss
 
 from holdfast.control.choice import (
     BETTER_LEVEL,
@@ -370,6 +371,30 @@ def test_of_equal_calibrated_losses_the_earlier_is_kept() -> None:
     assert lowest_calibrated([one, later]) == 0
     assert lowest_calibrated([replace(one, refined_loss=math.nan), later]) == 1
     assert lowest_calibrated([replace(s, refined_loss=math.nan) for s in (one, later)]) == 1
+
+
+def test_of_checkpoints_with_every_row_correct_the_lowest_raw_loss_is_kept() -> None:
+    """A temperature near zero makes all of their calibrated losses zero, whatever their margins."""
+    rng, labels = np.random.default_rng(1), np.arange(30) % 2
+    noise = 0.3 * rng.uniform(-1, 1, (30, 2))
+    history = [
+        evaluation(step, noise + margin * np.eye(2)[labels], labels)
+        for step, margin in enumerate([0.2, 1.0, 3.0, 2.0])
+    ]
+    assert history[0].refined_loss > 0.01 > history[1].refined_loss
+    raw = [float(stats_loss(one)) for one in history]
+    assert raw[3] > raw[2]
+    kept = [lowest_calibrated(history[: n + 1]) for n in range(4)]
+    assert kept == [0, 1, 2, 2]
+    told = explain_choice(history, 2)
+    assert "several checkpoints predict every validation row correctly" in told
+    assert "lowest raw loss of these" in told
+
+
+def stats_loss(snapshot: Snapshot) -> float:
+    """The cross-entropy by scikit-learn."""
+    probabilities = special.softmax(snapshot.valid_logits, axis=1)
+    return float(log_loss(np.arange(len(probabilities)) % 2, probabilities, labels=[0, 1]))
 
 
 @pytest.mark.parametrize("seed", range(5))

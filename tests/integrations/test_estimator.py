@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import holdfast
 from holdfast import TextClassifier
 from holdfast.core.errors import DataError, ModelError, RecipeError, RunError
+from holdfast.training.machine.signals import StopSignals
 
 SHORT = {"train.max_steps": 6, "train.threads": 1, "methods.contrast": False}
 
@@ -39,6 +41,27 @@ def fitted(tiny_model: Path) -> TextClassifier:
     texts, labels = texts_and_labels()
     settings = {**SHORT, "train.max_steps": 40, "train.learning_rate": 3e-3}
     return TextClassifier(str(tiny_model), settings).fit(texts, labels)
+
+
+def test_an_interrupt_ends_a_search_of_scikit_learn(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``GridSearchCV`` takes every ``Exception`` for one failed fit, and goes on."""
+    fits, entered = [], StopSignals.__enter__
+
+    def interrupted(signals: StopSignals) -> StopSignals:
+        fits.append(entered(signals))
+        signal.raise_signal(signal.SIGINT)
+        return signals
+
+    monkeypatch.setattr(StopSignals, "__enter__", interrupted)
+    texts, labels = texts_and_labels()
+    search = GridSearchCV(
+        TextClassifier(str(tiny_model), SHORT), {"learning_rate": [1e-3, 1e-2]}, cv=2
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(texts, labels)
+    assert len(fits) == 1
 
 
 def test_scikit_learns_own_checks_pass() -> None:

@@ -6,7 +6,9 @@ import copy
 import gc
 import html
 import json
+import math
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +162,98 @@ def test_one_answer_a_row_for_whatever_holds_rows(run: holdfast.TrainedRun, fram
     assert run.predict(texts[0]) == told[:1]
     assert run.predict(["", *texts, None]) == ["", *told, ""]
     assert run.predict([]) == []
+
+
+def test_predictions_have_the_type_of_the_labels_in_memory(
+    frame: Any, quick: list[str], tmp_path: Path
+) -> None:
+    """Strings would equal no label: an accuracy of 0 without a word."""
+    truth = frame.label == "yes"
+    numbers = frame.assign(label=truth.astype(int) * 7)
+    run = holdfast.train(
+        numbers, text="text", label="label", out=tmp_path / "r", settings=quick, quiet=True
+    )
+    assert run.classes == [0, 7]
+    predicted = run.predict(numbers)
+    assert {type(one) for one in predicted} == {int}
+    assert (
+        np.mean(predicted == numbers.label) == run.evaluate(numbers)["metrics"]["accuracy"]["value"]
+    )
+    assert run.predictions(numbers)[0].prediction in ("0", "7")
+    with pytest.raises(RunError, match="began with other rows"):
+        holdfast.train(numbers[1:], out=tmp_path / "r", text="text", resume=True, quiet=True)
+    again = [*quick, "train.epochs=9"]
+    with pytest.warns(UserWarning, match=r"not used: train\.epochs=9.0 \(the run: 3"):
+        holdfast.train(
+            numbers, text="text", label="label", out=tmp_path / "r", settings=again, resume=True,
+            quiet=True,
+        )  # fmt: skip
+
+
+def test_what_could_be_meant_otherwise_is_refused(run: holdfast.TrainedRun, frame: Any) -> None:
+    with pytest.raises(DataError, match="may be a text or the name of a file"):
+        run.predict("later.csv")
+    assert len(run.predict(["later.csv"])) == 1
+    mixed = frame.label.sample(frac=1, random_state=1)
+    with pytest.raises(DataError, match="in another order"):
+        holdfast.train(frame.text, mixed)
+    with pytest.raises(DataError, match="in another order"):
+        run.evaluate(frame.text, mixed)
+    assert run.evaluate(frame.text, mixed.tolist())["n"] == 80
+    with pytest.raises(DataError, match="in another order"):
+        holdfast.TextClassifier().fit(frame.text, mixed)
+
+
+def test_a_run_in_use_needs_no_current_folder(
+    run: holdfast.TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.folder.parent)
+    relative = holdfast.TrainedRun(run.folder.name)
+    assert f"({run.folder.name};" in repr(relative)
+    monkeypatch.chdir(tmp_path)
+    assert relative.result == run.result
+
+
+def test_every_analysis_takes_the_run_itself(run: holdfast.TrainedRun, frame: Any) -> None:
+    assert holdfast.diagnose(run).label == run.verdict["label"]
+    assert holdfast.fairness(run) == holdfast.fairness(run.folder)
+    other = holdfast.TrainedRun(shutil.copytree(run.folder, run.folder.parent / "copy"))
+    compared = holdfast.compare(run, other, frame.assign(label=frame.label))
+    assert compared.verdict.verdict in ("undecided", "equivalent")
+
+
+def test_a_log_in_memory_is_the_same_as_its_file(tmp_path: Path) -> None:
+    entries = [
+        {"step": step, "loss": 1 / step, "eval_loss": 0.5 + 0.03 * step} for step in range(1, 20)
+    ]
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps({"log_history": entries}))
+    filed = holdfast.diagnose(path)
+    assert filed.label == "overfit"
+    for log in (entries, {"log_history": entries}):
+        assert holdfast.diagnose(log) == filed
+    columns = {name: [one[name] for one in entries] for name in ("loss", "eval_loss")}
+    for log in (columns, pd.DataFrame(columns)):
+        assert holdfast.diagnose(log).label == "overfit"
+    broken = [*entries, {"step": 20, "loss": math.nan, "eval_loss": math.nan}]
+    assert holdfast.diagnose(broken).label != "overfit"
+    for wrong in (3, object(), [], [1]):
+        with pytest.raises(DataError, match="the log"):
+            holdfast.diagnose(wrong)
+
+
+def test_a_notebook_shows_the_callers_line_and_the_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    shell.run_cell("import holdfast\n\ndef go():\n    holdfast.train(['a text'], ['x', 'y'])\ngo()")
+    shown = capsys.readouterr().out
+    assert "holdfast.train(['a text'], ['x', 'y'])" in shown
+    assert "DataError: the texts: number 1, but there are 2 labels" in shown
+    assert "Give one label for each text." in shown
+    assert len(shown.strip().splitlines()) <= 6
+    shell.run_cell("from holdfast.core.errors import Defect\nraise Defect('here', 'is a bug')")
+    assert "Traceback" in capsys.readouterr().out
 
 
 def test_probabilities_are_those_of_the_answers(run: holdfast.TrainedRun, frame: Any) -> None:

@@ -15,9 +15,8 @@ from holdfast.api.arguments import (
     name_or_none,
     options_of,
 )
-from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
-from holdfast.core.discovery import user_path
 
 if TYPE_CHECKING:
     from holdfast.analyses.audit.audit import Audit
@@ -36,10 +35,23 @@ def _trained(request: TrainingRequest, recipe: Recipe, *, quiet: bool, **how: An
     from holdfast.terminal.summary import show_summary
     from holdfast.terminal.watch import train_with_progress
 
+    if quiet and request.resume and request.out is not None:
+        _warn_unused(request.out, request.settings, recipe)
     result, folder = train_with_progress(request, recipe, quiet=quiet, **how)
     if not quiet and is_main_process():
         show_summary(result, folder)
     return TrainedRun(folder)
+
+
+def _warn_unused(run: Path, settings: Sequence[str], recipe: Recipe) -> None:
+    """Say which settings a resumed run ignores, where its messages are not printed."""
+    import warnings
+
+    from holdfast.runs.start import unused_settings
+
+    if unused := unused_settings(run, recipe, settings):
+        text = f"{run} is resumed with its own settings; not used: {'; '.join(unused)}"
+        warnings.warn(text, stacklevel=4)
 
 
 @in_python()
@@ -297,7 +309,7 @@ def distill(
     if not isinstance(given, Iterable):
         rule, remedy = "must be a finished run or a list of them", "Give its folder."
         raise RecipeError("runs", rule, type(runs).__name__, remedy)
-    paths = [Path(run_name(one)) for one in given]
+    paths = [run_folder(one) for one in given]
     held = unlabelled is not None and not isinstance(unlabelled, (str, Path))
     recipe = student_recipe(
         paths,
@@ -342,20 +354,20 @@ def probe(
     from holdfast.core.decisions import decisions_to
     from holdfast.core.errors import RecipeError
 
-    folder = run_name(model)
+    folder = run_folder(model)
     if (members is None) != (others is None):
         rule = "needs both members and others"
         remedy = "Give rows that the model was trained on, and rows that it was not trained on."
         raise RecipeError("probe", rule, None, remedy)
     with decisions_to(notify):
         if members is None or others is None:
-            return probe_run(user_path(folder))
-        if is_run(folder):
-            folder = str(model_of(user_path(folder)))
+            return probe_run(folder)
+        if is_run(str(folder)):
+            folder = model_of(folder)
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
         base_model = name_or_none(start)
         files = Files(str(members), str(others), columns, label, encoding, base_model)
-        return probe_model(folder, files)
+        return probe_model(str(folder), files)
 
 
 @in_python()
@@ -413,9 +425,9 @@ def audit(
 
 @in_python()
 def compare(
-    a: Any,
-    b: Any,
-    data: str | Path | None = None,
+    a: str | Path | TrainedRun,
+    b: str | Path | TrainedRun,
+    data: Any = None,
     *,
     margin: float = 1.0,
     text: str | Sequence[str] | None = None,
@@ -427,7 +439,7 @@ def compare(
     Parameters
     ----------
     a, b : a run (its folder or a ``TrainedRun``), the folder of a model, or a file of predictions.
-    data : a file of labelled rows; default: the test rows that both runs share.
+    data : labelled rows: a file or a data frame; default: the test rows that both runs share.
     margin : the largest difference that does not matter, in percentage points.
 
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
@@ -435,21 +447,21 @@ def compare(
     """
     from holdfast.analyses.compare.compare import compare as compared
 
-    names = [run_name(one) for one in (a, b)]
+    first, second = (str(run_folder(one)) for one in (a, b))
     options = options_of(text, label, encoding, ())
-    rows = name_or_none(data)
-    return compared(names[0], names[1], rows, margin=margin, options=options)
+    with contextlib.nullcontext() if data is None else file_of(data) as rows:
+        return compared(first, second, rows, margin=margin, options=options)
 
 
 @in_python()
 def fairness(
-    run: str | Path,
+    run: str | Path | TrainedRun,
     groups: str | Sequence[str] = (),
     *,
     terms: str | Path | None = None,
     rows: int | None = None,
     insert: bool = False,
-    against: str | Path | None = None,
+    against: str | Path | TrainedRun | None = None,
 ) -> dict[str, Any]:
     """The document of ``holdfast fairness --json``: the predictions of a finished run compared
     between groups of rows, and between texts in which a term for a group of people is swapped.
@@ -467,12 +479,13 @@ def fairness(
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     terms_path = None if terms is None else str(Path(terms).absolute())
     request = FairnessRequest(columns, terms_path, rows, insert)
-    return fairness_document(Path(run), request, None if against is None else Path(against))
+    plain_run = None if against is None else run_folder(against)
+    return fairness_document(run_folder(run), request, plain_run)
 
 
 @in_python()
 def threshold(
-    run: Any,
+    run: str | Path | TrainedRun,
     *,
     precision: float | None = None,
     coverage: float | None = None,
@@ -489,7 +502,7 @@ def threshold(
     """
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     request = ThresholdRequest(precision, coverage, name_or_none(cost))
     result = set_threshold(folder, request, force=force)
     if isinstance(run, TrainedRun):
@@ -525,7 +538,7 @@ def explain(
     from holdfast.analyses.explain.explain import explain as explained
     from holdfast.data.memory.frames import is_frame
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
     with file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
         return explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
@@ -544,5 +557,5 @@ def errors(
     """
     from holdfast.analyses.errors.analysis import errors as errors_of_run
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     return errors_of_run(folder, robust=robustness, topics=topics)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.api.arguments import Settings, options_of
 from holdfast.contract.advice import in_python
-from holdfast.core.errors import DataError, InputError
+from holdfast.core.discovery import short_path, user_path
+from holdfast.core.errors import DataError, InputError, RunError
+from holdfast.core.input_errors import reading_errors
 from holdfast.core.printable import brief_repr
 from holdfast.core.tasks import IMAGE_TASKS
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-def run_name(run: str | Path | TrainedRun) -> str:
-    """The folder of a run, as a string."""
-    return os.fspath(run.folder if isinstance(run, TrainedRun) else run)
+def run_folder(run: str | Path | TrainedRun) -> Path:
+    """The folder of a run that is given by its name or as a ``TrainedRun``."""
+    return run.folder if isinstance(run, TrainedRun) else user_path(run)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class TrainedRun:
     folder: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        # Absolute: a notebook may change its current folder while the run is in use.
+        object.__setattr__(self, "folder", user_path(self.folder).absolute())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy (in another process, for example) loads its own model: a model in use has a lock.
@@ -63,9 +65,29 @@ class TrainedRun:
         return verdict
 
     @property
-    def classes(self) -> list[str] | None:
+    def classes(self) -> list[Any] | None:
         """The classes (or labels), in the order of ``predict_proba``; ``None`` for other tasks."""
-        return list(self.predictor.names) or None
+        return [self._label_values.get(name, name) for name in self.predictor.names] or None
+
+    @cached_property
+    def _label_values(self) -> dict[str, Any]:
+        """Each class's name to the label that rows in memory had: a number, true or false. Empty
+        for texts, for rows from a file, and where a class is not a label of the rows (merged
+        ones)."""
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        from holdfast.data.cells import cell_text
+
+        stored, label = self.folder / "data.parquet", self.predictor.part.label
+        if not self.predictor.names or label is None or not stored.is_file():
+            return {}
+        with reading_errors(str(stored), RunError, remedy="Restore the file."):
+            column = parquet.read_table(stored, columns=[label])[label]
+        if not (pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)):
+            return {}
+        values = {str(cell_text(value)): value for value in column.unique().to_pylist()}
+        return values if set(self.predictor.names) <= values.keys() else {}
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -105,9 +127,10 @@ class TrainedRun:
         try:
             sentence = answer(self.result)
         except InputError as error:
-            return brief_repr("TrainedRun", self.folder, error.rule)
+            return brief_repr("TrainedRun", short_path(self.folder), error.rule)
         label = (self.result.get("verdict") or {}).get("label")
-        return brief_repr("TrainedRun", self.folder, f"verdict {label}", sentence.headline)
+        where = short_path(self.folder)
+        return brief_repr("TrainedRun", where, f"verdict {label}", sentence.headline)
 
     def _warn_unsealed(self) -> None:
         """Warn about files that changed since training, which a command would print."""
@@ -128,14 +151,15 @@ class TrainedRun:
         settings: Settings = (),
     ) -> list[Any]:
         """One prediction per row: the most probable class, a number, a list of labels, a list of
-        tags (one per word), or a generated text. Classes are strings, as in a file: ``"1"`` where
-        the label was 1. For a row without text: ``""`` (``None`` for numbers and lists).
+        tags (one per word), or a generated text. Classes have the type of the labels where the
+        run was trained on rows in memory (1, not ``"1"``), and are strings for rows of a file. For
+        a row without text: ``""`` (``None`` for numbers and lists).
 
         Parameters
         ----------
         data : a text; a list, array or series of texts (or of pairs of texts); a data frame; or a
-            file, as a ``Path``. For tags also lists of words; for images a path, a list of paths,
-            or a folder as a ``Path``.
+            file, as a ``Path`` (the name of a file as a string is refused). For tags also lists of
+            words; for images a path, a list of paths, or a folder as a ``Path``.
         text, encoding : for a data frame or file, as the options of the command.
         settings : limits of the size of the data, if they differ from those of the run:
             ``{"data.limits.cell_mb": 50}``.
@@ -144,7 +168,12 @@ class TrainedRun:
         ``holdfast predict`` averages several runs.
         """
         predicted = self._predicted(data, text, encoding, settings)
-        return [answer for part in predicted.parts() for answer in part.predictions]
+        values = self._label_values
+        return [
+            values.get(str(answer), answer) if values else answer
+            for part in predicted.parts()
+            for answer in part.predictions
+        ]
 
     @in_python()
     def predictions(
@@ -207,10 +236,11 @@ class TrainedRun:
     def _evaluated(self, data: object, labels: object, options: InferenceOptions) -> dict[str, Any]:
         from holdfast.analyses.evaluation import evaluation_block
         from holdfast.data.memory.frames import frame_file, is_frame, series_values
-        from holdfast.data.memory.texts import labelled_rows, naming_data_frame
+        from holdfast.data.memory.texts import labelled_rows, naming_data_frame, refuse_permuted
 
         part = self.predictor.part
         if labels is not None:
+            refuse_permuted(data, {"labels": labels})
             names = part.text or ("text",)
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
             data = rows
@@ -238,9 +268,14 @@ class TrainedRun:
         from holdfast.data.memory.frames import frame_file, frame_table, is_frame, series_values
         from holdfast.data.memory.texts import naming_data_frame
         from holdfast.data.scratch import remove_with
+        from holdfast.data.source import is_file_name
 
         options = options_of(text, None, encoding, settings)
         if isinstance(data, str):
+            if not self._reads_pictures and is_file_name(data):
+                rule = "may be a text or the name of a file"
+                remedy = f"For its rows: Path({data!r}). For this text: [{data!r}]."
+                raise DataError("the data", rule, data, remedy)
             data = [data]
         elif isinstance(data, Path):
             # An image is one row; a folder or any other file holds rows.

@@ -18,6 +18,7 @@ from holdfast._version import __version__
 from holdfast.cli.commands import Group
 from holdfast.core.errors import (
     DataError,
+    ErrorMessage,
     HoldfastError,
     InputError,
     Interrupted,
@@ -186,22 +187,26 @@ def _exit_unexpected(error: Exception) -> int:
 
 def _exit_code(leaving: SystemExit) -> int | str | None:
     """Typer has already turned an interrupt and a broken pipe into silent exits."""
-    if _is_caused_by(leaving, KeyboardInterrupt):
+    interrupt = _cause(leaving, KeyboardInterrupt)
+    if isinstance(interrupt, Interrupted):
+        return _refuse(interrupt)
+    if interrupt is not None:
         _print_error("\nholdfast: interrupted")
-    if _is_caused_by(leaving, BrokenPipeError):
+    if _cause(leaving, BrokenPipeError) is not None:
         # The reader of the pipe has gone; Python would complain again when it flushes at exit.
         discard_output()
         return 0
     return leaving.code
 
 
-def _is_caused_by(error: BaseException | None, error_type: type[BaseException]) -> bool:
+def _cause(error: BaseException | None, error_type: type[BaseException]) -> BaseException | None:
+    """The first error of that type among ``error`` and its causes."""
     while error is not None and not isinstance(error, error_type):
         error = error.__cause__ or error.__context__
-    return error is not None
+    return error
 
 
-def _refuse(error: HoldfastError) -> int:
+def _refuse(error: ErrorMessage) -> int:
     _print_traceback(error)
     _print_error(_wrap_on_terminal(f"holdfast: {error}"))
     return error.exit_code

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from holdfast.core.errors import HoldfastError, InputError, Interrupted
+from holdfast.core.errors import ErrorMessage, InputError, Interrupted
 
 # Text to type is left unchanged: a full command, in backticks or beginning with its name.
 _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
@@ -95,7 +95,7 @@ def _literal(value: str) -> str:
     return value
 
 
-def _raise_reworded(error: HoldfastError, other: HoldfastError) -> None:
+def _raise_reworded(error: ErrorMessage, other: ErrorMessage) -> None:
     """Raise the error in other words; the same object where nothing changes."""
     if other.args == error.args:
         raise error

@@ -47,6 +47,8 @@ BETTER_LEVEL = 0.1
 PROBE_LEVEL = 0.02
 # Nats by which a loss must be below that of guessing.
 GUESSING = 1e-3
+# Calibrated loss, in nats, below which checkpoints are not told apart.
+SEPARATED = 1e-6
 Choose = Callable[[Sequence[Snapshot]], int]
 
 
@@ -73,10 +75,21 @@ def lowest_calibrated(history: Sequence[Snapshot]) -> int:
     """Keep the checkpoint with the lowest calibrated validation loss, the earlier on a tie; for
     generative models, and without logits, the lowest loss.
 
+    Where every validation row is predicted correctly, a small enough temperature makes the
+    calibrated loss zero, whatever the margins: among such checkpoints the lowest raw loss decides.
+
     A loss that is not finite counts as the worst; where all are (no validation rows), the newest
     checkpoint is kept.
     """
-    return lowest(lambda snapshot: snapshot.refined_loss)(history)
+    place = lowest(lambda snapshot: snapshot.refined_loss)(history)
+    if not is_separated(history[place]):
+        return place
+    return lowest(lambda one: one.valid_loss if is_separated(one) else math.inf)(history)
+
+
+def is_separated(snapshot: Snapshot) -> bool:
+    """Whether a temperature makes the loss of every validation row zero."""
+    return snapshot.valid_logits is not None and snapshot.refined_loss < SEPARATED
 
 
 def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> int:
@@ -235,7 +248,12 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
     calibrated = all(one.valid_logits is not None for one in history)
     name = "calibrated validation loss" if calibrated else "validation loss"
     best = lowest_calibrated(history)
-    if best_place == best:
+    if best_place == best and sum(map(is_separated, history)) > 1:
+        explanation = (
+            "several checkpoints predict every validation row correctly (calibrated loss 0), and "
+            "it has the lowest raw loss of these"
+        )
+    elif best_place == best:
         explanation = f"its {name} is the lowest"
     elif gains and not best:
         no_evidence = (

@@ -9,6 +9,7 @@ imported on first use.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -156,6 +157,14 @@ def folder_phrase(folder: Path) -> str:
 def user_path(name: str | Path) -> Path:
     """The path, with ``~`` as the home folder; unchanged for a user without one."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises
+
+
+def short_path(path: Path) -> Path:
+    """An absolute path as a person in the current folder would write it."""
+    with contextlib.suppress(OSError):
+        if path.is_relative_to(Path.cwd()):
+            return path.relative_to(Path.cwd())
+    return path
 
 
 def path_exists(path: Path) -> bool:

@@ -11,12 +11,19 @@ HoldfastError
 │   ├── StoreError            the store of a service is foreign, or cannot be reached
 │   │   └── StoreGone             temporarily locked, full or gone; the same may work later
 │   └── TrainingError         the training failed: the loss is not a number
-├── Interrupted           exit 130: stopped by the user; a checkpoint was written
 └── Defect                exit 1: a bug in Holdfast
+
+KeyboardInterrupt
+└── Interrupted           exit 130: stopped by the user; a checkpoint was written
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import traceback
+from pathlib import Path
 from typing import Self
 
 from holdfast.core.printable import bounded_repr, printable
@@ -25,8 +32,11 @@ from holdfast.core.printable import bounded_repr, printable
 MAX_WHAT, MAX_RULE = 400, 2000
 
 
-class HoldfastError(Exception):
-    """An error whose message is meant for the person who typed the command.
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+
+
+class ErrorMessage(BaseException):
+    """A message for the person who typed the command.
 
     Parameters
     ----------
@@ -61,6 +71,31 @@ class HoldfastError(Exception):
         what, rule = printable(self.what, MAX_WHAT), printable(self.rule, MAX_RULE)
         remedy = f"\n  {printable(self.remedy, MAX_RULE)}" if self.remedy else ""
         return f"{what}: {rule}{value_note}{remedy}"
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter print: the caller's own lines and the message, since nobody
+        corrects the name of a column by reading Holdfast. The whole traceback of a defect, and with
+        ``HOLDFAST_TRACEBACK=1``."""
+        if self.exit_code == 1 or os.environ.get("HOLDFAST_TRACEBACK") == "1":
+            return "".join(traceback.format_exception(self)).splitlines()
+        frames = traceback.extract_tb(self.__traceback__)
+        calling = itertools.takewhile(lambda frame: not frame.filename.startswith(PACKAGE), frames)
+        lines = [_caller_line(frame) for frame in calling if not _is_machinery(frame.filename)]
+        return [*lines, "", *f"{type(self).__name__}: {self}".splitlines()]
+
+
+class HoldfastError(ErrorMessage, Exception):
+    """An error of the input, the machine or Holdfast itself."""
+
+
+def _caller_line(frame: traceback.FrameSummary) -> str:
+    is_cell = "ipykernel_" in frame.filename or frame.filename.startswith("<ipython")
+    place = "cell" if is_cell else frame.filename
+    return f"{place}, line {frame.lineno}: {frame.line}"
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename == contextlib.__file__ or f"{os.sep}IPython{os.sep}" in filename
 
 
 class InputError(HoldfastError):
@@ -107,8 +142,12 @@ class TrainingError(InputError):
     """The training failed: a loss or a weight is no longer a number."""
 
 
-class Interrupted(HoldfastError):
-    """The user stopped the run; a checkpoint was written first."""
+class Interrupted(ErrorMessage, KeyboardInterrupt):
+    """The user stopped the run; a checkpoint was written first.
+
+    Not an ``Exception``: a search of scikit-learn, and everybody's loop with ``except Exception``,
+    would take the user's interrupt for one failed fit and go on.
+    """
 
     exit_code = 130
 

@@ -16,7 +16,7 @@ import re
 import resource
 from collections.abc import Iterator
 
-from holdfast.core.errors import HoldfastError, InputError, Interrupted, MachineError
+from holdfast.core.errors import HoldfastError, InputError, MachineError
 from holdfast.core.machine import memory_limits
 from holdfast.core.printable import printable
 
@@ -145,7 +145,7 @@ def surviving_defects(detail: str, kept_note: str) -> Iterator[None]:
     raised."""
     try:
         yield
-    except (InputError, Interrupted):
+    except InputError:
         raise
     except Exception as error:
         if raises_defects() or resource_error(error):

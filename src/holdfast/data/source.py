@@ -129,6 +129,11 @@ def _known_endings() -> str:
     return ", ".join(sorted(reader.suffix for reader in all_readers().values()))
 
 
+def is_file_name(text: str) -> bool:
+    """Whether a text reads as the name of a data file: one word with a known ending."""
+    return len(text.split()) == 1 and _has_known_ending(Path(text))
+
+
 def _has_known_ending(path: Path) -> bool:
     name = path.name.lower().removesuffix(".gz")
     known = (*(reader.suffix for reader in all_readers().values()), CONLL, ".txt", ".xlsx", ".xls")

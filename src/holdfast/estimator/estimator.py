@@ -133,6 +133,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises ``InputError`` where ``holdfast train`` would exit with 2.
         """
         from holdfast.contract.advice import in_python
+        from holdfast.data.memory.texts import refuse_permuted
         from holdfast.fits.row_use import learning_rows
         from holdfast.prepare.base_model import check_candidates
 
@@ -140,6 +141,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             recipe = self._recipe()
             refuse_table_settings(recipe)
             check_candidates(recipe)
+            refuse_permuted(X, {"y": y, "groups": groups})
             self.text_columns_ = _text_columns(X)
             texts = _texts(X, self.text_columns_)
             _refuse_missing("X", "texts", texts, empty=True)

@@ -42,7 +42,7 @@ from holdfast.fits.run_facts import judge_with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.prepare.rows import check_names, load_and_divide
-from holdfast.prepare.sources import store_tables, with_mix
+from holdfast.prepare.sources import check_same_rows, store_tables, with_mix
 from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.runs.procedure import (
     Learner,
@@ -88,7 +88,7 @@ def train(
     resume: bool = False,
     listeners: Sequence[Listener] = (),
     checkpoint_every_s: float = LEAST_SECONDS,
-    in_memory: Mapping[str, object] = MappingProxyType({}),
+    in_memory: Mapping[str, Any] = MappingProxyType({}),
     procedure: Procedure | None = None,
 ) -> dict[str, Any]:
     """Run the pipeline, write the run into the folder ``run``, and return its ``result.json``.
@@ -103,6 +103,7 @@ def train(
     """
     finished = finished_before(run, resume)
     if finished is not None:
+        check_same_rows(in_memory, run)
         rows = finished.get("settings", {}).get("data", {}).get("path")
         because = f"the run is already finished, on {rows}; the arguments given now were not used"
         notify(Decision("resumed", str(run), because, prominent=True))

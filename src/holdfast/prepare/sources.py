@@ -83,9 +83,18 @@ def as_files(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Reci
 
 
 def _store(table: pa.Table, path: Path, run: Path) -> None:
+    if path.exists() and (run / RECIPE).exists():
+        check_same_rows({path.stem: table}, run)
+    else:
+        write_atomically(path, lambda beside: write_frame(table, beside))
+
+
+def check_same_rows(in_memory: Mapping[str, pa.Table], run: Path) -> None:
+    """Raise ``RunError`` where a run began with other rows in memory than those given now."""
     import pyarrow.parquet as parquet
 
-    if path.exists() and (run / RECIPE).exists():
+    for name, table in in_memory.items():
+        path = run / f"{name}.parquet"
         with reading_errors(
             str(path),
             RunError,
@@ -101,8 +110,6 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
                 "Give the same rows, or start a new run. If the rows are the same, the file is "
                 "damaged: delete it and resume again.",
             )
-        return
-    write_atomically(path, lambda beside: write_frame(table, beside))
 
 
 def _wait_for_everyone() -> None:

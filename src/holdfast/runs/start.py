@@ -34,6 +34,8 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
+from holdfast.recipe import read_recipe
+from holdfast.recipe.plain_names import settings_with_stored_keys
 from holdfast.report.public import public_name
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
@@ -144,6 +146,23 @@ def record_start(
         trials=before.get("trials", ()),
         requested=before.get("requested", {}),
     )
+
+
+def unused_settings(run: Path, recipe: Recipe, settings: Sequence[str]) -> list[str]:
+    """Those of the ``settings`` (``key=value``, set in ``recipe``) that a resumed run does not use,
+    because it began with other values: ``train.epochs=5 (the run: 3)``."""
+    if not (run / RECIPE).exists():
+        return []
+    now, began = recipe.model_dump(mode="json"), read_recipe(run / RECIPE).model_dump(mode="json")
+    keys = (one.partition("=")[0].strip() for one in settings_with_stored_keys(settings)[0])
+    values = {key: [_value_at(one, key) for one in (now, began)] for key in keys}
+    return [f"{k}={new} (the run: {old})" for k, (new, old) in values.items() if new != old]
+
+
+def _value_at(settings: Any, key: str) -> Any:
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
 
 
 def check_recipe(run: Path) -> None:

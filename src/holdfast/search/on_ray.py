@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
 from holdfast.core.decisions import notify
-from holdfast.core.errors import HoldfastError, MachineError
+from holdfast.core.errors import ErrorMessage, MachineError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
@@ -147,7 +147,7 @@ class _FitPool:
             except self._ray.exceptions.RayError as error:
                 self._retry(job, tries, error)
                 continue
-            if isinstance(packed, HoldfastError):
+            if isinstance(packed, ErrorMessage):
                 raise packed
             # Ray's own arrays cannot be written to.
             yield job, pickle.loads(packed)
@@ -248,7 +248,7 @@ def _run_in_worker(
         with flushed_subnormals(), quick_dropout():
             watch = RemoteWatch(mail) if mail is not None else None
             return pickle.dumps(run_job(_CONTEXTS[fingerprint], job, watch))
-    except HoldfastError as error:
+    except ErrorMessage as error:
         return error
 
 

@@ -137,14 +137,14 @@ def is_frame(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(item, Mapping) for item in value)
     # Test the type: accessing the columns of a lazy frame computes them, with a warning.
-    return hasattr(type(value), "columns") and _library(value) in ("pandas", "polars")
+    return hasattr(type(value), "columns") and library_of(value) in ("pandas", "polars")
 
 
 def is_dataset(value: object) -> bool:
     """Whether ``value`` is a ``datasets.Dataset`` or ``IterableDataset`` (checked without importing
     the library). A ``DatasetDict`` is a dictionary of several."""
     several = isinstance(value, Mapping)
-    return _library(value) == "datasets" and hasattr(value, "column_names") and not several
+    return library_of(value) == "datasets" and hasattr(value, "column_names") and not several
 
 
 def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
@@ -181,7 +181,7 @@ def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
         return _of_arrow(frame, name)
     # A lazy frame has no rows yet.
     eager: Any = frame.collect() if hasattr(frame, "collect") else frame
-    if _library(eager) == "polars":
+    if library_of(eager) == "polars":
         with reading_errors(name, DataError, "cannot be read", COLUMN_REMEDY):
             table: pa.Table = eager.to_arrow()
         return _of_arrow(table, name)
@@ -206,7 +206,7 @@ def frame_file(frame: object, name: str = "the data frame") -> Path:
 
 def series_values(values: Any, name: str = "the values") -> list[Any]:
     """The values of a list, an array or a series, with missing ones of pandas as ``None``."""
-    if _library(values) == "pandas":
+    if library_of(values) == "pandas":
         return [
             None if missing else value
             for value, missing in zip(values.tolist(), values.isna(), strict=True)
@@ -238,7 +238,8 @@ def _is_column(value: object) -> bool:
     return plain and not is_frame(value)
 
 
-def _library(value: object) -> str:
+def library_of(value: object) -> str:
+    """The package of a value's class, found without importing it."""
     return type(value).__module__.partition(".")[0]
 
 

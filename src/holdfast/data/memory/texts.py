@@ -16,7 +16,7 @@ from holdfast.core.errors import DataError, InputError
 from holdfast.core.wording import count_phrase
 from holdfast.data.cells import cell_text
 from holdfast.data.load import table_from_raw
-from holdfast.data.memory.frames import frame_table, is_dataset, is_frame, series_values
+from holdfast.data.memory.frames import frame_table, is_dataset, is_frame, library_of, series_values
 from holdfast.data.options import RARE_BELOW, RowOptions
 from holdfast.data.raw import BATCH_ROWS, Batch, Raw, store, store_columns
 from holdfast.data.scratch import write_batches
@@ -171,7 +171,26 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
             type(source).__name__,
             "Give them as the second argument: holdfast.train(texts, labels).",
         )
+    refuse_permuted(source, {"labels": labels, "groups": groups})
     return labelled_rows(series_values(source), labels, groups, (), "label")
+
+
+def refuse_permuted(texts: Any, others: Mapping[str, Any]) -> None:
+    """Refuse series of pandas with the same index in another order: rows are paired by position,
+    so each text would get another row's label. A different index says nothing."""
+    if library_of(texts) != "pandas":
+        return
+    index: Any = texts.index
+    for name, other in others.items():
+        if library_of(other) != "pandas" or index.equals(other.index):
+            continue
+        if len(index) == len(other.index) and index.isin(other.index).all():
+            raise DataError(
+                name,
+                "have the index of the texts in another order, but rows are paired by position",
+                None,
+                f"Give {name}.loc[texts.index], or both as lists if the positions are right.",
+            )
 
 
 def unlabelled_rows(source: object, groups: object = None, names: Sequence[str] = ()) -> pa.Table:

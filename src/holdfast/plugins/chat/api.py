@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @in_python()
 def chat(
-    run: str | Path,
+    run: str | Path | TrainedRun,
     *,
     start: bool = True,
     tokens: int | None = None,
@@ -29,4 +30,4 @@ def chat(
     """
     from holdfast.plugins.chat.talk import ChatOptions, Talk
 
-    return Talk.of(Path(run), ChatOptions(tokens, temperature, seed, system), start=start)
+    return Talk.of(run_folder(run), ChatOptions(tokens, temperature, seed, system), start=start)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.api.arguments import file_of, options_of
-from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def drift(
     """
     from holdfast.plugins.drift.drift import drift as drifted
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     options = options_of(text, label, encoding, ())
     with file_of(data) as source:
         return drifted(folder, source, options, between=between_alarms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export(
     from holdfast.plugins.export.export import export as write
     from holdfast.terminal.messages import MessagePrinter
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     out_folder = None if out is None else Path(out)
     with decisions_to(MessagePrinter(quiet)):
         return write(folder, to, int8=int8, push=push, space=space, out=out_folder)

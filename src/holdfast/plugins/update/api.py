@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.api.arguments import Settings, name_or_none
-from holdfast.api.trained_run import TrainedRun, run_name
+from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
 
@@ -45,7 +45,7 @@ def update(
     from holdfast.data.memory.frames import frame_file, is_frame
     from holdfast.plugins.update.options import UpdateOptions, run_update
 
-    folder = Path(run_name(run))
+    folder = run_folder(run)
     frame_copy = frame_file(feedback, "the feedback") if is_frame(feedback) else None
     try:
         where = name_or_none(frame_copy or feedback)

@@ -28,7 +28,7 @@ from typing import Any
 from holdfast.analyses.row_texts import label_type_of, labels_of_rows
 from holdfast.contract.run_folder import RESULT, open_run
 from holdfast.core.decisions import decisions_to
-from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
+from holdfast.core.errors import InputError, RecipeError, RunError, StoreError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors, resource_error
 from holdfast.core.lock import locked
@@ -210,8 +210,6 @@ class Rounds:
     def _update(self, folder: Path, resume: bool, line: Mapping[str, Any]) -> None:
         try:
             result = self._update_once(self._options, folder, resume)
-        except Interrupted:
-            raise
         except Exception as error:
             # The cause may be gone the next time: a file half written, too few rows, no free
             # memory.
