@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 
 from holdfast.analyses.explain.class_words import (
     WordCandidate,
+    WordCandidates,
     confirm_words,
     draw_other_units,
     exchange_p,
+    find,
     find_word_candidates,
     positions_of,
     word_ngrams,
 )
+from holdfast.data.memory.texts import table_from_texts
 
 FILL = [f"w{i}" for i in range(30)]
 
@@ -54,6 +58,19 @@ def test_words_that_decide_are_found_and_bystanders_come_behind() -> None:
     assert sum("again" in one.words or "never" in one.words for one in found) == 1
     held = sum(("fine",) in word_ngrams(row) for row in texts)
     assert next(one for one in found if one.words == ("fine",)).rows == held
+
+
+@pytest.mark.parametrize("out_of_fold", [True, False])
+def test_rows_predicted_out_of_fold_count_once(out_of_fold: bool) -> None:
+    """They are the training rows: a word of three rows is no word of six."""
+    texts, chances = _rows(400)
+    labels = (chances[:, 1] > 0.5).astype(int)
+    table = table_from_texts([row[0] for row in texts], labels.tolist())
+    split = SimpleNamespace(table=table, probabilities=chances, names=("good", "bad"))
+    session: Any = SimpleNamespace(train=split, valid=split, out_of_fold=out_of_fold)
+    found = find(session)
+    assert isinstance(found, WordCandidates)
+    assert found.rows == (400 if out_of_fold else 800)
 
 
 def test_rare_words_are_no_candidates() -> None:

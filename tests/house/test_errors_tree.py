@@ -12,7 +12,7 @@ LINE = re.compile(r"^(?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+)(?:\s+exit (?
 def drawn() -> dict[str, tuple[str | None, int]]:
     """Class name → (parent, exit code) as the docstring draws it; a code is inherited."""
     assert errors.__doc__ is not None
-    lines = errors.__doc__[errors.__doc__.index("\nHoldfastError") :].strip().splitlines()
+    lines = errors.__doc__[errors.__doc__.index("\nErrorMessage") :].strip().splitlines()
     path: list[str] = []
     found: dict[str, tuple[str | None, int]] = {}
     for line in lines:
@@ -21,7 +21,7 @@ def drawn() -> dict[str, tuple[str | None, int]]:
         depth = len(match["indent"]) // 4
         path = [*path[:depth], match["name"]]
         parent = path[-2] if depth else None
-        inherited = found[parent][1] if parent else errors.HoldfastError.exit_code
+        inherited = found[parent][1] if parent else errors.ErrorMessage.exit_code
         found[match["name"]] = (parent, int(match["code"] or inherited))
     return found
 
@@ -30,10 +30,10 @@ def defined() -> dict[str, tuple[str | None, int]]:
     classes = {
         name: thing
         for name, thing in vars(errors).items()
-        if isinstance(thing, type) and issubclass(thing, errors.HoldfastError)
+        if isinstance(thing, type) and issubclass(thing, errors.ErrorMessage)
     }
     return {
-        name: (None if name == "HoldfastError" else thing.__bases__[0].__name__, thing.exit_code)
+        name: (None if name == "ErrorMessage" else thing.__bases__[0].__name__, thing.exit_code)
         for name, thing in classes.items()
     }
 

@@ -184,10 +184,7 @@ def test_predictions_have_the_type_of_the_labels_in_memory(
         holdfast.train(numbers[1:], out=tmp_path / "r", text="text", resume=True, quiet=True)
     again = [*quick, "train.epochs=9"]
     with pytest.warns(UserWarning, match=r"not used: train\.epochs=9.0 \(the run: 3"):
-        holdfast.train(
-            numbers, text="text", label="label", out=tmp_path / "r", settings=again, resume=True,
-            quiet=True,
-        )  # fmt: skip
+        holdfast.train(numbers, out=tmp_path / "r", settings=again, resume=True, quiet=True)
 
 
 def test_what_could_be_meant_otherwise_is_refused(run: holdfast.TrainedRun, frame: Any) -> None:

@@ -87,6 +87,21 @@ def test_a_class_of_next_to_no_test_rows_is_named_with_its_recall(rare: int, tol
     assert ("Class" in advice) == told_of
 
 
+@pytest.mark.parametrize(
+    ("rows", "out_of_fold", "is_told"), [(340, True, True), (340, False, False), (40, True, False)]
+)
+def test_more_rows_out_of_fold_than_test_rows_are_told_too(
+    rows: int, out_of_fold: bool, is_told: bool
+) -> None:
+    result = classes(0.90, 0.80, 0.6, paired(0.1, 0.01, 0.2, 0.04), n=60)
+    result["valid"] = block(rows, accuracy=estimate(0.859, 0.818, 0.892))
+    result["valid"]["out_of_fold"] = out_of_fold
+    advice = told(result)[1]
+    said = " Out of fold, the other 340 rows score 85.9 % (95 % CI 81.8–89.2)."
+    assert advice.endswith(said) == is_told
+    assert ("Out of fold" in advice) == is_told
+
+
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
     headline, advice, use = told(classes(0.70, 0.76, 0.22, paired(-0.06, -0.11, -0.01, 0.02)))
     assert headline.startswith("No better than the linear probe (baseline): accuracy 70 %")

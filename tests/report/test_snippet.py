@@ -51,6 +51,28 @@ def test_it_is_whole_and_asks_for_nothing(
     assert "@import" not in page.source
 
 
+@pytest.mark.parametrize("is_lowest", [True, False])
+def test_a_checkpoint_that_is_not_the_lowest_is_kept_not_best_and_says_why(
+    runs: ModuleType, is_lowest: bool, tmp_path: Path
+) -> None:
+    folder = runs.make_run(tmp_path / "run")
+    evaluations = [
+        event
+        for event in map(json.loads, (folder / "events.jsonl").read_text("utf-8").splitlines())
+        if event.get("refined_loss") is not None
+    ]
+    ordered = sorted(evaluations, key=lambda one: float(one["refined_loss"]))
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    result["best_step"] = ordered[0 if is_lowest else 1]["step"]
+    because = "it is the newest checkpoint"
+    result["decisions"] = [{"what": "best checkpoint", "chosen": "step", "because": because}]
+    (folder / "result.json").write_text(json.dumps(result), "utf-8")
+    shown = run_snippet(folder)
+    assert (f"Best checkpoint: step {result['best_step']}." in shown) == is_lowest
+    assert (f"Kept checkpoint: step {result['best_step']}." in shown) != is_lowest
+    assert (f"Why this one was kept: {because}." in shown) != is_lowest
+
+
 def test_it_says_the_verdict_the_scores_and_the_curves(
     folders: dict[str, Path], read_page: Any, tmp_path: Path
 ) -> None:

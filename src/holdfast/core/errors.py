@@ -1,20 +1,19 @@
 """The tree of errors, each with its exit code.
 
-HoldfastError
-├── InputError            exit 2: the input is at fault, and the message says what to do
-│   ├── DataError             a file, a column or a row cannot be used
-│   ├── RecipeError           a setting is unknown, mistyped or contradicts another
-│   ├── ModelError            a model cannot be found, read or fitted to the task
-│   ├── SplitError            the rows cannot be split as requested
-│   ├── RunError              a run folder is missing, in use, unfinished or foreign
-│   ├── MachineError          memory, disk or a missing optional package
-│   ├── StoreError            the store of a service is foreign, or cannot be reached
-│   │   └── StoreGone             temporarily locked, full or gone; the same may work later
-│   └── TrainingError         the training failed: the loss is not a number
-└── Defect                exit 1: a bug in Holdfast
-
-KeyboardInterrupt
-└── Interrupted           exit 130: stopped by the user; a checkpoint was written
+ErrorMessage
+├── HoldfastError
+│   ├── InputError            exit 2: the input is at fault, and the message says what to do
+│   │   ├── DataError             a file, a column or a row cannot be used
+│   │   ├── RecipeError           a setting is unknown, mistyped or contradicts another
+│   │   ├── ModelError            a model cannot be found, read or fitted to the task
+│   │   ├── SplitError            the rows cannot be split as requested
+│   │   ├── RunError              a run folder is missing, in use, unfinished or foreign
+│   │   ├── MachineError          memory, disk or a missing optional package
+│   │   ├── StoreError            the store of a service is foreign, or cannot be reached
+│   │   │   └── StoreGone             temporarily locked, full or gone; the same may work later
+│   │   └── TrainingError         the training failed: the loss is not a number
+│   └── Defect                exit 1: a bug in Holdfast
+└── Interrupted           exit 130: stopped by the user, a ``KeyboardInterrupt``
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ class WordCandidates:
 
 
 def find(session: Session) -> WordCandidates | NoAnswer:
-    splits = (session.train, session.valid)
+    # Out of fold, the validation rows are the training rows: each counts once.
+    splits = (session.valid,) if session.out_of_fold else (session.train, session.valid)
     table = splits[0].table
     if table.has_images:
         return NoAnswer(NO_WORDS)

@@ -135,7 +135,8 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     words = f"{holds}{known}"
     # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.
     if gap is not None and gap.wide:
-        return "overfit", words, "certainty"
+        counts = f"a gap above {100 * GAP:.0f} points counts as overfitting"
+        return "overfit", f"{words}; {counts}", "certainty"
     if gap is not None and gap.narrow:
         return "miscalibrated", words, "certainty"
     back = shape(facts).given_back

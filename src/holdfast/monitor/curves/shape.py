@@ -81,8 +81,12 @@ class CurveShape:
     @property
     def rise(self) -> float:
         """How far the end is above the floor; 0 while the floor is at the end."""
-        turned = self.low < len(self.cost) - self.window
-        return max(0.0, self.end - self.floor) if turned else 0.0
+        return max(0.0, self.end - self.floor) if self.is_past_floor else 0.0
+
+    @property
+    def is_past_floor(self) -> bool:
+        """Whether the lowest smoothed value is before the last window."""
+        return self.low < len(self.cost) - self.window
 
     @property
     def rise_share(self) -> float:

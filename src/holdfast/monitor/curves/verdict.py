@@ -303,9 +303,10 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     small = max(MARGIN * valid.floor, GIVEN_BACK * (valid.start - valid.floor))
     if ENOUGH * valid.noise > small or valid.end > valid.start:
         return None
-    because = (
-        f"{smoothed_name(facts)} has stopped falling and ends "
-        f"{percent_phrase(valid.rise_share, 1)} above its lowest at {place(facts, facts.best)}"
+    because = f"{smoothed_name(facts)} has stopped falling and " + (
+        f"ends {percent_phrase(valid.rise_share, 1)} above its lowest at {place(facts, facts.best)}"
+        if valid.is_past_floor
+        else f"is lowest in the last {valid.window} evaluations"
     )
     gap = gap_at_end(facts)
     if gap is not None and gap.open:

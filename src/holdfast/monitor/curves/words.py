@@ -89,7 +89,7 @@ def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
             return f"{last}, and the log has no such metric on the training rows"
         return (
             f"{last}, and by their loss at least {percent_phrase(gap.least, 1)} of the training "
-            "rows are correct"
+            f"rows are correct (gap at least {100 * (gap.least - gap.valid):.0f} points)"
         )
     assert gap.train is not None
     points = f"{100 * gap.value:.0f} points"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from holdfast.core.branches import branch_of, items_on_branch
 from holdfast.core.records import Estimate, finite
+from holdfast.report.answer.answer import CHECKPOINT_CHOICE
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import SIZES
@@ -39,15 +40,19 @@ PHASE_NAMES = {
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
+BEST, KEPT = "best checkpoint", "kept checkpoint"
+
+
 @dataclass(frozen=True, slots=True)
 class LearningView:
     """Two charts and their table.
 
     ``legend`` lists (style, name) of the lines with values. ``evaluations`` are the lines of the
-    table: step, epoch, numbers, whether this is the best checkpoint. ``went_back`` names the
-    evaluations that a rollback discarded; empty without a rollback. ``trials`` are sentences on
-    changes that the run tried; ``optimism`` one on how much the choice of the checkpoint inflates
-    the score."""
+    table: step, epoch, numbers, whether this is the best checkpoint. ``mark`` is the name of that
+    checkpoint, and ``reason`` says why it was kept where another has a lower loss. ``went_back``
+    names the evaluations that a rollback discarded; empty without a rollback. ``trials`` are
+    sentences on changes that the run tried; ``optimism`` one on how much the choice of the
+    checkpoint inflates the score."""
 
     loss: Markup
     accuracy: Markup
@@ -59,6 +64,8 @@ class LearningView:
     missing: str
     rate: str
     refined: bool
+    mark: str = BEST
+    reason: str = ""
     went_back: str = ""
     trials: tuple[str, ...] = ()
     optimism: str = ""
@@ -91,6 +98,7 @@ def learning(
     best, control = run.result.get("best_step"), run.part("control")
     shown = _with_values(losses if refined else losses[:2])
     stretches = _discarded_segments(run)
+    reason = _choice_reason(run, losses[2].values, evaluations)
     loss = CurvesChart(
         f"{key}-loss",
         "Loss by step",
@@ -99,6 +107,7 @@ def learning(
         tuple(finite(evaluation.get("epoch")) for evaluation in evaluations),
         shown,
         best if isinstance(best, int) else None,
+        mark=KEPT if reason else BEST,
         sizes=sizes,
         scripted=scripted,
         left=_discarded_curves(stretches, LOSS_KEYS),
@@ -117,10 +126,29 @@ def learning(
         missing=_missing(evaluations, losses[1]),
         rate=metric_name(rate),
         refined=refined,
+        mark=loss.mark,
+        reason=reason,
         went_back=_rollback_sentence(len(run.left)),
         trials=tuple(map(_trial_sentence, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),
     )
+
+
+def _choice_reason(
+    run: RunFiles, losses: Sequence[float | None], evaluations: Sequence[Mapping[str, object]]
+) -> str:
+    """Why the best checkpoint was kept, by the run's decision, where another evaluation has a lower
+    calibrated loss; empty where it has the lowest."""
+    best = run.result.get("best_step")
+    known = [(loss, one.get("step")) for loss, one in zip(losses, evaluations, strict=True)]
+    kept = [loss for loss, step in known if step == best and loss is not None]
+    decisions = [
+        one for one in Block(run.result).blocks("decisions") if one.get("what") in CHECKPOINT_CHOICE
+    ]
+    if not kept or not decisions or min(loss for loss, _ in known if loss is not None) >= kept[0]:
+        return ""
+    because = decisions[-1].text("because")
+    return f"Another checkpoint has a lower calibrated loss. Why this one was kept: {because}."
 
 
 def _lines(
