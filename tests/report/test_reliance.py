@@ -170,5 +170,5 @@ def test_page_and_card_say_the_same_and_the_page_leads_to_its_sections(
     assert "<b>x</b>" not in source
     card = write_card(run).read_text("utf-8")
     assert "## Before you rely on it" in card
-    assert "It memorized training rows" in card
-    assert "It memorized training rows" in read_page(run / "report.html").text
+    assert "memorized training rows" in card
+    assert "memorized training rows: membership" in read_page(run / "report.html").text

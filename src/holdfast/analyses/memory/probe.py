@@ -141,9 +141,8 @@ class MembershipProbe:
             f"{auc.low:.2f}–{auc.high:.2f}; chance 0.50)"
         )
         if self.headline.above_chance:
-            return (
-                f"The model {_strength(auc.value, auc.low)} memorized its training rows: {finding}."
-            )
+            degree = strength(auc.value, auc.low)
+            return f"The model {degree} memorized its training rows: {finding}.{self._single_rows}"
         smallest = smallest_area(self.members, self.others)
         larger = f"; {rows_for_area(RELEVANT_AREA):,} of each could show {RELEVANT_AREA:.2f}."
         tail = "." if smallest <= RELEVANT_AREA else larger
@@ -151,6 +150,20 @@ class MembershipProbe:
             f"No memorization of training rows can be shown: {finding}. "
             f"With {self.members:,} and {self.others:,} rows the test can show an AUC of "
             f"{smallest:.2f} or more{tail}"
+        )
+
+    @property
+    def _single_rows(self) -> str:
+        """A sentence where, at the largest false positive rate, the attack is not shown to find
+        more training rows than other rows."""
+        found = next((one for one in self.headline.tpr if one.share.value is not None), None)
+        if found is None or found.share.low is None or found.share.low > found.at_fpr:
+            return ""
+        allowed, members = 100 * found.at_fpr, 100 * (found.share.value or 0.0)
+        return (
+            f" That is an average over all rows; single rows are not shown to be identifiable: a "
+            f"score that at most {allowed:.0f} % of the other rows exceed is exceeded by "
+            f"{members:.1f} % of the training rows."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -174,10 +187,13 @@ class MembershipProbe:
         }
 
 
-def _strength(area: float, low: float | None) -> str:
+HARDLY = "hardly"
+
+
+def strength(area: float, low: float | None) -> str:
     """How strongly it memorized, in a word that the lower limit of the area supports too."""
     if area < 0.55 or low is None:
-        return "hardly"
+        return HARDLY
     if area < 0.65 or low < 0.55:
         return "slightly"
     return "clearly" if area < 0.8 or low < 0.65 else "strongly"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from holdfast.analyses.memory.probe import HARDLY, strength
 from holdfast.report.document import Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import estimate, interval, number, plural
 from holdfast.report.run_files import Block, RunFiles
@@ -19,8 +20,8 @@ ATTACKS = {
 RISKS = {
     "loss trace": (
         "Range of loss",
-        "The inter-quartile range of the row's losses over the epochs, in nats. A row that was "
-        "learned late and is now predicted well was memorized.",
+        "The inter-quartile range of the row's losses over the epochs, in nats. Memorized rows are "
+        "more often among those with a large range; a single row proves nothing.",
     )
 }
 # Below this AUC of membership inference, a model's rows do not count as memorized.
@@ -118,11 +119,12 @@ def _memorized(run: RunFiles) -> str | None:
         return None
     auc, extraction = block.estimate("auc"), block.block("extraction")
     completed, by_base = extraction.whole("completed"), extraction.whole("start")
-    if block["verdict"] == "memorized":
+    degree = strength(auc.value or 0.5, auc.low)
+    if block["verdict"] == "memorized" and degree != HARDLY:
         known = auc.low is not None and auc.high is not None
         limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
-            "It memorized training rows: membership inference finds them with AUC "
+            f"It {degree} memorized training rows: membership inference finds them with AUC "
             f"{number(auc.value)} ({limits}chance 0.5)"
         )
     if completed and completed > (by_base or 0):
@@ -130,7 +132,7 @@ def _memorized(run: RunFiles) -> str | None:
         return f"It completes {plural(completed, 'training row')} verbatim{base}"
     # "Not shown" with few rows does not exclude memorization.
     excluded = auc.high is not None and auc.high <= SMALL_AUC
-    return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED
+    return CLEAN if block["verdict"] != "undecided" and excluded else UNDECIDED
 
 
 SECTIONS = (
