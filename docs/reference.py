@@ -15,7 +15,7 @@ API: dict[str, tuple[str, ...]] = {
     "Train": ("train", "choose", "lr", "cv", "meta", "tune", "distill", "update"),
     "Understand": ("errors", "explain", "compare", "fairness", "probe", "diagnose"),
     "Deploy": ("threshold", "export", "chat", "drift"),
-    "Classes": ("TrainedRun", "TextClassifier", "Guard"),
+    "Classes": ("TrainedRun", "TextClassifier", "Guard", "InputError"),
 }
 
 

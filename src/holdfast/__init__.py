@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         tune,
     )
     from holdfast.api.trained_run import TrainedRun
+    from holdfast.core.errors import InputError
     from holdfast.estimator.estimator import TextClassifier
     from holdfast.plugins.chat.api import chat
     from holdfast.plugins.drift.api import drift
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Guard",
+    "InputError",
     "TextClassifier",
     "TrainedRun",
     "__version__",
@@ -70,6 +72,7 @@ __all__ = [
 # Plug-ins bring these, by their entry points; the others are the core's.
 _PLUGINS = ("Guard", "chat", "diagnose", "drift", "export", "meta", "update")
 _CLASSES = {
+    "InputError": "holdfast.core.errors",
     "TextClassifier": "holdfast.estimator.estimator",
     "TrainedRun": "holdfast.api.trained_run",
 }

@@ -8,6 +8,7 @@ the real recipe.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 import typer
 
+import holdfast
 from holdfast.cli.main import app
+from holdfast.contract.advice import parameters
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.service.settings import known_settings
 from holdfast.prepare.rows import check_names
@@ -286,3 +289,32 @@ def test_every_limit_that_is_named_is_one(said: list[Text]) -> None:
                 given.append(value.value)
     assert len(given) >= 5
     assert set(given) <= limits
+
+
+# Options that the functions lack, since they return what the command writes or prints.
+NOT_IN_PYTHON = {
+    *("out", "force", "html", "quiet", "engine", "every", "least", "message", "group", "no_start")
+}
+
+
+def test_an_option_becomes_the_parameter_of_its_function(options: dict[str, set[str]]) -> None:
+    lacking = set()
+    for command, names in options.items():
+        function = getattr(holdfast, command, None)
+        if not inspect.isfunction(function):
+            continue
+        taken = {"settings", *inspect.signature(function).parameters}
+        for option in {name for name in names if name.startswith("--")}:
+            advice = parameters(f"Use {option}: now.")
+            if f"Use {option}:" in advice:
+                assert option.strip("-").replace("-", "_") not in taken, (command, option)
+                continue
+            name = advice.removeprefix("Use ").partition(":")[0].partition("=")[0]
+            lacking |= {name} - taken
+    assert lacking <= NOT_IN_PYTHON
+    assert parameters("Give one of --precision, --cost or --force.") == (
+        "Give one of precision=…, cost=… or force=True."
+    )
+    assert parameters("--set seed=2 --set a.b=true, or --download") == (
+        'settings={"seed": 2, "a.b": True}, or settings={"model.download": True}'
+    )

@@ -23,6 +23,7 @@ import holdfast
 from holdfast.core.errors import DataError, InputError, RecipeError, RunError
 from holdfast.core.labels import verdict_title
 from holdfast.data.scratch import scratch_file
+from holdfast.recipe import as_settings
 from holdfast.report.answer.answer import answer
 
 pd = pytest.importorskip("pandas")
@@ -112,6 +113,9 @@ def test_a_dict_and_a_list_of_settings_are_the_same_run(
     )
     assert listed.result["settings"]["train"] == run.result["settings"]["train"]
     assert listed.result["test"]["metrics"] == run.result["test"]["metrics"]
+    assert as_settings({"train": {"epochs": 3, "clip": None}, "seed": 1, "methods.sam": True}) == [
+        *("train.epochs=3", "train.clip=null", "seed=1", "methods.sam=true")
+    ]
     with pytest.raises(RecipeError, match="is one string"):
         holdfast.train(frame, settings="train.epochs=5")
 

@@ -105,12 +105,12 @@ def test_classes_that_train_refuses_to_divide_are_named() -> None:
     assert (one.severity, one.count, one.rows) == ("error", 4, (50, 51, 52, 53))
     assert (two.severity, two.count) == ("warn", 2)
     assert "--test FILE" in two.because
-    assert "data.rare=drop" in two.remedy
+    assert "data.rare_classes=drop" in two.remedy
     table = table_from_texts(sentences(32), ["a"] * 30 + ["b"] * 2, rare_below=1)
     rest = undividable_classes(ThoroughRows(TableRows(table)))
     assert rest is not None
     assert rest.finding.severity == "error", "one class is left"
-    assert "data.rare=drop" not in rest.finding.remedy
+    assert "data.rare_classes=drop" not in rest.finding.remedy
 
 
 def test_conflicts_list_every_row_of_a_text_with_two_labels() -> None:

@@ -218,7 +218,7 @@ def test_many_small_classes_are_no_matter_of_groups(make_table: Make) -> None:
     assert "100 rows instead of 60" in found.because
     assert "every class needs a row in each split" in found.because
     assert "--group" not in found.remedy
-    assert "data.rare=merge" in found.remedy
+    assert "data.rare_classes=merge" in found.remedy
 
 
 def test_rows_without_a_group_stay_with_their_copies(make_table: Make) -> None:
@@ -336,7 +336,7 @@ def test_the_smallest_table_divides_and_smaller_ones_are_refused(make_table: Mak
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (2, 2, 2)
     with pytest.raises(SplitError, match="needs one") as raised:
         split_table(make_table(corpus(5), ["a", "b", "a", "b", "a"]), seed=0)
-    assert "data.rare=drop" in raised.value.remedy
+    assert "data.rare_classes=drop" in raised.value.remedy
     with pytest.raises(SplitError, match="no rows"):
         split_table(make_table(corpus(6), ["a", "b"] * 3).take([]), seed=0)
 

@@ -44,8 +44,10 @@ class RowArguments:
         from holdfast.data.memory.texts import rows_in_memory, run_name
         from holdfast.recipe import as_settings
 
-        columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
-        label, group = self.label, self.group
+        # The columns of a frame may have numbers as names.
+        given = self.text if isinstance(self.text, (list, tuple)) else [self.text]
+        columns = [str(name) for name in given if name is not None]
+        label, group = name_or_none(self.label), name_or_none(self.group)
         in_memory: dict[str, pa.Table] = {}
         rows = rows_in_memory(self.source, self.labels, self.groups)
         if rows is not None:

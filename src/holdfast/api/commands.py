@@ -86,7 +86,7 @@ def train(
         ``--set``.
     quiet : no progress and no summary on standard error.
 
-    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    Others as the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.
     """
     rows = RowArguments(source, labels, groups, test, text, label, group)
@@ -177,7 +177,7 @@ def tune(
         ``{"train.optimizer": {"choices": ["adamw", "sgd"]}}``. The keys of ``search`` (such as
         ``search.sampler``) set how.
 
-    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
+    Others as for ``train``. Raises ``holdfast.InputError`` where the command would exit
     with 2.
     """
     from holdfast.search.tune import tune_request
@@ -297,7 +297,7 @@ def distill(
     unlabelled : unlabelled texts, whose labels the teacher predicts: a file, a data frame or a
         list.
 
-    Others as for ``train``. Raises ``holdfast.core.errors.InputError`` where the command would exit
+    Others as for ``train``. Raises ``holdfast.InputError`` where the command would exit
     with 2.
     """
     from holdfast.contract.request import TrainingRequest
@@ -395,7 +395,7 @@ def audit(
     settings : recipe keys to values, ``{"audit.rows": 0}``, or ``["audit.rows=0"]``.
     quiet : no progress on standard error.
 
-    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    Others as the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2.
     """
     from holdfast.analyses.audit.audit import AuditRequest
@@ -443,7 +443,7 @@ def compare(
     margin : the largest difference that does not matter, in percentage points.
 
     Others as the options of the command. ``to_json()`` of the result is what ``--json`` prints.
-    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    Raises ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.compare.compare import compare as compared
 
@@ -498,7 +498,7 @@ def threshold(
 
     Returns the document of ``--json``. If the rows cannot guarantee it (the command exits with 3),
     ``rule`` is ``None``, nothing is stored, and ``highest`` is the best possible guarantee. Raises
-    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 
@@ -532,7 +532,7 @@ def explain(
         or lists of words, for tags).
     rows : how many rows are explained, from the first on.
 
-    Others as the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    Others as the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2.
     """
     from holdfast.analyses.explain.explain import explain as explained
@@ -553,7 +553,7 @@ def errors(
 
     ``robustness`` also predicts changed test rows, which uses the test rows again; ``topics``
     also searches for slices among clusters of embeddings. Raises
-    ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.errors.analysis import errors as errors_of_run
 

@@ -15,14 +15,29 @@ from holdfast.core.errors import ErrorMessage, InputError, Interrupted
 _COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
 _SETTINGS = re.compile(r"--set [\w.]+=\S+(?: --set [\w.]+=\S+)*")
 _SETTING = re.compile(r"--set (?P<key>[\w.]+)=(?P<value>'[^']*'|\S+?)(?P<end>[.,;:?)]*)(?=\s|$)")
+# Options that no Python function has; a switch becomes ``True``.
+_COMMAND_LINE = "dry-run|json|verbose|fail-on|help|version|html|page|fix|undo"
 _NAMED = re.compile(
-    r"--(?P<name>text|label|group|test|task|model|encoding|out|seed|student|layers|to|unlabelled|folds"
-    r"|repeats|trials|minutes|study|address|against)"
+    rf"--(?!(?:{_COMMAND_LINE})\b)(?P<name>[a-z][a-z0-9-]*)"
     r"(?: (?P<value>'[^']*'|(?!(?:and|or|of|once|to|if|in|with|says|elsewhere)\b)"
     r"[\w./~…-]*[\w/~…-]))?"
-    r"(?![\w-])"
+    r"(?![\w=-])"
 )
-_SWITCH = re.compile(r"--(resume|quiet)\b")
+_SWITCHES = frozenset(
+    [
+        "resume",
+        "quiet",
+        "force",
+        "nested",
+        "learning_curve",
+        "robustness",
+        "topics",
+        "insert",
+        "int8",
+        "space",
+    ]
+)
+_AS_SETTING = {"download": 'settings={"model.download": True}', "set": "settings"}
 # Series of a log, which ``diagnose`` accepts by these names.
 _SERIES = ("train", "valid")
 
@@ -60,7 +75,7 @@ def parameters(advice: str) -> str:
     ``settings={"train.epochs": 5}``.
     """
     parts = _COMMAND.split(advice)
-    parts[::2] = [_SWITCH.sub(r"\1=True", _NAMED.sub(_named, _settings(p))) for p in parts[::2]]
+    parts[::2] = [_NAMED.sub(_named, _settings(part)) for part in parts[::2]]
     return "".join(parts).replace("the same command", "the same call")
 
 
@@ -79,8 +94,10 @@ def _settings(text: str) -> str:
 
 
 def _named(match: re.Match[str]) -> str:
-    value = match["value"]
-    return f"{match['name']}={'…' if value is None else _literal(value)}"
+    name, value = match["name"].replace("-", "_"), match["value"]
+    if switch := _AS_SETTING.get(name, f"{name}=True" if name in _SWITCHES else None):
+        return switch if value is None else f"{switch} {value}"
+    return f"{name}={'…' if value is None else _literal(value)}"
 
 
 def _literal(value: str) -> str:

@@ -136,7 +136,7 @@ def check_classes(where: str, count: int) -> None:
             "classes",
             f"{count:,}",
             "Choose the column of classes with --label, or merge rare classes: "
-            "--set data.rare=merge.",
+            "--set data.rare_classes=merge.",
         )
 
 

@@ -178,7 +178,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
     """A mapping from keys to values as ``section.key=value`` strings; such strings stay as they
-    are.
+    are. A section of a recipe may hold its keys: ``{"train": {"epochs": 5}}``.
 
     Raises ``RecipeError`` for a single string, whose characters would be read as settings.
     """
@@ -195,7 +195,14 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
         )
     if not isinstance(settings, Mapping):
         return [_require_text(one) for one in settings]
-    return [f"{key}={_setting_yaml(str(key), value)}" for key, value in settings.items()]
+    sections = {name.partition(".")[0] for name in key_names() if "." in name}
+    flat: dict[object, object] = {}
+    for key, value in settings.items():
+        if key in sections and isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": one for name, one in value.items()}
+        else:
+            flat[key] = value
+    return [f"{key}={_setting_yaml(str(key), value)}" for key, value in flat.items()]
 
 
 def _require_text(setting: object) -> str:

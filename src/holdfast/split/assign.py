@@ -128,8 +128,8 @@ def _check_classes(board: _Board, class_names: tuple[str, ...], splits: int) -> 
             f"has {units[number]} independent unit{'s' if units[number] > 1 else ''} (duplicates "
             f"and groups count once), but each of the {splits} splits needs one",
             None,
-            "Add rows of this class, drop small classes with --set data.rare=drop, or merge them "
-            "with --set data.rare=merge. With --group, choose a finer group.",
+            "Add rows of this class, drop small classes with --set data.rare_classes=drop, or "
+            "merge them with --set data.rare_classes=merge. With --group, choose a finer group.",
         )
 
 
@@ -199,7 +199,7 @@ def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
                 "cannot be present in every split",
                 None,
                 "Its rows are in too few or too mixed groups: choose a finer --group, add rows, "
-                "or use --set data.rare=drop.",
+                "or use --set data.rare_classes=drop.",
             )
         entries = np.flatnonzero(board.entry_unit == unit)
         board.placed[board.entry_label[entries], board.assignment[unit]] -= board.entry_count[

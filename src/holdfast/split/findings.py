@@ -357,7 +357,7 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
     elif largest < deviations[worst]:
         # No single group explains it: many small classes, each with at least one row per split.
         reason = "every class needs a row in each split, and many classes have few rows"
-        remedy = "Add rows of small classes, or merge them with --set data.rare=merge."
+        remedy = "Add rows of small classes, or merge them with --set data.rare_classes=merge."
     else:
         reason = f"the largest group of rows that must stay together has {largest} of {total}"
         remedy = "Choose a finer --group, or add groups."

@@ -385,7 +385,7 @@ def _check_assignment(
             f"the class {table.classes[label]!r}",
             f"has no training row in the split {how}",
             f"{int((labels == label).sum())} rows, all of them validation or test rows",
-            "Drop small classes with --set data.rare=drop, add rows, or split by rows.",
+            "Drop small classes with --set data.rare_classes=drop, add rows, or split by rows.",
         )
 
 

@@ -394,6 +394,11 @@ def test_rows_are_held_out_and_copies_stay_together(
     assert any(line.startswith(words) for line in lines)
 
 
+def test_a_guard_in_the_place_of_its_callback_is_refused(trainer: Any) -> None:
+    with pytest.raises(RecipeError, match=r"callbacks=\[guard\.callback\(\)\]"):
+        trainer(Guard())
+
+
 def test_holding_out_beside_evaluation_rows_is_refused(trainer: Any) -> None:
     with pytest.raises(RecipeError, match="without evaluation rows"):
         trainer(Guard(hold_out=0.2).callback())

@@ -34,6 +34,7 @@ from holdfast.analyses.memory.membership import (
     rows_for_area,
     smallest_area,
 )
+from holdfast.analyses.memory.section import strength
 from holdfast.core.decisions import tick
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
@@ -185,18 +186,6 @@ class MembershipProbe:
             "false_alarms": dict(FALSE_ALARMS),
             **self.extra_blocks,
         }
-
-
-HARDLY = "hardly"
-
-
-def strength(area: float, low: float | None) -> str:
-    """How strongly it memorized, in a word that the lower limit of the area supports too."""
-    if area < 0.55 or low is None:
-        return HARDLY
-    if area < 0.65 or low < 0.55:
-        return "slightly"
-    return "clearly" if area < 0.8 or low < 0.65 else "strongly"
 
 
 def probe_membership(

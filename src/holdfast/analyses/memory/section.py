@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from holdfast.analyses.memory.probe import HARDLY, strength
 from holdfast.report.document import Details, Document, DocumentTable, Passage, Piece
 from holdfast.report.numbers import estimate, interval, number, plural
 from holdfast.report.run_files import Block, RunFiles
@@ -111,6 +110,18 @@ def _alarms(alarms: Block) -> str:
         f"False alarms: {alarms.get('alarms')} of {alarms.get('runs')} {alarms.get('what')} "
         "(benchmarks/memory.py)."
     )
+
+
+HARDLY = "hardly"
+
+
+def strength(area: float, low: float | None) -> str:
+    """How strongly it memorized, in a word that the lower limit of the area supports too."""
+    if area < 0.55 or low is None:
+        return HARDLY
+    if area < 0.65 or low < 0.55:
+        return "slightly"
+    return "clearly" if area < 0.8 or low < 0.65 else "strongly"
 
 
 def _memorized(run: RunFiles) -> str | None:

@@ -270,7 +270,7 @@ def resolve_rare(
             where,
             f"still has a class too small to split after merging: {OTHER!r}",
             f"{len(merged)} distinct texts",
-            "Use --set data.rare=drop, or add rows."
+            "Use --set data.rare_classes=drop, or add rows."
             if len({fate for fate in fates.values() if fate not in (None, OTHER)}) > 1
             else "Add rows.",
         )
@@ -299,8 +299,8 @@ def _too_small_error(
         where,
         f"has classes too small to split ({shown}); each needs {below} distinct texts",
         None,
-        "Correct misspelt labels; else add rows, or use --set data.rare=drop (drop their rows) "
-        f"or --set data.rare=merge (merge them into the class {OTHER!r}).",
+        "Correct misspelt labels; else add rows, or use --set data.rare_classes=drop (drop their "
+        f"rows) or --set data.rare_classes=merge (merge them into the class {OTHER!r}).",
     )
 
 

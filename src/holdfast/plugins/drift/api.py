@@ -35,7 +35,7 @@ def drift(
     between_alarms : mean number of clean rows between false alarms.
 
     The other parameters are the options of the command. ``to_json()`` of the result is what
-    ``--json`` prints. Raises ``holdfast.core.errors.InputError`` where the command would exit with
+    ``--json`` prints. Raises ``holdfast.InputError`` where the command would exit with
     2.
     """
     from holdfast.plugins.drift.drift import drift as drifted

@@ -46,7 +46,7 @@ def meta(
         ``task/class/picture`` the tasks.
 
     The others are the options of the command. ``result["meta"]`` says which model was chosen and
-    why. Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    why. Raises ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.recipe import as_settings
 

@@ -34,7 +34,7 @@ def export(
     to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
     quiet : no progress on standard error.
 
-    The others are the options of the command. Raises ``holdfast.core.errors.InputError`` where the
+    The others are the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2.
     """
     from holdfast.core.decisions import decisions_to

@@ -29,7 +29,7 @@ def diagnose(log: Any, *, train: str | None = None, valid: str | None = None) ->
         frame.
     train, valid : the names of the columns to read; found by name where left out.
 
-    Raises ``holdfast.core.errors.InputError`` where the command would exit with 2.
+    Raises ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.data.memory.texts import naming_data_frame
     from holdfast.data.scratch import scratch_file

@@ -39,7 +39,7 @@ def update(
     hold, own : shares: of the feedback held out for the gate; of training rows that a model may
         have labelled.
 
-    The other parameters are those of ``train``. Raises ``holdfast.core.errors.InputError`` where
+    The other parameters are those of ``train``. Raises ``holdfast.InputError`` where
     the command would exit with 2.
     """
     from holdfast.data.memory.frames import frame_file, is_frame

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 
 Ages = npt.NDArray[np.float64]
-MORE_ROWS = "Choose fewer folds, add rows, or drop small classes (data.rare=drop)."
+MORE_ROWS = "Choose fewer folds, add rows, or drop small classes (data.rare_classes=drop)."
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def undividable_classes(view: ThoroughRows) -> CheckResult | None:
     shown = list_phrase(class_counts, 5, ", ", " and {} more")
     has_single_text = any(len(texts_of_class[c]) < RARE_BELOW - 1 for c in small)
     remaining = len(texts_of_class) - len(small)
-    drop = ", or train with --set data.rare=drop" if remaining >= 2 else ""
+    drop = ", or train with --set data.rare_classes=drop" if remaining >= 2 else ""
     rows = np.flatnonzero(np.isin(labels, small))
     return result(
         tuple(np.asarray(table.column("row"))[rows[:100]].tolist()),
