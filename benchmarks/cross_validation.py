@@ -54,6 +54,7 @@ from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.stats.folds import ResampledMean, corrected_t, nested
 from holdfast.stats.intervals import wilson
+from holdfast.stats.paired_tests import newcombe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks import task_definition
 
@@ -310,6 +311,55 @@ def one_coverage(cell: Cell, make: Callable[[Drawn, int], Any], draws: int, leas
     return found
 
 
+def difference_cells() -> list[dict[str, Any]]:
+    return grid(part=["difference"], rows=[100, 300], rival=list(RIVALS), data=SETS)
+
+
+# The other probe: on the first axes of the vectors, or with another C.
+RIVALS: dict[str, tuple[int | None, float]] = {"8 axes": (8, C), "C 0.003": (None, 0.003)}
+
+
+def one_difference(cell: Cell, draws: int = 300) -> Result:
+    """How often the interval of the paired difference of two probes, over the same folds, holds
+    their difference on all other rows after a fit on all drawn rows; and how often it excludes 0
+    on the wrong side."""
+    started, held, axes = time.perf_counter(), [], RIVALS[cell["rival"]]
+    for draw in range(draws):
+        drawn = Drawn(cell["data"], cell["rows"], draw, "difference")
+        rival = replace_rows(drawn, drawn.x[:, : axes[0]], drawn.others[:, : axes[0]])
+        cs, rows = (C, axes[1]), np.arange(len(drawn.y))
+        right, truths = [], []
+        for one, c in zip((drawn, rival), cs, strict=True):
+            hits = np.zeros(len(rows), dtype=bool)
+            dealt = stratified_folds(one.y, FOLDS, draw)
+            for number in range(FOLDS):
+                part = dealt == number
+                fit = one.fit(rows[~part], c)
+                hits[part] = logits_of(fit, one.x[part]).argmax(axis=1) == one.y[part]
+            right.append(hits)
+            answers = logits_of(one.fit(rows, c), one.others).argmax(axis=1)
+            truths.append(float((answers == one.wanted).mean()))
+        value, truth = float(right[0].mean() - right[1].mean()), truths[0] - truths[1]
+        low, high = newcombe(*right)
+        ways = []
+        for effect in (1.0, RATE_EFFECT, 1 + FOLDS / (FOLDS - 1)):
+            ends = [value + math.sqrt(effect) * (end - value) for end in (low, high)]
+            ways.append((value, *ends, truth))
+        held.append(ways)
+    made = np.array(held, dtype=float)
+    found: Result = {"draws": draws, "seconds": round(time.perf_counter() - started, 1)}
+    for place, way in enumerate(("difference plain", "difference", "difference wide")):
+        value, low, high, truth = made[:, place].T
+        wrong = ((low > 0) & (truth <= 0)) | ((high < 0) & (truth >= 0))
+        found[f"{way} | accuracy | model"] = round(
+            float(((low <= truth) & (truth <= high)).mean()), 4
+        )
+        found[f"{way} | accuracy | width"] = round(float((high - low).mean()), 4)
+        found[f"{way} | accuracy | bias"] = round(float((value - truth).mean()), 4)
+        found[f"{way} | accuracy | wrong"] = round(float(wrong.mean()), 4)
+    return found
+
+
 def race_cells() -> list[dict[str, Any]]:
     return [{"part": "race", "rows": 200, "data": name} for name in SETS]
 
@@ -484,6 +534,8 @@ def run_one(cell: Cell) -> Result:
         return one_tuned(cell)
     if cell["part"] == "race":
         return one_race(cell)
+    if cell["part"] == "difference":
+        return one_difference(cell)
     if cell["part"] == "coverage":
         return one_coverage(cell, ways, 500, FOLDS)
     if cell["part"] == "reference":
@@ -491,7 +543,6 @@ def run_one(cell: Cell) -> Result:
     raise ValueError(cell)
 
 
-WAYS = ("rows", "corrected t", "corrected t x2", "plain", "nested", "conservative z")
 CALLED = {
     "rows": "pooled rows, n ÷ 1.5 (loss: n ÷ 2.25)",
     "corrected t": "corrected t, 5 folds",
@@ -499,6 +550,9 @@ CALLED = {
     "plain": "pooled rows, uncorrected",
     "nested": "nested (Bates)",
     "conservative z": "conservative z",
+    "difference": "difference of two models, limits moved by √1.5",
+    "difference wide": "difference of two models, limits moved by 1.5",
+    "difference plain": "difference of two models, uncorrected",
 }
 
 
@@ -526,7 +580,7 @@ def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampl
 
 def main() -> None:
     asked = sys.argv[1:]
-    every = [*race_cells(), *dear_cells(), *coverage_cells(), *tuned_cells()]
+    every = [*race_cells(), *dear_cells(), *coverage_cells(), *difference_cells(), *tuned_cells()]
     todo = every
     if "--only" in asked:
         todo = [c for c in todo if c["part"] == asked[asked.index("--only") + 1]]
@@ -545,7 +599,7 @@ def coverage(lines: Lines) -> list[Line]:
             "width": line[f"{way} | {metric} | width"],
         }
         for line in lines
-        for way in WAYS
+        for way in CALLED
         for metric in METRICS
         if (held := line.get(f"{way} | {metric} | model")) is not None
     ]
@@ -595,7 +649,7 @@ Stopping folds early: 64 settings of a probe, ten folds, 200 rows. A rule stops 
 setting that is losing: "chance 0.1" where its probability of still winning is below 0.1,
 "aggressive" and "forgiving" as in arXiv 2405.03389. The regret is how far the test accuracy of the
 chosen setting lies below that of the setting that all folds would have chosen.""",
-    lambda: [*race_cells(), *dear_cells(), *coverage_cells(), *tuned_cells()],
+    lambda: [*race_cells(), *dear_cells(), *coverage_cells(), *difference_cells(), *tuned_cells()],
     finding,
     [
         lambda lines: table(

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
@@ -80,6 +81,8 @@ _CLASSES = {
 
 def __getattr__(name: str) -> Any:
     """Load the public names on first use, so that ``import holdfast`` is cheap and silent."""
+    # What tqdm says in every notebook without ipywidgets; Holdfast uses none.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     if name in _PLUGINS:
         from holdfast.core.discovery import load_entry_point
 

@@ -64,6 +64,17 @@ def test_an_interrupt_ends_a_search_of_scikit_learn(
     assert len(fits) == 1
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+def test_a_fit_prints_its_evaluations_only_if_verbose(
+    tiny_model: Path, verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TextClassifier(str(tiny_model), SHORT, verbose=verbose).fit(*texts_and_labels())
+    shown = capsys.readouterr()
+    assert ("validation" in shown.err) == verbose
+    assert (shown.err == "") != verbose
+    assert shown.out == ""
+
+
 def test_scikit_learns_own_checks_pass() -> None:
     """scikit-learn runs its numeric checks only on estimators of numeric arrays, and says so."""
     with warnings.catch_warnings():

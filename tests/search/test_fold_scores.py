@@ -6,9 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from sklearn.metrics import accuracy_score, log_loss
 
-from holdfast.search.folds.scores import _fold_estimates, fold_decision
+from holdfast.data.memory.texts import table_from_texts
+from holdfast.report.view.folds import folds_advice, folds_answer
+from holdfast.search.folds.scores import _fold_estimates, _probe_baseline, fold_decision
+from holdfast.stats.paired_tests import newcombe
 
 
 def fold(**metrics: Any) -> Any:
@@ -59,3 +64,72 @@ def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
     rows = np.array([3.0, 3.01])
     half = 12.706204736 * np.sqrt((1 / 2 + 4 / 8) * rows.var(ddof=1))
     assert [near.low, near.high] == pytest.approx([3.005 - half, 3.005 + half])
+
+
+def predicted(held_out: np.ndarray, logits: np.ndarray, probe: np.ndarray | None) -> Any:
+    """A fold whose model and linear probe have these logits for its rows."""
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predictions = pa.table({"row": held_out, "probabilities": chances.tolist()})
+    held = SimpleNamespace(predictions=predictions, probe=probe)
+    fold = SimpleNamespace(held_out=held_out, repeat=0)
+    return fold, SimpleNamespace(held_out_scores=held)
+
+
+def test_the_probes_of_the_folds_are_one_baseline_of_all_rows() -> None:
+    """The rows of the folds are in no order; each probe's logits stay with their rows."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(90) % 2)
+    table = table_from_texts([f"text {i}" for i in range(90)], labels.tolist())
+    context: Any = SimpleNamespace(rows=table)
+    model = rng.normal(size=(90, 2)) + 2.0 * np.eye(2)[labels]
+    probe = rng.normal(size=(90, 2)) + 0.5 * np.eye(2)[labels]
+    order = rng.permutation(90)
+    parts = [order[:30], order[30:60], order[60:]]
+    pairs = [predicted(rows, model[rows], probe[rows]) for rows in parts]
+    found = _probe_baseline(context, pairs, 3)
+    metrics = found["test"]["metrics"]
+    assert metrics["accuracy"]["value"] == accuracy_score(labels, probe.argmax(axis=1))
+    chances = np.exp(probe) / np.exp(probe).sum(axis=1, keepdims=True)
+    assert metrics["loss"]["value"] == pytest.approx(log_loss(labels, chances))
+    right = [logits.argmax(axis=1) == labels for logits in (model, probe)]
+    difference = found["comparison"]["difference"]
+    value = float(right[0].mean() - right[1].mean())
+    assert difference["value"] == pytest.approx(value)
+    # Wider by the root of 1 + folds / (folds - 1) than of rows that no fold shares.
+    low, high = newcombe(*right)
+    ends = [value + np.sqrt(2.5) * (end - value) for end in (low, high)]
+    assert [difference["low"], difference["high"]] == pytest.approx(ends)
+    assert (
+        _probe_baseline(context, [*pairs[:2], predicted(parts[2], model[parts[2]], None)], 3) == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "advice", "use"),
+    [
+        (0.02, 0.18, "Worth using: better than the linear probe (baseline) by 10.0", "yes"),
+        (-0.02, 0.22, "Inconclusive: the folds show no difference from the linear", "unsettled"),
+        (-0.2, -0.02, "Do not use it: the linear probe (baseline) is better by", "no"),
+        (None, None, "No baseline was cross-validated", "unknown"),
+    ],
+)
+def test_the_advice_follows_the_folds_comparison(
+    low: float | None, high: float | None, advice: str, use: str
+) -> None:
+    def accuracy(value: float) -> dict[str, Any]:
+        return {"accuracy": {"value": value, "low": value - 0.04, "high": value + 0.04}}
+
+    gain = 0.0 if low is None or high is None else (low + high) / 2
+    cv: dict[str, Any] = {"metric": "accuracy", "metrics": accuracy(0.88), "commonest": 0.6}
+    cv |= {"folds": 5, "repeats": 1, "rows": 400}
+    if low is not None:
+        difference = {"value": gain, "low": low, "high": high, "level": 0.95}
+        cv["baseline"] = {
+            "test": {"n": 400, "metrics": accuracy(0.88 - gain)},
+            "comparison": {"difference": difference, "p_value": None},
+        }
+    told, colour = folds_advice(cv)
+    assert told.replace("\u00a0", " ").startswith(advice)
+    assert colour == use
+    assert ("linear probe (baseline)" in folds_answer(cv)) == (low is not None)
+    assert folds_advice({**cv, "commonest": 0.9})[1] == ("unknown" if low is None else "no")

@@ -142,6 +142,11 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     assert metrics["accuracy"]["value"] == pytest.approx(accuracy_score(label, said))
     guess = max(label.count(name) for name in set(label)) / len(label)
     assert result["cv"]["commonest"] == pytest.approx(guess)
+    probe, compared = (result["cv"]["baseline"][name] for name in ("test", "comparison"))
+    assert probe["n"] == len(label)
+    assert compared["difference"]["value"] == pytest.approx(
+        metrics["accuracy"]["value"] - probe["metrics"]["accuracy"]["value"]
+    )
     chances = np.array(table["probabilities"].to_pylist())
     classes = result["classes"]
     assert metrics["loss"]["value"] == pytest.approx(log_loss(label, chances, labels=classes))

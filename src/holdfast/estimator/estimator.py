@@ -88,6 +88,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     settings : any other recipe keys to values, e.g. ``{"methods.contrast": False}``, or
         ``["methods.contrast=false"]``; see ``docs/recipe.md``.
     random_state : seed of everything random, a non-negative integer: a fit can be repeated exactly.
+    verbose : whether ``fit`` prints its progress on standard error.
 
     Attributes
     ----------
@@ -116,12 +117,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: float | None = None,
         batch_size: int | None = None,
         max_length: int | None = None,
+        verbose: bool = False,
     ) -> None:
         self.model = model
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
         self.max_length = max_length
+        self.verbose = verbose
         self.settings = settings
         self.random_state = random_state
 
@@ -136,6 +139,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.data.memory.texts import refuse_permuted
         from holdfast.fits.row_use import learning_rows
         from holdfast.prepare.base_model import check_candidates
+        from holdfast.terminal.watch import showing_progress
 
         with in_python():
             recipe = self._recipe()
@@ -148,8 +152,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = _labels(y)
             self.classes_ = np.unique(labels)
             _check_classes(self.classes_)
-            divided = self._divide(recipe, texts, labels, groups)
-            self._keep(learning_rows(recipe, divided, scored=False, folds_first=True).fit())
+            with showing_progress(not self.verbose) as (_, display):
+                divided = self._divide(recipe, texts, labels, groups)
+                learning = learning_rows(recipe, divided, scored=False, folds_first=True)
+                self._keep(learning.fit(listeners=(display,)))
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:

@@ -42,6 +42,7 @@ from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial, not_tried
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
+from holdfast.models.layers import BACKBONE
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
 from holdfast.recipe import Recipe, as_settings
@@ -392,6 +393,12 @@ def resumable(where: str) -> Iterator[None]:
     except Interrupted as error:
         remedy = "Continue it with the same command and --resume."
         raise Interrupted("the run", f"was interrupted in {where}", None, remedy) from error
+
+
+def has_probe(fitted: FittedModel) -> bool:
+    """Whether a linear probe was fitted beside the model, which is more than one itself."""
+    probes = [getattr(one, "baseline", None) for one in fitted.listeners]
+    return fitted.recipe.model.freeze != BACKBONE and len(probes) == 1 and probes[0] is not None
 
 
 def probe_logits(fitted: FittedModel, examples: Examples, positions: Ints) -> Floats:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -429,8 +430,9 @@ def notify_outline(part: Outline) -> None:
 def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline:
     """The outline of rows that were loaded and split, or are to be ``scores_by_folds``."""
     table, splits = divided.table, divided.splits
+    # Each note names its own row: they are counted by what is the same in them.
     dropped_notes = Counter(
-        note or ""
+        re.sub(r"\brow \d+", "a row", note or "")
         for note, split in zip(
             splits.records["note"].to_pylist(), splits.records["split"].to_pylist(), strict=True
         )

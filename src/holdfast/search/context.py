@@ -20,7 +20,7 @@ from holdfast.core.actions import Stop
 from holdfast.core.errors import DataError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_json
 from holdfast.data.table import Table, TrainSplit
-from holdfast.fits.cross_fitting import cross_fit
+from holdfast.fits.cross_fitting import cross_fit, has_probe, probe_logits
 from holdfast.fits.fit import fit
 from holdfast.fits.row_use import LearningRows
 from holdfast.models.compute.processor import quick_dropout
@@ -334,7 +334,11 @@ def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
     predictions = pa.table(dict(fitted.training_plan.definition.prediction_columns(all_rows)))
     losses = fitted.measure(examples)[0]
     scores = Predictor.of(fitted).judge(table)()
-    return FoldScores(scores.to_json(), predictions, losses)
+    # Last: the probe reuses the network's memory.
+    probe = None
+    if table.columns.one_class and has_probe(fitted):
+        probe = probe_logits(fitted, examples, np.arange(len(table)))
+    return FoldScores(scores.to_json(), predictions, losses, probe)
 
 
 def _fit_result(job: FitJob, fitted: FittedModel, stop_reason: str | None) -> FitResult:

@@ -71,12 +71,13 @@ class FitEvaluations:
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldScores:
     """Scores and predictions of the best checkpoint on held-out rows: ``scores`` in the form of a
-    ``test`` block, ``predictions`` in the columns of ``predictions.parquet``, and ``losses`` [m]
-    per example."""
+    ``test`` block, ``predictions`` in the columns of ``predictions.parquet``, ``losses`` [m] per
+    example, and the logits of the fit's linear ``probe`` [m, classes], where it has one."""
 
     scores: Mapping[str, Any]
     predictions: pa.Table
     losses: Floats
+    probe: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -176,6 +177,7 @@ def _pack(result: FitResult) -> dict[str, Any]:
             "scores": json.dumps(result.held_out.scores),
             "answers": torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8),
             "losses": _tensor(result.held_out.losses),
+            "probe": _tensor(result.held_out.probe),
         }
     return state
 
@@ -189,7 +191,11 @@ def _unpack(state: dict[str, Any]) -> FitResult:
     if held_out is not None:
         stream = pa.ipc.open_stream(pa.py_buffer(_array(held_out["answers"]).tobytes()))
         held_out = FoldScores(
-            json.loads(held_out["scores"]), stream.read_all(), _array(held_out["losses"])
+            json.loads(held_out["scores"]),
+            stream.read_all(),
+            _array(held_out["losses"]),
+            # Fits stored by an earlier version have none.
+            _array(held_out.get("probe")),
         )
     arrays = {name: _array(state[name]) for name in _ARRAYS}
     return FitResult(

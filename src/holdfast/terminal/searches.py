@@ -18,9 +18,10 @@ KNOWN = "teacher_knows"
 
 def cross_validation_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The result first, at the width of a terminal."""
-    from holdfast.report.view.folds import folds_answer
+    from holdfast.report.view.folds import folds_advice, folds_answer
 
-    answer = wrap(folds_answer(result["cv"]), columns)
+    cv = result["cv"]
+    answer = [*wrap(folds_answer(cv), columns), *wrap(folds_advice(cv)[0], columns)]
     return ["", *answer, "", *entries(_fold_entries(result), columns), *run_lines(run)]
 
 

@@ -3,6 +3,8 @@ the verdict."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,34 +36,46 @@ def train_with_progress(
     if not request.in_memory:
         refuse_missing_sources(recipe)
     from holdfast.contract.run_folder import is_main_process, reserve_folder
-    from holdfast.core.decisions import report_progress_to
     from holdfast.pipeline.main import train
-    from holdfast.runs.start import outlines_to
 
     procedure = procedure or recipe_cross_validation(recipe)
     quiet = quiet or not is_main_process()
-    printer, display = MessagePrinter(quiet, verbose), RunDisplay(quiet, verbose, procedure is None)
-    line = ProgressLine(quiet)
-    with reserve_folder(request.source, request.out, request.resume) as folder:
+    with (
+        reserve_folder(request.source, request.out, request.resume) as folder,
+        showing_progress(quiet, verbose, procedure is None) as (printer, display),
+    ):
         printer.title(f"holdfast {procedure.name if procedure else command} → {folder}")
-        try:
-            with (
-                report_progress_to(line),
-                decisions_to(line.before(printer)),
-                outlines_to(printer.outline),
-            ):
-                result = train(
-                    recipe,
-                    folder,
-                    resume=request.resume,
-                    listeners=(display,),
-                    in_memory=request.in_memory,
-                    procedure=procedure,
-                )
-            return result, folder
-        finally:
-            display.close()
-            line.close()
+        result = train(
+            recipe,
+            folder,
+            resume=request.resume,
+            listeners=(display,),
+            in_memory=request.in_memory,
+            procedure=procedure,
+        )
+        return result, folder
+
+
+@contextlib.contextmanager
+def showing_progress(
+    quiet: bool, verbose: bool = False, verdicts: bool = True
+) -> Iterator[tuple[MessagePrinter, RunDisplay]]:
+    """Print the messages of fits on standard error, and their evaluations through the listener."""
+    from holdfast.core.decisions import report_progress_to
+    from holdfast.runs.start import outlines_to
+
+    printer, display = MessagePrinter(quiet, verbose), RunDisplay(quiet, verbose, verdicts)
+    line = ProgressLine(quiet)
+    try:
+        with (
+            report_progress_to(line),
+            decisions_to(line.before(printer)),
+            outlines_to(printer.outline),
+        ):
+            yield printer, display
+    finally:
+        display.close()
+        line.close()
 
 
 def recipe_cross_validation(recipe: Recipe) -> CrossValidation | None:

@@ -128,16 +128,16 @@ def _answers(history: History) -> MemoryFinding | None:
     if gap.large:
         because = (
             f"{gap_words}; the validation loss rose {rose}, which is not significant with {rise.n} "
-            "validation rows"
+            f"validation rows{p}"
         )
     else:
         because = (
-            f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} "
-            f"points with a probability of {percent_phrase(gap.beyond)}; {rise.n} validation rows "
-            "prove neither this nor the "
-            f"rise of the validation loss {rose}"
+            f"{train_words}, the gap to validation rows exceeds {100 * limits.GAP:.0f} points with "
+            f"a probability of {percent_phrase(gap.beyond)}, and the validation loss rose {rose}"
+            f"{p}; with {rise.n} validation rows "
+            f"{'neither of the two' if p else 'the gap'} is {'' if p else 'not '}significant alone"
         )
-    return f"{because}{p}", min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
+    return because, min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
 
 
 def _fitted(history: History) -> MemoryFinding | None:

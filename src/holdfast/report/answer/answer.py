@@ -25,7 +25,7 @@ from holdfast.report.answer.score import (
 from holdfast.report.numbers import interval, metric_name, number
 from holdfast.report.run_files import Block
 from holdfast.report.view.episodes import meta_answer
-from holdfast.report.view.folds import ADVICE, folds_answer
+from holdfast.report.view.folds import folds_advice, folds_answer
 from holdfast.report.view.update import update_advice
 
 NO_ADVICE = "Whether to use it is unknown: score it on labelled rows with `holdfast evaluate`."
@@ -78,7 +78,7 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
     result = Block(result)
     folds = result.block("cv")
     if folds.get("metrics") and not result.block("test").get("n"):
-        return RunAnswer(folds_answer(folds), ADVICE, "unknown")
+        return RunAnswer(folds_answer(folds), *folds_advice(folds))
     if isinstance(result.get("meta"), Mapping):
         return RunAnswer(*meta_answer(result.block("meta")))
     score = headline_score(result)

@@ -11,20 +11,56 @@ from markupsafe import Markup
 from holdfast.core.labels import verdict_title
 from holdfast.core.records import Estimate
 from holdfast.core.wording import signed
-from holdfast.report.answer.score import GUESSES
+from holdfast.report.answer.score import (
+    GUESSES,
+    PHRASES,
+    Use,
+    advantage_text,
+    difference_text,
+    paired_comparison,
+)
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.document import Details, Document, DocumentTable, Figure, Passage
 from holdfast.report.numbers import count, estimate, interval, metric_name, number
 from holdfast.report.run_files import Block, RunFiles
 
-ADVICE = (
+NO_BASELINE = (
     "No baseline was cross-validated and no test set was held out. To score the saved model on "
     "other labelled rows, run holdfast evaluate."
 )
 
 
+def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
+    """Whether to use the model, by the paired comparison with the linear probe of each fold."""
+    paired = paired_comparison(cv)
+    if paired is None:
+        return NO_BASELINE, "unknown"
+    name, commonest = str(cv["metric"]), cv.get("commonest")
+    score, probe = (Block(one).estimate(name).value for one in (cv["metrics"], _probe_metrics(cv)))
+    if score is not None and commonest is not None and score <= commonest:
+        guess = GUESSES["majority class"]
+        return f"Do not use it: the {guess} scores as well, without reading the rows.", "no"
+    other = PHRASES["linear probe"]
+    if paired.apart:
+        by = advantage_text(paired)
+        if paired.gain > 0:
+            return f"Worth using: better than the {other} {by}.", "yes"
+        return f"Do not use it: the {other} is better {by}.", "no"
+    is_lower = score is not None and probe is not None and score <= probe
+    costs_less = f" The {other} costs less." if is_lower else ""
+    return (
+        f"Inconclusive: the folds show no difference from the {other} "
+        f"({difference_text(paired)}).{costs_less}",
+        "unsettled",
+    )
+
+
+def _probe_metrics(cv: Mapping[str, Any]) -> Block:
+    return Block(cv).block("baseline", "test").block("metrics")
+
+
 def folds_answer(cv: Mapping[str, Any]) -> str:
-    """The score with its interval, the baseline, and the number of folds."""
+    """The score with its interval, the baselines, and the number of folds."""
     name = str(cv["metric"])
     score = estimate(cv["metrics"].get(name))
     times = f", repeated {cv['repeats']} times" if cv["repeats"] > 1 else ""
@@ -33,8 +69,9 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
         return f"{metric_name(name)} is undefined over {of}."
     span = interval(score, name)
     interval_text = f" ({100 * score.level:.0f} % CI {span})" if span else ""
-    majority = cv.get("commonest")
-    baseline = f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
+    probe, majority = _probe_metrics(cv).estimate(name).value, cv.get("commonest")
+    baseline = f"; {PHRASES['linear probe']} {number(probe, name)}" if probe is not None else ""
+    baseline += f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
     text = (
         f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated on "
         f"{of}, for a model trained on all rows with the same settings."

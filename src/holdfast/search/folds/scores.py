@@ -19,10 +19,12 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
+from holdfast.contract.result import baseline_block, brief
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFICATION_TASKS
 from holdfast.core.wording import count_phrase
-from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
+from holdfast.metrics.comparison import compare
+from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold, widened
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.score import headline_metric
@@ -30,6 +32,7 @@ from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
+from holdfast.tasks.classes.baseline import PROBE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,6 +83,8 @@ def cv_block(
         },
         "seconds": round(seconds, 3),
     }
+    if baseline := _probe_baseline(context, pairs, folds):
+        block["baseline"] = baseline
     valid = {
         "n": rows,
         "metrics": {
@@ -255,8 +260,10 @@ def _pooled_estimates(
     }
 
 
-def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
-    """The folds' predictions as the outputs of one model."""
+def _outputs(
+    context: SearchContext, folds: Sequence[FitResult], logits_of_folds: Sequence[Floats] = ()
+) -> Outputs:
+    """The folds' predictions as the outputs of one model; or other logits for the same rows."""
     import pyarrow as pa
 
     columns = pa.concat_tables([done.held_out_scores.predictions for done in folds])
@@ -265,9 +272,34 @@ def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
     rows = columns["row"].to_numpy()
     table = context.rows.take(context.rows.positions_of(rows))
     labels = np.asarray(table.column("label"))
-    probabilities = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    if logits_of_folds:
+        logits = np.concatenate(logits_of_folds)[order].astype(np.float64)
+    else:
+        probabilities = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
+        logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups_of(table))
+
+
+def _probe_baseline(context: SearchContext, pairs: Pairs, folds: int) -> dict[str, Any]:
+    """The linear probes of the first repeat's folds as a baseline: their scores, and the paired
+    difference, whose limits are moved away from it as those of a score are; empty where a fold has
+    none."""
+    results = [done for one, done in pairs if one.repeat == 0]
+    probes = [done.held_out_scores.probe for done in results]
+    known = [probe for probe in probes if probe is not None]
+    if (
+        len(known) < len(probes)
+        or "probabilities" not in results[0].held_out_scores.predictions.column_names
+    ):
+        return {}
+    classes = context.rows.classes
+    model, probe = _outputs(context, results), _outputs(context, results, known)
+    compared = compare(model, probe)
+    difference = widened(compared["difference"], "difference", folds, (-1.0, 1.0))
+    counts = str(compared["because"]).partition(":")[0]
+    comparison = {"difference": difference, "p_value": None, "because": f"{counts}."}
+    scores = brief(score_out_of_fold(probe, classes, folds))
+    return baseline_block({PROBE: scores}, PROBE, comparison)
 
 
 def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
