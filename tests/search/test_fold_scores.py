@@ -95,9 +95,9 @@ def test_the_probes_of_the_folds_are_one_baseline_of_all_rows() -> None:
     difference = found["comparison"]["difference"]
     value = float(right[0].mean() - right[1].mean())
     assert difference["value"] == pytest.approx(value)
-    # Wider by the root of 1 + folds / (folds - 1) than of rows that no fold shares.
+    # Wider than of rows that share no training rows: as for accuracy, n ÷ 1.5 rows.
     low, high = newcombe(*right)
-    ends = [value + np.sqrt(2.5) * (end - value) for end in (low, high)]
+    ends = [value + np.sqrt(1.5) * (end - value) for end in (low, high)]
     assert [difference["low"], difference["high"]] == pytest.approx(ends)
     assert (
         _probe_baseline(context, [*pairs[:2], predicted(parts[2], model[parts[2]], None)], 3) == {}

@@ -8,6 +8,7 @@ first-order expansion (``paired_tests.ratio_rows``).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_value_phrase
 from holdfast.metrics.resample import ResampledUnits, bootstrap_notes, too_few, undefined
+from holdfast.metrics.score import RATE_EFFECT
 from holdfast.stats.paired_tests import (
     BOOTSTRAP,
     BY_GROUPS,
@@ -79,7 +81,7 @@ NO_ROWS = "There are no rows to compare."
 OF_A_ROW = {"mae": "error"}
 
 
-def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
+def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> dict[str, Any]:
     """``{"difference": Estimate, "p_value": float | None, "test": its name, "because": sentence}``:
     accuracy of the first, the fine-tuned model, minus that of the second, the linear probe, on the
     same rows in the same order.
@@ -88,6 +90,10 @@ def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
     these two are not valid: the mean difference with one group left out at a time, and Student's t
     for both; where all groups have the same difference, Newcombe's and McNemar's with one row for
     each group; one or two groups have neither.
+
+    ``out_of_fold``: the predictions are those of folds, which share training rows. The limits are
+    moved away from the difference by the root of ``RATE_EFFECT``, and decide without a p-value
+    (``benchmarks/cross_validation.py`` measures how often they hold).
 
     Raises ``Defect`` if the two do not hold the same rows with the same labels.
     """
@@ -123,6 +129,12 @@ def compare(first: Outputs, second: Outputs) -> dict[str, Any]:
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
     count = f"Of {len(right_1)} rows, only the {tuned} predicts {only_1} correctly, and only the"
     count += f" {probe} {only_2}"
+    if out_of_fold and difference.low is not None and difference.high is not None:
+        factor = math.sqrt(RATE_EFFECT)
+        low, high = (value + factor * (end - value) for end in (difference.low, difference.high))
+        note = f"{difference.note}; widened, because the folds share training rows"
+        difference = replace(difference, low=max(-1.0, low), high=min(1.0, high), note=note)
+        return {"difference": difference, "p_value": None, "because": f"{count}."}
     if p_value is None or difference.value is None:
         because = f"{count}; {difference.why}."
     else:

@@ -24,7 +24,7 @@ from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFICATION_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.metrics.comparison import compare
-from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold, widened
+from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.score import headline_metric
@@ -282,8 +282,7 @@ def _outputs(
 
 def _probe_baseline(context: SearchContext, pairs: Pairs, folds: int) -> dict[str, Any]:
     """The linear probes of the first repeat's folds as a baseline: their scores, and the paired
-    difference, whose limits are moved away from it as those of a score are; empty where a fold has
-    none."""
+    difference; empty where a fold has none."""
     results = [done for one, done in pairs if one.repeat == 0]
     probes = [done.held_out_scores.probe for done in results]
     known = [probe for probe in probes if probe is not None]
@@ -294,10 +293,7 @@ def _probe_baseline(context: SearchContext, pairs: Pairs, folds: int) -> dict[st
         return {}
     classes = context.rows.classes
     model, probe = _outputs(context, results), _outputs(context, results, known)
-    compared = compare(model, probe)
-    difference = widened(compared["difference"], "difference", folds, (-1.0, 1.0))
-    counts = str(compared["because"]).partition(":")[0]
-    comparison = {"difference": difference, "p_value": None, "because": f"{counts}."}
+    comparison = compare(model, probe, out_of_fold=True)
     scores = brief(score_out_of_fold(probe, classes, folds))
     return baseline_block({PROBE: scores}, PROBE, comparison)
 

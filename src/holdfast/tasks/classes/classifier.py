@@ -215,7 +215,8 @@ def _baseline(
         )
         for name, o in on_test.items()
     }
-    return baseline_block(tests, selected.chosen, compare(outputs, on_test[against])), selected
+    comparison = compare(outputs, on_test[against], out_of_fold=request.outer is not None)
+    return baseline_block(tests, selected.chosen, comparison), selected
 
 
 def _probe(request: ScoringRequest, forward: Forward) -> Answer:
