@@ -274,17 +274,19 @@ def _timed_together(one: Line, other: Line) -> bool:
 def loss_and_speed(
     what: str, peer: str, loss: Gap | None, speed: Gap | None, per: str = "second"
 ) -> list[ReadmeRow]:
-    """Rows of the README's table for a loss and a speed, each against the peer's."""
-    rows: list[ReadmeRow] = []
-    if loss:
-        told = f"{what}: Holdfast's test loss minus that of {peer} (lower is better)"
-        figure = f"{loss.short(1, 3)} nats, {loss.over}"
-        rows.append((told, figure, loss.verdict("worse", "better")))
-    if speed:
-        told = f"{what}: Holdfast's rows per {per} ÷ those of {peer}"
-        figure = f"{speed.short(1, 2, sign=False)}, {speed.over}"
-        rows.append((told, figure, speed.verdict("faster", "slower", 1)))
-    return rows
+    """A row of the README's table for a loss and a speed, each against the peer's."""
+    if not loss or not speed:
+        return []
+    told = (
+        f"{what}: Holdfast's test loss minus that of {peer} (lower is better); its rows per {per} "
+        "÷ theirs"
+    )
+    figures = (
+        f"{loss.short(1, 3)} nats, {loss.over}",
+        f"{speed.short(1, 2, sign=False)}, {speed.over}",
+    )
+    verdicts = loss.verdict("worse", "better"), speed.verdict("faster", "slower", 1)
+    return [(told, "; ".join(figures), f"loss: {verdicts[0]}; speed: {verdicts[1]}")]
 
 
 CHOSEN = "the best on the other sets"

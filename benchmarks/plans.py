@@ -220,6 +220,7 @@ def snapshot_of(state: Mapping[str, Any]) -> Any:
         step=state["step"],
         valid_logits=logits,
         valid_losses=losses,
+        valid_loss=float(losses.mean()),
         valid_correct=logits.argmax(axis=1) == labels,
         temperature=temperature,
         refined_loss=float(refined),
