@@ -232,7 +232,7 @@ RARE = [*GOOD, ("odd one", "rare"), ("odd two", "rare"), ("ODD, two!".replace(",
 
 
 def test_a_class_too_small_to_divide_is_refused_with_the_remedies(load: Load) -> None:
-    said = r"(?s)'rare': 3 rows, 2 distinct.*data\.rare=drop.*data\.rare=merge"
+    said = r"(?s)'rare': 3 rows, 2 distinct.*data\.rare_classes=drop.*data\.rare_classes=merge"
     with pytest.raises(DataError, match=said):
         load(csv_of(RARE))
     assert load(csv_of(RARE), rare_below=2).classes == ("neg", "pos", "rare")
