@@ -405,7 +405,7 @@ def test_classes_are_called_by_their_labels(tiny_model: Path) -> None:
     own = TextClassifier(str(tiny_model), SHORT).fit(texts, spaced)
     assert own.classes_.tolist() == ["n/a", "n/a "]
     assert own.network_.classes == ("n/a", "n/a ")
-    target = {"methods.balance": {"by": "none", "target": {"bad": 9, "very_good": 1}}}
+    target = {"methods.balance": {"by": "none", "target": {"bad": 0.9, "very_good": 0.1}}}
     asked = {"data.names": {"bad": "no use", "very_good": "of use"}}
     moved = TextClassifier(str(tiny_model), {**SHORT, **asked, **target}).fit(texts, labels)
     plain = TextClassifier(str(tiny_model), {**SHORT, **asked}).fit(texts, labels)
