@@ -181,6 +181,9 @@ def mean_words(
     return f"{number(middle, digits, sign)}{unit} ({limits}{runs})"
 
 
+NO_DIFFERENCE = "no difference shown"
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A difference or a ratio of runs on the same rows, with Student's t interval (of a ratio on
@@ -202,7 +205,7 @@ class Gap:
         if not self.has_interval:
             return "too few runs to say"
         if self.low <= nothing <= self.high:
-            return "no difference shown"
+            return NO_DIFFERENCE
         shown = above if self.low > nothing else below
         if self.sets >= LEAST_SETS:
             return shown
@@ -278,15 +281,18 @@ def loss_and_speed(
     if not loss or not speed:
         return []
     told = (
-        f"{what}: Holdfast's test loss minus that of {peer} (lower is better); its rows per {per} "
-        "÷ theirs"
+        f"{what}: Holdfast's test loss minus that of {peer} (lower is better); Holdfast's rows per "
+        f"{per} ÷ those of {peer}"
     )
     figures = (
         f"{loss.short(1, 3)} nats, {loss.over}",
         f"{speed.short(1, 2, sign=False)}, {speed.over}",
     )
     verdicts = loss.verdict("worse", "better"), speed.verdict("faster", "slower", 1)
-    return [(told, "; ".join(figures), f"loss: {verdicts[0]}; speed: {verdicts[1]}")]
+    shown = f"loss: {verdicts[0]}; speed: {verdicts[1]}"
+    if verdicts[0] == verdicts[1] == NO_DIFFERENCE:
+        shown = f"{NO_DIFFERENCE} in loss or speed"
+    return [(told, "; ".join(figures), shown)]
 
 
 CHOSEN = "the best on the other sets"

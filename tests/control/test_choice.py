@@ -388,7 +388,7 @@ def test_of_checkpoints_with_every_row_correct_the_lowest_raw_loss_is_kept() -> 
     assert kept == [0, 1, 2, 2]
     told = explain_choice(history, 2)
     assert "several checkpoints predict every validation row correctly" in told
-    assert "lowest raw loss of these" in told
+    assert "of these it has the lowest raw loss" in told
 
 
 def stats_loss(snapshot: Snapshot) -> float:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -116,6 +117,8 @@ def test_a_dict_and_a_list_of_settings_are_the_same_run(
     assert as_settings({"train": {"epochs": 3, "clip": None}, "seed": 1, "methods.sam": True}) == [
         *("train.epochs=3", "train.clip=null", "seed=1", "methods.sam=true")
     ]
+    nested = {"model": {"adapter": {"kind": "lora"}}, "methods": {"contrast": {"steps": 3}}}
+    assert as_settings(nested) == [*('model.adapter.kind="lora"', 'methods.contrast={"steps": 3}')]
     with pytest.raises(RecipeError, match="is one string"):
         holdfast.train(frame, settings="train.epochs=5")
 
@@ -187,17 +190,20 @@ def test_predictions_have_the_type_of_the_labels_in_memory(
     with pytest.raises(RunError, match="began with other rows"):
         holdfast.train(numbers[1:], out=tmp_path / "r", text="text", resume=True, quiet=True)
     again = [*quick, "train.epochs=9"]
-    with pytest.warns(UserWarning, match=r"not used: train\.epochs=9.0 \(the run: 3"):
+    with pytest.warns(UserWarning, match=r"Ignored: train\.epochs=9.0 \(the run uses 3"):
         holdfast.train(numbers, out=tmp_path / "r", settings=again, resume=True, quiet=True)
 
 
 def test_what_could_be_meant_otherwise_is_refused(run: holdfast.TrainedRun, frame: Any) -> None:
-    with pytest.raises(DataError, match="may be a text or the name of a file"):
+    with pytest.raises(DataError, match="could be a text or the name of a file"):
         run.predict("later.csv")
     assert len(run.predict(["later.csv"])) == 1
     mixed = frame.label.sample(frac=1, random_state=1)
     with pytest.raises(DataError, match="in another order"):
         holdfast.train(frame.text, mixed)
+    other = frame.label.set_axis([0, 1, 1, *range(2, 79)])
+    # Not the same index: these are paired by position.
+    assert run.evaluate(frame.text.set_axis([0, 0, 1, *range(2, 79)]), other)["n"] == 80
     with pytest.raises(DataError, match="in another order"):
         run.evaluate(frame.text, mixed)
     assert run.evaluate(frame.text, mixed.tolist())["n"] == 80
@@ -238,6 +244,7 @@ def test_a_log_in_memory_is_the_same_as_its_file(tmp_path: Path) -> None:
         assert holdfast.diagnose(log).label == "overfit"
     broken = [*entries, {"step": 20, "loss": math.nan, "eval_loss": math.nan}]
     assert holdfast.diagnose(broken).label != "overfit"
+    assert holdfast.diagnose(SimpleNamespace(history=columns)).label == "overfit"
     for wrong in (3, object(), [], [1]):
         with pytest.raises(DataError, match="the log"):
             holdfast.diagnose(wrong)

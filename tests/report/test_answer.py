@@ -97,9 +97,9 @@ def test_more_rows_out_of_fold_than_test_rows_are_told_too(
     result["valid"] = block(rows, accuracy=estimate(0.859, 0.818, 0.892))
     result["valid"]["out_of_fold"] = out_of_fold
     advice = told(result)[1]
-    said = " Out of fold, the other 340 rows score 85.9 % (95 % CI 81.8–89.2)."
+    said = " Out-of-fold accuracy on the 340 rows outside the test set: 85.9 % (95 % CI 81.8–89.2)."
     assert advice.endswith(said) == is_told
-    assert ("Out of fold" in advice) == is_told
+    assert ("Out-of-fold" in advice) == is_told
 
 
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:

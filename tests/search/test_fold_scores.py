@@ -108,9 +108,9 @@ def test_the_probes_of_the_folds_are_one_baseline_of_all_rows() -> None:
     ("low", "high", "advice", "use"),
     [
         (0.02, 0.18, "Worth using: better than the linear probe (baseline) by 10.0", "yes"),
-        (-0.02, 0.22, "Inconclusive: the folds show no difference from the linear", "unsettled"),
+        (-0.02, 0.22, "Inconclusive: on 400 rows no difference from the linear", "unsettled"),
         (-0.2, -0.02, "Do not use it: the linear probe (baseline) is better by", "no"),
-        (None, None, "No baseline was cross-validated", "unknown"),
+        (None, None, "The model was not compared with a linear probe", "unknown"),
     ],
 )
 def test_the_advice_follows_the_folds_comparison(

@@ -50,7 +50,7 @@ def _warn_unused(run: Path, settings: Sequence[str], recipe: Recipe) -> None:
     from holdfast.runs.start import unused_settings
 
     if unused := unused_settings(run, recipe, settings):
-        text = f"{run} is resumed with its own settings; not used: {'; '.join(unused)}"
+        text = f"{run} resumes with the settings it began with. Ignored: {'; '.join(unused)}"
         warnings.warn(text, stacklevel=4)
 
 
@@ -84,7 +84,7 @@ def train(
     test : test rows: a file, or rows in memory like ``source``.
     settings : recipe keys to values, ``{"train.epochs": 5}``, or ``["train.epochs=5"]`` as for
         ``--set``.
-    quiet : no progress and no summary on standard error.
+    quiet : print no progress and no summary; warnings are still issued.
 
     Others as the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2. May be called as often as you like in one process.

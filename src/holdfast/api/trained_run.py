@@ -151,9 +151,10 @@ class TrainedRun:
         settings: Settings = (),
     ) -> list[Any]:
         """One prediction per row: the most probable class, a number, a list of labels, a list of
-        tags (one per word), or a generated text. Classes have the type of the labels where the
-        run was trained on rows in memory (1, not ``"1"``), and are strings for rows of a file. For
-        a row without text: ``""`` (``None`` for numbers and lists).
+        tags (one per word), or a generated text. If the run was trained on rows in memory,
+        classes have the type of their labels (1, not ``"1"``). If it was trained on a file, or if
+        classes were merged, they are strings. For a row without text: ``""`` (``None`` for numbers
+        and lists).
 
         Parameters
         ----------
@@ -273,8 +274,11 @@ class TrainedRun:
         options = options_of(text, None, encoding, settings)
         if isinstance(data, str):
             if not self._reads_pictures and is_file_name(data):
-                rule = "may be a text or the name of a file"
-                remedy = f"For its rows: Path({data!r}). For this text: [{data!r}]."
+                rule = "could be a text or the name of a file"
+                remedy = (
+                    f"To predict the rows of the file, give Path({data!r}); to predict this text, "
+                    f"give [{data!r}]."
+                )
                 raise DataError("the data", rule, data, remedy)
             data = [data]
         elif isinstance(data, Path):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from holdfast.core.errors import ErrorMessage, InputError, Interrupted
 
 # Text to type is left unchanged: a full command, in backticks or beginning with its name.
-_COMMAND = re.compile(r"(`[^`]*`|\bholdfast [a-z]+ [^.;]*)")
+_COMMAND = re.compile(r"(`[^`]*`|\b(?:holdfast [a-z]+|pip install) [^.;]*)")
 _SETTINGS = re.compile(r"--set [\w.]+=\S+(?: --set [\w.]+=\S+)*")
 _SETTING = re.compile(r"--set (?P<key>[\w.]+)=(?P<value>'[^']*'|\S+?)(?P<end>[.,;:?)]*)(?=\s|$)")
 # Options that no Python function has; a switch becomes ``True``.

@@ -259,9 +259,9 @@ def _suggest_run(run: Path) -> str:
     there = run.parent.iterdir() if run.parent.is_dir() else ()
     runs = [path.name for path in there if (path / RECIPE).exists()]
     if not runs:
-        return "Leave --resume out to start a run."
+        return "To start a run, omit --resume."
     nearest = difflib.get_close_matches(run.name, runs, n=1, cutoff=0.0)
-    return f"Did you mean --out {run.parent / nearest[0]}? Leave --resume out to start a new run."
+    return f"Did you mean --out {run.parent / nearest[0]}? To start a new run, omit --resume."
 
 
 def _holds_something(run: Path) -> bool:

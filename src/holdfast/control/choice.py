@@ -250,8 +250,8 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
     best = lowest_calibrated(history)
     if best_place == best and sum(map(is_separated, history)) > 1:
         explanation = (
-            "several checkpoints predict every validation row correctly (calibrated loss 0), and "
-            "it has the lowest raw loss of these"
+            "several checkpoints predict every validation row correctly with a calibrated loss "
+            "near zero; of these it has the lowest raw loss"
         )
     elif best_place == best:
         explanation = f"its {name} is the lowest"

@@ -98,7 +98,11 @@ def _is_machinery(filename: str) -> bool:
 
 
 class InputError(HoldfastError):
-    """The input is at fault."""
+    """The input is at fault: where the command exits with 2.
+
+    ``what`` names the input, ``rule`` says what is wrong with it, ``value`` is the value found (or
+    ``None``), and ``remedy`` says what to do.
+    """
 
     exit_code = 2
 
@@ -142,10 +146,11 @@ class TrainingError(InputError):
 
 
 class Interrupted(ErrorMessage, KeyboardInterrupt):
-    """The user stopped the run; a checkpoint was written first.
+    """The user stopped the run. The message says whether a checkpoint was written, and how to
+    continue.
 
-    Not an ``Exception``: a search of scikit-learn, and everybody's loop with ``except Exception``,
-    would take the user's interrupt for one failed fit and go on.
+    Not an ``Exception``: a search of scikit-learn, and a loop that catches ``Exception``, would
+    take the interrupt for one failed fit and continue.
     """
 
     exit_code = 130

@@ -127,12 +127,13 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
         p_value, test = mcnemar(right_1, right_2), MCNEMAR
     tuned, probe = TUNED_AND_PROBE
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
-    count = f"Of {len(right_1)} rows, only the {tuned} predicts {only_1} correctly, and only the"
-    count += f" {probe} {only_2}"
+    count = f"Of {len(right_1)} rows, {only_1} are predicted correctly only by the {tuned}, and "
+    count += f"{only_2} only by the {probe}"
     if out_of_fold and difference.low is not None and difference.high is not None:
         factor = math.sqrt(RATE_EFFECT)
         low, high = (value + factor * (end - value) for end in (difference.low, difference.high))
-        note = f"{difference.note}; widened, because the folds share training rows"
+        interval = str(difference.note).partition(";")[0]
+        note = f"{interval}, widened by √{RATE_EFFECT:g}, because the folds share training rows"
         difference = replace(difference, low=max(-1.0, low), high=min(1.0, high), note=note)
         return {"difference": difference, "p_value": None, "because": f"{count}."}
     if p_value is None or difference.value is None:

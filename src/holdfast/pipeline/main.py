@@ -105,7 +105,7 @@ def train(
     if finished is not None:
         check_same_rows(in_memory, run)
         rows = finished.get("settings", {}).get("data", {}).get("path")
-        because = f"the run is already finished, on {rows}; the arguments given now were not used"
+        because = f"the run is finished (trained on {rows}); the settings given now are ignored"
         notify(Decision("resumed", str(run), because, prominent=True))
         return finished
     if not resume:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_main_process
+from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_finished, is_main_process
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
@@ -93,22 +93,25 @@ def check_same_rows(in_memory: Mapping[str, pa.Table], run: Path) -> None:
     """Raise ``RunError`` where a run began with other rows in memory than those given now."""
     import pyarrow.parquet as parquet
 
+    damaged = (
+        "Restore the file, or start a new run with another --out."
+        if is_finished(run)
+        else "Delete it and resume with the same rows: Holdfast writes it again."
+    )
     for name, table in in_memory.items():
         path = run / f"{name}.parquet"
-        with reading_errors(
-            str(path),
-            RunError,
-            remedy="Delete it and give the same rows again: it is then written again, and other "
-            "rows are refused.",
-        ):
+        if not path.exists():
+            rule, remedy = f"began without {path.name}", "Give the rows that it began with."
+            raise RunError(str(run), rule, None, remedy)
+        with reading_errors(str(path), RunError, remedy=damaged):
             existing = parquet.read_table(path)
         if not existing.equals(table):
             raise RunError(
                 str(run),
                 f"began with other rows than those given now ({path.name})",
                 None,
-                "Give the same rows, or start a new run. If the rows are the same, the file is "
-                "damaged: delete it and resume again.",
+                f"Give the same rows, or start a new run. If they are the same, the file is "
+                f"damaged. {damaged}",
             )
 
 

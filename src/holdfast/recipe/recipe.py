@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -195,14 +195,20 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
         )
     if not isinstance(settings, Mapping):
         return [_require_text(one) for one in settings]
-    sections = {name.partition(".")[0] for name in key_names() if "." in name}
-    flat: dict[object, object] = {}
-    for key, value in settings.items():
-        if key in sections and isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": one for name, one in value.items()}
+    flat = _with_dotted_keys(settings, "", key_names())
+    return [f"{key}={_setting_yaml(key, value)}" for key, value in flat]
+
+
+def _with_dotted_keys(
+    section: Mapping[Any, object], prefix: str, known: Sequence[str]
+) -> Iterator[tuple[str, object]]:
+    for name, value in section.items():
+        key = f"{prefix}{name}"
+        is_section = key in FREE_SECTIONS or any(one.startswith(f"{key}.") for one in known)
+        if isinstance(value, Mapping) and is_section:
+            yield from _with_dotted_keys(value, f"{key}.", known)
         else:
-            flat[key] = value
-    return [f"{key}={_setting_yaml(str(key), value)}" for key, value in flat.items()]
+            yield key, value
 
 
 def _require_text(setting: object) -> str:

@@ -151,13 +151,13 @@ def record_start(
 
 def unused_settings(run: Path, recipe: Recipe, settings: Sequence[str]) -> list[str]:
     """Those of the ``settings`` (``key=value``, set in ``recipe``) that a resumed run does not use,
-    because it began with other values: ``train.epochs=5 (the run: 3)``."""
+    because it began with other values: ``train.epochs=5 (the run uses 3)``."""
     if not (run / RECIPE).exists():
         return []
     now, began = recipe.model_dump(mode="json"), read_recipe(run / RECIPE).model_dump(mode="json")
     keys = (one.partition("=")[0].strip() for one in settings_with_stored_keys(settings)[0])
     values = {key: [_value_at(one, key) for one in (now, began)] for key in keys}
-    return [f"{k}={new} (the run: {old})" for k, (new, old) in values.items() if new != old]
+    return [f"{k}={new} (the run uses {old})" for k, (new, old) in values.items() if new != old]
 
 
 def _value_at(settings: Any, key: str) -> Any:
@@ -432,7 +432,7 @@ def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline
     table, splits = divided.table, divided.splits
     # Each note names its own row: they are counted by what is the same in them.
     dropped_notes = Counter(
-        re.sub(r"\brow \d+", "a row", note or "")
+        re.sub(r"\brow \d+|, similarity [\d.]+", lambda m: "a row" * (m[0][0] == "r"), note or "")
         for note, split in zip(
             splits.records["note"].to_pylist(), splits.records["split"].to_pylist(), strict=True
         )

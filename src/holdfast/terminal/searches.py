@@ -18,10 +18,11 @@ KNOWN = "teacher_knows"
 
 def cross_validation_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[str]:
     """The result first, at the width of a terminal."""
-    from holdfast.report.view.folds import folds_advice, folds_answer
+    from holdfast.report.answer.answer import answer as answer_of
+    from holdfast.report.view.folds import folds_answer
 
-    cv = result["cv"]
-    answer = [*wrap(folds_answer(cv), columns), *wrap(folds_advice(cv)[0], columns)]
+    headline, advice = folds_answer(result["cv"]), answer_of(result).advice
+    answer = [*wrap(headline, columns), "", *wrap(advice, columns)]
     return ["", *answer, "", *entries(_fold_entries(result), columns), *run_lines(run)]
 
 

@@ -187,7 +187,12 @@ def _checkpoint_if_due(run: Run, signals: StopSignals) -> None:
 
 def _interrupted(run: Run) -> Interrupted:
     if not run.job.store.is_enabled:
-        return Interrupted("the fit", f"was interrupted at step {run.step}", None, "Fit it again.")
+        return Interrupted(
+            "the fit",
+            f"was interrupted at step {run.step}",
+            None,
+            "Call fit again: it starts anew.",
+        )
     return Interrupted(
         "the run",
         f"was interrupted at step {run.step}; a checkpoint is written",

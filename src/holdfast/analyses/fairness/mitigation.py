@@ -123,7 +123,7 @@ def mitigation_tradeoffs(
         lines.append({"by": axis.name, "measure": "swapped terms", **tradeoff.to_json()})
     if not lines:
         rule = "have no column of groups and no rows with terms to swap, so nothing can be compared"
-        raise RecipeError("two runs", rule, None, "Give --group COLUMN, or --insert.")
+        raise RecipeError("two runs", rule, None, "Name a column of groups, or use --insert.")
     return lines
 
 

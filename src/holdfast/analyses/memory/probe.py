@@ -34,7 +34,7 @@ from holdfast.analyses.memory.membership import (
     rows_for_area,
     smallest_area,
 )
-from holdfast.analyses.memory.section import strength
+from holdfast.analyses.memory.section import HARDLY, strength
 from holdfast.core.decisions import tick
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import generator
@@ -143,7 +143,10 @@ class MembershipProbe:
         )
         if self.headline.above_chance:
             degree = strength(auc.value, auc.low)
-            return f"The model {degree} memorized its training rows: {finding}.{self._single_rows}"
+            shown = f"The model {degree} memorized its training rows"
+            if degree == HARDLY:
+                shown = "Memorization is shown, but is very weak"
+            return f"{shown}: {finding}.{self._single_rows}"
         smallest = smallest_area(self.members, self.others)
         larger = f"; {rows_for_area(RELEVANT_AREA):,} of each could show {RELEVANT_AREA:.2f}."
         tail = "." if smallest <= RELEVANT_AREA else larger
@@ -162,8 +165,8 @@ class MembershipProbe:
             return ""
         allowed, members = 100 * found.at_fpr, 100 * (found.share.value or 0.0)
         return (
-            f" That is an average over all rows; single rows are not shown to be identifiable: a "
-            f"score that at most {allowed:.0f} % of the other rows exceed is exceeded by "
+            " The AUC is an average over all rows. Single rows cannot be shown to be identifiable: "
+            f"at a false positive rate of at most {allowed:.0f} %, the attack finds "
             f"{members:.1f} % of the training rows."
         )
 

@@ -19,8 +19,8 @@ ATTACKS = {
 RISKS = {
     "loss trace": (
         "Range of loss",
-        "The inter-quartile range of the row's losses over the epochs, in nats. Memorized rows are "
-        "more often among those with a large range; a single row proves nothing.",
+        "The inter-quartile range of the row's losses over the epochs, in nats. Rows with a large "
+        "range are memorized more often, but the range of one row proves nothing.",
     )
 }
 # Below this AUC of membership inference, a model's rows do not count as memorized.
@@ -130,12 +130,12 @@ def _memorized(run: RunFiles) -> str | None:
         return None
     auc, extraction = block.estimate("auc"), block.block("extraction")
     completed, by_base = extraction.whole("completed"), extraction.whole("start")
-    degree = strength(auc.value or 0.5, auc.low)
-    if block["verdict"] == "memorized" and degree != HARDLY:
-        known = auc.low is not None and auc.high is not None
+    known = auc.low is not None and auc.high is not None
+    degree = f"{strength(auc.value or 0.5, auc.low)} " if known else ""
+    if block["verdict"] == "memorized" and degree.strip() != HARDLY:
         limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
-            f"It {degree} memorized training rows: membership inference finds them with AUC "
+            f"It {degree}memorized training rows: membership inference finds them with AUC "
             f"{number(auc.value)} ({limits}chance 0.5)"
         )
     if completed and completed > (by_base or 0):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,13 @@ def refuse_permuted(texts: Any, others: Mapping[str, Any]) -> None:
     for name, other in others.items():
         if library_of(other) != "pandas" or index.equals(other.index):
             continue
-        if len(index) == len(other.index) and index.isin(other.index).all():
+        if Counter(index) == Counter(other.index):
             raise DataError(
                 name,
-                "have the index of the texts in another order, but rows are paired by position",
+                "has the index of the texts in another order, but rows are paired by position",
                 None,
-                f"Give {name}.loc[texts.index], or both as lists if the positions are right.",
+                f"To pair by index, give {name}.loc[texts.index]. To pair by position, give both "
+                "as lists.",
             )
 
 

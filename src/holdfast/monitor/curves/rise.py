@@ -135,7 +135,7 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     words = f"{holds}{known}"
     # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.
     if gap is not None and gap.wide:
-        counts = f"a gap above {100 * GAP:.0f} points counts as overfitting"
+        counts = f"since the gap is significantly above {100 * GAP:.0f} points, it is overfitting"
         return "overfit", f"{words}; {counts}", "certainty"
     if gap is not None and gap.narrow:
         return "miscalibrated", words, "certainty"

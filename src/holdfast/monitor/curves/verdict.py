@@ -303,11 +303,16 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     small = max(MARGIN * valid.floor, GIVEN_BACK * (valid.start - valid.floor))
     if ENOUGH * valid.noise > small or valid.end > valid.start:
         return None
-    because = f"{smoothed_name(facts)} has stopped falling and " + (
-        f"ends {percent_phrase(valid.rise_share, 1)} above its lowest at {place(facts, facts.best)}"
-        if valid.is_past_floor
-        else f"is lowest in the last {valid.window} evaluations"
-    )
+    because = f"{smoothed_name(facts)} is flat: "
+    # Less is shown as 0.0 %.
+    if valid.rise_share >= 5e-4:
+        rise = percent_phrase(valid.rise_share, 1)
+        because += f"it ends {rise} above its lowest at {place(facts, facts.best)}"
+    elif valid.is_past_floor:
+        because += "it ends at its lowest value"
+    else:
+        last = f"among the last {valid.window} evaluations"
+        because += f"its lowest value is {last if valid.window > 1 else 'at the last evaluation'}"
     gap = gap_at_end(facts)
     if gap is not None and gap.open:
         because += (

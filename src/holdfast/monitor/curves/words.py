@@ -87,9 +87,10 @@ def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
         last = f"{name} is {percent_phrase(gap.valid, 1)} at the last evaluation"
         if gap.least <= gap.valid:
             return f"{last}, and the log has no such metric on the training rows"
+        points = f"{100 * (gap.least - gap.valid):.0f} points"
         return (
-            f"{last}, and by their loss at least {percent_phrase(gap.least, 1)} of the training "
-            f"rows are correct (gap at least {100 * (gap.least - gap.valid):.0f} points)"
+            f"{last}, and the training loss implies that at least {percent_phrase(gap.least, 1)} "
+            f"of the training rows are correct (gap at least {points})"
         )
     assert gap.train is not None
     points = f"{100 * gap.value:.0f} points"

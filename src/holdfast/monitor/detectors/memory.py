@@ -127,8 +127,8 @@ def _answers(history: History) -> MemoryFinding | None:
         )
     if gap.large:
         because = (
-            f"{gap_words}; the validation loss rose {rose}, which is not significant with {rise.n} "
-            f"validation rows{p}"
+            f"{gap_words}; the validation loss rose {rose}"
+            f"{f', which is not significant with {rise.n} validation rows' * bool(p)}{p}"
         )
     else:
         because = (

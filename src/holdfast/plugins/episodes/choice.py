@@ -242,7 +242,7 @@ def _train_method(
             f"the method {name}",
             "diverged: its loss is not a number",
             last.valid_loss,
-            "Use a smaller --set train.learning_rate.",
+            "Lower train.learning_rate.",
         )
     return training
 

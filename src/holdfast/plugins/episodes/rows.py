@@ -302,7 +302,7 @@ def _split_units(
             f"{n_needed} are needed: episodes of training, validation and test share "
             "none",
             None,
-            f"Add more {plural}, or need less with --set meta.ways, meta.shots or meta.queries."
+            f"Add more {plural}, or lower meta.ways, meta.shots or meta.queries."
             + ("" if not by_task else " Without --task-column, Holdfast splits the classes."),
         )
     split_names = [*parts, *([] if test is None else [test])]
@@ -392,7 +392,7 @@ def _mark_too_small(
         f"{count_phrase(n, 'row')} of {PLURALS[by]} with fewer than {shape.rows} rows "
         f"a class in {shape.ways} classes are not used: {shown}"
     )
-    remedy = "Add rows to them, or need less with --set meta.shots or meta.queries."
+    remedy = "Add rows to them, or lower meta.shots or meta.queries."
     check, share = "too_few_rows_of_a_task", float(unused.mean())
     return [Finding(check, "warn", share, n, (), because, remedy)], np.where(unused, -3, split)
 

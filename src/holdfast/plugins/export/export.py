@@ -110,7 +110,7 @@ def export(
 
 def _check_options(form: Format, int8: bool, space: bool) -> None:
     if form.name == "merged" and int8:
-        remedy = "Leave it out, or write 8-bit weights with --to gguf --int8."
+        remedy = "Leave it out, or write 8-bit weights with --to gguf and --int8."
         raise RecipeError("--int8", "is not for merged, which keeps float32", None, remedy)
     if form.name in LANGUAGE_FORMATS and space:
         raise RecipeError(
@@ -139,7 +139,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 TRUE_VALUES = ("1", "ON", "YES", "TRUE")
 UNSET_OFFLINE = (
-    "Unset it, then run the command again. Without --push Holdfast only writes the folder."
+    "Unset it, then run the command again. To write the folder without an upload, leave out --push."
 )
 LOGIN = "Log in with `hf auth login` (or set HF_TOKEN), then run the command again."
 # Files that the hub itself adds to a repository.

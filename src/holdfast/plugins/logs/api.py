@@ -15,7 +15,10 @@ from holdfast.core.input_errors import reading_errors
 if TYPE_CHECKING:
     from holdfast.core.records import Verdict
 
-READABLE = "Give the path of a log, a list of entries such as log_history, or a data frame."
+READABLE = (
+    "Give the path of a log, a TrainedRun, trainer.state.log_history, the History of Keras, or a "
+    "data frame."
+)
 
 
 @in_python()
@@ -25,7 +28,7 @@ def diagnose(log: Any, *, train: str | None = None, valid: str | None = None) ->
     Parameters
     ----------
     log : a training log, a file or a folder, of any program that ``docs/diagnose.md`` lists; or in
-        memory: a ``TrainedRun``, ``trainer.state.log_history``, the ``history`` of Keras, or a data
+        memory: a ``TrainedRun``, ``trainer.state.log_history``, the ``History`` of Keras, or a data
         frame.
     train, valid : the names of the columns to read; found by name where left out.
 
@@ -41,7 +44,7 @@ def diagnose(log: Any, *, train: str | None = None, valid: str | None = None) ->
         return read_verdict(run_folder(log), columns)[1]
     path = scratch_file("log", ".json")
     try:
-        with reading_errors("the log", DataError, "cannot be read", READABLE):
+        with reading_errors("the log", DataError, "cannot be read as a training log", READABLE):
             path.write_text(json.dumps(_document(log), default=float), "utf-8")
         with naming_data_frame(path, "the log"):
             return read_verdict(path, columns)[1]
@@ -56,6 +59,9 @@ def _document(log: Any) -> Any:
 
     if isinstance(log, (list, tuple)):
         return {"log_history": log}
+    # What ``fit`` of Keras returns.
+    log = getattr(log, "history", log) if not is_frame(log) else log
     if not is_frame(log) and not isinstance(log, Mapping):
-        raise DataError("the log", "is no path, list or table", type(log).__name__, READABLE)
+        rule = "cannot be read as a training log"
+        raise DataError("the log", rule, type(log).__name__, READABLE)
     return log if isinstance(log, Mapping) else frame_table(log, "the log").to_pylist()

@@ -138,8 +138,8 @@ class Guard:
 
     def on_init_end(self, *_: object, **__: object) -> None:
         """What a Trainer calls first where the guard itself stands in ``callbacks``: an error."""
-        rule, remedy = "needs the guard's callback", "Write callbacks=[guard.callback()]."
-        raise RecipeError("callbacks", rule, "a Guard", remedy)
+        rule = "contains the Guard itself instead of its callback"
+        raise RecipeError("callbacks", rule, None, "Write callbacks=[guard.callback()].")
 
     def lightning_callback(
         self, logits: Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]] | None = None

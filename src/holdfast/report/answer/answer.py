@@ -22,7 +22,7 @@ from holdfast.report.answer.score import (
     paired_comparison,
     test_row_text,
 )
-from holdfast.report.numbers import interval, metric_name, number
+from holdfast.report.numbers import interval, metric_name, metric_words, number
 from holdfast.report.run_files import Block
 from holdfast.report.view.episodes import meta_answer
 from holdfast.report.view.folds import folds_advice, folds_answer
@@ -137,7 +137,10 @@ def _out_of_fold(result: Block, score: Headline) -> str:
     if other.value is None or other.low is None or other.high is None:
         return ""
     value, ends = number(other.value, score.name), interval(other, score.name)
-    return f" Out of fold, the other {rows:,} rows score {value} (95 % CI {ends})."
+    return (
+        f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set: "
+        f"{value} (95 % CI {ends})."
+    )
 
 
 def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> tuple[str, Use]:

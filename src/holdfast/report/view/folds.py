@@ -25,8 +25,8 @@ from holdfast.report.numbers import count, estimate, interval, metric_name, numb
 from holdfast.report.run_files import Block, RunFiles
 
 NO_BASELINE = (
-    "No baseline was cross-validated and no test set was held out. To score the saved model on "
-    "other labelled rows, run holdfast evaluate."
+    "The model was not compared with a linear probe. To score the saved model on other labelled "
+    "rows, run holdfast evaluate."
 )
 
 
@@ -39,7 +39,7 @@ def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
     score, probe = (Block(one).estimate(name).value for one in (cv["metrics"], _probe_metrics(cv)))
     if score is not None and commonest is not None and score <= commonest:
         guess = GUESSES["majority class"]
-        return f"Do not use it: the {guess} scores as well, without reading the rows.", "no"
+        return f"Do not use it: always predicting the {guess} is at least as accurate.", "no"
     other = PHRASES["linear probe"]
     if paired.apart:
         by = advantage_text(paired)
@@ -49,8 +49,8 @@ def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
     is_lower = score is not None and probe is not None and score <= probe
     costs_less = f" The {other} costs less." if is_lower else ""
     return (
-        f"Inconclusive: the folds show no difference from the {other} "
-        f"({difference_text(paired)}).{costs_less}",
+        f"Inconclusive: on {count(cv['rows'])} rows no difference from the {other} can be shown: "
+        f"{difference_text(paired)}.{costs_less}",
         "unsettled",
     )
 
@@ -64,17 +64,17 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
     name = str(cv["metric"])
     score = estimate(cv["metrics"].get(name))
     times = f", repeated {cv['repeats']} times" if cv["repeats"] > 1 else ""
-    of = f"{cv['folds']} folds of {count(cv['rows'])} rows{times}"
+    of = f"{cv['folds']}-fold cross-validation on {count(cv['rows'])} rows{times}"
     if score.value is None:
-        return f"{metric_name(name)} is undefined over {of}."
+        return f"{metric_name(name)} is undefined in {of}."
     span = interval(score, name)
     interval_text = f" ({100 * score.level:.0f} % CI {span})" if span else ""
     probe, majority = _probe_metrics(cv).estimate(name).value, cv.get("commonest")
     baseline = f"; {PHRASES['linear probe']} {number(probe, name)}" if probe is not None else ""
     baseline += f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
     text = (
-        f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated on "
-        f"{of}, for a model trained on all rows with the same settings."
+        f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated by "
+        f"{of}; it applies to a model trained on all rows with the same settings."
     )
     return text.replace("\u00a0", " ")
 

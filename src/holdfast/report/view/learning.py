@@ -40,7 +40,8 @@ PHASE_NAMES = {
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
-BEST, KEPT = "best checkpoint", "kept checkpoint"
+# Losses below this are not told apart, in nats.
+NEAR_ZERO = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,10 @@ class LearningView:
     """Two charts and their table.
 
     ``legend`` lists (style, name) of the lines with values. ``evaluations`` are the lines of the
-    table: step, epoch, numbers, whether this is the best checkpoint. ``mark`` is the name of that
-    checkpoint, and ``reason`` says why it was kept where another has a lower loss. ``went_back``
-    names the evaluations that a rollback discarded; empty without a rollback. ``trials`` are
-    sentences on changes that the run tried; ``optimism`` one on how much the choice of the
-    checkpoint inflates the score."""
+    table: step, epoch, numbers, whether this is the best checkpoint. ``reason`` says why it was
+    kept where another has a lower loss. ``went_back`` names the evaluations that a rollback
+    discarded; empty without a rollback. ``trials`` are sentences on changes that the run tried;
+    ``optimism`` one on how much the choice of the checkpoint inflates the score."""
 
     loss: Markup
     accuracy: Markup
@@ -64,7 +64,6 @@ class LearningView:
     missing: str
     rate: str
     refined: bool
-    mark: str = BEST
     reason: str = ""
     went_back: str = ""
     trials: tuple[str, ...] = ()
@@ -98,7 +97,7 @@ def learning(
     best, control = run.result.get("best_step"), run.part("control")
     shown = _with_values(losses if refined else losses[:2])
     stretches = _discarded_segments(run)
-    reason = _choice_reason(run, losses[2].values, evaluations)
+    reason = _choice_reason(run, losses[2].values, evaluations, refined)
     loss = CurvesChart(
         f"{key}-loss",
         "Loss by step",
@@ -107,7 +106,6 @@ def learning(
         tuple(finite(evaluation.get("epoch")) for evaluation in evaluations),
         shown,
         best if isinstance(best, int) else None,
-        mark=KEPT if reason else BEST,
         sizes=sizes,
         scripted=scripted,
         left=_discarded_curves(stretches, LOSS_KEYS),
@@ -126,7 +124,6 @@ def learning(
         missing=_missing(evaluations, losses[1]),
         rate=metric_name(rate),
         refined=refined,
-        mark=loss.mark,
         reason=reason,
         went_back=_rollback_sentence(len(run.left)),
         trials=tuple(map(_trial_sentence, control.blocks("trials"))),
@@ -135,20 +132,24 @@ def learning(
 
 
 def _choice_reason(
-    run: RunFiles, losses: Sequence[float | None], evaluations: Sequence[Mapping[str, object]]
+    run: RunFiles,
+    losses: Sequence[float | None],
+    evaluations: Sequence[Mapping[str, object]],
+    refined: bool,
 ) -> str:
     """Why the best checkpoint was kept, by the run's decision, where another evaluation has a lower
-    calibrated loss; empty where it has the lowest."""
+    loss; empty where it has the lowest, or one near zero."""
     best = run.result.get("best_step")
     known = [(loss, one.get("step")) for loss, one in zip(losses, evaluations, strict=True)]
     kept = [loss for loss, step in known if step == best and loss is not None]
     decisions = [
         one for one in Block(run.result).blocks("decisions") if one.get("what") in CHECKPOINT_CHOICE
     ]
-    if not kept or not decisions or min(loss for loss, _ in known if loss is not None) >= kept[0]:
+    lowest = min((loss for loss, _ in known if loss is not None), default=0.0)
+    if not kept or not decisions or lowest >= kept[0] or kept[0] < NEAR_ZERO:
         return ""
-    because = decisions[-1].text("because")
-    return f"Another checkpoint has a lower calibrated loss. Why this one was kept: {because}."
+    because, name = decisions[-1].text("because"), "calibrated" if refined else "validation"
+    return f"The best checkpoint does not have the lowest {name} loss: {because}."
 
 
 def _lines(

@@ -30,12 +30,12 @@ from holdfast.report.run_files import Block, RunFiles
 
 @dataclass(frozen=True, slots=True)
 class PairedView:
-    """The paired test of the fine-tuned model against the linear probe, on the same test rows."""
+    """The paired comparison of the fine-tuned model with the linear probe, on the same rows;
+    ``test`` is the test with its p-value, or how the interval was made."""
 
     verdict: str
     difference: str
     span: str
-    p: str
     test: str
     because: str
 
@@ -217,6 +217,9 @@ def _rouge_sentence(run: RunFiles) -> str:
     return f"{rouge}, that of the base model {number(untuned, 'rouge_l')}."
 
 
+FOLDS_SHARE_ROWS = "the interval is widened, because the folds share training rows"
+
+
 def _paired(run: RunFiles, name: str) -> PairedView | None:
     raw = run.part("baseline", "comparison")
     if not raw:
@@ -237,9 +240,10 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
         verdict=verdict,
         difference=f"{format_value(difference.value)}{' points' if rate else ''}",
         span=f"{format_value(difference.low)} to {format_value(difference.high)}" if known else "",
-        p=p_value(raw.get("p_value")),
-        # Runs by older versions do not name the test.
-        test=raw.text("test", "paired test"),
+        # Runs by older versions do not name the test; out of fold there is none.
+        test=f"{raw.text('test', 'paired test')}, {p_value(p)}"
+        if (p := raw.get("p_value")) is not None
+        else FOLDS_SHARE_ROWS * ("widened" in str(difference.note)),
         because=raw.text("because", difference.why or ""),
     )
 

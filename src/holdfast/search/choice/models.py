@@ -168,7 +168,7 @@ def _models(
         names = [name.strip() for name in named if name.strip()]
         if names:
             return dict.fromkeys(names), []
-        remedy = "Name one or more, with commas between: --models embedded,bert-base-uncased"
+        remedy = "Name at least one model."
         raise RecipeError("--models", "names no model", None, remedy)
     found, skipped = local_encoders(more)
     count = count_phrase(len(found), "encoder")

@@ -19,7 +19,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
-from holdfast.contract.result import baseline_block, brief
+from holdfast.contract.result import baseline_block
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFICATION_TASKS
 from holdfast.core.wording import count_phrase
@@ -238,8 +238,7 @@ def _pooled_estimates(
     """For classes: the scores of all rows at once, per repeat, and then their mean."""
     rows, training_plan = context.rows, fitted.training_plan
     label_sets = {"labels", "tags"} & set(rows.rows.column_names)
-    has_probabilities = "probabilities" in pairs[0][1].held_out_scores.predictions.column_names
-    if not rows.columns.one_class or label_sets or not has_probabilities:
+    if not rows.columns.one_class or label_sets or not _has_probabilities(pairs):
         return {}
     by_repeat = []
     for repeat in sorted({one.repeat for one, _ in pairs}):
@@ -281,21 +280,30 @@ def _outputs(
 
 
 def _probe_baseline(context: SearchContext, pairs: Pairs, folds: int) -> dict[str, Any]:
-    """The linear probes of the first repeat's folds as a baseline: their scores, and the paired
-    difference; empty where a fold has none."""
-    results = [done for one, done in pairs if one.repeat == 0]
-    probes = [done.held_out_scores.probe for done in results]
-    known = [probe for probe in probes if probe is not None]
-    if (
-        len(known) < len(probes)
-        or "probabilities" not in results[0].held_out_scores.predictions.column_names
-    ):
+    """The linear probes of the folds as a baseline: their scores, and the paired difference, each
+    the mean over the repeats; empty where a fold has none."""
+    probes = [p for _, done in pairs if (p := done.held_out_scores.probe) is not None]
+    if len(probes) < len(pairs) or not _has_probabilities(pairs):
         return {}
-    classes = context.rows.classes
-    model, probe = _outputs(context, results), _outputs(context, results, known)
-    comparison = compare(model, probe, out_of_fold=True)
-    scores = brief(score_out_of_fold(probe, classes, folds))
-    return baseline_block({PROBE: scores}, PROBE, comparison)
+    scores, comparisons = [], []
+    for repeat in sorted({one.repeat for one, _ in pairs}):
+        results = [done for one, done in pairs if one.repeat == repeat]
+        logits = [p for (one, _), p in zip(pairs, probes, strict=True) if one.repeat == repeat]
+        model, probe = _outputs(context, results), _outputs(context, results, logits)
+        comparisons.append(compare(model, probe, out_of_fold=True))
+        scores.append(score_out_of_fold(probe, context.rows.classes, folds))
+    metrics = {
+        name: to_json(_mean_estimate([one.metrics[name] for one in scores]))
+        for name in scores[0].metrics
+        if all(name in one.metrics for one in scores)
+    }
+    difference = _mean_estimate([one["difference"] for one in comparisons])
+    comparison = {**comparisons[0], "difference": difference}
+    return baseline_block({PROBE: {"n": scores[0].n, "metrics": metrics}}, PROBE, comparison)
+
+
+def _has_probabilities(pairs: Pairs) -> bool:
+    return "probabilities" in pairs[0][1].held_out_scores.predictions.column_names
 
 
 def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:

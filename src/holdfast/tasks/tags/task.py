@@ -88,7 +88,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
             "data.template",
             "does not apply to token-classification, which reads words",
             data.template,
-            "Leave it out; --text names the column of words.",
+            "Leave it out. To name the column of words, use --text.",
         )
     column_names = {"text": columns.text, "label": columns.label} if columns else {}
     return load_tagged(source, data.row_options(like=like, **column_names))
