@@ -115,7 +115,7 @@ def test_a_folder_that_is_not_there_is_not_resumed(tmp_path: Path) -> None:
         claim_folder(tmp_path / "reveiws-1", True),
     ):
         pass
-    with pytest.raises(RunError, match="to start a run"), claim_folder(tmp_path / "a" / "b", True):
+    with pytest.raises(RunError, match="To start a run"), claim_folder(tmp_path / "a" / "b", True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["reviews-1"]
 

@@ -202,10 +202,12 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
 def _with_dotted_keys(
     section: Mapping[Any, object], prefix: str, known: Sequence[str]
 ) -> Iterator[tuple[str, object]]:
+    two_names = {*PLAIN_NAMES, *PLAIN_NAMES.values()}
     for name, value in section.items():
         key = f"{prefix}{name}"
         is_section = key in FREE_SECTIONS or any(one.startswith(f"{key}.") for one in known)
-        if isinstance(value, Mapping) and is_section:
+        # A section with two names is a value, so that both with different values are refused.
+        if isinstance(value, Mapping) and is_section and key not in two_names:
             yield from _with_dotted_keys(value, f"{key}.", known)
         else:
             yield key, value

@@ -303,16 +303,19 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     small = max(MARGIN * valid.floor, GIVEN_BACK * (valid.start - valid.floor))
     if ENOUGH * valid.noise > small or valid.end > valid.start:
         return None
-    because = f"{smoothed_name(facts)} is flat: "
-    # Less is shown as 0.0 %.
+    # A smaller rise would be shown as 0.0 %.
     if valid.rise_share >= 5e-4:
         rise = percent_phrase(valid.rise_share, 1)
-        because += f"it ends {rise} above its lowest at {place(facts, facts.best)}"
+        course = (
+            f"has stopped falling and ends {rise} above its lowest at {place(facts, facts.best)}"
+        )
     elif valid.is_past_floor:
-        because += "it ends at its lowest value"
+        course = "is flat: it ends at its lowest value"
+    elif valid.window > 1:
+        course = f"is flat: its lowest value is among the last {valid.window} evaluations"
     else:
-        last = f"among the last {valid.window} evaluations"
-        because += f"its lowest value is {last if valid.window > 1 else 'at the last evaluation'}"
+        course = "is flat: its lowest value is at the last evaluation"
+    because = f"{smoothed_name(facts)} {course}"
     gap = gap_at_end(facts)
     if gap is not None and gap.open:
         because += (

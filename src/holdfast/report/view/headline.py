@@ -70,7 +70,7 @@ EVIDENCE_NAMES = {
     # Of another program's log.
     "valid_lowest": "lowest smoothed validation loss",
     "valid_end": "last smoothed validation loss",
-    "valid_rise_since_lowest": "rise from lowest to last (0 if still lowest)",
+    "valid_rise_since_lowest": "rise since then (0 if still lowest)",
     "valid_rise_as_share_of_lowest": "that rise ÷ the lowest",
     "valid_rise_as_share_of_what_was_learned": "that rise ÷ the earlier fall",
     "valid_rise_that_noise_may_show": "rise that noise may cause",
