@@ -377,9 +377,9 @@ def test_the_command_prints_the_answer_and_its_json(
     asked = ["cv", str(search_recipe.data.path), "--folds", "2", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, [*asked, *settings, "--set", "train.epochs=1"])
     assert done.exit_code == 0, done.output
-    assert "Estimated on 2 folds of 60 rows" in " ".join(done.stdout.split())
+    assert "Estimated by 2-fold cross-validation on 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
-    assert "for a model trained on all rows with the same settings" in " ".join(done.stdout.split())
+    assert "a model trained on all rows with the same settings" in " ".join(done.stdout.split())
     assert "most frequent class (baseline)" in " ".join(done.stdout.split())
     # There are no test rows, and no section of their score.
     assert '<section id="score"' not in (tmp_path / "run" / "report.html").read_text()
