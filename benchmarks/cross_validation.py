@@ -323,13 +323,14 @@ def one_difference(cell: Cell, draws: int = 300) -> Result:
     """How often the interval of the paired difference of two probes, over the same folds, holds
     their difference on all other rows after a fit on all drawn rows; and how often it excludes 0
     on the wrong side."""
-    started, held, axes = time.perf_counter(), [], RIVALS[cell["rival"]]
+    started, held = time.perf_counter(), []
+    first_axes, rival_c = RIVALS[cell["rival"]]
     for draw in range(draws):
         drawn = Drawn(cell["data"], cell["rows"], draw, "difference")
-        rival = replace_rows(drawn, drawn.x[:, : axes[0]], drawn.others[:, : axes[0]])
-        cs, rows = (C, axes[1]), np.arange(len(drawn.y))
+        rival = replace_rows(drawn, drawn.x[:, :first_axes], drawn.others[:, :first_axes])
+        rows = np.arange(len(drawn.y))
         right, truths = [], []
-        for one, c in zip((drawn, rival), cs, strict=True):
+        for one, c in ((drawn, C), (rival, rival_c)):
             hits = np.zeros(len(rows), dtype=bool)
             dealt = stratified_folds(one.y, FOLDS, draw)
             for number in range(FOLDS):

@@ -228,6 +228,14 @@ DISCARDED = "fine-tuning discarded"
 CHECKPOINT_CHOICE = ("best checkpoint", "kept state")
 
 
+def checkpoint_decision(result: Mapping[str, Any]) -> Block:
+    """The decision on the best checkpoint; empty for a run without one."""
+    decisions = Block(result).blocks("decisions")
+    return next(
+        (one for one in reversed(decisions) if one.get("what") in CHECKPOINT_CHOICE), Block()
+    )
+
+
 def discarded_sentence(result: Mapping[str, Any]) -> str | None:
     """A sentence on the model that was saved instead of the fine-tuned one. ``None`` where the best
     checkpoint is a later step or an average of weights, or where Holdfast only observed another
@@ -237,15 +245,12 @@ def discarded_sentence(result: Mapping[str, Any]) -> str | None:
         return None
     if result.get("policy") == "off":
         return None
-    # The decision on the best checkpoint; a run of another trainer has none.
-    decisions = result.get("decisions") or ()
-    choices = [one for one in decisions if one.get("what") in CHECKPOINT_CHOICE]
-    kept_choice = str(choices[-1].get("chosen") or "") if choices else ""
+    kept_choice = checkpoint_decision(result).text("chosen")
     if "average" in kept_choice:
         return None
     head = " with a linear probe as its last layer" if "linear probe" in kept_choice else ""
     saved = "the student before distillation" if result.get("distilled") else "the base model"
-    if any(one.get("what") == STARTING_ADAPTER for one in decisions):
+    if any(one.get("what") == STARTING_ADAPTER for one in Block(result).blocks("decisions")):
         saved = "the adapter that it began with"
     # An update may begin with the weights of the served run.
     start = ((result.get("update") or {}).get("start") or {}).get("start")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from holdfast.core.branches import branch_of, items_on_branch
 from holdfast.core.records import Estimate, finite
-from holdfast.report.answer.answer import CHECKPOINT_CHOICE
+from holdfast.report.answer.answer import checkpoint_decision
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import SIZES
@@ -142,13 +142,11 @@ def _choice_reason(
     best = run.result.get("best_step")
     known = [(loss, one.get("step")) for loss, one in zip(losses, evaluations, strict=True)]
     kept = [loss for loss, step in known if step == best and loss is not None]
-    decisions = [
-        one for one in Block(run.result).blocks("decisions") if one.get("what") in CHECKPOINT_CHOICE
-    ]
     lowest = min((loss for loss, _ in known if loss is not None), default=0.0)
-    if not kept or not decisions or lowest >= kept[0] or kept[0] < NEAR_ZERO:
+    because = checkpoint_decision(run.result).text("because")
+    if not kept or not because or lowest >= kept[0] or kept[0] < NEAR_ZERO:
         return ""
-    because, name = decisions[-1].text("because"), "calibrated" if refined else "validation"
+    name = "calibrated" if refined else "validation"
     return f"The best checkpoint does not have the lowest {name} loss: {because}."
 
 
