@@ -12,7 +12,7 @@ from holdfast.cli.commands import GROUPS, Commands
 # What is listed on the page of the Python API, by purpose.
 API: dict[str, tuple[str, ...]] = {
     "Data": ("audit",),
-    "Train": ("train", "choose", "lr", "cv", "meta", "tune", "distill", "update"),
+    "Train": ("train", "dry_run", "choose", "lr", "cv", "meta", "tune", "distill", "update"),
     "Understand": ("errors", "explain", "compare", "fairness", "probe", "diagnose"),
     "Deploy": ("threshold", "export", "chat", "drift"),
     "Classes": ("TrainedRun", "TextClassifier", "Guard", "InputError"),

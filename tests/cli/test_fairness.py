@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.cli.fairness import fairness_text
+from holdfast.terminal.results.fairness import fairness_text
 
 NOTHING: dict[str, Any] = {
     "groups": {"columns": [], "findings": [], "undecided": [], "small": []},

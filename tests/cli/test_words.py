@@ -51,7 +51,7 @@ def test_the_shell_completes_what_begins_so() -> None:
 
 
 def test_a_share_of_all_is_a_hundred() -> None:
-    from holdfast.cli.errors import _span
+    from holdfast.terminal.results.errors import _span
 
     assert _span({"value": 1.0, "low": 0.877, "high": 1.0}, 100) == "100 (95 % CI 88–100)"
     assert _span({"value": 0.25, "low": 0.0512, "high": 3.0}) == "0.25 (95 % CI 0.051–3)"

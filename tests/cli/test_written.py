@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.analyses.outputs import generation_blocks
-from holdfast.cli.errors import errors_text
+from holdfast.terminal.results.errors import errors_text
 
 
 @pytest.mark.parametrize("task", ["causal", "seq2seq"])

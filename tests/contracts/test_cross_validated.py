@@ -14,12 +14,12 @@ import pytest
 from holdfast.analyses.errors.analysis import errors
 from holdfast.analyses.evaluation import evaluation_block
 from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
-from holdfast.cli.errors import errors_text
 from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import HoldfastError
 from holdfast.pipeline.main import train
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.search.folds.cross_validation import CrossValidation
+from holdfast.terminal.results.errors import errors_text
 
 QUICK = {"epochs": 1, "batch_size": 4, "threads": 1, "precision": "float32", "matmul": "default"}
 TASKS = (

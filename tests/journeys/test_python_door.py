@@ -21,6 +21,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 import holdfast
+from holdfast.api.command_result import COLUMNS
 from holdfast.core.errors import DataError, InputError, RecipeError, RunError
 from holdfast.core.labels import verdict_title
 from holdfast.data.scratch import scratch_file
@@ -298,6 +299,54 @@ def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
     assert shown.count("<figure") == 2
     missing = holdfast.TrainedRun(run.folder / "nothing")._repr_html_()
     assert "result.json" in missing
+
+
+def test_a_notebook_shows_what_a_command_prints(
+    run: holdfast.TrainedRun,
+    marked_rows: Any,
+    write_csv: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(COLUMNS))
+    command = request.getfixturevalue("holdfast")
+    rows = write_csv(tmp_path / "rows.csv", [*marked_rows(30, seed=5), ("<b>bold</b>", "no")])
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    shown = {
+        ("errors", folder): holdfast.errors(folder),
+        ("probe", folder): holdfast.probe(folder),
+        ("fairness", folder): holdfast.fairness(folder),
+        ("evaluate", folder, rows): holdfast.TrainedRun(folder).evaluate(rows),
+        ("threshold", folder, "--coverage", 0.9): holdfast.threshold(folder, coverage=0.9),
+    }
+    for arguments, result in shown.items():
+        (folder / "threshold.json").unlink(missing_ok=True)
+        printed = command(*arguments).out
+        found = result._repr_html_()
+        assert "<" not in found.removeprefix("<pre>").removesuffix("</pre>")
+        assert html.unescape(found) == f"<pre>{printed.rstrip()}</pre>"
+        again = pickle.loads(pickle.dumps(result))
+        assert again == result == json.loads(json.dumps(result))
+        assert again._repr_html_() == found
+
+
+def test_a_plan_is_that_of_the_dry_run(
+    marked_rows: Any, quick: list[str], write_csv: Any, tmp_path: Path, request: Any
+) -> None:
+    command, given = request.getfixturevalue("holdfast"), marked_rows(80)
+    settings = [part for one in quick for part in ("--set", one)]
+    path = write_csv(tmp_path / "rows.csv", given)
+    printed = json.loads(command("train", path, *settings, "--dry-run", "--json").out)
+    texts, labels = [text for text, _ in given], [label for _, label in given]
+    found = holdfast.dry_run(texts, labels, settings=quick)
+    for key in ("rows", "classes", "division", "parameters", "phases", "evaluate_at"):
+        assert found[key] == printed[key]
+    assert "80: training" in found._repr_html_()
+    folds = holdfast.dry_run(path, settings=[*quick, "cv.folds=3"])
+    assert len(folds["folds"]) == 3
+    assert "3 folds" in folds._repr_html_()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path: Path) -> None:

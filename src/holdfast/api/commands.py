@@ -15,6 +15,7 @@ from holdfast.api.arguments import (
     name_or_none,
     options_of,
 )
+from holdfast.api.command_result import CommandResult
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -92,6 +93,48 @@ def train(
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
     return _trained(request, request.recipe(), quiet=quiet)
+
+
+@in_python()
+def dry_run(
+    source: Any,
+    labels: Any = None,
+    *,
+    model: str | Path | None = None,
+    task: str | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    groups: Any = None,
+    test: Any = None,
+    seed: int | None = None,
+    settings: Settings = (),
+    quiet: bool = True,
+) -> CommandResult:
+    """The plan of ``holdfast train --dry-run``: the split, findings and decisions, the trainable
+    parameters, memory and time, from a few timed steps on the longest rows. Nothing is written. A
+    notebook shows the plan as a text. Parameters and errors as for ``train``."""
+    from functools import partial
+
+    from holdfast.core.decisions import decisions_to
+    from holdfast.pipeline.preview import preview
+    from holdfast.search.context import run_environment
+    from holdfast.search.learner import dry_run_plan
+    from holdfast.terminal.messages import MessagePrinter
+    from holdfast.terminal.results.plan import folds_text, plan_text
+    from holdfast.terminal.watch import recipe_cross_validation
+
+    rows = RowArguments(source, labels, groups, test, text, label, group)
+    request = rows.request(model, task, seed, settings)
+    recipe = request.recipe()
+    folds = recipe_cross_validation(recipe)
+    with (
+        decisions_to(MessagePrinter(quiet, verbose=True)),
+        run_environment(recipe, request.in_memory) as recipe,
+    ):
+        if folds is not None:
+            return CommandResult(dry_run_plan(folds, recipe), folds_text)
+        return CommandResult(preview(recipe), partial(plan_text, quiet=quiet))
 
 
 @in_python()
@@ -340,10 +383,11 @@ def probe(
     label: str | None = None,
     encoding: str | None = None,
     notify: Callable[[Decision | Finding], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> CommandResult:
     """Test as ``holdfast probe`` does, and return the document of ``--json``: ``memorization`` and
     ``forgetting`` of a finished run; or ``memorization`` of any saved ``model``, from the rows of
-    the file ``members``, which it was trained on, and of ``others``, which it was not trained on.
+    the file ``members``, which it was trained on, and of ``others``, which it was not trained on. A
+    notebook shows what the command prints.
 
     ``start`` is the base model of a generative model. Raises ``RecipeError`` if only one of the
     files is given, ``RunError`` or ``ModelError`` if ``model`` is not a run or a model, and
@@ -353,6 +397,7 @@ def probe(
     from holdfast.contract.run_folder import model_of
     from holdfast.core.decisions import decisions_to
     from holdfast.core.errors import RecipeError
+    from holdfast.terminal.results.probe import probe_text
 
     folder = run_folder(model)
     if (members is None) != (others is None):
@@ -361,13 +406,13 @@ def probe(
         raise RecipeError("probe", rule, None, remedy)
     with decisions_to(notify):
         if members is None or others is None:
-            return probe_run(folder)
+            return CommandResult(probe_run(folder), probe_text)
         if is_run(str(folder)):
             folder = model_of(folder)
         columns = (text,) if isinstance(text, str) else tuple(text or ()) or None
         base_model = name_or_none(start)
         files = Files(str(members), str(others), columns, label, encoding, base_model)
-        return probe_model(str(folder), files)
+        return CommandResult(probe_model(str(folder), files), probe_text)
 
 
 @in_python()
@@ -462,7 +507,7 @@ def fairness(
     rows: int | None = None,
     insert: bool = False,
     against: str | Path | TrainedRun | None = None,
-) -> dict[str, Any]:
+) -> CommandResult:
     """The document of ``holdfast fairness --json``: the predictions of a finished run compared
     between groups of rows, and between texts in which a term for a group of people is swapped.
 
@@ -472,15 +517,18 @@ def fairness(
     groups : columns of the source that define groups.
     terms, rows, insert, against : as the options of the command.
 
-    Without any of these options, the stored result of the run is returned.
+    Without any of these options, the stored result of the run is returned. A notebook shows what
+    the command prints.
     """
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
+    from holdfast.terminal.results.fairness import fairness_text
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     terms_path = None if terms is None else str(Path(terms).absolute())
     request = FairnessRequest(columns, terms_path, rows, insert)
     plain_run = None if against is None else run_folder(against)
-    return fairness_document(run_folder(run), request, plain_run)
+    document = fairness_document(run_folder(run), request, plain_run)
+    return CommandResult(document, fairness_text)
 
 
 @in_python()
@@ -491,16 +539,18 @@ def threshold(
     coverage: float | None = None,
     cost: str | Path | None = None,
     force: bool = False,
-) -> dict[str, Any]:
+) -> CommandResult:
     """Choose the confidence below which a run makes no prediction, as ``holdfast threshold`` does,
     and store it. ``run`` is a folder or a ``TrainedRun``; give exactly one of ``precision``,
     ``coverage`` and ``cost``.
 
-    Returns the document of ``--json``. If the rows cannot guarantee it (the command exits with 3),
-    ``rule`` is ``None``, nothing is stored, and ``highest`` is the best possible guarantee. Raises
-    ``holdfast.InputError`` where the command would exit with 2.
+    Returns the document of ``--json``; a notebook shows what the command prints. If the rows cannot
+    guarantee it (the command exits with 3), ``rule`` is ``None``, nothing is stored, and
+    ``highest`` is the best possible guarantee. Raises ``holdfast.InputError`` where the command
+    would exit with 2.
     """
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
+    from holdfast.terminal.results.threshold import threshold_text
 
     folder = run_folder(run)
     request = ThresholdRequest(precision, coverage, name_or_none(cost))
@@ -508,7 +558,7 @@ def threshold(
     if isinstance(run, TrainedRun):
         # The loaded model has no threshold yet; the next prediction loads it again.
         run.__dict__.pop("predictor", None)
-    return result
+    return CommandResult(result, threshold_text)
 
 
 @in_python()
@@ -547,15 +597,16 @@ def explain(
 @in_python()
 def errors(
     run: str | Path | TrainedRun, *, robustness: bool = False, topics: bool = False
-) -> dict[str, Any]:
+) -> CommandResult:
     """The document of ``holdfast errors --json``: ``slices`` found on validation rows and confirmed
-    on test rows, ``confusions``, and ``hardest`` rows.
+    on test rows, ``confusions``, and ``hardest`` rows. A notebook shows what the command prints.
 
     ``robustness`` also predicts changed test rows, which uses the test rows again; ``topics``
     also searches for slices among clusters of embeddings. Raises
     ``holdfast.InputError`` where the command would exit with 2.
     """
     from holdfast.analyses.errors.analysis import errors as errors_of_run
+    from holdfast.terminal.results.errors import errors_text
 
     folder = run_folder(run)
-    return errors_of_run(folder, robust=robustness, topics=topics)
+    return CommandResult(errors_of_run(folder, robust=robustness, topics=topics), errors_text)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from holdfast.api.command_result import CommandResult
     from holdfast.contract.inference import InferenceOptions
     from holdfast.runs.prediction_file import Predicted, Prediction
     from holdfast.runs.predictor import Predictor
@@ -222,9 +223,10 @@ class TrainedRun:
         label: str | None = None,
         encoding: str | None = None,
         settings: Settings = (),
-    ) -> dict[str, Any]:
+    ) -> CommandResult:
         """The document of ``holdfast evaluate --json``: ``n`` and ``metrics`` with confidence
-        intervals for these labelled rows, and which of them were seen in training.
+        intervals for these labelled rows, and which of them were seen in training. A notebook shows
+        what the command prints.
 
         Parameters
         ----------
@@ -232,7 +234,14 @@ class TrainedRun:
         text, label, encoding : as the options of the command.
         settings : as for ``predict``.
         """
-        return self._evaluated(data, labels, options_of(text, label, encoding, settings))
+        from functools import partial
+
+        from holdfast.api.command_result import CommandResult
+        from holdfast.terminal.results.evaluate import evaluate_text
+
+        block = self._evaluated(data, labels, options_of(text, label, encoding, settings))
+        name = str(data) if isinstance(data, (str, Path)) else "the data"
+        return CommandResult(block, partial(evaluate_text, data=name))
 
     def _evaluated(self, data: object, labels: object, options: InferenceOptions) -> dict[str, Any]:
         from holdfast.analyses.evaluation import evaluation_block

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.labels import VERDICTS
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -84,20 +81,8 @@ def show_folds(
 ) -> None:
     """Print the plan of ``--dry-run``."""
     from holdfast.search.learner import dry_run_plan
+    from holdfast.terminal.results.plan import folds_text
 
     with output.heard(verbose=verbose):
         plan = dry_run_plan(procedure, recipe)
-    output.show(plan, lambda columns: "\n".join(_plan_lines(plan, columns)))
-
-
-def _plan_lines(plan: Mapping[str, Any], columns: int) -> list[str]:
-    lines = [
-        ("Folds", str(plan["how"])),
-        ("Fits", f"{plan['fits']}, the last on all {plan['rows']:,} rows"),
-    ]
-    for one in plan["folds"]:
-        repeat = f", repeat {one['repeat'] + 1}" if one["repeat"] else ""
-        rows = count_phrase(one["train"], "row")
-        text = f"{rows} for training, {one['valid']:,} for validation, {one['held']:,} held out"
-        lines.append((f"{one['fold'] + 1}{repeat}", text))
-    return ["Plan (nothing was written):", *entries(lines, columns)]
+    output.show(plan, lambda columns: folds_text(plan, columns))

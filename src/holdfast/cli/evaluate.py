@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from holdfast.cli.options import Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
 from holdfast.core.machine import refuse_low_memory
-from holdfast.core.wording import signed
-from holdfast.terminal.layout import format_interval, width, wrap
-
-GENERATION_METRICS = (
-    "token_loss",
-    "perplexity",
-    "rouge1",
-    "rouge2",
-    "rouge_l",
-    "rouge_lsum",
-    "bleu",
-    "chrf",
-)
-NOT_RATES = (*GENERATION_METRICS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
 
 def command(
@@ -57,148 +43,10 @@ def command(
     runs, data = runs_and_data("evaluate", given)
     from holdfast.analyses.evaluation import evaluate
     from holdfast.contract.inference import check_limits
+    from holdfast.terminal.results.evaluate import evaluate_text
 
     ensemble, others = split_ensemble(set_ or [])
     limits = check_limits(others, "evaluate", f"{ENSEMBLE}=stack|soup|average and ")
     with output.heard(progress=True):
         block = evaluate(runs, data, rows.options(limits), ensemble, start=start)
-    output.show(block, lambda _: _shown(block, data))
-
-
-def _shown(block: dict[str, Any], data: str) -> str:
-    if "task" in block:
-        return "\n".join(
-            [f"{block['n']} items of {data}", "", *_metrics(block), *_task_start(block)]
-        )
-    parts = [
-        evaluation_text(block, data),
-        *_start_lines(block),
-        *_comparison_lines(block),
-        *_threshold(block),
-        *_ensemble(block),
-    ]
-    return "\n".join(parts)
-
-
-def evaluation_text(block: dict[str, Any], data: str) -> str:
-    """The metrics as a small table; first without the rows seen in training, if there are any."""
-    rows = f"{block['n']} rows of {data}"
-    others = block.get("without_seen")
-    lines = [*_warning(block, data)]
-    if others is None:
-        return "\n".join([rows, "", *lines, *_metrics(block)])
-    if others["n"]:
-        lines += [f"{others['n']} rows not seen in training", "", *_metrics(others), ""]
-    return "\n".join([*lines, f"{rows}, including those seen in training", "", *_metrics(block)])
-
-
-def _start_lines(block: dict[str, Any]) -> list[str]:
-    """The base model's score, and the paired difference of the losses."""
-    start = block.get("start")
-    if start is None:
-        return []
-    gap = start["loss_difference"]
-    limits = (
-        ""
-        if gap["low"] is None
-        else f" (95 % CI {signed(gap['low'], '+.3f')} to {signed(gap['high'], '+.3f')})"
-    )
-    sentence = (
-        f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
-        f"{signed(gap['value'], '+.3f')}{limits}. Below 0, the fine-tuned model has the lower loss."
-    )
-    return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
-
-
-def _task_start(block: dict[str, Any]) -> list[str]:
-    """The base model's right answers, and how many more or fewer the run has."""
-    start = block.get("start")
-    if start is None:
-        return []
-    gap = start["difference"]
-    values = (signed(100 * gap[key]) for key in ("value", "low", "high"))
-    sentence = "Fine-tuned minus base model, same items: {} points (95 % CI {} to {}): {}.".format(
-        *values, start["verdict"]
-    )
-    return ["", "base model", "", *_metrics(start), "", *wrap(sentence, width())]
-
-
-def _comparison_lines(block: dict[str, Any]) -> list[str]:
-    """The comparison with the run's test rows, and what may explain a difference."""
-    comparison = block.get("against_run") or {}
-    if "because" not in comparison:
-        return []
-    mark = "!  " if comparison["differs"] else ""
-    because = f"{mark}{comparison['because'][:1].upper()}{comparison['because'][1:]}."
-    lines = ["", *wrap(because, width(), "", "   ")]
-    marks = {True: "found", False: "not found", None: "unknown"}
-    for one in comparison["reasons"]:
-        text = f"{one['check']} ({marks[one['found']]}): {one['because']}"
-        lines += wrap(text, width(), "   - ", "     ")
-    if comparison["differs"] and not any(one["found"] for one in comparison["reasons"]):
-        left = "rows that are easier or harder in another way, or chance in one of the two sets"
-        lines += wrap(f"Remaining explanations: {left}.", width(), "   ")
-    return lines
-
-
-def _threshold(block: dict[str, Any]) -> list[str]:
-    """The effect of the run's threshold on these rows."""
-    threshold = block.get("threshold")
-    if threshold is None:
-        return []
-    sentence = (
-        f"The run's threshold leaves {threshold['answered']} of {threshold['n']} rows with a "
-        "prediction"
-    )
-    precision = threshold["precision"]
-    if precision["value"] is not None:
-        low, high = (f"{100 * precision[end]:.1f}" for end in ("low", "high"))
-        sentence += f"; {100 * precision['value']:.1f} % of them are correct (95 % CI {low}–{high})"
-    return ["", f"{sentence}."]
-
-
-def _ensemble(block: dict[str, Any]) -> list[str]:
-    """How several runs were combined: which ones, with which weights, and why."""
-    ensemble = block.get("ensemble")
-    if ensemble is None:
-        return []
-    passes = ensemble["cost"]["passes"]
-    cost = f"{passes} forward pass{'es' if passes > 1 else ''} per row"
-    sentence = f"Predicted by the {ensemble['kind']} of {len(ensemble['members'])} runs ({cost}): "
-    lines = wrap(sentence + ensemble["because"] + ".", width())
-    for one in ensemble["members"]:
-        loss = "" if one["valid_loss"] is None else f"  validation loss {one['valid_loss']:.4f}"
-        lines.append(f"  {one['weight']:.3f}  {one['run']}{loss}")
-    return ["", *lines]
-
-
-def _warning(block: dict[str, Any], data: str) -> list[str]:
-    """How many rows were seen in training, or that this is unknown."""
-    seen_rows, warnings = block["seen"], []
-    trained, validation = seen_rows["train"], seen_rows["valid"]
-    if trained["n"] or validation["n"]:
-        parts = [f"{trained['n']} were training rows"] if trained["n"] else []
-        parts += [f"{validation['n']} were validation rows"] if validation["n"] else []
-        copies = trained["copies"] + validation["copies"]
-        copied = f" ({copies} of them as duplicates)" if copies else ""
-        left = block["without_seen"]["n"]
-        rest = f"Only the other {left} measure performance on new rows"
-        rest = rest if left else "No row is left that the run has not seen"
-        warnings.append(
-            f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}. {rest}."
-        )
-    if seen_rows["why"]:
-        warnings.append(f"!  The run's training rows are not fully known: {seen_rows['why']}.")
-    wrapped = ["\n".join(wrap(line, width(), "", "   ")) for line in warnings]
-    return [*wrapped, ""] if wrapped else []
-
-
-def _metrics(block: dict[str, Any]) -> list[str]:
-    metrics = dict(block["metrics"])
-    if metrics.get("token_loss") == metrics.get("loss"):
-        # The same by its older name.
-        metrics.pop("token_loss", None)
-    return [
-        f"  {name:18} {format_interval(estimate, rate=name not in NOT_RATES)}"
-        for name, estimate in metrics.items()
-    ]
+    output.show(block, lambda columns: evaluate_text(block, columns, data=data))

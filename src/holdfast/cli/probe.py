@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -46,6 +45,7 @@ def command(
     abilities. For any other MODEL: whether it memorized the rows of --members."""
     refuse_low_memory("torch")
     from holdfast.api.commands import probe
+    from holdfast.terminal.results.probe import probe_text
 
     if (files.members is None) != (files.others is None):
         raise RecipeError(
@@ -57,15 +57,3 @@ def command(
     with output.heard(progress=True) as printer:
         document = probe(model, **asdict(files), notify=printer)
     output.show(document, lambda columns: probe_text(document, columns))
-
-
-def probe_text(document: Mapping[str, Any], columns: int) -> str:
-    """Memorization, then forgetting, as the report says them."""
-    from holdfast.analyses.forgetting.section import forgetting
-    from holdfast.analyses.memory.section import memory
-    from holdfast.report.run_files import RunFiles
-    from holdfast.terminal.document import document_lines
-
-    run = RunFiles({"probes": document})
-    views = [view for view in (memory(run), forgetting(run)) if view is not None]
-    return "\n\n".join("\n".join(document_lines(view, columns)) for view in views)

@@ -1,0 +1,1 @@
+"""What commands print of their documents; in Python, a notebook shows the same text."""
