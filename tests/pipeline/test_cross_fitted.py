@@ -16,7 +16,7 @@ import torch
 from tests.kills import KillAt
 
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart
-from holdfast.core.decisions import decisions_to
+from holdfast.core.decisions import decisions_to, report_progress_to
 from holdfast.core.errors import RecipeError
 from holdfast.fits import cross_fitting, label_weights
 from holdfast.fits.cross_fitting import (
@@ -228,6 +228,17 @@ def test_it_is_a_value(prepared: PreparedData) -> None:
     for name, tensor in one.network.state_dict().items():
         assert torch.equal(tensor, two.network.state_dict()[name])
     assert one.trained.verdict == two.trained.verdict
+
+
+def test_every_update_of_the_folds_is_reported(prepared: PreparedData) -> None:
+    reports: list[tuple[Any, ...]] = []
+    with report_progress_to(lambda *report: reports.append(report)):
+        fitted = cross_fit(prepared, np.arange(ROWS), 2, {**USUAL, **PLANS["both"]})
+    assert {what for what, _, _ in reports} == {"updates in 2 folds, then on all rows"}
+    (total,) = {total for _, _, total in reports}
+    assert [done for _, done, _ in reports] == list(
+        range(1, total - fitted.training_plan.plan.steps + 1)
+    )
 
 
 def go(csv: Path, quick: list[str], run: Path, *settings: str, **more: Any) -> dict[str, Any]:

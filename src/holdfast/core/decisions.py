@@ -2,10 +2,10 @@
 
 ``notify(Decision(…))`` passes a decision or finding to the current listener: ``with
 decisions_to(listener): …``. The listener is the terminal in a command, a list in a test, and nobody
-for one trial among many (``decisions_to(None)``). ``with watched(show): …`` names who watches
-progress; inside, ``with stage("scoring the test rows"): …`` names the work and ``tick(done,
-total)`` its progress. Without a watcher, or outside of a stage, a tick does nothing: the training
-loop has its own listeners.
+for one trial among many (``decisions_to(None)``). ``with report_progress_to(show): …`` names who
+watches progress; inside, ``with stage("scoring the test rows"): …`` names the work and ``tick(done,
+total)`` its progress. Without a watcher, or outside of a stage, a tick without a name of its own
+does nothing: the training loop has its own listeners.
 
 Both belong to the context, as for warnings and logging, so no function in between needs to know of
 them. A new thread or process has no listener.
@@ -81,8 +81,9 @@ def report_progress_to(watcher: Watcher) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Work named ``name``. A stage inside another replaces it until it ends."""
+def stage(name: str | None) -> Iterator[None]:
+    """Work named ``name``. A stage inside another replaces it until it ends; ``None`` hides the
+    progress inside."""
     before = _STAGE.set(name)
     try:
         tick(None, None)
@@ -91,9 +92,9 @@ def stage(name: str) -> Iterator[None]:
         _STAGE.reset(before)
 
 
-def tick(done: int | None, total: int | None) -> None:
-    """``done`` of ``total`` pieces of the current stage are finished."""
-    watcher, stage_name = _WATCHER.get(), _STAGE.get()
+def tick(done: int | None, total: int | None, what: str | None = None) -> None:
+    """``done`` of ``total`` pieces of ``what`` (default: the current stage) are finished."""
+    watcher, stage_name = _WATCHER.get(), what or _STAGE.get()
     if watcher is not None and stage_name is not None:
         watcher(stage_name, done, total)
 

@@ -27,14 +27,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
 from holdfast.core.decisions import decisions_to, notify, stage, tick
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, TrainingError
-from holdfast.core.events import Offers
+from holdfast.core.events import Offers, Place
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
+    from holdfast.training.run import Run
     from holdfast.training.task import Examples
 
 
@@ -113,6 +114,22 @@ class FoldRun:
         )
 
 
+@dataclass(slots=True)
+class _FoldProgress:
+    """A listener that reports the updates of all folds, and of what follows, as one count."""
+
+    what: str
+    total: int
+    done: int = 0
+    name: ClassVar[str] = "fold progress"
+    place: ClassVar[Place] = "tell"
+
+    def step_done(self, _: Run) -> None:
+        """Report one more update."""
+        self.done += 1
+        tick(self.done, self.total, self.what)
+
+
 def cross_fit(
     prepared: PreparedData,
     positions: Ints | Sequence[int],
@@ -151,7 +168,10 @@ def cross_fit(
 
         def answer(plan: TrainingPlan) -> FoldRun:
             accelerator = make_accelerator(plan.recipe.train.precision)
-            return _answer_fold(prepared, extend, rows, dealt_folds.folds[0], plan, accelerator)
+            steps = _updates(plan, dealt_folds)[0]
+            progress = _FoldProgress("updates of the first fold with this plan", steps)
+            first = dealt_folds.folds[0]
+            return _answer_fold(prepared, extend, rows, first, plan, accelerator, progress)
 
         trials = into.begun_trials() if into else None
         if trials is None:
@@ -167,12 +187,17 @@ def cross_fit(
         training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace
     ) -> tuple[TrainingPlan, FoldEvaluation]:
         nonlocal earlier_seconds
+        steps = _updates(training_plan, dealt_folds)
+        progress = _FoldProgress(f"updates in {folds} folds, then on all rows", sum(steps))
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             earlier = known.get(fold.number) if state is None else FoldRun.from_state(state)
             earlier_seconds += earlier.seconds if earlier not in (None, tried) else 0.0
-            run = earlier or _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
+            progress.total -= steps[fold.number] if earlier else 0
+            run = earlier or _answer_fold(
+                prepared, extend, rows, fold, training_plan, accelerator, progress
+            )
             if state is None:
                 file.save(run.to_state())
             runs.append(run)
@@ -257,11 +282,12 @@ def run_folds(
     """The runs of the folds alone, as in ``cross_fit``, without a folder."""
     training_plan, dealt_folds = _plan_folds(prepared, positions, folds)
     accelerator = make_accelerator(training_plan.recipe.train.precision)
-    runs = []
-    for fold in dealt_folds:
-        tick(fold.number + 1, folds)
-        runs.append(_answer_fold(prepared, extend, positions, fold, training_plan, accelerator))
-    return tuple(runs)
+    steps = _updates(training_plan, dealt_folds)[:folds]
+    progress = _FoldProgress(f"updates in {folds} folds of MiniLM (embedded)", sum(steps))
+    return tuple(
+        _answer_fold(prepared, extend, positions, fold, training_plan, accelerator, progress)
+        for fold in dealt_folds
+    )
 
 
 def gains_over_probe(runs: Sequence[FoldRun], labels: Ints) -> Floats:
@@ -342,18 +368,23 @@ def _answer_fold(
     fold: Fold,
     full_plan: TrainingPlan,
     accelerator: Accelerator,
+    progress: Listener,
 ) -> FoldRun:
     """The run that predicts a ``fold``, given by positions in ``rows``, on data that ``extend``
     prepares for it; its decisions are not reported."""
     of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
     fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
     with decisions_to(None):
-        run = _run_fold(fold_data, of_fold, full_plan, accelerator)
+        run = _run_fold(fold_data, of_fold, full_plan, accelerator, progress)
     return replace(run, held_out=fold.held_out)
 
 
 def _run_fold(
-    prepared: PreparedData, fold: Fold, full_plan: TrainingPlan, accelerator: Accelerator
+    prepared: PreparedData,
+    fold: Fold,
+    full_plan: TrainingPlan,
+    accelerator: Accelerator,
+    progress: Listener,
 ) -> FoldRun:
     """One fold's run, from the loaded weights, with the settings of ``full_plan``."""
     start = time.perf_counter()
@@ -365,8 +396,9 @@ def _run_fold(
     training_plan = replace(
         training_plan, plan=plan_of_fold(training_plan.plan, full_plan.plan, share)
     )
-    job, listeners = make_job(training_plan, accelerator)
-    with resumable(f"fold {fold.number + 1}"):
+    job, listeners = make_job(training_plan, accelerator, listeners=[progress])
+    # Evaluations inside would report their rows as progress.
+    with resumable(f"fold {fold.number + 1}"), stage(None):
         trained = train(job)
     fitted = FittedModel(
         training_plan, job, listeners, trained, Decision("best checkpoint", "the last", ""), 0.0
