@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.records import Verdict
-from holdfast.terminal.progress import RunDisplay
+from holdfast.terminal.progress import ProgressLine, RunDisplay
 
 
 def labels(
@@ -45,3 +45,23 @@ def test_the_last_of_many_fits_shows_no_verdict_that_changes(
     assert labels(RunDisplay(quiet=False), capsys, changing) == every
     assert labels(RunDisplay(quiet=False, verdicts=False), capsys, changing) == []
     assert labels(RunDisplay(quiet=False, verbose=True, verdicts=False), capsys, changing) == every
+
+
+def test_the_time_left_begins_again_with_each_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("holdfast.terminal.progress.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    line = ProgressLine(quiet=False)
+    for fit in range(2):
+        # The second fit is twice as slow.
+        for done in range(1, 5):
+            line("updates of this fit", done, 10)
+            clock.now += 1 + fit
+    shown = capsys.readouterr().err.split("\r\x1b[K")[1:]
+    first, second = shown[:4], shown[4:]
+    assert first[0] == second[0] == "  updates of this fit 1 of 10 …"
+    assert first[3] == "  updates of this fit 4 of 10, 6 s left …"
+    assert second[3] == "  updates of this fit 4 of 10, 12 s left …"

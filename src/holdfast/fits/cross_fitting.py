@@ -27,14 +27,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, PreparedData, TrainingPlan
-from holdfast.core.decisions import decisions_to, notify, stage, tick
+from holdfast.core.decisions import decisions_to, notify, stage
 from holdfast.core.errors import Interrupted, MachineError, RecipeError, TrainingError
-from holdfast.core.events import Offers, Place
+from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
@@ -50,6 +50,7 @@ from holdfast.split.folds import Fold, Folds, make_folds
 from holdfast.stats.temperature import best_temperature
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
+from holdfast.training.listeners.progress import UpdateProgress
 from holdfast.training.loop import fit as train
 from holdfast.training.machine.machine import make_accelerator
 from holdfast.training.observe import FoldEvaluation, Observer
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from holdfast.core.events import Listener
-    from holdfast.training.run import Run
     from holdfast.training.task import Examples
 
 
@@ -114,22 +114,6 @@ class FoldRun:
         )
 
 
-@dataclass(slots=True)
-class _FoldProgress:
-    """A listener that reports the updates of all folds, and of what follows, as one count."""
-
-    what: str
-    total: int
-    done: int = 0
-    name: ClassVar[str] = "fold progress"
-    place: ClassVar[Place] = "tell"
-
-    def step_done(self, _: Run) -> None:
-        """Report one more update."""
-        self.done += 1
-        tick(self.done, self.total, self.what)
-
-
 def cross_fit(
     prepared: PreparedData,
     positions: Ints | Sequence[int],
@@ -169,7 +153,7 @@ def cross_fit(
         def answer(plan: TrainingPlan) -> FoldRun:
             accelerator = make_accelerator(plan.recipe.train.precision)
             steps = _updates(plan, dealt_folds)[0]
-            progress = _FoldProgress("updates of the first fold with this plan", steps)
+            progress = UpdateProgress("updates of the first fold with this plan", steps)
             first = dealt_folds.folds[0]
             return _answer_fold(prepared, extend, rows, first, plan, accelerator, progress)
 
@@ -188,7 +172,7 @@ def cross_fit(
     ) -> tuple[TrainingPlan, FoldEvaluation]:
         nonlocal earlier_seconds
         steps = _updates(training_plan, dealt_folds)
-        progress = _FoldProgress(f"updates in {folds} folds, then on all rows", sum(steps))
+        progress = UpdateProgress(f"updates in {folds} folds, then on all rows", sum(steps))
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
@@ -283,7 +267,7 @@ def run_folds(
     training_plan, dealt_folds = _plan_folds(prepared, positions, folds)
     accelerator = make_accelerator(training_plan.recipe.train.precision)
     steps = _updates(training_plan, dealt_folds)[:folds]
-    progress = _FoldProgress(f"updates in {folds} folds of MiniLM (embedded)", sum(steps))
+    progress = UpdateProgress(f"updates in {folds} folds of MiniLM (embedded)", sum(steps))
     return tuple(
         _answer_fold(prepared, extend, positions, fold, training_plan, accelerator, progress)
         for fold in dealt_folds

@@ -33,6 +33,7 @@ from holdfast.runs.start import CHANGEABLE, rows_digest
 from holdfast.search.job import FitEvaluations, FitJob, FitResult, FitWatch, FoldScores
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
+from holdfast.training.listeners.progress import UpdateProgress
 from holdfast.training.machine.machine import flushed_subnormals
 from holdfast.training.machine.signals import terminate_like_interrupt
 
@@ -290,8 +291,9 @@ class FitListener:
 def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) -> FitResult:
     """Run a fit and return its result."""
     listener, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
+    progress = UpdateProgress("updates of this fit")
     try:
-        fitted = context.fit(job, (listener,) if listener else ())
+        fitted = context.fit(job, (progress, listener) if listener else (progress,))
     except (TrainingError, RecipeError, ModelError, MachineError, DataError) as error:
         # A loss that is no number, more memory than there is, settings that exclude each other, too
         # few rows to learn from.

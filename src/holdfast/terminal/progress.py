@@ -344,11 +344,15 @@ class ProgressLine:
         self._quiet = quiet
         self._is_terminal = not quiet and sys.stderr.isatty()
         self._task, self._task_start, self._last_drawn, self._reported = "", 0.0, 0.0, ""
+        self._first, self._done = 0, 0
 
     def __call__(self, what: str, done: int | None = None, total: int | None = None) -> None:
         now = time.monotonic()
-        if what != self._task:
+        # One fit after another reports the same task from its beginning.
+        if what != self._task or (done or 0) < self._done:
             self._task, self._task_start, self._last_drawn = what, now, 0.0
+            self._first = done or 0
+        self._done = done or 0
         if self._quiet or now - self._last_drawn < MIN_REDRAW_S:
             return
         self._last_drawn = now
@@ -356,8 +360,8 @@ class ProgressLine:
         if self._is_terminal:
             share = f" {done:,} of {total:,}" if done is not None and total else ""
             time_left = (
-                f", {seconds_phrase(elapsed * (total - done) / done)} left"
-                if done and total
+                f", {seconds_phrase(elapsed * (total - done) / (done - self._first))} left"
+                if done and total and done > self._first
                 else ""
             )
             text = f"  {what}{share}{time_left if elapsed > MIN_REPORTED_S else ''} …"
