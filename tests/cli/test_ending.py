@@ -73,6 +73,14 @@ def test_the_saved_checkpoint_the_next_step_and_the_folders_have_their_lines() -
     lines = summary(result(), Path("runs/a-1"), 80)
     saved = "checkpoint of step 40; stopped at step 60 after 1 min 01 s: the verdict is overfit"
     assert entry_of(lines, "Saved") == saved
+    because = (
+        "it is the newest checkpoint whose loss is not significantly above the lowest (paired "
+        "t-test on 60 validation rows, threshold p < 0.05): 0.42; the lowest loss, step 20: 0.41"
+    )
+    decision = {"what": "best checkpoint", "chosen": "step 40 of 60", "because": because}
+    explained = summary(result(decisions=[decision]), Path("runs/a-1"), 80)
+    reason = "it is the newest checkpoint whose loss is not significantly above the lowest"
+    assert entry_of(explained, "Saved") == saved.replace("step 40;", f"step 40 ({reason});")
     step = "Train for less long. --set train.epochs=3 (1 alternative in the report)"
     assert entry_of(lines, "Next step") == step
     assert lines[-2:] == ["  Model     runs/a-1/model", "  Report    runs/a-1/report.html"]

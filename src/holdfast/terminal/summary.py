@@ -120,7 +120,9 @@ def _next_step(verdict: VerdictJson) -> Iterator[tuple[str, str]]:
 
 
 def _ending(result: Mapping[str, Any], discarded: bool) -> tuple[str, str]:
-    """Which checkpoint was saved, when and why training stopped, and how long it took."""
+    """Which checkpoint was saved and why, when and why training stopped, and how long it took."""
+    from holdfast.report.answer.answer import checkpoint_decision
+
     best, last = result["best_step"], result["last_step"]
     label, because = result["verdict"]["label"], str(result["stopped_because"])
     # The reason of a stop by the guard begins with the verdict's label, which is printed above.
@@ -128,6 +130,9 @@ def _ending(result: Mapping[str, Any], discarded: bool) -> tuple[str, str]:
         because = because.partition(": ")[0]
         because = f"the verdict is {label}" if because == label else because
     saved = "step 0, before fine-tuning" if discarded else f"step {best}"
+    # Without the figures and the test behind it.
+    reason = checkpoint_decision(result).text("because").partition(": ")[0].partition(" (")[0]
+    saved += f" ({reason})" if reason and not discarded else ""
     time = seconds_phrase(result["timing"]["train_s"])
     return "Saved", f"checkpoint of {saved}; stopped at step {last} after {time}: {because}"
 
