@@ -220,6 +220,13 @@ def test_groups_come_as_strings_and_a_row_without_one_stands_alone(load: Load) -
     assert findings(table)["missing_group"] == (4, (2, 5, 8, 11), False)
 
 
+def test_a_row_that_is_dropped_is_not_told_to_have_no_group(load: Load) -> None:
+    texts, labels = many(), [0, 1] * 6
+    texts[2], labels[5] = "", None
+    table = load(objects(text=texts, label=labels, user=[1, 2, None] * 4), group="user")
+    assert findings(table)["missing_group"] == (2, (8, 11), False)
+
+
 def test_a_column_that_looks_like_a_group_is_mentioned_but_not_used(load: Load) -> None:
     table = load(objects(text=many(), label=[0, 1] * 6, user_id=[1, 2, 3] * 4))
     assert not table.has_groups

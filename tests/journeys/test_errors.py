@@ -13,6 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 import holdfast
+from holdfast.analyses.errors.analysis import PredictedRows, TrainingNeighbours
 from holdfast.analyses.robustness.analysis import refuse_task
 from holdfast.core.errors import RecipeError
 from holdfast.core.run_files import read_result
@@ -107,6 +108,28 @@ def test_hard_rows_stand_beside_training_rows(failing_run: Path) -> None:
         assert one["label"] != one["prediction"]
         assert all(near["row"] in train_rows for near in one["nearest"])
         assert one["because"]
+
+
+def test_a_text_is_as_similar_as_the_words_that_both_have(failing_run: Path) -> None:
+    run = FinishedRun(failing_run)
+    test = run.predictions_of("test")
+    given = ["the proper answer to say goodnight", "say goodnight", "what do friends say", "an end"]
+    training = TrainingNeighbours(
+        np.arange(3),
+        tuple(given[1:]),
+        tuple(tuple(text.split()) for text in given[1:]),
+        ("a", "a", "b"),
+        {},
+    )
+    rows = PredictedRows(test, training)
+    rows.__dict__["texts"] = (given[0], *given[1:], *["nothing"] * (len(test) - 4))
+    near = rows.nearest(0, 3)
+    assert near is not None
+    assert [one["text"] for one in near] == ["say goodnight"]
+    assert 0.35 < near[0]["alike"] < 0.9
+    (same,) = rows.nearest(2, 1) or [{}]
+    assert (same["text"], same["alike"]) == ("what do friends say", 1.0)
+    assert rows.nearest(0, 1, "b") == []
 
 
 def test_changed_test_rows_are_asked_and_counted(

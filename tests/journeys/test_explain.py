@@ -155,7 +155,7 @@ def test_maps_that_are_no_better_than_random_are_not_marked(
     from holdfast.cli.explanation import explanation_text
 
     printed = explanation_text(document, 80)
-    assert "no word is marked: not better than random" in printed
+    assert "no word is marked: not shown to be better than random" in printed
     assert "[" not in printed.split("\n", 2)[2].replace("[0", "")
     parser = _Page()
     parser.feed(found.page())

@@ -339,6 +339,10 @@ def test_a_plan_is_that_of_the_dry_run(
     path = write_csv(tmp_path / "rows.csv", given)
     printed = json.loads(command("train", path, *settings, "--dry-run", "--json").out)
     texts, labels = [text for text, _ in given], [label for _, label in given]
+    texts[3] = ""
+    counted = holdfast.dry_run(texts, labels, settings=[*quick, "train.folds=2"])._repr_html_()
+    assert "80: training and validation 67 (cross-fitting), test 12; 1 removed" in counted
+    texts[3] = given[3][0]
     found = holdfast.dry_run(texts, labels, settings=quick)
     for key in ("rows", "classes", "division", "parameters", "phases", "evaluate_at"):
         assert found[key] == printed[key]

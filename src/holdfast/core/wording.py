@@ -32,6 +32,11 @@ def list_phrase(
     return separator.join(parts[:limit]) + rest
 
 
+def about(count: int) -> str:
+    """``about 1,600`` for 1,606: an estimated number of rows has two significant digits."""
+    return f"about {float(f'{count:.2g}'):,.0f}"
+
+
 def factor_phrase(ratio: float) -> str:
     """``30 times`` for the ratio 30, ``1/30 of`` for 1/30; what it is a multiple of follows."""
     times = max(ratio, 1 / ratio)

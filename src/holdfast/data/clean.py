@@ -70,6 +70,10 @@ class Tally:
             notify(Finding(check, severity, share, self.count, rows, because, remedy, fixed))
 
 
+# A row without a group is a group by itself, under a name that no real group has.
+OWN_GROUP = "(no group) row "
+
+
 def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
     """The source in Holdfast's own columns: ``row``, ``text``, ``text_pair``, ``label`` (as
     written), ``group``; null where missing. Read batch by batch from the mapped file."""
@@ -82,10 +86,9 @@ def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
         if columns.label is not None:
             arrays["label"] = _label(batch.column(columns.label), columns.label_missing)
         if columns.group is not None:
-            # A row without a group is a group by itself, under a name that no real group has. White
-            # space around a group's name is ignored.
+            # White space around a group's name is ignored.
             values = batch.column(columns.group)
-            own_group = pc.binary_join_element_wise("(no group) row ", rows.cast(pa.string()), "")
+            own_group = pc.binary_join_element_wise(OWN_GROUP, rows.cast(pa.string()), "")
             arrays["group"] = pc.if_else(
                 has_no_group(values), own_group, pc.utf8_trim_whitespace(values)
             )
@@ -195,16 +198,14 @@ class LabelSurvey:
     numeric: dict[str, bool] = field(default_factory=dict)
 
 
-def survey_labels(raw: Raw, columns: Columns, *, texts_needed: int) -> LabelSurvey:
-    """Read every row once; refuse a text column that is all numbers or all empty."""
+def survey_labels(
+    raw: Raw, columns: Columns, *, texts_needed: int, need_label: bool = True
+) -> LabelSurvey:
+    """Read every row once; refuse a text column that is all numbers or all empty. Without
+    ``need_label`` rows without a label are kept."""
     result = LabelSurvey(texts_needed)
     for batch in role_columns(raw, columns):
-        _survey_batch(result, batch)
-    offset = 0
-    for values in raw.table[columns.group].chunks if columns.group is not None else ():
-        missing = pc.indices_nonzero(has_no_group(values))
-        result.no_group.add(pc.add(missing.cast(pa.int64()), offset))
-        offset += len(values)
+        _survey_batch(result, batch, need_label)
     if not result.used:
         raise DataError(
             f"{raw.source}, column {', '.join(map(repr, columns.text))}",
@@ -224,7 +225,7 @@ def survey_labels(raw: Raw, columns: Columns, *, texts_needed: int) -> LabelSurv
     return result
 
 
-def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
+def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch, need_label: bool) -> None:
     is_complete = has_all_texts(batch)
     result.no_text.add(batch.column("row").filter(pc.invert(is_complete)))
     batch = batch.filter(is_complete)
@@ -233,6 +234,11 @@ def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
         if name in batch.schema.names and batch.num_rows and result.numeric.get(name, True):
             counted = pc.match_substring_regex(batch.column(name), NUMBER)
             result.numeric[name] = bool(pc.all(counted).as_py())
+    if "group" in batch.schema.names:
+        own_group = pc.starts_with(batch.column("group"), OWN_GROUP)
+        if need_label and "label" in batch.schema.names:
+            own_group = pc.and_(own_group, pc.is_valid(batch.column("label")))
+        result.no_group.add(batch.column("row").filter(own_group))
     if "label" not in batch.schema.names:
         return
     labels = batch.column("label")

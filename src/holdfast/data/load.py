@@ -104,7 +104,12 @@ def table_from_raw(raw: Raw, options: RowOptions) -> Table:
         missing = missing_labels(label_counts(raw, columns.label), options.classes or ())
         columns = replace(columns, label_missing=missing)
     finds_classes = options.classes is None and options.need_label
-    surveyed = survey_labels(raw, columns, texts_needed=options.rare_below if finds_classes else 0)
+    surveyed = survey_labels(
+        raw,
+        columns,
+        texts_needed=options.rare_below if finds_classes else 0,
+        need_label=options.need_label,
+    )
     with record_decisions() as log:
         classes = make_classes(raw, columns, surveyed, options)
         no_label = surveyed.no_label if options.need_label else Tally()

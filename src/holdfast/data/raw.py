@@ -97,6 +97,8 @@ def refuse_repeated(where: str, names: Sequence[str], remedy: str) -> None:
     """Refuse columns with the same name."""
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
+        if "" in repeated:
+            remedy += " If the header is not the first line, delete the lines above it."
         raise DataError(
             where, "has columns with the same name", ", ".join(map(repr, repeated)), remedy
         )

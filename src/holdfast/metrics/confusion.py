@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Estimate, Floats, Outputs
 from holdfast.core.seeds import generator
+from holdfast.core.wording import count_phrase
 from holdfast.metrics import classes as of
 from holdfast.metrics.resample import RELIABLE_FROM, ResampledUnits, Resampling, undefined
 from holdfast.stats.bootstrap import BootstrapResult, bootstrap, sums
@@ -142,7 +143,9 @@ def _joined_averages(
     wrong = int(len(outputs.labels) - counts.right.sum())
     if rarest >= RARE and wrong:
         return {}
-    why = f"the rarest class has n = {rarest}" if rarest < RARE else "no row is wrong"
+    predicted = counts.predicted[occurs].min() < counts.labelled[occurs].min()
+    few = count_phrase(rarest, "prediction" if predicted else "row")
+    why = f"a class has {few}" if rarest < RARE else "no row is wrong"
     note = f"combined from the score intervals of the classes, because {why}"
     if len(outputs.labels) < RELIABLE_FROM:
         note = f"unreliable below n = {RELIABLE_FROM}; {note}"

@@ -123,11 +123,10 @@ def rank_for_labelling(
     too_few = len(np.unique(labels[labelled])) < 2 or len(labelled) < MIN_LABELLED
     if classes < LEAST_CLASSES or too_few:
         because = (
-            "random order: with fewer than 20 labelled rows, or one class, uncertainty cannot be "
-            "estimated"
+            "with fewer than 20 labelled rows, or one class, uncertainty cannot be estimated"
             if too_few
-            else f"random order: with {classes} classes, random rows teach as much as selected "
-            f"ones: {MEASURED}"
+            else f"with fewer than {LEAST_CLASSES} classes, selected rows taught no "
+            f"more than random ones (measured: {MEASURED})"
         )
         order = generator(seed, "label next").permutation(len(unlabelled))[:MAX_RANKED]
         return LabellingOrder(order, False, because)

@@ -37,6 +37,7 @@ class FindingJson(TypedDict):
 Examples = Mapping[int, Sequence[Mapping[str, Any]]]
 
 NO_ERRORS = "No errors were found that would spoil training on these rows."
+NO_OTHER_ERRORS = "No other errors were found."
 WORDS = {"error": "error", "warn": "warning", "info": "note"}
 # Longer lists of row numbers are cut.
 MAX_ROWS_LISTED = 50
@@ -82,7 +83,7 @@ def audit_answer(document: Mapping[str, Any]) -> str:
     no_label = next((one for one in document["findings"] if one["check"] == "no_label"), None)
     if no_label is not None:
         others = [one for one in document["findings"] if one is not no_label]
-        more = audit_answer({**document, "findings": others})
+        more = audit_answer({**document, "findings": others}).replace(NO_ERRORS, NO_OTHER_ERRORS)
         return f"No label was found ({no_label['because']}). {more}"
     counts = {level: _findings_of(document, level) for level in SEVERITY_TITLES}
     errors, warnings = len(counts["error"]), len(counts["warn"])

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from markupsafe import Markup, escape
 
-from holdfast.core.wording import count_phrase, signed
+from holdfast.core.wording import about, count_phrase, signed
 from holdfast.report.document import Document, Items, Passage
 from holdfast.report.glossary import Glossary
 from holdfast.report.numbers import NBSP
@@ -21,8 +21,8 @@ STRENGTHS = (0.1, 1 / 3, 2 / 3)
 MAX_WORDS_NAMED = 5
 NAMES = {"leave_one_out": "leave-one-out", "integrated_gradients": "integrated gradients"}
 WHY_NOT = {
-    "not better than random": "removing words in the order of this map lowers the prediction's "
-    "score no faster than removing them in random order",
+    "not better than random": "not shown to be better than random: removing words in the order of "
+    "this map does not lower the prediction's score significantly faster than random orders do",
     "too few words": "with so few words, no order can be shown to be better than a random one",
     "hardly moves": "the prediction's score hardly changes, whichever words are removed",
 }
@@ -30,7 +30,7 @@ EXPLANATION_CAVEAT = (
     "The contribution of a word is measured for this model and this row. It says why the model "
     "predicts this, not whether the prediction is correct."
 )
-JOINT_CAVEAT = "the maps of all rows together are not better than random"
+JOINT_CAVEAT = "the maps of all rows together are not shown to be better than random"
 
 
 class MapJson(TypedDict):
@@ -128,14 +128,14 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
     if _untested(document):
         return f"No words are marked: {WHY_NOT['too few words']}."
     if not document["worth_showing"] or not shown:
-        return "No words are marked: the explanations are not better than random."
+        return "No words are marked: the explanations are not shown to be better than random."
     of = count_phrase(len(reasons), "prediction")
     if shown == len(reasons):
         every = "all " if shown > 1 else ""
         return f"The words that support the prediction are marked for {every}{of}."
     return (
         f"The words that support the prediction are marked for {shown} of {of}. The other maps are "
-        "not better than random, or have too little effect."
+        "not shown to be better than random, or have too little effect."
     )
 
 
@@ -181,8 +181,8 @@ def why_not(document: Mapping[str, object], reason: ReasonJson) -> str:
         return ""
     worth = str(reason["worth"])
     if worth in WHY_NOT:
-        return f"{worth}: {WHY_NOT[worth]}" if worth == "not better than random" else WHY_NOT[worth]
-    return f"not better than random: {JOINT_CAVEAT}" if not document["worth_showing"] else worth
+        return WHY_NOT[worth]
+    return worth if document["worth_showing"] else JOINT_CAVEAT
 
 
 def faithfulness_line(reason: ReasonJson) -> str:
@@ -228,7 +228,7 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
                 )
             line += f", p = {one['p']:.2g} for all rows together (permutation test)"
         if one["rows_to_settle"]:
-            line += f"; about {one['rows_to_settle']:,} rows like these would decide it"
+            line += f"; {about(one['rows_to_settle'])} rows like these would decide it"
         lines.append(line + ".")
     if document["agreement"] is not None:
         lines.append(
@@ -262,7 +262,7 @@ def _headline(document: Mapping[str, Any]) -> HeadlineView:
         if shown
         else "not tested"
         if _untested(document)
-        else "not better than random",
+        else "not shown to be better than random",
         sentence=explanation_answer(document),
         because="Words are marked only where removing them, strongest first, lowers the "
         "prediction's score faster than removing words in random order.",

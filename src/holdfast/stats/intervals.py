@@ -165,10 +165,12 @@ def fisher_above(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
 
 
 def fisher(hits_1: int, n_1: int, hits_2: int, n_2: int) -> float:
-    """The two-sided p-value of "both rates are the same": the smaller of the two one-sided ones of
-    Fisher's exact test, doubled (the central test; Fay 2010), at most 1."""
-    above = fisher_above(hits_1, n_1, hits_2, n_2), fisher_above(hits_2, n_2, hits_1, n_1)
-    return min(1.0, 2 * min(above))
+    """The two-sided p-value of "both rates are the same" by Fisher's exact test, as SciPy and R
+    define it."""
+    from scipy.stats import fisher_exact
+
+    table = np.array([[hits_1, n_1 - hits_1], [hits_2, n_2 - hits_2]])
+    return float(fisher_exact(table).pvalue)
 
 
 def rows_for_rates(

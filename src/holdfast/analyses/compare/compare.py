@@ -31,7 +31,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints, to_json
-from holdfast.core.wording import count_phrase, signed
+from holdfast.core.wording import about, count_phrase, signed
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
@@ -129,8 +129,8 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
     rows = (
         "no practical number of rows would decide it"
         if verdict.rows_needed is None
-        else f"about {verdict.rows_needed - verdict.n:,} more rows would decide it with a "
-        "power of 80 %"
+        else f"{about(verdict.rows_needed - verdict.n)} more rows would decide it with a power of "
+        "80 %"
     )
     return (
         f"inconclusive: the 95 % CI of A − B ({limits}{unit}) excludes neither 0 nor a difference "

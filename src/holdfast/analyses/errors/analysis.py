@@ -7,11 +7,11 @@ nearest training rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from holdfast.analyses.row_scores import RowErrors, rate_estimate, row_errors
 from holdfast.analyses.row_texts import decode_labels, read_texts
 from holdfast.analyses.slices import analysis as slices
 from holdfast.analyses.slices.conditions import RowFacts
-from holdfast.analyses.slices.topics import WordSpace
-from holdfast.contract.predictions import Bools, Predictions
+from holdfast.augment.texts.word_edits import FUNCTION
+from holdfast.contract.predictions import Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
@@ -29,6 +29,9 @@ from holdfast.core.seeds import generator
 from holdfast.data.images.table import image_name
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 # A larger training set is searched through a fixed random sample.
 MAX_TRAINING_ROWS = 10_000
@@ -47,15 +50,13 @@ SUSPECT_REGIONS = ("unlearnable", "memorized", "relearned")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingNeighbours:
-    """Training rows in which to look up similar rows: source ``rows`` [n], ``texts`` [n], labels as
-    the source writes them, ``vectors`` [n, d] of unit length in ``space``, and the data map's
-    region by row."""
+    """Training rows in which to look up similar rows: source ``rows`` [n], ``texts`` [n] and their
+    ``words``, labels as the source writes them, and the data map's region by row."""
 
     rows: Ints
     texts: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
     labels: tuple[object, ...]
-    vectors: Floats
-    space: WordSpace
     regions: Mapping[int, str]
 
     @classmethod
@@ -67,29 +68,28 @@ class TrainingNeighbours:
             order = generator(seed, "training rows looked up").permutation(len(table))
             table = table.take(np.sort(order[:MAX_TRAINING_ROWS]))
         texts = read_texts(table)
-        words = () if texts is None else RowFacts(len(table), texts).words
-        space = None if texts is None else WordSpace.fit(words)
-        if texts is None or space is None:
+        if texts is None or not texts:
             return None
-        labels = tuple(decode_labels(table))
         rows = np.asarray(table.column("row"), dtype=np.int64)
-        return cls(rows, texts, labels, space(words), space, regions)
+        words = RowFacts(len(table), texts).words
+        return cls(rows, texts, words, tuple(decode_labels(table)), regions)
 
     def nearest(
-        self, vector: Floats, count: int, among: Bools | None = None
+        self, cosines: Floats, count: int, label: str | None = None
     ) -> list[dict[str, Any]]:
-        """The ``count`` nearest rows for JSON, nearest first, with a cosine of 0.35 or more."""
+        """The ``count`` rows (of one ``label``) with the largest of the ``cosines`` [n], for JSON;
+        none below 0.35."""
         # Rounded, so that rows with equal cosines keep the order of the source.
-        cosines = np.round(self.vectors @ vector, 6)
-        if among is not None:
-            cosines = np.where(among, cosines, -1.0)
+        cosines = np.round(cosines, 6)
+        if label is not None:
+            cosines = np.where([str(one) == label for one in self.labels], cosines, -1.0)
         order = np.argsort(-cosines, kind="stable")[:count]
         return [
             {
                 "row": int(self.rows[place]),
                 "text": self.texts[place][:SHOWN_CHARACTERS],
                 "label": self.labels[place],
-                "alike": round(float(self.vectors[place] @ vector), 3),
+                "alike": round(float(cosines[place]), 3),
                 "kind": self.regions.get(int(self.rows[place])),
             }
             for place in order
@@ -109,11 +109,21 @@ class PredictedRows:
         return read_texts(self.predictions.table)
 
     @cached_property
-    def vectors(self) -> Floats | None:
-        """The rows in the space of the training rows [n, d]."""
+    def vectors(self) -> tuple[csr_matrix, csr_matrix] | None:
+        """The content words of the training rows [n, words] and of these rows, weighted by TF-IDF
+        and of unit length; ``None`` without texts or words."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         if self.texts is None or self.neighbours is None:
             return None
-        return self.neighbours.space(RowFacts(len(self.predictions), self.texts).words)
+        known = self.neighbours.words
+        words = (*known, *RowFacts(len(self.predictions), self.texts).words)
+        if not any(word not in FUNCTION for row in words for word in row):
+            return None
+        # A word of these rows alone counts too: it makes a text less similar to all training rows.
+        weights = TfidfVectorizer(analyzer=_content_words, sublinear_tf=True)
+        vectors = weights.fit_transform(words)
+        return vectors[: len(known)], vectors[len(known) :]
 
     def row_json(self, place: int) -> dict[str, Any]:
         """The row number and text for JSON; of an image its path below the source."""
@@ -129,10 +139,13 @@ class PredictedRows:
         """The training rows nearest to a row (of one ``label``); ``None`` without texts."""
         if self.neighbours is None or self.vectors is None:
             return None
-        among = None
-        if label is not None:
-            among = np.array([str(one) == label for one in self.neighbours.labels])
-        return self.neighbours.nearest(self.vectors[place], count, among)
+        training, tested = self.vectors
+        cosines = (training @ tested[place].T).toarray()[:, 0]
+        return self.neighbours.nearest(cosines, count, label)
+
+
+def _content_words(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in FUNCTION]
 
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:

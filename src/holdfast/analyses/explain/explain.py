@@ -122,8 +122,7 @@ def explain_rows(
     decisions = [*predictor.decisions, *request.decisions]
     if n_left:
         because = (
-            f"an explanation takes hundreds of passes per row; --rows {len(request.raw)} explains "
-            "all"
+            f"an explanation takes many forward passes; --rows {len(request.raw)} explains all rows"
         )
         decisions.append(Decision("rows", f"the first {rows:,} of {len(request.raw):,}", because))
     notify(*decisions)

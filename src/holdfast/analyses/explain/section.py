@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import DROPPED_TERMS, list_option, signed
+from holdfast.core.wording import DROPPED_TERMS, about, list_option, signed
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import count, number, p_value, plural
 from holdfast.report.run_files import RunFiles
@@ -94,7 +94,7 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["confirmed"]:
         return "confirmed"
     if one["rows_to_settle"]:
-        return f"inconclusive: about {count(one['rows_to_settle'])} rows with the word would decide"
+        return f"inconclusive: {about(one['rows_to_settle'])} rows with the word would decide"
     return "not confirmed" if one["n"] else "in no test row"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.core.wording import about
 from holdfast.report.document import Cell, Details, Document, DocumentTable, Items, Passage, Piece
 from holdfast.report.numbers import count, estimate, first_two, interval, number, points, sentence
 from holdfast.report.run_files import RunFiles
@@ -171,7 +172,7 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
 
 def _more(one: Block, what: str) -> str:
     rows = one.get("rows_to_settle")
-    return f"; about {count(rows)} {what}" if isinstance(rows, int) else ""
+    return f"; {about(rows)} {what}" if isinstance(rows, int) else ""
 
 
 def _table(one: Block) -> DocumentTable:

@@ -227,7 +227,7 @@ class TestedSwap:
 
     def status(self, q: float, bounded: bool) -> tuple[str, int | None]:
         """``changes``, ``small`` or ``undecided``, by the adjusted p; and how many rows would
-        decide it."""
+        decide it, if more than these."""
         gap = self.difference
         assert gap is not None
         if q < ALPHA and (not bounded or abs(gap.value) >= MIN_CHANGE):
@@ -238,7 +238,8 @@ class TestedSwap:
             return "undecided", None
         codes = np.unique(self.forms.units, return_inverse=True)[1]
         change = _change(self.candidate, self.forms, self.outcomes)
-        return "undecided", rows_needed_for_power(change, SMALL_CHANGE, sides=2, groups=codes)
+        needed = rows_needed_for_power(change, SMALL_CHANGE, sides=2, groups=codes)
+        return "undecided", needed if needed and needed > len(self.forms) else None
 
     def _untuned_change(self, untuned: tuple[Predict, Table]) -> dict[str, Any]:
         outcomes = predict_forms(self.forms, untuned[1], untuned[0])

@@ -19,6 +19,7 @@ from holdfast.analyses.slices.topics import WordSpace
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
+from holdfast.core.wording import about
 from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
@@ -362,7 +363,7 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
         )
     # A candidate that just missed needs as many rows again for a fair second test.
     more_rows = total - n if total > n else n
-    return more_rows, f"inconclusive; about {more_rows:,} more test rows would decide it"
+    return more_rows, f"inconclusive; {about(more_rows)} more test rows would decide it"
 
 
 def mean_of(data: SliceData, mask: Bools) -> Estimate:

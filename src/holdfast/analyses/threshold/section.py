@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from holdfast.core.wording import about
 from holdfast.report.document import Details, Document, DocumentTable, Passage
 from holdfast.report.numbers import NBSP, interval, number
 from holdfast.report.run_files import Block, RunFiles
@@ -66,7 +67,7 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
     if not test:
         why, rows = one.text("why"), one.whole("rows_needed")
         if rows is not None:
-            why += f"; at this error rate about {rows:,} validation rows are needed"
+            why += f"; at this error rate {about(rows)} validation rows are needed"
         return promised, "none", "–", "–", why
     answered, precision = test.estimate("coverage"), test.estimate("precision")
     span = interval(precision, RATE)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats, Ints
+from holdfast.core.wording import about
 
 MARGIN = 0.01
 LEVEL = 0.95
@@ -271,7 +272,7 @@ def _obstacle(
     if valid.value >= MARGIN:
         return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
     if not valid.shown:
-        more = f"; about {valid.rows_needed} more rows would decide" if valid.rows_needed else ""
+        more = f"; {about(valid.rows_needed)} more rows would decide" if valid.rows_needed else ""
         return True, f"{rows} cannot show that it is no worse by {margin} ({limit}{more})"
     is_faster, ratios = faster(measurements.times, form.name, plain.name)
     accuracy_words = f"is no worse by {margin} on {rows} ({limit})"

@@ -11,7 +11,7 @@ import numpy as np
 
 from holdfast.analyses.compare.verdict import required_rows
 from holdfast.core.records import to_json
-from holdfast.core.wording import count_phrase, signed
+from holdfast.core.wording import about, count_phrase, signed
 from holdfast.plugins.live.arms import MISMATCH_LIMIT, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
@@ -187,8 +187,8 @@ def _needed_text(needed: Mapping[str, int] | None) -> str:
     if needed is None:
         return ""
     if "users" in needed:
-        return f"; about {needed['users']:,} more users would decide"
+        return f"; {about(needed['users'])} more users would decide"
     return (
-        f"; about {needed['labels']:,} more labels of such rows would decide (from about "
-        f"{needed['rows']:,} rows)"
+        f"; {about(needed['labels'])} more labels of such rows would decide (from "
+        f"{about(needed['rows'])} rows)"
     )

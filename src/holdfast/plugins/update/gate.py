@@ -31,7 +31,7 @@ import numpy.typing as npt
 from holdfast.analyses.compare.verdict import MIN_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
-from holdfast.core.wording import GATE_OUTCOMES, count_phrase, signed
+from holdfast.core.wording import GATE_OUTCOMES, about, count_phrase, signed
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import paired_t
@@ -424,9 +424,9 @@ def _inconclusive_reason(evidence: GateEvidence, margin: float) -> str:
     if evidence.rows_needed is None:
         return f"{observed}; with this difference, more rows would not decide"
     if evidence.description == NEW:
-        return f"{observed}; about {evidence.rows_needed - evidence.n:,} more rows would decide"
+        return f"{observed}; {about(evidence.rows_needed - evidence.n)} more rows would decide"
     return (
-        f"{observed}; about {evidence.rows_needed:,} such rows would decide, or set a "
+        f"{observed}; {about(evidence.rows_needed)} such rows would decide, or set a "
         "larger --margin"
     )
 

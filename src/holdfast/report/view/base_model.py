@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from holdfast.core.records import Estimate
-from holdfast.core.wording import prompt_phrase
+from holdfast.core.wording import about, prompt_phrase
 from holdfast.report.document import Document, DocumentTable
 from holdfast.report.numbers import (
     count,
@@ -196,7 +196,7 @@ def _difference_text(difference: Estimate) -> str:
 
 
 def _rows_needed(rows: object) -> str:
-    return f"; about {count(rows)} more rows would decide it" if rows else ""
+    return f"; {about(rows)} more rows would decide it" if rows and isinstance(rows, int) else ""
 
 
 def _sentences(notes: Iterable[str]) -> tuple[str, ...]:

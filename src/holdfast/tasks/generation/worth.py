@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats, to_json
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import about, count_phrase
 from holdfast.metrics import TextMetric, Texts
 from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.stats.two_samples import holm
@@ -154,7 +154,7 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
-        tail = f" (about {needed:,} more rows would decide it)" if needed else ""
+        tail = f" ({about(needed)} more rows would decide it)" if needed else ""
         return "undecided", f"Inconclusive: on the test rows {listed}{tail}.", needed
     return "yes", f"Yes: on the test rows {listed}.", None
 

@@ -21,12 +21,13 @@ def plan_text(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> 
         f"{name} {memory[name]:,.0f}"
         for name in ("weights", "gradients", "optimizer", "activations")
     )
+    folded = "training and validation" if not split["valid"] else "training"
+    sizes = f"{folded} {split['train']:,}"
+    sizes += f", validation {split['valid']:,}" if split["valid"] else " (cross-fitting)"
+    removed = plan["rows"] - sum(split.values())
+    sizes += f", test {split['test']:,}{f'; {removed:,} removed' if removed > 0 else ''}"
     lines = [
-        (
-            "Rows",
-            f"{plan['rows']:,}: training {split['train']:,}, validation {split['valid']:,}, "
-            f"test {split['test']:,}",
-        ),
+        ("Rows", f"{plan['rows']:,}: {sizes}"),
         *([("Classes", str(classes))] if classes > 1 else []),
         ("Trainable", f"{share} ({percent_phrase(parameters['share'])})"),
         *(("Training", _phase(phase)) for phase in plan["phases"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.core.wording import about
 from holdfast.terminal.layout import entries
 
 
@@ -28,7 +29,8 @@ def threshold_text(document: Mapping[str, Any], columns: int) -> str:
             )
     for name, split in (("Validated", "valid"), ("Test", "test")):
         if document[split] and "coverage" in document[split]:
-            lines.append((name, _split_text(document[split])))
+            chosen = "; the threshold was chosen on these rows" if split == "valid" else ""
+            lines.append((name, _split_text(document[split]) + chosen))
     if document["kept_on_test"] is False:
         lines.append(("!!", "the test rows contradict the guarantee: do not rely on it"))
     classes = _classes((document["test"] or {}).get("per_class") or [])
@@ -51,7 +53,7 @@ def _no_promise_lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     else:
         more = document["rows_needed"]
         rows = "at this error rate, more rows would not be enough"
-        rows = rows if more is None else f"about {more:,} validation rows like these are needed"
+        rows = rows if more is None else f"{about(more)} validation rows like these are needed"
         lines.append(("Rows", rows))
     highest = document["highest"]
     if highest is None:

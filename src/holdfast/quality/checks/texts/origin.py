@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
@@ -87,7 +86,7 @@ def list_rows(
         return None
     positions = positions[np.argsort(-scores[positions], kind="stable")]
     ids, texts = view.rows.ids, view.rows.texts
-    expected = math.ceil(clean_share * len(scores))
+    expected = round(clean_share * len(scores))
     return result(
         ids[positions],
         f"{count_phrase(len(positions), 'row is', 'rows are')} {condition}, according to the "
