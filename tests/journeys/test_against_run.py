@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from scipy.stats import fisher_exact
+from scipy.stats import binomtest, fisher_exact
 
 
 def against(holdfast: Any, run: Path, data: Path) -> dict[str, Any]:
@@ -40,13 +40,18 @@ def test_a_score_like_the_runs_own_is_said_to_be(
     assert found["here"] == {"value": block["metrics"]["accuracy"]["value"], "n": 30}
     hits = round(30 * found["here"]["value"])
     table = [[right, len(own) - right], [hits, 30 - hits]]
-    sides = [fisher_exact(table, side).pvalue for side in ("greater", "less")]
-    assert found["p_value"] == pytest.approx(min(1.0, 2 * min(sides)))
+    assert found["p_value"] == pytest.approx(fisher_exact(table).pvalue)
     assert (found["differs"], found["reasons"]) == (False, [])
     here, there = (f"{100 * share:.1f} %" for share in (hits / 30, right / len(own)))
     assert f"is {here} on these 30 rows and {there} on the run's own" in found["because"]
-    said = " ".join(holdfast("evaluate", finished_run, path).out.split())
-    assert "no difference can be shown (Fisher's exact test, p = " in said
+    printed = holdfast("evaluate", finished_run, path).out
+    assert "no difference can be shown (Fisher's exact test, p = " in " ".join(printed.split())
+    table_lines = printed.partition("Class ")[2].splitlines()[1:3]
+    recalls = {line.split()[0]: line.split()[1:4] for line in table_lines}
+    for name, scores in block["per_class"].items():
+        recall = f"{100 * scores['recall']['value']:.1f}"
+        assert recalls[name] == [str(scores["n"]), recall, "%"]
+    assert "positive class: yes" in printed
 
 
 def test_a_score_far_from_the_runs_own_is_named_with_what_was_checked(
@@ -136,7 +141,12 @@ def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:
 
     labels = ["a"] * 10 + ["b"] * 10
     right = np.array([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)
-    assert _expected_accuracy(["a", "b"], np.array([30, 10]), labels, right) == "80.0 %"
+    priced = _expected_accuracy(["a", "b"], np.array([30, 10]), labels, right)
+    assert priced is not None
+    assert priced.startswith("80.0 % (95 % CI ")
+    low, high = (100 * end for end in binomtest(9, 10).proportion_ci(0.95, method="wilson"))
+    only = _expected_accuracy(["a", "b"], np.array([30, 0]), labels, right)
+    assert only == f"90.0 % (95 % CI {low:.1f}–{high:.1f})"
     assert _expected_accuracy(["a", "b", "c"], np.array([30, 10, 1]), labels, right) is None
 
 

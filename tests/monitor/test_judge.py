@@ -259,6 +259,37 @@ def test_nothing_healthy_stands_at_the_share_of_the_commonest_class(classified) 
     assert verdict.label != "healthy"
 
 
+@pytest.mark.parametrize(("rows", "label"), [(600, "healthy"), (60, "inconclusive")])
+def test_skewed_classes_are_judged_by_the_loss(classified, rows: int, label: str) -> None:
+    """With 8 % of one class a good model may have the accuracy of the other class alone."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(rows) % 12 == 0).astype(int)
+    # The log odds of two normal distributions with a distance of 1.5.
+    evidence = 1.5 * (1.5 * labels + rng.normal(size=rows)) - 1.5**2 / 2
+    snapshots = []
+    for k, scale in enumerate([0.0, 0.5, 1.0, 1.0, 1.0, 1.0]):
+        # No row is predicted to be of the rare class.
+        margin = np.minimum(scale * evidence + np.log(1 / 11), -0.01)
+        logits = np.stack([-margin / 2, margin / 2], axis=1)
+        snapshots.append(
+            dataclasses.replace(
+                classified([1.0], [0.0])[0],
+                step=100 * k,
+                valid_logits=logits,
+                valid_losses=losses_at(logits, labels, 1.0),
+                valid_correct=logits.argmax(axis=1) == labels,
+                temperature=1.0,
+                train_losses=np.full(50, 0.2),
+                train_correct=np.arange(50) < 46,
+            )
+        )
+    verdict = judge(snapshots)
+    assert verdict.label == label
+    assert "no better than the majority class" not in verdict.because
+    if label == "inconclusive":
+        assert verdict.remedies[0].do == "label more rows"
+
+
 def answered(
     base: Snapshot, logits: Floats, labels: Ints, correct: Bools, probe: Sequence[tuple[float, int]]
 ) -> list[Snapshot]:

@@ -425,6 +425,7 @@ def test_a_killed_run_goes_on_and_repeats_no_fold(
     )
     result = train(Recipe(), tmp_path / "cut", resume=True)
     assert sorted(done + count) == [0, 1, 2]
+    assert result["timing"]["total_s"] >= result["timing"]["train_s"]
     runs = [tmp_path / name for name in ("whole", "cut")]
     weights = [(run / "model" / "model.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]

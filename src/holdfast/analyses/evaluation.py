@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ from holdfast.runs.prediction_file import NameSlices, Predicted, json_object
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
 from holdfast.runs.untuned import untuned_predictor
+from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import paired_t
 from holdfast.stats.two_samples import TwoSamples, two_samples
 from holdfast.tasks.generation.base import GenerationPredictor
@@ -453,17 +455,20 @@ def _class_mix_reason(
 def _expected_accuracy(
     names: Sequence[str], new: Ints, labels: Sequence[str], correct: Floats
 ) -> str | None:
-    """The accuracy on the run's test rows, with its classes weighted as in the new rows."""
-    label_array = np.array(labels)
-    if any(
-        count and not (label_array == name).any() for name, count in zip(names, new, strict=True)
-    ):
+    """The accuracy on the run's test rows, with its classes weighted as in the new rows, and its
+    95 % interval: the limits of the classes joined (MOVER; Zou and Donner 2008)."""
+    label_array, shares = np.array(labels), new[new > 0] / new.sum()
+    hits = [correct[label_array == name] for name, n in zip(names, new, strict=True) if n]
+    if not all(map(len, hits)):
         return None
-    rates = [
-        correct[label_array == name].mean() if (label_array == name).any() else 0.0
-        for name in names
-    ]
-    return f"{100 * float(np.dot(rates, new) / new.sum()):.1f} %"
+    rates = np.array([one.mean() for one in hits])
+    limits = np.array([wilson(float(one.sum()), len(one)) for one in hits])
+    expected = float(shares @ rates)
+    low, high = (
+        expected + sign * math.sqrt(float(np.sum((shares * (limits[:, end] - rates)) ** 2)))
+        for end, sign in ((0, -1), (1, 1))
+    )
+    return f"{100 * expected:.1f} % (95 % CI {100 * low:.1f}–{100 * high:.1f})"
 
 
 def _text_reasons(finished_run: FinishedRun, table: Table) -> list[dict[str, Any]]:

@@ -293,14 +293,23 @@ class History:
         return float(np.bincount(self.labels).max()) / len(self.labels)
 
     def is_useless(self, place: int) -> bool:
-        """Whether an evaluation is no better than always predicting the most frequent class; where
-        predictions are not correct or wrong, than the first evaluation."""
+        """Whether an evaluation is no better than always predicting the most frequent class, in its
+        accuracy and in its loss; where predictions are not correct or wrong, than the first
+        evaluation."""
         if not self.has_validation:
             return False
         if self.most_frequent_share is not None and self.valid_hits is not None:
-            return bool(self.valid_hits[:, place].mean() <= self.most_frequent_share)
+            accuracy = self.valid_hits[:, place].mean()
+            return bool(accuracy <= self.most_frequent_share) and not self.informs(place)
         means = self.raw.mean(axis=0)
         return self.valid_hits is None and place > 0 and bool(means[place] >= means[0])
+
+    def informs(self, place: int) -> bool:
+        """Whether the loss of an evaluation is 10 % or more below that of the class frequencies.
+        With skewed classes the accuracy may stay that of the most frequent class."""
+        if self.labels is None or not self.chance:
+            return False
+        return bool(self.valid[:, place].mean() <= limits.INFORMED_SHARE * self.chance)
 
     @property
     def at_floor(self) -> bool:

@@ -49,9 +49,8 @@ def inconclusive(history: History) -> Symptom:
             f"that of the class frequencies {history.chance:.3f}"
         )
         difference_seen = max(history.margin, abs(float(gap.mean())))
-        return _undecided(
-            history, because, gap, difference_seen, remedies_for("nothing learned", history)
-        )
+        finding = "few rows" if history.informs(-1) else "nothing learned"
+        return _undecided(history, because, gap, difference_seen, remedies_for(finding, history))
     if not history.gain_over_first.high < 0:
         because = (
             f"{history.loss_name} did not fall significantly below that of the first evaluation"

@@ -51,6 +51,7 @@ KNOWS = 0.2  # of the rows that the most frequent class gets wrong: below it, to
 WRONG_LABELS = 0.05  # of the labels: overlapping classes in clean data look like this many
 MANY_WRONG = 0.10  # of the labels: with fewer, an overfit run is overfit, and they are its cause
 BIG_RISE = 0.5  # of the best loss: with such a rise a gap that is more likely than not is enough
+INFORMED_SHARE = 0.9  # of the loss of the class frequencies: below it predictions tell something
 BELOW_CHANCE_SHARE = 0.995  # of the loss of the class frequencies: above it nothing contradicts
 
 COPIED = 0.5  # of the targets equal their source: the task is copying

@@ -169,7 +169,10 @@ def _train(
     divided = learner.divided
     outer_recipes = learner.outer_recipes if isinstance(learner, LearningRows) else ()
     with RunFolder(destination, divided, outer_recipes) as folder:
+        fit_start = time.perf_counter()
         fitted = learner.fit(folder, listeners)
+        # Training before the run was resumed.
+        earlier_seconds = max(0.0, fitted.seconds - (time.perf_counter() - fit_start))
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"), one_thread():
@@ -188,7 +191,7 @@ def _train(
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(findings, scored)
             save_evaluations(run, fitted)
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - start + earlier_seconds
             keep_search(run)
             blocks = blocks_of(learner, scored)
             write_files(CompletedRun(run, divided, fitted, scored, seconds, model, base, blocks))

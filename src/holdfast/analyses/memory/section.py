@@ -135,8 +135,8 @@ def _memorized(run: RunFiles) -> str | None:
     if block["verdict"] == "memorized" and degree.strip() != HARDLY:
         limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
-            f"It {degree}memorized training rows: membership inference tells them from new rows with AUC "
-            f"{number(auc.value)} ({limits}chance 0.5)"
+            f"It {degree}memorized training rows: membership inference tells them from new rows "
+            f"with AUC {number(auc.value)} ({limits}chance 0.5)"
         )
     if completed and completed > (by_base or 0):
         base = "" if by_base is None else f" (base model: {by_base})"

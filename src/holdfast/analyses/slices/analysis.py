@@ -359,7 +359,8 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
     n = len(data.values)
     if total > MAX_FACTOR * n:
         return None, (
-            f"the difference is too small: even {MAX_FACTOR} times as many rows would not decide it"
+            f"the difference is small: more than {MAX_FACTOR} times as many rows may be needed to "
+            "decide it"
         )
     # A candidate that just missed needs as many rows again for a fair second test.
     more_rows = total - n if total > n else n

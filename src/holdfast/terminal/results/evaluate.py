@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import signed
+from holdfast.core.printable import shorten
+from holdfast.core.wording import count_phrase, signed
 from holdfast.terminal.layout import format_interval, wrap
 
 GENERATION_METRICS = (
@@ -18,6 +19,8 @@ GENERATION_METRICS = (
     "bleu",
     "chrf",
 )
+# Of the classes.
+MAX_CLASSES = 10
 NOT_RATES = (*GENERATION_METRICS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
 
@@ -29,6 +32,7 @@ def evaluate_text(block: Mapping[str, Any], columns: int, *, data: str) -> str:
         )
     parts = [
         _scores(block, data, columns),
+        *_classes(block.get("without_seen") or block),
         *_start_lines(block, columns),
         *_comparison_lines(block, columns),
         *_threshold(block),
@@ -155,7 +159,36 @@ def _metrics(block: Mapping[str, Any]) -> list[str]:
     if metrics.get("token_loss") == metrics.get("loss"):
         # The same by its older name.
         metrics.pop("token_loss", None)
-    return [
-        f"  {name:18} {format_interval(estimate, rate=name not in NOT_RATES)}"
-        for name, estimate in metrics.items()
-    ]
+    lines = []
+    for name, estimate in metrics.items():
+        shown = format_interval(estimate, rate=name not in NOT_RATES)
+        # Of two classes, the note says which one the ranking looks for.
+        note = (estimate.get("note") or "").partition(";")[0]
+        positive = f"  {note}" if name == "average_precision" and ": " in note else ""
+        lines.append(f"  {name:18} {shown}{positive}")
+    return lines
+
+
+def _classes(block: Mapping[str, Any]) -> list[str]:
+    """Recall and precision by class, the lowest recall first."""
+    classes = block.get("per_class") or {}
+    order = sorted(classes, key=lambda name: (classes[name]["recall"]["value"] or 0.0, name))
+    if not order:
+        return []
+    head = f"  {'Class':18} {'Rows':>6}   {'Recall (95 % CI)':20}  Precision (95 % CI)"
+    lines = []
+    for name in order[:MAX_CLASSES]:
+        rows = classes[name].get("n") or ""
+        recall, precision = (_rate(classes[name][key]) for key in ("recall", "precision"))
+        lines.append(f"  {shorten(name, 18):18} {rows:>6}   {recall:20}  {precision}")
+    if (more := len(order) - MAX_CLASSES) > 0:
+        lines.append(f"  and {count_phrase(more, 'class', 'classes')} more")
+    return ["", head, *lines]
+
+
+def _rate(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "undefined"
+    value = f"{100 * estimate['value']:.1f} %"
+    low, high = estimate.get("low"), estimate.get("high")
+    return value if low is None or high is None else f"{value} ({100 * low:.1f}–{100 * high:.1f})"
