@@ -44,7 +44,7 @@ from peers.task_rows import MAKERS
 
 from holdfast.core.packaged_models import SMOLLM2
 from holdfast.models.loading.packaged import packaged_folder
-from holdfast.training.machine.machine import has_bfloat16
+from holdfast.training.machine.machine import has_fast_bfloat16
 
 NAME = "language"
 SMALL = "adapt small"
@@ -67,7 +67,7 @@ def _ours(rate: float, rank: int | None) -> TaskArm:
 def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
     settings = {"epochs": 3, "batch_size": 8, "learning_rate": 2e-4}
     # As Holdfast chooses it.
-    half = {"bf16": has_bfloat16("cpu")[0]}
+    half = {"bf16": has_fast_bfloat16("cpu")[0]}
     return TaskArm("peer", {**settings, **half, "lora": lora, "arguments": arguments})
 
 

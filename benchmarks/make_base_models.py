@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast.training.machine.machine import has_bfloat16
+from holdfast.training.machine.machine import has_fast_bfloat16
 
 SEED = 0
 WORDS = 4096
@@ -209,7 +209,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE[name], weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _scale(step, steps))
     rng, start = np.random.default_rng(SEED), time.perf_counter()
-    half, _ = has_bfloat16("cpu")
+    half, _ = has_fast_bfloat16("cpu")
     model.train()
     for step, window in zip(range(1, steps + 1), windows(stream, SEED), strict=False):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):

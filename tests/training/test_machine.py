@@ -12,7 +12,7 @@ import holdfast.training.machine.machine as machine
 from holdfast.core.errors import MachineError
 from holdfast.training.machine.machine import (
     choose_machine,
-    has_bfloat16,
+    has_fast_bfloat16,
     runs_several_cpu_processes,
 )
 
@@ -29,25 +29,36 @@ def flags(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(machine, "device_type", lambda: "cpu")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("found", "precision"),
+    ("found", "gain", "precision"),
     [
-        ((), "float32"),
-        (("avx2", "fma"), "float32"),
-        (("avx_ne_convert",), "float32"),
-        (("avx512_bf16",), "bfloat16"),
-        (("amx_bf16", "avx2"), "bfloat16"),
-        (("bf16",), "bfloat16"),
+        ((), 2.0, "float32"),
+        (("avx2", "fma"), 2.0, "float32"),
+        (("avx_ne_convert",), 2.0, "float32"),
+        (("avx512_bf16",), 1.6, "bfloat16"),
+        # A processor whose bfloat16 is slower than its float32.
+        (("avx512_bf16",), 0.52, "float32"),
+        (("amx_bf16", "avx2"), 4.1, "bfloat16"),
+        (("bf16",), 1.3, "bfloat16"),
     ],
 )
-def test_bfloat16_where_the_flags_have_it(monkeypatch, found, precision: str) -> None:
+def test_bfloat16_where_the_processor_is_faster_with_it(
+    monkeypatch, found, gain: float, precision: str
+) -> None:
     flags(monkeypatch, *found)
-    choice = choose_machine(1, "auto")
+    monkeypatch.setattr(machine, "_bfloat16_gain", lambda threads: gain)
+    choice = choose_machine(1, "auto", "default")
     assert choice.precision == precision
     because = next(d.because for d in choice.decisions if d.what == "train.precision")
-    assert all(flag in because for flag in found if precision == "bfloat16" and "bf16" in flag)
-    assert has_bfloat16("cpu")[0] == (precision == "bfloat16")
+    known = [flag for flag in found if flag.endswith("bf16")]
+    assert all(flag in because for flag in known)
+    assert (f"{gain:.2g} times the speed" in because) == bool(known)
+    assert has_fast_bfloat16("cpu")[0] == (precision == "bfloat16")
+
+
+def test_the_speed_of_bfloat16_is_measured_once_and_as_torch_computes_it() -> None:
+    gain = machine._bfloat16_gain(torch.get_num_threads())
+    assert gain == machine._bfloat16_gain(torch.get_num_threads()) > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
