@@ -131,7 +131,8 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
     found = against(holdfast, finished_run, some)["against_run"]
     assert found["differs"] is False
     assert (
-        "; 20 of these rows are rows of the run, which makes the two scores alike"
+        "; 20 of these rows were seen in training or validation, which can make the two scores "
+        "more similar"
         in found["because"]
     )
 

@@ -290,7 +290,8 @@ def against_run(
     because = _describe_difference(new_scores.metric, comparison)
     if n_seen and not differs:
         because += (
-            f"; {n_seen:,} of these rows are rows of the run, which makes the two scores alike"
+            f"; {n_seen:,} of these rows were seen in training or validation, which can make the "
+            "two scores more similar"
         )
     document |= {"differs": differs, "because": because, "reasons": []}
     if differs:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 SCORES = ("f1_macro", "f1_micro", "r2", "spearman", "perplexity", "rouge_l")
 
 
-# Remarks below the verdict; ``--verbose`` and the report have all.
-MAX_REMARKS = 3
+# Warnings and trials below the verdict; ``--verbose`` and the report have all.
+MAX_REMARKS = 2
 
 
 class VerdictJson(TypedDict, total=False):
@@ -67,20 +67,21 @@ def show_summary(result: Mapping[str, Any], run: Path) -> None:
 
 
 def _run_summary(result: Mapping[str, Any], run: Path, columns: int, verbose: bool) -> list[str]:
-    """The result, whether to use the model, and the verdict, a sentence each; at most three
-    remarks, or all of them with ``verbose``; and the paths."""
+    """The result, whether to use the model, and the verdict, a sentence each; what to know besides,
+    in at most three remarks, or all of them with ``verbose``; the saved checkpoint and the next
+    step; and the paths."""
     from holdfast.report.answer.answer import answer, discarded_sentence
 
     run_answer, discarded = answer(result), discarded_sentence(result)
     scope = " on the discarded steps" if discarded else ""
     remarks = [*([("Discarded", discarded)] if discarded else []), *_warnings(result)]
-    remarks += [*_trials(result), _ending(result, bool(discarded))]
-    next_step = list(_next_step(result["verdict"]))
+    remarks += _trials(result)
     scores = list(_scores(result, SCORES if verbose else _stated_metric(result)))
-    if verbose:
-        remarks += next_step
-    else:
-        remarks = [*remarks[: MAX_REMARKS - len(next_step)], *next_step]
+    remarks = [
+        *remarks[: None if verbose else MAX_REMARKS],
+        _ending(result, bool(discarded)),
+        *_next_step(result["verdict"]),
+    ]
     return [
         "",
         *entry("Result", run_answer.headline, columns),

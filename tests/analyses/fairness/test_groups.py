@@ -17,7 +17,15 @@ from fairlearn.metrics import (
 )
 from sklearn.metrics import accuracy_score
 
-from holdfast.analyses.fairness.groups import Grouping, confirm_gaps, find_gaps, measures_of
+from holdfast.analyses.fairness.groups import (
+    GroupCandidate,
+    Grouping,
+    Measure,
+    _test_candidate,
+    confirm_gaps,
+    find_gaps,
+    measures_of,
+)
 from holdfast.contract.predictions import Predictions, SplitName
 from holdfast.data.table import Table
 
@@ -199,3 +207,25 @@ def test_several_labels_are_measured_each(make_table: Make) -> None:
     assert said["false-negative rate of q"] == [1]
     assert said["false-positive rate of q"] == [0, 1]
     assert said["false-negative rate of p"] == [0, 0]
+
+
+def test_two_rows_without_an_error_prove_nothing_where_rows_come_in_units() -> None:
+    """0 of 2 rows against 18 of 58, in units of two rows."""
+    values = np.array([0.0] * 2 + [1.0, 0.0, 0.0] * 18 + [0.0] * 4)
+    groups = Grouping("model", ["small"] * 2 + ["large"] * 58)
+    measure = Measure("positive rate", values, np.ones(60, dtype=bool), "human")
+    candidate = GroupCandidate("model", "small", "positive rate", "human", False, -0.3)
+    units = np.arange(60) // 2
+    p, record = _test_candidate(candidate, groups, measure, units)
+    gap = record["gap"]
+    assert isinstance(gap, dict)
+    assert p is not None
+    assert p > 0.3
+    # Without limits (one unit), or with limits that are as wide as those of two rows.
+    assert gap["low"] is None or gap["high"] > 0
+    units[:2] = 30, 31
+    _, record = _test_candidate(candidate, groups, measure, units)
+    gap = record["gap"]
+    assert isinstance(gap, dict)
+    assert gap["low"] < -0.3
+    assert gap["high"] > 0.2

@@ -20,7 +20,13 @@ import numpy as np
 from holdfast.analyses.row_scores import rate_estimate
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
-from holdfast.stats.intervals import fisher_above, group_freedom, rate_gap, rows_for_rates
+from holdfast.stats.intervals import (
+    fisher_above,
+    group_freedom,
+    rate_gap,
+    rows_for_rates,
+    wilson_by_groups,
+)
 from holdfast.stats.paired_tests import welch
 from holdfast.stats.two_samples import group_error, holm
 
@@ -320,7 +326,9 @@ def _test_candidate(
     p = above if one.above else below
     low, high = _gap_limits(measure, inside, others)
     if units is not None:
-        gap, low, high, p = _gap_by_units(measure, inside, others, units, one.above)
+        gap, low, high, p_by_units = _gap_by_units(measure, inside, others, units, one.above)
+        # The test by units finds no spread in a few rows of equal values; the test of rows does.
+        p = max(p, p_by_units)
     record["value"] = float(measure.values[inside].mean())
     record["value_others"] = float(measure.values[others].mean())
     if math.isnan(low):
@@ -341,9 +349,10 @@ def _gap_limits(measure: Measure, inside: Bools, others: Bools) -> tuple[float, 
 def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
-    """The gap for rows that come in groups: the linearised standard error of a difference of two
-    means (``two_samples.group_error``), and Student's t with ``intervals.group_freedom`` degrees of
-    freedom (Kish 1965)."""
+    """The gap for rows that come in groups, its limits and its p-value: the linearised standard
+    error of a difference of two means (``two_samples.group_error``), and Student's t with
+    ``intervals.group_freedom`` degrees of freedom (Kish 1965). The limits of rates join Wilson's of
+    each side (Newcombe 1998), which stay wide where all values of a side are equal."""
     from scipy.special import stdtr, stdtrit
 
     rows = inside | others
@@ -353,13 +362,21 @@ def _gap_by_units(
     error = group_error(values, mask, codes)
     if math.isnan(error):
         return gap, math.nan, math.nan, 1.0
-    if not error:
-        # Without spread the rows give no evidence by this method.
-        return gap, gap, gap, 1.0
     freedom = group_freedom(np.bincount(codes))
     half = float(stdtrit(freedom, 0.975)) * error
+    low, high = gap - half, gap + half
+    if measure.rate:
+        (low_1, high_1), (low_2, high_2) = (
+            wilson_by_groups(values[side] > 0.5, codes[side]) for side in (mask, ~mask)
+        )
+        one, other = float(values[mask].mean()), float(values[~mask].mean())
+        low = gap - math.hypot(one - low_1, high_2 - other)
+        high = gap + math.hypot(high_1 - one, other - low_2)
+    if not error:
+        # Without spread the rows give no evidence by this method.
+        return gap, low, high, 1.0
     t = gap / error if above else -gap / error
-    return gap, gap - half, gap + half, float(stdtr(freedom, -t))
+    return gap, low, high, float(stdtr(freedom, -t))
 
 
 def _rows_to_settle(

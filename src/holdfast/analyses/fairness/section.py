@@ -37,7 +37,11 @@ def as_document(block: Block) -> Document:
     findings = [*map(_gap, groups["findings"]), *map(_swap, changes)]
     findings += _missing_rows(groups.get("to_add") or [])
     findings += [_small(one) for one in axes if one["status"] == "small"]
-    examples = [_example(example) for one in changes for example in one.get("examples", [])]
+    examples = [
+        _example(example, "" if one["class"] is None else "accuracy")
+        for one in changes
+        for example in one.get("examples", [])
+    ]
     inconclusive = _inconclusive_lines(groups, axes)
     tables = [_table(one) for one in groups["columns"] if one["groups"]]
     parts: list[Piece] = [Passage(_answer(groups, axes, changes), explained=True)]
@@ -56,8 +60,8 @@ def as_document(block: Block) -> Document:
     return Document(tuple(parts))
 
 
-def _example(one: Block) -> tuple[Passage, ...]:
-    values = " → ".join(number(value, "accuracy") for value in one["values"])
+def _example(one: Block, unit: str) -> tuple[Passage, ...]:
+    values = " → ".join(number(value, unit) for value in one["values"])
     return Passage(one["from"], "user"), Passage(one["to"], "user"), Passage(values, "remark")
 
 

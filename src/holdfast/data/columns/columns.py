@@ -222,7 +222,8 @@ def _undecided_error(raw: Raw, role: str, names: Sequence[str], rule: str) -> Da
             describe_values(raw, names),
             f"Choose the column to predict, for example --label {shlex.quote(names[0])}.",
         )
-    extra = " (for pairs of texts, name two columns)" if len(names) > 1 else ""
+    pair = " ".join(f"--text {shlex.quote(name)}" for name in names[:2])
+    extra = f" (for pairs of texts: {pair})" if len(names) > 1 else ""
     example = f"--{role} {shlex.quote(names[0])}"
     return DataError(
         raw.source, rule, ", ".join(names), f"Choose one, for example {example}{extra}."

@@ -134,8 +134,8 @@ def _answers(history: History) -> MemoryFinding | None:
         because = (
             f"{train_words}, the gap to validation rows exceeds {100 * limits.GAP:.0f} points with "
             f"a probability of {percent_phrase(gap.beyond)}, and the validation loss rose {rose}"
-            f"{p}; with {rise.n} validation rows "
-            f"{'neither of the two' if p else 'the gap'} is {'' if p else 'not '}significant alone"
+            f"{p}, {'neither of which is' if p else 'of which the gap is not'} significant alone "
+            f"with {rise.n} validation rows"
         )
     return because, min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
 
