@@ -41,7 +41,7 @@ from holdfast.analyses.slices.conditions import (
     RowFacts,
 )
 from holdfast.analyses.slices.search import ConditionPool, pool_of, search
-from holdfast.analyses.slices.topics import Axes, WordSpace, partition
+from holdfast.analyses.slices.topics import partition, word_space
 from holdfast.stats.two_samples import excess_p_values, weighted_holm
 
 DATA = ("cr", "trec", "banking77")
@@ -106,14 +106,14 @@ def sides(name: str, draw: int, n: int) -> tuple[Side, Side]:
     learned = order[2 * n : 2 * n + 1500]
     head = LogisticRegression(max_iter=300).fit(made[learned], labels[learned])
     found: list[Side] = []
-    space: WordSpace | None = None
+    space: Callable[..., Any] | None = None
     for part in (order[:n], order[n : 2 * n]):
         columns = {
             "shop": rng.choice(list(SHOPS), n).tolist(),
             "price": np.round(rng.exponential(20, n), 2).tolist(),
         }
         facts = RowFacts(n, tuple(texts[i] for i in part), columns)
-        space = space or WordSpace.fit(facts.words)
+        space = space or word_space(facts.words)
         found.append(
             Side(
                 _in(facts, lambda f=facts, s=space: s(f.words)),
@@ -174,8 +174,8 @@ def planted(kind: str, rng: np.random.Generator, a: Side, b: Side) -> Any:
     where there is none of that size."""
     n = len(a.doubt)
     if kind == "cluster":
-        made = partition(a.vectors, 10, rng, Axes.of(a.vectors, a.vectors.shape[1]))
-        of, there = made.nearest(a.vectors), made.nearest(b.vectors)
+        made = partition(a.vectors, 10, int(rng.integers(2**32)))
+        of, there = made.predict(a.vectors), made.predict(b.vectors)
         sizes = np.bincount(of, minlength=10) / n
         right = np.flatnonzero(abs(sizes - SHARE) < 0.04)
         if not len(right):

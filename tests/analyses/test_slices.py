@@ -32,7 +32,7 @@ from holdfast.analyses.slices.conditions import (
     TextForm,
 )
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
-from holdfast.analyses.slices.topics import Axes, WordSpace, partition, terms_of
+from holdfast.analyses.slices.topics import partition, terms_of, word_space
 from holdfast.contract.predictions import Predictions
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -204,45 +204,40 @@ def test_what_is_not_decided_says_what_is_lacking() -> None:
     assert tested[2].more_rows is None
 
 
-def test_topics_are_those_of_scikit_learn() -> None:
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import adjusted_rand_score
-
+def test_topics_are_found_and_repeat() -> None:
     rng = np.random.default_rng(13)
-    centres = rng.normal(0, 6, (5, 12))
-    vectors = centres[rng.integers(0, 5, 300)] + rng.normal(0, 1, (300, 12))
-    theirs = KMeans(5, n_init=10, random_state=0).fit_predict(vectors)
-    ours = [
-        partition(vectors, 5, np.random.default_rng(k), Axes.of(vectors)).nearest(vectors)
-        for k in range(4)
-    ]
-    assert max(adjusted_rand_score(theirs, one) for one in ours) > 0.999
+    kinds = rng.integers(0, 5, 300)
+    vectors = rng.normal(0, 6, (5, 12))[kinds] + rng.normal(0, 1, (300, 12))
+    found = [partition(vectors, 5, seed).predict(vectors) for seed in (0, 0, 1, 2, 3)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert any(len(set(zip(kinds, one, strict=True))) == 5 for one in found)
+    assert len(set(partition(vectors[[0, 0, 1, 1]], 3, 0).predict(vectors[:2]))) == 2
 
 
-def test_the_space_of_words_is_latent_semantic_analysis() -> None:
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = _texts(np.random.default_rng(14), 120)
-    words = RowFacts(120, texts).words
-    space = WordSpace.fit(words)
+def test_the_space_of_words_places_texts_by_their_content() -> None:
+    words = [["cheap", "phone", "the"]] * 9 + [["good", "film", "the"]] * 9 + [["film", "phone"]]
+    space = word_space(words)
     assert space is not None
-    table = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(texts)
-    made = TruncatedSVD(space.directions.shape[1], algorithm="arpack").fit_transform(table)
-    made /= np.linalg.norm(made, axis=1, keepdims=True)
-    ours = space(words)
-    np.testing.assert_allclose(ours @ ours.T, made @ made.T, atol=1e-6)
-    np.testing.assert_array_equal(ours, WordSpace.fit(words)(words))  # type: ignore[misc]
-    assert not space([["never", "seen"]]).any()
+    vectors = space(words)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert vectors[0] @ vectors[1] > 0.999 > 0.1 > vectors[0] @ vectors[-2]
+    np.testing.assert_array_equal(vectors, word_space(words)(words))  # type: ignore[misc]
+    assert not space([["never", "seen", "the"]]).any()
+
+
+@pytest.mark.parametrize("words", [[], [["one"]], [["a"], ["b"]], [["one", "two"]] * 9])
+def test_too_few_words_have_no_space(words: list[list[str]]) -> None:
+    assert word_space(words) is None
 
 
 def test_of_too_many_words_the_most_frequent_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast.analyses.slices.topics.MAX_WORDS", 3)
     rows = [["rare", "sound"], ["rare", "film", "plot"], *[["film", "sound", "plot"]] * 4]
     for words in (rows, rows[::-1]):
-        space = WordSpace.fit(words)
+        space = word_space(words)
         assert space is not None
-        assert set(space.column_of) == {"film", "sound", "plot"}
+        known = space([["rare"], ["film"], ["sound"], ["plot"]]).any(axis=1)
+        assert known.tolist() == [False, True, True, True]
 
 
 def test_a_topic_is_named_by_the_words_that_tell_it_from_the_others() -> None:

@@ -15,7 +15,7 @@ from holdfast.analyses.row_scores import row_errors
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.slices.conditions import RowFacts
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
-from holdfast.analyses.slices.topics import WordSpace
+from holdfast.analyses.slices.topics import word_space
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints, finite
 from holdfast.core.seeds import generator
@@ -59,7 +59,7 @@ def find_slices(
     facts, space = RowFacts(len(valid), texts, columns), None
     if texts is not None:
         others = RowFacts(len(train), read_texts(train.table))
-        words = WordSpace.fit((*facts.words, *others.words))
+        words = word_space((*facts.words, *others.words))
         space = None if words is None else (lambda facts: words(facts.words))
     pool = pool_of(with_space(facts, space), seed)
     return _hypotheses(pool, valid, space)

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from holdfast.analyses.slices.topics import Partition
 from holdfast.augment.texts.word_edits import is_negation, split
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 from holdfast.data.texts.general import identify_language
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 # Only the beginning of a longer text is read.
 MAX_WORDS = 2_000
@@ -84,11 +86,11 @@ class RowFacts:
         """The rows in the space of the topics [n, d]."""
         return None if self.vectors is None else self.vectors()
 
-    def topic_of(self, partition: Partition) -> Ints:
+    def topic_of(self, partition: KMeans) -> Ints:
         """The number of each row's topic in a partition, [n]."""
         assert self.space is not None
         if id(partition) not in self._parts:
-            self._parts[id(partition)] = partition.nearest(self.space)
+            self._parts[id(partition)] = partition.predict(self.space)
         return self._parts[id(partition)]
 
     def numbers(self, column: str) -> Floats:
@@ -238,7 +240,7 @@ class NumberRange(Condition):
 class Topic(Condition):
     """Rows nearest to one of the centres of a partition, named by its ``terms``."""
 
-    partition: Partition
+    partition: KMeans
     number: int
     terms: tuple[str, ...]
     kind: ClassVar[str] = "topic"
@@ -248,11 +250,11 @@ class Topic(Condition):
 
     def __str__(self) -> str:
         if not self.terms:
-            return f"rows like those of group {self.number + 1} of {len(self.partition)}"
+            return f"rows like those of group {self.number + 1} of {self.partition.n_clusters}"
         return f"texts about: {', '.join(self.terms)}"
 
     def _values(self) -> dict[str, Any]:
-        return {"terms": list(self.terms), "of": len(self.partition)}
+        return {"terms": list(self.terms), "of": self.partition.n_clusters}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,10 +25,13 @@ from holdfast.analyses.slices.conditions import (
     Topic,
     as_category,
 )
-from holdfast.analyses.slices.topics import Axes, Partition, partition, terms_of
+from holdfast.analyses.slices.topics import partition, terms_of
 from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
-from holdfast.core.seeds import generator
+from holdfast.core.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 # Smallest and largest share of the rows in a slice. No test could confirm fewer rows.
 MIN_SHARE, MAX_SHARE, MIN_ROWS = 0.02, 0.5, 8
@@ -137,25 +141,19 @@ def _topics(facts: RowFacts, seed: int) -> Iterator[Condition]:
     space = facts.space
     if space is None or not len(space):
         return
-    axes = Axes.of(space)
-    if not axes.directions.shape[1]:
-        return
     for k in TOPICS:
         if k * ROWS_A_TOPIC > len(space):
             return
         for repeat in range(PARTITIONS_PER_SIZE):
-            topic_partition = partition(space, k, generator(seed, "topics", k, repeat), axes)
+            topic_partition = partition(space, k, derive_seed(seed, "topics", k, repeat))
             yield from named_topics(topic_partition, facts)
 
 
-def named_topics(topic_partition: Partition, facts: RowFacts) -> Sequence[Topic]:
+def named_topics(topic_partition: KMeans, facts: RowFacts) -> Sequence[Topic]:
     """A condition for each topic, with the terms that distinguish it from the others."""
-    topic_of_row = facts.topic_of(topic_partition)
-    if facts.texts is None:
-        terms: list[tuple[str, ...]] = [()] * len(topic_partition)
-    else:
-        terms = terms_of(facts.words, topic_of_row, len(topic_partition))
-    return [Topic(topic_partition, number, terms[number]) for number in range(len(topic_partition))]
+    topic_of_row, k = facts.topic_of(topic_partition), topic_partition.n_clusters
+    terms = [()] * k if facts.texts is None else terms_of(facts.words, topic_of_row, k)
+    return [Topic(topic_partition, number, terms[number]) for number in range(k)]
 
 
 @dataclass(frozen=True, slots=True)
