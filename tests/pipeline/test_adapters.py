@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.predicted import predict_lines
 
-from holdfast.analyses.evaluation import evaluate, predict_lines
+from holdfast.analyses.evaluation import evaluate
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from PIL import Image
 from tests.kills import KillAt
+from tests.predicted import predict_lines
 
-from holdfast.analyses.evaluation import evaluate, predict_lines
+from holdfast.analyses.evaluation import evaluate
 from holdfast.core.errors import DataError, ModelError
 from holdfast.pipeline.main import train
 from holdfast.pipeline.preview import preview

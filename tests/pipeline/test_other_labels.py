@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.kills import KillAt
+from tests.predicted import predict_lines
 
-from holdfast.analyses.evaluation import evaluate, predict_lines
+from holdfast.analyses.evaluation import evaluate
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override, read_recipe

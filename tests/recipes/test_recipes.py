@@ -160,8 +160,8 @@ def test_the_four_ai_text_recipes_are_averaged(
     import numpy as np
     import torch
     import transformers
+    from tests.predicted import predict_lines
 
-    from holdfast.analyses.evaluation import predict_lines
     from holdfast.pipeline.main import train
 
     data = real_rows("ai")

@@ -80,7 +80,6 @@ def test_nested_folds_give_what_the_algorithm_says_in_loops() -> None:
     mse = min(max(np.mean(a) - np.mean(b), naive), k * naive)
     value = np.mean(every) - (1 + (k - 2) / k) * (np.mean(every) - plain)
     assert found.plain == pytest.approx(plain)
-    assert found.mse == pytest.approx(mse)
     assert found.value == pytest.approx(value)
     half = stats.norm.ppf(0.975) * np.sqrt((k - 1) / k * mse)
     assert (found.low, found.high) == pytest.approx((value - half, value + half))

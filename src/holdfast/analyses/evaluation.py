@@ -8,7 +8,6 @@ whether it applies or not.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -45,7 +44,7 @@ from holdfast.monitor.confirmation import ALPHA, METRIC_NAMES, RATE_METRICS
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.known_rows import NO_SPLIT, KnownRows, find_known_rows
-from holdfast.runs.prediction_file import NameSlices, Predicted, json_object
+from holdfast.runs.prediction_file import NameSlices, Predicted
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
 from holdfast.runs.untuned import untuned_predictor
@@ -241,18 +240,6 @@ def _namer_of_slices(runs: Sequence[Path]) -> NameSlices:
         return [[name for name, mask in masks.items() if mask[row]] for row in range(len(facts))]
 
     return name_slices
-
-
-def predict_lines(
-    runs: Sequence[Path], data: Data, options: InferenceOptions | None = None
-) -> list[str]:
-    """The predictions as one JSON object per row."""
-    predicted = predict(runs, data, options)
-    return [
-        json.dumps(row, ensure_ascii=False)
-        for part in predicted.parts()
-        for row in json_object(predicted, part)
-    ]
 
 
 SLICES_KEY = "predict.slices"

@@ -19,14 +19,12 @@ LEAST_ROWS = 3
 class NameAgreement:
     """``recall`` is the mean over classes of the share of rows that are nearest to their own
     class's name. ``chance`` is its mean over permuted labels, and ``p`` how often a permutation
-    gives as much. ``further`` [classes] is the mean share of the other names that are closer to a
-    class's rows than its own name (NaN without rows). ``contradicted`` are the classes of three
-    rows or more where that share is above one half."""
+    gives as much. ``contradicted`` are the classes of three rows or more to which, on average, more
+    than half of the other names are closer than their own."""
 
     recall: float
     chance: float
     p: float
-    further: Floats
     contradicted: tuple[int, ...]
 
     @property
@@ -58,9 +56,7 @@ def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -
     null_recalls = [_recall(nearest, random.permutation(labels), counts) for _ in range(SHUFFLES)]
     p = (1 + sum(value >= recall - 1e-12 for value in null_recalls)) / (SHUFFLES + 1)
     contradicted = np.flatnonzero((counts >= LEAST_ROWS) & (np.nan_to_num(further) > 0.5))
-    return NameAgreement(
-        recall, float(np.mean(null_recalls)), p, further, tuple(contradicted.tolist())
-    )
+    return NameAgreement(recall, float(np.mean(null_recalls)), p, tuple(contradicted.tolist()))
 
 
 def centred(vectors: Floats) -> Floats:

@@ -31,14 +31,12 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """An area with its interval, standard error, and the rows of each class."""
+    """An area with its interval and standard error."""
 
     value: float
     low: float
     high: float
     error: float
-    positive: int
-    negative: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,11 @@ def delong(labels: Bools, scores: Floats, level: float = 0.95) -> Area:
     positive, negative = int(np.sum(labels)), int(np.sum(~labels))
     nothing = (math.nan, math.nan, math.nan)
     if not positive or not negative or np.isnan(scores).any():
-        return Area(math.nan, *nothing, positive, negative)
+        return Area(math.nan, *nothing)
     above, below = _placements(labels, np.asarray(scores, dtype=np.float64)[None])
     value = float(above.mean())
     if min(positive, negative) < 2:
-        return Area(value, *nothing, positive, negative)
+        return Area(value, *nothing)
     error = math.sqrt(float(_covariance(above, below)[0, 0]))
     if value in (0.0, 1.0):
         pairs = min(positive, negative)
@@ -81,7 +79,7 @@ def delong(labels: Bools, scores: Floats, level: float = 0.95) -> Area:
         # The delta method: the logit's derivative is 1 ÷ (p (1 − p)).
         half = normal_quantile(level) * error / (value * (1 - value))
         limits = _expit(logit - half), _expit(logit + half)
-    return Area(value, *limits, error, positive, negative)
+    return Area(value, *limits, error)
 
 
 def delong_difference(labels: Bools, first: Floats, second: Floats) -> AreaDifference:

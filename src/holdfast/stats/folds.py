@@ -67,13 +67,12 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
 @dataclass(frozen=True, slots=True)
 class NestedMean:
     """A mean of losses by nested cross-validation: bias-corrected ``value`` with its interval,
-    ``mse`` the estimated squared error of the plain mean ``plain``."""
+    and the ``plain`` mean."""
 
     value: float
     low: float
     high: float
     plain: float
-    mse: float
 
 
 def nested(
@@ -103,7 +102,7 @@ def nested(
     if len(outer_losses) < 2 or not all(
         np.isfinite(one).all() for one in (*outer_losses, *inner_losses)
     ):
-        return NestedMean(plain, math.nan, math.nan, plain, math.nan)
+        return NestedMean(plain, math.nan, math.nan, plain)
     a = np.array(
         [(i.mean() - o.mean()) ** 2 for i, o in zip(inner_losses, outer_losses, strict=True)]
     )
@@ -114,7 +113,7 @@ def nested(
     smaller = float(np.mean([one.mean() for one in inner_losses]))
     value = smaller - (1 + (folds - 2) / folds) * (smaller - plain)
     half = float(ndtri((1 + level) / 2)) * math.sqrt((folds - 1) / folds * mse)
-    return NestedMean(value, value - half, value + half, plain, mse)
+    return NestedMean(value, value - half, value + half, plain)
 
 
 def mean_over_units(values: Floats, members: Floats, level: float = 0.95) -> Difference:

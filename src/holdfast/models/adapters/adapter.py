@@ -37,7 +37,6 @@ from holdfast.models.loading.quiet import quiet_transformers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ADAPTER_KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
 # The module of a soft prompt's vectors, by its name in the model that reads it.
 PROMPT = "prompt_vectors"
 LOW_RANK = ("lora", "rslora", "dora", "lora+")

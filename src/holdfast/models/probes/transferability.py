@@ -42,13 +42,9 @@ EPSILON = 1e-12
 SHARES = tuple(float(s) for s in 10.0 ** np.arange(-4, 2.1, 0.5))
 
 
-def shrinkage(features: Floats) -> float:
-    """Ledoit and Wolf's α in [0, 1] for the covariance of ``features`` [n, D], over n."""
-    x = _centred(features)
-    return _shrinkage(x, _directions(x)[1])
-
-
 def _shrinkage(x: Array, squares: Array) -> float:
+    """Ledoit and Wolf's α in [0, 1] for the covariance, over n, of centred ``x`` [n, D] with the
+    squared singular values ``squares``."""
     n, width = x.shape
     sizes = squares / n
     mean, total = float(sizes.sum()) / width, float((sizes**2).sum())
@@ -148,11 +144,10 @@ def _centred(features: Floats) -> Array:
 @dataclass(frozen=True, slots=True)
 class RidgeFold:
     """``predictions`` [n, C], each by a fit that had not been trained on its row; ``share`` is the
-    λ of the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
+    λ of the least squared error (mean over rows and columns) among ``SHARES``."""
 
     predictions: Array
     share: float
-    error: float
 
 
 def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> RidgeFold:
@@ -165,7 +160,7 @@ def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> RidgeFo
         predictions[:, held_out] = _ridge_predictions(x[~held_out], y[~held_out], x[held_out])
     errors = ((predictions - y) ** 2).mean(axis=(1, 2))
     best = int(errors.argmin())
-    return RidgeFold(predictions[best], SHARES[best], float(errors[best]))
+    return RidgeFold(predictions[best], SHARES[best])
 
 
 def _ridge_predictions(x: Array, y: Array, held_out: Array) -> Array:
