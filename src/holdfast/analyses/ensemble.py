@@ -163,7 +163,7 @@ def _stack(
         mean_loss(evidence.losses(one, all_rows), evidence.tokens) for one in one_hot
     )
     use_weights = verdict.verdict == "better"
-    test_words = _describe_test(verdict, evidence.metric, "the weights", "the mean")
+    test_words = _describe_test(verdict, evidence.metric)
     because = f"{test_words}: {'the weights are used' if use_weights else 'the mean is used'}"
     final_weights = weights if use_weights else equal_weights
     report = Ensemble(
@@ -181,7 +181,7 @@ def _stack(
     return (model.with_weights(report.weights) if use_weights else model), report
 
 
-def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str) -> str:
+def _describe_test(verdict: PairedVerdict, metric: str) -> str:
     """The result of the paired test, as text."""
     if verdict.why:
         return f"{verdict.why} ({verdict.n} validation rows of all runs)"
@@ -189,8 +189,8 @@ def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str)
     if verdict.verdict == "worse":
         words = "is higher than"
     return (
-        f"on {verdict.n} validation rows of all runs the {metric} of {first}, out of fold, {words} "
-        f"that of {second} (by {signed(verdict.value, '+.4g')}, "
+        f"on {verdict.n} validation rows of all runs the {metric} of the weights, out of fold, "
+        f"{words} that of the mean (by {signed(verdict.value, '+.4g')}, "
         f"{signed(verdict.low, '+.4g')} to {signed(verdict.high, '+.4g')})"
     )
 

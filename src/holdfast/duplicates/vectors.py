@@ -89,11 +89,13 @@ def nearest_neighbours(
 
 
 def similar_pairs(
-    vectors: Vectors, min_similarity: float, among: Vectors | None = None, k: int = NEIGHBOURS
+    vectors: Vectors, min_similarity: float, among: Vectors | None = None
 ) -> SimilarPairs:
     """The pairs with at least this cosine similarity, the most similar first. Each row is paired
-    with at most its ``k`` nearest, so there are at most n·k pairs."""
-    return pairs_of(nearest_neighbours(vectors, k, among), min_similarity, same_table=among is None)
+    with at most its ``NEIGHBOURS`` nearest."""
+    return pairs_of(
+        nearest_neighbours(vectors, among=among), min_similarity, same_table=among is None
+    )
 
 
 def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool) -> SimilarPairs:

@@ -154,7 +154,7 @@ def _arrange(
     by_outer_folds: bool = False,
 ) -> LearningRows:
     """How the rows of a split are used by a run from the model that they are prepared for."""
-    folds = choose_folds(prepared_alone, divided, train, valid)
+    folds = choose_folds(prepared_alone, divided, valid)
     prepared_alone = replace(
         prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds})
     )
@@ -199,7 +199,7 @@ def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> 
     return replace(splits, train=TrainSplit(rows), valid=ValidSplit(rows.take([])), records=records)
 
 
-def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
+def choose_folds(prepared: PreparedData, divided: Divided, valid: Ints) -> int:
     """The number of folds, 0 for none. Raises ``RecipeError`` where requested folds are not
     possible."""
     folds = prepared.recipe.train.folds

@@ -181,11 +181,11 @@ def proportions_p_value(one: Ints, other: Ints) -> float:
     return float(chi2_contingency(counts, correction=False).pvalue)
 
 
-def cluster_topics(vectors: Vectors, seed: int, max_topics: int = 20) -> Ints:
-    """A cluster for each row [n], by k-means with k = √n ÷ 2, clipped to 2 … ``max_topics``, with
+def cluster_topics(vectors: Vectors, seed: int) -> Ints:
+    """A cluster for each row [n], by k-means with k = √n ÷ 2, clipped to 2 … 20, with
     k-means++ initialisation (Arthur and Vassilvitskii 2007)."""
     n = len(vectors)
-    k = int(np.clip(np.sqrt(n) / 2, 2, max_topics))
+    k = int(np.clip(np.sqrt(n) / 2, 2, 20))
     random = generator(seed, "topics")
     centres = vectors[[int(random.integers(n))]]
     for _ in range(k - 1):

@@ -51,12 +51,12 @@ class FaithfulnessScores:
         return self.p <= LEVEL
 
 
-def curve_points(units: int, points: int = POINTS) -> Ints:
+def curve_points(units: int) -> Ints:
     """How many units are removed at each point of the curve, ascending, all of them at the last.
     The first ones are counted one by one, since readers look at these."""
-    if units <= points:
+    if units <= POINTS:
         return np.arange(1, units + 1)
-    return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
+    return np.unique(np.geomspace(1, units, POINTS).round().astype(np.int64))
 
 
 def curves(masked_score: MaskedScore, orders: Sequence[Ints], points: Ints) -> Floats:

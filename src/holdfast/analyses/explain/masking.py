@@ -274,13 +274,13 @@ class InputGradients:
 
 
 def integrated_gradients(
-    score: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, steps: int = STEPS
+    score: Callable[[Tensor], Tensor], start: Tensor, end: Tensor
 ) -> InputGradients:
     """The integrated gradients of ``score`` along the straight path from ``start`` to ``end``.
 
         values = (end − start) · ∫₀¹ ∂score(start + α (end − start)) / ∂input dα
 
-    by the Gauss–Legendre rule of ``steps`` points. ``start`` and ``end`` [1, …] are one row;
+    by the Gauss–Legendre rule of ``STEPS`` points. ``start`` and ``end`` [1, …] are one row;
     ``score`` maps rows [m, …] to scores [m], each row by itself. Their sum is score(end) −
     score(start), except for ``gap``. ``captum.attr.IntegratedGradients`` computes the same. If
     start and end differ in only one word, it is a step of sequential integrated gradients
@@ -288,13 +288,13 @@ def integrated_gradients(
     """
     import torch
 
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    nodes, weights = np.polynomial.legendre.leggauss(STEPS)
     alphas = torch.tensor((nodes + 1) / 2, dtype=end.dtype, device=end.device)
     shares = torch.tensor(weights / 2, dtype=end.dtype, device=end.device)
     shape = (-1, *[1] * (end.dim() - 1))
     total = torch.zeros_like(end)
     size = max(1, VALUES_AT_ONCE // max(1, end.numel()))
-    for begin in range(0, steps, size):
+    for begin in range(0, STEPS, size):
         part = slice(begin, begin + size)
         points = (start + alphas[part].view(shape) * (end - start)).detach().requires_grad_(True)
         with torch.enable_grad():
@@ -303,7 +303,7 @@ def integrated_gradients(
     with torch.no_grad():
         ends = float(score(end)[0]) - float(score(start)[0])
     values = (total * (end - start)).detach()
-    return InputGradients(values, float(values.double().sum()) - ends, steps + 2)
+    return InputGradients(values, float(values.double().sum()) - ends, STEPS + 2)
 
 
 @contextmanager

@@ -214,11 +214,7 @@ def normal_losses(losses: Floats) -> Floats:
 
 
 def conditioned_scores(
-    members: Floats,
-    others: Floats,
-    features: tuple[Floats, Floats],
-    seed: int,
-    groups: Ints | None = None,
+    members: Floats, others: Floats, features: tuple[Floats, Floats], seed: int
 ) -> tuple[Floats, Floats]:
     """How far a row's loss lies below the losses of similar rows that the model never saw, for
     members [n] and others [m].
@@ -227,8 +223,7 @@ def conditioned_scores(
     ``features`` ([n, d] of members, [m, d] of others) of the OTHERS only; the score is (median −
     own) ÷ half the quartiles' distance. Each row, member or other, is scored by a fit on four
     fifths of the others that does not contain it. Members and others are treated alike, so that
-    without memorization their scores have the same distribution. ``groups`` [m]: others of one
-    group are in one fold.
+    without memorization their scores have the same distribution.
     """
     other_losses, member_losses = normal_losses(others), normal_losses(members)
     one, other = (np.asarray(part, dtype=np.float64) for part in features)
@@ -236,7 +231,7 @@ def conditioned_scores(
     spread = np.where(spread > 1e-9, spread, 1.0)
     one, other = (one - centre) / spread, (other - centre) / spread
     random = generator(seed, "conditioned losses")
-    fold_of = _folds(len(other_losses), groups, random)
+    fold_of = random.permutation(np.arange(len(other_losses)) % FOLDS)
     fold_of_members = random.integers(FOLDS, size=len(member_losses))
     min_width = 0.25 * float(np.subtract(*np.quantile(other_losses, [0.75, 0.25]))) / 2 + 1e-9
     of_members, of_others = np.full(len(member_losses), np.nan), np.full(len(other_losses), np.nan)
@@ -281,14 +276,6 @@ def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
     line = np.asarray(fitted.x, dtype=np.float64) * scale
     line[-1] += float(np.median(y))
     return line
-
-
-def _folds(n: int, groups: Ints | None, random: np.random.Generator) -> Ints:
-    """A fold for each row [n], of even size, whole groups together."""
-    code = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    count = int(code.max()) + 1 if n else 0
-    group_folds = random.permutation(np.arange(count) % FOLDS)
-    return np.asarray(group_folds[code])
 
 
 SHOWN_ROWS = 10

@@ -62,11 +62,9 @@ BATCH = 512
 WORD = re.compile(r"['’]?\w+")
 
 
-def frequent_phrases(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], most: int = MAX_PHRASES
-) -> list[NewWord]:
-    """Up to ``most`` words and phrases of ``texts`` that the tokenizer splits, of at most three
-    words and seen three times, the most frequent first."""
+def frequent_phrases(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[NewWord]:
+    """Words and phrases of ``texts`` that the tokenizer splits, of at most three words and seen
+    three times: the ``MAX_PHRASES`` most frequent ones, the most frequent first."""
     counts: Counter[str] = Counter()
     for text in texts:
         words = normalize(tokenizer, text).split(" ")
@@ -81,7 +79,7 @@ def frequent_phrases(
         pieces = tuple(tokenizer(phrase, add_special_tokens=False)["input_ids"])
         if len(pieces) > 1 and tokenizer.unk_token_id not in pieces:
             phrases.append(NewWord(phrase, pieces, -count))
-        if len(phrases) == most:
+        if len(phrases) == MAX_PHRASES:
             break
     return phrases
 

@@ -220,7 +220,7 @@ class CrossValidation:
 
         Raises ``RecipeError`` for settings that are incompatible with folds.
         """
-        _refuse_conflicts(recipe, self.nested)
+        _refuse_conflicts(recipe)
         if self.nested and self.learning_curve:
             rule = "cannot be combined with --nested"
             raise RecipeError("--learning-curve", rule, None, "Leave one of them out.")
@@ -293,7 +293,7 @@ def cross_validation_of(
     )
 
 
-def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
+def _refuse_conflicts(recipe: Recipe) -> None:
     data = recipe.data
     blocking = {
         "data.features": data.features not in (None, False),
@@ -374,7 +374,7 @@ class FoldLearner:
         seconds = time.perf_counter() - start
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
-        fitted = self._final(context, pairs, decision, into, listeners)
+        fitted = self._final(pairs, decision, into, listeners)
         block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
         if parts:
             of_parts = [(fold, by_key[key]) for key, fold in parts.items()]
@@ -391,7 +391,6 @@ class FoldLearner:
 
     def _final(
         self,
-        context: SearchContext,
         pairs: Sequence[tuple[TrialFold, FitResult]],
         decision: Decision,
         into: RunFolder | None,

@@ -93,10 +93,10 @@ def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estima
     }
 
 
-def texts_column(examples: Any, table: Table, name: str) -> list[str]:
-    """The texts of a column, for the rows that are used."""
-    column: list[str] = table.take(examples.kept).column(name)
-    return column
+def target_texts(examples: Any, table: Table) -> list[str]:
+    """The answers of the rows that are used."""
+    answers: list[str] = table.take(examples.kept).column("target")
+    return answers
 
 
 def the_runs(runs: Sequence[Path]) -> Recipe:

@@ -17,7 +17,7 @@ from holdfast.metrics import TextMetric
 from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, position_limit
 from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
 from holdfast.recipe import Recipe
-from holdfast.tasks.generation.base import losses_at_rows, noted, other_rows, texts_column
+from holdfast.tasks.generation.base import losses_at_rows, noted, other_rows, target_texts
 from holdfast.tasks.generation.base_model import WrittenTests, start_model, writer_blocks
 from holdfast.tasks.generation.samples import TABLES, extra_metrics
 from holdfast.tasks.generation.shots import pairs_before
@@ -152,7 +152,7 @@ def _writer_blocks(
     writing: GenerationOptions,
 ) -> dict[str, Any]:
     training_plan, recipe = request.training_plan, request.training_plan.recipe
-    answers = texts_column(training_plan.train, training_plan.splits.train_rows.table, "target")
+    answers = target_texts(training_plan.train, training_plan.splits.train_rows.table)
     settings = {
         "beams": writing.beams,
         "max_new_tokens": writing.max_new_tokens,

@@ -49,7 +49,7 @@ from holdfast.tasks.generation.base import (
     GenerationPredictor,
     find_text_metric,
     save_plain,
-    texts_column,
+    target_texts,
     the_runs,
     together,
 )
@@ -135,7 +135,7 @@ def choose_samples(
         "train": sample(SampledRows(splits.train_rows.table, train, at["train"])),
         "valid": sample(SampledRows(splits.valid_rows.table, valid, at["valid"])),
     }
-    answers = texts_column(train, splits.train_rows.table, "target")
+    answers = target_texts(train, splits.train_rows.table)
     return WrittenSamples(samples, answers, text_metric_of(recipe), writing.max_new_tokens)
 
 
