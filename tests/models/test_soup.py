@@ -59,14 +59,14 @@ def test_a_soup_takes_in_whoever_does_not_harm_from_the_best_on() -> None:
         asked.append(tuple(places))
         return losses[tuple(places)]
 
-    soup = greedy_soup([losses[(i,)] for i in range(4)], loss_of)
+    members, loss = greedy_soup([losses[(i,)] for i in range(4)], loss_of)
     assert asked == [(1, 2), (0, 1, 2), (1, 2, 3)]
-    assert (soup.members, soup.loss) == ((1, 2, 3), 0.25)
+    assert (members, loss) == ((1, 2, 3), 0.25)
     # Never worse than the best alone, whatever the soups are like.
     rng = np.random.default_rng(0)
     table = {
         c: float(rng.random()) for k in range(1, 5) for c in itertools.combinations(range(4), k)
     }
-    found = greedy_soup([table[(i,)] for i in range(4)], lambda p: table[tuple(p)])
-    assert found.loss <= min(table[(i,)] for i in range(4))
-    assert found.loss == table[found.members]
+    members, loss = greedy_soup([table[(i,)] for i in range(4)], lambda p: table[tuple(p)])
+    assert loss <= min(table[(i,)] for i in range(4))
+    assert loss == table[members]

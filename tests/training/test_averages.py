@@ -22,9 +22,7 @@ from holdfast.methods.averages import (
     LineSearch,
     Swa,
     ema_share,
-    greedy_soup,
     interpolate,
-    plain_mean,
     update_mean,
 )
 from holdfast.methods.registry import RunContext, complete_settings, parts_of
@@ -73,19 +71,6 @@ def test_the_tail_mean_is_the_one_of_torch_and_counts_stay_whole() -> None:
     assert torch.allclose(mean["w"], theirs.module.weight, atol=1e-6)
     assert mean["batches"].item() == len(WALK)
     assert mean["batches"].dtype == torch.int64
-
-
-def test_the_greedy_soup_takes_what_lowers_the_loss_of_the_mean() -> None:
-    """Least squares in one number: the loss of a mean is known by hand."""
-    states = [{"w": torch.tensor([v])} for v in (1.0, 3.0, 9.0, -0.5)]
-
-    def loss_of(tensors: Any) -> float:
-        return float((tensors["w"] - 1.6).square())
-
-    # 1 (.36); with 3 it is 2 (.16); with 9 it is 4.3 (7.5); with −0.5 it is 1.17 (.19).
-    assert greedy_soup(states, loss_of) == [0, 1]
-    assert plain_mean([states[0], states[1]])["w"].item() == 2.0
-    assert greedy_soup(states, lambda tensors: 1.0) == [0, 1, 2, 3]
 
 
 def test_the_line_ends_at_both_ends_and_leaves_counts_alone() -> None:

@@ -217,18 +217,18 @@ def _soup(
         return losses_by_members[key]
 
     member_losses = [float(np.nanmean(losses_of((place,)))) for place in range(len(runs))]
-    soup = greedy_soup(member_losses, lambda places: float(np.nanmean(losses_of(places))))
-    finite = np.isfinite(mean_losses) & np.isfinite(losses_of(soup.members))
-    gap = (mean_losses - losses_of(soup.members))[finite]
+    members, loss = greedy_soup(member_losses, lambda places: float(np.nanmean(losses_of(places))))
+    finite = np.isfinite(mean_losses) & np.isfinite(losses_of(members))
+    gap = (mean_losses - losses_of(members))[finite]
     positions = np.flatnonzero(finite)
     verdict = judge_pairs(gap, 0.0, None if groups is None else groups[positions])
-    share = 1 / len(soup.members)
-    weights = tuple(share if place in soup.members else 0.0 for place in range(len(runs)))
+    share = 1 / len(members)
+    weights = tuple(share if place in members else 0.0 for place in range(len(runs)))
     best_loss = min(member_losses)
     because = (
-        f"of {len(runs)} runs of the same base model {len(soup.members)} "
-        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {verdict.n} validation rows "
-        f"of all runs its loss is {soup.loss:.4f}, that of the best run {best_loss:.4f}, that of "
+        f"of {len(runs)} runs of the same base model {len(members)} "
+        f"{'is' if len(members) == 1 else 'are'} in the soup: on {verdict.n} validation rows "
+        f"of all runs its loss is {loss:.4f}, that of the best run {best_loss:.4f}, that of "
         f"the mean of the predictions {float(np.nanmean(mean_losses)):.4f}; it costs one forward "
         "pass"
     )
@@ -241,10 +241,10 @@ def _soup(
         verdict.n,
         "loss",
         tuple(member_losses),
-        {"average": float(np.nanmean(mean_losses)), "soup": soup.loss, "best": best_loss},
+        {"average": float(np.nanmean(mean_losses)), "soup": loss, "best": best_loss},
         verdict,
     )
-    return model.as_soup(soup.members), report
+    return model.as_soup(members), report
 
 
 def _refuse_different_bases(runs: tuple[Path, ...], model: EnsembleModel) -> None:

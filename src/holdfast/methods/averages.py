@@ -185,28 +185,6 @@ class Swa:
 METHODS.add("swa", Method(Swa, lambda settings: Parts(listeners=settings.listeners, copies=COPIES)))
 
 
-def plain_mean(states: Sequence[Tensors]) -> dict[str, torch.Tensor]:
-    """The mean of states with the same names; for integers the first state's."""
-    import torch
-
-    return {
-        name: torch.stack([state[name] for state in states]).mean(dim=0)
-        if first.is_floating_point()
-        else first
-        for name, first in states[0].items()
-    }
-
-
-def greedy_soup(states: Sequence[Tensors], loss_of: Callable[[Tensors], float]) -> list[int]:
-    """The indices of the ``states``, ordered with the best first, that form the greedy soup."""
-    members, best = [0], loss_of(states[0])
-    for place in range(1, len(states)):
-        loss = loss_of(plain_mean([states[at] for at in (*members, place)]))
-        if loss <= best:
-            members, best = [*members, place], loss
-    return members
-
-
 @dataclass(frozen=True, slots=True)
 class SoupMethod:
     """A soup of the run's own best checkpoints, offered as checkpoint (2203.05482, recipe 1).
@@ -256,16 +234,25 @@ class CheckpointSoup:
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if len(self._best_states) < 2:
             return "a soup needs two evaluations with a validation loss"
-        states = [tensors for _, _, tensors in self._best_states]
-        members = greedy_soup(states, lambda tensors: trial(tensors).refined_loss)
+        from holdfast.models.soup import greedy_soup, mean_state
+
+        def mean_of(places: Sequence[int]) -> Tensors:
+            # A state from before a layer was unfrozen has not its tensors, which had not changed.
+            states = ({**run.initial_tensors, **self._best_states[at][2]} for at in places)
+            return mean_state(
+                {name: state[name] for name in run.changing_tensors()} for state in states
+            )
+
+        losses = [loss for loss, _, _ in self._best_states]
+        members, _ = greedy_soup(losses, lambda places: trial(mean_of(places)).refined_loss)
         steps = [self._best_states[place][1] for place in members]
         if len(members) == 1:
-            return f"no mean with another of the {len(states)} best checkpoints beats the best"
+            return f"no mean with another of the {len(losses)} best checkpoints beats the best"
         step_names = ", ".join(str(step) for step in sorted(steps))
         made_of = (
-            f"the mean of the checkpoints of steps {step_names}, of the {len(states)} best ones"
+            f"the mean of the checkpoints of steps {step_names}, of the {len(losses)} best ones"
         )
-        return Offer(plain_mean([states[place] for place in members]), max(steps), made_of)
+        return Offer(mean_of(members), max(steps), made_of)
 
     def state_dict(self) -> dict[str, Any]:
         return {"held": [[loss, step, dict(tensors)] for loss, step, tensors in self._best_states]}

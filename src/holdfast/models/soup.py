@@ -9,7 +9,6 @@ close to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -17,16 +16,6 @@ State = Mapping[str, torch.Tensor]
 
 # Of ``distance``. Models of one start lie far below it; independent ones near 2.
 MAX_DISTANCE = 0.7
-
-
-@dataclass(frozen=True, slots=True)
-class GreedySoup:
-    """The result of a greedy soup: the indices of its ``members``, ascending, its ``loss`` on the
-    validation rows, and the losses of the members ``member_losses``."""
-
-    members: tuple[int, ...]
-    loss: float
-    member_losses: tuple[float, ...]
 
 
 def mean_state(states: Iterable[State]) -> dict[str, torch.Tensor]:
@@ -77,14 +66,15 @@ def distance(first: State, second: State) -> float:
 
 def greedy_soup(
     member_losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]
-) -> GreedySoup:
-    """Starting with the best member, add each next one if the soup's loss does not increase
-    (2203.05482, recipe 1). ``member_losses`` [members] are the members' losses, ``loss_of`` gives
-    that of a soup of members by their indices; both on rows that none of them was trained on."""
+) -> tuple[tuple[int, ...], float]:
+    """The indices of a soup's members, ascending, and its loss: starting with the best member, each
+    next one is added if the soup's loss does not increase (2203.05482, recipe 1).
+    ``member_losses`` [members] are the members' losses, ``loss_of`` gives that of a soup of members
+    by their indices, ascending; both on rows that none of them was trained on."""
     order = sorted(range(len(member_losses)), key=lambda place: (member_losses[place], place))
     selected, best = [order[0]], member_losses[order[0]]
     for place in order[1:]:
         loss = loss_of(sorted([*selected, place]))
         if loss <= best:
             selected, best = [*selected, place], loss
-    return GreedySoup(tuple(sorted(selected)), best, tuple(member_losses))
+    return tuple(sorted(selected)), best
