@@ -9,59 +9,28 @@ The features of a row are its words, length, punctuation and label, or an image'
 
 from __future__ import annotations
 
-import math
 import re
 import zlib
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.memory.membership import LEVEL, MIN_ROWS, as_estimate
+from holdfast.analyses.memory.membership import LEVEL, as_estimate
 from holdfast.core.errors import DataError
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.models.probes.probe import fit_probe, stratified_folds
-from holdfast.stats.auc import delong
-from holdfast.stats.intervals import normal_quantile
+from holdfast.quality.two_samples import classifier_two_sample_test
 
-FOLDS = 5
-# The inverse penalty: similar sets differ by little, and a weak penalty would overfit that.
-PENALTY = 0.03
 FEATURE_WIDTH = 64
 
 
-def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None = None) -> Estimate:
+def blind_area(members: Floats, others: Floats, seed: int) -> Estimate:
     """The area under the ROC curve of a logistic regression that separates ``members`` [n, d] from
-    ``others`` [m, d] without the model, each row scored by a fit without it.
-
-    The quantile of its interval is √2 times DeLong's, because scores of different folds share the
-    rows of their fits (measured for the same test in the audit: a standard deviation of 1.39
-    errors). ``groups`` [n + m]: rows of one group are scored by one fit.
-    """
-    n_smaller = min(len(members), len(others))
-    if n_smaller < MIN_ROWS:
-        return Estimate(None, why=f"one set has {n_smaller} rows; {MIN_ROWS} are needed")
-    x = np.concatenate([members, others])
-    y = np.repeat([1, 0], [len(members), len(others)])
-    folds = stratified_folds(y, FOLDS, seed)
-    if groups is not None:
-        # A group is in the fold of its first row.
-        _, first, code = np.unique(groups, return_index=True, return_inverse=True)
-        folds = folds[first][code]
-    scores = np.zeros(len(y))
-    for fold in range(FOLDS):
-        held_out = folds == fold
-        if not held_out.any() or len(np.unique(y[~held_out])) < 2:
-            continue
-        logits = fit_probe(x[~held_out], y[~held_out], classes=2, seed=seed, c=PENALTY).logits(
-            x[held_out]
-        )
-        scores[held_out] = logits[:, 1] - logits[:, 0]
-    level = 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(LEVEL)) - 1
-    return as_estimate(delong(y == 1, scores, level), LEVEL)
+    ``others`` [m, d] without the model, each row scored by a fit without it."""
+    found = classifier_two_sample_test(others, members, seed, LEVEL)
+    return Estimate(None, why="too few rows") if found is None else as_estimate(found.area)
 
 
 def sets_differ(blind: Estimate) -> bool:

@@ -79,11 +79,11 @@ def membership(attack: str, members: Floats, others: Floats) -> Membership:
     return Membership(attack, as_estimate(area), rates, p_above_chance(area))
 
 
-def as_estimate(area: Area, level: float = LEVEL) -> Estimate:
+def as_estimate(area: Area) -> Estimate:
     """The area as an estimate with its interval."""
     if math.isnan(area.value) or math.isnan(area.low):
         return Estimate(None, why="one set has too few rows")
-    return Estimate(area.value, area.low, area.high, level)
+    return Estimate(area.value, area.low, area.high, LEVEL)
 
 
 def p_above_chance(area: Area) -> float:
