@@ -23,7 +23,6 @@ from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import PAIR_MARK
-from holdfast.duplicates.word_features import tf_idf
 from holdfast.duplicates.words import I64, RowTexts, read_texts
 
 # More rows are not searched: so many that do come in pairs take seconds. The beginning of a long
@@ -70,10 +69,10 @@ def opposite_pairs(texts: Sequence[str], labels: Ints) -> OppositePairs | None:
     such pairs.
 
     They do where the share of different labels among mutual nearest neighbours, by the cosine
-    similarity of ``tf_idf`` of words, is significantly above (1 + q) ÷ 2, half-way between all of
-    them and the share q among pairs of random rows (binomial test, p < 0.001). Above 1,000 rows the
-    test uses the neighbours of 1,000 of them. Equal texts count once, and more than 10,000 rows are
-    not searched. The result does not depend on the order of the rows.
+    similarity of the tf-idf weights of words, is significantly above (1 + q) ÷ 2, half-way between
+    all of them and the share q among pairs of random rows (binomial test, p < 0.001). Above 1,000
+    rows the test uses the neighbours of 1,000 of them. Equal texts count once, and more than 10,000
+    rows are not searched. The result does not depend on the order of the rows.
     """
     by_text = sorted(range(len(texts)), key=lambda at: (texts[at], labels[at]))
     rows = np.array(
@@ -122,12 +121,13 @@ class _Neighbours:
 
     def __init__(self, texts: Sequence[str]) -> None:
         from scipy.sparse import csr_matrix
+        from sklearn.feature_extraction.text import TfidfTransformer
 
         words = read_texts([text[:MAX_CHARACTERS] for text in texts])
         shape = (len(texts), max(1, len(words.vocabulary)))
         counts = csr_matrix((np.ones(len(words.words)), words.words, words.starts), shape=shape)
         counts.sum_duplicates()
-        self._vectors = tf_idf(counts)
+        self._vectors = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
         self._transposed = self._vectors.T.tocsr()
         self._known = np.full(len(texts), UNSEARCHED, dtype=np.int64)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -22,42 +19,24 @@ MAX_TOKENS = 2000
 
 
 def word_features(texts: Sequence[str]) -> csr_matrix:
-    """``tf_idf`` of words and of pairs of neighbouring words [n, words]. Words in fewer than two
-    texts are omitted, and all but the 50,000 most frequent. Case is ignored."""
+    """The weights of words and of pairs of neighbouring words [n, words], each row of length 1:
+    (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))). Words in fewer than
+    two texts are omitted, and all but the 50,000 most frequent. Case is ignored."""
     from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    token_counts = [_word_counts(text) for text in texts]
-    rows_with = Counter(part for row in token_counts for part in row)
-    vocabulary = [part for part, n in rows_with.items() if n >= LEAST_ROWS_WITH_WORD]
-    if len(vocabulary) > MOST_WORDS:
-        vocabulary = sorted(vocabulary, key=lambda part: (-rows_with[part], part))[:MOST_WORDS]
-    column_of = {part: column_index for column_index, part in enumerate(vocabulary)}
-    columns, counts, ends = [], [], [0]
-    for row in token_counts:
-        row_columns = [(column_of[part], n) for part, n in row.items() if part in column_of]
-        columns += [column_index for column_index, _ in row_columns]
-        counts += [n for _, n in row_columns]
-        ends.append(len(columns))
-    shape = (len(texts), max(1, len(vocabulary)))
-    return tf_idf(csr_matrix((counts, np.asarray(columns, dtype=np.int32), ends), shape=shape))
+    weights = TfidfVectorizer(
+        analyzer=_words_and_pairs,
+        sublinear_tf=True,
+        min_df=LEAST_ROWS_WITH_WORD,
+        max_features=MOST_WORDS,
+    )
+    try:
+        return csr_matrix(weights.fit_transform(texts))
+    except ValueError:  # no word is in two texts
+        return csr_matrix((len(texts), 1))
 
 
-def tf_idf(counts: csr_matrix) -> csr_matrix:
-    """Weights of the words of texts [n, words] from their ``counts``, each row of length 1.
-
-    A weight is (1 + log count in the text) · (1 + log((1 + n) ÷ (1 + texts that have it))), as in
-    scikit-learn's ``TfidfVectorizer(sublinear_tf=True)``.
-    """
-    texts, words = counts.shape
-    rows_with = np.bincount(counts.indices, minlength=words)
-    inverse_frequency = 1 + np.log((1 + texts) / (1 + rows_with))
-    table = counts.astype(np.float64)
-    table.data = (1 + np.log(table.data)) * inverse_frequency[table.indices]
-    lengths = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).reshape(-1))
-    table.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(table.indptr))
-    return table
-
-
-def _word_counts(text: str) -> Counter[str]:
+def _words_and_pairs(text: str) -> list[str]:
     words = _TOKEN.findall(text.casefold())[:MAX_TOKENS]
-    return Counter([*words, *map(" ".join, pairwise(words))])
+    return [*words, *map(" ".join, pairwise(words))]
