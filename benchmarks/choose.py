@@ -170,7 +170,7 @@ def record(cell: Cell) -> Result:
     loaded = time.process_time()
     everything = np.union1d(train, valid)
     labels = np.asarray(prepared.rows.column("label"))[everything]
-    folds = assign_folds(prepared.units[everything], labels, FOLDS, 0)
+    folds = assign_folds(prepared.units[everything], labels, 0)
     frozen = frozen_evidence(prepared, everything, folds)
     interval = estimate(frozen.rows, frozen.units, "accuracy", FOLDS)
     seen = time.process_time()
@@ -205,13 +205,13 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     one that is best out of fold; by the normal equations, where the product decomposes them."""
 
     from holdfast.models.probes.transferability import ridge_out_of_fold
-    from holdfast.prepare.probe_evidence import FOLDS, assign_folds, pass_layers
+    from holdfast.prepare.probe_evidence import assign_folds, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)
     present, classes = np.unique(labels, return_inverse=True)
     wanted = np.eye(len(present))[classes]
-    folds = assign_folds(prepared.units[rows], labels, FOLDS, 0)
+    folds = assign_folds(prepared.units[rows], labels, 0)
     share = ridge_out_of_fold(states, wanted, folds).share
     centre, level = states.mean(axis=0), wanted.mean(axis=0)
     x = states - centre

@@ -43,7 +43,7 @@ def run_one(cell: Cell) -> Result | None:
 def scores_of(encoder: str, cell: Cell) -> dict[str, float]:
     from holdfast.models.probes.head_fit import fit_head
     from holdfast.models.probes.transferability import ridge_out_of_fold
-    from holdfast.prepare.probe_evidence import FOLDS, assign_folds
+    from holdfast.prepare.probe_evidence import assign_folds
 
     parts = rows_of(cell["data"], LABELLED, cell["seed"])
     assert parts is not None
@@ -57,7 +57,7 @@ def scores_of(encoder: str, cell: Cell) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, rows in ((TRAINING, parts.train), (ALL, parts.whole().train)):
         x, y = arrays(rows)
-        folds = assign_folds(np.arange(len(y)), y, FOLDS, cell["seed"])
+        folds = assign_folds(np.arange(len(y)), y, cell["seed"])
         targets = np.eye(len(place))[y]
         outputs = ridge_out_of_fold(x, targets, folds).predictions
         found[f"{ACCURACY}, {name}"] = float((outputs.argmax(axis=1) == y).mean())

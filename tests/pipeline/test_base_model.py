@@ -166,7 +166,7 @@ def test_a_probe_that_knows_only_the_shares_has_the_brier_score_of_a_dummy() -> 
     labels = np.random.default_rng(0).choice(3, p=[0.5, 0.3, 0.2], size=90)
     features = LayerFeatures({"head": np.ones((90, 4))}, np.arange(90), None, 1.0)
     frozen = FrozenRows(features, np.arange(90), labels, np.arange(90), "class", ())
-    folds = assign_folds(np.arange(90), labels, 5, 0)
+    folds = assign_folds(np.arange(90), labels, 0)
     dummy = cross_val_predict(
         DummyClassifier(strategy="prior"),
         np.ones((90, 1)),

@@ -78,10 +78,10 @@ def test_units_stay_in_one_fold_and_classes_are_dealt_out() -> None:
     units = np.repeat(np.arange(60), 2)
     labels = np.repeat(np.arange(60) % 3, 2)
     order = rng.permutation(120)
-    folds = assign_folds(units[order], labels[order], 5, 0)
+    folds = assign_folds(units[order], labels[order], 0)
     for unit in range(60):
         assert len(np.unique(folds[units[order] == unit])) == 1
     for label in range(3):
         counts = np.bincount(folds[labels[order] == label], minlength=5)
         assert counts.tolist() == [8] * 5
-    assert np.array_equal(folds, assign_folds(units[order], labels[order], 5, 0))
+    assert np.array_equal(folds, assign_folds(units[order], labels[order], 0))

@@ -14,7 +14,7 @@ import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.prepare import pseudo_labels
-from holdfast.prepare.pseudo_labels import FOLDS, Vectors, _folds, _make_labeller, _measure_gain
+from holdfast.prepare.pseudo_labels import Vectors, _make_labeller, _measure_gain
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import parse
 
@@ -118,15 +118,6 @@ def test_no_text_is_told_a_label_by_a_validation_row(
 
     for one, other in zip(lot(known.labels), lot(flipped), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_copies_stay_in_one_fold_and_folds_are_alike() -> None:
-    labels: Ints = np.arange(60) % 5
-    units = np.arange(60) // 2
-    fold = _folds(labels, units, 0)
-    assert all(len(set(fold[units == unit])) == 1 for unit in units)
-    sizes = np.bincount(fold, minlength=FOLDS)
-    assert sizes.min() >= 10
 
 
 def rows_of(path: Path, places: list[str], with_labels: bool = True) -> Path:

@@ -48,7 +48,7 @@ from holdfast.models.loading.local import LocalModel, local_encoders, naming_pla
 from holdfast.models.loading.source import Source, find_model, short_name
 from holdfast.plan.defaults import default_folds, plan_phases, resolve_settings
 from holdfast.plan.language import detect_language, language_mismatch, sample_texts
-from holdfast.prepare.probe_evidence import FOLDS, FrozenRows, assign_folds, sample_rows
+from holdfast.prepare.probe_evidence import FrozenRows, assign_folds, sample_rows
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import AUTO_MODEL, ModelPart
 from holdfast.recipe.resolution import resolve_recipe
@@ -241,7 +241,7 @@ class BaseModels:
         by the ``gains`` of all independent units if they were measured (``MeasureGains``)."""
         part = np.flatnonzero(np.isin(self.sample, train))
         units = self.candidates[0].rows.units[part]
-        folds = assign_folds(units, self.labels[part], FOLDS, self.recipe.seed)
+        folds = assign_folds(units, self.labels[part], self.recipe.seed)
         evidence = [one.rows.evidence(folds, part) for one in self.candidates]
         scores = [one.rows for one in evidence]
         compared = [-one.errors for one in evidence] if self._has_classes else scores

@@ -129,14 +129,14 @@ class LayerFeatures:
     rows_per_s: float
 
 
-def assign_folds(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
-    """A fold for every row [n], the same for rows of one unit, with each label spread over the
-    folds. With fewer units than folds, each unit is a fold."""
+def assign_folds(units: Ints, labels: Ints, seed: int) -> Ints:
+    """One of ``FOLDS`` folds for every row [n], the same for rows of one unit, with each label
+    spread over the folds. With fewer units than folds, each unit is a fold."""
     _, first, of_row = np.unique(units, return_index=True, return_inverse=True)
     chance = generator(seed, "folds of the probe").permutation(len(first))
     order = np.lexsort((chance, labels[first]))
     place = np.empty(len(first), dtype=np.int64)
-    place[order] = np.arange(len(first)) % folds
+    place[order] = np.arange(len(first)) % FOLDS
     return np.asarray(place[of_row])
 
 

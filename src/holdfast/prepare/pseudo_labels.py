@@ -20,13 +20,14 @@ from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
+from holdfast.prepare.probe_evidence import FOLDS, assign_folds
+from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.paired_tests import paired_bootstrap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-FOLDS = 5
 # With fewer classes, only about half of a row's neighbours have its class.
 MANY_CLASSES = 15
 # The total weight of all unlabelled rows, where a row of the table has weight 1, is at most this
@@ -237,7 +238,7 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     fall. The loss is decisive because it is more sensitive with few rows, and gains on rare classes
     hardly change the accuracy."""
     c = _probe(evidence, np.ones(len(evidence.labels), dtype=bool), None, evidence.extra_rows()).c
-    fold = _folds(evidence.labels, units, evidence.seed)
+    fold = assign_folds(units, evidence.labels, evidence.seed)
     correct = np.zeros((len(fold), 1 + len(SHARES_OF_C)))
     losses = np.zeros_like(correct)
     for held_out in (fold == one for one in range(FOLDS)):
@@ -253,7 +254,8 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
             losses[held_out, arm] = softmax_losses(logits, evidence.labels[held_out])
     best = 1 + int(losses[:, 1:].mean(axis=0).argmin())
     random = generator(evidence.seed, "unlabelled rows judged")
-    fall = paired_bootstrap(losses[:, 0], losses[:, best], seed=random, groups=_unit_codes(units))
+    codes = group_codes(units, len(units))
+    fall = paired_bootstrap(losses[:, 0], losses[:, best], seed=random, groups=codes)
     gain = float(correct[:, best].mean() - correct[:, 0].mean())
     summary = (
         f"with them, the out-of-fold loss of a linear probe on {len(fold):,} labelled rows falls "
@@ -262,18 +264,3 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
         f"changes by {signed(100 * gain)} points"
     )
     return Gain(bool(fall.low > 0 and gain >= 0), summary)
-
-
-def _unit_codes(units: Ints) -> Ints:
-    return np.asarray(np.unique(units, return_inverse=True)[1])
-
-
-def _folds(labels: Ints, units: Ints, seed: int) -> Ints:
-    """A fold for each row [n]: units stay together; those of one class are dealt out in turn."""
-    dense = _unit_codes(units)
-    first = np.unique(dense, return_index=True)[1]
-    random = generator(seed, "unlabelled folds").permutation(len(first))
-    order = random[np.argsort(labels[first][random], kind="stable")]
-    of_unit = np.empty(len(first), dtype=np.int64)
-    of_unit[order] = np.arange(len(order)) % FOLDS
-    return np.asarray(of_unit[dense])

@@ -26,7 +26,7 @@ from holdfast.core.wording import signed
 from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import AddedRows, Table, added_texts
-from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
+from holdfast.models.probes.probe import ExtraRows, fit_probe, folds_of_all
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
@@ -73,8 +73,7 @@ def with_synthetic(
         raise RecipeError("data.synthesize", rule, None, "Leave it out for this task.")
     rows, seed = prepared.rows, prepared.recipe.seed
     texts, labels = rows.take(train).column("text"), np.asarray(rows.column("label"))[train]
-    folds = stratified_folds(labels, FOLDS, seed)
-    folds = np.where(folds < 0, np.arange(len(folds)) % FOLDS, folds)
+    folds = folds_of_all(labels, FOLDS, seed)
     candidates = _make_candidates(options, prepared, texts, labels, folds)
     all_texts = [text for table in known for text in table.column("text")]
     if not candidates:

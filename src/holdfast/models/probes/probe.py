@@ -261,6 +261,12 @@ def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
     return fold_of_row
 
 
+def folds_of_all(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """``stratified_folds``, where the only row of a class gets a fold as well."""
+    fold_of_row = stratified_folds(y, folds, seed)
+    return np.where(fold_of_row < 0, np.arange(len(y)) % folds, fold_of_row)
+
+
 def expand_classes(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
     """From the classes ``present`` [fewer] to all, for rows of these labels ``y`` [n]."""
     weight = np.zeros((classes, probe.weight.shape[1]))

@@ -302,7 +302,7 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
     else:
         positions = sample_rows(prepared, np.union1d(train, valid))
         labels = np.asarray(prepared.rows.column("label"))[positions]
-        folds = assign_folds(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
+        folds = assign_folds(prepared.units[positions], labels, prepared.recipe.seed)
         evidence = frozen_evidence(prepared, positions, folds)
     if not np.isfinite(evidence.rows).any():
         rule = f"has no rows on which {rows.metric_text} can be measured"

@@ -24,6 +24,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics.score import widened
+from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson_by_groups
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 
@@ -97,15 +98,10 @@ def difference(one: Floats, other: Floats, units: Ints) -> Difference:
         one[scored],
         other[scored],
         seed=seed,
-        groups=unit_codes(units[scored]),
+        groups=group_codes(units[scored], int(scored.sum())),
         level=LEVEL,
         resamples=RESAMPLES,
     )
-
-
-def unit_codes(units: Ints) -> Ints:
-    """Units as integers from 0."""
-    return np.asarray(np.unique(units, return_inverse=True)[1], dtype=np.int64)
 
 
 def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estimate:
@@ -113,7 +109,8 @@ def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estim
     Student's. Out-of-fold predictions (``folds``) have the wider interval of ``metrics/score.py``,
     for a probe fitted on all rows."""
     scored = np.isfinite(rows)
-    values, units = np.asarray(rows[scored], np.float64), unit_codes(units[scored])
+    values = np.asarray(rows[scored], np.float64)
+    units = group_codes(units[scored], len(values))
     value = float(values.mean())
     if metric == "accuracy":
         low, high = wilson_by_groups(values > 0.5, units, LEVEL)

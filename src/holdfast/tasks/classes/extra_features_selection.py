@@ -51,7 +51,7 @@ from holdfast.data.columns.extra import (
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import HeadType, fit_head
-from holdfast.models.probes.probe import stratified_folds
+from holdfast.models.probes.probe import folds_of_all
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.stats.two_samples import holm
@@ -164,7 +164,7 @@ def cross_fitted(
     """
     parts = [column.encode(column_cells(rows, column.name)) for column in columns]
     x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
-    folds = _folds(labels, seed)
+    folds = folds_of_all(labels, FOLDS, seed)
     best: tuple[float, float, list[Any]] | None = None
     for c in GRID:
         fits = [
@@ -349,7 +349,7 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     """
     x, labels = column.encode(column_cells(rows, column.name)), np.asarray(rows.column("label"))
     classes = int(labels.max()) + 1
-    folds, nothing = _folds(labels, 0), np.zeros((len(labels), classes))
+    folds, nothing = folds_of_all(labels, FOLDS, 0), np.zeros((len(labels), classes))
     fits, rates = [], np.zeros((len(labels), classes))
     for fold in range(FOLDS):
         there = folds != fold
@@ -359,12 +359,6 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     logits = _asked(fits, folds, x, nothing)
     gain = _paired(_losses(rates, labels), _losses(logits, labels), 0)
     return float((logits.argmax(axis=1) == labels).mean()), gain
-
-
-def _folds(labels: Ints, seed: int) -> Ints:
-    """A fold for every row [n]; a class's only row, which no fold has, gets one as well."""
-    folds = stratified_folds(labels, FOLDS, seed)
-    return np.where(folds < 0, np.arange(len(folds)) % FOLDS, folds)
 
 
 def proposals(table: Table, raw: Raw) -> tuple[Finding, ...]:
