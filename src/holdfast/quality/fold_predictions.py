@@ -22,7 +22,14 @@ from holdfast.core.seeds import generator
 from holdfast.duplicates.vectors import Vectors
 from holdfast.duplicates.word_features import word_features
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
-from holdfast.models.probes.probe import FOLDS, Probe, choose_c, fit_probe, stratified_folds
+from holdfast.models.probes.probe import (
+    FOLDS,
+    Probe,
+    choose_c,
+    fit_probe,
+    scale_features,
+    stratified_folds,
+)
 
 REPEATS = 3
 # Rows on which C is chosen. C is the inverse variance of a prior and does not depend on the number
@@ -103,7 +110,7 @@ def cross_fit(
     present = np.bincount(labels_[labelled], minlength=classes) >= MIN_CLASS_ROWS
     if len(labelled) < LEAST_ROWS or present.sum() < 2:
         return None
-    x, words = standardize(vectors), word_features(texts)
+    x, words = scale_features(np.asarray(vectors, np.float64))[0], word_features(texts)
     c = choose_penalty(x, labels_, labelled, seed)
     vector_log_p, word_log_p = [], []
     for repeat in range(REPEATS if len(labelled) * classes <= SINGLE_REPEAT_SIZE else 1):
@@ -130,13 +137,6 @@ def choose_penalty(x: Floats, labels: Ints, labelled: Ints, seed: int) -> float:
     return choose_c(
         x[subset], np.unique(labels[subset], return_inverse=True)[1], seed, PENALTY_GRID
     ).c
-
-
-def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
-    """Vectors centred and divided by the root of their mean variance, as a probe reads them."""
-    rows = np.asarray(vectors, dtype=np.float64)
-    rows = rows - rows.mean(axis=0)
-    return np.asarray(rows / (float(np.sqrt(rows.var(axis=0).mean())) or 1.0), dtype=np.float64)
 
 
 def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floats:
@@ -255,7 +255,7 @@ class ContentProbes:
         from scipy.special import ndtr
 
         labelled = np.flatnonzero(labels >= 0)
-        x = standardize(vectors[labelled])
+        x = scale_features(np.asarray(vectors[labelled], np.float64))[0]
         inverse = np.linalg.solve(x.T @ x + 4 / PENALTY * np.eye(x.shape[1]), direction)
         row_weights = x @ inverse
         probabilities = self.probabilities(labelled, vectors[labelled])

@@ -8,12 +8,12 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.models.probes.probe import scale_features
 from holdfast.quality.fold_predictions import (
     FoldLogProbabilities,
     choose_penalty,
     log_softmax,
     probe_logits,
-    standardize,
 )
 from holdfast.stats.label_errors import WrongLabels, wrong_labels
 from holdfast.stats.lapse import Lapse, lapse_rate, true_class_probabilities
@@ -155,7 +155,8 @@ def _margin_uncertainty(
     vectors: Floats, labels: Ints, unlabelled: Floats, classes: int, seed: int
 ) -> Floats:
     """One minus the margin between the two most probable classes [m]."""
-    standardized = standardize(np.concatenate([vectors, unlabelled]))
+    both = np.concatenate([vectors, unlabelled]).astype(np.float64)
+    standardized = scale_features(both)[0]
     x, unlabelled_x = standardized[: len(labels)], standardized[len(labels) :]
     c = choose_penalty(x, labels, np.arange(len(labels)), seed)
     sorted_probabilities = np.sort(

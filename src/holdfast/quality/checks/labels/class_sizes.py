@@ -13,8 +13,9 @@ from holdfast.core.wording import list_phrase, percent_phrase
 from holdfast.data.options import RARE_BELOW
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import nested_order
+from holdfast.models.probes.probe import scale_features
 from holdfast.quality.check import CheckResult, check, has_classes, has_texts, result
-from holdfast.quality.fold_predictions import probe_logits, standardize
+from holdfast.quality.fold_predictions import probe_logits
 from holdfast.quality.views import Embedded, TableRows, ThoroughRows, normalize_pair, text_batches
 
 _MAX_CLASS_SHARE = 0.8
@@ -221,7 +222,8 @@ def estimate_growth(
     labelled = np.flatnonzero(labels >= 0)
     if len(labelled) < LEAST_ROWS:
         return None
-    x, y = standardize(vectors[labelled]), np.asarray(labels)[labelled]
+    x = scale_features(np.asarray(vectors[labelled], np.float64))[0]
+    y = np.asarray(labels)[labelled]
     wrong = np.zeros((SPLITS, len(TRAINING_SHARES)))
     for division in range(SPLITS):
         order = generator(seed, "growth", division).permutation(len(y))
