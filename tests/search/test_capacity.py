@@ -13,27 +13,10 @@ import torch
 
 from holdfast.search.capacity import WELL, WORSE, SizeTrials, fit_order
 from holdfast.search.context import SearchContext, TrialFold
-from holdfast.search.sizes import (
-    Size,
-    candidate_sizes,
-    judge_sizes,
-    measure_costs,
-    non_increasing,
-    shrink,
-)
+from holdfast.search.sizes import Size, candidate_sizes, judge_sizes, measure_costs, shrink
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
-
-
-def test_the_monotone_sequence_is_scikit_learns() -> None:
-    from sklearn.isotonic import IsotonicRegression
-
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        values = rng.normal(size=rng.integers(1, 9))
-        wanted = IsotonicRegression(increasing=False).fit_transform(np.arange(len(values)), values)
-        np.testing.assert_allclose(non_increasing(values.tolist()), wanted, atol=1e-12)
 
 
 def test_a_difference_is_drawn_to_nothing_by_its_noise() -> None:

@@ -228,13 +228,17 @@ def judge_sizes(
     adjacent violators), and each is shrunk towards 0 by its noise, d · max(0, 1 − se² ÷ d²) (the
     positive part of James and Stein 1961).
     """
+    from scipy.optimize import isotonic_regression
+
     judged = {key: judge_pairs(one - full, margin, units) for key, one in smaller.items()}
     expected: dict[str, float] = {}
     for chain in chains:
         keys = [key for key in chain if key in smaller]
-        means = non_increasing([judged[key].value for key in keys])
+        if not keys:
+            continue
+        means = isotonic_regression([judged[key].value for key in keys], increasing=False).x
         for key, mean in zip(keys, means, strict=True):
-            expected[key] = shrink(mean, _standard_error(smaller[key] - full, units))
+            expected[key] = shrink(float(mean), _standard_error(smaller[key] - full, units))
     standings = tuple(SizeStanding(key, judged[key], expected[key]) for key in expected)
 
     def smallest(keys: Sequence[str]) -> str:
@@ -250,18 +254,6 @@ def judge_sizes(
         return Capacity(answer, FULL, standings, margin, n)
     acceptable = [key for key in expected if expected[key] >= -margin and key not in worse]
     return Capacity("undecided", smallest(acceptable) if acceptable else FULL, standings, margin, n)
-
-
-def non_increasing(values: Sequence[float]) -> list[float]:
-    """The nearest non-increasing sequence in least squares (pool adjacent violators)."""
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        mean, size = value, 1
-        while blocks and blocks[-1][0] < mean:
-            before, count = blocks.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        blocks.append((mean, size))
-    return [mean for mean, size in blocks for _ in range(size)]
 
 
 def shrink(value: float, standard_error: float) -> float:
