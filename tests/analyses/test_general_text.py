@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
-from holdfast.analyses.forgetting.analysis import nearest, neighbour_overlap, neighbours_block
+from holdfast.analyses.forgetting.analysis import neighbour_overlap, neighbours_block
 from holdfast.data.texts.general import passages
 
 
@@ -15,12 +14,6 @@ def test_the_passages_are_plain_distinct_and_of_one_size() -> None:
     assert len(set(texts)) == 48
     assert all(20 <= len(text.split()) <= 45 for text in texts)
     assert all(text.isascii() and "\n" not in text for text in texts)
-
-
-def test_the_nearest_are_those_of_scikit_learn() -> None:
-    vectors = np.random.default_rng(0).normal(size=(40, 6))
-    usual = NearestNeighbors(n_neighbors=6, metric="cosine").fit(vectors)
-    np.testing.assert_array_equal(nearest(vectors), usual.kneighbors(vectors)[1][:, 1:])
 
 
 def test_neighbours_are_kept_by_a_turn_and_lost_by_a_draw() -> None:

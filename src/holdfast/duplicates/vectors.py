@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import MachineError
-from holdfast.core.records import Ints
+from holdfast.core.records import Floats, Ints
 
 Vectors = npt.NDArray[np.float32]
 EXACT_ROWS = 100_000
@@ -54,7 +54,7 @@ class SimilarPairs:
 
 
 def nearest_neighbours(
-    vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None
+    vectors: Floats, k: int = NEIGHBOURS, among: Floats | None = None
 ) -> Neighbours:
     """The ``k`` nearest other rows of each row by cosine similarity; or the nearest of ``among``.
 
@@ -128,7 +128,7 @@ def shared_similarity(vectors: Vectors) -> float:
     return float((n * (mean @ mean) - 1) / (n - 1))
 
 
-def _by_graph(vectors: Vectors, pool: Vectors, k: int, same_table: bool) -> Neighbours:
+def _by_graph(vectors: Floats, pool: Floats, k: int, same_table: bool) -> Neighbours:
     try:
         from usearch.index import Index
     except ImportError as error:

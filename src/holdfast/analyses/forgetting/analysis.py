@@ -21,6 +21,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.texts.general import SKIPPED, passages
+from holdfast.duplicates.vectors import nearest_neighbours
 from holdfast.prepare.general import probe_examples
 from holdfast.stats.paired_tests import loss_rows, paired_bootstrap
 from holdfast.training.observe import Observer
@@ -35,14 +36,10 @@ NEAREST = 5
 
 
 def nearest(vectors: Floats) -> Ints:
-    """The five nearest other rows of each row [n, 5] by cosine, nearest first; ties in the order of
-    the rows."""
+    """The five nearest other rows of each row [n, 5] by cosine, nearest first."""
     x = np.asarray(vectors, dtype=np.float64)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    # Rounding must not decide ties.
-    similarities = np.round(x @ x.T, 9)
-    np.fill_diagonal(similarities, -np.inf)
-    return np.asarray(np.argsort(-similarities, axis=1, kind="stable")[:, :NEAREST])
+    return nearest_neighbours(x, NEAREST).index
 
 
 def neighbour_overlap(before: Floats, after: Floats) -> Floats:
