@@ -194,12 +194,14 @@ def extract_traces(images: Iterable[Image], count: int) -> Traces:
 
 
 def _scalars(image: Image) -> Any:
+    from scipy.fft import dctn
+
     luma = np.asarray(image.crop(_window(image.size)), dtype=np.float32) @ _LUMA - 128
     # The discrete cosine transforms [blocks, 8, 8] of evenly spaced blocks.
     high, wide = (side // BLOCK for side in luma.shape)
     blocks = luma.reshape(high, BLOCK, wide, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
     blocks = blocks[:: -(-len(blocks) // _MAX_BLOCKS)]
-    spectrum = _COSINES @ blocks @ _COSINES.T
+    spectrum = dctn(blocks, axes=(1, 2), norm="ortho")
     energy = (spectrum**2).mean(axis=0)
     diagonal = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
     bands = [energy[(diagonal >= low) & (diagonal <= high)].mean() for low, high in _BANDS]
@@ -250,13 +252,5 @@ def _corners(image: Image) -> Any:
     return np.array(colours, dtype=np.float64)
 
 
-def _cosines() -> Any:
-    k = np.arange(BLOCK)
-    waves = np.cos(np.outer(k, 2 * k + 1) * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
-    waves[0] /= np.sqrt(2)
-    return waves.astype(np.float32)
-
-
-_COSINES = _cosines()
 _TABLES = np.stack([luminance_table(quality) for quality in QUALITIES]).astype(np.float32)
 _TABLES = _TABLES.reshape(-1, BLOCK, BLOCK)
