@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 from torch import nn
 
+from holdfast.core.records import unit_rows
 from holdfast.plugins.episodes.methods import (
     DISTANCE,
     RIDGE_STRENGTH,
@@ -24,7 +25,6 @@ from holdfast.plugins.episodes.methods import (
     distances,
     readout_logits,
     score_episodes,
-    unit_length,
     with_scale,
 )
 from holdfast.plugins.episodes.tasks import EpisodeShape, TaskPool
@@ -109,13 +109,13 @@ def test_a_refitted_head_is_that_of_scikit_learn() -> None:
     support, query = rng.standard_normal((15, 6)), rng.standard_normal((30, 6))
     labels = np.repeat(np.arange(5), 3)
     plain = LogisticRegression(C=RIDGE_STRENGTH, max_iter=1000, tol=1e-8)
-    plain.fit(unit_length(support), labels)
-    wanted = plain.predict_log_proba(unit_length(query))
+    plain.fit(unit_rows(support), labels)
+    wanted = plain.predict_log_proba(unit_rows(query))
     logits = readout_logits("logistic", support, labels, query)
     logits = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     # Ours ends where the gradient is small, its own nearer to the minimum.
     assert np.allclose(logits, wanted, atol=0.06)
-    nearest = NearestCentroid().fit(unit_length(support), labels).predict(unit_length(query))
+    nearest = NearestCentroid().fit(unit_rows(support), labels).predict(unit_rows(query))
     assert np.array_equal(
         readout_logits("centroid", support, labels, query).argmax(axis=1), nearest
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, unit_rows
 from holdfast.duplicates.duplicates import find_duplicates
 
 SLOT = re.compile(r"\{([^{}]*)\}")
@@ -181,7 +181,7 @@ def sift(
     groups = find_duplicates([*known, *(one.text for one in candidates)]).groups
     old, rejected = set(groups[: len(known)].tolist()), Counter[str]()
     accepted: list[int] = []
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(vectors)
     used: set[int] = set()
     for index, one in enumerate(candidates):
         group = int(groups[len(known) + index])

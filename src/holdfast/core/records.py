@@ -210,6 +210,12 @@ def log_sum_exp(values: Floats) -> Floats:
     return np.asarray(np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0])
 
 
+def unit_rows(vectors: Floats) -> Floats:
+    """Each row of ``vectors`` [n, d] divided by its length; a row of zeros stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
+
+
 def finite(value: object) -> float | None:
     """A number as a float; ``None`` for a value that is not finite or not a number."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

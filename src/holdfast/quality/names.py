@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, unit_rows
 from holdfast.core.seeds import generator
 
 LEVEL = 0.05
@@ -61,9 +61,7 @@ def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -
 
 def centred(vectors: Floats) -> Floats:
     """Vectors [n, d] minus their mean, at unit length."""
-    shifted = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
-    length = np.linalg.norm(shifted, axis=1, keepdims=True)
-    return np.asarray(shifted / np.where(length == 0, 1.0, length))
+    return unit_rows(np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0))
 
 
 def _recall(nearest: Ints, labels: Ints, counts: Ints) -> float:

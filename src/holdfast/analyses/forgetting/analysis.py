@@ -16,7 +16,7 @@ import numpy as np
 from holdfast.analyses.analysis import Analysis, FittedSession
 from holdfast.contract.predictions import Predictions
 from holdfast.contract.result import rise_block
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints, unit_rows
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.chats.chat import chats_from_prompts
@@ -37,9 +37,7 @@ NEAREST = 5
 
 def nearest(vectors: Floats) -> Ints:
     """The five nearest other rows of each row [n, 5] by cosine, nearest first."""
-    x = np.asarray(vectors, dtype=np.float64)
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return nearest_neighbours(x, NEAREST).index
+    return nearest_neighbours(unit_rows(np.asarray(vectors, dtype=np.float64)), NEAREST).index
 
 
 def neighbour_overlap(before: Floats, after: Floats) -> Floats:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, unit_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -35,7 +35,7 @@ def neighbour_graph(vectors: Floats, neighbours: int = NEIGHBOURS) -> Any:
     rows against all, so 1,000 × n numbers are in memory, and time grows with n²."""
     from scipy.sparse import csr_matrix
 
-    rows = _unit(vectors)
+    rows = unit_rows(vectors).astype(np.float32)
     neighbours = min(neighbours, len(rows) - 1)
     neighbour_ids = np.empty((len(rows), neighbours), dtype=np.int64)
     cosine = np.empty((len(rows), neighbours), dtype=np.float64)
@@ -87,8 +87,3 @@ def propagate(
         shares = alpha * (spread @ shares) + (1 - alpha) * begin
     mass = shares.sum(axis=1, keepdims=True)
     return np.where(mass > 0, shares / np.where(mass > 0, mass, 1.0), 1.0 / classes)
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length == 0, 1.0, length), dtype=np.float32)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.errors import Defect
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, unit_rows
 
 FORMAT = 1
 _NUMBER = "number:"
@@ -180,9 +180,8 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[Reference, Floa
 def unit_vectors(vectors: Any) -> npt.NDArray[np.float64]:
     """Vectors [n, d] scaled to length 1, in the precision of a stored reference (float16), so that
     equal rows have equal vectors. A vector that is 0 or not finite stays so."""
-    rows = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float16).astype(np.float64)
+    rows = unit_rows(np.asarray(vectors, dtype=np.float64))
+    return rows.astype(np.float16).astype(np.float64)
 
 
 CONFIDENCE = "confidence"
@@ -280,8 +279,7 @@ def hashed_word_vectors(texts: Sequence[str]) -> Floats:
             vectors[row, word_hash % HASH_WIDTH] += (1 if word_hash & 0x80000000 else -1) * (
                 1 + math.log(n)
             )
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12))
+    return unit_rows(vectors)
 
 
 def word_row_counts(texts: Sequence[str]) -> dict[str, int]:

@@ -17,15 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Floats, Ints, unit_rows
 from holdfast.core.seeds import derive_seed, generator
-from holdfast.models.probes.logistic import (
-    Array,
-    first_softmax,
-    fit_softmax,
-    logits_of,
-    softmax_losses,
-)
+from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of, softmax_losses
 from holdfast.plugins.episodes.tasks import Episode, EpisodeShape, TaskPool
 from holdfast.training.plan import batches_by_length
 
@@ -172,17 +166,11 @@ RIDGE_STRENGTH = 10.0
 READOUTS = ("logistic", "centroid")
 
 
-def unit_length(vectors: Floats) -> Array:
-    """Each row divided by its length; a row of zeros stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float64)
-
-
 def readout_logits(readout: str, support: Floats, labels: Ints, query: Floats) -> Floats:
     """Logits [m, ways] of query vectors [m, D] by a head fitted to support vectors [n, D]:
     ``logistic`` regression with a ridge, or minus the squared distance to each class's mean times
     ``RIDGE_STRENGTH`` (``centroid``); both on vectors of unit length."""
-    x, q = unit_length(support), unit_length(query)
+    x, q = (np.asarray(unit_rows(rows), dtype=np.float64) for rows in (support, query))
     if readout == "logistic":
         table = fit_softmax(
             x, labels, RIDGE_STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.records import Estimate, Floats, Ints, log_sum_exp, softmax
+from holdfast.core.records import Estimate, Floats, Ints, log_sum_exp, softmax, unit_rows
 from holdfast.plugins.store.records import Drawn
 from holdfast.stats.intervals import wilson
 
@@ -148,7 +148,7 @@ def select_informative(
     inverse_x = (x @ inverse).astype(np.float32)
     height = (inverse_x * x).sum(axis=1)
     gain = ((inverse_x @ spread) * inverse_x).sum(axis=1)
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(vectors)
     available = unlabelled & ~labelled
     for at in np.flatnonzero(labelled):
         available &= unit @ unit[at] < COPY_SIMILARITY
