@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Force, Output, set_option
-from holdfast.cli.run_input import LIMITS, TextOptions, piped_texts, runs_and_data
+from holdfast.cli.run_input import LIMITS, TextOptions, check_target, piped_texts, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable_json
@@ -56,7 +56,7 @@ def command(
         _show_class_words(Path(given[0]), output)
         return
     run, data = _run_and_data(given)
-    target = None if out is None else _target(out, run, data, force)
+    target = None if out is None else check_target(out, ENDINGS, "explain", [run], data, force)
     from holdfast.analyses.explain.explain import explain
     from holdfast.contract.inference import check_limits
     from holdfast.terminal.progress import ProgressLine
@@ -111,22 +111,6 @@ def _run_and_data(given: list[str]) -> tuple[Path, str]:
             "Give one of them.",
         )
     return runs[0], data
-
-
-def _target(out: Path, run: Path, data: str, force: bool) -> OutputFile:
-    from holdfast.contract.run_folder import run_files_in
-    from holdfast.core.outputs import check_output
-    from holdfast.data.raw import source_path
-
-    if out.suffix.lower() not in ENDINGS:
-        raise RecipeError(
-            "--out",
-            "has a file type that explain does not write",
-            str(out),
-            f"Use {' or '.join(ENDINGS)}.",
-        )
-    source = 0 if data == "-" else source_path(data)
-    return check_output(out, [source, *run_files_in(run)], force=force)
 
 
 def _write(target: OutputFile, explanation: Explanation) -> None:

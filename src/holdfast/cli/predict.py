@@ -15,6 +15,7 @@ from holdfast.cli.run_input import (
     ENSEMBLE,
     LIMITS,
     TextOptions,
+    check_target,
     piped_texts,
     runs_and_data,
     split_ensemble,
@@ -81,10 +82,10 @@ def command(
     ensemble, others = split_ensemble(set_ or [])
     switches, limits = _settings(others)
     from holdfast.analyses.evaluation import predict
-    from holdfast.runs.prediction_file import check_target, write_lines, write_predictions
+    from holdfast.runs.prediction_file import ENDINGS, write_lines, write_predictions
     from holdfast.terminal.messages import report_missing_predictions
 
-    target = None if out is None else check_target(out, runs, data, force)
+    target = None if out is None else check_target(out, ENDINGS, "predict", runs, data, force)
     if switches[CSV_SAFE] and (target is None or target.path.suffix.lower() != ".csv"):
         rule = "is for a CSV, which is not written here"
         raise RecipeError(f"--set: {CSV_SAFE}", rule, True, "Add --out FILE.csv, or leave it out.")

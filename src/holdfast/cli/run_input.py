@@ -16,6 +16,7 @@ from holdfast.core.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from holdfast.contract.inference import InferenceOptions
+    from holdfast.core.outputs import OutputFile
 
 ENSEMBLE = "predict.ensemble"
 # Settings that limit the size of the data.
@@ -59,6 +60,22 @@ class TextOptions:
     def options(self, *more: Any, **others: Any) -> InferenceOptions:
         """See ``DataOptions.options``."""
         return DataOptions(self.text, None, self.encoding).options(*more, **others)
+
+
+def check_target(
+    out: Path, endings: Sequence[str], command: str, runs: Sequence[Path], data: str, force: bool
+) -> OutputFile:
+    """Refuse a file that cannot be written as requested, before any work. The data and the runs'
+    own files are never overwritten."""
+    from holdfast.contract.run_folder import run_files_in
+    from holdfast.core.outputs import check_output
+    from holdfast.data.raw import source_path
+
+    if out.suffix.lower() not in endings:
+        rule = f"has an ending that {command} does not write"
+        raise RecipeError("--out", rule, str(out), f"Choose {' or '.join(endings)}.")
+    source = 0 if data == "-" else source_path(data)
+    return check_output(out, [source, *(p for run in runs for p in run_files_in(run))], force=force)
 
 
 def runs_and_data(command: str, given: Sequence[str]) -> tuple[list[Path], str]:

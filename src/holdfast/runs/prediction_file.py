@@ -27,14 +27,13 @@ from holdfast.contract.inference import (
     TaskPredictor,
     TextPredictions,
 )
-from holdfast.contract.run_folder import run_files_in
-from holdfast.core.errors import DataError, RecipeError
+from holdfast.core.errors import DataError
 from holdfast.core.input_errors import reading_errors
-from holdfast.core.outputs import OutputFile, check_output, open_output
+from holdfast.core.outputs import OutputFile, open_output
 from holdfast.core.printable import printable_json
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.cells import write_delimited, write_json_cell
-from holdfast.data.raw import Raw, source_path
+from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.runs.threshold import ThresholdRule
 
@@ -208,21 +207,6 @@ class Predicted:
         return self._name_slices(
             table, self._request.raw.table.take(table.column("row")).to_pydict()
         )
-
-
-def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
-    """Refuse a file that cannot be written as requested, before predicting. The data and the runs'
-    own files are never overwritten."""
-    if out.suffix.lower() not in ENDINGS:
-        raise RecipeError(
-            "--out",
-            "has an ending that predict does not write",
-            str(out),
-            f"Choose {', '.join(ENDINGS)}.",
-        )
-    source = 0 if data == "-" else source_path(data)
-    inputs = [source, *(path for run in runs for path in run_files_in(run))]
-    return check_output(out, inputs, force=force)
 
 
 def write_predictions(predicted: Predicted, out: OutputFile, *, csv_safe: bool = False) -> None:
