@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,11 @@ def cache_folder() -> Path:
     given = os.environ.get(CACHE)
     usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return user_path(given) if given else Path(usual) / "holdfast"
+
+
+def json_digest(value: object) -> str:
+    """The SHA-256 of a value's JSON, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

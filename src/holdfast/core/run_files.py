@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import Defect, RunError
-from holdfast.core.files import write_json
+from holdfast.core.files import json_digest, write_json
 from holdfast.core.input_errors import REPORT_IT, raises_defects, reading_errors
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
@@ -241,9 +241,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def result_digest(result: Mapping[str, object]) -> str:
     """The SHA-256 of ``result.json`` without its seal."""
-    plain = {name: value for name, value in result.items() if name != SEAL}
     # Of the values, not of the bytes: fields that an editor put in another order say the same.
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return json_digest({name: value for name, value in result.items() if name != SEAL})
 
 
 def file_digest(path: Path) -> dict[str, Any]:

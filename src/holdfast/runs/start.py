@@ -25,7 +25,7 @@ from holdfast.contract.fit import FittedModel, RunStart, ScoringResult, Training
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, RUN_START, SEARCH, is_finished
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
-from holdfast.core.files import disk_errors, write_json, write_text
+from holdfast.core.files import disk_errors, json_digest, write_json, write_text
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
@@ -198,7 +198,7 @@ def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any
 
 
 def _write(path: Path, recorded: Mapping[str, object]) -> None:
-    write_json(path, {**recorded, "digest": _digest(recorded)})
+    write_json(path, {**recorded, "digest": json_digest(recorded)})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -216,7 +216,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
         return {}, "is not the record of a run's beginning"
     digest = recorded.pop("digest", None)
     # An unfinished run of an older version has none.
-    if digest is not None and digest != _digest(recorded):
+    if digest is not None and digest != json_digest(recorded):
         return {}, "was changed"
     try:
         for decision in recorded["decisions"]:
@@ -224,10 +224,6 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
     except TypeError:
         return {}, "is not the record of a run's beginning"
     return recorded, None
-
-
-def _digest(recorded: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(run: Path) -> str:

@@ -10,7 +10,6 @@ Also names a finished run's model in a service.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import RunError
-from holdfast.core.files import refuse_link, write_json
+from holdfast.core.files import json_digest, refuse_link, write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import MODEL_FOLDER
@@ -60,12 +59,11 @@ def model_fingerprint(result: Mapping[str, Any]) -> str | None:
     ``None`` where the run has no seal."""
     files = (result.get(SEAL) or {}).get("files") or {}
     model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL_FOLDER}/")}
-    return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
+    return json_digest(model) if model else None
 
 
 def _document_digest(document: Mapping[str, object]) -> str:
-    plain = {name: value for name, value in document.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return json_digest({name: value for name, value in document.items() if name != "sha256"})
 
 
 def read_threshold(run: Path) -> ThresholdRule | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from holdfast.core.errors import RunError
+from holdfast.core.files import json_digest
 from holdfast.core.records import Floats
 from holdfast.data.database_url import mask_password
 from holdfast.search.rules.shrinkage import probabilities
@@ -328,12 +329,9 @@ def suggest_value(trial: Trial, dimension: Dimension) -> Any:
 def _open_study(storage: BaseStorage, where: str, about: Mapping[str, object]) -> OptunaStudy:
     """The study of these trials in a storage: created, or found. Raises ``RunError`` if a file
     holds a different study."""
-    import hashlib
-
     import optuna
 
-    identity = json.dumps(dict(about), sort_keys=True)
-    name = f"holdfast-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    name = f"holdfast-{json_digest(dict(about))[:12]}"
     existing = {one.study_name: one for one in optuna.get_all_study_summaries(storage)}
     if name not in existing and "://" not in where:
         _refuse_other(where, existing, about)

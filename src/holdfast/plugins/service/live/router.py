@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections import Counter
@@ -16,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from holdfast.core.errors import RecipeError
+from holdfast.core.files import json_digest
 from holdfast.plugins.live.arms import in_challenger
 from holdfast.plugins.service.records import EngineFacts, RowPredictions, ServiceEngine
 from holdfast.plugins.store.records import Row
@@ -176,8 +175,7 @@ class ComparisonSetup:
             plain = {
                 name: plain[name] for name in ("shown", "challenger", "way", "margin", "budget")
             }
-        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-        return f"comparison: {digest}"
+        return f"comparison: {json_digest(plain)[:16]}"
 
     @property
     def secret(self) -> str:
