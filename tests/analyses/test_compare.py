@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,6 @@ from holdfast.analyses.compare.verdict import (
     pair_rows,
     required_rows,
 )
-from holdfast.core.errors import Defect
-from holdfast.plugins.live.stream import PairStream
-from holdfast.stats.streams.rates import win_evidence
 
 
 def _gap(first: int, second: int, n: int) -> Any:
@@ -174,40 +170,6 @@ def test_where_they_differ() -> None:
     assert [line["class"] for line in classes] == ["y", "x"]
     assert classes[0]["p_value"] == pytest.approx(2 * stats.binomtest(0, 30).pvalue)
     assert by_class(pair_rows("number", [1.0], [1.0], [2.0]), [1.0]) is None
-
-
-def test_a_stream_added_at_once_is_the_same_as_row_by_row() -> None:
-    rng = np.random.default_rng(7)
-    one, two = rng.random(400) < 0.9, rng.random(400) < 0.7
-    whole = PairStream(0.02).add(one, two)
-    step = PairStream(0.02)
-    for a, b in zip(one, two, strict=True):
-        step = step.add(a, b)
-        step = PairStream.of(json.loads(json.dumps(step.to_json())))
-    assert step == whole
-    assert whole.decided == "better"
-    assert whole.decided_at is not None
-    assert whole.decided_at < 200
-    wins, losses = np.cumsum(one & ~two), np.cumsum(two & ~one)
-    enough = np.flatnonzero(np.exp(win_evidence(wins, losses)) >= 40)
-    assert whole.decided_at == enough[0] + 1
-    # It stays decided, whatever comes.
-    assert whole.add(two, one).decided == "better"
-    with pytest.raises(Defect):
-        whole.add(one, two[:3])
-
-
-def test_a_stream_of_models_that_are_alike_ends_in_equivalent() -> None:
-    rng = np.random.default_rng(2)
-    first = rng.random(8000) < 0.8
-    second = np.where(rng.random(8000) < 0.01, ~first, first)
-    found = PairStream(0.02).add(first, second)
-    assert found.decided == "equivalent"
-    assert found.futile_at is not None
-    assert found.futile_at <= (found.decided_at or 0)
-    assert "2 points" in found.because
-    worse = PairStream(0.02).add(np.zeros(400, bool), rng.random(400) < 0.3)
-    assert worse.decided == "worse"
 
 
 def test_a_missing_number_counts_as_the_mean_of_the_labels() -> None:

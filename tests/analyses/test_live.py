@@ -9,7 +9,7 @@ from scipy import stats
 
 from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.shadow import SIDE_EVIDENCE, Shadow, closer_prediction
-from holdfast.plugins.live.stream import PairStream
+from holdfast.plugins.live.stream import first_verdict, pair_peaks
 from holdfast.plugins.live.summary import comparison_summary, rows_needed
 
 
@@ -21,17 +21,19 @@ def stored(one: Shadow) -> Shadow:
 def test_a_shadow_wins_on_the_row_on_which_a_stream_of_all_labelled_rows_does() -> None:
     rng = np.random.default_rng(3)
     signs = rng.choice([1, -1, 0], 3000, p=[0.07, 0.03, 0.9])
-    whole = PairStream(0.01).add(signs == 1, signs == -1)
+    wins, losses, counts = np.cumsum(signs == 1), np.cumsum(signs == -1), np.arange(1, 3001)
+    peaks = pair_peaks(wins, losses, counts, 0.01, (0.0,) * 4)
+    whole = first_verdict("undecided", peaks, counts, 20.0)
     found = Shadow(0.01)
     for start in range(0, 3000, 7):
         part = signs[start : start + 7]
         found = stored(found.add_rows(len(part), int((part != 0).sum())))
         found = found.add_labels(part[part != 0])
-    assert whole.decided == found.decided == "better"
-    labels = int((signs[: whole.decided_at] != 0).sum())
+    assert whole["decided"] == found.decided == "better"
+    labels = int((signs[: whole["decided_at"]] != 0).sum())
     assert found.decided_at == labels
     # A tenth of the rows needs a label.
-    assert labels < (whole.decided_at or 0) / 5
+    assert labels < whole["decided_at"] / 5
     turned = Shadow(0.01).add_rows(3000, 300).add_labels(-signs[signs != 0])
     assert turned.decided == "worse"
 

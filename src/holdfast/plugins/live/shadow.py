@@ -7,8 +7,8 @@ counted on all rows, without labels, and labels are needed only for differing ro
 
 The labels must not depend on which prediction was shown. Only labels of randomly drawn rows count
 (from all rows, or from the differing ones) whose annotator did not see the shown prediction;
-``apart`` counts the others by reason. Sibling: ``plugins.live.stream.PairStream``, for rows that
-are all labelled. ``closer_prediction`` says which of two predictions for a row is better.
+``apart`` counts the others by reason. ``closer_prediction`` says which of two predictions for a row
+is better.
 """
 
 from __future__ import annotations
