@@ -210,10 +210,6 @@ class UnusableCheckpoint(Exception):
     """Why a checkpoint cannot be used, as the end of a sentence that begins with its name."""
 
 
-class UnsealedCheckpoint(UnusableCheckpoint):
-    """A file without the comment that ``write_sealed`` adds at its end."""
-
-
 class _HashingFile:
     """A file that is written sequentially, with the SHA-256 of its content except for the last two
     bytes."""
@@ -281,8 +277,7 @@ def _comment(mark: str, form: bytes) -> bytes:
 
 def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
     """The state in an intact file that ``write_sealed`` wrote with this mark and form. Raises
-    ``UnusableCheckpoint``, or ``UnsealedCheckpoint``, for any other, ``MachineError`` where memory
-    runs out."""
+    ``UnusableCheckpoint`` for any other, ``MachineError`` where memory runs out."""
     import torch
 
     try:
@@ -312,7 +307,7 @@ def _check(path: Path, mark: str, form: bytes) -> None:
         file.seek(max(0, start))
         comment = file.read()
         if start < 0 or not comment.startswith(LENGTH + form):
-            raise UnsealedCheckpoint("is damaged, or of another version of Holdfast")
+            raise UnusableCheckpoint("is damaged, or of another version of Holdfast")
         file.seek(0)
         digest, remaining, block = hashlib.sha256(), start, memoryview(bytearray(BLOCK))
         while remaining and (size := file.readinto(block[: min(BLOCK, remaining)])):

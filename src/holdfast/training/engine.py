@@ -193,21 +193,18 @@ class GuardEngine:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state_dict``; the owner of the journal restores it. The state of a
-        guard in another trainer may be of an older version, without branches or points.
-        """
+        """Continue from a ``state_dict``; the owner of the journal restores it."""
         for name in ("stop_because", "evaluate_s", "guard_s"):
             setattr(self, name, state[name])
         self.snapshots = [unpack_snapshot(packed) for packed in state["history"]]
-        self.branch = Branch(*state.get("branch", ()))
+        self.branch = Branch(*state["branch"])
         self.actions = [(step, from_record(*record)) for step, *record in state["actions"]]
-        points = state.get("points", {})
         self.restore_points = {
-            step: RestorePoint.from_state(point) for step, point in points.items()
+            step: RestorePoint.from_state(point) for step, point in state["points"].items()
         }
         self.abandoned_points = {
             (branch, step): {at: RestorePoint.from_state(point) for at, point in held.items()}
-            for branch, step, held in state.get("left", ())
+            for branch, step, held in state["left"]
         }
 
     def _diagnose(self) -> None:
@@ -325,11 +322,11 @@ def pack_snapshot(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def unpack_snapshot(packed: Mapping[str, Any]) -> Snapshot:
-    """A snapshot from ``pack_snapshot``; older versions had no branch."""
+    """A snapshot from ``pack_snapshot``."""
     fields: dict[str, Any] = {
         name: value.numpy() if torch.is_tensor(value) else value for name, value in packed.items()
     }
-    return Snapshot(**{**fields, "branch": Branch(*packed.get("branch", ()))})
+    return Snapshot(**{**fields, "branch": Branch(*packed["branch"])})
 
 
 def _branch_to_list(branch: Branch) -> list[int | None]:

@@ -33,4 +33,4 @@ def test_the_table_names_every_setting() -> None:
         for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for name in re.findall(r"`(\w+)`", cell)
     }
-    assert named == {*inspect.signature(Guard).parameters} - {"earlier_names"}
+    assert named == {*inspect.signature(Guard).parameters}

@@ -6,7 +6,6 @@ import json
 import random
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,7 @@ from holdfast.core.actions import (
 from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
 from holdfast.core.records import Snapshot, to_json
 from holdfast.plugins.trainers import guard as guard_module
-from holdfast.plugins.trainers.transformers import MARK, STATE_FILE, _refuse, read_state
-from holdfast.training.checkpoint import write_sealed
+from holdfast.plugins.trainers.transformers import _refuse
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
 
@@ -289,32 +287,6 @@ def test_a_resumed_run_is_the_undisturbed_one(
     assert same(weights(resumed.model), weights(undisturbed.model))
     assert told(again) == told(whole)
     assert again.folder.parent.name == "broken"  # type: ignore[union-attr]
-
-
-@pytest.mark.slow
-def test_a_state_of_an_older_version_is_resumed(
-    trainer: Any, killed: Any, lines: list[str]
-) -> None:
-    """It knew neither branches nor restore points, and its seal is the one of then."""
-    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
-    settings |= {"eval_strategy": "steps", "eval_steps": 2}
-    whole = Guard(log=lines.append)
-    trainer(whole.callback(), out="whole", **settings).train()
-    with pytest.raises(killed):
-        trainer(Guard(log=lines.append).callback(), KillAt(6, killed), **settings).train()
-    guard = Guard(log=lines.append)
-    made = trainer(guard.callback(), **settings)
-    checkpoint = Path(made.args.output_dir) / "checkpoint-4"
-    state = read_state(checkpoint, 4)
-    for snapshot in state["history"]:
-        assert snapshot.pop("branch") == [0, None, 0]
-    for name in ("branch", "points"):
-        del state[name]
-    write_sealed(checkpoint / STATE_FILE, state, MARK, b"holdfast checkpoint 2")
-    made.train(resume_from_checkpoint=True)
-    assert [numbers(s) for s in guard.history] == [numbers(s) for s in whole.history]
-    assert (guard.verdict, guard.best_step) == (whole.verdict, whole.best_step)
-    assert told(guard) == told(whole)
 
 
 @pytest.mark.parametrize("action", [RollBack("a test wants it", 0), SetDropout("why", 0.5)])
@@ -658,27 +630,12 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
         {"hold_out": 1.0},
         {"patience": 0},
         {"evaluations": 0},
-        {"looks": 0},
         {"sample_rows": 0},
     ],
 )
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Guard(**wrong)
-
-
-def test_arguments_have_earlier_names_and_no_others(trainer: Any) -> None:
-    lines: list[str] = []
-    guard = Guard(policy="off", looks=2, probe_rows=7, say=lines.append)
-    trainer(guard.callback(), eval_strategy="no", max_steps=4).train()
-    # Also before the first step.
-    assert len(guard.history) == 3
-    assert guard.history[0].train_losses.size == 7
-    assert lines
-    with pytest.raises(TypeError, match="unexpected keyword argument 'evalutions'"):
-        Guard(evalutions=3)
-    with pytest.raises(TypeError, match="its earlier name 'looks'"):
-        Guard(evaluations=3, looks=3)
 
 
 @pytest.mark.slow

@@ -78,9 +78,6 @@ class Guard:
     log : receives the changes of verdict, the actions and the guard's decisions, a line each; by
         default they go to standard error. ``lambda line: None`` silences it.
 
-    ``probe_rows``, ``looks`` and ``say``, the earlier names of ``sample_rows``, ``evaluations`` and
-    ``log``, still work.
-
     Examples
     --------
     >>> guard = holdfast.Guard()                                          # doctest: +SKIP
@@ -102,24 +99,16 @@ class Guard:
         advisor: Advisor | None = None,
         choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
         log: Callable[[str], None] | None = None,
-        **earlier_names: Any,
     ) -> None:
-        given = _under_new_names(
-            {"sample_rows": sample_rows, "evaluations": evaluations, "log": log}, earlier_names
-        )
-        self.sample_rows: int | None = given["sample_rows"]
-        self.evaluations: int | None = given["evaluations"]
-        self._log: Callable[[str], None] = given["log"] or _to_standard_error
-        counts = {
-            "patience": patience,
-            "sample_rows": self.sample_rows,
-            "evaluations": self.evaluations,
-        }
+        counts = {"patience": patience, "sample_rows": sample_rows, "evaluations": evaluations}
         _check_arguments(policy, counts, hold_out)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out
+        self.sample_rows = sample_rows
+        self.evaluations = evaluations
         self.seed = seed
+        self._log = log or _to_standard_error
         self._patience = patience
         self._folder = Path(folder) if folder is not None else None
         self._advisor = advisor
@@ -318,23 +307,6 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
         usual_rates=foreign_run.run_facts.usual_rates
         or LEARNING_RATE_REGIONS[model_size(parameters)],
     )
-
-
-EARLIER_NAMES = {"probe_rows": "sample_rows", "looks": "evaluations", "say": "log"}
-
-
-def _under_new_names(given: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``Guard``, with those under their ``earlier`` names. Raises ``TypeError`` as
-    Python does for an unknown name, and for an argument under both names."""
-    merged = dict(given)
-    for name, value in earlier.items():
-        if name not in EARLIER_NAMES:
-            raise TypeError(f"Guard.__init__() got an unexpected keyword argument {name!r}")
-        new_name = EARLIER_NAMES[name]
-        if merged[new_name] is not None:
-            raise TypeError(f"Guard() got {new_name!r} and its earlier name {name!r}")
-        merged[new_name] = value
-    return merged
 
 
 def _check_arguments(policy: Any, counts: Mapping[str, int | None], hold_out: float | None) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,6 @@ from holdfast.core.actions import ScaleLearningRate, SetWeightDecay
 from holdfast.core.curves import TRANSFORMERS
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.files import write_atomically
-from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, unsupported_setup
@@ -43,12 +41,7 @@ from holdfast.plugins.trainers.rows import (
     run_facts,
 )
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
-from holdfast.training.checkpoint import (
-    UnsealedCheckpoint,
-    UnusableCheckpoint,
-    read_sealed,
-    write_sealed,
-)
+from holdfast.training.checkpoint import UnusableCheckpoint, read_sealed, write_sealed
 from holdfast.training.machine.sharding import local_part
 
 STATE_FILE = "holdfast_guard.pt"
@@ -85,15 +78,6 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
         )
     try:
         state = read_sealed(path, MARK, FORMAT)
-    except UnsealedCheckpoint:
-        import torch
-
-        # An older version wrote it, without a digest.
-        with reading_errors(str(path), RunError, remedy="Train from the beginning."):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = {"step": state["step"], **state}
-        notice = f"{path} has no digest, so its integrity was not checked"
-        warnings.warn(notice, stacklevel=1)
     except UnusableCheckpoint as error:
         raise RunError(str(path), str(error), None, "Train from the beginning.") from error
     if state["step"] != step:

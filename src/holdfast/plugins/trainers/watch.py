@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from holdfast.core.actions import Continue, RollBack, to_record
+from holdfast.core.actions import Continue, RollBack
 from holdfast.core.errors import Defect
 from holdfast.core.events import Advisor
 from holdfast.core.records import Decision, Snapshot, Verdict
@@ -225,18 +225,7 @@ class TrainerRun:
             self._advisor.load_state_dict(state["advisor"])
         self.engine.update_verdict()
         self._make_folder()
-        if "journal" in state:
-            self._journal.restore(state["journal"])
-            return
-        # An older version began it, whose state holds no journal. Its evaluations and actions are
-        # written again; earlier verdicts were not stored, and are left out.
-        self._journal.restore("")
-        for decision in self.decisions:
-            self._journal.note(0, decision.what, decision.because, chosen=decision.chosen)
-        for snapshot in self.engine.snapshots:
-            self._journal.write("snapshot", **snapshot.summary())
-        for step, action in self.engine.actions:
-            self._journal.write("action", step, **to_record(action))
+        self._journal.restore(state["journal"])
 
     def _judge(self, history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
         # Without an advisor the last checkpoint remains, whichever is the best.
