@@ -29,13 +29,6 @@ EVEN_SHARE = 0.2
 # Of every five rows the first is drawn uniformly, and two for a comparison where there is one.
 CYCLE = round(1 / EVEN_SHARE)
 COMPARED_TURNS = (1, 3)
-EVENLY_REASON = "drawn uniformly at random: only such rows measure the accuracy"
-DIFFER_REASON = "drawn uniformly from the rows that the two compared models predict differently"
-INFORMATIVE_REASON = (
-    "predictions for similar rows are uncertain, and few of those rows are labelled"
-)
-UNSURE_REASON = "its prediction is among the least certain"
-ANY_REASON = "any row: nothing distinguishes the rows yet"
 # The prior precision of a head's weights, in rows; chosen on seeds that no reported figure uses.
 RIDGE = 0.3
 MIN_UNCERTAINTY = 1e-3
@@ -70,11 +63,10 @@ class LabelPool:
 
 @dataclass(frozen=True, slots=True)
 class DrawnRow:
-    """A row by its position in the pool, how it was drawn, and why."""
+    """A row by its position in the pool, and how it was drawn."""
 
     position: int
     drawn: Drawn
-    reason: str
 
 
 def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
@@ -95,31 +87,28 @@ def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
         turn = len(items) % CYCLE
         others = differing or informative
         if evenly and (turn == 0 or not others):
-            items.append(DrawnRow(evenly.pop(0), "uniform", EVENLY_REASON))
+            items.append(DrawnRow(evenly.pop(0), "uniform"))
         elif differing and (turn in COMPARED_TURNS or not informative):
-            items.append(DrawnRow(differing.pop(0), "unlike", DIFFER_REASON))
+            items.append(DrawnRow(differing.pop(0), "unlike"))
         else:
             items.append(informative.pop(0))
     return tuple(items)
 
 
 def _informative_rows(pool: LabelPool, unlabelled: Bools, n: int) -> list[DrawnRow]:
-    has_uncertainty = np.isfinite(pool.uncertainty)
-    uncertainty = np.where(has_uncertainty, pool.uncertainty, 1.0)
+    uncertainty = np.where(np.isfinite(pool.uncertainty), pool.uncertainty, 1.0)
     if pool.vectors is not None:
-        selected, _ = select_informative(pool.vectors, uncertainty, pool.labelled, unlabelled, n)
-        return [DrawnRow(int(at), "chosen", INFORMATIVE_REASON) for at in selected]
+        selected = select_informative(pool.vectors, uncertainty, pool.labelled, unlabelled, n)
+        return [DrawnRow(int(at), "chosen") for at in selected]
     # Ties in the order of the keys, which is random.
     order = np.lexsort((pool.order_key, -uncertainty))
-    reason = UNSURE_REASON if has_uncertainty.any() else ANY_REASON
-    return [DrawnRow(int(at), "chosen", reason) for at in order if unlabelled[at]][:n]
+    return [DrawnRow(int(at), "chosen") for at in order if unlabelled[at]][:n]
 
 
 def select_informative(
     vectors: Floats, uncertainty: Floats, labelled: Bools, unlabelled: Bools, n: int
-) -> tuple[Ints, Floats]:
-    """The positions of up to ``n`` unlabelled rows, the most informative first, and the gain of
-    each.
+) -> Ints:
+    """The positions of up to ``n`` unlabelled rows, the most informative first.
 
     With M = λI + Σ w x xᵀ over the labelled and selected rows, the mean variance of a weighted
     least-squares head over all rows is tr(M⁻¹ G), G = Σ w x xᵀ / N; each next row is the one that
@@ -153,12 +142,10 @@ def select_informative(
     for at in np.flatnonzero(labelled):
         available &= unit @ unit[at] < COPY_SIMILARITY
     selected: list[int] = []
-    worth: list[float] = []
     while len(selected) < n and available.any():
         score = np.where(available, weight * gain / (1 + weight * height), -1.0)
         best = int(np.argmax(score))
         selected.append(best)
-        worth.append(float(score[best]))
         available &= unit @ unit[best] < COPY_SIMILARITY
         available[best] = False
         u = inverse_x[best].copy()
@@ -169,7 +156,7 @@ def select_informative(
         )
         height -= step * along**2
         inverse_x -= step * np.outer(along, u)
-    return np.array(selected, dtype=np.int64), np.array(worth)
+    return np.array(selected, dtype=np.int64)
 
 
 def prediction_uncertainty(probabilities: Floats) -> Floats:

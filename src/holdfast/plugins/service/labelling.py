@@ -39,10 +39,8 @@ from holdfast.plugins.labelling.sampling import (
     random_sample_accuracy,
     update_probabilities,
 )
-from holdfast.plugins.labelling.sampling import DrawnRow as Drawn
 from holdfast.plugins.service.live.comparison import LATEST, both_answers, requests_by_id
-from holdfast.plugins.store.records import Claim, Feedback, Row, StoredPrediction, StoredRow
-from holdfast.plugins.store.records import Drawn as Way
+from holdfast.plugins.store.records import Claim, Drawn, Feedback, Row, StoredPrediction, StoredRow
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
@@ -62,18 +60,15 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """A row to label: its columns, how it was drawn and why, the valid labels, and when the request
-    came. The model's prediction is not included: ``Labelling.suggestion`` returns it on request and
-    records that the annotator saw it."""
+    """A row to label: its columns, how it was drawn, and the valid labels. The model's prediction
+    is not included: ``Labelling.suggestion`` returns it on request and records that the annotator
+    saw it."""
 
     request: str
     index: int
     row: Row
     drawn: str
-    reason: str
     rule: LabelRule
-    at: float
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +139,7 @@ class Labelling:
                     if self._store.claim(*key, annotator, now, now + self._lease_s):
                         # Checked only now: another process may have labelled it a moment ago.
                         if self._still_needed(candidate):
-                            return self._task(candidate, now)
+                            return self._task(*candidate)
                         self._store.release(*key, annotator)
                 if fresh:
                     return None
@@ -159,7 +154,7 @@ class Labelling:
         ):
             rule = "is being labelled by another annotator"
             raise DataError("this row", rule, None, "Continue with the next row.")
-        return self._task((kept, Drawn(0, self._draw_method(request, index), "shown again")), now)
+        return self._task(kept, self._draw_method(request, index))
 
     def suggestion(self, request: str, index: int, annotator: str) -> StoredPrediction:
         """The model's prediction; the annotator's label of this row will record that it was seen.
@@ -233,7 +228,7 @@ class Labelling:
             return None
         if label is not None and label.suggestion == "seen" and key == _key(label):
             self._store.mark_seen(*key, annotator)
-        return self._task((kept, Drawn(0, self._draw_method(*key), "undone")), now)
+        return self._task(kept, self._draw_method(*key))
 
     def progress(self) -> Progress:
         """The labels so far."""
@@ -260,11 +255,11 @@ class Labelling:
         if self._store.stored_row(kept.request, kept.index) is None:
             return False
         feedback = self._store.feedback_of(kept.request, kept.index)
-        if drawn.drawn == "uniform":
+        if drawn == "uniform":
             return not any(each.drawn == "uniform" for each in feedback)
         return not feedback
 
-    def _draw_method(self, request: str, index: int) -> Way:
+    def _draw_method(self, request: str, index: int) -> Drawn:
         position = float(order_keys([(request, index)])[0])
         if position < EVEN_SHARE:
             return "uniform"
@@ -286,12 +281,8 @@ class Labelling:
             raise DataError("this row", rule, None, "Continue with the next row.")
         return kept
 
-    def _task(self, candidate: tuple[StoredRow, Drawn], now: float) -> LabelTask:
-        kept, drawn = candidate
-        until = now + self._lease_s
-        return LabelTask(
-            *_key(kept), kept.row, drawn.drawn, drawn.reason, self.rule, kept.at, until
-        )
+    def _task(self, kept: StoredRow, drawn: Drawn) -> LabelTask:
+        return LabelTask(*_key(kept), kept.row, drawn, self.rule)
 
     def _fill_queue(self, now: float) -> None:
         rows = self._store.stored_rows(WINDOW_ROWS)
@@ -306,7 +297,7 @@ class Labelling:
             )
         pool = label_pool(rows, feedback, self.rule, models_differ(self._store, rows))
         self._queue = deque(
-            (rows[drawn.position], drawn) for drawn in next_rows(pool, QUEUE_LENGTH)
+            (rows[one.position], one.drawn) for one in next_rows(pool, QUEUE_LENGTH)
         )
 
     def _accuracy(self, resolved: ResolvedLabels) -> dict[str, Estimate]:
