@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from holdfast.cli.main import app
-from holdfast.core.errors import RecipeError, StoreError
+from holdfast.core.errors import DataError, RecipeError, StoreError
 from holdfast.plugins.store.records import (
     Feedback,
     StoredPrediction,
@@ -55,7 +55,9 @@ def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
     assert found["erased"] is True
     assert b"secret" not in path.read_bytes()
     store = open_store(str(path))
-    assert store.tombstones().requests == set(ids)
+    for one in ids:
+        with pytest.raises(DataError, match="was deleted"):
+            store.add_feedback(Feedback(one, 0, "bad", "Mara", 1.0))
     store.add_feedback(Feedback("file-1", 0, "bad", "Mara", 1.0))
     assert "1 label" in forget(path, "--who", "Mara").stdout
     assert store.feedback() == []

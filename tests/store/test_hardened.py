@@ -110,15 +110,12 @@ def test_the_number_of_a_deleted_label_is_never_given_out_again(store: Store) ->
     store.delete(2.0, by="label", value=str(first.id))
     second = store.add_feedback(Feedback("r", 0, "a", "bob", 3.0))
     assert (second.id or 0) > (first.id or 0)
-    stones = store.tombstones()
-    assert stones.labels == {f"{store.mark}-{first.id}"}
-    assert stones.requests == frozenset()
 
 
 def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
     mine, other = call(SECRET, "u1"), call("other", "u2")
     store.add_requests([mine, other])
-    label = store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 3.0, row={"text": SECRET}))
+    store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 3.0, row={"text": SECRET}))
     store.delete(time.time(), by="request", value=mine.id)
     store.add_requests([mine])
     store.add_predictions(mine.id, (StoredPrediction(0, "b", "x"),))
@@ -126,9 +123,6 @@ def test_a_deleted_request_does_not_come_back_by_any_way(store: Store) -> None:
         store.add_feedback(Feedback(mine.id, 0, "bad", "ann", 4.0))
     assert [one.id for one in store.requests()] == [other.id]
     assert store.feedback() == []
-    stones = store.tombstones()
-    assert stones.requests == {mine.id}
-    assert stones.labels == {f"{store.mark}-{label.id}"}
 
 
 def test_a_text_that_an_event_shows_goes_with_the_text_itself(store: Store) -> None:
@@ -368,7 +362,6 @@ def test_a_file_deleted_or_replaced_under_it_is_made_anew(
 ) -> None:
     path = tmp_path / "store.db"
     store = open_store(str(path))
-    mark = store.mark
     heard: list[str] = []
     write = writer(store, heard.append)
     write.add(call())
@@ -381,7 +374,6 @@ def test_a_file_deleted_or_replaced_under_it_is_made_anew(
     with closing(sqlite3.connect(path)) as seen:
         assert seen.execute("SELECT id FROM requests").fetchall() == [(after.id,)]
     assert store.remade == 1
-    assert store.mark != mark
     until(lambda: any("deleted or replaced" in one for one in heard))
     # Its folder too, and back.
     (tmp_path / "aside").mkdir()

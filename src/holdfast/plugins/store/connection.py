@@ -8,7 +8,6 @@ statement: one that had read before would be rejected instead of waiting.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +110,7 @@ def translating_errors(where: str, *, opening: bool = False) -> Iterator[None]:
 
 
 def make_tables(engine: Engine, where: str) -> None:
-    """Create the tables where they are missing, and the mark that identifies this store."""
+    """Create the tables where they are missing."""
     path = file_of(where)
     with translating_errors(where):
         if path is not None:
@@ -145,9 +144,7 @@ def make_tables(engine: Engine, where: str) -> None:
                 raise StoreError(mask_password(where), rule, schema, remedy)
         tables.metadata.create_all(connection)
         if tables.facts.name not in existing:
-            facts = {"schema": tables.SCHEMA, "mark": secrets.token_hex(4)}
-            rows = [{"name": name, "value": value} for name, value in facts.items()]
-            connection.execute(tables.facts.insert(), rows)
+            connection.execute(tables.facts.insert().values(name="schema", value=tables.SCHEMA))
 
 
 def _make_file(path: Path) -> None:

@@ -44,8 +44,8 @@ def command(
     annotator (right to erasure).
 
     The bytes are erased from the store's files. Two things remain: an event with the time and the
-    counts, and a number for each deleted record. By these numbers `holdfast update` leaves out rows
-    that an earlier update was trained on.
+    counts, and the id of each deleted request. `holdfast update` leaves out the rows of an earlier
+    update whose label the store no longer has.
     """
     named = {"request": request, "user": user, "who": who}
     given = {name: value for name, value in named.items() if value is not None}

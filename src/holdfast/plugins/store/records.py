@@ -156,11 +156,3 @@ class Event:
     at: float
     body: Mapping[str, Any] = field(default_factory=dict)
     id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstones:
-    """What was deleted: ids of requests, and labels as ``MARK-NUMBER`` (``Store.mark``)."""
-
-    requests: frozenset[str] = frozenset()
-    labels: frozenset[str] = frozenset()

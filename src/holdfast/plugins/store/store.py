@@ -44,11 +44,9 @@ from holdfast.plugins.store.records import (
     StoredRequest,
     StoredRow,
     StoredText,
-    Tombstones,
 )
 
 By = Literal["request", "user", "who", "label"]
-TOMBSTONE_KINDS = ("request", "label")
 # The name of a fact for each deletion that is not scrubbed yet begins with this.
 PENDING_SCRUB = "scrub-"
 # The records that the store numbers on arrival, and their tables.
@@ -75,22 +73,12 @@ class Store:
         self._path = file_of(where)
         self._inode = self._file_identity()
         self._lock = threading.Lock()
-        self._mark: str | None = None
         self.remade = 0
 
     @property
     def name(self) -> str:
         """Its location, without a password."""
         return mask_password(self._where)
-
-    @property
-    def mark(self) -> str:
-        """The mark that identifies this store [8 hexadecimal digits], drawn when it was created."""
-        if self._mark is None:
-            fact = tables.facts.c
-            (row,) = self._read(select(fact.value).where(fact.name == "mark"))
-            self._mark = str(row.value)
-        return self._mark
 
     def close(self) -> None:
         """Close the connections, after scrubbing deleted data where that is pending."""
@@ -264,14 +252,6 @@ class Store:
         """The number of labels."""
         return int(self._read(select(func.count()).select_from(tables.feedback))[0][0])
 
-    def tombstones(self) -> Tombstones:
-        """What was deleted so far, for programs that must delete their copies of rows too."""
-        rows = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
-        keys_of = {
-            kind: frozenset(one.key for one in rows if one.kind == kind) for kind in TOMBSTONE_KINDS
-        }
-        return Tombstones(keys_of["request"], keys_of["label"])
-
     def select(self, statement: Any) -> list[Any]:
         """The rows of a statement over ``plugins.store.tables``, for queries without a method."""
         return self._read(statement)
@@ -283,21 +263,16 @@ class Store:
         (``who``), or one label by its number; return the number of deleted rows by table.
 
         The event that remains records the time, the kind of deletion and the counts, and names
-        nobody. A tombstone keeps deleted data from coming back. The bytes are erased from the file
-        as soon as no reader blocks that: see ``scrub``.
+        nobody. A tombstone keeps a deleted request from coming back. The bytes are erased from the
+        file as soon as no reader blocks that: see ``scrub``.
         """
-        labels = tables.feedback.c
-        mark = self.mark
         with self._writing() as connection:
             conditions = _deletion_conditions(by, value)
-            numbers = (
-                connection.execute(select(labels.id).where(conditions["feedback"])).scalars().all()
-            )
-            buried = [("label", f"{mark}-{number}") for number in numbers]
+            buried: list[tuple[str, str]] = []
             if "requests" in conditions:
                 ids = select(tables.requests.c.id).where(conditions["requests"])
                 request_ids = connection.execute(ids).scalars().all()
-                buried += [
+                buried = [
                     ("request", one) for one in {*request_ids, *([value] * (by == "request"))}
                 ]
             gone = {}
@@ -456,7 +431,7 @@ class Store:
                 return
             self._engine.dispose()
             make_tables(self._engine, self._where)
-            self._inode, self._mark = self._file_identity(), None
+            self._inode = self._file_identity()
             self.remade += 1
 
 
