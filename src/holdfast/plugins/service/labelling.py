@@ -89,26 +89,17 @@ class Progress:
 class Labelling:
     """The labelling queue of one store. Thread-safe; each call may read the database.
 
-    ``rule`` says which labels are valid; without it, the rule is inferred from the predictions.
+    ``rule`` says which labels are valid; it is inferred from the predictions.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        rule: LabelRule | None = None,
-        *,
-        clock: Callable[[], float] = time.time,
-        lease_s: float = LEASE_S,
-    ) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.time) -> None:
         self._store = store
-        self._rule = rule
         self._clock = clock
-        self._lease_s = lease_s
         self._lock = threading.Lock()
         self._queue: deque[tuple[StoredRow, Drawn]] = deque()
         self._queue_filled_at = -np.inf
         self._labels_since = 0
-        self._inferred_rule = rule or LabelRule("text")
+        self.rule = LabelRule("text")
 
     def next_item(self, annotator: str) -> LabelTask | None:
         """The next row for this annotator, leased for a while; an unfinished row comes first.
@@ -136,7 +127,7 @@ class Labelling:
                     key = _key(candidate[0])
                     if key in skipped or key in taken_keys:
                         continue
-                    if self._store.claim(*key, annotator, now, now + self._lease_s):
+                    if self._store.claim(*key, annotator, now, now + LEASE_S):
                         # Checked only now: another process may have labelled it a moment ago.
                         if self._still_needed(candidate):
                             return self._task(*candidate)
@@ -149,9 +140,7 @@ class Labelling:
         """This row once more, for an annotator who has not finished it. Raises ``DataError`` where
         it was deleted, or somebody else has it."""
         kept, now = self._kept_row(request, index), self._clock()
-        if not self._store.claim(
-            request, index, _checked_name(annotator), now, now + self._lease_s
-        ):
+        if not self._store.claim(request, index, _checked_name(annotator), now, now + LEASE_S):
             rule = "is being labelled by another annotator"
             raise DataError("this row", rule, None, "Continue with the next row.")
         return self._task(kept, self._draw_method(request, index))
@@ -224,7 +213,7 @@ class Labelling:
             key = _key(label)
             self._store.delete(now, by="label", value=str(label.id))
         kept = self._store.stored_row(*key)
-        if kept is None or not self._store.claim(*key, annotator, now, now + self._lease_s):
+        if kept is None or not self._store.claim(*key, annotator, now, now + LEASE_S):
             return None
         if label is not None and label.suggestion == "seen" and key == _key(label):
             self._store.mark_seen(*key, annotator)
@@ -243,11 +232,6 @@ class Labelling:
             len({(id, place) for id, place, _, _ in self._store.skipped()}),
             self._accuracy(resolved),
         )
-
-    @property
-    def rule(self) -> LabelRule:
-        """Which labels are valid."""
-        return self._rule or self._inferred_rule
 
     def _still_needed(self, candidate: tuple[StoredRow, Drawn]) -> bool:
         """Whether the row still exists and nobody labelled it since the queue was filled."""
@@ -291,10 +275,9 @@ class Labelling:
         self._queue, self._queue_filled_at, self._labels_since = deque(), now, 0
         if not rows:
             return
-        if self._rule is None:
-            self._inferred_rule = rule_from_predictions(
-                [(drawn.prediction.prediction, drawn.prediction.probabilities) for drawn in rows]
-            )
+        self.rule = rule_from_predictions(
+            [(one.prediction.prediction, one.prediction.probabilities) for one in rows]
+        )
         pool = label_pool(rows, feedback, self.rule, models_differ(self._store, rows))
         self._queue = deque(
             (rows[one.position], one.drawn) for one in next_rows(pool, QUEUE_LENGTH)
