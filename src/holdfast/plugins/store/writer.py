@@ -32,8 +32,7 @@ EXPIRE_EVERY_S = 60.0
 class WriteCounts:
     """What happened to requests: ``written``, still ``waiting``, ``lost`` because the queue was
     full or time ran out, ``refused`` by the database. Also the ``failures`` of the store so far,
-    ``away`` while it cannot be reached, its ``last`` error message, and the number of ``expired``
-    texts."""
+    and ``away`` while it cannot be reached."""
 
     written: int = 0
     waiting: int = 0
@@ -41,8 +40,6 @@ class WriteCounts:
     refused: int = 0
     failures: int = 0
     away: bool = False
-    last: str | None = None
-    expired: int = 0
 
 
 class StoreWriter:
@@ -64,19 +61,14 @@ class StoreWriter:
         store: Store,
         log: Callable[[str], None] = lambda _: None,
         *,
-        max_requests: int = MAX_REQUESTS,
         prepare: Callable[[StoredRequest], StoredRequest] = lambda request: request,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._log = log
-        self._max_requests = max_requests
         self._prepare = prepare
-        self._clock = clock
         self._waiting: deque[StoredRequest] = deque()
         self._rows = self._bytes = 0
-        self._counts = {"written": 0, "lost": 0, "refused": 0, "failures": 0, "expired": 0}
-        self._last: str | None = None
+        self._counts = {"written": 0, "lost": 0, "refused": 0, "failures": 0}
         self._away = False
         # When the store became unreachable, or the first request was lost that no event reports.
         self._since: float | None = None
@@ -94,13 +86,13 @@ class StoreWriter:
         rows, size = _row_count(request), _request_bytes(request)
         with self._changed:
             has_room = (
-                len(self._waiting) < self._max_requests
+                len(self._waiting) < MAX_REQUESTS
                 and (self._rows + rows <= MAX_ROWS or not self._waiting)
                 and (self._bytes + size <= MAX_BYTES or not self._waiting)
             )
             if self._closing or not has_room:
                 self._counts["lost"] += 1
-                self._since = self._clock() if self._since is None else self._since
+                self._since = time.time() if self._since is None else self._since
                 return False
             self._waiting.append(request)
             self._rows += rows
@@ -114,7 +106,7 @@ class StoreWriter:
         """What happened to the requests so far."""
         with self._changed:
             waiting = len(self._waiting)
-            return WriteCounts(waiting=waiting, away=self._away, last=self._last, **self._counts)
+            return WriteCounts(waiting=waiting, away=self._away, **self._counts)
 
     def flush(self, timeout: float) -> bool:
         """Wait until every queued request is written or lost; return whether that happened within
@@ -195,9 +187,8 @@ class StoreWriter:
             self._store.add_requests([self._prepare(one) for one in batch])
         except StoreGone:
             raise
-        except InputError as error:
+        except InputError:
             if len(batch) == 1:
-                self._last = _one_line(error)
                 return 0, 1
             half = len(batch) // 2
             first, second = self._write_or_split(batch[:half]), self._write_or_split(batch[half:])
@@ -205,22 +196,20 @@ class StoreWriter:
         return len(batch), 0
 
     def _expire(self) -> None:
-        now = self._clock()
+        now = time.time()
         if now >= self._expire_at:
-            expired = self._store.expire(now)
+            self._store.expire(now)
             self._expire_at = now + EXPIRE_EVERY_S
-            with self._changed:
-                self._counts["expired"] += expired
 
     def _record_failure(self, error: Exception) -> None:
         with self._changed:
             self._counts["failures"] += 1
-            self._last = _one_line(error)
             if self._away:
                 return
             self._away = True
-            self._since = self._clock() if self._since is None else self._since
-        self._log(f"the store cannot be reached; requests are still answered: {self._last}")
+            self._since = time.time() if self._since is None else self._since
+        message = printable(" ".join(str(error).split()), 300)
+        self._log(f"the store cannot be reached; requests are still answered: {message}")
 
     def _report_recovery(self) -> None:
         if self._store.remade > self._remade:
@@ -230,17 +219,13 @@ class StoreWriter:
             since, lost, away = self._since, self._counts["lost"] - self._lost_told, self._away
         if since is None:
             return
-        now = self._clock()
+        now = time.time()
         self._store.append(Event("store", now, {"from": since, "until": now, "lost": lost}))
         with self._changed:
             self._away, self._since = False, None
             self._lost_told += lost
         message = "the store can be reached again" if away else "the store was too slow"
         self._log(f"{message}; requests that were not stored: {lost}")
-
-
-def _one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split()), 300)
 
 
 def _row_count(request: StoredRequest) -> int:
