@@ -25,6 +25,7 @@ HERE = "http://127.0.0.1:8080"
 @pytest.fixture
 def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Makes a service of a stand-in, and the client that asks it."""
+    from holdfast.plugins.service.live.router import EngineRouter
     from holdfast.plugins.service.routes import ENDPOINTS
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
@@ -49,7 +50,9 @@ def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         )
         made.append(service)
         if begun:
-            service.begin(engine or stand_in.StandIn(), list(observers))
+            if not isinstance(engine, EngineRouter):
+                engine = EngineRouter(engine or stand_in.StandIn())
+            service.begin(engine, list(observers))
         client = TestClient(Application(service, ENDPOINTS), base_url=HERE)
         client.service, client.said = service, said  # type: ignore[attr-defined]
         return client

@@ -135,6 +135,7 @@ class Onlooker:
 
 def main(asked: str) -> int:
     """Serve a stand-in: the process of the tests that need sockets and signals."""
+    from holdfast.plugins.service.live.router import EngineRouter
     from holdfast.plugins.service.routes import ENDPOINTS
     from holdfast.plugins.service.server import RunningService, listen
     from holdfast.plugins.service.service import Service
@@ -158,7 +159,7 @@ def main(asked: str) -> int:
     def load() -> tuple[Any, list[Any]]:
         while "loaded" in given and not Path(given["loaded"]).exists():
             time.sleep(0.01)
-        return StandIn(wait=given.get("wait", 0.0)), []
+        return EngineRouter(StandIn(wait=given.get("wait", 0.0))), []
 
     print(place.url, flush=True)
     return RunningService(

@@ -40,6 +40,7 @@ from holdfast.plugins.service.chat.decoder import (
     token_chooser,
 )
 from holdfast.plugins.service.engine.rows import prediction_request, required_columns
+from holdfast.plugins.service.live.router import EngineRouter
 from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.service import ServedChats, Service
@@ -164,7 +165,7 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
 def application(chats: Chats | None, task: str = "causal-lm") -> Application:
     facts = EngineFacts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
     service = Service(serving(), AccessRules.for_server("127.0.0.1", None, ()))
-    engine = StandIn(facts)
+    engine = EngineRouter(StandIn(facts))
     service.begin(engine, (), ServedChats(engine, service.settings, chats))
     return Application(service, ENDPOINTS)
 
@@ -892,7 +893,6 @@ def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_be
     run: Path, predictor: Predictor
 ) -> None:
     from holdfast.plugins.service.engine.open import open_engine
-    from holdfast.plugins.service.live.router import EngineRouter
 
     engines = [open_engine(run, threads=1) for _ in range(2)]
     lineup = EngineRouter(engines[0])

@@ -127,7 +127,7 @@ def _store(request: ServeRequest) -> Store | None:
 
 def load_engine(
     request: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
-) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
+) -> tuple[EngineRouter, Sequence[ServiceObserver]]:
     """The engine, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
     from holdfast.plugins.service.engine.open import open_engine

@@ -24,6 +24,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, MachineError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODER_TASKS
+from holdfast.plugins.service.live.router import EngineRouter
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.application import Application
@@ -41,7 +42,7 @@ ENDED, INTERRUPTED = 0, Interrupted.exit_code
 # Extra time for open requests after the request timeout [s].
 GRACE_S = 5.0
 
-Load = Callable[[], tuple[ServiceEngine, Sequence[ServiceObserver]]]
+Load = Callable[[], tuple[EngineRouter, Sequence[ServiceObserver]]]
 
 
 @dataclass(frozen=True, slots=True)

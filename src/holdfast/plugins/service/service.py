@@ -75,7 +75,7 @@ class Service:
         self.draining = False
         self.started = time.time()
         # The model, ready or not; ``None`` until it is loaded.
-        self.loaded_engine: ServiceEngine | None = None
+        self.loaded_engine: EngineRouter | None = None
         self.chats: ServedChats | None = None
         self._recent: OrderedDict[str, RecentRequest] = OrderedDict()
         self._recent_size = 0
@@ -86,7 +86,7 @@ class Service:
         self.explanations = ExplanationQueue()
         self.counters = ServiceCounters(self._gauges, self.observer_summaries, self._model_labels)
 
-    def load(self, engine: ServiceEngine, observers: Sequence[ServiceObserver]) -> None:
+    def load(self, engine: EngineRouter, observers: Sequence[ServiceObserver]) -> None:
         """Warm up the model and its conversations, then begin. Blocks."""
         served_chats = ServedChats(engine, self.settings)
         served_chats.warm()
@@ -95,7 +95,7 @@ class Service:
 
     def begin(
         self,
-        engine: ServiceEngine,
+        engine: EngineRouter,
         observers: Sequence[ServiceObserver] = (),
         chats: ServedChats | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ class Service:
         return not self.draining and self.loaded_engine is not None and self.loaded_engine.ready
 
     @property
-    def engine(self) -> ServiceEngine:
+    def engine(self) -> EngineRouter:
         """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
         if self.loaded_engine is None or not self.ready:
             rule, retry_after_s = (
@@ -132,7 +132,7 @@ class Service:
     @property
     def shown(self) -> ServiceEngine:
         """The model in service, without a challenger; raises as ``engine`` does."""
-        return shown_of(self.engine)
+        return self.engine.shown
 
     @property
     def facts(self) -> EngineFacts:
@@ -144,11 +144,7 @@ class Service:
     ) -> RowPredictions:
         """The predictions for rows (in an A/B test by the model of the ``user``'s arm); raises as
         ``ServiceEngine.answer`` does."""
-        engine = self.engine
-        if isinstance(engine, EngineRouter):
-            predictions = await engine.answer(rows, deadline, user)
-        else:
-            predictions = await engine.answer(rows, deadline)
+        predictions = await self.engine.answer(rows, deadline, user)
         abstained = sum(one.prediction is None for one in predictions.answers)
         self.counters.count_rows(len(rows), abstained)
         return predictions
@@ -248,17 +244,15 @@ class ServedChats:
     ``chats`` are those of the first model, where they exist already.
     """
 
-    def __init__(
-        self, engine: ServiceEngine, settings: Serving, chats: Chats | None = None
-    ) -> None:
+    def __init__(self, engine: EngineRouter, settings: Serving, chats: Chats | None = None) -> None:
         self._engine, self._settings = engine, settings
         self._lock = asyncio.Lock()
-        self._chats_engine = None if chats is None else shown_of(engine)
+        self._chats_engine = None if chats is None else engine.shown
         self._chats = chats
 
     def warm(self) -> None:
         """Create the conversations of the model in service now. Blocks."""
-        engine, settings = shown_of(self._engine), self._settings
+        engine, settings = self._engine.shown, self._settings
         model_use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
         facts = engine.facts
         chats = Chats.from_predictor(
@@ -279,10 +273,10 @@ class ServedChats:
 
     async def current(self) -> Chats | None:
         """The conversations of the model in service; ``None`` where it is not a language model."""
-        if self._chats_engine is shown_of(self._engine):
+        if self._chats_engine is self._engine.shown:
             return self._chats
         async with self._lock:
-            if self._chats_engine is not shown_of(self._engine):
+            if self._chats_engine is not self._engine.shown:
                 previous = self._chats
                 await asyncio.to_thread(self.warm)
                 if previous is not None:
@@ -299,12 +293,6 @@ class ServedChats:
             self._chats.drain()
 
 
-def shown_of(engine: ServiceEngine) -> ServiceEngine:
-    """The engine that answers by default, where a router has several."""
-    shown: ServiceEngine = getattr(engine, "shown", engine)
-    return shown
-
-
 class ExplanationQueue:
     """Explains one request at a time."""
 
@@ -315,9 +303,7 @@ class ExplanationQueue:
     async def explain(self, engine: ServiceEngine, rows: Sequence[Row]) -> dict[str, Any]:
         """The explanations of ``holdfast explain --json`` for the rows. Raises ``QueueFull`` where
         too many requests wait, ``InputError`` for rows that cannot be read."""
-        if not isinstance(engine, ModelEngine):
-            rule, remedy = "is not available for this model", "Use holdfast explain."
-            raise Fault(400, "/explain", rule, None, remedy, reason="not explained")
+        assert isinstance(engine, ModelEngine)
         if self._waiting >= MAX_WAITING:
             raise QueueFull(SECONDS_A_ROW * self._waiting, "other explanations are waiting")
         self._waiting += 1

@@ -145,8 +145,7 @@ async def answer(read: Callable[..., ChatRequest], service: Service, call: Call)
     try:
         # Entered before the model is looked up: a replaced model is closed after its last
         # conversation.
-        if (using_shown := getattr(service.engine, "using_shown", None)) is not None:
-            stack.enter_context(using_shown())
+        stack.enter_context(service.engine.using_shown())
         chats = await _chats(service)
         conversation = await chats.start(read(call.json(), chats.name, chats.stored_name))
     except ChatError as error:
