@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from tests.chats import write_chats
 from holdfast.core.errors import DataError
 from holdfast.pipeline.main import train
 from holdfast.plugins.chat.talk import ChatOptions, Talk
-from holdfast.plugins.service.chat.conversations import ChatLimits, ChatModel, Chats, Conversation
+from holdfast.plugins.service.chat.conversations import ChatLimits, Chats, Conversation
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
     PaddedBatch,
@@ -39,6 +40,7 @@ from holdfast.plugins.service.chat.decoder import (
     decoder_of,
     token_chooser,
 )
+from holdfast.plugins.service.engine.open import open_engine
 from holdfast.plugins.service.engine.rows import prediction_request, required_columns
 from holdfast.plugins.service.live.router import EngineRouter
 from holdfast.plugins.service.records import EngineFacts
@@ -146,13 +148,17 @@ def predictor(run: Path) -> Predictor:
     return Predictor.load(run)
 
 
+def chats_of(use: Any, name: str, **more: Any) -> Chats:
+    """Conversations with a model that nothing else uses."""
+    return Chats(use, name, run_exclusively=lambda job: job(), **more)
+
+
 @pytest.fixture
 def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]]:
     made: list[Chats] = []
 
     def opened(**bounds: Any) -> Chats:
-        chats = Chats.from_predictor(predictor.model, run.name, limits=ChatLimits(**bounds))
-        assert chats is not None
+        chats = chats_of(predictor.model, run.name, limits=ChatLimits(**bounds))
         chats.warm()
         made.append(chats)
         return chats
@@ -686,7 +692,10 @@ def test_models_are_listed_and_plain_texts_are_gone_on_with(
         assert ask(None, path="/v1/models/else", method="GET").status_code == 404
     plain = hf.AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     tokenizer = hf.AutoTokenizer.from_pretrained(tiny_llama)
-    texts = Chats(ChatModel(plain, tokenizer, trained_on_text=True, new_tokens=12), "texts")
+    network = SimpleNamespace(to=lambda _: SimpleNamespace(plain=plain))
+    recipe = override(Recipe(), ["task=causal-lm", "generate.max_new_tokens=12"])
+    use = SimpleNamespace(network=network, tokenizer=tokenizer, of_text=True, recipe=recipe)
+    texts = chats_of(use, "texts")
     texts.warm()
     try:
         with asking(texts) as ask:
@@ -717,7 +726,13 @@ def test_a_run_that_is_no_language_model_names_what_to_ask_instead() -> None:
 
 
 def test_only_a_language_model_has_conversations(finished_run: Path) -> None:
-    assert Chats.from_predictor(Predictor.load(finished_run).model, "run") is None
+    engine = EngineRouter(open_engine(finished_run, threads=1))
+    try:
+        served = ServedChats(engine, serving())
+        served.warm()
+        assert asyncio.run(served.current()) is None
+    finally:
+        engine.close()
 
 
 def small(kind: str) -> Any:
@@ -840,8 +855,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     folder = tmp_path_factory.mktemp("prompt")
     run = trained(folder, tiny_llama, "model.adapter.kind=prompt", "model.adapter.rank=4")
     predictor = Predictor.load(run)
-    chats = Chats.from_predictor(predictor.model, run.name)
-    assert chats is not None
+    chats = chats_of(predictor.model, run.name)
     chats.warm()
     try:
         with asking(chats) as ask:
@@ -892,8 +906,6 @@ def test_pieces_never_break_a_character_nor_take_anything_back() -> None:
 def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_before(
     run: Path, predictor: Predictor
 ) -> None:
-    from holdfast.plugins.service.engine.open import open_engine
-
     engines = [open_engine(run, threads=1) for _ in range(2)]
     lineup = EngineRouter(engines[0])
     service = Service(serving(), AccessRules.for_server("127.0.0.1", None, ()))

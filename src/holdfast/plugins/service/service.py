@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.analyses.explain.explain import explain_rows
 from holdfast.analyses.explain.explanation import Explanation
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.service.chat.conversations import ChatLimits, Chats, run_now
+from holdfast.plugins.service.chat.conversations import ChatLimits, Chats
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.rows import prediction_request
 from holdfast.plugins.service.live.router import EngineRouter
@@ -34,6 +34,7 @@ from holdfast.plugins.service.web.faults import Fault
 from holdfast.plugins.service.web.guard import AccessRules
 from holdfast.plugins.store.records import Row, StoredRequest, StoredText
 from holdfast.plugins.store.writer import StoreWriter
+from holdfast.tasks.lm.answers import CausalLMPredictor
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
@@ -253,21 +254,21 @@ class ServedChats:
     def warm(self) -> None:
         """Create the conversations of the model in service now. Blocks."""
         engine, settings = self._engine.shown, self._settings
-        model_use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
-        facts = engine.facts
-        chats = Chats.from_predictor(
-            model_use,
-            facts.run.resolve().name,
-            stored_name=facts.model,
-            # Between two turns of the engine.
-            run_exclusively=run_now if thread is None else lambda job: thread.run(job).result(),
-            limits=ChatLimits(
-                max_running=settings.chat_together,
-                max_waiting=settings.chat_waiting,
-                deadline_s=settings.chat_timeout_s,
-            ),
-        )
-        if chats is not None:
+        chats = None
+        if isinstance(engine, ModelEngine) and isinstance(engine.use, CausalLMPredictor):
+            thread = engine.thread
+            chats = Chats(
+                engine.use,
+                engine.facts.run.resolve().name,
+                # Between two turns of the engine.
+                run_exclusively=lambda job: thread.run(job).result(),
+                stored_name=engine.facts.model,
+                limits=ChatLimits(
+                    max_running=settings.chat_together,
+                    max_waiting=settings.chat_waiting,
+                    deadline_s=settings.chat_timeout_s,
+                ),
+            )
             chats.warm()
         self._chats_engine, self._chats = engine, chats
 

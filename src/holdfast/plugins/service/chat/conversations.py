@@ -22,6 +22,7 @@ from typing import Any, Literal
 from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
+from holdfast.models.compute.device import best_device
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
@@ -33,6 +34,7 @@ from holdfast.plugins.service.chat.decoder import (
 from holdfast.plugins.service.chat.request import ChatError, ChatRequest
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.generation.token_scores import drawing
+from holdfast.tasks.lm.answers import CausalLMPredictor
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
 
@@ -57,11 +59,6 @@ COUNTERS = (
 RunExclusively = Callable[[Callable[[], Any]], Any]
 # A text with more characters than this for each position cannot fit, whatever the tokenizer.
 MAX_TOKEN_CHARACTERS = 128
-
-
-def run_now(job: Callable[[], Any]) -> Any:
-    """Run ``job`` immediately: nothing else uses the model."""
-    return job()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,35 +112,25 @@ class Conversation:
         self.abandoned = True
 
 
-@dataclass(frozen=True, slots=True)
-class ChatModel:
-    """A causal language model of Transformers with its tokenizer. ``trained_on_text``: it was
-    trained on plain text. ``new_tokens`` is the default answer length."""
-
-    causal_lm: Any
-    tokenizer: Any
-    trained_on_text: bool
-    new_tokens: int | None = None
-
-
 class Chats:
-    """The conversations with one language model.
+    """The conversations with one loaded language model (``Predictor.model``), which is not loaded
+    again.
 
-    ``run_exclusively`` runs a job with exclusive use of the model, where others use it too.
-    ``name`` is the model's name for clients, ``stored_name`` its name in the store.
+    ``run_exclusively`` runs a job with exclusive use of the model. ``name`` is the model's name for
+    clients, ``stored_name`` its name in the store.
     """
 
     def __init__(
         self,
-        model: ChatModel,
+        use: CausalLMPredictor,
         name: str,
         *,
+        run_exclusively: RunExclusively,
         stored_name: str | None = None,
-        run_exclusively: RunExclusively = run_now,
         limits: ChatLimits | None = None,
     ) -> None:
-        causal_lm = model.causal_lm
-        self.name, self.trained_on_text = printable(name), model.trained_on_text
+        causal_lm = use.network.to(best_device()).plain
+        self.name, self.trained_on_text = printable(name), use.of_text
         self.limits = limits or ChatLimits()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
@@ -151,8 +138,8 @@ class Chats:
         self.stored_name = stored_name or self.name
         self._causal_lm, self._run_exclusively = causal_lm, run_exclusively
         # A tokenizer keeps its padding as state, which its other users change.
-        self._tokenizer = copy.deepcopy(model.tokenizer)
-        self._new_tokens = model.new_tokens or LONGEST_ANSWER
+        self._tokenizer = copy.deepcopy(use.tokenizer)
+        self._new_tokens = use.recipe.generate.max_new_tokens or LONGEST_ANSWER
         self._end = "" if self.trained_on_text else closing(self._tokenizer)
         config = getattr(causal_lm, "generation_config", None)
         self._stops = stop_tokens(self._tokenizer, self._end, getattr(config, "eos_token_id", None))
@@ -172,32 +159,6 @@ class Chats:
         self._mean_seconds = 1.0
         self._thread: threading.Thread | None = None
         self._decoder: Decoder | None = None
-
-    @classmethod
-    def from_predictor(
-        cls,
-        model_use: Any,
-        name: str,
-        *,
-        stored_name: str | None = None,
-        run_exclusively: RunExclusively = run_now,
-        limits: ChatLimits | None = None,
-    ) -> Chats | None:
-        """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
-        ``None`` where it is not a causal language model."""
-        from holdfast.models.compute.device import best_device
-        from holdfast.tasks.lm.answers import CausalLMPredictor
-
-        if not isinstance(model_use, CausalLMPredictor):
-            return None
-        plain, longest = (
-            model_use.network.to(best_device()).plain,
-            model_use.recipe.generate.max_new_tokens,
-        )
-        model = ChatModel(plain, model_use.tokenizer, model_use.of_text, longest)
-        return cls(
-            model, name, stored_name=stored_name, run_exclusively=run_exclusively, limits=limits
-        )
 
     @property
     def context(self) -> int:
