@@ -47,6 +47,7 @@ MIN_ROWS = 20
 SAME_DISTANCE = 2e-3
 # The largest importance weight of a row.
 MAX_WEIGHT = 20.0
+NOT_CORRECT_OR_WRONG = "predictions of this task are not correct or wrong"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -322,24 +323,31 @@ def _accuracies(
     """The accuracy on the reference rows, and the estimate for the new rows without labels."""
     correct = reference.correct
     if correct is None or not np.isfinite(correct).any():
-        why = "predictions of this task are not correct or wrong"
-        return Estimate(None, why=why), Estimate(None, why=why)
+        unknown = Estimate(None, why=NOT_CORRECT_OR_WRONG)
+        return unknown, unknown
     known = correct[np.isfinite(correct)]
     before = _share_estimate(int(known.sum()), len(known))
-    reference_confidence, new_confidence = (
-        reference.rows.numbers.get(CONFIDENCE),
-        new.numbers.get(CONFIDENCE),
-    )
-    if reference_confidence is None or new_confidence is None:
-        return before, Estimate(None, why="the predictions have no confidence")
+    return before, unlabelled_accuracy(reference, new, comparison, weigh=changed)
+
+
+def unlabelled_accuracy(
+    reference: Reference, new: DriftRows, comparison: VectorComparison | None, *, weigh: bool
+) -> Estimate:
+    """The accuracy on new rows, estimated without labels. With ``weigh`` the reference rows have
+    the importance weights of the ``comparison``."""
+    if reference.correct is None:
+        return Estimate(None, why=NOT_CORRECT_OR_WRONG)
+    confidence, new_confidence = (one.numbers.get(CONFIDENCE) for one in (reference.rows, new))
+    if confidence is None or new_confidence is None:
+        return Estimate(None, why="the predictions have no confidence")
     weights = support = None
     if comparison is not None:
         support = support_problem(
             comparison.weights, float(comparison.outside.mean()), len(comparison.scores)
         )
-        weights = comparison.weights if changed else None
-    return before, estimate_accuracy(
-        reference_confidence, correct, new_confidence, weights=weights, support=support
+        weights = comparison.weights if weigh else None
+    return estimate_accuracy(
+        confidence, reference.correct, new_confidence, weights=weights, support=support
     )
 
 

@@ -27,14 +27,9 @@ from holdfast.core.records import Decision, Estimate, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.drift.accuracy import (
-    HarmWatch,
-    estimate_accuracy,
-    powered_accuracy,
-    support_problem,
-)
+from holdfast.plugins.drift.accuracy import HarmWatch, powered_accuracy
 from holdfast.plugins.drift.monitor import ROW_VECTORS, ROWS_BETWEEN_ALARMS, Alarm, DriftMonitor
-from holdfast.plugins.drift.report import compare_rows, compare_vectors
+from holdfast.plugins.drift.report import compare_rows, compare_vectors, unlabelled_accuracy
 from holdfast.plugins.drift.rows import (
     CONFIDENCE,
     DriftRows,
@@ -301,24 +296,13 @@ class DriftObserver:
         }
 
     def _estimate_accuracy(self, recent: DriftRows) -> Estimate:
-        reference = self._reference
-        reference_confidence, confidence = (
-            reference.rows.numbers.get(CONFIDENCE),
-            recent.numbers.get(CONFIDENCE),
-        )
-        if reference.correct is None or reference_confidence is None or confidence is None:
-            return Estimate(None, why="predictions of this task are not correct or wrong")
-        support = weights = None
-        if reference.rows.vectors is not None and recent.vectors is not None:
-            finite = np.isfinite(recent.vectors).all(axis=1)
-            separation = compare_vectors(reference.rows.vectors, recent.vectors[finite])
-            if separation is not None:
-                outside_share = float(separation.outside.mean())
-                support = support_problem(separation.weights, outside_share, int(finite.sum()))
-                weights = separation.weights if (separation.area.low or 0) > 0.5 else None
-        return estimate_accuracy(
-            reference_confidence, reference.correct, confidence, weights=weights, support=support
-        )
+        reference, comparison = self._reference, None
+        vectors, new_vectors = reference.rows.vectors, recent.vectors
+        if reference.correct is not None and vectors is not None and new_vectors is not None:
+            finite = np.isfinite(new_vectors).all(axis=1)
+            comparison = compare_vectors(vectors, new_vectors[finite])
+        weigh = comparison is not None and (comparison.area.low or 0) > 0.5
+        return unlabelled_accuracy(reference, recent, comparison, weigh=weigh)
 
     def _label_summary(self) -> dict[str, Any]:
         if self._harm_watch is None:
